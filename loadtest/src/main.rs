@@ -1,0 +1,3 @@
+//! The benchmark harness for tunnel overhead, of any tunnel.
+
+fn main() {}

@@ -1,0 +1,29 @@
+/// An owned run of bytes that can be cut in two without copying.
+///
+/// The sans-IO codecs take and give payload as chunks, so that on a core they carry pooled leases and in a test plain
+/// vectors.
+pub trait Chunk: AsRef<[u8]> + Sized {
+    /// How many bytes it holds.
+    fn len(&self) -> usize {
+        self.as_ref().len()
+    }
+
+    /// Whether it holds none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Cuts the first `at` bytes off and returns them; `self` keeps the rest.
+    ///
+    /// # Panics
+    ///
+    /// When `at` is greater than the length.
+    fn split_to(&mut self, at: usize) -> Self;
+}
+
+impl Chunk for Vec<u8> {
+    fn split_to(&mut self, at: usize) -> Self {
+        let rest = self.split_off(at);
+        std::mem::replace(self, rest)
+    }
+}

@@ -1,0 +1,71 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest tunnel id that is accepted, in bytes.
+pub const TUNNEL_ID_LEN_MAX: usize = 64;
+
+/// Which core of a role: `0` to the number of cores less one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u16);
+
+impl fmt::Display for CoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Which link, counted by the side that names it; never used again within a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The public name of a tunnel, `tnl_…` by custom: 1 to 64 of `A-Z a-z 0-9 _ -`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TunnelId(Box<str>);
+
+impl TunnelId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is no tunnel id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a tunnel id is 1 to 64 letters, digits, '_' or '-'")]
+pub struct TunnelIdError;
+
+impl FromStr for TunnelId {
+    type Err = TunnelIdError;
+
+    fn from_str(text: &str) -> Result<TunnelId, TunnelIdError> {
+        let fits = (1..=TUNNEL_ID_LEN_MAX).contains(&text.len());
+        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if fits && plain { Ok(TunnelId(text.into())) } else { Err(TunnelIdError) }
+    }
+}
+
+impl fmt::Display for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_id_is_plain_and_bounded() {
+        assert!("tnl_0aZ-9".parse::<TunnelId>().is_ok());
+        for bad in ["", "a b", "a/b", "é", &"x".repeat(65)] {
+            assert_eq!(bad.parse::<TunnelId>(), Err(TunnelIdError));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! adit: a tunnel through which AI agents reach private MCP servers with no inbound port.
+
+pub mod base;
