@@ -1,3 +1,4 @@
 //! adit: a tunnel through which AI agents reach private MCP servers with no inbound port.
 
 pub mod base;
+pub mod engine;

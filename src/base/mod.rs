@@ -9,7 +9,7 @@ mod secret;
 mod time;
 
 pub use chunk::Chunk;
-pub use ids::{CoreId, LinkId, TunnelId, TunnelIdError};
+pub use ids::{CoreId, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError};
 pub use rng::Rng;
 pub use secret::Secret;
 pub use time::{Clock, Time};

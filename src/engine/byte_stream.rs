@@ -1,0 +1,101 @@
+//! What a connection, a TLS session and a stream on a link have in common.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use crate::engine::Lease;
+
+/// Why a byte stream failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// The peer broke the connection off.
+    #[error("the peer reset the connection")]
+    Reset,
+    /// The other end of a stream on a link reset it, with a cause that `wire::mux` names.
+    #[error("the stream was reset with cause {code:#06x}")]
+    ResetWith {
+        /// The cause's wire code.
+        code: u16,
+    },
+    /// The bytes stopped before the peer said that it was done, as TLS requires it to.
+    #[error("the connection ended in the middle, without a closing message")]
+    Truncated,
+    /// This side has closed it.
+    #[error("the connection is closed")]
+    Closed,
+    /// Nothing came or went for too long.
+    #[error("the connection timed out")]
+    TimedOut,
+    /// The peer broke the rules of a layer below.
+    #[error("{0}")]
+    Protocol(std::rc::Rc<str>),
+    /// As the system reports it.
+    #[error("{0}")]
+    Io(std::io::ErrorKind),
+}
+
+impl From<&std::io::Error> for StreamError {
+    fn from(error: &std::io::Error) -> StreamError {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => StreamError::Reset,
+            ErrorKind::TimedOut => StreamError::TimedOut,
+            kind => StreamError::Io(kind),
+        }
+    }
+}
+
+/// A two-way stream of bytes on a core, whose operations belong to it and not to a future: dropping a future that waits
+/// on it loses nothing.
+///
+/// One task receives and one task sends at a time (they may be the same one); each direction keeps one waker.
+pub trait ByteStream {
+    /// The next bytes, one or more; none when the peer finished.
+    ///
+    /// Bytes that came before an error are given before it.
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>>;
+
+    /// Queues bytes to be sent. Never waits: a caller that respects [`ByteStream::poll_ready`] keeps the queue bounded.
+    ///
+    /// # Errors
+    ///
+    /// When the sending direction has failed or was finished.
+    fn send(&self, lease: Lease) -> Result<(), StreamError>;
+
+    /// Ready when the queue is below its high-water mark, or the sending direction has failed.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
+
+    /// Ready when everything queued was handed to the layer below, or the sending direction has failed.
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
+
+    /// Says that nothing more will be sent, after what is queued. Sending afterwards is an error; finishing twice is not.
+    fn finish(&self);
+
+    /// Breaks both directions off and drops what is queued.
+    fn abort(&self);
+
+    /// Bytes to leave free before the content of a lease that will be sent, so that the layers below need not copy.
+    fn headroom(&self) -> usize {
+        0
+    }
+
+    /// Bytes to leave free after it.
+    fn tailroom(&self) -> usize {
+        0
+    }
+
+    /// As [`ByteStream::poll_recv`].
+    fn recv(&self) -> impl Future<Output = Result<Option<Lease>, StreamError>> {
+        poll_fn(|cx| self.poll_recv(cx))
+    }
+
+    /// As [`ByteStream::poll_ready`].
+    fn ready(&self) -> impl Future<Output = Result<(), StreamError>> {
+        poll_fn(|cx| self.poll_ready(cx))
+    }
+
+    /// As [`ByteStream::poll_flushed`].
+    fn flushed(&self) -> impl Future<Output = Result<(), StreamError>> {
+        poll_fn(|cx| self.poll_flushed(cx))
+    }
+}

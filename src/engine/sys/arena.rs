@@ -1,0 +1,64 @@
+//! Memory for pooled buffers: slots of one size, cut out of zeroed slabs that live as long as the arena.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+/// Page alignment, so that a fresh slab takes no resident memory until a slot is written.
+const SLAB_ALIGN: usize = 4096;
+
+/// Zeroed slabs of memory, handed out as slots.
+pub(in crate::engine) struct Arena {
+    slot_len: usize,
+    slots_per_slab: usize,
+    slabs: Vec<NonNull<u8>>,
+}
+
+impl Arena {
+    /// An empty arena; `slot_len` and `slots_per_slab` are greater than zero.
+    pub(in crate::engine) fn new(slot_len: usize, slots_per_slab: usize) -> Arena {
+        assert!(slot_len > 0 && slots_per_slab > 0, "an arena has slots");
+        Arena { slot_len, slots_per_slab, slabs: Vec::new() }
+    }
+
+    /// How many slots exist.
+    pub(in crate::engine) fn slots(&self) -> usize {
+        self.slabs.len() * self.slots_per_slab
+    }
+
+    /// Bytes that one more slab would take.
+    pub(in crate::engine) fn slab_len(&self) -> usize {
+        self.slot_len * self.slots_per_slab
+    }
+
+    /// Adds one slab.
+    pub(in crate::engine) fn grow(&mut self) {
+        let layout = self.slab_layout();
+        // SAFETY: the layout's size is greater than zero, as `new` asserts.
+        let slab = unsafe { alloc_zeroed(layout) };
+        let Some(slab) = NonNull::new(slab) else { handle_alloc_error(layout) };
+        self.slabs.push(slab);
+    }
+
+    /// Where slot `index` begins. The pointer is good for reads and writes of `slot_len` initialised bytes until the
+    /// arena is dropped.
+    pub(in crate::engine) fn slot(&self, index: usize) -> NonNull<u8> {
+        let slab = self.slabs[index / self.slots_per_slab];
+        let offset = (index % self.slots_per_slab) * self.slot_len;
+        // SAFETY: `offset` is less than the slab's length, so the result is inside the one allocation `slab`.
+        unsafe { slab.add(offset) }
+    }
+
+    fn slab_layout(&self) -> Layout {
+        Layout::from_size_align(self.slab_len(), SLAB_ALIGN).expect("slab sizes are small constants")
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        let layout = self.slab_layout();
+        for slab in &self.slabs {
+            // SAFETY: each slab came from `alloc_zeroed` with this same layout, and is freed once, here.
+            unsafe { dealloc(slab.as_ptr(), layout) };
+        }
+    }
+}

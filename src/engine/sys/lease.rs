@@ -1,0 +1,271 @@
+//! The owned range of a pooled buffer.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use crate::base::Chunk;
+use crate::engine::pool::{PoolShared, Slot};
+
+/// An owned range of a pooled buffer: content, with room before and after it that nobody else may touch.
+///
+/// ```text
+///   lo        start            end          hi
+///   | headroom | content ...... | tailroom   |
+/// ```
+///
+/// Splitting a lease gives two leases of one buffer whose ranges do not overlap; the buffer goes back to its pool when
+/// the last of them is dropped. A lease stays on its core.
+pub struct Lease {
+    pool: Rc<PoolShared>,
+    slot: Slot,
+    base: NonNull<u8>,
+    lo: u32,
+    start: u32,
+    end: u32,
+    hi: u32,
+}
+
+impl Lease {
+    /// The whole of `slot`, empty and with no headroom. The caller holds the one reference to the slot, which passes to
+    /// the lease; `base` is what the pool's arena gave for it, and `len` the arena's slot length.
+    pub(in crate::engine) fn of_slot(pool: Rc<PoolShared>, slot: Slot, base: NonNull<u8>, len: usize) -> Lease {
+        Lease { pool, slot, base, lo: 0, start: 0, end: 0, hi: to_u32(len) }
+    }
+
+    /// Bytes that can be put before the content.
+    #[must_use]
+    pub fn headroom(&self) -> usize {
+        (self.start - self.lo) as usize
+    }
+
+    /// Bytes that can be put after the content.
+    #[must_use]
+    pub fn tailroom(&self) -> usize {
+        (self.hi - self.end) as usize
+    }
+
+    /// Bytes of the owned range: headroom, content and tailroom.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        (self.hi - self.lo) as usize
+    }
+
+    /// Moves the empty content to leave `n` bytes of headroom.
+    ///
+    /// # Panics
+    ///
+    /// When the lease has content, or owns fewer than `n` bytes.
+    pub fn reserve_headroom(&mut self, n: usize) {
+        assert!(self.start == self.end, "only an empty lease can be moved");
+        assert!(n <= self.capacity(), "headroom within the owned range");
+        self.start = self.lo + to_u32(n);
+        self.end = self.start;
+    }
+
+    /// Drops `n` bytes from the front of the content; they become headroom.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer than `n`.
+    pub fn advance(&mut self, n: usize) {
+        assert!(n <= self.len(), "advance within the content");
+        self.start += to_u32(n);
+    }
+
+    /// Keeps the first `n` bytes of the content; what follows becomes tailroom.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer than `n`.
+    pub fn truncate(&mut self, n: usize) {
+        assert!(n <= self.len(), "truncate within the content");
+        self.end = self.start + to_u32(n);
+    }
+
+    /// Puts `bytes` before the content.
+    ///
+    /// # Panics
+    ///
+    /// When the headroom is too small.
+    pub fn prepend(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.headroom(), "prepend within the headroom");
+        self.start -= to_u32(bytes.len());
+        self[..bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Puts `bytes` after the content.
+    ///
+    /// # Panics
+    ///
+    /// When the tailroom is too small.
+    pub fn append(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.tailroom(), "append within the tailroom");
+        self.spare_mut()[..bytes.len()].copy_from_slice(bytes);
+        self.end += to_u32(bytes.len());
+    }
+
+    /// Puts as much of `bytes` after the content as there is tailroom for, and says how much that was.
+    pub fn append_some(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.tailroom());
+        self.append(&bytes[..n]);
+        n
+    }
+
+    /// The tailroom, to be written to; [`Lease::filled`] then makes it content. Its bytes are whatever was there before.
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `end..hi` is inside the buffer and owned by this lease alone (splits never overlap); the memory was
+        // initialised when the slab was made; `&mut self` keeps any other access away for the life of the slice.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(self.end as usize), self.tailroom()) }
+    }
+
+    /// Makes the first `n` bytes of the tailroom content.
+    ///
+    /// # Panics
+    ///
+    /// When the tailroom is smaller.
+    pub fn filled(&mut self, n: usize) {
+        assert!(n <= self.tailroom(), "filled within the tailroom");
+        self.end += to_u32(n);
+    }
+
+    /// Makes the last `n` bytes of the headroom content again.
+    ///
+    /// # Panics
+    ///
+    /// When the headroom is smaller.
+    pub fn retreat(&mut self, n: usize) {
+        assert!(n <= self.headroom(), "retreat within the headroom");
+        self.start -= to_u32(n);
+    }
+
+    /// Whether `self` ends, content and owned range, exactly where `next` begins, in the same buffer.
+    fn touches(&self, next: &Lease) -> bool {
+        self.slot == next.slot && Rc::ptr_eq(&self.pool, &next.pool) && self.end == next.start && self.hi == next.lo
+    }
+
+    /// Takes `next` in, when it follows directly in the same buffer; gives it back otherwise.
+    ///
+    /// # Errors
+    ///
+    /// `next`, untouched, when the two do not touch.
+    pub fn join(&mut self, next: Lease) -> Result<(), Lease> {
+        if !self.touches(&next) {
+            return Err(next);
+        }
+        self.end = next.end;
+        self.hi = next.hi;
+        Ok(())
+    }
+
+    /// Cuts the first `at` bytes of the content off and returns them, with the headroom; `self` keeps the rest and the
+    /// tailroom.
+    ///
+    /// # Panics
+    ///
+    /// When `at` is greater than the length.
+    pub fn split_to(&mut self, at: usize) -> Lease {
+        assert!(at <= self.len(), "split within the content");
+        let cut = self.start + to_u32(at);
+        self.pool.retain(self.slot);
+        let front = Lease {
+            pool: Rc::clone(&self.pool),
+            slot: self.slot,
+            base: self.base,
+            lo: self.lo,
+            start: self.start,
+            end: cut,
+            hi: cut,
+        };
+        self.lo = cut;
+        self.start = cut;
+        front
+    }
+
+    /// The first byte of the owned range and its length, for the kernel to write to while the lease is kept aside.
+    pub(in crate::engine) fn raw_range(&mut self) -> (NonNull<u8>, u32) {
+        // SAFETY: `lo` is within the buffer that `base` begins.
+        let first = unsafe { self.base.add(self.lo as usize) };
+        (first, self.hi - self.lo)
+    }
+
+    /// Sets the content to the first `n` bytes of the owned range, which the kernel has just written.
+    ///
+    /// # Panics
+    ///
+    /// When the owned range is smaller.
+    pub(in crate::engine) fn written(&mut self, n: usize) {
+        assert!(n <= self.capacity(), "written within the owned range");
+        self.start = self.lo;
+        self.end = self.lo + to_u32(n);
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `start..end` is inside the buffer, initialised, and owned by this lease alone; `&self` keeps writers
+        // away for the life of the slice.
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(self.start as usize), (self.end - self.start) as usize)
+        }
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let len = (self.end - self.start) as usize;
+        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(self.start as usize), len) }
+    }
+}
+
+impl AsRef<[u8]> for Lease {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Chunk for Lease {
+    fn split_to(&mut self, at: usize) -> Lease {
+        Lease::split_to(self, at)
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The content may be anybody's payload: only its size is shown.
+        write!(f, "Lease({} bytes of {:?})", self.len(), self.slot)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.release(self.slot);
+    }
+}
+
+/// Counts the references to one slot.
+#[derive(Default)]
+pub(in crate::engine) struct References(Cell<u32>);
+
+impl References {
+    pub(in crate::engine) fn add(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+
+    /// Takes one away; true when it was the last.
+    pub(in crate::engine) fn remove(&self) -> bool {
+        let left = self.0.get() - 1;
+        self.0.set(left);
+        left == 0
+    }
+}
+
+/// Offsets within a slot fit: a slot is 64 KiB at the most.
+fn to_u32(n: usize) -> u32 {
+    u32::try_from(n).expect("an offset within a slot")
+}
