@@ -1,4 +1,5 @@
 //! adit: a tunnel through which AI agents reach private MCP servers with no inbound port.
 
 pub mod base;
+pub mod control;
 pub mod engine;
