@@ -3,3 +3,4 @@
 pub mod base;
 pub mod control;
 pub mod engine;
+pub mod latency;

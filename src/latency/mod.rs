@@ -1,0 +1,25 @@
+//! Floor 1: the time a call took and where it went. Pure decisions on durations; no clock is read here.
+//!
+//! [`EdgeStamps`] and [`ConnectorStamps`] turn the points at which a call passed into durations, [`CallPhases`] splits
+//! the whole among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] puts the cores'
+//! figures together for whoever reads them.
+
+mod histogram;
+mod outcome;
+mod phases;
+mod readiness;
+mod recorder;
+mod server_timing;
+mod slow;
+mod snapshot;
+mod stamps;
+
+pub use histogram::{Distribution, HISTOGRAM_BYTES, Histogram, RANGE_MAX};
+pub use outcome::{OUTCOMES, Outcome};
+pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
+pub use readiness::{NotReady, Readiness, ReadinessSettings};
+pub use recorder::{LABEL_LEN_MAX, Label, LabelId, LabelSet, LatencySettings, OTHER, Recorder};
+pub use server_timing::{SERVER_TIMING_LEN_MAX, server_timing};
+pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};
+pub use snapshot::{LabelFigures, Snapshot};
+pub use stamps::{ConnectorStamps, EdgeStamps};

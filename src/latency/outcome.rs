@@ -1,0 +1,85 @@
+/// How many outcomes there are.
+pub const OUTCOMES: usize = Outcome::ALL.len();
+
+/// How a call ended; every call ends in exactly one way. The names are stable: metrics and JSON use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// The upstream's whole answer was passed on, whatever its status.
+    Ok,
+    /// The agent went away before the end.
+    AgentGone,
+    /// The agent's request was refused as malformed (400, 413, 431, 501).
+    BadRequest,
+    /// No route has this host (421).
+    UnknownHost,
+    /// No link of the route's tunnel was there (503).
+    Offline,
+    /// A limit was reached before the call was sent on (503).
+    Overloaded,
+    /// The upstream took no connection (502).
+    UpstreamRefused,
+    /// The upstream broke off or answered what is no HTTP.
+    UpstreamFailed,
+    /// The link was lost under the call.
+    LinkLost,
+    /// A deadline passed (504).
+    TimedOut,
+}
+
+impl Outcome {
+    /// Every outcome, in the order in which they are shown.
+    pub const ALL: [Outcome; 10] = [
+        Outcome::Ok,
+        Outcome::AgentGone,
+        Outcome::BadRequest,
+        Outcome::UnknownHost,
+        Outcome::Offline,
+        Outcome::Overloaded,
+        Outcome::UpstreamRefused,
+        Outcome::UpstreamFailed,
+        Outcome::LinkLost,
+        Outcome::TimedOut,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::AgentGone => "agent_gone",
+            Outcome::BadRequest => "bad_request",
+            Outcome::UnknownHost => "unknown_host",
+            Outcome::Offline => "offline",
+            Outcome::Overloaded => "overloaded",
+            Outcome::UpstreamRefused => "upstream_refused",
+            Outcome::UpstreamFailed => "upstream_failed",
+            Outcome::LinkLost => "link_lost",
+            Outcome::TimedOut => "timed_out",
+        }
+    }
+
+    /// Whether the call's durations belong in the histograms.
+    ///
+    /// Those of calls that were turned away do not: a quick refusal would make the tunnel look fast. Those of calls that
+    /// were given up do: leaving them out would hide the slowest ones.
+    #[must_use]
+    pub const fn is_timed(self) -> bool {
+        matches!(
+            self,
+            Outcome::Ok | Outcome::AgentGone | Outcome::UpstreamFailed | Outcome::LinkLost | Outcome::TimedOut
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_in_their_place() {
+        for (at, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, at);
+            assert!(Outcome::ALL[..at].iter().all(|other| other.name() != outcome.name()));
+        }
+    }
+}

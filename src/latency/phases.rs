@@ -1,0 +1,221 @@
+use std::time::Duration;
+
+/// How many phases there are.
+pub const PHASES: usize = Phase::ALL.len();
+
+/// A part of a call's time. The names are stable: metrics, JSON and `Server-Timing` use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// In the edge: first byte of the request → handed to the link, and first byte back → written to the agent.
+    Edge,
+    /// The link and its queues: what is neither edge, connector nor upstream.
+    Tunnel,
+    /// In the connector: request routable → first byte sent upstream, and first byte back → handed to the link.
+    Connector,
+    /// Making a connection to the upstream; only in calls that found none in the pool.
+    UpstreamConnect,
+    /// First byte sent to the upstream → first byte from it.
+    Upstream,
+    /// First byte sent to the upstream → last byte from it.
+    UpstreamLast,
+    /// First byte of the request at the edge → first byte of the response written to the agent.
+    Total,
+    /// First byte of the request at the edge → last byte of the response written to the agent.
+    TotalLast,
+}
+
+impl Phase {
+    /// Every phase, in the order in which they are shown.
+    pub const ALL: [Phase; 8] = [
+        Phase::Edge,
+        Phase::Tunnel,
+        Phase::Connector,
+        Phase::UpstreamConnect,
+        Phase::Upstream,
+        Phase::UpstreamLast,
+        Phase::Total,
+        Phase::TotalLast,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Edge => "edge",
+            Phase::Tunnel => "tunnel",
+            Phase::Connector => "connector",
+            Phase::UpstreamConnect => "upstream_connect",
+            Phase::Upstream => "upstream",
+            Phase::UpstreamLast => "upstream_last",
+            Phase::Total => "total",
+            Phase::TotalLast => "total_last",
+        }
+    }
+}
+
+/// What the edge itself measured of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EdgeTimes {
+    /// [`Phase::Edge`].
+    pub edge: Duration,
+    /// [`Phase::Total`].
+    pub total: Duration,
+    /// [`Phase::TotalLast`], once the last byte is written.
+    pub total_last: Option<Duration>,
+}
+
+/// What the connector measured of one call; these durations cross the link in PHASES.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectorTimes {
+    /// [`Phase::Connector`].
+    pub connector: Duration,
+    /// [`Phase::UpstreamConnect`], when a connection had to be made.
+    pub upstream_connect: Option<Duration>,
+    /// [`Phase::Upstream`].
+    pub upstream: Duration,
+    /// [`Phase::UpstreamLast`], once the last byte came.
+    pub upstream_last: Option<Duration>,
+}
+
+/// The time of one call, taken apart.
+///
+/// `edge + tunnel + connector + upstream_connect + upstream = total`, unless the clocks disagreed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallPhases {
+    edge: EdgeTimes,
+    connector: Option<ConnectorTimes>,
+    tunnel: Duration,
+    clocks_disagreed: bool,
+}
+
+impl CallPhases {
+    /// Splits a call: what neither side accounts for is the tunnel's.
+    ///
+    /// Without the connector's figures (it never answered) nothing can be told apart beyond the edge, and all the rest
+    /// is the tunnel's. When the two sides claim together more than the whole, the tunnel is zero and
+    /// [`clocks_disagreed`](CallPhases::clocks_disagreed) says so.
+    #[must_use]
+    pub fn split(edge: EdgeTimes, connector: Option<ConnectorTimes>) -> CallPhases {
+        let far = connector.map_or(Duration::ZERO, |c| {
+            c.connector.saturating_add(c.upstream_connect.unwrap_or_default()).saturating_add(c.upstream)
+        });
+        let rest = edge.total.checked_sub(edge.edge.saturating_add(far));
+        CallPhases { edge, connector, tunnel: rest.unwrap_or_default(), clocks_disagreed: rest.is_none() }
+    }
+
+    /// The duration of one phase, if the call had it.
+    #[must_use]
+    pub fn get(&self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::Edge => Some(self.edge.edge),
+            Phase::Tunnel => Some(self.tunnel),
+            Phase::Connector => self.connector.map(|c| c.connector),
+            Phase::UpstreamConnect => self.connector.and_then(|c| c.upstream_connect),
+            Phase::Upstream => self.connector.map(|c| c.upstream),
+            Phase::UpstreamLast => self.connector.and_then(|c| c.upstream_last),
+            Phase::Total => Some(self.edge.total),
+            Phase::TotalLast => self.edge.total_last,
+        }
+    }
+
+    /// How long the agent waited for all of it: to the last byte when that is known, else to the first.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.edge.total_last.unwrap_or(self.edge.total)
+    }
+
+    /// Whether the parts measured on the two sides were more than the whole.
+    #[must_use]
+    pub const fn clocks_disagreed(&self) -> bool {
+        self.clocks_disagreed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+
+    const fn us(n: u64) -> Duration {
+        Duration::from_micros(n)
+    }
+
+    #[test]
+    fn names_are_distinct_and_in_their_place() {
+        for (at, phase) in Phase::ALL.iter().enumerate() {
+            assert_eq!(*phase as usize, at);
+            assert!(Phase::ALL[..at].iter().all(|other| other.name() != phase.name()));
+        }
+    }
+
+    #[test]
+    fn the_tunnel_is_what_is_left() {
+        let edge = EdgeTimes { edge: us(20), total: us(1_100), total_last: Some(us(1_200)) };
+        let far = ConnectorTimes {
+            connector: us(15),
+            upstream_connect: Some(us(40)),
+            upstream: us(1_000),
+            upstream_last: None,
+        };
+        let phases = CallPhases::split(edge, Some(far));
+        assert_eq!(phases.get(Phase::Tunnel), Some(us(25)));
+        assert_eq!(phases.get(Phase::UpstreamLast), None);
+        assert_eq!(phases.took(), us(1_200));
+        assert!(!phases.clocks_disagreed());
+    }
+
+    #[test]
+    fn a_negative_rest_is_zero_and_told() {
+        let edge = EdgeTimes { edge: us(20), total: us(100), total_last: None };
+        let far = ConnectorTimes { connector: us(1), upstream: us(80), ..ConnectorTimes::default() };
+        let phases = CallPhases::split(edge, Some(far));
+        assert_eq!(phases.get(Phase::Tunnel), Some(Duration::ZERO));
+        assert!(phases.clocks_disagreed());
+    }
+
+    #[test]
+    fn without_the_connector_the_rest_is_the_tunnels() {
+        let phases = CallPhases::split(EdgeTimes { edge: us(5), total: us(50), total_last: None }, None);
+        assert_eq!(phases.get(Phase::Tunnel), Some(us(45)));
+        assert_eq!(phases.get(Phase::Connector), None);
+        assert_eq!(phases.get(Phase::Upstream), None);
+    }
+
+    #[test]
+    fn the_parts_sum_to_the_whole_or_the_clocks_disagreed() {
+        let mut rng = Rng::new(11);
+        let mut disagreed = 0;
+        for _ in 0..10_000 {
+            let mut draw = |bound| Duration::from_nanos(rng.below(bound));
+            let edge = EdgeTimes { edge: draw(50_000), total: draw(400_000), total_last: None };
+            let far = ConnectorTimes {
+                connector: draw(50_000),
+                upstream_connect: (draw(2) > Duration::ZERO).then(|| draw(90_000)),
+                upstream: draw(200_000),
+                upstream_last: None,
+            };
+            let phases = CallPhases::split(edge, Some(far));
+            let parts = [Phase::Edge, Phase::Tunnel, Phase::Connector, Phase::UpstreamConnect, Phase::Upstream];
+            let sum: Duration = parts.iter().filter_map(|p| phases.get(*p)).sum();
+            if phases.clocks_disagreed() {
+                disagreed += 1;
+                assert!(sum > edge.total);
+            } else {
+                assert_eq!(sum, edge.total);
+            }
+        }
+        assert!((1..10_000).contains(&disagreed));
+    }
+
+    #[test]
+    fn the_longest_claims_do_not_overflow() {
+        let far = ConnectorTimes {
+            connector: Duration::MAX,
+            upstream_connect: Some(Duration::MAX),
+            upstream: Duration::MAX,
+            upstream_last: None,
+        };
+        let edge = EdgeTimes { edge: Duration::MAX, total: us(1), total_last: None };
+        assert!(CallPhases::split(edge, Some(far)).clocks_disagreed());
+    }
+}

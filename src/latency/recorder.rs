@@ -1,0 +1,351 @@
+use std::collections::HashMap;
+use std::fmt;
+
+use super::histogram::{HISTOGRAM_BYTES, Histogram};
+use super::outcome::{OUTCOMES, Outcome};
+use super::phases::{CallPhases, PHASES, Phase};
+use super::snapshot::Snapshot;
+
+/// The name under which calls are gathered that have no label of their own.
+pub const OTHER: &str = "(other)";
+/// The longest route, method or tool name that gets a label, in bytes.
+pub const LABEL_LEN_MAX: usize = 128;
+
+/// No name can hold this byte, as it never occurs in UTF-8.
+const SEPARATOR: u8 = 0xff;
+
+/// How many labels a core keeps figures for.
+///
+/// A label costs [`LabelSet::BYTES`] (100 KiB) from the call that first has it, so that the defaults come to at most
+/// (128 + 64 + 1) x 100 KiB = 19 MiB on a core; a server with 20 tools comes to 2 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatencySettings {
+    /// Labels in all, beside one `(other)` for each route.
+    pub labels_max: usize,
+    /// Labels of one route, so that one agent's made-up tool names cannot take the room of other routes.
+    pub labels_per_route_max: usize,
+    /// Routes; the calls of further ones are gathered under the route `(other)`.
+    pub routes_max: usize,
+}
+
+impl Default for LatencySettings {
+    fn default() -> LatencySettings {
+        LatencySettings { labels_max: 128, labels_per_route_max: 64, routes_max: 64 }
+    }
+}
+
+/// What a call is counted under.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label {
+    /// The name of the route.
+    pub route: Box<str>,
+    /// The JSON-RPC method, or the HTTP method where there is no message (`GET`, `DELETE`).
+    pub method: Box<str>,
+    /// The tool that `tools/call` named, else empty.
+    pub tool: Box<str>,
+}
+
+impl Label {
+    fn new(route: &str, method: &str, tool: &str) -> Label {
+        Label { route: route.into(), method: method.into(), tool: tool.into() }
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.route, self.method, self.tool)
+    }
+}
+
+/// A label's place in its [`Recorder`]; of no use with another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelId(u32);
+
+/// The figures of one label on one core.
+#[derive(Clone)]
+pub struct LabelSet {
+    phases: [Histogram; PHASES],
+    outcomes: [u64; OUTCOMES],
+    clock_disagreements: u64,
+}
+
+impl LabelSet {
+    /// The memory that one set takes, nearly all of it in histograms.
+    pub const BYTES: usize = PHASES * HISTOGRAM_BYTES + size_of::<LabelSet>();
+
+    fn new() -> LabelSet {
+        LabelSet { phases: [(); PHASES].map(|()| Histogram::new()), outcomes: [0; OUTCOMES], clock_disagreements: 0 }
+    }
+
+    /// The histogram of one phase.
+    #[must_use]
+    pub fn phase(&self, phase: Phase) -> &Histogram {
+        &self.phases[phase as usize]
+    }
+
+    /// How many calls ended so.
+    #[must_use]
+    pub fn outcome(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize]
+    }
+
+    /// How many calls had parts that were longer than the whole.
+    #[must_use]
+    pub fn clock_disagreements(&self) -> u64 {
+        self.clock_disagreements
+    }
+
+    fn record(&mut self, phases: &CallPhases, outcome: Outcome) {
+        self.outcomes[outcome as usize] += 1;
+        if !outcome.is_timed() {
+            return;
+        }
+        self.clock_disagreements += u64::from(phases.clocks_disagreed());
+        for (phase, histogram) in Phase::ALL.iter().zip(&mut self.phases) {
+            if let Some(duration) = phases.get(*phase) {
+                histogram.record(duration);
+            }
+        }
+    }
+}
+
+/// One core's figures of calls, by label and in total.
+///
+/// A label is looked up and a call recorded without allocating, except that a label's first call makes its histograms.
+/// Reading is done one set at a time ([`set`](Recorder::set)), so that the core is never held up for long: copying
+/// one takes about ten microseconds.
+pub struct Recorder {
+    settings: LatencySettings,
+    total: LabelSet,
+    sets: Vec<(Label, LabelSet)>,
+    ids: HashMap<Box<[u8]>, LabelId>,
+    routes: HashMap<Box<str>, RouteLabels>,
+    named: usize,
+    over_cap: u64,
+    key: Vec<u8>,
+}
+
+impl Recorder {
+    /// An empty recorder.
+    #[must_use]
+    pub fn new(settings: LatencySettings) -> Recorder {
+        Recorder {
+            settings,
+            total: LabelSet::new(),
+            sets: Vec::new(),
+            ids: HashMap::new(),
+            routes: HashMap::new(),
+            named: 0,
+            over_cap: 0,
+            key: Vec::with_capacity(3 * (LABEL_LEN_MAX + 1)),
+        }
+    }
+
+    /// The label of a call. One that there is no room for is counted and gathered under its route's [`OTHER`].
+    ///
+    /// `tool` is empty where the method names none.
+    pub fn label(&mut self, route: &str, method: &str, tool: &str) -> LabelId {
+        let fits = [route, method, tool].iter().all(|name| name.len() <= LABEL_LEN_MAX);
+        if !fits {
+            return self.other(route);
+        }
+        write_key(&mut self.key, route, method, tool);
+        if let Some(id) = self.ids.get(self.key.as_slice()) {
+            return *id;
+        }
+        if self.has_room(route) { self.add_named(route, method, tool) } else { self.other(route) }
+    }
+
+    /// Records a call that has ended. The durations of a call that was turned away are not kept, see
+    /// [`Outcome::is_timed`].
+    pub fn record(&mut self, label: LabelId, phases: &CallPhases, outcome: Outcome) {
+        self.total.record(phases, outcome);
+        if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
+            set.record(phases, outcome);
+        }
+    }
+
+    /// The figures of all calls together.
+    #[must_use]
+    pub fn total(&self) -> &LabelSet {
+        &self.total
+    }
+
+    /// How many labels have figures.
+    #[must_use]
+    pub fn sets(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// The label and figures at an index below [`sets`](Recorder::sets); places never change.
+    #[must_use]
+    pub fn set(&self, index: usize) -> Option<(&Label, &LabelSet)> {
+        self.sets.get(index).map(|(label, set)| (label, set))
+    }
+
+    /// How many times a call came that got no label of its own.
+    #[must_use]
+    pub fn over_cap(&self) -> u64 {
+        self.over_cap
+    }
+
+    /// A copy of everything, at once: for roles that are being shut down and for tests.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::new();
+        snapshot.add_total(&self.total, self.over_cap);
+        for (label, set) in &self.sets {
+            snapshot.add_label(label, set);
+        }
+        snapshot
+    }
+
+    fn has_room(&self, route: &str) -> bool {
+        let taken = match self.routes.get(route) {
+            Some(labels) => labels.named,
+            None if self.routes.len() < self.settings.routes_max => 0,
+            None => return false,
+        };
+        self.named < self.settings.labels_max && taken < self.settings.labels_per_route_max
+    }
+
+    fn add_named(&mut self, route: &str, method: &str, tool: &str) -> LabelId {
+        let id = self.add_set(Label::new(route, method, tool));
+        self.ids.insert(self.key.as_slice().into(), id);
+        self.routes.entry(route.into()).or_default().named += 1;
+        self.named += 1;
+        id
+    }
+
+    /// The label under which a route's nameless calls are gathered; a route too many or too long is itself [`OTHER`].
+    fn other(&mut self, route: &str) -> LabelId {
+        self.over_cap += 1;
+        let known = self.routes.contains_key(route);
+        let fits = route.len() <= LABEL_LEN_MAX && self.routes.len() < self.settings.routes_max;
+        let route = if known || fits { route } else { OTHER };
+        if let Some(id) = self.routes.get(route).and_then(|labels| labels.other) {
+            return id;
+        }
+        let id = self.add_set(Label::new(route, OTHER, ""));
+        self.routes.entry(route.into()).or_default().other = Some(id);
+        id
+    }
+
+    fn add_set(&mut self, label: Label) -> LabelId {
+        let id = LabelId(u32::try_from(self.sets.len()).expect("the caps keep the number of sets far below 2^32"));
+        self.sets.push((label, LabelSet::new()));
+        id
+    }
+}
+
+/// What one route has taken of the recorder's room.
+#[derive(Default)]
+struct RouteLabels {
+    named: usize,
+    other: Option<LabelId>,
+}
+
+fn write_key(key: &mut Vec<u8>, route: &str, method: &str, tool: &str) {
+    key.clear();
+    key.extend_from_slice(route.as_bytes());
+    key.push(SEPARATOR);
+    key.extend_from_slice(method.as_bytes());
+    key.push(SEPARATOR);
+    key.extend_from_slice(tool.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::Rng;
+    use crate::latency::{ConnectorTimes, EdgeTimes};
+
+    fn call(total_us: u64) -> CallPhases {
+        let edge = EdgeTimes {
+            edge: Duration::from_micros(5),
+            total: Duration::from_micros(total_us),
+            total_last: Some(Duration::from_micros(total_us)),
+        };
+        let far = ConnectorTimes { upstream: Duration::from_micros(10), ..ConnectorTimes::default() };
+        CallPhases::split(edge, Some(far))
+    }
+
+    fn label_of(recorder: &Recorder, id: LabelId) -> String {
+        recorder.set(id.0 as usize).unwrap().0.to_string()
+    }
+
+    #[test]
+    fn a_label_keeps_its_place_and_names_do_not_run_together() {
+        let mut recorder = Recorder::new(LatencySettings::default());
+        let a = recorder.label("r", "tools/call", "add");
+        assert_eq!(recorder.label("r", "tools/call", "add"), a);
+        assert_ne!(recorder.label("r", "tools/calla", "dd"), a);
+        assert_ne!(recorder.label("rt", "ools/call", "add"), a);
+        assert_eq!((recorder.sets(), recorder.over_cap()), (3, 0));
+    }
+
+    #[test]
+    fn a_call_counts_for_its_label_and_in_total() {
+        let mut recorder = Recorder::new(LatencySettings::default());
+        let (a, b) = (recorder.label("r", "tools/call", "a"), recorder.label("r", "tools/call", "b"));
+        recorder.record(a, &call(100), Outcome::Ok);
+        recorder.record(b, &call(200), Outcome::AgentGone);
+        recorder.record(b, &call(3), Outcome::Ok);
+        let (_, of_b) = recorder.set(1).unwrap();
+        assert_eq!(of_b.phase(Phase::Total).count(), 2);
+        assert_eq!(of_b.phase(Phase::UpstreamConnect).count(), 0);
+        assert_eq!(of_b.outcome(Outcome::AgentGone), 1);
+        assert_eq!(of_b.clock_disagreements(), 1);
+        assert_eq!(recorder.total().phase(Phase::Tunnel).count(), 3);
+        assert_eq!(recorder.total().outcome(Outcome::Ok), 2);
+    }
+
+    #[test]
+    fn a_refusal_is_counted_but_not_timed() {
+        let mut recorder = Recorder::new(LatencySettings::default());
+        let id = recorder.label("r", "tools/call", "a");
+        recorder.record(id, &call(1), Outcome::Offline);
+        assert_eq!(recorder.total().outcome(Outcome::Offline), 1);
+        assert_eq!(recorder.total().phase(Phase::Total).count(), 0);
+    }
+
+    #[test]
+    fn made_up_names_fill_only_their_own_routes_share() {
+        let settings = LatencySettings { labels_max: 10, labels_per_route_max: 4, routes_max: 3 };
+        let mut recorder = Recorder::new(settings);
+        for i in 0..100 {
+            recorder.label("loud", "tools/call", &format!("tool{i}"));
+        }
+        assert_eq!((recorder.sets(), recorder.over_cap()), (5, 96));
+        let other = recorder.label("loud", "tools/call", "one more");
+        assert_eq!(label_of(&recorder, other), "loud (other) ");
+        let quiet = recorder.label("quiet", "tools/list", "");
+        assert_eq!(label_of(&recorder, quiet), "quiet tools/list ");
+    }
+
+    #[test]
+    fn whatever_comes_the_sets_stay_within_their_bound() {
+        let settings = LatencySettings { labels_max: 6, labels_per_route_max: 3, routes_max: 3 };
+        let mut recorder = Recorder::new(settings);
+        let mut rng = Rng::new(4);
+        for _ in 0..5_000 {
+            let route = format!("route{}", rng.below(9));
+            let tool = "t".repeat(rng.below(2 * LABEL_LEN_MAX as u64) as usize);
+            let id = recorder.label(&route, "tools/call", &tool);
+            recorder.record(id, &call(rng.below(1_000)), Outcome::Ok);
+        }
+        assert!(recorder.sets() <= 6 + 3 + 1, "{} sets", recorder.sets());
+        let by_label: u64 = (0..recorder.sets()).map(|i| recorder.set(i).unwrap().1.outcome(Outcome::Ok)).sum();
+        assert_eq!((by_label, recorder.total().outcome(Outcome::Ok)), (5_000, 5_000));
+        let too_long = "x".repeat(LABEL_LEN_MAX + 1);
+        let id = recorder.label(&too_long, "tools/call", "");
+        assert_eq!(label_of(&recorder, id), "(other) (other) ");
+    }
+
+    #[test]
+    fn a_set_takes_what_the_documentation_says() {
+        assert!((100_000..105_000).contains(&LabelSet::BYTES), "{} bytes", LabelSet::BYTES);
+    }
+}

@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use crate::base::Time;
+
+/// When a slow call is worth a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowCallSettings {
+    /// A call that takes this long or longer is slow; `None` logs none.
+    pub slow_call_ms: Option<u64>,
+    /// At most so many lines in a second, on each core.
+    pub lines_per_second_max: u32,
+}
+
+impl Default for SlowCallSettings {
+    fn default() -> SlowCallSettings {
+        SlowCallSettings { slow_call_ms: Some(1_000), lines_per_second_max: 10 }
+    }
+}
+
+/// What to do about a call that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowVerdict {
+    /// It was not slow.
+    Quick,
+    /// Log it, and say how many slow calls before it were not logged.
+    Log {
+        /// Slow calls since the last line that were left out of the log.
+        left_out: u64,
+    },
+    /// It was slow, but this second has had its lines.
+    LeftOut,
+}
+
+/// Decides which calls are logged as slow.
+#[derive(Debug)]
+pub struct SlowCalls {
+    settings: SlowCallSettings,
+    second_start: Time,
+    lines: u32,
+    left_out: u64,
+}
+
+impl SlowCalls {
+    /// Decides by these settings.
+    #[must_use]
+    pub const fn new(settings: SlowCallSettings) -> SlowCalls {
+        SlowCalls { settings, second_start: Time::ZERO, lines: 0, left_out: 0 }
+    }
+
+    /// Judges a call that ended at `now` and took this long.
+    pub fn judge(&mut self, now: Time, took: Duration) -> SlowVerdict {
+        let Some(threshold_ms) = self.settings.slow_call_ms else { return SlowVerdict::Quick };
+        if took < Duration::from_millis(threshold_ms) {
+            return SlowVerdict::Quick;
+        }
+        if now.since(self.second_start) >= Duration::from_secs(1) {
+            self.second_start = now;
+            self.lines = 0;
+        }
+        if self.lines >= self.settings.lines_per_second_max {
+            self.left_out += 1;
+            return SlowVerdict::LeftOut;
+        }
+        self.lines += 1;
+        SlowVerdict::Log { left_out: std::mem::take(&mut self.left_out) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: Duration = Duration::from_millis(50);
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn the_threshold_belongs_to_the_slow_side() {
+        let mut calls = SlowCalls::new(SlowCallSettings { slow_call_ms: Some(50), lines_per_second_max: 1 });
+        assert_eq!(calls.judge(at(0), SLOW - Duration::from_nanos(1)), SlowVerdict::Quick);
+        assert_eq!(calls.judge(at(0), SLOW), SlowVerdict::Log { left_out: 0 });
+    }
+
+    #[test]
+    fn lines_are_limited_and_what_is_left_out_is_told() {
+        let mut calls = SlowCalls::new(SlowCallSettings { slow_call_ms: Some(50), lines_per_second_max: 2 });
+        assert_eq!(calls.judge(at(5_000), SLOW), SlowVerdict::Log { left_out: 0 });
+        assert_eq!(calls.judge(at(5_400), SLOW), SlowVerdict::Log { left_out: 0 });
+        assert_eq!(calls.judge(at(5_500), SLOW), SlowVerdict::LeftOut);
+        assert_eq!(calls.judge(at(5_999), SLOW), SlowVerdict::LeftOut);
+        assert_eq!(calls.judge(at(6_000), SLOW), SlowVerdict::Log { left_out: 2 });
+        assert_eq!(calls.judge(at(6_001), SLOW), SlowVerdict::Log { left_out: 0 });
+    }
+
+    #[test]
+    fn without_a_threshold_nothing_is_slow() {
+        let mut calls = SlowCalls::new(SlowCallSettings { slow_call_ms: None, lines_per_second_max: 2 });
+        assert_eq!(calls.judge(at(0), Duration::MAX), SlowVerdict::Quick);
+    }
+}

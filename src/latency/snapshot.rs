@@ -1,0 +1,204 @@
+use std::collections::BTreeMap;
+
+use super::histogram::Distribution;
+use super::outcome::{OUTCOMES, Outcome};
+use super::phases::{PHASES, Phase};
+use super::recorder::{Label, LabelSet};
+
+/// The figures of one label, of one or more cores.
+#[derive(Clone)]
+pub struct LabelFigures {
+    phases: [Distribution; PHASES],
+    outcomes: [u64; OUTCOMES],
+    clock_disagreements: u64,
+}
+
+impl LabelFigures {
+    /// No calls yet.
+    #[must_use]
+    pub fn new() -> LabelFigures {
+        LabelFigures {
+            phases: [(); PHASES].map(|()| Distribution::new()),
+            outcomes: [0; OUTCOMES],
+            clock_disagreements: 0,
+        }
+    }
+
+    /// Adds what one core recorded.
+    pub fn add(&mut self, set: &LabelSet) {
+        for phase in Phase::ALL {
+            self.phases[phase as usize].add(set.phase(phase));
+        }
+        for outcome in Outcome::ALL {
+            self.outcomes[outcome as usize] += set.outcome(outcome);
+        }
+        self.clock_disagreements += set.clock_disagreements();
+    }
+
+    /// Adds other figures, as those of one more label.
+    pub fn merge(&mut self, other: &LabelFigures) {
+        for (mine, theirs) in self.phases.iter_mut().zip(&other.phases) {
+            mine.merge(theirs);
+        }
+        for (mine, theirs) in self.outcomes.iter_mut().zip(&other.outcomes) {
+            *mine += theirs;
+        }
+        self.clock_disagreements += other.clock_disagreements;
+    }
+
+    /// The durations of one phase.
+    #[must_use]
+    pub fn phase(&self, phase: Phase) -> &Distribution {
+        &self.phases[phase as usize]
+    }
+
+    /// How many calls ended so.
+    #[must_use]
+    pub fn outcome(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize]
+    }
+
+    /// How many calls ended, in whatever way.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.outcomes.iter().sum()
+    }
+
+    /// How many calls had parts that were longer than the whole.
+    #[must_use]
+    pub fn clock_disagreements(&self) -> u64 {
+        self.clock_disagreements
+    }
+}
+
+impl Default for LabelFigures {
+    fn default() -> LabelFigures {
+        LabelFigures::new()
+    }
+}
+
+/// The figures of all cores, put together by whoever reads them.
+///
+/// A core may be asked for one set at a time ([`Recorder::set`](super::Recorder::set)); the sets are then of slightly
+/// different moments, which no reader of metrics can tell.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    total: LabelFigures,
+    labels: BTreeMap<Label, LabelFigures>,
+    over_cap: u64,
+}
+
+impl Snapshot {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Snapshot {
+        Snapshot::default()
+    }
+
+    /// Adds one core's totals, and how many calls got no label of their own.
+    pub fn add_total(&mut self, set: &LabelSet, over_cap: u64) {
+        self.total.add(set);
+        self.over_cap += over_cap;
+    }
+
+    /// Adds one core's figures of one label.
+    pub fn add_label(&mut self, label: &Label, set: &LabelSet) {
+        self.labels.entry(label.clone()).or_default().add(set);
+    }
+
+    /// Adds another snapshot, as that of one more core.
+    pub fn merge(&mut self, other: &Snapshot) {
+        self.total.merge(&other.total);
+        for (label, figures) in &other.labels {
+            self.labels.entry(label.clone()).or_default().merge(figures);
+        }
+        self.over_cap += other.over_cap;
+    }
+
+    /// The figures of all calls together.
+    #[must_use]
+    pub fn total(&self) -> &LabelFigures {
+        &self.total
+    }
+
+    /// The figures by label, in order of route, method and tool.
+    pub fn labels(&self) -> impl Iterator<Item = (&Label, &LabelFigures)> {
+        self.labels.iter()
+    }
+
+    /// The figures by route, each the sum of its labels.
+    #[must_use]
+    pub fn routes(&self) -> BTreeMap<&str, LabelFigures> {
+        let mut routes: BTreeMap<&str, LabelFigures> = BTreeMap::new();
+        for (label, figures) in &self.labels {
+            routes.entry(&label.route).or_default().merge(figures);
+        }
+        routes
+    }
+
+    /// How many times a call came that got no label of its own.
+    #[must_use]
+    pub fn over_cap(&self) -> u64 {
+        self.over_cap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::latency::{CallPhases, EdgeTimes, LatencySettings, Recorder};
+
+    fn call(ms: u64) -> CallPhases {
+        let total = Duration::from_millis(ms);
+        CallPhases::split(EdgeTimes { edge: Duration::ZERO, total, total_last: None }, None)
+    }
+
+    fn core(tools: &[(&str, u64)]) -> Snapshot {
+        let mut recorder = Recorder::new(LatencySettings { labels_per_route_max: 2, ..LatencySettings::default() });
+        for (tool, ms) in tools {
+            let label = recorder.label("r", "tools/call", tool);
+            recorder.record(label, &call(*ms), Outcome::Ok);
+        }
+        recorder.snapshot()
+    }
+
+    #[test]
+    fn cores_are_put_together_by_label() {
+        let mut snapshot = core(&[("a", 1), ("b", 2), ("c", 3)]);
+        snapshot.merge(&core(&[("b", 40), ("a", 50)]));
+
+        let counts: Vec<_> = snapshot.labels().map(|(l, f)| (l.method.as_ref(), l.tool.as_ref(), f.calls())).collect();
+        assert_eq!(counts, [("(other)", "", 1), ("tools/call", "a", 2), ("tools/call", "b", 2)]);
+        assert_eq!(snapshot.over_cap(), 1);
+        assert_eq!(snapshot.total().calls(), 5);
+        assert_eq!(snapshot.total().phase(Phase::Total).max(), Duration::from_millis(50));
+
+        let routes = snapshot.routes();
+        assert_eq!(routes.len(), 1);
+        assert_eq!(routes["r"].calls(), 5);
+        assert_eq!(routes["r"].phase(Phase::Total).sum(), snapshot.total().phase(Phase::Total).sum());
+    }
+
+    #[test]
+    fn asking_set_by_set_gives_the_same_as_asking_at_once() {
+        let mut recorder = Recorder::new(LatencySettings::default());
+        for ms in 1..50 {
+            let label = recorder.label("r", "tools/call", if ms % 3 == 0 { "a" } else { "b" });
+            recorder.record(label, &call(ms), Outcome::Ok);
+        }
+        let mut by_set = Snapshot::new();
+        by_set.add_total(recorder.total(), recorder.over_cap());
+        for index in 0..recorder.sets() {
+            let (label, set) = recorder.set(index).unwrap();
+            by_set.add_label(&label.clone(), &set.clone());
+        }
+        let at_once = recorder.snapshot();
+        assert_eq!(by_set.total().calls(), at_once.total().calls());
+        for ((label_a, a), (label_b, b)) in by_set.labels().zip(at_once.labels()) {
+            assert_eq!(label_a, label_b);
+            assert_eq!(a.phase(Phase::Total).quantile(0.95), b.phase(Phase::Total).quantile(0.95));
+        }
+    }
+}

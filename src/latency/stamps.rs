@@ -1,0 +1,194 @@
+use std::time::Duration;
+
+use super::phases::{ConnectorTimes, EdgeTimes};
+use crate::base::Time;
+
+/// The points at which a call passed the edge, on the edge's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct EdgeStamps {
+    request_first: Time,
+    handed_to_link: Option<Time>,
+    first_from_link: Option<Time>,
+    first_to_agent: Option<Time>,
+    last_to_agent: Option<Time>,
+}
+
+impl EdgeStamps {
+    /// A call whose first byte came at `now`.
+    #[must_use]
+    pub const fn new(now: Time) -> EdgeStamps {
+        EdgeStamps {
+            request_first: now,
+            handed_to_link: None,
+            first_from_link: None,
+            first_to_agent: None,
+            last_to_agent: None,
+        }
+    }
+
+    /// The head of the request was given to the link. Only the first time counts.
+    pub fn on_handed_to_link(&mut self, now: Time) {
+        self.handed_to_link.get_or_insert(now);
+    }
+
+    /// A byte of the response came from the link. Only the first time counts.
+    pub fn on_from_link(&mut self, now: Time) {
+        self.first_from_link.get_or_insert(now);
+    }
+
+    /// A byte of the response was written to the agent. Only the first time counts.
+    pub fn on_to_agent(&mut self, now: Time) {
+        self.first_to_agent.get_or_insert(now);
+    }
+
+    /// The last byte of the response was written to the agent.
+    pub fn on_last_to_agent(&mut self, now: Time) {
+        self.on_to_agent(now);
+        self.last_to_agent = Some(now);
+    }
+
+    /// The durations so far; a point that has not come yet is taken to be `now`, as when the head with its
+    /// `Server-Timing` is about to be written.
+    #[must_use]
+    pub fn times(&self, now: Time) -> EdgeTimes {
+        let out = self.handed_to_link.unwrap_or(now) - self.request_first;
+        let first_to_agent = self.first_to_agent.unwrap_or(now);
+        let back = self.first_from_link.map_or(Duration::ZERO, |at| first_to_agent - at);
+        EdgeTimes {
+            edge: out + back,
+            total: first_to_agent - self.request_first,
+            total_last: self.last_to_agent.map(|at| at - self.request_first),
+        }
+    }
+}
+
+/// The points at which a call passed the connector, on the connector's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectorStamps {
+    request_ready: Time,
+    connect: Option<Duration>,
+    first_sent: Option<Time>,
+    first_received: Option<Time>,
+    handed_to_link: Option<Time>,
+    last_received: Option<Time>,
+}
+
+impl ConnectorStamps {
+    /// A call that was complete enough to route at `now`.
+    #[must_use]
+    pub const fn new(now: Time) -> ConnectorStamps {
+        ConnectorStamps {
+            request_ready: now,
+            connect: None,
+            first_sent: None,
+            first_received: None,
+            handed_to_link: None,
+            last_received: None,
+        }
+    }
+
+    /// A connection to the upstream had to be made and took this long; a second one adds to the first.
+    pub fn on_connected(&mut self, took: Duration) {
+        self.connect = Some(self.connect.unwrap_or_default().saturating_add(took));
+    }
+
+    /// The first byte was sent upstream. Sent once more on another connection, the last time counts and the lost try is
+    /// the connector's own time.
+    pub fn on_sent(&mut self, now: Time) {
+        self.first_sent = Some(now);
+    }
+
+    /// A byte came from the upstream. Only the first time counts.
+    pub fn on_received(&mut self, now: Time) {
+        self.first_received.get_or_insert(now);
+    }
+
+    /// The head of the response was given to the link. Only the first time counts.
+    pub fn on_handed_to_link(&mut self, now: Time) {
+        self.handed_to_link.get_or_insert(now);
+    }
+
+    /// The last byte came from the upstream.
+    pub fn on_last_received(&mut self, now: Time) {
+        self.on_received(now);
+        self.last_received = Some(now);
+    }
+
+    /// The durations so far; a point that has not come yet is taken to be `now`.
+    #[must_use]
+    pub fn times(&self, now: Time) -> ConnectorTimes {
+        let first_sent = self.first_sent.unwrap_or(now);
+        let out = (first_sent - self.request_ready).saturating_sub(self.connect.unwrap_or_default());
+        let back = self.first_received.map_or(Duration::ZERO, |at| self.handed_to_link.unwrap_or(now) - at);
+        ConnectorTimes {
+            connector: out + back,
+            upstream_connect: self.connect,
+            upstream: self.first_received.unwrap_or(now) - first_sent,
+            upstream_last: self.last_received.map(|at| at - first_sent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::{CallPhases, Phase};
+
+    const fn at(us: u64) -> Time {
+        Time::from_nanos(us * 1_000)
+    }
+
+    const fn us(n: u64) -> Duration {
+        Duration::from_micros(n)
+    }
+
+    #[test]
+    fn a_call_is_split_by_its_stamps_though_the_clocks_differ() {
+        let mut edge = EdgeStamps::new(at(1_000));
+        edge.on_handed_to_link(at(1_010));
+        edge.on_from_link(at(1_200));
+        edge.on_to_agent(at(1_205));
+        edge.on_from_link(at(1_900));
+        edge.on_last_to_agent(at(2_000));
+
+        let mut far = ConnectorStamps::new(at(77));
+        far.on_connected(us(30));
+        far.on_sent(at(77 + 38));
+        far.on_received(at(77 + 138));
+        far.on_handed_to_link(at(77 + 142));
+        far.on_last_received(at(77 + 900));
+
+        let phases = CallPhases::split(edge.times(at(9_999)), Some(far.times(at(9_999))));
+        assert_eq!(phases.get(Phase::Edge), Some(us(15)));
+        assert_eq!(phases.get(Phase::Connector), Some(us(12)));
+        assert_eq!(phases.get(Phase::UpstreamConnect), Some(us(30)));
+        assert_eq!(phases.get(Phase::Upstream), Some(us(100)));
+        assert_eq!(phases.get(Phase::UpstreamLast), Some(us(862)));
+        assert_eq!(phases.get(Phase::Total), Some(us(205)));
+        assert_eq!(phases.get(Phase::TotalLast), Some(us(1_000)));
+        assert_eq!(phases.get(Phase::Tunnel), Some(us(205 - 15 - 12 - 30 - 100)));
+    }
+
+    #[test]
+    fn a_call_under_way_is_measured_up_to_now() {
+        let mut edge = EdgeStamps::new(at(0));
+        assert_eq!(edge.times(at(5)), EdgeTimes { edge: us(5), total: us(5), total_last: None });
+        edge.on_handed_to_link(at(7));
+        assert_eq!(edge.times(at(50)), EdgeTimes { edge: us(7), total: us(50), total_last: None });
+        edge.on_from_link(at(60));
+        assert_eq!(edge.times(at(64)), EdgeTimes { edge: us(11), total: us(64), total_last: None });
+    }
+
+    #[test]
+    fn a_lost_try_is_the_connectors_own_time() {
+        let mut far = ConnectorStamps::new(at(0));
+        far.on_sent(at(3));
+        far.on_connected(us(20));
+        far.on_sent(at(40));
+        far.on_received(at(50));
+        let times = far.times(at(50));
+        assert_eq!(times.connector, us(20));
+        assert_eq!(times.upstream_connect, Some(us(20)));
+        assert_eq!(times.upstream, us(10));
+    }
+}
