@@ -1,10 +1,20 @@
 //! Floor 2: cores and what runs on them.
 
 mod byte_stream;
+mod core;
 pub mod driver;
+mod executor;
+mod mailbox;
 mod pool;
+mod socket;
+mod sockets;
+mod spin;
 mod sys;
+mod timers;
 
+pub use self::core::{Core, Elapsed, Task, Timer, lease_of};
 pub use byte_stream::{ByteStream, StreamError};
+pub use mailbox::{MailReceiver, MailSender, mailbox};
 pub use pool::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Class, LARGE_LEN, Pool, PoolUse, SMALL_LEN};
+pub use socket::{Detached, LINGER_MAX, Listener, Socket};
 pub use sys::lease::Lease;

@@ -37,7 +37,7 @@ pub enum Class {
 impl Class {
     /// Bytes of a buffer of this class.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn bytes(self) -> usize {
         match self {
             Class::Small => SMALL_LEN,
             Class::Large => LARGE_LEN,
@@ -148,7 +148,7 @@ impl PoolShared {
         let index = slots.take(reserve)?;
         let base = slots.arena.slot(index as usize);
         drop(slots);
-        Some(Lease::of_slot(Rc::clone(self), Slot { class, index }, base, class.len()))
+        Some(Lease::of_slot(Rc::clone(self), Slot { class, index }, base, class.bytes()))
     }
 
     /// One more lease of the slot.

@@ -118,7 +118,7 @@ impl Lease {
     pub fn spare_mut(&mut self) -> &mut [u8] {
         // SAFETY: `end..hi` is inside the buffer and owned by this lease alone (splits never overlap); the memory was
         // initialised when the slab was made; `&mut self` keeps any other access away for the life of the slice.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(self.end as usize), self.tailroom()) }
+        unsafe { std::slice::from_raw_parts_mut(self.at(self.end), self.tailroom()) }
     }
 
     /// Makes the first `n` bytes of the tailroom content.
@@ -191,6 +191,12 @@ impl Lease {
         (first, self.hi - self.lo)
     }
 
+    /// Where the byte at `offset` of the buffer is; `offset` is at most `hi`.
+    fn at(&self, offset: u32) -> *mut u8 {
+        // SAFETY: `hi` is at most the slot's length, so that the result is inside the buffer or one past its end.
+        unsafe { self.base.as_ptr().add(offset as usize) }
+    }
+
     /// Sets the content to the first `n` bytes of the owned range, which the kernel has just written.
     ///
     /// # Panics
@@ -209,9 +215,7 @@ impl Deref for Lease {
     fn deref(&self) -> &[u8] {
         // SAFETY: `start..end` is inside the buffer, initialised, and owned by this lease alone; `&self` keeps writers
         // away for the life of the slice.
-        unsafe {
-            std::slice::from_raw_parts(self.base.as_ptr().add(self.start as usize), (self.end - self.start) as usize)
-        }
+        unsafe { std::slice::from_raw_parts(self.at(self.start), (self.end - self.start) as usize) }
     }
 }
 
@@ -219,7 +223,7 @@ impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut [u8] {
         let len = (self.end - self.start) as usize;
         // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(self.start as usize), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.at(self.start), len) }
     }
 }
 

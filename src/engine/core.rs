@@ -1,0 +1,340 @@
+//! A core: one driver, its sockets, timers, buffers and tasks.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+pub use async_task::Task;
+
+use crate::base::{Clock, CoreId, Time};
+use crate::engine::driver::{Driver, DriverKind, Event, Wait};
+use crate::engine::executor::Executor;
+use crate::engine::sockets::Sockets;
+use crate::engine::spin::Spin;
+use crate::engine::timers::{TimerId, Timers};
+use crate::engine::{Lease, Pool};
+
+/// Polls of tasks between two looks at the driver.
+const POLLS_PER_TURN: usize = 512;
+
+/// One core, as the tasks on it see it. Cheap to clone; the clones are one core. Stays on its thread.
+#[derive(Clone)]
+pub struct Core(Rc<CoreShared>);
+
+pub(super) struct CoreShared {
+    id: CoreId,
+    pool: Pool,
+    pub(super) driver: RefCell<Box<dyn Driver>>,
+    kind: DriverKind,
+    pub(super) sockets: RefCell<Sockets>,
+    executor: Executor,
+    timers: RefCell<Timers>,
+    /// Woken when nothing else is ready, before the driver's turn.
+    turn_end: RefCell<Vec<Waker>>,
+    events: RefCell<Vec<Event>>,
+    turn_time: Cell<Time>,
+    spin: RefCell<Spin>,
+}
+
+impl Core {
+    /// A core on `driver`, whose buffers come from `pool`, and that spins for up to `spin` before it parks.
+    #[must_use]
+    pub fn new(id: CoreId, driver: Box<dyn Driver>, pool: Pool, spin: Duration) -> Core {
+        let wake = driver.wake();
+        Core(Rc::new(CoreShared {
+            id,
+            pool,
+            kind: driver.kind(),
+            turn_time: Cell::new(driver.now()),
+            driver: RefCell::new(driver),
+            sockets: RefCell::default(),
+            executor: Executor::new(wake),
+            timers: RefCell::default(),
+            turn_end: RefCell::default(),
+            events: RefCell::default(),
+            spin: RefCell::new(Spin::new(spin)),
+        }))
+    }
+
+    /// Which core of its role it is.
+    #[must_use]
+    pub fn id(&self) -> CoreId {
+        self.0.id
+    }
+
+    /// Its buffers.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    /// Which driver it runs on.
+    #[must_use]
+    pub fn driver_kind(&self) -> DriverKind {
+        self.0.kind
+    }
+
+    /// When the driver last reported: the time of what is being dealt with now, without asking the clock.
+    #[must_use]
+    pub fn turn_time(&self) -> Time {
+        self.0.turn_time.get()
+    }
+
+    /// Starts a task that runs until it is done or the core ends.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.0.executor.spawn_detached(future);
+    }
+
+    /// Starts a task that is ended when the returned handle is dropped.
+    #[must_use = "dropping the handle ends the task"]
+    pub fn spawn_held<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
+        self.0.executor.spawn(future)
+    }
+
+    /// Waits until `at`.
+    #[must_use]
+    pub fn sleep_until(&self, at: Time) -> Timer {
+        let mut timer = self.timer();
+        timer.set(at);
+        timer
+    }
+
+    /// Waits for `duration`.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> Timer {
+        self.sleep_until(self.now() + duration)
+    }
+
+    /// A timer that is not set.
+    #[must_use]
+    pub fn timer(&self) -> Timer {
+        let id = self.0.timers.borrow_mut().create();
+        Timer { core: self.clone(), id, at: Time::NEVER }
+    }
+
+    /// Lets `future` run for at most `duration`.
+    ///
+    /// # Errors
+    ///
+    /// [`Elapsed`] when it was not done by then; the future is dropped.
+    pub async fn timeout<T>(&self, duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let mut timer = self.sleep(duration);
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            timer.poll_elapsed(cx).map(|()| Err(Elapsed))
+        })
+        .await
+    }
+
+    /// Waits until every task that is ready has run, so that what they sent can be gathered.
+    pub async fn turn_end(&self) {
+        let mut waited = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            self.0.turn_end.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Runs the core on this thread until `future` is done, then ends all its tasks.
+    ///
+    /// # Errors
+    ///
+    /// When the driver is broken.
+    pub fn run<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> io::Result<T> {
+        let task = self.spawn_held(future);
+        while !task.is_finished() {
+            self.turn()?;
+        }
+        let mut task = pin!(task);
+        let output = match task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => unreachable!("the task is finished"),
+        };
+        self.end();
+        Ok(output)
+    }
+
+    /// One turn: runs what is ready, lets the driver send and wait, and deals with what it reports.
+    ///
+    /// # Errors
+    ///
+    /// When the driver is broken.
+    pub fn turn(&self) -> io::Result<()> {
+        let idle = self.run_ready();
+        let mut events = self.0.events.take();
+        self.wait(idle, &mut events)?;
+        self.0.turn_time.set(self.now());
+        self.dispatch(&mut events);
+        self.0.events.replace(events);
+        self.fire_timers();
+        Ok(())
+    }
+
+    /// Whether no task is ready to run.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.0.executor.is_idle()
+    }
+
+    /// Ends all tasks and with them everything that they hold.
+    pub fn end(&self) {
+        self.0.executor.clear();
+    }
+
+    pub(super) fn shared(&self) -> &CoreShared {
+        &self.0
+    }
+
+    fn run_ready(&self) -> bool {
+        loop {
+            let idle = self.0.executor.run(POLLS_PER_TURN);
+            let mut waiting = self.0.turn_end.take();
+            if !idle || waiting.is_empty() {
+                for waker in waiting.drain(..) {
+                    self.0.turn_end.borrow_mut().push(waker);
+                }
+                return idle;
+            }
+            for waker in waiting.drain(..) {
+                waker.wake();
+            }
+            // Keeps the memory, unless somebody has registered meanwhile.
+            let mut turn_end = self.0.turn_end.borrow_mut();
+            if turn_end.is_empty() {
+                *turn_end = waiting;
+            }
+        }
+    }
+
+    fn wait(&self, idle: bool, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut driver = self.0.driver.borrow_mut();
+        if !idle {
+            return driver.turn(Wait::Poll, events);
+        }
+        let until = self.0.timers.borrow().next();
+        let started = driver.now();
+        let mut spin = self.0.spin.borrow_mut();
+        if spin.worth_it() {
+            let spin_until = (started + spin.budget()).min(until);
+            loop {
+                driver.turn(Wait::Poll, events)?;
+                if !events.is_empty() || !self.0.executor.is_idle() {
+                    spin.waited(driver.now() - started);
+                    return Ok(());
+                }
+                if driver.now() >= spin_until {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        if until <= driver.now() || !self.0.executor.park() {
+            return driver.turn(Wait::Poll, events);
+        }
+        let result = driver.turn(Wait::Until(until), events);
+        self.0.executor.unpark();
+        spin.waited(driver.now() - started);
+        result
+    }
+
+    fn dispatch(&self, events: &mut Vec<Event>) {
+        let mut sockets = self.0.sockets.borrow_mut();
+        let mut driver = self.0.driver.borrow_mut();
+        for event in events.drain(..) {
+            sockets.handle(event, self.turn_time(), &mut **driver);
+        }
+    }
+
+    fn fire_timers(&self) {
+        let now = self.turn_time();
+        loop {
+            let due = self.0.timers.borrow_mut().pop_due(now);
+            match due {
+                Some(waker) => waker.wake(),
+                None => break,
+            }
+        }
+    }
+}
+
+impl Clock for Core {
+    fn now(&self) -> Time {
+        self.0.driver.borrow().now()
+    }
+}
+
+/// A deadline that can be waited for, and moved. Not set, it never elapses.
+pub struct Timer {
+    core: Core,
+    id: TimerId,
+    at: Time,
+}
+
+impl Timer {
+    /// Moves the deadline; [`Time::NEVER`] unsets it.
+    pub fn set(&mut self, at: Time) {
+        self.at = at;
+        self.core.0.timers.borrow_mut().cancel(self.id);
+    }
+
+    /// The deadline.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        self.at
+    }
+
+    /// Ready once the deadline has passed.
+    pub fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.at == Time::NEVER {
+            return Poll::Pending;
+        }
+        // The turn's time first: it is free, and timers fire by it.
+        if self.at <= self.core.turn_time() || self.at <= self.core.now() {
+            return Poll::Ready(());
+        }
+        self.core.0.timers.borrow_mut().set(self.id, self.at, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_elapsed(cx)
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.core.0.timers.borrow_mut().remove(self.id);
+    }
+}
+
+/// The time that was given is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the time that was given is over")]
+pub struct Elapsed;
+
+/// A lease made of `bytes`, which fit in one buffer.
+///
+/// # Panics
+///
+/// When they do not.
+pub async fn lease_of(pool: &Pool, bytes: &[u8], headroom: usize) -> Lease {
+    let mut lease = pool.lease_for(bytes.len() + headroom).await;
+    lease.reserve_headroom(headroom);
+    lease.append(bytes);
+    lease
+}

@@ -1,0 +1,142 @@
+//! Tasks of one core, run by that core's thread.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_task::{Runnable, Task};
+
+use crate::engine::driver::Wake;
+
+/// The tasks that are ready to run. Tasks may be woken from any thread; they run on their core's alone.
+pub(super) struct Ready {
+    queue: Mutex<VecDeque<Runnable>>,
+    parked: AtomicBool,
+    wake: Arc<dyn Wake>,
+}
+
+impl Ready {
+    fn push(&self, runnable: Runnable) {
+        self.lock().push_back(runnable);
+        // The core says that it parks before it looks at the queue for the last time, and this side looks at the flag
+        // after it has pushed: one of the two sees the other.
+        if self.parked.swap(false, Ordering::SeqCst) {
+            self.wake.wake();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Runnable>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The executor of one core.
+pub(super) struct Executor {
+    ready: Arc<Ready>,
+    /// The batch that is being run; kept, so that its memory is.
+    batch: RefCell<VecDeque<Runnable>>,
+    /// Tasks that nobody holds, so that they can be ended with their core.
+    detached: Rc<RefCell<Detached>>,
+}
+
+#[derive(Default)]
+struct Detached {
+    tasks: Vec<Option<Task<()>>>,
+    free: Vec<usize>,
+}
+
+impl Executor {
+    pub(super) fn new(wake: Arc<dyn Wake>) -> Executor {
+        let ready = Ready { queue: Mutex::default(), parked: AtomicBool::new(false), wake };
+        Executor { ready: Arc::new(ready), batch: RefCell::default(), detached: Rc::default() }
+    }
+
+    /// Starts a task that ends when its handle is dropped.
+    pub(super) fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
+        let ready = Arc::clone(&self.ready);
+        let (runnable, task) = async_task::spawn_local(future, move |runnable| ready.push(runnable));
+        runnable.schedule();
+        task
+    }
+
+    /// Starts a task that runs until it is done or its core ends.
+    pub(super) fn spawn_detached(&self, future: impl Future<Output = ()> + 'static) {
+        let place = self.detached.borrow_mut().reserve();
+        let detached = Rc::clone(&self.detached);
+        let task = self.spawn(async move {
+            future.await;
+            if let Some(task) = detached.borrow_mut().release(place) {
+                task.detach();
+            }
+        });
+        self.detached.borrow_mut().tasks[place] = Some(task);
+    }
+
+    /// Runs what is ready, at most about `polls` polls; true when nothing is left to run.
+    pub(super) fn run(&self, polls: usize) -> bool {
+        let mut run = 0;
+        while run < polls {
+            let mut batch = self.batch.borrow_mut();
+            std::mem::swap(&mut *batch, &mut *self.ready.lock());
+            if batch.is_empty() {
+                return true;
+            }
+            run += batch.len();
+            while let Some(runnable) = batch.pop_front() {
+                runnable.run();
+            }
+        }
+        self.is_idle()
+    }
+
+    /// Whether nothing is ready.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ready.lock().is_empty()
+    }
+
+    /// Says that the core is about to wait; false when it must not, because something became ready.
+    pub(super) fn park(&self) -> bool {
+        self.ready.parked.store(true, Ordering::SeqCst);
+        let idle = self.is_idle();
+        if !idle {
+            self.unpark();
+        }
+        idle
+    }
+
+    /// Says that the core runs again.
+    pub(super) fn unpark(&self) {
+        self.ready.parked.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends every detached task, and drops what they hold.
+    pub(super) fn clear(&self) {
+        // Dropping a task may end others, or start new ones: until none is left.
+        loop {
+            let tasks = std::mem::take(&mut *self.detached.borrow_mut());
+            let none = tasks.tasks.iter().all(Option::is_none);
+            drop(tasks);
+            while !self.run(usize::MAX) {}
+            if none {
+                break;
+            }
+        }
+    }
+}
+
+impl Detached {
+    fn reserve(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.tasks.push(None);
+            self.tasks.len() - 1
+        })
+    }
+
+    fn release(&mut self, place: usize) -> Option<Task<()>> {
+        let task = self.tasks.get_mut(place)?.take();
+        self.free.push(place);
+        task
+    }
+}

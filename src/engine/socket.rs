@@ -1,0 +1,258 @@
+//! A core's connections and listeners, as its tasks hold them.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::base::{Clock, Time};
+use crate::engine::core::Core;
+use crate::engine::driver::{Address, Close, RawSocket, SocketOptions, Token};
+use crate::engine::sockets::{READY_MARK, SocketState};
+use crate::engine::{ByteStream, Class, Lease, StreamError};
+
+/// How long a closed socket may take to send what is still queued, before it is aborted.
+pub const LINGER_MAX: Duration = Duration::from_secs(5);
+/// How long accepting pauses after the system refused a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many bytes of a peer that goes on sending are thrown away before its connection is closed all the same.
+const DISCARD_MAX: usize = 1024 * 1024;
+
+impl Core {
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    pub fn listen(&self, address: &Address) -> io::Result<Listener> {
+        let shared = self.shared();
+        let token = shared.sockets.borrow_mut().open_listener();
+        let mut driver = shared.driver.borrow_mut();
+        match driver.listen(token, address) {
+            Ok(local) => {
+                driver.accept(token, true);
+                Ok(Listener { core: self.clone(), token, local })
+            }
+            Err(error) => {
+                shared.sockets.borrow_mut().never_opened(token);
+                Err(error)
+            }
+        }
+    }
+
+    /// Connects to `address`. The caller bounds the time; dropping the future ends the attempt.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them.
+    pub async fn connect(&self, address: &Address, options: SocketOptions) -> io::Result<Socket> {
+        let socket = self.open(|core, token| core.shared().driver.borrow_mut().connect(token, address, options))?;
+        poll_fn(|cx| socket.with(|state| state.poll_connected(cx))).await?;
+        socket.arm();
+        Ok(socket)
+    }
+
+    /// Takes in a connection that no core holds.
+    ///
+    /// # Errors
+    ///
+    /// When the driver cannot take it.
+    pub async fn adopt(&self, detached: Detached, options: SocketOptions) -> io::Result<Socket> {
+        let Detached { raw, received } = detached;
+        let socket = self.open(|core, token| core.shared().driver.borrow_mut().adopt(token, raw, options))?;
+        for piece in received.chunks(Class::Large.bytes()) {
+            let mut lease = self.pool().lease_for(piece.len()).await;
+            lease.append(piece);
+            socket.with(|state| state.put_back(lease, self.now()));
+        }
+        socket.arm();
+        Ok(socket)
+    }
+
+    /// How many sockets and listeners are open.
+    #[must_use]
+    pub fn open_sockets(&self) -> usize {
+        self.shared().sockets.borrow().open_count()
+    }
+
+    fn open(&self, start: impl FnOnce(&Core, Token) -> io::Result<()>) -> io::Result<Socket> {
+        let token = self.shared().sockets.borrow_mut().open_socket();
+        match start(self, token) {
+            Ok(()) => Ok(Socket { core: self.clone(), token }),
+            Err(error) => {
+                self.shared().sockets.borrow_mut().never_opened(token);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A connection that belongs to no core, with the bytes that were read from it before; may go to another core.
+#[derive(Debug)]
+pub struct Detached {
+    /// The connection.
+    pub raw: RawSocket,
+    /// What was received and not yet read.
+    pub received: Vec<u8>,
+}
+
+impl From<RawSocket> for Detached {
+    fn from(raw: RawSocket) -> Detached {
+        Detached { raw, received: Vec::new() }
+    }
+}
+
+/// Accepts connections. Dropping it stops listening; connections that it has accepted live on.
+pub struct Listener {
+    core: Core,
+    token: Token,
+    local: Address,
+}
+
+impl Listener {
+    /// The address that was bound.
+    #[must_use]
+    pub fn local(&self) -> &Address {
+        &self.local
+    }
+
+    /// The next connection, and where it comes from.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them (out of descriptors, for one), after a short pause; the caller may go on.
+    pub async fn accept(&self) -> io::Result<(Detached, Option<SocketAddr>)> {
+        let accepted = poll_fn(|cx| {
+            let shared = self.core.shared();
+            shared.sockets.borrow_mut().listener(self.token).poll_accept(
+                self.token,
+                &mut **shared.driver.borrow_mut(),
+                cx,
+            )
+        })
+        .await;
+        if accepted.is_err() {
+            self.core.sleep(ACCEPT_PAUSE).await;
+        }
+        accepted.map(|(raw, peer)| (raw.into(), peer))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let shared = self.core.shared();
+        shared.sockets.borrow_mut().let_go(self.token);
+        shared.driver.borrow_mut().close(self.token, Close::Abort);
+    }
+}
+
+/// A connection on a core: TCP, or a unix stream socket.
+///
+/// Dropping it sends what is queued, for up to [`LINGER_MAX`], and closes it.
+pub struct Socket {
+    core: Core,
+    token: Token,
+}
+
+impl Socket {
+    /// The core that it lives on.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// When the bytes that [`ByteStream::recv`] last gave, or is about to give, came in.
+    #[must_use]
+    pub fn received_at(&self) -> Time {
+        self.with(|state| state.received_at())
+    }
+
+    /// Takes the connection off its core, after what is queued went out.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed first.
+    pub async fn detach(self) -> Result<Detached, StreamError> {
+        self.core.shared().driver.borrow_mut().detach(self.token);
+        let raw = poll_fn(|cx| self.with(|state| state.poll_left(cx))).await?;
+        let received = self.with(SocketState::take_received);
+        Ok(Detached { raw, received })
+    }
+
+    /// Finishes sending and waits for the peer to finish, throwing away what it still sends, so that it can read what
+    /// was sent last: closing a socket with unread bytes would reset it. Bounded in bytes and, by `patience`, in time.
+    pub async fn close_gracefully(self, patience: Duration) {
+        self.finish();
+        let discard = async {
+            let mut left = DISCARD_MAX;
+            while let Ok(Some(lease)) = self.recv().await {
+                left = left.saturating_sub(lease.len());
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // Either way the socket is dropped now.
+        let _ = self.core.timeout(patience, discard).await;
+    }
+
+    fn arm(&self) {
+        self.core.shared().driver.borrow_mut().receive(self.token, true);
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut SocketState) -> T) -> T {
+        act(self.core.shared().sockets.borrow_mut().socket(self.token))
+    }
+}
+
+impl ByteStream for Socket {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let shared = self.core.shared();
+        shared.sockets.borrow_mut().socket(self.token).poll_recv(self.token, &mut **shared.driver.borrow_mut(), cx)
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        if lease.is_empty() {
+            return Ok(());
+        }
+        self.with(|state| state.queue(lease.len()))?;
+        self.core.shared().driver.borrow_mut().send(self.token, lease);
+        Ok(())
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.with(|state| state.poll_queued_below(READY_MARK, cx))
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.with(|state| state.poll_queued_below(0, cx))
+    }
+
+    fn finish(&self) {
+        if self.with(SocketState::finish) {
+            self.core.shared().driver.borrow_mut().shutdown(self.token);
+        }
+    }
+
+    fn abort(&self) {
+        self.with(SocketState::abort);
+        self.core.shared().driver.borrow_mut().close(self.token, Close::Abort);
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let shared = self.core.shared();
+        let queued = self.with(|state| state.has_queued());
+        shared.sockets.borrow_mut().let_go(self.token);
+        shared.driver.borrow_mut().close(self.token, Close::Flush);
+        if queued {
+            let (core, token) = (self.core.clone(), self.token);
+            self.core.spawn(async move {
+                core.sleep(LINGER_MAX).await;
+                core.shared().driver.borrow_mut().close(token, Close::Abort);
+            });
+        }
+    }
+}

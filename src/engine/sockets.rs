@@ -1,0 +1,395 @@
+//! The sockets and listeners of one core: what the driver reported of each, and who waits for it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll, Waker};
+
+use crate::base::Time;
+use crate::engine::driver::{Driver, Event, RawSocket, Token};
+use crate::engine::{Lease, StreamError};
+
+/// Received bytes that wait for a reader, above which receiving is paused.
+const RECEIVE_HIGH: usize = 256 * 1024;
+/// Below this it goes on.
+const RECEIVE_LOW: usize = 64 * 1024;
+/// Queued bytes above which a socket is not ready for more.
+const SEND_HIGH: usize = 256 * 1024;
+/// Below this it is again.
+const SEND_LOW: usize = 64 * 1024;
+/// Accepted connections that wait to be taken, above which accepting is paused.
+const ACCEPTED_MAX: usize = 128;
+
+/// The table of a core's sockets and listeners. A place is named by a [`Token`] and used again only after the driver's
+/// last word on it.
+#[derive(Default)]
+pub(super) struct Sockets {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    open: usize,
+}
+
+struct Place {
+    generation: u32,
+    kind: Kind,
+}
+
+enum Kind {
+    Free,
+    /// Nobody holds it any more; the driver has still to report that it is gone.
+    Leaving,
+    Listener(Box<ListenerState>),
+    Socket(Box<SocketState>),
+}
+
+/// What is known of a listener.
+#[derive(Default)]
+pub(super) struct ListenerState {
+    accepted: VecDeque<(RawSocket, Option<SocketAddr>)>,
+    error: Option<io::Error>,
+    paused: bool,
+    waker: Option<Waker>,
+}
+
+/// What is known of a socket.
+#[derive(Default)]
+pub(super) struct SocketState {
+    connected: Option<io::Result<()>>,
+    received: VecDeque<Lease>,
+    received_bytes: usize,
+    received_at: Time,
+    receive_end: Option<Result<(), StreamError>>,
+    receive_paused: bool,
+    receive_waker: Option<Waker>,
+    queued_bytes: usize,
+    send_error: Option<StreamError>,
+    finished: bool,
+    send_waker: Option<Waker>,
+    left: Option<Result<RawSocket, StreamError>>,
+}
+
+impl Sockets {
+    /// Takes a place for a socket that is about to be opened.
+    pub(super) fn open_socket(&mut self) -> Token {
+        self.open(Kind::Socket(Box::default()))
+    }
+
+    /// Takes a place for a listener that is about to be opened.
+    pub(super) fn open_listener(&mut self) -> Token {
+        self.open(Kind::Listener(Box::default()))
+    }
+
+    /// Gives a place back that the driver never knew.
+    pub(super) fn never_opened(&mut self, token: Token) {
+        self.release(token);
+    }
+
+    /// How many places are in use.
+    pub(super) fn open_count(&self) -> usize {
+        self.open
+    }
+
+    /// A socket that its holder has not let go.
+    pub(super) fn socket(&mut self, token: Token) -> &mut SocketState {
+        match &mut self.place(token).kind {
+            Kind::Socket(socket) => socket,
+            _ => unreachable!("a socket's place is its own until its holder lets it go"),
+        }
+    }
+
+    /// A listener that its holder has not let go.
+    pub(super) fn listener(&mut self, token: Token) -> &mut ListenerState {
+        match &mut self.place(token).kind {
+            Kind::Listener(listener) => listener,
+            _ => unreachable!("a listener's place is its own until its holder lets it go"),
+        }
+    }
+
+    /// The holder lets go; the place is free when the driver says so, or at once when it already did.
+    pub(super) fn let_go(&mut self, token: Token) {
+        let place = self.place(token);
+        let gone = matches!(&place.kind, Kind::Socket(socket) if socket.left.is_some());
+        place.kind = Kind::Leaving;
+        if gone {
+            self.release(token);
+        }
+    }
+
+    /// Deals with one report of the driver.
+    pub(super) fn handle(&mut self, event: Event, now: Time, driver: &mut dyn Driver) {
+        match event {
+            Event::Accepted { listener, socket, peer } => {
+                if let Some(state) = self.find_listener(listener) {
+                    state.accept(socket, peer);
+                    if state.accepted.len() >= ACCEPTED_MAX {
+                        state.paused = true;
+                        driver.accept(listener, false);
+                    }
+                }
+            }
+            Event::AcceptFailed { listener, error } => {
+                if let Some(state) = self.find_listener(listener) {
+                    state.fail(error);
+                }
+            }
+            Event::Connected { socket, result } => {
+                if let Some(state) = self.find_socket(socket) {
+                    state.connected = Some(result);
+                    wake(&mut state.receive_waker);
+                }
+            }
+            Event::Received { socket, lease } => {
+                if let Some(state) = self.find_socket(socket) {
+                    state.receive(lease, now);
+                    if state.received_bytes >= RECEIVE_HIGH && !state.receive_paused {
+                        state.receive_paused = true;
+                        driver.receive(socket, false);
+                    }
+                }
+            }
+            Event::ReceiveEnded { socket, result } => {
+                if let Some(state) = self.find_socket(socket) {
+                    state.end_receive(result.map_err(|error| StreamError::from(&error)));
+                }
+            }
+            Event::Sent { socket, bytes } => {
+                if let Some(state) = self.find_socket(socket) {
+                    state.sent(bytes);
+                }
+            }
+            Event::SendFailed { socket, error } => {
+                if let Some(state) = self.find_socket(socket) {
+                    state.fail_send(StreamError::from(&error));
+                }
+            }
+            Event::Closed { token } => self.left(token, Err(StreamError::Closed)),
+            Event::Detached { socket, raw } => self.left(socket, Ok(raw)),
+        }
+    }
+
+    fn left(&mut self, token: Token, result: Result<RawSocket, StreamError>) {
+        if let Some(state) = self.find_socket(token) {
+            state.left = Some(result);
+            state.end_receive(Err(StreamError::Closed));
+            state.fail_send(StreamError::Closed);
+        } else if self.knows(token) {
+            self.release(token);
+        }
+    }
+
+    fn open(&mut self, kind: Kind) -> Token {
+        self.open += 1;
+        if let Some(index) = self.free.pop() {
+            let place = &mut self.places[index as usize];
+            place.kind = kind;
+            return Token { index, generation: place.generation };
+        }
+        let index = u32::try_from(self.places.len()).expect("fewer sockets than descriptors");
+        self.places.push(Place { generation: 0, kind });
+        Token { index, generation: 0 }
+    }
+
+    fn release(&mut self, token: Token) {
+        let place = self.place(token);
+        place.kind = Kind::Free;
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(token.index);
+        self.open -= 1;
+    }
+
+    fn place(&mut self, token: Token) -> &mut Place {
+        let place = &mut self.places[token.index as usize];
+        debug_assert_eq!(place.generation, token.generation, "a token outlived its place");
+        place
+    }
+
+    fn knows(&self, token: Token) -> bool {
+        self.places
+            .get(token.index as usize)
+            .is_some_and(|place| place.generation == token.generation && !matches!(place.kind, Kind::Free))
+    }
+
+    fn find_socket(&mut self, token: Token) -> Option<&mut SocketState> {
+        match self.places.get_mut(token.index as usize) {
+            Some(Place { generation, kind: Kind::Socket(socket) }) if *generation == token.generation => Some(socket),
+            _ => None,
+        }
+    }
+
+    fn find_listener(&mut self, token: Token) -> Option<&mut ListenerState> {
+        match self.places.get_mut(token.index as usize) {
+            Some(Place { generation, kind: Kind::Listener(state) }) if *generation == token.generation => Some(state),
+            _ => None,
+        }
+    }
+}
+
+impl ListenerState {
+    /// The next connection, or why there is none for now. After an error the listener is paused.
+    pub(super) fn poll_accept(
+        &mut self,
+        token: Token,
+        driver: &mut dyn Driver,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<(RawSocket, Option<SocketAddr>)>> {
+        if let Some(accepted) = self.accepted.pop_front() {
+            return Poll::Ready(Ok(accepted));
+        }
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Err(error));
+        }
+        if std::mem::take(&mut self.paused) {
+            driver.accept(token, true);
+        }
+        keep(&mut self.waker, cx);
+        Poll::Pending
+    }
+
+    fn accept(&mut self, socket: RawSocket, peer: Option<SocketAddr>) {
+        self.accepted.push_back((socket, peer));
+        wake(&mut self.waker);
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.error = Some(error);
+        self.paused = true;
+        wake(&mut self.waker);
+    }
+}
+
+impl SocketState {
+    pub(super) fn poll_connected(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(result) = self.connected.take() {
+            return Poll::Ready(result);
+        }
+        keep(&mut self.receive_waker, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn poll_recv(
+        &mut self,
+        token: Token,
+        driver: &mut dyn Driver,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Option<Lease>, StreamError>> {
+        if let Some(lease) = self.received.pop_front() {
+            self.received_bytes -= lease.len();
+            if self.receive_paused && self.received_bytes <= RECEIVE_LOW {
+                self.receive_paused = false;
+                driver.receive(token, true);
+            }
+            return Poll::Ready(Ok(Some(lease)));
+        }
+        if let Some(end) = &self.receive_end {
+            return Poll::Ready(end.clone().map(|()| None));
+        }
+        keep(&mut self.receive_waker, cx);
+        Poll::Pending
+    }
+
+    /// When the first of the bytes that wait to be read came, or the last that were read.
+    pub(super) fn received_at(&self) -> Time {
+        self.received_at
+    }
+
+    pub(super) fn queue(&mut self, bytes: usize) -> Result<(), StreamError> {
+        if let Some(error) = &self.send_error {
+            return Err(error.clone());
+        }
+        if self.finished {
+            return Err(StreamError::Closed);
+        }
+        self.queued_bytes += bytes;
+        Ok(())
+    }
+
+    pub(super) fn poll_queued_below(&mut self, mark: usize, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        if let Some(error) = &self.send_error {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if self.queued_bytes <= mark {
+            return Poll::Ready(Ok(()));
+        }
+        keep(&mut self.send_waker, cx);
+        Poll::Pending
+    }
+
+    /// Whether this is the first time that sending is finished.
+    pub(super) fn finish(&mut self) -> bool {
+        !std::mem::replace(&mut self.finished, true) && self.send_error.is_none()
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.received.clear();
+        self.received_bytes = 0;
+        self.end_receive(Err(StreamError::Closed));
+        self.fail_send(StreamError::Closed);
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        self.queued_bytes > 0 && self.send_error.is_none()
+    }
+
+    pub(super) fn poll_left(&mut self, cx: &Context<'_>) -> Poll<Result<RawSocket, StreamError>> {
+        match &mut self.left {
+            Some(result) => Poll::Ready(std::mem::replace(result, Err(StreamError::Closed))),
+            None => {
+                keep(&mut self.receive_waker, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn take_received(&mut self) -> Vec<u8> {
+        self.received_bytes = 0;
+        self.received.drain(..).flat_map(|lease| lease.to_vec()).collect()
+    }
+
+    /// Takes bytes in that were received before the core had the socket.
+    pub(super) fn put_back(&mut self, lease: Lease, now: Time) {
+        self.receive(lease, now);
+    }
+
+    fn receive(&mut self, lease: Lease, now: Time) {
+        if self.received.is_empty() {
+            self.received_at = now;
+        }
+        self.received_bytes += lease.len();
+        self.received.push_back(lease);
+        wake(&mut self.receive_waker);
+    }
+
+    fn end_receive(&mut self, result: Result<(), StreamError>) {
+        self.receive_end.get_or_insert(result);
+        wake(&mut self.receive_waker);
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        if self.queued_bytes <= SEND_LOW {
+            wake(&mut self.send_waker);
+        }
+    }
+
+    fn fail_send(&mut self, error: StreamError) {
+        self.queued_bytes = 0;
+        self.send_error.get_or_insert(error);
+        wake(&mut self.send_waker);
+    }
+}
+
+/// What [`SocketState::poll_queued_below`] takes for "ready for more".
+pub(super) const READY_MARK: usize = SEND_HIGH;
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
