@@ -4,3 +4,4 @@ pub mod base;
 pub mod control;
 pub mod engine;
 pub mod latency;
+pub mod route;

@@ -1,0 +1,288 @@
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use super::host::HOST_LEN_MAX;
+use super::name::RouteName;
+
+/// The longest path of a unix socket, in bytes (`sun_path` less its final zero, unix(7)).
+pub const UNIX_PATH_LEN_MAX: usize = 107;
+
+const REMEDY: &str = "write http://host:port, https://host:port or unix:/path/of/socket";
+
+/// Why a text is no upstream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamUrlError {
+    /// The URL has a path of its own.
+    #[error(
+        "an upstream has no path of its own, as the path of a call is passed on unchanged: leave '{path}' out here \
+         and put it into the agent's URL"
+    )]
+    BasePath {
+        /// What is to be left out.
+        path: String,
+    },
+    /// The URL has a user name or password.
+    #[error("an upstream's URL must not carry a user name or password: agents send their own credentials")]
+    Credentials,
+    /// The host is missing or malformed.
+    #[error("'{host}' is no host of an upstream; {REMEDY}, an IPv6 address in brackets")]
+    Host {
+        /// As it was written.
+        host: String,
+    },
+    /// The port is no number from 1 to 65535.
+    #[error("'{port}' is no port; it is a number from 1 to 65535")]
+    Port {
+        /// As it was written.
+        port: String,
+    },
+    /// The URL has a query or a fragment.
+    #[error("an upstream's URL has no query and no fragment: those of a call are passed on unchanged")]
+    QueryOrFragment,
+    /// The scheme is none of the three.
+    #[error("an upstream is reached by http, https or unix; {REMEDY}")]
+    Scheme,
+    /// The path of the socket is not absolute, too long, or has a zero byte.
+    #[error("the path of a unix socket is absolute and at most {UNIX_PATH_LEN_MAX} bytes; write unix:/path/of/socket")]
+    UnixPath,
+}
+
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamAddr {
+    /// TCP to a host name or address (IPv6 without brackets), to be resolved when it is dialled.
+    Tcp {
+        /// The name or address.
+        host: Box<str>,
+        /// The port.
+        port: u16,
+    },
+    /// A unix stream socket.
+    Unix {
+        /// Its absolute path.
+        path: Box<str>,
+    },
+}
+
+/// A private MCP server as the operator names it: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamUrl {
+    addr: UpstreamAddr,
+    tls: bool,
+    authority: Box<str>,
+}
+
+impl UpstreamUrl {
+    /// Where to connect to.
+    #[must_use]
+    pub fn addr(&self) -> &UpstreamAddr {
+        &self.addr
+    }
+
+    /// Whether to speak TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// What the `Host` header says: the host, and the port unless it is the scheme's own; `localhost` for a socket.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The name that the upstream's certificate must bear; `None` without TLS.
+    #[must_use]
+    pub fn tls_name(&self) -> Option<&str> {
+        match &self.addr {
+            UpstreamAddr::Tcp { host, .. } if self.tls => Some(host),
+            _ => None,
+        }
+    }
+
+    fn tcp(rest: &str, tls: bool) -> Result<UpstreamUrl, UpstreamUrlError> {
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, after) = rest.split_at(end);
+        if after.contains(['?', '#']) {
+            return Err(UpstreamUrlError::QueryOrFragment);
+        }
+        if !matches!(after, "" | "/") {
+            return Err(UpstreamUrlError::BasePath { path: after.to_owned() });
+        }
+        if authority.contains('@') {
+            return Err(UpstreamUrlError::Credentials);
+        }
+        let default_port = if tls { 443 } else { 80 };
+        let (host, port) = split_port(authority, default_port)?;
+        let host = check_host(host)?;
+        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let authority = if port == default_port { shown } else { format!("{shown}:{port}") };
+        Ok(UpstreamUrl { addr: UpstreamAddr::Tcp { host: host.into(), port }, tls, authority: authority.into() })
+    }
+
+    fn unix(rest: &str) -> Result<UpstreamUrl, UpstreamUrlError> {
+        let path = rest.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(rest);
+        let fits = path.len() <= UNIX_PATH_LEN_MAX && path.len() > 1;
+        if !fits || !path.starts_with('/') || path.starts_with("//") || path.contains('\0') {
+            return Err(UpstreamUrlError::UnixPath);
+        }
+        Ok(UpstreamUrl { addr: UpstreamAddr::Unix { path: path.into() }, tls: false, authority: "localhost".into() })
+    }
+}
+
+impl FromStr for UpstreamUrl {
+    type Err = UpstreamUrlError;
+
+    fn from_str(text: &str) -> Result<UpstreamUrl, UpstreamUrlError> {
+        let (scheme, rest) = text.split_once(':').ok_or(UpstreamUrlError::Scheme)?;
+        if scheme.eq_ignore_ascii_case("unix") {
+            return UpstreamUrl::unix(rest);
+        }
+        let rest = rest.strip_prefix("//").ok_or(UpstreamUrlError::Scheme)?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => UpstreamUrl::tcp(rest, false),
+            "https" => UpstreamUrl::tcp(rest, true),
+            _ => Err(UpstreamUrlError::Scheme),
+        }
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.addr {
+            UpstreamAddr::Unix { path } => write!(f, "unix:{path}"),
+            UpstreamAddr::Tcp { .. } if self.tls => write!(f, "https://{}", self.authority),
+            UpstreamAddr::Tcp { .. } => write!(f, "http://{}", self.authority),
+        }
+    }
+}
+
+/// Where the connector sends the calls for a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamRoute {
+    /// How the route is called in metrics and logs.
+    pub name: RouteName,
+    /// The upstream.
+    pub upstream: UpstreamUrl,
+}
+
+fn split_port(authority: &str, default_port: u16) -> Result<(&str, u16), UpstreamUrlError> {
+    let host_end = authority.rfind(']').map_or(0, |at| at + 1);
+    let Some(colon) = authority[host_end..].find(':').map(|at| at + host_end) else {
+        return Ok((authority, default_port));
+    };
+    let (host, digits) = (&authority[..colon], &authority[colon + 1..]);
+    if digits.contains(':') {
+        return Err(UpstreamUrlError::Host { host: authority.to_owned() });
+    }
+    let port = digits.parse().ok().filter(|port| *port > 0 && digits.bytes().all(|b| b.is_ascii_digit()));
+    Ok((host, port.ok_or_else(|| UpstreamUrlError::Port { port: digits.to_owned() })?))
+}
+
+/// Names inside a private network are often no proper DNS names (`mcp_server`), so underscores are let through.
+fn check_host(host: &str) -> Result<String, UpstreamUrlError> {
+    let fault = || UpstreamUrlError::Host { host: host.to_owned() };
+    if let Some(inside) = host.strip_prefix('[') {
+        let address = inside.strip_suffix(']').and_then(|inside| inside.parse::<Ipv6Addr>().ok());
+        return address.map(|address| address.to_string()).ok_or_else(fault);
+    }
+    let plain =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let fits = labels.len() <= HOST_LEN_MAX && labels.split('.').all(plain);
+    if fits { Ok(host.to_ascii_lowercase()) } else { Err(fault()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+
+    fn parsed(text: &str) -> UpstreamUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_three_kinds_are_understood() {
+        let url = parsed("http://127.0.0.1:8080");
+        assert_eq!(url.addr(), &UpstreamAddr::Tcp { host: "127.0.0.1".into(), port: 8080 });
+        assert_eq!((url.authority(), url.tls_name()), ("127.0.0.1:8080", None));
+
+        let url = parsed("HTTPS://Mcp_Server.internal/");
+        assert_eq!(url.addr(), &UpstreamAddr::Tcp { host: "mcp_server.internal".into(), port: 443 });
+        assert_eq!((url.authority(), url.tls_name()), ("mcp_server.internal", Some("mcp_server.internal")));
+
+        let url = parsed("https://[0::1]:8443");
+        assert_eq!(url.addr(), &UpstreamAddr::Tcp { host: "::1".into(), port: 8443 });
+        assert_eq!((url.authority(), url.tls_name()), ("[::1]:8443", Some("::1")));
+
+        for text in ["unix:/run/mcp.sock", "unix:///run/mcp.sock"] {
+            let url = parsed(text);
+            assert_eq!(url.addr(), &UpstreamAddr::Unix { path: "/run/mcp.sock".into() });
+            assert_eq!((url.authority(), url.tls_name()), ("localhost", None));
+        }
+    }
+
+    #[test]
+    fn a_port_is_named_only_when_it_is_not_the_schemes_own() {
+        assert_eq!(parsed("http://a:80").authority(), "a");
+        assert_eq!(parsed("http://a:443").authority(), "a:443");
+        assert_eq!(parsed("https://a:443").authority(), "a");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_its_fault() {
+        let long = format!("unix:/{}", "x".repeat(UNIX_PATH_LEN_MAX));
+        let base = |path: &str| UpstreamUrlError::BasePath { path: path.to_owned() };
+        let host = |host: &str| UpstreamUrlError::Host { host: host.to_owned() };
+        let port = |port: &str| UpstreamUrlError::Port { port: port.to_owned() };
+        let cases = [
+            ("", UpstreamUrlError::Scheme),
+            ("127.0.0.1:8080", UpstreamUrlError::Scheme),
+            ("ftp://a", UpstreamUrlError::Scheme),
+            ("http:/a", UpstreamUrlError::Scheme),
+            ("http://a/mcp", base("/mcp")),
+            ("http://a//", base("//")),
+            ("http://a/?x", UpstreamUrlError::QueryOrFragment),
+            ("http://a#x", UpstreamUrlError::QueryOrFragment),
+            ("http://me:pw@a", UpstreamUrlError::Credentials),
+            ("http://", host("")),
+            ("http://a b", host("a b")),
+            ("http://a..b", host("a..b")),
+            ("http://[::1", host("[::1")),
+            ("http://[zz]", host("[zz]")),
+            ("http://a\r\nX:1", host("a\r\nX")),
+            ("http://a:0", port("0")),
+            ("http://a:", port("")),
+            ("http://a:+1", port("+1")),
+            ("http://a:65536", port("65536")),
+            ("http://::1", host("::1")),
+            ("unix:", UpstreamUrlError::UnixPath),
+            ("unix:run/x", UpstreamUrlError::UnixPath),
+            ("unix://run/x", UpstreamUrlError::UnixPath),
+            ("unix:/", UpstreamUrlError::UnixPath),
+            ("unix:/a\0b", UpstreamUrlError::UnixPath),
+            (&long, UpstreamUrlError::UnixPath),
+        ];
+        for (text, want) in cases {
+            assert_eq!(text.parse::<UpstreamUrl>(), Err(want), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_means_the_same() {
+        let mut rng = Rng::new(17);
+        let parts = ["a", "B_c", ".", "[", "::1", "]", ":", "//", "/", ":80", ":443", "@", "?"];
+        let mut urls = 0;
+        for _ in 0..100_000 {
+            let rest: String = (0..rng.below(8)).map(|_| parts[rng.below(parts.len() as u64) as usize]).collect();
+            let text = format!("{}{rest}", ["http://", "https://", "unix:"][rng.below(3) as usize]);
+            if let Ok(url) = text.parse::<UpstreamUrl>() {
+                urls += 1;
+                assert_eq!(url.to_string().parse(), Ok(url), "{text:?}");
+            }
+        }
+        assert!(urls > 1_000);
+    }
+}
