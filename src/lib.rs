@@ -5,3 +5,4 @@ pub mod control;
 pub mod engine;
 pub mod latency;
 pub mod route;
+pub mod wire;

@@ -1,0 +1,126 @@
+use super::method::Version;
+use super::names::{Known, is_token_byte};
+use super::section::{Field, Section};
+use super::{CONNECTION_OPTIONS_MAX, HeadError};
+
+/// More digits than a length that fits 63 bits can have.
+const LENGTH_DIGITS_MAX: usize = 18;
+
+/// How the end of a body is found (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    #[default]
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks up to an empty one, then trailers.
+    Chunked,
+    /// All bytes until the connection ends. Only responses have this.
+    UntilClose,
+}
+
+impl Framing {
+    /// The framing under which the same body goes on to a peer of this version: a peer of 1.1 always learns where the
+    /// body ended, one of 1.0 knows no chunks.
+    #[must_use]
+    pub const fn toward(self, peer: Version) -> Framing {
+        match (self, peer) {
+            (Framing::UntilClose, Version::Http11) => Framing::Chunked,
+            (Framing::Chunked, Version::Http10) => Framing::UntilClose,
+            (same, _) => same,
+        }
+    }
+
+    /// Whether no byte of a body follows.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        matches!(self, Framing::None | Framing::Length(0))
+    }
+}
+
+/// What the fields of a head say about framing and connection, requests and responses alike.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) content_length: Option<u64>,
+    pub(super) chunked: bool,
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+    pub(super) upgrade: bool,
+    /// How many options `Connection` has in all.
+    pub(super) connection_options: usize,
+}
+
+impl Facts {
+    pub(super) const EMPTY: Facts = Facts {
+        content_length: None,
+        chunked: false,
+        close: false,
+        keep_alive: false,
+        upgrade: false,
+        connection_options: 0,
+    };
+
+    pub(super) fn gather(section: &Section, version: Version) -> Result<Facts, HeadError> {
+        let mut facts = Facts::EMPTY;
+        for field in section.fields() {
+            facts.note(section, field)?;
+        }
+        if facts.chunked && facts.content_length.is_some() {
+            return Err(HeadError::LengthAndEncoding);
+        }
+        if facts.chunked && version == Version::Http10 {
+            return Err(HeadError::TransferEncodingInHttp10);
+        }
+        Ok(facts)
+    }
+
+    /// Whether the connection may carry another message (RFC 9112 section 9.3).
+    pub(super) fn persists(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+
+    fn note(&mut self, section: &Section, field: &Field) -> Result<(), HeadError> {
+        let value = section.value(field);
+        match field.known {
+            Known::ContentLength if self.content_length.is_some() || value.contains(&b',') => {
+                Err(HeadError::RepeatedContentLength)
+            }
+            Known::ContentLength => {
+                self.content_length = Some(parse_length(value).ok_or(HeadError::BadContentLength)?);
+                Ok(())
+            }
+            Known::TransferEncoding if self.chunked => Err(HeadError::RepeatedTransferEncoding),
+            Known::TransferEncoding if value.eq_ignore_ascii_case(b"chunked") => {
+                self.chunked = true;
+                Ok(())
+            }
+            Known::TransferEncoding => Err(HeadError::UnsupportedTransferEncoding),
+            Known::Connection => options(value).try_for_each(|option| self.note_option(option)),
+            Known::Upgrade => {
+                self.upgrade = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_option(&mut self, option: &[u8]) -> Result<(), HeadError> {
+        self.connection_options += 1;
+        self.close |= option.eq_ignore_ascii_case(b"close");
+        self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        if self.connection_options > CONNECTION_OPTIONS_MAX { Err(HeadError::TooManyConnectionOptions) } else { Ok(()) }
+    }
+}
+
+/// The options of one `Connection` value. What is no token names no field and is passed over.
+pub(super) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let plain = |option: &&[u8]| !option.is_empty() && option.iter().all(|&byte| is_token_byte(byte));
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(plain)
+}
+
+/// One or more decimal digits and nothing else: no sign, no white space, no list.
+fn parse_length(text: &[u8]) -> Option<u64> {
+    let fits = (1..=LENGTH_DIGITS_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    fits.then(|| text.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}

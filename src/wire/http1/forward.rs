@@ -1,0 +1,160 @@
+use super::facts::{Framing, options};
+use super::names::{Known, is_token_byte};
+use super::section::{Field, Section, is_control};
+use super::{RequestHead, ResponseHead};
+
+/// What changes in a request's head on its way on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestEdits<'a> {
+    /// The `Host` of the next hop; `None` keeps what came.
+    pub host: Option<&'a str>,
+    /// How the body goes on.
+    pub framing: Framing,
+    /// Drop `Forwarded`, `X-Forwarded-…` and `X-Real-IP`, which a stranger may have made up.
+    pub drop_forwarded: bool,
+    /// Drop `Expect`, because it has been answered here.
+    pub drop_expect: bool,
+    /// Tell the next hop that no request follows on this connection.
+    pub close: bool,
+    /// Fields to add at the end.
+    pub append: &'a [(&'a str, &'a [u8])],
+}
+
+/// What changes in a response's head on its way on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResponseEdits<'a> {
+    /// How the body goes on.
+    pub framing: Framing,
+    /// Tell the agent that no response follows on this connection.
+    pub close: bool,
+    /// Fields to add at the end.
+    pub append: &'a [(&'a str, &'a [u8])],
+}
+
+/// Appends the head under which a request goes on: as HTTP/1.1, with the path as target, without hop-by-hop fields, under
+/// its new framing. All other fields stay as they were sent, byte for byte and in order.
+pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method_text());
+    out.push(b' ');
+    out.extend_from_slice(head.path());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if let Some(host) = edits.host {
+        push_field(out, b"Host", host.as_bytes());
+    }
+    let named = Named::of(head.section(), head.facts().connection_options);
+    copy_fields(head.section(), out, |field| match field.known {
+        Known::Host => edits.host.is_none(),
+        Known::Forwarded => !edits.drop_forwarded,
+        Known::Expect => !edits.drop_expect,
+        known => goes_on(known) && !named.contains(field),
+    });
+    push_end(out, edits.framing, edits.close, edits.append);
+}
+
+/// Appends the head under which a response goes on: as HTTP/1.1, with its status and reason, without hop-by-hop fields,
+/// under its new framing. All other fields stay as they were sent, byte for byte and in order.
+///
+/// The length of a body that is not sent (HEAD, 304) stays, as it is about the resource and not about this message.
+pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_decimal(out, u64::from(head.status()));
+    out.push(b' ');
+    out.extend_from_slice(head.reason());
+    out.extend_from_slice(b"\r\n");
+    let keeps_length = edits.framing == Framing::None && head.status() >= 200 && head.status() != 204;
+    let named = Named::of(head.section(), head.facts().connection_options);
+    copy_fields(head.section(), out, |field| match field.known {
+        Known::ContentLength => keeps_length,
+        Known::Host | Known::Forwarded | Known::Expect => !named.contains(field),
+        known => goes_on(known) && !named.contains(field),
+    });
+    push_end(out, edits.framing, edits.close, edits.append);
+}
+
+/// Appends one field. A name that is no token is not written, and control bytes in the value become spaces, so that
+/// nothing passed in can start another field.
+pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
+        return;
+    }
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend(value.iter().map(|&byte| if is_control(byte) { b' ' } else { byte }));
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Appends framing, connection and added fields, and the empty line.
+pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, close: bool, append: &[(&str, &[u8])]) {
+    match framing {
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            push_decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::None | Framing::UntilClose => {}
+    }
+    if close || framing == Framing::UntilClose {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    append.iter().for_each(|(name, value)| push_field(out, name.as_bytes(), value));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field goes on by its meaning alone.
+fn goes_on(known: Known) -> bool {
+    matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::EndToEnd | Known::Other)
+}
+
+/// The fields that `Connection` names as belonging to one hop.
+struct Named<'a> {
+    section: &'a Section,
+    any: bool,
+}
+
+impl<'a> Named<'a> {
+    fn of(section: &'a Section, connection_options: usize) -> Named<'a> {
+        Named { section, any: connection_options > 0 }
+    }
+
+    fn contains(&self, field: &Field) -> bool {
+        if !self.any || field.known == Known::EndToEnd {
+            return false;
+        }
+        let name = self.section.name(field);
+        let connections = self.section.fields().iter().filter(|other| other.known == Known::Connection);
+        connections.flat_map(|other| options(self.section.value(other))).any(|option| option.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Copies the fields that `keeps` keeps, whole runs of lines at a time.
+fn copy_fields(section: &Section, out: &mut Vec<u8>, keeps: impl Fn(&Field) -> bool) {
+    let bytes = section.bytes();
+    let Some(first) = section.fields().first() else { return };
+    let mut run = first.name.start as usize;
+    let mut fields = section.fields().iter().peekable();
+    while let Some(field) = fields.next() {
+        // The empty line ends the last field's line.
+        let line_end = fields.peek().map_or(bytes.len() - 2, |next| next.name.start as usize);
+        if !keeps(field) {
+            out.extend_from_slice(&bytes[run..field.name.start as usize]);
+            run = line_end;
+        }
+    }
+    out.extend_from_slice(&bytes[run..bytes.len() - 2]);
+}

@@ -1,0 +1,63 @@
+/// A request method, as far as it changes what an intermediary does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// GET
+    #[default]
+    Get,
+    /// HEAD, whose response has no body whatever its head says.
+    Head,
+    /// POST
+    Post,
+    /// DELETE
+    Delete,
+    /// OPTIONS
+    Options,
+    /// Any other method that is passed on.
+    Other,
+}
+
+impl Method {
+    /// The method of this text. Methods are case-sensitive (RFC 9110 section 9.1).
+    #[must_use]
+    pub fn of(text: &[u8]) -> Method {
+        match text {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"DELETE" => Method::Delete,
+            b"OPTIONS" => Method::Options,
+            _ => Method::Other,
+        }
+    }
+}
+
+/// An HTTP version that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, no keep-alive unless asked for.
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}
+
+/// What a version text is.
+pub(super) enum VersionText {
+    Spoken(Version),
+    Foreign,
+    Malformed,
+}
+
+impl VersionText {
+    pub(super) fn of(text: &[u8]) -> VersionText {
+        match text {
+            b"HTTP/1.1" => VersionText::Spoken(Version::Http11),
+            b"HTTP/1.0" => VersionText::Spoken(Version::Http10),
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+                VersionText::Foreign
+            }
+            [b'H', b'T', b'T', b'P', b'/', major] if major.is_ascii_digit() => VersionText::Foreign,
+            _ => VersionText::Malformed,
+        }
+    }
+}

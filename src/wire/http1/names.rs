@@ -1,0 +1,162 @@
+use super::HeadError;
+
+/// What a field name means to an intermediary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    Expect,
+    Upgrade,
+    /// Concerns one hop only, whether or not `Connection` names it.
+    HopByHop,
+    /// Says where a request came from; only a trusted proxy may say so.
+    Forwarded,
+    /// For the far end whatever `Connection` says.
+    EndToEnd,
+    /// For the far end unless `Connection` names it.
+    Other,
+}
+
+/// Fields for one hop only.
+///
+/// RFC 9110 section 7.6.1 lists `Proxy-Connection`, `Keep-Alive`, `TE`, `Transfer-Encoding` and `Upgrade`. The
+/// credentials of a proxy are among them here because the tunnel is a gateway: a proxy's password is not for the private
+/// server, and a private server's challenge to a proxy is not for the agent.
+const HOP_BY_HOP: [&str; 6] =
+    ["te", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "proxy-authentication-info"];
+
+/// Fields meant for all recipients, which `Connection` must never name (RFC 9110 section 7.6.1). A hostile
+/// `Connection: authorization` would otherwise strip what the far end decides by. `Mcp-…` is one of them too.
+const END_TO_END: [&str; 17] = [
+    "accept",
+    "age",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "date",
+    "dpop",
+    "last-event-id",
+    "location",
+    "origin",
+    "retry-after",
+    "set-cookie",
+    "traceparent",
+    "vary",
+    "www-authenticate",
+];
+
+const LONGEST: usize = "proxy-authentication-info".len();
+
+impl Known {
+    /// What `name` means; refused when it imitates a framing or routing field with underscores, since servers that turn
+    /// both `-` and `_` into `_` (WSGI, CGI) would take it for that field.
+    pub(super) fn of(name: &[u8]) -> Result<Known, HeadError> {
+        let mut lower = [0_u8; LONGEST];
+        let Some(lower) = lower.get_mut(..name.len()) else { return Ok(Known::of_long(name)) };
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        match &*lower {
+            b"host" => Ok(Known::Host),
+            b"content-length" => Ok(Known::ContentLength),
+            b"transfer-encoding" => Ok(Known::TransferEncoding),
+            b"connection" => Ok(Known::Connection),
+            b"expect" => Ok(Known::Expect),
+            b"upgrade" => Ok(Known::Upgrade),
+            b"content_length" | b"transfer_encoding" => Err(HeadError::DisguisedField),
+            plain => Ok(Known::of_lower(plain)),
+        }
+    }
+
+    fn of_lower(lower: &[u8]) -> Known {
+        let one_of = |list: &[&str]| list.iter().any(|name| name.as_bytes() == lower);
+        if is_forwarded(lower) {
+            Known::Forwarded
+        } else if one_of(&HOP_BY_HOP) {
+            Known::HopByHop
+        } else if lower.starts_with(b"mcp-") || one_of(&END_TO_END) {
+            Known::EndToEnd
+        } else {
+            Known::Other
+        }
+    }
+
+    fn of_long(name: &[u8]) -> Known {
+        if is_forwarded(name) {
+            Known::Forwarded
+        } else if name[..4].eq_ignore_ascii_case(b"mcp-") {
+            Known::EndToEnd
+        } else {
+            Known::Other
+        }
+    }
+
+    /// Whether a trailer of this meaning must be refused (RFC 9110 section 6.5.1): framing, routing, credentials, and
+    /// what the tunnel itself decides by.
+    pub(super) fn is_forbidden_in_trailers(self) -> bool {
+        !matches!(self, Known::Other)
+    }
+}
+
+/// `Forwarded`, `X-Forwarded-…` and `X-Real-IP`, also when written with underscores.
+fn is_forwarded(name: &[u8]) -> bool {
+    let alike = |name: &[u8], with: &[u8]| {
+        name.iter().zip(with).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
+    };
+    let prefix = b"x-forwarded-";
+    name.eq_ignore_ascii_case(b"forwarded")
+        || (name.len() >= prefix.len() && alike(name, prefix))
+        || (name.len() == 9 && alike(name, b"x-real-ip"))
+}
+
+/// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
+pub(super) const fn is_token_byte(byte: u8) -> bool {
+    TOKEN[byte as usize]
+}
+
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < 128 {
+        let byte = at as u8;
+        table[at] = byte.is_ascii_alphanumeric();
+        at += 1;
+    }
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        let cases: [(&str, Known); 12] = [
+            ("HOST", Known::Host),
+            ("Content-length", Known::ContentLength),
+            ("TE", Known::HopByHop),
+            ("Proxy-Authentication-Info", Known::HopByHop),
+            ("X-Forwarded-For", Known::Forwarded),
+            ("X_Forwarded_Proto", Known::Forwarded),
+            ("X-Forwarded-Something-Long-Enough-To-Be-Long", Known::Forwarded),
+            ("forwarded", Known::Forwarded),
+            ("x-real-ip", Known::Forwarded),
+            ("MCP-Protocol-Version", Known::EndToEnd),
+            ("Mcp-Param-Something-Long-Enough-To-Be-Long", Known::EndToEnd),
+            ("X-Forwarded", Known::Other),
+        ];
+        for (name, known) in cases {
+            assert_eq!(Known::of(name.as_bytes()), Ok(known), "{name}");
+        }
+        assert_eq!(Known::of(b"Transfer_Encoding"), Err(HeadError::DisguisedField));
+    }
+}

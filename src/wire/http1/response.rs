@@ -1,0 +1,199 @@
+use super::facts::{Facts, Framing};
+use super::method::{Method, Version, VersionText};
+use super::section::{LineKind, Section, Span};
+use super::{HEAD_LEN_MAX, HEADERS_MAX, HeadError, Progress};
+
+/// The head of a response (RFC 9112): reads it as it arrives, keeps it, and answers what it says.
+///
+/// One owner serves all responses of a connection, one after another; once warm it allocates nothing.
+#[derive(Debug)]
+pub struct ResponseHead {
+    section: Section,
+    facts: Facts,
+    request_method: Method,
+    version: Version,
+    status: u16,
+    reason: Span,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Start,
+    Fields,
+    /// Whole, or refused: what is fed next starts a new head.
+    Over,
+}
+
+impl Default for ResponseHead {
+    fn default() -> ResponseHead {
+        ResponseHead::new()
+    }
+}
+
+impl ResponseHead {
+    /// An empty owner. It allocates nothing until it is fed.
+    #[must_use]
+    pub const fn new() -> ResponseHead {
+        ResponseHead {
+            section: Section::new(HEAD_LEN_MAX, HEADERS_MAX),
+            facts: Facts::EMPTY,
+            request_method: Method::Get,
+            version: Version::Http11,
+            status: 0,
+            reason: Span { start: 0, end: 0 },
+            stage: Stage::Start,
+        }
+    }
+
+    /// Takes the next bytes of the connection, which answer a request of this method. They are copied as far as they
+    /// belong to the head, so the input need not be kept; feed only what is new. After a whole head, or an error, it
+    /// starts anew: a final head may follow an interim one.
+    ///
+    /// # Errors
+    ///
+    /// [`HeadError`] as soon as the bytes so far can only become a head that is refused. Nothing that follows on the
+    /// connection can be trusted then.
+    pub fn feed(&mut self, input: &[u8], request_method: Method) -> Result<Progress, HeadError> {
+        if self.stage == Stage::Over {
+            self.clear();
+        }
+        self.request_method = request_method;
+        let progress = self.advance(input);
+        if !matches!(progress, Ok(Progress::Partial)) {
+            self.stage = Stage::Over;
+        }
+        progress
+    }
+
+    /// Forgets what was read and keeps the memory.
+    pub fn clear(&mut self) {
+        self.section.clear();
+        self.facts = Facts::EMPTY;
+        self.status = 0;
+        self.reason = Span::default();
+        self.stage = Stage::Start;
+    }
+
+    /// Whether no byte of a head was seen since the last whole one.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.stage == Stage::Over || self.section.is_empty()
+    }
+
+    /// The status, `100` to `999`.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The reason, which may be empty.
+    #[must_use]
+    pub fn reason(&self) -> &[u8] {
+        self.reason.of(self.section.bytes())
+    }
+
+    /// The version.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether another head follows: any 1xx but `101 Switching Protocols`, after which no HTTP follows.
+    #[must_use]
+    pub const fn is_interim(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+
+    /// How the end of the body is found (RFC 9112 section 6.3).
+    #[must_use]
+    pub const fn framing(&self) -> Framing {
+        match (self.has_body(), self.facts.chunked, self.facts.content_length) {
+            (false, ..) => Framing::None,
+            (true, true, _) => Framing::Chunked,
+            (true, false, Some(length)) => Framing::Length(length),
+            (true, false, None) => Framing::UntilClose,
+        }
+    }
+
+    /// The length that `Content-Length` gives, in bytes; for HEAD and 304 that of a body that is not sent.
+    #[must_use]
+    pub const fn content_length(&self) -> Option<u64> {
+        self.facts.content_length
+    }
+
+    /// Whether the connection may carry another response after this one. Never after one whose end is not certain: a
+    /// body that ends with the connection, or a 1xx or 204 that announces a body it cannot have.
+    #[must_use]
+    pub fn keep_alive(&self) -> bool {
+        let bodiless = self.status < 200 || self.status == 204;
+        let doubtful = bodiless && (self.facts.chunked || self.facts.content_length.is_some_and(|length| length > 0));
+        self.facts.persists(self.version) && self.framing() != Framing::UntilClose && !doubtful && self.status != 101
+    }
+
+    /// The value of the first field of this name, in any case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.section.get(name)
+    }
+
+    /// All fields in order: name and value, without the white space around the value.
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.section.iter()
+    }
+
+    pub(super) fn section(&self) -> &Section {
+        &self.section
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    const fn has_body(&self) -> bool {
+        !matches!(self.request_method, Method::Head) && !matches!(self.status, 0..200 | 204 | 304)
+    }
+
+    fn advance(&mut self, input: &[u8]) -> Result<Progress, HeadError> {
+        let mut len = 0;
+        loop {
+            let kind = if self.stage == Stage::Fields { LineKind::Field } else { LineKind::Status };
+            let (taken, line) = self.section.take_line(&input[len..], kind)?;
+            len += taken;
+            match (line, self.stage) {
+                (None, _) => return Ok(Progress::Partial),
+                (Some(line), Stage::Fields) if line.is_empty() => {
+                    self.facts = Facts::gather(&self.section, self.version)?;
+                    return Ok(Progress::Complete { len });
+                }
+                (Some(line), Stage::Fields) => self.section.push_field(line)?,
+                (Some(line), _) => {
+                    self.read_status_line(line)?;
+                    self.stage = Stage::Fields;
+                }
+            }
+        }
+    }
+
+    fn read_status_line(&mut self, line: Span) -> Result<(), HeadError> {
+        let text = line.of(self.section.bytes());
+        let (version, rest) = text.split_at(text.iter().position(|&b| b == b' ').unwrap_or(text.len()));
+        self.version = match VersionText::of(version) {
+            VersionText::Spoken(version) => version,
+            VersionText::Foreign => return Err(HeadError::UnsupportedVersion),
+            VersionText::Malformed => return Err(HeadError::BadStatusLine),
+        };
+        // Some servers leave out the space before an empty reason.
+        let (digits, reason) = match rest {
+            [b' ', a, b, c] => ([a, b, c], &[][..]),
+            [b' ', a, b, c, b' ', reason @ ..] => ([a, b, c], reason),
+            _ => return Err(HeadError::BadStatusLine),
+        };
+        if !digits.iter().all(|digit| digit.is_ascii_digit()) || *digits[0] == b'0' {
+            return Err(HeadError::BadStatusLine);
+        }
+        self.status = digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(**digit - b'0'));
+        self.reason = Span::new(line.end as usize - reason.len(), line.end as usize);
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+use memchr::memchr;
+
+use super::names::{Known, is_token_byte};
+use super::{HeadError, METHOD_LEN_MAX};
+
+/// Heads are short by custom; a connection that once saw a long one gives the memory back.
+const KEPT_LEN: usize = 16 * 1024;
+/// The first byte of every TLS record that carries a handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// A part of a section's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+impl Span {
+    pub(super) fn new(start: usize, end: usize) -> Span {
+        let narrow = |at: usize| u32::try_from(at).expect("a section is at most HEAD_LEN_MAX bytes long");
+        Span { start: narrow(start), end: narrow(end) }
+    }
+
+    pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// One field: where its name and value are, and what the name means.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    pub(super) name: Span,
+    pub(super) value: Span,
+    pub(super) known: Known,
+}
+
+/// What a line should be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LineKind {
+    Request,
+    Status,
+    Field,
+}
+
+/// Lines up to an empty one: a head, or the trailers of a body. It owns a copy of the bytes and keeps its capacity.
+///
+/// What is wrong with a line is found in a fixed order (how it starts, its control bytes from left to right, its line
+/// end, its structure), so that the verdict is the same however the bytes were cut, and each byte is looked at once.
+#[derive(Debug)]
+pub(super) struct Section {
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+    line_start: usize,
+    len_max: usize,
+    fields_max: usize,
+}
+
+impl Section {
+    pub(super) const fn new(len_max: usize, fields_max: usize) -> Section {
+        Section { bytes: Vec::new(), fields: Vec::new(), line_start: 0, len_max, fields_max }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_LEN);
+        self.fields.clear();
+        self.line_start = 0;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    pub(super) fn name(&self, field: &Field) -> &[u8] {
+        field.name.of(&self.bytes)
+    }
+
+    pub(super) fn value(&self, field: &Field) -> &[u8] {
+        field.value.of(&self.bytes)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
+        let wanted = |field: &&Field| self.name(field).eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().find(wanted).map(|field| self.value(field))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|field| (self.name(field), self.value(field)))
+    }
+
+    /// Takes the rest of the current line from the input, or all of the input. Returns how much it took and the line,
+    /// without its line end, once it is whole.
+    pub(super) fn take_line(&mut self, input: &[u8], kind: LineKind) -> Result<(usize, Option<Span>), HeadError> {
+        let line_end = memchr(b'\n', input).map(|at| at + 1);
+        let wanted = line_end.unwrap_or(input.len());
+        let taken = wanted.min(self.len_max - self.bytes.len());
+        let old_len = self.bytes.len();
+        self.bytes.extend_from_slice(&input[..taken]);
+        check_start(&self.bytes[self.line_start..], kind)?;
+        check_bytes(&self.bytes[self.line_start..], old_len - self.line_start)?;
+        if line_end.is_some() && taken == wanted {
+            return Ok((taken, Some(self.close_line()?)));
+        }
+        if self.bytes.len() == self.len_max { Err(HeadError::TooLong) } else { Ok((taken, None)) }
+    }
+
+    /// Forgets the line just closed, which must be the only one.
+    pub(super) fn drop_line(&mut self) {
+        self.bytes.clear();
+        self.line_start = 0;
+    }
+
+    /// Reads a whole line as a field.
+    pub(super) fn push_field(&mut self, line: Span) -> Result<(), HeadError> {
+        if self.fields.len() == self.fields_max {
+            return Err(HeadError::TooManyFields);
+        }
+        let text = line.of(&self.bytes);
+        let name_len = text.iter().position(|&byte| !is_token_byte(byte)).ok_or(HeadError::NoColon)?;
+        match (text[name_len], name_len) {
+            (b':', 0) => return Err(HeadError::EmptyFieldName),
+            (b':', _) => {}
+            (b' ' | b'\t', _) => return Err(HeadError::SpaceBeforeColon),
+            _ => return Err(HeadError::BadFieldName),
+        }
+        let known = Known::of(&text[..name_len])?;
+        let value = text[name_len + 1..].trim_ascii_start();
+        let start = line.end as usize - value.len();
+        let end = start + value.trim_ascii_end().len();
+        let name = Span::new(line.start as usize, line.start as usize + name_len);
+        self.fields.push(Field { name, value: Span::new(start, end), known });
+        Ok(())
+    }
+
+    fn close_line(&mut self) -> Result<Span, HeadError> {
+        let start = std::mem::replace(&mut self.line_start, self.bytes.len());
+        match self.bytes[start..].strip_suffix(b"\r\n") {
+            Some(line) => Ok(Span::new(start, start + line.len())),
+            None => Err(HeadError::BareLf),
+        }
+    }
+}
+
+/// Refuses a line by its first bytes.
+fn check_start(line: &[u8], kind: LineKind) -> Result<(), HeadError> {
+    match (kind, line.first()) {
+        (_, None) => Ok(()),
+        (LineKind::Field, Some(b' ' | b'\t')) => Err(HeadError::ObsFold),
+        (LineKind::Field, _) => Ok(()),
+        (LineKind::Request, Some(&TLS_HANDSHAKE)) => Err(HeadError::TlsOnPlainPort),
+        (LineKind::Request, Some(b'\r' | b'\n')) => Ok(()),
+        (LineKind::Request, _) => check_method(line),
+        (LineKind::Status, _) => {
+            let seen = line.len().min(5);
+            if line[..seen] == b"HTTP/"[..seen] { Ok(()) } else { Err(HeadError::BadStatusLine) }
+        }
+    }
+}
+
+fn check_method(line: &[u8]) -> Result<(), HeadError> {
+    let seen = &line[..line.len().min(METHOD_LEN_MAX + 1)];
+    match seen.iter().position(|&byte| !is_token_byte(byte)) {
+        None if seen.len() <= METHOD_LEN_MAX => Ok(()),
+        Some(at) if at > 0 && matches!(seen[at], b' ' | b'\r' | b'\n') => Ok(()),
+        _ => Err(HeadError::BadMethod),
+    }
+}
+
+/// Refuses control bytes among the bytes of a line from `new` on, and a carriage return that is not its end.
+fn check_bytes(line: &[u8], new: usize) -> Result<(), HeadError> {
+    let end = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
+    let end = line[..end].strip_suffix(b"\r").map_or(end, <[u8]>::len);
+    // The carriage return that ended the bytes taken earlier is looked at again, now that something follows it.
+    let from = if new > 0 && line[new - 1] == b'\r' { new - 1 } else { new };
+    let Some(fresh) = line.get(from..end) else { return Ok(()) };
+    // Without an early exit the compiler looks at many bytes at a time.
+    if !fresh.iter().fold(false, |bad, &byte| bad | is_control(byte)) {
+        return Ok(());
+    }
+    match fresh.iter().find(|&&byte| is_control(byte)) {
+        Some(b'\r') => Err(HeadError::BareCr),
+        _ => Err(HeadError::ControlByte),
+    }
+}
+
+/// Whether a byte may not stand in a line; the tab may.
+pub(super) const fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}

@@ -1,0 +1,116 @@
+use super::*;
+
+fn forward(head: &[u8], edits: &RequestEdits<'_>) -> String {
+    let mut out = Vec::new();
+    write_request(&request(head).unwrap(), edits, &mut out);
+    request(&out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn answer(head: &[u8], method: Method, edits: &ResponseEdits<'_>) -> String {
+    let mut out = Vec::new();
+    write_response(&response(head, method).unwrap(), edits, &mut out);
+    response(&out, method).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn unknown_fields_stay_byte_for_byte_and_in_order() {
+    let head = b"POST /mcp?x HTTP/1.1\r\nX-One:1\r\nHost: pub\r\nx-two:  2 \t\r\nX-One: 3\r\nContent-Length: 4\r\nLast: z\r\n\r\n";
+    let text = forward(head, &RequestEdits { framing: Framing::Length(4), ..Default::default() });
+    let expected = "POST /mcp?x HTTP/1.1\r\nX-One:1\r\nHost: pub\r\nx-two:  2 \t\r\nX-One: 3\r\nLast: z\r\nContent-Length: 4\r\n\r\n";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn hop_by_hop_fields_are_dropped_and_connection_names_more() {
+    let head =
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: 5\r\nX-Hop: 1\r\nTE: trailers\r\n\
+        Upgrade: h2c\r\nProxy-Connection: x\r\nProxy-Authorization: secret\r\nX-Stays: 1\r\n\r\n";
+    let text = forward(head, &RequestEdits::default());
+    assert_eq!(text, "GET / HTTP/1.1\r\nHost: a\r\nX-Stays: 1\r\n\r\n");
+}
+
+#[test]
+fn a_hostile_connection_field_strips_nothing_that_is_meant_for_the_far_end() {
+    let kept = "Host: a\r\nAuthorization: b\r\nMcp-Method: tools/call\r\nMcp-Session-Id: s\r\nMCP-Protocol-Version: v\r\n\
+        Origin: https://o\r\nContent-Type: application/json\r\nAccept: */*\r\nLast-Event-ID: 7\r\nX-Forwarded-For: ip\r\n";
+    let hostile = "Connection: host, authorization, mcp-method, mcp-session-id, mcp-protocol-version, origin\r\n\
+        Connection: content-type, accept, last-event-id, content-length, x-forwarded-for\r\n";
+    let head = format!("POST / HTTP/1.1\r\n{kept}Content-Length: 3\r\n{hostile}\r\n");
+    let text = forward(head.as_bytes(), &RequestEdits { framing: Framing::Length(3), ..Default::default() });
+    assert_eq!(text, format!("POST / HTTP/1.1\r\n{kept}Content-Length: 3\r\n\r\n"));
+}
+
+#[test]
+fn host_is_replaced_and_strangers_claims_are_dropped() {
+    let head =
+        b"POST http://pub/x HTTP/1.1\r\nHost: pub\r\nForwarded: for=1\r\nX-Forwarded-For: 1\r\nX_Forwarded_Host: e\r\n\
+        X-Real-IP: 1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let edits = RequestEdits {
+        host: Some("127.0.0.1:3000"),
+        framing: Framing::Chunked,
+        drop_forwarded: true,
+        drop_expect: true,
+        close: true,
+        append: &[("X-Forwarded-Proto", b"https")],
+    };
+    let expected = "POST /x HTTP/1.1\r\nHost: 127.0.0.1:3000\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\
+        X-Forwarded-Proto: https\r\n\r\n";
+    assert_eq!(forward(head, &edits), expected);
+    let kept = forward(head, &RequestEdits { framing: Framing::Chunked, ..Default::default() });
+    assert!(kept.contains("Host: pub\r\nForwarded: for=1\r\nX-Forwarded-For: 1\r\n") && kept.contains("Expect:"));
+}
+
+#[test]
+fn an_added_field_cannot_bring_another() {
+    let edits = RequestEdits {
+        append: &[("X", b"a\r\nEvil: b"), ("Bad Name", b"c"), ("", b"d"), ("Y\r\nEvil", b"e")],
+        ..Default::default()
+    };
+    let text = forward(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &edits);
+    assert_eq!(text, "GET / HTTP/1.1\r\nHost: a\r\nX: a  Evil: b\r\n\r\n");
+}
+
+#[test]
+fn responses_keep_status_reason_and_repeated_fields() {
+    let head = b"HTTP/1.0 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a\r\nWWW-Authenticate: Basic\r\n\
+        Set-Cookie: b\r\nConnection: www-authenticate\r\nContent-Length: 2\r\n\r\n";
+    let edits =
+        ResponseEdits { framing: Framing::Length(2), append: &[("Server-Timing", b"edge;dur=1")], close: false };
+    let expected = "HTTP/1.1 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a\r\nWWW-Authenticate: Basic\r\n\
+        Set-Cookie: b\r\nContent-Length: 2\r\nServer-Timing: edge;dur=1\r\n\r\n";
+    assert_eq!(answer(head, Method::Post, &edits), expected);
+}
+
+#[test]
+fn an_open_end_becomes_chunks_or_a_close() {
+    let head = b"HTTP/1.1 200\r\nContent-Type: text/event-stream\r\n\r\n";
+    let toward = |version| ResponseEdits { framing: Framing::UntilClose.toward(version), ..Default::default() };
+    let chunked = answer(head, Method::Post, &toward(Version::Http11));
+    assert_eq!(chunked, "HTTP/1.1 200 \r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let closing = answer(head, Method::Post, &toward(Version::Http10));
+    assert_eq!(closing, "HTTP/1.1 200 \r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
+    assert_eq!(Framing::Chunked.toward(Version::Http10), Framing::UntilClose);
+    assert_eq!(Framing::Length(3).toward(Version::Http10), Framing::Length(3));
+}
+
+#[test]
+fn the_length_of_a_body_that_is_not_sent_stays() {
+    let length = "Content-Length: 9\r\n";
+    let none = ResponseEdits::default();
+    assert!(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Method::Head, &none).contains(length));
+    assert!(answer(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", Method::Get, &none).contains(length));
+    assert!(!answer(b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n", Method::Get, &none).contains(length));
+}
+
+#[test]
+fn own_answers_are_whole_responses() {
+    let mut out = Vec::new();
+    Answer { retry_after_s: Some(2), ..Answer::to_fault(Fault::ConnectorOffline, Some("1")) }.write(&mut out);
+    let mut head = ResponseHead::new();
+    let Ok(Progress::Complete { len }) = head.feed(&out, Method::Post) else { panic!("the head is whole") };
+    assert_eq!((head.status(), head.get("retry-after"), head.keep_alive()), (503, Some(&b"2"[..]), true));
+    assert_eq!(head.framing(), Framing::Length((out.len() - len) as u64));
+    assert!(response(CONTINUE, Method::Post).unwrap().is_interim());
+}

@@ -1,0 +1,3 @@
+//! Floor 1: the wire formats, without input or output. Bytes and times go in, bytes and events come out.
+
+pub mod http1;
