@@ -1,9 +1,11 @@
 //! Floor 2: cores and what runs on them.
 
 mod byte_stream;
+mod clock;
 mod core;
 pub mod driver;
 mod executor;
+pub mod ladder;
 mod mailbox;
 mod pool;
 mod socket;
@@ -14,6 +16,7 @@ mod timers;
 
 pub use self::core::{Core, Elapsed, Task, Timer, lease_of};
 pub use byte_stream::{ByteStream, StreamError};
+pub use clock::MonotonicClock;
 pub use mailbox::{MailReceiver, MailSender, mailbox};
 pub use pool::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Class, LARGE_LEN, Pool, PoolUse, SMALL_LEN};
 pub use socket::{Detached, LINGER_MAX, Listener, Socket};

@@ -89,6 +89,15 @@ impl Pool {
         self.0.take(class, reserve)
     }
 
+    /// Whether [`Pool::take_for_receive`] would give a buffer of either class.
+    #[must_use]
+    pub fn can_receive(&self) -> bool {
+        [Class::Small, Class::Large].into_iter().any(|class| {
+            let slots = self.0.slots(class).borrow();
+            slots.leased + slots.slots_max / SEND_RESERVE < slots.slots_max
+        })
+    }
+
     /// An empty buffer of `class`, waiting for one when the class is exhausted.
     pub async fn lease(&self, class: Class) -> Lease {
         poll_fn(|cx| self.poll_lease(class, cx)).await

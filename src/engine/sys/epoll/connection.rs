@@ -1,0 +1,295 @@
+//! One connection on epoll: what is known of its readiness, what waits to be sent.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use socket2::SockRef;
+
+use crate::engine::driver::{Event, SocketOptions, Token};
+use crate::engine::pool::{Class, Pool};
+use crate::engine::sys::poller::Readiness;
+use crate::engine::sys::receive_class::ReceiveClass;
+use crate::engine::sys::socket;
+use crate::engine::{LARGE_LEN, Lease};
+
+/// Buffers that go into one send.
+const GATHER_MAX: usize = 64;
+/// Bytes that a socket may receive in one turn before the others have theirs.
+const TURN_BYTES_MAX: usize = 4 * LARGE_LEN;
+
+/// How far the socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    Open,
+    /// It never connected.
+    Unconnected,
+}
+
+/// How far the end of the sending direction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    No,
+    Wanted,
+    Done,
+}
+
+/// Why a socket leaves the driver once its queue is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    Close,
+    Detach,
+}
+
+/// How a round of receiving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// Nothing is left, or nothing more is wanted.
+    Drained,
+    /// The socket had its share of the turn.
+    More,
+    /// No buffer was left.
+    Starved,
+}
+
+pub(super) struct Connection {
+    fd: OwnedFd,
+    options: SocketOptions,
+    phase: Phase,
+    readable: bool,
+    writable: bool,
+    /// The peer finished or the connection failed: a short read does not mean that there is no more to learn.
+    ended: bool,
+    /// Sending or receiving has failed.
+    failed: bool,
+    armed: bool,
+    /// The end of receiving was reported.
+    received_all: bool,
+    class: ReceiveClass,
+    queue: VecDeque<Lease>,
+    finish: Finish,
+    pub(super) leaving: Option<Leaving>,
+    /// Whether the token is in the driver's list of sockets to flush.
+    pub(super) is_dirty: bool,
+    /// Whether the token is in the driver's list of sockets to read from, or of those that found no buffer.
+    pub(super) is_listed: bool,
+}
+
+impl Connection {
+    pub(super) fn connecting(fd: OwnedFd, options: SocketOptions) -> Connection {
+        let mut connection = Connection::connected(fd, options);
+        connection.phase = Phase::Connecting;
+        connection
+    }
+
+    pub(super) fn connected(fd: OwnedFd, options: SocketOptions) -> Connection {
+        Connection {
+            fd,
+            options,
+            phase: Phase::Open,
+            readable: false,
+            // Tried before it is known: a fresh socket has room.
+            writable: true,
+            ended: false,
+            failed: false,
+            armed: false,
+            received_all: false,
+            class: ReceiveClass::new(),
+            queue: VecDeque::new(),
+            finish: Finish::No,
+            leaving: None,
+            is_dirty: false,
+            is_listed: false,
+        }
+    }
+
+    /// Notes what the poller saw.
+    pub(super) fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable();
+        self.writable |= readiness.writable();
+        self.ended |= readiness.ended();
+    }
+
+    /// Ends connecting when the poller's report says that it ended.
+    pub(super) fn note_connected(&mut self, token: Token, events: &mut Vec<Event>) {
+        if self.phase == Phase::Connecting && (self.writable || self.ended) {
+            let result = SockRef::from(&self.fd).take_error().and_then(|error| error.map_or(Ok(()), Err));
+            self.end_connecting(token, result, events);
+        }
+    }
+
+    /// Takes note of how connecting ended.
+    pub(super) fn end_connecting(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {
+        self.phase = if result.is_ok() { Phase::Open } else { Phase::Unconnected };
+        if result.is_err() {
+            self.queue.clear();
+        }
+        if self.leaving.is_none() {
+            events.push(Event::Connected { socket: token, result });
+        }
+    }
+
+    /// Waits for the poller to say that the connection stands.
+    pub(super) fn expect_writable(&mut self) {
+        self.writable = false;
+    }
+
+    pub(super) fn arm(&mut self, armed: bool) {
+        self.armed = armed;
+    }
+
+    /// Whether there is something to receive, and it is wanted.
+    pub(super) fn wants_to_receive(&self) -> bool {
+        self.phase == Phase::Open && self.armed && self.readable && !self.received_all && self.leaving.is_none()
+    }
+
+    pub(super) fn queue(&mut self, lease: Lease) {
+        let open = self.phase != Phase::Unconnected && self.finish == Finish::No && self.leaving.is_none();
+        if open && !lease.is_empty() {
+            self.queue.push_back(lease);
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        if self.finish == Finish::No {
+            self.finish = Finish::Wanted;
+        }
+    }
+
+    /// Whether a socket that leaves can go.
+    pub(super) fn is_out(&self) -> bool {
+        let settled = self.phase != Phase::Connecting || self.leaving == Some(Leaving::Close);
+        self.queue.is_empty() && settled
+    }
+
+    /// Whether it is of no use to anybody any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.phase == Phase::Unconnected || self.failed
+    }
+
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// Sends as much of the queue as the kernel takes, and then the end when that is wanted.
+    pub(super) fn flush(&mut self, token: Token, events: &mut Vec<Event>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let mut sent = 0;
+        let mut failed = None;
+        while self.writable && !self.queue.is_empty() {
+            match self.send_some() {
+                Ok(bytes) => sent += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if sent > 0 {
+            events.push(Event::Sent { socket: token, bytes: sent });
+        }
+        if let Some(error) = failed {
+            self.fail_sending(token, error, events);
+        } else if self.queue.is_empty() && self.finish == Finish::Wanted {
+            // Fails when the peer has reset the connection, which receiving reports.
+            let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
+            self.finish = Finish::Done;
+        }
+    }
+
+    fn send_some(&mut self) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); GATHER_MAX];
+        let mut gathered = 0;
+        for (slice, lease) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(lease);
+            gathered += 1;
+        }
+        let sent = SockRef::from(&self.fd).send_vectored_with_flags(&slices[..gathered], libc::MSG_NOSIGNAL)?;
+        if sent == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
+        drop_sent(&mut self.queue, sent);
+        Ok(sent)
+    }
+
+    fn fail_sending(&mut self, token: Token, error: io::Error, events: &mut Vec<Event>) {
+        self.queue.clear();
+        self.finish = Finish::Done;
+        self.failed = true;
+        if self.leaving.is_none() {
+            events.push(Event::SendFailed { socket: token, error });
+        }
+    }
+
+    /// Receives until there is no more, or the socket had its share, or no buffer is left.
+    pub(super) fn receive(&mut self, token: Token, pool: &Pool, events: &mut Vec<Event>) -> Received {
+        let mut taken = 0;
+        let mut outcome = Received::Drained;
+        while self.wants_to_receive() {
+            if taken >= TURN_BYTES_MAX {
+                outcome = Received::More;
+                break;
+            }
+            let Some((class, mut lease)) = take_buffer(pool, self.class.get()) else {
+                outcome = Received::Starved;
+                break;
+            };
+            match (&*SockRef::from(&self.fd)).read(lease.spare_mut()) {
+                Ok(0) => self.end_receiving(token, Ok(()), events),
+                Ok(n) => {
+                    self.readable = self.ended || n == lease.tailroom();
+                    self.class.note(class, n);
+                    taken += n;
+                    lease.filled(n);
+                    events.push(Event::Received { socket: token, lease });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.end_receiving(token, Err(error), events),
+            }
+        }
+        if taken > 0 {
+            socket::keep_quick_ack(&self.fd, self.options);
+        }
+        outcome
+    }
+
+    fn end_receiving(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {
+        self.received_all = true;
+        self.failed |= result.is_err();
+        events.push(Event::ReceiveEnded { socket: token, result });
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Takes what was sent off the front of a queue.
+fn drop_sent(queue: &mut VecDeque<Lease>, mut sent: usize) {
+    while let Some(front) = queue.front_mut() {
+        if sent < front.len() {
+            front.advance(sent);
+            return;
+        }
+        sent -= front.len();
+        queue.pop_front();
+    }
+}
+
+/// A buffer of the class that is wanted, or of the other when that one is exhausted.
+fn take_buffer(pool: &Pool, wanted: Class) -> Option<(Class, Lease)> {
+    let other = match wanted {
+        Class::Small => Class::Large,
+        Class::Large => Class::Small,
+    };
+    [wanted, other].into_iter().find_map(|class| pool.take_for_receive(class).map(|lease| (class, lease)))
+}

@@ -1,0 +1,352 @@
+//! The driver on epoll: readiness made into completions.
+//!
+//! Sockets are registered once, edge by edge, and what is known of their readiness is remembered. A buffer is taken only
+//! when there is something to receive.
+
+mod connection;
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Clock, Time};
+use crate::engine::Lease;
+use crate::engine::clock::MonotonicClock;
+use crate::engine::driver::{Address, Close, Driver, DriverKind, Event, RawSocket, SocketOptions, Token, Wait, Wake};
+use crate::engine::pool::Pool;
+use crate::engine::sys::places::Places;
+use crate::engine::sys::poller::{Poller, Readiness};
+use crate::engine::sys::socket;
+use crate::engine::sys::wake::EventFd;
+
+use connection::{Connection, Leaving, Received};
+
+/// Connections that a listener may accept in one turn before the others have theirs.
+const TURN_ACCEPTS_MAX: usize = 64;
+/// How long a turn waits at the most while a socket has found no buffer.
+const STARVED_WAIT: Duration = Duration::from_millis(2);
+/// Names the eventfd; no place has this index.
+const WAKE_TOKEN: Token = Token { index: u32::MAX, generation: u32::MAX };
+
+/// A driver on epoll.
+pub(in crate::engine) struct EpollDriver {
+    poller: Poller,
+    wake: Arc<EventFd>,
+    pool: Pool,
+    places: Places<Endpoint>,
+    /// Sockets with something to send or to end.
+    dirty: VecDeque<Token>,
+    /// Sockets to receive from and listeners to accept from.
+    ready: VecDeque<Token>,
+    /// Sockets that found no buffer to receive into.
+    starved: VecDeque<Token>,
+    /// What happened between turns.
+    happened: Vec<Event>,
+}
+
+enum Endpoint {
+    Connection(Box<Connection>),
+    Listener(Listener),
+}
+
+struct Listener {
+    fd: OwnedFd,
+    armed: bool,
+    readable: bool,
+    is_listed: bool,
+}
+
+impl EpollDriver {
+    /// A driver that receives into buffers of `pool`.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them, when the process may not open more descriptors.
+    pub(in crate::engine) fn new(pool: &Pool) -> io::Result<EpollDriver> {
+        let poller = Poller::new()?;
+        let wake = Arc::new(EventFd::new()?);
+        poller.add(&*wake, WAKE_TOKEN)?;
+        Ok(EpollDriver {
+            poller,
+            wake,
+            pool: pool.clone(),
+            places: Places::new(),
+            dirty: VecDeque::new(),
+            ready: VecDeque::new(),
+            starved: VecDeque::new(),
+            happened: Vec::new(),
+        })
+    }
+
+    fn connection(&mut self, token: Token) -> Option<&mut Connection> {
+        match self.places.get_mut(token)? {
+            Endpoint::Connection(connection) => Some(connection),
+            Endpoint::Listener(_) => None,
+        }
+    }
+
+    fn insert(&mut self, token: Token, connection: Connection) -> io::Result<()> {
+        self.places.check_free(token)?;
+        self.poller.add(&connection, token)?;
+        self.places.insert(token, Endpoint::Connection(Box::new(connection)))
+    }
+
+    /// Has the socket flushed when the next turn begins.
+    fn list_dirty(&mut self, token: Token) {
+        if let Some(connection) = self.connection(token)
+            && !std::mem::replace(&mut connection.is_dirty, true)
+        {
+            self.dirty.push_back(token);
+        }
+    }
+
+    /// Has the socket or listener served in this turn or the next, when there is something to receive.
+    fn list_ready(&mut self, token: Token) {
+        let (wanted, is_listed) = match self.places.get_mut(token) {
+            Some(Endpoint::Connection(connection)) => (connection.wants_to_receive(), &mut connection.is_listed),
+            Some(Endpoint::Listener(listener)) => (listener.armed && listener.readable, &mut listener.is_listed),
+            None => return,
+        };
+        if wanted && !std::mem::replace(is_listed, true) {
+            self.ready.push_back(token);
+        }
+    }
+
+    fn flush_dirty(&mut self, events: &mut Vec<Event>) {
+        for _ in 0..self.dirty.len() {
+            let Some(token) = self.dirty.pop_front() else { break };
+            if let Some(connection) = self.connection(token) {
+                connection.is_dirty = false;
+                connection.flush(token, events);
+                self.leave_when_out(token, events);
+            }
+        }
+    }
+
+    /// Ends a socket that is to leave and has nothing more to send.
+    fn leave_when_out(&mut self, token: Token, events: &mut Vec<Event>) {
+        let Some(connection) = self.connection(token) else { return };
+        let Some(leaving) = connection.leaving else { return };
+        if !connection.is_out() {
+            return;
+        }
+        let Some(Endpoint::Connection(connection)) = self.places.remove(token) else { return };
+        let stays_whole = leaving == Leaving::Detach && !connection.is_broken();
+        if stays_whole && self.poller.remove(&*connection).is_ok() {
+            events.push(Event::Detached { socket: token, raw: RawSocket::Fd(connection.into_fd()) });
+        } else {
+            events.push(Event::Closed { token });
+        }
+    }
+
+    /// Takes the reports of the poller in.
+    fn take_reports(&mut self, reports: usize, events: &mut Vec<Event>) {
+        for at in 0..reports {
+            let (token, readiness) = self.poller.report(at);
+            // The eventfd is not read: each wake is an edge of its own.
+            if token != WAKE_TOKEN {
+                self.take_report(token, readiness, events);
+            }
+        }
+    }
+
+    fn take_report(&mut self, token: Token, readiness: Readiness, events: &mut Vec<Event>) {
+        match self.places.get_mut(token) {
+            Some(Endpoint::Connection(connection)) => {
+                connection.note(readiness);
+                connection.note_connected(token, events);
+                connection.flush(token, events);
+                self.leave_when_out(token, events);
+            }
+            Some(Endpoint::Listener(listener)) => listener.readable |= readiness.readable(),
+            None => return,
+        }
+        self.list_ready(token);
+    }
+
+    /// Gives the sockets that found no buffer another try, when there is one again.
+    fn retry_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        self.starved.retain(|token| self.places.contains(*token));
+        if self.pool.can_receive() {
+            self.ready.append(&mut self.starved);
+        }
+    }
+
+    fn serve_ready(&mut self, events: &mut Vec<Event>) {
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { break };
+            match self.places.get_mut(token) {
+                Some(Endpoint::Connection(connection)) => {
+                    let outcome = connection.receive(token, &self.pool, events);
+                    connection.is_listed = outcome != Received::Drained;
+                    match outcome {
+                        Received::Drained => {}
+                        Received::More => self.ready.push_back(token),
+                        Received::Starved => self.starved.push_back(token),
+                    }
+                }
+                Some(Endpoint::Listener(listener)) => {
+                    listener.accept(token, events);
+                    listener.is_listed = listener.armed && listener.readable;
+                    if listener.is_listed {
+                        self.ready.push_back(token);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// How long the poller may wait: none means for ever.
+    fn timeout(&self, wait: Wait, has_happened: bool) -> Option<Duration> {
+        let longest = match wait {
+            _ if has_happened || !self.ready.is_empty() => Some(Duration::ZERO),
+            Wait::Poll => Some(Duration::ZERO),
+            Wait::Until(Time::NEVER) => None,
+            Wait::Until(deadline) => Some(deadline - MonotonicClock.now()),
+        };
+        match longest {
+            Some(longest) if !self.starved.is_empty() => Some(longest.min(STARVED_WAIT)),
+            None if !self.starved.is_empty() => Some(STARVED_WAIT),
+            longest => longest,
+        }
+    }
+}
+
+impl Listener {
+    fn accept(&mut self, token: Token, events: &mut Vec<Event>) {
+        for _ in 0..TURN_ACCEPTS_MAX {
+            if !self.armed {
+                return;
+            }
+            match socket::accept(self.fd.as_fd()) {
+                Ok((fd, peer)) => events.push(Event::Accepted { listener: token, socket: RawSocket::Fd(fd), peer }),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return;
+                }
+                Err(error) if socket::is_of_one_connection(&error) => {}
+                Err(error) => {
+                    self.armed = false;
+                    events.push(Event::AcceptFailed { listener: token, error });
+                }
+            }
+        }
+    }
+}
+
+impl Driver for EpollDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Epoll
+    }
+
+    fn now(&self) -> Time {
+        MonotonicClock.now()
+    }
+
+    fn listen(&mut self, listener: Token, address: &Address) -> io::Result<Address> {
+        self.places.check_free(listener)?;
+        let (fd, bound) = socket::listen(address)?;
+        self.poller.add(&fd, listener)?;
+        let place = Listener { fd, armed: false, readable: false, is_listed: false };
+        self.places.insert(listener, Endpoint::Listener(place))?;
+        Ok(bound)
+    }
+
+    fn accept(&mut self, listener: Token, armed: bool) {
+        if let Some(Endpoint::Listener(place)) = self.places.get_mut(listener) {
+            place.armed = armed;
+            self.list_ready(listener);
+        }
+    }
+
+    fn connect(&mut self, socket: Token, address: &Address, options: SocketOptions) -> io::Result<()> {
+        self.places.check_free(socket)?;
+        let (opened, target) = socket::open(address)?;
+        let started = opened.connect(&target);
+        let fd = OwnedFd::from(opened);
+        socket::set_up(&fd, options);
+        // Registered after connecting began: before that, epoll reports a socket that was hung up.
+        let mut connection = Connection::connecting(fd, options);
+        match started {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => connection.expect_writable(),
+            result => connection.end_connecting(socket, result, &mut self.happened),
+        }
+        self.insert(socket, connection)
+    }
+
+    fn adopt(&mut self, socket: Token, raw: RawSocket, options: SocketOptions) -> io::Result<()> {
+        let fd = socket::take_fd(raw)?;
+        socket::set_up(&fd, options);
+        self.insert(socket, Connection::connected(fd, options))
+    }
+
+    fn receive(&mut self, socket: Token, armed: bool) {
+        if let Some(connection) = self.connection(socket) {
+            connection.arm(armed);
+            self.list_ready(socket);
+        }
+    }
+
+    fn send(&mut self, socket: Token, lease: Lease) {
+        if let Some(connection) = self.connection(socket) {
+            connection.queue(lease);
+            self.list_dirty(socket);
+        }
+    }
+
+    fn shutdown(&mut self, socket: Token) {
+        if let Some(connection) = self.connection(socket) {
+            connection.finish();
+            self.list_dirty(socket);
+        }
+    }
+
+    fn close(&mut self, token: Token, how: Close) {
+        match (self.places.get_mut(token), how) {
+            (None, _) => {}
+            (Some(Endpoint::Connection(connection)), Close::Flush) => {
+                connection.leaving = Some(Leaving::Close);
+                self.list_dirty(token);
+            }
+            (Some(place), _) => {
+                if let Endpoint::Connection(connection) = place {
+                    socket::reset_on_close(&**connection);
+                }
+                // Dropping the place closes the descriptor, which also ends its registration.
+                drop(self.places.remove(token));
+                self.happened.push(Event::Closed { token });
+            }
+        }
+    }
+
+    fn detach(&mut self, socket: Token) {
+        if let Some(connection) = self.connection(socket)
+            && connection.leaving.is_none()
+        {
+            connection.leaving = Some(Leaving::Detach);
+            self.list_dirty(socket);
+        }
+    }
+
+    fn wake(&self) -> Arc<dyn Wake> {
+        Arc::clone(&self.wake) as Arc<dyn Wake>
+    }
+
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        let before = events.len();
+        events.append(&mut self.happened);
+        self.flush_dirty(events);
+        self.retry_starved();
+        let timeout = self.timeout(wait, events.len() > before);
+        let reports = self.poller.wait(timeout)?;
+        self.take_reports(reports, events);
+        self.serve_ready(events);
+        Ok(())
+    }
+}

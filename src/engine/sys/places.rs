@@ -1,0 +1,78 @@
+//! The table of a driver's sockets and listeners, by token.
+
+use std::io;
+
+use crate::engine::driver::Token;
+
+/// The most places that a driver keeps: tokens count from zero, so a large index is a caller's mistake.
+pub(in crate::engine) const PLACES_MAX: u32 = 1 << 22;
+
+/// What a driver keeps for each token. A token of another generation finds nothing.
+pub(in crate::engine) struct Places<T>(Vec<Option<(u32, T)>>);
+
+impl<T> Places<T> {
+    pub(in crate::engine) fn new() -> Places<T> {
+        Places(Vec::new())
+    }
+
+    /// Checks that the token's place may be taken.
+    pub(in crate::engine) fn check_free(&self, token: Token) -> io::Result<()> {
+        let taken = self.0.get(token.index as usize).is_some_and(Option::is_some);
+        if taken || token.index >= PLACES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the token's place is taken or out of range"));
+        }
+        Ok(())
+    }
+
+    /// Fills the token's place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Places::check_free`]; nothing changes then.
+    pub(in crate::engine) fn insert(&mut self, token: Token, value: T) -> io::Result<()> {
+        self.check_free(token)?;
+        let index = token.index as usize;
+        if index >= self.0.len() {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some((token.generation, value));
+        Ok(())
+    }
+
+    pub(in crate::engine) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+        match self.0.get_mut(token.index as usize)? {
+            Some((generation, value)) if *generation == token.generation => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(in crate::engine) fn contains(&self, token: Token) -> bool {
+        matches!(self.0.get(token.index as usize), Some(Some((generation, _))) if *generation == token.generation)
+    }
+
+    pub(in crate::engine) fn remove(&mut self, token: Token) -> Option<T> {
+        if !self.contains(token) {
+            return None;
+        }
+        self.0[token.index as usize].take().map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_another_generation_finds_nothing() {
+        let mut places = Places::new();
+        let (old, new) = (Token { index: 3, generation: 1 }, Token { index: 3, generation: 2 });
+        places.insert(old, 'a').unwrap();
+        assert!(places.insert(new, 'b').is_err());
+        assert!(places.get_mut(new).is_none() && places.remove(new).is_none());
+        assert_eq!(places.remove(old), Some('a'));
+        places.insert(new, 'b').unwrap();
+        assert!(places.get_mut(old).is_none() && !places.contains(old));
+        assert_eq!(places.get_mut(new), Some(&mut 'b'));
+        assert!(places.insert(Token { index: PLACES_MAX, generation: 0 }, 'c').is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! Sockets as both real drivers open, set up and end them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use crate::engine::driver::{Address, RawSocket, SocketOptions};
+
+/// Connections that may wait to be accepted, per listener.
+const BACKLOG: i32 = 1024;
+
+/// Opens a listening socket. Returns it with the address that was bound.
+pub(in crate::engine) fn listen(address: &Address) -> io::Result<(OwnedFd, Address)> {
+    let (socket, target) = open(address)?;
+    if matches!(address, Address::Tcp(_)) {
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&target)?;
+    socket.listen(BACKLOG)?;
+    let bound = match socket.local_addr()?.as_socket() {
+        Some(bound) => Address::Tcp(bound),
+        None => address.clone(),
+    };
+    Ok((socket.into(), bound))
+}
+
+/// Opens a socket that can connect to `address`, and the address as the system takes it.
+pub(in crate::engine) fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
+    let target = match address {
+        Address::Tcp(address) => SockAddr::from(*address),
+        Address::Unix(path) => SockAddr::unix(path)?,
+    };
+    let domain = match address {
+        Address::Tcp(SocketAddr::V4(_)) => Domain::IPV4,
+        Address::Tcp(SocketAddr::V6(_)) => Domain::IPV6,
+        Address::Unix(_) => Domain::UNIX,
+    };
+    Ok((Socket::new_raw(domain, Type::STREAM.nonblocking().cloexec(), None)?, target))
+}
+
+/// Takes the system's socket out of `raw`, non-blocking.
+///
+/// # Errors
+///
+/// When it is of the simulated network.
+pub(in crate::engine) fn take_fd(raw: RawSocket) -> io::Result<OwnedFd> {
+    let RawSocket::Fd(fd) = raw else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated socket on a real driver"));
+    };
+    SockRef::from(&fd).set_nonblocking(true)?;
+    Ok(fd)
+}
+
+/// Sets what every connection has. A unix socket knows none of it, and a connection that has failed already says so
+/// when it is used: neither is an error here.
+pub(in crate::engine) fn set_up(fd: &impl AsFd, options: SocketOptions) {
+    let _ = SockRef::from(fd).set_tcp_nodelay(true);
+    keep_quick_ack(fd, options);
+}
+
+/// Arms TCP_QUICKACK again, which the kernel turns off as it likes.
+pub(in crate::engine) fn keep_quick_ack(fd: &impl AsFd, options: SocketOptions) {
+    if options.quick_ack {
+        let _ = SockRef::from(fd).set_tcp_quickack(true);
+    }
+}
+
+/// Makes closing the socket reset the connection.
+pub(in crate::engine) fn reset_on_close(fd: &impl AsFd) {
+    let _ = SockRef::from(fd).set_linger(Some(Duration::ZERO));
+}
+
+/// Takes the next connection from a listener, non-blocking, and where it came from.
+pub(in crate::engine) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let accept = |storage: *mut socket2::SockAddrStorage, len: *mut libc::socklen_t| {
+        // SAFETY: `storage` and `len` are valid for writes, and `len` holds the size of `storage`, as `try_init` promises.
+        match unsafe { libc::accept4(listener.as_raw_fd(), storage.cast(), len, flags) } {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(fd),
+        }
+    };
+    // SAFETY: on success `accept4` has written an address and its length; on failure the storage is not used.
+    let (fd, peer) = unsafe { SockAddr::try_init(accept) }?;
+    // SAFETY: `fd` was just opened by `accept4`, and nothing else knows it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok((fd, peer.as_socket()))
+}
+
+/// Whether a failed accept concerns only the connection that was to be accepted, so that the next may succeed.
+pub(in crate::engine) fn is_of_one_connection(error: &io::Error) -> bool {
+    // Linux passes errors that are already pending on the new connection on to accept(2).
+    let passing = [
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::EPROTO,
+        libc::ENETDOWN,
+        libc::ENOPROTOOPT,
+        libc::EHOSTDOWN,
+        libc::ENONET,
+        libc::EHOSTUNREACH,
+        libc::ENETUNREACH,
+    ];
+    error.raw_os_error().is_some_and(|code| passing.contains(&code))
+}
