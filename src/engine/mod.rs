@@ -11,6 +11,8 @@ mod pool;
 mod socket;
 mod sockets;
 mod spin;
+#[cfg(test)]
+mod suite;
 mod sys;
 mod timers;
 

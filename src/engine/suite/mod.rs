@@ -1,0 +1,210 @@
+//! What every driver must do, whatever it is made of: one suite, run on each.
+//!
+//! A [`Network`] makes drivers that can reach each other. The tests turn them by hand, in one thread, and never look at
+//! how long something took.
+
+mod churn;
+mod closing;
+mod listening;
+mod node;
+mod scarcity;
+mod streaming;
+
+use crate::base::Rng;
+use crate::engine::driver::{Address, Driver, Token};
+use crate::engine::pool::Pool;
+use crate::engine::suite::node::Node;
+use crate::engine::sys::epoll::EpollDriver;
+
+/// Rounds of turns after which something that does not happen is taken to never happen.
+const ROUNDS_MAX: usize = 40_000;
+
+/// Drivers of one kind that can reach each other.
+pub(in crate::engine) trait Network: Sized {
+    /// A network whose chance, if it knows any, follows from `seed`; none when this machine has no such thing.
+    fn new(seed: u64) -> Option<Self>;
+
+    /// One more driver on it, which receives into buffers of `pool`.
+    fn driver(&mut self, pool: &Pool) -> Box<dyn Driver>;
+
+    /// An address to listen at; the driver says which it became.
+    fn address(&mut self) -> Address;
+
+    /// An address for unix sockets, where there are such.
+    fn unix_address(&mut self) -> Option<Address>;
+}
+
+/// Two drivers and what happened on them.
+struct World<N> {
+    network: N,
+    /// The first connects, the second listens.
+    nodes: [Node; 2],
+    rng: Rng,
+}
+
+/// Sides of a [`World`].
+const NEAR: usize = 0;
+const FAR: usize = 1;
+
+impl<N: Network> World<N> {
+    fn new(seed: u64) -> Option<World<N>> {
+        World::with_buffers(seed, 16 * 1024 * 1024)
+    }
+
+    fn with_buffers(seed: u64, bytes_max: usize) -> Option<World<N>> {
+        let mut network = N::new(seed)?;
+        let nodes = [(); 2].map(|()| {
+            let pool = Pool::new(bytes_max);
+            Node::new(network.driver(&pool), pool)
+        });
+        Some(World { network, nodes, rng: Rng::new(seed) })
+    }
+
+    fn turn(&mut self) {
+        for node in &mut self.nodes {
+            node.turn_briefly();
+        }
+    }
+
+    /// Turns until `done`.
+    #[track_caller]
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut World<N>) -> bool) {
+        for _ in 0..ROUNDS_MAX {
+            if done(self) {
+                return;
+            }
+            self.turn();
+        }
+        panic!("never happened: {what}");
+    }
+
+    /// Turns for a while in which nothing in particular is expected.
+    fn a_while(&mut self) {
+        for _ in 0..20 {
+            self.turn();
+        }
+    }
+
+    /// A listener on the far side that accepts.
+    fn listen(&mut self) -> (Token, Address) {
+        let address = self.network.address();
+        let (listener, bound) = self.nodes[FAR].listen(&address);
+        self.nodes[FAR].driver.accept(listener, true);
+        (listener, bound)
+    }
+
+    /// A connection through `address`, whose ends do not receive yet.
+    fn connect(&mut self, address: &Address) -> (Token, Token) {
+        let near = self.nodes[NEAR].connect(address);
+        self.until("a connection is accepted", |world| {
+            let connected = world.nodes[NEAR].log(near).connected.is_some();
+            connected && !world.nodes[FAR].accepted.is_empty()
+        });
+        self.nodes[NEAR].log(near).connected.take().expect("checked above").expect("connected");
+        let accepted = self.nodes[FAR].accepted.pop_front().expect("checked above");
+        let far = self.nodes[FAR].adopt(accepted.raw);
+        (near, far)
+    }
+
+    /// A connection whose both ends receive.
+    fn pair(&mut self) -> (Token, Token) {
+        let (listener, address) = self.listen();
+        let (near, far) = self.connect(&address);
+        self.nodes[FAR].close(listener);
+        self.nodes[NEAR].driver.receive(near, true);
+        self.nodes[FAR].driver.receive(far, true);
+        (near, far)
+    }
+
+    /// Ends both drivers: every buffer must have come back then.
+    fn finish(self) {
+        for node in self.nodes {
+            node.finish();
+        }
+    }
+}
+
+/// The payload of a numbered stream.
+fn payload(stream: u64, len: usize) -> Vec<u8> {
+    let mut rng = Rng::new(stream);
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend_from_slice(&rng.next_u64().to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Makes tests of the whole suite for one kind of network.
+macro_rules! conformance {
+    ($network:ty) => {
+        conformance! { $network:
+            churn::connections_come_and_go_at_random,
+            churn::verbs_race_with_what_arrives,
+            churn::a_place_used_again_sees_nothing_of_its_past,
+            closing::each_side_finishes_by_itself,
+            closing::a_reset_is_seen,
+            closing::a_peer_that_goes_in_the_middle_of_a_send_fails_it,
+            closing::a_flushing_close_sends_what_is_queued,
+            closing::an_aborting_close_drops_what_is_queued,
+            closing::a_stuck_flushing_close_can_be_aborted,
+            closing::an_unconnected_socket_closes,
+            closing::a_socket_moves_between_drivers,
+            closing::a_broken_socket_does_not_detach,
+            closing::verbs_on_unknown_tokens_do_nothing,
+            listening::a_paused_listener_accepts_later,
+            listening::a_closed_listener_refuses,
+            listening::nobody_listening_is_an_error,
+            listening::unix_sockets_carry_bytes,
+            listening::another_thread_wakes_a_waiting_turn,
+            scarcity::without_buffers_bytes_wait_and_nothing_spins,
+            scarcity::a_pause_holds_everything_back,
+            scarcity::a_slow_reader_stops_the_sender,
+            streaming::bytes_arrive_whole_in_any_cut,
+            streaming::many_small_leases_are_gathered,
+            streaming::an_idle_turn_ends_at_its_deadline,
+            streaming::busy_sockets_do_not_starve_others,
+        }
+    };
+    ($network:ty: $($module:ident::$test:ident,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                for seed in 1..=3 {
+                    if $crate::engine::suite::$module::$test::<$network>(seed).is_none() {
+                        eprintln!("not run: this machine has no such driver");
+                    }
+                }
+            }
+        )*
+    };
+}
+
+/// Loopback on epoll.
+struct EpollNetwork {
+    directory: tempfile::TempDir,
+    named: u32,
+}
+
+impl Network for EpollNetwork {
+    fn new(_seed: u64) -> Option<EpollNetwork> {
+        Some(EpollNetwork { directory: tempfile::tempdir().expect("a temporary directory"), named: 0 })
+    }
+
+    fn driver(&mut self, pool: &Pool) -> Box<dyn Driver> {
+        Box::new(EpollDriver::new(pool).expect("epoll works everywhere"))
+    }
+
+    fn address(&mut self) -> Address {
+        Address::Tcp(([127, 0, 0, 1], 0).into())
+    }
+
+    fn unix_address(&mut self) -> Option<Address> {
+        self.named += 1;
+        Some(Address::Unix(self.directory.path().join(self.named.to_string())))
+    }
+}
+
+mod on_epoll {
+    conformance!(super::EpollNetwork);
+}

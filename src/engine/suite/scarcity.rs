@@ -1,0 +1,99 @@
+//! Back-pressure: no buffers, no wish to receive, a peer that does not read.
+
+use std::time::Duration;
+
+use super::{FAR, NEAR, Network, World, payload};
+use crate::engine::driver::{Token, Wait};
+use crate::engine::pool::BUFFER_MEMORY_MIN;
+
+/// When the receiver holds every buffer, bytes wait in the network; turns then wait too; nothing is lost.
+pub(super) fn without_buffers_bytes_wait_and_nothing_spins<N: Network>(seed: u64) -> Option<()> {
+    const STREAMS: u64 = 6;
+    const LEN: usize = 700_000;
+    let mut world = World::<N>::with_buffers(seed, BUFFER_MEMORY_MIN)?;
+    let pairs: Vec<(Token, Token)> = (0..STREAMS).map(|_| world.pair()).collect();
+    let payloads: Vec<Vec<u8>> = (0..STREAMS).map(|stream| payload(seed * 10 + stream, LEN)).collect();
+    let mut queued = vec![0; pairs.len()];
+    world.nodes[FAR].kept = Some(Vec::new());
+    let mut still = 0;
+    let mut before = 0;
+    world.until("the receiver has no buffer left", |world| {
+        feed(world, &pairs, &payloads, &mut queued);
+        let received: usize = pairs.iter().map(|(_, far)| world.nodes[FAR].log(*far).received.len()).sum();
+        still = if received == before { still + 1 } else { 0 };
+        before = received;
+        still > 50
+    });
+    assert!(world.nodes[FAR].pool.usage().exhausted > 0, "there were buffers enough");
+    let node = &mut world.nodes[FAR];
+    let deadline = node.driver.now() + Duration::from_millis(20);
+    let mut turns = 0;
+    while node.driver.now() < deadline {
+        node.turn(Wait::Until(deadline));
+        turns += 1;
+    }
+    assert!(turns < 40, "{turns} turns without anything to do");
+    world.until("everything arrives once buffers come back", |world| {
+        if let Some(kept) = &mut world.nodes[FAR].kept
+            && !kept.is_empty()
+        {
+            let at = world.rng.below(kept.len() as u64) as usize;
+            kept.swap_remove(at);
+        }
+        feed(world, &pairs, &payloads, &mut queued);
+        pairs.iter().all(|(_, far)| world.nodes[FAR].log(*far).received.len() == LEN)
+    });
+    for ((_, far), payload) in pairs.iter().zip(&payloads) {
+        assert!(world.nodes[FAR].log(*far).received == *payload, "other bytes arrived");
+    }
+    world.finish();
+    Some(())
+}
+
+/// Queues what there are buffers for.
+fn feed<N: Network>(world: &mut World<N>, pairs: &[(Token, Token)], payloads: &[Vec<u8>], queued: &mut [usize]) {
+    for (at, (near, _)) in pairs.iter().enumerate() {
+        let until = (queued[at] + 20_000).min(payloads[at].len());
+        queued[at] += world.nodes[NEAR].send(*near, &payloads[at][queued[at]..until]);
+    }
+}
+
+/// Paused before anything came, a socket reports nothing, and afterwards everything, the end included.
+pub(super) fn a_pause_holds_everything_back<N: Network>(seed: u64) -> Option<()> {
+    let mut world = World::<N>::new(seed)?;
+    let (near, far) = world.pair();
+    world.a_while();
+    world.nodes[FAR].driver.receive(far, false);
+    world.a_while();
+    let bytes = payload(seed, 50_000);
+    world.nodes[NEAR].send(near, &bytes);
+    world.nodes[NEAR].driver.shutdown(near);
+    world.a_while();
+    assert!(world.nodes[FAR].log(far).received.is_empty());
+    assert!(world.nodes[FAR].log(far).ended.is_none());
+    world.nodes[FAR].driver.receive(far, true);
+    world.until("the end arrives", |world| world.nodes[FAR].log(far).ended.is_some());
+    assert!(world.nodes[FAR].log(far).received == bytes);
+    world.finish();
+    Some(())
+}
+
+/// What the receiver does not read is not sent without end, and goes on when it reads.
+pub(super) fn a_slow_reader_stops_the_sender<N: Network>(seed: u64) -> Option<()> {
+    const LEN: usize = 14 * 1024 * 1024;
+    let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;
+    let (near, far) = world.pair();
+    world.nodes[FAR].driver.receive(far, false);
+    let bytes = payload(seed, LEN);
+    assert_eq!(world.nodes[NEAR].send(near, &bytes), LEN);
+    for _ in 0..10 {
+        world.a_while();
+    }
+    assert!(world.nodes[NEAR].log(near).sent < LEN, "the network took everything");
+    world.nodes[FAR].driver.receive(far, true);
+    world.until("everything arrives", |world| world.nodes[FAR].log(far).received.len() == LEN);
+    assert!(world.nodes[FAR].log(far).received == bytes);
+    assert_eq!(world.nodes[NEAR].pool.usage().exhausted, 0);
+    world.finish();
+    Some(())
+}
