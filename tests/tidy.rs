@@ -9,7 +9,7 @@ mod source;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use source::{Source, is_name_byte};
 
@@ -245,8 +245,12 @@ fn only_the_commands_print(source: &Source) -> Vec<Fault> {
     match source.module() {
         None | Some("cli" | "main") => Vec::new(),
         Some(_) => {
-            let macros = ["print!", "println!", "eprint!", "eprintln!"];
-            each(source, &macros, quoted, "only src/cli prints: return a value, or log by `tracing`")
+            let found = ["print!", "println!", "eprint!", "eprintln!"]
+                .iter()
+                .flat_map(|name| source.find_in_code(name).map(move |at| (at, name)))
+                .filter(|(at, _)| !source.is_for_tests_at(*at));
+            let remedy = "only src/cli prints: return a value, or log by `tracing`";
+            found.map(|(at, name)| fault(source, at, quoted(name), remedy)).collect()
         }
     }
 }
@@ -283,15 +287,21 @@ fn sources_of(root: &Path) -> Vec<Source> {
     for folder in ["src", "tests", "benches", "loadtest"] {
         collect(&root.join(folder), &mut found);
     }
-    let read = |path: &std::path::PathBuf| {
+    let read = |path: &PathBuf| {
         let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let short = path.strip_prefix(root).expect("it was found below the root").display().to_string();
         Source::new(&short.replace('\\', "/"), &text)
     };
-    found.iter().map(read).collect()
+    let mut sources: Vec<Source> = found.iter().map(read).collect();
+    let for_tests: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+    for source in &mut sources {
+        let below = |module: &String| source.path.strip_prefix(module).is_some_and(|rest| rest.starts_with(['/', '.']));
+        source.is_for_tests = for_tests.iter().any(below);
+    }
+    sources
 }
 
-fn collect(folder: &Path, found: &mut BTreeSet<std::path::PathBuf>) {
+fn collect(folder: &Path, found: &mut BTreeSet<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.expect("a folder that can be opened can be read").path();
         if path.is_dir() {
@@ -399,6 +409,7 @@ mod samples {
         bad(only_the_commands_print, "src/engine/core.rs", "\neprintln!()");
         good(only_the_commands_print, "src/cli/up.rs", "println!()");
         good(only_the_commands_print, "tests/sim.rs", "println!()");
+        good(only_the_commands_print, "src/edge/mod.rs", "#[cfg(test)]\nmod tests { fn f() { println!() } }");
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Rust source as text, with comments and literals told apart from code: as much of a lexer as house rules need.
 
+use std::path::Path;
+
+const CFG_TEST: &str = "#[cfg(test)]";
+
 /// One source file.
 pub(crate) struct Source {
     /// Its path from the root of the repository, with `/`.
@@ -8,6 +12,8 @@ pub(crate) struct Source {
     pub(crate) code: String,
     /// Its text with everything but comments blanked, byte for byte.
     pub(crate) comments: String,
+    /// Whether another file brings it in for tests alone.
+    pub(crate) is_for_tests: bool,
 }
 
 impl Source {
@@ -26,7 +32,7 @@ impl Source {
             at = end;
         }
         let text = |bytes| String::from_utf8(bytes).expect("parts end where characters end");
-        Source { path: path.to_owned(), code: text(code), comments: text(comments) }
+        Source { path: path.to_owned(), code: text(code), comments: text(comments), is_for_tests: false }
     }
 
     /// The number of the line, from 1, that holds this byte.
@@ -55,6 +61,23 @@ impl Source {
         let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
         let file = inside.rsplit('/').next().unwrap_or(inside);
         inside.split('/').count() - usize::from(matches!(file, "mod.rs" | "lib.rs" | "main.rs"))
+    }
+
+    /// The folders and files that hold what it brings in for tests alone, by `#[cfg(test)] mod name;`.
+    pub(crate) fn test_modules(&self) -> Vec<String> {
+        let file = Path::new(&self.path);
+        let is_root = matches!(file.file_stem().and_then(|stem| stem.to_str()), Some("mod" | "lib" | "main"));
+        let folder = if is_root { file.with_file_name("") } else { file.with_extension("") };
+        let after = self.find_in_code(CFG_TEST).map(|at| self.code[at + CFG_TEST.len()..].trim_start());
+        let names = after.filter_map(|after| after.strip_prefix("mod ")?.split_once(';').map(|(name, _)| name.trim()));
+        let plain = names.filter(|name| name.bytes().all(is_name_byte));
+        plain.map(|name| folder.join(name).display().to_string()).collect()
+    }
+
+    /// Whether this byte is compiled for tests alone; an inline module of tests is the last thing in its file.
+    pub(crate) fn is_for_tests_at(&self, at: usize) -> bool {
+        let inline = |start: usize| self.code[start + CFG_TEST.len()..].trim_start().starts_with("mod tests {");
+        self.is_for_tests || self.find_in_code(CFG_TEST).any(|start| start < at && inline(start))
     }
 
     /// How many `mod name { … }` are open at this byte.
@@ -213,5 +236,15 @@ mod tests {
         assert_eq!(source.inline_modules_at(source.code.find("g()").unwrap()), 1);
         assert_eq!(source.inline_modules_at(source.code.find("super").unwrap()), 1);
         assert_eq!(source.module(), Some("wire"));
+    }
+
+    #[test]
+    fn what_is_for_tests_alone_is_known() {
+        let text = "#[cfg(test)]\nmod suite;\nmod x;\nfn f() {}\n#[cfg(test)]\nmod tests { fn g() {} }";
+        assert_eq!(Source::new("src/engine/mod.rs", text).test_modules(), ["src/engine/suite"]);
+        let source = Source::new("src/engine/core.rs", text);
+        assert_eq!(source.test_modules(), ["src/engine/core/suite"]);
+        assert!(!source.is_for_tests_at(text.find("f()").unwrap()));
+        assert!(source.is_for_tests_at(text.find("g()").unwrap()));
     }
 }
