@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::base::Time;
 use crate::engine::Lease;
+use crate::engine::sim::SimSocket;
 
 /// Which driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,7 +86,7 @@ pub enum RawSocket {
     /// Of the system.
     Fd(OwnedFd),
     /// Of the simulated network.
-    Sim(u64),
+    Sim(SimSocket),
 }
 
 /// How a socket is opened.

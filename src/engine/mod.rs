@@ -8,6 +8,7 @@ mod executor;
 pub mod ladder;
 mod mailbox;
 mod pool;
+pub mod sim;
 mod socket;
 mod sockets;
 mod spin;

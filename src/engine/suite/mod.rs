@@ -208,3 +208,5 @@ impl Network for EpollNetwork {
 mod on_epoll {
     conformance!(super::EpollNetwork);
 }
+
+mod on_sim;

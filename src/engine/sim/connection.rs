@@ -1,0 +1,252 @@
+//! A simulated connection: two ends and a pipe in each direction.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::base::Time;
+use crate::engine::driver::Address;
+use crate::engine::sim::faults::Faults;
+
+/// One of the two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    pub(super) const BOTH: [Side; 2] = [Side::Client, Side::Server];
+
+    pub(super) fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// Names one end of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EndId {
+    pub(super) connection: u64,
+    pub(super) side: Side,
+}
+
+impl EndId {
+    pub(super) fn peer(self) -> EndId {
+        EndId { connection: self.connection, side: self.side.other() }
+    }
+}
+
+/// Which driver's which socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) driver: usize,
+    pub(super) index: u32,
+}
+
+/// How far an end is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Not established yet (the server's end only).
+    Embryo,
+    /// A process holds it, or it waits to be accepted.
+    Open,
+    /// Its process closed it; what it had been given is still on its way.
+    Orphan,
+    /// The host does not know it any more.
+    Dead,
+}
+
+/// One end.
+pub(super) struct End {
+    pub(super) host: IpAddr,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) owner: Option<Owner>,
+    pub(super) life: Life,
+    /// Why the connection failed at this end.
+    pub(super) error: Option<ErrorKind>,
+}
+
+impl End {
+    pub(super) fn new(host: IpAddr, address: Option<SocketAddr>, life: Life) -> End {
+        End { host, address, owner: None, life, error: None }
+    }
+
+    /// Whether bytes that arrive here are taken.
+    pub(super) fn listens(&self) -> bool {
+        matches!(self.life, Life::Embryo | Life::Open) && self.error.is_none()
+    }
+}
+
+/// What travels.
+pub(super) enum Payload {
+    /// The client's acknowledgement that completes the handshake.
+    Established,
+    Bytes(Vec<u8>),
+    Fin,
+    Reset,
+}
+
+/// Something under way, and when it arrives.
+pub(super) struct Segment {
+    pub(super) due: Time,
+    pub(super) payload: Payload,
+}
+
+/// One direction of a connection.
+pub(super) struct Pipe {
+    /// What the sender's host was given and has not sent.
+    pub(super) unsent: VecDeque<u8>,
+    unsent_max: usize,
+    /// The sender finished; the mark follows the last byte.
+    pub(super) finishing: bool,
+    /// The mark is under way or has arrived.
+    pub(super) fin_sent: bool,
+    /// The mark has arrived.
+    pub(super) fin_arrived: bool,
+    pub(super) flight: VecDeque<Segment>,
+    flight_bytes: usize,
+    /// What waits at the receiver's host.
+    pub(super) arrived: VecDeque<u8>,
+    arrived_max: usize,
+    /// Set while nothing gets through; which stall it is.
+    pub(super) stall: Option<u64>,
+    pub(super) last_due: Time,
+}
+
+impl Pipe {
+    pub(super) fn new(faults: &Faults) -> Pipe {
+        Pipe {
+            unsent: VecDeque::new(),
+            unsent_max: faults.send_buffer_bytes.max(1),
+            finishing: false,
+            fin_sent: false,
+            fin_arrived: false,
+            flight: VecDeque::new(),
+            flight_bytes: 0,
+            arrived: VecDeque::new(),
+            arrived_max: faults.receive_buffer_bytes.max(1),
+            stall: None,
+            last_due: Time::ZERO,
+        }
+    }
+
+    /// Bytes that the sender's host would take.
+    pub(super) fn room(&self) -> usize {
+        self.unsent_max.saturating_sub(self.unsent.len())
+    }
+
+    /// Bytes that the receiver's host has room for, what is under way taken off.
+    pub(super) fn window(&self) -> usize {
+        self.arrived_max.saturating_sub(self.arrived.len() + self.flight_bytes)
+    }
+
+    /// Puts a segment under way.
+    pub(super) fn launch(&mut self, due: Time, payload: Payload) {
+        if let Payload::Bytes(bytes) = &payload {
+            self.flight_bytes += bytes.len();
+        }
+        self.last_due = due;
+        self.flight.push_back(Segment { due, payload });
+    }
+
+    /// Takes the first segment off its way.
+    pub(super) fn land(&mut self) -> Option<Payload> {
+        let segment = self.flight.pop_front()?;
+        if let Payload::Bytes(bytes) = &segment.payload {
+            self.flight_bytes -= bytes.len();
+        }
+        Some(segment.payload)
+    }
+
+    /// Forgets what has not arrived.
+    pub(super) fn drop_undelivered(&mut self) {
+        self.drop_unsent();
+        self.flight.clear();
+        self.flight_bytes = 0;
+        self.stall = None;
+    }
+
+    /// Forgets what has not been put under way.
+    pub(super) fn drop_unsent(&mut self) {
+        self.unsent.clear();
+        self.finishing = false;
+    }
+
+    /// Bytes that were given to the sender's host and that the receiver has not read.
+    pub(super) fn held(&self) -> usize {
+        self.unsent.len() + self.flight_bytes + self.arrived.len()
+    }
+}
+
+/// One connection.
+pub(super) struct Connection {
+    client: End,
+    server: End,
+    upward: Pipe,
+    downward: Pipe,
+    /// Where the client wants to go.
+    pub(super) address: Address,
+    /// How the client's connect ended, once it did.
+    pub(super) connected: Option<Result<(), ErrorKind>>,
+    /// Who is to accept it.
+    pub(super) listener: Option<u64>,
+}
+
+impl Connection {
+    pub(super) fn new(client: End, server: End, address: Address, faults: &Faults) -> Connection {
+        let (upward, downward) = (Pipe::new(faults), Pipe::new(faults));
+        Connection { client, server, upward, downward, address, connected: None, listener: None }
+    }
+
+    pub(super) fn end(&self, side: Side) -> &End {
+        match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        }
+    }
+
+    pub(super) fn end_mut(&mut self, side: Side) -> &mut End {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    /// The pipe that `side` sends into.
+    pub(super) fn out(&self, side: Side) -> &Pipe {
+        match side {
+            Side::Client => &self.upward,
+            Side::Server => &self.downward,
+        }
+    }
+
+    /// As [`Connection::out`].
+    pub(super) fn out_mut(&mut self, side: Side) -> &mut Pipe {
+        match side {
+            Side::Client => &mut self.upward,
+            Side::Server => &mut self.downward,
+        }
+    }
+
+    /// Lets an end that its process closed die when both marks have arrived.
+    pub(super) fn settle(&mut self) {
+        if self.upward.fin_arrived && self.downward.fin_arrived {
+            for end in [&mut self.client, &mut self.server] {
+                if end.life == Life::Orphan {
+                    end.life = Life::Dead;
+                }
+            }
+        }
+    }
+
+    /// Whether no process can observe it any more: both ends closed and, unless one is dead, nothing left to say.
+    pub(super) fn is_over(&self) -> bool {
+        let closed = |end: &End| matches!(end.life, Life::Orphan | Life::Dead);
+        let dead = self.client.life == Life::Dead || self.server.life == Life::Dead;
+        let embryo_lost = self.client.life == Life::Dead && self.server.life == Life::Embryo;
+        (closed(&self.client) && closed(&self.server) && dead) || (embryo_lost && self.upward.flight.is_empty())
+    }
+}

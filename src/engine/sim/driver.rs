@@ -1,0 +1,460 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::Time;
+use crate::engine::driver::{Address, Close, Driver, DriverKind, Event, RawSocket, SocketOptions, Token, Wait, Wake};
+use crate::engine::sim::connection::{EndId, Owner};
+use crate::engine::sim::net::{DriverId, SimNet, SimSocket};
+use crate::engine::sim::transport::Arrival;
+use crate::engine::sim::world::{Flag, Listener, Occurrence, World};
+use crate::engine::{Class, Lease, Pool, SMALL_LEN};
+
+/// Leases that one socket may fill in one turn.
+const LEASES_PER_TURN_MAX: usize = 4;
+
+/// The driver of one simulated core.
+///
+/// A turn never blocks: it reports what is due at the network's present time and returns. Waiting is done by whoever
+/// steps the cores ([`crate::engine::sim::Simulation`]), by moving the clock. Dropping the driver closes its sockets as
+/// the end of a process does.
+pub struct SimDriver {
+    net: SimNet,
+    id: DriverId,
+    host: IpAddr,
+    pool: Pool,
+    flag: Arc<Flag>,
+    sockets: BTreeMap<u32, Socket>,
+    /// Sockets that found no buffer; every turn tries them again.
+    starved: Vec<u32>,
+}
+
+/// What a token stands for.
+struct Socket {
+    token: Token,
+    closing: Option<Close>,
+    armed: bool,
+    role: Role,
+}
+
+enum Role {
+    Listener(u64),
+    Stream(Stream),
+}
+
+/// A socket with a connection.
+struct Stream {
+    end: EndId,
+    connecting: bool,
+    queue: VecDeque<Lease>,
+    finish: bool,
+    send_failed: bool,
+    receive_ended: bool,
+    detaching: bool,
+}
+
+impl Stream {
+    fn new(end: EndId, connecting: bool) -> Stream {
+        Stream {
+            end,
+            connecting,
+            queue: VecDeque::new(),
+            finish: false,
+            send_failed: false,
+            receive_ended: false,
+            detaching: false,
+        }
+    }
+}
+
+impl SimDriver {
+    pub(super) fn new(net: SimNet, id: DriverId, host: IpAddr, pool: Pool, flag: Arc<Flag>) -> SimDriver {
+        SimDriver { net, id, host, pool, flag, sockets: BTreeMap::new(), starved: Vec::new() }
+    }
+
+    /// Which driver of the network this is.
+    #[must_use]
+    pub fn id(&self) -> DriverId {
+        self.id
+    }
+
+    /// The host that its sockets are on.
+    #[must_use]
+    pub fn host(&self) -> IpAddr {
+        self.host
+    }
+
+    fn owner(&self, token: Token) -> Owner {
+        Owner { driver: self.id.0, index: token.index }
+    }
+
+    /// The socket that `token` names, marked to be looked at in the next turn.
+    fn touch(&mut self, token: Token) -> Option<&mut Socket> {
+        let owner = self.owner(token);
+        let socket = self.sockets.get_mut(&token.index).filter(|socket| socket.token == token)?;
+        self.net.world.borrow_mut().notify_owner(owner);
+        Some(socket)
+    }
+
+    /// A stream that is not being closed.
+    fn stream(&mut self, token: Token) -> Option<&mut Stream> {
+        let socket = self.touch(token).filter(|socket| socket.closing.is_none())?;
+        match &mut socket.role {
+            Role::Stream(stream) => Some(stream),
+            Role::Listener(_) => None,
+        }
+    }
+
+    /// Nothing can be opened on a host that was killed.
+    fn check_alive(&self) -> io::Result<()> {
+        let alive = self.net.world.borrow().drivers[self.id.0].alive;
+        if alive { Ok(()) } else { Err(io::Error::other("the simulated host was killed")) }
+    }
+
+    /// A place is used again only after the last event of its token.
+    fn check_free(&self, token: Token) -> io::Result<()> {
+        self.check_alive()?;
+        if self.sockets.contains_key(&token.index) { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
+    }
+
+    fn place(&mut self, token: Token, role: Role) {
+        self.sockets.insert(token.index, Socket { token, closing: None, armed: false, role });
+    }
+
+    /// Lets one socket do what it can; the socket leaves when that was its last event.
+    fn progress(&mut self, index: u32, events: &mut Vec<Event>) {
+        let Some(socket) = self.sockets.get_mut(&index) else { return };
+        let mut world = self.net.world.borrow_mut();
+        let mut turn = Turn { world: &mut world, pool: &self.pool, starved: &mut self.starved, events };
+        if turn.look_at(socket) {
+            self.sockets.remove(&index);
+        }
+    }
+}
+
+impl Driver for SimDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Sim
+    }
+
+    fn now(&self) -> Time {
+        self.net.now()
+    }
+
+    fn listen(&mut self, listener: Token, address: &Address) -> io::Result<Address> {
+        self.check_free(listener)?;
+        let mut world = self.net.world.borrow_mut();
+        let address = bind(&mut world, self.host, address)?;
+        let id = world.next_serial();
+        let owner = Owner { driver: self.id.0, index: listener.index };
+        let entry = Listener { host: self.host, address: address.clone(), owner, backlog: VecDeque::new() };
+        world.listeners.insert(id, entry);
+        drop(world);
+        self.place(listener, Role::Listener(id));
+        Ok(address)
+    }
+
+    fn accept(&mut self, listener: Token, armed: bool) {
+        self.receive(listener, armed);
+    }
+
+    fn connect(&mut self, socket: Token, address: &Address, _options: SocketOptions) -> io::Result<()> {
+        self.check_free(socket)?;
+        let owner = self.owner(socket);
+        let end = self.net.world.borrow_mut().connect(owner, address);
+        self.place(socket, Role::Stream(Stream::new(end, true)));
+        Ok(())
+    }
+
+    fn adopt(&mut self, socket: Token, raw: RawSocket, _options: SocketOptions) -> io::Result<()> {
+        let RawSocket::Sim(raw) = raw else { return Err(io::ErrorKind::InvalidInput.into()) };
+        self.check_free(socket)?;
+        self.check_free(socket)?;
+        let owner = self.owner(socket);
+        let end = self.net.world.borrow_mut().unpark(raw.id, owner).ok_or(io::ErrorKind::NotConnected)?;
+        self.place(socket, Role::Stream(Stream::new(end, false)));
+        Ok(())
+    }
+
+    fn receive(&mut self, socket: Token, armed: bool) {
+        if let Some(socket) = self.touch(socket) {
+            socket.armed = armed;
+        }
+    }
+
+    fn send(&mut self, socket: Token, lease: Lease) {
+        if let Some(stream) = self.stream(socket)
+            && !stream.send_failed
+            && !stream.finish
+            && !stream.detaching
+        {
+            stream.queue.push_back(lease);
+        }
+    }
+
+    fn shutdown(&mut self, socket: Token) {
+        if let Some(stream) = self.stream(socket) {
+            stream.finish = true;
+        }
+    }
+
+    fn close(&mut self, token: Token, how: Close) {
+        if let Some(socket) = self.touch(token) {
+            // An abort overtakes a flush, never the other way round.
+            if socket.closing != Some(Close::Abort) {
+                socket.closing = Some(how);
+            }
+        }
+    }
+
+    fn detach(&mut self, socket: Token) {
+        if let Some(stream) = self.stream(socket) {
+            stream.detaching = true;
+        }
+    }
+
+    fn wake(&self) -> Arc<dyn Wake> {
+        Arc::clone(&self.flag) as Arc<dyn Wake>
+    }
+
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        let before = events.len();
+        self.check_alive()?;
+        let mut ready = {
+            let mut world = self.net.world.borrow_mut();
+            world.run_due();
+            world.take_ready(self.id.0)
+        };
+        ready.append(&mut self.starved);
+        for index in ready {
+            self.progress(index, events);
+        }
+        let mut world = self.net.world.borrow_mut();
+        for event in &events[before..] {
+            let (what, bytes) = name(event);
+            world.note(what, self.id.0 as u64, bytes);
+        }
+        world.end_turn(self.id.0, wait, events.len() > before);
+        Ok(())
+    }
+}
+
+impl Drop for SimDriver {
+    fn drop(&mut self) {
+        let mut world = self.net.world.borrow_mut();
+        if !std::mem::replace(&mut world.drivers[self.id.0].alive, false) {
+            return;
+        }
+        for socket in self.sockets.values() {
+            match &socket.role {
+                Role::Listener(id) => world.unlisten(*id),
+                Role::Stream(stream) => world.close(stream.end),
+            }
+        }
+    }
+}
+
+/// What one socket's look needs of its driver.
+struct Turn<'a> {
+    world: &'a mut World,
+    pool: &'a Pool,
+    starved: &'a mut Vec<u32>,
+    events: &'a mut Vec<Event>,
+}
+
+impl Turn<'_> {
+    /// Does what can be done for a socket; true when it is gone.
+    fn look_at(&mut self, socket: &mut Socket) -> bool {
+        let Socket { token, closing, armed, role } = socket;
+        match role {
+            Role::Listener(id) => self.look_at_listener(*token, *id, *closing, armed),
+            Role::Stream(stream) => self.look_at_stream(*token, stream, *closing, *armed),
+        }
+    }
+
+    fn look_at_listener(&mut self, listener: Token, id: u64, closing: Option<Close>, armed: &mut bool) -> bool {
+        if closing.is_some() {
+            self.world.unlisten(id);
+            self.events.push(Event::Closed { token: listener });
+            return true;
+        }
+        while *armed {
+            let fails = self.world.faults.accept_fail_chance;
+            let waits = self.world.listeners.get(&id).is_some_and(|listener| !listener.backlog.is_empty());
+            if waits && fails > 0.0 && self.world.rng.chance(fails) {
+                *armed = false;
+                let error = io::Error::other("out of descriptors");
+                self.events.push(Event::AcceptFailed { listener, error });
+                break;
+            }
+            let Some((socket, held, peer)) = self.world.accept(id) else { break };
+            let socket = RawSocket::Sim(SimSocket::new(socket, held));
+            self.events.push(Event::Accepted { listener, socket, peer });
+        }
+        false
+    }
+
+    fn look_at_stream(&mut self, socket: Token, stream: &mut Stream, closing: Option<Close>, armed: bool) -> bool {
+        if closing == Some(Close::Abort) {
+            stream.queue.clear();
+            self.world.abort(stream.end);
+            self.events.push(Event::Closed { token: socket });
+            return true;
+        }
+        if stream.connecting {
+            self.look_for_connection(socket, stream);
+        }
+        if !stream.connecting {
+            self.send(socket, stream);
+            if armed && closing.is_none() && !stream.receive_ended {
+                self.receive(socket, stream);
+            }
+        }
+        let nothing_to_send = stream.queue.is_empty();
+        if closing == Some(Close::Flush) && nothing_to_send {
+            self.world.close(stream.end);
+            self.events.push(Event::Closed { token: socket });
+            return true;
+        }
+        stream.detaching && !stream.connecting && nothing_to_send && self.detach(socket, stream)
+    }
+
+    fn look_for_connection(&mut self, socket: Token, stream: &mut Stream) {
+        let Some(connection) = self.world.connections.get(&stream.end.connection) else { return };
+        let Some(connected) = connection.connected else { return };
+        stream.connecting = false;
+        if connected.is_err() {
+            stream.queue.clear();
+            stream.send_failed = true;
+            stream.receive_ended = true;
+        }
+        self.events.push(Event::Connected { socket, result: connected.map_err(io::Error::from) });
+    }
+
+    /// Gives the host what it takes of what is queued.
+    fn send(&mut self, socket: Token, stream: &mut Stream) {
+        let mut sent = 0;
+        while let Some(lease) = stream.queue.front_mut() {
+            let chance = self.world.faults.short_write_chance;
+            let short = chance > 0.0 && lease.len() > 1 && self.world.rng.chance(chance);
+            let offer = if short { self.world.rng.between(1, lease.len() as u64 - 1) as usize } else { lease.len() };
+            match self.world.write(stream.end, &lease[..offer]) {
+                Ok(n) => {
+                    sent += n;
+                    lease.advance(n);
+                    if lease.is_empty() {
+                        stream.queue.pop_front();
+                    } else {
+                        if n == offer {
+                            self.world.notify(stream.end);
+                        }
+                        break;
+                    }
+                }
+                Err(why) => {
+                    stream.queue.clear();
+                    stream.send_failed = true;
+                    self.events.push(Event::SendFailed { socket, error: why.into() });
+                }
+            }
+        }
+        if sent > 0 {
+            self.events.push(Event::Sent { socket, bytes: sent });
+        }
+        if stream.finish && stream.queue.is_empty() && !stream.send_failed {
+            self.world.finish(stream.end);
+        }
+    }
+
+    /// Takes what has arrived, as far as there are buffers.
+    fn receive(&mut self, socket: Token, stream: &mut Stream) {
+        let chance = self.world.faults.slow_read_chance;
+        if chance > 0.0 && self.world.rng.chance(chance) {
+            let wait = self.world.rng.between(1, self.world.faults.slow_read_ns_max.max(1));
+            self.world.plan(self.world.now + Duration::from_nanos(wait), Occurrence::Nudge(stream.end));
+            return;
+        }
+        for _ in 0..LEASES_PER_TURN_MAX {
+            match self.world.arrival_at(stream.end) {
+                Arrival::Nothing => return,
+                Arrival::Bytes(bytes) => {
+                    let Some(lease) = self.lease_for(bytes) else {
+                        self.starved.push(socket.index);
+                        return;
+                    };
+                    self.fill(socket, stream.end, lease);
+                }
+                Arrival::End => {
+                    stream.receive_ended = true;
+                    self.events.push(Event::ReceiveEnded { socket, result: Ok(()) });
+                    return;
+                }
+                Arrival::Failed(why) => {
+                    stream.receive_ended = true;
+                    self.events.push(Event::ReceiveEnded { socket, result: Err(why.into()) });
+                    return;
+                }
+            }
+        }
+        self.world.notify(stream.end);
+    }
+
+    fn fill(&mut self, socket: Token, end: EndId, mut lease: Lease) {
+        let mut n = lease.tailroom();
+        let chance = self.world.faults.short_read_chance;
+        if chance > 0.0 && self.world.rng.chance(chance) {
+            n = self.world.rng.between(1, n as u64) as usize;
+        }
+        let n = self.world.read(end, &mut lease.spare_mut()[..n]);
+        lease.filled(n);
+        self.events.push(Event::Received { socket, lease });
+    }
+
+    fn lease_for(&self, bytes: usize) -> Option<Lease> {
+        let large = if bytes > 2 * SMALL_LEN { self.pool.take_for_receive(Class::Large) } else { None };
+        large.or_else(|| self.pool.take_for_receive(Class::Small))
+    }
+
+    /// Lets the socket go, or drops it when it failed.
+    fn detach(&mut self, socket: Token, stream: &Stream) -> bool {
+        if self.world.failure(stream.end).is_some() {
+            self.world.close(stream.end);
+            self.events.push(Event::Closed { token: socket });
+        } else {
+            let (id, held) = self.world.park(stream.end);
+            let raw = RawSocket::Sim(SimSocket::new(id, held));
+            self.events.push(Event::Detached { socket, raw });
+        }
+        true
+    }
+}
+
+/// The address that a listener gets, with a port of its own when it asked for none.
+fn bind(world: &mut World, host: IpAddr, address: &Address) -> io::Result<Address> {
+    match address {
+        Address::Unix(path) if world.unix_path_taken(host, path) => Err(io::ErrorKind::AddrInUse.into()),
+        Address::Unix(_) => Ok(address.clone()),
+        Address::Tcp(at) if !(at.ip().is_loopback() || at.ip().is_unspecified() || at.ip() == host) => {
+            Err(io::ErrorKind::AddrNotAvailable.into())
+        }
+        Address::Tcp(at) if at.port() == 0 => Ok(Address::Tcp(SocketAddr::new(at.ip(), world.free_port(host)))),
+        Address::Tcp(_) => Ok(address.clone()),
+    }
+}
+
+/// An event's name and size, for the trace.
+fn name(event: &Event) -> (&'static str, u64) {
+    match event {
+        Event::Accepted { .. } => ("accepted", 0),
+        Event::AcceptFailed { .. } => ("accept-failed", 0),
+        Event::Connected { result, .. } => ("connect-ended", u64::from(result.is_ok())),
+        Event::Received { lease, .. } => ("received", lease.len() as u64),
+        Event::ReceiveEnded { result, .. } => ("receive-ended", u64::from(result.is_ok())),
+        Event::Sent { bytes, .. } => ("sent", *bytes as u64),
+        Event::SendFailed { .. } => ("send-failed", 0),
+        Event::Closed { .. } => ("closed", 0),
+        Event::Detached { .. } => ("detached", 0),
+    }
+}

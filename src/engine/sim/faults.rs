@@ -1,0 +1,155 @@
+use std::time::Duration;
+
+use crate::base::Rng;
+
+/// What may go wrong in a simulated network, and how its paths behave.
+///
+/// [`Faults::none`] is a fast, faultless network; [`Faults::draw`] takes each probability itself from a seed, many of
+/// them zero, so that each seed tries another mixture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Faults {
+    /// The least one-way delay of a path, in nanoseconds. Drawn anew for each path and direction.
+    pub delay_ns_min: u64,
+    /// The greatest one-way delay of a path, in nanoseconds.
+    pub delay_ns_max: u64,
+    /// What each segment may take longer than its path, in nanoseconds. Segments stay in order.
+    pub jitter_ns_max: u64,
+    /// How likely a segment is held up for [`Faults::clog_ns`].
+    pub clog_chance: f64,
+    /// How long a held-up segment takes, in nanoseconds.
+    pub clog_ns: u64,
+    /// Bytes per second and direction of a connection; no bound when zero.
+    pub bytes_per_second: u64,
+    /// The most bytes that travel as one piece; each piece is of a drawn size up to this.
+    pub segment_bytes_max: usize,
+    /// Bytes that a sending host keeps for a connection.
+    pub send_buffer_bytes: usize,
+    /// Bytes that a receiving host keeps for a connection, on the way included.
+    pub receive_buffer_bytes: usize,
+    /// How likely a driver takes fewer bytes from a host than there are.
+    pub short_read_chance: f64,
+    /// How likely a driver gives a host fewer bytes than it has room for.
+    pub short_write_chance: f64,
+    /// How likely a driver looks away from a socket that has bytes for it, for up to [`Faults::slow_read_ns_max`].
+    pub slow_read_chance: f64,
+    /// How long a slow reader looks away at the most, in nanoseconds.
+    pub slow_read_ns_max: u64,
+    /// How likely a piece of data makes something in the middle reset the connection, both ways.
+    pub reset_chance: f64,
+    /// How likely a connect is refused though somebody listens.
+    pub refuse_chance: f64,
+    /// How likely a connect is never answered.
+    pub lost_connect_chance: f64,
+    /// How likely an accept fails for want of descriptors.
+    pub accept_fail_chance: f64,
+    /// The mean time between two partitions of two hosts drawn at random, in nanoseconds; none when zero.
+    pub cut_every_ns: u64,
+    /// How long such a partition lasts at the most, in nanoseconds.
+    pub cut_ns_max: u64,
+    /// How long a host waits for an answer to a connect, in nanoseconds.
+    pub connect_timeout_ns: u64,
+    /// How long a host waits for bytes to be acknowledged before it gives the connection up, in nanoseconds.
+    pub stall_timeout_ns: u64,
+    /// Whether what happened in one turn is reported in a drawn order of sockets, instead of by their index.
+    pub shuffle: bool,
+}
+
+const US: u64 = 1_000;
+const MS: u64 = 1_000 * US;
+const SECOND: u64 = 1_000 * MS;
+
+impl Faults {
+    /// Nothing goes wrong: 10 µs each way, segments of 16 KiB, buffers of 256 KiB.
+    #[must_use]
+    pub fn none() -> Faults {
+        Faults {
+            delay_ns_min: 10 * US,
+            delay_ns_max: 10 * US,
+            jitter_ns_max: 0,
+            clog_chance: 0.0,
+            clog_ns: 0,
+            bytes_per_second: 0,
+            segment_bytes_max: 16 * 1024,
+            send_buffer_bytes: 256 * 1024,
+            receive_buffer_bytes: 256 * 1024,
+            short_read_chance: 0.0,
+            short_write_chance: 0.0,
+            slow_read_chance: 0.0,
+            slow_read_ns_max: 0,
+            reset_chance: 0.0,
+            refuse_chance: 0.0,
+            lost_connect_chance: 0.0,
+            accept_fail_chance: 0.0,
+            cut_every_ns: 0,
+            cut_ns_max: 0,
+            connect_timeout_ns: 10 * SECOND,
+            stall_timeout_ns: 10 * SECOND,
+            shuffle: false,
+        }
+    }
+
+    /// A mixture of faults, each as likely as the draw says, many of them absent.
+    pub fn draw(rng: &mut Rng) -> Faults {
+        let delay_ns_min = pick(rng, &[5 * US, 50 * US, 500 * US, 5 * MS]);
+        Faults {
+            delay_ns_min,
+            delay_ns_max: delay_ns_min * pick(rng, &[1, 2, 10]),
+            jitter_ns_max: pick(rng, &[0, delay_ns_min / 2, delay_ns_min * 4]),
+            clog_chance: maybe(rng, 0.02),
+            clog_ns: rng.between(MS, 200 * MS),
+            bytes_per_second: pick(rng, &[0, 0, 1 << 20, 100 << 20]),
+            segment_bytes_max: pick(rng, &[97, 1460, 16 * 1024, 64 * 1024]),
+            send_buffer_bytes: pick(rng, &[4 * 1024, 16 * 1024, 256 * 1024]),
+            receive_buffer_bytes: pick(rng, &[4 * 1024, 64 * 1024, 256 * 1024]),
+            short_read_chance: maybe(rng, 0.5),
+            short_write_chance: maybe(rng, 0.5),
+            slow_read_chance: maybe(rng, 0.05),
+            slow_read_ns_max: pick(rng, &[100 * US, 5 * MS, 50 * MS]),
+            reset_chance: maybe(rng, 0.004),
+            refuse_chance: maybe(rng, 0.1),
+            lost_connect_chance: maybe(rng, 0.05),
+            accept_fail_chance: maybe(rng, 0.05),
+            cut_every_ns: pick(rng, &[0, 0, 0, SECOND, 5 * SECOND]),
+            cut_ns_max: pick(rng, &[5 * MS, 500 * MS, 5 * SECOND, 20 * SECOND]),
+            connect_timeout_ns: rng.between(SECOND, 10 * SECOND),
+            stall_timeout_ns: rng.between(SECOND, 20 * SECOND),
+            shuffle: rng.chance(0.5),
+        }
+    }
+
+    /// The delay of one segment on a path whose own delay is `path_ns`.
+    pub(super) fn delay(&self, path_ns: u64, rng: &mut Rng) -> Duration {
+        let mut ns = path_ns + rng.below(self.jitter_ns_max.saturating_add(1));
+        if self.clog_chance > 0.0 && rng.chance(self.clog_chance) {
+            ns += self.clog_ns;
+        }
+        Duration::from_nanos(ns)
+    }
+
+    /// How long `bytes` occupy a direction of a connection.
+    pub(super) fn occupied(&self, bytes: usize) -> Duration {
+        if self.bytes_per_second == 0 {
+            return Duration::ZERO;
+        }
+        let ns = u128::from(SECOND) * bytes as u128 / u128::from(self.bytes_per_second);
+        Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+    }
+}
+
+impl Default for Faults {
+    fn default() -> Faults {
+        Faults::none()
+    }
+}
+
+/// One of `choices`.
+fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.below(choices.len() as u64) as usize]
+}
+
+/// A probability up to `max`; zero half of the time.
+fn maybe(rng: &mut Rng, max: f64) -> f64 {
+    let present = rng.chance(0.5);
+    let share = rng.unit();
+    if present { share * max } else { 0.0 }
+}

@@ -1,0 +1,197 @@
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::{Clock, Time};
+use crate::engine::Pool;
+use crate::engine::sim::connection::{Life, Side};
+use crate::engine::sim::driver::SimDriver;
+use crate::engine::sim::faults::Faults;
+use crate::engine::sim::world::World;
+
+/// A connected socket of a simulated network that no driver holds. Dropping it closes it.
+#[derive(Debug)]
+pub struct SimSocket {
+    pub(super) id: u64,
+    /// The world keeps the other copy, and closes the socket when it is the last one.
+    _held: Arc<()>,
+}
+
+impl SimSocket {
+    pub(super) fn new(id: u64, held: Arc<()>) -> SimSocket {
+        SimSocket { id, _held: held }
+    }
+}
+
+/// Names a driver of a simulated network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DriverId(pub(super) usize);
+
+/// How a host dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Its processes are killed: the host closes their sockets, as an operating system does, and stays up.
+    Processes,
+    /// Its power fails: nothing more comes from it, not even a reset, until it is started again.
+    Power,
+}
+
+/// A network in memory, with its own time. Cheap to clone; the clones are one network.
+#[derive(Clone)]
+pub struct SimNet {
+    pub(super) world: Rc<RefCell<World>>,
+}
+
+impl SimNet {
+    /// A network whose every choice follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64, faults: Faults) -> SimNet {
+        SimNet { world: Rc::new(RefCell::new(World::new(seed, faults))) }
+    }
+
+    /// A driver for one more core on `host`, which is started when it is not up.
+    #[must_use]
+    pub fn driver(&self, host: IpAddr, pool: Pool) -> SimDriver {
+        let (id, flag) = self.world.borrow_mut().add_driver(host);
+        SimDriver::new(self.clone(), DriverId(id), host, pool, flag)
+    }
+
+    /// The present time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.world.borrow().now
+    }
+
+    /// When the next thing happens in the network itself, if anything is under way.
+    #[must_use]
+    pub fn next_event_at(&self) -> Option<Time> {
+        self.world.borrow().next_at()
+    }
+
+    /// Moves the clock to `to`; what is due on the way happens. A point in the past is the present.
+    pub fn advance_to(&self, to: Time) {
+        self.world.borrow_mut().advance_to(to);
+    }
+
+    /// Moves the clock to the next event of the network, and tells whether there was one.
+    pub fn advance_to_next(&self) -> bool {
+        let next = self.next_event_at();
+        if let Some(next) = next {
+            self.advance_to(next);
+        }
+        next.is_some()
+    }
+
+    /// Until when a driver's core has nothing to do unless something happens; none when it has something to do now.
+    ///
+    /// A core has something to do when its last turn reported something or was not allowed to wait, when a socket of
+    /// its has news, or when it was woken.
+    #[must_use]
+    pub fn idle_until(&self, driver: DriverId) -> Option<Time> {
+        self.world.borrow().idle_until(driver.0)
+    }
+
+    /// A number below `bound` from the seed, for whoever drives the simulation.
+    #[must_use]
+    pub fn draw_below(&self, bound: u64) -> u64 {
+        self.world.borrow_mut().rng.below(bound)
+    }
+
+    /// From now on, other faults. Buffers of connections that exist keep their size.
+    pub fn set_faults(&self, faults: Faults) {
+        let mut world = self.world.borrow_mut();
+        world.faults = faults;
+        world.redraw_paths();
+    }
+
+    /// From now on nothing goes wrong, and all partitions are healed.
+    pub fn calm(&self) {
+        self.set_faults(Faults::none());
+        self.world.borrow_mut().heal_all();
+    }
+
+    /// Parts two hosts: what is under way between them stalls.
+    pub fn partition(&self, a: IpAddr, b: IpAddr) {
+        self.world.borrow_mut().cut(a, b);
+    }
+
+    /// Joins two hosts again.
+    pub fn heal(&self, a: IpAddr, b: IpAddr) {
+        self.world.borrow_mut().heal(a, b);
+    }
+
+    /// Kills what runs on a host. The turns of its drivers fail from now on; [`SimNet::driver`] starts it again.
+    pub fn kill(&self, host: IpAddr, how: Death) {
+        let mut world = self.world.borrow_mut();
+        world.note("kill", u64::from(how == Death::Power), 0);
+        for driver in &mut world.drivers {
+            if driver.host == host {
+                driver.alive = false;
+            }
+        }
+        let listeners: Vec<u64> =
+            world.listeners.iter().filter(|(_, listener)| listener.host == host).map(|(id, _)| *id).collect();
+        match how {
+            Death::Processes => {
+                listeners.iter().for_each(|id| world.unlisten(*id));
+                let open = world.ends_of(host, |life| life == Life::Open);
+                open.iter().for_each(|end| world.close(*end));
+            }
+            Death::Power => {
+                world.stop_host(host);
+                listeners.iter().for_each(|id| drop(world.listeners.remove(id)));
+                let known = world.ends_of(host, |life| life != Life::Dead);
+                known.iter().for_each(|end| world.vanish(*end));
+            }
+        }
+    }
+
+    /// How many connections processes on `host` hold open, those that wait to be accepted included.
+    #[must_use]
+    pub fn open_sockets(&self, host: IpAddr) -> usize {
+        self.world.borrow().ends_of(host, |life| life == Life::Open).len()
+    }
+
+    /// How many listeners there are on `host`.
+    #[must_use]
+    pub fn listeners(&self, host: IpAddr) -> usize {
+        self.world.borrow().listeners.values().filter(|listener| listener.host == host).count()
+    }
+
+    /// How many connections any host still remembers.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.world.borrow().connections.len()
+    }
+
+    /// Bytes that were sent and not yet read.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> usize {
+        let world = self.world.borrow();
+        let held = |side| world.connections.values().map(move |connection| connection.out(side).held()).sum::<usize>();
+        Side::BOTH.into_iter().map(held).sum()
+    }
+
+    /// A hash over everything that happened so far, with its time.
+    #[must_use]
+    pub fn trace_hash(&self) -> u64 {
+        self.world.borrow().trace.hash()
+    }
+
+    /// Shows every further event as a line: the time in nanoseconds, what, about what, how much.
+    pub fn show_trace_to(&self, sink: impl FnMut(&str) + 'static) {
+        self.world.borrow_mut().trace.show_to(Box::new(sink));
+    }
+
+    /// Adds something of the caller's own to the trace, so that the hash covers it.
+    pub fn note(&self, what: &str, subject: u64, detail: u64) {
+        self.world.borrow_mut().note(what, subject, detail);
+    }
+}
+
+impl Clock for SimNet {
+    fn now(&self) -> Time {
+        SimNet::now(self)
+    }
+}

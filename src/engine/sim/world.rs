@@ -1,0 +1,424 @@
+//! The world: hosts, paths between them, the agenda, and the clock.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::base::{Rng, Time};
+use crate::engine::driver::{Address, Wait, Wake};
+use crate::engine::sim::connection::{Connection, EndId, Life, Owner, Side};
+use crate::engine::sim::faults::Faults;
+use crate::engine::sim::trace::Trace;
+
+/// The first port that is given to a socket which asks for none in particular.
+const EPHEMERAL_PORT_MIN: u16 = 32_768;
+
+/// Something that will happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Occurrence {
+    /// A segment from this end arrives.
+    Deliver(EndId),
+    /// The client's first packet arrives.
+    SynArrives(u64),
+    /// The server's answer to it arrives.
+    SynAckArrives(u64),
+    /// The server's refusal arrives.
+    RefusalArrives(u64),
+    /// The client gives its connect up.
+    ConnectExpires(u64),
+    /// This end gives the connection up, if this stall is still on.
+    StallExpires(EndId, u64),
+    /// Something in the middle has reset the connection; this end hears of it.
+    Broken(EndId),
+    /// A slow reader looks again.
+    Nudge(EndId),
+    /// Two hosts drawn at random are parted.
+    CutBegins,
+    /// Two hosts are joined again, if this cut is still on.
+    CutEnds(IpAddr, IpAddr, u64),
+}
+
+/// What listens.
+pub(super) struct Listener {
+    pub(super) host: IpAddr,
+    pub(super) address: Address,
+    pub(super) owner: Owner,
+    pub(super) backlog: VecDeque<u64>,
+}
+
+/// A machine.
+struct Host {
+    up: bool,
+    port_next: u16,
+}
+
+/// What wakes a simulated core.
+pub(super) struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What the world keeps of a driver.
+pub(super) struct DriverState {
+    pub(super) host: IpAddr,
+    pub(super) alive: bool,
+    /// Sockets that have something to look at.
+    pub(super) ready: BTreeSet<u32>,
+    pub(super) flag: Arc<Flag>,
+    /// Until when its core has nothing to do; none while it has.
+    idle_until: Option<Time>,
+}
+
+/// The world.
+pub(super) struct World {
+    pub(super) now: Time,
+    pub(super) rng: Rng,
+    pub(super) faults: Faults,
+    pub(super) trace: Trace,
+    pub(super) connections: BTreeMap<u64, Connection>,
+    pub(super) listeners: BTreeMap<u64, Listener>,
+    pub(super) drivers: Vec<DriverState>,
+    /// Sockets that no driver holds; the other half of the handle is with whoever may adopt it.
+    pub(super) parked: BTreeMap<u64, (EndId, Arc<()>)>,
+    agenda: BinaryHeap<Reverse<(Time, u64, Occurrence)>>,
+    hosts: BTreeMap<IpAddr, Host>,
+    paths: BTreeMap<(IpAddr, IpAddr), u64>,
+    cuts: BTreeMap<(IpAddr, IpAddr), u64>,
+    serial: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults) -> World {
+        let mut world = World {
+            now: Time::from_nanos(1),
+            rng: Rng::new(seed),
+            faults,
+            trace: Trace::new(),
+            connections: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            drivers: Vec::new(),
+            parked: BTreeMap::new(),
+            agenda: BinaryHeap::new(),
+            hosts: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            serial: 0,
+        };
+        world.plan_cut();
+        world
+    }
+
+    /// Takes down that something happened.
+    pub(super) fn note(&mut self, what: &str, subject: u64, detail: u64) {
+        self.trace.note(self.now, what, subject, detail);
+    }
+
+    /// A number never given before.
+    pub(super) fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// Puts `what` on the agenda.
+    pub(super) fn plan(&mut self, due: Time, what: Occurrence) {
+        let serial = self.next_serial();
+        self.agenda.push(Reverse((due, serial, what)));
+    }
+
+    /// When the next thing happens.
+    pub(super) fn next_at(&self) -> Option<Time> {
+        self.agenda.peek().map(|Reverse((due, _, _))| *due)
+    }
+
+    /// Lets everything happen that is due by now.
+    pub(super) fn run_due(&mut self) {
+        self.reap_parked();
+        while let Some(Reverse((due, _, what))) = self.agenda.peek().copied() {
+            if due > self.now {
+                return;
+            }
+            self.agenda.pop();
+            self.happen(what);
+        }
+    }
+
+    /// Moves the clock to `to`, letting everything happen that is due on the way.
+    pub(super) fn advance_to(&mut self, to: Time) {
+        while let Some(due) = self.next_at().filter(|due| *due <= to) {
+            self.now = self.now.max(due);
+            self.run_due();
+        }
+        self.now = self.now.max(to);
+    }
+
+    fn happen(&mut self, what: Occurrence) {
+        match what {
+            Occurrence::Deliver(from) => self.deliver(from),
+            Occurrence::SynArrives(connection) => self.syn_arrives(connection),
+            Occurrence::SynAckArrives(connection) => self.syn_ack_arrives(connection),
+            Occurrence::RefusalArrives(connection) => self.connect_ends(connection, ErrorKind::ConnectionRefused),
+            Occurrence::ConnectExpires(connection) => self.connect_ends(connection, ErrorKind::TimedOut),
+            Occurrence::StallExpires(from, stall) => self.stall_expires(from, stall),
+            Occurrence::Broken(end) => self.fail(end, ErrorKind::ConnectionReset),
+            Occurrence::Nudge(end) => self.notify(end),
+            Occurrence::CutBegins => self.cut_at_random(),
+            Occurrence::CutEnds(a, b, cut) => {
+                if self.cuts.get(&pair(a, b)) == Some(&cut) {
+                    self.heal(a, b);
+                }
+            }
+        }
+    }
+
+    /// Has the owner of `end` look at it.
+    pub(super) fn notify(&mut self, end: EndId) {
+        let owner = self.connections.get(&end.connection).and_then(|connection| connection.end(end.side).owner);
+        if let Some(owner) = owner {
+            self.notify_owner(owner);
+        }
+    }
+
+    pub(super) fn notify_owner(&mut self, owner: Owner) {
+        let driver = &mut self.drivers[owner.driver];
+        if driver.alive {
+            driver.ready.insert(owner.index);
+        }
+    }
+
+    // Hosts.
+
+    /// Makes the host known and starts it.
+    pub(super) fn start_host(&mut self, host: IpAddr) {
+        let entry = self.hosts.entry(host).or_insert(Host { up: true, port_next: EPHEMERAL_PORT_MIN });
+        if !entry.up {
+            entry.up = true;
+            self.trace.note(self.now, "host-up", 0, 0);
+            self.resume_where(|from, to| from == host || to == host);
+        }
+    }
+
+    /// Takes a host off the network.
+    pub(super) fn stop_host(&mut self, host: IpAddr) {
+        if let Some(entry) = self.hosts.get_mut(&host) {
+            entry.up = false;
+        }
+    }
+
+    pub(super) fn knows_host(&self, host: IpAddr) -> bool {
+        self.hosts.contains_key(&host)
+    }
+
+    /// The next port of `host` that nobody listens on.
+    pub(super) fn free_port(&mut self, host: IpAddr) -> u16 {
+        loop {
+            let Some(entry) = self.hosts.get_mut(&host) else { return EPHEMERAL_PORT_MIN };
+            let port = entry.port_next;
+            entry.port_next = port.checked_add(1).unwrap_or(EPHEMERAL_PORT_MIN);
+            let taken = self.listeners.values().any(|listener| {
+                listener.host == host && matches!(listener.address, Address::Tcp(address) if address.port() == port)
+            });
+            if !taken {
+                return port;
+            }
+        }
+    }
+
+    /// The host that `address` means when said on `host`, and the address that a client there shows.
+    pub(super) fn resolve(&mut self, host: IpAddr, address: &Address) -> (IpAddr, Option<SocketAddr>) {
+        match address {
+            Address::Unix(_) => (host, None),
+            Address::Tcp(to) => {
+                let port = self.free_port(host);
+                let (target, from) = match to.ip() {
+                    ip if ip.is_loopback() => (host, ip),
+                    ip if ip.is_unspecified() => (host, host),
+                    ip => (ip, host),
+                };
+                (target, Some(SocketAddr::new(from, port)))
+            }
+        }
+    }
+
+    /// Who listens at `address` on `host`; one of them drawn at random when there are several.
+    pub(super) fn listener_at(&mut self, host: IpAddr, address: &Address) -> Option<u64> {
+        let fits = |listener: &Listener| match (&listener.address, address) {
+            (Address::Unix(a), Address::Unix(b)) => a == b,
+            (Address::Tcp(a), Address::Tcp(b)) => {
+                a.port() == b.port() && (a.ip().is_unspecified() || a.ip() == b.ip() || b.ip().is_unspecified())
+            }
+            _ => false,
+        };
+        let group: Vec<u64> = self
+            .listeners
+            .iter()
+            .filter(|(_, listener)| listener.host == host && fits(listener))
+            .map(|(id, _)| *id)
+            .collect();
+        let at = self.rng.below(group.len() as u64) as usize;
+        group.get(at).copied()
+    }
+
+    /// Whether somebody on `host` listens at the unix socket `path`.
+    pub(super) fn unix_path_taken(&self, host: IpAddr, path: &PathBuf) -> bool {
+        self.listeners
+            .values()
+            .any(|listener| listener.host == host && matches!(&listener.address, Address::Unix(other) if other == path))
+    }
+
+    /// The ends of connections on `host` whose life is as asked for.
+    pub(super) fn ends_of(&self, host: IpAddr, fits: impl Fn(Life) -> bool) -> Vec<EndId> {
+        let ends = self.connections.iter().flat_map(|(id, connection)| {
+            Side::BOTH.map(|side| (EndId { connection: *id, side }, connection.end(side)))
+        });
+        ends.filter(|(_, end)| end.host == host && fits(end.life)).map(|(id, _)| id).collect()
+    }
+
+    // Paths.
+
+    /// When something sent now from one host to another arrives.
+    pub(super) fn arrival(&mut self, from: IpAddr, to: IpAddr) -> Time {
+        let (min, max) = (self.faults.delay_ns_min, self.faults.delay_ns_max);
+        let path_ns = match self.paths.get(&(from, to)) {
+            Some(ns) => *ns,
+            None => {
+                let ns = self.rng.between(min, max);
+                self.paths.insert((from, to), ns);
+                ns
+            }
+        };
+        self.now + self.faults.delay(path_ns, &mut self.rng)
+    }
+
+    /// Whether nothing gets from one host to the other at the moment.
+    pub(super) fn parted(&self, from: IpAddr, to: IpAddr) -> bool {
+        let down = |host: &IpAddr| self.hosts.get(host).is_none_or(|host| !host.up);
+        self.cuts.contains_key(&pair(from, to)) || down(&from) || down(&to)
+    }
+
+    /// Parts two hosts.
+    pub(super) fn cut(&mut self, a: IpAddr, b: IpAddr) -> Option<u64> {
+        if a == b {
+            return None;
+        }
+        let cut = self.next_serial();
+        self.cuts.insert(pair(a, b), cut);
+        self.trace.note(self.now, "cut", cut, 0);
+        Some(cut)
+    }
+
+    /// Joins two hosts.
+    pub(super) fn heal(&mut self, a: IpAddr, b: IpAddr) {
+        if let Some(cut) = self.cuts.remove(&pair(a, b)) {
+            self.trace.note(self.now, "heal", cut, 0);
+            self.resume_where(|from, to| pair(from, to) == pair(a, b));
+        }
+    }
+
+    /// Joins all hosts.
+    pub(super) fn heal_all(&mut self) {
+        let cuts: Vec<(IpAddr, IpAddr)> = self.cuts.keys().copied().collect();
+        for (a, b) in cuts {
+            self.heal(a, b);
+        }
+    }
+
+    /// Forgets the delays that were drawn, so that the present faults decide anew.
+    pub(super) fn redraw_paths(&mut self) {
+        self.paths.clear();
+    }
+
+    fn resume_where(&mut self, fits: impl Fn(IpAddr, IpAddr) -> bool) {
+        let mut stalled = Vec::new();
+        for (id, connection) in &self.connections {
+            for side in Side::BOTH {
+                let (from, to) = (connection.end(side).host, connection.end(side.other()).host);
+                if connection.out(side).stall.is_some() && fits(from, to) && !self.parted(from, to) {
+                    stalled.push(EndId { connection: *id, side });
+                }
+            }
+        }
+        for from in stalled {
+            self.resume(from);
+        }
+    }
+
+    fn plan_cut(&mut self) {
+        let mean = self.faults.cut_every_ns;
+        if mean > 0 {
+            let wait = Duration::from_nanos(self.rng.between(1, 2 * mean));
+            self.plan(self.now + wait, Occurrence::CutBegins);
+        }
+    }
+
+    fn cut_at_random(&mut self) {
+        if self.faults.cut_every_ns == 0 {
+            return;
+        }
+        let hosts: Vec<IpAddr> = self.hosts.keys().copied().collect();
+        let a = self.rng.below(hosts.len() as u64) as usize;
+        let b = self.rng.below(hosts.len() as u64) as usize;
+        let lasts = Duration::from_nanos(self.rng.between(1, self.faults.cut_ns_max.max(1)));
+        if let (Some(a), Some(b)) = (hosts.get(a), hosts.get(b))
+            && let Some(cut) = self.cut(*a, *b)
+        {
+            self.plan(self.now + lasts, Occurrence::CutEnds(*a, *b, cut));
+        }
+        self.plan_cut();
+    }
+
+    // Drivers.
+
+    pub(super) fn add_driver(&mut self, host: IpAddr) -> (usize, Arc<Flag>) {
+        self.start_host(host);
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let state =
+            DriverState { host, alive: true, ready: BTreeSet::new(), flag: Arc::clone(&flag), idle_until: None };
+        self.drivers.push(state);
+        (self.drivers.len() - 1, flag)
+    }
+
+    /// Takes the sockets that a driver has to look at, in the order in which it will.
+    pub(super) fn take_ready(&mut self, driver: usize) -> Vec<u32> {
+        let mut ready: Vec<u32> = std::mem::take(&mut self.drivers[driver].ready).into_iter().collect();
+        if self.faults.shuffle {
+            for at in (1..ready.len()).rev() {
+                let other = self.rng.below(at as u64 + 1) as usize;
+                ready.swap(at, other);
+            }
+        }
+        ready
+    }
+
+    /// Takes down whether a core has anything to do after its turn.
+    pub(super) fn end_turn(&mut self, driver: usize, wait: Wait, eventful: bool) {
+        let now = self.now;
+        let state = &mut self.drivers[driver];
+        let woken = state.flag.0.swap(false, Ordering::SeqCst);
+        state.idle_until = match wait {
+            Wait::Until(until) if !eventful && !woken && until > now => Some(until),
+            _ => None,
+        };
+    }
+
+    /// Until when a driver's core has nothing to do, unless something happens; none when it has.
+    pub(super) fn idle_until(&self, driver: usize) -> Option<Time> {
+        let state = &self.drivers[driver];
+        if !state.alive {
+            return Some(Time::NEVER);
+        }
+        let idle = state.ready.is_empty() && !state.flag.0.load(Ordering::SeqCst);
+        state.idle_until.filter(|until| idle && *until > self.now)
+    }
+}
+
+fn pair(a: IpAddr, b: IpAddr) -> (IpAddr, IpAddr) {
+    (a.min(b), a.max(b))
+}
