@@ -1,3 +1,6 @@
 //! Floor 1: the wire formats, without input or output. Bytes and times go in, bytes and events come out.
 
 pub mod http1;
+pub mod jsonrpc;
+pub mod mcp;
+pub mod sse;

@@ -1,0 +1,593 @@
+//! A look at a JSON-RPC message while it passes: which method, which id, which tool.
+//!
+//! The body is never collected for this and never changed. [`Peek`] is fed the pieces as they go by and keeps only the
+//! few texts it looks for, so it allocates nothing once warm and learns what it can from a body of any size. It says
+//! when servers may disagree about a message: a key that is there twice, or once in another case (Go's decoder takes it).
+
+use memchr::memchr2;
+
+/// How much of a body is looked at, in bytes.
+pub const PEEK_LEN_MAX: usize = 64 * 1024;
+/// The longest id that is kept, in bytes of JSON text.
+pub const ID_LEN_MAX: usize = 64;
+/// The longest method that is kept, in bytes.
+pub const METHOD_LEN_MAX: usize = 128;
+/// The longest name of a tool, prompt or task, or URI of a resource, that is kept, in bytes.
+pub const NAME_LEN_MAX: usize = 256;
+/// How deep a message may nest; `serde_json` and most servers stop there too.
+pub const DEPTH_MAX: u32 = 128;
+
+/// Longer than any key that is looked for, written with any letters that fold to it.
+const KEY_LEN_MAX: usize = 16;
+
+/// What a message is, by the members it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// Has a method and an id: an answer is due.
+    Request,
+    /// Has a method and no id.
+    Notification,
+    /// Has no method, but a result or an error.
+    Response,
+}
+
+/// What was seen of a message so far.
+///
+/// Where two readings are possible the text in question is absent, and [`Peek::is_ambiguous`] says so.
+#[derive(Debug)]
+pub struct Peek {
+    state: State,
+    len: usize,
+    depth: u32,
+    /// Which of the open containers are objects, the innermost in the lowest bit.
+    objects: u128,
+    in_params: bool,
+    /// The member whose value is being read, where members are looked for.
+    key: Key,
+    reading: Slot,
+    /// The half of a code point above U+FFFF that was read, waiting for the other.
+    high_surrogate: Option<u32>,
+    seen: u16,
+    doubled: u16,
+    is_batch: bool,
+    texts: [Text; SLOTS],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Value,
+    ItemOrEnd,
+    KeyOrEnd,
+    Key,
+    Colon,
+    AfterValue,
+    Text {
+        is_key: bool,
+    },
+    Escape {
+        is_key: bool,
+    },
+    Hex {
+        is_key: bool,
+        left: u8,
+        unit: u32,
+    },
+    Bare,
+    /// The whole message was seen.
+    Over,
+    /// No JSON, or a batch, or too deep.
+    Broken,
+}
+
+/// A member that is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Method,
+    Id,
+    Params,
+    Result,
+    Error,
+    Name,
+    Uri,
+    TaskId,
+    Other,
+}
+
+/// Where a text is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Key,
+    Method,
+    Id,
+    Name,
+    Uri,
+    TaskId,
+    Nowhere,
+}
+
+const SLOTS: usize = Slot::Nowhere as usize;
+
+#[derive(Debug, Default)]
+struct Text {
+    bytes: Vec<u8>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Absent,
+    Open,
+    Whole,
+    /// Too long, or not of the type it should have.
+    Unusable,
+}
+
+impl Default for Peek {
+    fn default() -> Peek {
+        Peek::new()
+    }
+}
+
+impl Peek {
+    /// An empty look. It allocates nothing until it is fed.
+    #[must_use]
+    pub const fn new() -> Peek {
+        Peek {
+            state: State::Value,
+            len: 0,
+            depth: 0,
+            objects: 0,
+            in_params: false,
+            key: Key::Other,
+            reading: Slot::Nowhere,
+            high_surrogate: None,
+            seen: 0,
+            doubled: 0,
+            is_batch: false,
+            texts: [const { Text { bytes: Vec::new(), stage: Stage::Absent } }; SLOTS],
+        }
+    }
+
+    /// Forgets the message and keeps the memory.
+    pub fn clear(&mut self) {
+        let mut texts = std::mem::take(&mut self.texts);
+        texts.iter_mut().for_each(Text::clear);
+        *self = Peek { texts, ..Peek::new() };
+    }
+
+    /// Looks at the next bytes of the body. What goes beyond [`PEEK_LEN_MAX`] is not looked at.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let looked = bytes.len().min(PEEK_LEN_MAX - self.len);
+        self.len += looked;
+        let mut rest = &bytes[..looked];
+        while !rest.is_empty() && self.state != State::Broken {
+            let taken = match self.state {
+                State::Text { is_key } => self.read_text(rest, is_key),
+                State::Bare => self.read_bare(rest),
+                state => {
+                    self.step(state, rest[0]);
+                    1
+                }
+            };
+            rest = &rest[taken..];
+        }
+    }
+
+    /// Whether nothing more can be learnt: the message is over, or is no message, or is longer than is looked at.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Over | State::Broken) || self.len == PEEK_LEN_MAX
+    }
+
+    /// Whether the whole of one well-formed object was seen.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Whether the body is an array, which only revision 2025-03-26 allows and some servers still execute.
+    #[must_use]
+    pub const fn is_batch(&self) -> bool {
+        self.is_batch
+    }
+
+    /// Whether servers may disagree about a member that is looked for, because a key is there twice.
+    #[must_use]
+    pub const fn is_ambiguous(&self) -> bool {
+        self.doubled != 0
+    }
+
+    /// `method`, with escapes decoded.
+    #[must_use]
+    pub fn method(&self) -> Option<&str> {
+        self.text(Slot::Method, Key::Method)
+    }
+
+    /// `id` as JSON text, a number or a string with its quotes: fit to be put into an answer.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.text(Slot::Id, Key::Id)
+    }
+
+    /// `params.name`, with escapes decoded: the tool or prompt.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.text(Slot::Name, Key::Name).filter(|_| !self.is_doubled(Key::Params))
+    }
+
+    /// `params.uri`, with escapes decoded: the resource.
+    #[must_use]
+    pub fn uri(&self) -> Option<&str> {
+        self.text(Slot::Uri, Key::Uri).filter(|_| !self.is_doubled(Key::Params))
+    }
+
+    /// `params.taskId`, with escapes decoded.
+    #[must_use]
+    pub fn task_id(&self) -> Option<&str> {
+        self.text(Slot::TaskId, Key::TaskId).filter(|_| !self.is_doubled(Key::Params))
+    }
+
+    /// What the message is, as soon as that is certain.
+    #[must_use]
+    pub fn message(&self) -> Option<Message> {
+        let has = |key: Key| self.seen & key.bit() != 0;
+        match (has(Key::Method), has(Key::Id)) {
+            (true, true) => Some(Message::Request),
+            (true, false) if self.is_whole() => Some(Message::Notification),
+            (false, _) if self.is_whole() && (has(Key::Result) || has(Key::Error)) => Some(Message::Response),
+            _ => None,
+        }
+    }
+
+    fn text(&self, slot: Slot, key: Key) -> Option<&str> {
+        let text = &self.texts[slot as usize];
+        let usable = text.stage == Stage::Whole && !self.is_doubled(key);
+        std::str::from_utf8(&text.bytes).ok().filter(|_| usable)
+    }
+
+    fn is_doubled(&self, key: Key) -> bool {
+        self.doubled & key.bit() != 0
+    }
+
+    fn step(&mut self, state: State, byte: u8) {
+        self.state = match (state, byte) {
+            (State::Escape { is_key }, _) => self.unescape(byte, is_key),
+            (State::Hex { is_key, left, unit }, _) => self.read_hex(byte, is_key, left, unit),
+            (_, b' ' | b'\t' | b'\r' | b'\n') => state,
+            (State::Value, b'[') if self.depth == 0 => {
+                self.is_batch = true;
+                State::Broken
+            }
+            (State::Value | State::ItemOrEnd, _) => self.begin_value(state, byte),
+            (State::KeyOrEnd | State::Key, b'"') => self.begin_key(),
+            (State::Colon, b':') => State::Value,
+            (State::AfterValue, b',') if self.in_object() => State::Key,
+            (State::AfterValue, b',') => State::Value,
+            (State::AfterValue | State::KeyOrEnd, b'}') if self.in_object() => self.close(),
+            (State::AfterValue, b']') if !self.in_object() => self.close(),
+            _ => State::Broken,
+        };
+    }
+
+    fn begin_key(&mut self) -> State {
+        self.reading = if self.is_watched() { Slot::Key } else { Slot::Nowhere };
+        self.open_text();
+        State::Text { is_key: true }
+    }
+
+    fn begin_value(&mut self, state: State, byte: u8) -> State {
+        self.reading = if self.is_watched() { self.key.slot() } else { Slot::Nowhere };
+        self.open_text();
+        let is_number = byte == b'-' || byte.is_ascii_digit();
+        match byte {
+            b'"' if self.depth > 0 => {
+                self.keep_raw(b"\"");
+                State::Text { is_key: false }
+            }
+            b'{' => self.open(true),
+            b'[' => self.open(false),
+            b']' if state == State::ItemOrEnd => self.close(),
+            b't' | b'f' | b'n' | b'-' | b'0'..=b'9' if self.depth > 0 => {
+                if self.reading != Slot::Id || !is_number {
+                    self.spoil();
+                }
+                self.keep_raw(&[byte]);
+                State::Bare
+            }
+            _ => State::Broken,
+        }
+    }
+
+    fn open(&mut self, is_object: bool) -> State {
+        self.spoil();
+        if self.depth == DEPTH_MAX {
+            return State::Broken;
+        }
+        self.in_params |= self.depth == 1 && self.key == Key::Params && is_object;
+        self.depth += 1;
+        self.objects = self.objects << 1 | u128::from(is_object);
+        if is_object { State::KeyOrEnd } else { State::ItemOrEnd }
+    }
+
+    fn close(&mut self) -> State {
+        self.depth -= 1;
+        self.objects >>= 1;
+        self.in_params &= self.depth > 1;
+        if self.depth == 0 { State::Over } else { State::AfterValue }
+    }
+
+    fn in_object(&self) -> bool {
+        self.objects & 1 == 1
+    }
+
+    /// Whether members are looked for here: in the message itself, and in its `params`.
+    fn is_watched(&self) -> bool {
+        self.depth == 1 || (self.depth == 2 && self.in_params)
+    }
+
+    /// Reads text up to its end or an escape.
+    fn read_text(&mut self, bytes: &[u8], is_key: bool) -> usize {
+        let stop = memchr2(b'"', b'\\', bytes);
+        let plain = &bytes[..stop.unwrap_or(bytes.len())];
+        if plain.iter().fold(false, |bad, &byte| bad | (byte < 0x20)) {
+            self.state = State::Broken;
+            return bytes.len();
+        }
+        if !plain.is_empty() {
+            self.settle_surrogate();
+            self.keep(plain);
+        }
+        match stop.map(|at| bytes[at]) {
+            None => bytes.len(),
+            Some(b'"') => {
+                self.settle_surrogate();
+                self.keep_raw(b"\"");
+                self.end_text(is_key);
+                plain.len() + 1
+            }
+            Some(_) => {
+                self.keep_raw(b"\\");
+                self.state = State::Escape { is_key };
+                plain.len() + 1
+            }
+        }
+    }
+
+    fn end_text(&mut self, is_key: bool) {
+        self.close_text();
+        self.state = if is_key { State::Colon } else { State::AfterValue };
+        if is_key && self.is_watched() {
+            self.note_key();
+        }
+    }
+
+    fn note_key(&mut self) {
+        let text = &self.texts[Slot::Key as usize];
+        let (key, is_exact) = match text.stage {
+            Stage::Whole => Key::of(&text.bytes, self.depth),
+            _ => (Key::Other, true),
+        };
+        self.key = if is_exact { key } else { Key::Other };
+        if key != Key::Other {
+            if !is_exact || self.seen & key.bit() != 0 {
+                self.doubled |= key.bit();
+            }
+            self.seen |= key.bit();
+        }
+    }
+
+    fn unescape(&mut self, byte: u8, is_key: bool) -> State {
+        self.keep_raw(&[byte]);
+        let plain = match byte {
+            b'"' | b'\\' | b'/' => byte,
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => return State::Hex { is_key, left: 4, unit: 0 },
+            _ => return State::Broken,
+        };
+        self.settle_surrogate();
+        self.keep_decoded(&[plain]);
+        State::Text { is_key }
+    }
+
+    fn read_hex(&mut self, byte: u8, is_key: bool, left: u8, unit: u32) -> State {
+        let Some(digit) = char::from(byte).to_digit(16) else { return State::Broken };
+        self.keep_raw(&[byte]);
+        let unit = unit << 4 | digit;
+        if left > 1 {
+            return State::Hex { is_key, left: left - 1, unit };
+        }
+        match (self.high_surrogate.take(), unit) {
+            (Some(high), 0xdc00..=0xdfff) => self.keep_char(0x1_0000 + ((high - 0xd800) << 10) + (unit - 0xdc00)),
+            (high, _) => {
+                self.high_surrogate = high;
+                self.settle_surrogate();
+                match unit {
+                    0xd800..=0xdbff => self.high_surrogate = Some(unit),
+                    _ => self.keep_char(unit),
+                }
+            }
+        }
+        State::Text { is_key }
+    }
+
+    /// Writes the replacement character for half of a pair that stayed alone.
+    fn settle_surrogate(&mut self) {
+        if let Some(alone) = self.high_surrogate.take() {
+            self.keep_char(alone);
+        }
+    }
+
+    fn keep_char(&mut self, code: u32) {
+        let char = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        self.keep_decoded(char.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+
+    /// Reads a number, `true`, `false` or `null` up to what ends it.
+    fn read_bare(&mut self, bytes: &[u8]) -> usize {
+        let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        let len = bytes.iter().position(|byte| !is_bare(byte)).unwrap_or(bytes.len());
+        self.keep_raw(&bytes[..len]);
+        if len < bytes.len() {
+            if self.reading == Slot::Id && !is_number(&self.texts[Slot::Id as usize].bytes) {
+                self.spoil();
+            }
+            self.close_text();
+            self.state = State::AfterValue;
+        }
+        len
+    }
+
+    fn open_text(&mut self) {
+        self.high_surrogate = None;
+        if let Some(text) = self.texts.get_mut(self.reading as usize) {
+            text.clear();
+            text.stage = Stage::Open;
+        }
+    }
+
+    fn close_text(&mut self) {
+        if let Some(text) = self.texts.get_mut(self.reading as usize) {
+            text.close();
+        }
+    }
+
+    fn spoil(&mut self) {
+        if let Some(text) = self.texts.get_mut(self.reading as usize) {
+            text.stage = Stage::Unusable;
+        }
+    }
+
+    /// Keeps bytes that mean themselves.
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(text) = self.texts.get_mut(self.reading as usize) {
+            text.push(bytes, self.reading.len_max());
+        }
+    }
+
+    /// Keeps what an escape means, where not the escape itself is kept.
+    fn keep_decoded(&mut self, bytes: &[u8]) {
+        if self.reading != Slot::Id {
+            self.keep(bytes);
+        }
+    }
+
+    /// Keeps quotes, escapes and digits where the JSON text itself is kept.
+    fn keep_raw(&mut self, bytes: &[u8]) {
+        if self.reading == Slot::Id {
+            self.keep(bytes);
+        }
+    }
+}
+
+impl Key {
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
+    /// The member of this name at this depth, and whether the name is exact or only folds to it.
+    fn of(name: &[u8], depth: u32) -> (Key, bool) {
+        const IN_MESSAGE: &[(&[u8], Key)] = &[
+            (b"method", Key::Method),
+            (b"id", Key::Id),
+            (b"params", Key::Params),
+            (b"result", Key::Result),
+            (b"error", Key::Error),
+        ];
+        const IN_PARAMS: &[(&[u8], Key)] = &[(b"name", Key::Name), (b"uri", Key::Uri), (b"taskId", Key::TaskId)];
+        let keys = if depth == 1 { IN_MESSAGE } else { IN_PARAMS };
+        let fits = keys.iter().find(|(wanted, _)| folds_to(name, wanted));
+        fits.map_or((Key::Other, true), |(wanted, key)| (*key, *wanted == name))
+    }
+
+    const fn slot(self) -> Slot {
+        match self {
+            Key::Method => Slot::Method,
+            Key::Id => Slot::Id,
+            Key::Name => Slot::Name,
+            Key::Uri => Slot::Uri,
+            Key::TaskId => Slot::TaskId,
+            Key::Params | Key::Result | Key::Error | Key::Other => Slot::Nowhere,
+        }
+    }
+}
+
+impl Slot {
+    const fn len_max(self) -> usize {
+        match self {
+            Slot::Key => KEY_LEN_MAX,
+            Slot::Method => METHOD_LEN_MAX,
+            Slot::Id => ID_LEN_MAX,
+            Slot::Name | Slot::Uri | Slot::TaskId => NAME_LEN_MAX,
+            Slot::Nowhere => 0,
+        }
+    }
+}
+
+impl Text {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.stage = Stage::Absent;
+    }
+
+    fn push(&mut self, bytes: &[u8], len_max: usize) {
+        match self.stage {
+            Stage::Open if self.bytes.len() + bytes.len() <= len_max => self.bytes.extend_from_slice(bytes),
+            _ => self.stage = Stage::Unusable,
+        }
+    }
+
+    fn close(&mut self) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Whole;
+        }
+    }
+}
+
+/// Whether two names are the same but for case, as Go's `encoding/json` matches them: it also takes the long s (U+017F)
+/// for s and the Kelvin sign (U+212A) for k.
+fn folds_to(name: &[u8], wanted: &[u8]) -> bool {
+    let mut rest = name;
+    for letter in wanted {
+        let taken = match (letter.to_ascii_lowercase(), rest) {
+            (b's', [0xc5, 0xbf, ..]) => 2,
+            (b'k', [0xe2, 0x84, 0xaa, ..]) => 3,
+            (lower, [byte, ..]) if byte.to_ascii_lowercase() == lower => 1,
+            _ => return false,
+        };
+        rest = &rest[taken..];
+    }
+    rest.is_empty()
+}
+
+/// Whether a text is a JSON number (RFC 8259 section 6).
+fn is_number(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = digits(text);
+    let mut rest = &text[whole..];
+    if whole == 0 || (whole > 1 && text[0] == b'0') {
+        return false;
+    }
+    if let [b'.', fraction @ ..] = rest {
+        let len = digits(fraction);
+        if len == 0 {
+            return false;
+        }
+        rest = &fraction[len..];
+    }
+    match rest {
+        [] => true,
+        [b'e' | b'E', b'+' | b'-', exponent @ ..] | [b'e' | b'E', exponent @ ..] => {
+            !exponent.is_empty() && digits(exponent) == exponent.len()
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,391 @@
+//! What an HTTP exchange means to MCP: its kind, its method, its tool. For labels, figures and answers; nothing is changed.
+//!
+//! From revision 2026-07-28 on, the head says it in `Mcp-Method` and `Mcp-Name`, and the server checks both against the
+//! body. For earlier revisions those fields mean nothing (the specification tells intermediaries not to trust them), and
+//! the body is looked at as it passes.
+
+use super::http1::{Method, RequestHead};
+use super::jsonrpc::{Message, NAME_LEN_MAX, Peek};
+
+/// The revision a client speaks.
+pub const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
+/// The session of revisions up to 2025-11-25.
+pub const SESSION_ID: &str = "Mcp-Session-Id";
+/// The JSON-RPC method, from revision 2026-07-28 on.
+pub const METHOD: &str = "Mcp-Method";
+/// The tool, prompt, resource or task, from revision 2026-07-28 on.
+pub const NAME: &str = "Mcp-Name";
+/// The start of the fields that mirror parameters of a tool.
+pub const PARAM_PREFIX: &str = "Mcp-Param-";
+/// Where a stream is taken up again, up to revision 2025-11-25.
+pub const LAST_EVENT_ID: &str = "Last-Event-ID";
+/// The first revision whose head says what is called.
+pub const FIRST_STATELESS_REVISION: &str = "2026-07-28";
+
+/// The methods of all revisions from 2024-11-05 to 2026-07-28. As labels they are few; anything else is [`OTHER`].
+pub const METHODS: [&str; 36] = [
+    "completion/complete",
+    "elicitation/create",
+    "initialize",
+    "logging/setLevel",
+    "notifications/cancelled",
+    "notifications/elicitation/complete",
+    "notifications/initialized",
+    "notifications/message",
+    "notifications/progress",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+    "notifications/resources/updated",
+    "notifications/roots/list_changed",
+    "notifications/subscriptions/acknowledged",
+    "notifications/tasks/status",
+    "notifications/tools/list_changed",
+    "ping",
+    "prompts/get",
+    "prompts/list",
+    "resources/list",
+    "resources/read",
+    "resources/subscribe",
+    "resources/templates/list",
+    "resources/unsubscribe",
+    "roots/list",
+    "sampling/createMessage",
+    "server/discover",
+    "subscriptions/listen",
+    "tasks/cancel",
+    "tasks/get",
+    "tasks/list",
+    "tasks/result",
+    "tasks/update",
+    "tools/call",
+    "tools/list",
+    OTHER,
+];
+
+/// The label of a method that no revision has.
+pub const OTHER: &str = "other";
+
+/// What an exchange is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// GET: opens a stream from server to client that may stay silent for minutes.
+    Stream,
+    /// DELETE: ends a session.
+    EndSession,
+    /// POST of a request: an answer is due.
+    Request,
+    /// POST of a notification.
+    Notification,
+    /// POST of the client's answer to a request of the server.
+    Response,
+    /// POST of several messages at once.
+    Batch,
+    /// Nothing that MCP knows, or not known yet.
+    #[default]
+    Unknown,
+}
+
+impl Kind {
+    /// A label, one of few.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Stream => "stream",
+            Kind::EndSession => "end_session",
+            Kind::Request => "request",
+            Kind::Notification => "notification",
+            Kind::Response => "response",
+            Kind::Batch => "batch",
+            Kind::Unknown => "unknown",
+        }
+    }
+}
+
+/// What one exchange calls. One owner serves all exchanges of a connection and keeps its memory.
+#[derive(Debug, Default)]
+pub struct Call {
+    kind: Kind,
+    method: Option<&'static str>,
+    target: String,
+}
+
+impl Call {
+    /// Nothing is known yet.
+    #[must_use]
+    pub const fn new() -> Call {
+        Call { kind: Kind::Unknown, method: None, target: String::new() }
+    }
+
+    /// Reads what the head says. Returns whether that is all there is to say; if not, [`Call::read_body`] adds to it.
+    pub fn read_head(&mut self, head: &RequestHead) -> bool {
+        self.kind = Kind::Unknown;
+        self.method = None;
+        self.target.clear();
+        match head.method() {
+            Method::Get => self.kind = Kind::Stream,
+            Method::Delete => self.kind = Kind::EndSession,
+            Method::Post => return self.read_fields(head),
+            _ => {}
+        }
+        true
+    }
+
+    /// Reads what was seen of the body, where the head left it open. It may be called again as more is seen.
+    pub fn read_body(&mut self, peek: &Peek) {
+        self.kind = match peek.message() {
+            _ if peek.is_batch() => Kind::Batch,
+            Some(Message::Request) => Kind::Request,
+            Some(Message::Notification) => Kind::Notification,
+            Some(Message::Response) => Kind::Response,
+            None => Kind::Unknown,
+        };
+        self.method = peek.method().map(label);
+        self.target.clear();
+        let target = match self.method.map_or(Named::Nothing, Named::by) {
+            Named::Name => peek.name(),
+            Named::Uri => peek.uri(),
+            Named::TaskId => peek.task_id(),
+            Named::Nothing => None,
+        };
+        self.target.push_str(target.unwrap_or_default());
+    }
+
+    /// What the exchange is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The method, one of [`METHODS`]; `None` while it is not known, or where there is none.
+    #[must_use]
+    pub const fn method(&self) -> Option<&'static str> {
+        self.method
+    }
+
+    /// The tool of a `tools/call`. The caller chose it: bound how many become labels.
+    #[must_use]
+    pub fn tool(&self) -> Option<&str> {
+        self.target().filter(|_| self.method == Some("tools/call"))
+    }
+
+    /// What the method is applied to: a tool, prompt, resource or task.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        Some(self.target.as_str()).filter(|target| !target.is_empty())
+    }
+
+    fn read_fields(&mut self, head: &RequestHead) -> bool {
+        if !only(head, PROTOCOL_VERSION).is_some_and(says_method_in_head) {
+            return false;
+        }
+        let Some(method) = only(head, METHOD).and_then(|method| std::str::from_utf8(method).ok()) else { return false };
+        let method = label(method);
+        self.kind = if method.starts_with("notifications/") { Kind::Notification } else { Kind::Request };
+        self.method = Some(method);
+        let names_something = !matches!(Named::by(method), Named::Nothing);
+        match only(head, NAME).filter(|_| names_something) {
+            Some(name) => read_value(name, &mut self.target),
+            None => true,
+        }
+    }
+}
+
+/// Which parameter says what a method is applied to.
+enum Named {
+    Name,
+    Uri,
+    TaskId,
+    Nothing,
+}
+
+impl Named {
+    fn by(method: &str) -> Named {
+        match method {
+            "tools/call" | "prompts/get" => Named::Name,
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Named::Uri,
+            "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => Named::TaskId,
+            _ => Named::Nothing,
+        }
+    }
+}
+
+/// The method as one of [`METHODS`].
+fn label(method: &str) -> &'static str {
+    METHODS[..METHODS.len() - 1].binary_search(&method).map_or(OTHER, |at| METHODS[at])
+}
+
+/// Whether a revision, which is a date, says in the head what is called.
+fn says_method_in_head(revision: &[u8]) -> bool {
+    let is_date = revision.len() == 10
+        && revision.iter().enumerate().all(|(at, byte)| match at {
+            4 | 7 => *byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    is_date && revision >= FIRST_STATELESS_REVISION.as_bytes()
+}
+
+/// The value of a field that is there once; servers may disagree about one that is repeated.
+fn only<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+    let mut values = head.headers().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
+    let (_, value) = values.next()?;
+    values.next().is_none().then_some(value)
+}
+
+/// Reads a field value that may be wrapped as `=?base64?…?=` (revision 2026-07-28, "Header value encoding"). Returns
+/// whether it is text of a bearable length.
+fn read_value(value: &[u8], out: &mut String) -> bool {
+    let mut decoded = [0; NAME_LEN_MAX];
+    let wrapped = value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
+    let plain = match wrapped {
+        Some(text) => decode_base64(text, &mut decoded),
+        None => Some(value).filter(|value| value.len() <= NAME_LEN_MAX),
+    };
+    match plain.and_then(|plain| std::str::from_utf8(plain).ok()) {
+        Some(text) => {
+            out.push_str(text);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Decodes base64 with its padding (RFC 4648 section 4), strictly: `None` for anything else, and where `out` is too short.
+fn decode_base64<'a>(text: &[u8], out: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut len = 0;
+    let (groups, rest) = text.as_chunks::<4>();
+    let padding = text.iter().rev().take(2).take_while(|&&byte| byte == b'=').count();
+    for (at, group) in groups.iter().enumerate() {
+        let missing = if at + 1 == groups.len() { padding } else { 0 };
+        let digits = &group[..4 - missing];
+        let bits = digits.iter().try_fold(0_u32, |bits, &byte| Some(bits << 6 | base64_digit(byte)?))?;
+        let bits = bits << (6 * missing);
+        let bytes = &bits.to_be_bytes()[1..4 - missing];
+        let unused = &bits.to_be_bytes()[4 - missing..];
+        if unused.iter().any(|&byte| byte != 0) {
+            return None;
+        }
+        out.get_mut(len..len + bytes.len())?.copy_from_slice(bytes);
+        len += bytes.len();
+    }
+    rest.is_empty().then_some(&out[..len])
+}
+
+fn base64_digit(byte: u8) -> Option<u32> {
+    let digit = match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    };
+    Some(u32::from(digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(method: &str, fields: &str) -> RequestHead {
+        let mut head = RequestHead::new();
+        head.feed(format!("{method} /mcp HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes()).unwrap();
+        head
+    }
+
+    fn peek(body: &str) -> Peek {
+        let mut peek = Peek::new();
+        peek.feed(body.as_bytes());
+        peek
+    }
+
+    const NEW: &str = "MCP-Protocol-Version: 2026-07-28\r\n";
+
+    #[test]
+    fn labels_are_in_order_and_few() {
+        assert!(METHODS[..METHODS.len() - 1].is_sorted());
+        for method in METHODS {
+            assert_eq!(label(method), method);
+        }
+        for method in ["", "Tools/call", "tools/call ", "zzz"] {
+            assert_eq!(label(method), OTHER);
+        }
+    }
+
+    #[test]
+    fn a_stateless_call_is_known_by_its_head() {
+        let mut call = Call::new();
+        assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: tools/call\r\nMcp-Name: echo\r\n"))));
+        assert_eq!((call.kind(), call.method(), call.tool()), (Kind::Request, Some("tools/call"), Some("echo")));
+        assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: notifications/cancelled\r\n"))));
+        assert_eq!((call.kind(), call.tool()), (Kind::Notification, None));
+        assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: tasks/get\r\nMcp-Name: t-1\r\n"))));
+        assert_eq!((call.tool(), call.target()), (None, Some("t-1")), "a task is no tool");
+        assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: x/y\r\nMcp-Name: z\r\n"))));
+        assert_eq!((call.method(), call.target()), (Some(OTHER), None));
+    }
+
+    #[test]
+    fn fields_are_not_trusted_where_the_server_does_not_check_them() {
+        let fields = "Mcp-Method: tools/call\r\nMcp-Name: echo\r\n";
+        let doubled = format!("{NEW}{fields}Mcp-Method: tools/list\r\n");
+        for before in ["", "MCP-Protocol-Version: 2025-11-25\r\n", "MCP-Protocol-Version: 9\r\n", &doubled] {
+            let mut call = Call::new();
+            assert!(!call.read_head(&head("POST", &format!("{before}{fields}"))), "{before}");
+            assert_eq!((call.kind(), call.method(), call.tool()), (Kind::Unknown, None, None), "{before}");
+        }
+    }
+
+    #[test]
+    fn an_older_call_is_known_by_its_body() {
+        let mut call = Call::new();
+        assert!(!call.read_head(&head("POST", "")));
+        call.read_body(&peek(r#"{"id":1,"method":"tools/call","params":{"name":"echo","uri":"u"}}"#));
+        assert_eq!((call.kind(), call.method(), call.tool()), (Kind::Request, Some("tools/call"), Some("echo")));
+        call.read_body(&peek(r#"{"id":1,"method":"resources/read","params":{"name":"echo","uri":"u"}}"#));
+        assert_eq!((call.tool(), call.target()), (None, Some("u")));
+        call.read_body(&peek(r#"{"id":1,"result":{}}"#));
+        assert_eq!((call.kind(), call.method(), call.target()), (Kind::Response, None, None));
+        call.read_body(&peek(r#"[{"id":1,"method":"tools/call"}]"#));
+        assert_eq!((call.kind(), call.method()), (Kind::Batch, None));
+        call.read_body(&peek(r#"{"id":1,"method":"tools/call","params":{"name":"a","name":"b"}}"#));
+        assert_eq!((call.method(), call.tool()), (Some("tools/call"), None), "which one is not certain");
+    }
+
+    #[test]
+    fn streams_and_ends_of_sessions_need_no_body() {
+        let mut call = Call::new();
+        for (method, kind) in [("GET", Kind::Stream), ("DELETE", Kind::EndSession), ("OPTIONS", Kind::Unknown)] {
+            assert!(call.read_head(&head(method, "Mcp-Method: ping\r\n")));
+            assert_eq!((call.kind(), call.method()), (kind, None));
+        }
+    }
+
+    #[test]
+    fn wrapped_names_are_decoded_strictly() {
+        let mut out = String::new();
+        let good = [
+            ("=?base64?w6ljaG8=?=", "écho"),
+            ("=?base64?YQ==?=", "a"),
+            ("=?base64?YWI=?=", "ab"),
+            ("=?base64?YWJj?=", "abc"),
+            ("=?base64??=", ""),
+            ("=?BASE64?YQ==?=", "=?BASE64?YQ==?="),
+            ("plain", "plain"),
+            ("=?base64?YQ==", "=?base64?YQ=="),
+        ];
+        for (value, text) in good {
+            out.clear();
+            assert!(read_value(value.as_bytes(), &mut out), "{value}");
+            assert_eq!(out, text);
+        }
+        let long = format!("=?base64?{}?=", "YWJj".repeat(NAME_LEN_MAX / 3 + 1));
+        let plain = "x".repeat(NAME_LEN_MAX + 1);
+        let bad = ["YQ", "YQ=", "Y===", "YR==", "Y Q=", "YQ==YQ==", "_-__", "====", "/w=="];
+        let wrapped = bad.map(|text| format!("=?base64?{text}?="));
+        for value in wrapped.iter().chain([&long, &plain]) {
+            out.clear();
+            assert!(!read_value(value.as_bytes(), &mut out), "{value}");
+            assert!(out.is_empty());
+        }
+    }
+}
