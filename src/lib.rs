@@ -1,6 +1,8 @@
 //! adit: a tunnel through which AI agents reach private MCP servers with no inbound port.
 
 pub mod base;
+pub mod cli;
+pub mod config;
 pub mod control;
 pub mod engine;
 pub mod latency;

@@ -1,0 +1,477 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{FILE_ENV, Faults, FileText, Flag, Purpose, Sources};
+
+/// The host names of `adit up` when none is given: what an agent on the same machine calls.
+const UP_HOSTS: &str = "localhost,127.0.0.1";
+/// The tunnel of `adit up`.
+const UP_TUNNEL: &str = "tnl_up";
+/// The port is chosen by the system.
+const UP_CONNECTORS_LISTEN: &str = "127.0.0.1:0";
+
+/// The command line of `adit`.
+#[derive(Parser)]
+#[command(
+    name = "adit",
+    version,
+    about = "A tunnel through which AI agents reach private MCP servers with no inbound port",
+    after_help = "Start here:\n  adit up                                   try it on this machine, with a demo server\n  \
+                  adit up --upstream http://127.0.0.1:9000  the same with a server of your own\n\n\
+                  Every setting: docs/CONFIG.md, or `adit config show`.",
+    propagate_version = false,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the public side: agents call it, connectors dial it
+    #[command(after_help = EDGE_EXAMPLES)]
+    Edge(EdgeArgs),
+    /// Run the private side: dial the edge and carry calls to MCP servers
+    #[command(after_help = CONNECT_EXAMPLES)]
+    Connect(ConnectArgs),
+    /// Run both sides in one process, to try them or to measure them
+    #[command(after_help = UP_EXAMPLES)]
+    Up(UpArgs),
+    /// Look at the configuration without starting anything
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(ConfigArgs),
+    /// Print the version
+    Version(VersionArgs),
+}
+
+const EDGE_EXAMPLES: &str = "Examples:
+  adit edge --config adit.toml
+  adit edge --config adit.toml --listen 0.0.0.0:443 --agents-cert-file site.crt --agents-key-file site.key
+
+The tunnels and their secrets stand in the file, as [[tunnel]]. Exit code 2 means a wrong flag or configuration.";
+
+const CONNECT_EXAMPLES: &str = "Examples:
+  adit connect --config adit.toml
+  adit connect --edge edge.example.com:7844 --id tnl_demo --secret-file demo.secret \\
+      --route demo.example.com=http://127.0.0.1:9000
+  ADIT_TUNNEL_SECRET=… adit connect --edge edge.example.com:7844 --id tnl_demo \\
+      --route demo.example.com=unix:/run/mcp.sock
+
+Exit code 2 means a wrong flag or configuration.";
+
+const UP_EXAMPLES: &str = "Examples:
+  adit up                                    with the built-in demo server
+  adit up --upstream http://127.0.0.1:9000   with your own server
+  adit up --once --json                      200 calls, then their times as JSON
+
+Exit code 1 means that a call failed, 2 a wrong flag or configuration.";
+
+const CONFIG_EXAMPLES: &str = "Examples:
+  adit config check --config adit.toml
+  ADIT_LOG=debug adit config show --config adit.toml --set edge.drain_timeout_ms=5s";
+
+/// The flags that say which file and which single settings count.
+#[derive(Args)]
+pub struct FileArgs {
+    /// The configuration file (TOML); without it ADIT_CONFIG names it, and without both there is none
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set any setting by its key, such as edge.drain_timeout_ms=5s; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+/// The flags about the data plane and the log, which every role has.
+#[derive(Args)]
+pub struct EngineArgs {
+    /// What talks to the kernel: auto, uring or epoll; auto takes io_uring where it works
+    #[arg(long, value_name = "DRIVER")]
+    pub driver: Option<String>,
+    /// How many threads carry traffic; 0 is one for each CPU
+    #[arg(long, value_name = "N")]
+    pub cores: Option<String>,
+    /// How much to log: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How log lines look: text for people, json for machines
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// `adit edge`.
+#[derive(Args)]
+pub struct EdgeArgs {
+    /// Where agents connect [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<String>,
+    /// The certificate chain for agents (PEM); without it they speak plain HTTP, on loopback only
+    #[arg(long, value_name = "FILE")]
+    pub agents_cert_file: Option<String>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub agents_key_file: Option<String>,
+    /// Let agents speak plain HTTP to an address other than loopback: only behind something that ends TLS
+    #[arg(long)]
+    pub allow_plain_http_off_loopback: bool,
+    /// Where connectors connect, over TLS [default: 0.0.0.0:7844]
+    #[arg(long, value_name = "IP:PORT")]
+    pub connectors_listen: Option<String>,
+    /// The certificate chain for connectors (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub connectors_cert_file: Option<String>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub connectors_key_file: Option<String>,
+    /// Where metrics, status and health are served; off for nowhere [default: 127.0.0.1:9443]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin: Option<String>,
+    /// File and single settings.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Data plane and log.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// `adit connect`.
+#[derive(Args)]
+pub struct ConnectArgs {
+    /// The edge to dial; may be given several times, for several edges
+    #[arg(long, value_name = "HOST:PORT")]
+    pub edge: Vec<String>,
+    /// The id of the tunnel
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// A file that holds the secret of the tunnel
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<String>,
+    /// The secret itself; prefer --secret-file or ADIT_TUNNEL_SECRET, other users can read a command line
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Option<String>,
+    /// Carry the calls for a host name to a server: http://HOST:PORT, https://HOST:PORT or unix:PATH; may be given
+    /// several times
+    #[arg(long, value_name = "HOST=URL")]
+    pub route: Vec<String>,
+    /// The authorities that may vouch for the edge (PEM), instead of the public ones
+    #[arg(long, value_name = "FILE")]
+    pub edge_ca_file: Option<String>,
+    /// The name in the edge's certificate, where it is not the host that is dialled
+    #[arg(long, value_name = "NAME")]
+    pub edge_name: Option<String>,
+    /// Where metrics, status and health are served; off for nowhere [default: off]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin: Option<String>,
+    /// File and single settings.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Data plane and log.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// `adit up`.
+#[derive(Args)]
+pub struct UpArgs {
+    /// The MCP server to reach: http://HOST:PORT, https://HOST:PORT or unix:PATH
+    #[arg(long, value_name = "URL", conflicts_with = "demo")]
+    pub upstream: Option<String>,
+    /// Reach a small built-in MCP server; this is the default when no upstream is given
+    #[arg(long)]
+    pub demo: bool,
+    /// The host name that agents call [default: localhost and 127.0.0.1]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Where agents connect [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<String>,
+    /// Where metrics, status and health are served; off for nowhere [default: 127.0.0.1:9443]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin: Option<String>,
+    /// Make 200 MCP tool calls, print where their time went, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Data plane and log.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// `adit config`.
+#[derive(Args)]
+pub struct ConfigArgs {
+    /// What to do with the configuration.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// The commands under `adit config`.
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Print every value and where it came from; secrets are masked
+    Show {
+        /// File and single settings.
+        #[command(flatten)]
+        file: FileArgs,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print everything that is wrong, also with the files that settings name; exit code 2 if anything is
+    Check {
+        /// File and single settings.
+        #[command(flatten)]
+        file: FileArgs,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the page docs/CONFIG.md: every setting, its default and its meaning
+    Docs,
+}
+
+/// `adit version`.
+#[derive(Args)]
+pub struct VersionArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl FileArgs {
+    /// The sources for a command with these flags and `flags` before them.
+    ///
+    /// # Errors
+    ///
+    /// The file that is named cannot be read.
+    pub fn sources(
+        &self,
+        purpose: Purpose,
+        env: &BTreeMap<String, String>,
+        mut flags: Vec<Flag>,
+    ) -> Result<Sources, Faults> {
+        let by_env = || env.get(FILE_ENV).filter(|name| !name.is_empty()).map(PathBuf::from);
+        let file = match self.config.clone().or_else(by_env) {
+            Some(path) => Some(FileText::read(&path)?),
+            None => None,
+        };
+        flags.extend(self.set.iter().map(|(key, value)| Flag {
+            key: key.clone(),
+            name: "--set".to_owned(),
+            value: value.clone(),
+        }));
+        Ok(Sources { purpose, file, env: env.clone(), flags })
+    }
+}
+
+impl EngineArgs {
+    fn flags(&self) -> Vec<Flag> {
+        given([
+            ("engine.driver", &self.driver),
+            ("engine.cores", &self.cores),
+            ("log.level", &self.log_level),
+            ("log.format", &self.log_format),
+        ])
+    }
+}
+
+impl EdgeArgs {
+    /// What the configuration of `adit edge` is made from.
+    ///
+    /// # Errors
+    ///
+    /// The file that is named cannot be read.
+    pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, Faults> {
+        let mut flags = given([
+            ("edge.agents_listen", &self.listen),
+            ("edge.agents_cert_file", &self.agents_cert_file),
+            ("edge.agents_key_file", &self.agents_key_file),
+            ("edge.connectors_listen", &self.connectors_listen),
+            ("edge.connectors_cert_file", &self.connectors_cert_file),
+            ("edge.connectors_key_file", &self.connectors_key_file),
+            ("edge.admin_listen", &self.admin),
+        ]);
+        if self.allow_plain_http_off_loopback {
+            flags.push(Flag::new("edge.allow_plain_http_off_loopback", "true"));
+        }
+        flags.extend(self.engine.flags());
+        self.file.sources(Purpose::Edge, env, flags)
+    }
+}
+
+impl ConnectArgs {
+    /// What the configuration of `adit connect` is made from.
+    ///
+    /// # Errors
+    ///
+    /// The file that is named cannot be read.
+    pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, Faults> {
+        let mut flags = given([
+            ("connect.tunnel", &self.id),
+            ("connect.secret", &self.secret),
+            ("connect.secret_file", &self.secret_file),
+            ("connect.edge_ca_file", &self.edge_ca_file),
+            ("connect.edge_name", &self.edge_name),
+            ("connect.admin_listen", &self.admin),
+        ]);
+        flags.extend(self.edge.iter().map(|edge| Flag::new("connect.edge", edge.as_str())));
+        flags.extend(self.route.iter().map(|route| Flag::new("route", route.as_str())));
+        flags.extend(self.engine.flags());
+        self.file.sources(Purpose::Connect, env, flags)
+    }
+}
+
+impl UpArgs {
+    /// The upstream of `--upstream` and the path behind it: `http://127.0.0.1:9000` and `/mcp`. A route has no path, as
+    /// the path of each call is passed unchanged; here it is what the agent's URL shall end in.
+    #[must_use]
+    pub fn upstream_parts(&self) -> Option<(&str, &str)> {
+        let url = self.upstream.as_deref()?;
+        let host_at = url.find("://").filter(|_| !url.starts_with("unix:")).map(|at| at + 3);
+        let path_at = host_at.and_then(|at| Some(at + url[at..].find('/')?)).unwrap_or(url.len());
+        Some(url.split_at(path_at))
+    }
+
+    /// What the configuration of `adit up` is made from, given a fresh `secret` for its one tunnel and the `upstream`
+    /// that its route leads to: what `--upstream` says without its path, or where the demo server listens. The port of
+    /// `connectors_listen`, and with it `connect.edge`, is 0: the system chooses it.
+    #[must_use]
+    pub fn sources(&self, env: &BTreeMap<String, String>, secret: &str, upstream: &str) -> Sources {
+        let hosts = self.host.as_deref().unwrap_or(UP_HOSTS);
+        let mut flags = given([("edge.agents_listen", &self.listen), ("edge.admin_listen", &self.admin)]);
+        flags.extend(self.engine.flags());
+        let own = [
+            ("edge.connectors_listen", UP_CONNECTORS_LISTEN),
+            ("tunnel[0].id", UP_TUNNEL),
+            ("tunnel[0].secret", secret),
+            ("tunnel[0].hosts", hosts),
+            ("connect.edge", UP_CONNECTORS_LISTEN),
+            ("connect.tunnel", UP_TUNNEL),
+            ("connect.secret", secret),
+        ];
+        flags.extend(own.map(|(key, value)| Flag {
+            key: key.to_owned(),
+            name: "adit up".to_owned(),
+            value: value.to_owned(),
+        }));
+        let (host_flag, upstream_flag) = ("--host", "--upstream");
+        for (index, host) in hosts.split(',').enumerate() {
+            let field = |field: &str, name: &str, value: &str| Flag {
+                key: format!("route[{index}].{field}"),
+                name: name.to_owned(),
+                value: value.to_owned(),
+            };
+            flags.extend([field("host", host_flag, host), field("upstream", upstream_flag, upstream)]);
+        }
+        Sources { purpose: Purpose::Up, file: None, env: env.clone(), flags }
+    }
+}
+
+fn given<const N: usize>(values: [(&str, &Option<String>); N]) -> Vec<Flag> {
+    values.into_iter().filter_map(|(key, value)| Some(Flag::new(key, value.as_deref()?))).collect()
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::{Config, settings};
+
+    fn parse(args: &[&str]) -> Command {
+        Cli::try_parse_from([&["adit"], args].concat()).unwrap_or_else(|error| panic!("{error}")).command
+    }
+
+    fn flags(args: &[&str]) -> Vec<Flag> {
+        let sources = match parse(args) {
+            Command::Edge(args) => args.sources(&BTreeMap::new()),
+            Command::Connect(args) => args.sources(&BTreeMap::new()),
+            _ => panic!("not a role"),
+        };
+        sources.unwrap().flags
+    }
+
+    #[test]
+    fn the_grammar_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_in_the_table_of_settings_sets_its_setting() {
+        let mut seen = 0;
+        for setting in settings() {
+            let Some(flag) = setting.flag else { continue };
+            let role = if setting.section == "connect" { "connect" } else { "edge" };
+            let args: &[&str] = if setting.kind == "boolean" { &[role, flag] } else { &[role, flag, setting.example] };
+            let found = flags(args);
+            assert_eq!(found.len(), 1, "{flag}");
+            assert_eq!((found[0].key.as_str(), found[0].name.as_str()), (setting.path().as_str(), flag));
+            assert_eq!(found[0].value, setting.example);
+            seen += 1;
+        }
+        assert!(seen > 15);
+    }
+
+    #[test]
+    fn every_flag_has_a_help_text_and_every_role_an_example() {
+        let command = Cli::command();
+        for role in command.get_subcommands() {
+            for arg in role.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {}", role.get_name(), arg.get_id());
+            }
+            if ["edge", "connect", "up"].contains(&role.get_name()) {
+                assert!(role.get_after_help().is_some_and(|help| help.to_string().contains("Examples:")));
+            }
+        }
+    }
+
+    #[test]
+    fn up_makes_a_whole_configuration_of_nothing() {
+        let Command::Up(args) = parse(&["up", "--listen", "127.0.0.1:0", "--once", "--json"]) else { panic!() };
+        let sources = args.sources(&BTreeMap::new(), "0123456789abcdef0123", "http://127.0.0.1:9000");
+        let config = Config::load(&sources).unwrap();
+        let (edge, connect) = (config.edge.unwrap(), config.connect.unwrap());
+        assert_eq!(edge.agents_listen.to_string(), "127.0.0.1:0");
+        assert_eq!(edge.tunnels[0].hosts.len(), 2);
+        assert_eq!(connect.routes.len(), 2);
+        assert_eq!(connect.tunnel, edge.tunnels[0].id);
+        assert!(edge.connectors_tls().is_none());
+
+        let Command::Up(args) = parse(&["up", "--host", "not a host", "--listen", "nowhere"]) else { panic!() };
+        let sources = args.sources(&BTreeMap::new(), "0123456789abcdef0123", "http://127.0.0.1:9000");
+        let faults = Config::load(&sources).unwrap_err().to_string();
+        assert!(
+            faults.contains("--host: route[0].host: ") && faults.contains("--listen: edge.agents_listen: "),
+            "{faults}"
+        );
+    }
+
+    #[test]
+    fn the_path_of_an_upstream_is_taken_apart() {
+        for (url, parts) in [
+            ("http://127.0.0.1:9000/mcp", ("http://127.0.0.1:9000", "/mcp")),
+            ("https://a", ("https://a", "")),
+            ("unix:/run/mcp.sock", ("unix:/run/mcp.sock", "")),
+            ("nonsense", ("nonsense", "")),
+        ] {
+            let Command::Up(args) = parse(&["up", "--upstream", url]) else { panic!() };
+            assert_eq!(args.upstream_parts(), Some(parts));
+        }
+    }
+
+    #[test]
+    fn upstream_and_demo_exclude_each_other() {
+        assert!(Cli::try_parse_from(["adit", "up", "--demo", "--upstream", "http://a:1"]).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::cli::EXIT_USAGE;
+use crate::cli::args::{ConfigCommand, FileArgs};
+use crate::config::{self, Config, Faults, Origin, Purpose};
+
+/// The variables of the environment that are ours. A value that is not UTF-8 is refused later, where it does not fit.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("ADIT_"))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        })
+        .collect()
+}
+
+/// Runs `adit config …` and gives back the exit code.
+///
+/// # Errors
+///
+/// `out` or `err` cannot be written to.
+pub fn run_config(
+    command: &ConfigCommand,
+    env: &BTreeMap<String, String>,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<u8> {
+    match command {
+        ConfigCommand::Docs => write!(out, "{}", config::markdown()).map(|()| 0),
+        ConfigCommand::Show { file, json } => match load(file, env) {
+            Ok(config) if *json => writeln!(out, "{:#}", config.show_json()).map(|()| 0),
+            Ok(config) => {
+                warn(&config, err)?;
+                write!(out, "{}", config.show()).map(|()| 0)
+            }
+            Err(faults) => refuse(&faults, err),
+        },
+        ConfigCommand::Check { file, json } => {
+            let checked = load(file, env).and_then(|config| config.check_files().map(|()| config));
+            match checked {
+                _ if *json => check_json(&checked, out),
+                Ok(config) => {
+                    warn(&config, err)?;
+                    writeln!(out, "nothing is wrong").map(|()| 0)
+                }
+                Err(faults) => refuse(&faults, err),
+            }
+        }
+    }
+}
+
+fn load(file: &FileArgs, env: &BTreeMap<String, String>) -> Result<Config, Faults> {
+    Config::load(&file.sources(Purpose::Check, env, Vec::new())?)
+}
+
+fn warn(config: &Config, err: &mut impl Write) -> io::Result<()> {
+    config.warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"))
+}
+
+fn refuse(faults: &Faults, err: &mut impl Write) -> io::Result<u8> {
+    writeln!(err, "{faults}").map(|()| EXIT_USAGE)
+}
+
+fn check_json(checked: &Result<Config, Faults>, out: &mut impl Write) -> io::Result<u8> {
+    let (faults, warnings): (Vec<Value>, &[String]) = match checked {
+        Ok(config) => (Vec::new(), &config.warnings),
+        Err(faults) => {
+            let fault = |fault: &config::Fault| {
+                let place = (fault.origin != Origin::Default).then(|| fault.origin.to_string());
+                json!({ "key": fault.key, "where": place, "message": fault.message })
+            };
+            (faults.all().iter().map(fault).collect(), &[])
+        }
+    };
+    let code = if faults.is_empty() { 0 } else { EXIT_USAGE };
+    writeln!(out, "{:#}", json!({ "ok": code == 0, "faults": faults, "warnings": warnings }))?;
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn run(args: &[&str], env: &[(&str, &str)]) -> (u8, String, String) {
+        let cli = Cli::try_parse_from([&["adit", "config"], args].concat()).unwrap_or_else(|error| panic!("{error}"));
+        let Command::Config(args) = cli.command else { panic!("not a config command") };
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run_config(&args.command, &env, &mut out, &mut err).unwrap();
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn show_prints_every_setting_with_its_origin() {
+        let (code, out, err) = run(&["show", "--set", "engine.cores=2"], &[("ADIT_LOG", "debug")]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let line = |key: &str| out.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap().to_owned();
+        assert_eq!(line("engine.cores").split_whitespace().collect::<Vec<_>>(), ["engine.cores", "2", "--set"]);
+        assert_eq!(line("log.level").split_whitespace().collect::<Vec<_>>(), ["log.level", "debug", "ADIT_LOG"]);
+        for setting in config::settings().filter(|setting| setting.env().is_some()) {
+            assert!(line(&setting.path()).len() > 10);
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_ends_with_code_2_and_plain_text() {
+        let (code, out, err) = run(&["show", "--set", "engine.cors=2"], &[("ADIT_LOGG", "debug")]);
+        assert_eq!((code, out.as_str()), (EXIT_USAGE, ""));
+        assert_eq!(
+            err,
+            "ADIT_LOGG: unknown variable, did you mean ADIT_LOG?\n\
+             --set: engine.cors: unknown key, did you mean \"engine.cores\"?\n"
+        );
+        let (code, out, _) = run(&["check", "--json", "--set", "engine.cors=2"], &[]);
+        let object: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &object["ok"], &object["faults"][0]["key"]), (2, &json!(false), &json!("engine.cors")));
+    }
+
+    #[test]
+    fn check_looks_at_the_files_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("adit.toml");
+        let text = "[connect]\nedge = \"a:1\"\ntunnel = \"t\"\nsecret_file = \"none\"\n[[route]]\nhost = \"a\"\n\
+                    upstream = \"https://b\"\nupstream_ca_file = \"ca.pem\"\n";
+        std::fs::write(&path, text).unwrap();
+        let (code, _, err) = run(&["check"], &[("ADIT_CONFIG", path.to_str().unwrap())]);
+        assert_eq!((code, err.lines().count()), (EXIT_USAGE, 2), "{err}");
+        assert!(err.contains("adit.toml:4: connect.secret_file: cannot read the secret"), "{err}");
+        assert!(err.contains("adit.toml:8: route[0].upstream_ca_file: cannot read"), "{err}");
+        std::fs::write(dir.path().join("none"), "0123456789abcdef\n").unwrap();
+        std::fs::write(dir.path().join("ca.pem"), "").unwrap();
+        let (code, out, _) = run(&["check", "--config", path.to_str().unwrap()], &[]);
+        assert_eq!((code, out.as_str()), (0, "nothing is wrong\n"));
+    }
+}

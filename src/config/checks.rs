@@ -1,0 +1,168 @@
+//! What must hold between settings, each of which is right by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use crate::config::entries::Entries;
+use crate::config::fault::Fault;
+use crate::config::table::{ConnectConfig, EdgeConfig};
+
+/// Checks what lies between settings, and leaves out what involves one that is wrong by itself.
+pub(super) struct Checker<'a> {
+    entries: &'a Entries,
+    wrong: BTreeSet<String>,
+    faults: Vec<Fault>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(entries: &'a Entries, faults: &[Fault]) -> Checker<'a> {
+        Checker { entries, wrong: faults.iter().map(|fault| fault.key.clone()).collect(), faults: Vec::new() }
+    }
+
+    pub(super) fn into_faults(self) -> Vec<Fault> {
+        self.faults
+    }
+
+    /// `certificates`: whether the listener of connectors must have its own, as it must except in `adit up`.
+    pub(super) fn edge(&mut self, edge: &EdgeConfig, certificates: bool) {
+        let agents = ("edge.agents_cert_file", "edge.agents_key_file");
+        self.pair(agents, (edge.agents_cert_file.is_some(), edge.agents_key_file.is_some()));
+        let connectors = ("edge.connectors_cert_file", "edge.connectors_key_file");
+        let given = (edge.connectors_cert_file.is_some(), edge.connectors_key_file.is_some());
+        self.pair(connectors, given);
+        if certificates && given == (false, false) {
+            self.demand(connectors.0, "missing; connectors speak TLS only, set this and connectors_key_file");
+        }
+        let plain = edge.agents_cert_file.is_none() && edge.agents_key_file.is_none();
+        if plain && !edge.agents_listen.ip().is_loopback() && !edge.allow_plain_http_off_loopback {
+            self.fault(
+                "edge.agents_listen",
+                &["edge.agents_cert_file", "edge.agents_key_file", "edge.allow_plain_http_off_loopback"],
+                "plain HTTP on an address other than loopback; set agents_cert_file and agents_key_file, or \
+                 allow_plain_http_off_loopback if something in front ends TLS",
+            );
+        }
+        self.admin("edge", edge.admin_listen, edge.allow_admin_off_loopback);
+        self.listeners(edge);
+        self.tunnels(edge);
+    }
+
+    /// `ports`: whether the port of the edge must be known, as it must except in `adit up`, where the system chooses it.
+    pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
+        self.one_secret("connect", connect.secret.is_some(), connect.secret_file.is_some());
+        if connect.backoff_min_ms > connect.backoff_max_ms {
+            self.fault("connect.backoff_min_ms", &["connect.backoff_max_ms"], "greater than backoff_max_ms");
+        }
+        self.admin("connect", connect.admin_listen, connect.allow_admin_off_loopback);
+        if connect.edge.is_empty() {
+            self.fault("connect.edge", &[], "the list is empty");
+        }
+        if ports && connect.edge.iter().any(|edge| edge.port == 0) {
+            self.fault("connect.edge", &[], "port 0 cannot be dialled");
+        }
+        if connect.routes.is_empty() && !self.entries.unreadable {
+            self.fault("route", &[], "missing; give one [[route]] at least, or --route HOST=URL, or ADIT_ROUTES");
+        }
+        let mut hosts = BTreeMap::new();
+        for (index, route) in connect.routes.iter().enumerate() {
+            let key = format!("route[{index}].host");
+            self.once(&mut hosts, &key, &route.host.to_string());
+            if route.upstream_ca_file.is_some() && !route.upstream.is_tls() {
+                let (key, upstream) = (format!("route[{index}].upstream_ca_file"), format!("route[{index}].upstream"));
+                self.fault(&key, &[&upstream], "only an https upstream has a certificate");
+            }
+        }
+    }
+
+    fn tunnels(&mut self, edge: &EdgeConfig) {
+        if edge.tunnels.is_empty() {
+            self.demand("tunnel", "missing; give one [[tunnel]] at least");
+        }
+        let (mut ids, mut hosts) = (BTreeMap::new(), BTreeMap::new());
+        for (index, tunnel) in edge.tunnels.iter().enumerate() {
+            self.once(&mut ids, &format!("tunnel[{index}].id"), tunnel.id.as_str());
+            self.one_secret(&format!("tunnel[{index}]"), tunnel.secret.is_some(), tunnel.secret_file.is_some());
+            let key = format!("tunnel[{index}].hosts");
+            if tunnel.hosts.is_empty() {
+                self.fault(&key, &[], "the list is empty");
+            }
+            for host in &tunnel.hosts {
+                self.once(&mut hosts, &key, &host.to_string());
+            }
+        }
+    }
+
+    fn listeners(&mut self, edge: &EdgeConfig) {
+        let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+        let listeners = [
+            ("edge.agents_listen", Some(edge.agents_listen)),
+            ("edge.connectors_listen", Some(edge.connectors_listen)),
+            ("edge.admin_listen", edge.admin_listen),
+        ];
+        for (key, address) in listeners {
+            // Port 0 lets the system choose a free one.
+            let Some(address) = address.filter(|address| address.port() != 0) else { continue };
+            if let Some(other) = taken.insert(address, key) {
+                self.fault(key, &[other], &format!("{address} is taken by {other}"));
+            }
+        }
+    }
+
+    fn admin(&mut self, section: &str, listen: Option<SocketAddr>, allowed: bool) {
+        if listen.is_some_and(|address| !address.ip().is_loopback()) && !allowed {
+            let allow = format!("{section}.allow_admin_off_loopback");
+            self.fault(
+                &format!("{section}.admin_listen"),
+                &[&allow],
+                "not a loopback address; whoever reaches it can read it, set allow_admin_off_loopback if that is meant",
+            );
+        }
+    }
+
+    fn pair(&mut self, (cert, key): (&str, &str), given: (bool, bool)) {
+        match given {
+            (true, false) => self.fault(cert, &[key], &format!("{key} is missing beside it")),
+            (false, true) => self.fault(key, &[cert], &format!("{cert} is missing beside it")),
+            _ => {}
+        }
+    }
+
+    fn one_secret(&mut self, table: &str, inline: bool, file: bool) {
+        let (key, other) = (format!("{table}.secret"), format!("{table}.secret_file"));
+        match (inline, file) {
+            (true, true) => self.fault(&key, &[&other], "secret and secret_file are both set, keep one"),
+            (false, false) if !self.wrong.contains(&other) => {
+                self.demand(&key, "missing; set secret or secret_file");
+            }
+            _ => {}
+        }
+    }
+
+    /// A name that may stand in one place only.
+    fn once(&mut self, seen: &mut BTreeMap<String, String>, key: &str, name: &str) {
+        if self.wrong.contains(key) {
+            return;
+        }
+        match seen.get(name) {
+            Some(first) => {
+                let message = format!("{name:?} stands in {first} already");
+                self.fault(key, &[], &message);
+            }
+            None => _ = seen.insert(name.to_owned(), key.to_owned()),
+        }
+    }
+
+    /// Something that is not there, unless the file could not be read at all.
+    fn demand(&mut self, key: &str, message: &str) {
+        if !self.entries.unreadable {
+            self.fault(key, &[], message);
+        }
+    }
+
+    /// A fault of `key` in view of `others`, unless one of them is wrong by itself.
+    fn fault(&mut self, key: &str, others: &[&str], message: &str) {
+        if !others.iter().copied().chain([key]).any(|key| self.wrong.contains(key)) {
+            self.faults.push(Fault::new(self.entries.place(key), key, message));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+use std::fmt::Write;
+
+use crate::config::section::{Part, Preset, Reload, Setting};
+use crate::config::table::{FILE_ENV, PARTS, ROUTES_ENV};
+
+/// A file that both roles could start from; shown in the documentation.
+const EXAMPLE: &str = r#"[edge]
+agents_listen = "0.0.0.0:443"
+agents_cert_file = "agents.crt"      # relative to this file
+agents_key_file = "agents.key"
+connectors_cert_file = "edge.crt"
+connectors_key_file = "edge.key"
+drain_timeout_ms = "30s"             # or 30000
+
+[[tunnel]]
+id = "tnl_demo"
+secret_file = "demo.secret"
+hosts = ["demo.example.com"]
+
+[connect]
+edge = "edge.example.com:7844"
+tunnel = "tnl_demo"
+secret_file = "demo.secret"
+edge_ca_file = "edge-ca.pem"
+
+[[route]]
+host = "demo.example.com"
+upstream = "http://127.0.0.1:9000"
+
+[log]
+level = "info"
+"#;
+
+/// The page `docs/CONFIG.md`, made from the table of settings.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = format!(
+        "# Configuration\n\n\
+         This page is made from the program's own table of settings by `cargo run -- config docs > docs/CONFIG.md`.\n\n\
+         Both roles read the same kind of file; `adit edge` demands `[edge]` and `[[tunnel]]`, `adit connect` demands\n\
+         `[connect]` and `[[route]]`. The file is named by `--config` or `{FILE_ENV}`; without either there is none.\n\n\
+         A value is looked for in this order, and the last one found wins: the default, the file, the environment, the\n\
+         flags. Every setting outside the lists of tables has a variable, and `--set KEY=VALUE` as a flag.\n\
+         `adit config show` prints every value and where it came from, `adit config check` only what is wrong.\n\n\
+         - A key that is not known is refused, and so is a variable that begins with `ADIT_` and is not known (except\n\
+           `ADIT_TEST_…`). An empty variable counts as not set.\n\
+         - A duration is a number in the unit of its key, or a text with a unit: `us` and `ms` for `_us`; `ms`, `s`,\n\
+           `m` and `h` for `_ms`. Whole numbers only: `\"1500ms\"`, not `\"1.5s\"`.\n\
+         - A size is a number of bytes, or a text with `B`, `KiB`, `MiB` or `GiB`.\n\
+         - A path in a file counts from the folder of the file, in a variable or a flag from the working folder.\n\
+         - A list may be written as one value if it has only one; in a variable commas stand between the values, and a\n\
+           flag is given several times.\n\
+         - `{ROUTES_ENV}` gives routes as `HOST=URL`, with commas between them, and `--route` gives one. Either takes the\n\
+           place of all `[[route]]` of the file.\n\
+         - Of `connect.secret` and `connect.secret_file` the one that is set in the later place wins.\n\
+         - *Live* settings act on SIGHUP and when the file changes; the others after a new start.\n\n\
+         ```toml\n{EXAMPLE}```\n"
+    );
+    for part in &PARTS {
+        section(&mut page, part);
+    }
+    page
+}
+
+fn section(page: &mut String, part: &Part) {
+    let heading = if part.record { format!("[[{}]]", part.name) } else { format!("[{}]", part.name) };
+    // Writing to a String cannot fail.
+    let _ = write!(page, "\n## `{heading}`\n\n{}\n", part.about());
+    for setting in part.settings {
+        let _ = write!(page, "\n### `{}`\n\n{}\n\n{}\n", setting.key, setting.doc(), facts(setting));
+    }
+}
+
+/// The line under a setting: type, default, limits, example, variable, flag, reload.
+fn facts(setting: &Setting) -> String {
+    let mut facts = vec![setting.kind.to_owned()];
+    facts.push(match setting.preset {
+        Preset::Value(text) => format!("default `{text}`"),
+        Preset::Unset => "not set by default".to_owned(),
+        Preset::Required => "required".to_owned(),
+    });
+    facts.extend(setting.bounds.map(|(least, greatest)| format!("{least} to {greatest}")));
+    facts.push(format!("example `{}`", setting.example));
+    facts.extend(setting.env().map(|env| format!("`{env}`")));
+    facts.extend(setting.flag.map(|flag| format!("`{flag}`")));
+    if setting.reload == Reload::Live {
+        facts.push("live".to_owned());
+    }
+    facts.join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, FileText, Purpose, Sources};
+
+    #[test]
+    fn the_example_is_a_valid_file() {
+        let file = FileText { path: "adit.toml".into(), text: EXAMPLE.to_owned() };
+        let sources = Sources { purpose: Purpose::Check, file: Some(file), env: [].into(), flags: Vec::new() };
+        let config = Config::load(&sources).unwrap();
+        assert!(config.edge.is_some() && config.connect.is_some());
+    }
+
+    #[test]
+    fn every_setting_and_variable_is_in_the_page() {
+        let page = markdown();
+        for setting in crate::config::settings() {
+            assert!(page.contains(&format!("### `{}`", setting.key)) && page.contains(&setting.doc()));
+            assert!(setting.env().is_none_or(|env| page.contains(&env)));
+        }
+    }
+}

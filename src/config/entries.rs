@@ -1,0 +1,349 @@
+//! The layers, one over the other: what the file says, then the environment, then the flags.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::config::fault::{Fault, Origin, nearest, quoted};
+use crate::config::leaf::Raw;
+use crate::config::section::{Part, Setting};
+use crate::config::table::{self, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
+use crate::config::{FileText, Flag, Sources};
+
+/// The most tables of one kind, `[[tunnel]]` or `[[route]]`.
+pub(super) const RECORDS_MAX: usize = 4_096;
+
+/// Of each pair only one may be set in one layer; the one in the higher layer takes the other's place.
+const EXCLUSIVE: [(&str, &str); 1] = [("connect.secret", "connect.secret_file")];
+
+/// A value that somebody set.
+pub(super) struct Entry {
+    pub(super) raw: Raw,
+    pub(super) origin: Origin,
+    /// The folder from which a relative path counts.
+    pub(super) dir: PathBuf,
+}
+
+/// Everything that was set, by key path.
+#[derive(Default)]
+pub(super) struct Entries {
+    values: BTreeMap<String, Entry>,
+    /// Where each table begins: `edge`, `route[0]`.
+    heads: BTreeMap<String, Origin>,
+    counts: BTreeMap<&'static str, usize>,
+    /// Whether the file could not be read as TOML, so that nothing can be said to be missing.
+    pub(super) unreadable: bool,
+}
+
+impl Entries {
+    pub(super) fn collect(sources: &Sources, faults: &mut Vec<Fault>) -> Entries {
+        let mut entries = Entries::default();
+        if let Some(file) = &sources.file {
+            FileLayer::new(file).walk(&mut entries, faults);
+        }
+        entries.lay_env(&sources.env, faults);
+        entries.lay_flags(&sources.flags, faults);
+        for (one, other) in EXCLUSIVE {
+            entries.keep_higher(one, other);
+        }
+        entries
+    }
+
+    pub(super) fn get(&self, path: &str) -> Option<&Entry> {
+        self.values.get(path)
+    }
+
+    /// How many tables of this kind there are.
+    pub(super) fn count(&self, record: &str) -> usize {
+        self.counts.get(record).copied().unwrap_or(0)
+    }
+
+    /// Whether anybody set anything in a table of this name.
+    pub(super) fn mentions(&self, part: &str) -> bool {
+        self.heads.contains_key(part) || self.count(part) > 0 || {
+            let prefix = format!("{part}.");
+            self.values.range(prefix.clone()..).next().is_some_and(|(path, _)| path.starts_with(&prefix))
+        }
+    }
+
+    /// The best place to point at for a key: where it is set, else where its table begins.
+    pub(super) fn place(&self, path: &str) -> Origin {
+        let table = path.rsplit_once('.').map_or(path, |(table, _)| table);
+        let set = self.values.get(path).map(|entry| &entry.origin);
+        set.or_else(|| self.heads.get(table)).cloned().unwrap_or(Origin::Default)
+    }
+
+    fn set(&mut self, path: String, raw: Raw, origin: Origin, dir: PathBuf) {
+        self.values.insert(path, Entry { raw, origin, dir });
+    }
+
+    fn lay_env(&mut self, env: &BTreeMap<String, String>, faults: &mut Vec<Fault>) {
+        let known: BTreeMap<String, &Setting> = table::settings().filter_map(|s| Some((s.env()?, s))).collect();
+        for (name, value) in env.iter().filter(|(name, _)| name.starts_with("ADIT_")) {
+            let origin = Origin::Env(name.as_str().into());
+            match known.get(name) {
+                // An empty variable counts as one that is not set: compose files leave them behind.
+                Some(_) if value.is_empty() => {}
+                Some(setting) => self.set(setting.path(), Raw::Word(value.clone()), origin, PathBuf::new()),
+                None if name == ROUTES_ENV && !value.is_empty() => {
+                    self.clear_records("route");
+                    value.split(',').for_each(|pair| self.lay_route(pair.trim(), origin.clone(), faults));
+                }
+                None if name == ROUTES_ENV || name == FILE_ENV || name.starts_with(FOREIGN_ENV_PREFIX) => {}
+                None => faults.push(Fault::new(origin, "", unknown_env(name))),
+            }
+        }
+    }
+
+    fn lay_flags(&mut self, flags: &[Flag], faults: &mut Vec<Fault>) {
+        let mut replaced: Vec<&'static str> = Vec::new();
+        for flag in flags {
+            let origin = Origin::Flag(flag.name.as_str().into());
+            let Some(target) = FlagTarget::of(&flag.key) else {
+                faults.push(Fault::new(origin, flag.key.as_str(), unknown_path(&flag.key)));
+                continue;
+            };
+            if let Some(record) = target.record()
+                && !replaced.contains(&record)
+            {
+                replaced.push(record);
+                self.clear_records(record);
+            }
+            match target {
+                FlagTarget::Route => self.lay_route(&flag.value, origin, faults),
+                FlagTarget::Field(record, index) => {
+                    let count = self.counts.entry(record).or_insert(0);
+                    *count = (*count).max(index + 1);
+                    self.set(flag.key.clone(), Raw::Word(flag.value.clone()), origin, PathBuf::new());
+                }
+                FlagTarget::Scalar(setting) => self.lay_flag(setting, flag, origin, faults),
+            }
+        }
+    }
+
+    /// A flag that may come several times where the setting is a list.
+    fn lay_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<Fault>) {
+        let word = Raw::Word(flag.value.clone());
+        match self.values.get_mut(&flag.key) {
+            Some(Entry { raw, origin: Origin::Flag(first), .. }) => match raw {
+                Raw::List(items) => items.push(word),
+                _ if setting.kind.starts_with("list") => *raw = Raw::List(vec![raw.clone(), word]),
+                _ => faults.push(Fault::new(origin, flag.key.as_str(), format!("already given by {first}"))),
+            },
+            _ => self.set(flag.key.clone(), word, origin, PathBuf::new()),
+        }
+    }
+
+    /// `HOST=URL` as one more route.
+    fn lay_route(&mut self, pair: &str, origin: Origin, faults: &mut Vec<Fault>) {
+        let index = self.count("route");
+        if index == RECORDS_MAX {
+            return faults.push(Fault::new(origin, "route", format!("more than {RECORDS_MAX} routes")));
+        }
+        let Some((host, upstream)) = pair.split_once('=') else {
+            let message =
+                format!("{} is not HOST=URL, for example demo.example.com=http://127.0.0.1:9000", quoted(pair));
+            return faults.push(Fault::new(origin, "route", message));
+        };
+        self.counts.insert("route", index + 1);
+        let mut set = |key, text: &str| {
+            let path = format!("route[{index}].{key}");
+            self.set(path, Raw::Word(text.to_owned()), origin.clone(), PathBuf::new());
+        };
+        set("host", host);
+        set("upstream", upstream);
+    }
+
+    /// Forgets the tables of this kind that a lower layer gave.
+    fn clear_records(&mut self, record: &'static str) {
+        let prefix = format!("{record}[");
+        self.values.retain(|path, _| !path.starts_with(&prefix));
+        self.heads.retain(|path, _| !path.starts_with(&prefix));
+        self.counts.remove(record);
+    }
+
+    fn keep_higher(&mut self, one: &str, other: &str) {
+        let rank = |path: &str| self.values.get(path).map(|entry| entry.origin.rank());
+        if let (Some(first), Some(second)) = (rank(one), rank(other))
+            && first != second
+        {
+            self.values.remove(if first < second { one } else { other });
+        }
+    }
+}
+
+/// What the key of a flag means.
+enum FlagTarget {
+    Scalar(&'static Setting),
+    /// `tunnel[0].id`
+    Field(&'static str, usize),
+    /// `HOST=URL`
+    Route,
+}
+
+impl FlagTarget {
+    fn of(key: &str) -> Option<FlagTarget> {
+        if key == "route" {
+            return Some(FlagTarget::Route);
+        }
+        let (table, field) = key.rsplit_once('.')?;
+        let (name, index) = match table.strip_suffix(']').and_then(|table| table.split_once('[')) {
+            Some((name, index)) => (name, Some(index.parse().ok().filter(|index| *index < RECORDS_MAX)?)),
+            None => (table, None),
+        };
+        let part = PARTS.iter().find(|part| part.name == name && part.record == index.is_some())?;
+        let setting = part.settings.iter().find(|setting| setting.key == field)?;
+        Some(index.map_or(FlagTarget::Scalar(setting), |index| FlagTarget::Field(part.name, index)))
+    }
+
+    fn record(&self) -> Option<&'static str> {
+        match self {
+            FlagTarget::Scalar(_) => None,
+            FlagTarget::Field(record, _) => Some(record),
+            FlagTarget::Route => Some("route"),
+        }
+    }
+}
+
+/// The file, walked table by table.
+struct FileLayer<'a> {
+    file: &'a FileText,
+    name: Arc<str>,
+    line_starts: Vec<usize>,
+}
+
+impl<'a> FileLayer<'a> {
+    fn new(file: &'a FileText) -> FileLayer<'a> {
+        let line_starts = file.text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1).collect();
+        FileLayer { file, name: file.path.display().to_string().into(), line_starts }
+    }
+
+    fn at(&self, span: &Range<usize>) -> Origin {
+        let line = self.line_starts.partition_point(|start| *start <= span.start) + 1;
+        Origin::File { name: Arc::clone(&self.name), line }
+    }
+
+    fn walk(&self, entries: &mut Entries, faults: &mut Vec<Fault>) {
+        let (root, errors) = DeTable::parse_recoverable(&self.file.text);
+        if !errors.is_empty() {
+            entries.unreadable = true;
+            faults.extend(errors.iter().map(|error| {
+                let origin = self.at(&error.span().unwrap_or(0..0));
+                Fault::new(origin, "", format!("not valid TOML: {}", error.message()))
+            }));
+            return;
+        }
+        for (key, value) in root.get_ref() {
+            let origin = self.at(&key.span());
+            let name = key.get_ref().as_ref();
+            match (PARTS.iter().find(|part| part.name == name), value.get_ref()) {
+                (None, _) => faults.push(Fault::new(origin, name, unknown_top(name))),
+                (Some(part), DeValue::Table(table)) if !part.record => {
+                    self.walk_table(part, name, origin, table, entries, faults);
+                }
+                (Some(part), DeValue::Array(rows)) if part.record => {
+                    if rows.len() > RECORDS_MAX {
+                        faults.push(Fault::new(origin, name, format!("more than {RECORDS_MAX} tables")));
+                        continue;
+                    }
+                    entries.counts.insert(part.name, rows.len());
+                    for (index, row) in rows.iter().enumerate() {
+                        let (path, origin) = (format!("{name}[{index}]"), self.at(&row.span()));
+                        match row.get_ref() {
+                            DeValue::Table(table) => self.walk_table(part, &path, origin, table, entries, faults),
+                            _ => faults.push(Fault::new(origin, path, "expected a table")),
+                        }
+                    }
+                }
+                (Some(part), _) if part.record => {
+                    faults.push(Fault::new(origin, name, format!("expected a list of tables, write [[{name}]]")));
+                }
+                (Some(_), _) => faults.push(Fault::new(origin, name, format!("expected a table, write [{name}]"))),
+            }
+        }
+    }
+
+    fn walk_table(
+        &self,
+        part: &Part,
+        path: &str,
+        head: Origin,
+        table: &DeTable<'_>,
+        entries: &mut Entries,
+        faults: &mut Vec<Fault>,
+    ) {
+        let dir = self.file.path.parent().unwrap_or(&self.file.path).to_path_buf();
+        entries.heads.insert(path.to_owned(), head);
+        for (key, value) in table {
+            let (name, origin) = (key.get_ref().as_ref(), self.at(&key.span()));
+            let full = format!("{path}.{name}");
+            if part.settings.iter().any(|setting| setting.key == name) {
+                entries.set(full, raw(value.get_ref()), origin, dir.clone());
+            } else {
+                faults.push(Fault::new(origin, full, unknown_in(part, name)));
+            }
+        }
+    }
+}
+
+fn raw(value: &DeValue<'_>) -> Raw {
+    match value {
+        DeValue::String(text) => Raw::Text(text.to_string()),
+        DeValue::Integer(n) => Raw::Integer(i128::from_str_radix(n.as_str(), n.radix()).unwrap_or(i128::MAX)),
+        DeValue::Boolean(value) => Raw::Boolean(*value),
+        DeValue::Array(items) => Raw::List(items.iter().map(|item| raw(item.get_ref())).collect()),
+        DeValue::Float(_) => Raw::Other("a number with a fraction"),
+        DeValue::Datetime(_) => Raw::Other("a date or time"),
+        DeValue::Table(_) => Raw::Other("a table"),
+    }
+}
+
+fn unknown(what: &str, meant: Option<String>) -> String {
+    match meant {
+        Some(meant) => format!("unknown {what}, did you mean {meant}?"),
+        None => format!("unknown {what}"),
+    }
+}
+
+/// A key that its table does not know: perhaps misspelt, perhaps in the wrong table.
+fn unknown_in(part: &Part, key: &str) -> String {
+    let elsewhere = || table::settings().find(|setting| setting.key == key).map(|setting| setting.path());
+    let near = || nearest(key, part.settings.iter().map(|setting| setting.key)).map(str::to_owned);
+    let table = || PARTS.iter().find(|other| other.name == key).map(heading);
+    let meant = near().or_else(elsewhere).map(|key| format!("{key:?}")).or_else(table);
+    unknown("key", meant)
+}
+
+/// A name that is no table of the file.
+fn unknown_top(name: &str) -> String {
+    let near = nearest(name, PARTS.iter().map(|part| part.name));
+    let table = near.and_then(|near| PARTS.iter().find(|part| part.name == near)).map(heading);
+    let inside =
+        || table::settings().find(|setting| setting.key == name).map(|setting| format!("{:?}", setting.path()));
+    unknown("table", table.or_else(inside))
+}
+
+/// The key of a flag `--set`.
+fn unknown_path(path: &str) -> String {
+    let known: Vec<String> = table::settings().map(Setting::path).collect();
+    unknown("key", nearest(path, known.iter().map(String::as_str)).map(|path| format!("{path:?}")))
+}
+
+fn unknown_env(name: &str) -> String {
+    // Some variables have a short name; who follows the rule by which the others are named is told it.
+    let named: Vec<(String, String)> = table::settings()
+        .filter_map(|setting| setting.env().map(|env| (setting.env_by_rule(), env)))
+        .flat_map(|(rule, env)| [(env.clone(), env.clone()), (rule, env)])
+        .chain([ROUTES_ENV, FILE_ENV].map(|env| (env.to_owned(), env.to_owned())))
+        .collect();
+    let near = nearest(name, named.iter().map(|(alias, _)| alias.as_str()));
+    let env = near.and_then(|near| named.iter().find(|(alias, _)| alias == near)).map(|(_, env)| env.clone());
+    unknown("variable", env)
+}
+
+fn heading(part: &Part) -> String {
+    if part.record { format!("[[{}]]", part.name) } else { format!("[{}]", part.name) }
+}

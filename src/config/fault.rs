@@ -1,0 +1,188 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// How many faults are printed; what lies beyond is counted.
+const FAULTS_SHOWN_MAX: usize = 100;
+/// The longest word for which a near one is sought.
+const NEAREST_LEN_MAX: usize = 64;
+/// The longest piece of a wrong value that a message repeats.
+const QUOTED_LEN_MAX: usize = 80;
+
+/// Where a value came from. The order is the order of precedence: what is later wins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A file, with the line if one is known (1 is the first).
+    File {
+        /// The file as it was named.
+        name: Arc<str>,
+        /// The line of the key; 0 when the whole file is meant.
+        line: usize,
+    },
+    /// An environment variable.
+    Env(Arc<str>),
+    /// A flag on the command line, with its dashes.
+    Flag(Arc<str>),
+}
+
+impl Origin {
+    /// One word for the kind of place: `default`, `file`, `env` or `flag`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Origin::Default => "default",
+            Origin::File { .. } => "file",
+            Origin::Env(_) => "env",
+            Origin::Flag(_) => "flag",
+        }
+    }
+
+    /// The layer's place in the order of precedence, without line or name.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Origin::Default => 0,
+            Origin::File { .. } => 1,
+            Origin::Env(_) => 2,
+            Origin::Flag(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { name, line: 0 } => f.write_str(name),
+            Origin::File { name, line } => write!(f, "{name}:{line}"),
+            Origin::Env(name) | Origin::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One thing that is wrong with the configuration.
+///
+/// A message never repeats a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where the wrong thing stands; `Default` for something that nobody wrote.
+    pub origin: Origin,
+    /// The key path, such as `edge.agents_listen` or `route[0].upstream`; empty when no key is concerned.
+    pub key: String,
+    /// What is wrong and what to do about it.
+    pub message: String,
+}
+
+impl Fault {
+    pub(super) fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Fault {
+        Fault { origin, key: key.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.origin != Origin::Default {
+            write!(f, "{}: ", self.origin)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Everything that is wrong with the configuration, in the order of its places: file by line, environment, flags, and
+/// at the end what is missing. Printed with one fault on each line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// Puts the faults in their order. There must be at least one for this to be an error.
+    pub(super) fn new(mut faults: Vec<Fault>) -> Faults {
+        faults.sort_by_cached_key(|fault| (fault.origin == Origin::Default, fault.origin.clone()));
+        Faults(faults)
+    }
+
+    /// The faults one by one.
+    #[must_use]
+    pub fn all(&self) -> &[Fault] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.0.iter().take(FAULTS_SHOWN_MAX).enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{fault}")?;
+        }
+        match self.0.len().checked_sub(FAULTS_SHOWN_MAX) {
+            Some(more) if more > 0 => write!(f, "\nand {more} more"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The candidate that a person most likely meant by `word`, if one is near enough.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > NEAREST_LEN_MAX {
+        return None;
+    }
+    let within = (word.len() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= within)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// A wrong value as a message may repeat it: short, without control characters, and not at all where it could carry a
+/// password (`user:password@host`).
+pub(super) fn quoted(text: &str) -> String {
+    if text.contains('@') {
+        return "the value".to_owned();
+    }
+    if text.chars().count() > QUOTED_LEN_MAX {
+        let head: String = text.chars().take(QUOTED_LEN_MAX).collect();
+        return format!("{head:?}…");
+    }
+    format!("{text:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_word_is_found_and_a_far_one_is_not() {
+        let known = ["agents_listen", "admin_listen", "drain_timeout_ms"];
+        assert_eq!(nearest("agents_listenn", known), Some("agents_listen"));
+        assert_eq!(nearest("adnim_listen", known), Some("admin_listen"));
+        assert_eq!(nearest("upstream", known), None);
+        assert_eq!(nearest(&"agents_listen".repeat(6), known), None);
+    }
+
+    #[test]
+    fn faults_stand_in_the_order_of_their_places_and_are_bounded() {
+        let file = |line| Origin::File { name: "a.toml".into(), line };
+        let faults = Faults::new(vec![
+            Fault::new(Origin::Default, "x", "missing"),
+            Fault::new(Origin::Flag("--y".into()), "y", "bad"),
+            Fault::new(file(10), "b", "bad"),
+            Fault::new(file(9), "a", "bad"),
+        ]);
+        assert_eq!(faults.to_string(), "a.toml:9: a: bad\na.toml:10: b: bad\n--y: y: bad\nx: missing");
+        let many = Faults::new(vec![Fault::new(Origin::Default, "x", "bad"); FAULTS_SHOWN_MAX + 7]);
+        assert!(many.to_string().ends_with("\nand 7 more"));
+    }
+
+    #[test]
+    fn a_repeated_value_is_short_plain_and_carries_no_password() {
+        assert_eq!(quoted("a\nb"), "\"a\\nb\"");
+        assert!(quoted(&"é".repeat(500)).chars().count() < QUOTED_LEN_MAX + 5);
+        assert!(!quoted("http://me:hunter2@host").contains("hunter2"));
+    }
+}

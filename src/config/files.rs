@@ -1,0 +1,140 @@
+//! The only place where the configuration touches the file system.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::base::Secret;
+use crate::config::fault::{Fault, Faults, Origin};
+use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
+use crate::config::{Config, FileText};
+
+/// The longest configuration file that is read, in bytes.
+pub const CONFIG_FILE_LEN_MAX: u64 = 1 << 20;
+
+impl FileText {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is longer than [`CONFIG_FILE_LEN_MAX`] or is not UTF-8.
+    pub fn read(path: &Path) -> Result<FileText, Faults> {
+        match read_text(path, CONFIG_FILE_LEN_MAX) {
+            Ok(text) => Ok(FileText { path: path.to_path_buf(), text }),
+            Err(error) => {
+                let origin = Origin::File { name: path.display().to_string().into(), line: 0 };
+                Err(Faults::new(vec![Fault::new(origin, "", format!("cannot read the file: {error}"))]))
+            }
+        }
+    }
+}
+
+/// Why a secret could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFault {
+    /// The file cannot be read.
+    #[error("cannot read the secret from {}: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The file holds no fitting secret.
+    #[error("no secret in {}: {why}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, without its content.
+        why: String,
+    },
+}
+
+impl SecretSource {
+    /// The secret itself. White space at the end of a file does not count.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or what it holds is too short or too long.
+    pub fn read(&self) -> Result<Secret, SecretFault> {
+        match self {
+            SecretSource::Inline(text) => Ok(text.0.clone()),
+            SecretSource::File(path) => {
+                // Room for white space after the longest secret; what is longer is refused either way.
+                let text = read_text(path, SECRET_LEN_MAX as u64 + 16)
+                    .map_err(|cause| SecretFault::Unreadable { path: path.clone(), cause })?;
+                let text = zeroize::Zeroizing::new(text);
+                let secret = SecretText::new(text.trim_end());
+                secret.map(|secret| secret.0).map_err(|why| SecretFault::Unfit { path: path.clone(), why })
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Looks whether every file that the settings name can be opened, and every secret file holds a secret.
+    ///
+    /// # Errors
+    ///
+    /// All files with which something is wrong.
+    pub fn check_files(&self) -> Result<(), Faults> {
+        let faults: Vec<Fault> = self
+            .files
+            .iter()
+            .filter_map(|named| {
+                let message = if named.key.ends_with(".secret_file") {
+                    SecretSource::File(named.path.clone()).read().err()?.to_string()
+                } else {
+                    let error = open(&named.path).err()?;
+                    format!("cannot read {}: {error}", named.path.display())
+                };
+                Some(Fault::new(named.origin.clone(), named.key.as_str(), message))
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(Faults::new(faults)) }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
+}
+
+fn read_text(path: &Path, len_max: u64) -> io::Result<String> {
+    let mut text = String::new();
+    open(path)?.take(len_max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > len_max {
+        return Err(io::Error::other(format!("longer than {len_max} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_file_may_end_with_a_line_end_and_must_hold_a_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let read = |content: &str| {
+            std::fs::write(&path, content).unwrap();
+            SecretSource::File(path.clone()).read()
+        };
+        assert_eq!(read("0123456789abcdef\r\n").unwrap().expose(), b"0123456789abcdef");
+        assert!(matches!(read("short\n"), Err(SecretFault::Unfit { .. })));
+        assert!(matches!(read(&"x".repeat(5_000)), Err(SecretFault::Unreadable { .. })));
+        assert!(matches!(SecretSource::File(dir.path().join("none")).read(), Err(SecretFault::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_too_long_is_a_fault_with_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = FileText::read(&dir.path().join("absent.toml")).err().unwrap().to_string();
+        assert!(absent.contains("absent.toml: cannot read the file"), "{absent}");
+        let long = dir.path().join("long.toml");
+        std::fs::write(&long, vec![b' '; CONFIG_FILE_LEN_MAX as usize + 1]).unwrap();
+        assert!(FileText::read(&long).err().unwrap().to_string().contains("longer than"));
+        assert!(FileText::read(dir.path()).is_err());
+    }
+}

@@ -1,0 +1,229 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::checks::Checker;
+use crate::config::entries::Entries;
+use crate::config::fault::{Faults, Origin};
+use crate::config::reader::{NamedFile, Reader, Shown};
+use crate::config::section::{Reload, Section, Setting};
+use crate::config::table::{self, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, TunnelConfig};
+use crate::config::values::{SecretSource, SecretText};
+
+/// What the configuration is wanted for: this decides which tables must be complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// `adit edge`: the edge alone.
+    Edge,
+    /// `adit connect`: the connector alone.
+    Connect,
+    /// `adit up`: both, with certificates made on the spot.
+    Up,
+    /// `adit config`: whichever of the two anything is set for.
+    Check,
+}
+
+/// The text of a configuration file.
+#[derive(Clone)]
+pub struct FileText {
+    /// The file as it was named; relative paths in it count from its folder.
+    pub path: PathBuf,
+    /// What it holds.
+    pub text: String,
+}
+
+/// A setting that was given on the command line.
+#[derive(Clone)]
+pub struct Flag {
+    /// The key path, such as `edge.agents_listen` or `tunnel[0].id`; or `route`, whose value is `HOST=URL`.
+    pub key: String,
+    /// The flag as it was written, such as `--listen`.
+    pub name: String,
+    /// Its value; a list takes several flags of one key.
+    pub value: String,
+}
+
+/// Everything that a configuration is made from. What comes later wins: file, environment, flags.
+#[derive(Clone)]
+pub struct Sources {
+    /// What it is wanted for.
+    pub purpose: Purpose,
+    /// The file, if there is one.
+    pub file: Option<FileText>,
+    /// The environment; only names that begin with `ADIT_` are looked at.
+    pub env: BTreeMap<String, String>,
+    /// The flags in their order.
+    pub flags: Vec<Flag>,
+}
+
+/// A certificate chain and its key, both PEM files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsFiles<'a> {
+    /// The chain, the end entity first.
+    pub cert_file: &'a Path,
+    /// The private key.
+    pub key_file: &'a Path,
+}
+
+/// The checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data plane.
+    pub engine: EngineConfig,
+    /// The public side, if this process is one.
+    pub edge: Option<EdgeConfig>,
+    /// The private side, if this process is one.
+    pub connect: Option<ConnectConfig>,
+    /// The log.
+    pub log: LogConfig,
+    /// Every value with its origin, in the order of the table of settings.
+    pub shown: Vec<Shown>,
+    /// What is allowed and yet unwise, one sentence each.
+    pub warnings: Vec<String>,
+    pub(super) files: Vec<NamedFile>,
+}
+
+impl Config {
+    /// Builds the configuration from its sources.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, not only the first thing.
+    pub fn load(sources: &Sources) -> Result<Config, Faults> {
+        let mut faults = Vec::new();
+        let entries = Entries::collect(sources, &mut faults);
+        let (wants_edge, wants_connect) = match sources.purpose {
+            Purpose::Edge => (true, false),
+            Purpose::Connect => (false, true),
+            Purpose::Up => (true, true),
+            Purpose::Check => (
+                entries.mentions("edge") || entries.mentions("tunnel"),
+                entries.mentions("connect") || entries.mentions("route"),
+            ),
+        };
+
+        let mut reader = Reader::new(&entries);
+        let engine = reader.section::<EngineConfig>(true);
+        let edge = reader.section::<EdgeConfig>(wants_edge);
+        let connect = reader.section::<ConnectConfig>(wants_connect);
+        let log = reader.section::<LogConfig>(true);
+        let Reader { faults: found, shown, files, .. } = reader;
+        faults.extend(found);
+
+        let mut checker = Checker::new(&entries, &faults);
+        let edge = edge.filter(|_| wants_edge);
+        let connect = connect.filter(|_| wants_connect);
+        edge.iter().for_each(|edge| checker.edge(edge, sources.purpose != Purpose::Up));
+        connect.iter().for_each(|connect| checker.connect(connect, sources.purpose != Purpose::Up));
+        faults.extend(checker.into_faults());
+
+        match (engine, log) {
+            (Some(engine), Some(log)) if faults.is_empty() => {
+                let (warnings, files) = (warnings(&shown), wanted(files, wants_edge, wants_connect));
+                Ok(Config { engine, edge, connect, log, shown, warnings, files })
+            }
+            _ => Err(Faults::new(faults)),
+        }
+    }
+
+    /// The keys that differ between two configurations and act only after a new start. Empty when a reload is enough:
+    /// tunnels, routes and log levels.
+    #[must_use]
+    pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
+        let mut changed = old.engine.changed(&new.engine);
+        changed.extend(old.log.changed(&new.log));
+        let mut roles = Vec::new();
+        match (&old.edge, &new.edge) {
+            (Some(old), Some(new)) => changed.extend(old.changed(new)),
+            (None, None) => {}
+            _ => roles.push("edge".to_owned()),
+        }
+        match (&old.connect, &new.connect) {
+            (Some(old), Some(new)) => changed.extend(old.changed(new)),
+            (None, None) => {}
+            _ => roles.push("connect".to_owned()),
+        }
+        changed.iter().filter(|setting| setting.reload == Reload::Restart).map(|s| s.path()).chain(roles).collect()
+    }
+}
+
+impl Flag {
+    /// A flag under the name that the table of settings gives it; `--set` if it gives none.
+    #[must_use]
+    pub fn new(key: &str, value: impl Into<String>) -> Flag {
+        let name = match key {
+            "route" => table::ROUTE_FLAG,
+            key => table::settings().find(|setting| setting.path() == key).and_then(|s| s.flag).unwrap_or("--set"),
+        };
+        Flag { key: key.to_owned(), name: name.to_owned(), value: value.into() }
+    }
+}
+
+impl EdgeConfig {
+    /// The certificate for agents; none means plain HTTP.
+    #[must_use]
+    pub fn agents_tls(&self) -> Option<TlsFiles<'_>> {
+        tls_files(self.agents_cert_file.as_deref(), self.agents_key_file.as_deref())
+    }
+
+    /// The certificate for connectors; none only under [`Purpose::Up`].
+    #[must_use]
+    pub fn connectors_tls(&self) -> Option<TlsFiles<'_>> {
+        tls_files(self.connectors_cert_file.as_deref(), self.connectors_key_file.as_deref())
+    }
+}
+
+impl TunnelConfig {
+    /// Where the secret is. There is always one in a checked configuration.
+    #[must_use]
+    pub fn secret_source(&self) -> Option<SecretSource> {
+        secret_source(self.secret.as_ref(), self.secret_file.as_deref())
+    }
+}
+
+impl ConnectConfig {
+    /// Where the secret is. There is always one in a checked configuration.
+    #[must_use]
+    pub fn secret_source(&self) -> Option<SecretSource> {
+        secret_source(self.secret.as_ref(), self.secret_file.as_deref())
+    }
+}
+
+fn tls_files<'a>(cert_file: Option<&'a Path>, key_file: Option<&'a Path>) -> Option<TlsFiles<'a>> {
+    Some(TlsFiles { cert_file: cert_file?, key_file: key_file? })
+}
+
+fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<SecretSource> {
+    let file = || file.map(|path| SecretSource::File(path.to_path_buf()));
+    inline.cloned().map(SecretSource::Inline).or_else(file)
+}
+
+/// The files of the roles that are wanted: those of the other one need not be there.
+fn wanted(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<NamedFile> {
+    let of_edge = |key: &str| key.starts_with("edge.") || key.starts_with("tunnel[");
+    files.into_iter().filter(|file| if of_edge(&file.key) { edge } else { connect }).collect()
+}
+
+fn warnings(shown: &[Shown]) -> Vec<String> {
+    let secrets: Vec<&Setting> = table::settings().filter(|setting| setting.secret).collect();
+    shown
+        .iter()
+        .filter_map(|shown| match &shown.origin {
+            Origin::Flag(name)
+                if name.starts_with("--") && secrets.iter().any(|setting| is_of(&shown.key, setting)) =>
+            {
+                Some(format!(
+                    "{name}: {}: every user of this machine can read a command line; prefer ADIT_TUNNEL_SECRET or \
+                 --secret-file",
+                    shown.key
+                ))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Whether a key path, `tunnel[0].secret`, is one of this setting.
+fn is_of(path: &str, setting: &Setting) -> bool {
+    path.rsplit_once('.')
+        .is_some_and(|(table, key)| key == setting.key && table.split('[').next() == Some(setting.section))
+}

@@ -1,0 +1,36 @@
+//! Floor 5: files, environment and flags made into one checked [`Config`].
+//!
+//! One table, [`PARTS`], says everything about every setting: key, type, default, limits, variable, flag, meaning. The
+//! structs, the reading, the refusal of unknown keys, `adit config show` and `docs/CONFIG.md` are made from it, so that
+//! none of them can say something else.
+//!
+//! [`Config::load`] is pure: it is given the text of the file, the environment and the flags. Only [`FileText::read`],
+//! [`Config::check_files`] and [`SecretSource::read`] touch the file system.
+
+mod addresses;
+mod checks;
+mod docs;
+mod entries;
+mod fault;
+mod files;
+mod leaf;
+mod load;
+mod reader;
+mod section;
+mod show;
+mod table;
+mod values;
+
+pub use addresses::{HostPort, HttpUrl, WebOrigin};
+pub use docs::markdown;
+pub use fault::{Fault, Faults, Origin};
+pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
+pub use load::{Config, FileText, Flag, Purpose, Sources, TlsFiles};
+pub use reader::Shown;
+pub use section::{Part, Preset, Reload, Setting};
+pub use table::{
+    ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig, PARTS, RouteConfig, TunnelConfig, settings,
+};
+pub use values::{
+    Bytes, Driver, LogFormat, LogLevels, MASK, Millis, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, Spin,
+};

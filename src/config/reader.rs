@@ -1,0 +1,139 @@
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::config::entries::{Entries, Entry};
+use crate::config::fault::{Fault, Origin};
+use crate::config::leaf::{Leaf, Raw};
+use crate::config::section::{Preset, Section, Setting};
+
+/// A value with its origin, ready to be shown: a secret is masked already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown {
+    /// The key path.
+    pub key: String,
+    /// The value, null when it is not set.
+    pub value: Value,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// A file that a setting names.
+#[derive(Clone, Debug)]
+pub(super) struct NamedFile {
+    pub(super) key: String,
+    pub(super) origin: Origin,
+    pub(super) path: PathBuf,
+}
+
+/// Turns entries into typed values, and notes on the way what is wrong and what came from where.
+///
+/// After a fault it goes on with a stand-in, so that all faults come out at once; a configuration with faults is
+/// never handed out.
+pub(super) struct Reader<'a> {
+    entries: &'a Entries,
+    /// The table that is being read: `edge`, `route[0]`.
+    at: String,
+    /// Whether what is required and absent is a fault.
+    demand: bool,
+    pub(super) faults: Vec<Fault>,
+    pub(super) shown: Vec<Shown>,
+    pub(super) files: Vec<NamedFile>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(entries: &'a Entries) -> Reader<'a> {
+        let at = String::new();
+        Reader { entries, at, demand: false, faults: Vec::new(), shown: Vec::new(), files: Vec::new() }
+    }
+
+    /// Reads a table. Nothing comes back only if the table of settings itself is wrong.
+    pub(super) fn section<S: Section>(&mut self, demand: bool) -> Option<S> {
+        self.demand = demand && !self.entries.unreadable;
+        S::NAME.clone_into(&mut self.at);
+        S::build(self)
+    }
+
+    /// Reads all tables of a kind, `[[tunnel]]`.
+    pub(super) fn records<S: Section>(&mut self) -> Option<Vec<S>> {
+        let outer = std::mem::take(&mut self.at);
+        let rows = (0..self.entries.count(S::NAME)).map(|index| {
+            self.at = format!("{}[{index}]", S::NAME);
+            S::build(self)
+        });
+        let rows = rows.collect();
+        self.at = outer;
+        rows
+    }
+
+    /// Reads one value.
+    pub(super) fn leaf<T: Leaf>(&mut self, setting: &'static Setting) -> Option<T> {
+        let key = format!("{}.{}", self.at, setting.key);
+        let (value, origin) = match self.entries.get(&key) {
+            Some(entry) => (self.read::<T>(setting, &key, entry)?, entry.origin.clone()),
+            None => (self.preset::<T>(setting, &key)?, Origin::Default),
+        };
+        if let Some(path) = value.file() {
+            self.files.push(NamedFile { key: key.clone(), origin: origin.clone(), path: path.to_path_buf() });
+        }
+        let unset = origin == Origin::Default && setting.preset == Preset::Required;
+        let value_shown = if unset { Value::Null } else { value.show() };
+        self.shown.push(Shown { key, value: value_shown, origin });
+        Some(value)
+    }
+
+    fn read<T: Leaf>(&mut self, setting: &'static Setting, key: &str, entry: &Entry) -> Option<T> {
+        match T::take(&entry.raw, &entry.dir).and_then(|value| bounded(setting, value)) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.faults.push(Fault::new(entry.origin.clone(), key, message));
+                stand_in(setting)
+            }
+        }
+    }
+
+    fn preset<T: Leaf>(&mut self, setting: &'static Setting, key: &str) -> Option<T> {
+        match setting.preset {
+            Preset::Value(text) => take_word(text),
+            Preset::Unset => T::absent(),
+            Preset::Required => {
+                if self.demand {
+                    self.faults.push(Fault::new(self.entries.place(key), key, missing(setting)));
+                }
+                stand_in(setting)
+            }
+        }
+    }
+}
+
+fn take_word<T: Leaf>(text: &str) -> Option<T> {
+    T::take(&Raw::Word(text.to_owned()), Path::new("")).ok()
+}
+
+/// A value with which reading can go on after a fault.
+fn stand_in<T: Leaf>(setting: &'static Setting) -> Option<T> {
+    match setting.preset {
+        Preset::Value(text) => take_word(text),
+        Preset::Unset => T::absent(),
+        Preset::Required => take_word(setting.example),
+    }
+}
+
+fn bounded<T: Leaf>(setting: &Setting, value: T) -> Result<T, String> {
+    match (setting.bounds, value.size()) {
+        (Some((least, greatest)), Some(size)) if !(least..=greatest).contains(&size) => {
+            Err(format!("{size} is out of range, {least} to {greatest}"))
+        }
+        _ => Ok(value),
+    }
+}
+
+fn missing(setting: &Setting) -> String {
+    match (setting.env(), setting.flag) {
+        (Some(env), Some(flag)) => {
+            format!("missing; set it in [{}] of the file, in {env} or with {flag}", setting.section)
+        }
+        (Some(env), None) => format!("missing; set it in [{}] of the file or in {env}", setting.section),
+        _ => "missing".to_owned(),
+    }
+}

@@ -1,0 +1,230 @@
+use crate::config::reader::Reader;
+
+/// What a setting is when nobody sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// This value, written as one would write it in a variable.
+    Value(&'static str),
+    /// Nothing: the setting is optional.
+    Unset,
+    /// The command that reads the section demands it.
+    Required,
+}
+
+/// What it takes for a changed setting to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// A reload (SIGHUP, or the file changes) is enough.
+    Live,
+    /// The process must be started again.
+    Restart,
+}
+
+/// One row of the table of settings: all that is known of a key, from which everything else is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The table of the file in which it stands.
+    pub section: &'static str,
+    /// Its key there.
+    pub key: &'static str,
+    /// Its type in a word or two.
+    pub kind: &'static str,
+    /// Its value when nobody sets it.
+    pub preset: Preset,
+    /// The least and the greatest value, for numbers, durations and sizes.
+    pub bounds: Option<(u64, u64)>,
+    /// The flag that sets it.
+    pub flag: Option<&'static str>,
+    /// What it takes for a change to act.
+    pub reload: Reload,
+    /// A value that differs from the default.
+    pub example: &'static str,
+    /// Whether its value is never shown.
+    pub secret: bool,
+    env_special: Option<&'static str>,
+    record: bool,
+    doc: &'static [&'static str],
+}
+
+impl Setting {
+    /// The key path, such as `edge.agents_listen`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+
+    /// The environment variable that sets it; none for what stands in a list of tables.
+    #[must_use]
+    pub fn env(&self) -> Option<String> {
+        match (self.record, self.env_special) {
+            (true, _) => None,
+            (false, Some(name)) => Some(name.to_owned()),
+            (false, None) => Some(self.env_by_rule()),
+        }
+    }
+
+    /// What the variable would be called if it had no special name.
+    pub(super) fn env_by_rule(&self) -> String {
+        format!("ADIT_{}_{}", self.section, self.key).to_ascii_uppercase()
+    }
+
+    /// What it means, in one line.
+    #[must_use]
+    pub fn doc(&self) -> String {
+        self.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// One table of the file with its settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// Whether it is a list: `[[name]]`, any number of times.
+    pub record: bool,
+    /// Its settings in the order in which they are shown.
+    pub settings: &'static [Setting],
+    about: &'static [&'static str],
+}
+
+impl Part {
+    /// What the table is for, in one line.
+    #[must_use]
+    pub fn about(&self) -> String {
+        self.about.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(super) const fn of<S: Section>() -> Part {
+        Part { name: S::NAME, record: S::RECORD, settings: S::SETTINGS, about: S::ABOUT }
+    }
+}
+
+/// A plain struct that the macro `section!` made from its rows of the table.
+pub(super) trait Section: Sized {
+    const NAME: &'static str;
+    const RECORD: bool;
+    const ABOUT: &'static [&'static str];
+    const SETTINGS: &'static [Setting];
+
+    /// Reads every setting, also after one was found wrong, so that all faults come out at once.
+    fn build(reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// The settings in which two of a kind differ.
+    fn changed(&self, other: &Self) -> Vec<&'static Setting>;
+}
+
+/// Makes, from one list of rows, the struct, the table of its settings and the code that reads it.
+///
+/// A row is: the documentation, `field: Type = default`, `in least..=greatest` for what has a size, whether a change acts
+/// `live` or needs a `restart`, `like` an example, `env` for a variable that is not named by the rule, and `flag`.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        $shape:ident $name:literal => $type:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $field:ident: $leaf:ty = $preset:tt $(in $least:literal ..= $greatest:literal)?
+                , $reload:ident, like $example:literal $(, env $env:literal)? $(, flag $flag:literal)?;
+            )+
+        }
+        $( with {
+            $(#[doc = $rows_doc:literal])+
+            $rows:ident: $row:ident
+        } )?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $type {
+            $( $(#[doc = $doc])+ pub $field: $leaf, )+
+            $( $(#[doc = $rows_doc])+ pub $rows: Vec<$row>, )?
+        }
+
+        impl $crate::config::section::Section for $type {
+            const NAME: &'static str = $name;
+            const RECORD: bool = $crate::config::section::shape!($shape);
+            const ABOUT: &'static [&'static str] = &[$($about),+];
+            const SETTINGS: &'static [$crate::config::section::Setting] = &[
+                $( $crate::config::section::Setting::row(
+                    ($name, stringify!($field), Self::RECORD),
+                    (<$leaf as $crate::config::leaf::Leaf>::KIND, <$leaf as $crate::config::leaf::Leaf>::SECRET),
+                    $crate::config::section::preset!($preset),
+                    $crate::config::section::optional!($(($least, $greatest))?),
+                    $crate::config::section::optional!($($env)?),
+                    $crate::config::section::optional!($($flag)?),
+                    $crate::config::section::reload!($reload),
+                    ($example, &[$($doc),+]),
+                ), )+
+            ];
+
+            fn build(reader: &mut $crate::config::reader::Reader<'_>) -> Option<Self> {
+                let mut settings = Self::SETTINGS.iter();
+                $( let $field = settings.next().and_then(|setting| reader.leaf::<$leaf>(setting)); )+
+                $( let $rows = reader.records::<$row>(); )?
+                Some(Self { $( $field: $field?, )+ $( $rows: $rows?, )? })
+            }
+
+            fn changed(&self, other: &Self) -> Vec<&'static $crate::config::section::Setting> {
+                let differs = [$( self.$field != other.$field ),+];
+                Self::SETTINGS.iter().zip(differs).filter_map(|(setting, differs)| differs.then_some(setting)).collect()
+            }
+        }
+    };
+}
+
+macro_rules! shape {
+    (section) => {
+        false
+    };
+    (record) => {
+        true
+    };
+}
+
+macro_rules! preset {
+    (required) => {
+        $crate::config::section::Preset::Required
+    };
+    (unset) => {
+        $crate::config::section::Preset::Unset
+    };
+    ($text:literal) => {
+        $crate::config::section::Preset::Value($text)
+    };
+}
+
+macro_rules! reload {
+    (live) => {
+        $crate::config::section::Reload::Live
+    };
+    (restart) => {
+        $crate::config::section::Reload::Restart
+    };
+}
+
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($some:expr) => {
+        Some($some)
+    };
+}
+
+pub(super) use {optional, preset, reload, section, shape};
+
+impl Setting {
+    /// For `section!` only: a row from its cells.
+    #[expect(clippy::too_many_arguments, reason = "called by one macro, where each cell has its own syntax")]
+    pub(super) const fn row(
+        (section, key, record): (&'static str, &'static str, bool),
+        (kind, secret): (&'static str, bool),
+        preset: Preset,
+        bounds: Option<(u64, u64)>,
+        env_special: Option<&'static str>,
+        flag: Option<&'static str>,
+        reload: Reload,
+        (example, doc): (&'static str, &'static [&'static str]),
+    ) -> Setting {
+        Setting { section, key, kind, preset, bounds, flag, reload, example, secret, env_special, record, doc }
+    }
+}

@@ -1,0 +1,45 @@
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::config::fault::Origin;
+
+impl Config {
+    /// Every value and where it came from, as a table in text; secrets are masked.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let rows: Vec<[String; 3]> = self
+            .shown
+            .iter()
+            .map(|shown| [shown.key.clone(), in_text(&shown.value), shown.origin.to_string()])
+            .collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let (keys, values) = (width(0), width(1));
+        rows.iter().map(|[key, value, origin]| format!("{key:keys$}  {value:values$}  {origin}\n")).collect()
+    }
+
+    /// The same as one JSON object: `{"values": [{"key", "value", "from", "where"}], "warnings": […]}`. `from` is
+    /// `default`, `file`, `env` or `flag`.
+    #[must_use]
+    pub fn show_json(&self) -> Value {
+        let values: Vec<Value> = self
+            .shown
+            .iter()
+            .map(|shown| {
+                let place = (shown.origin != Origin::Default).then(|| shown.origin.to_string());
+                json!({ "key": shown.key, "value": shown.value, "from": shown.origin.word(), "where": place })
+            })
+            .collect();
+        json!({ "values": values, "warnings": self.warnings })
+    }
+}
+
+fn in_text(value: &Value) -> String {
+    match value {
+        Value::Null => "(not set)".to_owned(),
+        Value::String(text) if text.chars().any(char::is_control) => format!("{text:?}"),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "(none)".to_owned(),
+        Value::Array(items) => items.iter().map(in_text).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}

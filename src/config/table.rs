@@ -1,0 +1,217 @@
+//! The table of settings. A row here is all there is to do to add one: the structs, the environment variables, the
+//! check for unknown keys, `adit config show` and `docs/CONFIG.md` are made from it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::base::TunnelId;
+use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
+use crate::config::section::{Part, Setting, section};
+use crate::config::values::{Bytes, Driver, LogFormat, LogLevels, Millis, SecretText, Spin};
+use crate::route::{HostPattern, Hostname, UpstreamUrl};
+
+/// Every table of the file, in the order in which they are shown.
+pub const PARTS: [Part; 6] = [
+    Part::of::<EngineConfig>(),
+    Part::of::<EdgeConfig>(),
+    Part::of::<TunnelConfig>(),
+    Part::of::<ConnectConfig>(),
+    Part::of::<RouteConfig>(),
+    Part::of::<LogConfig>(),
+];
+
+/// The routes of a connector as one variable: `HOST=URL`, several with commas between them.
+pub(super) const ROUTES_ENV: &str = "ADIT_ROUTES";
+/// The flag that gives one route, `HOST=URL`.
+pub(super) const ROUTE_FLAG: &str = "--route";
+/// The variable that names the file.
+pub const FILE_ENV: &str = "ADIT_CONFIG";
+/// Variables that begin so belong to tests and measuring programs and are left alone.
+pub(super) const FOREIGN_ENV_PREFIX: &str = "ADIT_TEST_";
+
+/// Every setting of every table.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    PARTS.iter().flat_map(|part| part.settings)
+}
+
+section! {
+    /// The data plane: how many cores, how they wait, how much memory they may take. Both roles read it.
+    section "engine" => EngineConfig {
+        /// What talks to the kernel. `auto` tries io_uring and falls back to epoll where it is forbidden or broken.
+        driver: Driver = "auto", restart, like "epoll", env "ADIT_DRIVER", flag "--driver";
+        /// How many threads carry traffic, each on its own CPU; 0 takes every CPU that the process may use.
+        cores: u32 = "0" in 0..=256, restart, like "2", flag "--cores";
+        /// Whether each core stays on one CPU. Switch it off where several busy processes share the CPUs.
+        pin: bool = "true", restart, like "false";
+        /// How long an idle core looks for new work before it sleeps: `auto` adapts to the traffic and does not spin
+        /// where CPUs are scarce; 0 always sleeps, which saves CPU and costs some tens of microseconds per call.
+        spin_us: Spin = "auto" in 0..=1_000, restart, like "50us";
+        /// The most memory that the buffers of one core may take. At the limit peers are slowed down, not refused.
+        buffer_memory_max_bytes: Bytes = "64MiB" in 1_048_576..=68_719_476_736, restart, like "128MiB";
+    }
+}
+
+section! {
+    /// The public side, read by `adit edge`.
+    section "edge" => EdgeConfig {
+        /// Where agents connect.
+        agents_listen: SocketAddr = "127.0.0.1:8443", restart, like "0.0.0.0:443", flag "--listen";
+        /// The certificate chain (PEM) shown to agents. With it and its key agents speak HTTPS, without them plain
+        /// HTTP. The file is read again when it changes.
+        agents_cert_file: Option<PathBuf> = unset, restart, like "agents.crt", flag "--agents-cert-file";
+        /// The private key (PEM) of `agents_cert_file`.
+        agents_key_file: Option<PathBuf> = unset, restart, like "agents.key", flag "--agents-key-file";
+        /// Lets agents speak plain HTTP to an address other than loopback: only behind something that ends TLS.
+        allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
+        /// Where connectors connect, always over TLS.
+        connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
+        /// The certificate chain (PEM) shown to connectors; `adit edge` demands it. The file is read again when it
+        /// changes.
+        connectors_cert_file: Option<PathBuf> = unset, restart, like "edge.crt", flag "--connectors-cert-file";
+        /// The private key (PEM) of `connectors_cert_file`.
+        connectors_key_file: Option<PathBuf> = unset, restart, like "edge.key", flag "--connectors-key-file";
+        /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
+        admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
+        /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
+        allow_admin_off_loopback: bool = "false", restart, like "true";
+        /// The URL under which agents reach this edge, where it differs from the listener's; only shown, never matched.
+        public_url: Option<HttpUrl> = unset, restart, like "https://mcp.example.com";
+        /// The web origins whose pages may call; a request with any other `Origin` header is refused, one without the
+        /// header is not.
+        allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
+        /// How long calls in flight may go on after a stop was asked for.
+        drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
+        /// How long an agent may take to send the whole head of a request.
+        header_timeout_ms: Millis = "10s" in 100..=600_000, restart, like "5s";
+        /// How long a kept connection of an agent may stay without a request.
+        idle_timeout_ms: Millis = "2m" in 1_000..=86_400_000, restart, like "5m";
+        /// How long an upstream may take until the first byte of its answer; 0 for ever. It does not act on the GET
+        /// streams of MCP, which may stay silent.
+        first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, restart, like "30s";
+        /// The most connections of agents at one time, all cores together.
+        connections_max: u32 = "65536" in 1..=10_000_000, restart, like "1000";
+        /// The most calls in flight on one link; further ones take another link or are refused with 503.
+        streams_per_link_max: u32 = "4096" in 1..=1_000_000, restart, like "512";
+        /// How long a call waits for an absent connector to come back before it is refused with 503.
+        offline_wait_ms: Millis = "1500ms" in 0..=60_000, restart, like "3s";
+        /// A call slower than this is logged with its time taken apart; 0 for none.
+        slow_call_ms: Millis = "1s" in 0..=86_400_000, restart, like "250ms";
+    } with {
+        /// The tunnels that connectors may open: the tables `[[tunnel]]`.
+        tunnels: TunnelConfig
+    }
+}
+
+section! {
+    /// A tunnel that a connector may open: `[[tunnel]]`, once for each. Read by `adit edge`, which demands one at least.
+    record "tunnel" => TunnelConfig {
+        /// Its id: 1 to 64 letters, digits, `_` or `-`.
+        id: TunnelId = required, live, like "tnl_demo";
+        /// The secret by which its connector proves itself, 16 to 256 bytes. Exactly one of `secret` and `secret_file`.
+        secret: Option<SecretText> = unset, live, like "an-example-secret-0123";
+        /// A file that holds the secret; white space at its end does not count.
+        secret_file: Option<PathBuf> = unset, live, like "demo.secret";
+        /// The hosts that agents call and that belong to this tunnel, without port; `*.example.com` is every host of one
+        /// label more.
+        hosts: Vec<HostPattern> = required, live, like "demo.example.com";
+    }
+}
+
+section! {
+    /// The private side, read by `adit connect`.
+    section "connect" => ConnectConfig {
+        /// The edge to dial, `HOST:PORT`; several for several edges, each of which gets its own links.
+        edge: Vec<HostPort> = required, restart, like "edge.example.com:7844", flag "--edge";
+        /// The id of the tunnel that this connector opens.
+        tunnel: TunnelId = required, restart, like "tnl_demo", env "ADIT_TUNNEL_ID", flag "--id";
+        /// The secret of the tunnel, 16 to 256 bytes. Exactly one of `secret` and `secret_file`. Prefer the variable
+        /// or the file: a command line can be read by every user of the machine.
+        secret: Option<SecretText> = unset, restart, like "an-example-secret-0123", env "ADIT_TUNNEL_SECRET", flag "--secret";
+        /// A file that holds the secret; white space at its end does not count.
+        secret_file: Option<PathBuf> = unset, restart, like "tunnel.secret", env "ADIT_TUNNEL_SECRET_FILE", flag "--secret-file";
+        /// The certificates (PEM) of the authorities that may vouch for the edge, instead of the well-known public ones.
+        edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
+        /// The name that the edge's certificate must bear, where it is not the host that is dialled.
+        edge_name: Option<Hostname> = unset, restart, like "edge.internal", flag "--edge-name";
+        /// How many links to each edge; 0 opens one for each core that the edge says it has.
+        links: u32 = "0" in 0..=64, restart, like "2";
+        /// The first wait before a lost link is dialled again; each further one doubles, with full jitter.
+        backoff_min_ms: Millis = "100ms" in 10..=60_000, restart, like "250ms";
+        /// The longest wait before a lost link is dialled again.
+        backoff_max_ms: Millis = "5s" in 10..=3_600_000, restart, like "10s";
+        /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
+        admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
+        /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
+        allow_admin_off_loopback: bool = "false", restart, like "true";
+        /// How long calls in flight may go on after a stop was asked for.
+        drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
+    } with {
+        /// Where calls go: the tables `[[route]]`.
+        routes: RouteConfig
+    }
+}
+
+section! {
+    /// Which private server answers for a host: `[[route]]`, once for each. Read by `adit connect`, which demands
+    /// one at least.
+    record "route" => RouteConfig {
+        /// The host that agents call, without port; `*.example.com` is every host of one label more.
+        host: HostPattern = required, live, like "demo.example.com";
+        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. No path: the path of
+        /// each call is passed unchanged.
+        upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
+        /// The certificates (PEM) of the authorities that may vouch for an `https` upstream, instead of the well-known
+        /// public ones.
+        upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
+        /// The most connections to the upstream at one time, all cores together.
+        upstream_connections_max: u32 = "256" in 1..=65_536, live, like "32";
+        /// How long a connection to the upstream may take to be made, with TLS.
+        connect_timeout_ms: Millis = "5s" in 1..=600_000, live, like "1s";
+        /// How long a connection to the upstream is kept without a call. Keep it below what the upstream does.
+        idle_timeout_ms: Millis = "30s" in 0..=86_400_000, live, like "10s";
+    }
+}
+
+section! {
+    /// The log, on standard error. Both roles read it.
+    section "log" => LogConfig {
+        /// `off`, `error`, `warn`, `info`, `debug` or `trace`; for single modules `info,adit::link=debug`.
+        level: LogLevels = "info", live, like "debug", env "ADIT_LOG", flag "--log-level";
+        /// `text` for people, `json` for machines: one object on each line.
+        format: LogFormat = "text", restart, like "json", flag "--log-format";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_is_documented_and_every_path_and_variable_is_its_own() {
+        let mut names = BTreeSet::from([ROUTES_ENV.to_owned(), FILE_ENV.to_owned()]);
+        for setting in settings() {
+            assert!(setting.doc().ends_with('.') && setting.doc().len() > 10, "{} needs a sentence", setting.path());
+            assert!(names.insert(setting.path()), "{} stands twice", setting.path());
+            if let Some(env) = setting.env() {
+                assert!(env.starts_with("ADIT_") && !env.starts_with(FOREIGN_ENV_PREFIX), "{env}");
+                assert!(names.insert(env.clone()), "{env} stands twice");
+            }
+        }
+    }
+
+    #[test]
+    fn a_unit_stands_last_in_the_key() {
+        for setting in settings() {
+            let unit = match setting.kind {
+                "duration" => "_ms",
+                "size" => "_bytes",
+                "auto or duration" => "_us",
+                _ => continue,
+            };
+            assert!(setting.key.ends_with(unit), "{}", setting.path());
+            assert!(setting.bounds.is_some(), "{} has no limit", setting.path());
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The types of values that only the configuration knows.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::base::Secret;
+use crate::config::fault::quoted;
+use crate::config::leaf::{Leaf, Raw};
+
+/// What stands in the place of a secret wherever values are shown.
+pub const MASK: &str = "********";
+/// The shortest secret that is accepted, in bytes.
+pub const SECRET_LEN_MIN: usize = 16;
+/// The longest secret that is accepted, in bytes.
+pub const SECRET_LEN_MAX: usize = 256;
+
+/// A duration in milliseconds: a bare number, or a number with `ms`, `s`, `m` or `h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub u64);
+
+impl From<Millis> for Duration {
+    fn from(millis: Millis) -> Duration {
+        Duration::from_millis(millis.0)
+    }
+}
+
+impl Leaf for Millis {
+    const KIND: &'static str = "duration";
+
+    fn take(raw: &Raw, _dir: &Path) -> Result<Millis, String> {
+        const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+        scaled(raw, "a duration, a number of milliseconds or a text such as \"30s\" or \"100ms\"", &UNITS).map(Millis)
+    }
+
+    fn show(&self) -> Value {
+        Value::from(self.0)
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.0)
+    }
+}
+
+/// A number of bytes: a bare number, or a number with `B`, `KiB`, `MiB` or `GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl Leaf for Bytes {
+    const KIND: &'static str = "size";
+
+    fn take(raw: &Raw, _dir: &Path) -> Result<Bytes, String> {
+        const UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+        scaled(raw, "a size, a number of bytes or a text such as \"64KiB\" or \"16MiB\"", &UNITS).map(Bytes)
+    }
+
+    fn show(&self) -> Value {
+        Value::from(self.0)
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.0)
+    }
+}
+
+/// How long an idle core looks for work before it sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spin {
+    /// As long as the recent traffic makes it worth it, and not at all where CPUs are scarce.
+    Auto,
+    /// So many microseconds; 0 is never.
+    Micros(u64),
+}
+
+impl Leaf for Spin {
+    const KIND: &'static str = "auto or duration";
+
+    fn take(raw: &Raw, _dir: &Path) -> Result<Spin, String> {
+        const UNITS: [(&str, u64); 2] = [("us", 1), ("ms", 1_000)];
+        match raw {
+            Raw::Word(text) | Raw::Text(text) if text == "auto" => Ok(Spin::Auto),
+            _ => scaled(raw, "\"auto\", a number of microseconds or a text such as \"50us\"", &UNITS).map(Spin::Micros),
+        }
+    }
+
+    fn show(&self) -> Value {
+        match self {
+            Spin::Auto => Value::from("auto"),
+            Spin::Micros(us) => Value::from(*us),
+        }
+    }
+
+    fn size(&self) -> Option<u64> {
+        match self {
+            Spin::Auto => None,
+            Spin::Micros(us) => Some(*us),
+        }
+    }
+}
+
+/// A type that is one of a few words.
+macro_rules! choice {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[doc = $doc])+ $variant),+ }
+
+        impl $name {
+            /// The words, as they are written.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word for this one.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word),+ }
+            }
+        }
+
+        impl Leaf for $name {
+            const KIND: &'static str = "word";
+
+            fn take(raw: &Raw, _dir: &Path) -> Result<$name, String> {
+                match raw.text("a text")? {
+                    $($word => Ok($name::$variant),)+
+                    other => Err(format!("{} is none of {}", quoted(other), $name::WORDS.join(", "))),
+                }
+            }
+
+            fn show(&self) -> Value {
+                Value::from(self.as_str())
+            }
+        }
+    };
+}
+
+choice! {
+    /// What talks to the kernel.
+    Driver {
+        /// The best that works here.
+        Auto = "auto",
+        /// `io_uring`, or no start at all.
+        Uring = "uring",
+        /// `epoll`.
+        Epoll = "epoll",
+    }
+}
+
+choice! {
+    /// How log lines are written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object on each line.
+        Json = "json",
+    }
+}
+
+/// The secret of a tunnel. It is never shown, and wiped from memory when dropped.
+#[derive(Clone)]
+pub struct SecretText(pub Secret);
+
+impl SecretText {
+    /// Takes a secret of a fitting length.
+    ///
+    /// # Errors
+    ///
+    /// A message that does not repeat the text.
+    pub fn new(text: &str) -> Result<SecretText, String> {
+        match text.len() {
+            SECRET_LEN_MIN..=SECRET_LEN_MAX => Ok(SecretText(Secret::from(text))),
+            len => Err(format!(
+                "a secret has {SECRET_LEN_MIN} to {SECRET_LEN_MAX} bytes, this one has {len}; `openssl rand -hex 32` makes one"
+            )),
+        }
+    }
+}
+
+impl PartialEq for SecretText {
+    fn eq(&self, other: &SecretText) -> bool {
+        self.0.expose() == other.0.expose()
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl Leaf for SecretText {
+    const KIND: &'static str = "secret";
+    const SECRET: bool = true;
+
+    fn take(raw: &Raw, _dir: &Path) -> Result<SecretText, String> {
+        SecretText::new(raw.text("a text")?)
+    }
+
+    fn show(&self) -> Value {
+        Value::from(MASK)
+    }
+}
+
+/// How much is logged: a level for everything, and others for single modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLevels(String);
+
+impl LogLevels {
+    /// The levels as directives, `info,adit::link=debug`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Leaf for LogLevels {
+    const KIND: &'static str = "log levels";
+
+    fn take(raw: &Raw, _dir: &Path) -> Result<LogLevels, String> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let text = raw.text("log levels")?;
+        for directive in text.split(',') {
+            let (module, level) = directive.split_once('=').unwrap_or(("adit", directive));
+            if module.is_empty() || !module.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':') {
+                return Err(format!("{} names no module, write MODULE=LEVEL", quoted(directive)));
+            }
+            if !LEVELS.contains(&level) {
+                return Err(format!("{} is none of {}", quoted(level), LEVELS.join(", ")));
+            }
+        }
+        Ok(LogLevels(text.to_owned()))
+    }
+
+    fn show(&self) -> Value {
+        Value::from(self.as_str())
+    }
+}
+
+/// Where a tunnel's secret is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SecretSource {
+    /// In the configuration itself.
+    Inline(SecretText),
+    /// In this file.
+    File(PathBuf),
+}
+
+/// Reads a number with its unit; a bare one counts in the first unit.
+fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, String> {
+    let text = match raw.integer_or_text(expected)? {
+        Ok(n) => return u64::try_from(n).map_err(|_| format!("expected {expected}, found {n}")),
+        Err(text) => text,
+    };
+    let wrong = || format!("expected {expected}, found {}", quoted(text));
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let scale = match unit {
+        "" => Some(1),
+        _ => units.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale),
+    };
+    number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take<T: Leaf>(text: &str) -> Result<T, String> {
+        T::take(&Raw::Text(text.to_owned()), Path::new(""))
+    }
+
+    #[test]
+    fn durations_and_sizes_take_bare_numbers_and_units() {
+        for (text, ms) in [("0", 0), ("250", 250), ("100ms", 100), ("30s", 30_000), ("2m", 120_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(take::<Millis>(text), Ok(Millis(ms)), "{text}");
+        }
+        assert_eq!(Millis::take(&Raw::Integer(250), Path::new("")), Ok(Millis(250)));
+        for wrong in ["", "s", "-1s", "1.5s", "1 s", "10us", "1d", "99999999999999999999", "18446744073709551615h"] {
+            assert!(take::<Millis>(wrong).is_err(), "{wrong}");
+        }
+        for (text, bytes) in [("4096", 4096), ("64KiB", 65_536), ("1MiB", 1 << 20), ("2GiB", 2 << 30), ("7B", 7)] {
+            assert_eq!(take::<Bytes>(text), Ok(Bytes(bytes)), "{text}");
+        }
+        assert!(take::<Bytes>("64KB").is_err());
+        assert!(Bytes::take(&Raw::Integer(-1), Path::new("")).is_err());
+        assert_eq!(take::<Spin>("auto"), Ok(Spin::Auto));
+        assert_eq!(take::<Spin>("50us"), Ok(Spin::Micros(50)));
+    }
+
+    #[test]
+    fn a_secret_is_bounded_and_never_printed() {
+        assert!(SecretText::new(&"s".repeat(SECRET_LEN_MIN - 1)).is_err());
+        assert!(SecretText::new(&"s".repeat(SECRET_LEN_MAX + 1)).is_err());
+        let secret = SecretText::new("a-very-hidden-thing").unwrap();
+        assert_eq!(format!("{secret:?}"), MASK);
+        assert_eq!(secret.show(), Value::from(MASK));
+        assert!(!SecretText::new("hidden").unwrap_err().contains("hidden"));
+    }
+
+    #[test]
+    fn log_levels_are_known_words() {
+        for right in ["info", "off", "info,adit::link=debug", "adit=trace"] {
+            assert_eq!(take::<LogLevels>(right).unwrap().as_str(), right);
+        }
+        for wrong in ["", "inof", "info,", "=debug", "adit link=debug", "adit=loud"] {
+            assert!(take::<LogLevels>(wrong).is_err(), "{wrong}");
+        }
+    }
+}
