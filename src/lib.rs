@@ -7,4 +7,5 @@ pub mod control;
 pub mod engine;
 pub mod latency;
 pub mod route;
+pub mod tls;
 pub mod wire;

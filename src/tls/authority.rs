@@ -1,0 +1,110 @@
+//! A certificate authority that lives as long as the process, for `adit up` and for tests.
+
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::certs::{CertError, ServerCert};
+use crate::base::Secret;
+
+/// How far back a certificate begins, so that a peer whose clock is a little behind takes it.
+const BACKDATE: Duration = Duration::from_secs(3600);
+const DAY_S: u64 = 24 * 3600;
+/// The longest that a certificate of this authority lives, in days.
+pub const VALID_DAYS_MAX: u32 = 90;
+
+/// An authority whose key is made when it is made and never leaves it.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    cert_pem: String,
+    cert_der: CertificateDer<'static>,
+    from: UnixTime,
+    valid_days: u32,
+}
+
+/// A certificate that an [`Authority`] issued, with its key.
+pub struct Issued {
+    /// The certificate as PEM.
+    pub cert_pem: String,
+    /// Its private key as PEM (PKCS #8).
+    pub key_pem: Secret,
+}
+
+impl Authority {
+    /// An authority with a fresh key, for `valid_days` days (at most [`VALID_DAYS_MAX`]) from `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub fn new(name: &str, now: UnixTime, valid_days: u32) -> Result<Authority, CertError> {
+        let valid_days = valid_days.min(VALID_DAYS_MAX);
+        let key = KeyPair::generate().map_err(failed)?;
+        // A name of its own, so that the certificate of an earlier authority is not taken for this one's.
+        let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mut params = params(&format!("{name} {mark}"), now, valid_days);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let cert = params.self_signed(&key).map_err(failed)?;
+        let (cert_pem, cert_der) = (cert.pem(), cert.der().clone());
+        Ok(Authority { issuer: Issuer::new(params, key), cert_pem, cert_der, from: now, valid_days })
+    }
+
+    /// The authority's certificate as PEM, to be given to those who shall believe it.
+    #[must_use]
+    pub fn cert_pem(&self) -> &str {
+        &self.cert_pem
+    }
+
+    /// The same, as it is.
+    #[must_use]
+    pub fn cert_der(&self) -> &CertificateDer<'static> {
+        &self.cert_der
+    }
+
+    /// Issues a server's certificate for host names (wildcards too) and addresses; it lives as long as the authority.
+    ///
+    /// # Errors
+    ///
+    /// When a name is none, or the system gives no random bytes.
+    pub fn issue(&self, names: &[&str]) -> Result<Issued, CertError> {
+        let named = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let mut params = params(names.first().copied().unwrap_or("adit"), self.from, self.valid_days);
+        params.subject_alt_names = named.map_err(failed)?.subject_alt_names;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(failed)?;
+        let cert = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        Ok(Issued { cert_pem: cert.pem(), key_pem: Secret::new(key.serialize_pem().into_bytes()) })
+    }
+}
+
+impl Issued {
+    /// The certificate ready to be served.
+    ///
+    /// # Errors
+    ///
+    /// When it is not valid at `now`.
+    pub fn server_cert(&self, now: UnixTime) -> Result<ServerCert, CertError> {
+        let (cert, key) = (self.cert_pem.as_bytes(), self.key_pem.expose());
+        ServerCert::from_pem(("the issued certificate", cert), ("the issued key", key), now)
+    }
+}
+
+fn params(name: &str, now: UnixTime, valid_days: u32) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let now = date_time_ymd(1970, 1, 1) + Duration::from_secs(now.as_secs());
+    params.not_before = now - BACKDATE;
+    params.not_after = now + Duration::from_secs(u64::from(valid_days) * DAY_S);
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn failed(error: rcgen::Error) -> CertError {
+    CertError::Making(error.to_string())
+}

@@ -1,0 +1,273 @@
+//! Certificates of servers: loaded from PEM, checked, chosen by name, replaced while connections live.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::InconsistentKeys;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::config::provider;
+
+/// Why a certificate or key cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertError {
+    /// The file cannot be read.
+    #[error("cannot read {file}: {cause}; check that it exists and that this user may read it")]
+    Unreadable {
+        /// Which file.
+        file: String,
+        /// As the system says it.
+        cause: String,
+    },
+    /// There is no certificate in the file.
+    #[error("{file} holds no certificate: it must be PEM, with a BEGIN CERTIFICATE line")]
+    NoCertificate {
+        /// Which file.
+        file: String,
+    },
+    /// There is no private key in the file.
+    #[error("{file} holds no private key: it must be PEM, unencrypted, with a BEGIN PRIVATE KEY line")]
+    NoKey {
+        /// Which file.
+        file: String,
+    },
+    /// The key in the file asks for a passphrase.
+    #[error("the key in {file} is encrypted: decrypt it first, with openssl pkey -in {file} -out key.pem")]
+    EncryptedKey {
+        /// Which file.
+        file: String,
+    },
+    /// The file is damaged.
+    #[error("{file} is not well-formed PEM: {cause}")]
+    BadPem {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A certificate is damaged, or of a kind that is not understood.
+    #[error("a certificate in {file} cannot be used: {cause}")]
+    BadCertificate {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The key is damaged, or of a kind that is not understood.
+    #[error("the private key in {file} cannot be used: {cause}")]
+    BadKey {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The key belongs to another certificate.
+    #[error(
+        "the key in {key_file} does not belong to the first certificate in {cert_file}: one of them is of another pair"
+    )]
+    Mismatch {
+        /// The file of the certificate.
+        cert_file: String,
+        /// The file of the key.
+        key_file: String,
+    },
+    /// The certificate's last day is past.
+    #[error("the certificate in {file} expired on {not_after}: renew it, or set this machine's clock")]
+    Expired {
+        /// Which file.
+        file: String,
+        /// When.
+        not_after: String,
+    },
+    /// The certificate's first day is still to come.
+    #[error("the certificate in {file} is valid from {not_before} only: check this machine's clock")]
+    NotYetValid {
+        /// Which file.
+        file: String,
+        /// When.
+        not_before: String,
+    },
+    /// A set of certificates is empty.
+    #[error("no certificate is given: a TLS listener needs at least one")]
+    Empty,
+    /// This machine trusts no authority.
+    #[error("this machine has no store of trusted authorities ({cause}): install ca-certificates, or give a PEM file")]
+    NoPlatformRoots {
+        /// What was found instead.
+        cause: String,
+    },
+    /// A certificate could not be made.
+    #[error("a certificate could not be made: {0}")]
+    Making(String),
+}
+
+/// A server's certificate chain with its key, checked.
+#[derive(Clone, Debug)]
+pub struct ServerCert {
+    key: Arc<CertifiedKey>,
+    names: Vec<String>,
+    not_after: i64,
+}
+
+impl ServerCert {
+    /// From the bytes of two PEM files (which may be one and the same); the file names are for errors.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read, the two do not belong together, or the certificate is not valid at `now`.
+    pub fn from_pem(
+        (cert_file, cert_pem): (&str, &[u8]),
+        (key_file, key_pem): (&str, &[u8]),
+        now: UnixTime,
+    ) -> Result<ServerCert, CertError> {
+        let chain = read_chain(cert_file, cert_pem)?;
+        let key = read_key(key_file, key_pem)?;
+        let first = chain.first().ok_or_else(|| CertError::NoCertificate { file: cert_file.to_owned() })?;
+        let (names, not_after) = inspect(cert_file, first, now)?;
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                CertError::Mismatch { cert_file: cert_file.to_owned(), key_file: key_file.to_owned() }
+            }
+            other => CertError::BadKey { file: key_file.to_owned(), cause: other.to_string() },
+        })?;
+        Ok(ServerCert { key: Arc::new(key), names, not_after })
+    }
+
+    /// From two PEM files, which are read now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ServerCert::from_pem`], and when a file cannot be read.
+    pub fn load(cert: &Path, key: &Path, now: UnixTime) -> Result<ServerCert, CertError> {
+        let cert_pem = read_file(cert)?;
+        let key_pem = zeroize::Zeroizing::new(read_file(key)?);
+        ServerCert::from_pem((&cert.display().to_string(), &cert_pem), (&key.display().to_string(), &key_pem), now)
+    }
+
+    /// The names it is for, in lower case, wildcards as `*.example.com`, without addresses.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The last second of its validity, since 1970.
+    #[must_use]
+    pub fn not_after_unix_s(&self) -> i64 {
+        self.not_after
+    }
+}
+
+/// The certificates of a listener. The first given is the default, for clients that send no name or an unknown one.
+#[derive(Debug)]
+pub struct CertSet {
+    default: Arc<CertifiedKey>,
+    by_name: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl CertSet {
+    /// A set; where two certificates are for the same name, the one given first is used.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn new(certs: impl IntoIterator<Item = ServerCert>) -> Result<CertSet, CertError> {
+        let mut default = None;
+        let mut by_name = HashMap::new();
+        for cert in certs {
+            default.get_or_insert_with(|| Arc::clone(&cert.key));
+            for name in cert.names {
+                by_name.entry(name).or_insert_with(|| Arc::clone(&cert.key));
+            }
+        }
+        Ok(CertSet { default: default.ok_or(CertError::Empty)?, by_name })
+    }
+
+    /// The certificate for `name`: its own, one for `*.` and the rest of it, or the default.
+    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let named = name.and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            self.by_name.get(&name).or_else(|| {
+                let (_, parent) = name.split_once('.')?;
+                self.by_name.get(&format!("*.{parent}"))
+            })
+        });
+        Arc::clone(named.unwrap_or(&self.default))
+    }
+}
+
+/// Certificates that can be replaced while connections live: a new handshake takes the new ones, a connection that is made
+/// keeps what it has.
+#[derive(Debug)]
+pub struct ReloadingCerts(RwLock<Arc<CertSet>>);
+
+impl ReloadingCerts {
+    /// Begins with `certs`.
+    #[must_use]
+    pub fn new(certs: CertSet) -> Arc<ReloadingCerts> {
+        Arc::new(ReloadingCerts(RwLock::new(Arc::new(certs))))
+    }
+
+    /// Replaces them all.
+    pub fn reload(&self, certs: CertSet) {
+        // A set is replaced whole, so that a panic elsewhere cannot have left half of one.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certs);
+    }
+}
+
+impl ResolvesServerCert for ReloadingCerts {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certs = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        Some(certs.choose(hello.server_name()))
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, CertError> {
+    std::fs::read(path)
+        .map_err(|error| CertError::Unreadable { file: path.display().to_string(), cause: error.to_string() })
+}
+
+fn read_chain(file: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertError> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|cause| CertError::BadPem { file: file.to_owned(), cause: cause.to_string() })
+}
+
+fn read_key(file: &str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertError> {
+    let file = || file.to_owned();
+    if memchr::memmem::find(pem, b"BEGIN ENCRYPTED PRIVATE KEY").is_some() {
+        return Err(CertError::EncryptedKey { file: file() });
+    }
+    PrivateKeyDer::from_pem_slice(pem).map_err(|cause| match cause {
+        rustls_pki_types::pem::Error::NoItemsFound => CertError::NoKey { file: file() },
+        // The cause may quote the line it is about, and the line may be the key.
+        _ => CertError::BadKey { file: file(), cause: "it is not well-formed PEM".to_owned() },
+    })
+}
+
+/// The names of a certificate and its last second, if `now` is within its validity.
+fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<(Vec<String>, i64), CertError> {
+    let bad = |cause: String| CertError::BadCertificate { file: file.to_owned(), cause };
+    let (_, cert) = X509Certificate::from_der(cert).map_err(|error| bad(error.to_string()))?;
+    let validity = cert.validity();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now > validity.not_after.timestamp() {
+        return Err(CertError::Expired { file: file.to_owned(), not_after: validity.not_after.to_string() });
+    }
+    if now < validity.not_before.timestamp() {
+        return Err(CertError::NotYetValid { file: file.to_owned(), not_before: validity.not_before.to_string() });
+    }
+    let names = cert.subject_alternative_name().map_err(|error| bad(error.to_string()))?;
+    let names = names.map_or_else(Vec::new, |names| {
+        let dns = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        };
+        names.value.general_names.iter().filter_map(dns).collect()
+    });
+    Ok((names, validity.not_after.timestamp()))
+}

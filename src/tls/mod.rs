@@ -1,0 +1,32 @@
+//! Floor 2: TLS over leases. rustls makes the handshake, then records are sealed and opened in place.
+//!
+//! [`Session`] is one side of a connection without a socket, [`TlsStream`] the same over any
+//! [`ByteStream`](crate::engine::ByteStream). [`certs`](ServerCert) reload while connections live; [`server_config`] and
+//! [`client_config`] are the one place where configurations are made.
+
+mod authority;
+mod certs;
+mod config;
+
+mod error;
+mod handshake;
+mod hello;
+mod record;
+mod session;
+mod state;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use authority::{Authority, Issued, VALID_DAYS_MAX};
+pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert};
+pub use config::{
+    ALPN_HTTP1, ALPN_LINK, ClientSettings, Roots, SESSION_SERVERS_MAX, ServerSettings, SessionMemory, Versions,
+    client_config, provider, server_config,
+};
+pub use error::{TlsError, version_name};
+pub use handshake::HANDSHAKE_LEN_MAX;
+pub use record::{CHACHA_RECORDS_PER_KEY_MAX, GCM_RECORDS_PER_KEY_MAX, PLAIN_LEN_MAX, RECORD_LEN_MAX};
+pub use session::{Detached, Sealed, Session, Unsealed};
+pub use state::{IDLE_RECORDS_MAX, MESSAGE_LEN_MAX};
+pub use stream::{HandshakeError, TlsStream};

@@ -1,0 +1,413 @@
+//! What a session knows besides its leases, so that it can move to another core.
+
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rustls::{AlertDescription, ClientConfig, ProtocolVersion, ServerConfig};
+use rustls_pki_types::ServerName;
+
+use super::error::TlsError;
+use super::handshake::{Agreed, Established, Handshake, Kernel, Progress};
+use super::record::{ContentType, HEADER_LEN, PLAIN_LEN_MAX, RecordKey};
+use crate::engine::Lease;
+
+/// Records without data that a peer may send in a row.
+pub const IDLE_RECORDS_MAX: u32 = 32;
+/// The longest message after the handshake, in bytes; only tickets come near.
+pub const MESSAGE_LEN_MAX: usize = 64 * 1024;
+
+/// Room that suffices for every version and suite, told while it is not yet known which.
+const ROOM_MAX: (usize, usize) = (HEADER_LEN + 8, 17);
+
+const MESSAGE_HEADER_LEN: usize = 4;
+const HELLO_REQUEST: u8 = 0;
+const CLIENT_HELLO: u8 = 1;
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+const UPDATE_NOT_REQUESTED: u8 = 0;
+const UPDATE_REQUESTED: u8 = 1;
+
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+/// The state of a session; `Send`.
+pub(super) struct Core {
+    phase: Phase,
+    agreed: Agreed,
+    outgoing: Vec<u8>,
+    /// The beginning of a message after the handshake whose rest is still to come.
+    partial: Vec<u8>,
+    idle_records: u32,
+    records_per_key_max: u64,
+    update_owed: bool,
+    peer_closed: bool,
+    closed: bool,
+    failure: Option<TlsError>,
+}
+
+enum Phase {
+    Handshaking(Box<Handshake>),
+    Open(Keys),
+    /// The handshake failed.
+    Over,
+}
+
+struct Keys {
+    seal: RecordKey,
+    open: RecordKey,
+    kernel: Kernel,
+}
+
+impl Core {
+    pub(super) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Core, TlsError> {
+        let mut core = Core::new(Handshake::client(config, name)?);
+        core.advance_handshake(&[])?;
+        Ok(core)
+    }
+
+    pub(super) fn server(config: Arc<ServerConfig>) -> Result<Core, TlsError> {
+        Ok(Core::new(Handshake::server(config)?))
+    }
+
+    fn new(handshake: Box<Handshake>) -> Core {
+        Core {
+            phase: Phase::Handshaking(handshake),
+            agreed: Agreed::default(),
+            outgoing: Vec::new(),
+            partial: Vec::new(),
+            idle_records: 0,
+            records_per_key_max: u64::MAX,
+            update_owed: false,
+            peer_closed: false,
+            closed: false,
+            failure: None,
+        }
+    }
+
+    pub(super) fn agreed(&self) -> &Agreed {
+        &self.agreed
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        matches!(self.phase, Phase::Handshaking(_))
+    }
+
+    pub(super) fn is_peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    pub(super) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    pub(super) fn outgoing_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.outgoing
+    }
+
+    /// The failure of the session, when it has failed.
+    pub(super) fn check(&self) -> Result<(), TlsError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Bytes before and after the plaintext of a record.
+    pub(super) fn room(&self) -> (usize, usize) {
+        match &self.phase {
+            Phase::Open(keys) => (keys.seal.head_len(), keys.seal.tail_len()),
+            Phase::Handshaking(_) | Phase::Over => ROOM_MAX,
+        }
+    }
+
+    /// Makes the session a failed one, with an alert for the peer where one fits. The first failure stays.
+    pub(super) fn fail(&mut self, error: TlsError) -> TlsError {
+        if let Some(first) = &self.failure {
+            return first.clone();
+        }
+        if let (Some(alert), false) = (error.alert(), self.closed) {
+            self.send_alert(FATAL, alert);
+        }
+        self.closed = true;
+        self.failure = Some(error.clone());
+        error
+    }
+
+    /// Refuses a connection whose first bytes are no TLS.
+    pub(super) fn check_start(&self, bytes: &[u8]) -> Result<(), TlsError> {
+        match &self.phase {
+            Phase::Handshaking(handshake) if handshake.is_fresh() => {
+                let tls = (20..=23).contains(&bytes[0]) && bytes.get(1).is_none_or(|major| *major == 3);
+                // A few bytes are waited for, so that it can be said what they are instead.
+                if tls || bytes.len() < HEADER_LEN { Ok(()) } else { Err(TlsError::not_tls(bytes)) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn advance_handshake(&mut self, record: &[u8]) -> Result<(), TlsError> {
+        let Phase::Handshaking(handshake) = mem::replace(&mut self.phase, Phase::Over) else { return Ok(()) };
+        let progress = handshake.advance(record, &mut self.outgoing);
+        let step = progress.and_then(|progress| match progress {
+            Progress::More(handshake) => {
+                self.phase = Phase::Handshaking(handshake);
+                Ok(())
+            }
+            Progress::Done(established) => self.open_up(*established),
+        });
+        step.map_err(|error| self.fail(error))
+    }
+
+    fn open_up(&mut self, established: Established) -> Result<(), TlsError> {
+        let Established { secrets, kernel, agreed } = established;
+        let tls13 = agreed.version == Some(ProtocolVersion::TLSv1_3);
+        let seal = RecordKey::new(&secrets.tx.1, secrets.tx.0, tls13)?;
+        let open = RecordKey::new(&secrets.rx.1, secrets.rx.0, tls13)?;
+        self.records_per_key_max = self.records_per_key_max.min(seal.records_max());
+        self.phase = Phase::Open(Keys { seal, open, kernel });
+        self.agreed = agreed;
+        Ok(())
+    }
+
+    fn keys(&mut self) -> Result<&mut Keys, TlsError> {
+        match &mut self.phase {
+            Phase::Open(keys) => Ok(keys),
+            Phase::Handshaking(_) => Err(TlsError::Handshaking),
+            Phase::Over => Err(TlsError::Closed),
+        }
+    }
+
+    fn is_tls13(&self) -> bool {
+        self.agreed.version == Some(ProtocolVersion::TLSv1_3)
+    }
+}
+
+/// Receiving.
+impl Core {
+    /// Opens a whole record in place; gives where its data is, or none when it has none.
+    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Option<Range<usize>>, TlsError> {
+        self.accept(record).map_err(|error| self.fail(error))
+    }
+
+    fn accept(&mut self, record: &mut [u8]) -> Result<Option<Range<usize>>, TlsError> {
+        let (content, plain) = self.keys()?.open.open(record)?;
+        if content != ContentType::Handshake && !self.partial.is_empty() {
+            return Err(TlsError::Malformed("a message that is broken off by another record"));
+        }
+        if content == ContentType::Data && !plain.is_empty() {
+            self.idle_records = 0;
+            return Ok(Some(plain));
+        }
+        self.idle_records += 1;
+        if self.idle_records > IDLE_RECORDS_MAX {
+            return Err(TlsError::Flood("records without data"));
+        }
+        match content {
+            ContentType::Data => Ok(()),
+            ContentType::Alert => self.on_alert(&record[plain]),
+            ContentType::Handshake => self.on_handshake(&record[plain]),
+        }
+        .map(|()| None)
+    }
+
+    fn on_alert(&mut self, alert: &[u8]) -> Result<(), TlsError> {
+        let &[level, code] = alert else { return Err(TlsError::Malformed("an alert that is not two bytes long")) };
+        match AlertDescription::from(code) {
+            AlertDescription::CloseNotify => self.peer_closed = true,
+            AlertDescription::UserCanceled => {}
+            // In TLS 1.3 every other alert is fatal, whatever its level says (RFC 8446 section 6).
+            _ if level == WARNING && !self.is_tls13() => {}
+            fatal => return Err(TlsError::AlertReceived(fatal)),
+        }
+        Ok(())
+    }
+
+    fn on_handshake(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        if bytes.is_empty() {
+            return Err(TlsError::Malformed("an empty part of a message"));
+        }
+        let mut messages = mem::take(&mut self.partial);
+        messages.extend_from_slice(bytes);
+        let mut left = &messages[..];
+        while let Some(message) = split_message(left)? {
+            left = message.rest;
+            self.on_message(message.kind, message.body, left.is_empty())?;
+        }
+        self.partial = left.to_vec();
+        Ok(())
+    }
+
+    fn on_message(&mut self, kind: u8, body: &[u8], is_last: bool) -> Result<(), TlsError> {
+        let tls13 = self.is_tls13();
+        match (&mut self.keys()?.kernel, kind) {
+            (Kernel::Client(kernel), NEW_SESSION_TICKET) if tls13 => Ok(kernel.handle_new_session_ticket(body)?),
+            (_, KEY_UPDATE) if tls13 => self.on_key_update(body, is_last),
+            (Kernel::Client(_), HELLO_REQUEST) | (Kernel::Server(_), CLIENT_HELLO) if !tls13 => {
+                self.send_alert(WARNING, AlertDescription::NoRenegotiation);
+                Ok(())
+            }
+            (_, other) => Err(TlsError::UnexpectedMessage(other)),
+        }
+    }
+
+    fn on_key_update(&mut self, body: &[u8], is_last: bool) -> Result<(), TlsError> {
+        let requested = match body {
+            [UPDATE_NOT_REQUESTED] => false,
+            [UPDATE_REQUESTED] => true,
+            _ => return Err(TlsError::Malformed("a key update")),
+        };
+        if !is_last {
+            return Err(TlsError::Malformed("a message that goes on over a change of keys"));
+        }
+        let keys = self.keys()?;
+        let (seq, secrets) = match &mut keys.kernel {
+            Kernel::Client(kernel) => kernel.update_rx_secret()?,
+            Kernel::Server(kernel) => kernel.update_rx_secret()?,
+        };
+        keys.open = RecordKey::new(&secrets, seq, true)?;
+        // Answered before the next data (RFC 8446 section 4.6.3), and once however often it was asked: a peer that asks
+        // and never reads makes nothing grow.
+        self.update_owed |= requested;
+        Ok(())
+    }
+}
+
+/// Sending.
+impl Core {
+    /// Everything that must be in order before data is sealed.
+    pub(super) fn prepare_seal(&mut self) -> Result<(), TlsError> {
+        self.check()?;
+        if self.closed {
+            return Err(TlsError::Closed);
+        }
+        let limit = self.records_per_key_max;
+        let worn = self.keys()?.seal.seq() >= limit;
+        if worn && !self.is_tls13() {
+            return Err(TlsError::KeysExhausted);
+        }
+        if worn || self.update_owed {
+            self.update_key()?;
+        }
+        if self.outgoing.is_empty() { Ok(()) } else { Err(TlsError::OutgoingFirst) }
+    }
+
+    /// Whether the lease can be sealed where it lies.
+    pub(super) fn fits(&self, lease: &Lease) -> bool {
+        let (head, tail) = self.room();
+        lease.len() <= PLAIN_LEN_MAX && lease.headroom() >= head && lease.tailroom() >= tail
+    }
+
+    /// Seals a lease that [`Core::fits`].
+    pub(super) fn seal_in_place(&mut self, lease: &mut Lease) -> Result<(), TlsError> {
+        let (head, tail) = self.room();
+        lease.retreat(head);
+        lease.filled(tail);
+        self.keys()?.seal.seal(ContentType::Data, lease)
+    }
+
+    /// Seals as much of `bytes` as `lease` has tailroom for, and says how much that was.
+    pub(super) fn seal_from(&mut self, bytes: &[u8], lease: &mut Lease) -> Result<usize, TlsError> {
+        let (head, tail) = self.room();
+        let seal = &mut self.keys()?.seal;
+        let mut left = bytes;
+        while !left.is_empty() && lease.tailroom() > head + tail {
+            let n = left.len().min(PLAIN_LEN_MAX).min(lease.tailroom() - head - tail);
+            let len = head + n + tail;
+            seal.seal_into(ContentType::Data, &left[..n], &mut lease.spare_mut()[..len])?;
+            lease.filled(len);
+            left = &left[n..];
+        }
+        Ok(bytes.len() - left.len())
+    }
+
+    pub(super) fn close(&mut self) {
+        if !self.closed {
+            self.send_alert(WARNING, AlertDescription::CloseNotify);
+            self.closed = true;
+        }
+    }
+
+    /// Sends a key update and seals with the new key from then on.
+    pub(super) fn update_key(&mut self) -> Result<(), TlsError> {
+        self.check()?;
+        if self.closed {
+            return Err(TlsError::Closed);
+        }
+        self.keys()?;
+        if !self.is_tls13() {
+            return Ok(());
+        }
+        self.update_owed = false;
+        self.send(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, UPDATE_NOT_REQUESTED])?;
+        self.next_sealing_key()
+    }
+
+    fn next_sealing_key(&mut self) -> Result<(), TlsError> {
+        let keys = self.keys()?;
+        let (seq, secrets) = match &mut keys.kernel {
+            Kernel::Client(kernel) => kernel.update_tx_secret()?,
+            Kernel::Server(kernel) => kernel.update_tx_secret()?,
+        };
+        keys.seal = RecordKey::new(&secrets, seq, true)?;
+        Ok(())
+    }
+
+    /// Queues an alert, if the keys are there for it; during the handshake rustls sends its own.
+    fn send_alert(&mut self, level: u8, alert: AlertDescription) {
+        // An alert that cannot be sealed changes nothing for us, who are ending anyway.
+        let _ = self.send(ContentType::Alert, &[level, alert.into()]);
+    }
+
+    fn send(&mut self, content: ContentType, bytes: &[u8]) -> Result<(), TlsError> {
+        let (head, tail) = self.room();
+        let Phase::Open(keys) = &mut self.phase else { return Err(TlsError::Handshaking) };
+        let start = self.outgoing.len();
+        self.outgoing.resize(start + head + bytes.len() + tail, 0);
+        keys.seal.seal_into(content, bytes, &mut self.outgoing[start..])
+    }
+}
+
+/// What a peer may do, for tests.
+#[cfg(test)]
+impl Core {
+    pub(super) fn set_records_per_key_max(&mut self, n: u64) {
+        self.records_per_key_max = n;
+    }
+
+    pub(super) fn sealed_records(&mut self) -> u64 {
+        self.keys().unwrap().seal.seq()
+    }
+
+    pub(super) fn send_record(&mut self, content: ContentType, bytes: &[u8]) {
+        self.send(content, bytes).unwrap();
+    }
+
+    /// A record of data followed by zeros.
+    pub(super) fn padded_record(&mut self, data: &[u8], zeros: usize) -> Vec<u8> {
+        let inner = [data, &[23], &vec![0; zeros]].concat();
+        let (head, _) = self.room();
+        let mut record = vec![0; head + inner.len() + 16];
+        self.keys().unwrap().seal.seal_inner(&inner, &mut record);
+        record
+    }
+
+    /// As after a key update that was sent by hand.
+    pub(super) fn change_sealing_key(&mut self) {
+        self.next_sealing_key().unwrap();
+    }
+}
+
+/// A message after the handshake, and the bytes that follow it.
+struct Message<'a> {
+    kind: u8,
+    body: &'a [u8],
+    rest: &'a [u8],
+}
+
+/// The first message of `bytes`; none when it is not complete.
+fn split_message(bytes: &[u8]) -> Result<Option<Message<'_>>, TlsError> {
+    let Some((head, rest)) = bytes.split_first_chunk::<MESSAGE_HEADER_LEN>() else { return Ok(None) };
+    let len = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
+    if len > MESSAGE_LEN_MAX {
+        return Err(TlsError::Malformed("a message over 64 KiB after the handshake"));
+    }
+    Ok(rest.split_at_checked(len).map(|(body, rest)| Message { kind: head[0], body, rest }))
+}

@@ -1,0 +1,296 @@
+//! TLS over any byte stream.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::error::TlsError;
+use super::record::PLAIN_LEN_MAX;
+use super::session::{Sealed, Session, Unsealed};
+use crate::engine::{ByteStream, Class, Lease, Pool, StreamError};
+
+/// A byte stream sealed by TLS, over another byte stream.
+///
+/// To finish it sends close_notify and then finishes the stream below. An end of the stream below without close_notify is
+/// [`StreamError::Truncated`].
+pub struct TlsStream<S> {
+    inner: S,
+    pool: Pool,
+    session: RefCell<Session>,
+    /// Plaintext that waits for a buffer to be sealed into. Empty unless the pool is exhausted.
+    backlog: RefCell<VecDeque<Lease>>,
+    finishing: Cell<bool>,
+}
+
+/// Why a handshake did not end well.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum HandshakeError {
+    /// TLS itself failed.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The stream below failed.
+    #[error("the connection failed during the TLS handshake: {0}")]
+    Stream(#[from] StreamError),
+    /// It took longer than the caller allows.
+    #[error("the TLS handshake took too long: the peer is overloaded, or does not speak TLS")]
+    Timeout,
+}
+
+impl<S: ByteStream> TlsStream<S> {
+    /// Makes the handshake over `inner`, until `timeout` is ready.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed, and the stream below, to be closed or answered otherwise; an alert for the peer was sent on it.
+    pub async fn handshake(
+        inner: S,
+        session: Session,
+        pool: Pool,
+        timeout: impl Future<Output = ()>,
+    ) -> Result<TlsStream<S>, (HandshakeError, S)> {
+        let stream = TlsStream::new(inner, session, pool);
+        let mut timeout = pin!(timeout);
+        let result = poll_fn(|cx| match stream.poll_handshake(cx) {
+            Poll::Pending => timeout.as_mut().poll(cx).map(|()| Err(HandshakeError::Timeout)),
+            ready => ready,
+        })
+        .await;
+        match result {
+            Ok(()) => Ok(stream),
+            Err(error) => Err((error, stream.inner)),
+        }
+    }
+
+    /// A stream whose session has made its handshake, here or on another core.
+    #[must_use]
+    pub fn new(inner: S, session: Session, pool: Pool) -> TlsStream<S> {
+        TlsStream {
+            inner,
+            pool,
+            session: RefCell::new(session),
+            backlog: RefCell::new(VecDeque::new()),
+            finishing: Cell::new(false),
+        }
+    }
+
+    /// The stream below and the session, which keeps bytes that were received and not yet opened. Wait until the stream is
+    /// flushed first: plaintext that waits for a buffer is lost.
+    #[must_use]
+    pub fn into_parts(self) -> (S, Session) {
+        (self.inner, self.session.into_inner())
+    }
+
+    /// The session, for what was agreed on.
+    #[must_use]
+    pub fn session(&self) -> Ref<'_, Session> {
+        self.session.borrow()
+    }
+
+    /// The stream below.
+    #[must_use]
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Sends parts one after the other, copied together so that they take as few records as they can.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ByteStream::send`].
+    pub async fn send_gathered(&self, parts: &[&[u8]]) -> Result<(), StreamError> {
+        let mut left: usize = parts.iter().map(|part| part.len()).sum();
+        let mut parts = parts.iter().copied();
+        let mut part: &[u8] = &[];
+        while left > 0 {
+            let n = left.min(PLAIN_LEN_MAX);
+            let mut lease = self.pool.lease_for(self.headroom() + n + self.tailroom()).await;
+            lease.reserve_headroom(self.headroom());
+            while lease.len() < n {
+                if part.is_empty() {
+                    part = parts.next().unwrap_or_default();
+                }
+                let (front, rest) = part.split_at(part.len().min(n - lease.len()));
+                lease.append(front);
+                part = rest;
+            }
+            left -= n;
+            self.send(lease)?;
+        }
+        Ok(())
+    }
+
+    fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
+        loop {
+            let advanced = self.session.borrow_mut().advance_handshake(&self.pool);
+            // Also after a failure: an alert may wait.
+            let pumped = self.pump();
+            match advanced {
+                Ok(()) => {}
+                Err(TlsError::NoBuffer(class)) => {
+                    ready!(self.poll_buffer(class, cx));
+                    continue;
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+            if let Pumped::Waits(class) = pumped? {
+                ready!(self.poll_buffer(class, cx));
+                continue;
+            }
+            if !self.session.borrow().is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.inner.poll_recv(cx))? {
+                Some(lease) => self.session.borrow_mut().read(lease),
+                None => self.session.borrow_mut().read_end()?,
+            }
+        }
+    }
+
+    /// Seals and hands to the stream below all that can be, in order.
+    fn pump(&self) -> Result<Pumped, StreamError> {
+        let (mut session, mut backlog) = (self.session.borrow_mut(), self.backlog.borrow_mut());
+        loop {
+            while session.has_outgoing() {
+                match session.take_outgoing(&self.pool) {
+                    Ok(Some(lease)) => self.inner.send(lease)?,
+                    Ok(None) => break,
+                    Err(TlsError::NoBuffer(class)) => return Ok(Pumped::Waits(class)),
+                    Err(error) => return Err(stream_error(&error)),
+                }
+            }
+            let Some(lease) = backlog.pop_front() else { break };
+            match session.seal(lease, &self.pool) {
+                Ok(Sealed::All(sealed)) => self.inner.send(sealed)?,
+                Ok(Sealed::Part { sealed, rest }) => {
+                    backlog.push_front(rest);
+                    self.inner.send(sealed)?;
+                }
+                Err(Unsealed { error: TlsError::OutgoingFirst, lease }) => backlog.push_front(lease),
+                Err(Unsealed { error: TlsError::NoBuffer(class), lease }) => {
+                    backlog.push_front(lease);
+                    return Ok(Pumped::Waits(class));
+                }
+                Err(Unsealed { error, .. }) => {
+                    backlog.clear();
+                    return Err(stream_error(&error));
+                }
+            }
+        }
+        Ok(Pumped::All)
+    }
+
+    /// As [`TlsStream::pump`], and after the last of it what [`ByteStream::finish`] asked for.
+    fn pump_and_finish(&self) -> Result<Pumped, StreamError> {
+        let pumped = self.pump()?;
+        if !self.finishing.get() || pumped != Pumped::All {
+            return Ok(pumped);
+        }
+        self.session.borrow_mut().close();
+        let pumped = self.pump()?;
+        if pumped == Pumped::All {
+            self.inner.finish();
+        }
+        Ok(pumped)
+    }
+
+    fn poll_pumped(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        loop {
+            match self.pump_and_finish()? {
+                Pumped::All => return Poll::Ready(Ok(())),
+                Pumped::Waits(class) => ready!(self.poll_buffer(class, cx)),
+            }
+        }
+    }
+
+    /// Ready when a buffer of `class` can be had; it is not taken.
+    fn poll_buffer(&self, class: Class, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(self.pool.lease(class)).poll(cx).map(drop)
+    }
+}
+
+impl<S: ByteStream> ByteStream for TlsStream<S> {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        loop {
+            let taken = self.session.borrow_mut().take_plaintext(&self.pool);
+            if self.session.borrow().has_outgoing() {
+                // An alert: that the peer is told why is worth a try, and failing at it is no news.
+                let _ = self.pump();
+            }
+            match taken {
+                Ok(Some(lease)) => return Poll::Ready(Ok(Some(lease))),
+                Ok(None) if self.session.borrow().is_peer_closed() => return Poll::Ready(Ok(None)),
+                Ok(None) => {}
+                Err(TlsError::NoBuffer(class)) => {
+                    ready!(self.poll_buffer(class, cx));
+                    continue;
+                }
+                Err(error) => return Poll::Ready(Err(stream_error(&error))),
+            }
+            match ready!(self.inner.poll_recv(cx))? {
+                Some(lease) => self.session.borrow_mut().read(lease),
+                None => self.session.borrow_mut().read_end().map_err(|error| stream_error(&error))?,
+            }
+        }
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        if self.finishing.get() {
+            return Err(StreamError::Closed);
+        }
+        if lease.is_empty() {
+            return Ok(());
+        }
+        self.backlog.borrow_mut().push_back(lease);
+        self.pump().map(drop)
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        ready!(self.poll_pumped(cx))?;
+        self.inner.poll_ready(cx)
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        ready!(self.poll_pumped(cx))?;
+        self.inner.poll_flushed(cx)
+    }
+
+    /// If the pool is exhausted, what is queued goes out only while the stream is waited on with
+    /// [`ByteStream::poll_flushed`].
+    fn finish(&self) {
+        self.finishing.set(true);
+        // A failure to send shows when the stream is next waited on.
+        let _ = self.pump_and_finish();
+    }
+
+    fn abort(&self) {
+        self.finishing.set(true);
+        self.backlog.borrow_mut().clear();
+        self.inner.abort();
+    }
+
+    fn headroom(&self) -> usize {
+        self.inner.headroom() + self.session.borrow().headroom()
+    }
+
+    fn tailroom(&self) -> usize {
+        self.inner.tailroom() + self.session.borrow().tailroom()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pumped {
+    All,
+    /// A buffer of this class must come back first.
+    Waits(Class),
+}
+
+fn stream_error(error: &TlsError) -> StreamError {
+    match error {
+        TlsError::Truncated => StreamError::Truncated,
+        TlsError::Closed => StreamError::Closed,
+        other => StreamError::Protocol(Rc::from(other.to_string())),
+    }
+}
