@@ -1,6 +1,7 @@
 //! In steady state a record is sealed and opened without one allocation: counted, not believed.
 
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -27,17 +28,20 @@ fn count() {
 
 // SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of the heap.
 unsafe impl GlobalAlloc for Counting {
+    // SAFETY: the contract is the trait's own, and is passed on.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller's promises are the system allocator's own.
         unsafe { System.alloc(layout) }
     }
 
+    // SAFETY: the contract is the trait's own, and is passed on.
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         // SAFETY: as above.
         unsafe { System.dealloc(memory, layout) }
     }
 
+    // SAFETY: the contract is the trait's own, and is passed on.
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
         count();
         // SAFETY: as above.

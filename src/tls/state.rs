@@ -48,7 +48,7 @@ pub(super) struct Core {
 
 enum Phase {
     Handshaking(Box<Handshake>),
-    Open(Keys),
+    Open(Box<Keys>),
     /// The handshake failed.
     Over,
 }
@@ -162,7 +162,7 @@ impl Core {
         let seal = RecordKey::new(&secrets.tx.1, secrets.tx.0, tls13)?;
         let open = RecordKey::new(&secrets.rx.1, secrets.rx.0, tls13)?;
         self.records_per_key_max = self.records_per_key_max.min(seal.records_max());
-        self.phase = Phase::Open(Keys { seal, open, kernel });
+        self.phase = Phase::Open(Box::new(Keys { seal, open, kernel }));
         self.agreed = agreed;
         Ok(())
     }
