@@ -3,4 +3,5 @@
 pub mod http1;
 pub mod jsonrpc;
 pub mod mcp;
+pub mod mux;
 pub mod sse;

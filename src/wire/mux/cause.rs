@@ -1,0 +1,74 @@
+use super::codes::codes;
+
+codes! {
+    /// Why a stream was reset: what RESET carries.
+    ///
+    /// The upper byte of the code says whether the request can have reached the upstream: `0x01xx` certainly not,
+    /// anything else perhaps. See [`Cause::never_reached_upstream`].
+    pub enum Cause {
+        NoRoute = 0x0100, "no route for this hostname";
+        UpstreamRefused = 0x0101, "the upstream refused the connection";
+        UpstreamUnreachable = 0x0102, "the upstream cannot be reached";
+        UpstreamConnectTimeout = 0x0103, "the upstream did not take the connection in time";
+        UpstreamTls = 0x0104, "no TLS session with the upstream";
+        UpstreamUnsent = 0x0105, "the upstream closed the connection before the request was sent";
+        Overloaded = 0x0106, "the connector has no room for another call now";
+        Draining = 0x0107, "the link takes no new streams";
+        StreamLimit = 0x0108, "too many streams on the link";
+        NotSent = 0x0109, "the link ended before the stream was taken up";
+        RequestRefused = 0x010a, "the request is malformed and was not passed on";
+
+        Cancelled = 0x0200, "the agent went away";
+        NotNeeded = 0x0201, "the rest is not needed: the exchange is complete";
+        UpstreamTimeout = 0x0202, "the upstream did not answer in time";
+        UpstreamProtocol = 0x0203, "the upstream broke its protocol";
+        UpstreamClosed = 0x0204, "the upstream closed the connection before its answer was complete";
+        RequestBroken = 0x0205, "the body of the request broke off or is malformed";
+        SlowReader = 0x0206, "the receiver of the stream did not read while others waited";
+        Deadline = 0x0207, "the time for the call ran out";
+        LinkLost = 0x0208, "the link ended";
+        Internal = 0x0209, "the side that reset the stream failed inside";
+    }
+}
+
+impl Cause {
+    /// Whether it is certain that no byte of the request reached the upstream, so that the call may be tried again
+    /// elsewhere. A code that this version does not know is judged by its upper byte.
+    #[must_use]
+    pub const fn never_reached_upstream(self) -> bool {
+        self.code() >> 8 == 0x01
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn cause_codes_are_unique_and_round_trip() {
+        let codes: HashSet<u16> = Cause::ALL.iter().map(|cause| cause.code()).collect();
+        assert_eq!(codes.len(), Cause::ALL.len());
+        assert!(Cause::ALL.iter().all(|cause| Cause::from_code(cause.code()) == *cause));
+    }
+
+    #[test]
+    fn only_the_first_range_promises_that_nothing_was_sent() {
+        assert!(Cause::NoRoute.never_reached_upstream());
+        assert!(Cause::Unrecognized(0x01ff).never_reached_upstream());
+        for perhaps in [Cause::Cancelled, Cause::LinkLost, Cause::UpstreamClosed, Cause::Unrecognized(0x0301)] {
+            assert!(!perhaps.never_reached_upstream(), "{perhaps:?}");
+        }
+    }
+
+    #[test]
+    fn every_cause_stands_in_the_protocol_page() {
+        let page = include_str!("../../../docs/PROTOCOL.md");
+        for cause in Cause::ALL {
+            let reached = if cause.never_reached_upstream() { "no" } else { "perhaps" };
+            let row = format!("| `0x{:04x}` | {} | {reached} |", cause.code(), cause.name());
+            assert!(page.contains(&row), "docs/PROTOCOL.md lacks {row}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+/// Defines an enum whose variants are numbers on the wire.
+///
+/// A number that this version does not know is kept as `Unrecognized`, so that a newer peer can still say what it means
+/// and the older one can still pass it on and log it.
+macro_rules! codes {
+    (
+        $(#[$meta:meta])*
+        pub enum $Name:ident { $( $Variant:ident = $code:literal, $text:literal; )* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $Name {
+            $( #[doc = concat!("`", stringify!($code), "`: ", $text, ".")] $Variant, )*
+            /// A number that this version has no name for.
+            Unrecognized(u16),
+        }
+
+        impl $Name {
+            /// Every named value, in the order of the table in `docs/PROTOCOL.md`.
+            pub const ALL: &'static [$Name] = &[$( $Name::$Variant, )*];
+
+            /// The number that stands for it on the wire.
+            #[must_use]
+            pub const fn code(self) -> u16 {
+                match self {
+                    $( $Name::$Variant => $code, )*
+                    $Name::Unrecognized(code) => code,
+                }
+            }
+
+            /// The value that a number on the wire stands for.
+            #[must_use]
+            pub const fn from_code(code: u16) -> $Name {
+                match code {
+                    $( $code => $Name::$Variant, )*
+                    other => $Name::Unrecognized(other),
+                }
+            }
+
+            /// Its name as logs, metrics and `docs/PROTOCOL.md` write it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $( $Name::$Variant => stringify!($Variant), )*
+                    $Name::Unrecognized(_) => "Unrecognized",
+                }
+            }
+        }
+
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self {
+                    $( $Name::$Variant => f.write_str($text), )*
+                    $Name::Unrecognized(code) => write!(f, "a reason that this version does not know ({code:#06x})"),
+                }
+            }
+        }
+
+        impl std::error::Error for $Name {}
+    };
+}
+
+pub(super) use codes;

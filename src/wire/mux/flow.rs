@@ -1,0 +1,151 @@
+use super::fault::Fault;
+
+/// The most credit that a side may hold, in bytes: more is a fault, and every sum stays within a `u32`.
+pub const CREDIT_MAX: u32 = i32::MAX as u32;
+
+/// What we may still send, on a stream or on the link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Credit {
+    left: u32,
+}
+
+impl Credit {
+    pub(super) fn new(left: u32) -> Credit {
+        Credit { left }
+    }
+
+    pub(super) fn left(self) -> usize {
+        self.left as usize
+    }
+
+    /// Takes `n` bytes off; the caller has asked [`left`](Credit::left) before.
+    pub(super) fn spend(&mut self, n: usize) {
+        debug_assert!(n <= self.left());
+        self.left = self.left.saturating_sub(n as u32);
+    }
+
+    pub(super) fn add(&mut self, n: u32) -> Result<(), Fault> {
+        if n == 0 {
+            return Err(Fault::CreditZero);
+        }
+        self.left = self.left.checked_add(n).filter(|sum| *sum <= CREDIT_MAX).ok_or(Fault::CreditOverflow)?;
+        Ok(())
+    }
+}
+
+/// What the peer may still send to us. Every byte of the window is in exactly one of three places: `left` (the peer may
+/// send it), `held` (it came and the application has not taken it), `owed` (taken, and not yet given back by CREDIT).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    size: u32,
+    left: u32,
+    held: u32,
+    owed: u32,
+}
+
+impl Window {
+    pub(super) fn new(size: u32) -> Window {
+        Window { size, left: size, held: 0, owed: 0 }
+    }
+
+    pub(super) fn left(&self) -> u32 {
+        self.left
+    }
+
+    pub(super) fn held(&self) -> u32 {
+        self.held
+    }
+
+    pub(super) fn owed(&self) -> u32 {
+        self.owed
+    }
+
+    /// Books `n` bytes that come in; false when the peer had no credit for them.
+    pub(super) fn take(&mut self, n: u32) -> bool {
+        let fits = n <= self.left;
+        if fits {
+            self.left -= n;
+            self.held += n;
+        }
+        fits
+    }
+
+    /// Books that the application took `n` bytes, at most what is held; returns how many that were.
+    pub(super) fn consume(&mut self, n: u32) -> u32 {
+        let n = n.min(self.held);
+        self.held -= n;
+        self.owed += n;
+        n
+    }
+
+    /// Whether it is time to give credit back: half the window is owed, or the peer has no more left than we owe it.
+    ///
+    /// The second rule matters when the application is slow to take some of it: half of what remains in motion is then
+    /// less than half of the whole, and waiting for that would stop the peer for good.
+    pub(super) fn is_due(&self) -> bool {
+        self.owed > 0 && (self.owed >= self.size / 2 || self.owed >= self.left)
+    }
+
+    /// Gives back everything owed; the caller tells the peer.
+    pub(super) fn grant(&mut self) -> u32 {
+        let n = std::mem::take(&mut self.owed);
+        self.left += n;
+        n
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_whole(&self) -> bool {
+        self.left + self.held + self.owed == self.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+
+    #[test]
+    fn credit_has_a_floor_and_a_ceiling() {
+        let mut credit = Credit::new(10);
+        credit.spend(10);
+        assert_eq!(credit.left(), 0);
+        assert_eq!(credit.add(0), Err(Fault::CreditZero));
+        assert_eq!(credit.add(CREDIT_MAX), Ok(()));
+        assert_eq!(credit.add(1), Err(Fault::CreditOverflow));
+        assert_eq!(credit.add(u32::MAX), Err(Fault::CreditOverflow));
+    }
+
+    #[test]
+    fn credit_comes_back_lazily_but_before_the_peer_stalls() {
+        let mut window = Window::new(100);
+        assert!(window.take(40));
+        assert_eq!(window.consume(40), 40);
+        assert!(!window.is_due());
+        assert!(window.take(10));
+        window.consume(10);
+        assert!(window.is_due());
+        assert_eq!(window.grant(), 50);
+        assert!(window.take(90));
+        assert_eq!(window.consume(10), 10);
+        assert!(window.is_due(), "10 owed, 10 left: half of the window would never be owed while 80 are held");
+    }
+
+    #[test]
+    fn no_byte_of_a_window_is_lost() {
+        let mut rng = Rng::new(11);
+        let mut window = Window::new(1_000);
+        for _ in 0..10_000 {
+            let n = rng.below(300) as u32;
+            match rng.below(3) {
+                0 => {
+                    let fits = n <= window.left();
+                    assert_eq!(window.take(n), fits);
+                }
+                1 => assert!(window.consume(n) <= n),
+                _ if window.is_due() => assert!(window.grant() > 0),
+                _ => {}
+            }
+            assert!(window.is_whole());
+        }
+    }
+}

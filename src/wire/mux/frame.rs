@@ -1,0 +1,173 @@
+use super::fault::Fault;
+use super::{hello, open, phases};
+
+/// Bytes of the header that starts every frame.
+pub const HEADER_LEN: usize = 8;
+/// The most payload that one frame carries, in bytes: with its header it fits no single TLS record, so that a link that
+/// fills records asks for a little less.
+pub const PAYLOAD_LEN_MAX: usize = 16_384;
+/// The most payload that a frame other than DATA carries, in bytes.
+pub const CONTROL_LEN_MAX: usize = 1_024;
+
+const FLAG_FIN: u8 = 0x01;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Hello = 1,
+    Welcome = 2,
+    Refused = 3,
+    Open = 4,
+    Data = 5,
+    Credit = 6,
+    Fin = 7,
+    Reset = 8,
+    Phases = 9,
+    Ping = 10,
+    Pong = 11,
+    Drain = 12,
+    Close = 13,
+}
+
+/// The eight bytes in front of every frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) len: u16,
+    pub(super) kind: Kind,
+    pub(super) fin: bool,
+    pub(super) stream: u32,
+}
+
+impl Kind {
+    pub(super) const ALL: [Kind; 13] = [
+        Kind::Hello,
+        Kind::Welcome,
+        Kind::Refused,
+        Kind::Open,
+        Kind::Data,
+        Kind::Credit,
+        Kind::Fin,
+        Kind::Reset,
+        Kind::Phases,
+        Kind::Ping,
+        Kind::Pong,
+        Kind::Drain,
+        Kind::Close,
+    ];
+
+    fn from_code(code: u8) -> Result<Kind, Fault> {
+        let index = usize::from(code).checked_sub(1).ok_or(Fault::UnknownType)?;
+        Kind::ALL.get(index).copied().ok_or(Fault::UnknownType)
+    }
+
+    /// The shortest and the longest payload.
+    pub(super) const fn len_range(self) -> (usize, usize) {
+        match self {
+            // A later version may need more room than this one before it learns that we do not speak it.
+            Kind::Hello => (hello::HELLO_LEN_MIN, CONTROL_LEN_MAX),
+            Kind::Welcome => (hello::WELCOME_LEN, hello::WELCOME_LEN),
+            Kind::Refused => (hello::REFUSED_LEN_MIN, hello::REFUSED_LEN_MAX),
+            Kind::Open => (open::OPEN_LEN_MIN, open::OPEN_LEN_MAX),
+            Kind::Data => (0, PAYLOAD_LEN_MAX),
+            Kind::Credit => (4, 4),
+            Kind::Fin | Kind::Drain => (0, 0),
+            Kind::Reset => (2, 2),
+            Kind::Phases => (phases::PHASES_LEN, phases::PHASES_LEN),
+            Kind::Ping | Kind::Pong => (8, 8),
+            Kind::Close => (6, 6),
+        }
+    }
+
+    /// Whether the frame must, must not, or may name a stream.
+    const fn names_stream(self) -> Option<bool> {
+        match self {
+            Kind::Open | Kind::Data | Kind::Fin | Kind::Reset | Kind::Phases => Some(true),
+            Kind::Credit => None,
+            _ => Some(false),
+        }
+    }
+}
+
+impl Header {
+    /// A header without flags. `len` is within what the kind may have.
+    pub(super) fn new(kind: Kind, stream: u32, len: usize) -> Header {
+        debug_assert!(len <= kind.len_range().1);
+        Header { len: len as u16, kind, fin: false, stream }
+    }
+
+    pub(super) fn encode(self) -> [u8; HEADER_LEN] {
+        let [l0, l1] = self.len.to_be_bytes();
+        let [s0, s1, s2, s3] = self.stream.to_be_bytes();
+        [l0, l1, self.kind as u8, if self.fin { FLAG_FIN } else { 0 }, s0, s1, s2, s3]
+    }
+
+    /// Decodes and checks everything that a header alone can break.
+    pub(super) fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Header, Fault> {
+        let [l0, l1, code, flags, s0, s1, s2, s3] = *bytes;
+        let kind = Kind::from_code(code)?;
+        let known = if kind == Kind::Data { FLAG_FIN } else { 0 };
+        if flags & !known != 0 {
+            return Err(Fault::UnknownFlag);
+        }
+        let len = u16::from_be_bytes([l0, l1]);
+        let (min, max) = kind.len_range();
+        if !(min..=max).contains(&usize::from(len)) {
+            return Err(Fault::FrameLength);
+        }
+        let stream = u32::from_be_bytes([s0, s1, s2, s3]);
+        match kind.names_stream() {
+            Some(true) if stream == 0 => return Err(Fault::StreamMissing),
+            Some(false) if stream != 0 => return Err(Fault::StreamOnLinkFrame),
+            _ => {}
+        }
+        if stream != 0 && stream % 2 == 0 {
+            return Err(Fault::StreamIdEven);
+        }
+        Ok(Header { len, kind, fin: flags & FLAG_FIN != 0, stream })
+    }
+}
+
+const _: () = assert!(hello::HELLO_LEN_MAX <= CONTROL_LEN_MAX && open::OPEN_LEN_MAX <= CONTROL_LEN_MAX);
+const _: () = assert!(hello::REFUSED_LEN_MAX <= CONTROL_LEN_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(kind: Kind) -> Header {
+        let stream = if kind.names_stream() == Some(false) { 0 } else { 0x0102_0305 };
+        Header::new(kind, stream, kind.len_range().1)
+    }
+
+    #[test]
+    fn headers_round_trip() {
+        for kind in Kind::ALL {
+            assert_eq!(Header::decode(&sample(kind).encode()), Ok(sample(kind)), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_layout_is_that_of_the_protocol_page() {
+        let header = Header { len: 0x1234, kind: Kind::Data, fin: true, stream: 0x0506_0709 };
+        assert_eq!(header.encode(), [0x12, 0x34, 5, 1, 5, 6, 7, 9]);
+    }
+
+    #[test]
+    fn what_a_header_can_break_has_a_name() {
+        let cases = [
+            ([0, 0, 0, 0, 0, 0, 0, 0], Fault::UnknownType),
+            ([0, 0, 14, 0, 0, 0, 0, 0], Fault::UnknownType),
+            ([0, 0, 7, 1, 0, 0, 0, 1], Fault::UnknownFlag),
+            ([0, 0, 5, 2, 0, 0, 0, 1], Fault::UnknownFlag),
+            ([0x40, 1, 5, 0, 0, 0, 0, 1], Fault::FrameLength),
+            ([0, 3, 6, 0, 0, 0, 0, 1], Fault::FrameLength),
+            ([0, 0, 7, 0, 0, 0, 0, 0], Fault::StreamMissing),
+            ([0, 0, 12, 0, 0, 0, 0, 1], Fault::StreamOnLinkFrame),
+            ([0, 0, 7, 0, 0, 0, 0, 2], Fault::StreamIdEven),
+        ];
+        for (bytes, fault) in cases {
+            assert_eq!(Header::decode(&bytes), Err(fault), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+use std::fmt;
+
+use crate::base::{CoreId, Secret, TunnelId};
+
+use super::fault::{Fault, Refusal};
+use super::field::{Fields, clip, put_text};
+
+/// The version of the protocol that this crate speaks.
+pub const VERSION: u16 = 1;
+/// The longest secret in HELLO, in bytes.
+pub const SECRET_LEN_MAX: usize = 256;
+/// The longest software text in HELLO, in bytes.
+pub const SOFTWARE_LEN_MAX: usize = 64;
+/// The longest reason text in REFUSED, in bytes; a longer one is cut.
+pub const REASON_LEN_MAX: usize = 200;
+
+/// The range of `streams_max`.
+pub const STREAMS_MAX_RANGE: (u32, u32) = (1, 1_000_000);
+/// The range of a stream's initial window, in bytes.
+pub const STREAM_WINDOW_RANGE: (u32, u32) = (1_024, 16 << 20);
+/// The range of the link's initial window, in bytes.
+pub const LINK_WINDOW_RANGE: (u32, u32) = (1_024, 1 << 30);
+/// The range of the ping interval, in milliseconds.
+pub const PING_INTERVAL_MS_RANGE: (u32, u32) = (100, 600_000);
+
+pub(super) const HELLO_LEN_MIN: usize = 8;
+pub(super) const HELLO_LEN_MAX: usize = 8 + 65 + 2 + SECRET_LEN_MAX + 8 + 1 + SOFTWARE_LEN_MAX + 2;
+pub(super) const WELCOME_LEN: usize = 30;
+pub(super) const REFUSED_LEN_MIN: usize = 3;
+pub(super) const REFUSED_LEN_MAX: usize = 3 + REASON_LEN_MAX;
+
+const MAGIC: &[u8; 4] = b"adit";
+
+/// What a connector says first.
+#[derive(Clone)]
+pub struct Hello {
+    /// Which tunnel it serves.
+    pub tunnel: TunnelId,
+    /// What proves it, at most [`SECRET_LEN_MAX`] bytes; the edge compares it in constant time.
+    pub secret: Secret,
+    /// A random number of the connector's process, so that the edge knows which links belong together.
+    pub instance: u64,
+    /// Name and version of the software, at most [`SOFTWARE_LEN_MAX`] bytes.
+    pub software: String,
+    /// Which of the connector's links this is, from 0.
+    pub link_index: u16,
+}
+
+/// What the edge answers to a connector that it lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The version that both speak from here on.
+    pub version: u16,
+    /// A random number of the edge's process.
+    pub instance: u64,
+    /// Which core of the edge the link has landed on.
+    pub core: CoreId,
+    /// How many cores the edge has.
+    pub cores: u16,
+    /// The most streams that may be open at once.
+    pub streams_max: u32,
+    /// The credit that each side has on a new stream, in bytes.
+    pub stream_window: u32,
+    /// The credit that each side has on the link at first, in bytes.
+    pub link_window: u32,
+    /// How often each side makes sure that the other is alive, in milliseconds.
+    pub ping_interval_ms: u32,
+}
+
+/// The edge's own part of WELCOME.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeIdentity {
+    /// A random number of the edge's process.
+    pub instance: u64,
+    /// Which core of the edge the link has landed on.
+    pub core: CoreId,
+    /// How many cores the edge has.
+    pub cores: u16,
+}
+
+/// What the edge answers to a connector that it does not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why, as a code.
+    pub refusal: Refusal,
+    /// Why, for a person; may be empty.
+    pub reason: String,
+}
+
+/// Why a [`Hello`] cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    /// The secret has no byte, or more than [`SECRET_LEN_MAX`].
+    #[error("a tunnel secret has 1 to {SECRET_LEN_MAX} bytes")]
+    SecretLength,
+}
+
+impl Hello {
+    /// Asserts that it can be sent.
+    pub(super) fn check(&self) -> Result<(), HelloError> {
+        let len = self.secret.expose().len();
+        if (1..=SECRET_LEN_MAX).contains(&len) { Ok(()) } else { Err(HelloError::SecretLength) }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let secret = self.secret.expose();
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        put_text(out, self.tunnel.as_str());
+        out.extend_from_slice(&(secret.len() as u16).to_be_bytes());
+        out.extend_from_slice(secret);
+        out.extend_from_slice(&self.instance.to_be_bytes());
+        put_text(out, &clip(&self.software, SOFTWARE_LEN_MAX));
+        out.extend_from_slice(&self.link_index.to_be_bytes());
+    }
+
+    /// The version range is judged before anything behind it, so that a later version may lay out the rest anew.
+    pub(super) fn decode(payload: &[u8]) -> Result<Hello, Fault> {
+        let mut fields = Fields::new(payload);
+        if fields.bytes(MAGIC.len())? != MAGIC {
+            return Err(Fault::BadMagic);
+        }
+        let (min, max) = (fields.u16()?, fields.u16()?);
+        if min > max {
+            return Err(Fault::FieldRange);
+        }
+        if !(min..=max).contains(&VERSION) {
+            return Err(Fault::VersionUnsupported);
+        }
+        let tunnel = fields.text(1, 64)?.parse().map_err(|_| Fault::BadTunnelId)?;
+        let secret_len = usize::from(fields.u16()?);
+        let secret = Secret::new(fields.sized(secret_len, 1, SECRET_LEN_MAX)?.to_vec());
+        let instance = fields.u64()?;
+        let software = fields.text(0, SOFTWARE_LEN_MAX)?.to_owned();
+        let link_index = fields.u16()?;
+        fields.end()?;
+        Ok(Hello { tunnel, secret, instance, software, link_index })
+    }
+}
+
+impl fmt::Debug for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hello")
+            .field("tunnel", &self.tunnel)
+            .field("instance", &self.instance)
+            .field("software", &self.software)
+            .field("link_index", &self.link_index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Welcome {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.version.to_be_bytes());
+        out.extend_from_slice(&self.instance.to_be_bytes());
+        out.extend_from_slice(&self.core.0.to_be_bytes());
+        out.extend_from_slice(&self.cores.to_be_bytes());
+        for word in [self.streams_max, self.stream_window, self.link_window, self.ping_interval_ms] {
+            out.extend_from_slice(&word.to_be_bytes());
+        }
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Result<Welcome, Fault> {
+        let mut fields = Fields::new(payload);
+        let version = fields.u16()?;
+        if version != VERSION {
+            return Err(Fault::VersionNotOffered);
+        }
+        let instance = fields.u64()?;
+        let (core, cores) = (fields.u16()?, fields.u16()?);
+        if core >= cores {
+            return Err(Fault::FieldRange);
+        }
+        let welcome = Welcome {
+            version,
+            instance,
+            core: CoreId(core),
+            cores,
+            streams_max: within(fields.u32()?, STREAMS_MAX_RANGE)?,
+            stream_window: within(fields.u32()?, STREAM_WINDOW_RANGE)?,
+            link_window: within(fields.u32()?, LINK_WINDOW_RANGE)?,
+            ping_interval_ms: within(fields.u32()?, PING_INTERVAL_MS_RANGE)?,
+        };
+        fields.end()?;
+        Ok(welcome)
+    }
+}
+
+impl Refused {
+    /// A refusal whose reason is cut to what a frame may carry.
+    pub(super) fn new(refusal: Refusal, reason: &str) -> Refused {
+        Refused { refusal, reason: clip(reason, REASON_LEN_MAX) }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.refusal.code().to_be_bytes());
+        put_text(out, &self.reason);
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Result<Refused, Fault> {
+        let mut fields = Fields::new(payload);
+        let refusal = Refusal::from_code(fields.u16()?);
+        let reason = fields.text(0, REASON_LEN_MAX)?.to_owned();
+        fields.end()?;
+        Ok(Refused { refusal, reason })
+    }
+}
+
+fn within(value: u32, (min, max): (u32, u32)) -> Result<u32, Fault> {
+    if (min..=max).contains(&value) { Ok(value) } else { Err(Fault::FieldRange) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            tunnel: "tnl_1".parse().unwrap(),
+            secret: Secret::from("s3cret"),
+            instance: 0x0102_0304_0506_0708,
+            software: "adit/0.1.0".to_owned(),
+            link_index: 3,
+        }
+    }
+
+    fn encoded() -> Vec<u8> {
+        let mut out = Vec::new();
+        hello().encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn hello_round_trips() {
+        let back = Hello::decode(&encoded()).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{:?}", hello()));
+        assert_eq!(back.secret.expose(), b"s3cret");
+        assert!(!format!("{back:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn every_cut_of_hello_is_truncated_and_every_extension_trails() {
+        let whole = encoded();
+        for len in 0..whole.len() {
+            assert_eq!(Hello::decode(&whole[..len]).unwrap_err(), Fault::Truncated, "{len}");
+        }
+        assert_eq!(Hello::decode(&[&whole[..], &[0]].concat()).unwrap_err(), Fault::TrailingBytes);
+    }
+
+    #[test]
+    fn each_bad_field_of_hello_has_its_fault() {
+        let change = |at: usize, to: u8| {
+            let mut bytes = encoded();
+            bytes[at] = to;
+            Hello::decode(&bytes).unwrap_err()
+        };
+        assert_eq!(change(0, b'x'), Fault::BadMagic);
+        assert_eq!(change(5, 9), Fault::FieldRange);
+        assert_eq!(change(9, b'/'), Fault::BadTunnelId);
+        assert_eq!(change(9, 0xff), Fault::BadText);
+        assert_eq!(change(8, 0), Fault::FieldRange);
+        assert_eq!(change(8, 65), Fault::FieldRange);
+        assert_eq!(change(14, 2), Fault::FieldRange);
+        let mut later = encoded();
+        later[4..8].copy_from_slice(&[0, 2, 0, 3]);
+        later.truncate(8);
+        assert_eq!(Hello::decode(&later).unwrap_err(), Fault::VersionUnsupported);
+    }
+
+    #[test]
+    fn a_secret_of_no_byte_or_too_many_is_not_sent() {
+        let with = |n: usize| Hello { secret: Secret::new(vec![7; n]), ..hello() }.check();
+        assert_eq!(with(0), Err(HelloError::SecretLength));
+        assert_eq!(with(SECRET_LEN_MAX), Ok(()));
+        assert_eq!(with(SECRET_LEN_MAX + 1), Err(HelloError::SecretLength));
+    }
+
+    #[test]
+    fn welcome_round_trips_and_is_strict() {
+        let welcome = Welcome {
+            version: 1,
+            instance: 9,
+            core: CoreId(1),
+            cores: 2,
+            streams_max: 10_000,
+            stream_window: 262_144,
+            link_window: 4 << 20,
+            ping_interval_ms: 5_000,
+        };
+        let mut out = Vec::new();
+        welcome.encode(&mut out);
+        assert_eq!(out.len(), WELCOME_LEN);
+        assert_eq!(Welcome::decode(&out), Ok(welcome));
+        let change = |at: usize, to: u8| {
+            let mut bytes = out.clone();
+            bytes[at] = to;
+            Welcome::decode(&bytes).unwrap_err()
+        };
+        assert_eq!(change(1, 2), Fault::VersionNotOffered);
+        assert_eq!(change(11, 2), Fault::FieldRange);
+        for at in [14, 18, 22, 26] {
+            assert_eq!(change(at, 0xff), Fault::FieldRange, "{at}");
+        }
+    }
+
+    #[test]
+    fn refused_round_trips_and_its_reason_is_cut_at_a_character() {
+        let refused = Refused::new(Refusal::Credentials, &"é\n".repeat(150));
+        assert_eq!(refused.reason.len(), REASON_LEN_MAX);
+        let mut out = Vec::new();
+        refused.encode(&mut out);
+        assert_eq!(Refused::decode(&out), Ok(refused));
+    }
+}

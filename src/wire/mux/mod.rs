@@ -1,0 +1,44 @@
+//! The adit link: many streams on one connection between a connector and an edge (`docs/PROTOCOL.md`).
+//!
+//! Sans-IO: [`Mux`] takes bytes and the time, and gives bytes and events. Payload goes through as [`Chunk`]s that are
+//! moved, never copied. Flow control per stream and for the link, a fair sender, and a name and a code for everything that
+//! a peer can do wrong.
+//!
+//! [`Chunk`]: crate::base::Chunk
+
+mod cause;
+mod codes;
+mod event;
+mod fault;
+mod field;
+mod flood;
+mod flow;
+mod frame;
+mod hello;
+mod machine;
+mod open;
+mod phases;
+mod receive;
+mod schedule;
+mod settings;
+mod stream;
+mod transmit;
+
+#[cfg(test)]
+mod tests;
+
+pub use cause::Cause;
+pub use event::{Event, OpenError, SendError, Side, StreamError, StreamId};
+pub use fault::{Fault, Refusal};
+pub use flow::CREDIT_MAX;
+pub use frame::{CONTROL_LEN_MAX, HEADER_LEN, PAYLOAD_LEN_MAX};
+pub use hello::{
+    EdgeIdentity, Hello, HelloError, LINK_WINDOW_RANGE, PING_INTERVAL_MS_RANGE, REASON_LEN_MAX, Refused,
+    SECRET_LEN_MAX, SOFTWARE_LEN_MAX, STREAM_WINDOW_RANGE, STREAMS_MAX_RANGE, VERSION, Welcome,
+};
+pub use machine::Mux;
+pub use open::{OPEN_LEN_MAX, Open, PEER_LEN_MAX, ROUTE_LEN_MAX};
+pub use phases::{Phases, Stage};
+pub use schedule::QUANTUM;
+pub use settings::Settings;
+pub use transmit::{Outlet, TRANSMIT_BUDGET_MIN};

@@ -1,0 +1,92 @@
+use super::fault::Fault;
+use super::field::{Fields, put_text};
+
+/// The longest hostname, in bytes (RFC 1035 section 2.3.4, as text).
+pub const ROUTE_LEN_MAX: usize = 253;
+/// The longest text of an agent's address, in bytes.
+pub const PEER_LEN_MAX: usize = 64;
+
+pub(super) const OPEN_LEN_MIN: usize = 8 + 2 + 1;
+/// The longest payload of OPEN, in bytes.
+pub const OPEN_LEN_MAX: usize = 8 + 1 + ROUTE_LEN_MAX + 1 + PEER_LEN_MAX;
+
+/// What the edge says when it opens a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open<'a> {
+    /// The hostname that the agent called.
+    pub route: &'a str,
+    /// The edge's number for the call, for logs on both sides.
+    pub call: u64,
+    /// The agent's address, when the edge passes it on.
+    pub peer: Option<&'a str>,
+}
+
+impl<'a> Open<'a> {
+    /// Whether route and peer have a length that a frame can carry, and no control characters.
+    pub(super) fn is_sendable(&self) -> bool {
+        let peer = self.peer.unwrap_or_default();
+        (1..=ROUTE_LEN_MAX).contains(&self.route.len())
+            && self.peer.is_none_or(|text| (1..=PEER_LEN_MAX).contains(&text.len()))
+            && !self.route.chars().chain(peer.chars()).any(char::is_control)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.call.to_be_bytes());
+        put_text(out, self.route);
+        put_text(out, self.peer.unwrap_or_default());
+    }
+
+    pub(super) fn decode(payload: &'a [u8]) -> Result<Open<'a>, Fault> {
+        let mut fields = Fields::new(payload);
+        let call = fields.u64()?;
+        let route = fields.text(1, ROUTE_LEN_MAX)?;
+        let peer = fields.text(0, PEER_LEN_MAX)?;
+        fields.end()?;
+        Ok(Open { route, call, peer: Some(peer).filter(|text| !text.is_empty()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(open: Open<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        open.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn open_round_trips() {
+        for peer in [None, Some("[2001:db8::1]:443")] {
+            let open = Open { route: "mcp.example.com", call: u64::MAX, peer };
+            assert_eq!(Open::decode(&encoded(open)), Ok(open));
+        }
+    }
+
+    #[test]
+    fn limits_hold_on_both_sides() {
+        let (route, peer) = ("r".repeat(ROUTE_LEN_MAX + 1), "p".repeat(PEER_LEN_MAX + 1));
+        let most = Open { route: &route[1..], call: 0, peer: Some(&peer[1..]) };
+        assert!(most.is_sendable());
+        assert_eq!(encoded(most).len(), OPEN_LEN_MAX);
+        for bad in [
+            Open { route: &route, ..most },
+            Open { route: "", ..most },
+            Open { route: "a\r\nb", ..most },
+            Open { peer: Some(&peer), ..most },
+        ] {
+            assert!(!bad.is_sendable());
+            assert!(Open::decode(&encoded(bad)).is_err());
+        }
+    }
+
+    #[test]
+    fn cuts_and_extensions_are_named() {
+        let whole = encoded(Open { route: "h", call: 1, peer: Some("p") });
+        for len in 0..whole.len() {
+            assert_eq!(Open::decode(&whole[..len]), Err(Fault::Truncated));
+        }
+        assert_eq!(Open::decode(&[&whole[..], b"x"].concat()), Err(Fault::TrailingBytes));
+    }
+}

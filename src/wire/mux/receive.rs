@@ -1,0 +1,445 @@
+use zeroize::Zeroize;
+
+use crate::base::{Chunk, Time};
+
+use super::cause::Cause;
+use super::event::{Event, Side, StreamId};
+use super::fault::{Fault, Refusal};
+use super::field::Fields;
+use super::flow::{Credit, Window};
+use super::frame::{CONTROL_LEN_MAX, HEADER_LEN, Header, Kind};
+use super::hello::{Hello, Refused, Welcome};
+use super::machine::{Mux, PONGS_MAX, Progress, Role, TURNED_AWAY_MAX};
+use super::open::Open;
+use super::phases::Phases;
+
+/// Where in the peer's bytes we are.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// The beginning of a header or of a control payload that came in pieces.
+    gathered: Vec<u8>,
+    /// The header whose control payload is being gathered.
+    header: Option<Header>,
+    data: Option<Payload>,
+}
+
+/// The payload of a DATA frame that is coming in.
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    /// For whom; `None` when it is to be thrown away.
+    stream: Option<StreamId>,
+    left: usize,
+    fin: bool,
+}
+
+/// Whom a frame is for.
+enum Target {
+    Live(u32),
+    Ended,
+}
+
+impl Inbound {
+    pub(super) fn new() -> Inbound {
+        Inbound { gathered: Vec::new(), header: None, data: None }
+    }
+
+    /// Gathers `need` bytes. When `bytes` alone has them all, they are used where they are.
+    fn gather<'a>(&'a mut self, bytes: &'a [u8], need: usize) -> (usize, Option<&'a [u8]>) {
+        debug_assert!(need <= CONTROL_LEN_MAX);
+        if self.gathered.is_empty() && bytes.len() >= need {
+            return (need, Some(&bytes[..need]));
+        }
+        let used = (need - self.gathered.len()).min(bytes.len());
+        self.gathered.reserve_exact(need - self.gathered.len());
+        self.gathered.extend_from_slice(&bytes[..used]);
+        (used, (self.gathered.len() == need).then_some(&self.gathered[..]))
+    }
+}
+
+impl<B: Chunk> Mux<B> {
+    /// Takes bytes that the peer sent, cut anywhere. Payload is handed on as it comes, without waiting for the end of
+    /// its frame. A peer that breaks the protocol ends the link: [`Event::Closed`] says how.
+    pub fn receive(&mut self, now: Time, chunk: B) {
+        if self.progress == Progress::Over || chunk.is_empty() {
+            return;
+        }
+        self.heard_at = now;
+        match self.read(now, chunk) {
+            Ok(()) => {}
+            Err(Fault::VersionUnsupported) if self.role == Role::Edge => {
+                self.turn_down(Refusal::Version, "this edge speaks version 1", Fault::VersionUnsupported);
+            }
+            Err(fault) => self.end(fault, Side::Local, true, u32::MAX),
+        }
+    }
+
+    fn read(&mut self, now: Time, mut chunk: B) -> Result<(), Fault> {
+        let mut at = 0;
+        while at < chunk.len() && self.progress != Progress::Over {
+            let Some(payload) = self.inbound.data else {
+                at += self.read_control(now, &chunk.as_ref()[at..])?;
+                continue;
+            };
+            if at > 0 {
+                drop(chunk.split_to(at));
+                at = 0;
+            }
+            if payload.left >= chunk.len() {
+                self.on_payload(payload, chunk);
+                return Ok(());
+            }
+            let part = chunk.split_to(payload.left);
+            self.on_payload(payload, part);
+        }
+        Ok(())
+    }
+
+    /// Reads a header or a control payload, or a part of one; returns how many bytes that took.
+    fn read_control(&mut self, now: Time, bytes: &[u8]) -> Result<usize, Fault> {
+        let Some(header) = self.inbound.header else {
+            let (used, whole) = self.inbound.gather(bytes, HEADER_LEN);
+            let Some(whole) = whole.and_then(<[u8]>::first_chunk) else { return Ok(used) };
+            let header = Header::decode(whole)?;
+            self.inbound.gathered.clear();
+            self.on_header(now, header)?;
+            return Ok(used);
+        };
+        let mut inbound = std::mem::replace(&mut self.inbound, Inbound::new());
+        let (used, whole) = inbound.gather(bytes, usize::from(header.len));
+        let result = match whole {
+            None => Ok(()),
+            Some(payload) => self.on_control(now, header, payload),
+        };
+        if whole.is_some() {
+            if header.kind == Kind::Hello {
+                inbound.gathered.zeroize();
+            }
+            inbound.gathered.clear();
+            inbound.header = None;
+        }
+        self.inbound = inbound;
+        result.map(|()| used)
+    }
+
+    /// Judges a frame by its header, before any of its payload is taken.
+    fn on_header(&mut self, now: Time, header: Header) -> Result<(), Fault> {
+        self.admit(header.kind)?;
+        match header.kind {
+            Kind::Data => self.on_data(now, header),
+            _ if header.len == 0 => self.on_control(now, header, &[]),
+            _ => {
+                self.inbound.header = Some(header);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether this side takes a frame of this kind now.
+    fn admit(&self, kind: Kind) -> Result<(), Fault> {
+        let greeting = matches!(kind, Kind::Hello | Kind::Welcome | Kind::Refused);
+        let foreign = match self.role {
+            Role::Edge => matches!(kind, Kind::Welcome | Kind::Refused | Kind::Open),
+            Role::Connector => matches!(kind, Kind::Hello | Kind::Phases),
+        };
+        match self.progress {
+            _ if kind == Kind::Close => Ok(()),
+            Progress::HelloAwaited if kind != Kind::Hello => Err(Fault::HelloExpected),
+            Progress::AnswerAwaited => Err(if greeting { Fault::GreetingRepeated } else { Fault::TooEarly }),
+            Progress::WelcomeAwaited if !matches!(kind, Kind::Welcome | Kind::Refused) => Err(Fault::WelcomeExpected),
+            _ if foreign => Err(Fault::WrongSide),
+            Progress::Ready if greeting => Err(Fault::GreetingRepeated),
+            _ => Ok(()),
+        }
+    }
+
+    fn on_control(&mut self, now: Time, header: Header, payload: &[u8]) -> Result<(), Fault> {
+        match header.kind {
+            Kind::Hello => self.on_hello(payload),
+            Kind::Welcome => self.on_welcome(now, payload),
+            Kind::Refused => self.on_refused(payload),
+            Kind::Open => self.on_open(now, header.stream, payload),
+            Kind::Credit => self.on_credit(header.stream, payload),
+            Kind::Fin => self.on_fin(header.stream),
+            Kind::Reset => self.on_reset(now, header.stream, payload),
+            Kind::Phases => self.on_phases(header.stream, payload),
+            Kind::Ping => self.on_ping(now, payload),
+            Kind::Pong => self.on_pong(now, payload),
+            Kind::Drain => self.on_drain(),
+            Kind::Close => self.on_close(payload),
+            Kind::Data => Ok(()),
+        }
+    }
+
+    fn on_hello(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let hello = Hello::decode(payload)?;
+        self.progress = Progress::AnswerAwaited;
+        self.events.push_back(Event::Hello(Box::new(hello)));
+        Ok(())
+    }
+
+    fn on_welcome(&mut self, now: Time, payload: &[u8]) -> Result<(), Fault> {
+        let welcome = Welcome::decode(payload)?;
+        self.settings.streams_max = welcome.streams_max;
+        self.settings.stream_window = welcome.stream_window;
+        self.settings.link_window = welcome.link_window;
+        self.settings.ping_interval_ms = welcome.ping_interval_ms;
+        self.credit = Credit::new(welcome.link_window);
+        self.window = Window::new(welcome.link_window);
+        self.events.push_back(Event::Welcomed(welcome));
+        self.become_ready(now);
+        Ok(())
+    }
+
+    fn on_refused(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let refused = Refused::decode(payload)?;
+        self.events.push_back(Event::Refused(refused));
+        self.end(Fault::Refused, Side::Peer, false, u32::MAX);
+        Ok(())
+    }
+
+    fn on_open(&mut self, now: Time, id: u32, payload: &[u8]) -> Result<(), Fault> {
+        if id <= self.last_id {
+            return Err(Fault::StreamIdReused);
+        }
+        if self.drain_received {
+            return Err(Fault::OpenAfterDrain);
+        }
+        Open::decode(payload)?;
+        self.last_id = id;
+        let (live, max) = (self.streams.live(), self.settings.streams_max as usize);
+        if live - self.lingering >= max {
+            return Err(Fault::StreamsExceeded);
+        }
+        if live >= max {
+            return self.turn_away(now, id);
+        }
+        let slot = self.streams.insert(id, self.settings.stream_window);
+        self.streams.at(slot).opening.extend_from_slice(payload);
+        self.events.push_back(Event::Opened { stream: StreamId { id, slot } });
+        Ok(())
+    }
+
+    /// Resets a stream for which our own application has no slot free yet.
+    fn turn_away(&mut self, now: Time, id: u32) -> Result<(), Fault> {
+        if self.turned_away.len() >= TURNED_AWAY_MAX || !self.resets.admit(now) {
+            return Err(Fault::ResetFlood);
+        }
+        self.turned_away.push_back((id, Cause::StreamLimit));
+        self.expect_stale(self.settings.stream_window);
+        Ok(())
+    }
+
+    fn on_data(&mut self, now: Time, header: Header) -> Result<(), Fault> {
+        let len = u32::from(header.len);
+        if len == 0 && !header.fin && !self.empties.admit(now) {
+            return Err(Fault::EmptyDataFlood);
+        }
+        let target = self.target(header.stream)?;
+        if let Target::Live(slot) = target {
+            let stream = self.streams.at(slot);
+            if stream.peer_finished {
+                return Err(Fault::FrameAfterFin);
+            }
+            if !stream.window.take(len) {
+                return Err(Fault::StreamCreditExceeded);
+            }
+        } else {
+            self.book_stale(len)?;
+        }
+        if !self.window.take(len) {
+            return Err(Fault::LinkCreditExceeded);
+        }
+        let stream = match target {
+            Target::Live(slot) if self.streams.at(slot).reset_due.is_none() => {
+                Some(StreamId { id: header.stream, slot })
+            }
+            Target::Live(slot) => {
+                let stream = self.streams.at(slot);
+                stream.window.consume(len);
+                stream.peer_finished |= header.fin;
+                self.give_back(len);
+                None
+            }
+            Target::Ended => {
+                self.give_back(len);
+                None
+            }
+        };
+        let payload = Payload { stream, left: usize::from(header.len), fin: header.fin };
+        if payload.left == 0 {
+            self.end_payload(payload);
+        } else {
+            self.inbound.data = Some(payload);
+        }
+        Ok(())
+    }
+
+    /// Hands a piece of DATA on.
+    fn on_payload(&mut self, mut payload: Payload, chunk: B) {
+        payload.left -= chunk.len();
+        if let Some(stream) = payload.stream
+            && self.streams.get(stream).is_some_and(|found| found.reset_due.is_none())
+        {
+            self.events.push_back(Event::Data { stream, chunk });
+        }
+        if payload.left == 0 {
+            self.inbound.data = None;
+            self.end_payload(payload);
+        } else {
+            self.inbound.data = Some(payload);
+        }
+    }
+
+    fn end_payload(&mut self, payload: Payload) {
+        if let Some(stream) = payload.stream
+            && payload.fin
+            && self.streams.get(stream).is_some()
+        {
+            self.peer_finished(stream.slot);
+        }
+    }
+
+    fn on_fin(&mut self, id: u32) -> Result<(), Fault> {
+        match self.target(id)? {
+            Target::Ended => self.book_stale_frame(),
+            Target::Live(slot) if self.streams.at(slot).peer_finished => Err(Fault::FrameAfterFin),
+            Target::Live(slot) => {
+                self.peer_finished(slot);
+                Ok(())
+            }
+        }
+    }
+
+    fn peer_finished(&mut self, slot: u32) {
+        let stream = self.streams.at(slot);
+        stream.peer_finished = true;
+        if stream.reset_due.is_none() {
+            let stream = StreamId { id: stream.id, slot };
+            self.events.push_back(Event::Finished { stream });
+            self.settle(slot);
+        }
+    }
+
+    fn on_reset(&mut self, now: Time, id: u32, payload: &[u8]) -> Result<(), Fault> {
+        let mut fields = Fields::new(payload);
+        let cause = Cause::from_code(fields.u16()?);
+        fields.end()?;
+        if self.role == Role::Connector && !self.resets.admit(now) {
+            return Err(Fault::ResetFlood);
+        }
+        match self.target(id)? {
+            Target::Ended => self.book_stale_frame(),
+            Target::Live(slot) => {
+                let stream = self.streams.at(slot);
+                stream.peer_finished = true;
+                if stream.reset_due.is_none() {
+                    self.events.push_back(Event::Reset { stream: StreamId { id, slot }, cause });
+                }
+                self.release(slot);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_credit(&mut self, id: u32, payload: &[u8]) -> Result<(), Fault> {
+        let mut fields = Fields::new(payload);
+        let n = fields.u32()?;
+        fields.end()?;
+        if id == 0 {
+            return self.credit.add(n);
+        }
+        match self.target(id)? {
+            Target::Ended => self.book_stale_frame(),
+            Target::Live(slot) => {
+                let stream = self.streams.at(slot);
+                let stalled = stream.credit.left() == 0 && !stream.queue.is_empty();
+                stream.credit.add(n)?;
+                if stalled && stream.can_send() {
+                    self.schedule.resume(slot);
+                }
+                self.touch(slot);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_phases(&mut self, id: u32, payload: &[u8]) -> Result<(), Fault> {
+        let phases = Phases::decode(payload)?;
+        match self.target(id)? {
+            Target::Ended => self.book_stale_frame(),
+            Target::Live(slot) => {
+                let stream = self.streams.at(slot);
+                if stream.peer_finished {
+                    return Err(Fault::FrameAfterFin);
+                }
+                if !stream.book_stage(phases.stage) {
+                    return Err(Fault::PhasesRepeated);
+                }
+                if stream.reset_due.is_none() {
+                    self.events.push_back(Event::Phases { stream: StreamId { id, slot }, phases });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn on_ping(&mut self, now: Time, payload: &[u8]) -> Result<(), Fault> {
+        let stamp = Fields::new(payload).u64()?;
+        if self.pongs.len() >= PONGS_MAX || !self.pings.admit(now) {
+            return Err(Fault::PingFlood);
+        }
+        self.pongs.push_back(stamp);
+        Ok(())
+    }
+
+    fn on_pong(&mut self, now: Time, payload: &[u8]) -> Result<(), Fault> {
+        let stamp = Fields::new(payload).u64()?;
+        if self.ping_out.take() != Some(stamp) {
+            return Err(Fault::PongUnexpected);
+        }
+        self.events.push_back(Event::RoundTrip(now.since(Time::from_nanos(stamp))));
+        Ok(())
+    }
+
+    fn on_drain(&mut self) -> Result<(), Fault> {
+        if self.drain_received {
+            return Err(Fault::DrainRepeated);
+        }
+        self.drain_received = true;
+        self.events.push_back(Event::Draining);
+        self.drain();
+        Ok(())
+    }
+
+    fn on_close(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let mut fields = Fields::new(payload);
+        let (fault, last_taken) = (Fault::from_code(fields.u16()?), fields.u32()?);
+        self.end(fault, Side::Peer, false, last_taken);
+        Ok(())
+    }
+
+    /// Finds the stream that a frame names.
+    fn target(&mut self, id: u32) -> Result<Target, Fault> {
+        match self.streams.find(id) {
+            Some(slot) if self.streams.at(slot).open_due => Err(Fault::StreamUnknown),
+            Some(slot) => Ok(Target::Live(slot)),
+            None if id <= self.last_id => Ok(Target::Ended),
+            None => Err(Fault::StreamUnknown),
+        }
+    }
+
+    /// Books data for a stream that has ended.
+    fn book_stale(&mut self, len: u32) -> Result<(), Fault> {
+        if len == 0 {
+            return self.book_stale_frame();
+        }
+        self.stale_bytes = self.stale_bytes.checked_sub(len).ok_or(Fault::StaleData)?;
+        Ok(())
+    }
+
+    /// Books another frame for a stream that has ended.
+    fn book_stale_frame(&mut self) -> Result<(), Fault> {
+        self.stale_frames = self.stale_frames.checked_sub(1).ok_or(Fault::StaleFrames)?;
+        Ok(())
+    }
+}

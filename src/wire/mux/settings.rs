@@ -1,0 +1,74 @@
+use std::time::Duration;
+
+use super::hello::{LINK_WINDOW_RANGE, PING_INTERVAL_MS_RANGE, STREAM_WINDOW_RANGE, STREAMS_MAX_RANGE};
+use super::schedule::QUANTUM;
+
+/// What a link can be told. The edge's figures for streams, windows and pings reach the connector by WELCOME.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The most streams open at once.
+    pub streams_max: u32,
+    /// The initial credit of a stream in each direction, in bytes.
+    pub stream_window: u32,
+    /// The initial credit of the link in each direction, in bytes: what the peer can make us hold.
+    pub link_window: u32,
+    /// What a stream may have queued for sending before it is told to wait, in bytes.
+    pub backlog: u32,
+    /// How often the peer must have shown that it is alive, in milliseconds.
+    pub ping_interval_ms: u32,
+    /// After how many silent intervals the link is given up.
+    pub silent_intervals_max: u32,
+    /// How long the greeting may take, in milliseconds.
+    pub hello_timeout_ms: u32,
+    /// How many streams the edge may open and reset at once.
+    pub resets_burst: u32,
+    /// How many streams the edge may open and reset each second after that.
+    pub resets_per_s: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            streams_max: 10_000,
+            stream_window: 256 << 10,
+            link_window: 4 << 20,
+            backlog: 128 << 10,
+            ping_interval_ms: 5_000,
+            silent_intervals_max: 3,
+            hello_timeout_ms: 5_000,
+            resets_burst: 20_000,
+            resets_per_s: 2_000,
+        }
+    }
+}
+
+impl Settings {
+    /// The same, with every figure that the protocol bounds pulled into its range.
+    #[must_use]
+    pub fn bounded(self) -> Settings {
+        let within = |value: u32, (min, max): (u32, u32)| value.clamp(min, max);
+        Settings {
+            streams_max: within(self.streams_max, STREAMS_MAX_RANGE),
+            stream_window: within(self.stream_window, STREAM_WINDOW_RANGE),
+            link_window: within(self.link_window, LINK_WINDOW_RANGE),
+            backlog: self.backlog.max(QUANTUM as u32),
+            ping_interval_ms: within(self.ping_interval_ms, PING_INTERVAL_MS_RANGE),
+            silent_intervals_max: self.silent_intervals_max.max(2),
+            hello_timeout_ms: self.hello_timeout_ms.max(1),
+            resets_burst: self.resets_burst.max(1),
+            resets_per_s: self.resets_per_s.max(1),
+        }
+    }
+
+    pub(super) fn ping_interval(&self) -> Duration {
+        Duration::from_millis(u64::from(self.ping_interval_ms))
+    }
+
+    pub(super) fn silence_max(&self) -> Duration {
+        self.ping_interval() * self.silent_intervals_max
+    }
+
+    pub(super) fn hello_timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.hello_timeout_ms))
+    }
+}

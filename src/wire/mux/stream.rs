@@ -1,0 +1,247 @@
+use std::collections::VecDeque;
+
+use crate::base::Chunk;
+
+use super::cause::Cause;
+use super::event::StreamId;
+use super::flow::{Credit, Window};
+use super::phases::{Phases, Stage};
+
+/// The most items that one stream queues, however small they are.
+pub(super) const QUEUE_ITEMS_MAX: usize = 64;
+
+const NO_SLOT: u32 = u32::MAX;
+const INDEX_SLACK: usize = 32;
+
+/// What waits for its turn on a stream.
+#[derive(Debug)]
+pub(super) enum Item<B> {
+    Bytes(B),
+    Phases(Phases),
+}
+
+/// How far our direction of a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    Open,
+    /// FIN follows what is queued.
+    Finishing,
+    /// FIN has gone out.
+    Finished,
+}
+
+/// One stream, or an empty slot that keeps its buffers for the next one.
+#[derive(Debug)]
+pub(super) struct Stream<B> {
+    /// The number on the wire; 0 for an empty slot.
+    pub(super) id: u32,
+    /// The payload of OPEN.
+    pub(super) opening: Vec<u8>,
+    pub(super) queue: VecDeque<Item<B>>,
+    /// Bytes in `queue`.
+    pub(super) queued: usize,
+    pub(super) sending: Sending,
+    pub(super) credit: Credit,
+    pub(super) window: Window,
+    /// The peer has said FIN.
+    pub(super) peer_finished: bool,
+    /// Both sides have said FIN, and the application has not taken everything yet.
+    pub(super) lingers: bool,
+    pub(super) open_due: bool,
+    pub(super) credit_due: bool,
+    pub(super) reset_due: Option<Cause>,
+    /// Whether the slot stands in the queue of control frames.
+    pub(super) listed: bool,
+    /// Whether the stream is counted among those that can send now.
+    pub(super) ready: bool,
+    /// Whether the application waits for room.
+    pub(super) wants_room: bool,
+    /// The stages reported so far.
+    pub(super) stages: u8,
+}
+
+impl<B: Chunk> Stream<B> {
+    fn empty() -> Stream<B> {
+        Stream {
+            id: 0,
+            opening: Vec::new(),
+            queue: VecDeque::new(),
+            queued: 0,
+            sending: Sending::Open,
+            credit: Credit::new(0),
+            window: Window::new(0),
+            peer_finished: false,
+            lingers: false,
+            open_due: false,
+            credit_due: false,
+            reset_due: None,
+            listed: false,
+            ready: false,
+            wants_room: false,
+            stages: 0,
+        }
+    }
+
+    fn start(&mut self, id: u32, window: u32) {
+        self.id = id;
+        self.opening.clear();
+        self.sending = Sending::Open;
+        self.credit = Credit::new(window);
+        self.window = Window::new(window);
+        self.peer_finished = false;
+        self.lingers = false;
+        self.stages = 0;
+    }
+
+    /// Forgets everything that is still to be sent.
+    pub(super) fn drop_output(&mut self) {
+        self.queue.clear();
+        self.queued = 0;
+        self.open_due = false;
+        self.credit_due = false;
+        self.reset_due = None;
+        self.wants_room = false;
+    }
+
+    /// Whether the stream has something to send and its own credit allows it.
+    pub(super) fn can_send(&self) -> bool {
+        self.reset_due.is_none()
+            && match self.queue.front() {
+                Some(Item::Bytes(_)) => self.credit.left() > 0,
+                Some(Item::Phases(_)) => true,
+                None => self.sending == Sending::Finishing,
+            }
+    }
+
+    /// Books a stage; false when it, or a later one, has been booked before.
+    pub(super) fn book_stage(&mut self, stage: Stage) -> bool {
+        let bit = match stage {
+            Stage::Head => 0b01,
+            Stage::End => 0b10,
+        };
+        let fits = self.stages < bit;
+        self.stages |= bit;
+        fits
+    }
+}
+
+/// The streams of a link: slots that are used again, and an index from wire id to slot.
+///
+/// Ids ascend, so the index is a sorted list that only grows at its end: looking up is a binary search, no hash that a peer
+/// could choose ids against, and ended streams are swept out when they outnumber the others.
+#[derive(Debug)]
+pub(super) struct Streams<B> {
+    slots: Vec<Stream<B>>,
+    free: Vec<u32>,
+    index: Vec<(u32, u32)>,
+    live: usize,
+}
+
+impl<B: Chunk> Streams<B> {
+    pub(super) fn new() -> Streams<B> {
+        Streams { slots: Vec::new(), free: Vec::new(), index: Vec::new(), live: 0 }
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Takes a slot for a stream; its id is greater than every id before.
+    pub(super) fn insert(&mut self, id: u32, window: u32) -> u32 {
+        debug_assert!(self.index.last().is_none_or(|(last, _)| *last < id));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Stream::empty());
+            self.slots.len() as u32 - 1
+        });
+        self.slots[slot as usize].start(id, window);
+        self.index.push((id, slot));
+        self.live += 1;
+        slot
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) {
+        let stream = &mut self.slots[slot as usize];
+        let id = std::mem::take(&mut stream.id);
+        stream.drop_output();
+        self.free.push(slot);
+        self.live -= 1;
+        if let Ok(at) = self.index.binary_search_by_key(&id, |entry| entry.0) {
+            self.index[at].1 = NO_SLOT;
+        }
+        while self.index.last().is_some_and(|(_, slot)| *slot == NO_SLOT) {
+            self.index.pop();
+        }
+        if self.index.len() > 2 * self.live + INDEX_SLACK {
+            self.index.retain(|(_, slot)| *slot != NO_SLOT);
+        }
+    }
+
+    /// The slot of a live stream.
+    pub(super) fn find(&self, id: u32) -> Option<u32> {
+        let at = self.index.binary_search_by_key(&id, |entry| entry.0).ok()?;
+        Some(self.index[at].1).filter(|slot| *slot != NO_SLOT)
+    }
+
+    /// The stream in a slot that is known to be in use, or to have been.
+    pub(super) fn at(&mut self, slot: u32) -> &mut Stream<B> {
+        &mut self.slots[slot as usize]
+    }
+
+    /// A live stream by the name that the application has for it.
+    pub(super) fn get(&self, stream: StreamId) -> Option<&Stream<B>> {
+        self.slots.get(stream.slot as usize).filter(|found| found.id == stream.id && stream.id != 0)
+    }
+
+    /// The slots of the live streams, by ascending id.
+    pub(super) fn slots_by_id(&self) -> impl Iterator<Item = u32> + '_ {
+        self.index.iter().map(|(_, slot)| *slot).filter(|slot| *slot != NO_SLOT)
+    }
+
+    #[cfg(test)]
+    pub(super) fn slots_len(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn index_len(&self) -> usize {
+        self.index.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+
+    #[test]
+    fn slots_are_used_again_and_the_index_stays_small() {
+        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let mut rng = Rng::new(1);
+        let keeper = streams.insert(1, 10);
+        let mut live = Vec::new();
+        for n in 1..5_000_u32 {
+            let id = 2 * n + 1;
+            live.push((id, streams.insert(id, 10)));
+            while live.len() > rng.below(20) as usize {
+                let (id, slot) = live.swap_remove(rng.below(live.len() as u64) as usize);
+                assert_eq!(streams.find(id), Some(slot));
+                streams.remove(slot);
+                assert_eq!(streams.find(id), None);
+            }
+            assert!(live.iter().all(|(id, slot)| streams.find(*id) == Some(*slot)));
+        }
+        assert_eq!(streams.find(1), Some(keeper));
+        assert!(streams.slots_len() <= 22, "{}", streams.slots_len());
+        assert!(streams.index_len() <= 2 * 22 + INDEX_SLACK);
+    }
+
+    #[test]
+    fn an_old_name_does_not_reach_the_new_stream_in_its_slot() {
+        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let slot = streams.insert(1, 10);
+        streams.remove(slot);
+        assert_eq!(streams.insert(3, 10), slot);
+        assert!(streams.get(StreamId { id: 1, slot }).is_none());
+        assert!(streams.get(StreamId { id: 3, slot }).is_some());
+    }
+}

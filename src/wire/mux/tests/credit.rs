@@ -1,0 +1,143 @@
+use super::*;
+
+fn small() -> Settings {
+    Settings { stream_window: 20_000, link_window: 50_000, backlog: 1 << 20, ..Settings::default() }
+}
+
+#[test]
+fn a_stream_stops_at_its_window_and_goes_on_when_its_reader_does() {
+    let mut pair = Pair::ready(small());
+    let [edge, connector] = pair.open();
+    pair.sides[EDGE].send(edge, vec![7; 100_000]).unwrap();
+    pair.sides[EDGE].finish(edge).unwrap();
+    pair.settle();
+    assert_eq!(pair.bytes(CONNECTOR, connector).len(), 20_000);
+    assert!(!pair.sides[EDGE].wants_transmit());
+    pair.sides[CONNECTOR].consumed(connector, 4_000);
+    pair.settle();
+    assert_eq!(pair.bytes(CONNECTOR, connector).len(), 24_000, "the peer had no credit left, so it gets some at once");
+    while pair.bytes(CONNECTOR, connector).len() < 100_000 {
+        pair.sides[CONNECTOR].consumed(connector, 3_000);
+        pair.settle();
+    }
+    assert!(pair.events[CONNECTOR].iter().any(|event| matches!(event, Event::Finished { .. })));
+}
+
+#[test]
+fn credit_for_a_fast_reader_is_given_in_few_frames() {
+    let mut pair = Pair::ready(Settings { backlog: 4 << 20, ..Settings::default() });
+    let [edge, connector] = pair.open();
+    let mut taken = 0;
+    pair.sides[EDGE].send(edge, vec![0; 2 << 20]).unwrap();
+    while taken < 2 << 20 {
+        pair.transmit(EDGE, 16_384);
+        pair.now += pair.latency;
+        pair.deliver(CONNECTOR);
+        let all = pair.bytes(CONNECTOR, connector).len();
+        pair.sides[CONNECTOR].consumed(connector, all - taken);
+        taken = all;
+        pair.transmit(CONNECTOR, 16_384);
+        pair.deliver(EDGE);
+    }
+    let credits = pair.kinds(CONNECTOR).iter().filter(|kind| **kind == Kind::Credit).count();
+    assert!(credits <= 24, "{credits} CREDIT frames for 2 MiB; one is due for each 128 KiB, and one more for the link");
+}
+
+#[test]
+fn a_stalled_stream_does_not_stall_another() {
+    let mut pair = Pair::ready(small());
+    let [stalled, _] = pair.open();
+    let [other, other_far] = pair.open();
+    pair.sides[EDGE].send(stalled, vec![0; 100_000]).unwrap();
+    pair.settle();
+    for n in 1..50 {
+        pair.sides[EDGE].send(other, vec![1; 9_000]).unwrap();
+        pair.settle();
+        assert_eq!(pair.bytes(CONNECTOR, other_far).len(), 9_000 * n);
+        pair.sides[CONNECTOR].consumed(other_far, 9_000);
+        pair.settle();
+    }
+}
+
+#[test]
+fn the_link_window_bounds_what_all_streams_together_can_leave_with_us() {
+    let mut pair = Pair::ready(small());
+    let streams: Vec<Side2<StreamId>> = (0..5).map(|_| pair.open()).collect();
+    for [edge, _] in &streams {
+        pair.sides[EDGE].send(*edge, vec![0; 100_000]).unwrap();
+    }
+    pair.settle();
+    let held: usize = streams.iter().map(|[_, far]| pair.bytes(CONNECTOR, *far).len()).sum();
+    assert_eq!(held, 50_000);
+    assert!(!pair.sides[EDGE].wants_transmit(), "nothing can be sent without link credit");
+    pair.sides[EDGE].ping(pair.now);
+    pair.settle();
+    assert!(matches!(pair.events[EDGE].last(), Some(Event::RoundTrip(_))), "control frames need no credit");
+    for [_, far] in &streams {
+        let n = pair.bytes(CONNECTOR, *far).len();
+        pair.sides[CONNECTOR].consumed(*far, n);
+    }
+    pair.settle();
+    let held: usize = streams.iter().map(|[_, far]| pair.bytes(CONNECTOR, *far).len()).sum();
+    assert_eq!(held, 100_000);
+}
+
+#[test]
+fn bytes_of_a_reset_stream_give_their_link_credit_back() {
+    let mut pair = Pair::ready(small());
+    for round in 0..100 {
+        let [edge, far] = pair.open();
+        pair.sides[EDGE].send(edge, vec![0; 20_000]).unwrap();
+        match round % 3 {
+            0 => {
+                pair.transmit(EDGE, 16_384);
+                pair.sides[CONNECTOR].reset(far, Cause::UpstreamClosed);
+                pair.settle();
+                assert_eq!(pair.cause(EDGE, edge), Some(Cause::UpstreamClosed));
+            }
+            1 => {
+                pair.settle();
+                pair.sides[EDGE].reset(edge, Cause::Cancelled);
+                pair.settle();
+                assert_eq!(pair.cause(CONNECTOR, far), Some(Cause::Cancelled));
+            }
+            _ => {
+                pair.settle();
+                pair.sides[CONNECTOR].reset(far, Cause::Overloaded);
+                pair.sides[EDGE].reset(edge, Cause::Cancelled);
+                pair.settle();
+            }
+        }
+        pair.clear();
+        assert_eq!((pair.sides[EDGE].streams_live(), pair.sides[CONNECTOR].streams_live()), (0, 0), "round {round}");
+        assert_eq!(pair.sides[CONNECTOR].window.held(), 0);
+    }
+}
+
+#[test]
+fn a_sender_is_told_to_wait_and_told_when_to_go_on() {
+    let mut pair = Pair::ready(Settings { backlog: 32_768, ..Settings::default() });
+    let [edge, connector] = pair.open();
+    pair.sides[EDGE].send(edge, vec![1; 40_000]).unwrap();
+    let refused = pair.sides[EDGE].send(edge, vec![2; 5]).unwrap_err();
+    assert_eq!((refused.error, refused.chunk), (StreamError::Backlogged, vec![2; 5]));
+    assert_eq!(pair.sides[EDGE].capacity(edge), 0);
+    pair.transmit(EDGE, 16_384);
+    assert!(!pair.events[EDGE].iter().any(|event| matches!(event, Event::Writable { .. })));
+    pair.transmit(EDGE, 16_384);
+    assert!(matches!(pair.events[EDGE].last(), Some(Event::Writable { stream }) if *stream == edge));
+    pair.sides[EDGE].send(edge, vec![2; 5]).unwrap();
+    pair.settle();
+    assert_eq!(pair.bytes(CONNECTOR, connector).len(), 40_005);
+    assert_eq!(pair.events[EDGE].iter().filter(|event| matches!(event, Event::Writable { .. })).count(), 1);
+}
+
+#[test]
+fn many_tiny_chunks_fill_a_backlog_too() {
+    let mut pair = Pair::ready(Settings::default());
+    let [edge, _] = pair.open();
+    let taken = (0..1_000).take_while(|_| pair.sides[EDGE].send(edge, vec![1]).is_ok()).count();
+    assert_eq!(taken, stream::QUEUE_ITEMS_MAX);
+    pair.settle();
+    assert!(matches!(pair.events[EDGE].last(), Some(Event::Writable { .. })));
+}

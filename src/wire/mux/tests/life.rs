@@ -1,0 +1,136 @@
+use super::*;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[test]
+fn the_first_round_trip_is_measured_at_once_and_exactly() {
+    let mut pair = Pair::new(Settings::default(), 1);
+    pair.settle();
+    for side in [EDGE, CONNECTOR] {
+        let trips = pair.events[side].iter().filter_map(|event| match event {
+            Event::RoundTrip(trip) => Some(*trip),
+            _ => None,
+        });
+        assert_eq!(trips.collect::<Vec<_>>(), [2 * pair.latency]);
+    }
+}
+
+#[test]
+fn a_quiet_link_is_pinged_once_per_interval_and_stays_up() {
+    let mut pair = Pair::ready(Settings { ping_interval_ms: 1_000, ..Settings::default() });
+    let end = pair.now + ms(60_000);
+    while pair.now < end {
+        let next = pair.sides.iter().filter_map(Mux::poll_timeout).min().unwrap();
+        pair.now = pair.now.max(next);
+        for side in [EDGE, CONNECTOR] {
+            pair.sides[side].handle_timeout(pair.now);
+        }
+        pair.settle();
+    }
+    assert_eq!((pair.closed(EDGE), pair.closed(CONNECTOR)), (None, None));
+    for side in [EDGE, CONNECTOR] {
+        let pings = pair.kinds(side).iter().filter(|kind| **kind == Kind::Ping).count();
+        assert!((14..=60).contains(&pings), "{pings}");
+    }
+}
+
+#[test]
+fn traffic_stands_for_pings_but_the_round_trip_is_still_measured_now_and_then() {
+    let mut pair = Pair::ready(Settings { ping_interval_ms: 1_000, ..Settings::default() });
+    let [edge, connector] = pair.open();
+    pair.clear();
+    for _ in 0..400 {
+        pair.now += ms(90);
+        pair.sides[EDGE].send(edge, vec![1; 10]).unwrap();
+        pair.sides[CONNECTOR].send(connector, vec![1; 10]).unwrap();
+        for side in [EDGE, CONNECTOR] {
+            pair.sides[side].handle_timeout(pair.now);
+        }
+        pair.settle();
+        pair.sides[EDGE].consumed(edge, 10);
+        pair.sides[CONNECTOR].consumed(connector, 10);
+    }
+    let pings = pair.kinds(EDGE).iter().filter(|kind| **kind == Kind::Ping).count();
+    assert!((9..=11).contains(&pings), "{pings} pings in about 40 s, one is due every 4 s");
+}
+
+#[test]
+fn a_silent_peer_is_given_up_after_three_intervals() {
+    let mut pair = Pair::ready(Settings { ping_interval_ms: 1_000, silent_intervals_max: 3, ..Settings::default() });
+    let [edge, _] = pair.open();
+    let heard = pair.now;
+    while pair.closed(EDGE).is_none() {
+        pair.now = pair.sides[EDGE].poll_timeout().unwrap();
+        pair.sides[EDGE].handle_timeout(pair.now);
+        pair.transmit(EDGE, 16_384);
+        pair.wires[CONNECTOR].clear();
+    }
+    assert_eq!(pair.closed(EDGE), Some((Fault::PeerSilent, Side::Local)));
+    assert_eq!(pair.cause(EDGE, edge), Some(Cause::LinkLost));
+    let waited = pair.now.since(heard);
+    assert!(waited >= ms(2_900) && waited <= ms(3_000), "{waited:?}");
+    assert_eq!(pair.sides[EDGE].poll_timeout(), None);
+}
+
+#[test]
+fn a_process_that_slept_asks_before_it_gives_up() {
+    let mut pair = Pair::ready(Settings { ping_interval_ms: 1_000, ..Settings::default() });
+    pair.now += Duration::from_secs(3_600);
+    pair.sides[EDGE].handle_timeout(pair.now);
+    pair.settle();
+    assert_eq!(pair.closed(EDGE), None);
+    assert!(matches!(pair.events[EDGE].last(), Some(Event::RoundTrip(_))));
+}
+
+#[test]
+fn a_greeting_that_does_not_come_ends_the_link() {
+    for side in [EDGE, CONNECTOR] {
+        let mut pair = Pair::new(Settings { hello_timeout_ms: 300, ..Settings::default() }, 1);
+        let at = pair.sides[side].poll_timeout().unwrap();
+        assert_eq!(at, start() + ms(300));
+        pair.sides[side].handle_timeout(start() + ms(299));
+        assert!(pair.closed(side).is_none());
+        pair.sides[side].handle_timeout(at);
+        pair.collect(side);
+        assert_eq!(pair.closed(side), Some((Fault::HelloTimeout, Side::Local)));
+    }
+}
+
+#[test]
+fn close_tells_the_peer_which_streams_were_never_taken_up() {
+    let mut pair = Pair::ready(Settings::default());
+    let [taken, _] = pair.open();
+    let crossing = pair.sides[EDGE].open(&open()).unwrap();
+    pair.transmit(EDGE, 16_384);
+    let queued = pair.sides[EDGE].open(&open()).unwrap();
+    pair.sides[CONNECTOR].close(Fault::DrainTimeout);
+    assert_eq!(pair.transmit(CONNECTOR, 16_384), HEADER_LEN + 6);
+    assert!(pair.sides[CONNECTOR].is_closed());
+    pair.now += pair.latency;
+    pair.deliver(EDGE);
+    assert_eq!(pair.cause(EDGE, taken), Some(Cause::LinkLost));
+    assert_eq!(pair.cause(EDGE, crossing), Some(Cause::NotSent));
+    assert_eq!(pair.cause(EDGE, queued), Some(Cause::NotSent));
+    assert_eq!(pair.closed(EDGE), Some((Fault::DrainTimeout, Side::Peer)));
+    assert!(pair.sides[EDGE].is_closed());
+    assert_eq!(pair.sides[EDGE].open(&open()), Err(OpenError::Closed));
+}
+
+#[test]
+fn a_lost_transport_resets_every_stream_and_says_nothing_more() {
+    let mut pair = Pair::ready(Settings::default());
+    let [edge, connector] = pair.open();
+    for (side, stream) in [(EDGE, edge), (CONNECTOR, connector)] {
+        pair.sides[side].send(stream, vec![1; 100]).unwrap();
+        pair.sides[side].lost();
+        pair.sides[side].lost();
+        pair.collect(side);
+        assert_eq!(pair.cause(side, stream), Some(Cause::LinkLost));
+        assert_eq!(pair.closed(side), Some((Fault::TransportLost, Side::Local)));
+        assert!(pair.sides[side].is_closed());
+        assert_eq!(pair.sides[side].streams_live(), 0);
+        pair.check(side);
+    }
+}

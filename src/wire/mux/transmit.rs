@@ -1,0 +1,324 @@
+use zeroize::Zeroize;
+
+use crate::base::{Chunk, Time};
+
+use super::cause::Cause;
+use super::event::{Event, StreamId};
+use super::fault::Fault;
+use super::frame::{CONTROL_LEN_MAX, HEADER_LEN, Header, Kind, PAYLOAD_LEN_MAX};
+use super::machine::{Greeting, Mux, Progress, Role};
+use super::phases::{PHASES_LEN, Phases};
+use super::stream::{Item, QUEUE_ITEMS_MAX, Sending};
+
+/// The smallest budget of [`Mux::poll_transmit`], in bytes: any control frame fits. A smaller one counts as this.
+pub const TRANSMIT_BUDGET_MIN: usize = HEADER_LEN + CONTROL_LEN_MAX;
+/// A chunk is not cut for less than this when a budget or a turn is nearly used up, in bytes.
+const CUT_MIN: usize = 1_024;
+
+/// Where frames go: the transport's side of [`Mux::poll_transmit`].
+pub trait Outlet<B> {
+    /// Takes one frame: `head` is its header and, for all but DATA, its payload; `payload` is that of DATA.
+    fn frame(&mut self, head: &[u8], payload: Option<B>);
+}
+
+/// A control frame that can be sent next.
+#[derive(Clone, Copy, Debug)]
+enum Control {
+    Greeting,
+    Close(Fault),
+    Pong(u64),
+    Ping,
+    LinkCredit,
+    Drain,
+    TurnAway(u32, Cause),
+    Open(u32),
+    Credit(u32),
+    Reset(u32, Cause),
+}
+
+/// What a stream sends next.
+enum Piece<B> {
+    Data { payload: Option<B>, fin: bool },
+    Phases(Phases),
+}
+
+/// What to do with the stream at turn.
+enum Choice {
+    /// Send this many payload bytes of its first item.
+    Send(usize),
+    /// Its turn is as good as used up.
+    EndTurn,
+    /// It has nothing that it may send.
+    Pass,
+    /// The budget is as good as used up.
+    Stop,
+}
+
+impl<B: Chunk> Mux<B> {
+    /// Whether [`poll_transmit`](Mux::poll_transmit) has something to send.
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        self.wants_control() || (self.progress == Progress::Ready && self.ready > 0 && self.credit.left() > 0)
+    }
+
+    /// Hands frames to `outlet`, most urgent first, until about `budget` bytes are used up or nothing is left; returns
+    /// how many bytes that were, never more than the budget. What is not handed out stays queued here, where a newer and
+    /// smaller message can still go before it.
+    pub fn poll_transmit<O: Outlet<B>>(&mut self, now: Time, budget: usize, outlet: &mut O) -> usize {
+        let budget = budget.max(TRANSMIT_BUDGET_MIN);
+        let mut used = 0;
+        while let Some(control) = self.next_control() {
+            let len = self.encode_control(now, control);
+            if len > budget - used {
+                return used;
+            }
+            outlet.frame(&self.scratch, None);
+            used += len;
+            self.book_control(now, control);
+        }
+        while let Some(len) = self.transmit_data(budget - used, outlet) {
+            used += len;
+        }
+        if self.ready == 0 {
+            self.schedule.empty();
+        }
+        used
+    }
+
+    fn wants_control(&self) -> bool {
+        self.close_due.is_some()
+            || self.greeting.is_some()
+            || !self.pongs.is_empty()
+            || self.ping_due
+            || self.link_credit_due
+            || self.drain_due
+            || !self.turned_away.is_empty()
+            || !self.control.is_empty()
+    }
+
+    /// The control frame whose turn it is. DRAIN comes last, so that it follows every OPEN that was queued before.
+    fn next_control(&mut self) -> Option<Control> {
+        if self.greeting.is_some() {
+            return Some(Control::Greeting);
+        }
+        if let Some(fault) = self.close_due {
+            return Some(Control::Close(fault));
+        }
+        if self.progress != Progress::Ready {
+            return None;
+        }
+        if let Some(stamp) = self.pongs.front() {
+            return Some(Control::Pong(*stamp));
+        }
+        if self.ping_due {
+            return Some(Control::Ping);
+        }
+        if self.link_credit_due {
+            return Some(Control::LinkCredit);
+        }
+        if let Some((id, cause)) = self.turned_away.front() {
+            return Some(Control::TurnAway(*id, *cause));
+        }
+        self.next_stream_control().or(self.drain_due.then_some(Control::Drain))
+    }
+
+    fn next_stream_control(&mut self) -> Option<Control> {
+        while let Some(slot) = self.control.front().copied() {
+            let stream = self.streams.at(slot);
+            if let Some(cause) = stream.reset_due {
+                return Some(Control::Reset(slot, cause));
+            }
+            if stream.open_due {
+                return Some(Control::Open(slot));
+            }
+            if stream.credit_due {
+                return Some(Control::Credit(slot));
+            }
+            stream.listed = false;
+            self.control.pop_front();
+        }
+        None
+    }
+
+    /// Writes a control frame to `scratch`; returns its length.
+    fn encode_control(&mut self, now: Time, control: Control) -> usize {
+        let out = &mut self.scratch;
+        out.clear();
+        match control {
+            Control::Greeting => match &self.greeting {
+                Some(Greeting::Hello(hello)) => put(out, Kind::Hello, 0, |out| hello.encode(out)),
+                Some(Greeting::Welcome(welcome)) => put(out, Kind::Welcome, 0, |out| welcome.encode(out)),
+                Some(Greeting::Refused(refused)) => put(out, Kind::Refused, 0, |out| refused.encode(out)),
+                None => {}
+            },
+            Control::Close(fault) => {
+                let last = if self.role == Role::Connector { self.last_id } else { 0 };
+                put(out, Kind::Close, 0, |out| {
+                    out.extend_from_slice(&fault.code().to_be_bytes());
+                    out.extend_from_slice(&last.to_be_bytes());
+                });
+            }
+            Control::Pong(stamp) => put(out, Kind::Pong, 0, |out| out.extend_from_slice(&stamp.to_be_bytes())),
+            Control::Ping => {
+                put(out, Kind::Ping, 0, |out| out.extend_from_slice(&now.as_nanos().to_be_bytes()));
+            }
+            Control::Drain => put(out, Kind::Drain, 0, |_| {}),
+            Control::LinkCredit => put_credit(out, 0, self.window.owed()),
+            Control::Credit(slot) => {
+                let stream = self.streams.at(slot);
+                put_credit(out, stream.id, stream.window.owed());
+            }
+            Control::TurnAway(id, cause) => put_reset(out, id, cause),
+            Control::Reset(slot, cause) => put_reset(out, self.streams.at(slot).id, cause),
+            Control::Open(slot) => {
+                let stream = self.streams.at(slot);
+                put(out, Kind::Open, stream.id, |out| out.extend_from_slice(&stream.opening));
+            }
+        }
+        out.len()
+    }
+
+    /// Books a control frame that has been handed out.
+    fn book_control(&mut self, now: Time, control: Control) {
+        match control {
+            Control::Greeting => {
+                self.scratch.zeroize();
+                self.greeting = None;
+            }
+            Control::Close(_) => self.close_due = None,
+            Control::Pong(_) => drop(self.pongs.pop_front()),
+            Control::Ping => {
+                self.ping_due = false;
+                self.ping_out = Some(now.as_nanos());
+            }
+            Control::LinkCredit => {
+                self.link_credit_due = false;
+                self.window.grant();
+            }
+            Control::Drain => {
+                self.drain_due = false;
+                self.drain_sent = true;
+            }
+            Control::TurnAway(..) => drop(self.turned_away.pop_front()),
+            Control::Open(slot) => self.streams.at(slot).open_due = false,
+            Control::Credit(slot) => {
+                let stream = self.streams.at(slot);
+                stream.credit_due = false;
+                stream.window.grant();
+            }
+            Control::Reset(slot, _) => self.release(slot),
+        }
+    }
+
+    /// Hands out one frame of the stream at turn; `None` when the budget is used up or nothing can be sent.
+    fn transmit_data<O: Outlet<B>>(&mut self, room: usize, outlet: &mut O) -> Option<usize> {
+        if self.progress != Progress::Ready || self.credit.left() == 0 {
+            return None;
+        }
+        loop {
+            let (slot, allowance) = self.schedule.turn()?;
+            match self.choose(slot, room, allowance) {
+                Choice::Stop => return None,
+                Choice::Pass => self.schedule.pass(slot),
+                Choice::EndTurn => self.schedule.end_turn(slot),
+                Choice::Send(n) => return Some(self.transmit_piece(slot, n, outlet)),
+            }
+        }
+    }
+
+    fn choose(&mut self, slot: u32, room: usize, allowance: usize) -> Choice {
+        let credit = self.credit.left();
+        let stream = self.streams.at(slot);
+        if stream.id == 0 || !stream.can_send() {
+            return Choice::Pass;
+        }
+        let (most, least) = match stream.queue.front() {
+            Some(Item::Bytes(chunk)) => {
+                let most = chunk.len().min(PAYLOAD_LEN_MAX).min(stream.credit.left()).min(credit);
+                (most, most.min(CUT_MIN))
+            }
+            Some(Item::Phases(_)) => (PHASES_LEN, PHASES_LEN),
+            None => (0, 0),
+        };
+        if room < HEADER_LEN + least {
+            return Choice::Stop;
+        }
+        if allowance < HEADER_LEN + least {
+            return Choice::EndTurn;
+        }
+        Choice::Send(most.min(room - HEADER_LEN).min(allowance - HEADER_LEN))
+    }
+
+    fn transmit_piece<O: Outlet<B>>(&mut self, slot: u32, n: usize, outlet: &mut O) -> usize {
+        let id = self.streams.at(slot).id;
+        let len = match self.take_piece(slot, n) {
+            Piece::Phases(phases) => {
+                self.scratch.clear();
+                put(&mut self.scratch, Kind::Phases, id, |out| phases.encode(out));
+                outlet.frame(&self.scratch, None);
+                self.scratch.len()
+            }
+            Piece::Data { payload: None, .. } => {
+                outlet.frame(&Header::new(Kind::Fin, id, 0).encode(), None);
+                HEADER_LEN
+            }
+            Piece::Data { payload, fin } => {
+                self.credit.spend(n);
+                outlet.frame(&Header { fin, ..Header::new(Kind::Data, id, n) }.encode(), payload);
+                HEADER_LEN + n
+            }
+        };
+        self.schedule.spend(slot, len);
+        self.touch(slot);
+        self.settle(slot);
+        len
+    }
+
+    /// Takes what is sent next off the queue of a stream; FIN goes with the last data.
+    fn take_piece(&mut self, slot: u32, n: usize) -> Piece<B> {
+        let backlog = self.settings.backlog as usize;
+        let stream = self.streams.at(slot);
+        let payload = match stream.queue.pop_front() {
+            Some(Item::Phases(phases)) => return Piece::Phases(phases),
+            Some(Item::Bytes(mut chunk)) => {
+                stream.queued -= n;
+                stream.credit.spend(n);
+                if n == chunk.len() {
+                    Some(chunk)
+                } else {
+                    let part = chunk.split_to(n);
+                    stream.queue.push_front(Item::Bytes(chunk));
+                    Some(part)
+                }
+            }
+            None => None,
+        };
+        let fin = stream.sending == Sending::Finishing && stream.queue.is_empty();
+        if fin {
+            stream.sending = Sending::Finished;
+            stream.wants_room = false;
+        }
+        if stream.wants_room && stream.queued <= backlog / 2 && stream.queue.len() <= QUEUE_ITEMS_MAX / 2 {
+            stream.wants_room = false;
+            self.events.push_back(Event::Writable { stream: StreamId { id: stream.id, slot } });
+        }
+        Piece::Data { payload, fin }
+    }
+}
+
+/// Writes a frame whose length is known once its payload is written.
+fn put(out: &mut Vec<u8>, kind: Kind, stream: u32, payload: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_LEN]);
+    payload(out);
+    let header = Header::new(kind, stream, out.len() - start - HEADER_LEN);
+    out[start..start + HEADER_LEN].copy_from_slice(&header.encode());
+}
+
+fn put_credit(out: &mut Vec<u8>, stream: u32, n: u32) {
+    put(out, Kind::Credit, stream, |out| out.extend_from_slice(&n.to_be_bytes()));
+}
+
+fn put_reset(out: &mut Vec<u8>, stream: u32, cause: Cause) {
+    put(out, Kind::Reset, stream, |out| out.extend_from_slice(&cause.code().to_be_bytes()));
+}
