@@ -89,6 +89,12 @@ impl Pool {
         self.0.take(class, reserve)
     }
 
+    /// How many buffers of `class` there can be.
+    #[must_use]
+    pub fn buffers_max(&self, class: Class) -> usize {
+        self.0.slots(class).borrow().slots_max
+    }
+
     /// Whether [`Pool::take_for_receive`] would give a buffer of either class.
     #[must_use]
     pub fn can_receive(&self) -> bool {

@@ -49,7 +49,7 @@ pub(super) fn a_reset_is_seen<N: Network>(seed: u64) -> Option<()> {
 pub(super) fn a_peer_that_goes_in_the_middle_of_a_send_fails_it<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (near, far) = world.pair();
-    let armed = seed % 2 == 0;
+    let armed = seed.is_multiple_of(2);
     world.nodes[NEAR].driver.receive(near, armed);
     world.nodes[FAR].driver.receive(far, false);
     let block = payload(seed, 64 * 1024);

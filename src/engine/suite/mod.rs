@@ -15,6 +15,7 @@ use crate::engine::driver::{Address, Driver, Token};
 use crate::engine::pool::Pool;
 use crate::engine::suite::node::Node;
 use crate::engine::sys::epoll::EpollDriver;
+use crate::engine::sys::uring::UringDriver;
 
 /// Rounds of turns after which something that does not happen is taken to never happen.
 const ROUNDS_MAX: usize = 40_000;
@@ -180,15 +181,33 @@ macro_rules! conformance {
     };
 }
 
-/// Loopback on epoll.
-struct EpollNetwork {
+/// A temporary directory for unix sockets, and addresses on loopback.
+struct Loopback {
     directory: tempfile::TempDir,
     named: u32,
 }
 
+impl Loopback {
+    fn new() -> Loopback {
+        Loopback { directory: tempfile::tempdir().expect("a temporary directory"), named: 0 }
+    }
+
+    fn address() -> Address {
+        Address::Tcp(([127, 0, 0, 1], 0).into())
+    }
+
+    fn unix_address(&mut self) -> Address {
+        self.named += 1;
+        Address::Unix(self.directory.path().join(self.named.to_string()))
+    }
+}
+
+/// Loopback on epoll.
+struct EpollNetwork(Loopback);
+
 impl Network for EpollNetwork {
     fn new(_seed: u64) -> Option<EpollNetwork> {
-        Some(EpollNetwork { directory: tempfile::tempdir().expect("a temporary directory"), named: 0 })
+        Some(EpollNetwork(Loopback::new()))
     }
 
     fn driver(&mut self, pool: &Pool) -> Box<dyn Driver> {
@@ -196,12 +215,36 @@ impl Network for EpollNetwork {
     }
 
     fn address(&mut self) -> Address {
-        Address::Tcp(([127, 0, 0, 1], 0).into())
+        Loopback::address()
     }
 
     fn unix_address(&mut self) -> Option<Address> {
-        self.named += 1;
-        Some(Address::Unix(self.directory.path().join(self.named.to_string())))
+        Some(self.0.unix_address())
+    }
+}
+
+/// Loopback on io_uring, where the system allows it.
+struct UringNetwork(Loopback);
+
+impl Network for UringNetwork {
+    fn new(_seed: u64) -> Option<UringNetwork> {
+        use std::io::ErrorKind::{PermissionDenied, Unsupported};
+        match UringDriver::new(&Pool::new(0)) {
+            Err(error) if matches!(error.kind(), PermissionDenied | Unsupported) => None,
+            _ => Some(UringNetwork(Loopback::new())),
+        }
+    }
+
+    fn driver(&mut self, pool: &Pool) -> Box<dyn Driver> {
+        Box::new(UringDriver::new(pool).expect("there was a ring a moment ago"))
+    }
+
+    fn address(&mut self) -> Address {
+        Loopback::address()
+    }
+
+    fn unix_address(&mut self) -> Option<Address> {
+        Some(self.0.unix_address())
     }
 }
 
@@ -210,3 +253,7 @@ mod on_epoll {
 }
 
 mod on_sim;
+
+mod on_uring {
+    conformance!(super::UringNetwork);
+}

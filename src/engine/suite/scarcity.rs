@@ -93,7 +93,6 @@ pub(super) fn a_slow_reader_stops_the_sender<N: Network>(seed: u64) -> Option<()
     world.nodes[FAR].driver.receive(far, true);
     world.until("everything arrives", |world| world.nodes[FAR].log(far).received.len() == LEN);
     assert!(world.nodes[FAR].log(far).received == bytes);
-    assert_eq!(world.nodes[NEAR].pool.usage().exhausted, 0);
     world.finish();
     Some(())
 }

@@ -1,6 +1,5 @@
 //! One connection on epoll: what is known of its readiness, what waits to be sent.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,13 +8,12 @@ use socket2::SockRef;
 
 use crate::engine::driver::{Event, SocketOptions, Token};
 use crate::engine::pool::{Class, Pool};
+use crate::engine::sys::outgoing::{GATHER_MAX, Outgoing};
 use crate::engine::sys::poller::Readiness;
 use crate::engine::sys::receive_class::ReceiveClass;
 use crate::engine::sys::socket;
 use crate::engine::{LARGE_LEN, Lease};
 
-/// Buffers that go into one send.
-const GATHER_MAX: usize = 64;
 /// Bytes that a socket may receive in one turn before the others have theirs.
 const TURN_BYTES_MAX: usize = 4 * LARGE_LEN;
 
@@ -26,14 +24,6 @@ enum Phase {
     Open,
     /// It never connected.
     Unconnected,
-}
-
-/// How far the end of the sending direction is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finish {
-    No,
-    Wanted,
-    Done,
 }
 
 /// Why a socket leaves the driver once its queue is out.
@@ -68,8 +58,7 @@ pub(super) struct Connection {
     /// The end of receiving was reported.
     received_all: bool,
     class: ReceiveClass,
-    queue: VecDeque<Lease>,
-    finish: Finish,
+    outgoing: Outgoing,
     pub(super) leaving: Option<Leaving>,
     /// Whether the token is in the driver's list of sockets to flush.
     pub(super) is_dirty: bool,
@@ -97,8 +86,7 @@ impl Connection {
             armed: false,
             received_all: false,
             class: ReceiveClass::new(),
-            queue: VecDeque::new(),
-            finish: Finish::No,
+            outgoing: Outgoing::new(),
             leaving: None,
             is_dirty: false,
             is_listed: false,
@@ -124,7 +112,7 @@ impl Connection {
     pub(super) fn end_connecting(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {
         self.phase = if result.is_ok() { Phase::Open } else { Phase::Unconnected };
         if result.is_err() {
-            self.queue.clear();
+            self.outgoing.give_up();
         }
         if self.leaving.is_none() {
             events.push(Event::Connected { socket: token, result });
@@ -146,22 +134,19 @@ impl Connection {
     }
 
     pub(super) fn queue(&mut self, lease: Lease) {
-        let open = self.phase != Phase::Unconnected && self.finish == Finish::No && self.leaving.is_none();
-        if open && !lease.is_empty() {
-            self.queue.push_back(lease);
+        if self.leaving.is_none() {
+            self.outgoing.push(lease);
         }
     }
 
     pub(super) fn finish(&mut self) {
-        if self.finish == Finish::No {
-            self.finish = Finish::Wanted;
-        }
+        self.outgoing.finish();
     }
 
     /// Whether a socket that leaves can go.
     pub(super) fn is_out(&self) -> bool {
         let settled = self.phase != Phase::Connecting || self.leaving == Some(Leaving::Close);
-        self.queue.is_empty() && settled
+        self.outgoing.is_empty() && settled
     }
 
     /// Whether it is of no use to anybody any more.
@@ -180,7 +165,7 @@ impl Connection {
         }
         let mut sent = 0;
         let mut failed = None;
-        while self.writable && !self.queue.is_empty() {
+        while self.writable && !self.outgoing.is_empty() {
             match self.send_some() {
                 Ok(bytes) => sent += bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
@@ -196,17 +181,16 @@ impl Connection {
         }
         if let Some(error) = failed {
             self.fail_sending(token, error, events);
-        } else if self.queue.is_empty() && self.finish == Finish::Wanted {
+        } else if self.outgoing.take_end() {
             // Fails when the peer has reset the connection, which receiving reports.
             let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
-            self.finish = Finish::Done;
         }
     }
 
     fn send_some(&mut self) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); GATHER_MAX];
         let mut gathered = 0;
-        for (slice, lease) in slices.iter_mut().zip(&self.queue) {
+        for (slice, lease) in slices.iter_mut().zip(self.outgoing.front()) {
             *slice = IoSlice::new(lease);
             gathered += 1;
         }
@@ -214,13 +198,12 @@ impl Connection {
         if sent == 0 {
             return Err(ErrorKind::WriteZero.into());
         }
-        drop_sent(&mut self.queue, sent);
+        self.outgoing.sent(sent);
         Ok(sent)
     }
 
     fn fail_sending(&mut self, token: Token, error: io::Error, events: &mut Vec<Event>) {
-        self.queue.clear();
-        self.finish = Finish::Done;
+        self.outgoing.give_up();
         self.failed = true;
         if self.leaving.is_none() {
             events.push(Event::SendFailed { socket: token, error });
@@ -270,18 +253,6 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// Takes what was sent off the front of a queue.
-fn drop_sent(queue: &mut VecDeque<Lease>, mut sent: usize) {
-    while let Some(front) = queue.front_mut() {
-        if sent < front.len() {
-            front.advance(sent);
-            return;
-        }
-        sent -= front.len();
-        queue.pop_front();
     }
 }
 

@@ -1,0 +1,86 @@
+//! A ring of buffers that the kernel picks from when something was received: memory shared with it.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+
+/// The alignment that the kernel asks of the ring's memory.
+const PAGE: usize = 4096;
+
+/// The ring's memory. It is given back to the system only after [`BufRing::unregistered`].
+pub(in crate::engine) struct BufRing {
+    base: NonNull<BufRingEntry>,
+    entries: u16,
+    tail: u16,
+    is_registered: bool,
+}
+
+impl BufRing {
+    /// A ring of `entries`, a power of two.
+    pub(in crate::engine) fn new(entries: u16) -> BufRing {
+        assert!(entries.is_power_of_two(), "the kernel wants a power of two");
+        let layout = layout(entries);
+        // SAFETY: the layout's size is greater than zero, as `entries` is.
+        let base = unsafe { alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base.cast()) else { handle_alloc_error(layout) };
+        BufRing { base, entries, tail: 0, is_registered: false }
+    }
+
+    /// Where the memory begins, to be registered; from now on the kernel may read it.
+    pub(in crate::engine) fn registered(&mut self) -> u64 {
+        self.is_registered = true;
+        self.base.as_ptr() as u64
+    }
+
+    /// Notes that the kernel does not use the memory (any more).
+    pub(in crate::engine) fn unregistered(&mut self) {
+        self.is_registered = false;
+    }
+
+    /// Puts a buffer into the next entry; the kernel sees it after [`BufRing::publish`].
+    ///
+    /// # Safety
+    ///
+    /// At most as many buffers may be in the ring as it has entries. `first` must be valid for writes of `len` bytes,
+    /// and nobody else may access them, until the kernel reports the buffer `id` used or the ring was unregistered.
+    pub(in crate::engine) unsafe fn push(&mut self, first: NonNull<u8>, len: u32, id: u16) {
+        let at = self.tail & (self.entries - 1);
+        // SAFETY: `at` is less than `entries`, so the entry is inside the allocation.
+        let entry = unsafe { self.base.add(usize::from(at)) };
+        // SAFETY: the entry is initialised (zeroed at first), and the kernel does not read it before the tail passes it.
+        // The tail itself is inside the first entry, in a field that is not touched here.
+        let entry = unsafe { &mut *entry.as_ptr() };
+        entry.set_addr(first.as_ptr() as u64);
+        entry.set_len(len);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Lets the kernel see what was pushed.
+    pub(in crate::engine) fn publish(&self) {
+        // SAFETY: `base` begins the ring's first entry, which is initialised.
+        let tail = unsafe { BufRingEntry::tail(self.base.as_ptr()) };
+        // SAFETY: the tail is two aligned bytes inside the allocation; this side alone writes it, and only by atomic
+        // stores through this pointer; the kernel reads it.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+impl Drop for BufRing {
+    fn drop(&mut self) {
+        if self.is_registered {
+            return;
+        }
+        // SAFETY: the memory came from `alloc_zeroed` with this same layout, the kernel does not know it any more, and it
+        // is freed once, here.
+        unsafe { dealloc(self.base.as_ptr().cast(), layout(self.entries)) };
+    }
+}
+
+fn layout(entries: u16) -> Layout {
+    let size = usize::from(entries) * size_of::<BufRingEntry>();
+    Layout::from_size_align(size, PAGE).expect("at most 32,768 entries of 16 bytes")
+}

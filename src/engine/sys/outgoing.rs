@@ -1,0 +1,112 @@
+//! What a socket has still to send.
+
+use std::collections::VecDeque;
+
+use crate::engine::Lease;
+
+/// Buffers that go into one send.
+pub(in crate::engine) const GATHER_MAX: usize = 64;
+
+/// A socket's queue, and whether its end is to follow.
+pub(in crate::engine) struct Outgoing {
+    queue: VecDeque<Lease>,
+    end: End,
+}
+
+/// How far the end of the sending direction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    /// To be told to the peer after the queue.
+    Wanted,
+    /// Told, or pointless.
+    Done,
+}
+
+impl Outgoing {
+    pub(in crate::engine) fn new() -> Outgoing {
+        Outgoing { queue: VecDeque::new(), end: End::Open }
+    }
+
+    /// Queues a buffer, unless it is empty or the end was asked for.
+    pub(in crate::engine) fn push(&mut self, lease: Lease) {
+        if self.end == End::Open && !lease.is_empty() {
+            self.queue.push_back(lease);
+        }
+    }
+
+    pub(in crate::engine) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// What the next send takes: up to [`GATHER_MAX`] buffers, none of them empty.
+    pub(in crate::engine) fn front(&self) -> impl ExactSizeIterator<Item = &Lease> {
+        self.queue.iter().take(GATHER_MAX)
+    }
+
+    /// Takes what was sent off the front.
+    pub(in crate::engine) fn sent(&mut self, mut bytes: usize) {
+        while let Some(front) = self.queue.front_mut() {
+            if bytes < front.len() {
+                front.advance(bytes);
+                return;
+            }
+            bytes -= front.len();
+            self.queue.pop_front();
+        }
+    }
+
+    /// Asks for the end after the queue.
+    pub(in crate::engine) fn finish(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Wanted;
+        }
+    }
+
+    /// Whether the end is to be told now. True once.
+    pub(in crate::engine) fn take_end(&mut self) -> bool {
+        let due = self.queue.is_empty() && self.end == End::Wanted;
+        if due {
+            self.end = End::Done;
+        }
+        due
+    }
+
+    /// Drops everything, also what is queued later.
+    pub(in crate::engine) fn give_up(&mut self) {
+        self.queue.clear();
+        self.end = End::Done;
+    }
+
+    /// Leaves the buffers to nobody, because the kernel may read them at any later time.
+    pub(in crate::engine) fn abandon(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.queue));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::pool::{Class, Pool};
+
+    #[test]
+    fn it_sends_in_any_cut_and_ends_once() {
+        let pool = Pool::new(0);
+        let mut outgoing = Outgoing::new();
+        for text in ["ab", "", "cde", "f"] {
+            let mut lease = pool.take(Class::Small).unwrap();
+            lease.append(text.as_bytes());
+            outgoing.push(lease);
+        }
+        outgoing.finish();
+        assert_eq!(outgoing.front().len(), 3);
+        outgoing.sent(3);
+        assert!(!outgoing.take_end());
+        assert_eq!(outgoing.front().map(|lease| lease.to_vec()).collect::<Vec<_>>(), [b"de".to_vec(), b"f".to_vec()]);
+        outgoing.sent(3);
+        assert!(outgoing.is_empty() && outgoing.take_end() && !outgoing.take_end());
+        outgoing.push(pool.take(Class::Small).unwrap());
+        assert!(outgoing.is_empty());
+        assert_eq!(pool.usage().leased_bytes, 0);
+    }
+}

@@ -1,0 +1,308 @@
+//! One connection on the ring: what it has in the kernel, what is wanted of it.
+
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+use socket2::{SockAddr, SockRef};
+
+use super::buffers::Buffers;
+use super::message::Message;
+use super::operation::{InKernel, Verb, name};
+use super::ring::{Completion, Ring};
+use super::sending::Sending;
+use crate::engine::Lease;
+use crate::engine::driver::{Close, Event, SocketOptions, Token};
+use crate::engine::pool::{Class, Pool};
+use crate::engine::sys::receive_class::ReceiveClass;
+use crate::engine::sys::socket;
+
+/// How far the socket is.
+enum Phase {
+    /// To be connected, or on its way; the address is kept where the kernel can read it.
+    Connecting(Box<SockAddr>),
+    Open,
+    /// It never connected.
+    Unconnected,
+}
+
+/// Why a socket leaves the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    Close(Close),
+    Detach,
+}
+
+/// What is to become of a connection after it was advanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advance {
+    Stays,
+    /// It wants to receive and there is no buffer.
+    Starves,
+    /// It is to leave, and the kernel has nothing of it any more.
+    Goes,
+}
+
+/// What connections share.
+pub(super) struct Shared {
+    pub(super) ring: Ring,
+    pub(super) buffers: Buffers,
+    pub(super) pool: Pool,
+    /// For gathered sends; those that are not in use.
+    pub(super) messages: Vec<Message>,
+}
+
+pub(super) struct Connection {
+    fd: OwnedFd,
+    options: SocketOptions,
+    phase: Phase,
+    connect: InKernel,
+    receive: InKernel,
+    armed: bool,
+    /// The end of receiving was reported.
+    received_all: bool,
+    /// Sending or receiving has failed.
+    failed: bool,
+    class: ReceiveClass,
+    /// The class that the receive in the kernel uses.
+    receives_into: Class,
+    /// The class has changed since that receive was started.
+    is_misplaced: bool,
+    sending: Sending,
+    pub(super) leaving: Option<Leaving>,
+    /// Whether the token is in the driver's list of sockets to advance.
+    pub(super) is_dirty: bool,
+    /// Whether the token is in the driver's list of sockets that found no buffer.
+    pub(super) is_starved: bool,
+}
+
+impl Connection {
+    pub(super) fn connecting(fd: OwnedFd, target: SockAddr, options: SocketOptions) -> Connection {
+        let mut connection = Connection::connected(fd, options);
+        connection.phase = Phase::Connecting(Box::new(target));
+        connection
+    }
+
+    pub(super) fn connected(fd: OwnedFd, options: SocketOptions) -> Connection {
+        Connection {
+            fd,
+            options,
+            phase: Phase::Open,
+            connect: InKernel::default(),
+            receive: InKernel::default(),
+            armed: false,
+            received_all: false,
+            failed: false,
+            class: ReceiveClass::new(),
+            receives_into: Class::Small,
+            is_misplaced: false,
+            sending: Sending::new(),
+            leaving: None,
+            is_dirty: false,
+            is_starved: false,
+        }
+    }
+
+    pub(super) fn arm(&mut self, armed: bool) {
+        self.armed = armed;
+    }
+
+    pub(super) fn queue(&mut self, lease: Lease) {
+        if self.leaving.is_none() {
+            self.sending.outgoing.push(lease);
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.sending.outgoing.finish();
+    }
+
+    /// Whether it is of no use to anybody any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.failed || matches!(self.phase, Phase::Unconnected)
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// The descriptor of a connection of which nothing is in the kernel.
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// Starts and stops in the kernel what is wanted now.
+    pub(super) fn advance(&mut self, token: Token, shared: &mut Shared) -> io::Result<Advance> {
+        let gives_up = self.gives_up();
+        self.advance_connect(token, gives_up, shared)?;
+        self.advance_send(token, gives_up, shared)?;
+        let starves = self.advance_receive(token, shared)?;
+        let in_kernel = self.connect.is_there || self.receive.is_there || self.sending.is_in_kernel();
+        let out = gives_up || (self.sending.outgoing.is_empty() && !matches!(self.phase, Phase::Connecting(_)));
+        if self.leaving.is_some() && !in_kernel && out {
+            return Ok(Advance::Goes);
+        }
+        Ok(if starves { Advance::Starves } else { Advance::Stays })
+    }
+
+    /// Whether it leaves without regard to what is queued or on its way.
+    fn gives_up(&self) -> bool {
+        match self.leaving {
+            Some(Leaving::Close(Close::Abort)) => true,
+            Some(Leaving::Close(Close::Flush)) => {
+                matches!(self.phase, Phase::Connecting(_)) && self.sending.outgoing.is_empty()
+            }
+            Some(Leaving::Detach) | None => false,
+        }
+    }
+
+    fn advance_connect(&mut self, token: Token, gives_up: bool, shared: &mut Shared) -> io::Result<()> {
+        let Phase::Connecting(target) = &self.phase else { return Ok(()) };
+        if gives_up {
+            if self.connect.take_cancel() {
+                shared.ring.cancel(Verb::Connect, token)?;
+            }
+        } else if !self.connect.is_there {
+            let entry = opcode::Connect::new(Fd(self.fd.as_raw_fd()), target.as_ptr().cast(), target.len()).build();
+            // SAFETY: the address is in a box that `phase` keeps until the completion of this operation changes it; the
+            // descriptor is kept until `advance` says that the connection goes, when no operation is left.
+            unsafe { shared.ring.push(&entry.user_data(name(Verb::Connect, token))) }?;
+            self.connect.started();
+        }
+        Ok(())
+    }
+
+    fn advance_send(&mut self, token: Token, gives_up: bool, shared: &mut Shared) -> io::Result<()> {
+        if gives_up {
+            return self.sending.cancel(token, &mut shared.ring);
+        }
+        if !matches!(self.phase, Phase::Open) {
+            return Ok(());
+        }
+        let idle = self.sending.start(token, &self.fd, &mut shared.ring, &mut shared.messages)?;
+        if idle && self.sending.outgoing.take_end() {
+            // Fails when the peer has reset the connection, which receiving reports.
+            let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
+        }
+        Ok(())
+    }
+
+    /// True when it wants to receive and there is no buffer.
+    fn advance_receive(&mut self, token: Token, shared: &mut Shared) -> io::Result<bool> {
+        let open = matches!(self.phase, Phase::Open) && !self.received_all && self.leaving.is_none();
+        let wanted = self.armed && open;
+        if self.receive.is_there {
+            if (!wanted || self.is_misplaced) && self.receive.take_cancel() {
+                shared.ring.cancel(Verb::Receive, token)?;
+            }
+            return Ok(false);
+        }
+        if !wanted {
+            return Ok(false);
+        }
+        let Some(class) = shared.buffers.pick(self.class.get(), &shared.pool) else { return Ok(true) };
+        let entry = opcode::RecvMulti::new(Fd(self.fd.as_raw_fd()), Buffers::name(class)).build();
+        // SAFETY: the operation points to nothing but the ring of buffers; the descriptor is kept as above.
+        unsafe { shared.ring.push(&entry.user_data(name(Verb::Receive, token))) }?;
+        self.receive.started();
+        self.receives_into = class;
+        self.is_misplaced = false;
+        Ok(false)
+    }
+
+    /// Takes note of how connecting ended.
+    pub(super) fn connect_ended(&mut self, token: Token, completion: Completion, events: &mut Vec<Event>) {
+        self.connect.ended();
+        let result = outcome(completion.result).map(drop);
+        self.phase = if result.is_ok() { Phase::Open } else { Phase::Unconnected };
+        if result.is_err() {
+            self.sending.outgoing.give_up();
+        }
+        if self.leaving.is_none() {
+            events.push(Event::Connected { socket: token, result });
+        }
+    }
+
+    /// Takes note of how a send ended.
+    pub(super) fn send_ended(
+        &mut self,
+        token: Token,
+        completion: Completion,
+        shared: &mut Shared,
+        events: &mut Vec<Event>,
+    ) {
+        self.sending.ended(&mut shared.messages);
+        let sent =
+            outcome(completion.result).and_then(|n| if n == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(n) });
+        match sent {
+            Ok(bytes) => {
+                self.sending.outgoing.sent(bytes);
+                events.push(Event::Sent { socket: token, bytes });
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(error) => {
+                self.sending.outgoing.give_up();
+                self.failed = true;
+                if self.leaving.is_none() {
+                    events.push(Event::SendFailed { socket: token, error });
+                }
+            }
+        }
+    }
+
+    /// Takes note of what was received, or how receiving ended. True when bytes came.
+    pub(super) fn received(
+        &mut self,
+        token: Token,
+        completion: Completion,
+        shared: &mut Shared,
+        events: &mut Vec<Event>,
+    ) -> bool {
+        if !completion.more {
+            self.receive.ended();
+        }
+        let class = self.receives_into;
+        let lease = completion.buffer.and_then(|id| shared.buffers.take(class, id));
+        match (outcome(completion.result), lease) {
+            (Ok(0), _) => self.receive_ended(token, Ok(()), events),
+            (Ok(n), Some(mut lease)) => {
+                lease.written(n);
+                self.is_misplaced |= self.class.note(class, n);
+                if !matches!(self.leaving, Some(Leaving::Close(_))) {
+                    events.push(Event::Received { socket: token, lease });
+                }
+                return true;
+            }
+            (Ok(_), None) => self.receive_ended(token, Err(ErrorKind::InvalidData.into()), events),
+            (Err(error), _) if error.raw_os_error() == Some(libc::ENOBUFS) => shared.buffers.ran_dry(class),
+            (Err(error), _) if is_passing(&error) => {}
+            (Err(error), _) => self.receive_ended(token, Err(error), events),
+        }
+        false
+    }
+
+    /// Arms TCP_QUICKACK again when the options say so.
+    pub(super) fn keep_quick_ack(&self) {
+        socket::keep_quick_ack(&self.fd, self.options);
+    }
+
+    fn receive_ended(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {
+        self.received_all = true;
+        self.failed |= result.is_err();
+        if self.leaving.is_none() {
+            events.push(Event::ReceiveEnded { socket: token, result });
+        }
+    }
+}
+
+/// What the system call would have returned.
+pub(super) fn outcome(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// Whether an operation ended only because it was told to, or was disturbed.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN))
+}

@@ -1,0 +1,423 @@
+//! The driver on io_uring: multishot accepts and receives, buffers that the kernel picks, one send in flight per socket.
+//!
+//! A socket's place is given up only when the last of its operations has ended in the kernel. Bytes never get lost to a
+//! cancelled receive: sockets are polled by the kernel, so that a receive either takes bytes and reports them or is
+//! cancelled while it waits.
+
+mod buffers;
+mod connection;
+mod message;
+mod operation;
+mod ring;
+mod sending;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+use socket2::SockRef;
+
+use crate::base::{Clock, Time};
+use crate::engine::Lease;
+use crate::engine::clock::MonotonicClock;
+use crate::engine::driver::{Address, Close, Driver, DriverKind, Event, RawSocket, SocketOptions, Token, Wait, Wake};
+use crate::engine::pool::Pool;
+use crate::engine::sys::places::Places;
+use crate::engine::sys::socket;
+use crate::engine::sys::wake::EventFd;
+
+use buffers::Buffers;
+use connection::{Advance, Connection, Leaving, Shared, is_passing, outcome};
+use operation::{InKernel, Verb, name, named};
+use ring::{Completion, Ring};
+
+/// How long a turn waits at the most while a socket has found no buffer.
+const STARVED_WAIT: Duration = Duration::from_millis(2);
+/// How often a driver that ends waits for the kernel to give everything back, and how long each time.
+const END_ROUNDS: usize = 100;
+const END_WAIT: Duration = Duration::from_millis(10);
+/// The token of operations that belong to no socket.
+const NO_TOKEN: Token = Token { index: 0, generation: 0 };
+
+/// A driver on io_uring.
+pub(in crate::engine) struct UringDriver {
+    shared: Shared,
+    wake: Arc<EventFd>,
+    wake_is_armed: bool,
+    places: Places<Endpoint>,
+    /// Sockets and listeners of which something is wanted.
+    dirty: VecDeque<Token>,
+    /// Sockets that found no buffer to receive into.
+    starved: VecDeque<Token>,
+    completions: Vec<Completion>,
+    /// What happened between turns.
+    happened: Vec<Event>,
+}
+
+enum Endpoint {
+    Connection(Box<Connection>),
+    Listener(Listener),
+}
+
+struct Listener {
+    fd: OwnedFd,
+    armed: bool,
+    accept: InKernel,
+    is_leaving: bool,
+}
+
+impl UringDriver {
+    /// A driver that receives into buffers of `pool`.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them: when rings are forbidden, or the kernel is too old, or out of memory.
+    pub(in crate::engine) fn new(pool: &Pool) -> io::Result<UringDriver> {
+        let ring = Ring::new()?;
+        let buffers = Buffers::new(&ring, pool)?;
+        Ok(UringDriver {
+            shared: Shared { ring, buffers, pool: pool.clone(), messages: Vec::new() },
+            wake: Arc::new(EventFd::new()?),
+            wake_is_armed: false,
+            places: Places::new(),
+            dirty: VecDeque::new(),
+            starved: VecDeque::new(),
+            completions: Vec::new(),
+            happened: Vec::new(),
+        })
+    }
+
+    /// How the ring was set up, for people.
+    pub(in crate::engine) fn describe(&self) -> &'static str {
+        self.shared.ring.describe()
+    }
+
+    fn connection(&mut self, token: Token) -> Option<&mut Connection> {
+        match self.places.get_mut(token)? {
+            Endpoint::Connection(connection) => Some(connection),
+            Endpoint::Listener(_) => None,
+        }
+    }
+
+    fn insert(&mut self, token: Token, connection: Connection) -> io::Result<()> {
+        self.places.insert(token, Endpoint::Connection(Box::new(connection)))?;
+        self.list_dirty(token);
+        Ok(())
+    }
+
+    /// Has the socket advanced when the next turn begins.
+    fn list_dirty(&mut self, token: Token) {
+        if let Some(connection) = self.connection(token)
+            && !std::mem::replace(&mut connection.is_dirty, true)
+        {
+            self.dirty.push_back(token);
+        }
+    }
+
+    fn advance_dirty(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        while let Some(token) = self.dirty.pop_front() {
+            if let Some(connection) = self.connection(token) {
+                connection.is_dirty = false;
+            }
+            self.advance(token, events)?;
+        }
+        Ok(())
+    }
+
+    /// Starts and stops in the kernel what is wanted of a socket or listener, or lets it go.
+    fn advance(&mut self, token: Token, events: &mut Vec<Event>) -> io::Result<()> {
+        let advance = match self.places.get_mut(token) {
+            Some(Endpoint::Connection(connection)) => connection.advance(token, &mut self.shared)?,
+            Some(Endpoint::Listener(listener)) => listener.advance(token, &mut self.shared.ring)?,
+            None => return Ok(()),
+        };
+        match advance {
+            Advance::Stays => {}
+            Advance::Starves => self.list_starved(token),
+            Advance::Goes => events.push(self.end(token)),
+        }
+        Ok(())
+    }
+
+    fn list_starved(&mut self, token: Token) {
+        if let Some(connection) = self.connection(token)
+            && !std::mem::replace(&mut connection.is_starved, true)
+        {
+            self.starved.push_back(token);
+        }
+    }
+
+    /// Gives up the place of a socket or listener of which the kernel has nothing any more.
+    fn end(&mut self, token: Token) -> Event {
+        let Some(Endpoint::Connection(connection)) = self.places.remove(token) else { return Event::Closed { token } };
+        match connection.leaving {
+            Some(Leaving::Detach) if !connection.is_broken() => {
+                Event::Detached { socket: token, raw: RawSocket::Fd(connection.into_fd()) }
+            }
+            Some(Leaving::Close(Close::Abort)) => {
+                socket::reset_on_close(connection.fd());
+                Event::Closed { token }
+            }
+            _ => Event::Closed { token },
+        }
+    }
+
+    /// Gives the sockets that found no buffer another try, as many at a time as there are buffers.
+    fn retry_starved(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        self.starved.retain(|token| self.places.contains(*token));
+        for _ in 0..self.starved.len().min(self.shared.buffers.held()) {
+            let Some(token) = self.starved.pop_front() else { break };
+            if let Some(connection) = self.connection(token) {
+                connection.is_starved = false;
+            }
+            self.advance(token, events)?;
+        }
+        Ok(())
+    }
+
+    fn arm_wake(&mut self) -> io::Result<()> {
+        if !self.wake_is_armed {
+            let entry = opcode::PollAdd::new(Fd(self.wake.as_fd().as_raw_fd()), libc::POLLIN as u32).multi(true);
+            // SAFETY: the operation points to nothing; the driver keeps the descriptor until it ends, and then waits for
+            // the operation to end.
+            unsafe { self.shared.ring.push(&entry.build().user_data(name(Verb::Wake, NO_TOKEN))) }?;
+            self.wake_is_armed = true;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, wait: Wait, has_happened: bool) -> io::Result<()> {
+        let deadline = match wait {
+            Wait::Until(deadline) if !has_happened => deadline,
+            _ => return self.shared.ring.poll(),
+        };
+        let mut timeout = match deadline {
+            Time::NEVER => None,
+            deadline => Some(deadline - MonotonicClock.now()),
+        };
+        if !self.starved.is_empty() {
+            timeout = Some(timeout.unwrap_or(STARVED_WAIT).min(STARVED_WAIT));
+        }
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            self.shared.ring.poll()
+        } else {
+            self.shared.ring.wait(timeout)
+        }
+    }
+
+    /// Takes the kernel's reports in, and goes on from there.
+    fn take_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.shared.ring.collect(&mut completions);
+        for completion in completions.drain(..) {
+            if let Some(token) = self.note(completion, events) {
+                self.advance(token, events)?;
+            }
+        }
+        self.completions = completions;
+        Ok(())
+    }
+
+    /// Takes one report in; returns the socket or listener that it is of.
+    fn note(&mut self, completion: Completion, events: &mut Vec<Event>) -> Option<Token> {
+        let (verb, token) = named(completion.name)?;
+        match (verb, self.places.get_mut(token)) {
+            (Verb::Wake, _) => {
+                // It is not read: each wake is an edge of its own.
+                self.wake_is_armed = completion.more;
+                return None;
+            }
+            (Verb::Connect, Some(Endpoint::Connection(connection))) => {
+                connection.connect_ended(token, completion, events);
+            }
+            (Verb::Send, Some(Endpoint::Connection(connection))) => {
+                connection.send_ended(token, completion, &mut self.shared, events);
+            }
+            (Verb::Receive, Some(Endpoint::Connection(connection))) => {
+                if connection.received(token, completion, &mut self.shared, events) {
+                    connection.keep_quick_ack();
+                }
+            }
+            (Verb::Accept, Some(Endpoint::Listener(listener))) => listener.accepted(token, completion, events),
+            _ => return None,
+        }
+        Some(token)
+    }
+
+    /// Cancels everything and waits for the kernel to let go of it; true when it did.
+    fn end_all(&mut self) -> bool {
+        let mut events = Vec::new();
+        if self.shared.ring.cancel_all(NO_TOKEN).is_err() {
+            return false;
+        }
+        for _ in 0..END_ROUNDS {
+            if self.shared.ring.wait(Some(END_WAIT)).is_err() {
+                return false;
+            }
+            let mut completions = std::mem::take(&mut self.completions);
+            self.shared.ring.collect(&mut completions);
+            for completion in completions.drain(..) {
+                self.note(completion, &mut events);
+            }
+            self.completions = completions;
+            if self.shared.ring.in_kernel() == 0 {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Listener {
+    fn advance(&mut self, token: Token, ring: &mut Ring) -> io::Result<Advance> {
+        let wanted = self.armed && !self.is_leaving;
+        if wanted && !self.accept.is_there {
+            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            let entry = opcode::AcceptMulti::new(Fd(self.fd.as_raw_fd())).flags(flags).build();
+            // SAFETY: the operation points to nothing; the descriptor is kept until it ended.
+            unsafe { ring.push(&entry.user_data(name(Verb::Accept, token))) }?;
+            self.accept.started();
+        } else if !wanted && self.accept.take_cancel() {
+            ring.cancel(Verb::Accept, token)?;
+        }
+        Ok(if self.is_leaving && !self.accept.is_there { Advance::Goes } else { Advance::Stays })
+    }
+
+    fn accepted(&mut self, token: Token, completion: Completion, events: &mut Vec<Event>) {
+        if !completion.more {
+            self.accept.ended();
+        }
+        match outcome(completion.result) {
+            Ok(_) => {
+                // SAFETY: the kernel has just opened this descriptor for us, and nothing else knows it.
+                let fd = unsafe { OwnedFd::from_raw_fd(completion.result) };
+                // Fails when the connection is broken already; then its peer is nobody.
+                let peer = SockRef::from(&fd).peer_addr().ok().and_then(|peer| peer.as_socket());
+                if !self.is_leaving {
+                    events.push(Event::Accepted { listener: token, socket: RawSocket::Fd(fd), peer });
+                }
+            }
+            Err(error) if is_passing(&error) || socket::is_of_one_connection(&error) => {}
+            Err(error) => {
+                self.armed = false;
+                if !self.is_leaving {
+                    events.push(Event::AcceptFailed { listener: token, error });
+                }
+            }
+        }
+    }
+}
+
+impl Driver for UringDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Uring
+    }
+
+    fn now(&self) -> Time {
+        MonotonicClock.now()
+    }
+
+    fn listen(&mut self, listener: Token, address: &Address) -> io::Result<Address> {
+        self.places.check_free(listener)?;
+        let (fd, bound) = socket::listen(address)?;
+        let place = Listener { fd, armed: false, accept: InKernel::default(), is_leaving: false };
+        self.places.insert(listener, Endpoint::Listener(place))?;
+        Ok(bound)
+    }
+
+    fn accept(&mut self, listener: Token, armed: bool) {
+        if let Some(Endpoint::Listener(place)) = self.places.get_mut(listener) {
+            place.armed = armed;
+            self.dirty.push_back(listener);
+        }
+    }
+
+    fn connect(&mut self, socket: Token, address: &Address, options: SocketOptions) -> io::Result<()> {
+        self.places.check_free(socket)?;
+        let (opened, target) = socket::open(address)?;
+        let fd = OwnedFd::from(opened);
+        socket::set_up(&fd, options);
+        self.insert(socket, Connection::connecting(fd, target, options))
+    }
+
+    fn adopt(&mut self, socket: Token, raw: RawSocket, options: SocketOptions) -> io::Result<()> {
+        let fd = socket::take_fd(raw)?;
+        socket::set_up(&fd, options);
+        self.insert(socket, Connection::connected(fd, options))
+    }
+
+    fn receive(&mut self, socket: Token, armed: bool) {
+        if let Some(connection) = self.connection(socket) {
+            connection.arm(armed);
+            self.list_dirty(socket);
+        }
+    }
+
+    fn send(&mut self, socket: Token, lease: Lease) {
+        if let Some(connection) = self.connection(socket) {
+            connection.queue(lease);
+            self.list_dirty(socket);
+        }
+    }
+
+    fn shutdown(&mut self, socket: Token) {
+        if let Some(connection) = self.connection(socket) {
+            connection.finish();
+            self.list_dirty(socket);
+        }
+    }
+
+    fn close(&mut self, token: Token, how: Close) {
+        match self.places.get_mut(token) {
+            Some(Endpoint::Connection(connection)) => {
+                if connection.leaving != Some(Leaving::Close(Close::Abort)) {
+                    connection.leaving = Some(Leaving::Close(how));
+                }
+                self.list_dirty(token);
+            }
+            Some(Endpoint::Listener(listener)) => {
+                listener.is_leaving = true;
+                self.dirty.push_back(token);
+            }
+            None => {}
+        }
+    }
+
+    fn detach(&mut self, socket: Token) {
+        if let Some(connection) = self.connection(socket)
+            && connection.leaving.is_none()
+        {
+            connection.leaving = Some(Leaving::Detach);
+            self.list_dirty(socket);
+        }
+    }
+
+    fn wake(&self) -> Arc<dyn Wake> {
+        Arc::clone(&self.wake) as Arc<dyn Wake>
+    }
+
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        let before = events.len();
+        events.append(&mut self.happened);
+        self.arm_wake()?;
+        self.shared.buffers.refill(&self.shared.pool);
+        self.advance_dirty(events)?;
+        self.retry_starved(events)?;
+        self.enter(wait, events.len() > before)?;
+        self.take_completions(events)
+    }
+}
+
+impl Drop for UringDriver {
+    fn drop(&mut self) {
+        // What the kernel does not let go of is leaked, by the owners of the memory: `Sending`, `Group`, `BufRing`.
+        if self.end_all() {
+            // Fails only when a ring is not registered, and then its memory is leaked too.
+            let _ = self.shared.buffers.unregister(&self.shared.ring);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The pair of queues to and from the kernel.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::operation::{Verb, name};
+use crate::engine::driver::Token;
+use crate::engine::sys::buf_ring::BufRing;
+
+/// Operations that are handed over at a time; more of them take more than one call.
+const SUBMISSIONS: u32 = 256;
+/// Completions that fit; the kernel keeps more of them aside.
+const COMPLETIONS: u32 = 4096;
+
+/// One way to set a ring up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Setup {
+    single_issuer: bool,
+    defer_taskrun: bool,
+    coop_taskrun: bool,
+    submit_all: bool,
+}
+
+/// From the best to the one that every kernel with multishot receive takes.
+const SETUPS: [Setup; 4] = [
+    Setup { single_issuer: true, defer_taskrun: true, coop_taskrun: false, submit_all: true },
+    Setup { single_issuer: true, defer_taskrun: false, coop_taskrun: true, submit_all: true },
+    Setup { single_issuer: false, defer_taskrun: false, coop_taskrun: true, submit_all: true },
+    Setup { single_issuer: false, defer_taskrun: false, coop_taskrun: false, submit_all: false },
+];
+
+/// One completion.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    pub(super) name: u64,
+    /// What the system call would have returned: not negative, or the negative of an error code.
+    pub(super) result: i32,
+    /// The buffer that the kernel picked.
+    pub(super) buffer: Option<u16>,
+    /// Whether the operation goes on.
+    pub(super) more: bool,
+}
+
+pub(super) struct Ring {
+    io: IoUring,
+    setup: Setup,
+    in_kernel: usize,
+}
+
+impl Ring {
+    /// The best ring that this kernel makes.
+    ///
+    /// # Errors
+    ///
+    /// As the system reports them; [`ErrorKind::Unsupported`] when the kernel is too old.
+    pub(super) fn new() -> io::Result<Ring> {
+        let mut refused = io::Error::from(ErrorKind::Unsupported);
+        for setup in SETUPS {
+            match setup.build() {
+                Ok(io) => return Ring { io, setup, in_kernel: 0 }.checked(),
+                // A flag that this kernel does not know.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => refused = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
+    }
+
+    fn checked(self) -> io::Result<Ring> {
+        let features = self.io.params();
+        let enough = features.is_feature_nodrop()
+            && features.is_feature_ext_arg()
+            && features.is_feature_fast_poll()
+            && features.is_feature_submit_stable();
+        if enough { Ok(self) } else { Err(io::Error::new(ErrorKind::Unsupported, "the kernel's io_uring is too old")) }
+    }
+
+    /// How it was set up, for people.
+    pub(super) fn describe(&self) -> &'static str {
+        match self.setup {
+            Setup { defer_taskrun: true, .. } => "multishot, deferred task work",
+            Setup { coop_taskrun: true, .. } => "multishot, cooperative task work",
+            _ => "multishot, plain flags",
+        }
+    }
+
+    /// How many operations the kernel has not ended yet.
+    pub(super) fn in_kernel(&self) -> usize {
+        self.in_kernel
+    }
+
+    /// Queues an operation.
+    ///
+    /// # Errors
+    ///
+    /// When the queue is full and the kernel takes nothing off it.
+    ///
+    /// # Safety
+    ///
+    /// What the operation points to must stay valid, and be left alone as the operation demands, until its last
+    /// completion; its descriptor must stay open until then.
+    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: as this function demands.
+        if unsafe { self.io.submission().push(entry) }.is_err() {
+            passing(self.io.submit())?;
+            // SAFETY: as this function demands.
+            let pushed = unsafe { self.io.submission().push(entry) };
+            pushed.map_err(|_| io::Error::new(ErrorKind::OutOfMemory, "the kernel takes no more operations"))?;
+        }
+        self.in_kernel += 1;
+        Ok(())
+    }
+
+    /// Queues the cancelling of one operation. It ends by itself, with or without an error.
+    pub(super) fn cancel(&mut self, verb: Verb, token: Token) -> io::Result<()> {
+        let entry = opcode::AsyncCancel::new(name(verb, token)).build().user_data(name(Verb::Cancel, token));
+        // SAFETY: the operation points to nothing and has no descriptor.
+        unsafe { self.push(&entry) }
+    }
+
+    /// Queues the cancelling of everything.
+    pub(super) fn cancel_all(&mut self, token: Token) -> io::Result<()> {
+        let everything = CancelBuilder::any().all();
+        let entry = opcode::AsyncCancel2::new(everything).build().user_data(name(Verb::Cancel, token));
+        // SAFETY: the operation points to nothing and has no descriptor.
+        unsafe { self.push(&entry) }
+    }
+
+    /// Hands over what is queued and lets the kernel report, without waiting. Makes no system call when there is nothing
+    /// to hand over and nothing that only a call would bring.
+    pub(super) fn poll(&mut self) -> io::Result<()> {
+        let submission = self.io.submission();
+        let idle = submission.is_empty() && !submission.taskrun() && !submission.cq_overflow();
+        drop(submission);
+        if idle { Ok(()) } else { passing(self.io.submit()) }
+    }
+
+    /// Hands over what is queued and waits for a completion, for ever without a timeout.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let Some(timeout) = timeout else { return passing(self.io.submit_and_wait(1)) };
+        let timeout = Timespec::from(timeout);
+        passing(self.io.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)))
+    }
+
+    /// Takes the completions that are there, and appends them.
+    pub(super) fn collect(&mut self, completions: &mut Vec<Completion>) {
+        for entry in self.io.completion() {
+            let more = cqueue::more(entry.flags());
+            self.in_kernel -= usize::from(!more);
+            completions.push(Completion {
+                name: entry.user_data(),
+                result: entry.result(),
+                buffer: cqueue::buffer_select(entry.flags()),
+                more,
+            });
+        }
+    }
+
+    /// Lets the kernel pick buffers from `ring`, under the name `group`.
+    pub(super) fn register(&self, ring: &mut BufRing, entries: u16, group: u16) -> io::Result<()> {
+        let address = ring.registered();
+        // SAFETY: the memory holds `entries` entries and is kept until it was unregistered; what is put into it is valid,
+        // as `BufRing::push` demands.
+        let registered = unsafe { self.io.submitter().register_buf_ring_with_flags(address, entries, group, 0) };
+        if registered.is_err() {
+            ring.unregistered();
+        }
+        registered
+    }
+
+    /// Ends that.
+    pub(super) fn unregister(&self, ring: &mut BufRing, group: u16) -> io::Result<()> {
+        self.io.submitter().unregister_buf_ring(group)?;
+        ring.unregistered();
+        Ok(())
+    }
+}
+
+impl Setup {
+    fn build(self) -> io::Result<IoUring> {
+        let mut builder = IoUring::builder();
+        builder.setup_cqsize(COMPLETIONS);
+        if self.single_issuer {
+            builder.setup_single_issuer();
+        }
+        if self.defer_taskrun {
+            builder.setup_defer_taskrun().setup_taskrun_flag();
+        }
+        if self.coop_taskrun {
+            builder.setup_coop_taskrun().setup_taskrun_flag();
+        }
+        if self.submit_all {
+            builder.setup_submit_all();
+        }
+        builder.build(SUBMISSIONS)
+    }
+}
+
+/// Results of entering the kernel after which one simply goes on.
+fn passing(entered: io::Result<usize>) -> io::Result<()> {
+    match entered.map_err(|error| (error.raw_os_error(), error)) {
+        // The time is over; a signal; completions that must be taken first; memory that may be there the next time.
+        Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
+        Err((_, error)) => Err(error),
+    }
+}
