@@ -3,6 +3,7 @@
 mod byte_stream;
 mod clock;
 mod core;
+mod cpus;
 pub mod driver;
 mod executor;
 pub mod ladder;
@@ -20,6 +21,7 @@ mod timers;
 pub use self::core::{Core, Elapsed, Task, Timer, lease_of};
 pub use byte_stream::{ByteStream, StreamError};
 pub use clock::MonotonicClock;
+pub use cpus::{cpu_quota, cpus_allowed, pin_to_cpu};
 pub use mailbox::{MailReceiver, MailSender, mailbox};
 pub use pool::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Class, LARGE_LEN, Pool, PoolUse, SMALL_LEN};
 pub use socket::{Detached, LINGER_MAX, Listener, Socket};

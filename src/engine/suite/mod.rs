@@ -5,6 +5,7 @@
 
 mod churn;
 mod closing;
+mod descriptors;
 mod listening;
 mod node;
 mod scarcity;

@@ -2,10 +2,13 @@
 
 #![allow(unsafe_code, reason = "this is the one place for it; every block carries its SAFETY note")]
 
+pub(in crate::engine) mod affinity;
 pub(in crate::engine) mod arena;
 pub(in crate::engine) mod buf_ring;
 pub(in crate::engine) mod epoll;
 pub(in crate::engine) mod lease;
+#[cfg(test)]
+mod no_ring;
 pub(in crate::engine) mod outgoing;
 pub(in crate::engine) mod places;
 pub(in crate::engine) mod poller;
