@@ -7,7 +7,7 @@
 mod authority;
 mod certs;
 mod config;
-
+mod connection;
 mod error;
 mod handshake;
 mod hello;
@@ -24,9 +24,13 @@ pub use config::{
     ALPN_HTTP1, ALPN_LINK, ClientSettings, Roots, SESSION_SERVERS_MAX, ServerSettings, SessionMemory, Versions,
     client_config, provider, server_config,
 };
+pub use connection::{Connection, DetachedConnection};
 pub use error::{TlsError, version_name};
 pub use handshake::HANDSHAKE_LEN_MAX;
 pub use record::{CHACHA_RECORDS_PER_KEY_MAX, GCM_RECORDS_PER_KEY_MAX, PLAIN_LEN_MAX, RECORD_LEN_MAX};
 pub use session::{Detached, Sealed, Session, Unsealed};
 pub use state::{IDLE_RECORDS_MAX, MESSAGE_LEN_MAX};
 pub use stream::{HandshakeError, TlsStream};
+
+pub use rustls::pki_types::ServerName;
+pub use rustls::{ClientConfig, ServerConfig};

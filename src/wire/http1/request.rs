@@ -176,6 +176,12 @@ impl RequestHead {
         self.section.get(name)
     }
 
+    /// The head as it was read, to be read again elsewhere.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.section.bytes()
+    }
+
     /// All fields in order: name and value, without the white space around the value.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.section.iter()

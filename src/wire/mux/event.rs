@@ -19,6 +19,12 @@ impl StreamId {
     pub const fn wire(self) -> u32 {
         self.id
     }
+
+    /// A small number, given again to another stream once this one has ended: for tables beside the mux's own.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.slot as usize
+    }
 }
 
 impl fmt::Display for StreamId {

@@ -1,0 +1,98 @@
+//! News for any number of tasks of one core.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// Counts how often something happened, and lets tasks wait for the next time.
+#[derive(Default)]
+pub struct Signal {
+    count: Cell<u64>,
+    waiting: RefCell<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    places: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Signal {
+    /// It has happened once more: wakes all that wait.
+    pub fn raise(&self) {
+        self.count.set(self.count.get() + 1);
+        for waker in self.waiting.borrow_mut().places.iter_mut().filter_map(Option::take) {
+            waker.wake();
+        }
+    }
+
+    /// How often it has happened.
+    pub fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    /// Waits until it has happened more than `count` times.
+    pub fn after(&self, count: u64) -> After<'_> {
+        After { signal: self, count, place: None }
+    }
+}
+
+/// Waits for a [`Signal`]. Takes no memory beyond its place, which it gives back when it is dropped.
+pub struct After<'a> {
+    signal: &'a Signal,
+    count: u64,
+    place: Option<usize>,
+}
+
+impl Future for After<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.signal.count() > self.count {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.signal.waiting.borrow_mut();
+        let place = self.place.unwrap_or_else(|| {
+            waiting.free.pop().unwrap_or_else(|| {
+                waiting.places.push(None);
+                waiting.places.len() - 1
+            })
+        });
+        waiting.places[place] = Some(cx.waker().clone());
+        drop(waiting);
+        self.place = Some(place);
+        Poll::Pending
+    }
+}
+
+impl Drop for After<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            let mut waiting = self.signal.waiting.borrow_mut();
+            waiting.places[place] = None;
+            waiting.free.push(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+
+    #[test]
+    fn a_task_hears_of_what_comes_after_and_gives_its_place_back() {
+        let signal = Signal::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        {
+            let mut waits = pin!(signal.after(0));
+            assert!(waits.as_mut().poll(&mut cx).is_pending());
+            signal.raise();
+            assert!(waits.as_mut().poll(&mut cx).is_ready());
+        }
+        for _ in 0..100 {
+            assert!(pin!(signal.after(signal.count())).poll(&mut cx).is_pending());
+        }
+        assert_eq!(signal.waiting.borrow().places.len(), 1);
+    }
+}

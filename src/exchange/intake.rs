@@ -1,0 +1,122 @@
+use std::task::{Context, Poll, ready};
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Core, Lease, StreamError};
+use crate::wire::http1::{Answer, HeadError, Method, Progress, RequestHead, ResponseHead};
+
+/// The receiving half of a connection: what was received and is not used yet.
+///
+/// Lives as long as its connection, so that what comes behind one message is there for the next.
+#[derive(Default)]
+pub struct Intake {
+    rest: Option<Lease>,
+}
+
+/// Why no head could be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadReadError {
+    /// The connection failed, or ended within the head.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The bytes are no acceptable head.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// It did not come in the time that there is for it.
+    #[error("the head did not come in time")]
+    Timeout,
+}
+
+impl HeadReadError {
+    /// What a peer whose head took too long is answered.
+    pub const TIMEOUT_ANSWER: Answer<'static> =
+        Answer::new(408, "head_timeout", "the head of the request took too long: send it at once");
+}
+
+impl Intake {
+    /// Puts bytes in front that were received elsewhere.
+    pub fn prime(&mut self, lease: Lease) {
+        debug_assert!(self.rest.is_none(), "primed before it is read");
+        self.rest = Some(lease).filter(|lease| !lease.is_empty());
+    }
+
+    /// What is received and not used. Set to none, it is used up.
+    pub fn rest(&mut self) -> &mut Option<Lease> {
+        &mut self.rest
+    }
+
+    /// Whether something is received and not used.
+    #[must_use]
+    pub fn has_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// Waits until something is there to be used; false when the peer finished instead.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed.
+    pub async fn fill(&mut self, stream: &impl ByteStream) -> Result<bool, StreamError> {
+        std::future::poll_fn(|cx| self.poll_fill(stream, cx)).await
+    }
+
+    /// As [`Intake::fill`].
+    pub fn poll_fill(&mut self, stream: &impl ByteStream, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
+        if self.rest.is_none() {
+            self.rest = ready!(stream.poll_recv(cx))?;
+        }
+        Poll::Ready(Ok(self.rest.is_some()))
+    }
+
+    /// Reads the head of a request; false when the connection ended before its first byte. Returns when that byte came.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed, or the bytes are no acceptable head.
+    pub async fn request_head(
+        &mut self,
+        stream: &impl ByteStream,
+        head: &mut RequestHead,
+        core: &Core,
+    ) -> Result<Option<Time>, HeadReadError> {
+        let mut began = None;
+        while self.fill(stream).await? {
+            began.get_or_insert_with(|| core.turn_time());
+            if self.feed(|bytes| head.feed(bytes))? {
+                return Ok(began);
+            }
+        }
+        if head.is_idle() { Ok(None) } else { Err(StreamError::Truncated.into()) }
+    }
+
+    /// Reads the head of a response to a request with `method`; false when the connection ended before its first byte.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed, or the bytes are no acceptable head.
+    pub async fn response_head(
+        &mut self,
+        stream: &impl ByteStream,
+        head: &mut ResponseHead,
+        method: Method,
+    ) -> Result<bool, HeadReadError> {
+        while self.fill(stream).await? {
+            if self.feed(|bytes| head.feed(bytes, method))? {
+                return Ok(true);
+            }
+        }
+        if head.is_idle() { Ok(false) } else { Err(StreamError::Truncated.into()) }
+    }
+
+    /// Feeds what is there; true when the head is whole.
+    fn feed(&mut self, feed: impl FnOnce(&[u8]) -> Result<Progress, HeadError>) -> Result<bool, HeadError> {
+        let Some(mut lease) = self.rest.take() else { return Ok(false) };
+        match feed(&lease)? {
+            Progress::Partial => Ok(false),
+            Progress::Complete { len } => {
+                lease.advance(len);
+                self.rest = Some(lease).filter(|lease| !lease.is_empty());
+                Ok(true)
+            }
+        }
+    }
+}

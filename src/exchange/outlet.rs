@@ -1,0 +1,91 @@
+use crate::engine::{ByteStream, Class, Lease, Pool, StreamError};
+
+/// Up to this length bytes are copied together with what goes out beside them, so that they share a record and a send.
+const COPY_LEN_MAX: usize = 2048;
+
+/// The sending half of a connection: gathers small pieces into one buffer, and lets large ones through as they are.
+///
+/// Nothing goes out before [`Outlet::flush`], or a piece that is too large to be gathered.
+#[derive(Default)]
+pub struct Outlet {
+    gathered: Option<Lease>,
+}
+
+impl Outlet {
+    /// Adds bytes by copying them. Waits for buffers if it must.
+    ///
+    /// # Errors
+    ///
+    /// When what was gathered before could not be sent.
+    pub async fn put(&mut self, to: &impl ByteStream, pool: &Pool, mut bytes: &[u8]) -> Result<(), StreamError> {
+        while !bytes.is_empty() {
+            let mut lease = match self.gathered.take() {
+                Some(lease) if lease.tailroom() > to.tailroom() => lease,
+                Some(full) => {
+                    to.send(full)?;
+                    fresh(to, pool, bytes.len()).await
+                }
+                None => fresh(to, pool, bytes.len()).await,
+            };
+            let n = bytes.len().min(lease.tailroom() - to.tailroom());
+            lease.append(&bytes[..n]);
+            bytes = &bytes[n..];
+            self.gathered = Some(lease);
+        }
+        Ok(())
+    }
+
+    /// Adds a piece with its frame around it: copied when it is small, moved when it is large.
+    ///
+    /// # Errors
+    ///
+    /// When something could not be sent.
+    pub async fn put_framed(
+        &mut self,
+        to: &impl ByteStream,
+        pool: &Pool,
+        before: &[u8],
+        mut lease: Lease,
+        after: &[u8],
+    ) -> Result<(), StreamError> {
+        if lease.len() <= COPY_LEN_MAX {
+            self.put(to, pool, before).await?;
+            self.put(to, pool, &lease).await?;
+            return self.put(to, pool, after).await;
+        }
+        if lease.headroom() >= before.len() + to.headroom() {
+            lease.prepend(before);
+        } else {
+            self.put(to, pool, before).await?;
+        }
+        self.flush(to)?;
+        if lease.tailroom() >= after.len() + to.tailroom() {
+            lease.append(after);
+            return to.send(lease);
+        }
+        to.send(lease)?;
+        self.put(to, pool, after).await
+    }
+
+    /// Sends what is gathered.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be sent.
+    pub fn flush(&mut self, to: &impl ByteStream) -> Result<(), StreamError> {
+        self.gathered.take().map_or(Ok(()), |lease| to.send(lease))
+    }
+
+    /// Drops what is gathered, because its connection is given up.
+    pub fn clear(&mut self) {
+        self.gathered = None;
+    }
+}
+
+async fn fresh(to: &impl ByteStream, pool: &Pool, len: usize) -> Lease {
+    let around = to.headroom() + to.tailroom();
+    let class = if len + around <= Class::Small.bytes() { Class::Small } else { Class::Large };
+    let mut lease = pool.lease(class).await;
+    lease.reserve_headroom(to.headroom());
+    lease
+}

@@ -1,0 +1,14 @@
+//! Floor 3: the link between a connector and an edge: many streams on one connection.
+//!
+//! [`crate::wire::mux`] decides; here its frames are put into as few records and sends as one turn of the core allows, and
+//! what it reports reaches the tasks that wait for it.
+
+mod backoff;
+mod packer;
+mod running;
+mod stream;
+mod streams;
+
+pub use backoff::Backoff;
+pub use running::{Ended, Link, LinkError};
+pub use stream::LinkStream;

@@ -1,0 +1,149 @@
+use std::task::{Context, Poll};
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Lease, StreamError};
+use crate::link::Link;
+use crate::wire::mux::{self, Cause, HEADER_LEN, Phases, StreamId};
+
+/// One stream on a link. Dropped before both sides have finished, it is reset.
+pub struct LinkStream {
+    link: Link,
+    id: StreamId,
+    place: usize,
+    /// Why it is reset when it is dropped too early.
+    on_drop: std::cell::Cell<Cause>,
+}
+
+impl LinkStream {
+    pub(super) fn new(link: Link, id: StreamId, place: usize) -> LinkStream {
+        LinkStream { link, id, place, on_drop: std::cell::Cell::new(Cause::NotNeeded) }
+    }
+
+    /// The link that it is on.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The number of the stream on its link.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// For which hostname the edge opened it, and the edge's number for the call.
+    #[must_use]
+    pub fn opening<T>(&self, look: impl FnOnce(mux::Open<'_>) -> T) -> Option<T> {
+        self.link.mux().borrow().opening(self.id).map(look)
+    }
+
+    /// What the connector last reported of the call's time, ahead of the bytes that were received since.
+    #[must_use]
+    pub fn phases(&self) -> Option<Phases> {
+        self.link.streams().borrow_mut().at(self.place).phases
+    }
+
+    /// At the connector: reports the call's time, behind the bytes that are queued so far.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is gone, or the stage was reported before.
+    pub fn send_phases(&self, phases: Phases) -> Result<(), mux::StreamError> {
+        let sent = self.link.mux().borrow_mut().phases(self.id, phases);
+        self.link.kick();
+        sent
+    }
+
+    /// When the first of the bytes that wait to be read came in, or the last that were read.
+    #[must_use]
+    pub fn received_at(&self) -> Time {
+        self.link.streams().borrow_mut().at(self.place).received_at()
+    }
+
+    /// Breaks the stream off with a cause that the other side sees.
+    pub fn reset(&self, cause: Cause) {
+        self.link.mux().borrow_mut().reset(self.id, cause);
+        self.link.streams().borrow_mut().at(self.place).reset(cause);
+        self.link.kick();
+    }
+
+    /// With which cause the stream is reset, should it be dropped before both sides have finished.
+    pub fn on_drop(&self, cause: Cause) {
+        self.on_drop.set(cause);
+    }
+}
+
+impl ByteStream for LinkStream {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let received = self.link.streams().borrow_mut().at(self.place).poll_recv(cx);
+        if let Poll::Ready(Ok(Some(lease))) = &received {
+            self.link.mux().borrow_mut().consumed(self.id, lease.len());
+            self.link.kick();
+        }
+        received
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        if lease.is_empty() {
+            return Ok(());
+        }
+        let sent = self.link.mux().borrow_mut().send(self.id, lease);
+        self.link.kick();
+        sent.map_err(|refused| match refused.error {
+            mux::StreamError::Gone => self.error(),
+            _ => StreamError::Closed,
+        })
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        let mut streams = self.link.streams().borrow_mut();
+        let state = streams.at(self.place);
+        if let Some(error) = state.error() {
+            return Poll::Ready(Err(error));
+        }
+        if self.link.mux().borrow_mut().capacity(self.id) > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        state.wait_to_send(cx);
+        Poll::Pending
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        // The link takes what is queued as it can; nothing above waits for it to be gone altogether.
+        self.poll_ready(cx)
+    }
+
+    fn finish(&self) {
+        // A stream that is gone, or was finished before, needs no end.
+        let _ = self.link.mux().borrow_mut().finish(self.id);
+        self.link.kick();
+    }
+
+    fn abort(&self) {
+        self.reset(self.on_drop.get());
+    }
+
+    fn headroom(&self) -> usize {
+        self.link.headroom() + HEADER_LEN
+    }
+
+    fn tailroom(&self) -> usize {
+        self.link.tailroom()
+    }
+}
+
+impl LinkStream {
+    fn error(&self) -> StreamError {
+        self.link.streams().borrow_mut().at(self.place).error().unwrap_or(StreamError::Closed)
+    }
+}
+
+impl Drop for LinkStream {
+    fn drop(&mut self) {
+        // What was received and not read is given back with it; a stream that is over is not reset any more.
+        self.link.mux().borrow_mut().reset(self.id, self.on_drop.get());
+        self.link.streams().borrow_mut().remove(self.place);
+        self.link.kick();
+        self.link.stream_dropped();
+    }
+}

@@ -1,0 +1,163 @@
+//! What the mux reported of each stream, and who waits for it.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use crate::base::Time;
+use crate::engine::{Class, Lease, Pool, StreamError};
+use crate::wire::mux::{Cause, Phases, StreamId};
+
+/// Pieces up to this length that wait to be read are copied together, so that a few bytes do not keep a large buffer.
+const COPY_LEN_MAX: usize = 2048;
+
+/// The streams of one link. A place lives as long as somebody holds its stream.
+#[derive(Default)]
+pub(super) struct Streams {
+    places: Vec<StreamState>,
+    free: Vec<usize>,
+    /// For each of the mux's slots the place of the stream that it had last.
+    by_slot: Vec<usize>,
+    live: usize,
+}
+
+/// What is known of one stream.
+#[derive(Default)]
+pub(super) struct StreamState {
+    id: Option<StreamId>,
+    received: VecDeque<Lease>,
+    received_at: Time,
+    finished: bool,
+    reset: Option<Cause>,
+    pub(super) phases: Option<Phases>,
+    receive_waker: Option<Waker>,
+    send_waker: Option<Waker>,
+}
+
+impl Streams {
+    /// Makes a place for a stream.
+    pub(super) fn add(&mut self, id: StreamId) -> usize {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(StreamState::default());
+            self.places.len() - 1
+        });
+        self.places[place].id = Some(id);
+        if self.by_slot.len() <= id.index() {
+            self.by_slot.resize(id.index() + 1, usize::MAX);
+        }
+        self.by_slot[id.index()] = place;
+        self.live += 1;
+        place
+    }
+
+    /// Gives up the place of a stream that nobody holds any more; keeps its memory.
+    pub(super) fn remove(&mut self, place: usize) {
+        let state = &mut self.places[place];
+        state.received.clear();
+        let received = std::mem::take(&mut state.received);
+        *state = StreamState { received, ..StreamState::default() };
+        self.free.push(place);
+        self.live -= 1;
+    }
+
+    /// The stream in a place that is held.
+    pub(super) fn at(&mut self, place: usize) -> &mut StreamState {
+        &mut self.places[place]
+    }
+
+    /// A stream by the mux's name for it, if somebody holds it.
+    pub(super) fn find(&mut self, id: StreamId) -> Option<&mut StreamState> {
+        let place = *self.by_slot.get(id.index())?;
+        self.places.get_mut(place).filter(|state| state.id == Some(id))
+    }
+
+    /// How many are held.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+}
+
+impl StreamState {
+    pub(super) fn receive(&mut self, chunk: Lease, pool: &Pool, now: Time) {
+        if self.received.is_empty() {
+            self.received_at = now;
+        }
+        let Some(left) = self.add_to_last(chunk) else { return wake(&mut self.receive_waker) };
+        let waits = !self.received.is_empty();
+        // Nobody is reading: what is kept should not keep a whole buffer of the link's.
+        let small = if waits && left.len() <= COPY_LEN_MAX { pool.take_for_receive(Class::Small) } else { None };
+        match small {
+            Some(mut small) => {
+                small.append(&left);
+                self.received.push_back(small);
+            }
+            None => self.received.push_back(left),
+        }
+        wake(&mut self.receive_waker);
+    }
+
+    /// Puts a piece behind the last that waits, where that is possible; gives it back otherwise.
+    fn add_to_last(&mut self, chunk: Lease) -> Option<Lease> {
+        let Some(last) = self.received.back_mut() else { return Some(chunk) };
+        let Err(chunk) = last.join(chunk) else { return None };
+        if chunk.len() <= COPY_LEN_MAX && last.tailroom() >= chunk.len() {
+            last.append(&chunk);
+            return None;
+        }
+        Some(chunk)
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.finished = true;
+        wake(&mut self.receive_waker);
+    }
+
+    pub(super) fn reset(&mut self, cause: Cause) {
+        self.reset.get_or_insert(cause);
+        wake(&mut self.receive_waker);
+        wake(&mut self.send_waker);
+    }
+
+    pub(super) fn writable(&mut self) {
+        wake(&mut self.send_waker);
+    }
+
+    /// The next bytes, the end, or why there are none. Bytes that came before a reset are given first.
+    pub(super) fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        if let Some(lease) = self.received.pop_front() {
+            return Poll::Ready(Ok(Some(lease)));
+        }
+        if self.finished {
+            return Poll::Ready(Ok(None));
+        }
+        if let Some(error) = self.error() {
+            return Poll::Ready(Err(error));
+        }
+        keep(&mut self.receive_waker, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn wait_to_send(&mut self, cx: &Context<'_>) {
+        keep(&mut self.send_waker, cx);
+    }
+
+    pub(super) fn error(&self) -> Option<StreamError> {
+        self.reset.map(|cause| StreamError::ResetWith { code: cause.code() })
+    }
+
+    pub(super) fn received_at(&self) -> Time {
+        self.received_at
+    }
+}
+
+pub(super) fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+pub(super) fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}

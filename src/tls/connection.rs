@@ -1,0 +1,231 @@
+//! A connection as the roles hold it: sealed or not.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+
+use super::session::{self, Session};
+use super::stream::{HandshakeError, TlsStream};
+use crate::base::Time;
+use crate::engine::driver::SocketOptions;
+use crate::engine::{self, ByteStream, Core, Lease, Socket, StreamError};
+
+/// A connection on a core, with TLS or without.
+pub struct Connection(Kind);
+
+enum Kind {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// A connection that belongs to no core, with its TLS session and all that was received on it; may go to another core.
+pub struct DetachedConnection {
+    socket: engine::Detached,
+    session: Option<session::Detached>,
+    /// What was read of it, opened if it was sealed, and is to be read again.
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    /// Without TLS.
+    #[must_use]
+    pub fn plain(socket: Socket) -> Connection {
+        Connection(Kind::Plain(socket))
+    }
+
+    /// Makes the handshake as a client, until `timeout` is ready.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed; the socket is closed.
+    pub async fn client(
+        socket: Socket,
+        config: &Arc<ClientConfig>,
+        name: ServerName<'static>,
+        timeout: impl Future<Output = ()>,
+    ) -> Result<Connection, HandshakeError> {
+        Connection::handshake(socket, Session::client(Arc::clone(config), name)?, timeout).await
+    }
+
+    /// Makes the handshake as a server, until `timeout` is ready. `first` is what was received already.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed; the socket is closed.
+    pub async fn server(
+        socket: Socket,
+        config: &Arc<ServerConfig>,
+        first: Option<Lease>,
+        timeout: impl Future<Output = ()>,
+    ) -> Result<Connection, HandshakeError> {
+        let mut session = Session::server(Arc::clone(config))?;
+        if let Some(lease) = first {
+            session.read(lease);
+        }
+        Connection::handshake(socket, session, timeout).await
+    }
+
+    async fn handshake(
+        socket: Socket,
+        session: Session,
+        timeout: impl Future<Output = ()>,
+    ) -> Result<Connection, HandshakeError> {
+        let pool = socket.core().pool().clone();
+        let stream = TlsStream::handshake(socket, session, pool, timeout).await.map_err(|(error, _)| error)?;
+        Ok(Connection(Kind::Tls(Box::new(stream))))
+    }
+
+    /// Whether it is sealed.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.0, Kind::Tls(_))
+    }
+
+    /// When the bytes that are read next, or were read last, came in.
+    #[must_use]
+    pub fn received_at(&self) -> Time {
+        self.socket().received_at()
+    }
+
+    /// Takes the connection off its core, after what is queued went out. `unread` is put in front of what comes next.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed first.
+    pub async fn detach(self, unread: Vec<u8>) -> Result<DetachedConnection, StreamError> {
+        self.flushed().await?;
+        let (socket, session) = match self.0 {
+            Kind::Plain(socket) => (socket, None),
+            Kind::Tls(stream) => {
+                let (socket, session) = stream.into_parts();
+                (socket, Some(session.detach()))
+            }
+        };
+        Ok(DetachedConnection { socket: socket.detach().await?, session, unread })
+    }
+
+    /// Takes in a connection that another core gave away, and what was read of it.
+    ///
+    /// # Errors
+    ///
+    /// When the driver cannot take it.
+    pub async fn adopt(
+        core: &Core,
+        detached: DetachedConnection,
+        options: SocketOptions,
+    ) -> io::Result<(Connection, Option<Lease>)> {
+        let DetachedConnection { socket, session, unread } = detached;
+        let socket = core.adopt(socket, options).await?;
+        let kind = match session {
+            None => Kind::Plain(socket),
+            Some(session) => {
+                let session = attach(core, session).await;
+                Kind::Tls(Box::new(TlsStream::new(socket, session, core.pool().clone())))
+            }
+        };
+        let mut first = None;
+        if !unread.is_empty() {
+            let mut lease = core.pool().lease_for(unread.len()).await;
+            if lease.append_some(&unread) < unread.len() {
+                return Err(io::Error::other("more was read of a connection than it may hand over"));
+            }
+            first = Some(lease);
+        }
+        Ok((Connection(kind), first))
+    }
+
+    /// Finishes sending and waits for the peer to finish, throwing away what it still sends, within `patience`.
+    pub async fn close_gracefully(self, patience: Duration) {
+        self.finish();
+        match self.0 {
+            Kind::Plain(socket) => socket.close_gracefully(patience).await,
+            Kind::Tls(stream) => {
+                let core = stream.inner().core().clone();
+                // Bounded by the same patience: closed is closed.
+                let _ = core.timeout(patience, stream.flushed()).await;
+                stream.into_parts().0.close_gracefully(patience).await;
+            }
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        match &self.0 {
+            Kind::Plain(socket) => socket,
+            Kind::Tls(stream) => stream.inner(),
+        }
+    }
+}
+
+/// Attaches a session, waiting for buffers for what it had received.
+async fn attach(core: &Core, mut session: session::Detached) -> Session {
+    loop {
+        match Session::attach(session, core.pool()) {
+            Ok(session) => return session,
+            Err(back) => session = back,
+        }
+        drop(core.pool().lease(engine::Class::Large).await);
+        core.turn_end().await;
+    }
+}
+
+impl ByteStream for Connection {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        match &self.0 {
+            Kind::Plain(socket) => socket.poll_recv(cx),
+            Kind::Tls(stream) => stream.poll_recv(cx),
+        }
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        match &self.0 {
+            Kind::Plain(socket) => socket.send(lease),
+            Kind::Tls(stream) => stream.send(lease),
+        }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        match &self.0 {
+            Kind::Plain(socket) => socket.poll_ready(cx),
+            Kind::Tls(stream) => stream.poll_ready(cx),
+        }
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        match &self.0 {
+            Kind::Plain(socket) => socket.poll_flushed(cx),
+            Kind::Tls(stream) => stream.poll_flushed(cx),
+        }
+    }
+
+    fn finish(&self) {
+        match &self.0 {
+            Kind::Plain(socket) => socket.finish(),
+            Kind::Tls(stream) => stream.finish(),
+        }
+    }
+
+    fn abort(&self) {
+        match &self.0 {
+            Kind::Plain(socket) => socket.abort(),
+            Kind::Tls(stream) => stream.abort(),
+        }
+    }
+
+    fn headroom(&self) -> usize {
+        match &self.0 {
+            Kind::Plain(_) => 0,
+            Kind::Tls(stream) => stream.headroom(),
+        }
+    }
+
+    fn tailroom(&self) -> usize {
+        match &self.0 {
+            Kind::Plain(_) => 0,
+            Kind::Tls(stream) => stream.tailroom(),
+        }
+    }
+}

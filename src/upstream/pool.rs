@@ -1,0 +1,297 @@
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{pending, poll_fn};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::base::{Clock, Time};
+use crate::engine::driver::{Address, SocketOptions};
+use crate::engine::{ByteStream, Core, Socket};
+use crate::route::{UpstreamAddr, UpstreamUrl};
+use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName};
+use crate::upstream::{ResolveError, Resolver};
+
+/// What a pool can be told.
+#[derive(Clone)]
+pub struct UpstreamSettings {
+    /// The server.
+    pub url: UpstreamUrl,
+    /// For an `https://` server: whom to trust.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// How many connections one core may have to it.
+    pub connections_max: usize,
+    /// How long connecting may take, TLS included, all addresses together.
+    pub connect_timeout: Duration,
+    /// How long a connection may lie unused.
+    pub idle_timeout: Duration,
+    /// How long a call may wait for one of too many connections.
+    pub queue_timeout: Duration,
+}
+
+/// Why there is no connection to an upstream. In every case nothing has been sent to it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum UpstreamError {
+    /// It took no connection.
+    #[error("the upstream {address} refused the connection ({reason}): check that the MCP server is running there")]
+    Refused {
+        /// Where.
+        address: Box<str>,
+        /// In the system's words.
+        reason: Box<str>,
+    },
+    /// It cannot be reached.
+    #[error("the upstream {address} cannot be reached ({reason}): check the address and the route to it")]
+    Unreachable {
+        /// Where.
+        address: Box<str>,
+        /// In the system's words.
+        reason: Box<str>,
+    },
+    /// Its name has no address.
+    #[error(transparent)]
+    Name(#[from] ResolveError),
+    /// It did not answer in time.
+    #[error("the upstream did not take a connection within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// No TLS session came about.
+    #[error("no TLS with the upstream: {0}")]
+    Tls(HandshakeError),
+    /// All connections are in use.
+    #[error("all {0} connections to the upstream are in use: raise `upstream_connections_max`, or the server is slow")]
+    Busy(usize),
+}
+
+/// The connections of one core to one upstream. Cheap to clone; the clones are one pool.
+#[derive(Clone)]
+pub struct Upstream(Rc<Shared>);
+
+struct Shared {
+    core: Core,
+    settings: UpstreamSettings,
+    resolver: Resolver,
+    /// The last one used is the first to be used again: the others can time out.
+    idle: RefCell<VecDeque<Idle>>,
+    /// Connections in use or being made.
+    busy: Cell<usize>,
+    waiting: RefCell<VecDeque<Waker>>,
+    sweeping: Cell<bool>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Time,
+}
+
+/// A connection for one exchange, and how it came about.
+pub struct Checkout {
+    /// The connection.
+    pub connection: UpstreamConnection,
+    /// How long connecting took; none when a pooled connection was free.
+    pub connect: Option<Duration>,
+}
+
+impl Upstream {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver) -> Upstream {
+        Upstream(Rc::new(Shared {
+            core: core.clone(),
+            settings,
+            resolver,
+            idle: RefCell::default(),
+            busy: Cell::new(0),
+            waiting: RefCell::default(),
+            sweeping: Cell::new(false),
+        }))
+    }
+
+    /// What the server's `Host` header says.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.0.settings.url.authority()
+    }
+
+    /// How many connections are open, in use or idle.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.0.busy.get() + self.0.idle.borrow().len()
+    }
+
+    /// A connection: a pooled one that is still good, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none. Nothing has been sent.
+    pub async fn checkout(&self) -> Result<Checkout, UpstreamError> {
+        if let Some(connection) = self.take_idle() {
+            return Ok(Checkout { connection, connect: None });
+        }
+        self.connect().await
+    }
+
+    /// A new connection, for a call whose pooled one proved dead before anything was sent on it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Upstream::checkout`].
+    pub async fn connect(&self) -> Result<Checkout, UpstreamError> {
+        let settings = &self.0.settings;
+        let place = match self.0.core.timeout(settings.queue_timeout, poll_fn(|cx| self.poll_place(cx))).await {
+            Ok(Ok(connection)) => return Ok(Checkout { connection, connect: None }),
+            Ok(Err(place)) => place,
+            Err(_) => return Err(UpstreamError::Busy(settings.connections_max)),
+        };
+        let began = self.0.core.now();
+        let dialled = self.0.core.timeout(settings.connect_timeout, self.dial()).await;
+        let connection = dialled.map_err(|_| UpstreamError::Timeout(settings.connect_timeout))??;
+        let connect = Some(self.0.core.now() - began);
+        let connection = UpstreamConnection { connection: Some(connection), place };
+        Ok(Checkout { connection, connect })
+    }
+
+    /// A pooled connection that has become free, or the right to open one.
+    fn poll_place(&self, cx: &Context<'_>) -> Poll<Result<UpstreamConnection, Place>> {
+        if let Some(connection) = self.take_idle() {
+            return Poll::Ready(Ok(connection));
+        }
+        if self.open() < self.0.settings.connections_max {
+            return Poll::Ready(Err(Place::take(self)));
+        }
+        self.0.waiting.borrow_mut().push_back(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn take_idle(&self) -> Option<UpstreamConnection> {
+        loop {
+            let Idle { connection, .. } = self.0.idle.borrow_mut().pop_back()?;
+            if is_quiet(&connection) {
+                let place = Place::take(self);
+                return Some(UpstreamConnection { connection: Some(connection), place });
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Connection, UpstreamError> {
+        let url = &self.0.settings.url;
+        let socket = match url.addr() {
+            UpstreamAddr::Unix { path } => self.dial_one(&Address::Unix(path.as_ref().into())).await?,
+            UpstreamAddr::Tcp { host, port } => self.dial_any(host, *port).await?,
+        };
+        let (Some(config), Some(name)) = (&self.0.settings.tls, url.tls_name()) else {
+            return Ok(Connection::plain(socket));
+        };
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::Unreachable {
+            address: name.into(),
+            reason: "the name cannot stand in a certificate".into(),
+        })?;
+        // The time for it is part of the time for connecting.
+        Connection::client(socket, config, name, pending()).await.map_err(UpstreamError::Tls)
+    }
+
+    async fn dial_any(&self, host: &str, port: u16) -> Result<Socket, UpstreamError> {
+        let mut last = None;
+        for address in self.0.resolver.resolve(host, port).await? {
+            match self.dial_one(&address.into()).await {
+                Ok(socket) => return Ok(socket),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or(UpstreamError::Name(ResolveError::Busy)))
+    }
+
+    async fn dial_one(&self, address: &Address) -> Result<Socket, UpstreamError> {
+        let options = SocketOptions { quick_ack: true };
+        self.0.core.connect(address, options).await.map_err(|error| {
+            let (address, reason) = (address.to_string().into(), error.to_string().into());
+            match error.kind() {
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                    UpstreamError::Refused { address, reason }
+                }
+                _ => UpstreamError::Unreachable { address, reason },
+            }
+        })
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let since = self.0.core.turn_time();
+        self.0.idle.borrow_mut().push_back(Idle { connection, since });
+        self.sweep_later();
+    }
+
+    /// Starts the one task that closes what has been idle for too long, unless it runs.
+    fn sweep_later(&self) {
+        if self.0.sweeping.replace(true) {
+            return;
+        }
+        let pool = self.clone();
+        self.0.core.spawn(async move {
+            while !pool.0.idle.borrow().is_empty() {
+                pool.0.core.sleep(pool.0.settings.idle_timeout / 2).await;
+                pool.sweep();
+            }
+            pool.0.sweeping.set(false);
+        });
+    }
+
+    fn sweep(&self) {
+        let (now, idle_timeout) = (self.0.core.now(), self.0.settings.idle_timeout);
+        let idle = std::mem::take(&mut *self.0.idle.borrow_mut());
+        let kept =
+            idle.into_iter().filter(|idle| now - idle.since < idle_timeout && is_quiet(&idle.connection)).collect();
+        self.0.idle.replace(kept);
+    }
+}
+
+/// Whether an idle connection is still good: nothing came on it, not even its end.
+fn is_quiet(connection: &Connection) -> bool {
+    connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+/// The right to one connection. Dropped, somebody else may have it.
+struct Place(Upstream);
+
+impl Place {
+    fn take(upstream: &Upstream) -> Place {
+        upstream.0.busy.set(upstream.0.busy.get() + 1);
+        Place(upstream.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        shared.busy.set(shared.busy.get() - 1);
+        if let Some(waker) = shared.waiting.borrow_mut().pop_front() {
+            waker.wake();
+        }
+    }
+}
+
+/// A connection to an upstream, for one exchange. Dropped, it is closed.
+pub struct UpstreamConnection {
+    connection: Option<Connection>,
+    place: Place,
+}
+
+impl UpstreamConnection {
+    /// The connection.
+    ///
+    /// # Panics
+    ///
+    /// Never: only giving it back takes it away.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        self.connection.as_ref().expect("only giving it back takes it away")
+    }
+
+    /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing
+    /// came behind the response, and both sides keep the connection.
+    pub fn give_back(mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.place.0.give_back(connection);
+        }
+    }
+}
