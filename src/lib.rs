@@ -4,6 +4,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod edge;
 pub mod engine;
 pub mod exchange;
 pub mod latency;

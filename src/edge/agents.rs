@@ -1,0 +1,202 @@
+//! Connections of agents.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::base::Time;
+use crate::edge::call::{Next, Work};
+use crate::edge::here::{Counted, Here};
+use crate::edge::message::CoreMessage;
+use crate::edge::refusal::Refusal;
+use crate::edge::shared::Counters;
+use crate::engine::driver::SocketOptions;
+use crate::engine::{ByteStream, Detached, Lease, Listener};
+use crate::exchange::{HeadReadError, Intake};
+use crate::tls::{Connection, DetachedConnection, HandshakeError};
+use crate::wire::http1::RequestHead;
+
+/// How long an agent that was refused may take to read why.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// An agent's connection.
+pub(super) struct Agent {
+    pub(super) here: Rc<Here>,
+    pub(super) connection: Connection,
+    pub(super) intake: Intake,
+    pub(super) head: RequestHead,
+    /// Where it comes from, as text.
+    pub(super) peer: String,
+    /// Whether it may still go to another core.
+    pub(super) may_hand_over: bool,
+}
+
+/// Accepts agents until it is dropped.
+pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
+    loop {
+        match listener.accept().await {
+            Ok(_) if here.agents_open.get() >= here.edge.settings.connections_max => {
+                Counters::add(&here.edge.counters.connections_refused);
+            }
+            Ok((detached, peer)) => here.core.spawn(serve_new(Rc::clone(&here), detached, peer)),
+            Err(error) => {
+                Counters::add(&here.edge.counters.accepts_failed);
+                tracing::warn!(%error, "accepting agents");
+            }
+        }
+    }
+}
+
+/// Takes in a connection that another core accepted, with its first request unread.
+pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<SocketAddr>) {
+    let here = Rc::clone(here);
+    let core = here.core.clone();
+    core.spawn(async move {
+        let _counted = Counted::new(&here.agents_open, &here.ended);
+        match Connection::adopt(&here.core, detached, SocketOptions::default()).await {
+            Ok((connection, first)) => {
+                let mut agent = Agent::new(&here, connection, first, peer);
+                agent.may_hand_over = false;
+                agent.serve(peer).await;
+            }
+            Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
+        }
+    });
+}
+
+async fn serve_new(here: Rc<Here>, detached: Detached, peer: Option<SocketAddr>) {
+    let _counted = Counted::new(&here.agents_open, &here.ended);
+    match greet(&here, detached, peer).await {
+        Ok(Some(agent)) => agent.serve(peer).await,
+        Ok(None) => {}
+        Err(error) => {
+            Counters::add(&here.edge.counters.handshakes_failed);
+            tracing::debug!(peer = ?peer, %error, "an agent's connection did not come about");
+        }
+    }
+}
+
+/// Finds out whether the agent speaks TLS, by its first byte, and makes the handshake if it does.
+async fn greet(here: &Rc<Here>, detached: Detached, peer: Option<SocketAddr>) -> Result<Option<Agent>, HandshakeError> {
+    let settings = &here.edge.settings;
+    let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
+    let socket = here.core.adopt(detached, SocketOptions::default()).await.map_err(io_error)?;
+    let first = here.core.timeout(settings.idle_timeout, socket.recv()).await;
+    let Some(first) = first.map_err(|_| HandshakeError::Timeout)?? else { return Ok(None) };
+    let tls = settings.agents_tls.as_ref().filter(|_| first.first() == Some(&TLS_HANDSHAKE));
+    let Some(config) = tls else {
+        return Ok(greet_plain(here, Connection::plain(socket), first, peer).await);
+    };
+    let timeout = here.core.sleep(settings.handshake_timeout);
+    let connection = Connection::server(socket, config, Some(first), timeout).await?;
+    Ok(Some(Agent::new(here, connection, None, peer)))
+}
+
+async fn greet_plain(here: &Rc<Here>, connection: Connection, first: Lease, peer: Option<SocketAddr>) -> Option<Agent> {
+    let loopback = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+    if loopback || here.edge.settings.plain_http_anywhere {
+        return Some(Agent::new(here, connection, Some(first), peer));
+    }
+    Counters::add(&here.edge.counters.requests_refused);
+    let mut answer = Vec::new();
+    Refusal::PlainHttp.answer().write(&mut answer);
+    drop(first);
+    say(here, &connection, &answer).await;
+    connection.close_gracefully(FAREWELL).await;
+    None
+}
+
+impl Agent {
+    fn new(here: &Rc<Here>, connection: Connection, first: Option<Lease>, peer: Option<SocketAddr>) -> Agent {
+        let mut intake = Intake::default();
+        if let Some(lease) = first {
+            intake.prime(lease);
+        }
+        let peer = peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
+        Agent { here: Rc::clone(here), connection, intake, head: RequestHead::new(), peer, may_hand_over: true }
+    }
+
+    /// Serves one request after another.
+    async fn serve(mut self, peer: Option<SocketAddr>) {
+        let mut work = Work::default();
+        loop {
+            let began = match self.next_request().await {
+                Ok(Some(began)) => began,
+                Ok(None) => break,
+                Err(error) => return self.refuse_head(&error).await,
+            };
+            match work.call(&mut self, began).await {
+                Next::Keep => {}
+                Next::Close => break,
+                Next::Abort => return self.connection.abort(),
+                Next::HandOver(core) => return self.hand_over(core, peer).await,
+            }
+        }
+        self.connection.close_gracefully(FAREWELL).await;
+    }
+
+    /// The head of the next request; none when the agent is done, was idle for too long, or the edge is to end.
+    async fn next_request(&mut self) -> Result<Option<Time>, HeadReadError> {
+        let settings = &self.here.edge.settings;
+        let draining = async {
+            self.here.drain.after(0).await;
+            None
+        };
+        let idle = self.here.core.timeout(settings.idle_timeout, self.intake.fill(&self.connection));
+        match future::or(async { Some(idle.await) }, draining).await {
+            Some(Ok(filled)) => {
+                if !filled? {
+                    return Ok(None);
+                }
+            }
+            Some(Err(_)) | None => return Ok(None),
+        }
+        let head = self.intake.request_head(&self.connection, &mut self.head, &self.here.core);
+        match self.here.core.timeout(settings.header_timeout, head).await {
+            Ok(read) => read,
+            Err(_) => Err(HeadReadError::Timeout),
+        }
+    }
+
+    async fn refuse_head(self, error: &HeadReadError) {
+        let mut answer = Vec::new();
+        match error {
+            HeadReadError::Head(error) => error.write_answer(&mut answer),
+            HeadReadError::Timeout => HeadReadError::TIMEOUT_ANSWER.write(&mut answer),
+            HeadReadError::Stream(_) => return,
+        }
+        Counters::add(&self.here.edge.counters.requests_refused);
+        say(&self.here, &self.connection, &answer).await;
+        self.connection.close_gracefully(FAREWELL).await;
+    }
+
+    /// Gives the connection to a core that has a link for its request, with all that was read of it.
+    async fn hand_over(mut self, core: crate::base::CoreId, peer: Option<SocketAddr>) {
+        let mut unread = self.head.as_bytes().to_vec();
+        if let Some(rest) = self.intake.rest().take() {
+            unread.extend_from_slice(&rest);
+        }
+        let detached = match self.connection.detach(unread).await {
+            Ok(detached) => detached,
+            Err(error) => return tracing::debug!(%error, "handing a connection over"),
+        };
+        Counters::add(&self.here.edge.counters.handed_over);
+        if self.here.edge.send_to(core, CoreMessage::Agent(Box::new(detached), peer)).is_err() {
+            tracing::warn!(%core, "a connection was dropped: the core that has its link takes no more");
+        }
+    }
+}
+
+/// Sends a few bytes that are not part of a call.
+pub(super) async fn say(here: &Here, connection: &Connection, bytes: &[u8]) {
+    let mut outlet = crate::exchange::Outlet::default();
+    // An agent that has gone cannot be told.
+    if outlet.put(connection, here.core.pool(), bytes).await.is_ok() {
+        let _ = outlet.flush(connection);
+    }
+}

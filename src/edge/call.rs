@@ -1,0 +1,503 @@
+//! One call: an agent's request, down a link, and what comes back.
+
+use std::cell::Cell;
+use std::future::pending;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::base::{Clock, CoreId, Time};
+use crate::edge::agents::{Agent, say};
+use crate::edge::here::{Counted, Here};
+use crate::edge::refusal::{self, Refusal};
+use crate::edge::settings::EdgeTables;
+use crate::edge::shared::Counters;
+use crate::engine::{ByteStream, Core, StreamError};
+use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
+use crate::latency::{CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SlowVerdict, server_timing};
+use crate::link::{Link, LinkStream};
+use crate::route::{Hostname, LinkChoice, Offline, Route};
+use crate::tls::Connection;
+use crate::wire::http1::{
+    Answer, BodyDecoder, BodyEncoder, BodyError, Fault, Framing, Method, RequestEdits, RequestHead, ResponseEdits,
+    ResponseHead, write_request, write_response,
+};
+use crate::wire::jsonrpc::Peek;
+use crate::wire::mcp;
+use crate::wire::mux::{Cause, Open, Phases};
+
+/// How often a call that waits for a link looks whether another core has one.
+const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_millis(50);
+/// How long the body of a request that cannot be passed on is read, to learn the id that the answer should have.
+const READ_ID_WITHIN: Duration = Duration::from_millis(500);
+
+/// What becomes of the agent's connection.
+pub(super) enum Next {
+    /// It may carry another request.
+    Keep,
+    /// It is closed, after what was sent.
+    Close,
+    /// It is broken off, so that the agent sees that the answer is not whole.
+    Abort,
+    /// It goes to another core, which serves this request.
+    HandOver(CoreId),
+}
+
+/// What a connection needs for its calls; kept from one to the next for its memory.
+#[derive(Default)]
+pub(super) struct Work {
+    request: RequestWork,
+    response: ResponseWork,
+    call: mcp::Call,
+}
+
+#[derive(Default)]
+struct RequestWork {
+    decoder: BodyDecoder,
+    outlet: Outlet,
+    scratch: Vec<u8>,
+    peek: Peek,
+}
+
+#[derive(Default)]
+struct ResponseWork {
+    head: ResponseHead,
+    intake: Intake,
+    decoder: BodyDecoder,
+    outlet: Outlet,
+    scratch: Vec<u8>,
+    timing: Vec<u8>,
+}
+
+/// How the way back ended.
+enum Back {
+    /// The whole answer was queued; whether the connection can be kept.
+    Done(bool),
+    /// It did not come, or not whole.
+    Failed(Fault, Outcome),
+    /// The agent's side failed.
+    AgentGone,
+}
+
+/// How the way there ended before the way back did.
+enum There {
+    AgentGone,
+    Broken(BodyError),
+}
+
+/// Why no stream could be opened.
+enum NoStream {
+    HandOver(CoreId),
+    Refused(Refusal),
+    Offline(Offline),
+}
+
+impl Work {
+    /// Serves one request, whose head is read.
+    pub(super) async fn call(&mut self, agent: &mut Agent, began: Time) -> Next {
+        let here = std::rc::Rc::clone(&agent.here);
+        let _counted = Counted::new(&here.calls_open, &here.ended);
+        let tables = here.edge.tables();
+        self.call.read_head(&agent.head);
+        self.request.peek.clear();
+        self.request.decoder.restart(agent.head.framing());
+        let route = match admit(&agent.head, &tables, &here.edge.settings.allowed_origins) {
+            Ok(route) => route,
+            Err(refusal) => return self.refuse(agent, refusal).await,
+        };
+        let mut stamps = EdgeStamps::new(began);
+        match open_stream(agent, route).await {
+            Ok(stream) => self.exchange(agent, route, &stream, &mut stamps).await,
+            Err(NoStream::HandOver(core)) => Next::HandOver(core),
+            Err(NoStream::Refused(refusal)) => self.refuse(agent, refusal).await,
+            Err(NoStream::Offline(why)) => {
+                let (fault, outcome) = refusal::offline(why);
+                self.fail(agent, route, &stamps, fault, outcome).await
+            }
+        }
+    }
+
+    /// Carries request and response over the stream, at the same time.
+    async fn exchange(
+        &mut self,
+        agent: &mut Agent,
+        route: &Route,
+        stream: &LinkStream,
+        stamps: &mut EdgeStamps,
+    ) -> Next {
+        let Work { request, response, .. } = self;
+        let Agent { here, connection, intake, head, peer, .. } = agent;
+        let begun = Cell::new(false);
+        let framing = match request.send_head(here, connection, head, peer, stream).await {
+            Ok(framing) => framing,
+            // Whatever there is to say of it, the way back says.
+            Err(_) => Framing::None,
+        };
+        stamps.on_handed_to_link(here.core.now());
+        let ended = {
+            let back = response.receive(here, head, connection, stream, stamps, &begun);
+            let there = request.send_body(&here.core, connection, intake, framing, stream);
+            let back = async { Ok(back.await) };
+            future::or(back, async { Err(there.await) }).await
+        };
+        let sent_whole = request.decoder.is_done();
+        request.outlet.clear();
+        response.outlet.clear();
+        *response.intake.rest() = None;
+        match ended {
+            Ok(Back::Done(keep)) => {
+                stamps.on_last_to_agent(here.core.now());
+                self.finish(agent, route, stream, stamps, Outcome::Ok);
+                if keep && sent_whole { Next::Keep } else { Next::Close }
+            }
+            Ok(Back::Failed(fault, outcome)) if !begun.get() => self.fail(agent, route, stamps, fault, outcome).await,
+            Ok(Back::Failed(_, outcome)) => {
+                self.finish(agent, route, stream, stamps, outcome);
+                Next::Abort
+            }
+            Ok(Back::AgentGone) | Err(There::AgentGone) => {
+                stream.reset(Cause::Cancelled);
+                self.finish(agent, route, stream, stamps, Outcome::AgentGone);
+                Next::Abort
+            }
+            Err(There::Broken(error)) => {
+                stream.reset(Cause::RequestBroken);
+                self.finish(agent, route, stream, stamps, Outcome::BadRequest);
+                if begun.get() {
+                    return Next::Abort;
+                }
+                let mut answer = Vec::new();
+                error.write_answer(&mut answer);
+                say(&agent.here, &agent.connection, &answer).await;
+                Next::Close
+            }
+        }
+    }
+
+    /// Answers a request that is none of our calls.
+    async fn refuse(&mut self, agent: &mut Agent, refusal: Refusal) -> Next {
+        let here = &agent.here;
+        Counters::add(&here.edge.counters.requests_refused);
+        count_refused(here, refusal);
+        let mut answer = Vec::new();
+        Answer { to_head: agent.head.method() == Method::Head, ..refusal.answer() }.write(&mut answer);
+        say(here, &agent.connection, &answer).await;
+        Next::Close
+    }
+
+    /// Answers a call that got no answer from its upstream, with the id of its message if that can be learnt.
+    async fn fail(
+        &mut self,
+        agent: &mut Agent,
+        route: &Route,
+        stamps: &EdgeStamps,
+        fault: Fault,
+        outcome: Outcome,
+    ) -> Next {
+        self.request.read_id(agent).await;
+        let keep = self.request.decoder.is_done() && agent.head.keep_alive() && !agent.here.is_draining();
+        let mut answer = Vec::new();
+        let text = Answer::to_fault(fault, self.request.peek.id());
+        let retry_after_s = refusal::retry_after_s(fault);
+        Answer { close: !keep, retry_after_s, to_head: agent.head.method() == Method::Head, ..text }.write(&mut answer);
+        say(&agent.here, &agent.connection, &answer).await;
+        let now = agent.here.core.now();
+        self.record(agent, route, &CallPhases::split(stamps.times(now), None), outcome);
+        if keep { Next::Keep } else { Next::Close }
+    }
+
+    fn finish(&mut self, agent: &Agent, route: &Route, stream: &LinkStream, stamps: &EdgeStamps, outcome: Outcome) {
+        let phases = CallPhases::split(stamps.times(agent.here.core.now()), stream.phases().map(connector_times));
+        if outcome == Outcome::Ok {
+            agent.here.on_good_call();
+        }
+        self.record(agent, route, &phases, outcome);
+    }
+
+    fn record(&mut self, agent: &Agent, route: &Route, phases: &CallPhases, outcome: Outcome) {
+        self.call.read_body(&self.request.peek);
+        let here = &agent.here;
+        let method = self.call.method().unwrap_or(self.call.kind().name());
+        let tool = self.call.tool().unwrap_or_default();
+        let mut recorder = here.recorder.borrow_mut();
+        let label = recorder.label(route.name.as_str(), method, tool);
+        recorder.record(label, phases, outcome);
+        // A stream of events is meant to last: how long it did says nothing.
+        let lasts = self.call.kind() == mcp::Kind::Stream || method == "subscriptions/listen";
+        if lasts {
+            return;
+        }
+        let verdict = here.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());
+        if let SlowVerdict::Log { left_out } = verdict {
+            let mut split = Vec::new();
+            server_timing(phases, &mut split);
+            let split = String::from_utf8_lossy(&split);
+            let took_ms = phases.took().as_secs_f64() * 1e3;
+            tracing::warn!(
+                route = route.name.as_str(),
+                method,
+                tool,
+                outcome = outcome.name(),
+                took_ms,
+                %split,
+                left_out,
+                "slow call"
+            );
+        }
+    }
+}
+
+impl RequestWork {
+    /// Puts the head of the request on the stream; returns how its body goes on.
+    async fn send_head(
+        &mut self,
+        here: &Here,
+        connection: &Connection,
+        head: &RequestHead,
+        peer: &str,
+        stream: &LinkStream,
+    ) -> Result<Framing, StreamError> {
+        let framing = head.framing().toward(crate::wire::http1::Version::Http11);
+        let scheme: &[u8] = if connection.is_tls() { b"https" } else { b"http" };
+        let host = head.get("host").unwrap_or_default();
+        let append = [("X-Forwarded-For", peer.as_bytes()), ("X-Forwarded-Proto", scheme), ("X-Forwarded-Host", host)];
+        let edits = RequestEdits { framing, drop_forwarded: true, append: &append, ..RequestEdits::default() };
+        self.scratch.clear();
+        write_request(head, &edits, &mut self.scratch);
+        self.outlet.put(stream, here.core.pool(), &self.scratch).await?;
+        Ok(framing)
+    }
+
+    /// Carries the body over, then watches for the agent to leave. Ends only when something is wrong on this side; what is
+    /// wrong with the stream, the way back tells.
+    async fn send_body(
+        &mut self,
+        core: &Core,
+        connection: &Connection,
+        intake: &mut Intake,
+        framing: Framing,
+        stream: &LinkStream,
+    ) -> There {
+        let RequestWork { decoder, outlet, scratch, peek } = self;
+        let mut encoder = BodyEncoder::new(framing);
+        let carry = Carry {
+            from: connection,
+            intake,
+            decoder,
+            to: stream,
+            outlet,
+            encoder: &mut encoder,
+            pool: core.pool(),
+            scratch,
+        };
+        match carry_body(carry, |bytes| peek.feed(bytes)).await {
+            Ok(()) => stream.finish(),
+            Err(CarryError::From(_) | CarryError::Body(BodyError::Truncated)) => return There::AgentGone,
+            Err(CarryError::Body(error)) => return There::Broken(error),
+            Err(CarryError::Length(_) | CarryError::To(_)) => {}
+        }
+        // The agent has nothing more to say in this call. If it ends the connection, it has gone; if it sends another
+        // request ahead, that waits.
+        match intake.fill(connection).await {
+            Ok(true) => pending().await,
+            Ok(false) | Err(_) => There::AgentGone,
+        }
+    }
+
+    /// Reads on, for a moment, what of the body is still to come, to find the message's id.
+    async fn read_id(&mut self, agent: &mut Agent) {
+        let RequestWork { decoder, peek, .. } = self;
+        let Agent { here, connection, intake, head, .. } = agent;
+        if head.expects_continue() {
+            // The agent keeps its body back.
+            return;
+        }
+        let read = async {
+            while !decoder.is_done() && !peek.is_done() {
+                let Some(input) = intake.rest().as_mut() else {
+                    match intake.fill(connection).await {
+                        Ok(true) => continue,
+                        _ => break,
+                    }
+                };
+                match decoder.next(input) {
+                    Ok(crate::wire::http1::Decoded::Data(data)) => peek.feed(&data),
+                    Ok(crate::wire::http1::Decoded::More) => *intake.rest() = None,
+                    Ok(crate::wire::http1::Decoded::End) | Err(_) => break,
+                }
+            }
+        };
+        // Without the id the answer says less.
+        let _ = here.core.timeout(READ_ID_WITHIN, read).await;
+    }
+}
+
+impl ResponseWork {
+    /// Carries what comes back to the agent.
+    async fn receive(
+        &mut self,
+        here: &Here,
+        request: &RequestHead,
+        connection: &Connection,
+        stream: &LinkStream,
+        stamps: &mut EdgeStamps,
+        begun: &Cell<bool>,
+    ) -> Back {
+        let ResponseWork { head, intake, decoder, outlet, scratch, timing } = self;
+        let pool = here.core.pool();
+        let framing = loop {
+            match response_head(here, request.method(), stream, intake, head).await {
+                Ok(()) => stamps.on_from_link(stream.received_at()),
+                Err((fault, outcome)) => return Back::Failed(fault, outcome),
+            }
+            scratch.clear();
+            if head.is_interim() {
+                if request.version() == crate::wire::http1::Version::Http11 {
+                    write_response(head, &ResponseEdits::default(), scratch);
+                    if outlet.put(connection, pool, scratch).await.and_then(|()| outlet.flush(connection)).is_err() {
+                        return Back::AgentGone;
+                    }
+                }
+                continue;
+            }
+            break head.framing().toward(request.version());
+        };
+        let keep = request.keep_alive() && framing != Framing::UntilClose && !here.is_draining();
+        let phases = stream.phases().map(connector_times);
+        timing.clear();
+        server_timing(&CallPhases::split(stamps.times(here.core.now()), phases), timing);
+        let append: [(&str, &[u8]); 1] = [("Server-Timing", timing)];
+        write_response(head, &ResponseEdits { framing, close: !keep, append: &append }, scratch);
+        begun.set(true);
+        if outlet.put(connection, pool, scratch).await.is_err() {
+            return Back::AgentGone;
+        }
+        stamps.on_to_agent(here.core.now());
+        decoder.restart(head.framing());
+        let mut encoder = BodyEncoder::new(framing);
+        let carry =
+            Carry { from: stream, intake, decoder, to: connection, outlet, encoder: &mut encoder, pool, scratch };
+        match carry_body(carry, |_| {}).await {
+            Ok(()) => Back::Done(keep),
+            Err(CarryError::To(_)) => Back::AgentGone,
+            Err(CarryError::From(error)) => {
+                let (fault, outcome) = stream_fault(&error);
+                Back::Failed(fault, outcome)
+            }
+            Err(CarryError::Body(_) | CarryError::Length(_)) => {
+                Back::Failed(Fault::UpstreamBroken, Outcome::UpstreamFailed)
+            }
+        }
+    }
+}
+
+/// Counts a request that is of no route.
+fn count_refused(here: &Here, refusal: Refusal) {
+    let mut recorder = here.recorder.borrow_mut();
+    let label = recorder.label(OTHER, OTHER, "");
+    recorder.record(label, &CallPhases::default(), refusal.outcome());
+}
+
+/// Reads the head of the response, within the time that the upstream has for it.
+async fn response_head(
+    here: &Here,
+    method: Method,
+    stream: &LinkStream,
+    intake: &mut Intake,
+    head: &mut ResponseHead,
+) -> Result<(), (Fault, Outcome)> {
+    let read = intake.response_head(stream, head, method);
+    // A GET waits for events, for as long as the agent does.
+    let read = if method == Method::Get {
+        read.await
+    } else {
+        let timed = here.core.timeout(here.edge.settings.first_byte_timeout, read).await;
+        timed.map_err(|_| {
+            stream.reset(Cause::Deadline);
+            (Fault::TimedOut, Outcome::TimedOut)
+        })?
+    };
+    match read {
+        Ok(true) => Ok(()),
+        Err(HeadReadError::Stream(error)) => Err(stream_fault(&error)),
+        Ok(false) | Err(HeadReadError::Head(_) | HeadReadError::Timeout) => {
+            Err((Fault::UpstreamBroken, Outcome::UpstreamFailed))
+        }
+    }
+}
+
+fn stream_fault(error: &StreamError) -> (Fault, Outcome) {
+    match error {
+        StreamError::ResetWith { code } => refusal::reset(Cause::from_code(*code)),
+        _ => (Fault::UpstreamBroken, Outcome::UpstreamFailed),
+    }
+}
+
+/// Says which route a request is for, if it may be passed on at all.
+fn admit<'t>(head: &RequestHead, tables: &'t EdgeTables, allowed: &[String]) -> Result<&'t Route, Refusal> {
+    if head.wants_upgrade() {
+        return Err(Refusal::Upgrade);
+    }
+    let host: Hostname = head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?;
+    let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
+    match head.get("origin") {
+        Some(origin) if !origin_allowed(origin, &host, allowed) => Err(Refusal::Origin),
+        _ => Ok(route),
+    }
+}
+
+/// Whether a browser's page may call: one of the route's own host, on any port, or one that is listed.
+fn origin_allowed(origin: &[u8], host: &Hostname, allowed: &[String]) -> bool {
+    let listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin));
+    let own = || {
+        let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"))?;
+        Some(Hostname::of_authority(authority).ok()?.as_str() == host.as_str())
+    };
+    listed || own().unwrap_or(false)
+}
+
+/// Opens a stream for a call, waiting a little for a connector that is away.
+async fn open_stream(agent: &Agent, route: &Route) -> Result<LinkStream, NoStream> {
+    let here = &agent.here;
+    let host = agent.head.host().unwrap_or_default();
+    let deadline = here.core.now() + here.edge.settings.offline_wait;
+    loop {
+        let seen = here.link_news.count();
+        let why = match here.choose(&route.tunnel, true) {
+            (LinkChoice::OtherCore(core), _) if agent.may_hand_over => return Err(NoStream::HandOver(core)),
+            (LinkChoice::OtherCore(_), _) => return Err(NoStream::Refused(Refusal::OtherCore)),
+            (LinkChoice::Here(_), Some(link)) => match open_on(&link, host, here.edge.next_call()) {
+                Ok(stream) => return Ok(stream),
+                Err(why) => why,
+            },
+            (LinkChoice::Here(_), None) => Offline::NoLink,
+            (LinkChoice::Offline(why), _) => why,
+        };
+        let left = deadline - here.core.now();
+        if left.is_zero() || here.is_draining() {
+            return Err(NoStream::Offline(why));
+        }
+        // Either way it is looked at again.
+        let _ = here.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), here.link_news.after(seen)).await;
+    }
+}
+
+fn open_on(link: &Link, host: &str, call: u64) -> Result<LinkStream, Offline> {
+    use crate::wire::mux::OpenError;
+    link.open(&Open { route: host, call, peer: None }).map_err(|error| match error {
+        OpenError::StreamLimit => Offline::Full,
+        OpenError::Draining => Offline::Draining,
+        _ => Offline::NoLink,
+    })
+}
+
+/// The connector's figures, as they crossed the link.
+fn connector_times(phases: Phases) -> ConnectorTimes {
+    let some = |ns: u64| (ns > 0).then(|| Duration::from_nanos(ns));
+    ConnectorTimes {
+        connector: Duration::from_nanos(phases.connector_ns),
+        upstream_connect: some(phases.upstream_connect_ns),
+        upstream: Duration::from_nanos(phases.upstream_first_ns),
+        upstream_last: some(phases.upstream_last_ns),
+    }
+}

@@ -1,0 +1,225 @@
+//! Connections of connectors: who may come in, and the links that they become.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest;
+use futures_lite::future;
+
+use crate::base::{Clock, CoreId, TunnelId};
+use crate::edge::here::Here;
+use crate::edge::message::CoreMessage;
+use crate::edge::shared::{Counters, Edge};
+use crate::engine::driver::SocketOptions;
+use crate::engine::{ByteStream, Detached, Listener, StreamError, lease_of};
+use crate::link::{Link, LinkError};
+use crate::tls::{Connection, DetachedConnection, HandshakeError};
+use crate::wire::mux::{EdgeIdentity, Event, Fault, Hello, Mux, Refusal};
+
+/// Connectors of one core that have not said who they are yet.
+const STRANGERS_MAX: usize = 1024;
+
+/// Why a connector's connection became no link.
+#[derive(Debug, thiserror::Error)]
+enum NoLink {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("the connection failed during the greeting: {0}")]
+    Stream(#[from] StreamError),
+    #[error("the greeting was broken: {0}")]
+    Greeting(Fault),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it took too long")]
+    Timeout,
+    #[error("the connection ended before it said who it is")]
+    Silent,
+}
+
+/// Accepts connectors until it is dropped.
+pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
+    let strangers = Rc::new(std::cell::Cell::new(0_usize));
+    loop {
+        match listener.accept().await {
+            Ok(_) if strangers.get() >= STRANGERS_MAX => Counters::add(&here.edge.counters.links_refused),
+            Ok((detached, peer)) => {
+                let (here, strangers) = (Rc::clone(&here), Rc::clone(&strangers));
+                let core = here.core.clone();
+                core.spawn(async move {
+                    strangers.set(strangers.get() + 1);
+                    let greeted = greet(&here, detached).await;
+                    strangers.set(strangers.get() - 1);
+                    let served = match greeted {
+                        Ok(greeted) => settle(&here, greeted).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = served {
+                        Counters::add(&here.edge.counters.handshakes_failed);
+                        tracing::info!(peer = ?peer, %error, "a connector's connection became no link");
+                    }
+                });
+            }
+            Err(error) => {
+                Counters::add(&here.edge.counters.accepts_failed);
+                tracing::warn!(%error, "accepting connectors");
+            }
+        }
+    }
+}
+
+/// Takes in a link that another core accepted.
+pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, booking: Booking) {
+    let here = Rc::clone(here);
+    let core = here.core.clone();
+    core.spawn(async move {
+        let greeted = async {
+            let (connection, first) = Connection::adopt(&here.core, detached, SocketOptions::default()).await?;
+            read_hello(&here, connection, first.map(|lease| lease.to_vec()).unwrap_or_default()).await
+        };
+        let served = match greeted.await {
+            Ok(greeted) => serve(&here, greeted, booking).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            tracing::info!(%error, "a connector's connection became no link after it was handed over");
+        }
+    });
+}
+
+/// A connection whose connector has said who it is, and the bytes in which it did.
+struct Greeted {
+    connection: Connection,
+    hello: Box<Hello>,
+    bytes: Vec<u8>,
+}
+
+async fn greet(here: &Rc<Here>, detached: Detached) -> Result<Greeted, NoLink> {
+    let settings = &here.edge.settings;
+    let socket = here.core.adopt(detached, SocketOptions::default()).await?;
+    let connection = match &settings.connectors_tls {
+        None => Connection::plain(socket),
+        Some(config) => Connection::server(socket, config, None, here.core.sleep(settings.handshake_timeout)).await?,
+    };
+    let hello = read_hello(here, connection, Vec::new());
+    here.core.timeout(settings.handshake_timeout, hello).await.map_err(|_| NoLink::Timeout)?
+}
+
+/// Reads as far as the connector's HELLO. The bytes are kept: the link, here or on another core, reads them again.
+async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, NoLink> {
+    let now = here.core.now();
+    let mut probe: Mux<Vec<u8>> = Mux::edge(now, here.edge.settings.link);
+    let mut fresh = bytes.clone();
+    loop {
+        probe.receive(now, fresh);
+        match probe.poll_event() {
+            Some(Event::Hello(hello)) => return Ok(Greeted { connection, hello, bytes }),
+            Some(Event::Closed { fault, .. }) => return Err(NoLink::Greeting(fault)),
+            _ => {}
+        }
+        let Some(lease) = connection.recv().await? else { return Err(NoLink::Silent) };
+        fresh = lease.to_vec();
+        bytes.extend_from_slice(&fresh);
+    }
+}
+
+/// Finds the core on which the link should be, and brings it there.
+async fn settle(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
+    let hello = &greeted.hello;
+    if !is_known(here, hello) {
+        return refuse(here, greeted).await;
+    }
+    let booking = Booking::make(here, &hello.tunnel, hello.instance);
+    let core = booking.core;
+    if core == here.core.id() {
+        return serve(here, greeted, booking).await;
+    }
+    let detached = greeted.connection.detach(greeted.bytes).await?;
+    Counters::add(&here.edge.counters.handed_over);
+    if here.edge.send_to(core, CoreMessage::Link(Box::new(detached), booking)).is_err() {
+        tracing::warn!(%core, "a link was dropped: the core that it belongs on takes no more");
+    }
+    Ok(())
+}
+
+/// Runs the link until it ends.
+async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<(), NoLink> {
+    let Greeted { connection, hello, bytes } = greeted;
+    let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
+    let first = lease_of(here.core.pool(), &bytes, 0).await;
+    let running = link.clone();
+    let run = here.core.spawn_held(async move { running.run(&connection, Some(first)).await });
+    link.hello().await?;
+    let cores = u16::try_from(here.edge.core_count()).unwrap_or(u16::MAX);
+    link.welcome(EdgeIdentity { instance: here.edge.instance, core: here.core.id(), cores });
+    here.add_link(&hello.tunnel, &link, &hello.software);
+    tracing::info!(tunnel = %hello.tunnel, link = %link.id(), core = %here.core.id(), "link up");
+    if here.is_draining() {
+        link.drain();
+    }
+    link.draining().await;
+    here.edge.set_usable(&hello.tunnel, here.core.id(), false);
+    here.link_news.raise();
+    let ended = run.await;
+    here.remove_link(&hello.tunnel, &link);
+    Counters::add(&here.edge.counters.links_ended);
+    tracing::info!(tunnel = %hello.tunnel, link = %link.id(), why = %ended.fault, by = ?ended.by, "link down");
+    drop(booking);
+    Ok(())
+}
+
+/// Tells a connector that it is not let in.
+async fn refuse(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
+    let Greeted { connection, hello, bytes } = greeted;
+    Counters::add(&here.edge.counters.links_refused);
+    tracing::warn!(tunnel = %hello.tunnel, "a connector was refused: its tunnel id or secret is wrong");
+    let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
+    let first = lease_of(here.core.pool(), &bytes, 0).await;
+    let say = async {
+        link.hello().await?;
+        link.refuse(Refusal::Credentials, "the tunnel id or its secret is wrong");
+        std::future::pending::<Result<(), NoLink>>().await
+    };
+    let run = async {
+        link.run(&connection, Some(first)).await;
+        Ok(())
+    };
+    future::or(run, say).await?;
+    connection.close_gracefully(here.edge.settings.handshake_timeout).await;
+    Ok(())
+}
+
+/// Whether the tunnel exists and the secret is its own. Takes as long whichever of the two is wrong.
+fn is_known(here: &Here, hello: &Hello) -> bool {
+    let tables = here.edge.tables();
+    let digest = |bytes: &[u8]| digest::digest(&digest::SHA256, bytes);
+    let shown = digest(hello.secret.expose());
+    let tunnel = tables.tunnels.get(&hello.tunnel);
+    let kept = digest(tunnel.map_or(&[][..], |tunnel| tunnel.secret.expose()));
+    let same = verify_slices_are_equal(shown.as_ref(), kept.as_ref()).is_ok();
+    same && tunnel.is_some()
+}
+
+/// A link's place on a core. Given back when it is dropped.
+pub(super) struct Booking {
+    edge: Arc<Edge>,
+    tunnel: TunnelId,
+    connector: u64,
+    core: CoreId,
+}
+
+impl Booking {
+    fn make(here: &Here, tunnel: &TunnelId, connector: u64) -> Booking {
+        let core = here.edge.place_link(tunnel, connector, here.core.id());
+        Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core }
+    }
+}
+
+impl Drop for Booking {
+    fn drop(&mut self) {
+        self.edge.unplace_link(&self.tunnel, self.connector, self.core);
+    }
+}

@@ -1,0 +1,308 @@
+//! One core of an edge.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Clock, CoreId, LinkId, Time, TunnelId};
+use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
+use crate::edge::shared::Edge;
+use crate::edge::{agents, connectors};
+use crate::engine::driver::Address;
+use crate::engine::{Core, Listener, PoolUse, Signal};
+use crate::latency::{Recorder, SlowCalls, Snapshot};
+use crate::link::Link;
+use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
+
+/// What the tasks of one core of an edge share.
+pub(super) struct Here {
+    pub(super) core: Core,
+    pub(super) edge: Arc<Edge>,
+    links: RefCell<HashMap<TunnelId, Vec<KnownLink>>>,
+    /// Raised when a link has come, gone, or begun to drain.
+    pub(super) link_news: Signal,
+    /// Raised once, when the core is told to end.
+    pub(super) drain: Signal,
+    pub(super) recorder: RefCell<Recorder>,
+    pub(super) slow_calls: RefCell<SlowCalls>,
+    pub(super) agents_open: Cell<usize>,
+    pub(super) calls_open: Cell<usize>,
+    /// Raised when a call or a connection ends while draining.
+    pub(super) ended: Signal,
+    last_good_call: Cell<Option<Time>>,
+    links_made: Cell<u64>,
+}
+
+struct KnownLink {
+    link: Link,
+    software: Box<str>,
+    since: Time,
+}
+
+/// How one core of an edge is.
+#[derive(Clone)]
+pub struct CoreReport {
+    /// Which core.
+    pub core: CoreId,
+    /// Its figures.
+    pub latency: Snapshot,
+    /// Its links.
+    pub links: Vec<LinkReport>,
+    /// Connections of agents.
+    pub agents_open: usize,
+    /// Calls in flight.
+    pub calls_open: usize,
+    /// Sockets and listeners.
+    pub sockets_open: usize,
+    /// Its buffers.
+    pub pool: PoolUse,
+    /// How long ago a call last went through the whole path.
+    pub last_good_call: Option<Duration>,
+}
+
+/// How one link is.
+#[derive(Clone, Debug)]
+pub struct LinkReport {
+    /// Which link.
+    pub id: LinkId,
+    /// On which core.
+    pub core: CoreId,
+    /// Whose.
+    pub tunnel: TunnelId,
+    /// Streams that are open.
+    pub streams: usize,
+    /// Its own round trip, when it was measured.
+    pub round_trip: Option<Duration>,
+    /// What the connector says that it runs.
+    pub software: Box<str>,
+    /// For how long it has been there.
+    pub age: Duration,
+    /// Whether it takes no new streams.
+    pub draining: bool,
+}
+
+impl Edge {
+    /// Runs one core of the edge until it was told to drain and has.
+    pub async fn run(self: Arc<Edge>, core: Core) {
+        let Some(seat) = self.take_seat(core.id()) else { return };
+        let here = Rc::new(Here::new(core, self));
+        let id = here.core.id();
+        let event = match here.listen() {
+            Ok((agents, connectors)) => {
+                // The control thread reads until the last core has ended.
+                let _ = seat.events.send(EdgeEvent::Listening(id));
+                here.run(&seat.events, seat.messages, agents, connectors).await;
+                EdgeEvent::Ended(id)
+            }
+            Err(why) => EdgeEvent::Failed(id, why),
+        };
+        let _ = seat.events.send(event);
+    }
+}
+
+impl Here {
+    fn new(core: Core, edge: Arc<Edge>) -> Here {
+        let recorder = Recorder::new(edge.settings.latency);
+        let slow_calls = SlowCalls::new(edge.settings.slow_calls);
+        Here {
+            core,
+            edge,
+            links: RefCell::default(),
+            link_news: Signal::default(),
+            drain: Signal::default(),
+            recorder: RefCell::new(recorder),
+            slow_calls: RefCell::new(slow_calls),
+            agents_open: Cell::new(0),
+            calls_open: Cell::new(0),
+            ended: Signal::default(),
+            last_good_call: Cell::new(None),
+            links_made: Cell::new(0),
+        }
+    }
+
+    /// Whether the core was told to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.count() > 0
+    }
+
+    /// Where a call for `tunnel` goes. Another core is only named when the connection may be handed over.
+    pub(super) fn choose(&self, tunnel: &TunnelId, may_hand_over: bool) -> (LinkChoice, Option<Link>) {
+        let links = self.links.borrow();
+        let known = links.get(tunnel).map(Vec::as_slice).unwrap_or_default();
+        let streams_max = self.edge.settings.link.streams_max;
+        let loads = || {
+            known.iter().map(|known| LinkLoad {
+                id: known.link.id(),
+                open_streams: known.link.streams_live() as u32,
+                streams_max,
+                draining: !known.link.is_open(),
+            })
+        };
+        let mut choice = choose_link(loads(), self.core.id(), CoreSet::EMPTY);
+        if may_hand_over && matches!(choice, LinkChoice::Offline(_)) {
+            choice = choose_link(loads(), self.core.id(), self.edge.cores_with(tunnel));
+        }
+        let link = match choice {
+            LinkChoice::Here(id) => known.iter().find(|known| known.link.id() == id).map(|known| known.link.clone()),
+            _ => None,
+        };
+        (choice, link)
+    }
+
+    /// A link takes streams from here on.
+    pub(super) fn add_link(&self, tunnel: &TunnelId, link: &Link, software: &str) {
+        let known = KnownLink { link: link.clone(), software: software.into(), since: self.core.now() };
+        self.links.borrow_mut().entry(tunnel.clone()).or_default().push(known);
+        self.edge.set_usable(tunnel, self.core.id(), true);
+        self.link_news.raise();
+    }
+
+    /// A link has ended.
+    pub(super) fn remove_link(&self, tunnel: &TunnelId, link: &Link) {
+        let mut links = self.links.borrow_mut();
+        if let Some(known) = links.get_mut(tunnel) {
+            known.retain(|known| known.link.id() != link.id());
+            if known.is_empty() {
+                links.remove(tunnel);
+            }
+        }
+        drop(links);
+        self.link_news.raise();
+    }
+
+    /// A name for the next link of this core, unlike that of any other core's.
+    pub(super) fn next_link(&self) -> LinkId {
+        let n = self.links_made.get();
+        self.links_made.set(n + 1);
+        LinkId(n * self.edge.core_count() as u64 + u64::from(self.core.id().0))
+    }
+
+    /// A call went through the whole path.
+    pub(super) fn on_good_call(&self) {
+        self.last_good_call.set(Some(self.core.turn_time()));
+    }
+
+    fn listen(&self) -> Result<(Listener, Listener), String> {
+        let settings = &self.edge.settings;
+        let listen = |what: &str, address: std::net::SocketAddr| {
+            let listener = self.core.listen(&Address::Tcp(address));
+            listener.map_err(|error| format!("cannot listen for {what} at {address}: {error}"))
+        };
+        Ok((listen("agents", settings.agents_listen)?, listen("connectors", settings.connectors_listen)?))
+    }
+
+    async fn run(
+        self: &Rc<Here>,
+        events: &crate::engine::MailSender<EdgeEvent>,
+        mut messages: crate::engine::MailReceiver<CoreMessage>,
+        agents: Listener,
+        connectors: Listener,
+    ) {
+        let agents = self.core.spawn_held(agents::accept(Rc::clone(self), agents));
+        let connectors = self.core.spawn_held(connectors::accept(Rc::clone(self), connectors));
+        while !self.is_draining() {
+            match messages.recv().await {
+                Some(message) => self.take(message),
+                None => break,
+            }
+        }
+        drop((agents, connectors));
+        let _ = events;
+        self.finish(messages).await;
+    }
+
+    /// Lets what is in flight finish, within the time there is for it, and ends the links.
+    async fn finish(self: &Rc<Here>, mut messages: crate::engine::MailReceiver<CoreMessage>) {
+        self.each_link(Link::drain);
+        let here = Rc::clone(self);
+        // What other cores hand over meanwhile, and reports.
+        let reading = self.core.spawn_held(async move {
+            while let Some(message) = messages.recv().await {
+                here.take(message);
+            }
+        });
+        let idle = async {
+            loop {
+                let seen = self.ended.count();
+                if self.agents_open.get() == 0 {
+                    break;
+                }
+                self.ended.after(seen).await;
+            }
+        };
+        if self.core.timeout(self.edge.settings.drain_timeout, idle).await.is_err() {
+            tracing::warn!(core = %self.core.id(), calls = self.calls_open.get(), "the drain ran out of time");
+        }
+        drop(reading);
+        self.each_link(|link| link.close(crate::wire::mux::Fault::Ended));
+        // One more turn, so that the links can say goodbye.
+        self.core.turn_end().await;
+        self.core.sleep(Duration::from_millis(1)).await;
+    }
+
+    fn each_link(&self, act: impl Fn(&Link)) {
+        let links: Vec<Link> = self.links.borrow().values().flatten().map(|known| known.link.clone()).collect();
+        links.iter().for_each(act);
+    }
+
+    fn take(self: &Rc<Here>, message: CoreMessage) {
+        match message {
+            CoreMessage::Command(EdgeCommand::Drain) => self.drain.raise(),
+            CoreMessage::Command(EdgeCommand::Report(reply)) => {
+                // Who asked may have gone.
+                let _ = reply.send(self.report());
+            }
+            CoreMessage::Link(connection, booking) => connectors::adopt(self, *connection, booking),
+            CoreMessage::Agent(connection, peer) => agents::adopt(self, *connection, peer),
+        }
+    }
+
+    fn report(&self) -> CoreReport {
+        let now = self.core.now();
+        let links = self.links.borrow();
+        let reports = links.iter().flat_map(|(tunnel, known)| {
+            known.iter().map(|known| LinkReport {
+                id: known.link.id(),
+                core: self.core.id(),
+                tunnel: tunnel.clone(),
+                streams: known.link.streams_live(),
+                round_trip: known.link.round_trip(),
+                software: known.software.clone(),
+                age: now - known.since,
+                draining: known.link.is_draining(),
+            })
+        });
+        CoreReport {
+            core: self.core.id(),
+            latency: self.recorder.borrow().snapshot(),
+            links: reports.collect(),
+            agents_open: self.agents_open.get(),
+            calls_open: self.calls_open.get(),
+            sockets_open: self.core.open_sockets(),
+            pool: self.core.pool().usage(),
+            last_good_call: self.last_good_call.get().map(|at| now - at),
+        }
+    }
+}
+
+/// Ends with what it counts.
+pub(super) struct Counted<'a> {
+    counter: &'a Cell<usize>,
+    ended: &'a Signal,
+}
+
+impl<'a> Counted<'a> {
+    pub(super) fn new(counter: &'a Cell<usize>, ended: &'a Signal) -> Counted<'a> {
+        counter.set(counter.get() + 1);
+        Counted { counter, ended }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.counter.set(self.counter.get() - 1);
+        self.ended.raise();
+    }
+}

@@ -1,0 +1,33 @@
+use crate::base::CoreId;
+use crate::edge::connectors::Booking;
+use crate::edge::here::CoreReport;
+use crate::engine::MailSender;
+use crate::tls::DetachedConnection;
+
+/// What the control thread asks of each core of an edge.
+pub enum EdgeCommand {
+    /// Finish what is in flight, take nothing new, and end.
+    Drain,
+    /// Tell how things are.
+    Report(MailSender<CoreReport>),
+}
+
+/// What a core of an edge tells the control thread.
+#[derive(Debug)]
+pub enum EdgeEvent {
+    /// It listens.
+    Listening(CoreId),
+    /// It cannot: for people.
+    Failed(CoreId, String),
+    /// It has ended.
+    Ended(CoreId),
+}
+
+/// What comes to a core of an edge from elsewhere.
+pub(super) enum CoreMessage {
+    Command(EdgeCommand),
+    /// A link that another core accepted; it is this core's from here on.
+    Link(Box<DetachedConnection>, Booking),
+    /// An agent's connection that another core accepted, with its first request unread.
+    Agent(Box<DetachedConnection>, Option<std::net::SocketAddr>),
+}

@@ -1,0 +1,61 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Secret, TunnelId};
+use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::route::{Route, RouteTable};
+use crate::tls::ServerConfig;
+use crate::wire::mux;
+
+/// What an edge can be told, and cannot be told anew while it runs.
+#[derive(Clone)]
+pub struct EdgeSettings {
+    /// Where agents call. A port of 0 is not possible here: every core listens at the same one.
+    pub agents_listen: SocketAddr,
+    /// TLS towards agents. Without it only plain HTTP is spoken.
+    pub agents_tls: Option<Arc<ServerConfig>>,
+    /// Whether plain HTTP is spoken to agents whose connection does not come over loopback.
+    pub plain_http_anywhere: bool,
+    /// Where connectors dial in.
+    pub connectors_listen: SocketAddr,
+    /// TLS towards connectors. Without it links are plain: for the simulation.
+    pub connectors_tls: Option<Arc<ServerConfig>>,
+    /// How links are run.
+    pub link: mux::Settings,
+    /// Origins that a browser may call from, besides a route's own host.
+    pub allowed_origins: Vec<String>,
+    /// Connections of agents that one core serves at once.
+    pub connections_max: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long a request's head may take from its first byte.
+    pub header_timeout: Duration,
+    /// How long a kept connection may lie unused.
+    pub idle_timeout: Duration,
+    /// How long the upstream may take to begin its answer; a GET, which waits for events, is not bounded.
+    pub first_byte_timeout: Duration,
+    /// How long a call waits for a connector that is away.
+    pub offline_wait: Duration,
+    /// How long calls in flight may take after the edge was told to end.
+    pub drain_timeout: Duration,
+    /// How figures are kept.
+    pub latency: LatencySettings,
+    /// Which calls are logged.
+    pub slow_calls: SlowCallSettings,
+}
+
+/// A tunnel that connectors may serve.
+pub struct TunnelEntry {
+    /// What a connector proves itself by.
+    pub secret: Secret,
+}
+
+/// What an edge serves. Replaced whole when the configuration is reloaded.
+pub struct EdgeTables {
+    /// Which tunnel serves which host.
+    pub routes: RouteTable<Route>,
+    /// The tunnels.
+    pub tunnels: HashMap<TunnelId, TunnelEntry>,
+}

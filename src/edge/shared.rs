@@ -1,0 +1,191 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::base::{CoreId, TunnelId};
+use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
+use crate::edge::settings::{EdgeSettings, EdgeTables};
+use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::route::CoreSet;
+
+/// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
+const CORE_MESSAGES_MAX: usize = 1024;
+
+/// One edge: what its cores share. Everything on the way of a call is per core; this is asked when tables change, links
+/// come and go, or a connection has landed on a core without a link for it.
+pub struct Edge {
+    pub(super) settings: EdgeSettings,
+    /// A random number of this process, so that connectors see that it was restarted.
+    pub(super) instance: u64,
+    tables: RwLock<Arc<EdgeTables>>,
+    presence: Mutex<HashMap<TunnelId, Presence>>,
+    cores: Vec<MailSender<CoreMessage>>,
+    seats: Mutex<Vec<Option<Seat>>>,
+    calls: AtomicU64,
+    pub(super) counters: Counters,
+}
+
+/// What happened and how often, all cores together. Counted only off the way of a good call.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections of agents that were refused because there were too many.
+    pub connections_refused: AtomicU64,
+    /// Accepts that the system refused.
+    pub accepts_failed: AtomicU64,
+    /// TLS handshakes that failed, with agents and connectors.
+    pub handshakes_failed: AtomicU64,
+    /// Connections that were handed to another core.
+    pub handed_over: AtomicU64,
+    /// Connectors that were not let in.
+    pub links_refused: AtomicU64,
+    /// Links that ended, for whatever reason.
+    pub links_ended: AtomicU64,
+    /// Requests that were refused before they became calls.
+    pub requests_refused: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What belongs to one core before it runs.
+pub(super) struct Seat {
+    pub(super) messages: MailReceiver<CoreMessage>,
+    pub(super) events: MailSender<EdgeEvent>,
+}
+
+/// Where the links of one tunnel are.
+#[derive(Default)]
+struct Presence {
+    /// Links on each core that take new streams.
+    usable: Vec<u32>,
+    /// For each connector, links on each core.
+    placed: HashMap<u64, Vec<u32>>,
+}
+
+impl Edge {
+    /// An edge for `cores` cores. What the cores have to tell goes to `events`.
+    #[must_use]
+    pub fn new(
+        settings: EdgeSettings,
+        tables: EdgeTables,
+        cores: usize,
+        instance: u64,
+        events: &MailSender<EdgeEvent>,
+    ) -> Arc<Edge> {
+        let (senders, seats) = (0..cores)
+            .map(|_| {
+                let (sender, messages) = mailbox(CORE_MESSAGES_MAX);
+                (sender, Some(Seat { messages, events: events.clone() }))
+            })
+            .unzip();
+        Arc::new(Edge {
+            settings,
+            instance,
+            tables: RwLock::new(Arc::new(tables)),
+            presence: Mutex::default(),
+            cores: senders,
+            seats: Mutex::new(seats),
+            calls: AtomicU64::new(1),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Replaces what is served. Connections and links live on; the next call sees the new tables.
+    pub fn reload(&self, tables: EdgeTables) {
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
+    }
+
+    /// What is served now.
+    #[must_use]
+    pub fn tables(&self) -> Arc<EdgeTables> {
+        Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks every core something. Cores that have ended, or whose mailbox is full, are passed over; returns how many were
+    /// asked.
+    pub fn command(&self, command: impl Fn() -> EdgeCommand) -> usize {
+        self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
+    }
+
+    /// What happened, all cores together.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn core_count(&self) -> usize {
+        self.cores.len()
+    }
+
+    pub(super) fn take_seat(&self, core: CoreId) -> Option<Seat> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).get_mut(usize::from(core.0))?.take()
+    }
+
+    pub(super) fn send_to(&self, core: CoreId, message: CoreMessage) -> Result<(), CoreMessage> {
+        match self.cores.get(usize::from(core.0)) {
+            Some(sender) => sender.send(message),
+            None => Err(message),
+        }
+    }
+
+    /// The number of the next call.
+    pub(super) fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The cores that have a link of the tunnel which takes new streams.
+    pub(super) fn cores_with(&self, tunnel: &TunnelId) -> CoreSet {
+        let mut set = CoreSet::EMPTY;
+        if let Some(presence) = self.presence().get(tunnel) {
+            for (index, _) in presence.usable.iter().enumerate().filter(|(_, links)| **links > 0) {
+                set.insert(CoreId(index as u16));
+            }
+        }
+        set
+    }
+
+    /// Decides on which core a connector's new link should be, and books it there: the core with the fewest links of that
+    /// connector, `here` among equals.
+    pub(super) fn place_link(&self, tunnel: &TunnelId, connector: u64, here: CoreId) -> CoreId {
+        let mut presence = self.presence();
+        let placed = presence.entry(tunnel.clone()).or_default().placed.entry(connector).or_default();
+        placed.resize(self.cores.len(), 0);
+        let best = (0..placed.len()).min_by_key(|index| (placed[*index], *index != usize::from(here.0))).unwrap_or(0);
+        placed[best] += 1;
+        CoreId(best as u16)
+    }
+
+    /// Takes the booking back.
+    pub(super) fn unplace_link(&self, tunnel: &TunnelId, connector: u64, core: CoreId) {
+        let mut all = self.presence();
+        let Some(presence) = all.get_mut(tunnel) else { return };
+        if let Some(placed) = presence.placed.get_mut(&connector) {
+            if let Some(links) = placed.get_mut(usize::from(core.0)) {
+                *links = links.saturating_sub(1);
+            }
+            if placed.iter().all(|links| *links == 0) {
+                presence.placed.remove(&connector);
+            }
+        }
+        if presence.placed.is_empty() && presence.usable.iter().all(|links| *links == 0) {
+            all.remove(tunnel);
+        }
+    }
+
+    /// Says that a link on `core` takes new streams, or does no longer.
+    pub(super) fn set_usable(&self, tunnel: &TunnelId, core: CoreId, usable: bool) {
+        let mut all = self.presence();
+        let presence = all.entry(tunnel.clone()).or_default();
+        presence.usable.resize(self.cores.len(), 0);
+        if let Some(links) = presence.usable.get_mut(usize::from(core.0)) {
+            *links = if usable { *links + 1 } else { links.saturating_sub(1) };
+        }
+    }
+
+    fn presence(&self) -> std::sync::MutexGuard<'_, HashMap<TunnelId, Presence>> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
