@@ -4,6 +4,7 @@
 //! how long something took.
 
 mod churn;
+mod classes;
 mod closing;
 mod descriptors;
 mod listening;
@@ -160,6 +161,7 @@ macro_rules! conformance {
             listening::unix_sockets_carry_bytes,
             listening::another_thread_wakes_a_waiting_turn,
             scarcity::without_buffers_bytes_wait_and_nothing_spins,
+            scarcity::a_burst_over_many_sockets_arrives,
             scarcity::a_pause_holds_everything_back,
             scarcity::a_slow_reader_stops_the_sender,
             streaming::bytes_arrive_whole_in_any_cut,

@@ -58,6 +58,31 @@ fn feed<N: Network>(world: &mut World<N>, pairs: &[(Token, Token)], payloads: &[
     }
 }
 
+/// Far more sockets than buffers that are held ready have something at the same time, over and over.
+pub(super) fn a_burst_over_many_sockets_arrives<N: Network>(seed: u64) -> Option<()> {
+    const SOCKETS: usize = 300;
+    const BURSTS: usize = 5;
+    let mut world = World::<N>::with_buffers(seed, 8 * 1024 * 1024)?;
+    let (_, address) = world.listen();
+    let pairs: Vec<(Token, Token)> = (0..SOCKETS).map(|_| world.connect(&address)).collect();
+    let bytes = payload(seed, 1000);
+    for (_, far) in &pairs {
+        world.nodes[FAR].driver.receive(*far, true);
+    }
+    for burst in 1..=BURSTS {
+        for (near, _) in &pairs {
+            assert_eq!(world.nodes[NEAR].send(*near, &bytes), bytes.len());
+        }
+        world.until("the burst arrives", |world| {
+            pairs.iter().all(|(_, far)| world.nodes[FAR].log(*far).received.len() == burst * bytes.len())
+        });
+    }
+    let expected = bytes.repeat(BURSTS);
+    assert!(pairs.iter().all(|(_, far)| world.nodes[FAR].log(*far).received == expected));
+    world.finish();
+    Some(())
+}
+
 /// Paused before anything came, a socket reports nothing, and afterwards everything, the end included.
 pub(super) fn a_pause_holds_everything_back<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;

@@ -44,7 +44,8 @@ fn without_rings_epoll_starts_and_says_why() {
         let pool = Pool::new(0);
         let started = ladder::start(DriverChoice::Auto, &pool).expect("epoll works everywhere");
         assert_eq!(started.driver.kind(), DriverKind::Epoll);
-        assert_eq!(started.why, "epoll (io_uring refused: EPERM, as under a container's default seccomp profile)");
+        let why = &started.why;
+        assert!(why.starts_with("epoll (io_uring refused: EPERM, as ") && !why.contains('\n'), "{why}");
         let forced = ladder::start(DriverChoice::Uring, &pool).err().expect("rings are forbidden");
         let DriverError::Unavailable { kind, error } = forced;
         assert_eq!((kind, error.raw_os_error()), (DriverKind::Uring, Some(libc::EPERM)));
