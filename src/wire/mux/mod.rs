@@ -7,7 +7,9 @@
 //! [`Chunk`]: crate::base::Chunk
 
 mod cause;
+mod clock;
 mod codes;
+mod commands;
 mod event;
 mod fault;
 mod field;
@@ -18,6 +20,7 @@ mod hello;
 mod machine;
 mod open;
 mod phases;
+mod pressure;
 mod receive;
 mod schedule;
 mod settings;

@@ -65,7 +65,7 @@ impl<B: Chunk> Mux<B> {
         }
         self.heard_at = now;
         match self.read(now, chunk) {
-            Ok(()) => {}
+            Ok(()) => self.watch(now),
             Err(Fault::VersionUnsupported) if self.role == Role::Edge => {
                 self.turn_down(Refusal::Version, "this edge speaks version 1", Fault::VersionUnsupported);
             }

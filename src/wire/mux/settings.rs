@@ -18,6 +18,8 @@ pub struct Settings {
     pub ping_interval_ms: u32,
     /// After how many silent intervals the link is given up.
     pub silent_intervals_max: u32,
+    /// When streams that are not read clog the link: how long each has to take what it holds, in milliseconds.
+    pub slow_reader_ms: u32,
     /// How long the greeting may take, in milliseconds.
     pub hello_timeout_ms: u32,
     /// How many streams the edge may open and reset at once.
@@ -35,6 +37,7 @@ impl Default for Settings {
             backlog: 128 << 10,
             ping_interval_ms: 5_000,
             silent_intervals_max: 3,
+            slow_reader_ms: 5_000,
             hello_timeout_ms: 5_000,
             resets_burst: 20_000,
             resets_per_s: 2_000,
@@ -54,6 +57,7 @@ impl Settings {
             backlog: self.backlog.max(QUANTUM as u32),
             ping_interval_ms: within(self.ping_interval_ms, PING_INTERVAL_MS_RANGE),
             silent_intervals_max: self.silent_intervals_max.max(2),
+            slow_reader_ms: self.slow_reader_ms.max(1),
             hello_timeout_ms: self.hello_timeout_ms.max(1),
             resets_burst: self.resets_burst.max(1),
             resets_per_s: self.resets_per_s.max(1),
@@ -66,6 +70,10 @@ impl Settings {
 
     pub(super) fn silence_max(&self) -> Duration {
         self.ping_interval() * self.silent_intervals_max
+    }
+
+    pub(super) fn slow_reader(&self) -> Duration {
+        Duration::from_millis(u64::from(self.slow_reader_ms))
     }
 
     pub(super) fn hello_timeout(&self) -> Duration {

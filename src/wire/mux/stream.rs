@@ -56,6 +56,8 @@ pub(super) struct Stream<B> {
     pub(super) ready: bool,
     /// Whether the application waits for room.
     pub(super) wants_room: bool,
+    /// Bytes that the application has taken since slow readers are looked for.
+    pub(super) taken: u32,
     /// The stages reported so far.
     pub(super) stages: u8,
 }
@@ -78,6 +80,7 @@ impl<B: Chunk> Stream<B> {
             listed: false,
             ready: false,
             wants_room: false,
+            taken: 0,
             stages: 0,
         }
     }
@@ -90,6 +93,7 @@ impl<B: Chunk> Stream<B> {
         self.window = Window::new(window);
         self.peer_finished = false;
         self.lingers = false;
+        self.taken = 0;
         self.stages = 0;
     }
 

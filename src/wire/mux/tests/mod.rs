@@ -8,6 +8,7 @@ mod faults;
 mod garbage;
 mod greeting;
 mod life;
+mod pressure;
 mod sequences;
 mod splits;
 mod streams;

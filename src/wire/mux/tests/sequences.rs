@@ -34,6 +34,7 @@ impl World {
             stream_window: rng.between(1_024, 60_000) as u32,
             link_window: rng.between(1_024, 200_000) as u32,
             backlog: rng.between(1, 60_000) as u32,
+            slow_reader_ms: rng.between(1, 400) as u32,
             ..Settings::default()
         };
         let mut pair = Pair::new(settings, seed);
@@ -72,6 +73,9 @@ impl World {
                 book.peer_finished = true;
                 let (received, other) = (book.received, &self.books[1 - side][&stream.wire()]);
                 assert_eq!(received, other.sent, "seed {seed}: not every byte came");
+            }
+            Event::Phases { phases, .. } => {
+                assert_eq!(phases.connector_ns, book.received, "seed {seed}: PHASES left their place");
             }
             Event::Reset { .. } => book.gone = true,
             _ => {}
@@ -113,12 +117,34 @@ impl World {
                 book.untaken -= n;
                 mux.consumed(stream, n);
             }
-            90..97 => book.finished |= mux.finish(stream).is_ok(),
+            90..92 if side == CONNECTOR => {
+                let stage = if self.pair.rng.chance(0.5) { Stage::Head } else { Stage::End };
+                let told = Phases {
+                    stage,
+                    connector_ns: book.sent,
+                    upstream_connect_ns: 0,
+                    upstream_first_ns: 0,
+                    upstream_last_ns: 0,
+                };
+                let _ = mux.phases(stream, told);
+            }
+            90..92 => mux.ping(self.pair.now),
+            92..97 => book.finished |= mux.finish(stream).is_ok(),
             _ => {
                 mux.reset(stream, Cause::Cancelled);
                 book.gone = true;
             }
         }
+    }
+
+    /// What a side may keep, whatever the applications and the wire do.
+    fn bounded(&mut self, side: usize) {
+        let mux = &mut self.pair.sides[side];
+        let most = mux.settings.backlog as usize + 20_000;
+        let slots: Vec<u32> = mux.streams.slots_by_id().collect();
+        assert!(slots.iter().all(|slot| mux.streams.at(*slot).queued <= most), "seed {}", self.seed);
+        assert!(mux.window.held() <= mux.settings.link_window, "seed {}", self.seed);
+        assert!(mux.control.len() <= slots.len() && mux.events.is_empty(), "seed {}", self.seed);
     }
 
     /// Ends every stream and asserts that nothing is left.
@@ -170,10 +196,20 @@ fn run(seed: u64, ops: usize) {
             _ => {}
         }
         world.observe();
-        world.pair.check(EDGE);
-        world.pair.check(CONNECTOR);
+        for side in [EDGE, CONNECTOR] {
+            world.pair.sides[side].handle_timeout(world.pair.now);
+            world.pair.collect(side);
+            world.pair.check(side);
+            world.bounded(side);
+        }
+    }
+    if world.pair.rng.chance(0.5) {
+        let side = world.pair.rng.below(2) as usize;
+        world.pair.sides[side].drain();
     }
     world.finish();
+    let draining = world.pair.sides.iter().any(Mux::is_draining);
+    assert!(world.pair.sides.iter().all(|side| side.is_drained() == draining), "seed {seed}");
 }
 
 #[test]

@@ -1,0 +1,79 @@
+use std::time::Duration;
+
+use crate::base::{Chunk, Time};
+
+use super::event::Side;
+use super::fault::Fault;
+use super::machine::{Mux, Progress};
+
+/// After how many ping intervals a busy link is measured again.
+const ROUND_TRIP_INTERVALS: u32 = 4;
+
+/// What the time asks for.
+impl<B: Chunk> Mux<B> {
+    /// How long nothing has come from the peer.
+    #[must_use]
+    pub fn silent_for(&self, now: Time) -> Duration {
+        now.since(self.heard_at)
+    }
+
+    /// Measures the round trip now, unless a PING is under way.
+    pub fn ping(&mut self, now: Time) {
+        if self.progress == Progress::Ready && self.ping_out.is_none() && !self.ping_due {
+            self.ping_due = true;
+            self.pinged_at = now;
+        }
+    }
+
+    /// When [`handle_timeout`](Mux::handle_timeout) wants to be called; it may change with every other call.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match self.progress {
+            Progress::Over => None,
+            Progress::Ready => Some(self.alive_at().min(self.relief_at.unwrap_or(Time::NEVER))),
+            _ => Some(self.started_at + self.settings.hello_timeout()),
+        }
+    }
+
+    /// Does what the time asks for. Feed what has been received before, so that a process that slept does not take its
+    /// own silence for the peer's.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.poll_timeout().is_none_or(|at| now < at) {
+            return;
+        }
+        if self.progress != Progress::Ready {
+            self.end(Fault::HelloTimeout, Side::Local, true, u32::MAX);
+            return;
+        }
+        self.relieve(now);
+        if now < self.alive_at() {
+            return;
+        }
+        if self.is_pinging() {
+            self.end(Fault::PeerSilent, Side::Local, true, u32::MAX);
+        } else {
+            self.ping(now);
+        }
+    }
+
+    /// When the peer must have shown that it is alive, or must be asked.
+    fn alive_at(&self) -> Time {
+        if self.is_pinging() { self.dead_at() } else { self.ping_at() }
+    }
+
+    /// Whether a PING is under way or about to be.
+    fn is_pinging(&self) -> bool {
+        self.ping_due || self.ping_out.is_some()
+    }
+
+    fn ping_at(&self) -> Time {
+        let interval = self.settings.ping_interval();
+        let quiet = self.heard_at.max(self.pinged_at) + interval;
+        quiet.min(self.pinged_at + interval * ROUND_TRIP_INTERVALS)
+    }
+
+    fn dead_at(&self) -> Time {
+        let silent = self.heard_at + self.settings.silence_max();
+        silent.max(self.pinged_at + self.settings.ping_interval())
+    }
+}

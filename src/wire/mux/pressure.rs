@@ -1,0 +1,66 @@
+use crate::base::{Chunk, Time};
+
+use super::cause::Cause;
+use super::event::{Event, StreamId};
+use super::machine::Mux;
+
+/// Slow readers and the link's window.
+///
+/// What the applications have not taken counts against the window of the whole link, so that enough streams that nobody reads
+/// would stop all others. When they hold three quarters of it, each has `slow_reader_ms` to take as much as it holds. Then those
+/// that did not are reset, the largest first, until no more than half is held.
+impl<B: Chunk> Mux<B> {
+    /// Starts or ends the watch; called after bytes have come.
+    pub(super) fn watch(&mut self, now: Time) {
+        if !self.is_clogged() {
+            self.relief_at = None;
+        } else if self.relief_at.is_none() {
+            self.begin_watch(now);
+        }
+    }
+
+    /// Resets the slow readers when their time is over and they still clog the link.
+    pub(super) fn relieve(&mut self, now: Time) {
+        if self.relief_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.relief_at = None;
+        if !self.is_clogged() {
+            return;
+        }
+        let mut slow: Vec<(u32, u32)> = Vec::new();
+        let slots: Vec<u32> = self.streams.slots_by_id().collect();
+        for slot in slots {
+            let stream = self.streams.at(slot);
+            let held = stream.window.held();
+            if stream.reset_due.is_none() && stream.taken < held {
+                slow.push((held, slot));
+            }
+        }
+        slow.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, slot) in slow {
+            if self.window.held() <= self.settings.link_window / 2 {
+                break;
+            }
+            let stream = StreamId { id: self.streams.at(slot).id, slot };
+            self.reset(stream, Cause::SlowReader);
+            self.events.push_back(Event::Reset { stream, cause: Cause::SlowReader });
+        }
+        if self.is_clogged() {
+            self.begin_watch(now);
+        }
+    }
+
+    fn begin_watch(&mut self, now: Time) {
+        self.relief_at = Some(now + self.settings.slow_reader());
+        let slots: Vec<u32> = self.streams.slots_by_id().collect();
+        for slot in slots {
+            self.streams.at(slot).taken = 0;
+        }
+    }
+
+    /// Whether three quarters of the window are held, and by more than one stream's choice to be slow.
+    fn is_clogged(&self) -> bool {
+        self.streams.live() > 1 && self.window.held() >= self.settings.link_window / 4 * 3
+    }
+}

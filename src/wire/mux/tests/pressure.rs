@@ -1,0 +1,78 @@
+use super::*;
+
+const WAIT: Duration = Duration::from_millis(300);
+
+/// A link with a window of 40,000 whose edge is sent `each` bytes on every stream.
+fn clogged(each: &[usize]) -> (Pair, Vec<StreamId>) {
+    let mut pair = Pair::ready(Settings {
+        stream_window: 20_000,
+        link_window: 40_000,
+        slow_reader_ms: WAIT.as_millis() as u32,
+        ..Settings::default()
+    });
+    let streams: Vec<Side2<StreamId>> = each.iter().map(|_| pair.open()).collect();
+    for ([_, connector], len) in streams.iter().zip(each) {
+        pair.sides[CONNECTOR].send(*connector, vec![0; *len]).unwrap();
+        pair.settle();
+    }
+    (pair, streams.iter().map(|[edge, _]| *edge).collect())
+}
+
+fn wait(pair: &mut Pair, time: Duration) {
+    pair.now += time;
+    pair.sides[EDGE].handle_timeout(pair.now);
+    pair.collect(EDGE);
+    pair.settle();
+}
+
+#[test]
+fn streams_that_nobody_reads_give_way_when_they_clog_the_link() {
+    let (mut pair, streams) = clogged(&[20_000, 12_000, 20_000]);
+    assert_eq!(pair.sides[EDGE].window.held(), 40_000);
+    assert_eq!(pair.bytes(EDGE, streams[2]).len(), 8_000, "the third waits for the first two");
+    wait(&mut pair, WAIT - Duration::from_millis(50));
+    assert_eq!(pair.cause(EDGE, streams[0]), None);
+    wait(&mut pair, Duration::from_millis(60));
+    assert_eq!(pair.cause(EDGE, streams[0]), Some(Cause::SlowReader), "the one that holds the most");
+    assert_eq!(pair.cause(CONNECTOR, streams[0]), Some(Cause::SlowReader));
+    assert_eq!(pair.cause(EDGE, streams[1]), None);
+    assert_eq!(pair.bytes(EDGE, streams[2]).len(), 20_000, "the third goes on");
+}
+
+#[test]
+fn a_reader_that_keeps_up_is_spared_however_much_it_holds() {
+    let (mut pair, streams) = clogged(&[20_000, 18_000]);
+    for _ in 0..10 {
+        pair.sides[EDGE].consumed(streams[0], 4_000);
+        pair.sides[CONNECTOR].send(streams[0], vec![0; 4_000]).unwrap();
+        pair.settle();
+    }
+    assert_eq!(pair.sides[EDGE].window.held(), 38_000);
+    wait(&mut pair, WAIT);
+    assert_eq!(pair.cause(EDGE, streams[0]), None);
+    assert_eq!(pair.cause(EDGE, streams[1]), Some(Cause::SlowReader));
+}
+
+#[test]
+fn nobody_is_reset_when_the_link_is_not_clogged_or_not_shared() {
+    let (mut pair, streams) = clogged(&[20_000, 9_000]);
+    wait(&mut pair, 20 * WAIT);
+    assert!(streams.iter().all(|stream| pair.cause(EDGE, *stream).is_none()));
+    let mut pair = Pair::ready(Settings { stream_window: 20_000, link_window: 20_000, ..Settings::default() });
+    let [edge, connector] = pair.open();
+    pair.sides[CONNECTOR].send(connector, vec![0; 20_000]).unwrap();
+    pair.settle();
+    wait(&mut pair, Duration::from_secs(12));
+    assert_eq!((pair.cause(EDGE, edge), pair.closed(EDGE)), (None, None));
+}
+
+#[test]
+fn a_link_that_clears_by_itself_starts_the_watch_anew() {
+    let (mut pair, streams) = clogged(&[20_000, 18_000]);
+    wait(&mut pair, WAIT - Duration::from_millis(50));
+    pair.sides[EDGE].consumed(streams[0], 20_000);
+    pair.sides[CONNECTOR].send(streams[0], vec![0; 5_000]).unwrap();
+    pair.settle();
+    wait(&mut pair, Duration::from_millis(100));
+    assert!(streams.iter().all(|stream| pair.cause(EDGE, *stream).is_none()));
+}
