@@ -105,13 +105,6 @@ impl Schedule {
         }
     }
 
-    /// Takes every stream out: none has anything to send, so that each is a newcomer when it wakes.
-    pub(super) fn empty(&mut self) {
-        while let Some((slot, _)) = self.turn() {
-            self.leave(slot);
-        }
-    }
-
     fn join(&mut self, slot: u32, place: Place) {
         let index = slot as usize;
         if index >= self.nodes.len() {

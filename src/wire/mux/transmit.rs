@@ -79,9 +79,6 @@ impl<B: Chunk> Mux<B> {
         while let Some(len) = self.transmit_data(budget - used, outlet) {
             used += len;
         }
-        if self.ready == 0 {
-            self.schedule.empty();
-        }
         used
     }
 

@@ -55,6 +55,24 @@ fn a_small_message_never_waits_behind_more_than_a_quantum_of_any_other_stream() 
 }
 
 #[test]
+fn a_stream_that_waited_for_credit_is_no_newcomer() {
+    let mut pair = Pair::ready(Settings { stream_window: 40_000, ..big() });
+    let [bulk, other] = [0; 2].map(|_| pair.open());
+    pair.sides[EDGE].send(bulk[EDGE], vec![0; 400_000]).unwrap();
+    pair.settle();
+    let n = pair.bytes(CONNECTOR, bulk[CONNECTOR]).len();
+    assert_eq!(n, 40_000);
+    pair.sides[EDGE].send(other[EDGE], vec![0; 38_000]).unwrap();
+    records(&mut pair, 1);
+    pair.sides[CONNECTOR].consumed(bulk[CONNECTOR], n);
+    pair.transmit(CONNECTOR, 16_384);
+    pair.now += pair.latency;
+    pair.deliver(EDGE);
+    let order: Vec<u32> = records(&mut pair, 3).iter().map(|(id, _)| *id).collect();
+    assert_eq!(order[..2], [other[EDGE].wire(), bulk[EDGE].wire()]);
+}
+
+#[test]
 fn bulk_streams_share_evenly() {
     let mut pair = Pair::ready(big());
     let streams: Vec<StreamId> = (0..4).map(|_| pair.open()[EDGE]).collect();

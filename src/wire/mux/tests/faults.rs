@@ -89,6 +89,14 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
         let [_, connector] = pair.sides;
         connector
     };
+    let resetting = || {
+        let mut pair = Pair::ready(Settings::default());
+        let [stream, _] = pair.open();
+        let [mut edge, _] = pair.sides;
+        edge.reset(stream, Cause::Cancelled);
+        edge
+    };
+    let last_data = Header { fin: true, ..Header::new(Kind::Data, 1, 1) };
     let open_at = |id| frame(Kind::Open, id, &opening(b"h"));
     let opens = |from: u32, n: u32| (0..n).map(move |k| open_at(from + 2 * k));
     vec![
@@ -128,6 +136,7 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
         (Fault::FrameAfterFin, edge(), vec![frame(Kind::Fin, 1, &[]), data(1, 1)]),
         (Fault::FrameAfterFin, edge(), vec![frame(Kind::Fin, 1, &[]), frame(Kind::Fin, 1, &[])]),
         (Fault::FrameAfterFin, edge(), vec![frame(Kind::Fin, 1, &[]), phases(0)]),
+        (Fault::FrameAfterFin, resetting(), vec![[&last_data.encode()[..], b"x"].concat(), data(1, 1)]),
         (Fault::StaleData, edge(), vec![reset(1), data(1, 1)]),
         (Fault::StaleFrames, edge(), std::iter::once(reset(1)).chain((0..40).map(|_| credit(1, 1))).collect()),
         (Fault::PhasesRepeated, edge(), vec![phases(0), phases(0)]),

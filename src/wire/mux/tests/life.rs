@@ -78,7 +78,10 @@ fn a_silent_peer_is_given_up_after_three_intervals() {
 fn a_process_that_slept_asks_before_it_gives_up() {
     let mut pair = Pair::ready(Settings { ping_interval_ms: 1_000, ..Settings::default() });
     pair.now += Duration::from_secs(3_600);
-    pair.sides[EDGE].handle_timeout(pair.now);
+    for _ in 0..3 {
+        pair.sides[EDGE].handle_timeout(pair.now);
+        pair.transmit(EDGE, 16_384);
+    }
     pair.settle();
     assert_eq!(pair.closed(EDGE), None);
     assert!(matches!(pair.events[EDGE].last(), Some(Event::RoundTrip(_))));

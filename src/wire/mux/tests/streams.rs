@@ -82,6 +82,21 @@ fn a_local_reset_silences_the_stream_even_for_events_that_wait() {
 }
 
 #[test]
+fn a_reset_of_a_stream_that_is_over_on_the_wire_is_not_sent() {
+    let mut pair = Pair::ready(Settings::default());
+    let [edge, connector] = pair.open();
+    pair.sides[CONNECTOR].send(connector, vec![0; 100]).unwrap();
+    pair.sides[CONNECTOR].finish(connector).unwrap();
+    pair.sides[EDGE].finish(edge).unwrap();
+    pair.settle();
+    pair.clear();
+    pair.sides[EDGE].reset(edge, Cause::Cancelled);
+    pair.settle();
+    assert!(pair.sent[EDGE].is_empty());
+    assert_eq!((pair.sides[EDGE].streams_live(), pair.sides[EDGE].window.held()), (0, 0));
+}
+
+#[test]
 fn a_reset_in_the_middle_of_a_frame_drops_the_rest_of_it() {
     let mut pair = Pair::ready(Settings::default());
     let [_, connector] = pair.open();
