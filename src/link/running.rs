@@ -2,7 +2,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::future;
@@ -35,6 +35,8 @@ struct Shared {
     /// Bytes that the transport puts around what it is given.
     around: Cell<(usize, usize)>,
     transmit_waker: RefCell<Option<Waker>>,
+    /// Woken whenever something was sent.
+    flushing: RefCell<Vec<Waker>>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -99,6 +101,7 @@ impl Link {
             ended: RefCell::default(),
             around: Cell::new((0, 0)),
             transmit_waker: RefCell::default(),
+            flushing: RefCell::default(),
             waiting: RefCell::default(),
         }))
     }
@@ -273,6 +276,11 @@ impl Link {
         }
     }
 
+    /// Wakes the task the next time that something was sent, or the link has ended.
+    pub(super) fn wake_when_sent(&self, cx: &Context<'_>) {
+        add_waker(&mut self.0.flushing.borrow_mut(), cx);
+    }
+
     pub(super) fn stream_dropped(&self) {
         if self.is_draining() {
             self.wake_waiting();
@@ -318,6 +326,7 @@ impl Link {
                 self.0.mux.borrow_mut().lost();
             }
             self.settle();
+            self.on_sent();
         }
     }
 
@@ -400,6 +409,14 @@ impl Link {
         wake(&mut shared.transmit_waker.borrow_mut());
     }
 
+    /// Something was sent: it may have been the last of a stream, and that the last of a draining link.
+    fn on_sent(&self) {
+        self.0.flushing.borrow_mut().drain(..).for_each(Waker::wake);
+        if self.is_draining() {
+            self.wake_waiting();
+        }
+    }
+
     fn deadline(&self) -> Time {
         self.0.mux.borrow().poll_timeout().unwrap_or(Time::NEVER)
     }
@@ -416,12 +433,15 @@ impl Link {
             if let Some(found) = look(self) {
                 return Poll::Ready(found);
             }
-            let mut waiting = self.0.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
+            add_waker(&mut self.0.waiting.borrow_mut(), cx);
             Poll::Pending
         })
         .await
+    }
+}
+
+fn add_waker(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+        wakers.push(cx.waker().clone());
     }
 }

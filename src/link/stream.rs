@@ -5,7 +5,7 @@ use crate::engine::{ByteStream, Lease, StreamError};
 use crate::link::Link;
 use crate::wire::mux::{self, Cause, HEADER_LEN, Phases, StreamId};
 
-/// One stream on a link. Dropped before both sides have finished, it is reset.
+/// One stream on a link. Dropped before both sides have finished, it is reset; after that, what is queued still goes out.
 pub struct LinkStream {
     link: Link,
     id: StreamId,
@@ -109,8 +109,17 @@ impl ByteStream for LinkStream {
     }
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        // The link takes what is queued as it can; nothing above waits for it to be gone altogether.
-        self.poll_ready(cx)
+        let mut streams = self.link.streams().borrow_mut();
+        let state = streams.at(self.place);
+        if let Some(error) = state.error() {
+            return Poll::Ready(Err(error));
+        }
+        if self.link.mux().borrow().is_sent(self.id) {
+            return Poll::Ready(Ok(()));
+        }
+        state.wait_to_send(cx);
+        self.link.wake_when_sent(cx);
+        Poll::Pending
     }
 
     fn finish(&self) {
@@ -140,8 +149,8 @@ impl LinkStream {
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
-        // What was received and not read is given back with it; a stream that is over is not reset any more.
-        self.link.mux().borrow_mut().reset(self.id, self.on_drop.get());
+        // What was received and not read is given back with it.
+        self.link.mux().borrow_mut().let_go(self.id, self.on_drop.get());
         self.link.streams().borrow_mut().remove(self.place);
         self.link.kick();
         self.link.stream_dropped();

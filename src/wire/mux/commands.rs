@@ -168,6 +168,27 @@ impl<B: Chunk> Mux<B> {
         self.list(slot);
     }
 
+    /// Says that the application has no more use for a stream. When both sides have finished, what is queued still goes
+    /// out; otherwise the stream is reset with `cause`, as by [`reset`](Mux::reset). Ignored when it is gone.
+    pub fn let_go(&mut self, stream: StreamId, cause: Cause) {
+        let Ok(slot) = self.slot_of(stream) else { return };
+        let found = self.streams.at(slot);
+        if found.peer_finished && found.sending != Sending::Open {
+            self.events.retain(|event| event.stream() != Some(stream));
+            self.consumed(stream, usize::MAX);
+        } else {
+            self.reset(stream, cause);
+        }
+    }
+
+    /// Whether everything that was queued on a stream has been handed out, its end included once it was finished. So it
+    /// is when the stream is gone.
+    #[must_use]
+    pub fn is_sent(&self, stream: StreamId) -> bool {
+        let Ok(_) = self.slot_of(stream) else { return true };
+        self.streams.get(stream).is_none_or(|found| found.queue.is_empty() && found.sending != Sending::Finishing)
+    }
+
     /// Says that the application has taken `n` bytes of what [`Event::Data`] gave it on this stream: the peer gets
     /// credit for them. More than was given counts as all of it; on a stream that is gone nothing is left to say.
     pub fn consumed(&mut self, stream: StreamId, n: usize) {

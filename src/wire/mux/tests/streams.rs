@@ -170,3 +170,36 @@ fn slots_and_their_buffers_are_used_again() {
         assert!(side.streams.index_len() < 40);
     }
 }
+
+#[test]
+fn a_finished_stream_that_is_let_go_still_sends_what_is_queued() {
+    let mut pair = Pair::ready(Settings::default());
+    let [edge, connector] = pair.open();
+    pair.sides[EDGE].finish(edge).unwrap();
+    pair.settle();
+    pair.sides[CONNECTOR].send(connector, vec![7; 1_000]).unwrap();
+    assert!(!pair.sides[CONNECTOR].is_sent(connector));
+    pair.sides[CONNECTOR].finish(connector).unwrap();
+    pair.sides[CONNECTOR].let_go(connector, Cause::NotNeeded);
+    assert!(!pair.sides[CONNECTOR].is_sent(connector));
+    pair.settle();
+    assert!(pair.sides[CONNECTOR].is_sent(connector));
+    assert_eq!(pair.bytes(EDGE, edge), vec![7; 1_000]);
+    assert_eq!(pair.cause(EDGE, edge), None);
+    pair.sides[EDGE].let_go(edge, Cause::NotNeeded);
+    assert_eq!((pair.sides[EDGE].streams_live(), pair.sides[CONNECTOR].streams_live()), (0, 0));
+}
+
+#[test]
+fn a_stream_that_is_let_go_before_both_have_finished_is_reset() {
+    let mut pair = Pair::ready(Settings::default());
+    for edge_finishes in [false, true] {
+        let [edge, connector] = pair.open();
+        if edge_finishes {
+            pair.sides[EDGE].finish(edge).unwrap();
+        }
+        pair.sides[EDGE].let_go(edge, Cause::Cancelled);
+        pair.settle();
+        assert_eq!(pair.cause(CONNECTOR, connector), Some(Cause::Cancelled));
+    }
+}
