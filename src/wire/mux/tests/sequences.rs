@@ -195,10 +195,12 @@ fn run(seed: u64, ops: usize) {
             }
             _ => {}
         }
-        world.observe();
         for side in [EDGE, CONNECTOR] {
             world.pair.sides[side].handle_timeout(world.pair.now);
             world.pair.collect(side);
+        }
+        world.observe();
+        for side in [EDGE, CONNECTOR] {
             world.pair.check(side);
             world.bounded(side);
         }
