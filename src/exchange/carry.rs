@@ -58,6 +58,8 @@ pub async fn carry_body<A: ByteStream, B: ByteStream>(
                 Some(input) => match decoder.next(input)? {
                     Decoded::Data(data) => {
                         seen(&data);
+                        // One buffer may hold many pieces, each of them several sends.
+                        to.ready().await.map_err(CarryError::To)?;
                         let wrap = encoder.data(data.len())?;
                         let framed = outlet.put_framed(to, pool, wrap.before.as_ref(), data, wrap.after);
                         framed.await.map_err(CarryError::To)?;

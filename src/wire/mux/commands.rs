@@ -10,6 +10,10 @@ use super::phases::Phases;
 use super::stream::{Item, QUEUE_ITEMS_MAX, Sending};
 
 /// What the application says and asks.
+/// How far a stream's backlog may be exceeded by one who asked whether there is room and then sent several chunks: two of
+/// the largest buffers, with what frames them.
+pub const OVERSHOOT_MAX: usize = 256 * 1024;
+
 impl<B: Chunk> Mux<B> {
     /// What has happened next, if anything.
     pub fn poll_event(&mut self) -> Option<Event<B>> {
@@ -86,7 +90,8 @@ impl<B: Chunk> Mux<B> {
 
     /// How many bytes more the stream should be given; 0 when it is gone, finished, or full.
     ///
-    /// One chunk may overshoot it. Once it was 0, [`Event::Writable`] tells when half of the backlog has gone out.
+    /// What belongs together may overshoot it, by up to [`OVERSHOOT_MAX`] bytes. Once it was 0, [`Event::Writable`] tells
+    /// when half of the backlog has gone out.
     pub fn capacity(&mut self, stream: StreamId) -> usize {
         let backlog = self.settings.backlog as usize;
         let Ok(slot) = self.sendable(stream) else { return 0 };
@@ -100,17 +105,20 @@ impl<B: Chunk> Mux<B> {
     ///
     /// # Errors
     ///
-    /// Gives the chunk back when the stream is gone, finished, or has no [`capacity`](Mux::capacity).
+    /// Gives the chunk back when the stream is gone, finished, or was given far more than its
+    /// [`capacity`](Mux::capacity).
     pub fn send(&mut self, stream: StreamId, chunk: B) -> Result<(), SendError<B>> {
         let slot = match self.sendable(stream) {
             Ok(slot) => slot,
             Err(error) => return Err(SendError { error, chunk }),
         };
-        if self.capacity(stream) == 0 {
+        let queued_max = self.settings.backlog as usize + OVERSHOOT_MAX;
+        let found = self.streams.at(slot);
+        if found.queued >= queued_max || found.queue.len() >= 2 * QUEUE_ITEMS_MAX {
+            found.wants_room = true;
             return Err(SendError { error: StreamError::Backlogged, chunk });
         }
         if !chunk.is_empty() {
-            let found = self.streams.at(slot);
             found.queued += chunk.len();
             found.queue.push_back(Item::Bytes(chunk));
             self.touch(slot);

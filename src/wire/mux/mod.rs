@@ -31,6 +31,7 @@ mod transmit;
 mod tests;
 
 pub use cause::Cause;
+pub use commands::OVERSHOOT_MAX;
 pub use event::{Event, OpenError, SendError, Side, StreamError, StreamId};
 pub use fault::{Fault, Refusal};
 pub use flow::CREDIT_MAX;

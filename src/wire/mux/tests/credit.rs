@@ -119,8 +119,6 @@ fn a_sender_is_told_to_wait_and_told_when_to_go_on() {
     let mut pair = Pair::ready(Settings { backlog: 32_768, ..Settings::default() });
     let [edge, connector] = pair.open();
     pair.sides[EDGE].send(edge, vec![1; 40_000]).unwrap();
-    let refused = pair.sides[EDGE].send(edge, vec![2; 5]).unwrap_err();
-    assert_eq!((refused.error, refused.chunk), (StreamError::Backlogged, vec![2; 5]));
     assert_eq!(pair.sides[EDGE].capacity(edge), 0);
     pair.transmit(EDGE, 16_384);
     assert!(!pair.events[EDGE].iter().any(|event| matches!(event, Event::Writable { .. })));
@@ -133,11 +131,23 @@ fn a_sender_is_told_to_wait_and_told_when_to_go_on() {
 }
 
 #[test]
+fn one_who_does_not_wait_is_stopped() {
+    let mut pair = Pair::ready(Settings { backlog: 32_768, ..Settings::default() });
+    let [edge, _] = pair.open();
+    pair.sides[EDGE].send(edge, vec![1; 32_767]).unwrap();
+    pair.sides[EDGE].send(edge, vec![1; OVERSHOOT_MAX]).unwrap();
+    pair.sides[EDGE].send(edge, vec![1]).unwrap();
+    let refused = pair.sides[EDGE].send(edge, vec![2; 5]).unwrap_err();
+    assert_eq!((refused.error, refused.chunk), (StreamError::Backlogged, vec![2; 5]));
+}
+
+#[test]
 fn many_tiny_chunks_fill_a_backlog_too() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, _] = pair.open();
     let taken = (0..1_000).take_while(|_| pair.sides[EDGE].send(edge, vec![1]).is_ok()).count();
-    assert_eq!(taken, stream::QUEUE_ITEMS_MAX);
+    assert_eq!(taken, 2 * stream::QUEUE_ITEMS_MAX);
+    assert_eq!(pair.sides[EDGE].capacity(edge), 0);
     pair.settle();
     assert!(matches!(pair.events[EDGE].last(), Some(Event::Writable { .. })));
 }

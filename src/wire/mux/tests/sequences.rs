@@ -140,7 +140,7 @@ impl World {
     /// What a side may keep, whatever the applications and the wire do.
     fn bounded(&mut self, side: usize) {
         let mux = &mut self.pair.sides[side];
-        let most = mux.settings.backlog as usize + 20_000;
+        let most = mux.settings.backlog as usize + OVERSHOOT_MAX + 20_000;
         let slots: Vec<u32> = mux.streams.slots_by_id().collect();
         assert!(slots.iter().all(|slot| mux.streams.at(*slot).queued <= most), "seed {}", self.seed);
         assert!(mux.window.held() <= mux.settings.link_window, "seed {}", self.seed);
