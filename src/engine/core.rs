@@ -38,6 +38,8 @@ pub(super) struct CoreShared {
     events: RefCell<Vec<Event>>,
     turn_time: Cell<Time>,
     spin: RefCell<Spin>,
+    /// What the core is run for has ended: the turn in which it does must not wait for anything more.
+    done: Cell<bool>,
 }
 
 impl Core {
@@ -57,6 +59,7 @@ impl Core {
             turn_end: RefCell::default(),
             events: RefCell::default(),
             spin: RefCell::new(Spin::new(spin)),
+            done: Cell::new(false),
         }))
     }
 
@@ -152,7 +155,12 @@ impl Core {
     ///
     /// When the driver is broken.
     pub fn run<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> io::Result<T> {
-        let task = self.spawn_held(future);
+        let core = self.clone();
+        let task = self.spawn_held(async move {
+            let output = future.await;
+            core.0.done.set(true);
+            output
+        });
         while !task.is_finished() {
             self.turn()?;
         }
@@ -161,6 +169,7 @@ impl Core {
             Poll::Ready(output) => output,
             Poll::Pending => unreachable!("the task is finished"),
         };
+        self.0.done.set(false);
         self.end();
         Ok(output)
     }
@@ -219,7 +228,7 @@ impl Core {
 
     fn wait(&self, idle: bool, events: &mut Vec<Event>) -> io::Result<()> {
         let mut driver = self.0.driver.borrow_mut();
-        if !idle {
+        if !idle || self.0.done.get() {
             return driver.turn(Wait::Poll, events);
         }
         let until = self.0.timers.borrow().next();
