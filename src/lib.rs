@@ -3,6 +3,7 @@
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod connector;
 pub mod control;
 pub mod edge;
 pub mod engine;

@@ -168,6 +168,13 @@ impl Socket {
         self.with(|state| state.received_at())
     }
 
+    /// How many bytes the system has taken to be sent. Certain once the socket is flushed or its sending has failed: what
+    /// is not among them has not left this process.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.with(|state| state.sent_bytes())
+    }
+
     /// Takes the connection off its core, after what is queued went out.
     ///
     /// # Errors

@@ -62,6 +62,7 @@ pub(super) struct SocketState {
     receive_paused: bool,
     receive_waker: Option<Waker>,
     queued_bytes: usize,
+    sent_bytes: u64,
     send_error: Option<StreamError>,
     finished: bool,
     send_waker: Option<Waker>,
@@ -314,6 +315,11 @@ impl SocketState {
         Poll::Pending
     }
 
+    /// How many bytes the system has taken.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
     /// Whether this is the first time that sending is finished.
     pub(super) fn finish(&mut self) -> bool {
         !std::mem::replace(&mut self.finished, true) && self.send_error.is_none()
@@ -366,6 +372,7 @@ impl SocketState {
 
     fn sent(&mut self, bytes: usize) {
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        self.sent_bytes += bytes as u64;
         if self.queued_bytes <= SEND_LOW {
             wake(&mut self.send_waker);
         }

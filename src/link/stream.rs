@@ -1,3 +1,4 @@
+use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use crate::base::Time;
@@ -65,6 +66,11 @@ impl LinkStream {
         self.link.mux().borrow_mut().reset(self.id, cause);
         self.link.streams().borrow_mut().at(self.place).reset(cause);
         self.link.kick();
+    }
+
+    /// Waits until the other side has reset the stream, or it ended with its link; also after the other side's last byte.
+    pub async fn broken(&self) -> Cause {
+        poll_fn(|cx| self.link.streams().borrow_mut().at(self.place).poll_broken(cx)).await
     }
 
     /// With which cause the stream is reset, should it be dropped before both sides have finished.

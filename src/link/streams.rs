@@ -31,6 +31,7 @@ pub(super) struct StreamState {
     pub(super) phases: Option<Phases>,
     receive_waker: Option<Waker>,
     send_waker: Option<Waker>,
+    broken_waker: Option<Waker>,
 }
 
 impl Streams {
@@ -115,6 +116,7 @@ impl StreamState {
         self.reset.get_or_insert(cause);
         wake(&mut self.receive_waker);
         wake(&mut self.send_waker);
+        wake(&mut self.broken_waker);
     }
 
     pub(super) fn writable(&mut self) {
@@ -133,6 +135,14 @@ impl StreamState {
             return Poll::Ready(Err(error));
         }
         keep(&mut self.receive_waker, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn poll_broken(&mut self, cx: &Context<'_>) -> Poll<Cause> {
+        if let Some(cause) = self.reset {
+            return Poll::Ready(cause);
+        }
+        keep(&mut self.broken_waker, cx);
         Poll::Pending
     }
 

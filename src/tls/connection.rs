@@ -91,6 +91,12 @@ impl Connection {
         self.socket().received_at()
     }
 
+    /// How many bytes the system has taken to be sent, as they stand on the wire; see [`Socket::sent_bytes`].
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.socket().sent_bytes()
+    }
+
     /// Takes the connection off its core, after what is queued went out. `unread` is put in front of what comes next.
     ///
     /// # Errors

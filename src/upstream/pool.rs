@@ -1,15 +1,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
 use crate::engine::driver::{Address, SocketOptions};
-use crate::engine::{ByteStream, Core, Socket};
+use crate::engine::{ByteStream, Core, Signal, Socket};
 use crate::route::{UpstreamAddr, UpstreamUrl};
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName};
 use crate::upstream::{ResolveError, Resolver};
@@ -76,7 +76,8 @@ struct Shared {
     idle: RefCell<VecDeque<Idle>>,
     /// Connections in use or being made.
     busy: Cell<usize>,
-    waiting: RefCell<VecDeque<Waker>>,
+    /// Raised when a connection is given back or closed. All that wait look again: one of them may have stopped waiting.
+    freed: Signal,
     sweeping: Cell<bool>,
 }
 
@@ -103,7 +104,7 @@ impl Upstream {
             resolver,
             idle: RefCell::default(),
             busy: Cell::new(0),
-            waiting: RefCell::default(),
+            freed: Signal::default(),
             sweeping: Cell::new(false),
         }))
     }
@@ -118,6 +119,11 @@ impl Upstream {
     #[must_use]
     pub fn open(&self) -> usize {
         self.0.busy.get() + self.0.idle.borrow().len()
+    }
+
+    /// Closes the connections that nobody uses.
+    pub fn close_idle(&self) {
+        self.0.idle.borrow_mut().clear();
     }
 
     /// A connection: a pooled one that is still good, or a new one.
@@ -139,7 +145,7 @@ impl Upstream {
     /// As for [`Upstream::checkout`].
     pub async fn connect(&self) -> Result<Checkout, UpstreamError> {
         let settings = &self.0.settings;
-        let place = match self.0.core.timeout(settings.queue_timeout, poll_fn(|cx| self.poll_place(cx))).await {
+        let place = match self.0.core.timeout(settings.queue_timeout, self.place()).await {
             Ok(Ok(connection)) => return Ok(Checkout { connection, connect: None }),
             Ok(Err(place)) => place,
             Err(_) => return Err(UpstreamError::Busy(settings.connections_max)),
@@ -153,15 +159,17 @@ impl Upstream {
     }
 
     /// A pooled connection that has become free, or the right to open one.
-    fn poll_place(&self, cx: &Context<'_>) -> Poll<Result<UpstreamConnection, Place>> {
-        if let Some(connection) = self.take_idle() {
-            return Poll::Ready(Ok(connection));
+    async fn place(&self) -> Result<UpstreamConnection, Place> {
+        loop {
+            let seen = self.0.freed.count();
+            if let Some(connection) = self.take_idle() {
+                return Ok(connection);
+            }
+            if self.open() < self.0.settings.connections_max {
+                return Err(Place::take(self));
+            }
+            self.0.freed.after(seen).await;
         }
-        if self.open() < self.0.settings.connections_max {
-            return Poll::Ready(Err(Place::take(self)));
-        }
-        self.0.waiting.borrow_mut().push_back(cx.waker().clone());
-        Poll::Pending
     }
 
     fn take_idle(&self) -> Option<UpstreamConnection> {
@@ -264,9 +272,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let shared = &self.0.0;
         shared.busy.set(shared.busy.get() - 1);
-        if let Some(waker) = shared.waiting.borrow_mut().pop_front() {
-            waker.wake();
-        }
+        shared.freed.raise();
     }
 }
 

@@ -1,0 +1,295 @@
+//! One call: a stream that the edge opened, an upstream, and back.
+//!
+//! Futures are raced where they lie: moved into a combinator they would take their place twice, for as long as a stream
+//! lasts.
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::base::Clock;
+use crate::connector::here::Here;
+use crate::connector::respond::ResponseWork;
+use crate::connector::shared::Counters;
+use crate::connector::upstreams::Served;
+use crate::engine::{ByteStream, StreamError};
+use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
+use crate::latency::ConnectorStamps;
+use crate::link::LinkStream;
+use crate::tls::Connection;
+use crate::upstream::{Checkout, UpstreamConnection};
+use crate::wire::http1::{BodyDecoder, BodyEncoder, RequestEdits, RequestHead, Version, write_request};
+use crate::wire::mux::Cause;
+
+/// How long the edge may take to send the head of a request on a stream that it has opened.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an upstream that takes nothing more may take to say why.
+const EARLY_ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to become certain whether a failed connection has taken anything.
+const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
+/// Up to how many bytes of a body are kept, so that a request of which nothing was sent can be sent once more.
+const KEPT_LEN_MAX: usize = 4096;
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The stream is to be reset so.
+    Because(Cause),
+    /// The upstream closed the connection before the first byte of an answer.
+    Silent,
+    /// The same, and nothing of the request had been sent.
+    Unsent,
+}
+
+/// What a worker needs for its calls; kept from one to the next for its memory.
+#[derive(Default)]
+pub(super) struct Work {
+    request: RequestWork,
+    response: ResponseWork,
+}
+
+#[derive(Default)]
+struct RequestWork {
+    head: RequestHead,
+    intake: Intake,
+    decoder: BodyDecoder,
+    outlet: Outlet,
+    scratch: Vec<u8>,
+    kept: Kept,
+}
+
+/// The body of a request as far as it was taken off the stream, in case that it has to be sent once more.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    too_long: bool,
+}
+
+impl Work {
+    /// Carries one call to its end.
+    pub(super) async fn call(&mut self, here: &Here, stream: LinkStream) {
+        // When the edge gives the call up, whatever it has come to here is dropped, and the upstream sees that at once.
+        let ended = {
+            let mut serving = pin!(self.serve(here, &stream));
+            let mut broken = pin!(stream.broken());
+            poll_fn(|cx| match serving.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending => broken.as_mut().poll(cx).map(|_| None),
+            })
+            .await
+        };
+        let counters = &here.connector.counters;
+        match ended {
+            Some(Ok(())) => self.request.await_end(&stream).await,
+            Some(Err(cause)) => {
+                match cause {
+                    Cause::NoRoute => Counters::add(&counters.calls_unrouted),
+                    Cause::Overloaded => Counters::add(&counters.calls_overloaded),
+                    _ => Counters::add(&counters.calls_failed),
+                }
+                stream.reset(cause);
+            }
+            None => Counters::add(&counters.calls_cancelled),
+        }
+        here.calls_done.set(here.calls_done.get() + 1);
+        self.request.clear();
+        self.response.clear();
+    }
+
+    async fn serve(&mut self, here: &Here, stream: &LinkStream) -> Result<(), Cause> {
+        self.request.read_head(here, stream).await?;
+        let mut stamps = ConnectorStamps::new(stream.received_at());
+        let served = here.upstream_for(&self.request.head).ok_or(Cause::NoRoute)?;
+        let checkout = served.pool.checkout().await;
+        let mut checkout = checkout.map_err(|error| served.on_failed(&error))?;
+        let mut may_resend = checkout.connect.is_none();
+        loop {
+            if let Some(took) = checkout.connect {
+                served.on_connected();
+                stamps.on_connected(took);
+            }
+            let exchanged = self.exchange(here, stream, &served, checkout, &mut stamps).await;
+            match exchanged {
+                Ok(()) => return Ok(()),
+                Err(Failure::Unsent) if may_resend && !self.request.kept.too_long => {
+                    may_resend = false;
+                    Counters::add(&here.connector.counters.requests_resent);
+                    checkout = served.pool.connect().await.map_err(|error| served.on_failed(&error))?;
+                }
+                Err(Failure::Unsent) => return Err(Cause::UpstreamUnsent),
+                Err(Failure::Silent) => return Err(Cause::UpstreamClosed),
+                Err(Failure::Because(cause)) => return Err(cause),
+            }
+        }
+    }
+
+    /// Carries request and response over one connection, at the same time.
+    async fn exchange(
+        &mut self,
+        here: &Here,
+        stream: &LinkStream,
+        served: &Rc<Served>,
+        checkout: Checkout,
+        stamps: &mut ConnectorStamps,
+    ) -> Result<(), Failure> {
+        let Work { request, response } = self;
+        let reused = checkout.connect.is_none();
+        let held = Held(Some(checkout.connection));
+        let connection = held.connection();
+        let sent_before = connection.sent_bytes();
+        let method = request.head.method();
+        let sent_whole = Cell::new(false);
+        stamps.on_sent(here.core.now());
+        let ended = {
+            let authority = served.pool.authority();
+            let mut there = pin!(request.send(here, stream, connection, authority, reused, &sent_whole));
+            let mut back = pin!(response.receive(here, stream, method, connection, stamps));
+            poll_fn(|cx| match back.as_mut().poll(cx) {
+                Poll::Pending => there.as_mut().poll(cx).map(Err),
+                done => done,
+            })
+            .await
+        };
+        if ended == Err(Failure::Silent) && has_sent_nothing(here, connection, sent_before).await {
+            return Err(Failure::Unsent);
+        }
+        let keep = ended?;
+        if sent_whole.get() {
+            held.let_go(keep);
+        }
+        Ok(())
+    }
+}
+
+impl RequestWork {
+    async fn read_head(&mut self, here: &Here, stream: &LinkStream) -> Result<(), Cause> {
+        let read = self.intake.request_head(stream, &mut self.head, &here.core);
+        match here.core.timeout(HEAD_TIMEOUT, read).await {
+            Ok(Ok(Some(_))) => {
+                self.decoder.restart(self.head.framing());
+                Ok(())
+            }
+            Ok(Ok(None) | Err(HeadReadError::Head(_))) => Err(Cause::RequestRefused),
+            Ok(Err(HeadReadError::Stream(_))) => Err(Cause::RequestRefused),
+            Ok(Err(HeadReadError::Timeout)) | Err(_) => Err(Cause::Deadline),
+        }
+    }
+
+    /// Sends head and body. Ends only when something is wrong that the way back does not tell, or not soon.
+    async fn send(
+        &mut self,
+        here: &Here,
+        stream: &LinkStream,
+        connection: &Connection,
+        authority: &str,
+        keep: bool,
+        sent_whole: &Cell<bool>,
+    ) -> Failure {
+        match self.carry(here, stream, connection, authority, keep).await {
+            Ok(()) => {
+                sent_whole.set(true);
+                pending().await
+            }
+            // The call is over: whoever waits for the stream to break is told.
+            Err(CarryError::From(_)) => pending().await,
+            Err(CarryError::Body(_) | CarryError::Length(_)) => Failure::Because(Cause::RequestBroken),
+            Err(CarryError::To(_)) => {
+                // It may have answered before it closed the connection.
+                here.core.sleep(EARLY_ANSWER_WITHIN).await;
+                Failure::Because(Cause::UpstreamClosed)
+            }
+        }
+    }
+
+    async fn carry(
+        &mut self,
+        here: &Here,
+        stream: &LinkStream,
+        connection: &Connection,
+        authority: &str,
+        keep: bool,
+    ) -> Result<(), CarryError> {
+        let RequestWork { head, intake, decoder, outlet, scratch, kept } = self;
+        let pool = here.core.pool();
+        let framing = head.framing().toward(Version::Http11);
+        outlet.clear();
+        scratch.clear();
+        write_request(head, &RequestEdits { host: Some(authority), framing, ..RequestEdits::default() }, scratch);
+        outlet.put(connection, pool, scratch).await.map_err(CarryError::To)?;
+        let mut encoder = BodyEncoder::new(framing);
+        if !kept.bytes.is_empty() {
+            let wrap = encoder.data(kept.bytes.len())?;
+            for part in [wrap.before.as_ref(), &kept.bytes, wrap.after] {
+                outlet.put(connection, pool, part).await.map_err(CarryError::To)?;
+            }
+        }
+        let encoder = &mut encoder;
+        let carry = Carry { from: stream, intake, decoder, to: connection, outlet, encoder, pool, scratch };
+        carry_body(carry, |bytes| {
+            if keep {
+                kept.keep(bytes);
+            }
+        })
+        .await
+    }
+
+    /// Waits until the answer is on its way, if the edge has not said its last yet: to drop the stream now would reset it.
+    async fn await_end(&mut self, stream: &LinkStream) {
+        *self.intake.rest() = None;
+        let ended = poll_fn(|cx| Poll::Ready(self.intake.poll_fill(stream, cx))).await;
+        if !matches!(ended, Poll::Ready(Ok(false))) {
+            // Only the edge's giving up ends it otherwise.
+            let _ = stream.flushed().await;
+        }
+    }
+
+    fn clear(&mut self) {
+        *self.intake.rest() = None;
+        self.head.clear();
+        self.outlet.clear();
+        self.kept.bytes.clear();
+        self.kept.too_long = false;
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.too_long |= self.bytes.len() + bytes.len() > KEPT_LEN_MAX;
+        if !self.too_long {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// Whether it is certain that the system has taken no byte of what was to be sent.
+async fn has_sent_nothing(here: &Here, connection: &Connection, sent_before: u64) -> bool {
+    let settled: Result<Result<(), StreamError>, _> = here.core.timeout(CERTAIN_WITHIN, connection.flushed()).await;
+    settled.is_ok() && connection.sent_bytes() == sent_before
+}
+
+/// A connection in use. Dropped before the exchange is whole, it is broken off.
+struct Held(Option<UpstreamConnection>);
+
+impl Held {
+    fn connection(&self) -> &Connection {
+        self.0.as_ref().expect("only letting it go takes it away").connection()
+    }
+
+    /// The exchange is whole: the connection is kept for another, or closed.
+    fn let_go(mut self, keep: bool) {
+        if let Some(connection) = self.0.take().filter(|_| keep) {
+            connection.give_back();
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.connection().abort();
+        }
+    }
+}

@@ -1,0 +1,63 @@
+use crate::base::CoreId;
+use crate::connector::here::ConnectorReport;
+use crate::connector::settings::EdgeAddress;
+use crate::engine::MailSender;
+use crate::wire::mux::{Fault, Refusal};
+
+/// What the control thread asks of each core of a connector.
+pub enum ConnectorCommand {
+    /// Finish what is in flight, take nothing new, and end.
+    Drain,
+    /// Tell how things are.
+    Report(MailSender<ConnectorReport>),
+}
+
+/// What a core of a connector tells the control thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectorEvent {
+    /// A link is up.
+    Linked {
+        /// On which core.
+        core: CoreId,
+        /// To which edge.
+        edge: EdgeAddress,
+        /// Which of the links to it.
+        link_index: u16,
+    },
+    /// A link that was up has ended.
+    Unlinked {
+        /// On which core.
+        core: CoreId,
+        /// To which edge.
+        edge: EdgeAddress,
+        /// Which of the links to it.
+        link_index: u16,
+        /// Why.
+        why: Fault,
+    },
+    /// An edge does not let this connector in. Told once, until it does.
+    Refused {
+        /// Which edge.
+        edge: EdgeAddress,
+        /// Why, as a code.
+        refusal: Refusal,
+        /// Why, for people.
+        why: String,
+    },
+    /// An edge cannot be reached. Told once for each series of failures.
+    Failed {
+        /// Which edge.
+        edge: EdgeAddress,
+        /// Why, for people.
+        why: String,
+    },
+    /// A core has ended.
+    Ended(CoreId),
+}
+
+/// What comes to a core of a connector from elsewhere.
+pub(super) enum CoreMessage {
+    Command(ConnectorCommand),
+    /// An edge has more cores than there are links to it.
+    MoreLinks,
+}

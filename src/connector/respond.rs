@@ -1,0 +1,132 @@
+//! The way back of a call.
+
+use crate::base::Clock;
+use crate::connector::call::Failure;
+use crate::connector::here::Here;
+use crate::engine::{ByteStream, StreamError};
+use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
+use crate::latency::{ConnectorStamps, ConnectorTimes};
+use crate::link::LinkStream;
+use crate::tls::Connection;
+use crate::wire::http1::{
+    BodyDecoder, BodyEncoder, BodyError, Framing, Method, ResponseEdits, ResponseHead, Version, write_response,
+};
+use crate::wire::mux::{Cause, Phases, Stage};
+
+/// The most interim responses to one request.
+const INTERIM_MAX: u32 = 64;
+/// After which no HTTP follows. It is never asked for.
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// What the way back needs; kept from one call to the next for its memory.
+#[derive(Default)]
+pub(super) struct ResponseWork {
+    head: ResponseHead,
+    intake: Intake,
+    decoder: BodyDecoder,
+    outlet: Outlet,
+    scratch: Vec<u8>,
+}
+
+impl ResponseWork {
+    /// Carries the response to the stream and finishes it; returns whether the connection can be kept.
+    pub(super) async fn receive(
+        &mut self,
+        here: &Here,
+        stream: &LinkStream,
+        method: Method,
+        connection: &Connection,
+        stamps: &mut ConnectorStamps,
+    ) -> Result<bool, Failure> {
+        self.receive_head(here, stream, method, connection, stamps).await?;
+        let ResponseWork { head, intake, decoder, outlet, scratch } = self;
+        let pool = here.core.pool();
+        // The edge always learns where the body ends.
+        let framing = head.framing().toward(Version::Http11);
+        scratch.clear();
+        write_response(head, &ResponseEdits { framing, ..ResponseEdits::default() }, scratch);
+        let now = here.core.now();
+        stamps.on_handed_to_link(now);
+        // A stream that is gone is found out below.
+        let _ = stream.send_phases(phases(Stage::Head, stamps.times(now)));
+        outlet.put(stream, pool, scratch).await.map_err(over)?;
+        decoder.restart(head.framing());
+        let encoder = &mut BodyEncoder::new(framing);
+        let carry = Carry { from: connection, intake, decoder, to: stream, outlet, encoder, pool, scratch };
+        carry_body(carry, |_| {}).await.map_err(broken)?;
+        stamps.on_last_received(connection.received_at());
+        let _ = stream.send_phases(phases(Stage::End, stamps.times(here.core.now())));
+        stream.finish();
+        Ok(head.keep_alive() && head.framing() != Framing::UntilClose && !intake.has_rest())
+    }
+
+    /// Reads the head of the final response, and passes on what comes before it.
+    async fn receive_head(
+        &mut self,
+        here: &Here,
+        stream: &LinkStream,
+        method: Method,
+        connection: &Connection,
+        stamps: &mut ConnectorStamps,
+    ) -> Result<(), Failure> {
+        self.clear();
+        let ResponseWork { head, intake, outlet, scratch, .. } = self;
+        for nth in 0..=INTERIM_MAX {
+            match intake.fill(connection).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) if nth == 0 => return Err(Failure::Silent),
+                Ok(false) | Err(_) => return Err(Failure::Because(Cause::UpstreamClosed)),
+            }
+            let received_at = connection.received_at();
+            match intake.response_head(connection, head, method).await {
+                Ok(true) => {}
+                Ok(false) | Err(HeadReadError::Stream(_)) => return Err(Failure::Because(Cause::UpstreamClosed)),
+                Err(HeadReadError::Head(_) | HeadReadError::Timeout) => break,
+            }
+            if head.status() == SWITCHING_PROTOCOLS {
+                break;
+            }
+            if !head.is_interim() {
+                stamps.on_received(received_at);
+                return Ok(());
+            }
+            scratch.clear();
+            write_response(head, &ResponseEdits::default(), scratch);
+            outlet.put(stream, here.core.pool(), scratch).await.map_err(over)?;
+            stream.ready().await.map_err(over)?;
+            outlet.flush(stream).map_err(over)?;
+        }
+        Err(Failure::Because(Cause::UpstreamProtocol))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.head.clear();
+        *self.intake.rest() = None;
+        self.outlet.clear();
+    }
+}
+
+/// The stream is gone, whatever the cause: nobody is there to be told another one.
+fn over(_: StreamError) -> Failure {
+    Failure::Because(Cause::Cancelled)
+}
+
+fn broken(error: CarryError) -> Failure {
+    match error {
+        CarryError::To(error) => over(error),
+        CarryError::From(_) | CarryError::Body(BodyError::Truncated) => Failure::Because(Cause::UpstreamClosed),
+        CarryError::Body(_) | CarryError::Length(_) => Failure::Because(Cause::UpstreamProtocol),
+    }
+}
+
+/// Durations as they cross the link.
+fn phases(stage: Stage, times: ConnectorTimes) -> Phases {
+    let ns = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Phases {
+        stage,
+        connector_ns: ns(times.connector),
+        upstream_connect_ns: times.upstream_connect.map_or(0, ns),
+        upstream_first_ns: ns(times.upstream),
+        upstream_last_ns: times.upstream_last.map_or(0, ns),
+    }
+}

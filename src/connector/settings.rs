@@ -1,0 +1,83 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Secret, TunnelId};
+use crate::route::{RouteName, RouteTable};
+use crate::tls::ClientConfig;
+use crate::upstream::UpstreamSettings;
+use crate::wire::mux;
+
+/// The most links to one edge.
+pub const LINKS_MAX: u16 = 256;
+
+/// Where an edge takes links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeAddress {
+    /// A name or an address; IPv6 without brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for EdgeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What a connector can be told, and cannot be told anew while it runs.
+#[derive(Clone)]
+pub struct ConnectorSettings {
+    /// The edges. Each gets links of its own.
+    pub edges: Vec<EdgeAddress>,
+    /// TLS towards edges: whom to trust. Without it links are plain: for the simulation.
+    pub edge_tls: Option<Arc<ClientConfig>>,
+    /// The name that an edge's certificate must bear; the host that is dialled when none is given.
+    pub edge_name: Option<Box<str>>,
+    /// The tunnel that is opened.
+    pub tunnel: TunnelId,
+    /// What proves that it may be.
+    pub secret: Secret,
+    /// Name and version, as the edge shows them.
+    pub software: String,
+    /// How many links to each edge, at most [`LINKS_MAX`]. Zero for as many as the edge has cores, and at least one for
+    /// each core here.
+    pub links: u16,
+    /// The first wait before a lost link is dialled again.
+    pub backoff_min: Duration,
+    /// The longest.
+    pub backoff_max: Duration,
+    /// How long dialling an edge may take, TLS included, all its addresses together.
+    pub connect_timeout: Duration,
+    /// How links are run.
+    pub link: mux::Settings,
+    /// Calls that one core carries at once; what comes beyond is reset as overloaded.
+    pub calls_max: usize,
+    /// How long calls in flight may take after the connector was told to end.
+    pub drain_timeout: Duration,
+}
+
+/// What serves one host.
+#[derive(Clone)]
+pub struct ConnectorRoute {
+    /// How the route is called in reports and logs. The connections are kept under this name: routes with different
+    /// upstreams should not share one.
+    pub name: RouteName,
+    /// The upstream, and how its connections are kept on each core.
+    pub upstream: UpstreamSettings,
+}
+
+/// Where calls go. Replaced whole when the configuration is reloaded.
+///
+/// The connections of a route whose settings are the same afterwards live on. TLS configurations are compared by
+/// identity: whoever makes the new table keeps the `Arc` of what did not change.
+#[derive(Default)]
+pub struct ConnectorTables {
+    /// Which upstream serves which host.
+    pub routes: RouteTable<ConnectorRoute>,
+}

@@ -1,0 +1,175 @@
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::base::CoreId;
+use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
+use crate::connector::settings::{ConnectorSettings, ConnectorTables, LINKS_MAX};
+use crate::engine::{MailReceiver, MailSender, mailbox};
+
+/// Messages that may wait for one core.
+const CORE_MESSAGES_MAX: usize = 256;
+
+/// One connector: what its cores share. Everything on the way of a call is per core.
+pub struct Connector {
+    pub(super) settings: ConnectorSettings,
+    /// A random number of this process, so that edges know which links belong together.
+    pub(super) instance: u64,
+    tables: RwLock<Arc<ConnectorTables>>,
+    /// Counts replacements of the tables, so that a core need not ask for them at each call.
+    tables_version: AtomicU64,
+    pub(super) edges: Vec<EdgeState>,
+    cores: Vec<MailSender<CoreMessage>>,
+    seats: Mutex<Vec<Option<Seat>>>,
+    pub(super) events: MailSender<ConnectorEvent>,
+    pub(super) counters: Counters,
+}
+
+/// What all cores know of one edge.
+#[derive(Default)]
+pub(super) struct EdgeState {
+    /// How many links to it there should be.
+    links: AtomicU16,
+    /// Which [`Trouble`] with it people have been told of since a link to it was last up.
+    told: AtomicU8,
+}
+
+/// What may be the matter with an edge.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trouble {
+    /// No link comes about.
+    Failed = 1,
+    /// It does not let this connector in.
+    Refused = 2,
+}
+
+/// What happened and how often, all cores together. Counted only off the way of a good call.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Links that came up.
+    pub links_up: AtomicU64,
+    /// Links that were up and ended.
+    pub links_down: AtomicU64,
+    /// Tries to get a link that failed.
+    pub dials_failed: AtomicU64,
+    /// Calls for hosts without a route.
+    pub calls_unrouted: AtomicU64,
+    /// Calls that were turned away because there were too many.
+    pub calls_overloaded: AtomicU64,
+    /// Calls whose agent or link went away first.
+    pub calls_cancelled: AtomicU64,
+    /// Calls that their upstream did not answer, or not to the end.
+    pub calls_failed: AtomicU64,
+    /// Requests that were sent once more because nothing of them had been sent.
+    pub requests_resent: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What belongs to one core before it runs.
+pub(super) type Seat = MailReceiver<CoreMessage>;
+
+impl Connector {
+    /// A connector for `cores` cores. `instance` is a random number; the jitter of each core follows from it. What the
+    /// cores have to tell goes to `events`.
+    #[must_use]
+    pub fn new(
+        settings: ConnectorSettings,
+        tables: ConnectorTables,
+        cores: usize,
+        instance: u64,
+        events: &MailSender<ConnectorEvent>,
+    ) -> Arc<Connector> {
+        let (senders, seats): (Vec<_>, Vec<_>) = (0..cores).map(|_| mailbox(CORE_MESSAGES_MAX)).unzip();
+        let links = match settings.links {
+            0 => u16::try_from(cores).unwrap_or(LINKS_MAX),
+            links => links,
+        };
+        let edge = |_: &_| EdgeState { links: links.clamp(1, LINKS_MAX).into(), told: AtomicU8::new(0) };
+        let edges = settings.edges.iter().map(edge).collect();
+        Arc::new(Connector {
+            settings,
+            instance,
+            tables: RwLock::new(Arc::new(tables)),
+            tables_version: AtomicU64::new(0),
+            edges,
+            cores: senders,
+            seats: Mutex::new(seats.into_iter().map(Some).collect()),
+            events: events.clone(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Replaces where calls go. Links live on, and so do the connections to upstreams that stay; the next call sees the
+    /// new tables.
+    pub fn reload(&self, tables: ConnectorTables) {
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
+        self.tables_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Where calls go now.
+    #[must_use]
+    pub fn tables(&self) -> Arc<ConnectorTables> {
+        Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks every core something. Cores that have ended, or whose mailbox is full, are passed over; returns how many were
+    /// asked.
+    pub fn command(&self, command: impl Fn() -> ConnectorCommand) -> usize {
+        self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
+    }
+
+    /// What happened, all cores together.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn tables_version(&self) -> u64 {
+        self.tables_version.load(Ordering::Acquire)
+    }
+
+    pub(super) fn core_count(&self) -> usize {
+        self.cores.len()
+    }
+
+    pub(super) fn take_seat(&self, core: CoreId) -> Option<Seat> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).get_mut(usize::from(core.0))?.take()
+    }
+
+    /// How many links to an edge there should be.
+    pub(super) fn links_wanted(&self, edge: usize) -> u16 {
+        self.edges.get(edge).map_or(0, |state| state.links.load(Ordering::Relaxed))
+    }
+
+    /// An edge said how many cores it has. If that asks for more links, each core is told to open its own.
+    pub(super) fn on_edge_cores(&self, edge: usize, cores: u16) {
+        let Some(state) = self.edges.get(edge).filter(|_| self.settings.links == 0) else { return };
+        let cores = cores.min(LINKS_MAX);
+        if state.links.fetch_max(cores, Ordering::Relaxed) < cores {
+            // A core that has no room for the message, or has ended, goes on with the links that it has.
+            self.cores.iter().for_each(|core| drop(core.send(CoreMessage::MoreLinks)));
+        }
+    }
+
+    /// Whether people have not been told of this trouble yet; they count as told from here on.
+    pub(super) fn should_tell(&self, edge: usize, trouble: Trouble) -> bool {
+        let bit = trouble as u8;
+        self.edges.get(edge).is_some_and(|state| state.told.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+
+    /// A link to the edge is up: the next failure begins a new series.
+    pub(super) fn on_linked(&self, edge: usize) {
+        if let Some(state) = self.edges.get(edge) {
+            state.told.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the control thread something. If it does not read, it cannot be told.
+    pub(super) fn tell(&self, event: ConnectorEvent) {
+        let _ = self.events.send(event);
+    }
+}

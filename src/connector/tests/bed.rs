@@ -1,0 +1,407 @@
+//! Three hosts: an edge that a test plays, the connector, and an upstream that a test plays.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::base::{CoreId, LinkId, Secret, Time};
+use crate::connector::{
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
+    EdgeAddress,
+};
+use crate::engine::driver::{Address, SocketOptions};
+use crate::engine::sim::{Faults, MemberId, SimNet, Simulation};
+use crate::engine::{ByteStream, Core, MailReceiver, Pool, Signal, Socket, StreamError, mailbox};
+use crate::link::{Link, LinkStream};
+use crate::route::{RouteEntry, RouteTable};
+use crate::tls::Connection;
+use crate::upstream::{Resolver, UpstreamSettings};
+use crate::wire::mux::{self, Cause, EdgeIdentity, Open, Refusal};
+
+pub(super) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub(super) const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+pub(super) const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
+pub(super) const UPSTREAM_PORT: u16 = 9000;
+const EDGE_PORT: u16 = 7844;
+const LONGEST: Duration = Duration::from_secs(600);
+const INSTANCE: u64 = 4711;
+
+pub(super) const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+pub(super) const fn us(n: u64) -> Duration {
+    Duration::from_micros(n)
+}
+
+/// What plays the upstream on one connection.
+pub(super) type Script = Rc<dyn Fn(Peer) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// A script from an async closure.
+pub(super) fn script<F: Future<Output = ()> + 'static>(play: impl Fn(Peer) -> F + 'static) -> Script {
+    Rc::new(move |peer| Box::pin(play(peer)))
+}
+
+/// One connection at the upstream.
+pub(super) struct Peer {
+    pub(super) talk: Talk<Socket>,
+    /// Which connection it is, from 0.
+    pub(super) nth: usize,
+    pub(super) core: Core,
+}
+
+/// A byte stream in a test's words.
+pub(super) struct Talk<S> {
+    pub(super) stream: S,
+    heard: Vec<u8>,
+    pool: Pool,
+}
+
+impl<S: ByteStream> Talk<S> {
+    pub(super) fn new(stream: S, core: &Core) -> Talk<S> {
+        Talk { stream, heard: Vec::new(), pool: core.pool().clone() }
+    }
+
+    /// Sends; that nobody takes it any more is no matter.
+    pub(super) async fn say(&self, text: impl AsRef<[u8]>) {
+        for piece in text.as_ref().chunks(8192) {
+            if self.stream.ready().await.is_err() {
+                return;
+            }
+            let around = self.stream.headroom() + self.stream.tailroom();
+            let mut lease = self.pool.lease_for(piece.len() + around).await;
+            lease.reserve_headroom(self.stream.headroom());
+            lease.append(piece);
+            let _ = self.stream.send(lease);
+        }
+    }
+
+    /// Everything up to `end`, which must come.
+    pub(super) async fn until(&mut self, end: &str) -> String {
+        loop {
+            if let Some(at) = self.heard.windows(end.len()).position(|window| window == end.as_bytes()) {
+                let rest = self.heard.split_off(at + end.len());
+                return String::from_utf8(std::mem::replace(&mut self.heard, rest)).unwrap();
+            }
+            match self.stream.recv().await {
+                Ok(Some(lease)) => self.heard.extend_from_slice(&lease),
+                other => panic!("no {end:?} in {:?}, then {other:?}", String::from_utf8_lossy(&self.heard)),
+            }
+        }
+    }
+
+    /// A head.
+    pub(super) async fn head(&mut self) -> String {
+        self.until("\r\n\r\n").await
+    }
+
+    /// Everything to the end, and how it ended.
+    pub(super) async fn rest(&mut self) -> (String, Result<(), StreamError>) {
+        let ended = loop {
+            match self.stream.recv().await {
+                Ok(Some(lease)) => self.heard.extend_from_slice(&lease),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        (String::from_utf8(std::mem::take(&mut self.heard)).unwrap(), ended)
+    }
+}
+
+impl Talk<LinkStream> {
+    /// Everything to a clean end.
+    pub(super) async fn whole(&mut self) -> String {
+        let (text, ended) = self.rest().await;
+        assert_eq!(ended, Ok(()), "{text}");
+        text
+    }
+
+    /// The cause with which the stream was reset.
+    pub(super) async fn cause(&mut self) -> Cause {
+        match self.rest().await {
+            (_, Err(StreamError::ResetWith { code })) => Cause::from_code(code),
+            other => panic!("no reset: {other:?}"),
+        }
+    }
+}
+
+/// The edge, as a test plays it.
+#[derive(Clone)]
+pub(super) struct EdgeSide {
+    pub(super) core: Core,
+    pub(super) net: SimNet,
+    /// Every link that was let in, ended ones too.
+    pub(super) links: Rc<RefCell<Vec<Link>>>,
+    pub(super) indices: Rc<RefCell<Vec<u16>>>,
+    news: Rc<Signal>,
+    /// With what the next links are refused.
+    pub(super) refuse: Rc<Cell<Option<Refusal>>>,
+    /// How many cores the edge claims to have.
+    pub(super) cores: Rc<Cell<u16>>,
+    /// How many connections came.
+    pub(super) dialled: Rc<Cell<usize>>,
+}
+
+impl EdgeSide {
+    /// A link that takes streams.
+    pub(super) async fn link(&self) -> Link {
+        loop {
+            let seen = self.news.count();
+            let open = self.links.borrow().iter().find(|link| link.is_open()).cloned();
+            match open {
+                Some(link) => return link,
+                None => self.news.after(seen).await,
+            }
+        }
+    }
+
+    /// Waits until so many links were let in, and gives the last.
+    pub(super) async fn nth_link(&self, n: usize) -> Link {
+        loop {
+            let seen = self.news.count();
+            if let Some(link) = self.links.borrow().get(n) {
+                return link.clone();
+            }
+            self.news.after(seen).await;
+        }
+    }
+
+    /// Opens a stream and sends a request.
+    pub(super) async fn call(&self, request: impl AsRef<[u8]>) -> Talk<LinkStream> {
+        let link = self.link().await;
+        self.call_on(&link, request).await
+    }
+
+    pub(super) async fn call_on(&self, link: &Link, request: impl AsRef<[u8]>) -> Talk<LinkStream> {
+        let stream = link.open(&Open { route: "mcp.test", call: 1, peer: None }).unwrap();
+        let talk = Talk::new(stream, &self.core);
+        talk.say(request).await;
+        talk
+    }
+
+    /// A whole call without a body, and its answer.
+    pub(super) async fn get(&self) -> String {
+        let mut call = self.call("GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n").await;
+        call.stream.finish();
+        call.whole().await
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.net.now()
+    }
+
+    fn start(&self) {
+        let listener = self.core.listen(&Address::Tcp(SocketAddr::new(EDGE, EDGE_PORT))).unwrap();
+        let edge = self.clone();
+        self.core.spawn(async move {
+            while let Ok((detached, _)) = listener.accept().await {
+                edge.dialled.set(edge.dialled.get() + 1);
+                let socket = edge.core.adopt(detached, SocketOptions::default()).await.unwrap();
+                let (core, edge) = (edge.core.clone(), edge.clone());
+                core.spawn(async move { edge.take_link(socket).await });
+            }
+        });
+    }
+
+    async fn take_link(&self, socket: Socket) {
+        let link = Link::edge(&self.core, LinkId(self.dialled.get() as u64), mux::Settings::default());
+        let running = link.clone();
+        self.core.spawn(async move {
+            running.run(&Connection::plain(socket), None).await;
+        });
+        let Ok(hello) = link.hello().await else { return };
+        assert_eq!((hello.tunnel.as_str(), hello.secret.expose(), hello.instance), ("tnl_t", &b"secret"[..], INSTANCE));
+        if let Some(refusal) = self.refuse.get() {
+            return link.refuse(refusal, "not today");
+        }
+        link.welcome(EdgeIdentity { instance: 1, core: CoreId(0), cores: self.cores.get() });
+        self.indices.borrow_mut().push(hello.link_index);
+        self.links.borrow_mut().push(link);
+        self.news.raise();
+    }
+}
+
+/// The three hosts.
+pub(super) struct Bed {
+    pub(super) net: SimNet,
+    pub(super) sim: Simulation,
+    pub(super) edge: EdgeSide,
+    pub(super) edge_member: MemberId,
+    pub(super) core: Core,
+    pub(super) role: Arc<Connector>,
+    pub(super) ended: Rc<Cell<bool>>,
+    events: MailReceiver<ConnectorEvent>,
+}
+
+pub(super) fn settings() -> ConnectorSettings {
+    ConnectorSettings {
+        edges: vec![EdgeAddress { host: EDGE.to_string().into(), port: EDGE_PORT }],
+        edge_tls: None,
+        edge_name: None,
+        tunnel: "tnl_t".parse().unwrap(),
+        secret: Secret::from("secret"),
+        software: "adit/test".to_owned(),
+        links: 0,
+        backoff_min: ms(100),
+        backoff_max: ms(5_000),
+        connect_timeout: ms(5_000),
+        link: mux::Settings::default(),
+        calls_max: 100,
+        drain_timeout: ms(30_000),
+    }
+}
+
+fn upstream_settings(url: &str) -> UpstreamSettings {
+    UpstreamSettings {
+        url: url.parse().unwrap(),
+        tls: None,
+        connections_max: 8,
+        connect_timeout: ms(2_000),
+        idle_timeout: ms(30_000),
+        queue_timeout: ms(1_000),
+    }
+}
+
+pub(super) fn tables(routes: &[(&str, &str)]) -> ConnectorTables {
+    tables_with(8, routes)
+}
+
+/// Tables whose upstreams take so many connections.
+pub(super) fn tables_with(connections_max: usize, routes: &[(&str, &str)]) -> ConnectorTables {
+    let upstream = |url: &str| UpstreamSettings { connections_max, ..upstream_settings(url) };
+    let entries = routes.iter().map(|(host, url)| RouteEntry {
+        host: (*host).to_owned(),
+        place: (*host).to_owned(),
+        target: ConnectorRoute { name: host.parse().unwrap(), upstream: upstream(url) },
+    });
+    ConnectorTables { routes: RouteTable::new(entries).unwrap() }
+}
+
+pub(super) fn standard_tables() -> ConnectorTables {
+    tables(&[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))])
+}
+
+pub(super) fn add_core(sim: &mut Simulation, host: IpAddr) -> (Core, MemberId) {
+    let pool = Pool::new(0);
+    let driver = sim.net().driver(host, pool.clone());
+    let id = driver.id();
+    let core = Core::new(CoreId(0), Box::new(driver), pool, Duration::ZERO);
+    let member = sim.add(id, core.clone());
+    (core, member)
+}
+
+/// Plays the upstream.
+pub(super) fn start_upstream(core: &Core, play: Script) {
+    let listener = core.listen(&Address::Tcp(SocketAddr::new(UPSTREAM, UPSTREAM_PORT))).unwrap();
+    let here = core.clone();
+    core.spawn(async move {
+        let mut nth = 0;
+        while let Ok((detached, _)) = listener.accept().await {
+            let socket = here.adopt(detached, SocketOptions::default()).await.unwrap();
+            here.spawn(play(Peer { talk: Talk::new(socket, &here), nth, core: here.clone() }));
+            nth += 1;
+        }
+    });
+}
+
+impl Bed {
+    pub(super) fn new(play: Script) -> Bed {
+        Bed::with(settings(), 1, Faults::none(), Some(play))
+    }
+
+    pub(super) fn with(settings: ConnectorSettings, seed: u64, faults: Faults, play: Option<Script>) -> Bed {
+        let net = SimNet::new(seed, faults);
+        let mut sim = Simulation::new(net.clone());
+        let (edge_core, edge_member) = add_core(&mut sim, EDGE);
+        let (core, _) = add_core(&mut sim, CONNECTOR);
+        let (upstream, _) = add_core(&mut sim, UPSTREAM);
+        let edge = EdgeSide {
+            core: edge_core,
+            net: net.clone(),
+            links: Rc::default(),
+            indices: Rc::default(),
+            news: Rc::default(),
+            refuse: Rc::default(),
+            cores: Rc::new(Cell::new(1)),
+            dialled: Rc::default(),
+        };
+        edge.start();
+        if let Some(play) = play {
+            start_upstream(&upstream, play);
+        }
+        let (sender, events) = mailbox(1024);
+        let role = Connector::new(settings, standard_tables(), 1, INSTANCE, &sender);
+        let ended = Rc::new(Cell::new(false));
+        let (running, here, set) = (Arc::clone(&role), core.clone(), Rc::clone(&ended));
+        core.spawn(async move {
+            running.run(here, Resolver::Table(Rc::new(|_, _| Vec::new()))).await;
+            set.set(true);
+        });
+        Bed { net, sim, edge, edge_member, core, role, ended, events }
+    }
+
+    /// Plays the edge until it is done.
+    pub(super) fn run<F: Future<Output = ()> + 'static>(&mut self, play: impl FnOnce(EdgeSide) -> F) {
+        let done = Rc::new(Cell::new(false));
+        let (set, played) = (Rc::clone(&done), play(self.edge.clone()));
+        self.edge.core.spawn(async move {
+            played.await;
+            set.set(true);
+        });
+        self.sim.run(self.net.now() + LONGEST, || done.get()).expect("the script comes to its end");
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.sim.run_until(self.net.now() + time).unwrap();
+    }
+
+    /// Runs until the connector has ended; how long that took.
+    pub(super) fn run_to_end(&mut self) -> Duration {
+        let (began, ended) = (self.net.now(), Rc::clone(&self.ended));
+        self.sim.run(began + LONGEST, || ended.get()).expect("the connector ends");
+        self.net.now() - began
+    }
+
+    /// Another edge takes the place of one that was killed.
+    pub(super) fn restart_edge(&mut self) {
+        self.sim.remove(self.edge_member);
+        let (core, member) = add_core(&mut self.sim, EDGE);
+        self.edge = EdgeSide { core, links: Rc::default(), news: Rc::default(), ..self.edge.clone() };
+        self.edge_member = member;
+        self.edge.start();
+    }
+
+    pub(super) fn events(&mut self) -> Vec<ConnectorEvent> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut all = Vec::new();
+        while let std::task::Poll::Ready(Some(event)) = self.events.poll_recv(&mut cx) {
+            all.push(event);
+        }
+        all
+    }
+
+    pub(super) fn report(&mut self) -> ConnectorReport {
+        let (sender, mut reports) = mailbox(1);
+        assert_eq!(self.role.command(|| ConnectorCommand::Report(sender.clone())), 1);
+        self.pass(us(1));
+        match reports.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            std::task::Poll::Ready(Some(report)) => report,
+            _ => panic!("no report"),
+        }
+    }
+
+    /// Nothing of any call is left: no stream, no buffer, no connection in use.
+    pub(super) fn assert_clean(&mut self) {
+        self.pass(ms(6_000));
+        let report = self.report();
+        assert_eq!(report.calls_open, 0);
+        assert!(report.links.iter().all(|link| link.streams == 0), "{report:?}");
+        assert_eq!(report.pool.leased_bytes, 0, "{report:?}");
+        assert_eq!(self.edge.core.pool().usage().leased_bytes, 0);
+    }
+}

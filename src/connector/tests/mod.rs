@@ -1,0 +1,6 @@
+//! The real connector between a scripted edge and a scripted upstream, on the simulated network.
+
+mod bed;
+mod calls;
+mod failures;
+mod links;
