@@ -66,7 +66,12 @@ impl Options {
     }
 }
 
-fn compare(options: &Options, connections: usize, upstream: SocketAddr, tunnels: &[(String, Tunnel)]) -> io::Result<()> {
+fn compare(
+    options: &Options,
+    connections: usize,
+    upstream: SocketAddr,
+    tunnels: &[(String, Tunnel)],
+) -> io::Result<()> {
     let mut rows: Vec<Vec<Figures>> = vec![Vec::new(); tunnels.len() + 1];
     for _ in 0..options.rounds {
         let direct = || Client::plain(upstream);
@@ -77,13 +82,22 @@ fn compare(options: &Options, connections: usize, upstream: SocketAddr, tunnels:
     }
     let direct = Figures::median(&rows[0]);
     println!("\n{connections} in flight, {PAYLOAD_LEN} bytes each way, TLS to the edge; µs");
-    println!("  {:<12} {:>8} {:>8} {:>8} {:>10} {:>10} {:>9} {:>9}", "", "p50", "p95", "p99", "added p50", "added p95", "CPU/call", "calls/s");
+    println!(
+        "  {:<12} {:>8} {:>8} {:>8} {:>10} {:>10} {:>9} {:>9}",
+        "", "p50", "p95", "p99", "added p50", "added p95", "CPU/call", "calls/s"
+    );
     let names = std::iter::once("direct").chain(tunnels.iter().map(|(name, _)| name.as_str()));
     for (name, row) in names.zip(&rows) {
         let f = Figures::median(row);
         println!(
             "  {name:<12} {:>8.1} {:>8.1} {:>8.1} {:>10.1} {:>10.1} {:>9.1} {:>9.0}",
-            f.p50, f.p95, f.p99, f.p50 - direct.p50, f.p95 - direct.p95, f.cpu, f.per_s
+            f.p50,
+            f.p95,
+            f.p99,
+            f.p50 - direct.p50,
+            f.p95 - direct.p95,
+            f.cpu,
+            f.per_s
         );
     }
     Ok(())
@@ -122,7 +136,13 @@ impl Figures {
             all.sort_by(f64::total_cmp);
             all[all.len() / 2]
         };
-        Figures { p50: of(|f| f.p50), p95: of(|f| f.p95), p99: of(|f| f.p99), cpu: of(|f| f.cpu), per_s: of(|f| f.per_s) }
+        Figures {
+            p50: of(|f| f.p50),
+            p95: of(|f| f.p95),
+            p99: of(|f| f.p99),
+            cpu: of(|f| f.cpu),
+            per_s: of(|f| f.per_s),
+        }
     }
 }
 
@@ -137,7 +157,8 @@ fn measure(
     let counted_from = began + WARM_UP;
     let until = counted_from + Duration::from_secs_f64(options.seconds);
     let (mut took, cpu_ns, calls) = thread::scope(|scope| {
-        let threads: Vec<_> = clients.into_iter().map(|client| scope.spawn(move || run(client, counted_from, until))).collect();
+        let threads: Vec<_> =
+            clients.into_iter().map(|client| scope.spawn(move || run(client, counted_from, until))).collect();
         thread::sleep(counted_from.saturating_duration_since(Instant::now()));
         let before = tunnel.map_or(Ok(0), Tunnel::cpu_ns);
         thread::sleep(until.saturating_duration_since(Instant::now()));
@@ -150,7 +171,10 @@ fn measure(
         io::Result::Ok((took, after? - before?, calls))
     })?;
     took.sort_unstable();
-    let at = |q: f64| took.get(((took.len() as f64 * q) as usize).min(took.len().saturating_sub(1))).map_or(0.0, |ns| *ns as f64 / 1e3);
+    let at = |q: f64| {
+        took.get(((took.len() as f64 * q) as usize).min(took.len().saturating_sub(1)))
+            .map_or(0.0, |ns| *ns as f64 / 1e3)
+    };
     Ok(Figures {
         p50: at(0.50),
         p95: at(0.95),

@@ -1,5 +1,7 @@
 //! Cores on both real drivers: what tasks see of sockets, timers and other cores.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;

@@ -200,3 +200,21 @@ pub(super) async fn say(here: &Here, connection: &Connection, bytes: &[u8]) {
         let _ = outlet.flush(connection);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an agent's connection costs, besides its buffers and its TLS session, for as long as it lasts.
+    const FUTURE_LEN_MAX: usize = 8 * 1024;
+
+    fn future_len<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_agents_task_is_small() {
+        let len = future_len(serve_new);
+        assert!(len <= FUTURE_LEN_MAX, "{len} bytes");
+    }
+}

@@ -347,7 +347,7 @@ impl ResponseWork {
         let pool = here.core.pool();
         let framing = loop {
             match response_head(here, request.method(), stream, intake, head).await {
-                Ok(()) => stamps.on_from_link(stream.received_at()),
+                Ok(()) => {}
                 Err((fault, outcome)) => return Back::Failed(fault, outcome),
             }
             scratch.clear();
@@ -362,6 +362,7 @@ impl ResponseWork {
             }
             break head.framing().toward(request.version());
         };
+        stamps.on_from_link(stream.received_at());
         let keep = request.keep_alive() && framing != Framing::UntilClose && !here.is_draining();
         let phases = stream.phases().map(connector_times);
         timing.clear();
