@@ -14,7 +14,9 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
-use crate::latency::{CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SlowVerdict, server_timing};
+use crate::latency::{
+    CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
+};
 use crate::link::{Link, LinkStream};
 use crate::route::{Hostname, LinkChoice, Offline, Route};
 use crate::tls::Connection;
@@ -366,6 +368,7 @@ impl ResponseWork {
         let keep = request.keep_alive() && framing != Framing::UntilClose && !here.is_draining();
         let phases = stream.phases().map(connector_times);
         timing.clear();
+        timing.reserve(SERVER_TIMING_LEN_MAX);
         server_timing(&CallPhases::split(stamps.times(here.core.now()), phases), timing);
         let append: [(&str, &[u8]); 1] = [("Server-Timing", timing)];
         write_response(head, &ResponseEdits { framing, close: !keep, append: &append }, scratch);

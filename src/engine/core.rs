@@ -35,6 +35,7 @@ pub(super) struct CoreShared {
     timers: RefCell<Timers>,
     /// Woken when nothing else is ready, before the driver's turn.
     turn_end: RefCell<Vec<Waker>>,
+    turn_ending: RefCell<Vec<Waker>>,
     events: RefCell<Vec<Event>>,
     turn_time: Cell<Time>,
     spin: RefCell<Spin>,
@@ -57,6 +58,7 @@ impl Core {
             executor: Executor::new(wake),
             timers: RefCell::default(),
             turn_end: RefCell::default(),
+            turn_ending: RefCell::default(),
             events: RefCell::default(),
             spin: RefCell::new(Spin::new(spin)),
             done: Cell::new(false),
@@ -208,20 +210,14 @@ impl Core {
     fn run_ready(&self) -> bool {
         loop {
             let idle = self.0.executor.run(POLLS_PER_TURN);
-            let mut waiting = self.0.turn_end.take();
-            if !idle || waiting.is_empty() {
-                for waker in waiting.drain(..) {
-                    self.0.turn_end.borrow_mut().push(waker);
-                }
+            if !idle || self.0.turn_end.borrow().is_empty() {
                 return idle;
             }
-            for waker in waiting.drain(..) {
+            // Those that are woken may wait again, for the next end: two lists, so that both keep their memory.
+            let mut ending = self.0.turn_ending.borrow_mut();
+            std::mem::swap(&mut *ending, &mut *self.0.turn_end.borrow_mut());
+            for waker in ending.drain(..) {
                 waker.wake();
-            }
-            // Keeps the memory, unless somebody has registered meanwhile.
-            let mut turn_end = self.0.turn_end.borrow_mut();
-            if turn_end.is_empty() {
-                *turn_end = waiting;
             }
         }
     }
