@@ -22,7 +22,11 @@ fn check(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Con
 }
 
 fn fixtures(kind: &str) -> Vec<(PathBuf, FileText)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(kind);
+    files_in(&format!("tests/config/{kind}"))
+}
+
+fn files_in(folder: &str) -> Vec<(PathBuf, FileText)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut found: Vec<(PathBuf, FileText)> = fs::read_dir(dir)
         .expect("the folder of fixtures is there")
         .map(|entry| entry.expect("a folder can be listed").path())
@@ -51,9 +55,9 @@ fn origin_of(config: &Config, key: &str) -> String {
 
 #[test]
 fn valid_files_load() {
-    let found = fixtures("valid");
-    assert!(found.len() >= 3);
-    for (path, file) in found {
+    let (found, profiles) = (fixtures("valid"), files_in("profiles"));
+    assert!(found.len() >= 3 && profiles.len() >= 2);
+    for (path, file) in found.into_iter().chain(profiles) {
         let purpose = Purpose::Check;
         let loaded = Config::load(&Sources { purpose, file: Some(file), env: BTreeMap::new(), flags: Vec::new() });
         assert!(loaded.is_ok(), "{}:\n{}", path.display(), loaded.unwrap_err());
