@@ -1,0 +1,216 @@
+//! A small tunnel in this process, on real sockets: for the tests that need edge and connector themselves.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use adit::base::{Secret, TunnelId};
+use adit::connector::{Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress};
+use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
+use adit::engine::ladder::DriverChoice;
+use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
+use adit::latency::{LatencySettings, SlowCallSettings};
+use adit::route::{Route, RouteEntry, RouteTable};
+use adit::tls::{
+    ALPN_HTTP1, ALPN_LINK, Authority, CertSet, ClientConfig, ClientSettings, ReloadingCerts, Roots, ServerConfig,
+    ServerSettings, Versions, client_config, server_config,
+};
+use adit::upstream::{Resolver, UpstreamSettings};
+use adit::wire::mux;
+use rustls::pki_types::{ServerName, UnixTime};
+
+const HOST: &str = "mcp.test";
+const TOOL_CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#;
+
+/// Edge and connector on the same cores.
+pub(crate) struct Tunnel {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) connector: Arc<Connector>,
+    agents: SocketAddr,
+    authority: Authority,
+    cores: Cores,
+}
+
+impl Tunnel {
+    /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores). `on_core` is called on each
+    /// core's thread first.
+    pub(crate) fn start(driver: DriverChoice, cores: usize, links: u16, on_core: fn()) -> Tunnel {
+        let upstream = serve_upstream();
+        let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
+        let (told, mut events) = mailbox(64);
+        let (edge, agents, connectors) = edge(&authority, cores, &told);
+        let connector = connector(&authority, cores, links, connectors, upstream);
+        let engine = EngineSettings { driver, cores, pin: false, ..EngineSettings::default() };
+        let roles = (Arc::clone(&edge), Arc::clone(&connector));
+        let running = Cores::start(&engine, move |core| {
+            on_core();
+            let (edge, connector) = roles.clone();
+            let resolver = Resolver::Table(Rc::new(|_, _| Vec::new()));
+            async move {
+                futures_lite::future::zip(edge.run(core.clone()), connector.run(core, resolver)).await;
+            }
+        });
+        for _ in 0..cores {
+            assert!(matches!(futures_lite::future::block_on(events.recv()), Some(EdgeEvent::Listening(_))));
+        }
+        Tunnel { edge, connector, agents, authority, cores: running.unwrap() }
+    }
+
+    /// A new agent's connection.
+    pub(crate) fn agent(&self) -> Agent {
+        let config = tls_client(&self.authority, ALPN_HTTP1);
+        let session = rustls::ClientConnection::new(config, ServerName::try_from(HOST).unwrap()).unwrap();
+        rustls::StreamOwned::new(session, TcpStream::connect(self.agents).unwrap())
+    }
+
+    /// Ends both, after what is in flight.
+    pub(crate) fn end(self) {
+        self.edge.command(|| EdgeCommand::Drain);
+        self.connector.command(|| ConnectorCommand::Drain);
+        self.cores.join().unwrap();
+    }
+}
+
+fn tls_server(authority: &Authority, alpn: &[u8]) -> Arc<ServerConfig> {
+    let cert = authority.issue(&[HOST]).unwrap().server_cert(UnixTime::now()).unwrap();
+    let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
+    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], versions: Versions::Tls13 }).unwrap()
+}
+
+fn tls_client(authority: &Authority, alpn: &[u8]) -> Arc<ClientConfig> {
+    let mut roots = Roots::new();
+    roots.add_der(authority.cert_der().clone()).unwrap();
+    client_config(ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() }).unwrap()
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn tunnel() -> TunnelId {
+    "tnl_test".parse().unwrap()
+}
+
+fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> (Arc<Edge>, SocketAddr, SocketAddr) {
+    let (agents_listen, connectors_listen) = (free_address(), free_address());
+    let settings = EdgeSettings {
+        agents_listen,
+        agents_tls: Some(tls_server(authority, ALPN_HTTP1)),
+        plain_http_anywhere: false,
+        connectors_listen,
+        connectors_tls: Some(tls_server(authority, ALPN_LINK)),
+        link: mux::Settings::default(),
+        allowed_origins: Vec::new(),
+        connections_max: 100,
+        handshake_timeout: Duration::from_secs(10),
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(60),
+        first_byte_timeout: Duration::from_secs(60),
+        offline_wait: Duration::from_secs(30),
+        drain_timeout: Duration::from_secs(5),
+        latency: LatencySettings::default(),
+        slow_calls: SlowCallSettings::default(),
+    };
+    let route = Route { name: "test".parse().unwrap(), tunnel: tunnel() };
+    let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
+    let tables = EdgeTables {
+        routes: RouteTable::new([entry]).unwrap(),
+        tunnels: HashMap::from([(tunnel(), TunnelEntry { secret: Secret::from("0123456789abcdef") })]),
+    };
+    (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)
+}
+
+fn connector(
+    authority: &Authority,
+    cores: usize,
+    links: u16,
+    edge: SocketAddr,
+    upstream: SocketAddr,
+) -> Arc<Connector> {
+    let settings = ConnectorSettings {
+        edges: vec![EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() }],
+        edge_tls: Some(tls_client(authority, ALPN_LINK)),
+        edge_name: Some(HOST.into()),
+        tunnel: tunnel(),
+        secret: Secret::from("0123456789abcdef"),
+        software: "test".to_owned(),
+        links,
+        backoff_min: Duration::from_millis(10),
+        backoff_max: Duration::from_millis(100),
+        connect_timeout: Duration::from_secs(10),
+        link: mux::Settings::default(),
+        calls_max: 100,
+        drain_timeout: Duration::from_secs(5),
+    };
+    let upstream = UpstreamSettings {
+        url: format!("http://{upstream}").parse().unwrap(),
+        tls: None,
+        connections_max: 10,
+        connect_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(60),
+        queue_timeout: Duration::from_secs(10),
+    };
+    let route = ConnectorRoute { name: "test".parse().unwrap(), upstream };
+    let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
+    let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap() };
+    let (events, _) = mailbox(64);
+    Connector::new(settings, tables, cores, 2, &events)
+}
+
+/// An agent's connection, of rustls alone.
+pub(crate) type Agent = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
+/// One tool call, whose answer must be the upstream's.
+pub(crate) fn call(agent: &mut Agent) {
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        TOOL_CALL.len()
+    );
+    agent.write_all(format!("{head}{TOOL_CALL}").as_bytes()).unwrap();
+    let answer = read_message(agent);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("Server-Timing: edge;dur="), "{answer}");
+    assert!(answer.ends_with("\"result\":{}}"), "{answer}");
+}
+
+/// One message with a `Content-Length`, head and body.
+fn read_message(from: &mut impl Read) -> String {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.to_ascii_lowercase().split("content-length: ").nth(1).unwrap_or("0").to_owned();
+            if body.len() >= length.split("\r\n").next().unwrap().parse().unwrap() {
+                return text.into_owned();
+            }
+        }
+        match from.read(&mut piece).unwrap() {
+            0 => return String::new(),
+            n => bytes.extend_from_slice(&piece[..n]),
+        }
+    }
+}
+
+fn serve_upstream() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let body = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+                while !read_message(&mut socket).is_empty() {
+                    socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    address
+}
