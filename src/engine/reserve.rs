@@ -1,0 +1,89 @@
+//! One address for all cores, known before they start.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// An address that is kept for this process, so that each core can listen there with SO_REUSEPORT.
+///
+/// The socket behind it never listens: the system gives connections only to those that do.
+#[derive(Debug)]
+pub struct Reservation {
+    _socket: Socket,
+    address: SocketAddr,
+}
+
+impl Reservation {
+    /// Reserves an address; for port 0 the system chooses one.
+    ///
+    /// # Errors
+    ///
+    /// When another process listens there already (with SO_REUSEPORT the two would share the connections without a word),
+    /// or the address is not of this machine.
+    pub fn new(address: SocketAddr) -> io::Result<Reservation> {
+        // On its own first: beside a listener this fails, which a socket with SO_REUSEPORT would not.
+        let alone = bind(address, false)?;
+        let chosen = local_address(&alone)?;
+        drop(alone);
+        let socket = bind(chosen, true)?;
+        Ok(Reservation { address: local_address(&socket)?, _socket: socket })
+    }
+
+    /// The address, with the port that was chosen.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    let address = socket.local_addr()?.as_socket();
+    address.ok_or_else(|| io::Error::other("a TCP socket has an address of another family"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn listen(address: SocketAddr) -> Socket {
+        let socket = bind(address, true).unwrap();
+        socket.listen(64).unwrap();
+        socket
+    }
+
+    #[test]
+    fn connections_go_to_those_that_listen_at_the_reserved_port() {
+        let reserved = Reservation::new("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_ne!(reserved.address().port(), 0);
+        assert!(TcpStream::connect(reserved.address()).is_err(), "nobody listens yet");
+        let listeners = [listen(reserved.address()), listen(reserved.address())];
+        for _ in 0..20 {
+            TcpStream::connect(reserved.address()).unwrap();
+        }
+        drop(listeners);
+    }
+
+    #[test]
+    fn an_address_where_somebody_listens_is_refused() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = Reservation::new(other.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let shared = Reservation::new("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _listener = listen(shared.address());
+        let error = Reservation::new(shared.address()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "of another process that shares its port");
+    }
+}
