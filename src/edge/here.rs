@@ -11,7 +11,7 @@ use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::shared::Edge;
 use crate::edge::{agents, connectors};
 use crate::engine::driver::Address;
-use crate::engine::{Core, Listener, PoolUse, Signal};
+use crate::engine::{Core, Listener, MailReceiver, MailSender, PoolUse, Signal};
 use crate::latency::{Recorder, SlowCalls, Snapshot};
 use crate::link::Link;
 use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
@@ -20,6 +20,7 @@ use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
 pub(super) struct Here {
     pub(super) core: Core,
     pub(super) edge: Arc<Edge>,
+    events: MailSender<EdgeEvent>,
     links: RefCell<HashMap<TunnelId, Vec<KnownLink>>>,
     /// Raised when a link has come, gone, or begun to drain.
     pub(super) link_news: Signal,
@@ -87,28 +88,28 @@ impl Edge {
     /// Runs one core of the edge until it was told to drain and has.
     pub async fn run(self: Arc<Edge>, core: Core) {
         let Some(seat) = self.take_seat(core.id()) else { return };
-        let here = Rc::new(Here::new(core, self));
+        let here = Rc::new(Here::new(core, self, seat.events));
         let id = here.core.id();
         let event = match here.listen() {
             Ok((agents, connectors)) => {
-                // The control thread reads until the last core has ended.
-                let _ = seat.events.send(EdgeEvent::Listening(id));
-                here.run(&seat.events, seat.messages, agents, connectors).await;
+                here.tell(EdgeEvent::Listening(id));
+                here.run(seat.messages, agents, connectors).await;
                 EdgeEvent::Ended(id)
             }
             Err(why) => EdgeEvent::Failed(id, why),
         };
-        let _ = seat.events.send(event);
+        here.tell(event);
     }
 }
 
 impl Here {
-    fn new(core: Core, edge: Arc<Edge>) -> Here {
+    fn new(core: Core, edge: Arc<Edge>, events: MailSender<EdgeEvent>) -> Here {
         let recorder = Recorder::new(edge.settings.latency);
         let slow_calls = SlowCalls::new(edge.settings.slow_calls);
         Here {
             core,
             edge,
+            events,
             links: RefCell::default(),
             link_news: Signal::default(),
             drain: Signal::default(),
@@ -157,6 +158,8 @@ impl Here {
         self.links.borrow_mut().entry(tunnel.clone()).or_default().push(known);
         self.edge.set_usable(tunnel, self.core.id(), true);
         self.link_news.raise();
+        let (core, tunnel, software) = (self.core.id(), tunnel.clone(), software.into());
+        self.tell(EdgeEvent::Linked { core, link: link.id(), tunnel, software });
     }
 
     /// A link has ended.
@@ -170,6 +173,12 @@ impl Here {
         }
         drop(links);
         self.link_news.raise();
+        self.tell(EdgeEvent::Unlinked { core: self.core.id(), link: link.id(), tunnel: tunnel.clone() });
+    }
+
+    /// The control thread reads until the last core has ended; news that finds no room there is left out.
+    fn tell(&self, event: EdgeEvent) {
+        let _ = self.events.send(event);
     }
 
     /// A name for the next link of this core, unlike that of any other core's.
@@ -193,13 +202,7 @@ impl Here {
         Ok((listen("agents", settings.agents_listen)?, listen("connectors", settings.connectors_listen)?))
     }
 
-    async fn run(
-        self: &Rc<Here>,
-        events: &crate::engine::MailSender<EdgeEvent>,
-        mut messages: crate::engine::MailReceiver<CoreMessage>,
-        agents: Listener,
-        connectors: Listener,
-    ) {
+    async fn run(self: &Rc<Here>, mut messages: MailReceiver<CoreMessage>, agents: Listener, connectors: Listener) {
         let agents = self.core.spawn_held(agents::accept(Rc::clone(self), agents));
         let connectors = self.core.spawn_held(connectors::accept(Rc::clone(self), connectors));
         while !self.is_draining() {
@@ -209,12 +212,11 @@ impl Here {
             }
         }
         drop((agents, connectors));
-        let _ = events;
         self.finish(messages).await;
     }
 
     /// Lets what is in flight finish, within the time there is for it, and ends the links.
-    async fn finish(self: &Rc<Here>, mut messages: crate::engine::MailReceiver<CoreMessage>) {
+    async fn finish(self: &Rc<Here>, mut messages: MailReceiver<CoreMessage>) {
         self.each_link(Link::drain);
         let here = Rc::clone(self);
         // What other cores hand over meanwhile, and reports.

@@ -1,4 +1,4 @@
-use crate::base::CoreId;
+use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::connectors::Booking;
 use crate::edge::here::CoreReport;
 use crate::engine::MailSender;
@@ -21,6 +21,26 @@ pub enum EdgeEvent {
     Failed(CoreId, String),
     /// It has ended.
     Ended(CoreId),
+    /// A link has come up.
+    Linked {
+        /// On which core.
+        core: CoreId,
+        /// Which.
+        link: LinkId,
+        /// Whose.
+        tunnel: TunnelId,
+        /// What the connector says that it runs.
+        software: Box<str>,
+    },
+    /// A link has ended.
+    Unlinked {
+        /// On which core.
+        core: CoreId,
+        /// Which.
+        link: LinkId,
+        /// Whose.
+        tunnel: TunnelId,
+    },
 }
 
 /// What comes to a core of an edge from elsewhere.
