@@ -1,4 +1,38 @@
-//! What runs on the control thread, beside the cores: everything here may use tokio, and nothing here touches a lease.
+//! Floor 4: what runs on the control thread, beside the cores: everything here may use tokio, and nothing here touches a
+//! lease.
+//!
+//! [`Control`] is the thread's loop. [`State`] is what its tasks share; [`admin`] shows it. Roles are asked by message
+//! only, in one shape for both ([`Role`]).
 
+pub mod admin;
+mod admin_listener;
+mod connector_role;
 pub mod demo;
+mod edge_role;
+mod metrics;
 pub mod once;
+mod probe;
+mod reading;
+mod report;
+mod resolve;
+#[cfg(test)]
+mod sample;
+mod state;
+mod thread;
+mod watch;
+
+pub use admin_listener::{ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS_MAX, AdminConnection, AdminListener};
+pub use connector_role::ConnectorRole;
+pub use edge_role::EdgeRole;
+pub use metrics::{METRICS_TYPE, metrics};
+pub use once::{OnceClient, OnceError, OnceReport};
+pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};
+pub use reading::{CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading};
+pub use report::{Facts, Reloads, Report, Served, micros, phase_json};
+pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};
+pub use state::{CORE_ANSWER_MAX, State};
+pub use thread::{
+    Control, ControlError, ControlParts, DRAIN_GRACE, Notice, Reload, Reloaded, Request, RoleEvent, WATCH_INTERVAL,
+    forward_events, serve_admin, signals,
+};
+pub use watch::FileWatch;

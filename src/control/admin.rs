@@ -1,0 +1,232 @@
+//! The admin API: plain HTTP, to be read by operators and their tools, on loopback unless told otherwise.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Query, Request, State as Given};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::control::metrics::{METRICS_TYPE, metrics};
+use crate::control::state::State;
+
+/// Every path of the API.
+pub const ADMIN_PATHS: [&str; 5] = ["/healthz", "/metrics", "/readyz", "/v1/latency", "/v1/status"];
+
+/// The API over what is known of the process.
+pub fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/metrics", get(get_metrics))
+        .route("/v1/latency", get(get_latency))
+        .route("/v1/status", get(get_status))
+        .route("/healthz", get(get_health))
+        .route("/readyz", get(get_ready))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(guard))
+        .with_state(state)
+}
+
+/// What `GET /v1/latency` can be asked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LatencyQuery {
+    route: Option<String>,
+}
+
+async fn get_metrics(Given(state): Given<Arc<State>>) -> Response {
+    ([(CONTENT_TYPE, METRICS_TYPE)], metrics(state.report().await)).into_response()
+}
+
+async fn get_latency(
+    Given(state): Given<Arc<State>>,
+    query: Result<Query<LatencyQuery>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(query)) => Json(state.report().await.latency_json(query.route.as_deref())).into_response(),
+        Err(_) => refusal(StatusCode::BAD_REQUEST, "the only parameter is route: the name of a route"),
+    }
+}
+
+async fn get_status(Given(state): Given<Arc<State>>) -> Json<Value> {
+    Json(state.report().await.status_json(&state.served()))
+}
+
+async fn get_health(Given(state): Given<Arc<State>>) -> Response {
+    verdict(state.health().await)
+}
+
+async fn get_ready(Given(state): Given<Arc<State>>) -> Response {
+    verdict(state.ready().await)
+}
+
+async fn unknown_path() -> Response {
+    refusal(StatusCode::NOT_FOUND, &format!("there is nothing here; the paths are {}", ADMIN_PATHS.join(", ")))
+}
+
+async fn wrong_method() -> Response {
+    refusal(StatusCode::METHOD_NOT_ALLOWED, "this path is only read: use GET or HEAD")
+}
+
+/// Lets through what has no body and names this host by address or as localhost. A web page that has its own name
+/// point here (DNS rebinding) cannot do the latter.
+async fn guard(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if !names_this_host(headers) {
+        return refusal(StatusCode::FORBIDDEN, "the Host header must be an IP address or localhost");
+    }
+    if has_body(headers) {
+        return refusal(StatusCode::PAYLOAD_TOO_LARGE, "requests here have no body");
+    }
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
+    response
+}
+
+fn names_this_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let Ok(host) = host.to_str() else { return false };
+    let is_localhost = |host: &str| host.eq_ignore_ascii_case("localhost");
+    if host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok() || is_localhost(host) {
+        return true;
+    }
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => is_localhost(name),
+        _ => host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .is_some_and(|ip| ip.parse::<IpAddr>().is_ok()),
+    }
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+}
+
+fn verdict((good, body): (bool, Value)) -> Response {
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "error": { "status": status.as_u16(), "message": message } }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{Client, Method};
+
+    use super::*;
+    use crate::control::AdminListener;
+    use crate::control::reading::RoleReading;
+    use crate::control::sample::{self, SampleRole};
+
+    async fn serve(reading: RoleReading) -> (String, Arc<State>) {
+        let state = State::new(sample::facts(), vec![SampleRole::new(reading)], None);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = axum::serve(AdminListener::new(listener), router(Arc::clone(&state)));
+        tokio::spawn(async move { serve.await });
+        (format!("http://{address}"), state)
+    }
+
+    async fn ask(url: String, method: Method, host: Option<&str>) -> (u16, String, String) {
+        let mut request = Client::new().request(method, url);
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        let answer = request.send().await.unwrap();
+        let kind = answer.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+        (answer.status().as_u16(), kind, answer.text().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_path_answers_and_others_say_so() {
+        let (base, _) = serve(sample::edge_reading()).await;
+        for path in ADMIN_PATHS {
+            let (status, kind, body) = ask(format!("{base}{path}"), Method::GET, None).await;
+            assert_eq!(status, 200, "{path}: {body}");
+            assert_eq!(kind, if path == "/metrics" { METRICS_TYPE } else { "application/json" });
+            let (status, _, body) = ask(format!("{base}{path}"), Method::POST, None).await;
+            assert_eq!((status, body.contains("GET")), (405, true), "{path}");
+        }
+        let (status, kind, body) = ask(format!("{base}/nothing"), Method::GET, None).await;
+        assert_eq!((status, kind.as_str()), (404, "application/json"));
+        assert!(body.contains("/v1/status"));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_a_name_is_refused() {
+        let (base, _) = serve(sample::edge_reading()).await;
+        for (host, status) in [
+            ("localhost:9443", 200),
+            ("LOCALHOST", 200),
+            ("127.0.0.1", 200),
+            ("[::1]:9443", 200),
+            ("[::1]", 200),
+            ("10.1.2.3:80", 200),
+            ("evil.test", 403),
+            ("evil.test:9443", 403),
+            ("127.0.0.1.evil.test", 403),
+            ("localhost.evil.test:80", 403),
+            ("localhost:80:80", 403),
+        ] {
+            assert_eq!(ask(format!("{base}/healthz"), Method::GET, Some(host)).await.0, status, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_not_read() {
+        let (base, _) = serve(sample::edge_reading()).await;
+        let answer = Client::new().get(format!("{base}/healthz")).body("x".repeat(1 << 20)).send().await.unwrap();
+        assert_eq!(answer.status(), 413);
+    }
+
+    #[tokio::test]
+    async fn latency_takes_a_route_and_nothing_else() {
+        let (base, _) = serve(sample::edge_reading()).await;
+        let (status, _, body) = ask(format!("{base}/v1/latency?route=other"), Method::GET, None).await;
+        assert_eq!(status, 200);
+        let json: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&json["route"], &json["total"]["calls"]), (&json!("other"), &json!(0)));
+        assert_eq!(ask(format!("{base}/v1/latency?rout=other"), Method::GET, None).await.0, 400);
+    }
+
+    #[tokio::test]
+    async fn a_silent_core_is_unhealthy_unless_the_process_is_ending() {
+        let mut reading = sample::edge_reading();
+        reading.cores_asked = 2;
+        let (base, state) = serve(reading).await;
+        let (status, _, body) = ask(format!("{base}/healthz"), Method::GET, None).await;
+        assert_eq!((status, body.contains("\"answered\":1")), (503, true), "{body}");
+        state.on_draining();
+        assert_eq!(ask(format!("{base}/healthz"), Method::GET, None).await.0, 200);
+        let (status, _, body) = ask(format!("{base}/readyz"), Method::GET, None).await;
+        assert_eq!((status, body.contains("draining")), (503, true), "{body}");
+    }
+
+    #[tokio::test]
+    async fn ready_needs_a_proof() {
+        let mut reading = sample::edge_reading();
+        assert_eq!(ask(format!("{}/readyz", serve(reading.clone()).await.0), Method::GET, None).await.0, 200);
+        reading.cores[0].last_good_call = None;
+        let (status, _, body) = ask(format!("{}/readyz", serve(reading.clone()).await.0), Method::GET, None).await;
+        assert_eq!((status, body.contains("not_ready")), (503, true), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_connector_is_ready_when_a_link_takes_streams() {
+        let mut reading = sample::edge_reading();
+        reading.kind = crate::control::RoleKind::Connector;
+        assert_eq!(ask(format!("{}/readyz", serve(reading.clone()).await.0), Method::GET, None).await.0, 200);
+        reading.links[0].draining = true;
+        assert_eq!(ask(format!("{}/readyz", serve(reading).await.0), Method::GET, None).await.0, 503);
+    }
+}

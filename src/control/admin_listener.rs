@@ -1,0 +1,96 @@
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+/// Connections to the admin API at one time; further ones wait.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// How long one connection may last, whatever is done on it. Tools simply connect anew.
+pub const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(60);
+/// How long to wait when the system refuses to accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener whose connections are few and short, so that a slow or idle peer holds nothing for long.
+pub struct AdminListener {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl AdminListener {
+    /// Takes over a listener.
+    #[must_use]
+    pub fn new(listener: TcpListener) -> AdminListener {
+        AdminListener { listener, places: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)) }
+    }
+}
+
+impl Listener for AdminListener {
+    type Io = AdminConnection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (AdminConnection, SocketAddr) {
+        let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    let end = Box::pin(tokio::time::sleep(ADMIN_CONNECTION_LIFE));
+                    return (AdminConnection { stream, end, _place: place }, peer);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that ends by itself.
+pub struct AdminConnection {
+    stream: TcpStream,
+    end: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AdminConnection {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for AdminConnection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_end(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for AdminConnection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_end(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

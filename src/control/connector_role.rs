@@ -1,0 +1,149 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::connector::{
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, Counters, LinkReport, LinkState,
+};
+use crate::control::reading::{
+    CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading,
+};
+use crate::control::thread::RoleEvent;
+use crate::engine::mailbox;
+use crate::route::HostPattern;
+
+/// A connector, as the control thread sees it.
+pub struct ConnectorRole {
+    connector: Arc<Connector>,
+    cores: usize,
+    tunnel: String,
+}
+
+impl ConnectorRole {
+    /// Of a connector on so many cores, for the tunnel of this id.
+    #[must_use]
+    pub fn new(connector: Arc<Connector>, cores: usize, tunnel: String) -> ConnectorRole {
+        ConnectorRole { connector, cores, tunnel }
+    }
+
+    fn link(&self, report: &ConnectorReport, link: &LinkReport) -> LinkReading {
+        LinkReading {
+            // Each core counts its own.
+            id: link.id.0 * self.cores as u64 + u64::from(report.core.0),
+            core: report.core,
+            tunnel: self.tunnel.clone(),
+            peer: link.edge.to_string(),
+            streams: link.streams,
+            round_trip: link.round_trip,
+            age: link.age,
+            draining: link.state == LinkState::Draining,
+        }
+    }
+}
+
+impl Role for ConnectorRole {
+    fn kind(&self) -> RoleKind {
+        RoleKind::Connector
+    }
+
+    fn drain(&self) {
+        self.connector.command(|| ConnectorCommand::Drain);
+    }
+
+    fn read(&self, wait: Duration) -> Later<'_, RoleReading> {
+        Box::pin(async move {
+            let (reply, mut answers) = mailbox(self.cores);
+            self.connector.command(|| ConnectorCommand::Report(reply.clone()));
+            drop(reply);
+            let mut reading = RoleReading::new(RoleKind::Connector, self.cores);
+            let mut upstreams = BTreeMap::new();
+            let gathered = timeout(wait, async {
+                while let Some(report) = answers.recv().await {
+                    reading.links.extend(report.links.iter().map(|link| self.link(&report, link)));
+                    add_upstreams(&mut upstreams, &report);
+                    reading.cores.push(core(&report));
+                }
+            });
+            // Late or not: what has come is told, and who is missing can be seen.
+            let _ = gathered.await;
+            reading.cores.sort_unstable_by_key(|core| core.core);
+            reading.links.sort_unstable_by_key(|link| link.id);
+            reading.upstreams = upstreams.into_values().collect();
+            reading.counts = counts(self.connector.counters());
+            reading
+        })
+    }
+
+    fn routes(&self) -> Vec<RouteLine> {
+        let tables = self.connector.tables();
+        let line = |(host, route): (&HostPattern, &ConnectorRoute)| RouteLine {
+            host: host.to_string(),
+            name: route.name.to_string(),
+            tunnel: None,
+            upstream: Some(route.upstream.url.to_string()),
+        };
+        tables.routes.iter().map(line).collect()
+    }
+
+    fn tunnels(&self) -> Vec<String> {
+        vec![self.tunnel.clone()]
+    }
+}
+
+impl From<ConnectorEvent> for RoleEvent {
+    fn from(event: ConnectorEvent) -> RoleEvent {
+        match event {
+            ConnectorEvent::Linked { core, edge, link_index } => {
+                RoleEvent::Linked { core, link: link_index.into(), peer: edge.to_string() }
+            }
+            ConnectorEvent::Unlinked { core, edge, link_index, .. } => {
+                RoleEvent::Unlinked { core, link: link_index.into(), peer: edge.to_string() }
+            }
+            ConnectorEvent::Refused { edge, why, .. } | ConnectorEvent::Failed { edge, why } => {
+                RoleEvent::NoLink { peer: edge.to_string(), why }
+            }
+            ConnectorEvent::Ended(core) => RoleEvent::Ended(core),
+        }
+    }
+}
+
+fn core(report: &ConnectorReport) -> CoreReading {
+    CoreReading {
+        core: report.core,
+        calls_open: report.calls_open,
+        sockets_open: report.sockets_open,
+        pool: report.pool,
+        ..CoreReading::default()
+    }
+}
+
+fn add_upstreams(upstreams: &mut BTreeMap<(String, String), UpstreamReading>, report: &ConnectorReport) {
+    for of_core in &report.upstreams {
+        let (route, upstream) = (of_core.route.to_string(), of_core.upstream.clone());
+        let all = upstreams.entry((route.clone(), upstream.clone()));
+        let all = all.or_insert(UpstreamReading { route, upstream, connections_open: 0, failing: false });
+        all.connections_open += of_core.connections_open;
+        all.failing |= of_core.failing;
+    }
+}
+
+fn counts(counters: &Counters) -> Vec<Count> {
+    let count = |name, help, counter: &AtomicU64| Count { name, help, count: counter.load(Ordering::Relaxed) };
+    vec![
+        count("calls_cancelled", "Calls whose agent or link went away first", &counters.calls_cancelled),
+        count("calls_failed", "Calls that their upstream did not answer to the end", &counters.calls_failed),
+        count("calls_overloaded", "Calls that were turned away as there were too many", &counters.calls_overloaded),
+        count("calls_unrouted", "Calls for hosts without a route", &counters.calls_unrouted),
+        count("dials_failed", "Tries to get a link that failed", &counters.dials_failed),
+        count("links_ended", "Links that ended, for whatever reason", &counters.links_down),
+        count("links_made", "Links that came up", &counters.links_up),
+        count(
+            "requests_resent",
+            "Requests sent once more, as nothing of them had been sent",
+            &counters.requests_resent,
+        ),
+    ]
+}

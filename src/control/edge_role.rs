@@ -1,0 +1,126 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::control::reading::{CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine};
+use crate::control::thread::RoleEvent;
+use crate::edge::{CoreReport, Counters, Edge, EdgeCommand, EdgeEvent, LinkReport};
+use crate::engine::mailbox;
+
+/// An edge, as the control thread sees it.
+pub struct EdgeRole {
+    edge: Arc<Edge>,
+    cores: usize,
+}
+
+impl EdgeRole {
+    /// Of an edge on so many cores.
+    #[must_use]
+    pub fn new(edge: Arc<Edge>, cores: usize) -> EdgeRole {
+        EdgeRole { edge, cores }
+    }
+}
+
+impl Role for EdgeRole {
+    fn kind(&self) -> RoleKind {
+        RoleKind::Edge
+    }
+
+    fn drain(&self) {
+        self.edge.command(|| EdgeCommand::Drain);
+    }
+
+    fn read(&self, wait: Duration) -> Later<'_, RoleReading> {
+        Box::pin(async move {
+            let (reply, mut answers) = mailbox(self.cores);
+            self.edge.command(|| EdgeCommand::Report(reply.clone()));
+            drop(reply);
+            let mut reading = RoleReading::new(RoleKind::Edge, self.cores);
+            let gathered = timeout(wait, async {
+                while let Some(report) = answers.recv().await {
+                    add(&mut reading, report);
+                }
+            });
+            // Late or not: what has come is told, and who is missing can be seen.
+            let _ = gathered.await;
+            reading.counts = counts(self.edge.counters());
+            reading
+        })
+    }
+
+    fn routes(&self) -> Vec<RouteLine> {
+        let tables = self.edge.tables();
+        let line = |(host, route): (&crate::route::HostPattern, &crate::route::Route)| RouteLine {
+            host: host.to_string(),
+            name: route.name.to_string(),
+            tunnel: Some(route.tunnel.to_string()),
+            upstream: None,
+        };
+        tables.routes.iter().map(line).collect()
+    }
+
+    fn tunnels(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.edge.tables().tunnels.keys().map(ToString::to_string).collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+impl From<EdgeEvent> for RoleEvent {
+    fn from(event: EdgeEvent) -> RoleEvent {
+        match event {
+            EdgeEvent::Listening(core) => RoleEvent::Running(core),
+            EdgeEvent::Failed(core, why) => RoleEvent::Failed(core, why),
+            EdgeEvent::Ended(core) => RoleEvent::Ended(core),
+            EdgeEvent::Linked { core, link, tunnel, .. } => {
+                RoleEvent::Linked { core, link: link.0, peer: tunnel.to_string() }
+            }
+            EdgeEvent::Unlinked { core, link, tunnel } => {
+                RoleEvent::Unlinked { core, link: link.0, peer: tunnel.to_string() }
+            }
+        }
+    }
+}
+
+fn add(reading: &mut RoleReading, report: CoreReport) {
+    reading.latency.merge(&report.latency);
+    reading.links.extend(report.links.into_iter().map(link));
+    reading.cores.push(CoreReading {
+        core: report.core,
+        calls_open: report.calls_open,
+        agents_open: report.agents_open,
+        sockets_open: report.sockets_open,
+        pool: report.pool,
+        last_good_call: report.last_good_call,
+    });
+    reading.cores.sort_unstable_by_key(|core| core.core);
+    reading.links.sort_unstable_by_key(|link| link.id);
+}
+
+fn link(link: LinkReport) -> LinkReading {
+    LinkReading {
+        id: link.id.0,
+        core: link.core,
+        tunnel: link.tunnel.to_string(),
+        peer: link.software.into(),
+        streams: link.streams,
+        round_trip: link.round_trip,
+        age: link.age,
+        draining: link.draining,
+    }
+}
+
+fn counts(counters: &Counters) -> Vec<Count> {
+    let count = |name, help, counter: &AtomicU64| Count { name, help, count: counter.load(Ordering::Relaxed) };
+    vec![
+        count("accepts_failed", "Connections that the system did not let in", &counters.accepts_failed),
+        count("connections_refused", "Connections of agents above the limit", &counters.connections_refused),
+        count("handed_over", "Connections that another core took over", &counters.handed_over),
+        count("handshakes_failed", "Handshakes with agents or connectors that failed", &counters.handshakes_failed),
+        count("links_ended", "Links that ended, for whatever reason", &counters.links_ended),
+        count("links_refused", "Connectors that were not let in", &counters.links_refused),
+        count("requests_refused", "Requests that were refused before they became calls", &counters.requests_refused),
+    ]
+}

@@ -1,0 +1,425 @@
+//! `GET /metrics`: everything that is measured, as OpenMetrics text.
+//!
+//! The names are part of what operators build on: a test holds the whole list still.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
+use crate::control::report::Report;
+use crate::latency::{Distribution, Label, LabelFigures, Outcome, Phase};
+
+/// The media type of the text.
+pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The upper bounds of the buckets, in microseconds: fine where a tunnel's own share lies, coarse where an upstream's does.
+const BOUNDS_US: [u64; 20] = [
+    10, 25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000, 30_000_000,
+];
+
+/// The text for one moment.
+#[must_use]
+pub fn metrics(report: Report) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(report)));
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("writing to a String cannot fail");
+    out
+}
+
+/// One report as a collector.
+struct Scrape(Report);
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrape")
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.process(&mut families)?;
+        self.calls(&mut families)?;
+        self.cores(&mut families)?;
+        self.links(&mut families)?;
+        self.upstreams(&mut families)?;
+        self.counts(&mut families)
+    }
+}
+
+impl Scrape {
+    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
+        let facts = &self.0.facts;
+        let info =
+            |pairs: &[(&'static str, &str)]| pairs.iter().map(|(k, v)| (*k, (*v).to_owned())).collect::<Labels>();
+        families.info(
+            "adit_build",
+            "The running program",
+            &info(&[("version", facts.version), ("commit", facts.commit)]),
+        )?;
+        let engine = info(&[("driver", &facts.driver), ("why", &facts.driver_why)]);
+        families.info("adit_engine", "What talks to the kernel, and why that", &engine)?;
+        let seconds = self.0.uptime.as_secs_f64();
+        families.gauges("adit_uptime", "Time since the start", Some(&Unit::Seconds), &[(Vec::new(), seconds)])?;
+        let reloads = &self.0.reloads;
+        let by_result = [("applied", reloads.applied), ("refused", reloads.refused)];
+        let rows = by_result.map(|(result, count)| (vec![("result", result.to_owned())], count));
+        families.counters("adit_config_reloads", "Attempts to reload the configuration", &rows)
+    }
+
+    fn calls(&self, families: &mut Families<'_>) -> fmt::Result {
+        let figures = || {
+            self.0.roles.iter().flat_map(|role| {
+                let kind = role.kind.as_str();
+                role.latency.labels().map(move |(label, figures)| (kind, label, figures))
+            })
+        };
+        let rows = figures().flat_map(|(role, label, figures)| {
+            Outcome::ALL.iter().filter(|outcome| figures.outcome(**outcome) > 0).map(move |outcome| {
+                let mut labels = call_labels(role, label);
+                labels.push(("outcome", outcome.name().to_owned()));
+                (labels, figures.outcome(*outcome))
+            })
+        });
+        families.counters("adit_calls", "Calls that ended, by how they ended", &rows.collect::<Vec<_>>())?;
+        families.histograms(
+            "adit_call_phase_duration",
+            "A call's time, taken apart; total is not the sum of what was recorded but measured itself",
+            figures().flat_map(|(role, label, figures)| phases(role, label, figures)),
+        )?;
+        let rows = self.per_role(|role| role.latency.over_cap());
+        families.counters("adit_calls_without_label", "Calls gathered under (other), as no label was left", &rows)?;
+        let rows = self.per_role(|role| role.latency.total().clock_disagreements());
+        families.counters("adit_clock_disagreements", "Calls whose parts were measured longer than the whole", &rows)
+    }
+
+    fn cores(&self, families: &mut Families<'_>) -> fmt::Result {
+        type Read = fn(&CoreReading) -> f64;
+        let gauges: [(&str, &str, Option<Unit>, Read); 6] = [
+            ("adit_calls_open", "Calls in flight", None, |core| core.calls_open as f64),
+            ("adit_agent_connections_open", "Connections of agents", None, |core| core.agents_open as f64),
+            ("adit_sockets_open", "Sockets and listeners", None, |core| core.sockets_open as f64),
+            ("adit_buffers_leased", "Buffers in use", Some(Unit::Bytes), |core| core.pool.leased_bytes as f64),
+            ("adit_buffers_allocated", "Buffers in use or free", Some(Unit::Bytes), |core| {
+                core.pool.allocated_bytes as f64
+            }),
+            ("adit_buffers_limit", "The most that buffers may take", Some(Unit::Bytes), |core| {
+                core.pool.bytes_max as f64
+            }),
+        ];
+        for (name, help, unit, read) in gauges {
+            families.gauges(name, help, unit.as_ref(), &self.per_core(read))?;
+        }
+        let rows = self.per_core(|core| core.pool.exhausted);
+        families.counters("adit_buffers_exhausted", "How often a buffer was wanted and none was left", &rows)?;
+        let rows: Vec<_> =
+            self.0.roles.iter().map(|role| (role_label(role), (role.cores_asked - role.cores.len()) as f64)).collect();
+        families.gauges("adit_cores_silent", "Cores that did not answer in time", None, &rows)
+    }
+
+    fn links(&self, families: &mut Families<'_>) -> fmt::Result {
+        let rows = self.per_role(|role| role.links.len() as f64);
+        families.gauges("adit_links_open", "Links that are up", None, &rows)?;
+        let rows = self.per_link(|link| Some(link.streams as f64));
+        families.gauges("adit_link_streams_open", "Streams open on a link", None, &rows)?;
+        let rows = self.per_link(|link| Some(link.round_trip?.as_secs_f64()));
+        families.gauges(
+            "adit_link_round_trip",
+            "A link's own round trip, as last measured",
+            Some(&Unit::Seconds),
+            &rows,
+        )?;
+        let rows = self.per_link(|link| Some(link.age.as_secs_f64()));
+        families.gauges("adit_link_age", "How long a link has been up", Some(&Unit::Seconds), &rows)
+    }
+
+    fn upstreams(&self, families: &mut Families<'_>) -> fmt::Result {
+        let rows = self.per_upstream(|upstream| upstream.connections_open as f64);
+        families.gauges("adit_upstream_connections_open", "Connections to an upstream", None, &rows)?;
+        let rows = self.per_upstream(|upstream| f64::from(u8::from(upstream.failing)));
+        families.gauges("adit_upstream_failing", "Whether an upstream took no connection when last asked", None, &rows)
+    }
+
+    fn counts(&self, families: &mut Families<'_>) -> fmt::Result {
+        let mut names: Vec<(&str, &str)> =
+            self.0.roles.iter().flat_map(|role| role.counts.iter().map(|count| (count.name, count.help))).collect();
+        names.sort_unstable();
+        names.dedup_by_key(|(name, _)| *name);
+        for (name, help) in names {
+            let rows: Vec<_> = (self.0.roles.iter())
+                .filter_map(|role| {
+                    let count = role.counts.iter().find(|count| count.name == name)?;
+                    Some((role_label(role), count.count))
+                })
+                .collect();
+            families.counters(&format!("adit_{name}"), help, &rows)?;
+        }
+        Ok(())
+    }
+
+    fn per_role<T>(&self, read: impl Fn(&RoleReading) -> T) -> Vec<(Labels, T)> {
+        self.0.roles.iter().map(|role| (role_label(role), read(role))).collect()
+    }
+
+    fn per_core<T>(&self, read: impl Fn(&CoreReading) -> T) -> Vec<(Labels, T)> {
+        let cores = self.0.roles.iter().flat_map(|role| role.cores.iter().map(move |core| (role, core)));
+        cores
+            .map(|(role, core)| {
+                let mut labels = role_label(role);
+                labels.push(("core", core.core.to_string()));
+                (labels, read(core))
+            })
+            .collect()
+    }
+
+    fn per_upstream<T>(&self, read: impl Fn(&UpstreamReading) -> T) -> Vec<(Labels, T)> {
+        let upstreams =
+            self.0.roles.iter().flat_map(|role| role.upstreams.iter().map(move |upstream| (role, upstream)));
+        upstreams
+            .map(|(role, upstream)| {
+                let mut labels = role_label(role);
+                labels.push(("route", upstream.route.clone()));
+                (labels, read(upstream))
+            })
+            .collect()
+    }
+
+    fn per_link<T>(&self, read: impl Fn(&LinkReading) -> Option<T>) -> Vec<(Labels, T)> {
+        let links = self.0.roles.iter().flat_map(|role| role.links.iter().map(move |link| (role, link)));
+        links
+            .filter_map(|(role, link)| {
+                let mut labels = role_label(role);
+                labels.push(("tunnel", link.tunnel.clone()));
+                labels.push(("link", link.id.to_string()));
+                labels.push(("core", link.core.to_string()));
+                Some((labels, read(link)?))
+            })
+            .collect()
+    }
+}
+
+/// Writes families of metrics. One without rows is left out, as it says nothing.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn info(&mut self, name: &str, help: &str, labels: &Labels) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, unit: Option<&Unit>, rows: &[(Labels, f64)]) -> fmt::Result {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        rows.iter().try_for_each(|(labels, value)| family.encode_family(labels)?.encode_gauge(value))
+    }
+
+    fn counters(&mut self, name: &str, help: &str, rows: &[(Labels, u64)]) -> fmt::Result {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        rows.iter().try_for_each(|(labels, value)| {
+            family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)
+        })
+    }
+
+    fn histograms<'d>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = (Labels, &'d Distribution)>,
+    ) -> fmt::Result {
+        let mut rows = rows.peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        rows.try_for_each(|(labels, distribution)| {
+            let sum = distribution.sum().as_secs_f64();
+            let buckets = buckets(distribution);
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, distribution.count(), &buckets, None)
+        })
+    }
+}
+
+/// The phases that at least one call of a label had.
+fn phases<'a>(
+    role: &'static str,
+    label: &'a Label,
+    figures: &'a LabelFigures,
+) -> impl Iterator<Item = (Labels, &'a Distribution)> {
+    Phase::ALL.into_iter().filter(|phase| figures.phase(*phase).count() > 0).map(move |phase| {
+        let mut labels = call_labels(role, label);
+        labels.push(("phase", phase.name().to_owned()));
+        (labels, figures.phase(phase))
+    })
+}
+
+fn call_labels(role: &str, label: &Label) -> Labels {
+    let (route, method, tool) = (label.route.to_string(), label.method.to_string(), label.tool.to_string());
+    vec![("role", role.to_owned()), ("route", route), ("method", method), ("tool", tool)]
+}
+
+fn role_label(role: &RoleReading) -> Labels {
+    vec![("role", role.kind.as_str().to_owned())]
+}
+
+/// How many durations lie in each bucket, the last without a bound.
+fn buckets(distribution: &Distribution) -> Vec<(f64, u64)> {
+    let mut below = 0;
+    let mut buckets: Vec<(f64, u64)> = BOUNDS_US
+        .iter()
+        .map(|bound_us| {
+            let at_most = distribution.count_at_most(Duration::from_micros(*bound_us)).max(below);
+            let inside = at_most - below;
+            below = at_most;
+            // Divided as text would be, so that `le` reads 0.00025 and not 0.00025000000000000001.
+            (*bound_us as f64 / 1e6, inside)
+        })
+        .collect();
+    buckets.push((f64::INFINITY, distribution.count().saturating_sub(below)));
+    buckets
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::control::reading::RoleKind;
+    use crate::control::sample;
+
+    /// A sample: its labels and its value.
+    type Sample = (BTreeMap<String, String>, f64);
+
+    /// The samples by name; panics on a line that is none of OpenMetrics.
+    fn parse(text: &str) -> BTreeMap<String, Vec<Sample>> {
+        let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+        let mut family = String::new();
+        for line in text.strip_suffix("# EOF\n").expect("the text ends with EOF").lines() {
+            if let Some(meta) = line.strip_prefix("# ") {
+                let mut words = meta.split(' ');
+                assert!(matches!(words.next(), Some("HELP" | "TYPE" | "UNIT")), "{line}");
+                family = words.next().unwrap().to_owned();
+                continue;
+            }
+            let (head, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = match head.split_once('{') {
+                Some((name, labels)) => (name, parse_labels(labels.strip_suffix('}').unwrap())),
+                None => (head, BTreeMap::new()),
+            };
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{line}");
+            assert!(name.starts_with(&family), "{line} is not of {family}");
+            samples.entry(name.to_owned()).or_default().push((labels, value.parse().unwrap()));
+        }
+        samples
+    }
+
+    fn parse_labels(mut text: &str) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        while !text.is_empty() {
+            let (name, rest) = text.split_once("=\"").unwrap();
+            let (mut value, mut chars) = (String::new(), rest.char_indices());
+            let end = loop {
+                match chars.next().expect("a value ends with a quote") {
+                    (at, '"') => break at,
+                    (_, '\\') => value.push(match chars.next().unwrap().1 {
+                        'n' => '\n',
+                        c => c,
+                    }),
+                    (_, c) => value.push(c),
+                }
+            };
+            assert!(labels.insert(name.to_owned(), value).is_none(), "{name} stands twice");
+            text = rest[end + 1..].trim_start_matches(',');
+        }
+        labels
+    }
+
+    #[test]
+    fn names_and_labels_are_stable() {
+        let samples = parse(&metrics(sample::report()));
+        let lines: Vec<String> = samples
+            .iter()
+            .map(|(name, rows)| format!("{name} {}", rows[0].0.keys().cloned().collect::<Vec<_>>().join(",")))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "adit_agent_connections_open core,role",
+                "adit_buffers_allocated_bytes core,role",
+                "adit_buffers_exhausted_total core,role",
+                "adit_buffers_leased_bytes core,role",
+                "adit_buffers_limit_bytes core,role",
+                "adit_build_info commit,version",
+                "adit_call_phase_duration_seconds_bucket le,method,phase,role,route,tool",
+                "adit_call_phase_duration_seconds_count method,phase,role,route,tool",
+                "adit_call_phase_duration_seconds_sum method,phase,role,route,tool",
+                "adit_calls_open core,role",
+                "adit_calls_total method,outcome,role,route,tool",
+                "adit_calls_without_label_total role",
+                "adit_clock_disagreements_total role",
+                "adit_config_reloads_total result",
+                "adit_cores_silent role",
+                "adit_engine_info driver,why",
+                "adit_link_age_seconds core,link,role,tunnel",
+                "adit_link_round_trip_seconds core,link,role,tunnel",
+                "adit_link_streams_open core,link,role,tunnel",
+                "adit_links_ended_total role",
+                "adit_links_open role",
+                "adit_sockets_open core,role",
+                "adit_upstream_connections_open role,route",
+                "adit_upstream_failing role,route",
+                "adit_uptime_seconds ",
+            ]
+        );
+    }
+
+    #[test]
+    fn values_come_through_and_names_of_tools_are_escaped() {
+        let samples = parse(&metrics(sample::report()));
+        let only = |name: &str| samples[name][0].1;
+        assert_eq!(only("adit_uptime_seconds"), 61.23);
+        assert_eq!(only("adit_link_round_trip_seconds"), 0.000_042);
+        assert_eq!(only("adit_links_ended_total"), 5.0);
+        assert_eq!(samples["adit_engine_info"][0].0["why"], "epoll (as asked)");
+        let calls = &samples["adit_calls_total"];
+        let of = |outcome: &str| calls.iter().find(|(labels, _)| labels["outcome"] == outcome).map(|(_, n)| *n);
+        assert_eq!((of("ok"), of("offline"), of("link_lost")), (Some(2.0), Some(1.0), None));
+        assert_eq!(calls[0].0["tool"], "say \"hi\"\n");
+    }
+
+    #[test]
+    fn buckets_are_cumulative_and_end_in_the_count() {
+        let samples = parse(&metrics(sample::report()));
+        let of_total = |name: &str| -> Vec<Sample> {
+            samples[name].iter().filter(|(labels, _)| labels["phase"] == "total").cloned().collect()
+        };
+        let buckets = of_total("adit_call_phase_duration_seconds_bucket");
+        let below = |le: &str| buckets.iter().find(|(labels, _)| labels["le"] == le).unwrap().1;
+        assert_eq!((below("0.00015"), below("0.00025"), below("0.001"), below("0.0025")), (0.0, 1.0, 1.0, 2.0));
+        assert_eq!(below("+Inf"), of_total("adit_call_phase_duration_seconds_count")[0].1);
+        assert_eq!(of_total("adit_call_phase_duration_seconds_sum")[0].1, 0.001_32);
+        assert!(buckets.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+        assert!(BOUNDS_US.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn nothing_to_tell_is_still_well_formed() {
+        let mut report = sample::report();
+        report.roles = vec![RoleReading::new(RoleKind::Connector, 2)];
+        let samples = parse(&metrics(report));
+        assert_eq!(samples["adit_cores_silent"][0].1, 2.0);
+        assert!(!samples.contains_key("adit_calls_total") && !samples.contains_key("adit_link_age_seconds"));
+    }
+}

@@ -1,0 +1,170 @@
+//! What the control thread knows of a role, in one shape for both roles, and how it asks.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::CoreId;
+use crate::engine::PoolUse;
+use crate::latency::Snapshot;
+
+/// Which role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleKind {
+    /// The public side.
+    Edge,
+    /// The private side.
+    Connector,
+}
+
+impl RoleKind {
+    /// The name, as metrics and JSON spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RoleKind::Edge => "edge",
+            RoleKind::Connector => "connector",
+        }
+    }
+}
+
+/// How one core of a role is.
+#[derive(Clone, Debug, Default)]
+pub struct CoreReading {
+    /// Which core.
+    pub core: CoreId,
+    /// Calls in flight.
+    pub calls_open: usize,
+    /// Connections of agents (on an edge).
+    pub agents_open: usize,
+    /// Sockets and listeners.
+    pub sockets_open: usize,
+    /// Its buffers.
+    pub pool: PoolUse,
+    /// How long ago a call last went through the whole path.
+    pub last_good_call: Option<Duration>,
+}
+
+/// How one link is.
+#[derive(Clone, Debug)]
+pub struct LinkReading {
+    /// Its number, unlike that of any other link of the same role.
+    pub id: u64,
+    /// On which core.
+    pub core: CoreId,
+    /// Whose.
+    pub tunnel: String,
+    /// What the other side says that it runs (on an edge), or where it is (on a connector).
+    pub peer: String,
+    /// Streams that are open.
+    pub streams: usize,
+    /// Its own round trip, when it was measured.
+    pub round_trip: Option<Duration>,
+    /// For how long it has been there.
+    pub age: Duration,
+    /// Whether it takes no new streams.
+    pub draining: bool,
+}
+
+/// How the upstream of one route is (on a connector), all cores together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UpstreamReading {
+    /// The name of the route.
+    pub route: String,
+    /// The upstream's URL.
+    pub upstream: String,
+    /// Connections to it, in use or kept.
+    pub connections_open: usize,
+    /// Whether it took no connection when a core last asked it to.
+    pub failing: bool,
+}
+
+/// Something that is counted, off the way of a good call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The stable name, such as `links_ended`.
+    pub name: &'static str,
+    /// What it means, without a full stop.
+    pub help: &'static str,
+    /// How often it happened.
+    pub count: u64,
+}
+
+/// How a role is: what its cores answered, put together.
+#[derive(Clone)]
+pub struct RoleReading {
+    /// Which role.
+    pub kind: RoleKind,
+    /// How many cores there are; fewer may have answered.
+    pub cores_asked: usize,
+    /// The cores that answered.
+    pub cores: Vec<CoreReading>,
+    /// The links that are up.
+    pub links: Vec<LinkReading>,
+    /// The upstreams that were called.
+    pub upstreams: Vec<UpstreamReading>,
+    /// What is counted for all cores together.
+    pub counts: Vec<Count>,
+    /// The times of calls.
+    pub latency: Snapshot,
+}
+
+impl RoleReading {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(kind: RoleKind, cores_asked: usize) -> RoleReading {
+        let (cores, links, upstreams, counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        RoleReading { kind, cores_asked, cores, links, upstreams, counts, latency: Snapshot::new() }
+    }
+
+    /// Whether every core answered.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.cores.len() == self.cores_asked
+    }
+
+    /// How long ago a call last went through the whole path, on whichever core.
+    #[must_use]
+    pub fn last_good_call(&self) -> Option<Duration> {
+        self.cores.iter().filter_map(|core| core.last_good_call).min()
+    }
+}
+
+/// One line of the routes that are shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteLine {
+    /// The host that agents call.
+    pub host: String,
+    /// Its name in metrics.
+    pub name: String,
+    /// The tunnel that serves it (on an edge).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<String>,
+    /// Where calls go (on a connector).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+}
+
+/// An answer that comes later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A running role, as the control thread sees it.
+pub trait Role: Send + Sync {
+    /// Which role.
+    fn kind(&self) -> RoleKind;
+
+    /// Tells every core to finish what is in flight and end.
+    fn drain(&self);
+
+    /// Asks every core how it is, and waits at most `wait` for the answers.
+    fn read(&self, wait: Duration) -> Later<'_, RoleReading>;
+
+    /// What is served now.
+    fn routes(&self) -> Vec<RouteLine>;
+
+    /// The tunnels, without secrets.
+    fn tunnels(&self) -> Vec<String>;
+}

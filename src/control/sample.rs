@@ -1,0 +1,127 @@
+//! A role that was never started, for the tests of what is told about roles.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::base::CoreId;
+use crate::control::reading::{
+    CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading,
+};
+use crate::control::report::{Facts, Reloads, Report};
+use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot};
+
+pub(super) struct SampleRole {
+    pub(super) reading: Mutex<RoleReading>,
+    pub(super) drains: AtomicUsize,
+}
+
+impl SampleRole {
+    pub(super) fn new(reading: RoleReading) -> Arc<SampleRole> {
+        Arc::new(SampleRole { reading: Mutex::new(reading), drains: AtomicUsize::new(0) })
+    }
+}
+
+impl Role for SampleRole {
+    fn kind(&self) -> RoleKind {
+        self.reading.lock().unwrap().kind
+    }
+
+    fn drain(&self) {
+        self.drains.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self, _wait: Duration) -> Later<'_, RoleReading> {
+        let reading = self.reading.lock().unwrap().clone();
+        Box::pin(async { reading })
+    }
+
+    fn routes(&self) -> Vec<RouteLine> {
+        let tunnel = Some("tnl_demo".to_owned());
+        vec![RouteLine { host: "demo.test".to_owned(), name: "demo".to_owned(), tunnel, upstream: None }]
+    }
+
+    fn tunnels(&self) -> Vec<String> {
+        vec!["tnl_demo".to_owned(), "tnl_spare".to_owned()]
+    }
+}
+
+/// Two calls of one tool on one core, with one link.
+pub(super) fn edge_reading() -> RoleReading {
+    let core = CoreReading {
+        core: CoreId(0),
+        calls_open: 3,
+        agents_open: 4,
+        sockets_open: 9,
+        last_good_call: Some(Duration::from_millis(250)),
+        ..CoreReading::default()
+    };
+    let link = LinkReading {
+        id: 7,
+        core: CoreId(0),
+        tunnel: "tnl_demo".to_owned(),
+        peer: "adit/0.1.0".to_owned(),
+        streams: 3,
+        round_trip: Some(Duration::from_micros(42)),
+        age: Duration::from_secs(12),
+        draining: false,
+    };
+    let count = Count { name: "links_ended", help: "Links that ended, for whatever reason", count: 5 };
+    let mut reading = RoleReading::new(RoleKind::Edge, 1);
+    (reading.cores, reading.links, reading.counts) = (vec![core], vec![link], vec![count]);
+    reading.upstreams = vec![UpstreamReading {
+        route: "demo".to_owned(),
+        upstream: "http://127.0.0.1:9000".to_owned(),
+        connections_open: 2,
+        failing: true,
+    }];
+    reading.latency = snapshot();
+    reading
+}
+
+fn snapshot() -> Snapshot {
+    let mut recorder = Recorder::new(LatencySettings::default());
+    let label = recorder.label("demo", "tools/call", "say \"hi\"\n");
+    for total_us in [160, 1_160] {
+        let edge = EdgeTimes {
+            edge: Duration::from_micros(20),
+            total: Duration::from_micros(total_us),
+            total_last: Some(Duration::from_micros(total_us)),
+        };
+        let far = ConnectorTimes {
+            connector: Duration::from_micros(15),
+            upstream: Duration::from_micros(total_us - 100),
+            ..ConnectorTimes::default()
+        };
+        recorder.record(label, &CallPhases::split(edge, Some(far)), Outcome::Ok);
+    }
+    recorder.record(label, &CallPhases::default(), Outcome::Offline);
+    recorder.snapshot()
+}
+
+pub(super) fn facts() -> Facts {
+    Facts {
+        version: "0.1.0",
+        commit: "unknown",
+        driver: "epoll".to_owned(),
+        driver_why: "epoll (as asked)".to_owned(),
+        agent_url: Some("https://demo.test:8443/mcp".to_owned()),
+        connectors_listen: Some("127.0.0.1:7844".to_owned()),
+        admin_url: Some("http://127.0.0.1:9443".to_owned()),
+    }
+}
+
+pub(super) fn report() -> Report {
+    Report {
+        facts: Arc::new(facts()),
+        uptime: Duration::from_millis(61_230),
+        draining: false,
+        roles: vec![edge_reading()],
+        reloads: Reloads {
+            applied: 2,
+            refused: 1,
+            faults: Some("adit.toml:3: a\nadit.toml:4: b".to_owned()),
+            restart_needed: vec!["engine.cores".to_owned()],
+        },
+    }
+}

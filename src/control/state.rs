@@ -1,0 +1,173 @@
+//! What the control thread's tasks share: the roles, and what is known of the process as a whole.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::base::{Clock, Time};
+use crate::control::probe::Prober;
+use crate::control::reading::{Role, RoleKind, RoleReading};
+use crate::control::report::{Facts, Reloads, Report, Served};
+use crate::engine::MonotonicClock;
+use crate::latency::{Readiness, ReadinessSettings};
+
+/// How long a core may take to say how it is, before it counts as stuck.
+pub const CORE_ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// The process, as the admin API shows it.
+pub struct State {
+    pub(super) facts: Arc<Facts>,
+    pub(super) roles: Vec<Arc<dyn Role>>,
+    started: Time,
+    draining: AtomicBool,
+    reloads: Mutex<Reloads>,
+    readiness: Mutex<Readiness>,
+    prober: Option<Prober>,
+    /// Held while a probe is on its way: one is enough for all who ask.
+    probing: tokio::sync::Mutex<()>,
+}
+
+impl State {
+    /// A process with these roles. With a `prober` it can prove its path when no call does.
+    #[must_use]
+    pub fn new(facts: Facts, roles: Vec<Arc<dyn Role>>, prober: Option<Prober>) -> Arc<State> {
+        Arc::new(State {
+            facts: Arc::new(facts),
+            roles,
+            started: MonotonicClock.now(),
+            draining: AtomicBool::new(false),
+            reloads: Mutex::default(),
+            readiness: Mutex::new(Readiness::new(ReadinessSettings::default())),
+            prober,
+            probing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// What does not change while the process runs.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Asks the roles, and puts together what is told at this moment.
+    pub async fn report(&self) -> Report {
+        Report {
+            facts: Arc::clone(&self.facts),
+            uptime: MonotonicClock.now() - self.started,
+            draining: self.is_draining(),
+            roles: self.read().await,
+            reloads: self.reloads().clone(),
+        }
+    }
+
+    /// What each role serves now.
+    #[must_use]
+    pub fn served(&self) -> Vec<Served> {
+        let served =
+            |role: &Arc<dyn Role>| Served { kind: role.kind(), routes: role.routes(), tunnels: role.tunnels() };
+        self.roles.iter().map(served).collect()
+    }
+
+    /// How reloading goes.
+    pub fn reloads(&self) -> MutexGuard<'_, Reloads> {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process is ending.
+    pub fn on_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.readiness().on_draining();
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process lives and every core answers, with the body of `GET /healthz`. A core that ended because it
+    /// was told to is not missed.
+    pub async fn health(&self) -> (bool, Value) {
+        let roles = self.read().await;
+        let silent: Vec<Value> = roles
+            .iter()
+            .filter(|role| !role.is_complete() && !self.is_draining())
+            .map(|role| json!({ "role": role.kind, "cores": role.cores_asked, "answered": role.cores.len() }))
+            .collect();
+        let healthy = silent.is_empty();
+        (healthy, json!({ "status": if healthy { "ok" } else { "failing" }, "silent": silent }))
+    }
+
+    /// Whether calls can be expected to go through, with the body of `GET /readyz`.
+    pub async fn ready(&self) -> (bool, Value) {
+        let roles = self.read().await;
+        match roles.iter().find(|role| role.kind == RoleKind::Edge) {
+            Some(edge) => self.ready_edge(edge).await,
+            None => self.ready_connector(&roles),
+        }
+    }
+
+    async fn read(&self) -> Vec<RoleReading> {
+        let mut readings = Vec::with_capacity(self.roles.len());
+        for role in &self.roles {
+            readings.push(role.read(CORE_ANSWER_MAX).await);
+        }
+        readings
+    }
+
+    /// An edge is ready when a call, or else a probe, went through the whole path lately.
+    async fn ready_edge(&self, edge: &RoleReading) -> (bool, Value) {
+        if let Some(ago) = edge.last_good_call() {
+            self.readiness().on_passed(before(MonotonicClock.now(), ago));
+        }
+        let failure = self.probe_if_due().await;
+        match self.readiness().check(MonotonicClock.now()) {
+            Ok(age) => (true, json!({ "status": "ready", "proof_age_ms": millis(age) })),
+            Err(why) => (false, json!({ "status": "not_ready", "why": why.to_string(), "probe": failure })),
+        }
+    }
+
+    /// A connector alone cannot call itself through an edge: it is ready when a link takes streams.
+    fn ready_connector(&self, roles: &[RoleReading]) -> (bool, Value) {
+        let open = roles.iter().flat_map(|role| &role.links).filter(|link| !link.draining).count();
+        match (self.is_draining(), open) {
+            (true, _) => (false, json!({ "status": "not_ready", "why": "draining" })),
+            (false, 0) => (false, json!({ "status": "not_ready", "why": "no link to an edge is up" })),
+            (false, open) => (true, json!({ "status": "ready", "links": open })),
+        }
+    }
+
+    async fn probe_if_due(&self) -> Option<String> {
+        let prober = self.prober.as_ref()?;
+        let _one = self.probing.lock().await;
+        if !self.readiness().is_probe_due(MonotonicClock.now()) {
+            return None;
+        }
+        let edges = self.roles.iter().filter(|role| role.kind() == RoleKind::Edge);
+        let hosts: Vec<String> = edges.flat_map(|role| role.routes()).map(|route| route.host).collect();
+        match prober.probe(&hosts).await {
+            Ok(()) => {
+                self.readiness().on_passed(MonotonicClock.now());
+                None
+            }
+            Err(error) => {
+                self.readiness().on_failed(MonotonicClock.now());
+                Some(error.to_string())
+            }
+        }
+    }
+
+    fn readiness(&self) -> MutexGuard<'_, Readiness> {
+        self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn before(now: Time, ago: Duration) -> Time {
+    Time::from_nanos(now.as_nanos().saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

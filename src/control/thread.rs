@@ -1,0 +1,533 @@
+//! The control thread's own loop: it waits for what cores tell, for signals and for files that change, and ends the roles
+//! in their order.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::base::CoreId;
+use crate::control::admin::router;
+use crate::control::admin_listener::AdminListener;
+use crate::control::reading::RoleKind;
+use crate::control::state::State;
+use crate::control::watch::FileWatch;
+use crate::engine::MailReceiver;
+
+/// How often watched files are looked at. A change acts at the second look that sees it.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How much longer than its own limit a role may take to end, before it is called stuck.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
+
+/// What a role's core tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoleEvent {
+    /// It runs, and listens where it has to.
+    Running(CoreId),
+    /// It cannot run: for people.
+    Failed(CoreId, String),
+    /// It has ended.
+    Ended(CoreId),
+    /// A link has come up.
+    Linked {
+        /// On which core.
+        core: CoreId,
+        /// Its number: on an edge unlike any other's, on a connector which of the links to that edge.
+        link: u64,
+        /// The tunnel that it is for (on an edge), or the edge that it goes to (on a connector).
+        peer: String,
+    },
+    /// A link has ended.
+    Unlinked {
+        /// On which core.
+        core: CoreId,
+        /// Its number.
+        link: u64,
+        /// As it was when it came up.
+        peer: String,
+    },
+    /// No link comes about; the role goes on trying.
+    NoLink {
+        /// With whom.
+        peer: String,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// What asks the process from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// SIGTERM or SIGINT: end, after what is in flight; the second time at once.
+    End,
+    /// SIGHUP: read the configuration again.
+    Reload,
+}
+
+/// Something that happened, for whoever watches the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A role tells.
+    Role(RoleKind, RoleEvent),
+    /// The process takes nothing new and finishes what is in flight.
+    Draining,
+    /// The configuration was read again and acts.
+    Reloaded,
+    /// The configuration was read again and is faulty: the old one goes on.
+    ReloadRefused(String),
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that differ from what runs and act only after a new start.
+    pub restart_needed: Vec<String>,
+    /// The files to watch from now on.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the configuration again, and everything that it names, and puts it to work; or changes nothing and says what is
+/// wrong, one fault on each line.
+pub type Reload = Box<dyn FnMut() -> Result<Reloaded, String> + Send>;
+
+/// Why the process did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A core could not run.
+    #[error("core {core} of the {}: {why}", role.as_str())]
+    Role {
+        /// Which role.
+        role: RoleKind,
+        /// Which core.
+        core: CoreId,
+        /// Why.
+        why: String,
+    },
+    /// The roles did not end in their time.
+    #[error("the roles did not end within {} s of being told to", .0.as_secs())]
+    Stuck(Duration),
+    /// The second signal.
+    #[error("ended at once, as asked a second time")]
+    AtOnce,
+    /// Signals cannot be received.
+    #[error("signals cannot be received: {0}")]
+    Signals(#[from] io::Error),
+}
+
+/// The loop of the control thread.
+pub struct Control {
+    state: Arc<State>,
+    /// Of each role, in the order in which they are to end: the cores that have not ended.
+    left: Vec<(RoleKind, usize)>,
+    events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    reload: Option<Reload>,
+    watch: FileWatch,
+    notify: Box<dyn FnMut(&Notice) + Send>,
+    drain_max: Duration,
+    drain: Option<Drain>,
+    failure: Option<ControlError>,
+}
+
+struct Drain {
+    /// Which role is ending.
+    stage: usize,
+    deadline: Instant,
+}
+
+/// What a [`Control`] is made from.
+pub struct ControlParts {
+    /// What the admin API shows.
+    pub state: Arc<State>,
+    /// The roles in the order in which they end, with their numbers of cores.
+    pub roles: Vec<(RoleKind, usize)>,
+    /// What the cores tell.
+    pub events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
+    /// What is asked from outside, as [`signals`] gives it.
+    pub requests: mpsc::UnboundedReceiver<Request>,
+    /// How long the roles may take to end, all together: what their own settings allow, and [`DRAIN_GRACE`].
+    pub drain_max: Duration,
+}
+
+impl Control {
+    /// A loop that has not begun.
+    #[must_use]
+    pub fn new(parts: ControlParts) -> Control {
+        Control {
+            state: parts.state,
+            left: parts.roles,
+            events: parts.events,
+            requests: parts.requests,
+            reload: None,
+            watch: FileWatch::default(),
+            notify: Box::new(|_| ()),
+            drain_max: parts.drain_max,
+            drain: None,
+            failure: None,
+        }
+    }
+
+    /// Reloads by this when asked, or when one of these files changes.
+    #[must_use]
+    pub fn with_reload(mut self, reload: Reload, files: impl IntoIterator<Item = PathBuf>) -> Control {
+        self.reload = Some(reload);
+        self.watch.set(files);
+        self
+    }
+
+    /// Tells everything that happens to `notify`.
+    #[must_use]
+    pub fn with_notices(mut self, notify: impl FnMut(&Notice) + Send + 'static) -> Control {
+        self.notify = Box::new(notify);
+        self
+    }
+
+    /// Waits until every core of an edge listens. A connector has nothing to say until it has a link.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot; all have then ended.
+    pub async fn started(&mut self) -> Result<(), ControlError> {
+        let edges = self.left.iter().filter(|(kind, _)| *kind == RoleKind::Edge);
+        let mut missing: usize = edges.map(|(_, cores)| cores).sum();
+        while missing > 0 && self.failure.is_none() {
+            let Some((role, event)) = self.events.recv().await else { break };
+            missing -= usize::from(matches!(event, RoleEvent::Running(_)));
+            self.on_event(role, event);
+        }
+        if self.failure.is_some() { self.run(std::future::pending()).await } else { Ok(()) }
+    }
+
+    /// Runs until the roles have ended: because `stop` came, a signal did, or a core failed.
+    ///
+    /// # Errors
+    ///
+    /// When a core failed, the roles did not end in time, or were not given it.
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), ControlError> {
+        let mut stop = pin!(stop);
+        let mut looks = interval(WATCH_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            if self.has_ended() {
+                return self.failure.take().map_or(Ok(()), Err);
+            }
+            let deadline = self.drain.as_ref().map(|drain| drain.deadline);
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some((role, event)) => self.on_event(role, event),
+                    // All cores are gone, those that said goodbye and those that did not.
+                    None => return self.failure.take().map_or(Ok(()), Err),
+                },
+                Some(request) = self.requests.recv() => match request {
+                    Request::End if self.drain.is_some() => return Err(ControlError::AtOnce),
+                    Request::End => self.drain(),
+                    Request::Reload => self.reload(),
+                },
+                () = &mut stop, if self.drain.is_none() => self.drain(),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return Err(self.failure.take().unwrap_or(ControlError::Stuck(self.drain_max)));
+                }
+                _ = looks.tick(), if self.reload.is_some() => self.look(),
+            }
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.drain.is_some() && self.left.iter().all(|(_, cores)| *cores == 0)
+    }
+
+    fn on_event(&mut self, role: RoleKind, event: RoleEvent) {
+        (self.notify)(&Notice::Role(role, event.clone()));
+        match event {
+            RoleEvent::Failed(core, why) => {
+                self.failure.get_or_insert(ControlError::Role { role, core, why });
+                self.on_core_gone(role);
+            }
+            RoleEvent::Ended(core) => {
+                if self.drain.is_none() {
+                    let why = "it ended without being told to".to_owned();
+                    self.failure.get_or_insert(ControlError::Role { role, core, why });
+                }
+                self.on_core_gone(role);
+            }
+            RoleEvent::Running(_)
+            | RoleEvent::Linked { .. }
+            | RoleEvent::Unlinked { .. }
+            | RoleEvent::NoLink { .. } => {}
+        }
+    }
+
+    fn on_core_gone(&mut self, role: RoleKind) {
+        if let Some((_, cores)) = self.left.iter_mut().find(|(kind, _)| *kind == role) {
+            *cores = cores.saturating_sub(1);
+        }
+        // One core gone is the end of all: half a process would serve half of the connections.
+        self.drain();
+        self.next_stage();
+    }
+
+    /// Begins to end, if that has not begun.
+    fn drain(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        self.drain = Some(Drain { stage: 0, deadline: Instant::now() + self.drain_max });
+        self.state.on_draining();
+        (self.notify)(&Notice::Draining);
+        self.drain_role(0);
+        self.next_stage();
+    }
+
+    /// Ends the next role when the one before it has ended.
+    fn next_stage(&mut self) {
+        while let Some(drain) =
+            self.drain.as_mut().filter(|drain| self.left.get(drain.stage).is_some_and(|(_, n)| *n == 0))
+        {
+            drain.stage += 1;
+            let stage = drain.stage;
+            self.drain_role(stage);
+        }
+    }
+
+    fn drain_role(&self, stage: usize) {
+        let Some((kind, _)) = self.left.get(stage) else { return };
+        self.state.roles.iter().filter(|role| role.kind() == *kind).for_each(|role| role.drain());
+    }
+
+    /// Reloads when a watched file has changed.
+    fn look(&mut self) {
+        let changed = self.watch.look();
+        if !changed.is_empty() {
+            tracing::info!(files = ?changed, "files have changed");
+            self.reload();
+        }
+    }
+
+    fn reload(&mut self) {
+        let Some(reload) = &mut self.reload else {
+            tracing::info!("there is nothing to reload");
+            return;
+        };
+        let notice = match reload() {
+            Ok(reloaded) => {
+                self.watch.set(reloaded.files);
+                let mut reloads = self.state.reloads();
+                reloads.applied += 1;
+                reloads.faults = None;
+                reloads.restart_needed = reloaded.restart_needed;
+                if reloads.restart_needed.is_empty() {
+                    tracing::info!("the configuration was reloaded");
+                } else {
+                    tracing::warn!(after_restart = ?reloads.restart_needed, "the configuration was reloaded, but for what acts only after a restart");
+                }
+                Notice::Reloaded
+            }
+            Err(faults) => {
+                let mut reloads = self.state.reloads();
+                reloads.refused += 1;
+                reloads.faults = Some(faults.clone());
+                for fault in faults.lines() {
+                    tracing::error!(fault, "the configuration was not reloaded, the old one goes on");
+                }
+                Notice::ReloadRefused(faults)
+            }
+        };
+        (self.notify)(&notice);
+    }
+}
+
+/// The signals that ask something of the process. Only from then on they do not end it.
+///
+/// # Errors
+///
+/// When the system does not let them be received.
+pub fn signals() -> io::Result<mpsc::UnboundedReceiver<Request>> {
+    let (sender, requests) = mpsc::unbounded_channel();
+    let kinds = [
+        (SignalKind::terminate(), Request::End),
+        (SignalKind::interrupt(), Request::End),
+        (SignalKind::hangup(), Request::Reload),
+    ];
+    for (kind, request) in kinds {
+        let (mut signal, sender) = (signal(kind)?, sender.clone());
+        tokio::spawn(async move { while signal.recv().await.is_some() && sender.send(request).is_ok() {} });
+    }
+    Ok(requests)
+}
+
+/// Passes on what the cores of a role tell.
+pub fn forward_events<E>(
+    role: RoleKind,
+    mut from: MailReceiver<E>,
+    to: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
+) -> JoinHandle<()>
+where
+    E: Into<RoleEvent> + Send + 'static,
+{
+    tokio::spawn(async move {
+        while let Some(event) = from.recv().await
+            && to.send((role, event.into())).is_ok()
+        {}
+    })
+}
+
+/// Serves the admin API until the task is aborted.
+///
+/// # Errors
+///
+/// When the listener cannot be used.
+pub fn serve_admin(listener: std::net::TcpListener, state: Arc<State>) -> io::Result<JoinHandle<()>> {
+    listener.set_nonblocking(true)?;
+    let listener = AdminListener::new(tokio::net::TcpListener::from_std(listener)?);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router(state)).await {
+            tracing::error!(%error, "the admin API ended");
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::control::reading::RoleReading;
+    use crate::control::sample::{self, SampleRole};
+
+    struct Bench {
+        control: Control,
+        events: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
+        requests: mpsc::UnboundedSender<Request>,
+        roles: [Arc<SampleRole>; 2],
+        notices: Arc<Mutex<Vec<Notice>>>,
+    }
+
+    fn bench() -> Bench {
+        let roles = [RoleKind::Edge, RoleKind::Connector].map(|kind| SampleRole::new(RoleReading::new(kind, 1)));
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (request_sender, requests) = mpsc::unbounded_channel();
+        let state = State::new(sample::facts(), vec![roles[0].clone(), roles[1].clone()], None);
+        let notices: Arc<Mutex<Vec<Notice>>> = Arc::default();
+        let seen = Arc::clone(&notices);
+        let control = Control::new(ControlParts {
+            state,
+            roles: vec![(RoleKind::Edge, 1), (RoleKind::Connector, 1)],
+            events,
+            requests,
+            drain_max: Duration::from_secs(30),
+        })
+        .with_notices(move |notice| seen.lock().unwrap().push(notice.clone()));
+        Bench { control, events: event_sender, requests: request_sender, roles, notices }
+    }
+
+    impl Bench {
+        fn tell(&self, role: RoleKind, event: RoleEvent) {
+            self.events.send((role, event)).unwrap();
+        }
+
+        fn drains(&self) -> [usize; 2] {
+            [0, 1].map(|at: usize| self.roles[at].drains.load(Ordering::Relaxed))
+        }
+    }
+
+    const CORE: CoreId = CoreId(0);
+
+    #[tokio::test]
+    async fn the_edge_ends_first_and_the_connector_after_it() {
+        let mut bench = bench();
+        bench.tell(RoleKind::Edge, RoleEvent::Running(CORE));
+        bench.control.started().await.unwrap();
+        bench.control.drain();
+        assert_eq!(bench.drains(), [1, 0]);
+        bench.control.on_event(RoleKind::Edge, RoleEvent::Ended(CORE));
+        assert_eq!(bench.drains(), [1, 1]);
+        bench.tell(RoleKind::Connector, RoleEvent::Ended(CORE));
+        bench.control.run(std::future::pending()).await.unwrap();
+        assert!(bench.control.state.is_draining());
+    }
+
+    #[tokio::test]
+    async fn a_second_request_to_end_ends_at_once() {
+        let mut bench = bench();
+        bench.requests.send(Request::End).unwrap();
+        bench.requests.send(Request::End).unwrap();
+        assert!(matches!(bench.control.run(std::future::pending()).await, Err(ControlError::AtOnce)));
+        assert_eq!(bench.drains(), [1, 0]);
+    }
+
+    #[tokio::test]
+    async fn roles_that_do_not_end_are_not_waited_for_for_ever() {
+        let mut bench = bench();
+        bench.control.drain_max = Duration::ZERO;
+        assert!(matches!(bench.control.run(async {}).await, Err(ControlError::Stuck(_))));
+    }
+
+    #[tokio::test]
+    async fn a_core_that_cannot_run_ends_all_and_is_the_error() {
+        let mut bench = bench();
+        bench.tell(RoleKind::Edge, RoleEvent::Failed(CORE, "cannot listen".to_owned()));
+        bench.tell(RoleKind::Connector, RoleEvent::Ended(CORE));
+        let error = bench.control.started().await.unwrap_err();
+        assert_eq!(error.to_string(), "core 0 of the edge: cannot listen");
+        assert_eq!(bench.drains(), [1, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_core_that_ends_by_itself_is_an_error() {
+        let mut bench = bench();
+        bench.tell(RoleKind::Edge, RoleEvent::Ended(CORE));
+        bench.tell(RoleKind::Connector, RoleEvent::Ended(CORE));
+        assert!(bench.control.run(std::future::pending()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_faulty_configuration_is_refused_whole_and_counted() {
+        let mut bench = bench();
+        let answers = Arc::new(Mutex::new(vec![
+            Ok(Reloaded { restart_needed: vec!["engine.cores".to_owned()], files: Vec::new() }),
+            Err("adit.toml:3: bad\nadit.toml:4: worse".to_owned()),
+            Ok(Reloaded::default()),
+        ]));
+        let next = Arc::clone(&answers);
+        bench.control = bench.control.with_reload(Box::new(move || next.lock().unwrap().remove(0)), []);
+        bench.control.reload();
+        assert_eq!(bench.control.state.reloads().restart_needed, ["engine.cores"]);
+        bench.control.reload();
+        let reloads = bench.control.state.reloads().clone();
+        assert_eq!((reloads.applied, reloads.refused), (1, 1));
+        assert_eq!(reloads.faults.as_deref(), Some("adit.toml:3: bad\nadit.toml:4: worse"));
+        bench.control.reload();
+        let reloads = bench.control.state.reloads().clone();
+        assert_eq!((reloads.applied, reloads.refused, reloads.faults, reloads.restart_needed.len()), (2, 1, None, 0));
+        let notices = bench.notices.lock().unwrap();
+        assert!(matches!(notices[..], [Notice::Reloaded, Notice::ReloadRefused(_), Notice::Reloaded]));
+    }
+
+    #[tokio::test]
+    async fn a_watched_file_that_changes_is_a_reload() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old.toml"), dir.path().join("new.toml"));
+        std::fs::write(&old, "1").unwrap();
+        std::fs::write(&new, "1").unwrap();
+        let files = vec![new.clone()];
+        let reload = move || Ok(Reloaded { restart_needed: Vec::new(), files: files.clone() });
+        let mut bench = bench();
+        bench.control = bench.control.with_reload(Box::new(reload), [old.clone()]);
+        let mut applied_after_change_of = |file: &PathBuf| {
+            std::fs::write(file, "22").unwrap();
+            bench.control.look();
+            bench.control.look();
+            bench.control.state.reloads().applied
+        };
+        assert_eq!(applied_after_change_of(&old), 1);
+        assert_eq!(applied_after_change_of(&new), 2, "the list of files is new after a reload");
+    }
+}
