@@ -3,14 +3,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{FILE_ENV, Faults, FileText, Flag, Purpose, Sources};
+use crate::config::{FILE_ENV, Faults, FileText, Flag, Purpose, Sources, settings};
 
-/// The host names of `adit up` when none is given: what an agent on the same machine calls.
-const UP_HOSTS: &str = "localhost,127.0.0.1";
+/// What an agent on the same machine calls: always served by `adit up`, beside the host that it is given.
+const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The tunnel of `adit up`.
 const UP_TUNNEL: &str = "tnl_up";
 /// The port is chosen by the system.
-const UP_CONNECTORS_LISTEN: &str = "127.0.0.1:0";
+const UP_ANY_PORT: &str = "127.0.0.1:0";
 
 /// The command line of `adit`.
 #[derive(Parser)]
@@ -76,7 +76,7 @@ const CONFIG_EXAMPLES: &str = "Examples:
   ADIT_LOG=debug adit config show --config adit.toml --set edge.drain_timeout_ms=5s";
 
 /// The flags that say which file and which single settings count.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct FileArgs {
     /// The configuration file (TOML); without it ADIT_CONFIG names it, and without both there is none
     #[arg(long, value_name = "FILE")]
@@ -87,7 +87,7 @@ pub struct FileArgs {
 }
 
 /// The flags about the data plane and the log, which every role has.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct EngineArgs {
     /// What talks to the kernel: auto, uring or epoll; auto takes io_uring where it works
     #[arg(long, value_name = "DRIVER")]
@@ -104,7 +104,7 @@ pub struct EngineArgs {
 }
 
 /// `adit edge`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct EdgeArgs {
     /// Where agents connect [default: 127.0.0.1:8443]
     #[arg(long, value_name = "IP:PORT")]
@@ -130,6 +130,9 @@ pub struct EdgeArgs {
     /// Where metrics, status and health are served; off for nowhere [default: 127.0.0.1:9443]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<String>,
+    /// Print what happens as JSON, one object a line: listening, linked, reloaded and others
+    #[arg(long)]
+    pub json: bool,
     /// File and single settings.
     #[command(flatten)]
     pub file: FileArgs,
@@ -139,7 +142,7 @@ pub struct EdgeArgs {
 }
 
 /// `adit connect`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ConnectArgs {
     /// The edge to dial; may be given several times, for several edges
     #[arg(long, value_name = "HOST:PORT")]
@@ -166,6 +169,9 @@ pub struct ConnectArgs {
     /// Where metrics, status and health are served; off for nowhere [default: off]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<String>,
+    /// Print what happens as JSON, one object a line: listening, linked, reloaded and others
+    #[arg(long)]
+    pub json: bool,
     /// File and single settings.
     #[command(flatten)]
     pub file: FileArgs,
@@ -175,7 +181,7 @@ pub struct ConnectArgs {
 }
 
 /// `adit up`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct UpArgs {
     /// The MCP server to reach: http://HOST:PORT, https://HOST:PORT or unix:PATH
     #[arg(long, value_name = "URL", conflicts_with = "demo")]
@@ -183,19 +189,19 @@ pub struct UpArgs {
     /// Reach a small built-in MCP server; this is the default when no upstream is given
     #[arg(long)]
     pub demo: bool,
-    /// The host name that agents call [default: localhost and 127.0.0.1]
+    /// The host name that agents call, beside localhost and the loopback addresses [default: localhost]
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
-    /// Where agents connect [default: 127.0.0.1:8443]
+    /// Where agents connect [default: 127.0.0.1:8443; any free port with --once]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<String>,
-    /// Where metrics, status and health are served; off for nowhere [default: 127.0.0.1:9443]
+    /// Where metrics, status and health are served; off for nowhere [default: 127.0.0.1:9443; any free port with --once]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<String>,
     /// Make 200 MCP tool calls, print where their time went, and end
     #[arg(long)]
     pub once: bool,
-    /// Print one JSON object instead of text
+    /// Print JSON instead of text: with --once one object, else one on each line
     #[arg(long)]
     pub json: bool,
     /// Data plane and log.
@@ -343,15 +349,20 @@ impl UpArgs {
     /// `connectors_listen`, and with it `connect.edge`, is 0: the system chooses it.
     #[must_use]
     pub fn sources(&self, env: &BTreeMap<String, String>, secret: &str, upstream: &str) -> Sources {
-        let hosts = self.host.as_deref().unwrap_or(UP_HOSTS);
-        let mut flags = given([("edge.agents_listen", &self.listen), ("edge.admin_listen", &self.admin)]);
+        let hosts = self.hosts();
+        let list = hosts.join(",");
+        let (listen, admin) = (
+            self.address(&self.listen, "edge.agents_listen", env),
+            self.address(&self.admin, "edge.admin_listen", env),
+        );
+        let mut flags = given([("edge.agents_listen", &listen), ("edge.admin_listen", &admin)]);
         flags.extend(self.engine.flags());
         let own = [
-            ("edge.connectors_listen", UP_CONNECTORS_LISTEN),
+            ("edge.connectors_listen", UP_ANY_PORT),
             ("tunnel[0].id", UP_TUNNEL),
             ("tunnel[0].secret", secret),
-            ("tunnel[0].hosts", hosts),
-            ("connect.edge", UP_CONNECTORS_LISTEN),
+            ("tunnel[0].hosts", list.as_str()),
+            ("connect.edge", UP_ANY_PORT),
             ("connect.tunnel", UP_TUNNEL),
             ("connect.secret", secret),
         ];
@@ -361,7 +372,7 @@ impl UpArgs {
             value: value.to_owned(),
         }));
         let (host_flag, upstream_flag) = ("--host", "--upstream");
-        for (index, host) in hosts.split(',').enumerate() {
+        for (index, host) in hosts.iter().enumerate() {
             let field = |field: &str, name: &str, value: &str| Flag {
                 key: format!("route[{index}].{field}"),
                 name: name.to_owned(),
@@ -370,6 +381,19 @@ impl UpArgs {
             flags.extend([field("host", host_flag, host), field("upstream", upstream_flag, upstream)]);
         }
         Sources { purpose: Purpose::Up, file: None, env: env.clone(), flags }
+    }
+
+    /// The host that was asked for, and those that an agent on this machine calls.
+    fn hosts(&self) -> Vec<&str> {
+        let loopback = UP_HOSTS.into_iter().filter(|host| self.host.as_deref() != Some(host));
+        self.host.as_deref().into_iter().chain(loopback).collect()
+    }
+
+    /// Where to listen. With `--once` nobody needs to know the port, so that any free one does unless one is asked for.
+    fn address(&self, flag: &Option<String>, key: &str, env: &BTreeMap<String, String>) -> Option<String> {
+        let setting = settings().find(|setting| setting.path() == key)?;
+        let told = flag.is_some() || setting.env().is_some_and(|name| env.contains_key(&name));
+        if self.once && !told { Some(UP_ANY_PORT.to_owned()) } else { flag.clone() }
     }
 }
 
@@ -387,7 +411,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::config::{Config, settings};
+    use crate::config::Config;
 
     fn parse(args: &[&str]) -> Command {
         Cli::try_parse_from([&["adit"], args].concat()).unwrap_or_else(|error| panic!("{error}")).command
@@ -443,8 +467,9 @@ mod tests {
         let config = Config::load(&sources).unwrap();
         let (edge, connect) = (config.edge.unwrap(), config.connect.unwrap());
         assert_eq!(edge.agents_listen.to_string(), "127.0.0.1:0");
-        assert_eq!(edge.tunnels[0].hosts.len(), 2);
-        assert_eq!(connect.routes.len(), 2);
+        assert_eq!(edge.tunnels[0].hosts.len(), 3);
+        assert_eq!(connect.routes.len(), 3);
+        assert_eq!(edge.admin_listen.unwrap().port(), 0, "with --once any port does");
         assert_eq!(connect.tunnel, edge.tunnels[0].id);
         assert!(edge.connectors_tls().is_none());
 

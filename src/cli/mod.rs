@@ -1,17 +1,31 @@
-//! Floor 5: what a person types. The grammar of the command line, and the commands that need no role.
+//! Floor 5: what a person types. The grammar of the command line, and the commands.
 //!
 //! A flag says only which setting it sets; type, limits and precedence are the business of [`crate::config`], so that a
 //! wrong flag is told apart from a wrong file by its name alone.
 
+mod announce;
 mod args;
+mod ca_file;
 mod config;
+mod connect;
+mod edge;
+mod figures;
+mod log;
+mod run;
+mod up;
 mod version;
 
+pub use announce::Announcer;
 pub use args::{
     Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, EdgeArgs, EngineArgs, FileArgs, UpArgs, VersionArgs,
 };
 pub use config::{environment, run_config};
-pub use version::version;
+pub use connect::run_connect;
+pub use edge::run_edge;
+pub use log::Log;
+pub use run::{EXIT_FAILURE, RunError};
+pub use up::run_up;
+pub use version::{COMMIT, version};
 
 /// The exit code for a wrong command line or a wrong configuration.
 pub const EXIT_USAGE: u8 = 2;

@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 /// The commit from which this binary was built, if the build was told `GIT_COMMIT`.
-const COMMIT: &str = match option_env!("GIT_COMMIT") {
+pub const COMMIT: &str = match option_env!("GIT_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };

@@ -23,7 +23,8 @@ impl<'a> Checker<'a> {
         self.faults
     }
 
-    /// `certificates`: whether the listener of connectors must have its own, as it must except in `adit up`.
+    /// `certificates`: whether they must be given for HTTPS and for connectors, as they must except in `adit up`, which
+    /// makes its own.
     pub(super) fn edge(&mut self, edge: &EdgeConfig, certificates: bool) {
         let agents = ("edge.agents_cert_file", "edge.agents_key_file");
         self.pair(agents, (edge.agents_cert_file.is_some(), edge.agents_key_file.is_some()));
@@ -34,7 +35,7 @@ impl<'a> Checker<'a> {
             self.demand(connectors.0, "missing; connectors speak TLS only, set this and connectors_key_file");
         }
         let plain = edge.agents_cert_file.is_none() && edge.agents_key_file.is_none();
-        if plain && !edge.agents_listen.ip().is_loopback() && !edge.allow_plain_http_off_loopback {
+        if certificates && plain && !edge.agents_listen.ip().is_loopback() && !edge.allow_plain_http_off_loopback {
             self.fault(
                 "edge.agents_listen",
                 &["edge.agents_cert_file", "edge.agents_key_file", "edge.allow_plain_http_off_loopback"],

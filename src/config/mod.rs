@@ -17,6 +17,7 @@ mod leaf;
 mod load;
 mod reader;
 mod section;
+mod settings;
 mod show;
 mod table;
 mod values;
@@ -28,6 +29,7 @@ pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
 pub use load::{Config, FileText, Flag, Purpose, Sources, TlsFiles};
 pub use reader::Shown;
 pub use section::{Part, Preset, Reload, Setting};
+pub use settings::{EdgeListeners, UpstreamTrust, route_name};
 pub use table::{
     ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig, PARTS, RouteConfig, TunnelConfig, settings,
 };

@@ -1,0 +1,57 @@
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::control::{Notice, RoleEvent};
+
+/// Tells programs what happens: one JSON object on each line of standard output, if that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcer {
+    json: bool,
+}
+
+impl Announcer {
+    /// Tells something only with `json`.
+    #[must_use]
+    pub fn new(json: bool) -> Announcer {
+        Announcer { json }
+    }
+
+    /// Tells one event.
+    pub fn event(&self, name: &str, mut fields: Value) {
+        if self.json {
+            fields["event"] = json!(name);
+            self.line(&fields.to_string());
+        }
+    }
+
+    /// Tells what happened to the process, if programs want to know of it.
+    pub fn notice(&self, notice: &Notice) {
+        match notice {
+            Notice::Role(role, RoleEvent::Linked { core, link, peer }) => {
+                self.event("linked", json!({ "role": role, "core": core.0, "link": link, "peer": peer }));
+            }
+            Notice::Role(role, RoleEvent::Unlinked { core, link, peer }) => {
+                self.event("unlinked", json!({ "role": role, "core": core.0, "link": link, "peer": peer }));
+            }
+            Notice::Role(role, RoleEvent::NoLink { peer, why }) => {
+                self.event("no_link", json!({ "role": role, "peer": peer, "why": why }));
+            }
+            Notice::Role(role, RoleEvent::Failed(core, why)) => {
+                self.event("failed", json!({ "role": role, "core": core.0, "why": why }));
+            }
+            Notice::Role(_, RoleEvent::Running(_) | RoleEvent::Ended(_)) => {}
+            Notice::Draining => self.event("draining", json!({})),
+            Notice::Reloaded => self.event("reloaded", json!({})),
+            Notice::ReloadRefused(faults) => {
+                self.event("reload_refused", json!({ "faults": faults.lines().collect::<Vec<_>>() }));
+            }
+        }
+    }
+
+    fn line(&self, line: &str) {
+        let mut out = io::stdout().lock();
+        // Whoever reads may have stopped: that is no reason to end.
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}

@@ -1,0 +1,163 @@
+//! `adit connect`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::cli::announce::Announcer;
+use crate::cli::args::ConnectArgs;
+use crate::cli::edge::EVENTS_MAX;
+use crate::cli::log::Log;
+use crate::cli::run::{
+    RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, serve_admin_if,
+};
+use crate::config::{Config, ConnectConfig, Faults, UpstreamTrust};
+use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
+use crate::control::{
+    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Reload, Reloaded, RoleKind, State, forward_events,
+    serve_resolves, signals,
+};
+use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
+use crate::upstream::{ResolveRequest, Resolver, resolver};
+
+/// Runs `adit connect` until it is told to end, and gives back the exit code.
+#[must_use]
+pub fn run_connect(args: ConnectArgs, env: &BTreeMap<String, String>) -> u8 {
+    let source = ConfigSource { args, env: env.clone() };
+    let (config, files) = match source.load() {
+        Ok(loaded) => loaded,
+        Err(faults) => return refuse(&faults.into()),
+    };
+    let log = Log::start(&config.log);
+    log_warnings(&config);
+    on_control_thread(connect(source, config, files, log))
+}
+
+async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Log) -> Result<u8, RunError> {
+    let announcer = Announcer::new(source.args.json);
+    let connect_config = connect_of(&config)?;
+    let engine = config.engine.settings();
+    let count = engine.core_count();
+    let settings = connect_config.settings(connect_config.edge_addresses(), connect_config.edge_roots()?)?;
+    let mut trust = UpstreamTrust::default();
+    let tables = connect_config.tables(count, &mut trust)?;
+    let ready = ReadyConnector::new(settings, tables, count)?;
+    let admin = listen_admin(connect_config.admin_listen)?;
+    let requests = signals().map_err(RunError::io("signals cannot be received"))?;
+
+    let cores = Cores::start(&engine, ready.on_core())?;
+    let facts = Facts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };
+    let role = Arc::new(ConnectorRole::new(Arc::clone(&ready.connector), count, connect_config.tunnel.to_string()));
+    let state = State::new(facts.clone(), vec![role], None);
+    let (sender, events) = mpsc::unbounded_channel();
+    forward_events(RoleKind::Connector, ready.events, sender);
+    tokio::spawn(serve_resolves(ready.resolves));
+    let reload = reload(source, config.clone(), Arc::clone(&ready.connector), (count, trust), log);
+    let mut control = Control::new(ControlParts {
+        state: Arc::clone(&state),
+        roles: vec![(RoleKind::Connector, count)],
+        events,
+        requests,
+        drain_max: Duration::from(connect_config.drain_timeout_ms) + DRAIN_GRACE,
+    })
+    .with_notices(move |notice| announcer.notice(notice))
+    .with_reload(reload, files);
+    let admin = serve_admin_if(admin, state)?;
+    announce(&facts, connect_config, announcer);
+    control.run(std::future::pending()).await?;
+    drop(admin);
+    cores.join().map_err(RunError::io("a core broke"))?;
+    tracing::info!("ended");
+    announcer.event("ended", json!({}));
+    Ok(0)
+}
+
+/// A connector whose cores are still to start.
+pub(super) struct ReadyConnector {
+    pub(super) connector: Arc<Connector>,
+    pub(super) events: MailReceiver<ConnectorEvent>,
+    pub(super) resolves: MailReceiver<ResolveRequest>,
+    resolve: MailSender<ResolveRequest>,
+}
+
+impl ReadyConnector {
+    pub(super) fn new(
+        settings: ConnectorSettings,
+        tables: ConnectorTables,
+        cores: usize,
+    ) -> Result<ReadyConnector, RunError> {
+        let (sender, events) = mailbox(EVENTS_MAX);
+        let connector = Connector::new(settings, tables, cores, instance()?, &sender);
+        let (resolve, resolves) = resolver();
+        Ok(ReadyConnector { connector, events, resolves, resolve })
+    }
+
+    /// What each core does.
+    pub(super) fn on_core(&self) -> impl Fn(Core) -> OnCore + Clone + Send + 'static {
+        let (connector, resolve) = (Arc::clone(&self.connector), self.resolve.clone());
+        move |core| {
+            let (connector, resolve) = (Arc::clone(&connector), Resolver::Control(resolve.clone()));
+            Box::pin(connector.run(core, resolve)) as OnCore
+        }
+    }
+}
+
+/// What runs on a core.
+pub(super) type OnCore = Pin<Box<dyn Future<Output = ()>>>;
+
+fn announce(facts: &Facts, config: &ConnectConfig, announcer: Announcer) {
+    let edges: Vec<String> = config.edge.iter().map(ToString::to_string).collect();
+    tracing::info!("driver: {}", facts.driver_why);
+    tracing::info!("tunnel {} to {}", config.tunnel, edges.join(", "));
+    for route in &config.routes {
+        tracing::info!("calls for {} go to {}", route.host, route.upstream);
+    }
+    tracing::info!("admin API at {}", facts.admin_url.as_deref().unwrap_or("nowhere"));
+    let admin = facts.admin_url.as_deref().map(|url| url.trim_start_matches("http://"));
+    announcer
+        .event("started", json!({ "edges": edges, "admin": admin, "driver": facts.driver, "why": facts.driver_why }));
+}
+
+/// What the configuration is read from, again and again.
+struct ConfigSource {
+    args: ConnectArgs,
+    env: BTreeMap<String, String>,
+}
+
+impl ConfigSource {
+    /// The configuration and the files to watch.
+    fn load(&self) -> Result<(Config, Vec<PathBuf>), Faults> {
+        let sources = self.args.sources(&self.env)?;
+        let config = Config::load(&sources)?;
+        config.check_files()?;
+        let files = config.watched_files().chain(sources.file.map(|file| file.path)).collect();
+        Ok((config, files))
+    }
+}
+
+/// Reads everything first, and changes something only when all of it is good.
+fn reload(
+    source: ConfigSource,
+    started: Config,
+    connector: Arc<Connector>,
+    (cores, mut trust): (usize, UpstreamTrust),
+    log: Log,
+) -> Reload {
+    Box::new(move || {
+        let (config, files) = source.load().map_err(|faults| faults.to_string())?;
+        let connect_config = connect_of(&config).map_err(|error| error.to_string())?;
+        let tables = connect_config.tables(cores, &mut trust).map_err(|faults| faults.to_string())?;
+        connector.reload(tables);
+        log.set_levels(&config.log.level);
+        Ok(Reloaded { restart_needed: Config::restart_needed(&started, &config), files })
+    })
+}
+
+fn connect_of(config: &Config) -> Result<&ConnectConfig, RunError> {
+    config.connect.as_ref().ok_or_else(|| RunError::Other("the configuration has no connector".to_owned()))
+}

@@ -1,0 +1,212 @@
+//! `adit edge`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::cli::announce::Announcer;
+use crate::cli::args::EdgeArgs;
+use crate::cli::log::Log;
+use crate::cli::run::{
+    RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, reserve,
+    serve_admin_if,
+};
+use crate::config::{Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
+use crate::control::{
+    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, RoleKind, State, forward_events,
+    signals,
+};
+use crate::edge::{Edge, EdgeEvent};
+use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
+use crate::tls::{CertSet, ReloadingCerts};
+
+/// What cores may tell before the control thread reads it.
+pub(super) const EVENTS_MAX: usize = 4096;
+
+/// Runs `adit edge` until it is told to end, and gives back the exit code.
+#[must_use]
+pub fn run_edge(args: EdgeArgs, env: &BTreeMap<String, String>) -> u8 {
+    let source = ConfigSource { args, env: env.clone() };
+    let (config, files) = match source.load() {
+        Ok(loaded) => loaded,
+        Err(faults) => return refuse(&faults.into()),
+    };
+    let log = Log::start(&config.log);
+    log_warnings(&config);
+    on_control_thread(edge(source, config, files, log))
+}
+
+async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Log) -> Result<u8, RunError> {
+    let announcer = Announcer::new(source.args.json);
+    let edge_config = edge_of(&config)?;
+    let certs = Certs::load(edge_config)?;
+    let engine = config.engine.settings();
+    let ready = ReadyEdge::new(edge_config, engine.core_count(), certs.agents.clone(), Arc::clone(&certs.connectors))?;
+    let admin = listen_admin(edge_config.admin_listen)?;
+    let requests = signals().map_err(RunError::io("signals cannot be received"))?;
+
+    let running = Arc::clone(&ready.edge);
+    let cores = Cores::start(&engine, move |core| Arc::clone(&running).run(core))?;
+    let agent_url = edge_config.public_url.as_ref().map(|url| url.as_str().to_owned());
+    let facts = Facts {
+        agent_url: Some(agent_url.unwrap_or_else(|| ready.agents_url(certs.agents.is_some()))),
+        connectors_listen: Some(ready.connectors.address().to_string()),
+        admin_url: admin_url(admin.as_ref()),
+        ..facts(&cores)
+    };
+    let prober = Prober::new(ready.agents.address(), certs.agents.is_some());
+    let prober = prober.map_err(|error| RunError::Other(format!("no HTTP client for probes: {error}")))?;
+    let role = Arc::new(EdgeRole::new(Arc::clone(&ready.edge), cores.count()));
+    let state = State::new(facts.clone(), vec![role], Some(prober));
+
+    let (sender, events) = mpsc::unbounded_channel();
+    forward_events(RoleKind::Edge, ready.events, sender);
+    let reload = reload(source, config.clone(), Arc::clone(&ready.edge), certs, log);
+    let mut control = Control::new(ControlParts {
+        state: Arc::clone(&state),
+        roles: vec![(RoleKind::Edge, cores.count())],
+        events,
+        requests,
+        drain_max: Duration::from(edge_config.drain_timeout_ms) + DRAIN_GRACE,
+    })
+    .with_notices(move |notice| announcer.notice(notice))
+    .with_reload(reload, files);
+    control.started().await?;
+    let admin = serve_admin_if(admin, state)?;
+    announce(&facts, &ready.agents, &ready.connectors, announcer);
+    control.run(std::future::pending()).await?;
+    drop(admin);
+    cores.join().map_err(RunError::io("a core broke"))?;
+    tracing::info!("ended");
+    announcer.event("ended", json!({}));
+    Ok(0)
+}
+
+/// An edge whose addresses are reserved and whose cores are still to start.
+pub(super) struct ReadyEdge {
+    pub(super) edge: Arc<Edge>,
+    pub(super) events: MailReceiver<EdgeEvent>,
+    pub(super) agents: Reservation,
+    pub(super) connectors: Reservation,
+}
+
+impl ReadyEdge {
+    pub(super) fn new(
+        config: &EdgeConfig,
+        cores: usize,
+        agents_certs: Option<Arc<ReloadingCerts>>,
+        connectors_certs: Arc<ReloadingCerts>,
+    ) -> Result<ReadyEdge, RunError> {
+        let agents = reserve("agents", config.agents_listen, "--listen")?;
+        let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen")?;
+        let listeners = EdgeListeners {
+            agents: agents.address(),
+            agents_certs,
+            connectors: connectors.address(),
+            connectors_certs,
+        };
+        let settings = config.settings(&listeners, cores)?;
+        let (sender, events) = mailbox(EVENTS_MAX);
+        let edge = Edge::new(settings, config.tables()?, cores, instance()?, &sender);
+        Ok(ReadyEdge { edge, events, agents, connectors })
+    }
+
+    fn agents_url(&self, tls: bool) -> String {
+        format!("{}://{}", if tls { "https" } else { "http" }, self.agents.address())
+    }
+}
+
+fn announce(facts: &Facts, agents: &Reservation, connectors: &Reservation, announcer: Announcer) {
+    tracing::info!("driver: {}", facts.driver_why);
+    tracing::info!("agents call {}", facts.agent_url.as_deref().unwrap_or_default());
+    tracing::info!("connectors dial {}", connectors.address());
+    tracing::info!("admin API at {}", facts.admin_url.as_deref().unwrap_or("nowhere"));
+    let admin = facts.admin_url.as_deref().map(|url| url.trim_start_matches("http://"));
+    announcer.event(
+        "listening",
+        json!({
+            "agents": agents.address(),
+            "connectors": connectors.address(),
+            "admin": admin,
+            "driver": facts.driver,
+            "why": facts.driver_why,
+        }),
+    );
+}
+
+/// What the configuration is read from, again and again.
+struct ConfigSource {
+    args: EdgeArgs,
+    env: BTreeMap<String, String>,
+}
+
+impl ConfigSource {
+    /// The configuration and the files to watch.
+    fn load(&self) -> Result<(Config, Vec<PathBuf>), Faults> {
+        let sources = self.args.sources(&self.env)?;
+        let config = Config::load(&sources)?;
+        config.check_files()?;
+        let files = config.watched_files().chain(sources.file.map(|file| file.path)).collect();
+        Ok((config, files))
+    }
+}
+
+/// The certificates of both listeners.
+struct Certs {
+    agents: Option<Arc<ReloadingCerts>>,
+    connectors: Arc<ReloadingCerts>,
+}
+
+/// The same, as they were just read.
+struct FreshCerts {
+    agents: Option<CertSet>,
+    connectors: CertSet,
+}
+
+impl Certs {
+    fn load(config: &EdgeConfig) -> Result<Certs, Faults> {
+        let fresh = FreshCerts::load(config)?;
+        Ok(Certs { agents: fresh.agents.map(ReloadingCerts::new), connectors: ReloadingCerts::new(fresh.connectors) })
+    }
+
+    fn replace(&self, fresh: FreshCerts) {
+        if let (Some(agents), Some(fresh)) = (&self.agents, fresh.agents) {
+            agents.reload(fresh);
+        }
+        self.connectors.reload(fresh.connectors);
+    }
+}
+
+impl FreshCerts {
+    fn load(config: &EdgeConfig) -> Result<FreshCerts, Faults> {
+        let agents = config.agents_tls().map(|files| files.load("edge.agents_cert_file")).transpose()?;
+        let connectors =
+            config.connectors_tls().as_ref().map(|files: &TlsFiles<'_>| files.load("edge.connectors_cert_file"));
+        let connectors = connectors.expect("a checked configuration of an edge alone has them")?;
+        Ok(FreshCerts { agents, connectors })
+    }
+}
+
+/// Reads everything first, and changes something only when all of it is good.
+fn reload(source: ConfigSource, started: Config, edge: Arc<Edge>, certs: Certs, log: Log) -> Reload {
+    Box::new(move || {
+        let (config, files) = source.load().map_err(|faults| faults.to_string())?;
+        let edge_config = edge_of(&config).map_err(|error| error.to_string())?;
+        let tables = edge_config.tables().map_err(|faults| faults.to_string())?;
+        // Other files than those it started with come with the next start, new content of the same files at once.
+        let fresh = FreshCerts::load(edge_of(&started).map_err(|error| error.to_string())?);
+        let fresh = fresh.map_err(|faults| faults.to_string())?;
+        edge.reload(tables);
+        certs.replace(fresh);
+        log.set_levels(&config.log.level);
+        Ok(Reloaded { restart_needed: Config::restart_needed(&started, &config), files })
+    })
+}
+
+fn edge_of(config: &Config) -> Result<&EdgeConfig, RunError> {
+    config.edge.as_ref().ok_or_else(|| RunError::Other("the configuration has no edge".to_owned()))
+}

@@ -1,0 +1,75 @@
+//! The program `adit` as a child process that tells its events.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// The longest that anything may take that does happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `adit`, killed when dropped.
+pub(crate) struct Adit {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+/// The program with these arguments and an environment of its own.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ADIT_") && !name.starts_with("ADIT_TEST_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+impl Adit {
+    /// Starts it; its standard output is read as events.
+    pub(crate) fn start(args: &[&str]) -> Adit {
+        let mut child = command(args).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let out = child.stdout.take().expect("it is piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Adit { child, lines }
+    }
+
+    /// The next event of this name; others are passed over.
+    pub(crate) fn event(&self, name: &str) -> Value {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no event {name}: {error}"));
+            let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+            if event["event"] == name {
+                return event;
+            }
+        }
+    }
+
+    /// Sends a signal, as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("there is a kill command").success());
+    }
+
+    /// Waits until it has ended, and gives back its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().expect("it can be waited for").code()
+    }
+}
+
+impl Drop for Adit {
+    fn drop(&mut self) {
+        // It has mostly ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
