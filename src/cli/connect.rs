@@ -19,8 +19,8 @@ use crate::cli::run::{
 use crate::config::{Config, ConnectConfig, Faults, UpstreamTrust};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
 use crate::control::{
-    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Reload, Reloaded, RoleKind, State, forward_events,
-    serve_resolves, signals,
+    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Reload, Reloaded, Request, RoleKind, State,
+    forward_events, serve_resolves, signals,
 };
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::upstream::{ResolveRequest, Resolver, resolver};
@@ -48,7 +48,7 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
     let tables = connect_config.tables(count, &mut trust)?;
     let ready = ReadyConnector::new(settings, tables, count)?;
     let admin = listen_admin(connect_config.admin_listen)?;
-    let requests = signals().map_err(RunError::io("signals cannot be received"))?;
+    let requests = signals(Request::Reload).map_err(RunError::io("signals cannot be received"))?;
 
     let cores = Cores::start(&engine, ready.on_core())?;
     let facts = Facts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };

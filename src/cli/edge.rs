@@ -17,8 +17,8 @@ use crate::cli::run::{
 };
 use crate::config::{Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
 use crate::control::{
-    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, RoleKind, State, forward_events,
-    signals,
+    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, Request, RoleKind, State,
+    forward_events, signals,
 };
 use crate::edge::{Edge, EdgeEvent};
 use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
@@ -47,7 +47,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     let engine = config.engine.settings();
     let ready = ReadyEdge::new(edge_config, engine.core_count(), certs.agents.clone(), Arc::clone(&certs.connectors))?;
     let admin = listen_admin(edge_config.admin_listen)?;
-    let requests = signals().map_err(RunError::io("signals cannot be received"))?;
+    let requests = signals(Request::Reload).map_err(RunError::io("signals cannot be received"))?;
 
     let running = Arc::clone(&ready.edge);
     let cores = Cores::start(&engine, move |core| Arc::clone(&running).run(core))?;

@@ -16,7 +16,7 @@ const TOOL_CALL: &str = "tools/call";
 /// The figures of tool calls alone: not of the requests by which a client begins, nor of probes.
 pub(super) fn tool_calls(report: &Report) -> LabelFigures {
     let mut figures = LabelFigures::new();
-    if let Some((_, snapshot)) = report.latency() {
+    if let Some(snapshot) = &report.latency {
         let labels = snapshot.labels().filter(|(label, _)| &*label.method == TOOL_CALL);
         labels.for_each(|(_, of_label)| figures.merge(of_label));
     }
@@ -65,7 +65,10 @@ pub(super) fn live_line(figures: &LabelFigures) -> String {
         let [p50, p95, ..] = quantiles(figures.phase(phase)).map(|at| format!("{:.0}", micros(at)));
         format!("{} p50 {p50} µs p95 {p95} µs", phase.name())
     };
-    format!("calls {} | {} | {}", figures.calls(), pair(Phase::Tunnel), pair(Phase::Upstream))
+    match figures.calls() {
+        0 => "no calls yet".to_owned(),
+        calls => format!("calls {calls} | {} | {}", pair(Phase::Tunnel), pair(Phase::Upstream)),
+    }
 }
 
 /// The same as fields of an event.
@@ -86,7 +89,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::control::{Facts, Reloads, RoleKind, RoleReading};
+    use crate::control::{Facts, Reloads};
     use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder};
 
     fn report() -> Report {
@@ -97,15 +100,14 @@ mod tests {
         let far = ConnectorTimes { connector: us(12), upstream: us(50), ..ConnectorTimes::default() };
         recorder.record(call, &CallPhases::split(edge, Some(far)), Outcome::Ok);
         recorder.record(list, &CallPhases::split(EdgeTimes { total: us(9_000), ..edge }, Some(far)), Outcome::Ok);
-        let mut reading = RoleReading::new(RoleKind::Edge, 0);
-        reading.latency = recorder.snapshot();
+        let latency = Some(recorder.snapshot());
         let facts = Facts {
             driver: "epoll".to_owned(),
             agent_url: Some("https://localhost:1/mcp".to_owned()),
             ..Facts::default()
         };
         let (uptime, reloads) = (Duration::ZERO, Reloads::default());
-        Report { facts: Arc::new(facts), uptime, draining: false, roles: vec![reading], reloads }
+        Report { facts: Arc::new(facts), uptime, draining: false, roles: Vec::new(), latency, reloads }
     }
 
     #[test]
@@ -134,6 +136,7 @@ mod tests {
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["tunnel", "28.0", "28.0", "28.0", "28.0"]);
         assert!(table.ends_with("the first failure: no\n"));
         assert_eq!(live_line(&figures), "calls 1 | tunnel p50 28 µs p95 28 µs | upstream p50 50 µs p95 50 µs");
+        assert_eq!(live_line(&LabelFigures::new()), "no calls yet");
         assert_eq!(live_json(&figures)["tunnel"]["p50_us"], 28.0);
     }
 }

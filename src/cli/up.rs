@@ -28,10 +28,11 @@ use crate::config::{Config, ConnectConfig, EdgeConfig, UpstreamTrust, route_name
 use crate::connector::EdgeAddress;
 use crate::control::demo::{DEMO_PATH, Demo};
 use crate::control::{
-    ConnectorRole, Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Notice, OnceClient, Prober, Report, Role,
-    RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
+    ConnectorRole, Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Notice, OnceClient, Prober, Report, Request,
+    Role, RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
 };
 use crate::engine::{Cores, EngineSettings, Reservation};
+use crate::latency::Snapshot;
 use crate::route::HostPattern;
 use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
 
@@ -85,7 +86,8 @@ impl Up {
 
     async fn run(self) -> Result<u8, RunError> {
         let _log = Log::start(&self.config.log);
-        let requests = signals().map_err(RunError::io("signals cannot be received"))?;
+        // Whoever closes the terminal wants an end.
+        let requests = signals(Request::End).map_err(RunError::io("signals cannot be received"))?;
         let _demo = self.demo.as_ref().map(serve_demo).transpose()?;
         let mut started = self.start()?;
         let (facts, state, agents) = (started.facts.clone(), Arc::clone(&started.state), started.agents.address());
@@ -271,8 +273,7 @@ impl Up {
         loop {
             ticks.tick().await;
             let report = state.report().await;
-            let Some((_, snapshot)) = report.latency() else { continue };
-            let figures = snapshot.total();
+            let Some(figures) = report.latency.as_ref().map(Snapshot::total) else { continue };
             if self.args.json {
                 announcer.event("figures", live_json(figures));
             } else if terminal {

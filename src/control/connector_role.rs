@@ -13,6 +13,7 @@ use crate::control::reading::{
 };
 use crate::control::thread::RoleEvent;
 use crate::engine::mailbox;
+use crate::latency::Snapshot;
 use crate::route::HostPattern;
 
 /// A connector, as the control thread sees it.
@@ -75,6 +76,10 @@ impl Role for ConnectorRole {
             reading.counts = counts(self.connector.counters());
             reading
         })
+    }
+
+    fn latency(&self, _wait: Duration) -> Later<'_, Option<Snapshot>> {
+        Box::pin(std::future::ready(None))
     }
 
     fn routes(&self) -> Vec<RouteLine> {

@@ -8,6 +8,7 @@ use crate::control::reading::{CoreReading, Count, Later, LinkReading, Role, Role
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Counters, Edge, EdgeCommand, EdgeEvent, LinkReport};
 use crate::engine::mailbox;
+use crate::latency::Snapshot;
 
 /// An edge, as the control thread sees it.
 pub struct EdgeRole {
@@ -20,6 +21,29 @@ impl EdgeRole {
     #[must_use]
     pub fn new(edge: Arc<Edge>, cores: usize) -> EdgeRole {
         EdgeRole { edge, cores }
+    }
+}
+
+impl EdgeRole {
+    /// Asks all cores for one set after the other, until none has more.
+    async fn gather(&self, snapshot: &mut Snapshot) {
+        let mut more = true;
+        let mut index = 0;
+        while more {
+            let (reply, mut answers) = mailbox(self.cores);
+            self.edge.command(|| EdgeCommand::Figures(index, reply.clone()));
+            drop(reply);
+            more = false;
+            while let Some(figures) = answers.recv().await {
+                more |= figures.labels > index;
+                match figures.set {
+                    Some((None, total)) => snapshot.add_total(&total, figures.over_cap),
+                    Some((Some(label), set)) => snapshot.add_label(&label, &set),
+                    None => {}
+                }
+            }
+            index += 1;
+        }
     }
 }
 
@@ -47,6 +71,15 @@ impl Role for EdgeRole {
             let _ = gathered.await;
             reading.counts = counts(self.edge.counters());
             reading
+        })
+    }
+
+    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>> {
+        Box::pin(async move {
+            let mut snapshot = Snapshot::new();
+            // Of cores that are late, what came is told: counters that lag are no lie.
+            let _ = timeout(wait, self.gather(&mut snapshot)).await;
+            Some(snapshot)
         })
     }
 
@@ -85,7 +118,6 @@ impl From<EdgeEvent> for RoleEvent {
 }
 
 fn add(reading: &mut RoleReading, report: CoreReport) {
-    reading.latency.merge(&report.latency);
     reading.links.extend(report.links.into_iter().map(link));
     reading.cores.push(CoreReading {
         core: report.core,

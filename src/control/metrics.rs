@@ -77,15 +77,10 @@ impl Scrape {
     }
 
     fn calls(&self, families: &mut Families<'_>) -> fmt::Result {
-        let figures = || {
-            self.0.roles.iter().flat_map(|role| {
-                let kind = role.kind.as_str();
-                role.latency.labels().map(move |(label, figures)| (kind, label, figures))
-            })
-        };
-        let rows = figures().flat_map(|(role, label, figures)| {
+        let Some(latency) = &self.0.latency else { return Ok(()) };
+        let rows = latency.labels().flat_map(|(label, figures)| {
             Outcome::ALL.iter().filter(|outcome| figures.outcome(**outcome) > 0).map(move |outcome| {
-                let mut labels = call_labels(role, label);
+                let mut labels = call_labels(label);
                 labels.push(("outcome", outcome.name().to_owned()));
                 (labels, figures.outcome(*outcome))
             })
@@ -94,11 +89,11 @@ impl Scrape {
         families.histograms(
             "adit_call_phase_duration",
             "A call's time, taken apart; total is not the sum of what was recorded but measured itself",
-            figures().flat_map(|(role, label, figures)| phases(role, label, figures)),
+            latency.labels().flat_map(|(label, figures)| phases(label, figures)),
         )?;
-        let rows = self.per_role(|role| role.latency.over_cap());
+        let rows = [(Labels::new(), latency.over_cap())];
         families.counters("adit_calls_without_label", "Calls gathered under (other), as no label was left", &rows)?;
-        let rows = self.per_role(|role| role.latency.total().clock_disagreements());
+        let rows = [(Labels::new(), latency.total().clock_disagreements())];
         families.counters("adit_clock_disagreements", "Calls whose parts were measured longer than the whole", &rows)
     }
 
@@ -253,21 +248,17 @@ impl Families<'_> {
 }
 
 /// The phases that at least one call of a label had.
-fn phases<'a>(
-    role: &'static str,
-    label: &'a Label,
-    figures: &'a LabelFigures,
-) -> impl Iterator<Item = (Labels, &'a Distribution)> {
+fn phases<'a>(label: &'a Label, figures: &'a LabelFigures) -> impl Iterator<Item = (Labels, &'a Distribution)> {
     Phase::ALL.into_iter().filter(|phase| figures.phase(*phase).count() > 0).map(move |phase| {
-        let mut labels = call_labels(role, label);
+        let mut labels = call_labels(label);
         labels.push(("phase", phase.name().to_owned()));
         (labels, figures.phase(phase))
     })
 }
 
-fn call_labels(role: &str, label: &Label) -> Labels {
+fn call_labels(label: &Label) -> Labels {
     let (route, method, tool) = (label.route.to_string(), label.method.to_string(), label.tool.to_string());
-    vec![("role", role.to_owned()), ("route", route), ("method", method), ("tool", tool)]
+    vec![("route", route), ("method", method), ("tool", tool)]
 }
 
 fn role_label(role: &RoleReading) -> Labels {
@@ -362,13 +353,13 @@ mod tests {
                 "adit_buffers_leased_bytes core,role",
                 "adit_buffers_limit_bytes core,role",
                 "adit_build_info commit,version",
-                "adit_call_phase_duration_seconds_bucket le,method,phase,role,route,tool",
-                "adit_call_phase_duration_seconds_count method,phase,role,route,tool",
-                "adit_call_phase_duration_seconds_sum method,phase,role,route,tool",
+                "adit_call_phase_duration_seconds_bucket le,method,phase,route,tool",
+                "adit_call_phase_duration_seconds_count method,phase,route,tool",
+                "adit_call_phase_duration_seconds_sum method,phase,route,tool",
                 "adit_calls_open core,role",
-                "adit_calls_total method,outcome,role,route,tool",
-                "adit_calls_without_label_total role",
-                "adit_clock_disagreements_total role",
+                "adit_calls_total method,outcome,route,tool",
+                "adit_calls_without_label_total ",
+                "adit_clock_disagreements_total ",
                 "adit_config_reloads_total result",
                 "adit_cores_silent role",
                 "adit_engine_info driver,why",
@@ -418,6 +409,7 @@ mod tests {
     fn nothing_to_tell_is_still_well_formed() {
         let mut report = sample::report();
         report.roles = vec![RoleReading::new(RoleKind::Connector, 2)];
+        report.latency = None;
         let samples = parse(&metrics(report));
         assert_eq!(samples["adit_cores_silent"][0].1, 2.0);
         assert!(!samples.contains_key("adit_calls_total") && !samples.contains_key("adit_link_age_seconds"));

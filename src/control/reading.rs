@@ -108,8 +108,6 @@ pub struct RoleReading {
     pub upstreams: Vec<UpstreamReading>,
     /// What is counted for all cores together.
     pub counts: Vec<Count>,
-    /// The times of calls.
-    pub latency: Snapshot,
 }
 
 impl RoleReading {
@@ -117,7 +115,7 @@ impl RoleReading {
     #[must_use]
     pub fn new(kind: RoleKind, cores_asked: usize) -> RoleReading {
         let (cores, links, upstreams, counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        RoleReading { kind, cores_asked, cores, links, upstreams, counts, latency: Snapshot::new() }
+        RoleReading { kind, cores_asked, cores, links, upstreams, counts }
     }
 
     /// Whether every core answered.
@@ -161,6 +159,9 @@ pub trait Role: Send + Sync {
 
     /// Asks every core how it is, and waits at most `wait` for the answers.
     fn read(&self, wait: Duration) -> Later<'_, RoleReading>;
+
+    /// Asks every core for the times of calls, and waits at most `wait` for the answers. None from a role that keeps none.
+    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>>;
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

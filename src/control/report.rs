@@ -51,6 +51,8 @@ pub struct Report {
     pub draining: bool,
     /// The roles, as their cores answered.
     pub roles: Vec<RoleReading>,
+    /// The times of calls, as the edge measured them; a connector alone keeps none.
+    pub latency: Option<Snapshot>,
     /// How reloading went.
     pub reloads: Reloads,
 }
@@ -67,19 +69,11 @@ pub struct Served {
 }
 
 impl Report {
-    /// The times of calls: as the edge saw them, or the connector where there is no edge.
-    #[must_use]
-    pub fn latency(&self) -> Option<(RoleKind, &Snapshot)> {
-        let role = self.roles.iter().min_by_key(|role| role.kind)?;
-        Some((role.kind, &role.latency))
-    }
-
     /// The body of `GET /v1/latency`, of all calls or those of one route.
     #[must_use]
     pub fn latency_json(&self, route: Option<&str>) -> Value {
-        let Some((kind, snapshot)) = self.latency() else {
-            return json!({ "measured_by": null, "total": figures_json(&LabelFigures::new()), "labels": [] });
-        };
+        let nothing = Snapshot::new();
+        let snapshot = self.latency.as_ref().unwrap_or(&nothing);
         let wanted = |name: &str| route.is_none_or(|route| route == name);
         let labels: Vec<Value> = snapshot
             .labels()
@@ -99,7 +93,7 @@ impl Report {
             Some(route) => figures_json(&snapshot.routes().remove(route).unwrap_or_default()),
         };
         json!({
-            "measured_by": kind,
+            "measured_by": self.latency.as_ref().map(|_| RoleKind::Edge),
             "route": route,
             "total": total,
             "labels": labels,
@@ -268,10 +262,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_role_there_are_no_figures() {
+    fn without_an_edge_there_are_no_figures() {
         let mut report = sample::report();
-        report.roles.clear();
-        assert_eq!(report.latency_json(None)["measured_by"], Value::Null);
+        report.latency = None;
+        let json = report.latency_json(None);
+        assert_eq!((&json["measured_by"], &json["total"]["calls"]), (&Value::Null, &json!(0)));
     }
 
     #[test]

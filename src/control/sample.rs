@@ -36,6 +36,10 @@ impl Role for SampleRole {
         Box::pin(async { reading })
     }
 
+    fn latency(&self, _wait: Duration) -> Later<'_, Option<Snapshot>> {
+        Box::pin(async { Some(snapshot()) })
+    }
+
     fn routes(&self) -> Vec<RouteLine> {
         let tunnel = Some("tnl_demo".to_owned());
         vec![RouteLine { host: "demo.test".to_owned(), name: "demo".to_owned(), tunnel, upstream: None }]
@@ -75,7 +79,6 @@ pub(super) fn edge_reading() -> RoleReading {
         connections_open: 2,
         failing: true,
     }];
-    reading.latency = snapshot();
     reading
 }
 
@@ -117,6 +120,7 @@ pub(super) fn report() -> Report {
         uptime: Duration::from_millis(61_230),
         draining: false,
         roles: vec![edge_reading()],
+        latency: Some(snapshot()),
         reloads: Reloads {
             applied: 2,
             refused: 1,

@@ -53,7 +53,12 @@ impl State {
 
     /// Asks the roles, and puts together what is told at this moment.
     pub async fn report(&self) -> Report {
+        let mut latency = None;
+        for role in &self.roles {
+            latency = latency.or(role.latency(CORE_ANSWER_MAX).await);
+        }
         Report {
+            latency,
             facts: Arc::clone(&self.facts),
             uptime: MonotonicClock.now() - self.started,
             draining: self.is_draining(),

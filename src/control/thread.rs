@@ -26,6 +26,9 @@ pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How much longer than its own limit a role may take to end, before it is called stuck.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
+/// How soon after the first a further signal to end is taken for the same.
+const ECHO_MAX: Duration = Duration::from_millis(200);
+
 /// What a role's core tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleEvent {
@@ -65,9 +68,9 @@ pub enum RoleEvent {
 /// What asks the process from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// SIGTERM or SIGINT: end, after what is in flight; the second time at once.
+    /// End, after what is in flight; the second time at once.
     End,
-    /// SIGHUP: read the configuration again.
+    /// Read the configuration again.
     Reload,
 }
 
@@ -132,6 +135,7 @@ pub struct Control {
     watch: FileWatch,
     notify: Box<dyn FnMut(&Notice) + Send>,
     drain_max: Duration,
+    echo_max: Duration,
     drain: Option<Drain>,
     failure: Option<ControlError>,
 }
@@ -139,6 +143,7 @@ pub struct Control {
 struct Drain {
     /// Which role is ending.
     stage: usize,
+    began: Instant,
     deadline: Instant,
 }
 
@@ -169,6 +174,7 @@ impl Control {
             watch: FileWatch::default(),
             notify: Box::new(|_| ()),
             drain_max: parts.drain_max,
+            echo_max: ECHO_MAX,
             drain: None,
             failure: None,
         }
@@ -226,7 +232,7 @@ impl Control {
                     None => return self.failure.take().map_or(Ok(()), Err),
                 },
                 Some(request) = self.requests.recv() => match request {
-                    Request::End if self.drain.is_some() => return Err(ControlError::AtOnce),
+                    Request::End if self.was_asked_before() => return Err(ControlError::AtOnce),
                     Request::End => self.drain(),
                     Request::Reload => self.reload(),
                 },
@@ -237,6 +243,12 @@ impl Control {
                 _ = looks.tick(), if self.reload.is_some() => self.look(),
             }
         }
+    }
+
+    /// Whether this request to end is a second one, and no echo: a terminal or a supervisor that signals a process and its
+    /// group signals twice.
+    fn was_asked_before(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.began.elapsed() > self.echo_max)
     }
 
     fn has_ended(&self) -> bool {
@@ -278,7 +290,8 @@ impl Control {
         if self.drain.is_some() {
             return;
         }
-        self.drain = Some(Drain { stage: 0, deadline: Instant::now() + self.drain_max });
+        let began = Instant::now();
+        self.drain = Some(Drain { stage: 0, began, deadline: began + self.drain_max });
         self.state.on_draining();
         (self.notify)(&Notice::Draining);
         self.drain_role(0);
@@ -343,17 +356,18 @@ impl Control {
     }
 }
 
-/// The signals that ask something of the process. Only from then on they do not end it.
+/// The signals that ask something of the process: SIGTERM and SIGINT to end, SIGHUP for `on_hangup`. Only from then on they
+/// do not end it by themselves.
 ///
 /// # Errors
 ///
 /// When the system does not let them be received.
-pub fn signals() -> io::Result<mpsc::UnboundedReceiver<Request>> {
+pub fn signals(on_hangup: Request) -> io::Result<mpsc::UnboundedReceiver<Request>> {
     let (sender, requests) = mpsc::unbounded_channel();
     let kinds = [
         (SignalKind::terminate(), Request::End),
         (SignalKind::interrupt(), Request::End),
-        (SignalKind::hangup(), Request::Reload),
+        (SignalKind::hangup(), on_hangup),
     ];
     for (kind, request) in kinds {
         let (mut signal, sender) = (signal(kind)?, sender.clone());
@@ -457,10 +471,29 @@ mod tests {
     #[tokio::test]
     async fn a_second_request_to_end_ends_at_once() {
         let mut bench = bench();
+        bench.control.echo_max = Duration::ZERO;
         bench.requests.send(Request::End).unwrap();
         bench.requests.send(Request::End).unwrap();
         assert!(matches!(bench.control.run(std::future::pending()).await, Err(ControlError::AtOnce)));
         assert_eq!(bench.drains(), [1, 0]);
+    }
+
+    #[tokio::test]
+    async fn an_echo_of_the_first_signal_is_not_a_second() {
+        let mut bench = bench();
+        bench.control.echo_max = Duration::from_secs(3_600);
+        bench.requests.send(Request::End).unwrap();
+        bench.requests.send(Request::End).unwrap();
+        bench.tell(RoleKind::Edge, RoleEvent::Running(CORE));
+        let ended = async {
+            while !bench.requests.is_closed() && bench.roles[0].drains.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            bench.events.send((RoleKind::Edge, RoleEvent::Ended(CORE))).unwrap();
+            bench.events.send((RoleKind::Connector, RoleEvent::Ended(CORE))).unwrap();
+        };
+        let (run, ()) = tokio::join!(bench.control.run(std::future::pending()), ended);
+        run.unwrap();
     }
 
     #[tokio::test]

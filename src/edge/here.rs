@@ -12,7 +12,7 @@ use crate::edge::shared::Edge;
 use crate::edge::{agents, connectors};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver, MailSender, PoolUse, Signal};
-use crate::latency::{Recorder, SlowCalls, Snapshot};
+use crate::latency::{Label, LabelSet, Recorder, SlowCalls};
 use crate::link::Link;
 use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
 
@@ -47,8 +47,6 @@ struct KnownLink {
 pub struct CoreReport {
     /// Which core.
     pub core: CoreId,
-    /// Its figures.
-    pub latency: Snapshot,
     /// Its links.
     pub links: Vec<LinkReport>,
     /// Connections of agents.
@@ -61,6 +59,19 @@ pub struct CoreReport {
     pub pool: PoolUse,
     /// How long ago a call last went through the whole path.
     pub last_good_call: Option<Duration>,
+}
+
+/// Some of the times of calls on one core.
+#[derive(Clone)]
+pub struct CoreFigures {
+    /// Which core.
+    pub core: CoreId,
+    /// How many labels have figures.
+    pub labels: usize,
+    /// How many times a call came that got no label of its own.
+    pub over_cap: u64,
+    /// The set that was asked for, and its label unless it is the total; none beyond the last one.
+    pub set: Option<(Option<Label>, LabelSet)>,
 }
 
 /// How one link is.
@@ -256,9 +267,21 @@ impl Here {
                 // Who asked may have gone.
                 let _ = reply.send(self.report());
             }
+            CoreMessage::Command(EdgeCommand::Figures(index, reply)) => {
+                let _ = reply.send(self.figures(index));
+            }
             CoreMessage::Link(connection, booking) => connectors::adopt(self, *connection, booking),
             CoreMessage::Agent(connection, peer) => agents::adopt(self, *connection, peer),
         }
+    }
+
+    fn figures(&self, index: usize) -> CoreFigures {
+        let recorder = self.recorder.borrow();
+        let set = match index.checked_sub(1) {
+            None => Some((None, recorder.total().clone())),
+            Some(index) => recorder.set(index).map(|(label, set)| (Some(label.clone()), set.clone())),
+        };
+        CoreFigures { core: self.core.id(), labels: recorder.sets(), over_cap: recorder.over_cap(), set }
     }
 
     fn report(&self) -> CoreReport {
@@ -278,7 +301,6 @@ impl Here {
         });
         CoreReport {
             core: self.core.id(),
-            latency: self.recorder.borrow().snapshot(),
             links: reports.collect(),
             agents_open: self.agents_open.get(),
             calls_open: self.calls_open.get(),

@@ -1,6 +1,6 @@
 use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::connectors::Booking;
-use crate::edge::here::CoreReport;
+use crate::edge::here::{CoreFigures, CoreReport};
 use crate::engine::MailSender;
 use crate::tls::DetachedConnection;
 
@@ -10,6 +10,9 @@ pub enum EdgeCommand {
     Drain,
     /// Tell how things are.
     Report(MailSender<CoreReport>),
+    /// Tell the times of calls, one set at a time, so that the core is never held up for long: the total at 0, then those
+    /// of each label.
+    Figures(usize, MailSender<CoreFigures>),
 }
 
 /// What a core of an edge tells the control thread.

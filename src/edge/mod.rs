@@ -9,7 +9,7 @@ mod refusal;
 mod settings;
 mod shared;
 
-pub use here::{CoreReport, LinkReport};
+pub use here::{CoreFigures, CoreReport, LinkReport};
 pub use message::{EdgeCommand, EdgeEvent};
 pub use settings::{EdgeSettings, EdgeTables, TunnelEntry};
 pub use shared::{Counters, Edge};

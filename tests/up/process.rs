@@ -2,13 +2,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde_json::Value;
 
 /// The longest that anything may take that does happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a signal is sent that is sent more than once.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running `adit`, killed when dropped.
 pub(crate) struct Adit {
@@ -62,6 +65,19 @@ impl Adit {
     /// Waits until it has ended, and gives back its exit code.
     pub(crate) fn ended(mut self) -> Option<i32> {
         while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().expect("it can be waited for").code()
+    }
+
+    /// Sends a signal over and over until it has ended, and gives back its exit code.
+    pub(crate) fn ended_by(mut self, signal: &str) -> Option<i32> {
+        loop {
+            // The child is not waited for yet, so that its id is still its own.
+            self.signal(signal);
+            match self.lines.recv_timeout(SIGNAL_INTERVAL) {
+                Err(RecvTimeoutError::Disconnected) => break,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
         self.child.wait().expect("it can be waited for").code()
     }
 }
