@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
@@ -42,6 +42,10 @@ const ONCE_CALLS: u64 = 200;
 const ONCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often `--once` looks whether it is.
 const COUNTED_INTERVAL: Duration = Duration::from_millis(10);
+/// The variable by which Node.js is told whom to trust, beside the public authorities.
+const NODE_CERTS_ENV: &str = "NODE_EXTRA_CA_CERTS";
+/// The most that is read of the file that it names already, in bytes.
+const NODE_CERTS_LEN_MAX: u64 = 1 << 20;
 /// How long the certificates are good for.
 const VALID_DAYS: u32 = 7;
 /// How often the line of figures is rewritten on a terminal.
@@ -238,11 +242,12 @@ impl Up {
         announcer: Announcer,
     ) -> Result<u8, RunError> {
         let facts = state.facts();
-        let ca = CaFile::write(&std::env::temp_dir(), instance()?, authority.cert_pem());
+        let pem = format!("{}{}", authority.cert_pem(), node_extra_certs());
+        let ca = CaFile::write(&std::env::temp_dir(), instance()?, &pem);
         let ca = ca.map_err(RunError::io("the authority's certificate cannot be written"))?;
         let url = facts.agent_url.as_deref().unwrap_or_default();
         let paste = format!(
-            "NODE_EXTRA_CA_CERTS={} npx -y @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list",
+            "{NODE_CERTS_ENV}={} npx -y @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list",
             ca.path().display()
         );
         if self.args.json {
@@ -366,6 +371,20 @@ fn certificates(edge: &EdgeConfig) -> Result<(Authority, Arc<ReloadingCerts>), R
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let cert = authority.issue(&names)?.server_cert(now)?;
     Ok((authority, ReloadingCerts::new(CertSet::new([cert])?)))
+}
+
+/// What Node.js is told to trust already: the pasted command sets the same variable, and must not take that away.
+fn node_extra_certs() -> String {
+    let file = std::env::var_os(NODE_CERTS_ENV).map(std::path::PathBuf::from);
+    let mut pem = String::from("\n");
+    let read = |file| std::fs::File::open(file)?.take(NODE_CERTS_LEN_MAX).read_to_string(&mut pem);
+    match file.map(read) {
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the file that {NODE_CERTS_ENV} names cannot be read");
+            String::new()
+        }
+        _ => pem,
+    }
 }
 
 /// The URL that an agent is given.

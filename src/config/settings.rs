@@ -1,53 +1,22 @@
 //! The checked configuration as what each module of the lower floors can be told.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod connect;
+mod edge;
+
+pub use connect::UpstreamTrust;
+pub use edge::EdgeListeners;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls_pki_types::UnixTime;
-
 use crate::config::fault::{Fault, Faults, Origin};
-use crate::config::load::{Config, TlsFiles};
-use crate::config::table::{ConnectConfig, EdgeConfig, EngineConfig};
+use crate::config::load::Config;
+use crate::config::table::EngineConfig;
 use crate::config::values::{Driver, Spin};
-use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
-use crate::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
-use crate::latency::{LatencySettings, SlowCallSettings};
-use crate::route::{HostPattern, ROUTE_NAME_LEN_MAX, Route, RouteEntry, RouteName, RouteTable};
-use crate::tls::{
-    ALPN_HTTP1, ALPN_LINK, CertError, CertSet, ClientConfig, ClientSettings, ReloadingCerts, Roots, ServerCert,
-    ServerConfig, ServerSettings, SessionMemory, Versions, client_config, server_config,
-};
-use crate::upstream::UpstreamSettings;
-use crate::wire::mux;
-
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long dialling an edge may take, TLS included.
-const EDGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls that one core of a connector carries at once.
-const CALLS_PER_CORE_MAX: usize = 65_536;
-/// How long a call may wait for a connection while all that may be made to its upstream are in use.
-const UPSTREAM_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
-/// At most so many lines about slow calls in a second, on each core.
-const SLOW_CALL_LINES_PER_S: u32 = 10;
-
-/// Where an edge listens and what it shows there: what is decided only when it starts.
-#[derive(Clone)]
-pub struct EdgeListeners {
-    /// Where agents call.
-    pub agents: SocketAddr,
-    /// What agents are shown; without it they speak plain HTTP.
-    pub agents_certs: Option<Arc<ReloadingCerts>>,
-    /// Where connectors dial in.
-    pub connectors: SocketAddr,
-    /// What connectors are shown.
-    pub connectors_certs: Arc<ReloadingCerts>,
-}
+use crate::route::{HostPattern, ROUTE_NAME_LEN_MAX, RouteName};
 
 impl Config {
     /// Every file that is read again when it changes, or when a reload is asked for; not the configuration's own.
@@ -78,237 +47,6 @@ impl EngineConfig {
     }
 }
 
-impl EdgeConfig {
-    /// What an edge on so many cores is told.
-    ///
-    /// # Errors
-    ///
-    /// When the TLS library refuses what is asked of it.
-    pub fn settings(&self, listeners: &EdgeListeners, cores: usize) -> Result<EdgeSettings, Faults> {
-        let for_agents = ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls12And13 };
-        let for_connectors = ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13 };
-        let tls = |key: &str, certs: &Arc<ReloadingCerts>, settings: &ServerSettings| {
-            server_config(Arc::<ReloadingCerts>::clone(certs), settings).map_err(|error| fault(key, error))
-        };
-        let agents_tls: Option<Arc<ServerConfig>> = match &listeners.agents_certs {
-            Some(certs) => Some(tls("edge.agents_cert_file", certs, &for_agents)?),
-            None => None,
-        };
-        let streams_max = self.streams_per_link_max;
-        Ok(EdgeSettings {
-            agents_listen: listeners.agents,
-            agents_tls,
-            plain_http_anywhere: self.allow_plain_http_off_loopback,
-            connectors_listen: listeners.connectors,
-            connectors_tls: Some(tls("edge.connectors_cert_file", &listeners.connectors_certs, &for_connectors)?),
-            link: mux::Settings { streams_max, ..mux::Settings::default() }.bounded(),
-            allowed_origins: self.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
-            connections_max: (self.connections_max as usize).div_ceil(cores.max(1)),
-            handshake_timeout: HANDSHAKE_TIMEOUT,
-            header_timeout: self.header_timeout_ms.into(),
-            idle_timeout: self.idle_timeout_ms.into(),
-            first_byte_timeout: unless_zero(self.first_byte_timeout_ms.into()),
-            offline_wait: self.offline_wait_ms.into(),
-            drain_timeout: self.drain_timeout_ms.into(),
-            latency: LatencySettings::default(),
-            slow_calls: SlowCallSettings {
-                slow_call_ms: Some(self.slow_call_ms.0).filter(|ms| *ms > 0),
-                lines_per_second_max: SLOW_CALL_LINES_PER_S,
-            },
-        })
-    }
-
-    /// What an edge serves. Secrets are read from their files now.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong.
-    pub fn tables(&self) -> Result<EdgeTables, Faults> {
-        self.tables_named(route_name)
-    }
-
-    /// The same, with names for the routes of one's own.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong.
-    pub fn tables_named(&self, name: impl Fn(&HostPattern) -> RouteName) -> Result<EdgeTables, Faults> {
-        let mut faults = Vec::new();
-        let mut tunnels = HashMap::new();
-        let mut entries = Vec::new();
-        for (index, tunnel) in self.tunnels.iter().enumerate() {
-            match tunnel.secret_source().map(|source| source.read()) {
-                Some(Ok(secret)) => drop(tunnels.insert(tunnel.id.clone(), TunnelEntry { secret })),
-                Some(Err(error)) => {
-                    faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret_file"), error.to_string()));
-                }
-                None => faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret"), "missing")),
-            }
-            entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
-                host: host.to_string(),
-                place: format!("tunnel[{index}].hosts"),
-                target: Route { name: name(host), tunnel: tunnel.id.clone() },
-            }));
-        }
-        let routes = RouteTable::new(entries).unwrap_or_else(|found| {
-            faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
-            RouteTable::default()
-        });
-        if faults.is_empty() { Ok(EdgeTables { routes, tunnels }) } else { Err(Faults::new(faults)) }
-    }
-}
-
-impl ConnectConfig {
-    /// What a connector is told. `edges` are those of the configuration, unless the caller knows better.
-    ///
-    /// # Errors
-    ///
-    /// When the secret or the authorities cannot be read, or the TLS library refuses what is asked of it.
-    pub fn settings(&self, edges: Vec<EdgeAddress>, roots: Roots) -> Result<ConnectorSettings, Faults> {
-        let tls = ClientSettings {
-            roots,
-            alpn: vec![ALPN_LINK.to_vec()],
-            versions: Versions::Tls13,
-            sessions: Some(SessionMemory::default()),
-        };
-        let secret = self.secret_source().ok_or_else(|| fault("connect.secret", "missing"))?;
-        Ok(ConnectorSettings {
-            edges,
-            edge_tls: Some(client_config(tls).map_err(|error| fault("connect.edge_ca_file", error))?),
-            edge_name: self.edge_name.map(|name| name.as_str().trim_matches(['[', ']']).into()),
-            tunnel: self.tunnel.clone(),
-            secret: secret.read().map_err(|error| fault("connect.secret_file", error))?,
-            software: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
-            links: u16::try_from(self.links).unwrap_or(LINKS_MAX),
-            backoff_min: self.backoff_min_ms.into(),
-            backoff_max: self.backoff_max_ms.into(),
-            connect_timeout: EDGE_CONNECT_TIMEOUT,
-            link: mux::Settings::default(),
-            calls_max: CALLS_PER_CORE_MAX,
-            drain_timeout: self.drain_timeout_ms.into(),
-        })
-    }
-
-    /// The edges that are dialled.
-    #[must_use]
-    pub fn edge_addresses(&self) -> Vec<EdgeAddress> {
-        self.edge.iter().map(|edge| EdgeAddress { host: edge.host.clone(), port: edge.port }).collect()
-    }
-
-    /// The authorities that may vouch for an edge.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be read.
-    pub fn edge_roots(&self) -> Result<Roots, Faults> {
-        read_roots("connect.edge_ca_file", self.edge_ca_file.as_deref()).map(|(roots, _)| roots)
-    }
-
-    /// Where calls go, from a connector on so many cores. What `trust` knows from before is used again.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong.
-    pub fn tables(&self, cores: usize, trust: &mut UpstreamTrust) -> Result<ConnectorTables, Faults> {
-        self.tables_named(cores, trust, route_name)
-    }
-
-    /// The same, with names for the routes of one's own.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong.
-    pub fn tables_named(
-        &self,
-        cores: usize,
-        trust: &mut UpstreamTrust,
-        name: impl Fn(&HostPattern) -> RouteName,
-    ) -> Result<ConnectorTables, Faults> {
-        let (mut faults, mut entries) = (Vec::new(), Vec::new());
-        for (index, route) in self.routes.iter().enumerate() {
-            let key = format!("route[{index}].upstream_ca_file");
-            let tls = match route.upstream.is_tls().then(|| trust.config(&key, route.upstream_ca_file.as_deref())) {
-                Some(Err(found)) => {
-                    faults.extend(found.all().iter().cloned());
-                    continue;
-                }
-                Some(Ok(tls)) => Some(tls),
-                None => None,
-            };
-            let upstream = UpstreamSettings {
-                url: route.upstream.clone(),
-                tls,
-                connections_max: (route.upstream_connections_max as usize).div_ceil(cores.max(1)),
-                connect_timeout: route.connect_timeout_ms.into(),
-                idle_timeout: route.idle_timeout_ms.into(),
-                queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
-            };
-            entries.push(RouteEntry {
-                host: route.host.to_string(),
-                place: format!("route[{index}].host"),
-                target: ConnectorRoute { name: name(&route.host), upstream },
-            });
-        }
-        let routes = RouteTable::new(entries).unwrap_or_else(|found| {
-            faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
-            RouteTable::default()
-        });
-        if faults.is_empty() { Ok(ConnectorTables { routes }) } else { Err(Faults::new(faults)) }
-    }
-}
-
-/// Whom a connector trusts as upstreams. It remembers what it made, so that a reload which changes nothing about it leaves
-/// the connections to an upstream alone.
-#[derive(Default)]
-pub struct UpstreamTrust {
-    known: HashMap<Option<PathBuf>, (Vec<u8>, Arc<ClientConfig>)>,
-}
-
-impl UpstreamTrust {
-    /// For upstreams that the authorities of a file vouch for, or the well-known ones where there is none.
-    fn config(&mut self, key: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Faults> {
-        let (roots, pem) = read_roots(key, ca_file)?;
-        let known = self.known.get(&ca_file.map(Path::to_path_buf));
-        if let Some((_, config)) = known.filter(|(of, _)| *of == pem) {
-            return Ok(Arc::clone(config));
-        }
-        let settings = ClientSettings {
-            roots,
-            alpn: vec![ALPN_HTTP1.to_vec()],
-            versions: Versions::Tls12And13,
-            sessions: Some(SessionMemory::default()),
-        };
-        let config = client_config(settings).map_err(|error| fault(key, error))?;
-        self.known.insert(ca_file.map(Path::to_path_buf), (pem, Arc::clone(&config)));
-        Ok(config)
-    }
-}
-
-/// The authorities of a file with its content, or those that this machine trusts.
-fn read_roots(key: &str, file: Option<&Path>) -> Result<(Roots, Vec<u8>), Faults> {
-    let mut roots = Roots::new();
-    let Some(file) = file else {
-        roots.add_platform().map_err(|error| fault(key, error))?;
-        return Ok((roots, Vec::new()));
-    };
-    let name = file.display().to_string();
-    let pem = std::fs::read(file).map_err(|error| fault(key, format!("cannot read {name}: {error}")))?;
-    roots.add_pem(&name, &pem).map_err(|error| fault(key, error))?;
-    Ok((roots, pem))
-}
-
-impl TlsFiles<'_> {
-    /// The certificate and key that the files hold now. `key` is the setting that names them.
-    ///
-    /// # Errors
-    ///
-    /// Why they cannot be used.
-    pub fn load(&self, key: &str) -> Result<CertSet, Faults> {
-        let certs = ServerCert::load(self.cert_file, self.key_file, UnixTime::now());
-        certs.and_then(|cert| CertSet::new([cert])).map_err(|error: CertError| fault(key, error))
-    }
-}
-
 /// A host's name in metrics and logs.
 #[must_use]
 pub fn route_name(host: &HostPattern) -> RouteName {
@@ -324,4 +62,141 @@ fn unless_zero(limit: Duration) -> Duration {
 
 fn fault(key: &str, error: impl std::fmt::Display) -> Faults {
     Faults::new(vec![Fault::new(Origin::Default, key, error.to_string())])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use rustls_pki_types::UnixTime;
+
+    use super::*;
+    use crate::config::{FileText, Purpose, Sources};
+    use crate::route::Hostname;
+    use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
+
+    const TEXT: &str = r#"
+[engine]
+cores = 3
+spin_us = "25us"
+driver = "epoll"
+[edge]
+connectors_cert_file = "edge.crt"
+connectors_key_file = "edge.key"
+first_byte_timeout_ms = 0
+slow_call_ms = 0
+connections_max = 100
+streams_per_link_max = 7
+allowed_origins = ["https://app.example.com"]
+[[tunnel]]
+id = "tnl_a"
+secret = "an-example-secret-0123"
+hosts = ["a.test", "*.b.test", "[::1]"]
+[connect]
+edge = ["edge.test:7844", "[::1]:7845"]
+tunnel = "tnl_a"
+secret = "an-example-secret-0123"
+edge_name = "edge.internal"
+[[route]]
+host = "a.test"
+upstream = "https://localhost:9000"
+upstream_ca_file = "ca.pem"
+upstream_connections_max = 10
+[[route]]
+host = "b.test"
+upstream = "https://localhost:9001"
+upstream_ca_file = "ca.pem"
+"#;
+
+    fn config(dir: &Path, text: &str) -> Config {
+        let file = FileText { path: dir.join("adit.toml"), text: text.to_owned() };
+        let sources = Sources { purpose: Purpose::Check, file: Some(file), env: BTreeMap::new(), flags: Vec::new() };
+        Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    fn authority(dir: &Path) -> Authority {
+        let authority = Authority::new("test", UnixTime::now(), 1).unwrap();
+        std::fs::write(dir.join("ca.pem"), authority.cert_pem()).unwrap();
+        authority
+    }
+
+    fn hostname(host: &str) -> Hostname {
+        host.parse().unwrap()
+    }
+
+    #[test]
+    fn the_engine_is_told_what_was_set() {
+        let engine = config(Path::new(""), TEXT).engine.settings();
+        assert_eq!((engine.cores, engine.driver), (3, DriverChoice::Epoll));
+        assert_eq!(engine.spin, Some(Duration::from_micros(25)));
+        assert_eq!(config(Path::new(""), "").engine.settings().spin, None);
+    }
+
+    #[test]
+    fn an_edge_is_told_its_share_of_each_core_and_zero_means_no_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let cert = authority(dir.path()).issue(&["localhost"]).unwrap().server_cert(UnixTime::now()).unwrap();
+        let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
+        let any = "127.0.0.1:1".parse().unwrap();
+        let listeners = EdgeListeners { agents: any, agents_certs: None, connectors: any, connectors_certs: certs };
+        let edge = config(dir.path(), TEXT).edge.unwrap();
+        let settings = edge.settings(&listeners, 3).unwrap();
+        assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some());
+        assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
+        assert_eq!((settings.first_byte_timeout, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
+        assert_eq!(settings.allowed_origins, ["https://app.example.com"]);
+        let tables = edge.tables().unwrap();
+        assert_eq!(tables.routes.lookup(&hostname("x.b.test")).unwrap().name.as_str(), "*.b.test");
+        assert_eq!(tables.routes.lookup(&hostname("[::1]")).unwrap().name.as_str(), "___1_");
+        assert_eq!(tables.tunnels.len(), 1);
+        let named = edge.tables_named(|_| "one".parse().unwrap()).unwrap();
+        assert!(named.routes.iter().all(|(_, route)| route.name.as_str() == "one"));
+    }
+
+    #[test]
+    fn a_connector_is_told_its_edges_and_keeps_its_trust_until_the_file_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        authority(dir.path());
+        let connect = config(dir.path(), TEXT).connect.unwrap();
+        let settings = connect.settings(connect.edge_addresses(), Roots::new()).unwrap();
+        let edges: Vec<String> = settings.edges.iter().map(ToString::to_string).collect();
+        assert_eq!(edges, ["edge.test:7844", "[::1]:7845"]);
+        assert_eq!(settings.edge_name.as_deref(), Some("edge.internal"));
+
+        let mut trust = UpstreamTrust::default();
+        let mut tls_of = |host: &str| {
+            let tables = connect.tables(3, &mut trust).unwrap();
+            let route = tables.routes.lookup(&hostname(host)).unwrap();
+            assert_eq!(route.upstream.connections_max, if host == "a.test" { 4 } else { 86 });
+            Arc::clone(route.upstream.tls.as_ref().unwrap())
+        };
+        let first = tls_of("a.test");
+        assert!(Arc::ptr_eq(&first, &tls_of("a.test")) && Arc::ptr_eq(&first, &tls_of("b.test")));
+        authority(dir.path());
+        assert!(!Arc::ptr_eq(&first, &tls_of("a.test")));
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_told_under_their_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), "no PEM").unwrap();
+        for file in ["edge.crt", "edge.key"] {
+            std::fs::write(dir.path().join(file), "no PEM").unwrap();
+        }
+        let config = config(dir.path(), TEXT);
+        let (edge, connect) = (config.edge.as_ref().unwrap(), config.connect.as_ref().unwrap());
+        let faults = edge.connectors_tls().unwrap().load("edge.connectors_cert_file").unwrap_err().to_string();
+        assert!(faults.starts_with("edge.connectors_cert_file: "), "{faults}");
+        let faults = connect.tables(1, &mut UpstreamTrust::default()).err().unwrap();
+        let keys: Vec<&str> = faults.all().iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["route[0].upstream_ca_file", "route[1].upstream_ca_file"]);
+    }
+
+    #[test]
+    fn the_files_that_are_watched_are_those_that_settings_name() {
+        let files: Vec<PathBuf> = config(Path::new("/etc/adit"), TEXT).watched_files().collect();
+        assert_eq!(files, ["/etc/adit/ca.pem", "/etc/adit/edge.crt", "/etc/adit/edge.key"].map(PathBuf::from));
+    }
 }

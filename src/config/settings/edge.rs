@@ -1,0 +1,129 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+
+use super::{fault, route_name, unless_zero};
+use crate::config::fault::{Fault, Faults, Origin};
+use crate::config::load::TlsFiles;
+use crate::config::table::EdgeConfig;
+use crate::edge::{EdgeSettings, EdgeTables, TunnelEntry};
+use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
+use crate::tls::{
+    ALPN_HTTP1, ALPN_LINK, CertError, CertSet, ReloadingCerts, ServerCert, ServerConfig, ServerSettings, Versions,
+    server_config,
+};
+use crate::wire::mux;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// At most so many lines about slow calls in a second, on each core.
+const SLOW_CALL_LINES_PER_S: u32 = 10;
+
+/// Where an edge listens and what it shows there: what is decided only when it starts.
+#[derive(Clone)]
+pub struct EdgeListeners {
+    /// Where agents call.
+    pub agents: SocketAddr,
+    /// What agents are shown; without it they speak plain HTTP.
+    pub agents_certs: Option<Arc<ReloadingCerts>>,
+    /// Where connectors dial in.
+    pub connectors: SocketAddr,
+    /// What connectors are shown.
+    pub connectors_certs: Arc<ReloadingCerts>,
+}
+
+impl EdgeConfig {
+    /// What an edge on so many cores is told.
+    ///
+    /// # Errors
+    ///
+    /// When the TLS library refuses what is asked of it.
+    pub fn settings(&self, listeners: &EdgeListeners, cores: usize) -> Result<EdgeSettings, Faults> {
+        let for_agents = ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls12And13 };
+        let for_connectors = ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13 };
+        let tls = |key: &str, certs: &Arc<ReloadingCerts>, settings: &ServerSettings| {
+            server_config(Arc::<ReloadingCerts>::clone(certs), settings).map_err(|error| fault(key, error))
+        };
+        let agents_tls: Option<Arc<ServerConfig>> = match &listeners.agents_certs {
+            Some(certs) => Some(tls("edge.agents_cert_file", certs, &for_agents)?),
+            None => None,
+        };
+        let streams_max = self.streams_per_link_max;
+        Ok(EdgeSettings {
+            agents_listen: listeners.agents,
+            agents_tls,
+            plain_http_anywhere: self.allow_plain_http_off_loopback,
+            connectors_listen: listeners.connectors,
+            connectors_tls: Some(tls("edge.connectors_cert_file", &listeners.connectors_certs, &for_connectors)?),
+            link: mux::Settings { streams_max, ..mux::Settings::default() }.bounded(),
+            allowed_origins: self.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+            connections_max: (self.connections_max as usize).div_ceil(cores.max(1)),
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            header_timeout: self.header_timeout_ms.into(),
+            idle_timeout: self.idle_timeout_ms.into(),
+            first_byte_timeout: unless_zero(self.first_byte_timeout_ms.into()),
+            offline_wait: self.offline_wait_ms.into(),
+            drain_timeout: self.drain_timeout_ms.into(),
+            latency: LatencySettings::default(),
+            slow_calls: SlowCallSettings {
+                slow_call_ms: Some(self.slow_call_ms.0).filter(|ms| *ms > 0),
+                lines_per_second_max: SLOW_CALL_LINES_PER_S,
+            },
+        })
+    }
+
+    /// What an edge serves. Secrets are read from their files now.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong.
+    pub fn tables(&self) -> Result<EdgeTables, Faults> {
+        self.tables_named(route_name)
+    }
+
+    /// The same, with names for the routes of one's own.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong.
+    pub fn tables_named(&self, name: impl Fn(&HostPattern) -> RouteName) -> Result<EdgeTables, Faults> {
+        let mut faults = Vec::new();
+        let mut tunnels = HashMap::new();
+        let mut entries = Vec::new();
+        for (index, tunnel) in self.tunnels.iter().enumerate() {
+            match tunnel.secret_source().map(|source| source.read()) {
+                Some(Ok(secret)) => drop(tunnels.insert(tunnel.id.clone(), TunnelEntry { secret })),
+                Some(Err(error)) => {
+                    faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret_file"), error.to_string()));
+                }
+                None => faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret"), "missing")),
+            }
+            entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
+                host: host.to_string(),
+                place: format!("tunnel[{index}].hosts"),
+                target: Route { name: name(host), tunnel: tunnel.id.clone() },
+            }));
+        }
+        let routes = RouteTable::new(entries).unwrap_or_else(|found| {
+            faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
+            RouteTable::default()
+        });
+        if faults.is_empty() { Ok(EdgeTables { routes, tunnels }) } else { Err(Faults::new(faults)) }
+    }
+}
+
+impl TlsFiles<'_> {
+    /// The certificate and key that the files hold now. `key` is the setting that names them.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be used.
+    pub fn load(&self, key: &str) -> Result<CertSet, Faults> {
+        let certs = ServerCert::load(self.cert_file, self.key_file, UnixTime::now());
+        certs.and_then(|cert| CertSet::new([cert])).map_err(|error: CertError| fault(key, error))
+    }
+}
