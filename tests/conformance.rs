@@ -11,6 +11,7 @@ mod meddler;
 mod setup;
 #[path = "conformance/suite.rs"]
 mod suite;
+mod tunnel;
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -19,6 +20,10 @@ use fixture::Fixture;
 use meddler::Fault;
 use setup::SetUp;
 use suite::{Outcome, Revision};
+use tunnel::Tunnel;
+
+/// The name under which agents call: the suite wants one that means this machine.
+const HOST: &str = "localhost";
 
 /// What the suite finds without anything in between; run once per revision.
 fn directly(revision: Revision) -> &'static Outcome {
@@ -63,6 +68,37 @@ fn the_fixture_passes_all_that_2025_11_25_requires() {
 #[test]
 fn the_fixture_passes_all_that_2026_07_28_requires() {
     directly(Revision::V2026_07_28).assert_required(Revision::V2026_07_28);
+}
+
+/// A tunnel to a fresh fixture, and where agents find it.
+fn through_the_tunnel() -> (Fixture, Tunnel, String) {
+    let fixture = Fixture::start();
+    let tunnel = Tunnel::start(HOST, fixture.address);
+    let authority = format!("{HOST}:{}", tunnel.agents.port());
+    (fixture, tunnel, authority)
+}
+
+fn assert_same_through_the_tunnel(revision: Revision) {
+    let (_fixture, _tunnel, authority) = through_the_tunnel();
+    let through = suite::run(&authority, revision);
+    through.assert_required(revision);
+    assert_eq!(directly(revision).differences(&through), Vec::<String>::new());
+}
+
+#[test]
+fn every_check_of_2025_11_25_comes_out_the_same_through_the_tunnel() {
+    assert_same_through_the_tunnel(Revision::V2025_11_25);
+}
+
+#[test]
+fn every_check_of_2026_07_28_comes_out_the_same_through_the_tunnel() {
+    assert_same_through_the_tunnel(Revision::V2026_07_28);
+}
+
+#[test]
+fn the_python_session_prints_the_same_through_the_tunnel() {
+    let (_fixture, _tunnel, authority) = through_the_tunnel();
+    assert_eq!(python_session(&authority), python_directly());
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! A tunnel as an operator runs one: `adit edge` and `adit connect`, two processes with a file of settings each.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longest wait for a process to listen.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+/// The name that the edge's certificate for connectors bears.
+const EDGE_NAME: &str = "edge.test";
+/// Both sides know it.
+const SECRET: &str = "a-secret-for-tests-only-0123456789";
+
+/// An edge, and perhaps a connector; both end when this is dropped.
+pub(crate) struct Tunnel {
+    /// Where agents connect, over plain HTTP.
+    pub(crate) agents: SocketAddr,
+    files: tempfile::TempDir,
+    pub(crate) edge: Option<Process>,
+    pub(crate) connector: Option<Process>,
+}
+
+impl Tunnel {
+    /// A tunnel from `host` to `upstream`. A call that comes before the connector is linked waits for it.
+    pub(crate) fn start(host: &str, upstream: SocketAddr) -> Self {
+        let mut tunnel = Self::without_connector(host, 20_000);
+        tunnel.connect(host, upstream);
+        tunnel
+    }
+
+    /// An edge alone, which lets a call wait so long for a connector.
+    pub(crate) fn without_connector(host: &str, offline_wait_ms: u32) -> Self {
+        let files = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| files.path().join(name).display().to_string();
+        let (agents, connectors) = (free_address(), free_address());
+        let made = rcgen::generate_simple_self_signed([EDGE_NAME.to_owned()]).expect("a certificate can be made");
+        write(&files, "edge.crt", &made.cert.pem());
+        write(&files, "edge.key", &made.signing_key.serialize_pem());
+        write(&files, "secret", SECRET);
+        write(&files, "connectors", &connectors.to_string());
+        let settings = format!(
+            "[engine]\ncores = 1\npin = false\nspin_us = 0\n\
+             [edge]\nagents_listen = '{agents}'\nconnectors_listen = '{connectors}'\nadmin_listen = 'off'\n\
+             connectors_cert_file = '{}'\nconnectors_key_file = '{}'\noffline_wait_ms = {offline_wait_ms}\n\
+             [[tunnel]]\nid = 'tnl_test'\nsecret_file = '{}'\nhosts = ['{host}']\n",
+            path("edge.crt"),
+            path("edge.key"),
+            path("secret"),
+        );
+        write(&files, "edge.toml", &settings);
+        let mut tunnel = Self { agents, files, edge: None, connector: None };
+        tunnel.run_edge();
+        tunnel
+    }
+
+    /// Starts the edge, which must not run already, and waits until it listens.
+    pub(crate) fn run_edge(&mut self) {
+        let edge = Process::start("edge", &self.files.path().join("edge.toml"));
+        edge.until_listening(self.agents);
+        self.edge = Some(edge);
+    }
+
+    /// Starts a connector that sends calls for `host` to `upstream`.
+    pub(crate) fn connect(&mut self, host: &str, upstream: SocketAddr) {
+        let path = |name: &str| self.files.path().join(name);
+        let connectors = std::fs::read_to_string(path("connectors")).expect("the file was written at the start");
+        let settings = format!(
+            "[engine]\ncores = 1\npin = false\nspin_us = 0\n\
+             [connect]\nedge = '{connectors}'\ntunnel = 'tnl_test'\nsecret_file = '{}'\n\
+             edge_ca_file = '{}'\nedge_name = '{EDGE_NAME}'\n\
+             [[route]]\nhost = '{host}'\nupstream = 'http://{upstream}'\n",
+            path("secret").display(),
+            path("edge.crt").display(),
+        );
+        self.connector = Some(Process::start("connect", &write(&self.files, "connect.toml", &settings)));
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.edge.iter().chain(&self.connector).for_each(Process::tell);
+        }
+    }
+}
+
+/// One `adit` process, killed when dropped.
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    fn start(role: &str, settings: &Path) -> Self {
+        let log = settings.with_extension("log");
+        let written = std::fs::File::create(&log).expect("a log file can be made");
+        let child = Command::new(env!("CARGO_BIN_EXE_adit"))
+            .args([role, "--config"])
+            .arg(settings)
+            .stdin(Stdio::null())
+            .stdout(written.try_clone().expect("a file can be shared"))
+            .stderr(written)
+            .spawn()
+            .expect("the adit binary runs");
+        Self { child, log }
+    }
+
+    fn until_listening(&self, address: SocketAddr) {
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if started.elapsed() > START_PATIENCE {
+                self.tell();
+                panic!("nothing listens on {address}");
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Shows what the process said.
+    fn tell(&self) {
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        eprintln!("--- {} ---\n{said}", self.log.display());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn write(files: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
+    let path = files.path().join(name);
+    std::fs::write(&path, content).expect("a temporary file can be written");
+    path
+}
+
+/// A loopback address on which nothing listens, with a port below those that the system gives to outgoing connections,
+/// so that no connection of a test that runs beside this one can take it meanwhile.
+fn free_address() -> SocketAddr {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    loop {
+        let tried = std::process::id().wrapping_mul(97).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + tried % COUNT).expect("ports below 32,000");
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("a bound listener has an address");
+        }
+    }
+}
