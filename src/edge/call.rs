@@ -346,6 +346,8 @@ impl ResponseWork {
         begun: &Cell<bool>,
     ) -> Back {
         let ResponseWork { head, intake, decoder, outlet, scratch, timing } = self;
+        // The answer to the call before may have broken off in the middle of its head.
+        head.clear();
         let pool = here.core.pool();
         let framing = loop {
             match response_head(here, request.method(), stream, intake, head).await {

@@ -13,6 +13,8 @@ use crate::engine::{Lease, StreamError};
 const RECEIVE_HIGH: usize = 256 * 1024;
 /// Below this it goes on.
 const RECEIVE_LOW: usize = 64 * 1024;
+/// Pieces up to this length are copied behind others that wait.
+const COPY_LEN_MAX: usize = 2048;
 /// Queued bytes above which a socket is not ready for more.
 const SEND_HIGH: usize = 256 * 1024;
 /// Below this it is again.
@@ -361,7 +363,11 @@ impl SocketState {
             self.received_at = now;
         }
         self.received_bytes += lease.len();
-        self.received.push_back(lease);
+        match self.received.back_mut() {
+            // Nobody is reading: what comes in small pieces should not keep a buffer for each of them.
+            Some(last) if lease.len() <= COPY_LEN_MAX && last.tailroom() >= lease.len() => last.append(&lease),
+            _ => self.received.push_back(lease),
+        }
         wake(&mut self.receive_waker);
     }
 

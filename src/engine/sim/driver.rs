@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct SimDriver {
     flag: Arc<Flag>,
     sockets: BTreeMap<u32, Socket>,
     /// Sockets that found no buffer; every turn tries them again.
-    starved: Vec<u32>,
+    starved: BTreeSet<u32>,
 }
 
 /// What a token stands for.
@@ -71,7 +71,7 @@ impl Stream {
 
 impl SimDriver {
     pub(super) fn new(net: SimNet, id: DriverId, host: IpAddr, pool: Pool, flag: Arc<Flag>) -> SimDriver {
-        SimDriver { net, id, host, pool, flag, sockets: BTreeMap::new(), starved: Vec::new() }
+        SimDriver { net, id, host, pool, flag, sockets: BTreeMap::new(), starved: BTreeSet::new() }
     }
 
     /// Which driver of the network this is.
@@ -222,12 +222,12 @@ impl Driver for SimDriver {
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
         let before = events.len();
         self.check_alive()?;
-        let mut ready = {
+        let ready = {
             let mut world = self.net.world.borrow_mut();
             world.run_due();
-            world.take_ready(self.id.0)
+            let starved = std::mem::take(&mut self.starved);
+            world.take_ready(self.id.0, starved)
         };
-        ready.append(&mut self.starved);
         for index in ready {
             self.progress(index, events);
         }
@@ -260,7 +260,7 @@ impl Drop for SimDriver {
 struct Turn<'a> {
     world: &'a mut World,
     pool: &'a Pool,
-    starved: &'a mut Vec<u32>,
+    starved: &'a mut BTreeSet<u32>,
     events: &'a mut Vec<Event>,
 }
 
@@ -381,7 +381,7 @@ impl Turn<'_> {
                 Arrival::Nothing => return,
                 Arrival::Bytes(bytes) => {
                     let Some(lease) = self.lease_for(bytes) else {
-                        self.starved.push(socket.index);
+                        self.starved.insert(socket.index);
                         return;
                     };
                     self.fill(socket, stream.end, lease);

@@ -247,6 +247,30 @@ fn a_reader_that_does_not_read_stops_the_sender() {
 }
 
 #[test]
+fn a_trickle_that_nobody_reads_takes_few_buffers() {
+    let mut two = Two::new(1, Faults { segment_bytes_max: 2, ..Faults::none() });
+    let (done, set) = flag();
+    let (a, b) = (two.a.clone(), two.b.clone());
+    let listener = b.listen(&at(B)).unwrap();
+    a.clone().spawn(async move {
+        let socket = connect(&a, B).await.unwrap();
+        for _ in 0..2000 {
+            send(&socket, b"drop").await.unwrap();
+            a.sleep(Duration::from_millis(1)).await;
+        }
+        socket.close_gracefully(MINUTE).await;
+    });
+    spawn(&two.b.clone(), &set, async move {
+        let socket = accept(&listener, &b).await;
+        b.sleep(Duration::from_secs(5)).await;
+        let held = b.pool().usage().leased_bytes;
+        assert!((8_000..=16_384).contains(&held), "{held} bytes of buffers for 8000 received");
+        assert_eq!(read_all(&socket).await, (b"drop".repeat(2000), Ok(())));
+    });
+    two.run(&done);
+}
+
+#[test]
 fn a_partition_stalls_and_a_short_one_is_survived() {
     let mut two = Two::new(1, Faults::none());
     let (done, set) = flag();

@@ -385,9 +385,10 @@ impl World {
         (self.drivers.len() - 1, flag)
     }
 
-    /// Takes the sockets that a driver has to look at, in the order in which it will.
-    pub(super) fn take_ready(&mut self, driver: usize) -> Vec<u32> {
-        let mut ready: Vec<u32> = std::mem::take(&mut self.drivers[driver].ready).into_iter().collect();
+    /// Takes the sockets that a driver has to look at, `others` among them, in the order in which it will.
+    pub(super) fn take_ready(&mut self, driver: usize, mut others: BTreeSet<u32>) -> Vec<u32> {
+        others.append(&mut self.drivers[driver].ready);
+        let mut ready: Vec<u32> = others.into_iter().collect();
         if self.faults.shuffle {
             for at in (1..ready.len()).rev() {
                 let other = self.rng.below(at as u64 + 1) as usize;

@@ -1,0 +1,386 @@
+//! The whole path on one simulated network: agents, edge, connector and upstream, each on a host of its own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use adit::base::{CoreId, Rng, Secret, TunnelId};
+use adit::connector::{
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
+    EdgeAddress,
+};
+use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
+use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
+use adit::engine::{Core, MailReceiver, MailSender, Pool, mailbox};
+use adit::latency::{LatencySettings, SlowCallSettings};
+use adit::route::{Route, RouteEntry, RouteTable};
+use adit::upstream::{Resolver, UpstreamSettings};
+use adit::wire::mux;
+
+use crate::agent::Agent;
+use crate::ledger::Ledger;
+use crate::plan::Weather;
+use crate::upstream::Upstream;
+
+pub(crate) const AGENTS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub(crate) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+pub(crate) const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
+pub(crate) const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 4));
+/// How long calls in flight may take after a role was told to end.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a drain may take beyond that: goodbyes, and agents that read why they were refused.
+pub(crate) const DRAIN_SLACK: Duration = Duration::from_secs(5);
+
+const AGENTS_AT: SocketAddr = SocketAddr::new(EDGE, 80);
+const UPSTREAM_AT: SocketAddr = SocketAddr::new(UPSTREAM, 8000);
+const CONNECTORS_AT: SocketAddr = SocketAddr::new(EDGE, 7000);
+const HOST: &str = "mcp.example";
+const TUNNEL: &str = "tunnel";
+const SECRET: &str = "the secret of a simulated tunnel";
+
+/// How one run is laid out.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) seed: u64,
+    pub(crate) faults: Faults,
+    pub(crate) weather: Weather,
+    pub(crate) edge_cores: u16,
+    pub(crate) connector_cores: u16,
+    pub(crate) link: mux::Settings,
+}
+
+impl Layout {
+    /// One core each and a network without faults.
+    pub(crate) fn plain(seed: u64) -> Layout {
+        Layout {
+            seed,
+            faults: Faults::none(),
+            weather: Weather::Fair,
+            edge_cores: 1,
+            connector_cores: 1,
+            link: mux::Settings::default(),
+        }
+    }
+
+    /// Everything drawn from the seed.
+    pub(crate) fn draw(seed: u64, rng: &mut Rng) -> Layout {
+        Layout {
+            seed,
+            faults: Faults::draw(rng),
+            weather: Weather::Foul,
+            edge_cores: rng.between(1, 2) as u16,
+            connector_cores: rng.between(1, 2) as u16,
+            link: mux::Settings {
+                stream_window: [2_000, 32_000, 256_000][rng.below(3) as usize],
+                link_window: [40_000, 4_000_000][rng.below(2) as usize],
+                ping_interval_ms: rng.between(500, 5_000) as u32,
+                ..mux::Settings::default()
+            },
+        }
+    }
+}
+
+/// A role that runs.
+struct Role<H, E> {
+    handle: Arc<H>,
+    cores: Vec<(Core, MemberId)>,
+    events: MailReceiver<E>,
+    ended: usize,
+}
+
+/// The path.
+pub(crate) struct Path {
+    pub(crate) net: SimNet,
+    pub(crate) sim: Simulation,
+    pub(crate) ledger: Ledger,
+    layout: Layout,
+    rng: Rng,
+    agents: Core,
+    edge: Option<Role<Edge, EdgeEvent>>,
+    connector: Option<Role<Connector, ConnectorEvent>>,
+    calls: usize,
+}
+
+impl Path {
+    /// Everything is started; links come up when time passes.
+    pub(crate) fn new(layout: Layout) -> Path {
+        let seed = layout.seed;
+        let net = SimNet::new(seed, layout.faults.clone());
+        let mut sim = Simulation::new(net.clone());
+        let (agents, _) = add_core(&mut sim, AGENTS, 0);
+        let (server, _) = add_core(&mut sim, UPSTREAM, 0);
+        let ledger = Ledger::default();
+        Upstream { core: server, ledger: ledger.clone(), seed, weather: layout.weather }.start(UPSTREAM_AT);
+        let rng = Rng::new(seed ^ 0x7061_7468);
+        let mut path = Path { net, sim, ledger, layout, rng, agents, edge: None, connector: None, calls: 0 };
+        path.start_edge();
+        path.start_connector();
+        path
+    }
+
+    pub(crate) fn start_edge(&mut self) {
+        assert!(self.edge.is_none(), "one edge at a time");
+        let (sender, events) = mailbox(64);
+        let count = self.layout.edge_cores;
+        let settings = edge_settings(self.layout.link);
+        let edge = Edge::new(settings, edge_tables(), usize::from(count), self.rng.next_u64(), &sender);
+        let cores = (0..count).map(|id| add_core(&mut self.sim, EDGE, id)).collect();
+        let role = Role { handle: edge, cores, events, ended: 0 };
+        for (core, _) in &role.cores {
+            core.spawn(Arc::clone(&role.handle).run(core.clone()));
+        }
+        self.edge = Some(role);
+    }
+
+    pub(crate) fn start_connector(&mut self) {
+        assert!(self.connector.is_none(), "one connector at a time");
+        let (sender, events) = mailbox(4096);
+        let count = self.layout.connector_cores;
+        let settings = connector_settings(self.layout.link);
+        let connector = Connector::new(settings, connector_tables(), usize::from(count), self.rng.next_u64(), &sender);
+        let cores = (0..count).map(|id| add_core(&mut self.sim, CONNECTOR, id)).collect();
+        let role = Role { handle: connector, cores, events, ended: 0 };
+        for (core, _) in &role.cores {
+            let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
+            core.spawn(Arc::clone(&role.handle).run(core.clone(), nobody));
+        }
+        self.connector = Some(role);
+    }
+
+    /// Agents that make `calls_each` calls one after the other, each within `pause_max` of the one before.
+    pub(crate) fn start_agents(&mut self, agents: usize, calls: impl Fn(usize) -> Vec<u64>, pause_max: Duration) {
+        for nth in 0..agents {
+            let pause_ns = pause_max.as_nanos() as u64 + 1;
+            let calls = calls(nth);
+            self.calls += calls.len();
+            let calls = calls.into_iter().map(|id| (id, Duration::from_nanos(self.rng.below(pause_ns)))).collect();
+            let agent = Agent {
+                core: self.agents.clone(),
+                ledger: self.ledger.clone(),
+                seed: self.layout.seed,
+                weather: self.layout.weather,
+                target: AGENTS_AT,
+                host: HOST,
+            };
+            self.agents.spawn(agent.run(calls));
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.sim.run_until(self.net.now() + time).expect("no core fails");
+    }
+
+    /// Runs until every call has ended.
+    pub(crate) fn run_calls(&mut self, within: Duration) {
+        let (ledger, calls) = (self.ledger.clone(), self.calls);
+        self.run("the calls end", within, move || ledger.ended() == calls);
+    }
+
+    /// Runs until it is so.
+    #[track_caller]
+    pub(crate) fn run(&mut self, what: &str, within: Duration, done: impl FnMut() -> bool) {
+        match self.sim.run(self.net.now() + within, done) {
+            Ok(()) => {}
+            Err(SimStop::OutOfTime) => panic!("not within {within:?}: {what}"),
+            Err(other) => panic!("before {what}: {other}"),
+        }
+    }
+
+    /// The edge dies.
+    pub(crate) fn kill_edge(&mut self, how: Death) {
+        self.net.kill(EDGE, how);
+        if let Some(edge) = self.edge.take() {
+            edge.remove(&mut self.sim);
+        }
+    }
+
+    /// The connector dies.
+    pub(crate) fn kill_connector(&mut self, how: Death) {
+        self.net.kill(CONNECTOR, how);
+        if let Some(connector) = self.connector.take() {
+            connector.remove(&mut self.sim);
+        }
+    }
+
+    /// The edge is told to end, and does within its bound.
+    pub(crate) fn drain_edge(&mut self) {
+        let Some(mut edge) = self.edge.take() else { return };
+        assert_eq!(edge.handle.command(|| EdgeCommand::Drain), edge.cores.len());
+        self.run("the edge drains", DRAIN_TIMEOUT + DRAIN_SLACK, || {
+            edge.read_events(|event| matches!(event, EdgeEvent::Ended(_)));
+            edge.ended == edge.cores.len()
+        });
+        edge.remove(&mut self.sim);
+    }
+
+    /// The connector is told to end, and does within its bound.
+    pub(crate) fn drain_connector(&mut self) {
+        let Some(mut connector) = self.connector.take() else { return };
+        assert_eq!(connector.handle.command(|| ConnectorCommand::Drain), connector.cores.len());
+        self.run("the connector drains", DRAIN_TIMEOUT + DRAIN_SLACK, || {
+            connector.read_events(|event| matches!(event, ConnectorEvent::Ended(_)));
+            connector.ended == connector.cores.len()
+        });
+        connector.remove(&mut self.sim);
+    }
+
+    /// What the cores of the edge report.
+    pub(crate) fn report_edge(&mut self) -> Vec<CoreReport> {
+        let (sender, reports) = mailbox(16);
+        let asked = self
+            .edge
+            .as_ref()
+            .map_or(0, |edge| edge.handle.command(|| EdgeCommand::Report(MailSender::clone(&sender))));
+        self.collect(asked, reports)
+    }
+
+    /// What the cores of the connector report.
+    pub(crate) fn report_connector(&mut self) -> Vec<ConnectorReport> {
+        let (sender, reports) = mailbox(16);
+        let asked = self
+            .connector
+            .as_ref()
+            .map_or(0, |connector| connector.handle.command(|| ConnectorCommand::Report(MailSender::clone(&sender))));
+        self.collect(asked, reports)
+    }
+
+    fn collect<T>(&mut self, asked: usize, mut reports: MailReceiver<T>) -> Vec<T> {
+        let mut collected = Vec::new();
+        self.run("the cores report", Duration::from_secs(1), || {
+            while let Some(report) = try_recv(&mut reports) {
+                collected.push(report);
+            }
+            collected.len() == asked
+        });
+        collected
+    }
+
+    /// With every call over and good weather, nothing is left of any of them.
+    pub(crate) fn assert_nothing_is_left(&mut self) {
+        for report in self.report_edge() {
+            let streams: usize = report.links.iter().map(|link| link.streams).sum();
+            assert_eq!((report.calls_open, report.agents_open, streams), (0, 0, 0), "at the edge: {:?}", report.links);
+            assert_eq!(report.pool.leased_bytes, 0, "buffers of the edge that did not come back");
+        }
+        for report in self.report_connector() {
+            let streams: usize = report.links.iter().map(|link| link.streams).sum();
+            assert_eq!((report.calls_open, streams), (0, 0), "at the connector: {:?}", report.links);
+            assert_eq!(report.pool.leased_bytes, 0, "buffers of the connector that did not come back");
+        }
+        assert_eq!(self.agents.pool().usage().leased_bytes, 0, "buffers of the agents");
+        assert_eq!(self.net.open_sockets(AGENTS), 0);
+    }
+
+    /// With both roles gone, nothing is left of either. A peer of a host that lost its power, or that was cut off for
+    /// long, may have heard nothing of it.
+    pub(crate) fn assert_everything_is_gone(&mut self, all_heard: bool) {
+        for host in [AGENTS, EDGE, CONNECTOR] {
+            assert_eq!(self.net.open_sockets(host), 0, "sockets of {host}");
+        }
+        if all_heard {
+            assert_eq!((self.net.open_sockets(UPSTREAM), self.net.connections()), (0, 0));
+        }
+        assert_eq!(self.net.bytes_in_flight(), 0);
+    }
+}
+
+impl<H, E> Role<H, E> {
+    /// Ends the cores where they stand; with them every task, socket and buffer is gone.
+    fn remove(self, sim: &mut Simulation) {
+        let Role { handle, cores, events, .. } = self;
+        for (core, member) in cores {
+            sim.remove(member);
+            let pool = core.pool().clone();
+            drop(core);
+            assert_eq!(pool.usage().leased_bytes, 0, "buffers of a core that has ended");
+        }
+        drop((handle, events));
+    }
+
+    fn read_events(&mut self, is_end: impl Fn(&E) -> bool) {
+        while let Some(event) = try_recv(&mut self.events) {
+            self.ended += usize::from(is_end(&event));
+        }
+    }
+}
+
+fn try_recv<T>(receiver: &mut MailReceiver<T>) -> Option<T> {
+    match receiver.poll_recv(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(message) => message,
+        Poll::Pending => None,
+    }
+}
+
+fn add_core(sim: &mut Simulation, host: IpAddr, id: u16) -> (Core, MemberId) {
+    let pool = Pool::new(8 * 1024 * 1024);
+    let driver = sim.net().driver(host, pool.clone());
+    let driver_id = driver.id();
+    let core = Core::new(CoreId(id), Box::new(driver), pool, Duration::ZERO);
+    let member = sim.add(driver_id, core.clone());
+    (core, member)
+}
+
+fn edge_settings(link: mux::Settings) -> EdgeSettings {
+    EdgeSettings {
+        agents_listen: AGENTS_AT,
+        agents_tls: None,
+        plain_http_anywhere: true,
+        connectors_listen: CONNECTORS_AT,
+        connectors_tls: None,
+        link,
+        allowed_origins: Vec::new(),
+        connections_max: 1000,
+        handshake_timeout: Duration::from_secs(10),
+        header_timeout: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(300),
+        first_byte_timeout: Duration::from_secs(120),
+        offline_wait: Duration::from_secs(2),
+        drain_timeout: DRAIN_TIMEOUT,
+        latency: LatencySettings::default(),
+        slow_calls: SlowCallSettings::default(),
+    }
+}
+
+fn edge_tables() -> EdgeTables {
+    let tunnel: TunnelId = TUNNEL.parse().expect("an id");
+    let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone() };
+    let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
+    let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
+    EdgeTables { routes, tunnels: HashMap::from([(tunnel, TunnelEntry { secret: Secret::from(SECRET) })]) }
+}
+
+fn connector_settings(link: mux::Settings) -> ConnectorSettings {
+    ConnectorSettings {
+        edges: vec![EdgeAddress { host: EDGE.to_string().into(), port: CONNECTORS_AT.port() }],
+        edge_tls: None,
+        edge_name: None,
+        tunnel: TUNNEL.parse().expect("an id"),
+        secret: Secret::from(SECRET),
+        software: "simulation".to_owned(),
+        links: 0,
+        backoff_min: Duration::from_millis(100),
+        backoff_max: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        link,
+        calls_max: 1000,
+        drain_timeout: DRAIN_TIMEOUT,
+    }
+}
+
+fn connector_tables() -> ConnectorTables {
+    let upstream = UpstreamSettings {
+        url: format!("http://{UPSTREAM_AT}").parse().expect("a URL"),
+        tls: None,
+        connections_max: 64,
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(30),
+        queue_timeout: Duration::from_secs(5),
+    };
+    let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream };
+    let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
+    ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")) }
+}
