@@ -22,11 +22,12 @@ use std::thread;
 use std::time::Duration;
 
 use adit::base::Rng;
-use adit::engine::sim::Death;
+use adit::engine::sim::{Death, Faults};
+use adit::latency::Phase;
 
 use ledger::Outcome;
 use path::{DRAIN_TIMEOUT, Layout, Path};
-use plan::{Fate, Kind, Leaving, Plan, Weather};
+use plan::{Fate, Framing, Kind, Leaving, Plan, Weather};
 
 /// Seeds that every run of the test tries.
 const SEEDS_FIXED: u64 = 200;
@@ -178,6 +179,43 @@ fn in_good_weather_every_call_is_whole() {
         assert_eq!(path.ledger.not_whole(), [], "seed {seed}");
         path.pass(SECOND);
         path.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn the_time_of_a_call_is_split_as_it_was_spent() {
+    const LEG: Duration = Duration::from_micros(200);
+    let leg_ns = LEG.as_nanos() as u64;
+    for service_ms in [0, 1, 20] {
+        let service = Duration::from_millis(service_ms);
+        let faults = Faults { delay_ns_min: leg_ns, delay_ns_max: leg_ns, ..Faults::none() };
+        let weather = Weather::Foul;
+        let mut path = Path::new(Layout { faults, service: Some(service), weather, ..Layout::plain(7) });
+        path.pass(SECOND);
+        // One after the other, so that all but the first find a connection to the upstream.
+        let keeps = |id: &u64| {
+            let plan = Plan::of(7, *id, weather);
+            plan.framing == Framing::Length && !plan.closes && quick_call(7, *id).0 == *id
+        };
+        let calls: Vec<u64> = (0..).filter(keeps).take(20).collect();
+        path.start_agents(1, |_| calls.clone(), Duration::ZERO);
+        path.run_calls(MINUTE);
+        let figures = path.figures();
+        // A leg there and one back; the rest is what the upstream took.
+        let right = [
+            (Phase::Edge, Duration::ZERO),
+            (Phase::Tunnel, 2 * LEG),
+            (Phase::Connector, Duration::ZERO),
+            (Phase::Upstream, service + 2 * LEG),
+            (Phase::Total, service + 4 * LEG),
+        ];
+        for (phase, spent) in right {
+            let told = figures.phase(phase).quantile(0.5);
+            let off = told.abs_diff(spent);
+            let bound = Duration::from_micros(20).max(spent / 20);
+            assert!(off <= bound, "{service_ms} ms: {} told as {told:?}, was {spent:?}", phase.name());
+        }
+        assert_eq!(figures.clock_disagreements(), 0);
     }
 }
 

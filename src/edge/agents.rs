@@ -86,7 +86,11 @@ async fn greet(here: &Rc<Here>, detached: Detached, peer: Option<SocketAddr>) ->
     let settings = &here.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
     let socket = here.core.adopt(detached, SocketOptions::default()).await.map_err(io_error)?;
-    let first = here.core.timeout(settings.idle_timeout, socket.recv()).await;
+    let draining = async {
+        here.drain.after(0).await;
+        Ok(Ok(None))
+    };
+    let first = future::or(here.core.timeout(settings.idle_timeout, socket.recv()), draining).await;
     let Some(first) = first.map_err(|_| HandshakeError::Timeout)?? else { return Ok(None) };
     let tls = settings.agents_tls.as_ref().filter(|_| first.first() == Some(&TLS_HANDSHAKE));
     let Some(config) = tls else {

@@ -15,7 +15,7 @@ use adit::connector::{
 use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
 use adit::engine::{Core, MailReceiver, MailSender, Pool, mailbox};
-use adit::latency::{LatencySettings, SlowCallSettings};
+use adit::latency::{LabelFigures, LatencySettings, SlowCallSettings};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
@@ -50,6 +50,8 @@ pub(crate) struct Layout {
     pub(crate) edge_cores: u16,
     pub(crate) connector_cores: u16,
     pub(crate) link: mux::Settings,
+    /// How long the upstream works on each call, instead of as long as its plan says.
+    pub(crate) service: Option<Duration>,
 }
 
 impl Layout {
@@ -62,6 +64,7 @@ impl Layout {
             edge_cores: 1,
             connector_cores: 1,
             link: mux::Settings::default(),
+            service: None,
         }
     }
 
@@ -79,6 +82,7 @@ impl Layout {
                 ping_interval_ms: rng.between(500, 5_000) as u32,
                 ..mux::Settings::default()
             },
+            service: None,
         }
     }
 }
@@ -113,7 +117,8 @@ impl Path {
         let (agents, _) = add_core(&mut sim, AGENTS, 0);
         let (server, _) = add_core(&mut sim, UPSTREAM, 0);
         let ledger = Ledger::default();
-        Upstream { core: server, ledger: ledger.clone(), seed, weather: layout.weather }.start(UPSTREAM_AT);
+        let (weather, service) = (layout.weather, layout.service);
+        Upstream { core: server, ledger: ledger.clone(), seed, weather, service }.start(UPSTREAM_AT);
         let rng = Rng::new(seed ^ 0x7061_7468);
         let mut path = Path { net, sim, ledger, layout, rng, agents, edge: None, connector: None, calls: 0 };
         path.start_edge();
@@ -236,6 +241,21 @@ impl Path {
             .as_ref()
             .map_or(0, |edge| edge.handle.command(|| EdgeCommand::Report(MailSender::clone(&sender))));
         self.collect(asked, reports)
+    }
+
+    /// The times of all calls, as the cores of the edge tell them.
+    pub(crate) fn figures(&mut self) -> LabelFigures {
+        let (sender, figures) = mailbox(16);
+        let asked = self
+            .edge
+            .as_ref()
+            .map_or(0, |edge| edge.handle.command(|| EdgeCommand::Figures(0, MailSender::clone(&sender))));
+        let mut total = LabelFigures::new();
+        for figures in self.collect(asked, figures) {
+            let (_, set) = figures.set.expect("the total is always there");
+            total.add(&set);
+        }
+        total
     }
 
     /// What the cores of the connector report.

@@ -1,6 +1,7 @@
 //! The simulated MCP server: answers each call as its plan says, and takes down what it sees.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use adit::base::Clock;
 use adit::engine::driver::{Address, SocketOptions};
@@ -18,6 +19,8 @@ pub(crate) struct Upstream {
     pub(crate) ledger: Ledger,
     pub(crate) seed: u64,
     pub(crate) weather: Weather,
+    /// How long it works on each call, instead of as long as the plan says.
+    pub(crate) service: Option<Duration>,
 }
 
 impl Upstream {
@@ -112,7 +115,7 @@ impl Upstream {
     }
 
     async fn answer(&self, socket: &Socket, plan: &Plan) -> Result<(), adit::engine::StreamError> {
-        self.core.sleep(plan.service).await;
+        self.core.sleep(self.service.unwrap_or(plan.service)).await;
         let whole: usize = plan.answer.iter().map(Vec::len).sum();
         let framing = match plan.framing {
             Framing::Length => format!("content-length: {whole}\r\n"),
