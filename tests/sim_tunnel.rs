@@ -26,7 +26,7 @@ use adit::engine::sim::{Death, Faults};
 use adit::latency::Phase;
 
 use ledger::Outcome;
-use path::{DRAIN_TIMEOUT, Layout, Path};
+use path::{DRAIN_TIMEOUT, EDGE_IDLE_TIMEOUT, Layout, Path};
 use plan::{Fate, Framing, Kind, Leaving, Plan, Weather};
 
 /// Seeds that every run of the test tries.
@@ -71,7 +71,7 @@ fn storm(seed: u64) -> Tally {
         let how = if rng.chance(0.3) { Death::Power } else { Death::Processes };
         let away = Duration::from_nanos(rng.below(2_000_000_000));
         powerless |= how == Death::Power;
-        match rng.below(5) {
+        match rng.below(6) {
             0 | 1 => {
                 path.kill_edge(how);
                 path.pass(away);
@@ -81,6 +81,10 @@ fn storm(seed: u64) -> Tally {
                 path.kill_connector(how);
                 path.pass(away);
                 path.start_connector();
+            }
+            4 => {
+                path.drain_edge();
+                path.start_edge();
             }
             _ => {
                 path.drain_connector();
@@ -93,7 +97,7 @@ fn storm(seed: u64) -> Tally {
     assert!(silent == 0 || may_be_silent || powerless, "{silent} agents were left waiting");
     // In good weather everything comes back.
     path.net.calm();
-    path.pass(30 * SECOND);
+    path.pass(EDGE_IDLE_TIMEOUT + 30 * SECOND);
     path.assert_nothing_is_left();
     let (last, _) = quick_call(seed, 10_000);
     path.start_agents(1, |_| vec![last], Duration::ZERO);

@@ -14,7 +14,7 @@ use adit::connector::{
 };
 use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
-use adit::engine::{Core, MailReceiver, MailSender, Pool, mailbox};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver, MailSender, Pool, mailbox};
 use adit::latency::{LabelFigures, LatencySettings, SlowCallSettings};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::upstream::{Resolver, UpstreamSettings};
@@ -31,6 +31,8 @@ pub(crate) const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
 pub(crate) const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 4));
 /// How long calls in flight may take after a role was told to end.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the edge keeps an agent's connection that lies unused; it may be that of an agent whose last word was lost.
+pub(crate) const EDGE_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a drain may take beyond that: goodbyes, and agents that read why they were refused.
 pub(crate) const DRAIN_SLACK: Duration = Duration::from_secs(5);
 
@@ -52,6 +54,8 @@ pub(crate) struct Layout {
     pub(crate) link: mux::Settings,
     /// How long the upstream works on each call, instead of as long as its plan says.
     pub(crate) service: Option<Duration>,
+    /// Bytes of buffers of each core of edge and connector.
+    pub(crate) buffer_memory: usize,
 }
 
 impl Layout {
@@ -65,6 +69,7 @@ impl Layout {
             connector_cores: 1,
             link: mux::Settings::default(),
             service: None,
+            buffer_memory: 8 << 20,
         }
     }
 
@@ -83,6 +88,7 @@ impl Layout {
                 ..mux::Settings::default()
             },
             service: None,
+            buffer_memory: [BUFFER_MEMORY_MIN, 8 << 20][rng.below(2) as usize],
         }
     }
 }
@@ -114,8 +120,8 @@ impl Path {
         let seed = layout.seed;
         let net = SimNet::new(seed, layout.faults.clone());
         let mut sim = Simulation::new(net.clone());
-        let (agents, _) = add_core(&mut sim, AGENTS, 0);
-        let (server, _) = add_core(&mut sim, UPSTREAM, 0);
+        let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_DEFAULT);
+        let (server, _) = add_core(&mut sim, UPSTREAM, 0, BUFFER_MEMORY_DEFAULT);
         let ledger = Ledger::default();
         let (weather, service) = (layout.weather, layout.service);
         Upstream { core: server, ledger: ledger.clone(), seed, weather, service }.start(UPSTREAM_AT);
@@ -132,7 +138,7 @@ impl Path {
         let count = self.layout.edge_cores;
         let settings = edge_settings(self.layout.link);
         let edge = Edge::new(settings, edge_tables(), usize::from(count), self.rng.next_u64(), &sender);
-        let cores = (0..count).map(|id| add_core(&mut self.sim, EDGE, id)).collect();
+        let cores = (0..count).map(|id| add_core(&mut self.sim, EDGE, id, self.layout.buffer_memory)).collect();
         let role = Role { handle: edge, cores, events, ended: 0 };
         for (core, _) in &role.cores {
             core.spawn(Arc::clone(&role.handle).run(core.clone()));
@@ -146,7 +152,7 @@ impl Path {
         let count = self.layout.connector_cores;
         let settings = connector_settings(self.layout.link);
         let connector = Connector::new(settings, connector_tables(), usize::from(count), self.rng.next_u64(), &sender);
-        let cores = (0..count).map(|id| add_core(&mut self.sim, CONNECTOR, id)).collect();
+        let cores = (0..count).map(|id| add_core(&mut self.sim, CONNECTOR, id, self.layout.buffer_memory)).collect();
         let role = Role { handle: connector, cores, events, ended: 0 };
         for (core, _) in &role.cores {
             let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
@@ -335,8 +341,8 @@ fn try_recv<T>(receiver: &mut MailReceiver<T>) -> Option<T> {
     }
 }
 
-fn add_core(sim: &mut Simulation, host: IpAddr, id: u16) -> (Core, MemberId) {
-    let pool = Pool::new(8 * 1024 * 1024);
+fn add_core(sim: &mut Simulation, host: IpAddr, id: u16, buffer_memory: usize) -> (Core, MemberId) {
+    let pool = Pool::new(buffer_memory);
     let driver = sim.net().driver(host, pool.clone());
     let driver_id = driver.id();
     let core = Core::new(CoreId(id), Box::new(driver), pool, Duration::ZERO);
@@ -356,7 +362,7 @@ fn edge_settings(link: mux::Settings) -> EdgeSettings {
         connections_max: 1000,
         handshake_timeout: Duration::from_secs(10),
         header_timeout: Duration::from_secs(30),
-        idle_timeout: Duration::from_secs(300),
+        idle_timeout: EDGE_IDLE_TIMEOUT,
         first_byte_timeout: Duration::from_secs(120),
         offline_wait: Duration::from_secs(2),
         drain_timeout: DRAIN_TIMEOUT,
