@@ -169,7 +169,7 @@ upstream_ca_file = "ca.pem"
         let mut tls_of = |host: &str| {
             let tables = connect.tables(3, &mut trust).unwrap();
             let route = tables.routes.lookup(&hostname(host)).unwrap();
-            assert_eq!(route.upstream.connections_max, if host == "a.test" { 4 } else { 86 });
+            assert_eq!(route.upstream.connections_max, if host == "a.test" { 4 } else { 342 });
             Arc::clone(route.upstream.tls.as_ref().unwrap())
         };
         let first = tls_of("a.test");

@@ -164,7 +164,7 @@ section! {
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
         /// The most connections to the upstream at one time, all cores together.
-        upstream_connections_max: u32 = "256" in 1..=65_536, live, like "32";
+        upstream_connections_max: u32 = "1024" in 1..=65_536, live, like "32";
         /// How long a connection to the upstream may take to be made, with TLS.
         connect_timeout_ms: Millis = "5s" in 1..=600_000, live, like "1s";
         /// How long a connection to the upstream is kept without a call. Keep it below what the upstream does.

@@ -10,7 +10,7 @@ use crate::base::Clock;
 use crate::connector::here::Here;
 use crate::connector::message::ConnectorEvent;
 use crate::connector::settings::EdgeAddress;
-use crate::connector::shared::{Counters, Trouble};
+use crate::connector::shared::Counters;
 use crate::engine::driver::SocketOptions;
 use crate::engine::{Socket, Task};
 use crate::link::{Backoff, Ended, Link, LinkError};
@@ -164,8 +164,9 @@ impl Post {
         let here = &self.here;
         Counters::add(&here.connector.counters.dials_failed);
         let edge = self.address().clone();
+        let news = here.connector.should_tell(self.edge, &error.to_string());
         if let Some(refusal) = error.refusal() {
-            if here.connector.should_tell(self.edge, Trouble::Refused) {
+            if news {
                 tracing::error!(%edge, %error, "the edge does not let this connector in");
                 here.connector.tell(ConnectorEvent::Refused { edge, refusal, why: error.to_string() });
             }
@@ -174,7 +175,7 @@ impl Post {
             let early = jitter(here, max / 4);
             return here.core.sleep(max.saturating_sub(early)).await;
         }
-        if here.connector.should_tell(self.edge, Trouble::Failed) {
+        if news {
             tracing::warn!(%edge, %error, "no link");
             here.connector.tell(ConnectorEvent::Failed { edge, why: error.to_string() });
         }

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::base::CoreId;
@@ -29,17 +29,8 @@ pub struct Connector {
 pub(super) struct EdgeState {
     /// How many links to it there should be.
     links: AtomicU16,
-    /// Which [`Trouble`] with it people have been told of since a link to it was last up.
-    told: AtomicU8,
-}
-
-/// What may be the matter with an edge.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Trouble {
-    /// No link comes about.
-    Failed = 1,
-    /// It does not let this connector in.
-    Refused = 2,
+    /// The trouble with it that people were last told of, since a link to it was last up.
+    told: Mutex<Option<String>>,
 }
 
 /// What happened and how often, all cores together. Counted only off the way of a good call.
@@ -88,7 +79,7 @@ impl Connector {
             0 => u16::try_from(cores).unwrap_or(LINKS_MAX),
             links => links,
         };
-        let edge = |_: &_| EdgeState { links: links.clamp(1, LINKS_MAX).into(), told: AtomicU8::new(0) };
+        let edge = |_: &_| EdgeState { links: links.clamp(1, LINKS_MAX).into(), told: Mutex::default() };
         let edges = settings.edges.iter().map(edge).collect();
         Arc::new(Connector {
             settings,
@@ -155,16 +146,21 @@ impl Connector {
         }
     }
 
-    /// Whether people have not been told of this trouble yet; they count as told from here on.
-    pub(super) fn should_tell(&self, edge: usize, trouble: Trouble) -> bool {
-        let bit = trouble as u8;
-        self.edges.get(edge).is_some_and(|state| state.told.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    /// Whether this trouble is another than the one that people were last told of; they count as told from here on.
+    pub(super) fn should_tell(&self, edge: usize, trouble: &str) -> bool {
+        let Some(state) = self.edges.get(edge) else { return false };
+        let mut told = state.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = told.as_deref() != Some(trouble);
+        if news {
+            *told = Some(trouble.to_owned());
+        }
+        news
     }
 
     /// A link to the edge is up: the next failure begins a new series.
     pub(super) fn on_linked(&self, edge: usize) {
         if let Some(state) = self.edges.get(edge) {
-            state.told.store(0, Ordering::Relaxed);
+            *state.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 
