@@ -2,7 +2,7 @@
 //! run.
 //!
 //! ```sh
-//! cargo bench --bench tunnel -- [--seconds 2] [--rounds 3] [--idle 2000]
+//! cargo bench --bench tunnel -- [--seconds 2] [--rounds 3] [--idle 1000]
 //! ```
 //!
 //! Agents and upstream run on the first CPU, adit on the last. Latencies are a closed loop's; CPU is that of adit's
@@ -61,7 +61,7 @@ impl Options {
         Options {
             seconds: value("--seconds", 2.0),
             rounds: value("--rounds", 3.0) as usize,
-            idle: value("--idle", 2000.0) as usize,
+            idle: value("--idle", 1000.0) as usize,
         }
     }
 }
