@@ -55,8 +55,15 @@ impl Tunnel {
                 futures_lite::future::zip(edge.run(core.clone()), connector.run(core, resolver)).await;
             }
         });
-        for _ in 0..cores {
-            assert!(matches!(futures_lite::future::block_on(events.recv()), Some(EdgeEvent::Listening(_))));
+        let mut listening = 0;
+        while listening < cores {
+            match futures_lite::future::block_on(events.recv()) {
+                Some(EdgeEvent::Listening(_)) => listening += 1,
+                Some(EdgeEvent::Failed(core, why)) => panic!("core {core}: {why}"),
+                // The first core may have a link before the last one listens.
+                Some(_) => {}
+                None => panic!("the edge ended while starting"),
+            }
         }
         Tunnel { edge, connector, agents, authority, cores: running.unwrap() }
     }
