@@ -201,7 +201,7 @@ impl Peer {
     }
 
     /// Whether bytes or an end wait to be read.
-    fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.stream.set_nonblocking(true).expect("a socket can be non-blocking");
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).expect("a socket can block");
@@ -237,6 +237,20 @@ impl Upstream {
             assert!(started.elapsed() < PATIENCE, "no request arrived");
             std::thread::yield_now();
         }
+    }
+
+    /// As [`Upstream::next`], unless `agent` is answered instead.
+    pub(crate) fn next_unless_answered(&mut self, agent: &Peer) -> Option<(Head, Peer)> {
+        let started = Instant::now();
+        while !agent.has_news() {
+            if let Some(mut peer) = self.poll() {
+                let head = peer.head();
+                return Some((head, peer));
+            }
+            assert!(started.elapsed() < PATIENCE, "no request arrived, and no answer either");
+            std::thread::yield_now();
+        }
+        None
     }
 
     /// Gives a connection back, on which another request may come.
