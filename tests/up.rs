@@ -88,8 +88,7 @@ fn a_wrong_configuration_ends_with_code_2_and_every_fault() {
 #[tokio::test]
 async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
     let adit = Adit::start(&UP);
-    let listening = adit.event("listening");
-    adit.event("linked");
+    let [listening, _] = adit.events(["listening", "linked"]);
     let admin = listening["admin_url"].as_str().unwrap().to_owned();
     let client = Client::new();
     for path in ADMIN_PATHS {

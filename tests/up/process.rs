@@ -45,15 +45,31 @@ impl Adit {
         Adit { child, lines }
     }
 
+    /// Two events that may come in either order; others are passed over.
+    pub(crate) fn events(&self, names: [&str; 2]) -> [Value; 2] {
+        let mut found = [Value::Null, Value::Null];
+        while let Some(missing) = found.iter().position(Value::is_null) {
+            let event = self.any_event(names[missing]);
+            if let Some(at) = names.iter().position(|name| event["event"] == *name) {
+                found[at] = event;
+            }
+        }
+        found
+    }
+
     /// The next event of this name; others are passed over.
     pub(crate) fn event(&self, name: &str) -> Value {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no event {name}: {error}"));
-            let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+            let event = self.any_event(name);
             if event["event"] == name {
                 return event;
             }
         }
+    }
+
+    fn any_event(&self, wanted: &str) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no event {wanted}: {error}"));
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
     }
 
     /// Sends a signal, as `TERM`.
