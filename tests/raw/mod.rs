@@ -201,7 +201,7 @@ impl Peer {
     }
 
     /// Whether bytes or an end wait to be read.
-    pub(crate) fn has_news(&self) -> bool {
+    fn has_news(&self) -> bool {
         self.stream.set_nonblocking(true).expect("a socket can be non-blocking");
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).expect("a socket can block");
@@ -239,28 +239,23 @@ impl Upstream {
         }
     }
 
-    /// As [`Upstream::next`], unless `agent` is answered instead.
-    pub(crate) fn next_unless_answered(&mut self, agent: &Peer) -> Option<(Head, Peer)> {
-        let started = Instant::now();
-        while !agent.has_news() {
-            if let Some(mut peer) = self.poll() {
-                let head = peer.head();
-                return Some((head, peer));
-            }
-            assert!(started.elapsed() < PATIENCE, "no request arrived, and no answer either");
-            std::thread::yield_now();
-        }
-        None
-    }
-
     /// Gives a connection back, on which another request may come.
     pub(crate) fn keep(&mut self, peer: Peer) {
         self.kept.push(peer);
     }
 
-    /// Closes every connection that was given back.
+    /// Closes every connection that was given back, and waits until the other side's system has been told: what is sent
+    /// there after that cannot cross the close.
     pub(crate) fn close_kept(&mut self) {
-        self.kept.clear();
+        for peer in self.kept.drain(..) {
+            let there = peer.stream.peer_addr().expect("a connection has two ends");
+            peer.close();
+            let started = Instant::now();
+            while tcp_state(there, self.address) == Some(TCP_ESTABLISHED) {
+                assert!(started.elapsed() < PATIENCE, "the close did not arrive");
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// A connection on which a request begins, if there is one now.
@@ -273,6 +268,25 @@ impl Upstream {
         // The end of a connection that was kept is not a request.
         (!peer.ahead.is_empty() || peer.fill()).then_some(peer)
     }
+}
+
+/// How Linux numbers a connection whose peer has not closed it (`include/net/tcp_states.h`).
+const TCP_ESTABLISHED: u8 = 1;
+
+/// The state of a connection's end at `local`, or none when there is no such connection.
+fn tcp_state(local: SocketAddr, remote: SocketAddr) -> Option<u8> {
+    let SocketAddr::V4(local) = local else { panic!("tests run on IPv4 loopback") };
+    let SocketAddr::V4(remote) = remote else { panic!("tests run on IPv4 loopback") };
+    let text = |address: std::net::SocketAddrV4| {
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+    };
+    let ends = (text(local), text(remote));
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists its connections");
+    table.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let found = words.next() == Some(ends.0.as_str()) && words.next() == Some(ends.1.as_str());
+        found.then(|| u8::from_str_radix(words.next()?, 16).ok())?
+    })
 }
 
 /// A string with one character for each byte.
