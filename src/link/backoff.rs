@@ -2,31 +2,45 @@ use std::time::Duration;
 
 use crate::base::Rng;
 
+/// How long an outage counts as a restart of the edge: until then waits stay below [`RESTART_WAIT_MAX`].
+pub const RESTART_WINDOW: Duration = Duration::from_secs(30);
+/// The longest wait within [`RESTART_WINDOW`]. An edge holds a call for a moment when it has no link, and this is less: the
+/// first call after a restart finds its way.
+pub const RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// How long to wait before the next try: full jitter, so that many connectors that lost one edge do not come back at once.
+///
+/// Most outages are restarts, which are over within seconds, and then every second of waiting is one in which agents'
+/// calls fail. Only when an outage has lasted for [`RESTART_WINDOW`] do waits grow on.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     min: Duration,
     max: Duration,
     tries: u32,
+    waited: Duration,
 }
 
 impl Backoff {
-    /// Waits between zero and `min` at first, and up to `max` after many tries.
+    /// Waits between zero and `min` at first, and up to `max` after a long outage.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Backoff {
-        Backoff { min, max: max.max(min), tries: 0 }
+        Backoff { min, max: max.max(min), tries: 0, waited: Duration::ZERO }
     }
 
     /// The wait before the next try.
     pub fn next(&mut self, rng: &mut Rng) -> Duration {
-        let ceiling = self.min.saturating_mul(1 << self.tries.min(20)).min(self.max);
+        let max = if self.waited < RESTART_WINDOW { self.max.min(RESTART_WAIT_MAX.max(self.min)) } else { self.max };
+        let ceiling = self.min.saturating_mul(1 << self.tries.min(20)).min(max);
         self.tries = self.tries.saturating_add(1);
-        Duration::from_nanos(rng.between(0, u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX)))
+        let wait = Duration::from_nanos(rng.between(0, u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX)));
+        self.waited = self.waited.saturating_add(wait);
+        wait
     }
 
     /// A try went well: the next series starts anew.
     pub fn reset(&mut self) {
         self.tries = 0;
+        self.waited = Duration::ZERO;
     }
 }
 
@@ -34,16 +48,40 @@ impl Backoff {
 mod tests {
     use super::*;
 
+    const MIN: Duration = Duration::from_millis(100);
+    const MAX: Duration = Duration::from_secs(5);
+
     #[test]
-    fn waits_grow_to_the_bound_and_are_spread() {
-        let (mut backoff, mut rng) = (Backoff::new(Duration::from_millis(100), Duration::from_secs(5)), Rng::new(1));
-        let waits: Vec<Duration> = (0..200).map(|_| backoff.next(&mut rng)).collect();
-        assert!(waits[0] <= Duration::from_millis(100));
-        assert!(waits[1] <= Duration::from_millis(200));
-        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(5)));
-        assert!(waits[10..].iter().any(|wait| *wait > Duration::from_secs(4)));
-        assert!(waits[10..].iter().any(|wait| *wait < Duration::from_secs(1)));
+    fn waits_grow_are_spread_and_begin_anew() {
+        let (mut backoff, mut rng) = (Backoff::new(MIN, MAX), Rng::new(1));
+        let waits: Vec<Duration> = (0..400).map(|_| backoff.next(&mut rng)).collect();
+        assert!(waits[0] <= MIN);
+        assert!(waits[1] <= 2 * MIN);
+        assert!(waits.iter().all(|wait| *wait <= MAX));
+        assert!(waits[200..].iter().any(|wait| *wait > Duration::from_secs(4)));
+        assert!(waits[200..].iter().any(|wait| *wait < RESTART_WAIT_MAX));
         backoff.reset();
-        assert!(backoff.next(&mut rng) <= Duration::from_millis(100));
+        assert!(backoff.next(&mut rng) <= MIN);
+    }
+
+    #[test]
+    fn while_the_edge_may_just_be_restarting_no_wait_is_long() {
+        for seed in 0..100 {
+            let (mut backoff, mut rng) = (Backoff::new(MIN, MAX), Rng::new(seed));
+            let mut waited = Duration::ZERO;
+            while waited < RESTART_WINDOW {
+                let wait = backoff.next(&mut rng);
+                assert!(wait <= RESTART_WAIT_MAX, "{wait:?} after {waited:?}");
+                waited += wait;
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_that_are_set_hold() {
+        let mut rng = Rng::new(1);
+        let (mut short, mut long) = (Backoff::new(MIN, 2 * MIN), Backoff::new(4 * RESTART_WAIT_MAX, MAX));
+        assert!((0..100).all(|_| short.next(&mut rng) <= 2 * MIN));
+        assert!((0..100).any(|_| long.next(&mut rng) > 2 * RESTART_WAIT_MAX));
     }
 }
