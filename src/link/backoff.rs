@@ -3,10 +3,10 @@ use std::time::Duration;
 use crate::base::Rng;
 
 /// How long an outage counts as a restart of the edge: until then waits stay below [`RESTART_WAIT_MAX`].
-pub const RESTART_WINDOW: Duration = Duration::from_secs(30);
+const RESTART_WINDOW: Duration = Duration::from_secs(30);
 /// The longest wait within [`RESTART_WINDOW`]. An edge holds a call for a moment when it has no link, and this is less: the
 /// first call after a restart finds its way.
-pub const RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
+const RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How long to wait before the next try: full jitter, so that many connectors that lost one edge do not come back at once.
 ///

@@ -28,6 +28,8 @@ struct Shared {
     streams: RefCell<Streams>,
     /// Streams that the edge opened and nobody has taken yet, and their places.
     opened: RefCell<VecDeque<(StreamId, usize)>>,
+    /// Who takes them. Apart from those that wait for news of the link as a whole, which has none for each call.
+    accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
     draining_told: Cell<bool>,
     round_trip: Cell<Option<Duration>>,
@@ -95,6 +97,7 @@ impl Link {
             mux: RefCell::new(mux),
             streams: RefCell::default(),
             opened: RefCell::default(),
+            accept_waker: RefCell::default(),
             greeting: RefCell::default(),
             draining_told: Cell::new(false),
             round_trip: Cell::new(None),
@@ -180,12 +183,17 @@ impl Link {
         Ok(LinkStream::new(self.clone(), id, place))
     }
 
-    /// At the connector: the next stream that the edge opened; none when the link has ended.
+    /// At the connector: the next stream that the edge opened; none when the link has ended. One task at a time takes them.
     pub async fn accept(&self) -> Option<LinkStream> {
-        self.wait_for(|link| {
-            let opened = link.0.opened.borrow_mut().pop_front();
-            let stream = opened.map(|(id, place)| LinkStream::new(link.clone(), id, place));
-            stream.map(Some).or_else(|| link.ended().map(|_| None))
+        poll_fn(|cx| {
+            if let Some((id, place)) = self.0.opened.borrow_mut().pop_front() {
+                return Poll::Ready(Some(LinkStream::new(self.clone(), id, place)));
+            }
+            if self.ended().is_some() {
+                return Poll::Ready(None);
+            }
+            keep(&mut self.0.accept_waker.borrow_mut(), cx);
+            Poll::Pending
         })
         .await
     }
@@ -364,7 +372,7 @@ impl Link {
         }
     }
 
-    /// Deals with one event; true when it is about the link as a whole, or a new stream.
+    /// Deals with one event; true when it is about the link as a whole.
     fn take(&self, event: Event<Lease>) -> bool {
         let shared = &self.0;
         match event {
@@ -380,6 +388,8 @@ impl Link {
             Event::Opened { stream } => {
                 let place = shared.streams.borrow_mut().add(stream);
                 shared.opened.borrow_mut().push_back((stream, place));
+                wake(&mut shared.accept_waker.borrow_mut());
+                return false;
             }
             Event::Hello(hello) => shared.greeting.borrow_mut().hello = Some(hello),
             Event::Welcomed(welcome) => shared.greeting.borrow_mut().welcome = Some(welcome),
@@ -407,6 +417,7 @@ impl Link {
             shared.streams.borrow_mut().remove(place);
         }
         wake(&mut shared.transmit_waker.borrow_mut());
+        wake(&mut shared.accept_waker.borrow_mut());
     }
 
     /// Something was sent: it may have been the last of a stream, and that the last of a draining link.
