@@ -72,7 +72,8 @@ impl ResponseWork {
         self.clear();
         let ResponseWork { head, intake, outlet, scratch, .. } = self;
         for nth in 0..=INTERIM_MAX {
-            match intake.fill(connection).await {
+            let first = if nth == 0 { intake.begin(connection).await } else { intake.fill(connection).await };
+            match first {
                 Ok(true) => {}
                 Ok(false) | Err(_) if nth == 0 => return Err(Failure::Silent),
                 Ok(false) | Err(_) => return Err(Failure::Because(Cause::UpstreamClosed)),

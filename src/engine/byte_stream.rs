@@ -74,6 +74,10 @@ pub trait ByteStream {
     /// Breaks both directions off and drops what is queued.
     fn abort(&self);
 
+    /// Says that more is to come from the peer before it is sent anything: a peer that keeps it back for want of an
+    /// acknowledgement gets one.
+    fn expect_more(&self) {}
+
     /// Bytes to leave free before the content of a lease that will be sent, so that the layers below need not copy.
     fn headroom(&self) -> usize {
         0

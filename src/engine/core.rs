@@ -222,7 +222,12 @@ impl Core {
         }
     }
 
-    fn wait(&self, idle: bool, events: &mut Vec<Event>) -> io::Result<()> {
+    fn wait(&self, mut idle: bool, events: &mut Vec<Event>) -> io::Result<()> {
+        if idle {
+            self.0.driver.borrow_mut().flush(events);
+            self.dispatch(events);
+            idle = self.0.executor.is_idle();
+        }
         let mut driver = self.0.driver.borrow_mut();
         if !idle || self.0.done.get() {
             return driver.turn(Wait::Poll, events);

@@ -92,7 +92,8 @@ pub enum RawSocket {
 /// How a socket is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Keep TCP_QUICKACK armed, so that a peer that leaves Nagle on is not held up by a delayed acknowledgement.
+    /// The peer may leave Nagle on: [`Driver::acknowledge`] is to tell it at once what has arrived, so that it does not keep
+    /// the rest back until a delayed acknowledgement.
     pub quick_ack: bool,
 }
 
@@ -227,6 +228,10 @@ pub trait Driver {
     /// Keeps a receive armed, or pauses receiving. Bytes that were already taken from the kernel still come.
     fn receive(&mut self, socket: Token, armed: bool);
 
+    /// Acknowledges what has arrived, when the socket was opened with [`SocketOptions::quick_ack`]. Costs a packet: for when
+    /// more is waited for and nothing is about to be sent.
+    fn acknowledge(&mut self, socket: Token);
+
     /// Queues bytes to be sent, in order, gathered with what else is queued when the turn begins.
     fn send(&mut self, socket: Token, lease: Lease);
 
@@ -242,6 +247,10 @@ pub trait Driver {
 
     /// What wakes this driver from another thread.
     fn wake(&self) -> Arc<dyn Wake>;
+
+    /// Sends what is queued and can go out at once, and appends what came of it: so that a core whose tasks waited for no
+    /// more than that can wait without another look. Drivers that learn only by a turn what has gone out do nothing.
+    fn flush(&mut self, events: &mut Vec<Event>);
 
     /// Carries out what is queued, waits as told unless something has already happened, and appends what happened.
     ///

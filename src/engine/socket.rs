@@ -236,6 +236,12 @@ impl ByteStream for Socket {
         self.with(|state| state.poll_queued_below(0, cx))
     }
 
+    fn expect_more(&self) {
+        if self.with(SocketState::take_ack_due) {
+            self.core.shared().driver.borrow_mut().acknowledge(self.token);
+        }
+    }
+
     fn finish(&self) {
         if self.with(SocketState::finish) {
             self.core.shared().driver.borrow_mut().shutdown(self.token);

@@ -62,6 +62,8 @@ pub(super) struct SocketState {
     received_at: Time,
     receive_end: Option<Result<(), StreamError>>,
     receive_paused: bool,
+    /// Something has arrived since anything was sent or acknowledged.
+    ack_due: bool,
     receive_waker: Option<Waker>,
     queued_bytes: usize,
     sent_bytes: u64,
@@ -303,6 +305,8 @@ impl SocketState {
             return Err(StreamError::Closed);
         }
         self.queued_bytes += bytes;
+        // It bears the acknowledgement.
+        self.ack_due = false;
         Ok(())
     }
 
@@ -315,6 +319,11 @@ impl SocketState {
         }
         keep(&mut self.send_waker, cx);
         Poll::Pending
+    }
+
+    /// Whether an acknowledgement is due, which is then taken for given.
+    pub(super) fn take_ack_due(&mut self) -> bool {
+        std::mem::take(&mut self.ack_due)
     }
 
     /// How many bytes the system has taken.
@@ -363,6 +372,7 @@ impl SocketState {
             self.received_at = now;
         }
         self.received_bytes += lease.len();
+        self.ack_due = true;
         match self.received.back_mut() {
             // Nobody is reading: what comes in small pieces should not keep a buffer for each of them.
             Some(last) if lease.len() <= COPY_LEN_MAX && last.tailroom() >= lease.len() => last.append(&lease),

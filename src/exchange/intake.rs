@@ -61,6 +61,24 @@ impl Intake {
 
     /// As [`Intake::fill`].
     pub fn poll_fill(&mut self, stream: &impl ByteStream, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
+        let filled = self.poll_begin(stream, cx);
+        if filled.is_pending() {
+            stream.expect_more();
+        }
+        filled
+    }
+
+    /// As [`Intake::fill`], for the first bytes of an answer: what the peer sends only once it has been asked, it does not
+    /// keep back.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed.
+    pub async fn begin(&mut self, stream: &impl ByteStream) -> Result<bool, StreamError> {
+        std::future::poll_fn(|cx| self.poll_begin(stream, cx)).await
+    }
+
+    fn poll_begin(&mut self, stream: &impl ByteStream, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
         if self.rest.is_none() {
             self.rest = ready!(stream.poll_recv(cx))?;
         }

@@ -221,6 +221,13 @@ impl ByteStream for Connection {
         }
     }
 
+    fn expect_more(&self) {
+        match &self.0 {
+            Kind::Plain(socket) => socket.expect_more(),
+            Kind::Tls(stream) => stream.expect_more(),
+        }
+    }
+
     fn headroom(&self) -> usize {
         match &self.0 {
             Kind::Plain(_) => 0,

@@ -271,6 +271,10 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
         self.inner.abort();
     }
 
+    fn expect_more(&self) {
+        self.inner.expect_more();
+    }
+
     fn headroom(&self) -> usize {
         self.inner.headroom() + self.session.borrow().headroom()
     }

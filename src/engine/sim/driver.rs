@@ -184,6 +184,9 @@ impl Driver for SimDriver {
         }
     }
 
+    /// The simulated network holds nothing back for want of an acknowledgement.
+    fn acknowledge(&mut self, _socket: Token) {}
+
     fn send(&mut self, socket: Token, lease: Lease) {
         if let Some(stream) = self.stream(socket)
             && !stream.send_failed
@@ -218,6 +221,8 @@ impl Driver for SimDriver {
     fn wake(&self) -> Arc<dyn Wake> {
         Arc::clone(&self.flag) as Arc<dyn Wake>
     }
+
+    fn flush(&mut self, _events: &mut Vec<Event>) {}
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
         let before = events.len();

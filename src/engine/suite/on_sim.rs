@@ -64,6 +64,10 @@ struct Waiting {
 }
 
 impl Driver for Waiting {
+    fn flush(&mut self, events: &mut Vec<Event>) {
+        self.driver.flush(events);
+    }
+
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
         loop {
             self.driver.turn(wait, events)?;
@@ -102,6 +106,10 @@ impl Driver for Waiting {
 
     fn receive(&mut self, socket: Token, armed: bool) {
         self.driver.receive(socket, armed);
+    }
+
+    fn acknowledge(&mut self, socket: Token) {
+        self.driver.acknowledge(socket);
     }
 
     fn send(&mut self, socket: Token, lease: crate::engine::Lease) {

@@ -59,11 +59,11 @@ pub(in crate::engine) fn take_fd(raw: RawSocket) -> io::Result<OwnedFd> {
 /// when it is used: neither is an error here.
 pub(in crate::engine) fn set_up(fd: &impl AsFd, options: SocketOptions) {
     let _ = SockRef::from(fd).set_tcp_nodelay(true);
-    keep_quick_ack(fd, options);
+    acknowledge(fd, options);
 }
 
-/// Arms TCP_QUICKACK again, which the kernel turns off as it likes.
-pub(in crate::engine) fn keep_quick_ack(fd: &impl AsFd, options: SocketOptions) {
+/// Acknowledges what has arrived and arms TCP_QUICKACK again, which the kernel turns off as it likes.
+pub(in crate::engine) fn acknowledge(fd: &impl AsFd, options: SocketOptions) {
     if options.quick_ack {
         let _ = SockRef::from(fd).set_tcp_quickack(true);
     }

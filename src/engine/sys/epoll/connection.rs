@@ -237,10 +237,11 @@ impl Connection {
                 Err(error) => self.end_receiving(token, Err(error), events),
             }
         }
-        if taken > 0 {
-            socket::keep_quick_ack(&self.fd, self.options);
-        }
         outcome
+    }
+
+    pub(super) fn acknowledge(&self) {
+        socket::acknowledge(&self.fd, self.options);
     }
 
     fn end_receiving(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {

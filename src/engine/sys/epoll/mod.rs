@@ -293,6 +293,12 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn acknowledge(&mut self, socket: Token) {
+        if let Some(connection) = self.connection(socket) {
+            connection.acknowledge();
+        }
+    }
+
     fn send(&mut self, socket: Token, lease: Lease) {
         if let Some(connection) = self.connection(socket) {
             connection.queue(lease);
@@ -338,10 +344,14 @@ impl Driver for EpollDriver {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
 
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
-        let before = events.len();
+    fn flush(&mut self, events: &mut Vec<Event>) {
         events.append(&mut self.happened);
         self.flush_dirty(events);
+    }
+
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        let before = events.len();
+        self.flush(events);
         self.retry_starved();
         let timeout = self.timeout(wait, events.len() > before);
         let reports = self.poller.wait(timeout)?;

@@ -252,14 +252,14 @@ impl Connection {
         }
     }
 
-    /// Takes note of what was received, or how receiving ended. True when bytes came.
+    /// Takes note of what was received, or how receiving ended.
     pub(super) fn received(
         &mut self,
         token: Token,
         completion: Completion,
         shared: &mut Shared,
         events: &mut Vec<Event>,
-    ) -> bool {
+    ) {
         if !completion.more {
             self.receive.ended();
         }
@@ -273,19 +273,16 @@ impl Connection {
                 if !matches!(self.leaving, Some(Leaving::Close(_))) {
                     events.push(Event::Received { socket: token, lease });
                 }
-                return true;
             }
             (Ok(_), None) => self.receive_ended(token, Err(ErrorKind::InvalidData.into()), events),
             (Err(error), _) if error.raw_os_error() == Some(libc::ENOBUFS) => shared.buffers.ran_dry(class),
             (Err(error), _) if is_passing(&error) => {}
             (Err(error), _) => self.receive_ended(token, Err(error), events),
         }
-        false
     }
 
-    /// Arms TCP_QUICKACK again when the options say so.
-    pub(super) fn keep_quick_ack(&self) {
-        socket::keep_quick_ack(&self.fd, self.options);
+    pub(super) fn acknowledge(&self) {
+        socket::acknowledge(&self.fd, self.options);
     }
 
     fn receive_ended(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {

@@ -238,9 +238,7 @@ impl UringDriver {
                 connection.send_ended(token, completion, &mut self.shared, events);
             }
             (Verb::Receive, Some(Endpoint::Connection(connection))) => {
-                if connection.received(token, completion, &mut self.shared, events) {
-                    connection.keep_quick_ack();
-                }
+                connection.received(token, completion, &mut self.shared, events);
             }
             (Verb::Accept, Some(Endpoint::Listener(listener))) => listener.accepted(token, completion, events),
             _ => return None,
@@ -357,6 +355,12 @@ impl Driver for UringDriver {
         }
     }
 
+    fn acknowledge(&mut self, socket: Token) {
+        if let Some(connection) = self.connection(socket) {
+            connection.acknowledge();
+        }
+    }
+
     fn send(&mut self, socket: Token, lease: Lease) {
         if let Some(connection) = self.connection(socket) {
             connection.queue(lease);
@@ -399,6 +403,8 @@ impl Driver for UringDriver {
     fn wake(&self) -> Arc<dyn Wake> {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
+
+    fn flush(&mut self, _events: &mut Vec<Event>) {}
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
         let before = events.len();
