@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     /// What an agent's connection costs, besides its buffers and its TLS session, for as long as it lasts.
-    const FUTURE_LEN_MAX: usize = 8 * 1024;
+    const FUTURE_LEN_MAX: usize = 4 * 1024;
 
     fn future_len<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()

@@ -1,10 +1,10 @@
 //! One call: an agent's request, down a link, and what comes back.
 
 use std::cell::Cell;
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
-
-use futures_lite::future;
 
 use crate::base::{Clock, CoreId, Time};
 use crate::edge::agents::{Agent, say};
@@ -136,11 +136,15 @@ impl Work {
             Err(_) => Framing::None,
         };
         stamps.on_handed_to_link(here.core.now());
+        // Raced where they lie: moved into a combinator they would take their place twice, for as long as the call lasts.
         let ended = {
-            let back = response.receive(here, head, connection, stream, stamps, &begun);
-            let there = request.send_body(&here.core, connection, intake, framing, stream);
-            let back = async { Ok(back.await) };
-            future::or(back, async { Err(there.await) }).await
+            let mut back = pin!(response.receive(here, head, connection, stream, stamps, &begun));
+            let mut there = pin!(request.send_body(&here.core, connection, intake, framing, stream));
+            poll_fn(|cx| match back.as_mut().poll(cx) {
+                Poll::Pending => there.as_mut().poll(cx).map(Err),
+                done => done.map(Ok),
+            })
+            .await
         };
         let sent_whole = request.decoder.is_done();
         request.outlet.clear();

@@ -2,11 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use async_task::{Runnable, Task};
+use pin_project_lite::pin_project;
 
 use crate::engine::driver::Wake;
 
@@ -64,13 +67,7 @@ impl Executor {
     /// Starts a task that runs until it is done or its core ends.
     pub(super) fn spawn_detached(&self, future: impl Future<Output = ()> + 'static) {
         let place = self.detached.borrow_mut().reserve();
-        let detached = Rc::clone(&self.detached);
-        let task = self.spawn(async move {
-            future.await;
-            if let Some(task) = detached.borrow_mut().release(place) {
-                task.detach();
-            }
-        });
+        let task = self.spawn(Releasing { future, place, detached: Rc::clone(&self.detached) });
         self.detached.borrow_mut().tasks[place] = Some(task);
     }
 
@@ -126,6 +123,30 @@ impl Executor {
     }
 }
 
+pin_project! {
+    /// A task that gives its place up at its end. An async block around the future would hold it twice: as what it has
+    /// captured, and as what it awaits.
+    struct Releasing<F> {
+        #[pin]
+        future: F,
+        place: usize,
+        detached: Rc<RefCell<Detached>>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Releasing<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        ready!(this.future.poll(cx));
+        if let Some(task) = this.detached.borrow_mut().release(*this.place) {
+            task.detach();
+        }
+        Poll::Ready(())
+    }
+}
+
 impl Detached {
     fn reserve(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
@@ -138,5 +159,22 @@ impl Detached {
         let task = self.tasks.get_mut(place)?.take();
         self.free.push(place);
         task
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detached_task_holds_its_future_once() {
+        let large = [0_u8; 4096];
+        let future = async move {
+            std::future::pending::<()>().await;
+            drop(large);
+        };
+        let alone = size_of_val(&future);
+        let releasing = Releasing { future, place: 0, detached: Rc::default() };
+        assert!(size_of_val(&releasing) <= alone + 32, "{} for {alone}", size_of_val(&releasing));
     }
 }

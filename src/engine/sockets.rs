@@ -416,3 +416,27 @@ fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
         None => *slot = Some(cx.waker().clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{BUFFER_MEMORY_MIN, Class, Pool};
+
+    #[test]
+    fn an_acknowledgement_is_due_after_what_came_until_something_is_sent_or_it_was_given() {
+        let mut state = SocketState::default();
+        let receive = |state: &mut SocketState| {
+            let mut lease =
+                Pool::new(BUFFER_MEMORY_MIN).take_for_receive(Class::Small).expect("a fresh pool has buffers");
+            lease.append(b"x");
+            state.receive(lease, Time::ZERO);
+        };
+        assert!(!state.take_ack_due());
+        receive(&mut state);
+        assert!(state.take_ack_due());
+        assert!(!state.take_ack_due());
+        receive(&mut state);
+        state.queue(1).expect("nothing is wrong with it");
+        assert!(!state.take_ack_due());
+    }
+}
