@@ -7,14 +7,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adit::config::{self, Config, Driver, FileText, Flag, MASK, Millis, Origin, Preset, Purpose, Reload, Sources};
+use adit::config::{
+    self, Config, Driver, FileText, Flag, MASK, Millis, Origin, Preset, Profile, Purpose, Reload, Sources,
+};
 
 const SECRET: &str = "a-very-hidden-secret-0123";
 
 fn sources(purpose: Purpose, text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
     let file = (!text.is_empty()).then(|| FileText { path: "conf/adit.toml".into(), text: text.to_owned() });
     let env: BTreeMap<String, String> = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    Sources { purpose, file, env, flags: flags.iter().map(|(key, value)| Flag::new(key, *value)).collect() }
+    Sources {
+        purpose,
+        profile: None,
+        file,
+        env,
+        flags: flags.iter().map(|(key, value)| Flag::new(key, *value)).collect(),
+    }
 }
 
 fn check(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, String> {
@@ -59,7 +67,10 @@ fn valid_files_load() {
     assert!(found.len() >= 3 && profiles.len() >= 2);
     for (path, file) in found.into_iter().chain(profiles) {
         let purpose = Purpose::Check;
-        let loaded = Config::load(&Sources { purpose, file: Some(file), env: BTreeMap::new(), flags: Vec::new() });
+        // An engine profile says nothing of roles: it is laid below a file, not given as one.
+        let profile = path.file_stem().and_then(|stem| stem.to_str()?.parse::<Profile>().ok());
+        let file = Some(file).filter(|_| profile.is_none());
+        let loaded = Config::load(&Sources { purpose, profile, file, env: BTreeMap::new(), flags: Vec::new() });
         assert!(loaded.is_ok(), "{}:\n{}", path.display(), loaded.unwrap_err());
     }
 }
@@ -70,7 +81,13 @@ fn of_an_invalid_file_every_fault_is_told_word_for_word() {
     assert!(found.len() >= 7);
     for (path, file) in found {
         let purpose = Purpose::Check;
-        let loaded = Config::load(&Sources { purpose, file: Some(file), env: BTreeMap::new(), flags: Vec::new() });
+        let loaded = Config::load(&Sources {
+            purpose,
+            profile: None,
+            file: Some(file),
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+        });
         let told = format!("{}\n", loaded.err().unwrap_or_else(|| panic!("{} is valid", path.display())));
         let expected = path.with_extension("txt");
         if std::env::var_os("ADIT_TEST_BLESS").is_some() {
@@ -276,7 +293,13 @@ fn a_secret_is_never_shown() {
 
     for (path, file) in fixtures("invalid") {
         let purpose = Purpose::Check;
-        let faults = Config::load(&Sources { purpose, file: Some(file), env: BTreeMap::new(), flags: Vec::new() });
+        let faults = Config::load(&Sources {
+            purpose,
+            profile: None,
+            file: Some(file),
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+        });
         let (shown, debug) = faults.map_err(|faults| (faults.to_string(), format!("{faults:?}"))).unwrap_err();
         assert!(!shown.contains("hunter2") && !debug.contains("hunter2"), "{}:\n{shown}", path.display());
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use adit::base::{Clock, CoreId, Rng, Time};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::ladder::{self, DriverChoice};
-use adit::engine::{ByteStream, Core, Detached, Listener, Pool, Socket, mailbox};
+use adit::engine::{ByteStream, Core, Cores, Detached, EngineSettings, Listener, Pool, Socket, mailbox};
 
 /// Longer than anything here takes; what is still running then hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -272,4 +272,18 @@ fn thousands_of_connections_come_and_go() {
         drop(echo);
         settled(&core).await;
     });
+}
+
+/// A pinned thread sees one CPU: asked there, none would ever be to spare.
+#[test]
+fn a_pinned_core_spins_as_long_as_its_process_may() {
+    let settings = EngineSettings { driver: DriverChoice::Epoll, cores: 1, pin: true, ..EngineSettings::default() };
+    let may = settings.spin_budget();
+    let (tell, told) = std::sync::mpsc::channel();
+    let cores = Cores::start(&settings, move |core| {
+        tell.send(core.spin_budget()).unwrap();
+        async {}
+    });
+    assert_eq!(told.recv().unwrap(), may);
+    cores.unwrap().join().unwrap();
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{FILE_ENV, Faults, FileText, Flag, Purpose, Sources, settings};
+use crate::config::{FILE_ENV, Faults, FileText, Flag, Profile, Purpose, Sources, settings};
 
 /// What an agent on the same machine calls: always served by `adit up`, beside the host that it is given.
 const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -75,9 +75,20 @@ const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml
   ADIT_LOG=debug adit config show --config adit.toml --set edge.drain_timeout_ms=5s";
 
+/// The flag that says for which purpose the engine is set up.
+#[derive(Args, Clone)]
+pub struct ProfileArgs {
+    /// Set the engine up for one purpose: latency, shared or bulk; whatever else is set wins over it
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<Profile>,
+}
+
 /// The flags that say which file and which single settings count.
 #[derive(Args, Clone)]
 pub struct FileArgs {
+    /// The profile.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
     /// The configuration file (TOML); without it ADIT_CONFIG names it, and without both there is none
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -204,6 +215,9 @@ pub struct UpArgs {
     /// Print JSON instead of text: with --once one object, else one on each line
     #[arg(long)]
     pub json: bool,
+    /// The profile.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
     /// Data plane and log.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -272,7 +286,7 @@ impl FileArgs {
             name: "--set".to_owned(),
             value: value.clone(),
         }));
-        Ok(Sources { purpose, file, env: env.clone(), flags })
+        Ok(Sources { purpose, profile: self.profile.profile, file, env: env.clone(), flags })
     }
 }
 
@@ -380,7 +394,7 @@ impl UpArgs {
             };
             flags.extend([field("host", host_flag, host), field("upstream", upstream_flag, upstream)]);
         }
-        Sources { purpose: Purpose::Up, file: None, env: env.clone(), flags }
+        Sources { purpose: Purpose::Up, profile: self.profile.profile, file: None, env: env.clone(), flags }
     }
 
     /// The host that was asked for, and those that an agent on this machine calls.

@@ -17,7 +17,8 @@ mod version;
 
 pub use announce::Announcer;
 pub use args::{
-    Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, EdgeArgs, EngineArgs, FileArgs, UpArgs, VersionArgs,
+    Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, EdgeArgs, EngineArgs, FileArgs, ProfileArgs, UpArgs,
+    VersionArgs,
 };
 pub use config::{environment, run_config};
 pub use connect::run_connect;

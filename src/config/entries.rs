@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{Fault, Origin, nearest, quoted};
 use crate::config::leaf::Raw;
+use crate::config::profile::Profile;
 use crate::config::section::{Part, Setting};
 use crate::config::table::{self, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
 use crate::config::{FileText, Flag, Sources};
@@ -41,6 +42,9 @@ pub(super) struct Entries {
 impl Entries {
     pub(super) fn collect(sources: &Sources, faults: &mut Vec<Fault>) -> Entries {
         let mut entries = Entries::default();
+        if let Some(profile) = sources.profile {
+            entries.lay_profile(profile);
+        }
         if let Some(file) = &sources.file {
             FileLayer::new(file).walk(&mut entries, faults);
         }
@@ -65,7 +69,8 @@ impl Entries {
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.heads.contains_key(part) || self.count(part) > 0 || {
             let prefix = format!("{part}.");
-            self.values.range(prefix.clone()..).next().is_some_and(|(path, _)| path.starts_with(&prefix))
+            let set = self.values.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+            set.into_iter().any(|(_, entry)| !matches!(entry.origin, Origin::Profile(_)))
         }
     }
 
@@ -78,6 +83,17 @@ impl Entries {
 
     fn set(&mut self, path: String, raw: Raw, origin: Origin, dir: PathBuf) {
         self.values.insert(path, Entry { raw, origin, dir });
+    }
+
+    /// Profiles are part of the program: tests hold them to be without fault. What they set is no sign that a role is
+    /// wanted, so that nothing is noted of their tables.
+    fn lay_profile(&mut self, profile: Profile) {
+        let file = FileText { path: PathBuf::new(), text: profile.text().to_owned() };
+        let mut laid = Entries::default();
+        FileLayer::new(&file).walk(&mut laid, &mut Vec::new());
+        for (path, entry) in laid.values {
+            self.set(path, entry.raw, Origin::Profile(profile), PathBuf::new());
+        }
     }
 
     fn lay_env(&mut self, env: &BTreeMap<String, String>, faults: &mut Vec<Fault>) {

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::config::profile::Profile;
+
 /// How many faults are printed; what lies beyond is counted.
 const FAULTS_SHOWN_MAX: usize = 100;
 /// The longest word for which a near one is sought.
@@ -13,6 +15,8 @@ const QUOTED_LEN_MAX: usize = 80;
 pub enum Origin {
     /// Nobody set it.
     Default,
+    /// The profile that was asked for.
+    Profile(Profile),
     /// A file, with the line if one is known (1 is the first).
     File {
         /// The file as it was named.
@@ -27,11 +31,12 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// One word for the kind of place: `default`, `file`, `env` or `flag`.
+    /// One word for the kind of place: `default`, `profile`, `file`, `env` or `flag`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
             Origin::Default => "default",
+            Origin::Profile(_) => "profile",
             Origin::File { .. } => "file",
             Origin::Env(_) => "env",
             Origin::Flag(_) => "flag",
@@ -42,9 +47,10 @@ impl Origin {
     pub(super) fn rank(&self) -> u8 {
         match self {
             Origin::Default => 0,
-            Origin::File { .. } => 1,
-            Origin::Env(_) => 2,
-            Origin::Flag(_) => 3,
+            Origin::Profile(_) => 1,
+            Origin::File { .. } => 2,
+            Origin::Env(_) => 3,
+            Origin::Flag(_) => 4,
         }
     }
 }
@@ -53,6 +59,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => f.write_str("default"),
+            Origin::Profile(profile) => write!(f, "--profile {profile}"),
             Origin::File { name, line: 0 } => f.write_str(name),
             Origin::File { name, line } => write!(f, "{name}:{line}"),
             Origin::Env(name) | Origin::Flag(name) => f.write_str(name),

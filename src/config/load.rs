@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use crate::config::checks::Checker;
 use crate::config::entries::Entries;
 use crate::config::fault::{Faults, Origin};
+use crate::config::profile::Profile;
 use crate::config::reader::{NamedFile, Reader, Shown};
 use crate::config::section::{Reload, Section, Setting};
 use crate::config::table::{self, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, TunnelConfig};
@@ -42,11 +43,13 @@ pub struct Flag {
     pub value: String,
 }
 
-/// Everything that a configuration is made from. What comes later wins: file, environment, flags.
+/// Everything that a configuration is made from. What comes later wins: profile, file, environment, flags.
 #[derive(Clone)]
 pub struct Sources {
     /// What it is wanted for.
     pub purpose: Purpose,
+    /// The profile, if one was asked for.
+    pub profile: Option<Profile>,
     /// The file, if there is one.
     pub file: Option<FileText>,
     /// The environment; only names that begin with `ADIT_` are looked at.

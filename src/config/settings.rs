@@ -112,7 +112,13 @@ upstream_ca_file = "ca.pem"
 
     fn config(dir: &Path, text: &str) -> Config {
         let file = FileText { path: dir.join("adit.toml"), text: text.to_owned() };
-        let sources = Sources { purpose: Purpose::Check, file: Some(file), env: BTreeMap::new(), flags: Vec::new() };
+        let sources = Sources {
+            purpose: Purpose::Check,
+            profile: None,
+            file: Some(file),
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+        };
         Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
     }
 

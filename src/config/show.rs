@@ -18,7 +18,7 @@ impl Config {
     }
 
     /// The same as one JSON object: `{"values": [{"key", "value", "from", "where"}], "warnings": […]}`. `from` is
-    /// `default`, `file`, `env` or `flag`.
+    /// `default`, `profile`, `file`, `env` or `flag`.
     #[must_use]
     pub fn show_json(&self) -> Value {
         let values: Vec<Value> = self

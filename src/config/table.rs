@@ -92,6 +92,11 @@ section! {
         connections_max: u32 = "65536" in 1..=10_000_000, restart, like "1000";
         /// The most calls in flight on one link; further ones take another link or are refused with 503.
         streams_per_link_max: u32 = "4096" in 1..=1_000_000, restart, like "512";
+        /// How much of one stream may be on its way in each direction, unread: with a round trip of 100 ms each 256 KiB
+        /// are 20 Mbit/s. Connectors follow.
+        stream_window_bytes: Bytes = "256KiB" in 1_024..=16_777_216, restart, like "2MiB";
+        /// The same for all streams of one link together: what a peer can make us hold.
+        link_window_bytes: Bytes = "4MiB" in 1_024..=1_073_741_824, restart, like "32MiB";
         /// How long a call waits for an absent connector to come back before it is refused with 503.
         offline_wait_ms: Millis = "1500ms" in 0..=60_000, restart, like "3s";
         /// A call slower than this is logged with its time taken apart; 0 for none.

@@ -83,6 +83,12 @@ impl Core {
         self.0.kind
     }
 
+    /// For how long it looks for work before it parks, where that pays.
+    #[must_use]
+    pub fn spin_budget(&self) -> Duration {
+        self.0.spin.borrow().budget()
+    }
+
     /// When the driver last reported: the time of what is being dealt with now, without asking the clock.
     #[must_use]
     pub fn turn_time(&self) -> Time {

@@ -104,6 +104,8 @@ impl Cores {
     {
         let mut cores = Cores { threads: Vec::new(), driver: DriverKind::Epoll, why: String::new() };
         let cpus = cpus();
+        // Asked before a thread is pinned, which then sees one CPU and none to spare.
+        let spin = settings.spin_budget();
         for index in 0..settings.core_count() {
             let id = CoreId(u16::try_from(index).expect("at most CORES_MAX"));
             // From the last CPU down: the first is where the system's own work goes.
@@ -112,7 +114,7 @@ impl Cores {
             let (tell, told) = mpsc::channel();
             let thread = thread::Builder::new()
                 .name(format!("adit-core-{id}"))
-                .spawn(move || run_core(id, cpu, &settings, role, &tell))
+                .spawn(move || run_core(id, cpu, spin, &settings, role, &tell))
                 .map_err(|error| StartError::Thread { core: id, error })?;
             cores.threads.push(thread);
             (cores.driver, cores.why) = told.recv().map_err(|_| StartError::Ended { core: id })??;
@@ -161,6 +163,7 @@ type Told = Result<(DriverKind, String), DriverError>;
 fn run_core<F, R>(
     id: CoreId,
     cpu: Option<usize>,
+    spin: Duration,
     settings: &EngineSettings,
     role: F,
     tell: &mpsc::Sender<Told>,
@@ -185,6 +188,6 @@ where
         }
     };
     let _ = tell.send(Ok((started.driver.kind(), started.why)));
-    let core = Core::new(id, started.driver, pool, settings.spin_budget());
+    let core = Core::new(id, started.driver, pool, spin);
     core.run(role(core.clone()))
 }

@@ -171,7 +171,7 @@ mod tests {
         let large = [0_u8; 4096];
         let future = async move {
             std::future::pending::<()>().await;
-            drop(large);
+            std::hint::black_box(&large);
         };
         let alone = size_of_val(&future);
         let releasing = Releasing { future, place: 0, detached: Rc::default() };

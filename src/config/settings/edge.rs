@@ -9,6 +9,7 @@ use super::{fault, route_name, unless_zero};
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::TlsFiles;
 use crate::config::table::EdgeConfig;
+use crate::config::values::Bytes;
 use crate::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
@@ -53,13 +54,15 @@ impl EdgeConfig {
             None => None,
         };
         let streams_max = self.streams_per_link_max;
+        let bytes = |window: Bytes| u32::try_from(window.0).unwrap_or(u32::MAX);
+        let (stream_window, link_window) = (bytes(self.stream_window_bytes), bytes(self.link_window_bytes));
         Ok(EdgeSettings {
             agents_listen: listeners.agents,
             agents_tls,
             plain_http_anywhere: self.allow_plain_http_off_loopback,
             connectors_listen: listeners.connectors,
             connectors_tls: Some(tls("edge.connectors_cert_file", &listeners.connectors_certs, &for_connectors)?),
-            link: mux::Settings { streams_max, ..mux::Settings::default() }.bounded(),
+            link: mux::Settings { streams_max, stream_window, link_window, ..mux::Settings::default() }.bounded(),
             allowed_origins: self.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
             connections_max: (self.connections_max as usize).div_ceil(cores.max(1)),
             handshake_timeout: HANDSHAKE_TIMEOUT,
