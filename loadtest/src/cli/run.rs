@@ -1,0 +1,39 @@
+//! `adit-loadtest run`.
+
+use clap::Args;
+
+use super::load_args::{CallArgs, GeneratorArgs, RateArgs, TargetArgs, WatchArgs};
+use super::{EXIT_FAILURE, fail};
+use crate::run::{Interrupt, run_observed};
+
+/// Flags of `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    call: CallArgs,
+    #[command(flatten)]
+    rate: RateArgs,
+    #[command(flatten)]
+    generator: GeneratorArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn execute(args: &RunArgs, interrupt: &Interrupt) -> u8 {
+    let load = match args.call.load(args.target.target(), args.rate.mode(), args.generator.settings()) {
+        Ok(load) => load,
+        Err(error) => return fail(&error),
+    };
+    match run_observed(&load, &args.watch.watched(), interrupt, &mut |_| {}) {
+        Ok(outcome) => {
+            println!("{}", outcome.to_json());
+            if outcome.is_good() { 0 } else { EXIT_FAILURE }
+        }
+        Err(error) => fail(&error),
+    }
+}

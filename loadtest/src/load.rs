@@ -1,0 +1,441 @@
+//! What is to be measured: the load, as plain values.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use adit::engine::ladder::DriverChoice;
+use url::Url;
+
+/// Connections at the most.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// The highest rate that is planned, in calls per second.
+pub const RATE_MAX: f64 = 10_000_000.0;
+/// The largest body of one request, in bytes.
+pub const PAYLOAD_MAX: u64 = 1 << 34;
+/// The shortest time that is measured: below it percentiles say nothing.
+pub const MEASURE_MIN: Duration = Duration::from_millis(10);
+
+/// One load: what is called, how, and for how long.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Who is called.
+    pub target: Target,
+    /// What each call is.
+    pub call: Call,
+    /// When calls are made.
+    pub mode: Mode,
+    /// How many connections there are: in a closed loop all of them have a call in flight, in an open one they bound how
+    /// many can be.
+    pub connections: usize,
+    /// What becomes of a connection after a call.
+    pub reuse: Reuse,
+    /// How long each phase takes.
+    pub phases: Phases,
+    /// What bounds the run, and what makes it void.
+    pub limits: Limits,
+    /// The generator's own thread.
+    pub generator: GeneratorSettings,
+}
+
+impl Load {
+    /// The given target, called with [`Call::default`] in a closed loop over one kept connection.
+    #[must_use]
+    pub fn of(target: Target) -> Load {
+        Load {
+            target,
+            call: Call::default(),
+            mode: Mode::Closed,
+            connections: 1,
+            reuse: Reuse::default(),
+            phases: Phases::default(),
+            limits: Limits::default(),
+            generator: GeneratorSettings::default(),
+        }
+    }
+
+    /// Checks what can be checked without asking anybody.
+    ///
+    /// # Errors
+    ///
+    /// The first fault.
+    pub fn check(&self) -> Result<(), LoadError> {
+        if let Mode::Open { rate, .. } = self.mode {
+            // Not a number is refused too.
+            if !(rate > 0.0 && rate <= RATE_MAX) {
+                return Err(LoadError::Rate(rate));
+            }
+        }
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections) {
+            return Err(LoadError::Connections(self.connections));
+        }
+        if self.phases.measure < MEASURE_MIN {
+            return Err(LoadError::Measure(self.phases.measure));
+        }
+        if self.call.payload > PAYLOAD_MAX {
+            return Err(LoadError::Payload(self.call.payload));
+        }
+        Ok(())
+    }
+}
+
+/// Why a load cannot be run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum LoadError {
+    /// The number of connections.
+    #[error("{0} connections: give 1 to {CONNECTIONS_MAX}")]
+    Connections(usize),
+    /// A header that cannot be sent.
+    #[error("the header '{0}' cannot be sent: write Name: value, in visible characters")]
+    Header(String),
+    /// The time to measure.
+    #[error("measuring for {0:?} says nothing: give at least {MEASURE_MIN:?}")]
+    Measure(Duration),
+    /// The payload.
+    #[error("a payload of {0} bytes: give at most {PAYLOAD_MAX}")]
+    Payload(u64),
+    /// The rate.
+    #[error("a rate of {0} calls per second: give more than 0 and at most {RATE_MAX}, or none for a closed loop")]
+    Rate(f64),
+    /// The URL.
+    #[error("the URL '{url}' cannot be called: {why}; write http://host:port/path or https://host:port/path")]
+    Url {
+        /// As it was written.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Who is called, and how it is found and trusted.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The address that is called: scheme, host, port, path and query.
+    pub url: Url,
+    /// Where the host is found instead of asking the system.
+    pub resolve_to: Option<SocketAddr>,
+    /// The `Host` header, and with it the name that the certificate must bear, in place of the URL's.
+    pub host: Option<String>,
+    /// The name that the certificate must bear, in place of the host's.
+    pub server_name: Option<String>,
+    /// Whose certificates are believed.
+    pub trust: Trust,
+    /// Whether TLS sessions are resumed; a full handshake for every connection otherwise.
+    pub resume: bool,
+}
+
+impl Target {
+    /// A target that is found by its name and trusted as this machine trusts.
+    #[must_use]
+    pub fn new(url: Url) -> Target {
+        Target { url, resolve_to: None, host: None, server_name: None, trust: Trust::default(), resume: false }
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// The port that is dialled.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.url.port_or_known_default().unwrap_or(0)
+    }
+
+    /// The host that is resolved, an IPv6 address without brackets.
+    #[must_use]
+    pub fn host_name(&self) -> &str {
+        let host = self.url.host_str().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// What the `Host` header says.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match (&self.host, self.url.port()) {
+            (Some(host), _) => host.clone(),
+            (None, Some(port)) => format!("{}:{port}", self.url.host_str().unwrap_or_default()),
+            (None, None) => self.url.host_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The name that the certificate must bear.
+    #[must_use]
+    pub fn tls_name(&self) -> String {
+        let without_port = |host: &String| match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
+            _ => host.clone(),
+        };
+        let name = self.server_name.clone().or_else(|| self.host.as_ref().map(without_port));
+        name.unwrap_or_else(|| self.host_name().to_owned())
+    }
+
+    /// Path and query.
+    #[must_use]
+    pub fn path(&self) -> String {
+        match self.url.query() {
+            Some(query) => format!("{}?{query}", self.url.path()),
+            None => self.url.path().to_owned(),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = LoadError;
+
+    fn from_str(text: &str) -> Result<Target, LoadError> {
+        let fault = |why: &str| LoadError::Url { url: text.to_owned(), why: why.to_owned() };
+        let url = Url::parse(text).map_err(|error| fault(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(fault("its scheme is neither http nor https"));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(fault("it names no host"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(fault("it carries a user name or a password: give them as --header"));
+        }
+        if url.port() == Some(0) {
+            return Err(fault("port 0 is nobody's"));
+        }
+        Ok(Target::new(url))
+    }
+}
+
+/// Whose certificates are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Those of the authorities that this machine trusts.
+    #[default]
+    Platform,
+    /// Those of the authorities in a PEM file.
+    CaFile(PathBuf),
+    /// Anybody's: what is measured is time.
+    Insecure,
+}
+
+/// What each call is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Which kind.
+    pub kind: CallKind,
+    /// The tool of an MCP call.
+    pub tool: String,
+    /// Bytes of the request's body. An MCP call is never shorter than its envelope.
+    pub payload: u64,
+    /// Fields to add to each request's head.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Default for Call {
+    fn default() -> Call {
+        Call { kind: CallKind::default(), tool: "echo".to_owned(), payload: 1024, headers: Vec::new() }
+    }
+}
+
+/// Which kind of call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CallKind {
+    /// MCP `tools/call` in a session of revision 2025-11-25.
+    McpSession,
+    /// MCP `tools/call` of revision 2026-07-28, without a session.
+    #[default]
+    McpStateless,
+    /// Plain HTTP GET.
+    Get,
+    /// Plain HTTP POST of the payload.
+    Post,
+    /// A GET whose answer is an event stream, read to its end.
+    Sse,
+}
+
+impl CallKind {
+    /// The name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            CallKind::McpSession => "mcp-2025-11-25",
+            CallKind::McpStateless => "mcp-2026-07-28",
+            CallKind::Get => "get",
+            CallKind::Post => "post",
+            CallKind::Sse => "sse",
+        }
+    }
+
+    /// Whether it is an MCP call.
+    #[must_use]
+    pub const fn is_mcp(self) -> bool {
+        matches!(self, CallKind::McpSession | CallKind::McpStateless)
+    }
+}
+
+/// When calls are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// By a plan that does not look at the answers: latency counts from the planned moment.
+    Open {
+        /// Calls per second.
+        rate: f64,
+        /// How they are spread.
+        arrivals: Arrivals,
+    },
+    /// On each connection as soon as its last answer is there.
+    Closed,
+}
+
+/// How the calls of an open loop are spread over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrivals {
+    /// At equal distances.
+    #[default]
+    Constant,
+    /// As a Poisson process whose gaps follow from the seed.
+    Poisson {
+        /// The seed.
+        seed: u64,
+    },
+}
+
+/// What becomes of a connection after a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// It is kept for the next one.
+    #[default]
+    KeepAlive,
+    /// It is closed: each call makes a connection of its own, and connecting is part of its time.
+    PerCall,
+}
+
+/// How long each phase takes. Connecting takes as long as it takes, within [`Limits::connect_timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phases {
+    /// Calls that are made and not counted.
+    pub warm_up: Duration,
+    /// Calls that are counted.
+    pub measure: Duration,
+    /// How long calls may take that are still in flight afterwards.
+    pub drain: Duration,
+}
+
+impl Default for Phases {
+    fn default() -> Phases {
+        Phases { warm_up: Duration::from_secs(1), measure: Duration::from_secs(10), drain: Duration::from_secs(5) }
+    }
+}
+
+/// The default of [`Limits::outstanding_max`].
+pub const OUTSTANDING_MAX: usize = 10_000;
+/// The default of [`Limits::lag_p99_max`].
+pub const LAG_P99_MAX: Duration = Duration::from_micros(50);
+/// The default of [`Limits::lag_share_max`].
+pub const LAG_SHARE_MAX: f64 = 0.1;
+
+/// What bounds a run, and what makes it void.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Due calls that may wait for a connection, in an open loop. One more makes the run void.
+    pub outstanding_max: usize,
+    /// How long one call may take.
+    pub call_timeout: Duration,
+    /// How long making one connection may take, TLS included.
+    pub connect_timeout: Duration,
+    /// How long every call may fail before the run is given up.
+    pub patience: Duration,
+    /// The generator may be this late at its 99th percentile; later, and the run is void.
+    pub lag_p99_max: Duration,
+    /// So may it in relation to the 99th percentile that it reports.
+    pub lag_share_max: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            outstanding_max: OUTSTANDING_MAX,
+            call_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            patience: Duration::from_secs(5),
+            lag_p99_max: LAG_P99_MAX,
+            lag_share_max: LAG_SHARE_MAX,
+        }
+    }
+}
+
+/// The default of [`GeneratorSettings::spin`].
+pub const SPIN_BEFORE_CALL: Duration = Duration::from_micros(100);
+
+/// The thread that makes the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GeneratorSettings {
+    /// The CPU that it keeps to; none leaves it to the system.
+    pub cpu: Option<usize>,
+    /// What talks to the kernel.
+    pub driver: DriverChoice,
+    /// How long before a planned call it stops sleeping and looks at the clock instead.
+    pub spin: Duration,
+    /// How long it looks for answers before it sleeps.
+    pub answer_spin: Duration,
+    /// Bytes of buffers, at the most.
+    pub buffer_memory: usize,
+}
+
+impl Default for GeneratorSettings {
+    fn default() -> GeneratorSettings {
+        GeneratorSettings {
+            cpu: None,
+            driver: DriverChoice::Auto,
+            spin: SPIN_BEFORE_CALL,
+            answer_spin: Duration::ZERO,
+            buffer_memory: adit::engine::BUFFER_MEMORY_DEFAULT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_knows_whom_to_dial_and_whom_to_name() {
+        let target: Target = "https://demo.localhost:8443/mcp?x=1".parse().unwrap();
+        assert!(target.is_tls());
+        assert_eq!((target.host_name(), target.port()), ("demo.localhost", 8443));
+        assert_eq!(target.authority(), "demo.localhost:8443");
+        assert_eq!((target.tls_name().as_str(), target.path().as_str()), ("demo.localhost", "/mcp?x=1"));
+
+        let mut target: Target = "http://[::1]/".parse().unwrap();
+        assert_eq!((target.host_name(), target.port()), ("::1", 80));
+        assert_eq!(target.authority(), "[::1]");
+        target.host = Some("orders.example.com:443".to_owned());
+        assert_eq!(
+            (target.authority().as_str(), target.tls_name().as_str()),
+            ("orders.example.com:443", "orders.example.com")
+        );
+        target.server_name = Some("other.example.com".to_owned());
+        assert_eq!(target.tls_name(), "other.example.com");
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_refused() {
+        for text in ["", "localhost:1", "ftp://a/", "http://", "http://u:p@a/", "http://a:0/", "http://a:99999/"] {
+            assert!(matches!(text.parse::<Target>(), Err(LoadError::Url { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_their_range_are_refused() {
+        let good = Load::of("http://a/".parse().unwrap());
+        assert_eq!(good.check(), Ok(()));
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, RATE_MAX * 2.0] {
+            let load = Load { mode: Mode::Open { rate, arrivals: Arrivals::Constant }, ..good.clone() };
+            assert!(matches!(load.check(), Err(LoadError::Rate(_))), "{rate}");
+        }
+        for connections in [0, CONNECTIONS_MAX + 1] {
+            assert!(Load { connections, ..good.clone() }.check().is_err());
+        }
+        let mut load = good;
+        load.phases.measure = Duration::ZERO;
+        assert!(load.check().is_err());
+    }
+}
