@@ -14,6 +14,8 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 pub const RATE_MAX: f64 = 10_000_000.0;
 /// The largest body of one request, in bytes.
 pub const PAYLOAD_MAX: u64 = 1 << 34;
+/// The largest body of one MCP call, in bytes: it is kept whole.
+pub const MCP_PAYLOAD_MAX: u64 = 1 << 24;
 /// The shortest time that is measured: below it percentiles say nothing.
 pub const MEASURE_MIN: Duration = Duration::from_millis(10);
 
@@ -37,6 +39,8 @@ pub struct Load {
     pub limits: Limits,
     /// The generator's own thread.
     pub generator: GeneratorSettings,
+    /// Whether to read, of each answer, how the tunnel split its time and what the upstream says of it.
+    pub split: bool,
 }
 
 impl Load {
@@ -52,6 +56,7 @@ impl Load {
             phases: Phases::default(),
             limits: Limits::default(),
             generator: GeneratorSettings::default(),
+            split: false,
         }
     }
 
@@ -73,8 +78,9 @@ impl Load {
         if self.phases.measure < MEASURE_MIN {
             return Err(LoadError::Measure(self.phases.measure));
         }
-        if self.call.payload > PAYLOAD_MAX {
-            return Err(LoadError::Payload(self.call.payload));
+        let payload_max = if self.call.kind.is_mcp() { MCP_PAYLOAD_MAX } else { PAYLOAD_MAX };
+        if self.call.payload > payload_max {
+            return Err(LoadError::Payload { payload: self.call.payload, payload_max });
         }
         Ok(())
     }
@@ -93,8 +99,13 @@ pub enum LoadError {
     #[error("measuring for {0:?} says nothing: give at least {MEASURE_MIN:?}")]
     Measure(Duration),
     /// The payload.
-    #[error("a payload of {0} bytes: give at most {PAYLOAD_MAX}")]
-    Payload(u64),
+    #[error("a payload of {payload} bytes: give at most {payload_max} for this kind of call")]
+    Payload {
+        /// As it was given.
+        payload: u64,
+        /// What is possible.
+        payload_max: u64,
+    },
     /// The rate.
     #[error("a rate of {0} calls per second: give more than 0 and at most {RATE_MAX}, or none for a closed loop")]
     Rate(f64),

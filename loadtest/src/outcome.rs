@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::latencies::{Latencies, micros, round};
 use crate::load::Limits;
+use crate::split::Split;
 use crate::watch::Usage;
 
 /// What came of a run: calls whose planned start lay in the measured time, and nothing of the others.
@@ -39,6 +40,8 @@ pub struct Outcome {
     pub bytes_received: u64,
     /// What the generator's own thread had of its CPU, from 0 to 1.
     pub generator_busy: f64,
+    /// How the tunnel split the time of the calls, where [`crate::Load::split`] asks for it.
+    pub split: Option<Split>,
     /// What the watched processes used.
     pub usage: Usage,
     /// Why these figures must not be reported.
@@ -102,6 +105,7 @@ impl Outcome {
             "overflowed": self.overflowed,
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
+            "split": self.split.as_ref().map(Split::to_json),
             "cpu_us_per_call": self.cpu_us_per_call().map(round),
             "usage": self.usage.to_json(),
             "void": self.void.as_ref().map(Void::to_string),

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use crate::load::{
     Arrivals, Call, CallKind, GeneratorSettings, Limits, Load, LoadError, Mode, Phases, Reuse, Target, Trust,
 };
+use crate::units::time;
 use crate::watch::Watched;
 
 /// Who is called.
@@ -159,6 +160,7 @@ impl CallArgs {
                 ..Limits::default()
             },
             generator,
+            split: false,
         })
     }
 }
@@ -269,27 +271,6 @@ impl WatchArgs {
     }
 }
 
-/// A time with its unit, such as 250us, 5ms, 1.5s or 2m.
-///
-/// # Errors
-///
-/// What is wrong with it, for clap.
-pub fn time(text: &str) -> Result<Duration, String> {
-    let remedy = || format!("'{text}' is no time; write one as 250us, 5ms, 1.5s or 2m");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(remedy)?;
-    let (number, unit) = text.split_at(split);
-    let seconds_per_unit = match unit {
-        "ns" => 1e-9,
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        _ => return Err(remedy()),
-    };
-    let seconds = number.parse::<f64>().map_err(|_| remedy())? * seconds_per_unit;
-    Duration::try_from_secs_f64(seconds).map_err(|_| remedy())
-}
-
 fn header(text: &str) -> Result<(String, String), LoadError> {
     let fault = || LoadError::Header(text.to_owned());
     let (name, value) = text.split_once(':').ok_or_else(fault)?;
@@ -303,17 +284,6 @@ fn header(text: &str) -> Result<(String, String), LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_units() {
-        for (text, ns) in [("250us", 250_000), ("1.5s", 1_500_000_000), ("0s", 0), ("2m", 120_000_000_000), ("7ns", 7)]
-        {
-            assert_eq!(time(text), Ok(Duration::from_nanos(ns)), "{text}");
-        }
-        for text in ["", "5", "ms", "-1s", "1h", "1.2.3s", "1 s"] {
-            assert!(time(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn headers_cannot_start_another_line() {

@@ -1,7 +1,10 @@
 //! The command line of `adit-loadtest`: each verb in a module of its own.
 
 pub mod load_args;
+pub mod progress;
+pub mod report;
 pub mod run;
+pub mod serve;
 
 use clap::{Parser, Subcommand};
 
@@ -25,7 +28,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Put a load on a URL and report latencies from the planned start of each call
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    /// Be an upstream that is never the bottleneck, and tells its true service time
+    Serve(Box<serve::ServeArgs>),
 }
 
 impl Cli {
@@ -38,6 +43,7 @@ impl Cli {
         };
         match self.command {
             Command::Run(args) => run::execute(&args, &interrupt),
+            Command::Serve(args) => serve::execute(&args, &interrupt),
         }
     }
 }

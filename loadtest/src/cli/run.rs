@@ -3,6 +3,8 @@
 use clap::Args;
 
 use super::load_args::{CallArgs, GeneratorArgs, RateArgs, TargetArgs, WatchArgs};
+use super::progress::Bar;
+use super::report::report;
 use super::{EXIT_FAILURE, fail};
 use crate::run::{Interrupt, run_observed};
 
@@ -29,9 +31,16 @@ pub(super) fn execute(args: &RunArgs, interrupt: &Interrupt) -> u8 {
         Ok(load) => load,
         Err(error) => return fail(&error),
     };
-    match run_observed(&load, &args.watch.watched(), interrupt, &mut |_| {}) {
+    let bar = Bar::new("run", load.phases);
+    let outcome = run_observed(&load, &args.watch.watched(), interrupt, &mut |progress| bar.show(progress));
+    drop(bar);
+    match outcome {
         Ok(outcome) => {
-            println!("{}", outcome.to_json());
+            if args.json {
+                println!("{}", outcome.to_json());
+            } else {
+                print!("{}", report(&outcome));
+            }
             if outcome.is_good() { 0 } else { EXIT_FAILURE }
         }
         Err(error) => fail(&error),
