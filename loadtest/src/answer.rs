@@ -19,6 +19,8 @@ use crate::request::Request;
 const INTERIM_MAX: usize = 8;
 /// How much of the body of a refusal is kept for the report, in bytes.
 const REFUSAL_LEN_MAX: usize = 200;
+/// The field in which `serve` says how many bytes of a body it received.
+pub(crate) const RECEIVED: &str = "X-Received-Bytes";
 /// The mark of a tool that failed.
 const TOOL_ERROR: &[u8] = b"\"isError\":true";
 
@@ -120,6 +122,9 @@ impl Reader {
         answered.bytes += self.head_len();
         answered.keeps &= !self.intake.has_rest();
         self.check.end()?;
+        if self.head.get(RECEIVED).is_some_and(|received| !request.is_of_len(received)) {
+            return Err(CallError::Answer("the server received fewer or more bytes than were sent"));
+        }
         Ok(answered)
     }
 

@@ -5,6 +5,7 @@
 //! [`Load`], say which processes to watch, and [`run`] it for an [`Outcome`].
 
 mod answer;
+pub mod bulk;
 pub mod cli;
 mod core_thread;
 mod dial;
@@ -18,6 +19,7 @@ pub mod outcome;
 pub mod plan;
 mod request;
 pub mod run;
+pub mod search;
 pub mod serve;
 pub mod slo;
 pub mod split;

@@ -33,6 +33,8 @@ pub(crate) struct Request {
     id_at: Option<usize>,
     /// Bytes of filler that follow.
     filler: u64,
+    /// Bytes of the body, as decimal digits.
+    body_len: String,
     pub(crate) method: Method,
     /// Whether the answer is a JSON-RPC message.
     pub(crate) is_rpc: bool,
@@ -85,6 +87,11 @@ impl Request {
     /// Bytes of the whole request.
     pub(crate) fn len(&self) -> u64 {
         self.bytes.len() as u64 + self.filler
+    }
+
+    /// Whether this number, in decimal digits, is that of the body's bytes.
+    pub(crate) fn is_of_len(&self, digits: &[u8]) -> bool {
+        self.body_len.as_bytes() == digits
     }
 
     /// Queues the whole request, waiting for room and for buffers.
@@ -182,8 +189,9 @@ impl Fields {
     fn request(self, body: Option<&str>, filler: u64) -> Request {
         let Fields { mut text, method, is_rpc, closes } = self;
         let body = body.unwrap_or_default();
+        let body_len = (body.len() as u64 + filler).to_string();
         if method == Method::Post {
-            push(&mut text, "Content-Length", &(body.len() as u64 + filler).to_string());
+            push(&mut text, "Content-Length", &body_len);
         }
         text.push_str("\r\n");
         let mark = format!("\"id\":{ID_MARK}");
@@ -194,7 +202,7 @@ impl Fields {
             bytes.resize(bytes.len() + filler as usize, FILLER[0]);
             left = 0;
         }
-        Request { bytes, id_at, filler: left, method, is_rpc: is_rpc || id_at.is_some(), closes }
+        Request { bytes, id_at, filler: left, body_len, method, is_rpc: is_rpc || id_at.is_some(), closes }
     }
 }
 

@@ -13,6 +13,9 @@ use crate::load::{
 use crate::units::time;
 use crate::watch::Watched;
 
+/// Connections of an open loop, unless told.
+const OPEN_CONNECTIONS: usize = 64;
+
 /// Who is called.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
@@ -103,9 +106,10 @@ pub struct CallArgs {
     /// A field to add to each request's head; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
-    /// Connections: in a closed loop all have a call in flight, in an open one they bound how many can
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub connections: usize,
+    /// Connections: in a closed loop all have a call in flight, in an open one they bound how many can [default: 1 in a
+    /// closed loop, 64 in an open one]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
     /// Make a new connection for each call
     #[arg(long)]
     pub connection_per_call: bool,
@@ -148,7 +152,7 @@ impl CallArgs {
             target,
             call: Call { kind: self.kind.into(), tool: self.tool.clone(), payload: self.payload, headers },
             mode,
-            connections: self.connections,
+            connections: self.connections.unwrap_or(if mode == Mode::Closed { 1 } else { OPEN_CONNECTIONS }),
             reuse,
             phases: Phases { warm_up: self.warm_up, measure: self.duration, drain: self.drain },
             limits: Limits {

@@ -1,14 +1,23 @@
 //! The command line of `adit-loadtest`: each verb in a module of its own.
 
+pub mod bulk;
+pub mod churn;
 pub mod load_args;
+pub mod mixed;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod search;
 pub mod serve;
+pub mod split;
 
 use clap::{Parser, Subcommand};
 
-use crate::run::Interrupt;
+use self::progress::Bar;
+use crate::load::Load;
+use crate::outcome::Outcome;
+use crate::run::{Interrupt, RunError, run_observed};
+use crate::watch::Watched;
 
 /// The exit code when something failed, was void, or ended early.
 pub const EXIT_FAILURE: u8 = 1;
@@ -31,6 +40,16 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     /// Be an upstream that is never the bottleneck, and tells its true service time
     Serve(Box<serve::ServeArgs>),
+    /// Find the highest rate that still meets an objective
+    Search(Box<search::SearchArgs>),
+    /// Hold a tunnel's own split of a call's time against the upstream's truth
+    Split(Box<split::SplitArgs>),
+    /// Make a new connection for each call
+    Churn(Box<churn::ChurnArgs>),
+    /// Move large bodies both ways
+    Bulk(Box<bulk::BulkArgs>),
+    /// See how much small calls suffer while large bodies move
+    Mixed(Box<mixed::MixedArgs>),
 }
 
 impl Cli {
@@ -44,6 +63,11 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::execute(&args, &interrupt),
             Command::Serve(args) => serve::execute(&args, &interrupt),
+            Command::Search(args) => search::execute(&args, &interrupt),
+            Command::Split(args) => split::execute(&args, &interrupt),
+            Command::Churn(args) => churn::execute(&args, &interrupt),
+            Command::Bulk(args) => bulk::execute(&args, &interrupt),
+            Command::Mixed(args) => mixed::execute(&args, &interrupt),
         }
     }
 }
@@ -52,4 +76,15 @@ impl Cli {
 pub(crate) fn fail(why: &dyn std::fmt::Display) -> u8 {
     eprintln!("adit-loadtest: {why}");
     EXIT_FAILURE
+}
+
+/// Runs a load with a progress bar.
+pub(crate) fn run_with_bar(
+    what: &str,
+    load: &Load,
+    watched: &Watched,
+    interrupt: &Interrupt,
+) -> Result<Outcome, RunError> {
+    let bar = Bar::new(what, load.phases);
+    run_observed(load, watched, interrupt, &mut |progress| bar.show(progress))
 }

@@ -3,10 +3,9 @@
 use clap::Args;
 
 use super::load_args::{CallArgs, GeneratorArgs, RateArgs, TargetArgs, WatchArgs};
-use super::progress::Bar;
 use super::report::report;
-use super::{EXIT_FAILURE, fail};
-use crate::run::{Interrupt, run_observed};
+use super::{EXIT_FAILURE, fail, run_with_bar};
+use crate::run::Interrupt;
 
 /// Flags of `run`.
 #[derive(Args, Debug)]
@@ -31,10 +30,7 @@ pub(super) fn execute(args: &RunArgs, interrupt: &Interrupt) -> u8 {
         Ok(load) => load,
         Err(error) => return fail(&error),
     };
-    let bar = Bar::new("run", load.phases);
-    let outcome = run_observed(&load, &args.watch.watched(), interrupt, &mut |progress| bar.show(progress));
-    drop(bar);
-    match outcome {
+    match run_with_bar("run", &load, &args.watch.watched(), interrupt) {
         Ok(outcome) => {
             if args.json {
                 println!("{}", outcome.to_json());

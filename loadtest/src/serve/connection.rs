@@ -14,6 +14,7 @@ use adit::wire::mcp::{FIRST_STATELESS_REVISION, PROTOCOL_VERSION};
 
 use super::outgoing::{Part, send};
 use super::{ANSWER_LEN_MAX, Form, Here, SERVICE_MAX, WANTED_SERVICE, answers};
+use crate::answer::RECEIVED;
 
 /// How long a client may take to read the last answer of a connection.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -226,7 +227,7 @@ impl Serving<'_> {
     async fn answer_plain(&mut self, len: u64) -> Result<(), End> {
         self.work().await;
         self.begin_head("application/octet-stream", Some(len));
-        let _ = write!(self.out, "X-Received-Bytes: {}\r\n\r\n", self.received);
+        let _ = write!(self.out, "{RECEIVED}: {}\r\n\r\n", self.received);
         Ok(self.send(&[Part::Text(&self.out), Part::Filler(len)]).await?)
     }
 
