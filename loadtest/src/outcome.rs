@@ -63,10 +63,11 @@ impl Outcome {
         (self.calls > 0 && self.usage.is_watched()).then(|| micros(self.usage.cpu) / self.calls as f64)
     }
 
-    /// Whether every call was good, the run whole and its figures sound.
+    /// Whether every call was good, the run whole, its figures sound, and all that was watched still there.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.failed.count() == 0 && self.void.is_none() && self.partial.is_none() && self.calls > 0
+        let whole = self.partial.is_none() && self.usage.gone.is_empty();
+        whole && self.failed.count() == 0 && self.void.is_none() && self.calls > 0
     }
 
     /// Finds out whether the generator was good enough for what it measured.

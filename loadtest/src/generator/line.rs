@@ -51,12 +51,10 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Makes the connection, and a session where one is needed.
-    pub(super) async fn open(core: &Core, job: &Job) -> Result<Line, SessionError> {
+    /// Makes the connection for calls with this request, and a session where one is needed.
+    pub(super) async fn open(core: &Core, job: &Job, request: Rc<Request>) -> Result<Line, SessionError> {
         let call = &job.load.call;
-        let request = Request::of_call(&job.load.target, call, job.load.reuse, None);
-        let mut line =
-            Line { connection: None, reader: Reader::default(), request: Rc::new(request), session_lost: false };
+        let mut line = Line { connection: None, reader: Reader::default(), request, session_lost: false };
         let connected = line.connect(core, job).await;
         connected.map_err(|error| SessionError::Connect(error.to_string()))?;
         if call.kind == CallKind::McpSession {

@@ -27,6 +27,7 @@ use crate::load::{Load, Mode};
 use crate::monitor::Monitor;
 use crate::outcome::{Cause, Outcome, Partial};
 use crate::plan::ArrivalPlan;
+use crate::request::Request;
 use crate::run::Phase;
 use line::Line;
 pub(crate) use line::SessionError;
@@ -60,6 +61,7 @@ struct Due {
 pub(crate) struct Generator {
     core: Core,
     job: Job,
+    request: Rc<Request>,
     monitor: Arc<Monitor>,
     interrupt: Interrupt,
     places: Vec<Place>,
@@ -94,6 +96,7 @@ impl Generator {
         Rc::new(Generator {
             core: core.clone(),
             tally: RefCell::new(Tally::new(&job.load, Arc::clone(&monitor))),
+            request: Rc::new(Request::of_call(&job.load.target, &job.load.call, job.load.reuse, None)),
             job,
             monitor,
             interrupt,
@@ -123,7 +126,8 @@ impl Generator {
                 .take(DIALS_AT_ONCE)
                 .map(|_| {
                     let this = Rc::clone(self);
-                    self.core.spawn_held(async move { Line::open(&this.core, &this.job).await })
+                    self.core
+                        .spawn_held(async move { Line::open(&this.core, &this.job, Rc::clone(&this.request)).await })
                 })
                 .collect();
             for dial in dials {
@@ -216,7 +220,7 @@ impl Generator {
     /// Makes calls on one connection until the run is over.
     async fn call_on(self: Rc<Self>, place: usize, mut line: Line) {
         let mut free_at = self.core.now();
-        while let Some(due) = self.next(place).await {
+        while let Some(due) = self.next(place, free_at).await {
             let here = &self.places[place];
             self.busy.set(self.busy.get() + 1);
             here.since.set(Some(self.core.turn_time()));
@@ -238,16 +242,15 @@ impl Generator {
         }
     }
 
-    /// The next call for a connection; none when the run is over.
-    async fn next(&self, place: usize) -> Option<Due> {
+    /// The next call for a connection that is free since `free_at`; none when the run is over.
+    async fn next(&self, place: usize, free_at: Time) -> Option<Due> {
         if self.job.load.mode == Mode::Closed {
-            let at = self.core.now();
-            if self.over.get() || self.tally.borrow().is_after(at) {
+            if self.over.get() || self.tally.borrow().is_after(free_at) {
                 return None;
             }
             let i = self.made.get();
             self.made.set(i + 1);
-            return Some(Due { i, at });
+            return Some(Due { i, at: free_at });
         }
         if let Some(due) = self.queue.borrow_mut().pop_front() {
             return Some(due);
@@ -269,7 +272,7 @@ impl Generator {
             }
             let interrupted = self.interrupt.is_raised().then_some(Partial::Interrupted);
             let mut tally = self.tally.borrow_mut();
-            if let Some(partial) = interrupted.or_else(|| tally.lost_at(now)) {
+            if let Some(partial) = interrupted.or_else(|| tally.lost()) {
                 tally.end_early(partial);
                 drop(tally);
                 self.ended.raise();

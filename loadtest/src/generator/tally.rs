@@ -19,8 +19,15 @@ pub(super) struct Tally {
     monitor: Arc<Monitor>,
     from: Time,
     until: Time,
-    /// Since when every call failed, and what the last one said.
-    failing: Option<(Time, String)>,
+    failing: Option<Failing>,
+}
+
+/// Calls that failed one after the other, with no good one between.
+struct Failing {
+    since: Time,
+    last: Time,
+    /// What the last one said.
+    cause: String,
 }
 
 impl Tally {
@@ -51,8 +58,8 @@ impl Tally {
             // The end of the run is not the callee's failure.
             Err(CallError::Unfinished) => {}
             Err(error) => {
-                let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
-                self.failing = Some((since, error.to_string()));
+                let since = self.failing.as_ref().map_or(now, |failing| failing.since);
+                self.failing = Some(Failing { since, last: now, cause: error.to_string() });
             }
         }
         if !self.counts(times.due) {
@@ -105,10 +112,11 @@ impl Tally {
     }
 
     /// Whether every call has failed for too long.
-    pub(super) fn lost_at(&self, now: Time) -> Option<Partial> {
-        let (since, cause) = self.failing.as_ref()?;
+    pub(super) fn lost(&self) -> Option<Partial> {
+        // By the calls that ended: one that failed long ago says nothing of those that still run.
+        let failing = self.failing.as_ref()?;
         let patience = self.limits.patience;
-        (now - *since >= patience).then(|| Partial::Lost { patience, cause: cause.clone() })
+        (failing.last - failing.since >= patience).then(|| Partial::Lost { patience, cause: failing.cause.clone() })
     }
 
     /// The run ends before its time; the first reason stands.
