@@ -2,7 +2,7 @@
 //! is never the bottleneck.
 //!
 //! The library is what the program `adit-loadtest` is made of, for those who want to compose runs of their own: describe a
-//! [`Load`], say which processes to watch, and [`run`] it for an [`Outcome`].
+//! [`Load`], say which processes to watch, and [`run()`] it for an [`Outcome`].
 
 mod answer;
 pub mod bulk;

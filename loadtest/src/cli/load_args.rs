@@ -19,7 +19,7 @@ const OPEN_CONNECTIONS: usize = 64;
 /// Who is called.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
-    /// What to call, such as https://demo.localhost:8443/mcp
+    /// What to call, by http or https, with host, port and path
     #[arg(long, value_name = "URL")]
     pub url: Target,
     /// Where the URL's host is found, instead of asking the system
