@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod bulk;
+mod check;
 pub mod cli;
 mod core_thread;
 mod dial;
@@ -23,6 +24,7 @@ pub mod search;
 pub mod serve;
 pub mod slo;
 pub mod split;
+mod target;
 pub mod units;
 pub mod watch;
 

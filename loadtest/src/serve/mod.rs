@@ -4,6 +4,7 @@ mod answers;
 mod connection;
 mod outgoing;
 mod service;
+mod settings;
 mod stats;
 
 use std::cell::RefCell;
@@ -18,7 +19,6 @@ use std::time::Duration;
 
 use adit::base::Rng;
 use adit::engine::driver::{Address, SocketOptions};
-use adit::engine::ladder::DriverChoice;
 use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, Listener, MailReceiver, MailSender, mailbox};
 use adit::tls::{
     ALPN_HTTP1, Authority, CertError, CertSet, Connection, ReloadingCerts, ServerCert, ServerConfig, ServerSettings,
@@ -29,118 +29,17 @@ use rustls_pki_types::UnixTime;
 use crate::core_thread::{CoreError, CoreSettings, CoreThread};
 use answers::Answers;
 pub use service::{ServiceTime, ServiceTimeError};
+pub use settings::{
+    ANSWER_LEN_MAX, AnswerSettings, Certificate, EVENTS_MAX, Form, HttpsSettings, SERVICE_MAX, ServeSettings,
+};
 use stats::Stats;
 
 /// The request field that asks for another service time than the settings', in microseconds.
 pub const WANTED_SERVICE: &str = "X-Want-Service-Us";
-/// The longest service time, fixed or drawn.
-pub const SERVICE_MAX: Duration = Duration::from_secs(60);
-/// The largest answer, in bytes.
-pub const ANSWER_LEN_MAX: u64 = 1 << 34;
-/// Events of one answer at the most.
-pub const EVENTS_MAX: u32 = 100_000;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the certificate of an authority made on the spot is good for.
 const VALID_DAYS: u32 = 7;
-
-/// What an upstream can be told.
-#[derive(Clone, Debug)]
-pub struct ServeSettings {
-    /// Where it listens for plain HTTP; port 0 lets the system choose.
-    pub listen: SocketAddr,
-    /// Where it listens for HTTPS, and with what certificate.
-    pub https: Option<HttpsSettings>,
-    /// How long it works on a call.
-    pub service: ServiceTime,
-    /// The seed of service times that are drawn.
-    pub seed: u64,
-    /// What it answers.
-    pub answer: AnswerSettings,
-    /// Whether sessions of revision 2025-11-25 get an id.
-    pub sessions: bool,
-    /// Whether it counts calls that come twice.
-    pub count_doubled: bool,
-    /// The CPU that it keeps to.
-    pub cpu: Option<usize>,
-    /// What talks to the kernel.
-    pub driver: DriverChoice,
-    /// How long it spins before it parks.
-    pub spin: Duration,
-}
-
-impl Default for ServeSettings {
-    fn default() -> ServeSettings {
-        ServeSettings {
-            listen: ([127, 0, 0, 1], 0).into(),
-            https: None,
-            service: ServiceTime::default(),
-            seed: 1,
-            answer: AnswerSettings::default(),
-            sessions: true,
-            count_doubled: false,
-            cpu: None,
-            driver: DriverChoice::Auto,
-            spin: Duration::ZERO,
-        }
-    }
-}
-
-/// How HTTPS is served.
-#[derive(Clone, Debug)]
-pub struct HttpsSettings {
-    /// Where.
-    pub listen: SocketAddr,
-    /// With which certificate.
-    pub certificate: Certificate,
-}
-
-/// The certificate of an HTTPS listener.
-#[derive(Clone, Debug)]
-pub enum Certificate {
-    /// From PEM files.
-    Files {
-        /// The chain.
-        cert: PathBuf,
-        /// Its key.
-        key: PathBuf,
-    },
-    /// Of an authority that lives as long as the server, for these names and loopback; the authority's own certificate is
-    /// in [`Server::ca_pem`].
-    Made {
-        /// Host names.
-        names: Vec<String>,
-    },
-}
-
-/// What calls are answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswerSettings {
-    /// Bytes of the body, of an event stream those of its last event. An MCP answer is never shorter than its envelope.
-    pub len: u64,
-    /// In what form.
-    pub form: Form,
-}
-
-impl Default for AnswerSettings {
-    fn default() -> AnswerSettings {
-        AnswerSettings { len: 1024, form: Form::Json }
-    }
-}
-
-/// The form of an MCP answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// One JSON body.
-    Json,
-    /// An event stream.
-    Events {
-        /// How many events; the last is the answer.
-        count: u32,
-        /// How far apart.
-        gap: Duration,
-    },
-}
 
 /// Why an upstream cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -189,7 +88,7 @@ impl Server {
     ///
     /// When it cannot listen, or a setting is out of its range.
     pub fn start(settings: ServeSettings) -> Result<Server, ServeError> {
-        check(&settings)?;
+        settings.check().map_err(ServeError::Settings)?;
         for address in std::iter::once(settings.listen).chain(settings.https.iter().map(|https| https.listen)) {
             // Beside another listener this fails, where one with SO_REUSEPORT would share its connections.
             TcpListener::bind(address).map_err(|error| ServeError::Listen { address, error })?;
@@ -259,19 +158,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Nobody is left to hear why it failed.
         let _ = self.end();
-    }
-}
-
-fn check(settings: &ServeSettings) -> Result<(), ServeError> {
-    if settings.answer.len > ANSWER_LEN_MAX {
-        let len = settings.answer.len;
-        return Err(ServeError::Settings(format!("answers of {len} bytes: give at most {ANSWER_LEN_MAX}")));
-    }
-    match settings.answer.form {
-        Form::Events { count, .. } if !(1..=EVENTS_MAX).contains(&count) => {
-            Err(ServeError::Settings(format!("{count} events in an answer: give 1 to {EVENTS_MAX}")))
-        }
-        _ => Ok(()),
     }
 }
 
