@@ -99,6 +99,9 @@ impl Request {
         let around = to.headroom() + to.tailroom();
         let mut at = 0;
         while at < self.bytes.len() {
+            if at > 0 {
+                to.ready().await?;
+            }
             let left = self.bytes.len() - at;
             let class = if left + around <= Class::Small.bytes() { Class::Small } else { Class::Large };
             let mut lease = match pool.take(class) {
