@@ -50,13 +50,11 @@ pub enum CoreError {
 /// A core that runs.
 pub(crate) struct CoreThread<T> {
     thread: JoinHandle<io::Result<T>>,
-    /// Its thread's id.
-    pub(crate) tid: Option<i32>,
     /// Which driver it runs on and why, in a line.
     pub(crate) why: String,
 }
 
-type Started = Result<(Option<i32>, String), CoreError>;
+type Started = Result<String, CoreError>;
 
 impl<T: Send + 'static> CoreThread<T> {
     /// Starts a core, and on it the task, which ends it.
@@ -71,8 +69,8 @@ impl<T: Send + 'static> CoreThread<T> {
             .spawn(move || run_core(&settings, task, &tell))
             .map_err(CoreError::Thread)?;
         let gone = || CoreError::Thread(io::Error::other("it ended while it started"));
-        let (tid, why) = told.recv().map_err(|_| gone())??;
-        Ok(CoreThread { thread, tid, why })
+        let why = told.recv().map_err(|_| gone())??;
+        Ok(CoreThread { thread, why })
     }
 
     /// Whether its thread has ended.
@@ -111,9 +109,8 @@ where
         Ok(started) => started,
         Err(error) => return refused(error.into()),
     };
-    let tid = thread_id();
-    sharpen_timers(tid);
-    let _ = tell.send(Ok((tid, started.why)));
+    sharpen_timers();
+    let _ = tell.send(Ok(started.why));
     let core = Core::new(CoreId(0), started.driver, pool, settings.spin);
     core.run(task(core.clone()))
 }
@@ -125,8 +122,8 @@ fn thread_id() -> Option<i32> {
 }
 
 /// Asks for timers that are as exact as they can be. Without them a run is less exact, which it measures itself.
-fn sharpen_timers(tid: Option<i32>) {
-    if let Some(tid) = tid {
+fn sharpen_timers() {
+    if let Some(tid) = thread_id() {
         let _ = fs::write(format!("/proc/{tid}/timerslack_ns"), TIMER_SLACK_NS.to_string());
     }
 }
@@ -147,7 +144,7 @@ mod tests {
             fs::read_to_string(format!("/proc/{}/timerslack_ns", thread_id().unwrap())).unwrap()
         });
         let core = core.unwrap();
-        assert!(core.tid.is_some() && !core.why.is_empty());
+        assert!(!core.why.is_empty());
         assert_eq!(core.join().unwrap().trim(), TIMER_SLACK_NS.to_string());
     }
 

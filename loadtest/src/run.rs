@@ -5,7 +5,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use adit::engine::Core;
-use procfs::process::Process;
 
 use crate::core_thread::{CoreError, CoreSettings, CoreThread};
 use crate::dial::{Dialer, TargetError};
@@ -121,7 +120,7 @@ pub fn run_together(
         seen.close();
         outcomes
     })?;
-    let mut supervisor = Supervisor::new(&monitor, watched, core.tid);
+    let mut supervisor = Supervisor::new(&monitor, watched);
     supervisor.watch_until_done(&news, observer, || core.is_finished());
     let (mut outcome, outcomes) = core.join().map_err(RunError::Driver)??;
     supervisor.conclude(&mut outcome);
@@ -178,29 +177,22 @@ async fn all(
 struct Supervisor<'a> {
     monitor: &'a Monitor,
     watch: Watch,
-    tid: Option<i32>,
     progress: Progress,
     phase_began: Instant,
     /// When the next sample is due, since measuring began.
     next_sample: Duration,
     calls_sampled: u64,
-    /// CPU of the generator's thread when measuring began, and while it was measured.
-    cpu_at_begin: Duration,
-    busy: f64,
 }
 
 impl Supervisor<'_> {
-    fn new<'a>(monitor: &'a Monitor, watched: &Watched, tid: Option<i32>) -> Supervisor<'a> {
+    fn new<'a>(monitor: &'a Monitor, watched: &Watched) -> Supervisor<'a> {
         Supervisor {
             monitor,
             watch: Watch::new(watched),
-            tid,
             progress: Progress::default(),
             phase_began: Instant::now(),
             next_sample: SAMPLE_INTERVAL,
             calls_sampled: 0,
-            cpu_at_begin: Duration::ZERO,
-            busy: 0.0,
         }
     }
 
@@ -226,12 +218,9 @@ impl Supervisor<'_> {
     fn enter(&mut self, phase: Phase) {
         if self.progress.phase == Phase::Measure {
             self.sample();
-            let used = self.generator_cpu().saturating_sub(self.cpu_at_begin);
-            self.busy = used.as_secs_f64() / self.phase_began.elapsed().as_secs_f64();
         }
         if phase == Phase::Measure {
             self.watch.begin();
-            self.cpu_at_begin = self.generator_cpu();
             self.calls_sampled = self.monitor.good();
         }
         self.progress.phase = phase;
@@ -251,14 +240,9 @@ impl Supervisor<'_> {
         self.calls_sampled = calls;
     }
 
-    fn generator_cpu(&self) -> Duration {
-        let task = self.tid.and_then(|tid| Process::myself().ok()?.task_from_tid(tid).ok());
-        let used = task.and_then(|task| task.schedstat().ok()).map_or(0, |schedule| schedule.sum_exec_runtime);
-        Duration::from_nanos(used)
-    }
-
     fn conclude(self, outcome: &mut Outcome) {
-        outcome.generator_busy = self.busy;
+        let (cpu, measured) = (self.monitor.cpu_measured(), outcome.measured);
+        outcome.generator_busy = if measured.is_zero() { 0.0 } else { cpu.as_secs_f64() / measured.as_secs_f64() };
         outcome.usage = self.watch.end();
     }
 }

@@ -77,7 +77,7 @@ pub enum Certificate {
         key: PathBuf,
     },
     /// Of an authority that lives as long as the server, for these names and loopback; the authority's own certificate is
-    /// in [`Server::ca_pem`].
+    /// in [`super::Server::ca_pem`].
     Made {
         /// Host names.
         names: Vec<String>,
