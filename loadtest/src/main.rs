@@ -1,3 +1,10 @@
-//! The benchmark harness for tunnel overhead, of any tunnel.
+//! The program `adit-loadtest`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use adit_loadtest::cli::Cli;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    ExitCode::from(Cli::parse().execute())
+}

@@ -192,6 +192,12 @@ impl Peek {
         self.is_batch
     }
 
+    /// Whether the message has an `error`, as a response to a request that failed does.
+    #[must_use]
+    pub const fn has_error(&self) -> bool {
+        self.seen & Key::Error.bit() != 0
+    }
+
     /// Whether servers may disagree about a member that is looked for, because a key is there twice.
     #[must_use]
     pub const fn is_ambiguous(&self) -> bool {

@@ -51,6 +51,12 @@ fn kinds_of_messages() {
 }
 
 #[test]
+fn a_failed_response_is_told_from_a_good_one() {
+    assert!(peek(br#"{"id":1,"error":{"code":-32603,"message":"no"}}"#).has_error());
+    assert!(!peek(br#"{"id":1,"result":{"error":1}}"#).has_error());
+}
+
+#[test]
 fn ids_are_kept_as_they_were_written() {
     let good = ["1", "-0", "1.50", "1e+9", "12345678901234567890123", r#""a""#, r#""a\"\u00e9\\""#, r#""""#];
     for id in good {

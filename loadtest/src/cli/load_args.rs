@@ -1,0 +1,299 @@
+//! The flags that describe a load, shared by the verbs that run one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit::engine::ladder::DriverChoice;
+use clap::{Args, ValueEnum};
+
+use crate::load::{
+    Arrivals, Call, CallKind, GeneratorSettings, Limits, Load, LoadError, Mode, Phases, Reuse, Target, Trust,
+};
+use crate::units::time;
+use crate::watch::Watched;
+
+/// Connections of an open loop, unless told.
+const OPEN_CONNECTIONS: usize = 64;
+
+/// Who is called.
+#[derive(Args, Clone, Debug)]
+pub struct TargetArgs {
+    /// What to call, by http or https, with host, port and path
+    #[arg(long, value_name = "URL")]
+    pub url: Target,
+    /// Where the URL's host is found, instead of asking the system
+    #[arg(long, value_name = "IP:PORT")]
+    pub resolve_to: Option<SocketAddr>,
+    /// The Host header, in place of the URL's host; the certificate must bear this name
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// The name that the certificate must bear (and SNI), in place of the host's
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// Believe only certificates of the authorities in this PEM file
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub ca_file: Option<PathBuf>,
+    /// Believe any certificate
+    #[arg(long)]
+    pub insecure: bool,
+    /// Resume TLS sessions on new connections, instead of full handshakes
+    #[arg(long)]
+    pub resume: bool,
+}
+
+impl TargetArgs {
+    /// The target that these flags describe.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        let trust = match &self.ca_file {
+            Some(file) => Trust::CaFile(file.clone()),
+            None if self.insecure => Trust::Insecure,
+            None => Trust::Platform,
+        };
+        Target {
+            resolve_to: self.resolve_to,
+            host: self.host.clone(),
+            server_name: self.server_name.clone(),
+            trust,
+            resume: self.resume,
+            ..self.url.clone()
+        }
+    }
+}
+
+/// The kinds of call, as they are spelt on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KindArg {
+    /// MCP tools/call in a session of revision 2025-11-25
+    #[value(name = "mcp-2025-11-25")]
+    McpSession,
+    /// MCP tools/call of revision 2026-07-28, without a session
+    #[value(name = "mcp-2026-07-28")]
+    McpStateless,
+    /// Plain HTTP GET
+    Get,
+    /// Plain HTTP POST of the payload
+    Post,
+    /// A GET whose answer is an event stream
+    Sse,
+}
+
+impl From<KindArg> for CallKind {
+    fn from(kind: KindArg) -> CallKind {
+        match kind {
+            KindArg::McpSession => CallKind::McpSession,
+            KindArg::McpStateless => CallKind::McpStateless,
+            KindArg::Get => CallKind::Get,
+            KindArg::Post => CallKind::Post,
+            KindArg::Sse => CallKind::Sse,
+        }
+    }
+}
+
+/// What is called, how often, and for how long.
+#[derive(Args, Clone, Debug)]
+pub struct CallArgs {
+    /// The kind of call
+    #[arg(long, value_enum, default_value = "mcp-2026-07-28")]
+    pub kind: KindArg,
+    /// The tool of an MCP call
+    #[arg(long, default_value = "echo")]
+    pub tool: String,
+    /// Bytes of each request's body; an MCP call is never shorter than its envelope
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    pub payload: u64,
+    /// A field to add to each request's head; may be given several times
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// Connections: in a closed loop all have a call in flight, in an open one they bound how many can [default: 1 in a
+    /// closed loop, 64 in an open one]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
+    /// Make a new connection for each call
+    #[arg(long)]
+    pub connection_per_call: bool,
+    /// Time before counting begins
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
+    pub warm_up: Duration,
+    /// Time that is counted
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
+    pub duration: Duration,
+    /// How long calls in flight may take at the end
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
+    pub drain: Duration,
+    /// How long one call may take
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
+    pub call_timeout: Duration,
+    /// How long every call may fail before the run is given up
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
+    pub patience: Duration,
+    /// Due calls that may wait for a connection
+    #[arg(long, value_name = "N", default_value_t = crate::load::OUTSTANDING_MAX)]
+    pub outstanding_max: usize,
+    /// The generator's lag at its p99 above which a run is void
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
+    pub lag_p99_max: Duration,
+    /// The same as a share of the p99 that is reported
+    #[arg(long, value_name = "SHARE", default_value_t = crate::load::LAG_SHARE_MAX)]
+    pub lag_share_max: f64,
+}
+
+impl CallArgs {
+    /// The load that these flags describe.
+    ///
+    /// # Errors
+    ///
+    /// When a header is none.
+    pub fn load(&self, target: Target, mode: Mode, generator: GeneratorSettings) -> Result<Load, LoadError> {
+        let headers = self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>()?;
+        let reuse = if self.connection_per_call { Reuse::PerCall } else { Reuse::KeepAlive };
+        Ok(Load {
+            target,
+            call: Call { kind: self.kind.into(), tool: self.tool.clone(), payload: self.payload, headers },
+            mode,
+            connections: self.connections.unwrap_or(if mode == Mode::Closed { 1 } else { OPEN_CONNECTIONS }),
+            reuse,
+            phases: Phases { warm_up: self.warm_up, measure: self.duration, drain: self.drain },
+            limits: Limits {
+                outstanding_max: self.outstanding_max,
+                call_timeout: self.call_timeout,
+                patience: self.patience,
+                lag_p99_max: self.lag_p99_max,
+                lag_share_max: self.lag_share_max,
+                ..Limits::default()
+            },
+            generator,
+            split: false,
+        })
+    }
+}
+
+/// When calls are made.
+#[derive(Args, Clone, Debug)]
+pub struct RateArgs {
+    /// Calls per second, in an open loop; without it each connection calls as soon as it is answered
+    #[arg(long, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+    #[command(flatten)]
+    /// How they are spread.
+    pub arrivals: ArrivalArgs,
+}
+
+/// How the calls of an open loop are spread.
+#[derive(Args, Clone, Debug)]
+pub struct ArrivalArgs {
+    /// Spread the calls of an open loop as a Poisson process, not evenly
+    #[arg(long)]
+    pub poisson: bool,
+    /// The seed of a Poisson process
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl ArrivalArgs {
+    /// How they are spread.
+    #[must_use]
+    pub fn arrivals(&self) -> Arrivals {
+        if self.poisson { Arrivals::Poisson { seed: self.seed } } else { Arrivals::Constant }
+    }
+}
+
+impl RateArgs {
+    /// The mode that these flags describe.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.rate.map_or(Mode::Closed, |rate| Mode::Open { rate, arrivals: self.arrivals.arrivals() })
+    }
+}
+
+/// What talks to the kernel, as it is spelt on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DriverArg {
+    /// The best that works here
+    Auto,
+    /// io_uring
+    Uring,
+    /// epoll
+    Epoll,
+}
+
+impl From<DriverArg> for DriverChoice {
+    fn from(driver: DriverArg) -> DriverChoice {
+        match driver {
+            DriverArg::Auto => DriverChoice::Auto,
+            DriverArg::Uring => DriverChoice::Uring,
+            DriverArg::Epoll => DriverChoice::Epoll,
+        }
+    }
+}
+
+/// The generator's thread.
+#[derive(Args, Clone, Debug)]
+pub struct GeneratorArgs {
+    /// The CPU that the generator keeps to
+    #[arg(long, value_name = "N")]
+    pub cpu: Option<usize>,
+    /// What talks to the kernel
+    #[arg(long, value_enum, default_value = "auto")]
+    pub driver: DriverArg,
+    /// How long before a planned call the generator stops sleeping and looks at the clock
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "100us")]
+    pub spin: Duration,
+    /// How long the generator looks for answers before it sleeps
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s")]
+    pub answer_spin: Duration,
+}
+
+impl GeneratorArgs {
+    /// The settings that these flags describe.
+    #[must_use]
+    pub fn settings(&self) -> GeneratorSettings {
+        GeneratorSettings {
+            cpu: self.cpu,
+            driver: self.driver.into(),
+            spin: self.spin,
+            answer_spin: self.answer_spin,
+            ..GeneratorSettings::default()
+        }
+    }
+}
+
+/// The processes under test.
+#[derive(Args, Clone, Debug)]
+pub struct WatchArgs {
+    /// A process whose CPU and memory are watched, with its children; may be given several times
+    #[arg(long = "watch", value_name = "PID")]
+    pub pids: Vec<u32>,
+}
+
+impl WatchArgs {
+    /// The processes that these flags name.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        Watched::pids(self.pids.iter().copied())
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), LoadError> {
+    let fault = || LoadError::Header(text.to_owned());
+    let (name, value) = text.split_once(':').ok_or_else(fault)?;
+    let (name, value) = (name.trim(), value.trim());
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let is_text = |b: u8| b == b'\t' || (0x20..0x7f).contains(&b);
+    let is_good = !name.is_empty() && name.bytes().all(is_token) && value.bytes().all(is_text);
+    if is_good { Ok((name.to_owned(), value.to_owned())) } else { Err(fault()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_cannot_start_another_line() {
+        assert_eq!(header("X-A: b: c"), Ok(("X-A".to_owned(), "b: c".to_owned())));
+        for text in ["", "X-A", ": x", "X A: b", "X-A: b\r\nX-B: c", "X-A: \u{e9}"] {
+            assert!(header(text).is_err(), "{text}");
+        }
+    }
+}

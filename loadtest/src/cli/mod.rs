@@ -1,0 +1,90 @@
+//! The command line of `adit-loadtest`: each verb in a module of its own.
+
+pub mod bulk;
+pub mod churn;
+pub mod load_args;
+pub mod mixed;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod search;
+pub mod serve;
+pub mod split;
+
+use clap::{Parser, Subcommand};
+
+use self::progress::Bar;
+use crate::load::Load;
+use crate::outcome::Outcome;
+use crate::run::{Interrupt, RunError, run_observed};
+use crate::watch::Watched;
+
+/// The exit code when something failed, was void, or ended early.
+pub const EXIT_FAILURE: u8 = 1;
+/// The exit code of a wrong command line.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Measures what a tunnel adds to a call.
+#[derive(Parser)]
+#[command(name = "adit-loadtest", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Put a load on a URL and report latencies from the planned start of each call
+    Run(Box<run::RunArgs>),
+    /// Be an upstream that is never the bottleneck, and tells its true service time
+    Serve(Box<serve::ServeArgs>),
+    /// Find the highest rate that still meets an objective
+    Search(Box<search::SearchArgs>),
+    /// Hold a tunnel's own split of a call's time against the upstream's truth
+    Split(Box<split::SplitArgs>),
+    /// Make a new connection for each call
+    Churn(Box<churn::ChurnArgs>),
+    /// Move large bodies both ways
+    Bulk(Box<bulk::BulkArgs>),
+    /// See how much small calls suffer while large bodies move
+    Mixed(Box<mixed::MixedArgs>),
+}
+
+impl Cli {
+    /// Does it, and gives back the exit code.
+    #[must_use]
+    pub fn execute(self) -> u8 {
+        let interrupt = match Interrupt::on_signals() {
+            Ok(interrupt) => interrupt,
+            Err(error) => return fail(&format_args!("signals cannot be received: {error}")),
+        };
+        match self.command {
+            Command::Run(args) => run::execute(&args, &interrupt),
+            Command::Serve(args) => serve::execute(&args, &interrupt),
+            Command::Search(args) => search::execute(&args, &interrupt),
+            Command::Split(args) => split::execute(&args, &interrupt),
+            Command::Churn(args) => churn::execute(&args, &interrupt),
+            Command::Bulk(args) => bulk::execute(&args, &interrupt),
+            Command::Mixed(args) => mixed::execute(&args, &interrupt),
+        }
+    }
+}
+
+/// Says what failed, and gives back the exit code for it.
+pub(crate) fn fail(why: &dyn std::fmt::Display) -> u8 {
+    eprintln!("adit-loadtest: {why}");
+    EXIT_FAILURE
+}
+
+/// Runs a load with a progress bar.
+pub(crate) fn run_with_bar(
+    what: &str,
+    load: &Load,
+    watched: &Watched,
+    interrupt: &Interrupt,
+) -> Result<Outcome, RunError> {
+    let bar = Bar::new(what, load.phases);
+    run_observed(load, watched, interrupt, &mut |progress| bar.show(progress))
+}

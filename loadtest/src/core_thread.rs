@@ -1,0 +1,156 @@
+//! One core of the engine on a thread of its own.
+
+use std::fs;
+use std::io;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use adit::base::CoreId;
+use adit::engine::ladder::{self, DriverChoice, DriverError};
+use adit::engine::{Core, Pool, pin_to_cpu};
+
+/// What the kernel may add to a timer of this thread, in nanoseconds: 50,000 unless told, which is as long as a call takes.
+const TIMER_SLACK_NS: u32 = 1_000;
+
+/// What a core's thread can be told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CoreSettings {
+    /// Its name, for `top` and the like.
+    pub(crate) name: &'static str,
+    /// The CPU that it keeps to.
+    pub(crate) cpu: Option<usize>,
+    /// What talks to the kernel.
+    pub(crate) driver: DriverChoice,
+    /// How long it spins before it parks.
+    pub(crate) spin: Duration,
+    /// Bytes of buffers, at the most.
+    pub(crate) buffer_memory: usize,
+}
+
+/// Why a core's thread could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// It cannot keep to its CPU.
+    #[error("CPU {cpu} cannot be kept to ({error}): give one that this process may run on, or none")]
+    Cpu {
+        /// Which one.
+        cpu: usize,
+        /// In the system's words.
+        error: io::Error,
+    },
+    /// No driver works.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The system gave no thread.
+    #[error("no thread could be started: {0}")]
+    Thread(io::Error),
+}
+
+/// A core that runs.
+pub(crate) struct CoreThread<T> {
+    thread: JoinHandle<io::Result<T>>,
+    /// Which driver it runs on and why, in a line.
+    pub(crate) why: String,
+}
+
+type Started = Result<String, CoreError>;
+
+impl<T: Send + 'static> CoreThread<T> {
+    /// Starts a core, and on it the task, which ends it.
+    pub(crate) fn start<F, R>(settings: CoreSettings, task: F) -> Result<CoreThread<T>, CoreError>
+    where
+        F: FnOnce(Core) -> R + Send + 'static,
+        R: Future<Output = T> + 'static,
+    {
+        let (tell, told) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(settings.name.to_owned())
+            .spawn(move || run_core(&settings, task, &tell))
+            .map_err(CoreError::Thread)?;
+        let gone = || CoreError::Thread(io::Error::other("it ended while it started"));
+        let why = told.recv().map_err(|_| gone())??;
+        Ok(CoreThread { thread, why })
+    }
+
+    /// Whether its thread has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// What the task came to.
+    ///
+    /// # Errors
+    ///
+    /// When the driver broke or the thread panicked.
+    pub(crate) fn join(self) -> io::Result<T> {
+        self.thread.join().map_err(|_| io::Error::other("the core's thread panicked"))?
+    }
+}
+
+fn run_core<T, F, R>(settings: &CoreSettings, task: F, tell: &mpsc::Sender<Started>) -> io::Result<T>
+where
+    T: 'static,
+    F: FnOnce(Core) -> R,
+    R: Future<Output = T> + 'static,
+{
+    let pool = Pool::new(settings.buffer_memory);
+    let refused = |error: CoreError| {
+        // The one who starts the core waits for this.
+        let _ = tell.send(Err(error));
+        Err(io::Error::other("the core did not start"))
+    };
+    if let Some(cpu) = settings.cpu
+        && let Err(error) = pin_to_cpu(cpu)
+    {
+        return refused(CoreError::Cpu { cpu, error });
+    }
+    let started = match ladder::start(settings.driver, &pool) {
+        Ok(started) => started,
+        Err(error) => return refused(error.into()),
+    };
+    sharpen_timers();
+    let _ = tell.send(Ok(started.why));
+    let core = Core::new(CoreId(0), started.driver, pool, settings.spin);
+    core.run(task(core.clone()))
+}
+
+/// This thread's id, where the system tells it.
+fn thread_id() -> Option<i32> {
+    let link = fs::read_link("/proc/thread-self").ok()?;
+    link.file_name()?.to_str()?.parse().ok()
+}
+
+/// Asks for timers that are as exact as they can be. Without them a run is less exact, which it measures itself.
+fn sharpen_timers() {
+    if let Some(tid) = thread_id() {
+        let _ = fs::write(format!("/proc/{tid}/timerslack_ns"), TIMER_SLACK_NS.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(cpu: Option<usize>) -> CoreSettings {
+        let buffer_memory = adit::engine::BUFFER_MEMORY_MIN;
+        CoreSettings { name: "test", cpu, driver: DriverChoice::Auto, spin: Duration::ZERO, buffer_memory }
+    }
+
+    #[test]
+    fn a_core_runs_its_task_with_sharp_timers() {
+        let core = CoreThread::start(settings(None), |core| async move {
+            core.turn_end().await;
+            fs::read_to_string(format!("/proc/{}/timerslack_ns", thread_id().unwrap())).unwrap()
+        });
+        let core = core.unwrap();
+        assert!(!core.why.is_empty());
+        assert_eq!(core.join().unwrap().trim(), TIMER_SLACK_NS.to_string());
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_named() {
+        let error = CoreThread::start(settings(Some(100_000)), |_| async {}).err().expect("no such CPU");
+        assert!(error.to_string().starts_with("CPU 100000 cannot be kept to"), "{error}");
+    }
+}

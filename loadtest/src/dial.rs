@@ -1,0 +1,261 @@
+//! Connections to the target: found, dialled, trusted.
+
+use std::fs;
+use std::future::pending;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit::engine::Core;
+use adit::engine::driver::SocketOptions;
+use adit::tls::{
+    ALPN_HTTP1, CertError, ClientConfig, ClientSettings, Connection, HandshakeError, Roots, ServerName, SessionMemory,
+    TlsError, Versions, client_config, provider,
+};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+
+use crate::load::{Target, Trust};
+
+/// Makes connections to one target. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Dialer {
+    addresses: Arc<[SocketAddr]>,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    timeout: Duration,
+}
+
+/// Why a target cannot be dialled at all.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The file of authorities cannot be used.
+    #[error("the authorities of --ca-file cannot be used: {0}")]
+    CaFile(CertError),
+    /// The file of authorities cannot be read.
+    #[error("--ca-file {} cannot be read ({error}): check the path", path.display())]
+    CaFileRead {
+        /// Which file.
+        path: PathBuf,
+        /// In the system's words.
+        error: io::Error,
+    },
+    /// This machine trusts nobody.
+    #[error("this machine trusts no authorities ({0}): give --ca-file, or --insecure")]
+    Platform(CertError),
+    /// The host has no address.
+    #[error(
+        "the host {host} cannot be resolved ({reason}): check its spelling and this machine's DNS, or give --resolve-to"
+    )]
+    Resolve {
+        /// The host.
+        host: String,
+        /// In the system's words.
+        reason: String,
+    },
+    /// The name cannot stand in a certificate.
+    #[error("'{0}' cannot stand in a certificate: give --server-name")]
+    ServerName(String),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum DialError {
+    /// The system found no way.
+    #[error("{address} took no connection ({reason}): check that it listens there")]
+    Connect {
+        /// Where.
+        address: SocketAddr,
+        /// In the system's words.
+        reason: String,
+    },
+    /// No TLS session came about.
+    #[error("no TLS with {address}: {error}{}", remedy(.error))]
+    Tls {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: HandshakeError,
+    },
+    /// It took too long.
+    #[error("{address} took no connection within {} ms", timeout.as_millis())]
+    Timeout {
+        /// Where.
+        address: SocketAddr,
+        /// How long it may take.
+        timeout: Duration,
+    },
+}
+
+/// What the caller can do here.
+fn remedy(error: &HandshakeError) -> &'static str {
+    match error {
+        HandshakeError::Tls(TlsError::UnknownIssuer) => " (--ca-file), or believe anybody (--insecure)",
+        HandshakeError::Tls(TlsError::WrongName { .. }) => "; --server-name says which name to ask for",
+        _ => "",
+    }
+}
+
+impl Dialer {
+    /// Finds the target's addresses and reads whom to trust. Blocks.
+    pub(crate) fn new(target: &Target, timeout: Duration) -> Result<Dialer, TargetError> {
+        let addresses = match target.resolve_to {
+            Some(address) => vec![address],
+            None => resolve(target.host_name(), target.port())?,
+        };
+        let tls = target.is_tls().then(|| tls(target)).transpose()?;
+        Ok(Dialer { addresses: addresses.into(), tls, timeout })
+    }
+
+    /// One without TLS, for a target whose address is known.
+    #[cfg(test)]
+    pub(crate) fn plain(address: SocketAddr, timeout: Duration) -> Dialer {
+        Dialer { addresses: Arc::new([address]), tls: None, timeout }
+    }
+
+    /// Dials the addresses in turn until one takes the connection.
+    pub(crate) async fn dial(&self, core: &Core) -> Result<Connection, DialError> {
+        let mut last = None;
+        for address in self.addresses.iter() {
+            let dialled = core.timeout(self.timeout, self.dial_one(core, *address)).await;
+            match dialled.unwrap_or(Err(DialError::Timeout { address: *address, timeout: self.timeout })) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("a dialer has one address at the least"))
+    }
+
+    async fn dial_one(&self, core: &Core, address: SocketAddr) -> Result<Connection, DialError> {
+        let socket = core.connect(&address.into(), SocketOptions::default()).await;
+        let socket = socket.map_err(|error| DialError::Connect { address, reason: error.to_string() })?;
+        let Some((config, name)) = &self.tls else { return Ok(Connection::plain(socket)) };
+        // The time for it is part of the time for dialling.
+        let sealed = Connection::client(socket, config, name.clone(), pending()).await;
+        sealed.map_err(|error| DialError::Tls { address, error })
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, TargetError> {
+    let failed = |reason: String| TargetError::Resolve { host: host.to_owned(), reason };
+    let found = (host, port).to_socket_addrs().map_err(|error| failed(error.to_string()))?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    if addresses.is_empty() { Err(failed("it has no address".to_owned())) } else { Ok(addresses) }
+}
+
+fn tls(target: &Target) -> Result<(Arc<ClientConfig>, ServerName<'static>), TargetError> {
+    let name = target.tls_name();
+    let server_name = ServerName::try_from(name.clone()).map_err(|_| TargetError::ServerName(name))?;
+    let mut roots = Roots::new();
+    match &target.trust {
+        Trust::Insecure => return Ok((believing_anybody(target.resume)?, server_name)),
+        Trust::Platform => {
+            roots.add_platform().map_err(TargetError::Platform)?;
+        }
+        Trust::CaFile(path) => {
+            let pem = fs::read(path).map_err(|error| TargetError::CaFileRead { path: path.clone(), error })?;
+            roots.add_pem(&path.display().to_string(), &pem).map_err(TargetError::CaFile)?;
+        }
+    }
+    let sessions = target.resume.then(SessionMemory::default);
+    let settings = ClientSettings { roots, alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls13, sessions };
+    Ok((client_config(settings)?, server_name))
+}
+
+/// As `adit::tls::client_config` makes one, except that it asks for no certificate that is any good.
+fn believing_anybody(resume: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]);
+    let builder = builder.map_err(|error| TlsError::Config(error.to_string()))?;
+    let mut config =
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider()))).with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    // The engine's own record layer takes the keys over when the handshake is done.
+    config.enable_secret_extraction = true;
+    if !resume {
+        config.resumption = Resumption::disabled();
+    }
+    Ok(Arc::new(config))
+}
+
+/// Believes any certificate, but checks that the server has its key: the work is that of an honest handshake.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(target: &str, change: impl FnOnce(&mut Target)) -> String {
+        let mut target: Target = target.parse().unwrap();
+        change(&mut target);
+        Dialer::new(&target, Duration::from_secs(1)).err().expect("it cannot be dialled").to_string()
+    }
+
+    #[test]
+    fn a_host_without_address_is_named_with_the_remedy() {
+        let error = fault("http://no-such-host.invalid/", |_| {});
+        assert!(error.contains("no-such-host.invalid") && error.contains("--resolve-to"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_authorities_that_is_none_is_named() {
+        let missing = fault("https://127.0.0.1/", |target| target.trust = Trust::CaFile("/nowhere/ca.pem".into()));
+        assert!(missing.contains("--ca-file /nowhere/ca.pem"), "{missing}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        fs::write(&path, "nothing in it").unwrap();
+        let empty = fault("https://127.0.0.1/", |target| target.trust = Trust::CaFile(path));
+        assert!(empty.contains("ca.pem"), "{empty}");
+    }
+
+    #[test]
+    fn a_known_address_needs_no_resolver() {
+        let mut target: Target = "https://demo.localhost:1/".parse().unwrap();
+        target.resolve_to = Some(([127, 0, 0, 1], 2).into());
+        target.trust = Trust::Insecure;
+        let dialer = Dialer::new(&target, Duration::from_secs(1)).unwrap();
+        assert_eq!(dialer.addresses[..], [([127, 0, 0, 1], 2).into()]);
+    }
+}

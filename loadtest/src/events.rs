@@ -1,0 +1,136 @@
+//! The data of an event stream (WHATWG HTML section 9.2.6), as it passes.
+
+use memchr::memchr2;
+
+const FIELD: &[u8] = b"data";
+
+/// What the next bytes of an event stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Piece<'a> {
+    /// Bytes of an event's data; one event may have many.
+    Data(&'a [u8]),
+    /// The event is whole. Only events with data are told.
+    End,
+}
+
+/// Finds the data in an event stream, in whatever pieces it comes, without keeping it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Events {
+    line: Line,
+    has_data: bool,
+    /// A carriage return ended the last line; a line feed right behind it belongs to it.
+    after_return: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// So many bytes of the field's name were seen.
+    Name(usize),
+    /// After the name and its colon; one space is not part of the value.
+    Colon,
+    Value,
+    /// Another field, or a comment.
+    Other,
+}
+
+impl Default for Line {
+    fn default() -> Line {
+        Line::Name(0)
+    }
+}
+
+impl Events {
+    /// Forgets the stream so far.
+    pub(crate) fn clear(&mut self) {
+        *self = Events::default();
+    }
+
+    /// Takes the next bytes.
+    pub(crate) fn feed<'a>(&mut self, mut bytes: &'a [u8], mut tell: impl FnMut(Piece<'a>)) {
+        while let Some(first) = bytes.first() {
+            if std::mem::take(&mut self.after_return) && *first == b'\n' {
+                bytes = &bytes[1..];
+                continue;
+            }
+            let end = memchr2(b'\n', b'\r', bytes);
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            self.take(line, &mut tell);
+            let Some(ending) = rest.first() else { break };
+            self.end_line(&mut tell);
+            self.after_return = *ending == b'\r';
+            bytes = &rest[1..];
+        }
+    }
+
+    fn take<'a>(&mut self, mut text: &'a [u8], tell: &mut impl FnMut(Piece<'a>)) {
+        while let (Line::Name(seen), Some(first)) = (self.line, text.first()) {
+            self.line = match (FIELD.get(seen), first) {
+                (Some(expected), byte) if expected == byte => Line::Name(seen + 1),
+                (None, b':') => Line::Colon,
+                _ => Line::Other,
+            };
+            text = &text[1..];
+        }
+        if self.line == Line::Colon && !text.is_empty() {
+            text = text.strip_prefix(b" ").unwrap_or(text);
+            self.line = Line::Value;
+        }
+        if self.line == Line::Value && !text.is_empty() {
+            tell(Piece::Data(text));
+        }
+    }
+
+    fn end_line<'a>(&mut self, tell: &mut impl FnMut(Piece<'a>)) {
+        match std::mem::take(&mut self.line) {
+            Line::Name(0) => {
+                if std::mem::take(&mut self.has_data) {
+                    tell(Piece::End);
+                }
+            }
+            Line::Name(seen) => self.has_data |= seen == FIELD.len(),
+            Line::Colon | Line::Value => self.has_data = true,
+            Line::Other => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use adit::base::Rng;
+    use adit::wire::sse::Splitter;
+
+    fn events(pieces: &[&[u8]]) -> Vec<String> {
+        let (mut events, mut whole, mut data) = (Events::default(), Vec::new(), Vec::new());
+        for piece in pieces {
+            events.feed(piece, |found| match found {
+                Piece::Data(bytes) => data.extend_from_slice(bytes),
+                Piece::End => whole.push(String::from_utf8(std::mem::take(&mut data)).unwrap()),
+            });
+        }
+        whole
+    }
+
+    #[test]
+    fn data_is_found_in_every_cut() {
+        let stream = b": hello\n\nevent: message\r\ndata: {\"a\":1}\r\n\r\nid: 1\n\ndata:b\ndata: c\n\ndata\n\ndatax: d\n\ndata: e\r\rdata: f";
+        let want = ["{\"a\":1}", "bc", "", "e"];
+        for at in 0..=stream.len() {
+            assert_eq!(events(&[&stream[..at], &stream[at..]]), want, "cut at {at}");
+        }
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        assert_eq!(events(&bytes), want);
+    }
+
+    #[test]
+    fn as_many_events_are_found_as_the_tunnel_counts() {
+        let mut rng = Rng::new(4);
+        let parts: [&[u8]; 9] = [b"data: x", b"data", b"dat", b": c", b"\n", b"\n", b"\r\n", b"\r", b"id: 1"];
+        for _ in 0..2_000 {
+            let stream: Vec<&[u8]> = (0..rng.below(20)).map(|_| parts[rng.below(9) as usize]).collect();
+            let mut splitter = Splitter::new();
+            let counted: u64 = stream.iter().map(|piece| splitter.feed(piece)).sum();
+            assert_eq!(events(&stream).len() as u64, counted, "{}", stream.concat().escape_ascii());
+        }
+    }
+}

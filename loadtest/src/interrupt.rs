@@ -1,0 +1,70 @@
+//! Being told to end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Tells runs to end cleanly and report what they have. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// One that nobody raises but [`Interrupt::raise`].
+    #[must_use]
+    pub fn new() -> Interrupt {
+        Interrupt::default()
+    }
+
+    /// One that SIGINT and SIGTERM raise; a second signal ends the process at once, with status 130.
+    ///
+    /// # Errors
+    ///
+    /// When signals cannot be received.
+    pub fn on_signals() -> io::Result<Interrupt> {
+        let interrupt = Interrupt::new();
+        let raised = interrupt.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || runtime.block_on(listen(&raised, &ready)))?;
+        is_ready.recv().map_err(|_| io::Error::other("the thread for signals ended"))??;
+        Ok(interrupt)
+    }
+
+    /// Ends what runs.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it is time to end.
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+async fn listen(interrupt: &Interrupt, ready: &std::sync::mpsc::Sender<io::Result<()>>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+    let (mut int, mut term) = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            // Whoever waits for this has not gone.
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    loop {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        if interrupt.is_raised() {
+            #[allow(clippy::exit, reason = "whoever asks twice does not want to wait")]
+            std::process::exit(130);
+        }
+        interrupt.raise();
+    }
+}

@@ -1,0 +1,35 @@
+//! The benchmark harness for tunnel overhead, of any tunnel: a load generator that tells the truth, and an upstream that
+//! is never the bottleneck.
+//!
+//! The library is what the program `adit-loadtest` is made of, for those who want to compose runs of their own: describe a
+//! [`Load`], say which processes to watch, and [`run()`] it for an [`Outcome`].
+
+mod answer;
+pub mod bulk;
+mod check;
+pub mod cli;
+mod core_thread;
+mod dial;
+mod events;
+mod generator;
+mod interrupt;
+pub mod latencies;
+pub mod load;
+mod monitor;
+pub mod outcome;
+pub mod plan;
+mod request;
+pub mod run;
+pub mod search;
+pub mod serve;
+pub mod slo;
+pub mod split;
+mod target;
+pub mod units;
+pub mod watch;
+
+pub use latencies::Latencies;
+pub use load::Load;
+pub use outcome::Outcome;
+pub use run::{Interrupt, Progress, RunError, run, run_observed, run_together};
+pub use watch::Watched;

@@ -1,0 +1,328 @@
+//! One connection of an upstream: requests in, answers out, one after the other.
+
+use std::io::Write;
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit::base::{Chunk, Clock, Time};
+use adit::engine::StreamError;
+use adit::exchange::{HeadReadError, Intake};
+use adit::tls::Connection;
+use adit::wire::http1::{Answer, BodyDecoder, BodyError, CONTINUE, Decoded, Framing, Method, RequestHead};
+use adit::wire::jsonrpc::{Message, Peek};
+use adit::wire::mcp::{FIRST_STATELESS_REVISION, PROTOCOL_VERSION};
+
+use super::outgoing::{Part, send};
+use super::{ANSWER_LEN_MAX, Form, Here, SERVICE_MAX, WANTED_SERVICE, answers};
+use crate::answer::RECEIVED;
+
+/// How long a client may take to read the last answer of a connection.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a connection ends.
+enum End {
+    /// The client is done, or gone.
+    Quiet,
+    /// It was told so in the last answer.
+    Told,
+}
+
+impl From<StreamError> for End {
+    fn from(_: StreamError) -> End {
+        End::Quiet
+    }
+}
+
+/// One connection, with memory that is used again for each request.
+struct Serving<'a> {
+    here: &'a Here,
+    connection: &'a Connection,
+    intake: Intake,
+    head: RequestHead,
+    decoder: BodyDecoder,
+    peek: Peek,
+    /// The head of an answer.
+    out: Vec<u8>,
+    /// The id of the request.
+    id: Vec<u8>,
+    /// When the first byte of the request came.
+    began: Time,
+    /// Bytes of its body.
+    received: u64,
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Bytes(u64),
+    Events,
+    Mcp,
+    Plain,
+    Stats,
+}
+
+impl Here {
+    pub(super) async fn serve(self: Rc<Here>, connection: Connection) {
+        self.stats.borrow_mut().connections += 1;
+        let mut serving = Serving {
+            here: &self,
+            connection: &connection,
+            intake: Intake::default(),
+            head: RequestHead::new(),
+            decoder: BodyDecoder::default(),
+            peek: Peek::new(),
+            out: Vec::new(),
+            id: Vec::new(),
+            began: Time::ZERO,
+            received: 0,
+        };
+        let end = loop {
+            match serving.serve_one().await {
+                Ok(()) => {}
+                Err(end) => break end,
+            }
+        };
+        drop(serving);
+        self.stats.borrow_mut().connections -= 1;
+        if let End::Told = end {
+            connection.close_gracefully(CLOSE_PATIENCE).await;
+        }
+    }
+}
+
+impl Serving<'_> {
+    async fn serve_one(&mut self) -> Result<(), End> {
+        let read = self.intake.request_head(self.connection, &mut self.head, &self.here.core).await;
+        self.began = match read {
+            Ok(Some(began)) => began,
+            Ok(None) | Err(HeadReadError::Stream(_)) => return Err(End::Quiet),
+            Err(HeadReadError::Head(error)) => return self.refuse_with(|out| error.write_answer(out)).await,
+            Err(HeadReadError::Timeout) => return Err(End::Quiet),
+        };
+        if self.head.expects_continue() {
+            send(self.connection, self.here.core.pool(), &[Part::Text(CONTINUE)]).await?;
+        }
+        let wanted = wanted(self.head.path());
+        if let Err(error) = self.read_body(wanted == Wanted::Mcp).await? {
+            return self.refuse_with(|out| error.write_answer(out)).await;
+        }
+        match (self.head.method(), wanted) {
+            (Method::Post, Wanted::Mcp) => self.answer_mcp().await?,
+            (Method::Get, Wanted::Mcp) => self.refuse(405, "no stream from server to client is offered").await?,
+            (Method::Delete, Wanted::Mcp) => self.answer_empty(204).await?,
+            (Method::Get, Wanted::Stats) => self.answer_stats().await?,
+            (Method::Delete, Wanted::Stats) => {
+                self.here.stats.borrow_mut().reset();
+                self.answer_empty(204).await?;
+            }
+            (Method::Get, Wanted::Events) => self.answer_plain_events().await?,
+            (Method::Get, Wanted::Bytes(len)) if len <= ANSWER_LEN_MAX => self.answer_plain(len).await?,
+            (Method::Get | Method::Post, Wanted::Plain) => self.answer_plain(self.here.answers.plain_len()).await?,
+            _ => self.refuse(404, "nothing is here for this method").await?,
+        }
+        if self.head.keep_alive() { Ok(()) } else { Err(End::Told) }
+    }
+
+    /// Reads the body away, looking at it where it is an MCP message.
+    async fn read_body(&mut self, is_mcp: bool) -> Result<Result<(), BodyError>, End> {
+        self.peek.clear();
+        self.received = 0;
+        self.decoder.restart(self.head.framing());
+        if self.head.framing() == Framing::None {
+            return Ok(Ok(()));
+        }
+        while !self.decoder.is_done() {
+            let Some(input) = self.intake.rest() else {
+                if !self.intake.fill(self.connection).await? {
+                    return Err(End::Quiet);
+                }
+                continue;
+            };
+            match self.decoder.next(input) {
+                Ok(Decoded::Data(data)) => {
+                    self.received += data.len() as u64;
+                    if is_mcp {
+                        self.peek.feed(&data);
+                    }
+                }
+                Ok(Decoded::More) => *self.intake.rest() = None,
+                Ok(Decoded::End) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let rest = self.intake.rest();
+        if rest.as_ref().is_some_and(Chunk::is_empty) {
+            *rest = None;
+        }
+        Ok(Ok(()))
+    }
+
+    async fn answer_mcp(&mut self) -> Result<(), End> {
+        let Some(message) = self.peek.message() else {
+            return self.refuse(400, "the body is no JSON-RPC message").await;
+        };
+        if message != Message::Request {
+            return self.answer_empty(202).await;
+        }
+        self.id.clear();
+        match self.peek.id() {
+            Some(id) => self.id.extend_from_slice(id.as_bytes()),
+            None => return self.refuse(400, "the id is neither a number nor a text").await,
+        }
+        if self.peek.method() == Some("tools/call") {
+            self.here.stats.borrow_mut().call(std::str::from_utf8(&self.id).unwrap_or_default());
+            return self.answer_tool().await;
+        }
+        self.answer_rpc().await
+    }
+
+    async fn answer_tool(&mut self) -> Result<(), End> {
+        // Dates of revisions are in order as texts are.
+        let is_stateless = |version: &[u8]| version >= FIRST_STATELESS_REVISION.as_bytes();
+        let stateless = self.head.get(PROTOCOL_VERSION).is_some_and(is_stateless);
+        self.work().await;
+        match self.here.answers.form() {
+            Form::Json => {
+                let len = self.here.answers.tool_len(stateless, &self.id);
+                self.begin_head("application/json", Some(len));
+                self.out.extend_from_slice(b"\r\n");
+                let [a, b, c, d, e] = self.here.answers.tool(stateless, &self.id);
+                Ok(self.send(&[Part::Text(&self.out), a, b, c, d, e]).await?)
+            }
+            Form::Events { count, gap } => {
+                self.begin_head("text/event-stream", None);
+                self.out.extend_from_slice(b"\r\n");
+                for _ in 1..count {
+                    self.send_event(&[Part::Text(answers::note())], answers::note().len() as u64, false).await?;
+                    self.here.core.sleep(gap).await;
+                }
+                let len = self.here.answers.tool_len(stateless, &self.id);
+                let id = std::mem::take(&mut self.id);
+                let sent = self.send_event(&self.here.answers.tool(stateless, &id), len, true).await;
+                self.id = id;
+                sent
+            }
+        }
+    }
+
+    /// Answers a method other than `tools/call`.
+    async fn answer_rpc(&mut self) -> Result<(), End> {
+        let id = String::from_utf8_lossy(&self.id).into_owned();
+        let method = self.peek.method().unwrap_or_default();
+        let opens = method == "initialize";
+        let body = match answers::result(method) {
+            Some(result) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
+            None => {
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"no such method here"}}}}"#)
+            }
+        };
+        self.begin_head("application/json", Some(body.len() as u64));
+        if opens && self.here.settings.sessions {
+            let _ = write!(self.out, "Mcp-Session-Id: {:016x}\r\n", self.here.rng.borrow_mut().next_u64());
+        }
+        self.out.extend_from_slice(b"\r\n");
+        Ok(self.send(&[Part::Text(&self.out), Part::Text(body.as_bytes())]).await?)
+    }
+
+    async fn answer_plain(&mut self, len: u64) -> Result<(), End> {
+        self.work().await;
+        self.begin_head("application/octet-stream", Some(len));
+        let _ = write!(self.out, "{RECEIVED}: {}\r\n\r\n", self.received);
+        Ok(self.send(&[Part::Text(&self.out), Part::Filler(len)]).await?)
+    }
+
+    async fn answer_plain_events(&mut self) -> Result<(), End> {
+        self.work().await;
+        let (count, gap) = match self.here.answers.form() {
+            Form::Events { count, gap } => (count, gap),
+            Form::Json => (1, Duration::ZERO),
+        };
+        self.begin_head("text/event-stream", None);
+        self.out.extend_from_slice(b"\r\n");
+        let len = self.here.answers.plain_len();
+        for n in 1..=count {
+            if n > 1 {
+                self.here.core.sleep(gap).await;
+            }
+            self.send_event(&[Part::Filler(len)], len, n == count).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer_stats(&mut self) -> Result<(), End> {
+        let body = self.here.stats.borrow().to_json().to_string();
+        self.begin_head("application/json", Some(body.len() as u64));
+        self.out.extend_from_slice(b"\r\n");
+        Ok(self.send(&[Part::Text(&self.out), Part::Text(body.as_bytes())]).await?)
+    }
+
+    async fn answer_empty(&mut self, status: u16) -> Result<(), End> {
+        let length = if status == 204 { "" } else { "Content-Length: 0\r\n" };
+        self.out.clear();
+        let _ = write!(self.out, "HTTP/1.1 {status} OK\r\n{length}\r\n");
+        Ok(self.send(&[Part::Text(&self.out)]).await?)
+    }
+
+    /// Says no, and goes on.
+    async fn refuse(&mut self, status: u16, why: &str) -> Result<(), End> {
+        self.out.clear();
+        let close = !self.head.keep_alive();
+        Answer { close, ..Answer::new(status, "refused", why) }.write(&mut self.out);
+        Ok(self.send(&[Part::Text(&self.out)]).await?)
+    }
+
+    /// Says no, and that is the end of the connection.
+    async fn refuse_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
+        self.out.clear();
+        write(&mut self.out);
+        self.send(&[Part::Text(&self.out)]).await?;
+        Err(End::Told)
+    }
+
+    /// Works for as long as this call takes, counted from its first byte.
+    async fn work(&mut self) {
+        let wanted = self.head.get(WANTED_SERVICE).and_then(|us| std::str::from_utf8(us).ok()?.trim().parse().ok());
+        let service = match wanted {
+            Some(us) => Duration::from_micros(us).min(SERVICE_MAX),
+            None => self.here.settings.service.draw(&mut self.here.rng.borrow_mut()),
+        };
+        if !service.is_zero() {
+            self.here.core.sleep_until(self.began + service).await;
+        }
+    }
+
+    /// Begins the head of a good answer, with the time that it took so far.
+    fn begin_head(&mut self, kind: &str, len: Option<u64>) {
+        self.out.clear();
+        let service = self.here.core.now() - self.began;
+        answers::head(&mut self.out, kind, len, service, !self.head.keep_alive());
+    }
+
+    /// Sends an event as one chunk, what was begun before it in the same write, and the end of the body when it is the last.
+    async fn send_event(&mut self, data: &[Part<'_>], data_len: u64, last: bool) -> Result<(), End> {
+        let (before, after) = answers::event();
+        answers::chunk_size(&mut self.out, before.len() as u64 + data_len + after.len() as u64);
+        let mut parts = vec![Part::Text(&self.out), Part::Text(before)];
+        parts.extend_from_slice(data);
+        parts.extend([Part::Text(after), Part::Text(if last { b"\r\n0\r\n\r\n" } else { b"\r\n" })]);
+        let sent = send(self.connection, self.here.core.pool(), &parts).await;
+        self.out.clear();
+        Ok(sent?)
+    }
+
+    async fn send(&self, parts: &[Part<'_>]) -> Result<(), StreamError> {
+        send(self.connection, self.here.core.pool(), parts).await
+    }
+}
+
+fn wanted(path: &[u8]) -> Wanted {
+    let path = path.split(|byte| *byte == b'?').next().unwrap_or(path);
+    let bytes = path.strip_prefix(b"/bytes/").and_then(|len| std::str::from_utf8(len).ok()?.parse().ok());
+    match (path, bytes) {
+        (_, Some(len)) => Wanted::Bytes(len),
+        (b"/mcp", _) => Wanted::Mcp,
+        (b"/events", _) => Wanted::Events,
+        (b"/stats", _) => Wanted::Stats,
+        _ => Wanted::Plain,
+    }
+}

@@ -1,0 +1,262 @@
+//! `serve`: an upstream that is never the bottleneck, whose service time is known, and which tells it with each answer.
+
+mod answers;
+mod connection;
+mod outgoing;
+mod service;
+mod settings;
+mod stats;
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use adit::base::Rng;
+use adit::engine::driver::{Address, SocketOptions};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, Listener, MailReceiver, MailSender, mailbox};
+use adit::tls::{
+    ALPN_HTTP1, Authority, CertError, CertSet, Connection, ReloadingCerts, ServerCert, ServerConfig, ServerSettings,
+    TlsError, Versions, server_config,
+};
+use rustls_pki_types::UnixTime;
+
+use crate::core_thread::{CoreError, CoreSettings, CoreThread};
+use answers::Answers;
+pub use service::{ServiceTime, ServiceTimeError};
+pub use settings::{
+    ANSWER_LEN_MAX, AnswerSettings, Certificate, EVENTS_MAX, Form, HttpsSettings, SERVICE_MAX, ServeSettings,
+};
+use stats::Stats;
+
+/// The request field that asks for another service time than the settings', in microseconds.
+pub const WANTED_SERVICE: &str = "X-Want-Service-Us";
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the certificate of an authority made on the spot is good for.
+const VALID_DAYS: u32 = 7;
+
+/// Why an upstream cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A setting.
+    #[error("{0}")]
+    Settings(String),
+    /// The certificate.
+    #[error("HTTPS cannot be served: {0}")]
+    Certificate(#[from] CertError),
+    /// Its thread.
+    #[error("the upstream cannot run: {0}")]
+    Core(#[from] CoreError),
+    /// The driver broke.
+    #[error("the upstream broke: {0}")]
+    Driver(io::Error),
+    /// The address is taken, or not of this machine.
+    #[error("cannot listen at {address} ({error}): choose another, or port 0")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// In the system's words.
+        error: io::Error,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// An upstream that runs on a thread of its own. Dropping it ends it.
+pub struct Server {
+    core: Option<CoreThread<()>>,
+    stop: Option<MailSender<()>>,
+    address: SocketAddr,
+    https_address: Option<SocketAddr>,
+    ca_pem: Option<String>,
+    why: String,
+}
+
+pub(crate) type Listening = Result<(SocketAddr, Option<SocketAddr>), (SocketAddr, io::Error)>;
+
+impl Server {
+    /// Starts one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen, or a setting is out of its range.
+    pub fn start(settings: ServeSettings) -> Result<Server, ServeError> {
+        settings.check().map_err(ServeError::Settings)?;
+        for address in std::iter::once(settings.listen).chain(settings.https.iter().map(|https| https.listen)) {
+            // Beside another listener this fails, where one with SO_REUSEPORT would share its connections.
+            TcpListener::bind(address).map_err(|error| ServeError::Listen { address, error })?;
+        }
+        let (tls, ca_pem) = match &settings.https {
+            Some(https) => certificate(&https.certificate).map(|(tls, ca_pem)| (Some(tls), ca_pem))?,
+            None => (None, None),
+        };
+        let (stop, stopped) = mailbox::<()>(1);
+        let (tell, told) = mpsc::channel::<Listening>();
+        let listen = settings.listen;
+        let core = CoreSettings {
+            name: "upstream",
+            cpu: settings.cpu,
+            driver: settings.driver,
+            spin: settings.spin,
+            buffer_memory: BUFFER_MEMORY_DEFAULT,
+        };
+        let core = CoreThread::start(core, move |core| serve(core, settings, tls, tell, stopped))?;
+        let ended = |_| ServeError::Listen { address: listen, error: io::Error::other("it ended while it started") };
+        let listening = told.recv().map_err(ended)?;
+        let (address, https_address) = listening.map_err(|(address, error)| ServeError::Listen { address, error })?;
+        let why = core.why.clone();
+        Ok(Server { core: Some(core), stop: Some(stop), address, https_address, ca_pem, why })
+    }
+
+    /// Where it listens for plain HTTP.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it listens for HTTPS.
+    #[must_use]
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https_address
+    }
+
+    /// The certificate, as PEM, of the authority that was made on the spot.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    /// Which driver it runs on, and why.
+    #[must_use]
+    pub fn driver(&self) -> &str {
+        &self.why
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// When its driver had broken.
+    pub fn stop(mut self) -> Result<(), ServeError> {
+        self.end().map_err(ServeError::Driver)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.stop = None;
+        self.core.take().map_or(Ok(()), CoreThread::join)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nobody is left to hear why it failed.
+        let _ = self.end();
+    }
+}
+
+/// The configuration of an HTTPS listener, and the certificate of an authority that was made for it.
+fn certificate(certificate: &Certificate) -> Result<(Arc<ServerConfig>, Option<String>), ServeError> {
+    let now = UnixTime::now();
+    let (cert, ca_pem) = match certificate {
+        Certificate::Files { cert, key } => {
+            let read = |path: &PathBuf| {
+                let file = path.display().to_string();
+                let pem = fs::read(path)
+                    .map_err(|error| CertError::Unreadable { file: file.clone(), cause: error.to_string() })?;
+                Ok::<_, CertError>((file, pem))
+            };
+            let ((cert_file, cert), (key_file, key)) = (read(cert)?, read(key)?);
+            (ServerCert::from_pem((&cert_file, &cert), (&key_file, &key), now)?, None)
+        }
+        Certificate::Made { names } => {
+            let authority = Authority::new("adit-loadtest", now, VALID_DAYS)?;
+            let loopback = ["localhost", "127.0.0.1", "::1"];
+            let names: Vec<&str> = names.iter().map(String::as_str).chain(loopback).collect();
+            (authority.issue(&names)?.server_cert(now)?, Some(authority.cert_pem().to_owned()))
+        }
+    };
+    let certs = ReloadingCerts::new(CertSet::new([cert])?);
+    let settings = ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls12And13 };
+    Ok((server_config(certs, &settings)?, ca_pem))
+}
+
+/// What all connections share.
+struct Here {
+    core: Core,
+    settings: ServeSettings,
+    answers: Answers,
+    rng: RefCell<Rng>,
+    stats: RefCell<Stats>,
+}
+
+pub(crate) async fn serve(
+    core: Core,
+    settings: ServeSettings,
+    tls: Option<Arc<ServerConfig>>,
+    tell: mpsc::Sender<Listening>,
+    mut stopped: MailReceiver<()>,
+) {
+    let here = Rc::new(Here {
+        core: core.clone(),
+        answers: Answers::new(&settings.answer),
+        rng: RefCell::new(Rng::new(settings.seed)),
+        stats: RefCell::new(Stats::new(settings.count_doubled)),
+        settings,
+    });
+    let listening = here.listen(tls);
+    let started = listening.is_ok();
+    // Whoever started it waits for this.
+    let _ = tell.send(listening);
+    if started {
+        while stopped.recv().await.is_some() {}
+    }
+}
+
+impl Here {
+    fn listen(self: &Rc<Here>, tls: Option<Arc<ServerConfig>>) -> Listening {
+        let plain = self.listen_at(self.settings.listen)?;
+        let address = local(&plain, self.settings.listen);
+        let mut https_address = None;
+        if let (Some(https), Some(tls)) = (&self.settings.https, tls) {
+            let listener = self.listen_at(https.listen)?;
+            https_address = Some(local(&listener, https.listen));
+            self.core.spawn(Rc::clone(self).accept(listener, Some(tls)));
+        }
+        self.core.spawn(Rc::clone(self).accept(plain, None));
+        Ok((address, https_address))
+    }
+
+    fn listen_at(&self, address: SocketAddr) -> Result<Listener, (SocketAddr, io::Error)> {
+        self.core.listen(&Address::Tcp(address)).map_err(|error| (address, error))
+    }
+
+    async fn accept(self: Rc<Here>, listener: Listener, tls: Option<Arc<ServerConfig>>) {
+        loop {
+            // It pauses by itself when the system is out of something.
+            let Ok((detached, _)) = listener.accept().await else { continue };
+            let Ok(socket) = self.core.adopt(detached, SocketOptions::default()).await else { continue };
+            let (here, tls) = (Rc::clone(&self), tls.clone());
+            self.core.spawn(async move {
+                let Some(tls) = tls else { return here.serve(Connection::plain(socket)).await };
+                let timeout = here.core.sleep(HANDSHAKE_TIMEOUT);
+                if let Ok(connection) = Connection::server(socket, &tls, None, timeout).await {
+                    here.serve(connection).await;
+                }
+            });
+        }
+    }
+}
+
+fn local(listener: &Listener, asked: SocketAddr) -> SocketAddr {
+    match listener.local() {
+        Address::Tcp(address) => *address,
+        Address::Unix(_) => asked,
+    }
+}

@@ -1,0 +1,130 @@
+//! What an upstream can be told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit::engine::ladder::DriverChoice;
+
+use super::ServiceTime;
+
+/// Events of one answer at the most.
+pub const EVENTS_MAX: u32 = 100_000;
+/// The largest answer, in bytes.
+pub const ANSWER_LEN_MAX: u64 = 1 << 34;
+/// The longest service time, fixed or drawn.
+pub const SERVICE_MAX: Duration = Duration::from_secs(60);
+
+/// What an upstream can be told.
+#[derive(Clone, Debug)]
+pub struct ServeSettings {
+    /// Where it listens for plain HTTP; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where it listens for HTTPS, and with what certificate.
+    pub https: Option<HttpsSettings>,
+    /// How long it works on a call.
+    pub service: ServiceTime,
+    /// The seed of service times that are drawn.
+    pub seed: u64,
+    /// What it answers.
+    pub answer: AnswerSettings,
+    /// Whether sessions of revision 2025-11-25 get an id.
+    pub sessions: bool,
+    /// Whether it counts calls that come twice.
+    pub count_doubled: bool,
+    /// The CPU that it keeps to.
+    pub cpu: Option<usize>,
+    /// What talks to the kernel.
+    pub driver: DriverChoice,
+    /// How long it spins before it parks.
+    pub spin: Duration,
+}
+
+impl Default for ServeSettings {
+    fn default() -> ServeSettings {
+        ServeSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            https: None,
+            service: ServiceTime::default(),
+            seed: 1,
+            answer: AnswerSettings::default(),
+            sessions: true,
+            count_doubled: false,
+            cpu: None,
+            driver: DriverChoice::Auto,
+            spin: Duration::ZERO,
+        }
+    }
+}
+
+/// How HTTPS is served.
+#[derive(Clone, Debug)]
+pub struct HttpsSettings {
+    /// Where.
+    pub listen: SocketAddr,
+    /// With which certificate.
+    pub certificate: Certificate,
+}
+
+/// The certificate of an HTTPS listener.
+#[derive(Clone, Debug)]
+pub enum Certificate {
+    /// From PEM files.
+    Files {
+        /// The chain.
+        cert: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// Of an authority that lives as long as the server, for these names and loopback; the authority's own certificate is
+    /// in [`super::Server::ca_pem`].
+    Made {
+        /// Host names.
+        names: Vec<String>,
+    },
+}
+
+/// What calls are answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerSettings {
+    /// Bytes of the body, of an event stream those of its last event. An MCP answer is never shorter than its envelope.
+    pub len: u64,
+    /// In what form.
+    pub form: Form,
+}
+
+impl Default for AnswerSettings {
+    fn default() -> AnswerSettings {
+        AnswerSettings { len: 1024, form: Form::Json }
+    }
+}
+
+/// The form of an MCP answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One JSON body.
+    Json,
+    /// An event stream.
+    Events {
+        /// How many events; the last is the answer.
+        count: u32,
+        /// How far apart.
+        gap: Duration,
+    },
+}
+
+impl ServeSettings {
+    /// Checks what can be checked without asking anybody.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.answer.len > ANSWER_LEN_MAX {
+            let len = self.answer.len;
+            return Err(format!("answers of {len} bytes: give at most {ANSWER_LEN_MAX}"));
+        }
+        match self.answer.form {
+            Form::Events { count, .. } if !(1..=EVENTS_MAX).contains(&count) => {
+                Err(format!("{count} events in an answer: give 1 to {EVENTS_MAX}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The program as people run it: against its own upstream on loopback, and through `adit up`. No figure is asserted, only
+//! what must be so on any machine.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// Flags under which no busy machine makes a run void.
+const LENIENT: [&str; 4] = ["--lag-p99-max", "60s", "--lag-share-max", "1000000"];
+/// Short phases.
+const SHORT: [&str; 4] = ["--warm-up", "50ms", "--duration", "200ms"];
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adit-loadtest"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    command(args).output().expect("the program starts")
+}
+
+/// Runs a verb, which must end with this code, and reads its JSON.
+#[track_caller]
+fn json(code: i32, parts: &[&[&str]]) -> Value {
+    let args: Vec<&str> = parts.concat();
+    let out = output(&args);
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {told}{}", String::from_utf8_lossy(&out.stdout));
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {told}"))
+}
+
+/// A child that is killed when dropped, and what it says.
+struct Process {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Process { child, lines }
+    }
+
+    fn event(&mut self, name: &str) -> Value {
+        loop {
+            let line = self.lines.next().unwrap_or_else(|| panic!("it ended before {name}")).unwrap();
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["event"] == name {
+                return event;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("there is a kill command").success());
+    }
+
+    /// Waits for its end: the code, and all that it still said.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let said: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
+        (self.child.wait().unwrap().code(), said.join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has mostly ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An upstream in a process of its own.
+struct Upstream {
+    process: Process,
+    dir: tempfile::TempDir,
+    url: String,
+    https_url: String,
+}
+
+impl Upstream {
+    fn start(flags: &[&str]) -> Upstream {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.pem").display().to_string();
+        let listen = ["serve", "--json", "--listen", "127.0.0.1:0", "--https-listen", "127.0.0.1:0", "--ca-out", &ca];
+        let mut process = Process::start(&mut command(&[&listen, flags].concat()));
+        let listening = process.event("listening");
+        let text = |key: &str| listening[key].as_str().unwrap().to_owned();
+        Upstream { process, dir, url: text("url"), https_url: text("https_url") }
+    }
+
+    fn ca(&self) -> String {
+        self.dir.path().join("ca.pem").display().to_string()
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url.strip_suffix("/mcp").unwrap())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.at("").strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
+    /// Tool calls so far.
+    fn calls(&self) -> u64 {
+        let mut socket = TcpStream::connect(self.address()).unwrap();
+        socket.write_all(b"GET /stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        body["calls"].as_u64().unwrap()
+    }
+
+    /// Waits until calls come in.
+    fn until_called(&self) {
+        while self.calls() == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// `adit`, built if it is not.
+fn adit() -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_adit-loadtest")).with_file_name("adit");
+    if beside.exists() {
+        // Tests of the whole workspace have just built it.
+        return beside;
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--package", "adit", "--bin", "adit"]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if beside.parent().is_some_and(|folder| folder.ends_with("release")) {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo can be run").success());
+    beside
+}
+
+#[test]
+fn every_kind_of_call_is_made_in_open_and_closed_loops() {
+    let upstream = Upstream::start(&["--answer", "2000"]);
+    let ca = upstream.ca();
+    let https = ["--url", &upstream.https_url, "--ca-file", &ca];
+    let (root, events) = (upstream.at("/"), upstream.at("/events"));
+    let cases: [&[&str]; 8] = [
+        &["--url", &upstream.url],
+        &["--url", &upstream.url, "--kind", "mcp-2025-11-25", "--connections", "3"],
+        &["--url", &root, "--kind", "get"],
+        &["--url", &root, "--kind", "post", "--payload", "100000"],
+        &["--url", &events, "--kind", "sse", "--rate", "100"],
+        &["--url", &upstream.url, "--rate", "200", "--poisson", "--seed", "7", "--driver", "epoll"],
+        &[&https[..], &["--connections", "2"]].concat(),
+        &[&https[..], &["--rate", "100", "--connection-per-call", "--resume"]].concat(),
+    ];
+    for case in cases {
+        let run = json(0, &[&["run", "--json"], case, &SHORT, &LENIENT]);
+        assert!(run["calls"].as_u64().unwrap() > 0, "{case:?}");
+        assert_eq!((&run["failed"]["count"], &run["void"], &run["partial"]), (&0.into(), &Value::Null, &Value::Null));
+        let per_call = case.contains(&"--connection-per-call");
+        assert_eq!(run["connects"]["count"] == 0, !per_call, "kept connections are used again: {case:?}");
+        assert_eq!(run["first_event"].is_null(), !case.contains(&"sse"), "{case:?}");
+    }
+}
+
+#[test]
+fn a_session_that_answers_in_events_is_read_to_its_answer() {
+    let upstream = Upstream::start(&["--form", "sse", "--events", "3", "--service", "exp:1ms", "--no-sessions"]);
+    let kind = ["--kind", "mcp-2025-11-25", "--watch", &upstream.process.child.id().to_string()];
+    let run = json(0, &[&["run", "--json", "--url", &upstream.url], &kind, &SHORT, &LENIENT]);
+    assert_eq!(run["first_event"]["count"], run["calls"]);
+    assert!(run["cpu_us_per_call"].as_f64().unwrap() > 0.0 && run["usage"]["rss_kib"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn the_report_is_text_for_people() {
+    let upstream = Upstream::start(&[]);
+    let out = output(&[&["run", "--url", &upstream.url][..], &SHORT, &LENIENT].concat());
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{text}");
+    for part in ["calls in", "from the planned start", "from the actual start", "the generator's lag", "p99.9"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn bad_input_is_told_with_its_cause_and_its_remedy() {
+    let upstream = Upstream::start(&[]);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("http://{closed}/mcp");
+    let (missing, not_mcp) = (upstream.dir.path().join("none.pem").display().to_string(), upstream.at("/bytes/5"));
+    let cases: [(i32, &[&str], &[&str]); 12] = [
+        (1, &["run", "--url", "http://no-such-host.invalid/"], &["no-such-host.invalid", "--resolve-to"]),
+        (1, &["run", "--url", &nobody], &["took no connection", "check that it listens"]),
+        (1, &["run", "--url", &upstream.https_url], &["not trusted", "--ca-file", "--insecure"]),
+        (1, &["run", "--url", &upstream.https_url, "--ca-file", &missing], &["none.pem", "check the path"]),
+        (1, &["run", "--url", &upstream.url, "--rate", "0"], &["a rate of 0", "more than 0"]),
+        (1, &["run", "--url", &upstream.url, "--connections", "0"], &["0 connections"]),
+        (1, &["run", "--url", &upstream.url, "--header", "nonsense"], &["nonsense", "Name: value"]),
+        (1, &["run", "--url", &upstream.url, "--watch", "2000000000"], &["2000000000", "to watch"]),
+        (1, &["run", "--url", &not_mcp, "--kind", "mcp-2025-11-25"], &["no MCP session", "status 404"]),
+        (2, &["run", "--url", "ftp://a/"], &["neither http nor https"]),
+        (2, &["search", "--url", &upstream.url, "--slo", "p42<5ms"], &["p95<5ms"]),
+        (1, &["serve", "--listen", &upstream.address().to_string()], &["cannot listen", "choose another"]),
+    ];
+    for (code, args, parts) in cases {
+        let out = output(args);
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {told}");
+        assert!(parts.iter().all(|part| told.contains(part)), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn a_late_generator_makes_the_run_void() {
+    let upstream = Upstream::start(&[]);
+    let args = ["run", "--json", "--url", &upstream.url, "--rate", "500", "--lag-p99-max", "0s"];
+    let run = json(1, &[&args, &SHORT]);
+    assert!(run["void"].as_str().unwrap().contains("the generator was late"), "{run}");
+    assert!(run["calls"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn an_interrupted_run_ends_cleanly_and_reports_what_it_has() {
+    let upstream = Upstream::start(&[]);
+    for (signal, mode) in [("INT", &["--rate", "500"][..]), ("TERM", &["--connections", "2"])] {
+        let before = upstream.calls();
+        let flags = ["run", "--json", "--url", &upstream.url, "--warm-up", "0s", "--duration", "1000s"];
+        let run = Process::start(&mut command(&[&flags[..], mode, &LENIENT].concat()));
+        while upstream.calls() < before + 50 {
+            std::thread::yield_now();
+        }
+        run.signal(signal);
+        let (code, said) = run.ended();
+        let run: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(code, Some(1), "{run}");
+        assert_eq!((&run["partial"], &run["failed"]["count"]), (&"interrupted before its time".into(), &0.into()));
+        assert!(run["calls"].as_u64().unwrap() >= 40, "{run}");
+    }
+}
+
+#[test]
+fn a_peer_that_dies_leaves_what_was_measured() {
+    let upstream = Upstream::start(&[]);
+    let args = ["run", "--json", "--url", &upstream.url, "--warm-up", "0s", "--duration", "1000s"];
+    let run = Process::start(&mut command(&[&args[..], &["--patience", "200ms"], &LENIENT].concat()));
+    upstream.until_called();
+    drop(upstream);
+    let (code, said) = run.ended();
+    let run: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(code, Some(1), "{run}");
+    assert!(run["partial"].as_str().unwrap().contains("check that what is called still runs"), "{run}");
+    assert!(run["calls"].as_u64().unwrap() > 0 && run["failed"]["count"].as_u64().unwrap() > 0, "{run}");
+}
+
+#[test]
+fn a_search_finds_a_rate_or_says_why_there_is_none() {
+    let upstream = Upstream::start(&[]);
+    let args = ["search", "--json", "--url", &upstream.url, "--rate-min", "50", "--rate-max", "100", "--repeats", "1"];
+    let found = json(0, &[&args, &["--slo", "p50<60s"], &SHORT, &LENIENT]);
+    assert_eq!((&found["rate"], &found["bound"], &found["partial"]), (&100.0.into(), &"rate_max".into(), &Value::Null));
+    assert!(found["run"]["calls"].as_u64().unwrap() > 0);
+    let none = json(1, &[&args, &["--slo", "p50<1us"], &SHORT, &LENIENT]);
+    assert!(none["partial"].as_str().unwrap().contains("not met even at the lowest rate"), "{none}");
+    assert_eq!((&none["rate"], &none["steps"][0]["verdict"]), (&Value::Null, &"missed".into()));
+    let void = ["--slo", "p50<60s", "--lag-p99-max", "0s"];
+    let void = json(1, &[&args, &void, &SHORT]);
+    assert!(void["partial"].as_str().unwrap().contains("the generator itself is too late"), "{void}");
+}
+
+#[test]
+fn churn_bulk_and_mixed_have_their_rows() {
+    let upstream = Upstream::start(&[]);
+    let https = ["--json", "--url", &upstream.https_url, "--insecure"];
+    let churn = json(0, &[&["churn"], &https, &SHORT, &LENIENT]);
+    for (row, handshake) in churn["rows"].as_array().unwrap().iter().zip(["full", "resumed"]) {
+        assert_eq!(row["handshake"], handshake);
+        assert_eq!(row["run"]["connects"]["count"], row["run"]["calls"]);
+    }
+    let bulk = json(0, &[&["bulk", "--sizes", "64KiB,1MiB"], &https, &SHORT]);
+    let rows = bulk["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["gb_per_s"].as_f64().unwrap() > 0.0), "{bulk}");
+    let mixed = json(0, &[&["mixed", "--rounds", "2", "--bulk-size", "1MiB"], &https, &SHORT, &LENIENT]);
+    assert!(mixed["p99_ratio"].as_f64().unwrap() > 0.0);
+    let counts = ["alone", "beside", "bulk"].map(|key| mixed[key].as_array().unwrap().len());
+    assert_eq!(counts, [2, 2, 2]);
+}
+
+#[test]
+fn a_bulk_that_is_not_served_is_told() {
+    let upstream = Upstream::start(&[]);
+    let too_long = ["bulk", "--json", "--url", &upstream.url, "--sizes", "17GiB", "--directions", "down"];
+    let bulk = json(1, &[&too_long, &SHORT]);
+    assert_eq!(bulk["rows"][0]["gb_per_s"], Value::Null);
+    assert!(bulk["rows"][0]["run"]["failed"]["by_cause"]["status_404"].as_u64().unwrap() > 0, "{bulk}");
+}
+
+#[test]
+fn a_real_tunnel_is_measured_and_its_split_is_held_against_the_truth() {
+    let upstream = Upstream::start(&["--count-doubled"]);
+    let up = ["up", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--host", "demo.localhost"];
+    let mut tunnel = Process::start(Command::new(adit()).args(up).args(["--upstream", &upstream.at("")]));
+    let listening = tunnel.event("listening");
+    let (agents, ca) = (listening["agents"].as_str().unwrap(), listening["ca_file"].as_str().unwrap());
+    tunnel.event("linked");
+    let port = agents.rsplit(':').next().unwrap();
+    let url = format!("https://demo.localhost:{port}/mcp");
+    let pid = tunnel.child.id().to_string();
+    let target = ["--json", "--url", &url, "--resolve-to", agents, "--ca-file", ca];
+
+    for kind in ["mcp-2025-11-25", "mcp-2026-07-28"] {
+        let run = json(0, &[&["run", "--kind", kind, "--watch", &pid], &target, &SHORT, &LENIENT]);
+        assert!(run["calls"].as_u64().unwrap() > 0 && run["cpu_us_per_call"].as_f64().unwrap() > 0.0, "{run}");
+    }
+    let split = json(
+        0,
+        &[
+            &["split", "--services", "0s,5ms", "--upstream", &upstream.url, "--warm-up", "50ms", "--duration", "200ms"],
+            &target,
+        ],
+    );
+    for row in split["rows"].as_array().unwrap() {
+        let tunnel = &row["tunnel"];
+        assert_eq!((&tunnel["split"]["without_account"], &tunnel["split"]["without_truth"]), (&0.into(), &0.into()));
+        assert_eq!(tunnel["split"]["error"]["count"], tunnel["calls"]);
+        assert!(row["direct"]["calls"].as_u64().unwrap() > 0);
+    }
+    let direct =
+        output(&["split", "--url", &upstream.url, "--services", "0s", "--warm-up", "0s", "--duration", "50ms"]);
+    assert_eq!(direct.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&direct.stderr);
+    assert!(told.contains("no Server-Timing") && told.contains("is this the URL of a tunnel"), "{told}");
+}
+
+#[test]
+fn a_real_mcp_client_is_served() {
+    for flags in [&[][..], &["--form", "sse", "--events", "2"]] {
+        let upstream = Upstream::start(flags);
+        let once = ["up", "--once", "--json", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+        let out = Command::new(adit()).args(once).args(["--upstream", &upstream.url]).output().unwrap();
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{told}");
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!((&report["calls"], &report["failed"]), (&200.into(), &0.into()), "{told}");
+        let (code, _) = {
+            upstream.process.signal("TERM");
+            upstream.process.ended()
+        };
+        assert_eq!(code, Some(0));
+    }
+}
