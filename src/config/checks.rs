@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::config::entries::Entries;
 use crate::config::fault::Fault;
+use crate::config::networks::UpstreamNetwork;
 use crate::config::table::{ConnectConfig, EdgeConfig};
 
 /// Checks what lies between settings, and leaves out what involves one that is wrong by itself.
@@ -65,11 +66,16 @@ impl<'a> Checker<'a> {
             self.fault("route", &[], "missing; give one [[route]] at least, or --route HOST=URL, or ADIT_ROUTES");
         }
         let mut hosts = BTreeMap::new();
+        let allowed = UpstreamNetwork::allowed(&connect.allowed_upstreams);
         for (index, route) in connect.routes.iter().enumerate() {
+            let upstream = format!("route[{index}].upstream");
+            if let Some(Err(why)) = route.upstream.literal_address().map(|address| allowed.judge(address)) {
+                self.fault(&upstream, &["connect.allowed_upstreams"], &format!("{} is {why}", route.upstream));
+            }
             let key = format!("route[{index}].host");
             self.once(&mut hosts, &key, &route.host.to_string());
             if route.upstream_ca_file.is_some() && !route.upstream.is_tls() {
-                let (key, upstream) = (format!("route[{index}].upstream_ca_file"), format!("route[{index}].upstream"));
+                let key = format!("route[{index}].upstream_ca_file");
                 self.fault(&key, &[&upstream], "only an https upstream has a certificate");
             }
         }

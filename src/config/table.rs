@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::base::TunnelId;
 use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
+use crate::config::networks::UpstreamNetwork;
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{Bytes, Driver, LogFormat, LogLevels, Millis, SecretText, Spin};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -143,6 +144,10 @@ section! {
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
         /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
+        /// The networks in which upstreams may be, checked on every address that a name resolves to; `private` is every
+        /// private network and loopback. Link-local and metadata addresses are refused unless a network within them is
+        /// named. Unix sockets are always allowed.
+        allowed_upstreams: Vec<UpstreamNetwork> = "private", live, like "10.20.0.0/16";
         /// How long calls in flight may go on after a stop was asked for.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
     } with {

@@ -75,6 +75,7 @@ pub(super) fn reset(cause: Cause) -> (Fault, Outcome) {
         | Cause::UpstreamUnreachable
         | Cause::UpstreamTls
         | Cause::UpstreamUnsent
+        | Cause::UpstreamNotAllowed
         | Cause::UpstreamConnectTimeout => (Fault::UpstreamRefused, Outcome::UpstreamRefused),
         Cause::Overloaded | Cause::StreamLimit | Cause::SlowReader => (Fault::Overloaded, Outcome::Overloaded),
         Cause::Draining | Cause::NotSent => (Fault::ConnectorOffline, Outcome::Offline),

@@ -1,0 +1,93 @@
+//! Networks, as the configuration writes them.
+
+use std::fmt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::config::fault::quoted;
+use crate::config::leaf::{Leaf, Raw};
+use crate::policy::{AllowedUpstreams, Network, NetworkError, private_networks};
+
+/// The word that stands for all private networks.
+const PRIVATE: &str = "private";
+
+/// Where a connector may send calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamNetwork {
+    /// Every private network, and loopback.
+    Private,
+    /// This one.
+    One(Network),
+}
+
+impl UpstreamNetwork {
+    /// All networks of a list.
+    #[must_use]
+    pub fn allowed(list: &[UpstreamNetwork]) -> AllowedUpstreams {
+        let private = list.contains(&UpstreamNetwork::Private).then(private_networks);
+        let named = list.iter().filter_map(|network| match network {
+            UpstreamNetwork::Private => None,
+            UpstreamNetwork::One(network) => Some(*network),
+        });
+        AllowedUpstreams::of(private.into_iter().flatten().chain(named))
+    }
+}
+
+impl fmt::Display for UpstreamNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UpstreamNetwork::Private => f.write_str(PRIVATE),
+            UpstreamNetwork::One(network) => network.fmt(f),
+        }
+    }
+}
+
+impl Leaf for UpstreamNetwork {
+    const KIND: &'static str = "network";
+
+    fn take(raw: &Raw, _dir: &Path) -> Result<UpstreamNetwork, String> {
+        match raw.text("a network")? {
+            PRIVATE => Ok(UpstreamNetwork::Private),
+            text => network(text, ", or \"private\"").map(UpstreamNetwork::One),
+        }
+    }
+
+    fn show(&self) -> Value {
+        Value::from(self.to_string())
+    }
+}
+
+/// Reads a network; `besides` is what else may stand there.
+fn network(text: &str, besides: &str) -> Result<Network, String> {
+    text.parse().map_err(|error| match error {
+        NetworkError::Malformed(_) => format!(
+            "{} is no network: write an address, or one with the length of its prefix, such as 10.0.0.0/8 or \
+             fd00::/8{besides}",
+            quoted(text)
+        ),
+        beyond @ NetworkError::BitsBeyondPrefix { .. } => beyond.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(texts: &[&str]) -> Result<Vec<UpstreamNetwork>, String> {
+        let list = texts.iter().map(|text| Raw::Text((*text).to_owned())).collect();
+        <Vec<UpstreamNetwork> as Leaf>::take(&Raw::List(list), Path::new(""))
+    }
+
+    #[test]
+    fn private_may_stand_beside_networks_and_a_list_without_it_leaves_it_out() {
+        let judge = |texts: &[&str], address: &str| {
+            UpstreamNetwork::allowed(&take(texts).unwrap()).judge(address.parse().unwrap()).is_ok()
+        };
+        assert!(judge(&["private", "192.0.2.0/24"], "10.0.0.1") && judge(&["private", "192.0.2.0/24"], "192.0.2.1"));
+        assert!(!judge(&["192.0.2.0/24"], "10.0.0.1") && !judge(&[], "127.0.0.1"));
+        assert_eq!(take(&["private", "10.0.0.0/8"]).unwrap().show(), serde_json::json!(["private", "10.0.0.0/8"]));
+        assert!(take(&["privat"]).unwrap_err().contains("or \"private\""));
+        assert!(take(&["10.0.0.1/8"]).unwrap_err().contains("write 10.0.0.0/8"));
+    }
+}
