@@ -1,8 +1,10 @@
 //! The checked configuration as what each module of the lower floors can be told.
 
+mod admission;
 mod connect;
 mod edge;
 
+pub use admission::AdmissionMemory;
 pub use connect::UpstreamTrust;
 pub use edge::EdgeListeners;
 

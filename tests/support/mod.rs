@@ -15,7 +15,7 @@ use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelE
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
 use adit::latency::{LatencySettings, SlowCallSettings};
-use adit::policy::AllowedUpstreams;
+use adit::policy::{Admission, AllowedUpstreams};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_LINK, Authority, CertSet, ClientConfig, ClientSettings, ReloadingCerts, Roots, ServerConfig,
@@ -130,6 +130,7 @@ fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> 
     let tables = EdgeTables {
         routes: RouteTable::new([entry]).unwrap(),
         tunnels: HashMap::from([(tunnel(), TunnelEntry { secret: Secret::from("0123456789abcdef") })]),
+        admission: Admission::default(),
     };
     (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)
 }
