@@ -2,6 +2,8 @@
 
 #[path = "trust/admission.rs"]
 mod admission;
+#[path = "trust/doctor.rs"]
+mod doctor;
 #[path = "trust/isolation.rs"]
 mod isolation;
 #[path = "trust/mmdb.rs"]
@@ -11,5 +13,7 @@ mod mmdb;
 mod process;
 #[path = "trust/proxies.rs"]
 mod proxies;
+#[path = "trust/secrets.rs"]
+mod secrets;
 #[path = "trust/site.rs"]
 mod site;

@@ -72,16 +72,25 @@ impl Site {
         self.linked.push(connector);
     }
 
+    /// Links a connector of tunnel `n` that sends calls for these hosts to this upstream.
+    pub(crate) fn connect_to(&mut self, n: usize, hosts: &[&str], upstream: &str) {
+        let connector = self.start_connector_to(n, SECRETS[n], hosts, self.connectors, upstream);
+        connector.event("linked");
+        self.edge.event("linked");
+        self.linked.push(connector);
+    }
+
     /// Starts a connector that dials this address.
     pub(crate) fn start_connector(&self, n: usize, secret: &str, hosts: &[&str], edge: SocketAddr) -> Adit {
-        let upstream = serve_upstream(n);
+        self.start_connector_to(n, secret, hosts, edge, &format!("http://{}", serve_upstream(n)))
+    }
+
+    fn start_connector_to(&self, n: usize, secret: &str, hosts: &[&str], edge: SocketAddr, upstream: &str) -> Adit {
         let file = self.dir.path().join(format!("connect-{n}-{}.toml", edge.port()));
         let secret_file = self.dir.path().join(format!("connect-{n}-{}.secret", edge.port()));
         private::write(&secret_file, secret.as_bytes()).expect("written");
-        let routes: String = hosts
-            .iter()
-            .map(|host| format!("[[route]]\nhost = \"{host}\"\nupstream = \"http://{upstream}\"\n"))
-            .collect();
+        let routes: String =
+            hosts.iter().map(|host| format!("[[route]]\nhost = \"{host}\"\nupstream = \"{upstream}\"\n")).collect();
         let settings = format!(
             "[engine]\ncores = 1\npin = false\n[connect]\nedge = \"{edge}\"\nedge_name = \"localhost\"\n\
              tunnel = \"tnl_{n}\"\nsecret_file = \"{}\"\nedge_ca_file = \"ca.pem\"\nbackoff_max_ms = 200\n{routes}",
@@ -202,18 +211,28 @@ fn read_message(from: &mut impl Read) -> io::Result<String> {
 
 /// An upstream that answers with its name and the head that it was sent.
 fn serve_upstream(n: usize) -> SocketAddr {
+    serve(move |request| {
+        let body = format!("upstream {n}\n{request}");
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    })
+}
+
+/// An upstream that always answers the same.
+pub(crate) fn serve_upstream_saying(answer: &'static str) -> SocketAddr {
+    serve(move |_| answer.to_owned())
+}
+
+/// An upstream that answers each request by this.
+pub(crate) fn serve(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind((LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
+    let answer = Arc::new(answer);
     thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
+            let answer = Arc::clone(&answer);
             thread::spawn(move || {
                 while let Ok(request) = read_message(&mut socket) {
-                    if request.is_empty() {
-                        break;
-                    }
-                    let body = format!("upstream {n}\n{request}");
-                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-                    if socket.write_all(answer.as_bytes()).is_err() {
+                    if request.is_empty() || socket.write_all(answer(&request).as_bytes()).is_err() {
                         break;
                     }
                 }
