@@ -1,10 +1,11 @@
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 use tokio::time::timeout;
 
 use super::{add_error, add_faults, http_client};
+use crate::base::Clock;
 use crate::cli::connect::ReadyConnector;
 use crate::cli::run::RunError;
 use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork, UpstreamTrust};
@@ -13,7 +14,7 @@ use crate::control::doctor::{
     Findings, McpTarget, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, meet,
 };
 use crate::control::{micros, serve_resolves};
-use crate::engine::{Cores, EngineSettings};
+use crate::engine::{Cores, EngineSettings, MonotonicClock};
 use crate::policy::AllowedUpstreams;
 use crate::route::UpstreamAddr;
 use crate::tls::{ALPN_LINK, ClientSettings, Versions, client_config};
@@ -82,13 +83,13 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
     };
     let ReadyConnector { connector, mut events, resolves, .. } = ready;
     let resolving = tokio::spawn(serve_resolves(resolves));
-    let began = Instant::now();
+    let began = MonotonicClock.now();
     let mut waiting = connect.edge.len();
     let told = timeout(LINK_PATIENCE, async {
         while waiting > 0
             && let Some(event) = events.recv().await
         {
-            waiting -= usize::from(add_event(findings, connect, event, began.elapsed()));
+            waiting -= usize::from(add_event(findings, connect, event, MonotonicClock.now() - began));
         }
     });
     if told.await.is_err() {

@@ -1,19 +1,19 @@
 //! Who gets in, who does not, and what never gets out: an edge with two tunnels, run as people run it.
 
-#[path = "trust/admission.rs"]
+#[path = "guard/admission.rs"]
 mod admission;
-#[path = "trust/doctor.rs"]
+#[path = "guard/doctor.rs"]
 mod doctor;
-#[path = "trust/isolation.rs"]
+#[path = "guard/isolation.rs"]
 mod isolation;
-#[path = "trust/mmdb.rs"]
+#[path = "guard/mmdb.rs"]
 mod mmdb;
 #[path = "up/process.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod process;
-#[path = "trust/proxies.rs"]
+#[path = "guard/proxies.rs"]
 mod proxies;
-#[path = "trust/secrets.rs"]
+#[path = "guard/secrets.rs"]
 mod secrets;
-#[path = "trust/site.rs"]
+#[path = "guard/site.rs"]
 mod site;

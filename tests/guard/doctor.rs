@@ -15,9 +15,10 @@ use crate::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_saying, text};
 /// What the doctor says of this configuration, and its exit code.
 fn examine(config: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>) {
     let out = command(&[&["doctor", "--json", "--config", &text(config)], more].concat()).output().expect("it runs");
-    let said: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|error| {
-        panic!("{error}: {}", String::from_utf8_lossy(&[out.stdout, out.stderr.clone()].concat()))
-    });
+    let said = [out.stdout.as_slice(), &out.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let said: Value =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{error}, {}: {said}", out.status));
     assert!(!said.to_string().contains(SECRETS[0]) && !String::from_utf8_lossy(&out.stderr).contains(SECRETS[0]));
     (out.status.code(), said["findings"].as_array().expect("findings").clone())
 }
