@@ -28,6 +28,7 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Version(args) => io::stdout().write_all(cli::version(&[], args.json).as_bytes()).map(|()| 0),
         Command::Edge(args) => Ok(cli::run_edge(args, &env)),
         Command::Connect(args) => Ok(cli::run_connect(args, &env)),
+        Command::Doctor(args) => Ok(cli::run_doctor(args, &env)),
         Command::Up(args) => Ok(cli::run_up(args, &env)),
     }
 }

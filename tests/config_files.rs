@@ -161,7 +161,8 @@ fn every_setting_is_read() {
             all.flags.retain(|flag| flag.key != "connect.secret");
         }
         let config = Config::load(&all).unwrap_or_else(|faults| panic!("{env:?}: {faults}"));
-        format!("{:?} {:?} {:?} {:?}", config.engine, config.edge, config.connect, config.log)
+        let Config { engine, edge, admission, connect, log, .. } = config;
+        format!("{engine:?} {edge:?} {admission:?} {connect:?} {log:?}")
     };
     let plain = load(&[]);
     let mut tried = 0;
@@ -318,7 +319,7 @@ fn paths_count_from_the_folder_of_the_file_or_from_where_one_stands() {
 }
 
 #[test]
-fn a_reload_is_enough_for_tunnels_routes_and_log_levels_only() {
+fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {
     let (_, edge) = fixtures("valid").into_iter().find(|(path, _)| path.ends_with("edge.toml")).unwrap();
     let load = |change: fn(String) -> String| check(&change(edge.text.clone()), &[], &[]).unwrap();
     let old = load(|text| text);
@@ -330,7 +331,8 @@ fn a_reload_is_enough_for_tunnels_routes_and_log_levels_only() {
     assert_eq!(Config::restart_needed(&old, &more), ["engine.cores", "log.format", "edge.slow_call_ms"]);
     assert_eq!(Config::restart_needed(&old, &check("", &[], &[]).unwrap()).last().unwrap(), "edge");
     for setting in config::settings() {
-        let live = ["tunnel", "route"].contains(&setting.section) || setting.path() == "log.level";
+        let live = ["tunnel", "route", "admission", "network_set"].contains(&setting.section)
+            || ["log.level", "connect.allowed_upstreams"].contains(&setting.path().as_str());
         assert_eq!(setting.reload == Reload::Live, live, "{}", setting.path());
     }
 }

@@ -45,6 +45,9 @@ pub enum Command {
     /// Look at the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// Look at everything that a role depends on, and say what is wrong and what to do
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Print the version
     Version(VersionArgs),
 }
@@ -70,6 +73,14 @@ const UP_EXAMPLES: &str = "Examples:
   adit up --once --json                      200 calls, then their times as JSON
 
 Exit code 1 means that a call failed, 2 a wrong flag or configuration.";
+
+const DOCTOR_EXAMPLES: &str = "Examples:
+  adit doctor --config connect.toml
+  adit doctor --config connect.toml --url https://orders.tunnel.example.com/mcp
+  adit doctor --config edge.toml --json
+
+It reads the configuration of the role, changes nothing, and looks at the roles for which anything is set. To see who it is to
+the edge, it links once, as the connector does, and leaves. Exit code 2 means that something fails.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml
@@ -254,6 +265,26 @@ pub enum ConfigCommand {
     },
     /// Print the page docs/CONFIG.md: every setting, its default and its meaning
     Docs,
+}
+
+/// `adit doctor`.
+#[derive(Args)]
+pub struct DoctorArgs {
+    /// File and single settings.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// The URL that agents call, to try the whole path [default: edge.public_url, if it is set]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The certificates (PEM) of the authorities that may vouch for the public URL, instead of the well-known ones
+    #[arg(long, value_name = "FILE")]
+    pub url_ca_file: Option<PathBuf>,
+    /// The path of the MCP endpoint of upstreams
+    #[arg(long, value_name = "PATH", default_value = "/mcp")]
+    pub mcp_path: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `adit version`.

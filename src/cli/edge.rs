@@ -15,13 +15,14 @@ use crate::cli::run::{
     RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, reserve,
     serve_admin_if,
 };
-use crate::config::{Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
+use crate::config::{AdmissionMemory, Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
 use crate::control::{
     Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, Request, RoleKind, State,
     forward_events, signals,
 };
-use crate::edge::{Edge, EdgeEvent};
+use crate::edge::{Edge, EdgeEvent, EdgeTables};
 use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
+use crate::policy::Admission;
 use crate::tls::{CertSet, ReloadingCerts};
 
 /// What cores may tell before the control thread reads it.
@@ -45,7 +46,10 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     let edge_config = edge_of(&config)?;
     let certs = Certs::load(edge_config)?;
     let engine = config.engine.settings();
-    let ready = ReadyEdge::new(edge_config, engine.core_count(), certs.agents.clone(), Arc::clone(&certs.connectors))?;
+    let mut memory = AdmissionMemory::default();
+    let admission = config.admission(&mut memory)?;
+    let shown = (certs.agents.clone(), Arc::clone(&certs.connectors));
+    let ready = ReadyEdge::new(edge_config, engine.core_count(), shown, admission)?;
     let admin = listen_admin(edge_config.admin_listen)?;
     let requests = signals(Request::Reload).map_err(RunError::io("signals cannot be received"))?;
 
@@ -65,7 +69,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
 
     let (sender, events) = mpsc::unbounded_channel();
     forward_events(RoleKind::Edge, ready.events, sender);
-    let reload = reload(source, config.clone(), Arc::clone(&ready.edge), certs, log);
+    let reload = reload(source, config.clone(), Arc::clone(&ready.edge), (certs, memory), log);
     let mut control = Control::new(ControlParts {
         state: Arc::clone(&state),
         roles: vec![(RoleKind::Edge, cores.count())],
@@ -98,8 +102,8 @@ impl ReadyEdge {
     pub(super) fn new(
         config: &EdgeConfig,
         cores: usize,
-        agents_certs: Option<Arc<ReloadingCerts>>,
-        connectors_certs: Arc<ReloadingCerts>,
+        (agents_certs, connectors_certs): (Option<Arc<ReloadingCerts>>, Arc<ReloadingCerts>),
+        admission: Admission,
     ) -> Result<ReadyEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen")?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen")?;
@@ -111,7 +115,8 @@ impl ReadyEdge {
         };
         let settings = config.settings(&listeners, cores)?;
         let (sender, events) = mailbox(EVENTS_MAX);
-        let edge = Edge::new(settings, config.tables()?, cores, instance()?, &sender);
+        let tables = EdgeTables { admission, ..config.tables()? };
+        let edge = Edge::new(settings, tables, cores, instance()?, &sender);
         Ok(ReadyEdge { edge, events, agents, connectors })
     }
 
@@ -192,15 +197,22 @@ impl FreshCerts {
 }
 
 /// Reads everything first, and changes something only when all of it is good.
-fn reload(source: ConfigSource, started: Config, edge: Arc<Edge>, certs: Certs, log: Log) -> Reload {
+fn reload(
+    source: ConfigSource,
+    started: Config,
+    edge: Arc<Edge>,
+    (certs, mut memory): (Certs, AdmissionMemory),
+    log: Log,
+) -> Reload {
     Box::new(move || {
         let (config, files) = source.load().map_err(|faults| faults.to_string())?;
         let edge_config = edge_of(&config).map_err(|error| error.to_string())?;
         let tables = edge_config.tables().map_err(|faults| faults.to_string())?;
+        let admission = config.admission(&mut memory).map_err(|faults| faults.to_string())?;
         // Other files than those it started with come with the next start, new content of the same files at once.
         let fresh = FreshCerts::load(edge_of(&started).map_err(|error| error.to_string())?);
         let fresh = fresh.map_err(|faults| faults.to_string())?;
-        edge.reload(tables);
+        edge.reload(EdgeTables { admission, ..tables });
         certs.replace(fresh);
         log.set_levels(&config.log.level);
         Ok(Reloaded { restart_needed: Config::restart_needed(&started, &config), files })

@@ -8,6 +8,7 @@ mod args;
 mod ca_file;
 mod config;
 mod connect;
+mod doctor;
 mod edge;
 mod figures;
 mod log;
@@ -17,11 +18,12 @@ mod version;
 
 pub use announce::Announcer;
 pub use args::{
-    Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, EdgeArgs, EngineArgs, FileArgs, ProfileArgs, UpArgs,
-    VersionArgs,
+    Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DoctorArgs, EdgeArgs, EngineArgs, FileArgs, ProfileArgs,
+    UpArgs, VersionArgs,
 };
 pub use config::{environment, run_config};
 pub use connect::run_connect;
+pub use doctor::run_doctor;
 pub use edge::run_edge;
 pub use log::Log;
 pub use run::{EXIT_FAILURE, RunError};

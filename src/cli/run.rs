@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::EXIT_USAGE;
 use crate::config::{Config, Faults};
+use crate::control::doctor::raise_file_limit;
 use crate::control::{ControlError, Facts, State, serve_admin};
 use crate::engine::{Cores, Reservation, StartError};
 use crate::tls::CertError;
@@ -76,6 +77,8 @@ impl RunError {
 
 /// Runs a command on the control thread, which is the one that calls, and gives back the exit code.
 pub(super) fn on_control_thread(command: impl Future<Output = Result<u8, RunError>>) -> u8 {
+    // Every connection is a file, and the usual limit is made for programs that have a few.
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -24,13 +24,14 @@ use crate::cli::run::{
     AbortOnDrop, EXIT_FAILURE, RunError, admin_url, facts, instance, listen_admin, on_control_thread, random, refuse,
     serve_admin_if,
 };
-use crate::config::{Config, ConnectConfig, EdgeConfig, UpstreamTrust, route_name};
+use crate::config::{AdmissionMemory, Config, ConnectConfig, EdgeConfig, UpstreamTrust, route_name};
 use crate::connector::EdgeAddress;
 use crate::control::demo::{DEMO_PATH, Demo};
 use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Notice, OnceClient, Prober, Report, Request,
     Role, RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
 };
+use crate::edge::EdgeTables;
 use crate::engine::{Cores, EngineSettings, Reservation};
 use crate::latency::Snapshot;
 use crate::route::HostPattern;
@@ -136,8 +137,9 @@ impl Up {
         let count = engine.core_count();
         let name = route_name(&self.host()?);
         let (authority, certs) = certificates(edge_config)?;
-        let edge = ReadyEdge::new(edge_config, count, Some(Arc::clone(&certs)), certs)?;
-        edge.edge.reload(edge_config.tables_named(|_| name.clone())?);
+        let admission = self.config.admission(&mut AdmissionMemory::default())?;
+        let edge = ReadyEdge::new(edge_config, count, (Some(Arc::clone(&certs)), certs), admission.clone())?;
+        edge.edge.reload(EdgeTables { admission, ..edge_config.tables_named(|_| name.clone())? });
         let mut roots = Roots::new();
         roots.add_der(authority.cert_der().clone())?;
         let dialled = edge.connectors.address();

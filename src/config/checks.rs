@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::config::entries::Entries;
-use crate::config::fault::Fault;
-use crate::config::table::{ConnectConfig, EdgeConfig};
+use crate::config::fault::{Fault, nearest};
+use crate::config::networks::{Member, UpstreamNetwork};
+use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelConfig};
 
 /// Checks what lies between settings, and leaves out what involves one that is wrong by itself.
 pub(super) struct Checker<'a> {
@@ -65,12 +66,47 @@ impl<'a> Checker<'a> {
             self.fault("route", &[], "missing; give one [[route]] at least, or --route HOST=URL, or ADIT_ROUTES");
         }
         let mut hosts = BTreeMap::new();
+        let allowed = UpstreamNetwork::allowed(&connect.allowed_upstreams);
         for (index, route) in connect.routes.iter().enumerate() {
+            let upstream = format!("route[{index}].upstream");
+            if let Some(Err(why)) = route.upstream.literal_address().map(|address| allowed.judge(address)) {
+                self.fault(&upstream, &["connect.allowed_upstreams"], &format!("{} is {why}", route.upstream));
+            }
             let key = format!("route[{index}].host");
             self.once(&mut hosts, &key, &route.host.to_string());
             if route.upstream_ca_file.is_some() && !route.upstream.is_tls() {
-                let (key, upstream) = (format!("route[{index}].upstream_ca_file"), format!("route[{index}].upstream"));
+                let key = format!("route[{index}].upstream_ca_file");
                 self.fault(&key, &[&upstream], "only an https upstream has a certificate");
+            }
+        }
+    }
+
+    /// Sets that are named must be there, and whoever lists AS numbers needs the file that knows them.
+    pub(super) fn admission(&mut self, admission: &AdmissionConfig, tunnels: &[TunnelConfig]) {
+        let mut names = BTreeMap::new();
+        for (index, set) in admission.sets.iter().enumerate() {
+            self.once(&mut names, &format!("network_set[{index}].name"), set.name.as_str());
+        }
+        let lists = admission.lists().into_iter().map(|(key, list)| (format!("admission.{key}"), list));
+        let of_tunnels = tunnels.iter().enumerate().flat_map(|(index, tunnel)| {
+            let lists = [("allow_from", &tunnel.allow_from), ("deny_from", &tunnel.deny_from)];
+            lists.map(|(key, list)| (format!("tunnel[{index}].{key}"), list))
+        });
+        for (key, list) in lists.chain(of_tunnels) {
+            for member in list {
+                match member {
+                    Member::Asn(asn) if admission.asn_file.is_none() => {
+                        let message = format!("AS{asn} needs a file that knows AS numbers; set admission.asn_file");
+                        self.fault(&key, &["admission.asn_file"], &message);
+                    }
+                    Member::Set(name) if !names.contains_key(name.as_str()) => {
+                        let meant = nearest(name.as_str(), names.keys().map(String::as_str));
+                        let meant = meant.map(|meant| format!(", did you mean set:{meant}?")).unwrap_or_default();
+                        let message = format!("no [[network_set]] has the name {}{meant}", name.as_str());
+                        self.fault(&key, &[], &message);
+                    }
+                    _ => {}
+                }
             }
         }
     }

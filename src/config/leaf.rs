@@ -229,7 +229,10 @@ optional_leaf!(PathBuf, super::values::SecretText, super::addresses::HttpUrl, cr
 list_leaf!(
     super::addresses::HostPort = "list of host:port",
     crate::route::HostPattern = "list of hosts",
-    super::addresses::WebOrigin = "list of origins"
+    super::addresses::WebOrigin = "list of origins",
+    super::networks::UpstreamNetwork = "list of networks",
+    super::networks::Member = "list of networks, AS numbers and sets",
+    crate::policy::Network = "list of networks"
 );
 
 /// The most entries that one list may have.

@@ -7,7 +7,7 @@ use crate::config::fault::{Faults, Origin};
 use crate::config::profile::Profile;
 use crate::config::reader::{NamedFile, Reader, Shown};
 use crate::config::section::{Reload, Section, Setting};
-use crate::config::table::{self, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, TunnelConfig};
+use crate::config::table::{self, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, TunnelConfig};
 use crate::config::values::{SecretSource, SecretText};
 
 /// What the configuration is wanted for: this decides which tables must be complete.
@@ -74,6 +74,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// The public side, if this process is one.
     pub edge: Option<EdgeConfig>,
+    /// Who may come to the public side.
+    pub admission: AdmissionConfig,
     /// The private side, if this process is one.
     pub connect: Option<ConnectConfig>,
     /// The log.
@@ -99,7 +101,7 @@ impl Config {
             Purpose::Connect => (false, true),
             Purpose::Up => (true, true),
             Purpose::Check => (
-                entries.mentions("edge") || entries.mentions("tunnel"),
+                ["edge", "tunnel", "admission", "network_set"].iter().any(|part| entries.mentions(part)),
                 entries.mentions("connect") || entries.mentions("route"),
             ),
         };
@@ -107,6 +109,7 @@ impl Config {
         let mut reader = Reader::new(&entries);
         let engine = reader.section::<EngineConfig>(true);
         let edge = reader.section::<EdgeConfig>(wants_edge);
+        let admission = reader.section::<AdmissionConfig>(wants_edge);
         let connect = reader.section::<ConnectConfig>(wants_connect);
         let log = reader.section::<LogConfig>(true);
         let Reader { faults: found, shown, files, .. } = reader;
@@ -116,20 +119,23 @@ impl Config {
         let edge = edge.filter(|_| wants_edge);
         let connect = connect.filter(|_| wants_connect);
         edge.iter().for_each(|edge| checker.edge(edge, sources.purpose != Purpose::Up));
+        if let (Some(edge), Some(admission)) = (&edge, &admission) {
+            checker.admission(admission, &edge.tunnels);
+        }
         connect.iter().for_each(|connect| checker.connect(connect, sources.purpose != Purpose::Up));
         faults.extend(checker.into_faults());
 
-        match (engine, log) {
-            (Some(engine), Some(log)) if faults.is_empty() => {
+        match (engine, admission, log) {
+            (Some(engine), Some(admission), Some(log)) if faults.is_empty() => {
                 let (warnings, files) = (warnings(&shown), wanted(files, wants_edge, wants_connect));
-                Ok(Config { engine, edge, connect, log, shown, warnings, files })
+                Ok(Config { engine, edge, admission, connect, log, shown, warnings, files })
             }
             _ => Err(Faults::new(faults)),
         }
     }
 
     /// The keys that differ between two configurations and act only after a new start. Empty when a reload is enough:
-    /// tunnels, routes and log levels.
+    /// tunnels, routes, admission and log levels.
     #[must_use]
     pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         let mut changed = old.engine.changed(&new.engine);
@@ -202,7 +208,8 @@ fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<Sec
 
 /// The files of the roles that are wanted: those of the other one need not be there.
 fn wanted(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<NamedFile> {
-    let of_edge = |key: &str| key.starts_with("edge.") || key.starts_with("tunnel[");
+    let of_edge =
+        |key: &str| ["edge.", "tunnel[", "admission.", "network_set["].iter().any(|part| key.starts_with(part));
     files.into_iter().filter(|file| if of_edge(&file.key) { edge } else { connect }).collect()
 }
 

@@ -15,6 +15,7 @@ mod fault;
 mod files;
 mod leaf;
 mod load;
+mod networks;
 mod profile;
 mod reader;
 mod section;
@@ -28,12 +29,14 @@ pub use docs::markdown;
 pub use fault::{Fault, Faults, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
 pub use load::{Config, FileText, Flag, Purpose, Sources, TlsFiles};
+pub use networks::{Member, SetName, UpstreamNetwork};
 pub use profile::{NoProfile, Profile};
 pub use reader::Shown;
 pub use section::{Part, Preset, Reload, Setting};
-pub use settings::{EdgeListeners, UpstreamTrust, route_name};
+pub use settings::{AdmissionMemory, EdgeListeners, UpstreamTrust, route_name};
 pub use table::{
-    ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig, PARTS, RouteConfig, TunnelConfig, settings,
+    AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig, NetworkSetConfig, PARTS,
+    RouteConfig, TunnelConfig, settings,
 };
 pub use values::{
     Bytes, Driver, LogFormat, LogLevels, MASK, Millis, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, Spin,

@@ -6,15 +6,19 @@ use std::path::PathBuf;
 
 use crate::base::TunnelId;
 use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
+use crate::config::networks::{Member, SetName, UpstreamNetwork};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{Bytes, Driver, LogFormat, LogLevels, Millis, SecretText, Spin};
+use crate::policy::Network;
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 6] = [
+pub const PARTS: [Part; 8] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
+    Part::of::<AdmissionConfig>(),
+    Part::of::<NetworkSetConfig>(),
     Part::of::<ConnectConfig>(),
     Part::of::<RouteConfig>(),
     Part::of::<LogConfig>(),
@@ -59,7 +63,7 @@ section! {
         /// The certificate chain (PEM) shown to agents. With it and its key agents speak HTTPS, without them plain
         /// HTTP. The file is read again when it changes.
         agents_cert_file: Option<PathBuf> = unset, restart, like "agents.crt", flag "--agents-cert-file";
-        /// The private key (PEM) of `agents_cert_file`.
+        /// The private key (PEM) of `agents_cert_file`, mode 0600.
         agents_key_file: Option<PathBuf> = unset, restart, like "agents.key", flag "--agents-key-file";
         /// Lets agents speak plain HTTP to an address other than loopback: only behind something that ends TLS.
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
@@ -68,7 +72,7 @@ section! {
         /// The certificate chain (PEM) shown to connectors; `adit edge` demands it. The file is read again when it
         /// changes.
         connectors_cert_file: Option<PathBuf> = unset, restart, like "edge.crt", flag "--connectors-cert-file";
-        /// The private key (PEM) of `connectors_cert_file`.
+        /// The private key (PEM) of `connectors_cert_file`, mode 0600.
         connectors_key_file: Option<PathBuf> = unset, restart, like "edge.key", flag "--connectors-key-file";
         /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
         admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
@@ -114,11 +118,69 @@ section! {
         id: TunnelId = required, live, like "tnl_demo";
         /// The secret by which its connector proves itself, 16 to 256 bytes. Exactly one of `secret` and `secret_file`.
         secret: Option<SecretText> = unset, live, like "an-example-secret-0123";
-        /// A file that holds the secret; white space at its end does not count.
+        /// A file that holds the secret, mode 0600; white space at its end does not count.
         secret_file: Option<PathBuf> = unset, live, like "demo.secret";
         /// The hosts that agents call and that belong to this tunnel, without port; `*.example.com` is every host of one
         /// label more.
         hosts: Vec<HostPattern> = required, live, like "demo.example.com";
+        /// From where agents may call this tunnel, besides what `[admission]` says: networks, AS numbers such as
+        /// `AS64500`, and sets such as `set:vendor`. Empty for from everywhere. Others are answered 403.
+        allow_from: Vec<Member> = unset, live, like "192.0.2.0/24";
+        /// From where agents may not call this tunnel; stronger than `allow_from`.
+        deny_from: Vec<Member> = unset, live, like "AS64501";
+        /// Only counts and logs whom the two lists of this tunnel would turn away.
+        admission_dry_run: bool = "false", live, like "true";
+    }
+}
+
+section! {
+    /// Who may come to the edge at all, before any TLS. Read by `adit edge`.
+    section "admission" => AdmissionConfig {
+        /// From where agents may come: networks, AS numbers such as `AS64500`, and sets such as `set:vendor`. Empty for
+        /// from everywhere. Connections from elsewhere are dropped. It also acts on probes of `/readyz`, which come from
+        /// the edge's own address.
+        allow_from: Vec<Member> = unset, live, like "192.0.2.0/24";
+        /// From where agents may not come; stronger than `allow_from`.
+        deny_from: Vec<Member> = unset, live, like "198.51.100.0/24";
+        /// From where connectors may come. Empty for from everywhere.
+        connectors_allow_from: Vec<Member> = unset, live, like "203.0.113.0/24";
+        /// From where connectors may not come; stronger than `connectors_allow_from`.
+        connectors_deny_from: Vec<Member> = unset, live, like "198.51.100.0/24";
+        /// Only counts and logs whom the four lists would turn away.
+        dry_run: bool = "false", live, like "true";
+        /// A file in MaxMind's format that says which autonomous system announces an address, such as GeoLite2-ASN.mmdb.
+        /// AS numbers in lists demand it. It is read again when it changes.
+        asn_file: Option<PathBuf> = unset, live, like "GeoLite2-ASN.mmdb";
+        /// Proxies in front of the agents' port, each of which must begin its connections with a PROXY protocol header of
+        /// version 2 and is believed. From nobody else is one read.
+        agents_proxies: Vec<Network> = unset, live, like "10.0.0.5";
+        /// The same, in front of the connectors' port.
+        connectors_proxies: Vec<Network> = unset, live, like "10.0.0.5";
+        /// How many connections one source (an IPv4 address, or a /64 of IPv6) may make in a minute on the average, on
+        /// both ports together; 0 for any number. Loopback is not counted.
+        handshakes_per_min: u32 = "30000" in 0..=60_000_000, live, like "600";
+        /// How many of them at once.
+        handshakes_burst: u32 = "5000" in 1..=1_000_000, live, like "100";
+        /// How often connectors of one source may fail to prove themselves in a minute on the average, before all of that
+        /// source are turned away for a while; 0 for any number.
+        failed_registrations_per_min: u32 = "30" in 0..=1_000_000, live, like "6";
+        /// How many of them at once.
+        failed_registrations_burst: u32 = "60" in 1..=1_000_000, live, like "10";
+    } with {
+        /// Sets of networks: the tables `[[network_set]]`.
+        sets: NetworkSetConfig
+    }
+}
+
+section! {
+    /// Networks that are kept in a file and named in lists as `set:NAME`: `[[network_set]]`, once for each. Read by
+    /// `adit edge`.
+    record "network_set" => NetworkSetConfig {
+        /// Its name: 1 to 64 letters, digits, `.`, `_` or `-`.
+        name: SetName = required, live, like "vendor";
+        /// The file: one network on a line, `#` begins a comment; or JSON as vendors publish it, of which every text
+        /// that is a network counts. It is read again when it changes.
+        file: PathBuf = required, live, like "vendor-egress.txt";
     }
 }
 
@@ -132,7 +194,7 @@ section! {
         /// The secret of the tunnel, 16 to 256 bytes. Exactly one of `secret` and `secret_file`. Prefer the variable
         /// or the file: a command line can be read by every user of the machine.
         secret: Option<SecretText> = unset, restart, like "an-example-secret-0123", env "ADIT_TUNNEL_SECRET", flag "--secret";
-        /// A file that holds the secret; white space at its end does not count.
+        /// A file that holds the secret, mode 0600; white space at its end does not count.
         secret_file: Option<PathBuf> = unset, restart, like "tunnel.secret", env "ADIT_TUNNEL_SECRET_FILE", flag "--secret-file";
         /// The certificates (PEM) of the authorities that may vouch for the edge, instead of the well-known public ones.
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
@@ -148,6 +210,10 @@ section! {
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
         /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
+        /// The networks in which upstreams may be, checked on every address that a name resolves to; `private` is every
+        /// private network and loopback. Link-local and metadata addresses are refused unless a network within them is
+        /// named. Unix sockets are always allowed.
+        allowed_upstreams: Vec<UpstreamNetwork> = "private", live, like "127.0.0.0/8";
         /// How long calls in flight may go on after a stop was asked for.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
     } with {

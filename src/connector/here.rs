@@ -104,8 +104,8 @@ pub struct UpstreamReport {
     pub upstream: String,
     /// Connections to it, in use or idle.
     pub connections_open: usize,
-    /// Whether it took no connection when it was last asked to.
-    pub failing: bool,
+    /// Why it took no connection when it was last asked to, if it did not.
+    pub failing: Option<String>,
 }
 
 impl Connector {

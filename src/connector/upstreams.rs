@@ -23,8 +23,8 @@ pub(super) struct Upstreams {
 pub(super) struct Served {
     pub(super) pool: Upstream,
     route: ConnectorRoute,
-    /// Whether people were told that it takes no connections, since it last did.
-    failing: Cell<bool>,
+    /// Why it takes no connections, since it last did, and what the edge is told then.
+    failing: RefCell<Option<(Cause, String)>>,
 }
 
 impl Upstreams {
@@ -41,7 +41,7 @@ impl Upstreams {
             route: served.route.name.clone(),
             upstream: served.route.upstream.url.to_string(),
             connections_open: served.pool.open(),
-            failing: served.failing.get(),
+            failing: served.failing.borrow().as_ref().map(|(_, why)| why.clone()),
         };
         self.served.borrow().values().map(report).collect()
     }
@@ -88,28 +88,36 @@ impl Here {
 impl Served {
     fn new(here: &Here, route: &ConnectorRoute) -> Served {
         let pool = Upstream::new(&here.core, route.upstream.clone(), here.resolver.clone());
-        Served { pool, route: route.clone(), failing: Cell::new(false) }
+        Served { pool, route: route.clone(), failing: RefCell::new(None) }
     }
 
     /// It took a connection.
     pub(super) fn on_connected(&self) {
-        if self.failing.replace(false) {
+        if self.failing.take().is_some() {
             tracing::info!(route = %self.route.name, upstream = %self.route.upstream.url, "the upstream is back");
         }
     }
 
-    /// It took none: what the edge is told. People are told once, until it is back.
+    /// It took none: what the edge is told. People are told of each kind of trouble once, until it is back.
     pub(super) fn on_failed(&self, error: &UpstreamError) -> Cause {
-        if !self.failing.replace(true) {
+        let cause = cause_of(error);
+        let told = self.failing.borrow().as_ref().is_some_and(|(before, _)| *before == cause);
+        if !told {
             tracing::warn!(route = %self.route.name, upstream = %self.route.upstream.url, %error, "no upstream");
+            self.failing.replace(Some((cause, error.to_string())));
         }
-        match error {
-            UpstreamError::Refused { .. } => Cause::UpstreamRefused,
-            UpstreamError::Unreachable { .. } | UpstreamError::Name(_) => Cause::UpstreamUnreachable,
-            UpstreamError::Timeout(_) => Cause::UpstreamConnectTimeout,
-            UpstreamError::Tls(_) => Cause::UpstreamTls,
-            UpstreamError::Busy(_) => Cause::Overloaded,
-        }
+        cause
+    }
+}
+
+fn cause_of(error: &UpstreamError) -> Cause {
+    match error {
+        UpstreamError::NotAllowed { .. } => Cause::UpstreamNotAllowed,
+        UpstreamError::Refused { .. } => Cause::UpstreamRefused,
+        UpstreamError::Unreachable { .. } | UpstreamError::Name(_) => Cause::UpstreamUnreachable,
+        UpstreamError::Timeout(_) => Cause::UpstreamConnectTimeout,
+        UpstreamError::Tls(_) => Cause::UpstreamTls,
+        UpstreamError::Busy(_) => Cause::Overloaded,
     }
 }
 
@@ -124,5 +132,5 @@ fn same(a: &UpstreamSettings, b: &UpstreamSettings) -> bool {
         let UpstreamSettings { connections_max, connect_timeout, idle_timeout, queue_timeout, .. } = *settings;
         (connections_max, connect_timeout, idle_timeout, queue_timeout)
     };
-    same_tls && a.url == b.url && figures(a) == figures(b)
+    same_tls && a.allowed == b.allowed && a.url == b.url && figures(a) == figures(b)
 }

@@ -148,11 +148,28 @@ fn counts(counters: &Counters) -> Vec<Count> {
     let count = |name, help, counter: &AtomicU64| Count { name, help, count: counter.load(Ordering::Relaxed) };
     vec![
         count("accepts_failed", "Connections that the system did not let in", &counters.accepts_failed),
+        count("admission_denied", "Connections and calls that admission turned away", &counters.admission_denied),
+        count(
+            "admission_dry_run",
+            "Connections and calls that admission would turn away if it were not only tried out",
+            &counters.admission_dry_run,
+        ),
         count("connections_refused", "Connections of agents above the limit", &counters.connections_refused),
         count("handed_over", "Connections that another core took over", &counters.handed_over),
         count("handshakes_failed", "Handshakes with agents or connectors that failed", &counters.handshakes_failed),
+        count(
+            "handshakes_limited",
+            "Connections that were turned away as their source makes too many",
+            &counters.handshakes_limited,
+        ),
         count("links_ended", "Links that ended, for whatever reason", &counters.links_ended),
         count("links_refused", "Connectors that were not let in", &counters.links_refused),
+        count("proxy_headers_refused", "Proxies that did not say for whom they speak", &counters.proxy_headers_refused),
+        count(
+            "registrations_limited",
+            "Connectors turned away as others of their source failed to prove themselves too often",
+            &counters.registrations_limited,
+        ),
         count("requests_refused", "Requests that were refused before they became calls", &counters.requests_refused),
     ]
 }

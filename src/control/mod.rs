@@ -8,6 +8,7 @@ pub mod admin;
 mod admin_listener;
 mod connector_role;
 pub mod demo;
+pub mod doctor;
 mod edge_role;
 mod metrics;
 pub mod once;

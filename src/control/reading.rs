@@ -80,6 +80,9 @@ pub struct UpstreamReading {
     pub connections_open: usize,
     /// Whether it took no connection when a core last asked it to.
     pub failing: bool,
+    /// Why, and what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Something that is counted, off the way of a good call.

@@ -297,6 +297,7 @@ mod tests {
             }],
             "upstreams": [{
                 "route": "demo", "upstream": "http://127.0.0.1:9000", "connections_open": 2, "failing": true,
+                "why": "the upstream 127.0.0.1:9000 refused the connection",
             }],
             "routes": [{ "role": "edge", "host": "demo.test", "name": "demo", "tunnel": "tnl_demo" }],
             "tunnels": [

@@ -78,6 +78,7 @@ pub(super) fn edge_reading() -> RoleReading {
         upstream: "http://127.0.0.1:9000".to_owned(),
         connections_open: 2,
         failing: true,
+        why: Some("the upstream 127.0.0.1:9000 refused the connection".to_owned()),
     }];
     reading
 }

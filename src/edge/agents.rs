@@ -9,6 +9,7 @@ use futures_lite::future;
 
 use crate::base::Time;
 use crate::edge::call::{Next, Work};
+use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
 use crate::edge::here::{Counted, Here};
 use crate::edge::message::CoreMessage;
 use crate::edge::refusal::Refusal;
@@ -16,6 +17,7 @@ use crate::edge::shared::Counters;
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Detached, Lease, Listener};
 use crate::exchange::{HeadReadError, Intake};
+use crate::policy::Source;
 use crate::tls::{Connection, DetachedConnection, HandshakeError};
 use crate::wire::http1::RequestHead;
 
@@ -32,6 +34,8 @@ pub(super) struct Agent {
     pub(super) head: RequestHead,
     /// Where it comes from, as text.
     pub(super) peer: String,
+    /// The same, as lists know it.
+    pub(super) source: Source,
     /// Whether it may still go to another core.
     pub(super) may_hand_over: bool,
 }
@@ -43,7 +47,11 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
             Ok(_) if here.agents_open.get() >= here.edge.settings.connections_max => {
                 Counters::add(&here.edge.counters.connections_refused);
             }
-            Ok((detached, peer)) => here.core.spawn(serve_new(Rc::clone(&here), detached, peer)),
+            Ok((detached, peer)) => {
+                if let Some(knock) = gate::knock(&here, Port::Agents, peer) {
+                    here.core.spawn(serve_new(Rc::clone(&here), detached, knock));
+                }
+            }
             Err(error) => {
                 Counters::add(&here.edge.counters.accepts_failed);
                 tracing::warn!(%error, "accepting agents");
@@ -60,7 +68,8 @@ pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<
         let _counted = Counted::new(&here.agents_open, &here.ended);
         match Connection::adopt(&here.core, detached, SocketOptions::default()).await {
             Ok((connection, first)) => {
-                let mut agent = Agent::new(&here, connection, first, peer);
+                let source = here.edge.tables().admission.source(peer.map(|peer| peer.ip()));
+                let mut agent = Agent::new(&here, connection, first, &Visitor { peer, direct: None, source });
                 agent.may_hand_over = false;
                 agent.serve(peer).await;
             }
@@ -69,42 +78,51 @@ pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<
     });
 }
 
-async fn serve_new(here: Rc<Here>, detached: Detached, peer: Option<SocketAddr>) {
+async fn serve_new(here: Rc<Here>, detached: Detached, knock: Knock) {
     let _counted = Counted::new(&here.agents_open, &here.ended);
-    match greet(&here, detached, peer).await {
-        Ok(Some(agent)) => agent.serve(peer).await,
-        Ok(None) => {}
+    match greet(&here, detached, knock).await {
+        Ok(Some((agent, peer))) => agent.serve(peer).await,
+        Ok(None) | Err(TurnedAway::Refused) => {}
         Err(error) => {
             Counters::add(&here.edge.counters.handshakes_failed);
-            tracing::debug!(peer = ?peer, %error, "an agent's connection did not come about");
+            tracing::debug!(%error, "an agent's connection did not come about");
         }
     }
 }
 
+/// An agent, and where it comes from.
+type Greeted = (Agent, Option<SocketAddr>);
+
 /// Finds out whether the agent speaks TLS, by its first byte, and makes the handshake if it does.
-async fn greet(here: &Rc<Here>, detached: Detached, peer: Option<SocketAddr>) -> Result<Option<Agent>, HandshakeError> {
+async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Option<Greeted>, TurnedAway> {
     let settings = &here.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
     let socket = here.core.adopt(detached, SocketOptions::default()).await.map_err(io_error)?;
-    let draining = async {
-        here.drain.after(0).await;
-        Ok(Ok(None))
-    };
-    let first = future::or(here.core.timeout(settings.idle_timeout, socket.recv()), draining).await;
-    let Some(first) = first.map_err(|_| HandshakeError::Timeout)?? else { return Ok(None) };
+    let (visitor, mut first) = gate::introduce(here, Port::Agents, knock, &socket).await?;
+    if first.is_none() {
+        let draining = async {
+            here.drain.after(0).await;
+            Ok(Ok(None))
+        };
+        let received = future::or(here.core.timeout(settings.idle_timeout, socket.recv()), draining).await;
+        first = received.map_err(|_| HandshakeError::Timeout)?.map_err(HandshakeError::from)?;
+    }
+    let Some(first) = first else { return Ok(None) };
     let tls = settings.agents_tls.as_ref().filter(|_| first.first() == Some(&TLS_HANDSHAKE));
     let Some(config) = tls else {
-        return Ok(greet_plain(here, Connection::plain(socket), first, peer).await);
+        let agent = greet_plain(here, Connection::plain(socket), first, &visitor).await;
+        return Ok(agent.map(|agent| (agent, visitor.peer)));
     };
     let timeout = here.core.sleep(settings.handshake_timeout);
     let connection = Connection::server(socket, config, Some(first), timeout).await?;
-    Ok(Some(Agent::new(here, connection, None, peer)))
+    Ok(Some((Agent::new(here, connection, None, &visitor), visitor.peer)))
 }
 
-async fn greet_plain(here: &Rc<Here>, connection: Connection, first: Lease, peer: Option<SocketAddr>) -> Option<Agent> {
-    let loopback = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+async fn greet_plain(here: &Rc<Here>, connection: Connection, first: Lease, visitor: &Visitor) -> Option<Agent> {
+    // What matters is the connection on which it would be plain, whoever a proxy says that it is for.
+    let loopback = visitor.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback());
     if loopback || here.edge.settings.plain_http_anywhere {
-        return Some(Agent::new(here, connection, Some(first), peer));
+        return Some(Agent::new(here, connection, Some(first), visitor));
     }
     Counters::add(&here.edge.counters.requests_refused);
     let mut answer = Vec::new();
@@ -116,13 +134,14 @@ async fn greet_plain(here: &Rc<Here>, connection: Connection, first: Lease, peer
 }
 
 impl Agent {
-    fn new(here: &Rc<Here>, connection: Connection, first: Option<Lease>, peer: Option<SocketAddr>) -> Agent {
+    fn new(here: &Rc<Here>, connection: Connection, first: Option<Lease>, visitor: &Visitor) -> Agent {
         let mut intake = Intake::default();
         if let Some(lease) = first {
             intake.prime(lease);
         }
-        let peer = peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
-        Agent { here: Rc::clone(here), connection, intake, head: RequestHead::new(), peer, may_hand_over: true }
+        let peer = visitor.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
+        let (here, head, source) = (Rc::clone(here), RequestHead::new(), visitor.source);
+        Agent { here, connection, intake, head, peer, source, may_hand_over: true }
     }
 
     /// Serves one request after another.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Time};
 use crate::edge::agents::{Agent, say};
+use crate::edge::gate;
 use crate::edge::here::{Counted, Here};
 use crate::edge::refusal::{self, Refusal};
 use crate::edge::settings::EdgeTables;
@@ -103,7 +104,7 @@ impl Work {
         self.call.read_head(&agent.head);
         self.request.peek.clear();
         self.request.decoder.restart(agent.head.framing());
-        let route = match admit(&agent.head, &tables, &here.edge.settings.allowed_origins) {
+        let route = match admit(agent, &tables) {
             Ok(route) => route,
             Err(refusal) => return self.refuse(agent, refusal).await,
         };
@@ -444,14 +445,21 @@ fn stream_fault(error: &StreamError) -> (Fault, Outcome) {
 }
 
 /// Says which route a request is for, if it may be passed on at all.
-fn admit<'t>(head: &RequestHead, tables: &'t EdgeTables, allowed: &[String]) -> Result<&'t Route, Refusal> {
+fn admit<'t>(agent: &Agent, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
+    let head = &agent.head;
     if head.wants_upgrade() {
         return Err(Refusal::Upgrade);
     }
     let host: Hostname = head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?;
     let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
+    let verdict = tables.admission.judge_call(&agent.source, &route.tunnel);
+    if !gate::admits_call(&agent.here, &agent.source, verdict) {
+        return Err(Refusal::Network);
+    }
     match head.get("origin") {
-        Some(origin) if !origin_allowed(origin, &host, allowed) => Err(Refusal::Origin),
+        Some(origin) if !origin_allowed(origin, &host, &agent.here.edge.settings.allowed_origins) => {
+            Err(Refusal::Origin)
+        }
         _ => Ok(route),
     }
 }

@@ -9,6 +9,7 @@ use aws_lc_rs::digest;
 use futures_lite::future;
 
 use crate::base::{Clock, CoreId, TunnelId};
+use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
 use crate::edge::here::Here;
 use crate::edge::message::CoreMessage;
 use crate::edge::shared::{Counters, Edge};
@@ -32,6 +33,8 @@ enum NoLink {
     Greeting(Fault),
     #[error(transparent)]
     Link(#[from] LinkError),
+    #[error(transparent)]
+    Proxy(#[from] TurnedAway),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("it took too long")]
@@ -47,14 +50,16 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
         match listener.accept().await {
             Ok(_) if strangers.get() >= STRANGERS_MAX => Counters::add(&here.edge.counters.links_refused),
             Ok((detached, peer)) => {
+                let Some(knock) = gate::knock(&here, Port::Connectors, peer) else { continue };
                 let (here, strangers) = (Rc::clone(&here), Rc::clone(&strangers));
                 let core = here.core.clone();
                 core.spawn(async move {
                     strangers.set(strangers.get() + 1);
-                    let greeted = greet(&here, detached).await;
+                    let greeted = greet(&here, detached, knock).await;
                     strangers.set(strangers.get() - 1);
                     let served = match greeted {
-                        Ok(greeted) => settle(&here, greeted).await,
+                        Ok((greeted, visitor)) => settle(&here, greeted, &visitor).await,
+                        Err(NoLink::Proxy(TurnedAway::Refused)) => return,
                         Err(error) => Err(error),
                     };
                     if let Err(error) = served {
@@ -97,15 +102,20 @@ struct Greeted {
     bytes: Vec<u8>,
 }
 
-async fn greet(here: &Rc<Here>, detached: Detached) -> Result<Greeted, NoLink> {
+async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<(Greeted, Visitor), NoLink> {
     let settings = &here.edge.settings;
     let socket = here.core.adopt(detached, SocketOptions::default()).await?;
-    let connection = match &settings.connectors_tls {
-        None => Connection::plain(socket),
-        Some(config) => Connection::server(socket, config, None, here.core.sleep(settings.handshake_timeout)).await?,
+    let (visitor, first) = gate::introduce(here, Port::Connectors, knock, &socket).await?;
+    let (connection, read) = match &settings.connectors_tls {
+        None => (Connection::plain(socket), first.map(|lease| lease.to_vec()).unwrap_or_default()),
+        Some(config) => {
+            let timeout = here.core.sleep(settings.handshake_timeout);
+            (Connection::server(socket, config, first, timeout).await?, Vec::new())
+        }
     };
-    let hello = read_hello(here, connection, Vec::new());
-    here.core.timeout(settings.handshake_timeout, hello).await.map_err(|_| NoLink::Timeout)?
+    let hello = read_hello(here, connection, read);
+    let greeted = here.core.timeout(settings.handshake_timeout, hello).await.map_err(|_| NoLink::Timeout)??;
+    Ok((greeted, visitor))
 }
 
 /// Reads as far as the connector's HELLO. The bytes are kept: the link, here or on another core, reads them again.
@@ -127,9 +137,10 @@ async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> 
 }
 
 /// Finds the core on which the link should be, and brings it there.
-async fn settle(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
+async fn settle(here: &Rc<Here>, greeted: Greeted, visitor: &Visitor) -> Result<(), NoLink> {
     let hello = &greeted.hello;
     if !is_known(here, hello) {
+        gate::on_failed_registration(here, visitor);
         return refuse(here, greeted).await;
     }
     let booking = Booking::make(here, &hello.tunnel, hello.instance);

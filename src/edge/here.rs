@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, LinkId, Time, TunnelId};
+use crate::edge::gate::Gate;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::shared::Edge;
 use crate::edge::{agents, connectors};
@@ -28,6 +29,7 @@ pub(super) struct Here {
     pub(super) drain: Signal,
     pub(super) recorder: RefCell<Recorder>,
     pub(super) slow_calls: RefCell<SlowCalls>,
+    pub(super) gate: Gate,
     pub(super) agents_open: Cell<usize>,
     pub(super) calls_open: Cell<usize>,
     /// Raised when a call or a connection ends while draining.
@@ -126,6 +128,7 @@ impl Here {
             drain: Signal::default(),
             recorder: RefCell::new(recorder),
             slow_calls: RefCell::new(slow_calls),
+            gate: Gate::default(),
             agents_open: Cell::new(0),
             calls_open: Cell::new(0),
             ended: Signal::default(),

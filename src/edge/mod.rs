@@ -3,6 +3,7 @@
 mod agents;
 mod call;
 mod connectors;
+mod gate;
 mod here;
 mod message;
 mod refusal;

@@ -15,6 +15,8 @@ pub(super) enum Refusal {
     BadHost,
     /// No route has the host.
     UnknownHost,
+    /// Agents of its network may not call this tunnel.
+    Network,
     /// A browser may not call from its origin.
     Origin,
     /// The agent wants to change the protocol.
@@ -32,6 +34,11 @@ impl Refusal {
             Refusal::UnknownHost => {
                 Answer::new(421, "unknown_host", "no route has this host: check the URL, or add the host to a tunnel")
             }
+            Refusal::Network => Answer::new(
+                403,
+                "network_refused",
+                "calls from your network are not admitted to this tunnel: ask its operator to add the network",
+            ),
             Refusal::Origin => {
                 Answer::new(403, "origin_refused", "this origin may not call: add it to `allowed_origins` if it should")
             }
@@ -75,6 +82,7 @@ pub(super) fn reset(cause: Cause) -> (Fault, Outcome) {
         | Cause::UpstreamUnreachable
         | Cause::UpstreamTls
         | Cause::UpstreamUnsent
+        | Cause::UpstreamNotAllowed
         | Cause::UpstreamConnectTimeout => (Fault::UpstreamRefused, Outcome::UpstreamRefused),
         Cause::Overloaded | Cause::StreamLimit | Cause::SlowReader => (Fault::Overloaded, Outcome::Overloaded),
         Cause::Draining | Cause::NotSent => (Fault::ConnectorOffline, Outcome::Offline),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::{Secret, TunnelId};
 use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::policy::Admission;
 use crate::route::{Route, RouteTable};
 use crate::tls::ServerConfig;
 use crate::wire::mux;
@@ -58,4 +59,6 @@ pub struct EdgeTables {
     pub routes: RouteTable<Route>,
     /// The tunnels.
     pub tunnels: HashMap<TunnelId, TunnelEntry>,
+    /// Who may come.
+    pub admission: Admission,
 }

@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::base::{CoreId, TunnelId};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::policy::SourceLimits;
 use crate::route::CoreSet;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
@@ -22,6 +23,8 @@ pub struct Edge {
     cores: Vec<MailSender<CoreMessage>>,
     seats: Mutex<Vec<Option<Seat>>>,
     calls: AtomicU64,
+    handshakes: Mutex<SourceLimits>,
+    failed_registrations: Mutex<SourceLimits>,
     pub(super) counters: Counters,
 }
 
@@ -42,6 +45,16 @@ pub struct Counters {
     pub links_ended: AtomicU64,
     /// Requests that were refused before they became calls.
     pub requests_refused: AtomicU64,
+    /// Connections and calls that admission turned away.
+    pub admission_denied: AtomicU64,
+    /// Connections and calls that it would turn away if it were not only tried out.
+    pub admission_dry_run: AtomicU64,
+    /// Connections that were turned away as their source makes too many.
+    pub handshakes_limited: AtomicU64,
+    /// Connections of connectors that were turned away as others of their source failed to prove themselves too often.
+    pub registrations_limited: AtomicU64,
+    /// Connections of proxies that did not say for whom they speak.
+    pub proxy_headers_refused: AtomicU64,
 }
 
 impl Counters {
@@ -89,6 +102,8 @@ impl Edge {
             cores: senders,
             seats: Mutex::new(seats),
             calls: AtomicU64::new(1),
+            handshakes: Mutex::new(SourceLimits::new(instance)),
+            failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
             counters: Counters::default(),
         })
     }
@@ -129,6 +144,16 @@ impl Edge {
             Some(sender) => sender.send(message),
             None => Err(message),
         }
+    }
+
+    /// How often each source connects. Held for a few instructions, once for a connection.
+    pub(super) fn handshakes(&self) -> MutexGuard<'_, SourceLimits> {
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often connectors of each source fail to prove themselves.
+    pub(super) fn failed_registrations(&self) -> MutexGuard<'_, SourceLimits> {
+        self.failed_registrations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of the next call.
@@ -185,7 +210,7 @@ impl Edge {
         }
     }
 
-    fn presence(&self) -> std::sync::MutexGuard<'_, HashMap<TunnelId, Presence>> {
+    fn presence(&self) -> MutexGuard<'_, HashMap<TunnelId, Presence>> {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

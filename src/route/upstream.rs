@@ -1,5 +1,5 @@
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::host::HOST_LEN_MAX;
@@ -78,6 +78,15 @@ impl UpstreamUrl {
     #[must_use]
     pub fn addr(&self) -> &UpstreamAddr {
         &self.addr
+    }
+
+    /// The address, where the URL names no host but one.
+    #[must_use]
+    pub fn literal_address(&self) -> Option<IpAddr> {
+        match &self.addr {
+            UpstreamAddr::Tcp { host, .. } => host.parse().ok(),
+            UpstreamAddr::Unix { .. } => None,
+        }
     }
 
     /// Whether to speak TLS.

@@ -2,6 +2,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use crate::base::{Clock, Time};
 use crate::engine::driver::{Address, SocketOptions};
 use crate::engine::{ByteStream, Core, Signal, Socket};
+use crate::policy::{AllowedUpstreams, NotAllowed};
 use crate::route::{UpstreamAddr, UpstreamUrl};
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName};
 use crate::upstream::{ResolveError, Resolver};
@@ -29,6 +31,9 @@ pub struct UpstreamSettings {
     pub idle_timeout: Duration,
     /// How long a call may wait for one of too many connections.
     pub queue_timeout: Duration,
+    /// Where it may be. Asked for every address before it is dialled, however it was come by: a name may mean another
+    /// address each time.
+    pub allowed: Arc<AllowedUpstreams>,
 }
 
 /// Why there is no connection to an upstream. In every case nothing has been sent to it.
@@ -49,6 +54,14 @@ pub enum UpstreamError {
         address: Box<str>,
         /// In the system's words.
         reason: Box<str>,
+    },
+    /// It is where no call may go.
+    #[error("the upstream's address {address} is {why}")]
+    NotAllowed {
+        /// Where.
+        address: IpAddr,
+        /// Why not, and what to do.
+        why: NotAllowed,
     },
     /// Its name has no address.
     #[error(transparent)]
@@ -202,6 +215,10 @@ impl Upstream {
     async fn dial_any(&self, host: &str, port: u16) -> Result<Socket, UpstreamError> {
         let mut last = None;
         for address in self.0.resolver.resolve(host, port).await? {
+            if let Err(why) = self.0.settings.allowed.judge(address.ip()) {
+                last.get_or_insert(UpstreamError::NotAllowed { address: address.ip(), why });
+                continue;
+            }
             match self.dial_one(&address.into()).await {
                 Ok(socket) => return Ok(socket),
                 Err(error) => last = Some(error),

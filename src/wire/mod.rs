@@ -4,4 +4,5 @@ pub mod http1;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod mux;
+pub mod proxy;
 pub mod sse;

@@ -16,6 +16,7 @@ use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTab
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver, MailSender, Pool, mailbox};
 use adit::latency::{LabelFigures, LatencySettings, SlowCallSettings};
+use adit::policy::{Admission, AllowedUpstreams};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
@@ -376,7 +377,8 @@ fn edge_tables() -> EdgeTables {
     let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone() };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
-    EdgeTables { routes, tunnels: HashMap::from([(tunnel, TunnelEntry { secret: Secret::from(SECRET) })]) }
+    let tunnels = HashMap::from([(tunnel, TunnelEntry { secret: Secret::from(SECRET) })]);
+    EdgeTables { routes, tunnels, admission: Admission::default() }
 }
 
 fn connector_settings(link: mux::Settings) -> ConnectorSettings {
@@ -405,6 +407,7 @@ fn connector_tables() -> ConnectorTables {
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(30),
         queue_timeout: Duration::from_secs(5),
+        allowed: Arc::new(AllowedUpstreams::private()),
     };
     let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };

@@ -15,6 +15,7 @@ use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelE
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
 use adit::latency::{LatencySettings, SlowCallSettings};
+use adit::policy::{Admission, AllowedUpstreams};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_LINK, Authority, CertSet, ClientConfig, ClientSettings, ReloadingCerts, Roots, ServerConfig,
@@ -129,6 +130,7 @@ fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> 
     let tables = EdgeTables {
         routes: RouteTable::new([entry]).unwrap(),
         tunnels: HashMap::from([(tunnel(), TunnelEntry { secret: Secret::from("0123456789abcdef") })]),
+        admission: Admission::default(),
     };
     (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)
 }
@@ -162,6 +164,7 @@ fn connector(
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(60),
         queue_timeout: Duration::from_secs(10),
+        allowed: Arc::new(AllowedUpstreams::private()),
     };
     let route = ConnectorRoute { name: "test".parse().unwrap(), upstream };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{fault, route_name};
 use crate::config::fault::{Fault, Faults, Origin};
+use crate::config::networks::UpstreamNetwork;
 use crate::config::table::ConnectConfig;
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
@@ -86,6 +87,7 @@ impl ConnectConfig {
         name: impl Fn(&HostPattern) -> RouteName,
     ) -> Result<ConnectorTables, Faults> {
         let (mut faults, mut entries) = (Vec::new(), Vec::new());
+        let allowed = Arc::new(UpstreamNetwork::allowed(&self.allowed_upstreams));
         for (index, route) in self.routes.iter().enumerate() {
             let key = format!("route[{index}].upstream_ca_file");
             let tls = match route.upstream.is_tls().then(|| trust.config(&key, route.upstream_ca_file.as_deref())) {
@@ -103,6 +105,7 @@ impl ConnectConfig {
                 connect_timeout: route.connect_timeout_ms.into(),
                 idle_timeout: route.idle_timeout_ms.into(),
                 queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
+                allowed: Arc::clone(&allowed),
             };
             entries.push(RouteEntry {
                 host: route.host.to_string(),

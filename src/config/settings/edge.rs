@@ -12,6 +12,7 @@ use crate::config::table::EdgeConfig;
 use crate::config::values::Bytes;
 use crate::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::policy::Admission;
 use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_HTTP1, ALPN_LINK, CertError, CertSet, ReloadingCerts, ServerCert, ServerConfig, ServerSettings, Versions,
@@ -79,7 +80,8 @@ impl EdgeConfig {
         })
     }
 
-    /// What an edge serves. Secrets are read from their files now.
+    /// What an edge serves, to whoever comes: [`Config::admission`](crate::config::Config::admission) says who may. Secrets
+    /// are read from their files now.
     ///
     /// # Errors
     ///
@@ -115,7 +117,11 @@ impl EdgeConfig {
             faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
             RouteTable::default()
         });
-        if faults.is_empty() { Ok(EdgeTables { routes, tunnels }) } else { Err(Faults::new(faults)) }
+        if faults.is_empty() {
+            Ok(EdgeTables { routes, tunnels, admission: Admission::default() })
+        } else {
+            Err(Faults::new(faults))
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::engine::driver::{Address, SocketOptions};
 use crate::engine::sim::{Faults, MemberId, SimNet, Simulation};
 use crate::engine::{ByteStream, Core, MailReceiver, Pool, Signal, Socket, StreamError, mailbox};
 use crate::link::{Link, LinkStream};
+use crate::policy::AllowedUpstreams;
 use crate::route::{RouteEntry, RouteTable};
 use crate::tls::Connection;
 use crate::upstream::{Resolver, UpstreamSettings};
@@ -26,6 +27,8 @@ pub(super) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub(super) const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 pub(super) const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
 pub(super) const UPSTREAM_PORT: u16 = 9000;
+/// The one name that means something.
+pub(super) const NAMED: &str = "upstream.test";
 const EDGE_PORT: u16 = 7844;
 const LONGEST: Duration = Duration::from_secs(600);
 const INSTANCE: u64 = 4711;
@@ -234,6 +237,8 @@ pub(super) struct Bed {
     pub(super) core: Core,
     pub(super) role: Arc<Connector>,
     pub(super) ended: Rc<Cell<bool>>,
+    /// What [`NAMED`] means, from one resolving to the next; the last meaning lasts.
+    pub(super) meanings: Rc<RefCell<Vec<Vec<IpAddr>>>>,
     events: MailReceiver<ConnectorEvent>,
 }
 
@@ -263,6 +268,7 @@ fn upstream_settings(url: &str) -> UpstreamSettings {
         connect_timeout: ms(2_000),
         idle_timeout: ms(30_000),
         queue_timeout: ms(1_000),
+        allowed: Arc::new(AllowedUpstreams::private()),
     }
 }
 
@@ -270,15 +276,26 @@ pub(super) fn tables(routes: &[(&str, &str)]) -> ConnectorTables {
     tables_with(8, routes)
 }
 
+/// Tables of a connector that may send calls to these networks alone.
+pub(super) fn tables_allowing(allowed: AllowedUpstreams, routes: &[(&str, &str)]) -> ConnectorTables {
+    let allowed = Arc::new(allowed);
+    let upstream = |url: &str| UpstreamSettings { allowed: Arc::clone(&allowed), ..upstream_settings(url) };
+    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap() }
+}
+
 /// Tables whose upstreams take so many connections.
 pub(super) fn tables_with(connections_max: usize, routes: &[(&str, &str)]) -> ConnectorTables {
     let upstream = |url: &str| UpstreamSettings { connections_max, ..upstream_settings(url) };
-    let entries = routes.iter().map(|(host, url)| RouteEntry {
+    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap() }
+}
+
+fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings) -> Vec<RouteEntry<ConnectorRoute>> {
+    let entry = |(host, url): &(&str, &str)| RouteEntry {
         host: (*host).to_owned(),
         place: (*host).to_owned(),
         target: ConnectorRoute { name: host.parse().unwrap(), upstream: upstream(url) },
-    });
-    ConnectorTables { routes: RouteTable::new(entries).unwrap() }
+    };
+    routes.iter().map(entry).collect()
 }
 
 pub(super) fn standard_tables() -> ConnectorTables {
@@ -336,12 +353,20 @@ impl Bed {
         let (sender, events) = mailbox(1024);
         let role = Connector::new(settings, standard_tables(), 1, INSTANCE, &sender);
         let ended = Rc::new(Cell::new(false));
+        let meanings: Rc<RefCell<Vec<Vec<IpAddr>>>> = Rc::default();
+        let meaning = Rc::clone(&meanings);
+        let names = move |name: &str, port| {
+            let mut meanings = meaning.borrow_mut();
+            let now =
+                if meanings.len() > 1 { meanings.remove(0) } else { meanings.first().cloned().unwrap_or_default() };
+            now.into_iter().filter(|_| name == NAMED).map(|address| SocketAddr::new(address, port)).collect()
+        };
         let (running, here, set) = (Arc::clone(&role), core.clone(), Rc::clone(&ended));
         core.spawn(async move {
-            running.run(here, Resolver::Table(Rc::new(|_, _| Vec::new()))).await;
+            running.run(here, Resolver::Table(Rc::new(names))).await;
             set.set(true);
         });
-        Bed { net, sim, edge, edge_member, core, role, ended, events }
+        Bed { net, sim, edge, edge_member, core, role, ended, meanings, events }
     }
 
     /// Plays the edge until it is done.

@@ -17,6 +17,7 @@ codes! {
         StreamLimit = 0x0108, "too many streams on the link";
         NotSent = 0x0109, "the link ended before the stream was taken up";
         RequestRefused = 0x010a, "the request is malformed and was not passed on";
+        UpstreamNotAllowed = 0x010b, "the upstream is where the connector sends no calls";
 
         Cancelled = 0x0200, "the agent went away";
         NotNeeded = 0x0201, "the rest is not needed: the exchange is complete";

@@ -1,0 +1,175 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+use tokio::time::timeout;
+
+use super::{add_error, add_faults, http_client};
+use crate::base::Clock;
+use crate::cli::connect::ReadyConnector;
+use crate::cli::run::RunError;
+use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork, UpstreamTrust};
+use crate::connector::{ConnectorCommand, ConnectorEvent};
+use crate::control::doctor::{
+    Findings, McpTarget, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, meet,
+};
+use crate::control::{micros, serve_resolves};
+use crate::engine::{Cores, EngineSettings, MonotonicClock};
+use crate::policy::AllowedUpstreams;
+use crate::route::UpstreamAddr;
+use crate::tls::{ALPN_LINK, ClientSettings, Versions, client_config};
+
+/// How long a link may take to come up, with all that is in front of it.
+const LINK_PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) async fn examine(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, mcp_path: &str) {
+    let connections = connect.routes.iter().map(|route| u64::from(route.upstream_connections_max)).sum();
+    file_limit(findings, connections);
+    let mut reachable = false;
+    for edge in &connect.edge {
+        reachable |= reach(findings, connect, edge).await;
+    }
+    if reachable {
+        link(findings, connect, engine).await;
+    }
+    let allowed = UpstreamNetwork::allowed(&connect.allowed_upstreams);
+    for route in &connect.routes {
+        upstream(findings, route, &allowed, mcp_path).await;
+    }
+}
+
+/// Whether an edge is there and shows a certificate that is believed.
+async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort) -> bool {
+    let addresses = check_dns(findings, "edge.dns", &edge.host, edge.port).await;
+    if addresses.is_empty() {
+        return false;
+    }
+    let address = check_tcp(findings, "edge.tcp", &addresses).await;
+    check_udp(findings, "edge.udp", address.unwrap_or(addresses[0])).await;
+    let Some(address) = address else { return false };
+    let roots = match connect.edge_roots() {
+        Ok(roots) => roots,
+        Err(faults) => {
+            add_faults(findings, "edge.certificate", &faults);
+            return false;
+        }
+    };
+    let settings = ClientSettings { roots, alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13, sessions: None };
+    let name = connect.edge_name.map_or_else(|| edge.host.to_string(), |name| name.as_str().to_owned());
+    let met = match client_config(settings) {
+        Ok(config) => meet(address, name.trim_matches(['[', ']']), config).await,
+        Err(error) => Err(error.to_string()),
+    };
+    match met {
+        Ok(met) => {
+            let what = format!("{edge} as {name}, {}", met.version);
+            judge_certificate(findings, "edge.certificate", &what, &met.shown, UnixTime::now());
+        }
+        Err(why) => findings.fail_plainly("edge.certificate", format!("{edge} as {name}: {why}")),
+    }
+    true
+}
+
+/// Links once, as the connector itself does, to learn who it is to the edge. Calls that come meanwhile are served.
+async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig) {
+    let ready = match ready(connect) {
+        Ok(ready) => ready,
+        Err(error) => return add_error(findings, "edge.link", &error),
+    };
+    let one = EngineSettings { cores: 1, pin: false, ..engine.settings() };
+    let cores = match Cores::start(&one, ready.on_core()) {
+        Ok(cores) => cores,
+        Err(error) => return findings.fail_plainly("edge.link", error.to_string()),
+    };
+    let ReadyConnector { connector, mut events, resolves, .. } = ready;
+    let resolving = tokio::spawn(serve_resolves(resolves));
+    let began = MonotonicClock.now();
+    let mut waiting = connect.edge.len();
+    let told = timeout(LINK_PATIENCE, async {
+        while waiting > 0
+            && let Some(event) = events.recv().await
+        {
+            waiting -= usize::from(add_event(findings, connect, event, MonotonicClock.now() - began));
+        }
+    });
+    if told.await.is_err() {
+        findings.fail("edge.link", "no link came up in time", "look at the log of the edge");
+    }
+    connector.command(|| ConnectorCommand::Drain);
+    let ended = tokio::task::spawn_blocking(move || cores.join()).await;
+    if !matches!(ended, Ok(Ok(()))) {
+        findings.warn("edge.link", "the trial link did not end well", "look at the log of the edge");
+    }
+    resolving.abort();
+}
+
+/// A connector of one core with one link to each edge.
+fn ready(connect: &ConnectConfig) -> Result<ReadyConnector, RunError> {
+    let mut settings = connect.settings(connect.edge_addresses(), connect.edge_roots()?)?;
+    settings.links = 1;
+    settings.drain_timeout = LINK_PATIENCE;
+    let tables = connect.tables(1, &mut UpstreamTrust::default())?;
+    ReadyConnector::new(settings, tables, 1)
+}
+
+/// Adds what an event says about an edge; whether it does.
+fn add_event(findings: &mut Findings, connect: &ConnectConfig, event: ConnectorEvent, took: Duration) -> bool {
+    const CHECK: &str = "edge.link";
+    match event {
+        ConnectorEvent::Linked { edge, .. } => {
+            findings.ok(CHECK, format!("{edge} takes this connector as {} ({:.0} µs)", connect.tunnel, micros(took)));
+        }
+        ConnectorEvent::Refused { edge, why, .. } => findings.fail(
+            CHECK,
+            format!("{edge} refuses this connector as {}: {why}", connect.tunnel),
+            "compare connect.tunnel and the secret with what the edge has; a rotated or revoked secret must be replaced",
+        ),
+        ConnectorEvent::Failed { edge, why } => findings.fail_plainly(CHECK, format!("{edge}: {why}")),
+        _ => return false,
+    }
+    true
+}
+
+/// Whether calls for a route have somewhere to go.
+async fn upstream(findings: &mut Findings, route: &RouteConfig, allowed: &AllowedUpstreams, mcp_path: &str) {
+    let url = &route.upstream;
+    let mut socket = None;
+    let mut address: Option<SocketAddr> = None;
+    let mut base = url.to_string();
+    match url.addr() {
+        UpstreamAddr::Unix { path } => {
+            socket = Some(std::path::PathBuf::from(&**path));
+            base = "http://localhost".to_owned();
+            findings.ok("upstream.address", format!("{url} for {}", route.host));
+        }
+        UpstreamAddr::Tcp { host, port } => {
+            let found = check_dns(findings, "upstream.dns", host, *port).await;
+            for refused in &found {
+                if let Err(why) = allowed.judge(refused.ip()) {
+                    findings.fail_plainly("upstream.address", format!("{url} at {}: {why}", refused.ip()));
+                }
+            }
+            address = found.into_iter().find(|address| allowed.judge(address.ip()).is_ok());
+            if address.is_none() {
+                return;
+            }
+        }
+    }
+    let client = http_client(route.upstream_ca_file.as_deref(), |builder| match (&socket, address, url.addr()) {
+        (Some(socket), ..) => builder.unix_socket(socket.as_path()),
+        (None, Some(address), UpstreamAddr::Tcp { host, .. }) => builder.resolve(host, address),
+        _ => builder,
+    });
+    let client = match client {
+        Ok(client) => client,
+        Err(why) => return findings.fail_plainly("upstream.mcp", why),
+    };
+    let host = route.host.to_string();
+    let target = McpTarget {
+        check: "upstream.mcp",
+        url: &format!("{base}{mcp_path}"),
+        what: format!("{url} for {host}"),
+        public_host: Some(&host),
+    };
+    check_mcp(findings, &client, &target).await;
+}

@@ -1,0 +1,114 @@
+//! Where a connector sends no calls, whoever asks it to.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::bed::{Bed, NAMED, UPSTREAM, UPSTREAM_PORT, script, settings, tables, tables_allowing};
+use crate::engine::sim::Faults;
+use crate::policy::AllowedUpstreams;
+use crate::wire::mux::Cause;
+
+const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
+
+fn only(network: &str) -> AllowedUpstreams {
+    AllowedUpstreams::of([network.parse().unwrap()])
+}
+
+fn by_address() -> String {
+    format!("http://{UPSTREAM}:{UPSTREAM_PORT}")
+}
+
+fn by_name() -> String {
+    format!("http://{NAMED}:{UPSTREAM_PORT}")
+}
+
+#[test]
+fn an_upstream_outside_the_allowed_networks_is_never_dialled_and_it_is_told_why() {
+    let nobody = script(|_| async { panic!("nothing is to come here") });
+    let mut bed = Bed::with(settings(), 1, Faults::none(), Some(nobody));
+    bed.meanings.borrow_mut().push(vec![UPSTREAM]);
+    for url in [by_address(), by_name()] {
+        bed.role.reload(tables_allowing(only("192.0.2.0/24"), &[("mcp.test", &url)]));
+        bed.run(|edge| async move { assert_eq!(edge.call(GET).await.cause().await, Cause::UpstreamNotAllowed) });
+        let why = bed.report().upstreams[0].failing.clone().unwrap();
+        let want = format!("{UPSTREAM} is outside of `connect.allowed_upstreams`: add {UPSTREAM}/32 there");
+        assert!(why.contains(&want), "{why}");
+    }
+    bed.assert_clean();
+}
+
+#[test]
+fn a_name_that_means_another_address_the_next_time_is_checked_again() {
+    let mut bed = Bed::new(script(|mut peer| async move {
+        assert_eq!(peer.nth, 0);
+        peer.talk.head().await;
+        peer.talk.say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+    }));
+    bed.meanings.borrow_mut().extend([vec![UPSTREAM], vec![METADATA]]);
+    bed.role.reload(tables(&[("mcp.test", &by_name())]));
+    bed.run(|edge| async move {
+        assert!(edge.get().await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(edge.call(GET).await.cause().await, Cause::UpstreamNotAllowed);
+    });
+    let why = bed.report().upstreams[0].failing.clone().unwrap();
+    assert!(why.contains("169.254.169.254 is a link-local address, where clouds keep"), "{why}");
+    bed.assert_clean();
+}
+
+#[test]
+fn of_several_addresses_only_those_that_are_allowed_are_tried() {
+    let mut bed = Bed::new(script(|mut peer| async move {
+        peer.talk.head().await;
+        peer.talk.say(OK).await;
+        let _ = peer.talk.rest().await;
+    }));
+    bed.meanings.borrow_mut().push(vec![METADATA, UPSTREAM]);
+    bed.role.reload(tables(&[("mcp.test", &by_name())]));
+    bed.run(|edge| async move { assert!(edge.get().await.ends_with("ok")) });
+    bed.assert_clean();
+}
+
+#[test]
+fn an_upstream_that_is_allowed_no_longer_loses_its_kept_connections() {
+    let mut bed = Bed::new(script(|mut peer| async move {
+        assert_eq!(peer.nth, 0);
+        peer.talk.head().await;
+        peer.talk.say(OK).await;
+        assert_eq!(peer.talk.rest().await.0, "");
+    }));
+    bed.run(|edge| async move { assert!(edge.get().await.ends_with("ok")) });
+    bed.role.reload(tables_allowing(AllowedUpstreams::of([]), &[("mcp.test", &by_address())]));
+    bed.run(|edge| async move { assert_eq!(edge.call(GET).await.cause().await, Cause::UpstreamNotAllowed) });
+    bed.assert_clean();
+}
+
+#[test]
+fn a_redirect_is_the_agents_to_follow() {
+    let seen: Rc<std::cell::Cell<usize>> = Rc::default();
+    let count = Rc::clone(&seen);
+    let mut bed = Bed::new(script(move |mut peer| {
+        let count = Rc::clone(&count);
+        async move {
+            for code in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+                let asked = peer.talk.head().await;
+                assert!(asked.starts_with("GET /mcp "), "{asked}");
+                count.set(count.get() + 1);
+                let to = if code.starts_with("307") { "/within" } else { "http://169.254.169.254/latest/meta-data/" };
+                peer.talk.say(format!("HTTP/1.1 {code}\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")).await;
+            }
+            assert_eq!(peer.talk.rest().await.0, "");
+        }
+    }));
+    bed.run(|edge| async move {
+        for code in ["301", "302", "303", "307", "308"] {
+            let answer = edge.get().await;
+            let to = if code == "307" { "/within" } else { "http://169.254.169.254/latest/meta-data/" };
+            assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
+            assert!(answer.contains(&format!("\r\nLocation: {to}\r\n")), "{answer}");
+        }
+    });
+    assert_eq!(seen.get(), 5);
+    bed.assert_clean();
+}

@@ -1,0 +1,23 @@
+//! `adit doctor`: looks at what a role depends on, one thing after the other, and says of each whether it is well and
+//! what to do if it is not. Nothing here changes anything.
+
+mod certificate;
+mod finding;
+mod limits;
+mod mcp;
+mod oauth;
+mod public;
+mod reach;
+
+pub use certificate::{Met, Shown, judge_certificate, meet};
+pub use finding::{Finding, Findings, Verdict};
+pub use limits::{file_limit, raise_file_limit};
+pub use mcp::{McpTarget, check_mcp};
+pub use oauth::check_metadata;
+pub use public::{PublicUrl, check_public};
+pub use reach::{check_dns, check_tcp, check_udp};
+
+use std::time::Duration;
+
+/// How long any one question may take.
+pub const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,217 @@
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::base::TunnelId;
+use crate::policy::{Asn, AsnTable, Network, Networks, Rate, Source};
+
+/// Which networks may come: nobody in `deny`, and where `allow` names anybody, nobody else.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    allow: Members,
+    deny: Members,
+    /// Whether what would be denied is only counted and told.
+    dry_run: bool,
+}
+
+/// Those whom a list names.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    networks: Networks,
+    /// Sorted.
+    asns: Box<[Asn]>,
+}
+
+/// What the rules say about somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They may come.
+    Admitted,
+    /// They may not.
+    Denied(Why),
+    /// They may, as the rules are only tried out; otherwise not.
+    WouldBeDenied(Why),
+}
+
+/// Why somebody may not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// They are in `deny_from`.
+    Listed,
+    /// There is an `allow_from`, and they are not in it.
+    NotListed,
+}
+
+impl Why {
+    /// For the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Why::Listed => "its network is in deny_from",
+            Why::NotListed => "its network is not in allow_from",
+        }
+    }
+}
+
+impl Members {
+    /// Those in these networks and autonomous systems.
+    #[must_use]
+    pub fn new(networks: impl IntoIterator<Item = Network>, asns: impl IntoIterator<Item = Asn>) -> Members {
+        let mut asns: Vec<Asn> = asns.into_iter().collect();
+        asns.sort_unstable();
+        asns.dedup();
+        Members { networks: networks.into_iter().collect(), asns: asns.into() }
+    }
+
+    /// Whether the list names nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.asns.is_empty()
+    }
+
+    fn contains(&self, source: &Source) -> bool {
+        source.address.is_some_and(|address| self.networks.contains(address))
+            || source.asn.is_some_and(|asn| self.asns.binary_search(&asn).is_ok())
+    }
+}
+
+impl Rules {
+    /// Rules from two lists.
+    #[must_use]
+    pub fn new(allow: Members, deny: Members, dry_run: bool) -> Rules {
+        Rules { allow, deny, dry_run }
+    }
+
+    /// What they say about somebody.
+    #[must_use]
+    pub fn judge(&self, source: &Source) -> Verdict {
+        let why = if self.deny.contains(source) {
+            Why::Listed
+        } else if !self.allow.is_empty() && !self.allow.contains(source) {
+            Why::NotListed
+        } else {
+            return Verdict::Admitted;
+        };
+        if self.dry_run { Verdict::WouldBeDenied(why) } else { Verdict::Denied(why) }
+    }
+
+    fn asks_for_asns(&self) -> bool {
+        !(self.allow.asns.is_empty() && self.deny.asns.is_empty())
+    }
+}
+
+/// What an edge knows about who may come. Replaced whole when the configuration is reloaded.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// For agents, whatever they call.
+    pub agents: Rules,
+    /// For agents that call one tunnel, besides.
+    pub tunnels: HashMap<TunnelId, Rules>,
+    /// For connectors.
+    pub connectors: Rules,
+    /// Who tells with the PROXY protocol for whom it speaks, on the agents' port. Nobody else is believed.
+    pub agents_proxies: Networks,
+    /// The same, on the connectors' port.
+    pub connectors_proxies: Networks,
+    /// How often one source may connect; no limit if there is none.
+    pub handshakes: Option<Rate>,
+    /// How often connectors of one source may fail to prove themselves.
+    pub failed_registrations: Option<Rate>,
+    /// Whom addresses belong to.
+    pub asns: Option<Arc<AsnTable>>,
+}
+
+impl Admission {
+    /// Who it is that comes from this address.
+    #[must_use]
+    pub fn source(&self, address: Option<IpAddr>) -> Source {
+        let address = address.map(|address| address.to_canonical());
+        let all = [&self.agents, &self.connectors];
+        let asked = all.into_iter().chain(self.tunnels.values()).any(Rules::asks_for_asns);
+        let asns = self.asns.as_ref().filter(|_| asked);
+        Source { address, asn: address.and_then(|address| asns?.lookup(address)) }
+    }
+
+    /// Whether an agent's call may enter a tunnel.
+    #[must_use]
+    pub fn judge_call(&self, source: &Source, tunnel: &TunnelId) -> Verdict {
+        let of_tunnel = || self.tunnels.get(tunnel).map_or(Verdict::Admitted, |rules| rules.judge(source));
+        match self.agents.judge(source) {
+            Verdict::Admitted => of_tunnel(),
+            Verdict::WouldBeDenied(why) => match of_tunnel() {
+                Verdict::Admitted => Verdict::WouldBeDenied(why),
+                other => other,
+            },
+            denied => denied,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(networks: &[&str], asns: &[Asn]) -> Members {
+        Members::new(networks.iter().map(|text| text.parse().unwrap()), asns.iter().copied())
+    }
+
+    fn from(address: &str, asn: Option<Asn>) -> Source {
+        Source { address: Some(address.parse().unwrap()), asn }
+    }
+
+    #[test]
+    fn deny_is_stronger_than_allow_and_no_allow_list_allows_all() {
+        let open = Rules::default();
+        assert_eq!(open.judge(&from("192.0.2.1", None)), Verdict::Admitted);
+        assert_eq!(open.judge(&Source::default()), Verdict::Admitted);
+        let rules = Rules::new(members(&["192.0.2.0/24"], &[64_500]), members(&["192.0.2.66"], &[64_666]), false);
+        let cases = [
+            ("192.0.2.1", None, Verdict::Admitted),
+            ("::ffff:192.0.2.1", None, Verdict::Admitted),
+            ("192.0.2.66", None, Verdict::Denied(Why::Listed)),
+            ("192.0.2.1", Some(64_666), Verdict::Denied(Why::Listed)),
+            ("198.51.100.1", None, Verdict::Denied(Why::NotListed)),
+            ("198.51.100.1", Some(64_500), Verdict::Admitted),
+            ("198.51.100.1", Some(64_501), Verdict::Denied(Why::NotListed)),
+        ];
+        for (address, asn, want) in cases {
+            assert_eq!(rules.judge(&from(address, asn)), want, "{address} {asn:?}");
+        }
+        assert_eq!(
+            rules.judge(&Source::default()),
+            Verdict::Denied(Why::NotListed),
+            "an unknown address is in no list"
+        );
+    }
+
+    #[test]
+    fn rules_that_are_tried_out_deny_nobody() {
+        let rules = Rules::new(members(&["192.0.2.0/24"], &[]), Members::default(), true);
+        assert_eq!(rules.judge(&from("198.51.100.1", None)), Verdict::WouldBeDenied(Why::NotListed));
+        assert_eq!(rules.judge(&from("192.0.2.1", None)), Verdict::Admitted);
+    }
+
+    #[test]
+    fn a_call_must_please_the_edge_and_the_tunnel() {
+        let only = |network: &str, dry_run| Rules::new(members(&[network], &[]), Members::default(), dry_run);
+        let [strict, tried] = ["tnl_strict", "tnl_tried"].map(|id| id.parse::<TunnelId>().unwrap());
+        let other: TunnelId = "tnl_other".parse().unwrap();
+        let tunnels =
+            HashMap::from([(strict.clone(), only("192.0.2.0/28", false)), (tried.clone(), only("192.0.2.0/28", true))]);
+        let admission = Admission { agents: only("192.0.2.0/24", false), tunnels, ..Admission::default() };
+        let judge = |address, tunnel| admission.judge_call(&from(address, None), tunnel);
+        assert_eq!(judge("192.0.2.1", &strict), Verdict::Admitted);
+        assert_eq!(judge("192.0.2.77", &strict), Verdict::Denied(Why::NotListed));
+        assert_eq!(judge("192.0.2.77", &tried), Verdict::WouldBeDenied(Why::NotListed));
+        assert_eq!(judge("192.0.2.77", &other), Verdict::Admitted);
+        assert_eq!(judge("198.51.100.1", &other), Verdict::Denied(Why::NotListed));
+        let tried_everywhere = Admission { agents: only("192.0.2.0/24", true), ..admission.clone() };
+        let judge = |address, tunnel| tried_everywhere.judge_call(&from(address, None), tunnel);
+        assert_eq!(
+            judge("198.51.100.1", &strict),
+            Verdict::Denied(Why::NotListed),
+            "the tunnel's own rules are in force"
+        );
+        assert_eq!(judge("198.51.100.1", &other), Verdict::WouldBeDenied(Why::NotListed));
+    }
+}

@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use crate::base::Time;
+
+/// Lines of the log that strangers can cause: a few in a second, and then how many were left out.
+#[derive(Debug)]
+pub struct Lines {
+    per_second_max: u32,
+    second_start: Time,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Lines {
+    /// At most so many in a second.
+    #[must_use]
+    pub const fn new(per_second_max: u32) -> Lines {
+        Lines { per_second_max, second_start: Time::ZERO, lines: 0, left_out: 0 }
+    }
+
+    /// Whether a line may be written now, and if so how many were left out before it.
+    pub fn take(&mut self, now: Time) -> Option<u64> {
+        if now.since(self.second_start) >= Duration::from_secs(1) {
+            self.second_start = now;
+            self.lines = 0;
+        }
+        if self.lines >= self.per_second_max {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_costs_a_few_lines_and_what_was_left_out_is_told() {
+        let mut lines = Lines::new(2);
+        let at = |ms: u64| Time::ZERO + Duration::from_millis(5_000 + ms);
+        assert_eq!(
+            [lines.take(at(0)), lines.take(at(1)), lines.take(at(2)), lines.take(at(3))],
+            [Some(0), Some(0), None, None]
+        );
+        assert_eq!([lines.take(at(1_000)), lines.take(at(1_001))], [Some(2), Some(0)]);
+    }
+}

@@ -1,0 +1,19 @@
+//! Floor 1: who may be spoken with. Pure decisions on addresses and times; what they lead to is done elsewhere.
+
+mod admission;
+mod asns;
+mod lines;
+mod network;
+mod networks;
+mod rates;
+mod sources;
+mod upstreams;
+
+pub use admission::{Admission, Members, Rules, Verdict, Why};
+pub use asns::{AsnTable, AsnTableError};
+pub use lines::Lines;
+pub use network::{Network, NetworkError};
+pub use networks::Networks;
+pub use rates::{Rate, SOURCES_MAX, SourceLimits};
+pub use sources::{Asn, Source, SourceKey};
+pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -1,0 +1,187 @@
+//! The PROXY protocol, version 2, as haproxy.org publishes it in proxy-protocol.txt (section 2.2): what a proxy says of the
+//! connection that it passes on, before the connection's own first byte.
+//!
+//! Version 1, the one in text, is not spoken: its end has to be looked for in what a stranger may have sent.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The longest header that is read, in bytes. Proxies add certificates and ids in fields of their own, which are passed over.
+pub const PROXY_HEADER_LEN_MAX: usize = 4_096;
+
+const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// Signature, version and command, family, length.
+const PREFIX_LEN: usize = 16;
+const VERSION: u8 = 2;
+
+/// What a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// How many bytes of what was given are the header.
+    pub len: usize,
+    /// For whom the proxy speaks; none when it speaks for itself, as in a check of health.
+    pub source: Option<SocketAddr>,
+}
+
+/// Why bytes are no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// They begin otherwise.
+    #[error("no PROXY header of version 2: let the proxy send one, or take it out of the list of proxies")]
+    NotProxy,
+    /// Another version or an unknown command.
+    #[error("a PROXY header of a version or command that is not known ({0:#04x})")]
+    Version(u8),
+    /// Datagrams, or an unknown family.
+    #[error("a PROXY header for what is no TCP connection ({0:#04x})")]
+    Family(u8),
+    /// It is too long.
+    #[error("a PROXY header of {0} bytes, the most is {PROXY_HEADER_LEN_MAX}")]
+    TooLong(usize),
+    /// There is no room in it for the addresses that it should hold.
+    #[error("a PROXY header that is too short for its addresses")]
+    Short,
+}
+
+impl ProxyHeader {
+    /// Reads a header at the beginning of `bytes`; nothing when there is more of it to come.
+    ///
+    /// # Errors
+    ///
+    /// When it is none; told as soon as it is certain.
+    pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
+        let signed = bytes.len().min(SIGNATURE.len());
+        if bytes[..signed] != SIGNATURE[..signed] {
+            return Err(ProxyError::NotProxy);
+        }
+        let [version_command, family] = match bytes.get(SIGNATURE.len()..) {
+            Some([version, family, ..]) => [*version, *family],
+            Some([version]) => [*version, 0],
+            _ => return Ok(None),
+        };
+        let is_local = match (version_command >> 4, version_command & 0xf) {
+            (VERSION, 0) => true,
+            (VERSION, 1) => false,
+            _ => return Err(ProxyError::Version(version_command)),
+        };
+        let Some(&[high, low]) = bytes.get(PREFIX_LEN - 2..PREFIX_LEN) else { return Ok(None) };
+        let len = PREFIX_LEN + usize::from(u16::from_be_bytes([high, low]));
+        if len > PROXY_HEADER_LEN_MAX {
+            return Err(ProxyError::TooLong(len));
+        }
+        let Some(fields) = bytes.get(PREFIX_LEN..len) else { return Ok(None) };
+        let source = if is_local { None } else { source(family, fields)? };
+        Ok(Some(ProxyHeader { len, source }))
+    }
+}
+
+/// The address in front. A unix socket, or no family at all, is as if the proxy spoke for itself.
+fn source(family: u8, fields: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+    const UNSPECIFIED: u8 = 0x00;
+    const TCP4: u8 = 0x11;
+    const TCP6: u8 = 0x21;
+    const UNIX: u8 = 0x31;
+    match family {
+        UNSPECIFIED | UNIX => Ok(None),
+        TCP4 => {
+            let (address, rest) = fields.split_first_chunk::<4>().ok_or(ProxyError::Short)?;
+            port_after::<4>(IpAddr::V4(Ipv4Addr::from(*address)), rest).map(Some)
+        }
+        TCP6 => {
+            let (address, rest) = fields.split_first_chunk::<16>().ok_or(ProxyError::Short)?;
+            port_after::<16>(IpAddr::V6(Ipv6Addr::from(*address)), rest).map(Some)
+        }
+        other => Err(ProxyError::Family(other)),
+    }
+}
+
+/// The source's port, behind the destination's address and before its port.
+fn port_after<const ADDRESS_LEN: usize>(address: IpAddr, rest: &[u8]) -> Result<SocketAddr, ProxyError> {
+    let ports = rest.get(ADDRESS_LEN..ADDRESS_LEN + 4).ok_or(ProxyError::Short)?;
+    Ok(SocketAddr::new(address.to_canonical(), u16::from_be_bytes([ports[0], ports[1]])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+
+    fn header(command: u8, family: u8, fields: &[u8]) -> Vec<u8> {
+        let mut bytes = SIGNATURE.to_vec();
+        bytes.extend([command, family]);
+        bytes.extend(u16::try_from(fields.len()).unwrap().to_be_bytes());
+        bytes.extend(fields);
+        bytes
+    }
+
+    fn tcp4() -> Vec<u8> {
+        header(0x21, 0x11, &[192, 0, 2, 7, 10, 0, 0, 1, 0xc0, 0x01, 0x01, 0xbb])
+    }
+
+    fn tcp6() -> Vec<u8> {
+        let mut fields = [0; 36 + 6];
+        fields[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        fields[15] = 9;
+        fields[32..36].copy_from_slice(&[0x12, 0x34, 0x01, 0xbb]);
+        // A field of the proxy's own behind the addresses.
+        fields[36..].copy_from_slice(&[0x04, 0, 3, 1, 2, 3]);
+        header(0x21, 0x21, &fields)
+    }
+
+    #[test]
+    fn headers_are_understood_at_every_split_with_whatever_follows() {
+        let cases = [
+            (tcp4(), Some("192.0.2.7:49153")),
+            (tcp6(), Some("[2001:db8::9]:4660")),
+            (header(0x20, 0x00, &[]), None),
+            (header(0x20, 0x11, &[1; 12]), None),
+            (header(0x21, 0x00, &[1; 3]), None),
+            (header(0x21, 0x31, &[0; 216]), None),
+        ];
+        for (bytes, source) in cases {
+            let want = ProxyHeader { len: bytes.len(), source: source.map(|source| source.parse().unwrap()) };
+            for end in 0..bytes.len() {
+                assert_eq!(ProxyHeader::parse(&bytes[..end]), Ok(None), "{end} of {bytes:?}");
+            }
+            for rest in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1\r\n", &SIGNATURE] {
+                assert_eq!(ProxyHeader::parse(&[&bytes[..], rest].concat()), Ok(Some(want)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_none_is_refused_as_soon_as_it_is_certain() {
+        let mut mapped = tcp6();
+        mapped[16..32].copy_from_slice(&Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets());
+        assert_eq!(ProxyHeader::parse(&mapped).unwrap().unwrap().source.unwrap().ip().to_string(), "192.0.2.1");
+        let cases = [
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(), ProxyError::NotProxy),
+            (b"\x16".to_vec(), ProxyError::NotProxy),
+            (header(0x11, 0x11, &[0; 12]), ProxyError::Version(0x11)),
+            (header(0x22, 0x11, &[0; 12]), ProxyError::Version(0x22)),
+            (header(0x31, 0x11, &[0; 12])[..13].to_vec(), ProxyError::Version(0x31)),
+            (header(0x21, 0x12, &[0; 12]), ProxyError::Family(0x12)),
+            (header(0x21, 0x11, &[0; 11]), ProxyError::Short),
+            (header(0x21, 0x21, &[0; 35]), ProxyError::Short),
+            (header(0x21, 0x11, &[0; 4_081])[..16].to_vec(), ProxyError::TooLong(4_097)),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(ProxyHeader::parse(&bytes), Err(error), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_do_harm() {
+        let mut rng = Rng::new(12);
+        for _ in 0..50_000 {
+            let mut bytes = if rng.chance(0.5) { tcp4() } else { tcp6() };
+            for _ in 0..rng.below(4) {
+                let at = rng.below(bytes.len() as u64) as usize;
+                bytes[at] = rng.next_u64() as u8;
+            }
+            bytes.truncate(rng.below(bytes.len() as u64 + 1) as usize);
+            if let Ok(Some(header)) = ProxyHeader::parse(&bytes) {
+                assert!(header.len <= bytes.len());
+            }
+        }
+    }
+}
