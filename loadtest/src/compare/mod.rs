@@ -1,0 +1,19 @@
+//! `compare`: the same load on several tunnels, interleaved, so that what differs is theirs.
+
+mod charts;
+pub(crate) mod comparison;
+pub(crate) mod cpus;
+mod host;
+pub(crate) mod launch;
+pub(crate) mod page;
+pub(crate) mod peer;
+mod plan;
+mod process;
+pub(crate) mod programs;
+pub(crate) mod report;
+pub(crate) mod rows;
+#[cfg(test)]
+mod sample;
+mod site;
+pub(crate) mod table;
+mod tunnel;

@@ -1,0 +1,410 @@
+//! What was measured, put together: medians over the rounds, what a peer adds to `direct`, ratios.
+
+use serde::{Deserialize, Serialize};
+
+use super::peer::{ADIT, Cover, DIRECT, Kind, Peer};
+use crate::latencies::Latencies;
+use crate::outcome::Outcome;
+
+/// What load is put on each peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Workload {
+    pub(crate) payload: u64,
+    pub(crate) connections: usize,
+}
+
+/// What one measurement of one peer gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) round: usize,
+    pub(crate) figures: Figures,
+    pub(crate) latencies: Latencies,
+    /// Why it does not count.
+    pub(crate) void: Option<String>,
+    /// What the host took of this machine meanwhile, in percent.
+    pub(crate) steal_percent: f64,
+    /// Calls that failed, and what the first one said.
+    pub(crate) failed: u64,
+    pub(crate) first_failure: Option<String>,
+}
+
+/// The figures of one measurement, or their medians over several.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Figures {
+    pub(crate) rps: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p95_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    pub(crate) cpu_us_per_call: Option<f64>,
+    pub(crate) rss_kib: Option<f64>,
+    pub(crate) generator_lag_p99_us: f64,
+    pub(crate) generator_busy: f64,
+}
+
+/// A peer under a workload, as it is reported. Times in microseconds; medians over the rounds.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Row {
+    /// The peer's name.
+    pub(crate) peer: String,
+    /// Calls in flight of a closed loop; of an open one, connections.
+    pub(crate) connections: usize,
+    /// Bytes of each request's body, and of its answer's.
+    pub(crate) payload: u64,
+    /// Calls per second.
+    pub(crate) rps: Option<f64>,
+    /// Latencies.
+    pub(crate) p50_us: Option<f64>,
+    /// As above.
+    pub(crate) p95_us: Option<f64>,
+    /// As above.
+    pub(crate) p99_us: Option<f64>,
+    /// As above.
+    pub(crate) p999_us: Option<f64>,
+    /// What the peer added to calling directly, in the same round.
+    pub(crate) added_p50_us: Option<f64>,
+    /// As above.
+    pub(crate) added_p95_us: Option<f64>,
+    /// CPU time of all processes of the peer for a call.
+    pub(crate) cpu_us_per_call: Option<f64>,
+    /// Resident memory of all processes of the peer, at most.
+    pub(crate) rss_kib: Option<f64>,
+    /// How late the generator was.
+    pub(crate) generator_lag_p99_us: Option<f64>,
+    /// Why these figures do not count; none when they do.
+    pub(crate) void: Option<String>,
+    /// What went wrong with the peer; its figures are those of the rounds that went well.
+    pub(crate) error: Option<String>,
+    /// Rounds that the figures are of.
+    pub(crate) rounds: usize,
+    /// The lowest median latency of a round.
+    pub(crate) p50_us_min: Option<f64>,
+    /// The highest.
+    pub(crate) p50_us_max: Option<f64>,
+    /// Calls that the figures are of.
+    pub(crate) calls: u64,
+    /// Calls that failed, in all rounds.
+    pub(crate) failed_calls: u64,
+    /// How busy the generator's thread was, from 0 to 1. Near 1, calls per second are its own limit.
+    pub(crate) generator_busy: Option<f64>,
+    /// What the host took of this machine meanwhile, in percent, in the worst round.
+    pub(crate) steal_percent: Option<f64>,
+    /// Whether the agent speaks TLS.
+    pub(crate) agent_tls: bool,
+    /// Whether the hop between the peer's two processes is encrypted.
+    pub(crate) link_encrypted: bool,
+    /// `baseline`, `hops` or `tunnel`.
+    pub(crate) kind: Kind,
+    /// This peer's figures divided by those of `direct`, in the same round.
+    pub(crate) to_direct: Ratios,
+    /// This peer's figures divided by those of `adit`, in the same round.
+    pub(crate) to_adit: Ratios,
+    /// Shares of calls and the latency that they did not exceed, of all rounds together.
+    pub(crate) curve: Vec<(f64, f64)>,
+}
+
+/// Figures divided by those of another peer; medians over the rounds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Ratios {
+    /// Calls per second: above 1 is more than the other.
+    pub(crate) rps: Option<f64>,
+    /// Median latency: above 1 is slower than the other.
+    pub(crate) p50: Option<f64>,
+    /// What is added to the median.
+    pub(crate) added_p50: Option<f64>,
+    /// What is added to the 95th percentile.
+    pub(crate) added_p95: Option<f64>,
+    /// CPU time for a call.
+    pub(crate) cpu: Option<f64>,
+}
+
+/// All samples of a peer under a workload.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Series {
+    pub(crate) samples: Vec<Sample>,
+    /// What went wrong, in the first round in which something did.
+    pub(crate) error: Option<String>,
+}
+
+impl Sample {
+    pub(crate) fn new(round: usize, outcome: &Outcome, steal_percent: f64) -> Self {
+        let at = |q| outcome.corrected.quantile_us(q);
+        let rss_kib = outcome.usage.is_watched().then_some(outcome.usage.rss_kib_max as f64);
+        let figures = Figures {
+            rps: outcome.rps(),
+            p50_us: at(0.5),
+            p95_us: at(0.95),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            cpu_us_per_call: outcome.cpu_us_per_call(),
+            rss_kib,
+            generator_lag_p99_us: outcome.generator_lag.quantile_us(0.99),
+            generator_busy: outcome.generator_busy,
+        };
+        Self {
+            round,
+            figures,
+            latencies: outcome.corrected.clone(),
+            void: outcome.void.as_ref().map(ToString::to_string),
+            steal_percent,
+            failed: outcome.failed.count(),
+            first_failure: outcome.failed.first().map(str::to_owned),
+        }
+    }
+}
+
+impl Series {
+    /// The samples that figures are made of: the sound ones, if they are most; else all, and the row is void.
+    fn used(&self) -> (Vec<&Sample>, Option<String>) {
+        let sound: Vec<&Sample> = self.samples.iter().filter(|sample| sample.void.is_none()).collect();
+        if sound.len() * 2 > self.samples.len() {
+            return (sound, None);
+        }
+        (self.samples.iter().collect(), self.samples.iter().find_map(|sample| sample.void.clone()))
+    }
+
+    fn in_round(&self, round: usize) -> Option<&Figures> {
+        self.used().0.into_iter().find(|sample| sample.round == round).map(|sample| &sample.figures)
+    }
+
+    /// The median over the rounds in which both this and the other were measured.
+    fn paired(&self, other: &Self, pair: impl Fn(&Figures, &Figures) -> Option<f64>) -> Option<f64> {
+        let values = self.used().0.into_iter().filter_map(|sample| {
+            let other = other.in_round(sample.round)?;
+            pair(&sample.figures, other)
+        });
+        median(values)
+    }
+}
+
+impl Row {
+    /// The row of one peer. `direct` and `adit` are the series of those under the same workload.
+    pub(crate) fn new(peer: &Peer, workload: Workload, series: &Series, direct: &Series, adit: &Series) -> Self {
+        let (used, void) = series.used();
+        let all = |pick: fn(&Figures) -> Option<f64>| median(used.iter().filter_map(|sample| pick(&sample.figures)));
+        let p50s = || used.iter().map(|sample| sample.figures.p50_us);
+        let mut latencies = Latencies::new();
+        used.iter().for_each(|sample| latencies.add(&sample.latencies));
+        let is_direct = peer.name == DIRECT;
+        let added = |pick: fn(&Figures) -> f64| {
+            if is_direct { None } else { series.paired(direct, |own, base| Some(pick(own) - pick(base))).map(tenth) }
+        };
+        Self {
+            peer: peer.name.clone(),
+            connections: workload.connections,
+            payload: workload.payload,
+            rps: all(|f| Some(f.rps)).map(tenth),
+            p50_us: all(|f| Some(f.p50_us)).map(tenth),
+            p95_us: all(|f| Some(f.p95_us)).map(tenth),
+            p99_us: all(|f| Some(f.p99_us)).map(tenth),
+            p999_us: all(|f| Some(f.p999_us)).map(tenth),
+            added_p50_us: added(|f| f.p50_us),
+            added_p95_us: added(|f| f.p95_us),
+            cpu_us_per_call: all(|f| f.cpu_us_per_call).map(tenth),
+            rss_kib: all(|f| f.rss_kib),
+            generator_lag_p99_us: all(|f| Some(f.generator_lag_p99_us)).map(tenth),
+            void,
+            error: series.error(),
+            rounds: used.len(),
+            p50_us_min: p50s().reduce(f64::min).map(tenth),
+            p50_us_max: p50s().reduce(f64::max).map(tenth),
+            calls: latencies.count(),
+            failed_calls: series.samples.iter().map(|sample| sample.failed).sum(),
+            generator_busy: all(|f| Some(f.generator_busy)).map(hundredth),
+            steal_percent: used.iter().map(|sample| sample.steal_percent).reduce(f64::max).map(hundredth),
+            agent_tls: peer.file.agent_tls,
+            link_encrypted: peer.file.link_encrypted,
+            kind: peer.file.kind,
+            to_direct: if is_direct { Ratios::default() } else { Ratios::of(series, direct, None) },
+            to_adit: if peer.name == ADIT {
+                Ratios::default()
+            } else {
+                Ratios::of(series, adit, (!is_direct).then_some(direct))
+            },
+            curve: if latencies.count() == 0 { Vec::new() } else { latencies.curve() },
+        }
+    }
+
+    /// Whether its figures may be compared with others'.
+    #[must_use]
+    pub(crate) fn counts(&self) -> bool {
+        self.void.is_none() && self.p50_us.is_some()
+    }
+
+    pub(crate) fn cover(&self) -> Cover {
+        Cover::of(self.agent_tls, self.link_encrypted)
+    }
+}
+
+impl Series {
+    fn error(&self) -> Option<String> {
+        let failed = || {
+            let sample = self.samples.iter().find(|sample| sample.failed > 0)?;
+            let first = sample.first_failure.as_deref().unwrap_or("without a word");
+            Some(format!("round {}: {} calls failed, the first: {first}", sample.round + 1, sample.failed))
+        };
+        self.error.clone().or_else(failed)
+    }
+}
+
+impl Ratios {
+    /// `direct` is what both add to; without it nothing is added.
+    fn of(series: &Series, other: &Series, direct: Option<&Series>) -> Self {
+        let ratio = |pick: fn(&Figures) -> Option<f64>| {
+            series.paired(other, |own, base| divide(pick(own)?, pick(base)?)).map(hundredth)
+        };
+        let added = |pick: fn(&Figures) -> f64| {
+            let direct = direct?;
+            let values = series.used().0.into_iter().filter_map(|sample| {
+                let base = pick(direct.in_round(sample.round)?);
+                let other = pick(other.in_round(sample.round)?);
+                divide(pick(&sample.figures) - base, other - base)
+            });
+            median(values).map(hundredth)
+        };
+        Self {
+            rps: ratio(|f| Some(f.rps)),
+            p50: ratio(|f| Some(f.p50_us)),
+            added_p50: added(|f| f.p50_us),
+            added_p95: added(|f| f.p95_us),
+            cpu: ratio(|f| f.cpu_us_per_call),
+        }
+    }
+}
+
+/// None where the divisor is not above zero: such a ratio says nothing.
+fn divide(dividend: f64, divisor: f64) -> Option<f64> {
+    (divisor > 0.0).then(|| dividend / divisor)
+}
+
+/// The middle value; of an even number, between the middle two. None of nothing.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+fn tenth(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+fn hundredth(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn sample(round: usize, p50_us: f64, cpu: Option<f64>, void: Option<&str>) -> Sample {
+        let mut latencies = Latencies::new();
+        latencies.record(Duration::from_nanos((p50_us * 1e3) as u64));
+        let figures =
+            Figures { rps: 1e6 / p50_us, p50_us, p95_us: p50_us * 2.0, cpu_us_per_call: cpu, ..Figures::default() };
+        let void = void.map(str::to_owned);
+        Sample { round, figures, latencies, void, steal_percent: 0.0, failed: 0, first_failure: None }
+    }
+
+    fn series(p50s_us: &[f64]) -> Series {
+        let samples =
+            p50s_us.iter().enumerate().map(|(round, p50_us)| sample(round, *p50_us, Some(p50_us / 10.0), None));
+        Series { samples: samples.collect(), error: None }
+    }
+
+    fn row(name: &str, own: &Series, direct: &Series, adit: &Series) -> Row {
+        let peer = Peer::named([name]).expect("it is known").remove(0);
+        Row::new(&peer, Workload { payload: 1024, connections: 1 }, own, direct, adit)
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median([]), None);
+        assert_eq!(median([3.0]), Some(3.0));
+        assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+
+    #[test]
+    fn what_is_added_is_told_within_each_round() {
+        // The machine slowed down, for all alike: 50, 60 and 70 were added in the three rounds.
+        let (direct, adit) = (series(&[100.0, 200.0, 300.0]), series(&[150.0, 260.0, 370.0]));
+        let told = row("adit", &adit, &direct, &adit);
+        assert_eq!((told.p50_us, told.added_p50_us, told.added_p95_us), (Some(260.0), Some(60.0), Some(120.0)));
+        assert_eq!((told.p50_us_min, told.p50_us_max, told.rounds), (Some(150.0), Some(370.0), 3));
+        assert_eq!(told.to_direct.p50, Some(1.3));
+        assert_eq!(told.to_adit, Ratios::default());
+
+        let told = row("rathole", &series(&[200.0, 320.0, 440.0]), &direct, &adit);
+        assert_eq!(told.to_adit.added_p50, Some(2.0));
+        assert_eq!(told.to_adit.cpu, Some(1.23));
+        let told = row("direct", &direct, &direct, &adit);
+        assert_eq!((told.added_p50_us, told.to_direct), (None, Ratios::default()));
+        assert_eq!((told.to_adit.p50, told.to_adit.added_p50), (Some(0.77), None));
+    }
+
+    #[test]
+    fn without_direct_nothing_is_added() {
+        let told = row("adit", &series(&[150.0]), &Series::default(), &series(&[150.0]));
+        assert_eq!((told.p50_us, told.added_p50_us), (Some(150.0), None));
+        assert_eq!(told.to_direct, Ratios::default());
+    }
+
+    #[test]
+    fn a_void_round_does_not_count_and_too_many_make_a_row_void() {
+        let direct = series(&[100.0, 100.0, 100.0]);
+        let mut own = series(&[150.0, 160.0, 900.0]);
+        own.samples[2].void = Some("late".to_owned());
+        let told = row("adit", &own, &direct, &own);
+        assert_eq!((told.void.as_deref(), told.p50_us, told.rounds), (None, Some(155.0), 2));
+        own.samples[1].void = Some("later".to_owned());
+        let told = row("adit", &own, &direct, &own);
+        assert_eq!((told.void.as_deref(), told.rounds, told.counts()), (Some("later"), 3, false));
+    }
+
+    #[test]
+    fn a_peer_that_failed_has_its_error_and_what_there_is() {
+        let own = Series { error: Some("it died".to_owned()), ..series(&[150.0]) };
+        let told = row("adit", &own, &series(&[100.0, 100.0]), &own);
+        assert_eq!((told.error.as_deref(), told.added_p50_us), (Some("it died"), Some(50.0)));
+        let nothing = Series { error: Some("it never ran".to_owned()), samples: Vec::new() };
+        let told = row("adit", &nothing, &series(&[100.0]), &nothing);
+        assert_eq!((told.p50_us, told.void.as_deref(), told.rounds, told.counts()), (None, None, 0, false));
+        assert!(told.curve.is_empty());
+        let mut failing = series(&[150.0]);
+        (failing.samples[0].failed, failing.samples[0].first_failure) = (3, Some("status 502".to_owned()));
+        let told = row("adit", &failing, &series(&[100.0]), &failing);
+        assert_eq!(told.failed_calls, 3);
+        assert!(told.error.expect("it is told").contains("status 502"));
+    }
+
+    #[test]
+    fn a_row_has_the_fields_that_readers_rely_on() {
+        let json = serde_json::to_value(row("adit", &series(&[1.0]), &series(&[1.0]), &series(&[1.0]))).expect("plain");
+        for field in [
+            "peer",
+            "connections",
+            "payload",
+            "rps",
+            "p50_us",
+            "p95_us",
+            "p99_us",
+            "p999_us",
+            "added_p50_us",
+            "added_p95_us",
+            "cpu_us_per_call",
+            "rss_kib",
+            "generator_lag_p99_us",
+            "void",
+        ] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        assert!(json["void"].is_null() && json["p50_us"].is_number());
+    }
+}
