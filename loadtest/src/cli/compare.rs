@@ -21,6 +21,8 @@ use crate::load::{Call, CallKind, GeneratorSettings, Limits, Load, Mode, Phases,
 use crate::run::Interrupt;
 use crate::units::{bytes, time};
 
+/// A peer that answers nothing well for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Rounds at the most.
 const ROUNDS_MAX: usize = 1000;
 
@@ -172,7 +174,12 @@ impl CompareArgs {
             call: Call { kind: CallKind::McpStateless, ..Call::default() },
             mode,
             phases: Phases { warm_up: self.warm_up, measure: self.duration, ..Phases::default() },
-            limits: Limits { lag_p99_max: self.lag_p99_max, lag_share_max: self.lag_share_max, ..Limits::default() },
+            limits: Limits {
+                patience: PATIENCE,
+                lag_p99_max: self.lag_p99_max,
+                lag_share_max: self.lag_share_max,
+                ..Limits::default()
+            },
             generator: GeneratorSettings {
                 cpu: layout.load.as_ref().and_then(|cpus| cpus.iter().next()),
                 ..GeneratorSettings::default()

@@ -116,7 +116,7 @@ impl Ranged for Axis {
 
 /// Latency against the share of calls that it was not exceeded by. Each row's colour is that of its number here.
 pub(crate) fn curves(rows: &[(usize, &Row)], axes: Axes) -> Result<String, ChartError> {
-    draw(CURVES, |area| {
+    draw("Latency against the share of calls, a curve for each peer", CURVES, |area| {
         let [above, below, left, right] = MARGINS;
         let mut chart = ChartBuilder::on(area)
             .margin_top(above)
@@ -156,7 +156,7 @@ pub(crate) fn bars(groups: &[(&str, Vec<(usize, &Row)>)], width: Width) -> Resul
     };
     let height = lines * BAR_ROW + 8;
     let scale = Scale { left: names, right: whole - figures, full_us: full_us(groups) };
-    draw((whole.unsigned_abs(), height.unsigned_abs()), |area| {
+    draw("What each peer adds to a call, in bars", (whole.unsigned_abs(), height.unsigned_abs()), |area| {
         let mut top = 0;
         for (head, rows) in groups {
             text(area, head, (0, top + BAR_ROW / 2 + 3), (HPos::Left, LETTERS), Ink::Faint.color())?;
@@ -228,13 +228,14 @@ fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), color: RGBColor) -> D
     area.draw(&PathElement::new([from, to], color))
 }
 
-fn draw(size: (u32, u32), picture: impl Fn(&Area<'_>) -> Drawn) -> Result<String, ChartError> {
+/// `label` is for those who cannot see it.
+fn draw(label: &str, size: (u32, u32), picture: impl Fn(&Area<'_>) -> Drawn) -> Result<String, ChartError> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         picture(&area).and_then(|()| area.present()).map_err(|e| ChartError(e.to_string()))?;
     }
-    Ok(with_page_colors(&svg))
+    Ok(with_page_colors(&svg).replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1))
 }
 
 /// A row's curve: how deep in the tail, and the latency there.

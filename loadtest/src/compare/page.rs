@@ -73,7 +73,6 @@ pub(crate) fn html(report: &Report) -> Result<String, PageError> {
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_filter("us", |value: Value| figure(&value, |us| if us.abs() >= 100.0 { 0 } else { 1 }));
     environment.add_filter("fixed", |value: Value, digits: usize| figure(&value, |_| digits));
-    environment.add_filter("count", |value: Value| thousands(&figure(&value, |_| 0)));
     environment.add_filter("short", |value: f64| value.to_string());
     environment.add_filter("size", show_bytes);
     environment.add_template("page", TEMPLATE)?;
@@ -150,15 +149,23 @@ fn head(cover: Cover) -> &'static str {
     }
 }
 
+/// A number with so many digits after the point; a dash where there is none.
 fn figure(value: &Value, digits: impl Fn(f64) -> usize) -> String {
-    f64::try_from(value.clone()).map_or_else(|_| "–".to_owned(), |value| format!("{value:.*}", digits(value)))
+    f64::try_from(value.clone()).map_or_else(
+        |_| "–".to_owned(),
+        |value| {
+            let sign = if value < 0.0 { "−" } else { "" };
+            format!("{sign}{}", thousands(&format!("{:.*}", digits(value), value.abs())))
+        },
+    )
 }
 
-/// A whole number with a comma between thousands.
-fn thousands(digits: &str) -> String {
+/// A number without a sign, with a comma between thousands.
+fn thousands(number: &str) -> String {
+    let whole = number.find('.').unwrap_or(number.len());
     let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && digit.is_ascii_digit() && (digits.chars().count() - i).is_multiple_of(3) {
+    for (i, digit) in number.chars().enumerate() {
+        if 0 < i && i < whole && (whole - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -215,6 +222,8 @@ mod tests {
 
     #[test]
     fn numbers_are_easy_to_read() {
-        assert_eq!(["0", "999", "8170", "1234567", "–"].map(thousands), ["0", "999", "8,170", "1,234,567", "–"]);
+        let told = |number: f64| figure(&Value::from(number), |_| 1);
+        assert_eq!([0.0, 999.96, -8170.25, 1_234_567.0].map(told), ["0.0", "1,000.0", "−8,170.2", "1,234,567.0"]);
+        assert_eq!(figure(&Value::from(()), |_| 1), "–");
     }
 }
