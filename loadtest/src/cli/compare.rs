@@ -180,10 +180,7 @@ impl CompareArgs {
                 lag_share_max: self.lag_share_max,
                 ..Limits::default()
             },
-            generator: GeneratorSettings {
-                cpu: layout.load.as_ref().and_then(|cpus| cpus.iter().next()),
-                ..GeneratorSettings::default()
-            },
+            generator: GeneratorSettings { cpu: layout.generator(), ..GeneratorSettings::default() },
             ..Load::of(target)
         })
     }

@@ -128,7 +128,10 @@ impl<'a> Comparison<'a> {
             }
             bar.set_message(self.name(*cell));
             self.measure(*cell, &upstreams, &bar);
-            upstreams.values_mut().try_for_each(|upstream| upstream.process.check())?;
+            if let Err(error) = upstreams.values_mut().try_for_each(|upstream| upstream.process.check()) {
+                self.report.ended_early = Some(error.to_string());
+                break;
+            }
             bar.inc(1);
             if cells.get(i + 1).is_some_and(|next| next.round != cell.round) {
                 observer(&self.report());
@@ -208,6 +211,12 @@ impl<'a> Comparison<'a> {
         let steal_percent = cpu_time.steal_percent();
         tunnel.check()?;
         match outcome.partial {
+            // Better than nothing, where there is nothing else.
+            Some(Partial::Interrupted)
+                if outcome.calls > 0 && self.series[cell.workload][cell.peer].samples.is_empty() =>
+            {
+                Ok(Sample::new(cell.round, &outcome, steal_percent))
+            }
             Some(Partial::Interrupted) => Err(TunnelError::Interrupted),
             Some(lost @ Partial::Lost { .. }) => Err(TunnelError::Lost(lost)),
             None if outcome.calls == 0 => Err(TunnelError::Silent),
@@ -219,7 +228,9 @@ impl<'a> Comparison<'a> {
     fn report(&self) -> Report {
         let mut report = self.report.clone();
         report.host.finish(self.began);
-        report.interrupted = self.interrupt.is_raised();
+        if self.interrupt.is_raised() {
+            report.ended_early.get_or_insert("it was interrupted".to_owned());
+        }
         let place = |name: &str| self.runnable.iter().position(|(peer, _)| peer.name == name);
         let nothing = Series::default();
         for (workload, series) in self.settings.workloads.iter().zip(&self.series) {
@@ -253,7 +264,7 @@ impl Upstream {
             listens: Some(address),
             log: folder.path().join("upstream.log"),
         };
-        let mut process = Process::start(&settings.this, &settings.this, &line, settings.layout.load.as_ref())?;
+        let mut process = Process::start(&settings.this, &settings.this, &line, settings.layout.upstream().as_ref())?;
         process.until_listening(address, UPSTREAM_PATIENCE)?;
         Ok(Self { address, process, _folder: folder })
     }

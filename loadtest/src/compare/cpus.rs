@@ -81,6 +81,17 @@ impl Layout {
         };
         Self { load: load.or(first), peer: peer.or(last) }
     }
+
+    /// Where the generator runs: the first of the CPUs for load.
+    pub(crate) fn generator(&self) -> Option<usize> {
+        self.load.as_ref().and_then(|cpus| cpus.iter().next())
+    }
+
+    /// Where the upstream runs: on the others, if there are others.
+    pub(crate) fn upstream(&self) -> Option<CpuList> {
+        let others = self.load.as_ref()?.iter().skip(1).collect::<Vec<usize>>();
+        if others.is_empty() { self.load.clone() } else { Some(CpuList(others)) }
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +119,9 @@ mod tests {
         assert_eq!(layout(&[0]), Layout { load: None, peer: None });
         let asked = Layout::new(None, Some(CpuList::one(2)), true, &[0, 1, 2, 3]);
         assert_eq!(asked, Layout { load: Some(CpuList::one(0)), peer: Some(CpuList::one(2)) });
+        let three = Layout::new("0,2-3".parse().ok(), None, true, &[0, 1, 2, 3]);
+        assert_eq!((three.generator(), three.upstream()), (Some(0), "2,3".parse().ok()));
+        assert_eq!((layout(&[0, 1]).generator(), layout(&[0, 1]).upstream()), (Some(0), Some(CpuList::one(0))));
         assert_eq!(Layout::new(None, Some(CpuList::one(2)), false, &[0, 1]), Layout { load: None, peer: None });
     }
 }

@@ -27,8 +27,8 @@ pub(crate) struct Report {
     pub(crate) no_far_side: Vec<String>,
     /// What each peer is, measured or not.
     pub(crate) peers: Vec<PeerNote>,
-    /// Whether it was interrupted, so that rounds are missing.
-    pub(crate) interrupted: bool,
+    /// Why rounds are missing; none if they are all there.
+    pub(crate) ended_early: Option<String>,
     /// Whether this program, and so likely the adit beside it, was built without optimisation.
     pub(crate) debug_build: bool,
 }
@@ -121,6 +121,8 @@ impl Report {
     /// Whether every peer that could be run was measured well.
     #[must_use]
     pub(crate) fn is_good(&self) -> bool {
-        !self.interrupted && !self.rows.is_empty() && self.rows.iter().all(|row| row.error.is_none() && row.counts())
+        self.ended_early.is_none()
+            && !self.rows.is_empty()
+            && self.rows.iter().all(|row| row.error.is_none() && row.counts())
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn report() -> Report {
         not_found: vec!["wstunnel".to_owned()],
         no_far_side: vec!["cloudflared".to_owned(), "tunnel-client".to_owned()],
         peers: peers.iter().map(|peer| PeerNote::new(peer, state(&peer.name), reason(peer))).collect(),
-        interrupted: false,
+        ended_early: None,
         debug_build: false,
     }
 }

@@ -125,8 +125,8 @@ fn notes(report: &Report) -> String {
             host.load_cpus
         ),
     ));
-    if report.interrupted {
-        text.push_str("Interrupted: rounds are missing.\n");
+    if let Some(why) = &report.ended_early {
+        text.push_str(&wrapped("Ended early, so that rounds are missing: ", why));
     }
     if report.debug_build {
         text.push_str("A debug build made this: its figures mean nothing. Build with --release.\n");
