@@ -18,7 +18,7 @@ use super::plan::{Cell, cells};
 use super::process::{Process, ProcessError};
 use super::programs::Programs;
 use super::report::{Method, PeerNote, Report, State};
-use super::rows::{Row, Sample, Series, Workload};
+use super::rows::{Machine, Row, Sample, Series, Workload};
 use super::site::{CommandLine, Credentials, SiteError, free_port};
 use super::tunnel::{Setting, Tunnel, TunnelError};
 use crate::load::{Load, Mode};
@@ -208,26 +208,31 @@ impl<'a> Comparison<'a> {
         load.target = tunnel.target();
         let cpu_time = CpuTime::now();
         let outcome = run_observed(&load, &tunnel.watched(), self.interrupt, &mut |_| {})?;
-        let steal_percent = cpu_time.steal_percent();
+        let busy = |cpus: &Option<CpuList>| cpus.as_ref().map(|cpus| cpu_time.busy(cpus));
+        let machine = Machine {
+            steal_percent: cpu_time.steal_percent(),
+            load_cpu_busy: busy(&self.settings.layout.load),
+            peer_cpu_busy: busy(&self.settings.layout.peer),
+        };
         tunnel.check()?;
         match outcome.partial {
             // Better than nothing, where there is nothing else.
             Some(Partial::Interrupted)
                 if outcome.calls > 0 && self.series[cell.workload][cell.peer].samples.is_empty() =>
             {
-                Ok(Sample::new(cell.round, &outcome, steal_percent))
+                Ok(Sample::new(cell.round, &outcome, machine))
             }
             Some(Partial::Interrupted) => Err(TunnelError::Interrupted),
             Some(lost @ Partial::Lost { .. }) => Err(TunnelError::Lost(lost)),
             None if outcome.calls == 0 => Err(TunnelError::Silent),
-            None => Ok(Sample::new(cell.round, &outcome, steal_percent)),
+            None => Ok(Sample::new(cell.round, &outcome, machine)),
         }
     }
 
     /// What is known by now.
     fn report(&self) -> Report {
         let mut report = self.report.clone();
-        report.host.finish(self.began);
+        report.host.finish(&self.began);
         if self.interrupt.is_raised() {
             report.ended_early.get_or_insert("it was interrupted".to_owned());
         }

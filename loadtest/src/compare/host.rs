@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use procfs::{CpuInfo, Current, CurrentSI, KernelStats, LoadAverage, Meminfo};
 use serde::{Deserialize, Serialize};
 
+use super::cpus::CpuList;
 use super::peer::Program;
 
 /// What a reader of figures must know of the machine.
@@ -37,10 +38,17 @@ pub(crate) struct Host {
     pub(crate) versions: BTreeMap<String, String>,
 }
 
-/// CPU time of the whole machine, to tell what share the host took.
-#[derive(Clone, Copy, Debug, Default)]
+/// CPU time of the machine up to a moment, to tell who had how much of it since.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CpuTime {
+    machine: Ticks,
+    cpus: Vec<Ticks>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ticks {
     all: u64,
+    idle: u64,
     stolen: u64,
 }
 
@@ -62,7 +70,7 @@ impl Host {
     }
 
     /// What can be told only afterwards; `began` is from before the first round.
-    pub(crate) fn finish(&mut self, began: CpuTime) {
+    pub(crate) fn finish(&mut self, began: &CpuTime) {
         self.load_after = load_average();
         self.steal_percent = began.steal_percent();
     }
@@ -71,21 +79,48 @@ impl Host {
 impl CpuTime {
     /// Up to now; nothing where the system does not tell.
     pub(crate) fn now() -> Self {
-        let Ok(KernelStats { total, .. }) = KernelStats::current() else { return Self::default() };
-        let stolen = total.steal.unwrap_or(0);
-        let idle = total.idle + total.iowait.unwrap_or(0);
-        let busy = total.user + total.nice + total.system + total.irq.unwrap_or(0) + total.softirq.unwrap_or(0);
-        Self { all: idle + busy + stolen, stolen }
+        let Ok(KernelStats { total, cpu_time, .. }) = KernelStats::current() else { return Self::default() };
+        Self { machine: Ticks::of(&total), cpus: cpu_time.iter().map(Ticks::of).collect() }
     }
 
-    /// What was taken since then, in percent.
-    pub(crate) fn steal_percent(self) -> f64 {
-        self.steal_percent_until(Self::now())
+    /// What was taken from the machine since then, in percent.
+    pub(crate) fn steal_percent(&self) -> f64 {
+        let since = Self::now().machine.since(self.machine);
+        (since.share(since.stolen) * 1e4).round() / 1e2
     }
 
-    fn steal_percent_until(self, end: Self) -> f64 {
-        let all = end.all.saturating_sub(self.all);
-        if all == 0 { 0.0 } else { (end.stolen.saturating_sub(self.stolen) as f64 * 1e4 / all as f64).round() / 1e2 }
+    /// How busy these CPUs were since then, from 0 to 1.
+    pub(crate) fn busy(&self, cpus: &CpuList) -> f64 {
+        let now = Self::now();
+        let mut since = Ticks::default();
+        for cpu in cpus.iter() {
+            if let (Some(before), Some(after)) = (self.cpus.get(cpu), now.cpus.get(cpu)) {
+                let one = after.since(*before);
+                since = Ticks { all: since.all + one.all, idle: since.idle + one.idle, stolen: 0 };
+            }
+        }
+        since.share(since.all - since.idle)
+    }
+}
+
+impl Ticks {
+    fn of(time: &procfs::CpuTime) -> Self {
+        let stolen = time.steal.unwrap_or(0);
+        let idle = time.idle + time.iowait.unwrap_or(0);
+        let busy = time.user + time.nice + time.system + time.irq.unwrap_or(0) + time.softirq.unwrap_or(0);
+        Self { all: idle + busy + stolen, idle, stolen }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            all: self.all.saturating_sub(before.all),
+            idle: self.idle.saturating_sub(before.idle).min(self.all.saturating_sub(before.all)),
+            stolen: self.stolen.saturating_sub(before.stolen),
+        }
+    }
+
+    fn share(self, part: u64) -> f64 {
+        if self.all == 0 { 0.0 } else { part as f64 / self.all as f64 }
     }
 }
 
@@ -116,15 +151,24 @@ mod tests {
     #[test]
     fn the_machine_tells_what_it_is() {
         let mut host = Host::look();
-        host.finish(CpuTime::now());
+        host.finish(&CpuTime::now());
         assert!(!host.kernel.is_empty() && !host.cpu.is_empty() && host.cores > 0 && host.memory_mib > 0);
     }
 
     #[test]
     fn steal_is_a_share_of_all_time() {
-        let before = CpuTime { all: 1_000, stolen: 10 };
-        assert_eq!(before.steal_percent_until(CpuTime { all: 1_200, stolen: 15 }), 2.5);
-        assert_eq!(before.steal_percent_until(before), 0.0);
+        let before = Ticks { all: 1_000, idle: 800, stolen: 10 };
+        let since = Ticks { all: 1_200, idle: 850, stolen: 15 }.since(before);
+        assert_eq!((since.share(since.stolen), since.share(since.all - since.idle)), (0.025, 0.75));
+        let nothing = before.since(before);
+        assert_eq!(nothing.share(nothing.stolen), 0.0);
+    }
+
+    #[test]
+    fn a_cpu_that_works_is_busy() {
+        let before = CpuTime::now();
+        assert!((0.0..=1.0).contains(&before.busy(&CpuList::one(0))));
+        assert_eq!(before.busy(&CpuList::one(4_000)), 0.0, "there is no such CPU");
     }
 
     #[test]

@@ -55,6 +55,7 @@ struct Line {
     number: usize,
     cover: &'static str,
     counts: bool,
+    bounded_by_load: bool,
     row: Row,
 }
 
@@ -123,6 +124,7 @@ fn lines(rows: &[Row], number: &dyn Fn(&str) -> usize) -> Vec<Line> {
         number: number(&row.peer),
         cover: if row.kind == Kind::Baseline { "the upstream itself" } else { head(row.cover()) },
         counts: row.counts(),
+        bounded_by_load: row.is_bounded_by_load(),
         row: Row { curve: Vec::new(), ..row.clone() },
     };
     let mut lines: Vec<Line> = rows.iter().filter(|row| row.kind == Kind::Baseline).map(line).collect();

@@ -6,6 +6,9 @@ use super::peer::{ADIT, Cover, DIRECT, Kind, Peer};
 use crate::latencies::Latencies;
 use crate::outcome::Outcome;
 
+/// A CPU that is busier than this has nothing left.
+const CPU_FULL: f64 = 0.97;
+
 /// What load is put on each peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Workload {
@@ -21,11 +24,21 @@ pub(crate) struct Sample {
     pub(crate) latencies: Latencies,
     /// Why it does not count.
     pub(crate) void: Option<String>,
-    /// What the host took of this machine meanwhile, in percent.
-    pub(crate) steal_percent: f64,
+    pub(crate) machine: Machine,
     /// Calls that failed, and what the first one said.
     pub(crate) failed: u64,
     pub(crate) first_failure: Option<String>,
+}
+
+/// What the machine did meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Machine {
+    /// What the host took of it, in percent.
+    pub(crate) steal_percent: f64,
+    /// How busy the CPUs of generator and upstream were, from 0 to 1; none where nothing is kept to a CPU.
+    pub(crate) load_cpu_busy: Option<f64>,
+    /// The same for those of the peer.
+    pub(crate) peer_cpu_busy: Option<f64>,
 }
 
 /// The figures of one measurement, or their medians over several.
@@ -39,7 +52,6 @@ pub(crate) struct Figures {
     pub(crate) cpu_us_per_call: Option<f64>,
     pub(crate) rss_kib: Option<f64>,
     pub(crate) generator_lag_p99_us: f64,
-    pub(crate) generator_busy: f64,
 }
 
 /// A peer under a workload, as it is reported. Times in microseconds; medians over the rounds.
@@ -85,8 +97,11 @@ pub(crate) struct Row {
     pub(crate) calls: u64,
     /// Calls that failed, in all rounds.
     pub(crate) failed_calls: u64,
-    /// How busy the generator's thread was, from 0 to 1. Near 1, calls per second are its own limit.
-    pub(crate) generator_busy: Option<f64>,
+    /// How busy the CPUs of generator and upstream were, from 0 to 1; none where nothing is kept to a CPU. Near 1, calls
+    /// per second are their limit, not the peer's.
+    pub(crate) load_cpu_busy: Option<f64>,
+    /// How busy the peer's CPUs were.
+    pub(crate) peer_cpu_busy: Option<f64>,
     /// What the host took of this machine meanwhile, in percent, in the worst round.
     pub(crate) steal_percent: Option<f64>,
     /// Whether the agent speaks TLS.
@@ -127,7 +142,7 @@ pub(crate) struct Series {
 }
 
 impl Sample {
-    pub(crate) fn new(round: usize, outcome: &Outcome, steal_percent: f64) -> Self {
+    pub(crate) fn new(round: usize, outcome: &Outcome, machine: Machine) -> Self {
         let at = |q| outcome.corrected.quantile_us(q);
         let rss_kib = outcome.usage.is_watched().then_some(outcome.usage.rss_kib_max as f64);
         let figures = Figures {
@@ -139,14 +154,13 @@ impl Sample {
             cpu_us_per_call: outcome.cpu_us_per_call(),
             rss_kib,
             generator_lag_p99_us: outcome.generator_lag.quantile_us(0.99),
-            generator_busy: outcome.generator_busy,
         };
         Self {
             round,
             figures,
             latencies: outcome.corrected.clone(),
             void: outcome.void.as_ref().map(ToString::to_string),
-            steal_percent,
+            machine,
             failed: outcome.failed.count(),
             first_failure: outcome.failed.first().map(str::to_owned),
         }
@@ -210,8 +224,9 @@ impl Row {
             p50_us_max: p50s().reduce(f64::max).map(tenth),
             calls: latencies.count(),
             failed_calls: series.samples.iter().map(|sample| sample.failed).sum(),
-            generator_busy: all(|f| Some(f.generator_busy)).map(hundredth),
-            steal_percent: used.iter().map(|sample| sample.steal_percent).reduce(f64::max).map(hundredth),
+            load_cpu_busy: median(used.iter().filter_map(|sample| sample.machine.load_cpu_busy)).map(hundredth),
+            peer_cpu_busy: median(used.iter().filter_map(|sample| sample.machine.peer_cpu_busy)).map(hundredth),
+            steal_percent: used.iter().map(|sample| sample.machine.steal_percent).reduce(f64::max).map(hundredth),
             agent_tls: peer.file.agent_tls,
             link_encrypted: peer.file.link_encrypted,
             kind: peer.file.kind,
@@ -223,6 +238,11 @@ impl Row {
             },
             curve: if latencies.count() == 0 { Vec::new() } else { latencies.curve() },
         }
+    }
+
+    /// Whether its calls per second are those of generator and upstream, which had no CPU left.
+    pub(crate) fn is_bounded_by_load(&self) -> bool {
+        self.load_cpu_busy.is_some_and(|busy| busy >= CPU_FULL)
     }
 
     /// Whether its figures may be compared with others'.
@@ -309,7 +329,7 @@ mod tests {
         let figures =
             Figures { rps: 1e6 / p50_us, p50_us, p95_us: p50_us * 2.0, cpu_us_per_call: cpu, ..Figures::default() };
         let void = void.map(str::to_owned);
-        Sample { round, figures, latencies, void, steal_percent: 0.0, failed: 0, first_failure: None }
+        Sample { round, figures, latencies, void, machine: Machine::default(), failed: 0, first_failure: None }
     }
 
     fn series(p50s_us: &[f64]) -> Series {
@@ -382,6 +402,18 @@ mod tests {
         let told = row("adit", &failing, &series(&[100.0]), &failing);
         assert_eq!(told.failed_calls, 3);
         assert!(told.error.expect("it is told").contains("status 502"));
+    }
+
+    #[test]
+    fn it_is_told_when_the_load_had_no_cpu_left() {
+        let mut own = series(&[150.0, 150.0, 150.0]);
+        for (sample, busy) in own.samples.iter_mut().zip([0.99, 0.5, 0.98]) {
+            sample.machine = Machine { load_cpu_busy: Some(busy), ..Machine::default() };
+        }
+        assert!(row("adit", &own, &own, &own).is_bounded_by_load());
+        own.samples[0].machine.load_cpu_busy = Some(0.6);
+        assert!(!row("adit", &own, &own, &own).is_bounded_by_load());
+        assert!(!row("adit", &series(&[1.0]), &own, &own).is_bounded_by_load());
     }
 
     #[test]

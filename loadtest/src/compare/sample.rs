@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::host::Host;
 use super::peer::{ADIT, DIRECT, Peer};
 use super::report::{Method, PeerNote, Report, State};
-use super::rows::{Figures, Row, Sample, Series, Workload};
+use super::rows::{Figures, Machine, Row, Sample, Series, Workload};
 use crate::latencies::Latencies;
 
 const ROUNDS: usize = 3;
@@ -94,10 +94,14 @@ fn sample(peer: &Peer, round: usize, base_us: f64) -> Sample {
         cpu_us_per_call: is_peer.then_some(base_us / 4.0),
         rss_kib: is_peer.then_some(20_000.0),
         generator_lag_p99_us: 4.0,
-        generator_busy: 0.4,
     };
     let void = (peer.name == "chisel").then(|| "the generator was late by 80 µs at its p99".to_owned());
-    Sample { round, figures, latencies, void, steal_percent: 0.1, failed: 0, first_failure: None }
+    let machine = Machine {
+        steal_percent: 0.1,
+        load_cpu_busy: Some(if is_peer { 0.8 } else { 0.99 }),
+        peer_cpu_busy: is_peer.then_some(0.9),
+    };
+    Sample { round, figures, latencies, void, machine, failed: 0, first_failure: None }
 }
 
 /// Writes the page of this report where one can look at it.

@@ -76,7 +76,7 @@ fn columns(row: &Row) -> [String; 13] {
         micros(row.added_p95_us),
         number(row.to_adit.added_p50, 2),
         micros(row.cpu_us_per_call),
-        number(row.rps, 0),
+        format!("{}{}", number(row.rps, 0), if row.is_bounded_by_load() { "*" } else { "" }),
         number(row.to_adit.rps, 2),
         number(row.rss_kib.map(|kib| kib / 1024.0), 1),
     ]
@@ -105,7 +105,7 @@ fn notes(report: &Report) -> String {
         &format!(
             "Times in µs; medians of {} rounds of {} s. +p50 and +p95 are what a peer adds to direct in the same round; the \
              first ×adit is +p50 divided by adit's, the second calls/s divided by adit's. CPU is of all processes of the \
-             peer, for a call. 'encrypted' says what is: compare like with like.",
+             peer, for a call. * generator and upstream had no CPU left: the peer could carry more. 'encrypted' says what is: compare like with like.",
             method.rounds, method.duration_s
         ),
     ));
