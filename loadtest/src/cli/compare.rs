@@ -15,7 +15,7 @@ use crate::compare::page::html;
 use crate::compare::peer::Peer;
 use crate::compare::programs::Programs;
 use crate::compare::report::Report;
-use crate::compare::rows::Workload;
+use crate::compare::series::Workload;
 use crate::compare::table;
 use crate::load::{Call, CallKind, GeneratorSettings, Limits, Load, Mode, Phases, Target};
 use crate::run::Interrupt;

@@ -11,9 +11,10 @@ mod plan;
 mod process;
 pub(crate) mod programs;
 pub(crate) mod report;
-pub(crate) mod rows;
+mod rows;
 #[cfg(test)]
 mod sample;
+pub(crate) mod series;
 mod site;
 pub(crate) mod table;
 mod tunnel;

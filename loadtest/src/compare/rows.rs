@@ -1,58 +1,13 @@
-//! What was measured, put together: medians over the rounds, what a peer adds to `direct`, ratios.
+//! Rows: what was measured, put together. Medians over the rounds, what a peer adds to `direct`, ratios.
 
 use serde::{Deserialize, Serialize};
 
 use super::peer::{ADIT, Cover, DIRECT, Kind, Peer};
+use super::series::{Figures, Series, Workload, median};
 use crate::latencies::Latencies;
-use crate::outcome::Outcome;
 
 /// A CPU that is busier than this has nothing left.
 const CPU_FULL: f64 = 0.97;
-
-/// What load is put on each peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Workload {
-    pub(crate) payload: u64,
-    pub(crate) connections: usize,
-}
-
-/// What one measurement of one peer gave.
-#[derive(Clone, Debug)]
-pub(crate) struct Sample {
-    pub(crate) round: usize,
-    pub(crate) figures: Figures,
-    pub(crate) latencies: Latencies,
-    /// Why it does not count.
-    pub(crate) void: Option<String>,
-    pub(crate) machine: Machine,
-    /// Calls that failed, and what the first one said.
-    pub(crate) failed: u64,
-    pub(crate) first_failure: Option<String>,
-}
-
-/// What the machine did meanwhile.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Machine {
-    /// What the host took of it, in percent.
-    pub(crate) steal_percent: f64,
-    /// How busy the CPUs of generator and upstream were, from 0 to 1; none where nothing is kept to a CPU.
-    pub(crate) load_cpu_busy: Option<f64>,
-    /// The same for those of the peer.
-    pub(crate) peer_cpu_busy: Option<f64>,
-}
-
-/// The figures of one measurement, or their medians over several.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Figures {
-    pub(crate) rps: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p95_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
-    pub(crate) cpu_us_per_call: Option<f64>,
-    pub(crate) rss_kib: Option<f64>,
-    pub(crate) generator_lag_p99_us: f64,
-}
 
 /// A peer under a workload, as it is reported. Times in microseconds; medians over the rounds.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -133,64 +88,6 @@ pub(crate) struct Ratios {
     pub(crate) cpu: Option<f64>,
 }
 
-/// All samples of a peer under a workload.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Series {
-    pub(crate) samples: Vec<Sample>,
-    /// What went wrong, in the first round in which something did.
-    pub(crate) error: Option<String>,
-}
-
-impl Sample {
-    pub(crate) fn new(round: usize, outcome: &Outcome, machine: Machine) -> Self {
-        let at = |q| outcome.corrected.quantile_us(q);
-        let rss_kib = outcome.usage.is_watched().then_some(outcome.usage.rss_kib_max as f64);
-        let figures = Figures {
-            rps: outcome.rps(),
-            p50_us: at(0.5),
-            p95_us: at(0.95),
-            p99_us: at(0.99),
-            p999_us: at(0.999),
-            cpu_us_per_call: outcome.cpu_us_per_call(),
-            rss_kib,
-            generator_lag_p99_us: outcome.generator_lag.quantile_us(0.99),
-        };
-        Self {
-            round,
-            figures,
-            latencies: outcome.corrected.clone(),
-            void: outcome.void.as_ref().map(ToString::to_string),
-            machine,
-            failed: outcome.failed.count(),
-            first_failure: outcome.failed.first().map(str::to_owned),
-        }
-    }
-}
-
-impl Series {
-    /// The samples that figures are made of: the sound ones, if they are most; else all, and the row is void.
-    fn used(&self) -> (Vec<&Sample>, Option<String>) {
-        let sound: Vec<&Sample> = self.samples.iter().filter(|sample| sample.void.is_none()).collect();
-        if sound.len() * 2 > self.samples.len() {
-            return (sound, None);
-        }
-        (self.samples.iter().collect(), self.samples.iter().find_map(|sample| sample.void.clone()))
-    }
-
-    fn in_round(&self, round: usize) -> Option<&Figures> {
-        self.used().0.into_iter().find(|sample| sample.round == round).map(|sample| &sample.figures)
-    }
-
-    /// The median over the rounds in which both this and the other were measured.
-    fn paired(&self, other: &Self, pair: impl Fn(&Figures, &Figures) -> Option<f64>) -> Option<f64> {
-        let values = self.used().0.into_iter().filter_map(|sample| {
-            let other = other.in_round(sample.round)?;
-            pair(&sample.figures, other)
-        });
-        median(values)
-    }
-}
-
 impl Row {
     /// The row of one peer. `direct` and `adit` are the series of those under the same workload.
     pub(crate) fn new(peer: &Peer, workload: Workload, series: &Series, direct: &Series, adit: &Series) -> Self {
@@ -256,17 +153,6 @@ impl Row {
     }
 }
 
-impl Series {
-    fn error(&self) -> Option<String> {
-        let failed = || {
-            let sample = self.samples.iter().find(|sample| sample.failed > 0)?;
-            let first = sample.first_failure.as_deref().unwrap_or("without a word");
-            Some(format!("round {}: {} calls failed, the first: {first}", sample.round + 1, sample.failed))
-        };
-        self.error.clone().or_else(failed)
-    }
-}
-
 impl Ratios {
     /// `direct` is what both add to; without it nothing is added.
     fn of(series: &Series, other: &Series, direct: Option<&Series>) -> Self {
@@ -297,18 +183,6 @@ fn divide(dividend: f64, divisor: f64) -> Option<f64> {
     (divisor > 0.0).then(|| dividend / divisor)
 }
 
-/// The middle value; of an even number, between the middle two. None of nothing.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
-    }
-}
-
 fn tenth(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
@@ -321,6 +195,7 @@ fn hundredth(value: f64) -> f64 {
 mod tests {
     use std::time::Duration;
 
+    use super::super::series::{Machine, Sample};
     use super::*;
 
     fn sample(round: usize, p50_us: f64, cpu: Option<f64>, void: Option<&str>) -> Sample {
@@ -341,14 +216,6 @@ mod tests {
     fn row(name: &str, own: &Series, direct: &Series, adit: &Series) -> Row {
         let peer = Peer::named([name]).expect("it is known").remove(0);
         Row::new(&peer, Workload { payload: 1024, connections: 1 }, own, direct, adit)
-    }
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median([]), None);
-        assert_eq!(median([3.0]), Some(3.0));
-        assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median([4.0, 1.0, 2.0, 9.0]), Some(3.0));
     }
 
     #[test]

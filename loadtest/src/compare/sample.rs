@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::host::Host;
 use super::peer::{ADIT, DIRECT, Peer};
 use super::report::{Method, PeerNote, Report, State};
-use super::rows::{Figures, Machine, Row, Sample, Series, Workload};
+use super::rows::Row;
+use super::series::{Figures, Machine, Sample, Series, Workload};
 use crate::latencies::Latencies;
 
 const ROUNDS: usize = 3;
