@@ -76,6 +76,9 @@ pub struct CompareArgs {
     /// The same as a share of the p99 that is measured
     #[arg(long, value_name = "SHARE", default_value_t = crate::load::LAG_SHARE_MAX)]
     lag_share_max: f64,
+    /// The share of a closed loop's connections that must have a call in flight on average; fewer, and a measurement is void
+    #[arg(long, value_name = "SHARE", default_value_t = crate::compare::series::IN_FLIGHT_MIN)]
+    in_flight_min: f64,
 }
 
 /// Why the command line cannot be followed.
@@ -138,6 +141,7 @@ impl CompareArgs {
             workloads: self.workloads(),
             rounds: self.rounds,
             load: self.load(&layout)?,
+            in_flight_min: self.in_flight_min,
             layout,
             this,
             command: command_line(std::env::args()),

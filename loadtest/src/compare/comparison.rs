@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) rounds: usize,
     /// What is put on each; its target, its connections and its payload are set for each measurement.
     pub(crate) load: Load,
+    /// The share of a closed loop's connections that must have a call in flight.
+    pub(crate) in_flight_min: f64,
     pub(crate) layout: Layout,
     /// This program, as it can be started.
     pub(crate) this: PathBuf,
@@ -210,6 +212,11 @@ impl<'a> Comparison<'a> {
         let cpu_time = CpuTime::now();
         let outcome = run_observed(&load, &tunnel.watched(), self.interrupt, &mut |_| {})?;
         let busy = |cpus: &Option<CpuList>| cpus.as_ref().map(|cpus| cpu_time.busy(cpus));
+        // An open loop has connections to spare.
+        let in_flight_min = match load.mode {
+            Mode::Closed => self.settings.in_flight_min * load.connections as f64,
+            Mode::Open { .. } => 0.0,
+        };
         let machine = Machine {
             steal_percent: cpu_time.steal_percent(),
             load_cpu_busy: busy(&self.settings.layout.load),
@@ -221,12 +228,12 @@ impl<'a> Comparison<'a> {
             Some(Partial::Interrupted)
                 if outcome.calls > 0 && self.series[cell.workload][cell.peer].samples.is_empty() =>
             {
-                Ok(Sample::new(cell.round, &outcome, machine))
+                Ok(Sample::new(cell.round, &outcome, in_flight_min, machine))
             }
             Some(Partial::Interrupted) => Err(TunnelError::Interrupted),
             Some(lost @ Partial::Lost { .. }) => Err(TunnelError::Lost(lost)),
             None if outcome.calls == 0 => Err(TunnelError::Silent),
-            None => Ok(Sample::new(cell.round, &outcome, machine)),
+            None => Ok(Sample::new(cell.round, &outcome, in_flight_min, machine)),
         }
     }
 

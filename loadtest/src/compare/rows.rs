@@ -38,6 +38,8 @@ pub(crate) struct Row {
     pub(crate) rss_kib: Option<f64>,
     /// How late the generator was.
     pub(crate) generator_lag_p99_us: Option<f64>,
+    /// Calls in flight on average, by Little's law.
+    pub(crate) in_flight: Option<f64>,
     /// Why these figures do not count; none when they do.
     pub(crate) void: Option<String>,
     /// What went wrong with the peer; its figures are those of the rounds that went well.
@@ -114,6 +116,7 @@ impl Row {
             cpu_us_per_call: all(|f| f.cpu_us_per_call).map(tenth),
             rss_kib: all(|f| f.rss_kib),
             generator_lag_p99_us: all(|f| Some(f.generator_lag_p99_us)).map(tenth),
+            in_flight: all(|f| Some(f.in_flight)).map(tenth),
             void,
             error: series.error(),
             rounds: used.len(),

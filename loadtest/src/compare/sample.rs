@@ -95,6 +95,7 @@ fn sample(peer: &Peer, round: usize, base_us: f64) -> Sample {
         cpu_us_per_call: is_peer.then_some(base_us / 4.0),
         rss_kib: is_peer.then_some(20_000.0),
         generator_lag_p99_us: 4.0,
+        in_flight: 1.0,
     };
     let void = (peer.name == "chisel").then(|| "the generator was late by 80 µs at its p99".to_owned());
     let machine = Machine {

@@ -3,6 +3,10 @@
 use crate::latencies::Latencies;
 use crate::outcome::Outcome;
 
+/// The default share of a closed loop's connections that must have had a call in flight, by Little's law. A call that was
+/// stuck before measuring began, and still is when it ends, is in no histogram, but it is missed here.
+pub(crate) const IN_FLIGHT_MIN: f64 = 0.8;
+
 /// What load is put on each peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Workload {
@@ -46,6 +50,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_us_per_call: Option<f64>,
     pub(crate) rss_kib: Option<f64>,
     pub(crate) generator_lag_p99_us: f64,
+    /// Calls that were in flight on average: calls per second times mean latency.
+    pub(crate) in_flight: f64,
 }
 
 /// All samples of a peer under a workload.
@@ -57,8 +63,8 @@ pub(crate) struct Series {
 }
 
 impl Sample {
-    /// What is kept of a run.
-    pub(crate) fn new(round: usize, outcome: &Outcome, machine: Machine) -> Self {
+    /// What is kept of a run, of which at least `in_flight_min` calls must have been in flight.
+    pub(crate) fn new(round: usize, outcome: &Outcome, in_flight_min: f64, machine: Machine) -> Self {
         let at = |q| outcome.corrected.quantile_us(q);
         let rss_kib = outcome.usage.is_watched().then_some(outcome.usage.rss_kib_max as f64);
         let figures = Figures {
@@ -70,12 +76,14 @@ impl Sample {
             cpu_us_per_call: outcome.cpu_us_per_call(),
             rss_kib,
             generator_lag_p99_us: outcome.generator_lag.quantile_us(0.99),
+            in_flight: outcome.rps() * outcome.corrected.mean().as_secs_f64(),
         };
+        let idle = idle(figures.in_flight, in_flight_min);
         Self {
             round,
             figures,
             latencies: outcome.corrected.clone(),
-            void: outcome.void.as_ref().map(ToString::to_string),
+            void: outcome.void.as_ref().map(ToString::to_string).or(idle),
             machine,
             failed: outcome.failed.count(),
             first_failure: outcome.failed.first().map(str::to_owned),
@@ -118,6 +126,16 @@ impl Series {
     }
 }
 
+/// Why the figures of a closed loop do not count in which connections stood still.
+fn idle(in_flight: f64, in_flight_min: f64) -> Option<String> {
+    (in_flight < in_flight_min).then(|| {
+        format!(
+            "only about {in_flight:.1} calls were in flight, and {in_flight_min:.1} should have been at least: connections \
+             stood still all along, and what they waited is in no figure; try a longer --warm-up"
+        )
+    })
+}
+
 /// The middle value; of an even number, between the middle two. None of nothing.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -133,6 +151,17 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_that_stand_still_make_a_sample_void() {
+        use std::time::Duration;
+        // Four connections, each with a call of 1 ms: 4,000 calls in a second.
+        let mut outcome = Outcome { calls: 4_000, measured: Duration::from_secs(1), ..Outcome::default() };
+        (0..4_000).for_each(|_| outcome.corrected.record(Duration::from_millis(1)));
+        let void = |in_flight_min| Sample::new(0, &outcome, in_flight_min, Machine::default()).void;
+        assert_eq!(void(4.0 * IN_FLIGHT_MIN), None);
+        assert!(void(64.0 * IN_FLIGHT_MIN).expect("sixty stood still").contains("only about 4.0 calls were in flight"));
+    }
 
     #[test]
     fn the_median_is_the_middle() {
