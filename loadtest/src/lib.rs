@@ -8,6 +8,7 @@ mod answer;
 pub mod bulk;
 mod check;
 pub mod cli;
+pub(crate) mod compare;
 mod core_thread;
 mod dial;
 mod events;

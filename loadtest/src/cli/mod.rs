@@ -2,6 +2,7 @@
 
 pub mod bulk;
 pub mod churn;
+pub mod compare;
 pub mod load_args;
 pub mod mixed;
 pub mod progress;
@@ -14,6 +15,7 @@ pub mod split;
 use clap::{Parser, Subcommand};
 
 use self::progress::Bar;
+use crate::compare::launch::{LaunchArgs, launch};
 use crate::load::Load;
 use crate::outcome::Outcome;
 use crate::run::{Interrupt, RunError, run_observed};
@@ -50,12 +52,22 @@ pub enum Command {
     Bulk(Box<bulk::BulkArgs>),
     /// See how much small calls suffer while large bodies move
     Mixed(Box<mixed::MixedArgs>),
+    /// Put the same load on several tunnels in turn, and report what each adds
+    Compare(Box<compare::CompareArgs>),
+    /// Become another program that ends with its parent; this program starts tunnels so
+    #[command(hide = true)]
+    Launch(LaunchArgs),
 }
 
 impl Cli {
     /// Does it, and gives back the exit code.
     #[must_use]
     pub fn execute(self) -> u8 {
+        if let Command::Launch(args) = &self.command {
+            return match launch(args) {
+                Err(error) => fail(&error),
+            };
+        }
         let interrupt = match Interrupt::on_signals() {
             Ok(interrupt) => interrupt,
             Err(error) => return fail(&format_args!("signals cannot be received: {error}")),
@@ -68,6 +80,8 @@ impl Cli {
             Command::Churn(args) => churn::execute(&args, &interrupt),
             Command::Bulk(args) => bulk::execute(&args, &interrupt),
             Command::Mixed(args) => mixed::execute(&args, &interrupt),
+            Command::Compare(args) => compare::execute(&args, &interrupt),
+            Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),
         }
     }
 }

@@ -1,0 +1,264 @@
+//! `adit-loadtest compare`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::load_args::ArrivalArgs;
+use super::{EXIT_FAILURE, EXIT_USAGE, fail};
+use crate::compare::comparison::{Comparison, Settings};
+use crate::compare::cpus::{CpuList, Layout};
+use crate::compare::page::html;
+use crate::compare::peer::Peer;
+use crate::compare::programs::Programs;
+use crate::compare::report::Report;
+use crate::compare::series::Workload;
+use crate::compare::table;
+use crate::load::{Call, CallKind, GeneratorSettings, Limits, Load, Mode, Phases, Target};
+use crate::run::Interrupt;
+use crate::units::{bytes, time};
+
+/// A peer that answers nothing well for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Rounds at the most.
+const ROUNDS_MAX: usize = 1000;
+
+/// Flags of `compare`.
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// Whom to compare, with commas between; all that there are without this
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Connections, each with a call in flight; with commas between, each is a workload of its own
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,64")]
+    connections: Vec<usize>,
+    /// Bytes of each request's and each answer's body; with commas between, each is a workload of its own
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = bytes, default_value = "1024")]
+    payload: Vec<u64>,
+    /// How long each measurement counts
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
+    duration: Duration,
+    /// How long calls are made before that
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
+    warm_up: Duration,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Calls per second, in an open loop; without it each connection calls as soon as it is answered
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    #[command(flatten)]
+    arrivals: ArrivalArgs,
+    /// Write all figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a page with pictures to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Where a program is, or the folder of a peer's programs; may be given several times
+    #[arg(long = "peer-bin", value_name = "NAME=PATH", value_parser = name_and_path)]
+    peer_bins: Vec<(String, PathBuf)>,
+    /// The CPUs of the peers [default: the last one]
+    #[arg(long, value_name = "CPUS")]
+    sut_cpus: Option<CpuList>,
+    /// The CPUs of the generator and the upstream [default: the first one]
+    #[arg(long, value_name = "CPUS")]
+    load_cpus: Option<CpuList>,
+    /// Keep nobody to any CPU
+    #[arg(long)]
+    no_pin: bool,
+    /// The generator's lag at its p99 above which a measurement is void
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
+    lag_p99_max: Duration,
+    /// The same as a share of the p99 that is measured
+    #[arg(long, value_name = "SHARE", default_value_t = crate::load::LAG_SHARE_MAX)]
+    lag_share_max: f64,
+    /// The share of a closed loop's connections that must have a call in flight on average; fewer, and a measurement is void
+    #[arg(long, value_name = "SHARE", default_value_t = crate::compare::series::IN_FLIGHT_MIN)]
+    in_flight_min: f64,
+}
+
+/// Why the command line cannot be followed.
+#[derive(Debug, thiserror::Error)]
+enum UsageError {
+    #[error(transparent)]
+    Peer(#[from] crate::compare::peer::UnknownPeer),
+    #[error(transparent)]
+    Load(#[from] crate::load::LoadError),
+    #[error("{0} rounds: give 1 to {ROUNDS_MAX}")]
+    Rounds(usize),
+    #[error("{path} cannot be written: {source}; name a file in a folder that is there")]
+    Output { path: PathBuf, source: io::Error },
+    #[error("this program does not know where it is: {0}")]
+    This(io::Error),
+}
+
+pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
+    let settings = match args.settings() {
+        Ok(settings) => settings,
+        Err(error) => {
+            fail(&error);
+            return EXIT_USAGE;
+        }
+    };
+    if let Some(cpus) = &settings.layout.load
+        && let Err(error) = crate::compare::launch::keep_to(cpus)
+    {
+        fail(&format_args!("CPUs {cpus} cannot be taken: {error}; name CPUs that this machine has, or give --no-pin"));
+        return EXIT_USAGE;
+    }
+    let compared = Comparison::new(&settings, interrupt)
+        .and_then(|comparison| comparison.run(&mut |report| drop(args.write_json(report))));
+    let report = match compared {
+        Ok(report) => report,
+        Err(error) => return fail(&error),
+    };
+    print!("{}", table::text(&report));
+    let written = args.write(&report);
+    match written {
+        Err(error) => fail(&error),
+        Ok(()) if report.is_good() => 0,
+        Ok(()) => EXIT_FAILURE,
+    }
+}
+
+impl CompareArgs {
+    fn settings(&self) -> Result<Settings, UsageError> {
+        let names = self.peers.iter().map(|name| name.trim());
+        let peers = if self.peers.is_empty() { Peer::all() } else { Peer::named(names)? };
+        if !(1..=ROUNDS_MAX).contains(&self.rounds) {
+            return Err(UsageError::Rounds(self.rounds));
+        }
+        let this = std::env::current_exe().map_err(UsageError::This)?;
+        let allowed = adit::engine::cpus_allowed().unwrap_or_default();
+        let layout = Layout::new(self.load_cpus.clone(), self.sut_cpus.clone(), !self.no_pin, &allowed);
+        let settings = Settings {
+            peers,
+            programs: Programs::new(self.peer_bins.iter().cloned(), &this),
+            workloads: self.workloads(),
+            rounds: self.rounds,
+            load: self.load(&layout)?,
+            in_flight_min: self.in_flight_min,
+            layout,
+            this,
+            command: command_line(std::env::args()),
+        };
+        for workload in &settings.workloads {
+            let mut load = Load { connections: workload.connections, ..settings.load.clone() };
+            load.call.payload = workload.payload;
+            load.check()?;
+        }
+        // Better now than after all the work.
+        for path in self.json.iter().chain(&self.html) {
+            let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+            opened.map_err(|source| UsageError::Output { path: path.clone(), source })?;
+        }
+        Ok(settings)
+    }
+
+    fn workloads(&self) -> Vec<Workload> {
+        let all = self.payload.iter().flat_map(|payload| {
+            self.connections.iter().map(|connections| Workload { payload: *payload, connections: *connections })
+        });
+        let mut workloads: Vec<Workload> = all.collect();
+        workloads.sort_unstable();
+        workloads.dedup();
+        workloads
+    }
+
+    /// The load without what differs between measurements.
+    fn load(&self, layout: &Layout) -> Result<Load, UsageError> {
+        let mode = self.rate.map_or(Mode::Closed, |rate| Mode::Open { rate, arrivals: self.arrivals.arrivals() });
+        // Each peer's own comes later.
+        let target: Target = "http://localhost/mcp".parse()?;
+        Ok(Load {
+            call: Call { kind: CallKind::McpStateless, ..Call::default() },
+            mode,
+            phases: Phases { warm_up: self.warm_up, measure: self.duration, ..Phases::default() },
+            limits: Limits {
+                patience: PATIENCE,
+                lag_p99_max: self.lag_p99_max,
+                lag_share_max: self.lag_share_max,
+                ..Limits::default()
+            },
+            generator: GeneratorSettings { cpu: layout.generator(), ..GeneratorSettings::default() },
+            ..Load::of(target)
+        })
+    }
+
+    fn write(&self, report: &Report) -> Result<(), Box<dyn std::error::Error>> {
+        self.write_json(report)?;
+        if let Some(path) = &self.html {
+            replace(path, &html(report)?)?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, report: &Report) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some(path) = &self.json {
+            replace(path, &format!("{}\n", serde_json::to_string_pretty(report)?))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file whole or not at all.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// As one would type it, with this program by its name alone.
+fn command_line(args: impl Iterator<Item = String>) -> String {
+    let quoted = args.skip(1).map(|arg| {
+        let is_plain = !arg.is_empty() && arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_=.,/:@%+".contains(c));
+        if is_plain { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+    });
+    std::iter::once("adit-loadtest".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+fn name_and_path(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), PathBuf::from(path))),
+        _ => Err(format!("'{text}' names no program: write NAME=PATH, such as frp=/opt/frp")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_can_be_typed_again() {
+        let args = ["/x/adit-loadtest", "compare", "--peers", "direct,adit", "--html", "my page.html", "it's"];
+        let told = command_line(args.into_iter().map(str::to_owned));
+        assert_eq!(told, r"adit-loadtest compare --peers direct,adit --html 'my page.html' 'it'\''s'");
+    }
+
+    #[test]
+    fn a_program_is_given_by_name() {
+        assert_eq!(name_and_path("frp=/opt/a=b"), Ok(("frp".to_owned(), PathBuf::from("/opt/a=b"))));
+        for text in ["", "frp", "=x", "frp="] {
+            assert!(name_and_path(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("x.json");
+        for text in ["a longer text", "short"] {
+            replace(&path, text).expect("it can be written");
+            assert_eq!(fs::read_to_string(&path).expect("it is there"), text);
+        }
+        assert!(replace(&folder.path().join("none/x.json"), "").is_err());
+        assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left behind");
+    }
+}

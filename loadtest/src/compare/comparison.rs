@@ -1,0 +1,328 @@
+//! Runs all of it: peers found, rounds interleaved, samples gathered, what failed remembered.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::cpus::{CpuList, Layout};
+use super::host::{CpuTime, Host, version_of};
+use super::peer::{ADIT, DIRECT, Peer};
+use super::plan::{Cell, cells};
+use super::process::{Process, ProcessError};
+use super::programs::Programs;
+use super::report::{Method, PeerNote, Report, State};
+use super::rows::Row;
+use super::series::{Machine, Sample, Series, Workload};
+use super::site::{CommandLine, Credentials, SiteError, free_port};
+use super::tunnel::{Setting, Tunnel, TunnelError};
+use crate::load::{Load, Mode};
+use crate::outcome::Partial;
+use crate::run::{Interrupt, run_observed};
+
+/// An upstream may take so long to start.
+const UPSTREAM_PATIENCE: Duration = Duration::from_secs(10);
+/// A peer that failed in so many measurements is given up.
+const FAILURES_MAX: usize = 2;
+/// A measurement that is void is made so many times more.
+const REPEATS_MAX: usize = 1;
+
+/// What is to be compared.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) programs: Programs,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) rounds: usize,
+    /// What is put on each; its target, its connections and its payload are set for each measurement.
+    pub(crate) load: Load,
+    /// The share of a closed loop's connections that must have a call in flight.
+    pub(crate) in_flight_min: f64,
+    pub(crate) layout: Layout,
+    /// This program, as it can be started.
+    pub(crate) this: PathBuf,
+    /// How it was started.
+    pub(crate) command: String,
+}
+
+/// Why nothing could be compared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompareError {
+    /// Files, ports or keys.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// The upstream.
+    #[error("the upstream cannot be started: {0}")]
+    Upstream(#[from] ProcessError),
+}
+
+/// A comparison that is under way.
+pub(crate) struct Comparison<'a> {
+    settings: &'a Settings,
+    interrupt: &'a Interrupt,
+    credentials: Credentials,
+    /// The peers that can be run, with their programs.
+    runnable: Vec<(Peer, BTreeMap<String, PathBuf>)>,
+    /// By workload and runnable peer.
+    series: Vec<Vec<Series>>,
+    /// How often each runnable peer failed.
+    failures: Vec<usize>,
+    report: Report,
+    began: CpuTime,
+}
+
+impl<'a> Comparison<'a> {
+    /// Finds the peers' programs.
+    ///
+    /// # Errors
+    ///
+    /// No certificates could be made.
+    pub(crate) fn new(settings: &'a Settings, interrupt: &'a Interrupt) -> Result<Self, CompareError> {
+        let began = OffsetDateTime::now_utc();
+        let mut report = Report {
+            command: settings.command.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            began: began.replace_nanosecond(0).unwrap_or(began).format(&Rfc3339).unwrap_or_default(),
+            method: method(settings),
+            host: Host::look(),
+            debug_build: cfg!(debug_assertions),
+            ..Report::default()
+        };
+        let cpus = |list: &Option<CpuList>| list.as_ref().map_or_else(|| "any".to_owned(), ToString::to_string);
+        report.host.load_cpus = cpus(&settings.layout.load);
+        report.host.peer_cpus = cpus(&settings.layout.peer);
+        let mut runnable = Vec::new();
+        for peer in &settings.peers {
+            let (note, programs) = look_for(peer, &settings.programs);
+            match note.state {
+                State::Measured => runnable.push((peer.clone(), programs)),
+                State::NotFound => report.not_found.push(peer.name.clone()),
+                State::NoFarSide => report.no_far_side.push(peer.name.clone()),
+            }
+            if let Some(version) = &note.version {
+                report.host.versions.insert(peer.name.clone(), version.clone());
+            }
+            report.peers.push(note);
+        }
+        let series = vec![vec![Series::default(); runnable.len()]; settings.workloads.len()];
+        let credentials = Credentials::new()?;
+        let failures = vec![0; runnable.len()];
+        Ok(Self { settings, interrupt, credentials, runnable, series, failures, report, began: CpuTime::now() })
+    }
+
+    /// Measures everything; `observer` is shown the report after each round.
+    ///
+    /// # Errors
+    ///
+    /// The upstream cannot be started. What fails with a peer is in its rows.
+    pub(crate) fn run(mut self, observer: &mut dyn FnMut(&Report)) -> Result<Report, CompareError> {
+        let mut upstreams = self.start_upstreams()?;
+        let cells = cells(self.settings.rounds, self.settings.workloads.len(), self.runnable.len());
+        let bar = progress_bar(cells.len());
+        for (i, cell) in cells.iter().enumerate() {
+            if self.interrupt.is_raised() {
+                break;
+            }
+            bar.set_message(self.name(*cell));
+            self.measure(*cell, &upstreams, &bar);
+            if let Err(error) = upstreams.values_mut().try_for_each(|upstream| upstream.process.check()) {
+                self.report.ended_early = Some(error.to_string());
+                break;
+            }
+            bar.inc(1);
+            if cells.get(i + 1).is_some_and(|next| next.round != cell.round) {
+                observer(&self.report());
+            }
+        }
+        bar.finish_and_clear();
+        Ok(self.report())
+    }
+
+    fn start_upstreams(&self) -> Result<BTreeMap<u64, Upstream>, CompareError> {
+        let mut upstreams = BTreeMap::new();
+        for workload in &self.settings.workloads {
+            if let Entry::Vacant(vacant) = upstreams.entry(workload.payload) {
+                vacant.insert(Upstream::start(self.settings, workload.payload)?);
+            }
+        }
+        Ok(upstreams)
+    }
+
+    fn name(&self, cell: Cell) -> String {
+        let workload = self.settings.workloads[cell.workload];
+        let peer = &self.runnable[cell.peer].0.name;
+        format!("round {}: {peer}, {} in flight, {} B", cell.round + 1, workload.connections, workload.payload)
+    }
+
+    /// Makes one measurement, again if it was void, and keeps what came of it.
+    fn measure(&mut self, cell: Cell, upstreams: &BTreeMap<u64, Upstream>, bar: &ProgressBar) {
+        let workload = self.settings.workloads[cell.workload];
+        let upstream = upstreams[&workload.payload].address;
+        let mut kept = None;
+        for _ in 0..=REPEATS_MAX {
+            if self.failures[cell.peer] >= FAILURES_MAX {
+                self.fail(cell, format!("not run any more after it failed {FAILURES_MAX} times"));
+                break;
+            }
+            match self.sample(cell, workload, upstream) {
+                Ok(sample) => {
+                    let again = sample.void.is_some() && !self.interrupt.is_raised();
+                    kept = Some(sample);
+                    if !again {
+                        break;
+                    }
+                }
+                Err(TunnelError::Interrupted) => break,
+                Err(error) => {
+                    self.failures[cell.peer] += 1;
+                    bar.suspend(|| eprintln!("{}: {error}", self.runnable[cell.peer].0.name));
+                    self.fail(cell, error.to_string());
+                    break;
+                }
+            }
+        }
+        self.series[cell.workload][cell.peer].samples.extend(kept);
+    }
+
+    fn fail(&mut self, cell: Cell, error: String) {
+        let told = format!("round {}: {error}", cell.round + 1);
+        self.series[cell.workload][cell.peer].error.get_or_insert(told);
+    }
+
+    /// Starts the peer, puts the load on it, and ends it.
+    fn sample(&self, cell: Cell, workload: Workload, upstream: SocketAddr) -> Result<Sample, TunnelError> {
+        let (peer, programs) = &self.runnable[cell.peer];
+        let setting = Setting {
+            launcher: &self.settings.this,
+            credentials: &self.credentials,
+            cpus: self.settings.layout.peer.as_ref(),
+            cpu_count: self.settings.layout.peer.as_ref().map_or(self.report.host.cores, CpuList::count),
+            interrupt: self.interrupt,
+        };
+        let mut load = Load { connections: workload.connections, ..self.settings.load.clone() };
+        load.call.payload = workload.payload;
+        let mut tunnel = Tunnel::start(peer, programs, upstream, &load, &setting)?;
+        load.target = tunnel.target();
+        let cpu_time = CpuTime::now();
+        let outcome = run_observed(&load, &tunnel.watched(), self.interrupt, &mut |_| {})?;
+        let busy = |cpus: &Option<CpuList>| cpus.as_ref().map(|cpus| cpu_time.busy(cpus));
+        // An open loop has connections to spare.
+        let in_flight_min = match load.mode {
+            Mode::Closed => self.settings.in_flight_min * load.connections as f64,
+            Mode::Open { .. } => 0.0,
+        };
+        let machine = Machine {
+            steal_percent: cpu_time.steal_percent(),
+            load_cpu_busy: busy(&self.settings.layout.load),
+            peer_cpu_busy: busy(&self.settings.layout.peer),
+        };
+        tunnel.check()?;
+        match outcome.partial {
+            // Better than nothing, where there is nothing else.
+            Some(Partial::Interrupted)
+                if outcome.calls > 0 && self.series[cell.workload][cell.peer].samples.is_empty() =>
+            {
+                Ok(Sample::new(cell.round, &outcome, in_flight_min, machine))
+            }
+            Some(Partial::Interrupted) => Err(TunnelError::Interrupted),
+            Some(lost @ Partial::Lost { .. }) => Err(TunnelError::Lost(lost)),
+            None if outcome.calls == 0 => Err(TunnelError::Silent),
+            None => Ok(Sample::new(cell.round, &outcome, in_flight_min, machine)),
+        }
+    }
+
+    /// What is known by now.
+    fn report(&self) -> Report {
+        let mut report = self.report.clone();
+        report.host.finish(&self.began);
+        if self.interrupt.is_raised() {
+            report.ended_early.get_or_insert("it was interrupted".to_owned());
+        }
+        let place = |name: &str| self.runnable.iter().position(|(peer, _)| peer.name == name);
+        let nothing = Series::default();
+        for (workload, series) in self.settings.workloads.iter().zip(&self.series) {
+            let of = |name: &str| place(name).map_or(&nothing, |place| &series[place]);
+            let (direct, adit) = (of(DIRECT), of(ADIT));
+            let rows = self.runnable.iter().zip(series);
+            report.rows.extend(rows.map(|((peer, _), own)| Row::new(peer, *workload, own, direct, adit)));
+        }
+        report
+    }
+}
+
+/// The upstream of all peers, a process of its own; it ends when this is dropped.
+struct Upstream {
+    address: SocketAddr,
+    process: Process,
+    /// Its log.
+    _folder: TempDir,
+}
+
+impl Upstream {
+    fn start(settings: &Settings, payload: u64) -> Result<Self, CompareError> {
+        let folder = tempfile::tempdir().map_err(|source| SiteError::File { path: std::env::temp_dir(), source })?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let args = ["serve", "--listen", &address.to_string(), "--answer", &payload.to_string()];
+        let line = CommandLine {
+            name: "upstream".to_owned(),
+            program: "adit-loadtest".to_owned(),
+            args: args.map(str::to_owned).into(),
+            env: BTreeMap::new(),
+            listens: Some(address),
+            log: folder.path().join("upstream.log"),
+        };
+        let mut process = Process::start(&settings.this, &settings.this, &line, settings.layout.upstream().as_ref())?;
+        process.until_listening(address, UPSTREAM_PATIENCE)?;
+        Ok(Self { address, process, _folder: folder })
+    }
+}
+
+/// What a peer is on this machine, and its programs if it can be run.
+fn look_for(peer: &Peer, programs: &Programs) -> (PeerNote, BTreeMap<String, PathBuf>) {
+    if let Some(reason) = &peer.file.no_far_side {
+        return (PeerNote::new(peer, State::NoFarSide, Some(reason.clone())), BTreeMap::new());
+    }
+    match programs.of(peer) {
+        Err(missing) => {
+            let reason = format!("{missing}; to have it: {}", peer.file.install);
+            (PeerNote::new(peer, State::NotFound, Some(reason)), BTreeMap::new())
+        }
+        Ok(found) => {
+            let mut note = PeerNote::new(peer, State::Measured, None);
+            let versions = peer.file.programs.iter().map(|program| version_of(&found[&program.name], program));
+            let mut versions: Vec<String> = versions.collect();
+            versions.dedup();
+            note.version = (!versions.is_empty()).then(|| versions.join(", "));
+            (note, found)
+        }
+    }
+}
+
+fn method(settings: &Settings) -> Method {
+    let Load { mode, phases, call, .. } = &settings.load;
+    let mode = match mode {
+        Mode::Closed => "closed".to_owned(),
+        Mode::Open { rate, .. } => format!("{rate} calls per second"),
+    };
+    Method {
+        call: call.kind.name().to_owned(),
+        mode,
+        rounds: settings.rounds,
+        duration_s: phases.measure.as_secs_f64(),
+        warm_up_s: phases.warm_up.as_secs_f64(),
+    }
+}
+
+/// Drawn on standard error, and only for a person.
+fn progress_bar(cells: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left");
+    let bar = ProgressBar::new(cells as u64).with_style(style.expect("the template is a constant that is right"));
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
+}

@@ -1,0 +1,127 @@
+//! Which CPUs who runs on.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Some CPUs, by number, each once and in order; at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CpuList(Vec<usize>);
+
+/// A list of CPUs that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no list of CPUs: write numbers and ranges, such as 1 or 0,2-3")]
+pub(crate) struct CpuListError(String);
+
+/// Who runs where. What is measured must not share a CPU with what measures it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// The generator and the upstream.
+    pub(crate) load: Option<CpuList>,
+    /// The peer, all its processes.
+    pub(crate) peer: Option<CpuList>,
+}
+
+/// The highest CPU number that is taken.
+const CPU_MAX: usize = 4095;
+
+impl CpuList {
+    pub(crate) fn one(cpu: usize) -> Self {
+        Self(vec![cpu])
+    }
+
+    /// The numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl FromStr for CpuList {
+    type Err = CpuListError;
+
+    fn from_str(text: &str) -> Result<Self, CpuListError> {
+        let fault = || CpuListError(text.to_owned());
+        let number = |text: &str| text.parse().ok().filter(|cpu| *cpu <= CPU_MAX).ok_or_else(fault);
+        let mut cpus: Vec<usize> = Vec::new();
+        for part in text.split(',') {
+            match part.split_once('-') {
+                Some((first, last)) => cpus.extend(number(first)?..=number(last)?),
+                None => cpus.push(number(part)?),
+            }
+        }
+        cpus.sort_unstable();
+        cpus.dedup();
+        if cpus.is_empty() { Err(fault()) } else { Ok(Self(cpus)) }
+    }
+}
+
+impl fmt::Display for CpuList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, cpu) in self.0.iter().enumerate() {
+            write!(f, "{}{cpu}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl Layout {
+    /// What was asked for; else the peer on the last of the `allowed` CPUs and the load on the first; with one CPU, or
+    /// when pinning is off, nobody is kept anywhere.
+    pub(crate) fn new(load: Option<CpuList>, peer: Option<CpuList>, pin: bool, allowed: &[usize]) -> Self {
+        if !pin {
+            return Self { load: None, peer: None };
+        }
+        let (first, last) = match allowed {
+            [first, .., last] => (Some(CpuList::one(*first)), Some(CpuList::one(*last))),
+            _ => (None, None),
+        };
+        Self { load: load.or(first), peer: peer.or(last) }
+    }
+
+    /// Where the generator runs: the first of the CPUs for load.
+    pub(crate) fn generator(&self) -> Option<usize> {
+        self.load.as_ref().and_then(|cpus| cpus.iter().next())
+    }
+
+    /// Where the upstream runs: on the others, if there are others.
+    pub(crate) fn upstream(&self) -> Option<CpuList> {
+        let others = self.load.as_ref()?.iter().skip(1).collect::<Vec<usize>>();
+        if others.is_empty() { self.load.clone() } else { Some(CpuList(others)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> Result<String, CpuListError> {
+        text.parse::<CpuList>().map(|cpus| cpus.to_string())
+    }
+
+    #[test]
+    fn lists_of_cpus_are_read() {
+        assert_eq!(list("1").as_deref(), Ok("1"));
+        assert_eq!(list("3,0-1,1").as_deref(), Ok("0,1,3"));
+        for text in ["", "a", "1,", "-", "3-1", "1-", "99999999999999999999", "0-4096"] {
+            assert!(list(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_peer_is_kept_away_from_what_measures_it() {
+        let layout = |allowed: &[usize]| Layout::new(None, None, true, allowed);
+        assert_eq!(layout(&[0, 1]), Layout { load: Some(CpuList::one(0)), peer: Some(CpuList::one(1)) });
+        assert_eq!(layout(&[2, 3, 5]), Layout { load: Some(CpuList::one(2)), peer: Some(CpuList::one(5)) });
+        assert_eq!(layout(&[0]), Layout { load: None, peer: None });
+        let asked = Layout::new(None, Some(CpuList::one(2)), true, &[0, 1, 2, 3]);
+        assert_eq!(asked, Layout { load: Some(CpuList::one(0)), peer: Some(CpuList::one(2)) });
+        let three = Layout::new("0,2-3".parse().ok(), None, true, &[0, 1, 2, 3]);
+        assert_eq!((three.generator(), three.upstream()), (Some(0), "2,3".parse().ok()));
+        assert_eq!((layout(&[0, 1]).generator(), layout(&[0, 1]).upstream()), (Some(0), Some(CpuList::one(0))));
+        assert_eq!(Layout::new(None, Some(CpuList::one(2)), false, &[0, 1]), Layout { load: None, peer: None });
+    }
+}

@@ -1,0 +1,172 @@
+//! Processes under test: started, watched, and ended on every way out.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::cpus::CpuList;
+use super::launch::LAUNCH;
+use super::site::CommandLine;
+
+/// So much of what a process said last is told when it fails.
+const TAIL_LEN: u64 = 600;
+/// Between two looks at something that is not there yet.
+const POLL: Duration = Duration::from_millis(5);
+
+/// The groups of all processes that run. When this process panics nothing is dropped, but these are still ended.
+static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// A process with all of its children; ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Its part, such as `client`.
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Why a process is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessError {
+    #[error("{name}: {source}")]
+    Start { name: String, source: io::Error },
+    #[error("the {name} ended by itself ({status}); the last it said: {said}")]
+    Died { name: String, status: ExitStatus, said: String },
+    #[error("the {name} did not listen on {address} within {} s; the last it said: {said}", patience.as_secs())]
+    Deaf { name: String, address: SocketAddr, patience: Duration, said: String },
+}
+
+impl Process {
+    /// Starts `program` as a command line says, on these CPUs, by way of `launcher`, which is this program.
+    ///
+    /// # Errors
+    ///
+    /// The launcher cannot be run, or the log not written. A program that cannot be run is seen later, by
+    /// [`Process::check`].
+    pub(crate) fn start(
+        launcher: &Path,
+        program: &Path,
+        line: &CommandLine,
+        cpus: Option<&CpuList>,
+    ) -> Result<Self, ProcessError> {
+        end_all_on_panic();
+        let failed = |source| ProcessError::Start { name: line.name.clone(), source };
+        let log = File::create(&line.log).map_err(failed)?;
+        let mut command = Command::new(launcher);
+        command.arg(LAUNCH).arg("--parent").arg(std::process::id().to_string());
+        if let Some(cpus) = cpus {
+            command.arg("--cpus").arg(cpus.to_string());
+        }
+        command.arg("--").arg(program).args(&line.args);
+        // What is set for adit here would change the peer that is called adit.
+        let settings = std::env::vars_os().map(|(name, _)| name);
+        settings.filter(|name| name.to_string_lossy().starts_with("ADIT_")).for_each(|name| {
+            command.env_remove(name);
+        });
+        command.envs(&line.env).process_group(0);
+        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
+        let child = command.spawn().map_err(failed)?;
+        groups().insert(group_of(&child));
+        Ok(Self { name: line.name.clone(), child, log: line.log.clone() })
+    }
+
+    /// Its id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(ProcessError::Died { name: self.name.clone(), status, said: self.said() }),
+            Err(source) => Err(ProcessError::Start { name: self.name.clone(), source }),
+        }
+    }
+
+    /// Waits until it accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// It ended first, or did not within `patience`.
+    pub(crate) fn until_listening(&mut self, address: SocketAddr, patience: Duration) -> Result<(), ProcessError> {
+        let began = Instant::now();
+        while TcpStream::connect_timeout(&address, patience).is_err() {
+            self.check()?;
+            if began.elapsed() > patience {
+                let (name, said) = (self.name.clone(), self.said());
+                return Err(ProcessError::Deaf { name, address, patience, said });
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// The last that it said, on one line.
+    pub(crate) fn said(&self) -> String {
+        let text = tail(&self.log).unwrap_or_default();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let group = group_of(&self.child);
+        end(group);
+        // It was killed, so it does not last.
+        let _ = self.child.wait();
+        groups().remove(&group);
+    }
+}
+
+fn group_of(child: &Child) -> i32 {
+    i32::try_from(child.id()).expect("Linux has no greater process id")
+}
+
+fn groups() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn end(group: i32) {
+    if let Some(pid) = Pid::from_raw(group) {
+        // Fails if all of it is gone already.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// A release build aborts when it panics, without dropping anything.
+fn end_all_on_panic() {
+    static HOOKED: Once = Once::new();
+    HOOKED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            before(info);
+            if cfg!(panic = "abort") {
+                groups().iter().copied().for_each(end);
+            }
+        }));
+    });
+}
+
+/// The end of a file, without the colours of a terminal.
+fn tail(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(TAIL_LEN)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_LEN).read_to_end(&mut bytes)?;
+    Ok(console::strip_ansi_codes(&String::from_utf8_lossy(&bytes)).into_owned())
+}

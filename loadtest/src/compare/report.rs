@@ -1,0 +1,128 @@
+//! All that a comparison found, as it is written to JSON and read from it.
+
+use serde::{Deserialize, Serialize};
+
+use super::host::Host;
+use super::peer::{Kind, Peer};
+use super::rows::Row;
+
+/// A whole comparison.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Report {
+    /// The command line that made it.
+    pub(crate) command: String,
+    /// The version of this program.
+    pub(crate) version: String,
+    /// When it began (RFC 3339, UTC).
+    pub(crate) began: String,
+    /// What was done.
+    pub(crate) method: Method,
+    /// The machine.
+    pub(crate) host: Host,
+    /// What was measured: by payload, then connections, then in the order of the peers.
+    pub(crate) rows: Vec<Row>,
+    /// Peers whose program is missing here.
+    pub(crate) not_found: Vec<String>,
+    /// Peers that are only one side of a vendor's service.
+    pub(crate) no_far_side: Vec<String>,
+    /// What each peer is, measured or not.
+    pub(crate) peers: Vec<PeerNote>,
+    /// Why rounds are missing; none if they are all there.
+    pub(crate) ended_early: Option<String>,
+    /// Whether this program, and so likely the adit beside it, was built without optimisation.
+    pub(crate) debug_build: bool,
+}
+
+/// How it was measured.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Method {
+    /// What each call is.
+    pub(crate) call: String,
+    /// `closed`, or the rate of an open loop.
+    pub(crate) mode: String,
+    /// Rounds.
+    pub(crate) rounds: usize,
+    /// The counted time of one measurement, in seconds.
+    pub(crate) duration_s: f64,
+    /// The time before it that was not counted, in seconds.
+    pub(crate) warm_up_s: f64,
+}
+
+/// What a peer is.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct PeerNote {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it is, in a few words.
+    pub(crate) summary: String,
+    /// What it may be compared with.
+    pub(crate) kind: Kind,
+    /// Its licence.
+    pub(crate) licence: String,
+    /// Where it comes from.
+    pub(crate) home: String,
+    /// How a user installs it.
+    pub(crate) install: String,
+    /// Whether the agent speaks TLS to it.
+    pub(crate) agent_tls: bool,
+    /// Whether the hop between its two processes is encrypted.
+    pub(crate) link_encrypted: bool,
+    /// What it encrypts, in words.
+    pub(crate) encrypts: String,
+    /// What its programs say of their version.
+    pub(crate) version: Option<String>,
+    /// `measured`, `not found` or `no far side`.
+    pub(crate) state: State,
+    /// Why it was not measured.
+    pub(crate) reason: Option<String>,
+}
+
+/// What became of a peer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) enum State {
+    /// It was run.
+    #[default]
+    #[serde(rename = "measured")]
+    Measured,
+    /// A program of it is missing here.
+    #[serde(rename = "not found")]
+    NotFound,
+    /// It is one side of a vendor's service.
+    #[serde(rename = "no far side")]
+    NoFarSide,
+}
+
+impl PeerNote {
+    pub(crate) fn new(peer: &Peer, state: State, reason: Option<String>) -> Self {
+        let file = peer.file.clone();
+        Self {
+            name: peer.name.clone(),
+            summary: file.summary,
+            kind: file.kind,
+            licence: file.licence,
+            home: file.home,
+            install: file.install,
+            agent_tls: file.agent_tls,
+            link_encrypted: file.link_encrypted,
+            encrypts: file.encrypts,
+            version: None,
+            state,
+            reason,
+        }
+    }
+}
+
+impl Report {
+    /// The rows of each workload, in order.
+    pub(crate) fn by_workload(&self) -> Vec<&[Row]> {
+        self.rows.chunk_by(|a, b| (a.payload, a.connections) == (b.payload, b.connections)).collect()
+    }
+
+    /// Whether every peer that could be run was measured well.
+    #[must_use]
+    pub(crate) fn is_good(&self) -> bool {
+        self.ended_early.is_none()
+            && !self.rows.is_empty()
+            && self.rows.iter().all(|row| row.error.is_none() && row.counts())
+    }
+}
