@@ -1,13 +1,13 @@
 //! Calls through the real edge and the real connector, on the simulated network, in one thread: what our own code needs
 //! for a call, and the kernel nothing.
 //!
-//! Agents speak TLS and the link is TLS, as in production; agents, upstream and the simulation itself count too, and are
-//! the same from one run to the next.
+//! Agents speak TLS and the link is TLS, as in production. Agents and upstream count too, and are the same from one run to
+//! the next.
 
 #[path = "../../tests/sim_tunnel/roles.rs"]
 mod roles;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\n";
 /// So many calls at once, each on a connection of its own that is open before.
 pub(crate) fn calls(at_once: usize) -> Work {
     let mut path = Path::start();
-    let agents: Vec<Rc<Agent>> = (0..at_once).map(|_| path.connect()).collect();
+    let agents = path.connect(at_once);
     Box::new(move || path.call(&agents))
 }
 
@@ -87,12 +87,19 @@ impl Path {
         self.sim.run_until(until).expect("no core fails");
     }
 
-    fn connect(&mut self) -> Rc<Agent> {
-        let (slot, core, client) = (Rc::new(Cell::new(None)), self.agents.clone(), Arc::clone(&self.client));
-        let filled = Rc::clone(&slot);
-        self.agents.spawn(async move { filled.set(Some(Agent::connect(&core, &client).await)) });
+    fn connect(&mut self, agents: usize) -> Vec<Rc<Agent>> {
+        let connected: Rc<RefCell<Vec<Rc<Agent>>>> = Rc::default();
+        for _ in 0..agents {
+            let (connected, core, client) = (Rc::clone(&connected), self.agents.clone(), Arc::clone(&self.client));
+            self.agents.spawn(async move {
+                let agent = Agent::connect(&core, &client).await;
+                connected.borrow_mut().push(Rc::new(agent));
+            });
+        }
         self.pass(Duration::from_secs(1));
-        Rc::new(slot.take().expect("the edge takes a connection within a second"))
+        let connected = connected.take();
+        assert_eq!(connected.len(), agents, "the edge takes connections within a second");
+        connected
     }
 
     /// Has every agent make one call.

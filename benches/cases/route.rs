@@ -9,7 +9,7 @@ use super::Work;
 
 const ROUTES: usize = 1000;
 /// So many different hosts are looked up, so that one lucky place in a table does not decide.
-const HOSTS: usize = 256;
+const HOSTS: usize = 128;
 
 /// A host out of its header, and its route in a table of a thousand.
 pub(crate) fn lookup(wildcard: bool) -> Work {
