@@ -8,6 +8,9 @@
 //! Agents and upstream run on the first CPU, adit on the last. Latencies are a closed loop's; CPU is that of adit's
 //! process alone. Rounds are interleaved, and medians over rounds are printed.
 
+#[path = "process/mod.rs"]
+mod process;
+
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -251,12 +254,7 @@ impl Tunnel {
 
     /// CPU time of all its threads.
     fn cpu_ns(&self) -> io::Result<u64> {
-        let mut sum = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            sum += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(sum)
+        process::cpu_ns(self.child.id())
     }
 
     fn resident_kib(&self) -> io::Result<u64> {

@@ -3,16 +3,14 @@
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod tls_pair;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::Arc;
 
 use adit::engine::{Class, Lease, Pool};
-use adit::tls::{
-    Authority, CertSet, ClientSettings, ReloadingCerts, Roots, Sealed, ServerSettings, Session, Versions,
-    client_config, server_config,
-};
-use rustls_pki_types::{ServerName, UnixTime};
+use adit::tls::{Sealed, Session, Versions};
+use tls_pair::pair;
 
 struct Counting;
 
@@ -51,32 +49,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn pair(versions: Versions, pool: &Pool) -> (Session, Session) {
-    let now = UnixTime::now();
-    let authority = Authority::new("test authority", now, 1).unwrap();
-    let cert = authority.issue(&["edge.example"]).unwrap().server_cert(now).unwrap();
-    let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
-    let server = server_config(certs, &ServerSettings { versions, ..ServerSettings::default() }).unwrap();
-    let mut roots = Roots::new();
-    roots.add_der(authority.cert_der().clone()).unwrap();
-    let client = client_config(ClientSettings { roots, versions, ..ClientSettings::default() }).unwrap();
-    let mut client = Session::client(Arc::clone(&client), ServerName::try_from("edge.example").unwrap()).unwrap();
-    let mut server = Session::server(server).unwrap();
-    while client.has_outgoing() || server.has_outgoing() {
-        carry(&mut client, &mut server, pool);
-        carry(&mut server, &mut client, pool);
-    }
-    assert!(!client.is_handshaking() && !server.is_handshaking());
-    (client, server)
-}
-
-fn carry(from: &mut Session, to: &mut Session, pool: &Pool) {
-    while let Some(lease) = from.take_outgoing(pool).unwrap() {
-        to.read(lease);
-        assert!(to.take_plaintext(pool).unwrap().is_none());
-    }
-}
 
 /// Seals `len` bytes at `from` and opens them at `to`, whole or in two leases of which the second begins at `cut`.
 fn send(from: &mut Session, to: &mut Session, pool: &Pool, len: usize, in_place: bool, cut: Option<usize>) {

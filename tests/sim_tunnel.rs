@@ -13,6 +13,8 @@ mod ledger;
 mod path;
 #[path = "sim_tunnel/plan.rs"]
 mod plan;
+#[path = "sim_tunnel/roles.rs"]
+mod roles;
 #[path = "sim_tunnel/upstream.rs"]
 mod upstream;
 
@@ -26,8 +28,9 @@ use adit::engine::sim::{Death, Faults};
 use adit::latency::Phase;
 
 use ledger::Outcome;
-use path::{DRAIN_TIMEOUT, EDGE_IDLE_TIMEOUT, Layout, Path};
+use path::{Layout, Path};
 use plan::{Fate, Framing, Kind, Leaving, Plan, Weather};
+use roles::{DRAIN_TIMEOUT, EDGE_IDLE_TIMEOUT};
 
 /// Seeds that every run of the test tries.
 const SEEDS_FIXED: u64 = 200;

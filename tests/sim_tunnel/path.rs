@@ -1,48 +1,30 @@
 //! The whole path on one simulated network: agents, edge, connector and upstream, each on a host of its own.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{CoreId, Rng, Secret, TunnelId};
-use adit::connector::{
-    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
-    EdgeAddress,
-};
-use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
+use adit::base::Rng;
+use adit::connector::{Connector, ConnectorCommand, ConnectorEvent, ConnectorReport};
+use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
-use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver, MailSender, Pool, mailbox};
-use adit::latency::{LabelFigures, LatencySettings, SlowCallSettings};
-use adit::policy::{Admission, AllowedUpstreams};
-use adit::route::{Route, RouteEntry, RouteTable};
-use adit::upstream::{Resolver, UpstreamSettings};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver, MailSender, mailbox};
+use adit::latency::LabelFigures;
+use adit::upstream::Resolver;
 use adit::wire::mux;
 
 use crate::agent::Agent;
 use crate::ledger::Ledger;
 use crate::plan::Weather;
+use crate::roles::{
+    AGENTS, AGENTS_AT, CONNECTOR, DRAIN_TIMEOUT, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core, connector_settings,
+    connector_tables, edge_settings, edge_tables,
+};
 use crate::upstream::Upstream;
 
-pub(crate) const AGENTS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-pub(crate) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-pub(crate) const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
-pub(crate) const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 4));
-/// How long calls in flight may take after a role was told to end.
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the edge keeps an agent's connection that lies unused; it may be that of an agent whose last word was lost.
-pub(crate) const EDGE_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a drain may take beyond that: goodbyes, and agents that read why they were refused.
-pub(crate) const DRAIN_SLACK: Duration = Duration::from_secs(5);
-
-const AGENTS_AT: SocketAddr = SocketAddr::new(EDGE, 80);
-const UPSTREAM_AT: SocketAddr = SocketAddr::new(UPSTREAM, 8000);
-const CONNECTORS_AT: SocketAddr = SocketAddr::new(EDGE, 7000);
-const HOST: &str = "mcp.example";
-const TUNNEL: &str = "tunnel";
-const SECRET: &str = "the secret of a simulated tunnel";
+/// What a drain may take beyond its time-out: goodbyes, and agents that read why they were refused.
+const DRAIN_SLACK: Duration = Duration::from_secs(5);
 
 /// How one run is laid out.
 #[derive(Clone, Debug)]
@@ -340,76 +322,4 @@ fn try_recv<T>(receiver: &mut MailReceiver<T>) -> Option<T> {
         Poll::Ready(message) => message,
         Poll::Pending => None,
     }
-}
-
-fn add_core(sim: &mut Simulation, host: IpAddr, id: u16, buffer_memory: usize) -> (Core, MemberId) {
-    let pool = Pool::new(buffer_memory);
-    let driver = sim.net().driver(host, pool.clone());
-    let driver_id = driver.id();
-    let core = Core::new(CoreId(id), Box::new(driver), pool, Duration::ZERO);
-    let member = sim.add(driver_id, core.clone());
-    (core, member)
-}
-
-fn edge_settings(link: mux::Settings) -> EdgeSettings {
-    EdgeSettings {
-        agents_listen: AGENTS_AT,
-        agents_tls: None,
-        plain_http_anywhere: true,
-        connectors_listen: CONNECTORS_AT,
-        connectors_tls: None,
-        link,
-        allowed_origins: Vec::new(),
-        connections_max: 1000,
-        handshake_timeout: Duration::from_secs(10),
-        header_timeout: Duration::from_secs(30),
-        idle_timeout: EDGE_IDLE_TIMEOUT,
-        first_byte_timeout: Duration::from_secs(120),
-        offline_wait: Duration::from_secs(2),
-        drain_timeout: DRAIN_TIMEOUT,
-        latency: LatencySettings::default(),
-        slow_calls: SlowCallSettings::default(),
-    }
-}
-
-fn edge_tables() -> EdgeTables {
-    let tunnel: TunnelId = TUNNEL.parse().expect("an id");
-    let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone() };
-    let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
-    let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
-    let tunnels = HashMap::from([(tunnel, TunnelEntry { secret: Secret::from(SECRET) })]);
-    EdgeTables { routes, tunnels, admission: Admission::default() }
-}
-
-fn connector_settings(link: mux::Settings) -> ConnectorSettings {
-    ConnectorSettings {
-        edges: vec![EdgeAddress { host: EDGE.to_string().into(), port: CONNECTORS_AT.port() }],
-        edge_tls: None,
-        edge_name: None,
-        tunnel: TUNNEL.parse().expect("an id"),
-        secret: Secret::from(SECRET),
-        software: "simulation".to_owned(),
-        links: 0,
-        backoff_min: Duration::from_millis(100),
-        backoff_max: Duration::from_secs(5),
-        connect_timeout: Duration::from_secs(5),
-        link,
-        calls_max: 1000,
-        drain_timeout: DRAIN_TIMEOUT,
-    }
-}
-
-fn connector_tables() -> ConnectorTables {
-    let upstream = UpstreamSettings {
-        url: format!("http://{UPSTREAM_AT}").parse().expect("a URL"),
-        tls: None,
-        connections_max: 64,
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(30),
-        queue_timeout: Duration::from_secs(5),
-        allowed: Arc::new(AllowedUpstreams::private()),
-    };
-    let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream };
-    let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
-    ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")) }
 }

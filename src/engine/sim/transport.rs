@@ -249,7 +249,9 @@ impl World {
                 break;
             }
             let piece = self.rng.between(1, self.faults.segment_bytes_max.max(1) as u64) as usize;
-            let bytes: Vec<u8> = pipe.unsent.drain(..ready.min(piece)).collect();
+            // Not drained: that would go byte by byte.
+            let rest = pipe.unsent.split_off(ready.min(piece));
+            let bytes = Vec::from(std::mem::replace(&mut pipe.unsent, rest));
             moved = true;
             self.launch(from, Payload::Bytes(bytes));
             if self.faults.reset_chance > 0.0 && self.rng.chance(self.faults.reset_chance) {

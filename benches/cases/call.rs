@@ -1,0 +1,190 @@
+//! Calls through the real edge and the real connector, on the simulated network, in one thread: what our own code needs
+//! for a call, and the kernel nothing.
+//!
+//! Agents speak TLS and the link is TLS, as in production. Agents and upstream count too, and are the same from one run to
+//! the next.
+
+#[path = "../../tests/sim_tunnel/roles.rs"]
+mod roles;
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit::connector::{Connector, ConnectorSettings};
+use adit::edge::{Edge, EdgeSettings};
+use adit::engine::driver::{Address, SocketOptions};
+use adit::engine::sim::{Faults, SimNet, Simulation};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, Socket, mailbox};
+use adit::tls::{ClientConfig, Connection, ServerName, Versions};
+use adit::upstream::Resolver;
+use adit::wire::mux;
+use memchr::memmem;
+
+use super::Work;
+use super::jsonrpc::tools_call;
+use super::tls_pair::{NAME, configs};
+use roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT};
+
+const SEED: u64 = 4711;
+const BODY_LEN: usize = 1024;
+/// Longer than anything here takes in simulated time.
+const LONGEST: Duration = Duration::from_secs(60);
+/// What begins with this is the upstream's answer.
+const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\n";
+
+/// So many calls at once, each on a connection of its own that is open before.
+pub(crate) fn calls(at_once: usize) -> Work {
+    let mut path = Path::start();
+    let agents = path.connect(at_once);
+    Box::new(move || path.call(&agents))
+}
+
+struct Path {
+    sim: Simulation,
+    agents: Core,
+    client: Arc<ClientConfig>,
+    /// Kept so that the roles have somebody to speak to.
+    _events: Box<dyn std::any::Any>,
+    done: Rc<Cell<usize>>,
+}
+
+impl Path {
+    /// Everything runs, and the link is up.
+    fn start() -> Path {
+        let mut sim = Simulation::new(SimNet::new(SEED, Faults::none()));
+        let mut core = |host| roles::add_core(&mut sim, host, 0, BUFFER_MEMORY_DEFAULT).0;
+        let (agents, edge, connector, upstream) = (core(AGENTS), core(EDGE), core(CONNECTOR), core(UPSTREAM));
+        serve(&upstream);
+        let (client, server) = configs(Versions::Tls13);
+        let link = mux::Settings::default();
+        let settings = EdgeSettings {
+            agents_tls: Some(Arc::clone(&server)),
+            connectors_tls: Some(server),
+            ..roles::edge_settings(link)
+        };
+        let (sender, edge_events) = mailbox(64);
+        let role = Edge::new(settings, roles::edge_tables(), 1, SEED, &sender);
+        edge.spawn(role.run(edge.clone()));
+        let settings = ConnectorSettings {
+            edge_tls: Some(Arc::clone(&client)),
+            edge_name: Some(NAME.into()),
+            ..roles::connector_settings(link)
+        };
+        let (sender, connector_events) = mailbox(64);
+        let role = Connector::new(settings, roles::connector_tables(), 1, SEED, &sender);
+        connector.spawn(role.run(connector.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
+        let events: (MailReceiver<_>, MailReceiver<_>) = (edge_events, connector_events);
+        let mut path = Path { sim, agents, client, _events: Box::new(events), done: Rc::default() };
+        path.pass(Duration::from_secs(1));
+        path
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let until = self.sim.net().now() + time;
+        self.sim.run_until(until).expect("no core fails");
+    }
+
+    fn connect(&mut self, agents: usize) -> Vec<Rc<Agent>> {
+        let connected: Rc<RefCell<Vec<Rc<Agent>>>> = Rc::default();
+        for _ in 0..agents {
+            let (connected, core, client) = (Rc::clone(&connected), self.agents.clone(), Arc::clone(&self.client));
+            self.agents.spawn(async move {
+                let agent = Agent::connect(&core, &client).await;
+                connected.borrow_mut().push(Rc::new(agent));
+            });
+        }
+        self.pass(Duration::from_secs(1));
+        let connected = connected.take();
+        assert_eq!(connected.len(), agents, "the edge takes connections within a second");
+        connected
+    }
+
+    /// Has every agent make one call.
+    fn call(&mut self, agents: &[Rc<Agent>]) {
+        self.done.set(0);
+        for agent in agents {
+            let (agent, done) = (Rc::clone(agent), Rc::clone(&self.done));
+            self.agents.spawn(async move {
+                agent.call().await;
+                done.set(done.get() + 1);
+            });
+        }
+        let (done, all, until) = (Rc::clone(&self.done), agents.len(), self.sim.net().now() + LONGEST);
+        self.sim.run(until, || done.get() == all).expect("every call is answered");
+    }
+}
+
+struct Agent {
+    core: Core,
+    connection: Connection,
+    request: Vec<u8>,
+}
+
+impl Agent {
+    async fn connect(core: &Core, config: &Arc<ClientConfig>) -> Agent {
+        let socket = core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens");
+        let name = ServerName::try_from(NAME).expect("a name");
+        let connection = Connection::client(socket, config, name, pending()).await.expect("the edge speaks TLS");
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nMcp-Protocol-Version: 2025-11-25\r\n\
+             Mcp-Session-Id: 0123456789abcdef0123456789abcdef\r\nUser-Agent: agent/1.0\r\n\
+             Content-Length: {BODY_LEN}\r\n\r\n"
+        );
+        Agent { core: core.clone(), connection, request: [head, tools_call(BODY_LEN)].concat().into_bytes() }
+    }
+
+    async fn call(&self) {
+        send(&self.core, &self.connection, &self.request).await;
+        let mut answer = Vec::with_capacity(2 * BODY_LEN);
+        receive(&self.connection, BODY_LEN, &mut answer).await;
+        assert!(answer.starts_with(GOOD), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+/// Starts the upstream.
+fn serve(core: &Core) {
+    let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
+    let here = core.clone();
+    core.spawn(async move {
+        while let Ok((detached, _)) = listener.accept().await {
+            let socket = here.adopt(detached, SocketOptions::default()).await.expect("the driver takes it");
+            here.spawn(answer(here.clone(), socket));
+        }
+    });
+}
+
+/// Answers every request of one connection.
+async fn answer(core: Core, socket: Socket) {
+    let fields =
+        format!("Content-Type: application/json\r\nServer: upstream/1.0\r\nContent-Length: {BODY_LEN}\r\n\r\n");
+    let answer = [GOOD, fields.as_bytes(), &[b'y'; BODY_LEN]].concat();
+    let mut request = Vec::with_capacity(2 * BODY_LEN);
+    loop {
+        request.clear();
+        receive(&socket, BODY_LEN, &mut request).await;
+        send(&core, &socket, &answer).await;
+    }
+}
+
+async fn send(core: &Core, stream: &impl ByteStream, bytes: &[u8]) {
+    let mut lease = core.pool().lease_for(stream.headroom() + bytes.len() + stream.tailroom()).await;
+    lease.reserve_headroom(stream.headroom());
+    lease.append(bytes);
+    stream.send(lease).expect("the peer stays");
+}
+
+/// Receives one head and a body of `body_len` bytes.
+async fn receive(stream: &impl ByteStream, body_len: usize, message: &mut Vec<u8>) {
+    loop {
+        let lease = stream.recv().await.expect("the peer stays").expect("the peer stays");
+        message.extend_from_slice(&lease);
+        let head_end = memmem::find(message, b"\r\n\r\n");
+        if head_end.is_some_and(|at| message.len() >= at + 4 + body_len) {
+            return;
+        }
+    }
+}

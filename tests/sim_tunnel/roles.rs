@@ -1,0 +1,110 @@
+//! The two roles as the simulations start them, and where everybody is.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit::base::{CoreId, Secret, TunnelId};
+use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress};
+use adit::edge::{EdgeSettings, EdgeTables, TunnelEntry};
+use adit::engine::sim::{MemberId, Simulation};
+use adit::engine::{Core, Pool};
+use adit::latency::{LatencySettings, SlowCallSettings};
+use adit::policy::{Admission, AllowedUpstreams};
+use adit::route::{Route, RouteEntry, RouteTable};
+use adit::upstream::UpstreamSettings;
+use adit::wire::mux;
+
+pub(crate) const AGENTS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub(crate) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+pub(crate) const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
+pub(crate) const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 4));
+/// How long calls in flight may take after a role was told to end.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the edge keeps an agent's connection that lies unused; it may be that of an agent whose last word was lost.
+pub(crate) const EDGE_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(crate) const AGENTS_AT: SocketAddr = SocketAddr::new(EDGE, 80);
+pub(crate) const UPSTREAM_AT: SocketAddr = SocketAddr::new(UPSTREAM, 8000);
+const CONNECTORS_AT: SocketAddr = SocketAddr::new(EDGE, 7000);
+pub(crate) const HOST: &str = "mcp.example";
+const TUNNEL: &str = "tunnel";
+const SECRET: &str = "the secret of a simulated tunnel";
+
+/// A core on a host of the simulated network.
+pub(crate) fn add_core(sim: &mut Simulation, host: IpAddr, id: u16, buffer_memory: usize) -> (Core, MemberId) {
+    let pool = Pool::new(buffer_memory);
+    let driver = sim.net().driver(host, pool.clone());
+    let driver_id = driver.id();
+    let core = Core::new(CoreId(id), Box::new(driver), pool, Duration::ZERO);
+    let member = sim.add(driver_id, core.clone());
+    (core, member)
+}
+
+/// An edge without TLS.
+pub(crate) fn edge_settings(link: mux::Settings) -> EdgeSettings {
+    EdgeSettings {
+        agents_listen: AGENTS_AT,
+        agents_tls: None,
+        plain_http_anywhere: true,
+        connectors_listen: CONNECTORS_AT,
+        connectors_tls: None,
+        link,
+        allowed_origins: Vec::new(),
+        connections_max: 1000,
+        handshake_timeout: Duration::from_secs(10),
+        header_timeout: Duration::from_secs(30),
+        idle_timeout: EDGE_IDLE_TIMEOUT,
+        first_byte_timeout: Duration::from_secs(120),
+        offline_wait: Duration::from_secs(2),
+        drain_timeout: DRAIN_TIMEOUT,
+        latency: LatencySettings::default(),
+        slow_calls: SlowCallSettings::default(),
+    }
+}
+
+/// One route, one tunnel.
+pub(crate) fn edge_tables() -> EdgeTables {
+    let tunnel: TunnelId = TUNNEL.parse().expect("an id");
+    let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone() };
+    let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
+    let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
+    let tunnels = HashMap::from([(tunnel, TunnelEntry { secret: Secret::from(SECRET) })]);
+    EdgeTables { routes, tunnels, admission: Admission::default() }
+}
+
+/// A connector without TLS.
+pub(crate) fn connector_settings(link: mux::Settings) -> ConnectorSettings {
+    ConnectorSettings {
+        edges: vec![EdgeAddress { host: EDGE.to_string().into(), port: CONNECTORS_AT.port() }],
+        edge_tls: None,
+        edge_name: None,
+        tunnel: TUNNEL.parse().expect("an id"),
+        secret: Secret::from(SECRET),
+        software: "simulation".to_owned(),
+        links: 0,
+        backoff_min: Duration::from_millis(100),
+        backoff_max: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        link,
+        calls_max: 1000,
+        drain_timeout: DRAIN_TIMEOUT,
+    }
+}
+
+/// One route, one upstream.
+pub(crate) fn connector_tables() -> ConnectorTables {
+    let upstream = UpstreamSettings {
+        url: format!("http://{UPSTREAM_AT}").parse().expect("a URL"),
+        tls: None,
+        connections_max: 64,
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(30),
+        queue_timeout: Duration::from_secs(5),
+        allowed: Arc::new(AllowedUpstreams::private()),
+    };
+    let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream };
+    let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
+    ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")) }
+}
