@@ -4,11 +4,10 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest;
 use futures_lite::future;
 
 use crate::base::{Clock, CoreId, TunnelId};
+use crate::edge::credential::Credential;
 use crate::edge::here::Here;
 use crate::edge::message::CoreMessage;
 use crate::edge::shared::{Counters, Edge};
@@ -129,10 +128,12 @@ async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> 
 /// Finds the core on which the link should be, and brings it there.
 async fn settle(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
     let hello = &greeted.hello;
-    if !is_known(here, hello) {
+    let tables = here.edge.tables();
+    let Some(credential) = tables.verify(&hello.tunnel, &hello.secret, here.core.now()) else {
         return refuse(here, greeted).await;
-    }
-    let booking = Booking::make(here, &hello.tunnel, hello.instance);
+    };
+    let booking = Booking::make(here, &hello.tunnel, hello.instance, credential.clone());
+    drop(tables);
     let core = booking.core;
     if core == here.core.id() {
         return serve(here, greeted, booking).await;
@@ -155,7 +156,7 @@ async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<()
     link.hello().await?;
     let cores = u16::try_from(here.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: here.edge.instance, core: here.core.id(), cores });
-    here.add_link(&hello.tunnel, &link, &hello.software);
+    here.add_link(&hello.tunnel, &link, &hello.software, &booking.credential);
     tracing::info!(tunnel = %hello.tunnel, link = %link.id(), core = %here.core.id(), "link up");
     if here.is_draining() {
         link.drain();
@@ -192,29 +193,19 @@ async fn refuse(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
     Ok(())
 }
 
-/// Whether the tunnel exists and the secret is its own. Takes as long whichever of the two is wrong.
-fn is_known(here: &Here, hello: &Hello) -> bool {
-    let tables = here.edge.tables();
-    let digest = |bytes: &[u8]| digest::digest(&digest::SHA256, bytes);
-    let shown = digest(hello.secret.expose());
-    let tunnel = tables.tunnels.get(&hello.tunnel);
-    let kept = digest(tunnel.map_or(&[][..], |tunnel| tunnel.secret.expose()));
-    let same = verify_slices_are_equal(shown.as_ref(), kept.as_ref()).is_ok();
-    same && tunnel.is_some()
-}
-
-/// A link's place on a core. Given back when it is dropped.
+/// A link's place on a core, and what it came in with. The place is given back when this is dropped.
 pub(super) struct Booking {
     edge: Arc<Edge>,
     tunnel: TunnelId,
     connector: u64,
     core: CoreId,
+    credential: Credential,
 }
 
 impl Booking {
-    fn make(here: &Here, tunnel: &TunnelId, connector: u64) -> Booking {
+    fn make(here: &Here, tunnel: &TunnelId, connector: u64, credential: Credential) -> Booking {
         let core = here.edge.place_link(tunnel, connector, here.core.id());
-        Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core }
+        Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, credential }
     }
 }
 

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Clock, CoreId, LinkId, Time, TunnelId};
+use crate::base::{Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
+use crate::edge::credential::Credential;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::shared::Edge;
 use crate::edge::{agents, connectors};
@@ -38,6 +39,7 @@ pub(super) struct Here {
 
 struct KnownLink {
     link: Link,
+    credential: Credential,
     software: Box<str>,
     since: Time,
 }
@@ -83,6 +85,8 @@ pub struct LinkReport {
     pub core: CoreId,
     /// Whose.
     pub tunnel: TunnelId,
+    /// The credential that it came in with.
+    pub credential: CredentialId,
     /// Streams that are open.
     pub streams: usize,
     /// Its own round trip, when it was measured.
@@ -164,8 +168,13 @@ impl Here {
     }
 
     /// A link takes streams from here on.
-    pub(super) fn add_link(&self, tunnel: &TunnelId, link: &Link, software: &str) {
-        let known = KnownLink { link: link.clone(), software: software.into(), since: self.core.now() };
+    pub(super) fn add_link(&self, tunnel: &TunnelId, link: &Link, software: &str, credential: &Credential) {
+        let known = KnownLink {
+            link: link.clone(),
+            credential: credential.clone(),
+            software: software.into(),
+            since: self.core.now(),
+        };
         self.links.borrow_mut().entry(tunnel.clone()).or_default().push(known);
         self.edge.set_usable(tunnel, self.core.id(), true);
         self.link_news.raise();
@@ -292,6 +301,7 @@ impl Here {
                 id: known.link.id(),
                 core: self.core.id(),
                 tunnel: tunnel.clone(),
+                credential: known.credential.id.clone(),
                 streams: known.link.streams_live(),
                 round_trip: known.link.round_trip(),
                 software: known.software.clone(),

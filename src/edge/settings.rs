@@ -3,7 +3,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Secret, TunnelId};
+use crate::base::TunnelId;
+use crate::edge::credential::TunnelEntry;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::route::{Route, RouteTable};
 use crate::tls::ServerConfig;
@@ -44,12 +45,6 @@ pub struct EdgeSettings {
     pub latency: LatencySettings,
     /// Which calls are logged.
     pub slow_calls: SlowCallSettings,
-}
-
-/// A tunnel that connectors may serve.
-pub struct TunnelEntry {
-    /// What a connector proves itself by.
-    pub secret: Secret,
 }
 
 /// What an edge serves. Replaced whole when the configuration is reloaded.

@@ -376,7 +376,7 @@ fn edge_tables() -> EdgeTables {
     let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone() };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
-    EdgeTables { routes, tunnels: HashMap::from([(tunnel, TunnelEntry { secret: Secret::from(SECRET) })]) }
+    EdgeTables { routes, tunnels: HashMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]) }
 }
 
 fn connector_settings(link: mux::Settings) -> ConnectorSettings {

@@ -128,7 +128,7 @@ fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> 
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let tables = EdgeTables {
         routes: RouteTable::new([entry]).unwrap(),
-        tunnels: HashMap::from([(tunnel(), TunnelEntry { secret: Secret::from("0123456789abcdef") })]),
+        tunnels: HashMap::from([(tunnel(), TunnelEntry::of_secret(&Secret::from("0123456789abcdef")))]),
     };
     (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)
 }

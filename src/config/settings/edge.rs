@@ -96,7 +96,7 @@ impl EdgeConfig {
         let mut entries = Vec::new();
         for (index, tunnel) in self.tunnels.iter().enumerate() {
             match tunnel.secret_source().map(|source| source.read()) {
-                Some(Ok(secret)) => drop(tunnels.insert(tunnel.id.clone(), TunnelEntry { secret })),
+                Some(Ok(secret)) => drop(tunnels.insert(tunnel.id.clone(), TunnelEntry::of_secret(&secret))),
                 Some(Err(error)) => {
                     faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret_file"), error.to_string()));
                 }
