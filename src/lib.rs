@@ -10,6 +10,7 @@ pub mod engine;
 pub mod exchange;
 pub mod latency;
 pub mod link;
+pub mod private;
 pub mod route;
 pub mod tls;
 pub mod upstream;

@@ -24,14 +24,21 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("policy", &["base", "wire"]),
     // Floor 2: what acts.
     ("engine", &["base"]),
-    ("tls", &["base", "engine"]),
+    ("private", &["base"]),
+    ("tls", &["base", "engine", "private"]),
     // Floor 3.
-    ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "tls"]),
-    ("link", &["base", "wire", "route", "latency", "policy", "engine", "tls"]),
-    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "tls"]),
+    ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
+    ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
+    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     // Floor 4: the roles, and the control thread that speaks to them.
-    ("connector", &["base", "wire", "route", "latency", "policy", "engine", "tls", "exchange", "link", "upstream"]),
-    ("edge", &["base", "wire", "route", "latency", "policy", "engine", "tls", "exchange", "link", "upstream"]),
+    (
+        "connector",
+        &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "upstream"],
+    ),
+    (
+        "edge",
+        &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "upstream"],
+    ),
     (
         "control",
         &[
@@ -41,6 +48,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "latency",
             "policy",
             "engine",
+            "private",
             "tls",
             "exchange",
             "link",

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use adit::private;
 use adit::tls::Authority;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -301,7 +302,7 @@ fn client_trusting(pem: &[u8], host: &str, at: SocketAddr) -> Client {
 fn write_cert(authority: &Authority, dir: &Path, name: &str, hosts: &[&str]) {
     let issued = authority.issue(hosts).expect("a certificate");
     // The key goes first: the two are read when they have settled, and then together.
-    std::fs::write(dir.join(format!("{name}.key")), issued.key_pem.expose()).expect("written");
+    private::write(&dir.join(format!("{name}.key")), issued.key_pem.expose()).expect("written");
     std::fs::write(dir.join(format!("{name}.crt")), issued.cert_pem).expect("written");
 }
 
@@ -318,7 +319,7 @@ fn write_edge(dir: &Path, hosts: &[&str]) {
     ]);
     let lines: String = settings.iter().map(|(key, value)| format!("{key} = {value:?}\n")).collect();
     let tunnel = format!("[[tunnel]]\nid = \"tnl_test\"\nsecret = \"a-secret-of-the-tests\"\nhosts = [{hosts}]\n");
-    std::fs::write(dir.join("edge.toml"), format!("[edge]\n{lines}{tunnel}")).expect("written");
+    private::write(&dir.join("edge.toml"), format!("[edge]\n{lines}{tunnel}").as_bytes()).expect("written");
 }
 
 fn write_connect(dir: &Path, edge: SocketAddr, upstream: SocketAddr, hosts: &[&str]) {
@@ -329,7 +330,7 @@ fn write_connect(dir: &Path, edge: SocketAddr, upstream: SocketAddr, hosts: &[&s
          edge_ca_file = \"ca.pem\"\n{routes}",
         edge.port()
     );
-    std::fs::write(dir.join("connect.toml"), connect).expect("written");
+    private::write(&dir.join("connect.toml"), connect.as_bytes()).expect("written");
 }
 
 fn text(path: &Path) -> String {

@@ -83,10 +83,13 @@ fn check_json(checked: &Result<Config, Faults>, out: &mut impl Write) -> io::Res
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use clap::Parser;
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::private;
 
     fn run(args: &[&str], env: &[(&str, &str)]) -> (u8, String, String) {
         let cli = Cli::try_parse_from([&["adit", "config"], args].concat()).unwrap_or_else(|error| panic!("{error}"));
@@ -132,11 +135,34 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let (code, _, err) = run(&["check"], &[("ADIT_CONFIG", path.to_str().unwrap())]);
         assert_eq!((code, err.lines().count()), (EXIT_USAGE, 2), "{err}");
-        assert!(err.contains("adit.toml:4: connect.secret_file: cannot read the secret"), "{err}");
+        assert!(err.contains("adit.toml:4: connect.secret_file: the secret: cannot read "), "{err}");
         assert!(err.contains("adit.toml:8: route[0].upstream_ca_file: cannot read"), "{err}");
-        std::fs::write(dir.path().join("none"), "0123456789abcdef\n").unwrap();
+        private::write(&dir.path().join("none"), b"0123456789abcdef\n").unwrap();
         std::fs::write(dir.path().join("ca.pem"), "").unwrap();
         let (code, out, _) = run(&["check", "--config", path.to_str().unwrap()], &[]);
         assert_eq!((code, out.as_str()), (0, "nothing is wrong\n"));
+    }
+
+    #[test]
+    fn what_holds_a_secret_or_a_key_and_is_open_to_others_is_told_with_the_command_that_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let text = "[edge]\nconnectors_cert_file = \"c\"\nconnectors_key_file = \"k\"\n[[tunnel]]\nid = \"t\"\nhosts = \"a\"\n\
+                    secret_file = \"s\"\n[[tunnel]]\nid = \"u\"\nhosts = \"b\"\nsecret = \"0123456789abcdef\"\n";
+        for (name, content) in [("adit.toml", text), ("c", ""), ("k", ""), ("s", "0123456789abcdef")] {
+            std::fs::write(at(name), content).unwrap();
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let (code, _, told) = run(&["check", "--config", &at("adit.toml")], &[]);
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!((code, lines.len()), (EXIT_USAGE, 3), "{told}");
+        for (line, name) in lines.iter().zip(["k", "s", "adit.toml"]) {
+            assert!(line.contains(&format!("(mode 0644): run `chmod 600 {}`", at(name))), "{line}");
+        }
+        assert!(!told.contains("0123456789abcdef"));
+        for name in ["adit.toml", "k", "s"] {
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        assert_eq!(run(&["check", "--config", &at("adit.toml")], &[]).0, 0);
     }
 }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::Secret;
 use crate::config::fault::{Fault, Faults, Origin};
+use crate::config::reader::{Holds, NamedFile};
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
 use crate::config::{Config, FileText};
+use crate::private::{self, PrivateError};
 
 /// The longest configuration file that is read, in bytes.
 pub const CONFIG_FILE_LEN_MAX: u64 = 1 << 20;
@@ -32,14 +34,9 @@ impl FileText {
 /// Why a secret could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFault {
-    /// The file cannot be read.
-    #[error("cannot read the secret from {}: {cause}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        cause: io::Error,
-    },
+    /// The file cannot be read, or others than its owner could read or change it.
+    #[error("the secret: {0}")]
+    File(#[from] PrivateError),
     /// The file holds no fitting secret.
     #[error("no secret in {}: {why}", path.display())]
     Unfit {
@@ -55,16 +52,15 @@ impl SecretSource {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or what it holds is too short or too long.
+    /// The file cannot be read or is open to others than its owner, or what it holds is too short or too long.
     pub fn read(&self) -> Result<Secret, SecretFault> {
         match self {
             SecretSource::Inline(text) => Ok(text.0.clone()),
             SecretSource::File(path) => {
                 // Room for white space after the longest secret; what is longer is refused either way.
-                let text = read_text(path, SECRET_LEN_MAX as u64 + 16)
-                    .map_err(|cause| SecretFault::Unreadable { path: path.clone(), cause })?;
-                let text = zeroize::Zeroizing::new(text);
-                let secret = SecretText::new(text.trim_end());
+                let content = private::read(path, SECRET_LEN_MAX + 16)?;
+                let text = std::str::from_utf8(&content).map_err(|_| "it is not UTF-8".to_owned());
+                let secret = text.and_then(|text| SecretText::new(text.trim_end()));
                 secret.map(|secret| secret.0).map_err(|why| SecretFault::Unfit { path: path.clone(), why })
             }
         }
@@ -72,7 +68,8 @@ impl SecretSource {
 }
 
 impl Config {
-    /// Looks whether every file that the settings name can be opened, and every secret file holds a secret.
+    /// Looks whether every file that the settings name can be opened, every secret file holds a secret, and what holds
+    /// a secret or a key is its owner's alone.
     ///
     /// # Errors
     ///
@@ -81,17 +78,23 @@ impl Config {
         let faults: Vec<Fault> = self
             .files
             .iter()
-            .filter_map(|named| {
-                let message = if named.key.ends_with(".secret_file") {
-                    SecretSource::File(named.path.clone()).read().err()?.to_string()
-                } else {
-                    let error = open(&named.path).err()?;
-                    format!("cannot read {}: {error}", named.path.display())
-                };
-                Some(Fault::new(named.origin.clone(), named.key.as_str(), message))
-            })
+            .filter_map(|named| Some(Fault::new(named.origin.clone(), named.key.as_str(), wrong_with(named)?)))
             .collect();
         if faults.is_empty() { Ok(()) } else { Err(Faults::new(faults)) }
+    }
+}
+
+/// What is wrong with a file, if anything is.
+fn wrong_with(file: &NamedFile) -> Option<String> {
+    let path = &file.path;
+    match file.holds {
+        Holds::Public => open(path).err().map(|error| format!("cannot read {}: {error}", path.display())),
+        Holds::Secret => SecretSource::File(path.clone()).read().err().map(|error| error.to_string()),
+        Holds::Key => private::check(path).err().map(|error| error.to_string()),
+        Holds::SettingsWithSecret => {
+            let error = private::check(path).err()?;
+            Some(format!("a secret stands in this file, and {error}, or put the secret into a file of its own"))
+        }
     }
 }
 
@@ -118,13 +121,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         let read = |content: &str| {
-            std::fs::write(&path, content).unwrap();
+            private::write(&path, content.as_bytes()).unwrap();
             SecretSource::File(path.clone()).read()
         };
         assert_eq!(read("0123456789abcdef\r\n").unwrap().expose(), b"0123456789abcdef");
         assert!(matches!(read("short\n"), Err(SecretFault::Unfit { .. })));
-        assert!(matches!(read(&"x".repeat(5_000)), Err(SecretFault::Unreadable { .. })));
-        assert!(matches!(SecretSource::File(dir.path().join("none")).read(), Err(SecretFault::Unreadable { .. })));
+        assert!(matches!(read(&"x".repeat(5_000)), Err(SecretFault::File(PrivateError::TooLong { .. }))));
+        let absent = SecretSource::File(dir.path().join("none")).read();
+        assert!(matches!(absent, Err(SecretFault::File(PrivateError::Unreadable { .. }))));
     }
 
     #[test]

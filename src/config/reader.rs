@@ -24,6 +24,30 @@ pub(super) struct NamedFile {
     pub(super) key: String,
     pub(super) origin: Origin,
     pub(super) path: PathBuf,
+    pub(super) holds: Holds,
+}
+
+/// What a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Something that anybody may read.
+    Public,
+    /// The secret of a tunnel.
+    Secret,
+    /// The private key of a certificate.
+    Key,
+    /// Settings, a secret among them: the configuration file itself.
+    SettingsWithSecret,
+}
+
+impl Holds {
+    fn of(setting: &Setting) -> Holds {
+        match setting.key {
+            key if key.ends_with("secret_file") => Holds::Secret,
+            key if key.ends_with("key_file") => Holds::Key,
+            _ => Holds::Public,
+        }
+    }
 }
 
 /// Turns entries into typed values, and notes on the way what is wrong and what came from where.
@@ -74,12 +98,21 @@ impl<'a> Reader<'a> {
             None => (self.preset::<T>(setting, &key)?, Origin::Default),
         };
         if let Some(path) = value.file() {
-            self.files.push(NamedFile { key: key.clone(), origin: origin.clone(), path: path.to_path_buf() });
+            self.name_file(&key, &origin, path.to_path_buf(), Holds::of(setting));
+        }
+        if let Origin::File { name, .. } = &origin
+            && setting.secret
+        {
+            self.name_file(&key, &origin, PathBuf::from(&**name), Holds::SettingsWithSecret);
         }
         let unset = origin == Origin::Default && setting.preset == Preset::Required;
         let value_shown = if unset { Value::Null } else { value.show() };
         self.shown.push(Shown { key, value: value_shown, origin });
         Some(value)
+    }
+
+    fn name_file(&mut self, key: &str, origin: &Origin, path: PathBuf, holds: Holds) {
+        self.files.push(NamedFile { key: key.to_owned(), origin: origin.clone(), path, holds });
     }
 
     fn read<T: Leaf>(&mut self, setting: &'static Setting, key: &str, entry: &Entry) -> Option<T> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::Config;
+use crate::config::reader::Holds;
 use crate::config::table::EngineConfig;
 use crate::config::values::{Driver, Spin};
 use crate::engine::EngineSettings;
@@ -21,7 +22,8 @@ use crate::route::{HostPattern, ROUTE_NAME_LEN_MAX, RouteName};
 impl Config {
     /// Every file that is read again when it changes, or when a reload is asked for; not the configuration's own.
     pub fn watched_files(&self) -> impl Iterator<Item = PathBuf> {
-        let files: BTreeSet<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
+        let others = self.files.iter().filter(|file| file.holds != Holds::SettingsWithSecret);
+        let files: BTreeSet<PathBuf> = others.map(|file| file.path.clone()).collect();
         files.into_iter()
     }
 }

@@ -59,7 +59,7 @@ section! {
         /// The certificate chain (PEM) shown to agents. With it and its key agents speak HTTPS, without them plain
         /// HTTP. The file is read again when it changes.
         agents_cert_file: Option<PathBuf> = unset, restart, like "agents.crt", flag "--agents-cert-file";
-        /// The private key (PEM) of `agents_cert_file`.
+        /// The private key (PEM) of `agents_cert_file`, mode 0600.
         agents_key_file: Option<PathBuf> = unset, restart, like "agents.key", flag "--agents-key-file";
         /// Lets agents speak plain HTTP to an address other than loopback: only behind something that ends TLS.
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
@@ -68,7 +68,7 @@ section! {
         /// The certificate chain (PEM) shown to connectors; `adit edge` demands it. The file is read again when it
         /// changes.
         connectors_cert_file: Option<PathBuf> = unset, restart, like "edge.crt", flag "--connectors-cert-file";
-        /// The private key (PEM) of `connectors_cert_file`.
+        /// The private key (PEM) of `connectors_cert_file`, mode 0600.
         connectors_key_file: Option<PathBuf> = unset, restart, like "edge.key", flag "--connectors-key-file";
         /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
         admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
@@ -109,7 +109,7 @@ section! {
         id: TunnelId = required, live, like "tnl_demo";
         /// The secret by which its connector proves itself, 16 to 256 bytes. Exactly one of `secret` and `secret_file`.
         secret: Option<SecretText> = unset, live, like "an-example-secret-0123";
-        /// A file that holds the secret; white space at its end does not count.
+        /// A file that holds the secret, mode 0600; white space at its end does not count.
         secret_file: Option<PathBuf> = unset, live, like "demo.secret";
         /// The hosts that agents call and that belong to this tunnel, without port; `*.example.com` is every host of one
         /// label more.
@@ -127,7 +127,7 @@ section! {
         /// The secret of the tunnel, 16 to 256 bytes. Exactly one of `secret` and `secret_file`. Prefer the variable
         /// or the file: a command line can be read by every user of the machine.
         secret: Option<SecretText> = unset, restart, like "an-example-secret-0123", env "ADIT_TUNNEL_SECRET", flag "--secret";
-        /// A file that holds the secret; white space at its end does not count.
+        /// A file that holds the secret, mode 0600; white space at its end does not count.
         secret_file: Option<PathBuf> = unset, restart, like "tunnel.secret", env "ADIT_TUNNEL_SECRET_FILE", flag "--secret-file";
         /// The certificates (PEM) of the authorities that may vouch for the edge, instead of the well-known public ones.
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";

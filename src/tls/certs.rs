@@ -12,6 +12,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::config::provider;
+use crate::private::{self, PrivateError};
+
+/// The longest key file, in bytes: room for a key of any kind, and a chain beside it.
+const KEY_FILE_LEN_MAX: usize = 256 * 1024;
 
 /// Why a certificate or key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +28,9 @@ pub enum CertError {
         /// As the system says it.
         cause: String,
     },
+    /// The file of a key cannot be read, or others than its owner could read or change it.
+    #[error("the private key: {0}")]
+    KeyFile(#[from] PrivateError),
     /// There is no certificate in the file.
     #[error("{file} holds no certificate: it must be PEM, with a BEGIN CERTIFICATE line")]
     NoCertificate {
@@ -142,10 +149,10 @@ impl ServerCert {
     ///
     /// # Errors
     ///
-    /// As for [`ServerCert::from_pem`], and when a file cannot be read.
+    /// As for [`ServerCert::from_pem`], and when a file cannot be read or the key's is open to others than its owner.
     pub fn load(cert: &Path, key: &Path, now: UnixTime) -> Result<ServerCert, CertError> {
         let cert_pem = read_file(cert)?;
-        let key_pem = zeroize::Zeroizing::new(read_file(key)?);
+        let key_pem = private::read(key, KEY_FILE_LEN_MAX)?;
         ServerCert::from_pem((&cert.display().to_string(), &cert_pem), (&key.display().to_string(), &key_pem), now)
     }
 

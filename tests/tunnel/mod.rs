@@ -134,7 +134,7 @@ impl Drop for Process {
 
 fn write(files: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
     let path = files.path().join(name);
-    std::fs::write(&path, content).expect("a temporary file can be written");
+    adit::private::write(&path, content.as_bytes()).expect("a temporary file can be written");
     path
 }
 

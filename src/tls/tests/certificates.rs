@@ -1,6 +1,9 @@
+use std::os::unix::fs::PermissionsExt;
+
 use rustls::AlertDescription;
 
 use super::*;
+use crate::private::{self, PrivateError};
 
 const DAY_S: u64 = 24 * 3600;
 
@@ -146,7 +149,13 @@ fn files_are_read_and_named() {
     let (cert_path, key_path) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     std::fs::write(&cert_path, cert).unwrap();
     let error = ServerCert::load(&cert_path, &key_path, now()).unwrap_err();
-    assert!(matches!(&error, CertError::Unreadable { file, .. } if file.ends_with("key.pem")), "{error}");
-    std::fs::write(&key_path, key).unwrap();
+    assert!(
+        matches!(&error, CertError::KeyFile(PrivateError::Unreadable { path, .. }) if *path == key_path),
+        "{error}"
+    );
+    private::write(&key_path, key.as_bytes()).unwrap();
     ServerCert::load(&cert_path, &key_path, now()).unwrap();
+    std::fs::set_permissions(&key_path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = ServerCert::load(&cert_path, &key_path, now()).unwrap_err();
+    assert!(matches!(&error, CertError::KeyFile(PrivateError::LooseFile { .. })), "{error}");
 }

@@ -1,0 +1,115 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a file or folder cannot be trusted with a secret, or not be used at all. It never holds what the file holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrivateError {
+    /// It cannot be opened or read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        cause: Box<str>,
+    },
+    /// It cannot be made or written.
+    #[error("cannot write {}: {cause}", path.display())]
+    Unwritable {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        cause: Box<str>,
+    },
+    /// It is a folder, a device or the like.
+    #[error("{} is not a plain file", path.display())]
+    NoFile {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It holds more than it can.
+    #[error("{} is longer than {len_max} bytes: is it the right file?", path.display())]
+    TooLong {
+        /// Which.
+        path: PathBuf,
+        /// The most that was expected.
+        len_max: usize,
+    },
+    /// Others may read or change the file.
+    #[error("{} is open to others than its owner (mode {mode:04o}): run `chmod 600 {}`", path.display(), shell(path))]
+    LooseFile {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Others may look into a folder of ours.
+    #[error("the folder {} is open to others than its owner (mode {mode:04o}): run `chmod 700 {}`", path.display(), shell(path))]
+    LooseFolder {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Others may put another file in the place of this one.
+    #[error(
+        "others may change what lies in {} (mode {mode:04o}), and so put a file of theirs in the place of {}: run \
+         `chmod go-w {}`",
+        folder.display(), path.display(), shell(folder)
+    )]
+    LooseFolderAround {
+        /// The file.
+        path: PathBuf,
+        /// The folder in which it lies.
+        folder: PathBuf,
+        /// The folder's mode.
+        mode: u32,
+    },
+    /// It belongs to somebody else, who can read and change it.
+    #[error(
+        "{} belongs to the user {owner}, and neither to this one ({user}) nor to root: if what it holds can be trusted, \
+         run `chown {user} {}`", path.display(), shell(path)
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who reads it.
+        user: u32,
+    },
+}
+
+impl PrivateError {
+    pub(super) fn unreadable(path: &Path, cause: &io::Error) -> PrivateError {
+        PrivateError::Unreadable { path: path.to_path_buf(), cause: cause.to_string().into() }
+    }
+
+    pub(super) fn unwritable(path: &Path, cause: &io::Error) -> PrivateError {
+        PrivateError::Unwritable { path: path.to_path_buf(), cause: cause.to_string().into() }
+    }
+}
+
+/// A path as a shell takes it.
+fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(plain) && !text.starts_with('-') {
+        return text;
+    }
+    let dashed = if text.starts_with('-') { "./" } else { "" };
+    format!("'{dashed}{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_quoted_where_a_shell_would_take_it_apart() {
+        for (path, want) in
+            [("/etc/adit/a.key", "/etc/adit/a.key"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("-r", "'./-r'")]
+        {
+            assert_eq!(shell(Path::new(path)), want);
+        }
+    }
+}
