@@ -1,7 +1,13 @@
 //! Floor 1: the wire formats, without input or output. Bytes and times go in, bytes and events come out.
 
+mod codes;
+pub mod enrol;
+mod field;
 pub mod http1;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod mux;
+mod refusal;
 pub mod sse;
+
+pub use refusal::Refusal;

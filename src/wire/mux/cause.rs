@@ -1,4 +1,4 @@
-use super::codes::codes;
+use crate::wire::codes::codes;
 
 codes! {
     /// Why a stream was reset: what RESET carries.

@@ -1,10 +1,11 @@
 use std::collections::VecDeque;
 
 use crate::base::{Chunk, Time};
+use crate::wire::Refusal;
 
 use super::cause::Cause;
 use super::event::{Event, Side, StreamId};
-use super::fault::{Fault, Refusal};
+use super::fault::Fault;
 use super::flood::Flood;
 use super::flow::{Credit, Window};
 use super::hello::{Hello, HelloError, Refused, Welcome};
