@@ -86,7 +86,7 @@ impl Tunnel {
 fn tls_server(authority: &Authority, alpn: &[u8]) -> Arc<ServerConfig> {
     let cert = authority.issue(&[HOST]).unwrap().server_cert(UnixTime::now()).unwrap();
     let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
-    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], versions: Versions::Tls13 }).unwrap()
+    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], ..ServerSettings::default() }).unwrap()
 }
 
 fn tls_client(authority: &Authority, alpn: &[u8]) -> Arc<ClientConfig> {

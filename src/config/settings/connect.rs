@@ -31,6 +31,7 @@ impl ConnectConfig {
             alpn: vec![ALPN_LINK.to_vec()],
             versions: Versions::Tls13,
             sessions: Some(SessionMemory::default()),
+            ..ClientSettings::default()
         };
         let secret = self.secret_source().ok_or_else(|| fault("connect.secret", "missing"))?;
         Ok(ConnectorSettings {
@@ -138,6 +139,7 @@ impl UpstreamTrust {
             alpn: vec![ALPN_HTTP1.to_vec()],
             versions: Versions::Tls12And13,
             sessions: Some(SessionMemory::default()),
+            ..ClientSettings::default()
         };
         let config = client_config(settings).map_err(|error| fault(key, error))?;
         self.known.insert(ca_file.map(Path::to_path_buf), (pem, Arc::clone(&config)));

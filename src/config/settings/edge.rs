@@ -43,8 +43,13 @@ impl EdgeConfig {
     ///
     /// When the TLS library refuses what is asked of it.
     pub fn settings(&self, listeners: &EdgeListeners, cores: usize) -> Result<EdgeSettings, Faults> {
-        let for_agents = ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls12And13 };
-        let for_connectors = ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13 };
+        let for_agents = ServerSettings {
+            alpn: vec![ALPN_HTTP1.to_vec()],
+            versions: Versions::Tls12And13,
+            ..ServerSettings::default()
+        };
+        let for_connectors =
+            ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13, ..ServerSettings::default() };
         let tls = |key: &str, certs: &Arc<ReloadingCerts>, settings: &ServerSettings| {
             server_config(Arc::<ReloadingCerts>::clone(certs), settings).map_err(|error| fault(key, error))
         };
