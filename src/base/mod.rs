@@ -4,6 +4,7 @@
 
 mod chunk;
 mod ids;
+mod minted;
 mod rng;
 mod secret;
 mod secret_hash;
@@ -12,6 +13,9 @@ mod time;
 pub use chunk::Chunk;
 pub use ids::{
     CREDENTIAL_ID_LEN_MAX, CoreId, CredentialId, CredentialIdError, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError,
+};
+pub use minted::{
+    AUTHORITY_PIN_LEN, AuthorityPin, SECRET_ENTROPY_LEN, SecretKind, TunnelToken, TunnelTokenError, mint, pin_of,
 };
 pub use rng::Rng;
 pub use secret::Secret;
