@@ -12,8 +12,7 @@ pub const SECRET_ENTROPY_LEN: usize = 32;
 /// The length of an [`AuthorityPin`], in bytes.
 pub const AUTHORITY_PIN_LEN: usize = 32;
 
-/// SHA-256 of the public key of an edge's own authority, as it stands in the authority's certificate
-/// (SubjectPublicKeyInfo, RFC 5280 section 4.1.2.7).
+/// SHA-256 of the certificate (DER) of an edge's own authority: its fingerprint.
 ///
 /// It is part of the secrets that such an edge makes, so that who has a secret needs nothing else to know the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -133,6 +133,6 @@ pub(super) fn params_until(name: &str, now: UnixTime, lifetime: Duration) -> Cer
     params(name, now, now.as_secs() + lifetime.as_secs())
 }
 
-fn failed(error: rcgen::Error) -> CertError {
+pub(super) fn failed(error: rcgen::Error) -> CertError {
     CertError::Making(error.to_string())
 }
