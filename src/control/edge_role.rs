@@ -148,11 +148,14 @@ fn counts(counters: &Counters) -> Vec<Count> {
     let count = |name, help, counter: &AtomicU64| Count { name, help, count: counter.load(Ordering::Relaxed) };
     vec![
         count("accepts_failed", "Connections that the system did not let in", &counters.accepts_failed),
+        count("certificates_refused", "Certificates of connectors that were not good", &counters.certificates_refused),
         count("connections_refused", "Connections of agents above the limit", &counters.connections_refused),
+        count("enrolments", "Certificates that connectors were given", &counters.enrolments),
         count("handed_over", "Connections that another core took over", &counters.handed_over),
         count("handshakes_failed", "Handshakes with agents or connectors that failed", &counters.handshakes_failed),
         count("links_ended", "Links that ended, for whatever reason", &counters.links_ended),
         count("links_refused", "Connectors that were not let in", &counters.links_refused),
+        count("registrations_failed", "Links and enrolments that were refused", &counters.registrations_failed),
         count("requests_refused", "Requests that were refused before they became calls", &counters.requests_refused),
     ]
 }

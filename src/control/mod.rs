@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod admin_listener;
+mod certify;
 mod connector_role;
 mod data_dir;
 pub mod demo;
@@ -23,6 +24,7 @@ mod thread;
 mod watch;
 
 pub use admin_listener::{ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS_MAX, AdminConnection, AdminListener};
+pub use certify::{Provisioning, Signing, serve_certifications};
 pub use connector_role::ConnectorRole;
 pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};
 pub use edge_role::EdgeRole;

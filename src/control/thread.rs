@@ -63,6 +63,13 @@ pub enum RoleEvent {
         /// Why, for people.
         why: String,
     },
+    /// An edge gave the connector a certificate.
+    Certified {
+        /// Which edge.
+        peer: String,
+        /// How long it is good for, in seconds.
+        lifetime_s: u64,
+    },
 }
 
 /// What asks the process from outside.
@@ -272,7 +279,8 @@ impl Control {
             RoleEvent::Running(_)
             | RoleEvent::Linked { .. }
             | RoleEvent::Unlinked { .. }
-            | RoleEvent::NoLink { .. } => {}
+            | RoleEvent::NoLink { .. }
+            | RoleEvent::Certified { .. } => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Connections of connectors: who may come in, and the links that they become.
 
-use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,36 +8,20 @@ use futures_lite::future;
 
 use crate::base::{Clock, CoreId, TunnelId};
 use crate::edge::credential::Credential;
+use crate::edge::enrol;
 use crate::edge::here::Here;
 use crate::edge::message::CoreMessage;
+use crate::edge::no_link::NoLink;
+use crate::edge::registration::{self, Denied};
 use crate::edge::shared::{Counters, Edge};
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Detached, Listener, StreamError, lease_of};
-use crate::link::{Link, LinkError};
-use crate::tls::{Connection, DetachedConnection, HandshakeError};
-use crate::wire::mux::{EdgeIdentity, Event, Fault, Hello, Mux, Refusal};
+use crate::engine::{ByteStream, Detached, Listener, lease_of};
+use crate::link::Link;
+use crate::tls::{ALPN_ENROL, Connection, DetachedConnection};
+use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
 
 /// Connectors of one core that have not said who they are yet.
 const STRANGERS_MAX: usize = 1024;
-
-/// Why a connector's connection became no link.
-#[derive(Debug, thiserror::Error)]
-enum NoLink {
-    #[error(transparent)]
-    Handshake(#[from] HandshakeError),
-    #[error("the connection failed during the greeting: {0}")]
-    Stream(#[from] StreamError),
-    #[error("the greeting was broken: {0}")]
-    Greeting(Fault),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("it took too long")]
-    Timeout,
-    #[error("the connection ended before it said who it is")]
-    Silent,
-}
 
 /// Accepts connectors until it is dropped.
 pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
@@ -50,15 +34,15 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
                 let core = here.core.clone();
                 core.spawn(async move {
                     strangers.set(strangers.get() + 1);
-                    let greeted = greet(&here, detached).await;
+                    let greeted = greet(&here, detached, peer).await;
                     strangers.set(strangers.get() - 1);
                     let served = match greeted {
-                        Ok(greeted) => settle(&here, greeted).await,
+                        Ok(Some(greeted)) => settle(&here, greeted).await,
+                        Ok(None) => Ok(()),
                         Err(error) => Err(error),
                     };
                     if let Err(error) = served {
-                        Counters::add(&here.edge.counters.handshakes_failed);
-                        tracing::info!(peer = ?peer, %error, "a connector's connection became no link");
+                        tell_failed(&here, peer, &error);
                     }
                 });
             }
@@ -70,6 +54,15 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
     }
 }
 
+fn tell_failed(here: &Here, peer: Option<SocketAddr>, error: &NoLink) {
+    let counters = &here.edge.counters;
+    Counters::add(&counters.handshakes_failed);
+    if error.is_of_certificate() {
+        Counters::add(&counters.certificates_refused);
+    }
+    tracing::info!(?peer, %error, "a connector's connection became no link");
+}
+
 /// Takes in a link that another core accepted.
 pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, booking: Booking) {
     let here = Rc::clone(here);
@@ -77,7 +70,7 @@ pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, booking: Book
     core.spawn(async move {
         let greeted = async {
             let (connection, first) = Connection::adopt(&here.core, detached, SocketOptions::default()).await?;
-            read_hello(&here, connection, first.map(|lease| lease.to_vec()).unwrap_or_default()).await
+            read_hello(&here, connection, None, first.map(|lease| lease.to_vec()).unwrap_or_default()).await
         };
         let served = match greeted.await {
             Ok(greeted) => serve(&here, greeted, booking).await,
@@ -92,30 +85,40 @@ pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, booking: Book
 /// A connection whose connector has said who it is, and the bytes in which it did.
 struct Greeted {
     connection: Connection,
+    peer: Option<SocketAddr>,
     hello: Box<Hello>,
     bytes: Vec<u8>,
 }
 
-async fn greet(here: &Rc<Here>, detached: Detached) -> Result<Greeted, NoLink> {
+/// Makes the handshake and hears who it is; none when the connection was for an enrolment, which is then done.
+async fn greet(here: &Rc<Here>, detached: Detached, peer: Option<SocketAddr>) -> Result<Option<Greeted>, NoLink> {
     let settings = &here.edge.settings;
     let socket = here.core.adopt(detached, SocketOptions::default()).await?;
     let connection = match &settings.connectors_tls {
         None => Connection::plain(socket),
         Some(config) => Connection::server(socket, config, None, here.core.sleep(settings.handshake_timeout)).await?,
     };
-    let hello = read_hello(here, connection, Vec::new());
-    here.core.timeout(settings.handshake_timeout, hello).await.map_err(|_| NoLink::Timeout)?
+    if let Some(certifier) = settings.certifier.as_ref().filter(|_| connection.speaks(ALPN_ENROL)) {
+        return enrol::serve(here, certifier, connection, peer).await.map(|()| None);
+    }
+    let hello = read_hello(here, connection, peer, Vec::new());
+    here.core.timeout(settings.handshake_timeout, hello).await.map_err(|_| NoLink::Timeout)?.map(Some)
 }
 
 /// Reads as far as the connector's HELLO. The bytes are kept: the link, here or on another core, reads them again.
-async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, NoLink> {
+async fn read_hello(
+    here: &Here,
+    connection: Connection,
+    peer: Option<SocketAddr>,
+    mut bytes: Vec<u8>,
+) -> Result<Greeted, NoLink> {
     let now = here.core.now();
     let mut probe: Mux<Vec<u8>> = Mux::edge(now, here.edge.settings.link);
     let mut fresh = bytes.clone();
     loop {
         probe.receive(now, fresh);
         match probe.poll_event() {
-            Some(Event::Hello(hello)) => return Ok(Greeted { connection, hello, bytes }),
+            Some(Event::Hello(hello)) => return Ok(Greeted { connection, peer, hello, bytes }),
             Some(Event::Closed { fault, .. }) => return Err(NoLink::Greeting(fault)),
             _ => {}
         }
@@ -128,12 +131,12 @@ async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> 
 /// Finds the core on which the link should be, and brings it there.
 async fn settle(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
     let hello = &greeted.hello;
-    let tables = here.edge.tables();
-    let Some(credential) = tables.verify(&hello.tunnel, &hello.secret, here.core.now()) else {
-        return refuse(here, greeted).await;
+    let certificate = greeted.connection.peer_certificate();
+    let credential = match registration::check(here, hello, certificate.as_ref()) {
+        Ok(credential) => credential,
+        Err(denied) => return refuse(here, greeted, &denied).await,
     };
-    let booking = Booking::make(here, &hello.tunnel, hello.instance, credential.clone());
-    drop(tables);
+    let booking = Booking::make(here, &hello.tunnel, hello.instance, credential);
     let core = booking.core;
     if core == here.core.id() {
         return serve(here, greeted, booking).await;
@@ -148,7 +151,7 @@ async fn settle(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
 
 /// Runs the link until it ends.
 async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<(), NoLink> {
-    let Greeted { connection, hello, bytes } = greeted;
+    let Greeted { connection, hello, bytes, .. } = greeted;
     let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
     let first = lease_of(here.core.pool(), &bytes, 0).await;
     let running = link.clone();
@@ -173,15 +176,15 @@ async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<()
 }
 
 /// Tells a connector that it is not let in.
-async fn refuse(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
-    let Greeted { connection, hello, bytes } = greeted;
+async fn refuse(here: &Rc<Here>, greeted: Greeted, denied: &Denied) -> Result<(), NoLink> {
+    let Greeted { connection, peer, bytes, .. } = greeted;
     Counters::add(&here.edge.counters.links_refused);
-    tracing::warn!(tunnel = %hello.tunnel, "a connector was refused: its tunnel id or secret is wrong");
+    denied.note(here, peer);
     let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
     let first = lease_of(here.core.pool(), &bytes, 0).await;
     let say = async {
         link.hello().await?;
-        link.refuse(Refusal::Credentials, "the tunnel id or its secret is wrong");
+        link.refuse(denied.refusal, &denied.reason);
         std::future::pending::<Result<(), NoLink>>().await
     };
     let run = async {

@@ -2,14 +2,21 @@
 
 mod agents;
 mod call;
+mod certify;
 mod connectors;
 mod credential;
+mod enrol;
 mod here;
 mod message;
+mod no_link;
 mod refusal;
+mod registration;
 mod settings;
 mod shared;
 
+pub use certify::{
+    CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
+};
 pub use credential::{CREDENTIALS_MAX, Credential, TunnelEntry};
 pub use here::{CoreFigures, CoreReport, LinkReport};
 pub use message::{EdgeCommand, EdgeEvent};

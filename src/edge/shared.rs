@@ -36,7 +36,13 @@ pub struct Counters {
     pub handshakes_failed: AtomicU64,
     /// Connections that were handed to another core.
     pub handed_over: AtomicU64,
-    /// Connectors that were not let in.
+    /// Certificates of connectors that were refused: out of date, of another authority or tunnel, or missing.
+    pub certificates_refused: AtomicU64,
+    /// Certificates that connectors were given.
+    pub enrolments: AtomicU64,
+    /// Links and enrolments of connectors that were refused, for whatever reason.
+    pub registrations_failed: AtomicU64,
+    /// Links of connectors that were not let in.
     pub links_refused: AtomicU64,
     /// Links that ended, for whatever reason.
     pub links_ended: AtomicU64,

@@ -114,12 +114,36 @@ impl Identity {
         self.not_after
     }
 
+    /// How long it is good for in all, from its first second to its last.
+    #[must_use]
+    pub fn span(&self) -> Duration {
+        Duration::from_secs(self.not_after.saturating_sub(self.not_before).max(0).unsigned_abs())
+    }
+
     /// How long it is good for from `now` on; nothing if it is not good at `now`.
     #[must_use]
     pub fn left(&self, now: UnixTime) -> Duration {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let left = if now < self.not_before { 0 } else { self.not_after.saturating_sub(now).max(0) };
         Duration::from_secs(left.unsigned_abs())
+    }
+}
+
+/// Two are the same when they show the same certificate.
+impl PartialEq for Identity {
+    fn eq(&self, other: &Identity) -> bool {
+        self.key.cert == other.key.cert
+    }
+}
+
+impl Eq for Identity {}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity")
+            .field("tunnel", &self.tunnel)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,6 +17,7 @@ use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver, MailSender, Pool, mailbox};
 use adit::latency::{LabelFigures, LatencySettings, SlowCallSettings};
 use adit::route::{Route, RouteEntry, RouteTable};
+use adit::tls::WallClock;
 use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
 
@@ -357,6 +358,8 @@ fn edge_settings(link: mux::Settings) -> EdgeSettings {
         plain_http_anywhere: true,
         connectors_listen: CONNECTORS_AT,
         connectors_tls: None,
+        certifier: None,
+        clock: WallClock::default(),
         link,
         allowed_origins: Vec::new(),
         connections_max: 1000,

@@ -10,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use adit::base::{Secret, TunnelId};
-use adit::connector::{Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress};
+use adit::connector::{
+    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls,
+};
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
@@ -18,7 +20,7 @@ use adit::latency::{LatencySettings, SlowCallSettings};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_LINK, Authority, CertSet, ClientConfig, ClientSettings, ReloadingCerts, Roots, ServerConfig,
-    ServerSettings, Versions, client_config, server_config,
+    ServerSettings, WallClock, client_config, server_config,
 };
 use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
@@ -90,9 +92,14 @@ fn tls_server(authority: &Authority, alpn: &[u8]) -> Arc<ServerConfig> {
 }
 
 fn tls_client(authority: &Authority, alpn: &[u8]) -> Arc<ClientConfig> {
+    let roots = roots_of(authority);
+    client_config(ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() }).unwrap()
+}
+
+fn roots_of(authority: &Authority) -> Roots {
     let mut roots = Roots::new();
     roots.add_der(authority.cert_der().clone()).unwrap();
-    client_config(ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() }).unwrap()
+    roots
 }
 
 /// A port that was free a moment ago.
@@ -112,6 +119,8 @@ fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> 
         plain_http_anywhere: false,
         connectors_listen,
         connectors_tls: Some(tls_server(authority, ALPN_LINK)),
+        certifier: None,
+        clock: WallClock::default(),
         link: mux::Settings::default(),
         allowed_origins: Vec::new(),
         connections_max: 100,
@@ -142,7 +151,7 @@ fn connector(
 ) -> Arc<Connector> {
     let settings = ConnectorSettings {
         edges: vec![EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() }],
-        edge_tls: Some(tls_client(authority, ALPN_LINK)),
+        edge_tls: Some(Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
         edge_name: Some(HOST.into()),
         tunnel: tunnel(),
         secret: Secret::from("0123456789abcdef"),

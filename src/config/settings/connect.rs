@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::{fault, route_name};
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::table::ConnectConfig;
-use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
+use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
-use crate::tls::{ALPN_HTTP1, ALPN_LINK, ClientConfig, ClientSettings, Roots, SessionMemory, Versions, client_config};
+use crate::tls::{ALPN_HTTP1, ClientConfig, ClientSettings, Roots, SessionMemory, Versions, WallClock, client_config};
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
 
@@ -26,17 +26,12 @@ impl ConnectConfig {
     ///
     /// When the secret or the authorities cannot be read, or the TLS library refuses what is asked of it.
     pub fn settings(&self, edges: Vec<EdgeAddress>, roots: Roots) -> Result<ConnectorSettings, Faults> {
-        let tls = ClientSettings {
-            roots,
-            alpn: vec![ALPN_LINK.to_vec()],
-            versions: Versions::Tls13,
-            sessions: Some(SessionMemory::default()),
-            ..ClientSettings::default()
-        };
+        let tls = EdgeTls::new(roots, WallClock::default(), edges.len());
+        let tls = tls.map_err(|error| fault("connect.edge_ca_file", error))?;
         let secret = self.secret_source().ok_or_else(|| fault("connect.secret", "missing"))?;
         Ok(ConnectorSettings {
             edges,
-            edge_tls: Some(client_config(tls).map_err(|error| fault("connect.edge_ca_file", error))?),
+            edge_tls: Some(Arc::new(tls)),
             edge_name: self.edge_name.map(|name| name.as_str().trim_matches(['[', ']']).into()),
             tunnel: self.tunnel.clone(),
             secret: secret.read().map_err(|error| fault("connect.secret_file", error))?,

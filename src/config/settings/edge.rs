@@ -14,7 +14,7 @@ use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_HTTP1, ALPN_LINK, CertError, CertSet, ReloadingCerts, ServerCert, ServerConfig, ServerSettings, Versions,
-    server_config,
+    WallClock, server_config,
 };
 use crate::wire::mux;
 
@@ -64,6 +64,8 @@ impl EdgeConfig {
             plain_http_anywhere: self.allow_plain_http_off_loopback,
             connectors_listen: listeners.connectors,
             connectors_tls: Some(tls("edge.connectors_cert_file", &listeners.connectors_certs, &for_connectors)?),
+            certifier: None,
+            clock: WallClock::default(),
             link: mux::Settings { streams_max, ..mux::Settings::default() }.bounded(),
             allowed_origins: self.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
             connections_max: (self.connections_max as usize).div_ceil(cores.max(1)),
