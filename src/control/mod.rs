@@ -20,7 +20,9 @@ mod resolve;
 #[cfg(test)]
 mod sample;
 mod state;
+pub mod store;
 mod thread;
+mod wall_time;
 mod watch;
 
 pub use admin_listener::{ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS_MAX, AdminConnection, AdminListener};
@@ -39,4 +41,5 @@ pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, Reload, Reloaded, Request, RoleEvent, WATCH_INTERVAL,
     forward_events, serve_admin, signals,
 };
+pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;
