@@ -127,7 +127,13 @@ pub struct EdgeArgs {
     /// The private key of that certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub connectors_key_file: Option<String>,
-    /// Where metrics, status and health are served; off for nowhere [default: 127.0.0.1:9443]
+    /// The directory that `adit edge init` made: with it connectors enrol, and tunnels are managed by `adit tunnel`
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// The domain below which a tunnel that is created without hosts gets one
+    #[arg(long, value_name = "NAME")]
+    pub tunnel_domain: Option<String>,
+    /// Where metrics, status, health and the API of `adit tunnel` are served; off for nowhere [default: 127.0.0.1:9443]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<String>,
     /// Print what happens as JSON, one object a line: listening, linked, reloaded and others
@@ -301,6 +307,8 @@ impl EdgeArgs {
             ("edge.connectors_listen", &self.connectors_listen),
             ("edge.connectors_cert_file", &self.connectors_cert_file),
             ("edge.connectors_key_file", &self.connectors_key_file),
+            ("edge.data_dir", &self.data_dir),
+            ("edge.tunnel_domain", &self.tunnel_domain),
             ("edge.admin_listen", &self.admin),
         ]);
         if self.allow_plain_http_off_loopback {

@@ -31,8 +31,12 @@ impl<'a> Checker<'a> {
         let connectors = ("edge.connectors_cert_file", "edge.connectors_key_file");
         let given = (edge.connectors_cert_file.is_some(), edge.connectors_key_file.is_some());
         self.pair(connectors, given);
-        if certificates && given == (false, false) {
-            self.demand(connectors.0, "missing; connectors speak TLS only, set this and connectors_key_file");
+        if certificates && given == (false, false) && edge.data_dir.is_none() {
+            self.demand(
+                connectors.0,
+                "missing; connectors speak TLS only, set this and connectors_key_file, or data_dir with what `adit edge \
+                 init` made",
+            );
         }
         let plain = edge.agents_cert_file.is_none() && edge.agents_key_file.is_none();
         if certificates && plain && !edge.agents_listen.ip().is_loopback() && !edge.allow_plain_http_off_loopback {
@@ -76,8 +80,8 @@ impl<'a> Checker<'a> {
     }
 
     fn tunnels(&mut self, edge: &EdgeConfig) {
-        if edge.tunnels.is_empty() {
-            self.demand("tunnel", "missing; give one [[tunnel]] at least");
+        if edge.tunnels.is_empty() && edge.data_dir.is_none() {
+            self.demand("tunnel", "missing; give one [[tunnel]] at least, or a data_dir for tunnels that are created later");
         }
         let (mut ids, mut hosts) = (BTreeMap::new(), BTreeMap::new());
         for (index, tunnel) in edge.tunnels.iter().enumerate() {

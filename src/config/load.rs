@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use crate::config::reader::{NamedFile, Reader, Shown};
 use crate::config::section::{Reload, Section, Setting};
 use crate::config::table::{self, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, TunnelConfig};
 use crate::config::values::{SecretSource, SecretText};
+use crate::control::DataDir;
 
 /// What the configuration is wanted for: this decides which tables must be complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +58,12 @@ pub struct Sources {
 }
 
 /// A certificate chain and its key, both PEM files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles<'a> {
     /// The chain, the end entity first.
-    pub cert_file: &'a Path,
+    pub cert_file: Cow<'a, Path>,
     /// The private key.
-    pub key_file: &'a Path,
+    pub key_file: Cow<'a, Path>,
 }
 
 /// The checked configuration.
@@ -165,10 +167,19 @@ impl EdgeConfig {
         tls_files(self.agents_cert_file.as_deref(), self.agents_key_file.as_deref())
     }
 
-    /// The certificate for connectors; none only under [`Purpose::Up`].
+    /// The certificate for connectors: the one that is named, else that of the data directory; none only under
+    /// [`Purpose::Up`].
     #[must_use]
     pub fn connectors_tls(&self) -> Option<TlsFiles<'_>> {
-        tls_files(self.connectors_cert_file.as_deref(), self.connectors_key_file.as_deref())
+        let named = tls_files(self.connectors_cert_file.as_deref(), self.connectors_key_file.as_deref());
+        let own = |dir: DataDir| TlsFiles { cert_file: dir.edge_cert().into(), key_file: dir.edge_key().into() };
+        named.or_else(|| self.data_dir().map(own))
+    }
+
+    /// The data directory, if there is to be one.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<DataDir> {
+        self.data_dir.as_ref().map(|path| DataDir::new(&path.0))
     }
 }
 
@@ -189,7 +200,7 @@ impl ConnectConfig {
 }
 
 fn tls_files<'a>(cert_file: Option<&'a Path>, key_file: Option<&'a Path>) -> Option<TlsFiles<'a>> {
-    Some(TlsFiles { cert_file: cert_file?, key_file: key_file? })
+    Some(TlsFiles { cert_file: cert_file?.into(), key_file: key_file?.into() })
 }
 
 fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<SecretSource> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::Config;
 use crate::config::reader::Holds;
-use crate::config::table::EngineConfig;
+use crate::config::table::{EdgeConfig, EngineConfig};
 use crate::config::values::{Driver, Spin};
 use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
@@ -23,7 +23,9 @@ impl Config {
     /// Every file that is read again when it changes, or when a reload is asked for; not the configuration's own.
     pub fn watched_files(&self) -> impl Iterator<Item = PathBuf> {
         let others = self.files.iter().filter(|file| file.holds != Holds::SettingsWithSecret);
-        let files: BTreeSet<PathBuf> = others.map(|file| file.path.clone()).collect();
+        let mut files: BTreeSet<PathBuf> = others.map(|file| file.path.clone()).collect();
+        let shown = self.edge.as_ref().and_then(EdgeConfig::connectors_tls);
+        files.extend(shown.into_iter().flat_map(|tls| [tls.cert_file.into_owned(), tls.key_file.into_owned()]));
         files.into_iter()
     }
 }

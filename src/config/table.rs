@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::base::TunnelId;
 use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
 use crate::config::section::{Part, Setting, section};
-use crate::config::values::{Bytes, Driver, LogFormat, LogLevels, Millis, SecretText, Spin};
+use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, SecretText, Spin};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
@@ -65,12 +65,23 @@ section! {
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
         /// Where connectors connect, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
-        /// The certificate chain (PEM) shown to connectors; `adit edge` demands it. The file is read again when it
-        /// changes.
+        /// The certificate chain (PEM) shown to connectors; `adit edge` demands it unless it has a `data_dir`. The file is
+        /// read again when it changes.
         connectors_cert_file: Option<PathBuf> = unset, restart, like "edge.crt", flag "--connectors-cert-file";
         /// The private key (PEM) of `connectors_cert_file`, mode 0600.
         connectors_key_file: Option<PathBuf> = unset, restart, like "edge.key", flag "--connectors-key-file";
-        /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
+        /// The directory that `adit edge init` made: the edge's own authority, its certificate for connectors, its admin
+        /// token and its store. With it connectors enrol for certificates, and tunnels are made and revoked while the edge
+        /// runs (`adit tunnel`); `[[tunnel]]` and connectors_cert_file are not demanded then.
+        data_dir: Option<FolderPath> = unset, restart, like "/var/lib/adit", flag "--data-dir";
+        /// The domain below which a tunnel that is created without hosts gets one; a wildcard record in DNS and a wildcard
+        /// certificate for agents belong to it.
+        tunnel_domain: Option<Hostname> = unset, restart, like "tunnel.example.com", flag "--tunnel-domain";
+        /// Where connectors dial this edge from outside, where it differs from the first name in its certificate; only
+        /// shown, in the commands that are printed for a new tunnel.
+        connectors_public: Option<HostPort> = unset, restart, like "edge.example.com:7844";
+        /// Where metrics, status and health are served, over plain HTTP, and with a data_dir also the API of `adit tunnel`,
+        /// which asks for the admin token; `off` for nowhere.
         admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
         /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
@@ -103,7 +114,8 @@ section! {
 }
 
 section! {
-    /// A tunnel that a connector may open: `[[tunnel]]`, once for each. Read by `adit edge`, which demands one at least.
+    /// A tunnel that a connector may open: `[[tunnel]]`, once for each. Read by `adit edge`, which demands one at least
+    /// unless it has a `data_dir`.
     record "tunnel" => TunnelConfig {
         /// Its id: 1 to 64 letters, digits, `_` or `-`.
         id: TunnelId = required, live, like "tnl_demo";

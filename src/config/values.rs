@@ -157,6 +157,22 @@ choice! {
     }
 }
 
+/// The path of a directory. Unlike a file that a setting names it is neither read nor watched as such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderPath(pub PathBuf);
+
+impl Leaf for FolderPath {
+    const KIND: &'static str = "path";
+
+    fn take(raw: &Raw, dir: &Path) -> Result<FolderPath, String> {
+        PathBuf::take(raw, dir).map(FolderPath)
+    }
+
+    fn show(&self) -> Value {
+        self.0.show()
+    }
+}
+
 /// The secret of a tunnel. It is never shown, and wiped from memory when dropped.
 #[derive(Clone)]
 pub struct SecretText(pub Secret);

@@ -130,7 +130,7 @@ impl TlsFiles<'_> {
     ///
     /// Why they cannot be used.
     pub fn load(&self, key: &str) -> Result<CertSet, Faults> {
-        let certs = ServerCert::load(self.cert_file, self.key_file, UnixTime::now());
+        let certs = ServerCert::load(&self.cert_file, &self.key_file, UnixTime::now());
         certs.and_then(|cert| CertSet::new([cert])).map_err(|error: CertError| fault(key, error))
     }
 }
