@@ -81,7 +81,10 @@ impl<'a> Checker<'a> {
 
     fn tunnels(&mut self, edge: &EdgeConfig) {
         if edge.tunnels.is_empty() && edge.data_dir.is_none() {
-            self.demand("tunnel", "missing; give one [[tunnel]] at least, or a data_dir for tunnels that are created later");
+            self.demand(
+                "tunnel",
+                "missing; give one [[tunnel]] at least, or a data_dir for tunnels that are created later",
+            );
         }
         let (mut ids, mut hosts) = (BTreeMap::new(), BTreeMap::new());
         for (index, tunnel) in edge.tunnels.iter().enumerate() {

@@ -34,5 +34,6 @@ pub use table::{
     ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig, PARTS, RouteConfig, TunnelConfig, settings,
 };
 pub use values::{
-    Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, Spin,
+    Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource,
+    SecretText, Spin,
 };

@@ -164,6 +164,9 @@ async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<()
     if here.is_draining() {
         link.drain();
     }
+    // The tables may have changed since the connector was let in, and a review not have seen this link yet.
+    let standing = here.edge.tables().standing(&hello.tunnel, &booking.credential, here.core.now());
+    here.withdraw(&link, standing);
     link.draining().await;
     here.edge.set_usable(&hello.tunnel, here.core.id(), false);
     here.link_news.raise();

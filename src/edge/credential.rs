@@ -25,6 +25,17 @@ pub struct Credential {
     pub until: Time,
 }
 
+/// How a credential stands with which a link came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is good.
+    Good,
+    /// Its time is over, as was foreseen: what is under way may finish.
+    Ended,
+    /// It was withdrawn, or its tunnel was: nothing may go on.
+    Withdrawn,
+}
+
 /// A tunnel that connectors may serve.
 #[derive(Clone, Default)]
 pub struct TunnelEntry {
@@ -40,16 +51,15 @@ impl TunnelEntry {
         TunnelEntry { credentials: vec![Credential { id, hash: SecretHash::of(secret), until: Time::NEVER }] }
     }
 
-    /// Whether a credential with which a link came in is still one of the tunnel's.
+    /// How a credential with which a link came in stands by now.
     #[must_use]
-    pub fn still_holds(&self, credential: &Credential, now: Time) -> bool {
-        self.by_id(&credential.id, now).is_some_and(|kept| kept.hash == credential.hash)
-    }
-
-    /// The credential of this name, if it has not ended.
-    #[must_use]
-    pub fn by_id(&self, id: &CredentialId, now: Time) -> Option<&Credential> {
-        self.credentials.iter().find(|credential| credential.id == *id && now < credential.until)
+    pub fn standing(&self, credential: &Credential, now: Time) -> Standing {
+        let same = |kept: &&Credential| kept.id == credential.id && kept.hash == credential.hash;
+        match self.credentials.iter().find(same) {
+            Some(kept) if now < kept.until => Standing::Good,
+            Some(_) => Standing::Ended,
+            None => Standing::Withdrawn,
+        }
     }
 }
 
@@ -68,10 +78,10 @@ impl EdgeTables {
         found
     }
 
-    /// Whether a link of this tunnel that came in with `credential` may go on.
+    /// How the credential with which a link of this tunnel came in stands by now.
     #[must_use]
-    pub fn still_holds(&self, tunnel: &TunnelId, credential: &Credential, now: Time) -> bool {
-        self.tunnels.get(tunnel).is_some_and(|entry| entry.still_holds(credential, now))
+    pub fn standing(&self, tunnel: &TunnelId, credential: &Credential, now: Time) -> Standing {
+        self.tunnels.get(tunnel).map_or(Standing::Withdrawn, |entry| entry.standing(credential, now))
     }
 }
 
@@ -124,13 +134,14 @@ mod tests {
         let tunnel: TunnelId = "tnl_a".parse().unwrap();
         let old = tables(&[("configured", "old", Time::NEVER)]);
         let credential = old.verify(&tunnel, &Secret::from("old"), Time::ZERO).unwrap();
-        assert!(old.still_holds(&tunnel, credential, Time::ZERO));
+        assert_eq!(old.standing(&tunnel, credential, Time::ZERO), Standing::Good);
         for changed in [tables(&[("configured", "new", Time::NEVER)]), tables(&[("crd_b", "old", Time::NEVER)])] {
-            assert!(!changed.still_holds(&tunnel, credential, Time::ZERO));
+            assert_eq!(changed.standing(&tunnel, credential, Time::ZERO), Standing::Withdrawn);
         }
-        let ending = tables(&[("configured", "old", Time::ZERO + Duration::from_secs(1))]);
-        assert!(ending.still_holds(&tunnel, credential, Time::ZERO));
-        assert!(!ending.still_holds(&tunnel, credential, Time::ZERO + Duration::from_secs(1)));
-        assert!(!ending.still_holds(&"tnl_b".parse().unwrap(), credential, Time::ZERO));
+        let end = Time::ZERO + Duration::from_secs(1);
+        let ending = tables(&[("configured", "old", end)]);
+        assert_eq!(ending.standing(&tunnel, credential, Time::ZERO), Standing::Good);
+        assert_eq!(ending.standing(&tunnel, credential, end), Standing::Ended);
+        assert_eq!(ending.standing(&"tnl_b".parse().unwrap(), credential, Time::ZERO), Standing::Withdrawn);
     }
 }

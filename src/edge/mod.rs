@@ -13,12 +13,14 @@ mod refusal;
 mod registration;
 mod settings;
 mod shared;
+mod usage;
 
 pub use certify::{
     CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
 };
-pub use credential::{CREDENTIALS_MAX, Credential, TunnelEntry};
+pub use credential::{CREDENTIALS_MAX, Credential, Standing, TunnelEntry};
 pub use here::{CoreFigures, CoreReport, LinkReport};
-pub use message::{EdgeCommand, EdgeEvent};
+pub use message::{EdgeCommand, EdgeEvent, Reviewed};
 pub use settings::{EdgeSettings, EdgeTables};
 pub use shared::{Counters, Edge};
+pub use usage::{USAGE_TOLD_MAX, UsageLine};

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crate::base::{CoreId, TunnelId};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::settings::{EdgeSettings, EdgeTables};
+use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::route::CoreSet;
 
@@ -22,6 +23,8 @@ pub struct Edge {
     cores: Vec<MailSender<CoreMessage>>,
     seats: Mutex<Vec<Option<Seat>>>,
     calls: AtomicU64,
+    /// What cores that have ended had not told yet.
+    usage_left: Mutex<Vec<UsageLine>>,
     pub(super) counters: Counters,
 }
 
@@ -95,6 +98,7 @@ impl Edge {
             cores: senders,
             seats: Mutex::new(seats),
             calls: AtomicU64::new(1),
+            usage_left: Mutex::default(),
             counters: Counters::default(),
         })
     }
@@ -114,6 +118,16 @@ impl Edge {
     /// asked.
     pub fn command(&self, command: impl Fn() -> EdgeCommand) -> usize {
         self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
+    }
+
+    /// What was called and not told by cores that have ended.
+    #[must_use]
+    pub fn take_usage_left(&self) -> Vec<UsageLine> {
+        std::mem::take(&mut *self.usage_left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn leave_usage(&self, lines: Vec<UsageLine>) {
+        self.usage_left.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
     }
 
     /// What happened, all cores together.

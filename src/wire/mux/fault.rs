@@ -14,6 +14,7 @@ codes! {
         Refused = 0x0004, "the edge refused the link";
         DrainTimeout = 0x0005, "the time for finishing calls ran out";
         Internal = 0x0006, "the side that closed the link failed inside";
+        Revoked = 0x0007, "the credential of the link is no longer good";
 
         UnknownType = 0x0100, "a frame of an unknown type";
         UnknownFlag = 0x0101, "a frame with a flag that its type does not have";
