@@ -193,7 +193,7 @@ impl Post {
 impl Here {
     /// Tells people what the matter with an edge is, once.
     pub(super) fn tell_trouble(&self, edge: usize, error: &NoLink) {
-        if !self.connector.should_tell(edge, &error.to_string()) {
+        if !self.connector.should_tell(edge, error.gist(), error.to_string()) {
             return;
         }
         let edge = self.connector.settings.edges[edge].clone();

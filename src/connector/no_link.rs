@@ -112,6 +112,18 @@ impl NoLink {
         }
     }
 
+    /// What makes it the same trouble as the last one: its words without the time, which passes.
+    pub(super) fn gist(&self) -> String {
+        let mut certificate = match self {
+            NoLink::EdgeCertificate(certificate) => certificate.clone(),
+            other => return other.to_string(),
+        };
+        if let EdgeCertificate::Expired { now, .. } | EdgeCertificate::NotYetValid { now, .. } = &mut certificate {
+            now.clear();
+        }
+        certificate.to_string()
+    }
+
     /// Whether it is the certificate that was shown, or that none was, so that another one mends it.
     pub(super) fn doubts_certificate(&self) -> bool {
         match self {

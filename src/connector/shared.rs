@@ -32,10 +32,16 @@ pub(super) struct EdgeState {
     /// How many links to it there should be.
     links: AtomicU16,
     /// The trouble with it that people were last told of, since a link to it was last up.
-    told: Mutex<Option<String>>,
+    told: Mutex<Option<Told>>,
     /// Whether there is a certificate.
     pub(super) standing: SharedStanding,
     clock_skew: Mutex<Option<ClockSkew>>,
+}
+
+/// A trouble that people were told of.
+struct Told {
+    gist: String,
+    words: String,
 }
 
 /// By how much this machine's wall clock differs from an edge's.
@@ -56,7 +62,7 @@ pub struct EdgeView {
     pub standing: Standing,
     /// How the two wall clocks differ, where an enrolment told.
     pub clock_skew: Option<ClockSkew>,
-    /// The trouble with it that people were last told of, since a link to it was last up.
+    /// The last trouble with it since a link to it was last up.
     pub trouble: Option<String>,
 }
 
@@ -190,7 +196,7 @@ impl Connector {
             edge: edge.clone(),
             standing: state.standing.get().1,
             clock_skew: *state.clock_skew.lock().unwrap_or_else(PoisonError::into_inner),
-            trouble: state.told.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            trouble: state.told.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|told| told.words.clone()),
         };
         self.settings.edges.iter().zip(&self.edges).map(view).collect()
     }
@@ -220,14 +226,13 @@ impl Connector {
         self.cores.iter().for_each(|core| drop(core.send(CoreMessage::Standing(edge))));
     }
 
-    /// Whether this trouble is another than the one that people were last told of; they count as told from here on.
-    pub(super) fn should_tell(&self, edge: usize, trouble: &str) -> bool {
+    /// Whether this trouble is another, by its gist, than the one that people were last told of; they count as told from here
+    /// on.
+    pub(super) fn should_tell(&self, edge: usize, gist: String, words: String) -> bool {
         let Some(state) = self.edges.get(edge) else { return false };
         let mut told = state.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = told.as_deref() != Some(trouble);
-        if news {
-            *told = Some(trouble.to_owned());
-        }
+        let news = told.as_ref().is_none_or(|told| told.gist != gist);
+        *told = Some(Told { gist, words });
         news
     }
 

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -19,6 +20,12 @@ impl WallClock {
     /// This machine's clock, off by so many seconds.
     #[must_use]
     pub fn off_by_s(seconds: i64) -> WallClock {
+        WallClock::set_by(Arc::new(AtomicI64::new(seconds)))
+    }
+
+    /// This machine's clock, off by as many seconds as `seconds` holds at each moment.
+    #[must_use]
+    pub fn set_by(seconds: Arc<AtomicI64>) -> WallClock {
         WallClock(Arc::new(Shifted(seconds)))
     }
 
@@ -34,12 +41,12 @@ impl WallClock {
 }
 
 #[derive(Debug)]
-struct Shifted(i64);
+struct Shifted(Arc<AtomicI64>);
 
 impl TimeProvider for Shifted {
     fn current_time(&self) -> Option<UnixTime> {
         let now = DefaultTimeProvider.current_time()?.as_secs();
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(now.checked_add_signed(self.0)?)))
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(now.checked_add_signed(self.0.load(Ordering::Relaxed))?)))
     }
 }
 
