@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{FILE_ENV, Faults, FileText, Flag, Purpose, Sources, settings};
+use crate::config::{CREDENTIALS, CREDENTIALS_ENV, FILE_ENV, Faults, FileText, Flag, Purpose, Sources, settings};
 
 /// What an agent on the same machine calls: always served by `adit up`, beside the host that it is given.
 const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -162,6 +162,15 @@ pub struct ConnectArgs {
     /// The secret itself; prefer --secret-file or ADIT_TUNNEL_SECRET, other users can read a command line
     #[arg(long, value_name = "SECRET")]
     pub secret: Option<String>,
+    /// A file that holds id and secret in one string, as adit tunnel create prints it
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<String>,
+    /// Id and secret in one string; prefer --token-file or ADIT_TUNNEL_TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Keep certificates and their keys in this folder, so that a new start needs no new ones
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<String>,
     /// Carry the calls for a host name to a server: http://HOST:PORT, https://HOST:PORT or unix:PATH; may be given
     /// several times
     #[arg(long, value_name = "HOST=URL")]
@@ -278,7 +287,7 @@ impl FileArgs {
             name: "--set".to_owned(),
             value: value.clone(),
         }));
-        Ok(Sources { purpose, file, env: env.clone(), flags })
+        Ok(Sources { purpose, file, env: env.clone(), flags, credentials: credentials(env) })
     }
 }
 
@@ -330,6 +339,9 @@ impl ConnectArgs {
             ("connect.tunnel", &self.id),
             ("connect.secret", &self.secret),
             ("connect.secret_file", &self.secret_file),
+            ("connect.token", &self.token),
+            ("connect.token_file", &self.token_file),
+            ("connect.state_dir", &self.state_dir),
             ("connect.edge_ca_file", &self.edge_ca_file),
             ("connect.edge_name", &self.edge_name),
             ("connect.admin_listen", &self.admin),
@@ -388,7 +400,7 @@ impl UpArgs {
             };
             flags.extend([field("host", host_flag, host), field("upstream", upstream_flag, upstream)]);
         }
-        Sources { purpose: Purpose::Up, file: None, env: env.clone(), flags }
+        Sources { purpose: Purpose::Up, file: None, env: env.clone(), flags, credentials: Vec::new() }
     }
 
     /// The host that was asked for, and those that an agent on this machine calls.
@@ -403,6 +415,15 @@ impl UpArgs {
         let told = flag.is_some() || setting.env().is_some_and(|name| env.contains_key(&name));
         if self.once && !told { Some(UP_ANY_PORT.to_owned()) } else { flag.clone() }
     }
+}
+
+/// The credentials that systemd has put there for this service.
+fn credentials(env: &BTreeMap<String, String>) -> Vec<(&'static str, PathBuf)> {
+    let Some(folder) = env.get(CREDENTIALS_ENV).filter(|folder| !folder.is_empty()) else { return Vec::new() };
+    let there = |(name, key): (&str, &'static str)| {
+        Some((key, PathBuf::from(folder).join(name))).filter(|(_, file)| file.is_file())
+    };
+    CREDENTIALS.into_iter().filter_map(there).collect()
 }
 
 fn given<const N: usize>(values: [(&str, &Option<String>); N]) -> Vec<Flag> {
@@ -478,7 +499,7 @@ mod tests {
         assert_eq!(edge.tunnels[0].hosts.len(), 3);
         assert_eq!(connect.routes.len(), 3);
         assert_eq!(edge.admin_listen.unwrap().port(), 0, "with --once any port does");
-        assert_eq!(connect.tunnel, edge.tunnels[0].id);
+        assert_eq!(connect.tunnel.as_ref(), Some(&edge.tunnels[0].id));
         assert!(edge.connectors_tls().is_none());
 
         let Command::Up(args) = parse(&["up", "--host", "not a host", "--listen", "nowhere"]) else { panic!() };

@@ -15,14 +15,14 @@ use crate::cli::run::{
     RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, reserve,
     serve_admin_if,
 };
-use crate::config::{Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
+use crate::config::{Certifying, Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
 use crate::control::{
-    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, Request, RoleKind, State,
-    forward_events, signals,
+    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, Request, RoleKind, Signing, State,
+    forward_events, serve_certifications, signals,
 };
-use crate::edge::{Edge, EdgeEvent};
+use crate::edge::{CertifyRequest, Edge, EdgeEvent, certifier};
 use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
-use crate::tls::{CertSet, ReloadingCerts};
+use crate::tls::{Authority, CertSet, ReloadingCerts, WallClock};
 
 /// What cores may tell before the control thread reads it.
 pub(super) const EVENTS_MAX: usize = 4096;
@@ -45,7 +45,8 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     let edge_config = edge_of(&config)?;
     let certs = Certs::load(edge_config)?;
     let engine = config.engine.settings();
-    let ready = ReadyEdge::new(edge_config, engine.core_count(), certs.agents.clone(), Arc::clone(&certs.connectors))?;
+    let shown = (certs.agents.clone(), Arc::clone(&certs.connectors));
+    let ready = ReadyEdge::new(edge_config, engine.core_count(), shown, authority_of(edge_config)?)?;
     let admin = listen_admin(edge_config.admin_listen)?;
     let requests = signals(Request::Reload).map_err(RunError::io("signals cannot be received"))?;
 
@@ -65,6 +66,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
 
     let (sender, events) = mpsc::unbounded_channel();
     forward_events(RoleKind::Edge, ready.events, sender);
+    serve_certifying(ready.certifying);
     let reload = reload(source, config.clone(), Arc::clone(&ready.edge), certs, log);
     let mut control = Control::new(ControlParts {
         state: Arc::clone(&state),
@@ -92,27 +94,39 @@ pub(super) struct ReadyEdge {
     pub(super) events: MailReceiver<EdgeEvent>,
     pub(super) agents: Reservation,
     pub(super) connectors: Reservation,
+    /// What is to sign what the cores ask for, and where they ask.
+    pub(super) certifying: Option<(Signing, MailReceiver<CertifyRequest>)>,
 }
 
 impl ReadyEdge {
     pub(super) fn new(
         config: &EdgeConfig,
         cores: usize,
-        agents_certs: Option<Arc<ReloadingCerts>>,
-        connectors_certs: Arc<ReloadingCerts>,
+        (agents_certs, connectors_certs): (Option<Arc<ReloadingCerts>>, Arc<ReloadingCerts>),
+        authority: Option<Arc<Authority>>,
     ) -> Result<ReadyEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen")?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen")?;
+        let (requests, asked) = certifier();
+        let certifying = authority.map(|authority| Certifying { authority, requests });
+        let signing = certifying.as_ref().map(|with| Signing {
+            authority: Arc::clone(&with.authority),
+            lifetime: config.connector_cert_life_ms.into(),
+            clock: WallClock::default(),
+            provisioning: None,
+        });
         let listeners = EdgeListeners {
             agents: agents.address(),
             agents_certs,
             connectors: connectors.address(),
             connectors_certs,
+            certifying,
         };
         let settings = config.settings(&listeners, cores)?;
         let (sender, events) = mailbox(EVENTS_MAX);
         let edge = Edge::new(settings, config.tables()?, cores, instance()?, &sender);
-        Ok(ReadyEdge { edge, events, agents, connectors })
+        let certifying = signing.map(|signing| (signing, asked));
+        Ok(ReadyEdge { edge, events, agents, connectors, certifying })
     }
 
     fn agents_url(&self, tls: bool) -> String {
@@ -136,6 +150,26 @@ fn announce(facts: &Facts, agents: &Reservation, connectors: &Reservation, annou
             "why": facts.driver_why,
         }),
     );
+}
+
+/// Signs certificates for connectors from now on, if that is to be done.
+pub(super) fn serve_certifying(certifying: Option<(Signing, MailReceiver<CertifyRequest>)>) {
+    if let Some((signing, asked)) = certifying {
+        tokio::spawn(serve_certifications(asked, signing));
+    }
+}
+
+/// The edge's own authority, if it has one.
+fn authority_of(config: &EdgeConfig) -> Result<Option<Arc<Authority>>, Faults> {
+    let files = config.connectors_ca();
+    let authority = files.map(|files| files.load_authority("edge.connectors_ca_file")).transpose()?;
+    if authority.is_none() {
+        tracing::warn!(
+            "connectors are let in by their secret alone: set connectors_ca_file and connectors_ca_key_file to give them \
+             certificates"
+        );
+    }
+    Ok(authority.map(Arc::new))
 }
 
 /// What the configuration is read from, again and again.

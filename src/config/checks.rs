@@ -3,9 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use crate::base::{TunnelToken, TunnelTokenError};
 use crate::config::entries::Entries;
 use crate::config::fault::Fault;
 use crate::config::table::{ConnectConfig, EdgeConfig};
+use crate::config::values::SecretText;
+
+/// What a token says.
+pub(super) fn token(text: &SecretText) -> Result<TunnelToken, TunnelTokenError> {
+    std::str::from_utf8(text.0.expose()).map_err(|_| TunnelTokenError)?.parse()
+}
 
 /// Checks what lies between settings, and leaves out what involves one that is wrong by itself.
 pub(super) struct Checker<'a> {
@@ -47,6 +54,8 @@ impl<'a> Checker<'a> {
                  allow_plain_http_off_loopback if something in front ends TLS",
             );
         }
+        let authority = ("edge.connectors_ca_file", "edge.connectors_ca_key_file");
+        self.pair(authority, (edge.connectors_ca_file.is_some(), edge.connectors_ca_key_file.is_some()));
         self.admin("edge", edge.admin_listen, edge.allow_admin_off_loopback);
         self.listeners(edge);
         self.tunnels(edge);
@@ -54,7 +63,7 @@ impl<'a> Checker<'a> {
 
     /// `ports`: whether the port of the edge must be known, as it must except in `adit up`, where the system chooses it.
     pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
-        self.one_secret("connect", connect.secret.is_some(), connect.secret_file.is_some());
+        self.credentials(connect);
         if connect.backoff_min_ms > connect.backoff_max_ms {
             self.fault("connect.backoff_min_ms", &["connect.backoff_max_ms"], "greater than backoff_max_ms");
         }
@@ -76,6 +85,47 @@ impl<'a> Checker<'a> {
                 let (key, upstream) = (format!("route[{index}].upstream_ca_file"), format!("route[{index}].upstream"));
                 self.fault(&key, &[&upstream], "only an https upstream has a certificate");
             }
+        }
+    }
+
+    /// A token, or an id and a secret.
+    fn credentials(&mut self, connect: &ConnectConfig) {
+        let ways = [
+            ("connect.token", connect.token.is_some()),
+            ("connect.token_file", connect.token_file.is_some()),
+            ("connect.secret", connect.secret.is_some()),
+            ("connect.secret_file", connect.secret_file.is_some()),
+        ];
+        let given: Vec<&str> = ways.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+        match given[..] {
+            [] if ways.iter().any(|(key, _)| self.wrong.contains(*key)) => {}
+            [] => {
+                self.demand(
+                "connect.secret",
+                "missing; set token_file (--token-file, ADIT_TUNNEL_TOKEN), or tunnel (--id, ADIT_TUNNEL_ID) and secret_file \
+                 (--secret-file, ADIT_TUNNEL_SECRET)",
+            )
+            }
+            [key] => {
+                let by_token = key.starts_with("connect.token");
+                if by_token && connect.tunnel.is_some() {
+                    self.fault("connect.tunnel", &[key], "a token names the tunnel already, keep one");
+                }
+                if !by_token && connect.tunnel.is_none() {
+                    self.demand(
+                        "connect.tunnel",
+                        "missing; set it (--id, ADIT_TUNNEL_ID), or a token in place of the secret",
+                    );
+                }
+            }
+            [key, other, ..] => {
+                let short = |key: &str| key.trim_start_matches("connect.").to_owned();
+                let message = format!("{} and {} are both set, keep one", short(key), short(other));
+                self.fault(key, &[other], &message);
+            }
+        }
+        if let Some(Err(error)) = connect.token.as_ref().map(token) {
+            self.fault("connect.token", &[], &error.to_string());
         }
     }
 

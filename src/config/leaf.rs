@@ -231,6 +231,7 @@ optional_leaf!(
     super::values::FolderPath,
     super::addresses::HttpUrl,
     super::addresses::HostPort,
+    crate::base::TunnelId,
     crate::route::Hostname
 );
 list_leaf!(

@@ -26,10 +26,10 @@ pub use addresses::{HostPort, HttpUrl, WebOrigin};
 pub use docs::markdown;
 pub use fault::{Fault, Faults, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
-pub use load::{Config, FileText, Flag, Purpose, Sources, TlsFiles};
+pub use load::{CREDENTIALS, CREDENTIALS_ENV, Config, FileText, Flag, Purpose, Sources, TlsFiles};
 pub use reader::Shown;
 pub use section::{Part, Preset, Reload, Setting};
-pub use settings::{EdgeListeners, UpstreamTrust, route_name};
+pub use settings::{Certifying, EdgeListeners, IdentityDir, UpstreamTrust, route_name};
 pub use table::{
     ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig, PARTS, RouteConfig, TunnelConfig, settings,
 };

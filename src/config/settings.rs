@@ -2,9 +2,11 @@
 
 mod connect;
 mod edge;
+mod kept;
 
 pub use connect::UpstreamTrust;
-pub use edge::EdgeListeners;
+pub use edge::{Certifying, EdgeListeners};
+pub use kept::IdentityDir;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -78,6 +80,7 @@ mod tests {
 
     use super::*;
     use crate::config::{FileText, Purpose, Sources};
+    use crate::edge::certifier;
     use crate::route::Hostname;
     use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
 
@@ -116,7 +119,13 @@ upstream_ca_file = "ca.pem"
 
     fn config(dir: &Path, text: &str) -> Config {
         let file = FileText { path: dir.join("adit.toml"), text: text.to_owned() };
-        let sources = Sources { purpose: Purpose::Check, file: Some(file), env: BTreeMap::new(), flags: Vec::new() };
+        let sources = Sources {
+            purpose: Purpose::Check,
+            file: Some(file),
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+            credentials: Vec::new(),
+        };
         Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
     }
 
@@ -144,10 +153,13 @@ upstream_ca_file = "ca.pem"
         let cert = authority(dir.path()).issue(&["localhost"]).unwrap().server_cert(UnixTime::now()).unwrap();
         let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
         let any = "127.0.0.1:1".parse().unwrap();
-        let listeners = EdgeListeners { agents: any, agents_certs: None, connectors: any, connectors_certs: certs };
+        let (requests, _asked) = certifier();
+        let certifying = Some(Certifying { authority: Arc::new(authority(dir.path())), requests });
+        let listeners =
+            EdgeListeners { agents: any, agents_certs: None, connectors: any, connectors_certs: certs, certifying };
         let edge = config(dir.path(), TEXT).edge.unwrap();
         let settings = edge.settings(&listeners, 3).unwrap();
-        assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some());
+        assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some() && settings.certifier.is_some());
         assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
         assert_eq!((settings.first_byte_timeout, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
         assert_eq!(settings.allowed_origins, ["https://app.example.com"]);
@@ -164,7 +176,8 @@ upstream_ca_file = "ca.pem"
         let dir = tempfile::tempdir().unwrap();
         authority(dir.path());
         let connect = config(dir.path(), TEXT).connect.unwrap();
-        let settings = connect.settings(connect.edge_addresses(), Roots::new()).unwrap();
+        let settings =
+            connect.settings(connect.edge_addresses(), Roots::new(), connect.credentials().unwrap()).unwrap();
         let edges: Vec<String> = settings.edges.iter().map(ToString::to_string).collect();
         assert_eq!(edges, ["edge.test:7844", "[::1]:7845"]);
         assert_eq!(settings.edge_name.as_deref(), Some("edge.internal"));

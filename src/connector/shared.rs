@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::base::CoreId;
+use crate::base::{CoreId, TunnelId};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::connector::standing::{SharedStanding, Standing};
@@ -187,6 +187,12 @@ impl Connector {
             // A core that has no room for the message, or has ended, goes on with the links that it has.
             self.cores.iter().for_each(|core| drop(core.send(CoreMessage::MoreLinks)));
         }
+    }
+
+    /// The tunnel that it opens.
+    #[must_use]
+    pub fn tunnel(&self) -> &TunnelId {
+        &self.settings.tunnel
     }
 
     /// How things stand with each edge.

@@ -39,7 +39,7 @@ pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};
 pub use state::{CORE_ANSWER_MAX, State};
 pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, Reload, Reloaded, Request, RoleEvent, WATCH_INTERVAL,
-    forward_events, serve_admin, signals,
+    forward_events, forward_events_after, serve_admin, signals,
 };
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

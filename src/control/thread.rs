@@ -387,16 +387,32 @@ pub fn signals(on_hangup: Request) -> io::Result<mpsc::UnboundedReceiver<Request
 /// Passes on what the cores of a role tell.
 pub fn forward_events<E>(
     role: RoleKind,
-    mut from: MailReceiver<E>,
+    from: MailReceiver<E>,
     to: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
 ) -> JoinHandle<()>
 where
     E: Into<RoleEvent> + Send + 'static,
 {
+    forward_events_after(role, from, to, |_| ())
+}
+
+/// The same, after somebody looked at each event: there may be more in it than is passed on.
+pub fn forward_events_after<E>(
+    role: RoleKind,
+    mut from: MailReceiver<E>,
+    to: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
+    mut look: impl FnMut(&E) + Send + 'static,
+) -> JoinHandle<()>
+where
+    E: Into<RoleEvent> + Send + 'static,
+{
     tokio::spawn(async move {
-        while let Some(event) = from.recv().await
-            && to.send((role, event.into())).is_ok()
-        {}
+        while let Some(event) = from.recv().await {
+            look(&event);
+            if to.send((role, event.into())).is_err() {
+                break;
+            }
+        }
     })
 }
 

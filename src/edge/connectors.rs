@@ -55,6 +55,10 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
 }
 
 fn tell_failed(here: &Here, peer: Option<SocketAddr>, error: &NoLink) {
+    if error.asks_to_enrol() && here.edge.settings.certifier.is_none() {
+        tracing::debug!(?peer, "a connector asked for a certificate; this edge has no authority");
+        return;
+    }
     let counters = &here.edge.counters;
     Counters::add(&counters.handshakes_failed);
     if error.is_of_certificate() {

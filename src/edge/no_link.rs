@@ -80,6 +80,11 @@ impl NoLink {
     pub(super) fn is_of_certificate(&self) -> bool {
         matches!(self, NoLink::Certificate(_))
     }
+
+    /// Whether the connector offered what an edge without an authority does not speak: nearly always an enrolment.
+    pub(super) fn asks_to_enrol(&self) -> bool {
+        matches!(self, NoLink::Handshake(HandshakeError::Tls(TlsError::NoApplicationProtocol)))
+    }
 }
 
 impl From<HandshakeError> for NoLink {

@@ -15,7 +15,7 @@ use super::config::provider;
 use crate::private::{self, PrivateError};
 
 /// The longest key file, in bytes: room for a key of any kind, and a chain beside it.
-const KEY_FILE_LEN_MAX: usize = 256 * 1024;
+pub(super) const KEY_FILE_LEN_MAX: usize = 256 * 1024;
 
 /// Why a certificate or key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -234,7 +234,7 @@ impl ResolvesServerCert for ReloadingCerts {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, CertError> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, CertError> {
     std::fs::read(path)
         .map_err(|error| CertError::Unreadable { file: path.display().to_string(), cause: error.to_string() })
 }

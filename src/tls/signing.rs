@@ -1,5 +1,6 @@
 //! The authority's other work: certificates for connectors that prove a key of their own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rcgen::string::Ia5String;
@@ -7,10 +8,11 @@ use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, Issuer, Ke
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime};
 
 use super::authority::{Authority, params_until};
-use super::certs::{CertError, check_pair, check_validity, read_chain};
+use super::certs::{CertError, KEY_FILE_LEN_MAX, check_pair, check_validity, read_chain, read_file};
 use super::clock::date_s;
 use super::identity::TUNNEL_URI;
 use crate::base::TunnelId;
+use crate::private;
 
 /// A connector's certificate as an authority issued it.
 pub struct ClientCert {
@@ -42,6 +44,17 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(&cert, key)
             .map_err(|error| CertError::BadCertificate { file: cert_file.to_owned(), cause: error.to_string() })?;
         Ok(Authority::of(issuer, cert, now, u64::try_from(not_after).unwrap_or_default()))
+    }
+
+    /// An authority that was made before, from its two PEM files, which are read now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Authority::from_pem`], and when a file cannot be read or the key's is open to others than its owner.
+    pub fn load(cert: &Path, key: &Path, now: UnixTime) -> Result<Authority, CertError> {
+        let cert_pem = read_file(cert)?;
+        let key_pem = private::read(key, KEY_FILE_LEN_MAX)?;
+        Authority::from_pem((&cert.display().to_string(), &cert_pem), (&key.display().to_string(), &key_pem), now)
     }
 
     /// Issues a client certificate for the key that a certificate request (PKCS #10, DER) proves, good for `lifetime` and
