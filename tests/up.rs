@@ -2,6 +2,8 @@
 
 #[path = "up/process.rs"]
 mod process;
+#[path = "up/trust.rs"]
+mod trust;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

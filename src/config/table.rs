@@ -77,7 +77,7 @@ section! {
         /// The private key (PEM, PKCS #8) of `connectors_ca_file`, mode 0600.
         connectors_ca_key_file: Option<PathBuf> = unset, restart, like "ca.key";
         /// How long a connector's certificate is good for. It is renewed when two thirds of that are over.
-        connector_cert_life_ms: Millis = "24h" in 5_000..=2_592_000_000, restart, like "8h";
+        connector_cert_life_ms: Millis = "24h" in 2_000..=2_592_000_000, restart, like "8h";
         /// The directory that `adit edge init` made: the edge's own authority, its certificate for connectors, its admin
         /// token and its store. With it connectors enrol for certificates, and tunnels are made and revoked while the edge
         /// runs (`adit tunnel`); `[[tunnel]]` and connectors_cert_file are not demanded then.
