@@ -2,6 +2,8 @@
 
 #[path = "up/process.rs"]
 mod process;
+#[path = "up/registrations.rs"]
+mod registrations;
 #[path = "up/trust.rs"]
 mod trust;
 

@@ -17,13 +17,13 @@ use serde_json::Value;
 const HOST: &str = "tools.test";
 
 /// What an operator has on disk.
-struct Site {
+pub(crate) struct Site {
     dir: tempfile::TempDir,
     upstream: SocketAddr,
 }
 
 impl Site {
-    fn new() -> Site {
+    pub(crate) fn new() -> Site {
         let site = Site { dir: tempfile::tempdir().unwrap(), upstream: serve_upstream() };
         let now = UnixTime::now();
         let made = Authority::make("adit test", now).unwrap();
@@ -41,12 +41,12 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// An edge whose certificates for connectors live so long; where it listens for agents and connectors.
-    fn edge(&self, driver: &str, life: &str, connectors: &str) -> (Adit, SocketAddr, String) {
+    pub(crate) fn edge(&self, driver: &str, life: &str, connectors: &str) -> (Adit, SocketAddr, String) {
         let text = format!(
             "[engine]\ndriver = '{driver}'\ncores = 1\npin = false\n\
              [edge]\nagents_listen = '127.0.0.1:0'\nconnectors_listen = '{connectors}'\nadmin_listen = '127.0.0.1:0'\n\
@@ -63,7 +63,7 @@ impl Site {
     }
 
     /// A connector that is given nothing but what `how` says, and where the edge is.
-    fn connect(&self, driver: &str, edge: &str, how: &[&str]) -> Adit {
+    pub(crate) fn connect(&self, driver: &str, edge: &str, how: &[&str]) -> Adit {
         let port = edge.rsplit_once(':').unwrap().1;
         let (edge, route) = (format!("localhost:{port}"), format!("{HOST}=http://{}", self.upstream));
         let args = ["connect", "--json", "--driver", driver, "--cores", "1", "--edge", &edge, "--route", &route];
@@ -76,7 +76,7 @@ fn text_of(path: &Path) -> &str {
 }
 
 /// The drivers that work on this machine.
-fn drivers() -> Vec<String> {
+pub(crate) fn drivers() -> Vec<String> {
     let out = command(&["up", "--once", "--json"]).stderr(Stdio::null()).output().unwrap();
     let told: Value = serde_json::from_slice(&out.stdout).unwrap();
     let best = told["driver"].as_str().unwrap().to_owned();
