@@ -19,7 +19,7 @@ use crate::config::table::{EdgeConfig, EngineConfig};
 use crate::config::values::{Driver, Spin};
 use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
-use crate::route::{HostPattern, ROUTE_NAME_LEN_MAX, RouteName};
+use crate::route::{HostPattern, RouteName};
 
 impl Config {
     /// Every file that is read again when it changes, or when a reload is asked for; not the configuration's own.
@@ -56,9 +56,7 @@ impl EngineConfig {
 /// A host's name in metrics and logs.
 #[must_use]
 pub fn route_name(host: &HostPattern) -> RouteName {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-*".contains(c) { c } else { '_' };
-    let name: String = host.to_string().chars().map(plain).take(ROUTE_NAME_LEN_MAX).collect();
-    name.parse().expect("it was made of what a name may hold, and a host is not empty")
+    RouteName::of_host(host)
 }
 
 /// A limit of which zero means that there is none.

@@ -36,6 +36,7 @@ impl ConnectorRole {
             id: link.id.0 * self.cores as u64 + u64::from(report.core.0),
             core: report.core,
             tunnel: self.tunnel.clone(),
+            credential: None,
             peer: link.edge.to_string(),
             streams: link.streams,
             round_trip: link.round_trip,

@@ -136,6 +136,7 @@ fn link(link: LinkReport) -> LinkReading {
         id: link.id.0,
         core: link.core,
         tunnel: link.tunnel.to_string(),
+        credential: Some(link.credential.to_string()),
         peer: link.software.into(),
         streams: link.streams,
         round_trip: link.round_trip,

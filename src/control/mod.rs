@@ -22,6 +22,7 @@ mod sample;
 mod state;
 pub mod store;
 mod thread;
+pub mod tunnels;
 mod wall_time;
 mod watch;
 

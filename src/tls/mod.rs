@@ -5,6 +5,7 @@
 //! [`client_config`] are the one place where configurations are made.
 
 mod authority;
+mod ca_certificate;
 mod certs;
 mod clock;
 mod config;
@@ -24,6 +25,7 @@ mod stream;
 mod tests;
 
 pub use authority::{Authority, Issued, VALID_DAYS_MAX};
+pub use ca_certificate::{CA_PEM_LEN_MAX, CaCertificate, CaFault};
 pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert};
 pub use clock::WallClock;
 pub use config::{

@@ -94,6 +94,9 @@ pub enum Refused {
     /// There are as many tunnels as there may be.
     #[error("there are {0} tunnels, which is the most: archive some")]
     TooManyTunnels(u32),
+    /// There are as many hosts as there may be.
+    #[error("there are {0} hosts, which is the most: archive tunnels, or use a '*.' host for many of them")]
+    TooManyHosts(usize),
     /// Two credentials are good already.
     #[error(
         "a rotation is under way and two secrets are good: wait until the old one ends, revoke it, or rotate with no overlap"

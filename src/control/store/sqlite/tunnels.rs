@@ -11,6 +11,7 @@ use crate::control::store::{
     CredentialRow, Listed, NewCredential, NewTunnel, Note, Page, Refused, ServedTunnel, TUNNELS_MAX, Tunnel,
 };
 use crate::control::wall_time::WallTime;
+use crate::route::ROUTES_MAX;
 
 /// How long the edge is still told of a credential that has ended, so that it can let what came in with it finish.
 const TOLD_AFTER_END: Duration = Duration::from_secs(3_600);
@@ -42,6 +43,10 @@ pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str
     let count: u32 = change.query_row("SELECT count(*) FROM tunnel WHERE archived_at IS NULL", [], |row| row.get(0))?;
     if count >= TUNNELS_MAX {
         return Err(Refused::TooManyTunnels(TUNNELS_MAX).into());
+    }
+    let hosts: i64 = change.query_row("SELECT count(*) FROM host WHERE retired = 0", [], |row| row.get(0))?;
+    if hosts.unsigned_abs() as usize + new.hosts.len() > ROUTES_MAX {
+        return Err(Refused::TooManyHosts(ROUTES_MAX).into());
     }
     change.execute(
         "INSERT INTO tunnel (id, display_name, created_at, provisioning_key) VALUES (?, ?, ?, ?)",
