@@ -71,7 +71,7 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
     })
     .with_notices(move |notice| announcer.notice(notice))
     .with_reload(reload, files);
-    let admin = serve_admin_if(admin, state)?;
+    let admin = serve_admin_if(admin, state, None)?;
     announce(&facts, connect_config, ready.connector.tunnel(), announcer);
     control.run(std::future::pending()).await?;
     drop(admin);

@@ -78,7 +78,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     .with_notices(move |notice| announcer.notice(notice))
     .with_reload(reload, files);
     control.started().await?;
-    let admin = serve_admin_if(admin, state)?;
+    let admin = serve_admin_if(admin, state, None)?;
     announce(&facts, &ready.agents, &ready.connectors, announcer);
     control.run(std::future::pending()).await?;
     drop(admin);

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::EXIT_USAGE;
 use crate::config::{Config, Faults};
+use crate::control::api::Access;
 use crate::control::{ControlError, Facts, State, serve_admin};
 use crate::engine::{Cores, Reservation, StartError};
 use crate::tls::CertError;
@@ -120,8 +121,9 @@ pub(super) fn listen_admin(address: Option<SocketAddr>) -> Result<Option<TcpList
 pub(super) fn serve_admin_if(
     listener: Option<TcpListener>,
     state: Arc<State>,
+    access: Option<Access>,
 ) -> Result<Option<AbortOnDrop>, RunError> {
-    let served = listener.map(|listener| serve_admin(listener, state)).transpose();
+    let served = listener.map(|listener| serve_admin(listener, state, access)).transpose();
     Ok(served.map_err(RunError::io("the admin API could not start"))?.map(AbortOnDrop))
 }
 

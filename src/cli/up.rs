@@ -111,7 +111,7 @@ impl Up {
             announcer.notice(notice);
         });
         control.started().await?;
-        let admin = serve_admin_if(started.admin.take(), Arc::clone(&state))?;
+        let admin = serve_admin_if(started.admin.take(), Arc::clone(&state), None)?;
         tracing::info!("driver: {}", facts.driver_why);
 
         let session = async {

@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod admin_listener;
+pub mod api;
 mod certify;
 mod connector_role;
 mod data_dir;

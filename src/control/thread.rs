@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::base::CoreId;
 use crate::control::admin::router;
 use crate::control::admin_listener::AdminListener;
+use crate::control::api::Access;
 use crate::control::reading::RoleKind;
 use crate::control::state::State;
 use crate::control::watch::FileWatch;
@@ -421,11 +422,15 @@ where
 /// # Errors
 ///
 /// When the listener cannot be used.
-pub fn serve_admin(listener: std::net::TcpListener, state: Arc<State>) -> io::Result<JoinHandle<()>> {
+pub fn serve_admin(
+    listener: std::net::TcpListener,
+    state: Arc<State>,
+    access: Option<Access>,
+) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let listener = AdminListener::new(tokio::net::TcpListener::from_std(listener)?);
     Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router(state)).await {
+        if let Err(error) = axum::serve(listener, router(state, access)).await {
             tracing::error!(%error, "the admin API ended");
         }
     }))
