@@ -10,12 +10,14 @@ use tokio::sync::mpsc;
 
 use crate::cli::announce::Announcer;
 use crate::cli::args::EdgeArgs;
+use crate::cli::edge_store::OpenDir;
 use crate::cli::log::Log;
 use crate::cli::run::{
-    RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, reserve,
+    AbortOnDrop, RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, reserve,
     serve_admin_if,
 };
 use crate::config::{Certifying, Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
+use crate::control::tunnels::{Serving, Tunnels};
 use crate::control::{
     Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, Request, RoleKind, Signing, State,
     forward_events, serve_certifications, signals,
@@ -43,10 +45,24 @@ pub fn run_edge(args: EdgeArgs, env: &BTreeMap<String, String>) -> u8 {
 async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Log) -> Result<u8, RunError> {
     let announcer = Announcer::new(source.args.json);
     let edge_config = edge_of(&config)?;
+    let open = OpenDir::open(edge_config)?;
     let certs = Certs::load(edge_config)?;
     let engine = config.engine.settings();
     let shown = (certs.agents.clone(), Arc::clone(&certs.connectors));
-    let ready = ReadyEdge::new(edge_config, engine.core_count(), shown, authority_of(edge_config)?)?;
+    let mut ready = ReadyEdge::new(edge_config, engine.core_count(), shown, authority_of(edge_config)?)?;
+    let serving = Serving::new(Arc::clone(&ready.edge), engine.core_count());
+    let store = match open {
+        Some(open) => {
+            let signing = ready.certifying.as_ref().map(|(signing, _)| Arc::clone(&signing.authority));
+            let port = ready.connectors.address().port();
+            Some(open.serve(edge_config, &serving, signing.as_deref(), port).await?)
+        }
+        None => None,
+    };
+    if let (Some(store), Some((signing, _))) = (&store, &mut ready.certifying) {
+        signing.provisioning = Some(Arc::<Tunnels>::clone(&store.access.tunnels));
+    }
+    let _reviewing = AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing()));
     let admin = listen_admin(edge_config.admin_listen)?;
     let requests = signals(Request::Reload).map_err(RunError::io("signals cannot be received"))?;
 
@@ -67,7 +83,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     let (sender, events) = mpsc::unbounded_channel();
     forward_events(RoleKind::Edge, ready.events, sender);
     serve_certifying(ready.certifying);
-    let reload = reload(source, config.clone(), Arc::clone(&ready.edge), certs, log);
+    let reload = reload(source, config.clone(), serving, certs, log);
     let mut control = Control::new(ControlParts {
         state: Arc::clone(&state),
         roles: vec![(RoleKind::Edge, cores.count())],
@@ -78,11 +94,15 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     .with_notices(move |notice| announcer.notice(notice))
     .with_reload(reload, files);
     control.started().await?;
-    let admin = serve_admin_if(admin, state, None)?;
+    let access = store.as_ref().map(|store| store.access.clone());
+    let admin = serve_admin_if(admin, state, access)?;
     announce(&facts, &ready.agents, &ready.connectors, announcer);
     control.run(std::future::pending()).await?;
     drop(admin);
     cores.join().map_err(RunError::io("a core broke"))?;
+    if let Some(store) = store {
+        store.end().await;
+    }
     tracing::info!("ended");
     announcer.event("ended", json!({}));
     Ok(0)
@@ -226,7 +246,7 @@ impl FreshCerts {
 }
 
 /// Reads everything first, and changes something only when all of it is good.
-fn reload(source: ConfigSource, started: Config, edge: Arc<Edge>, certs: Certs, log: Log) -> Reload {
+fn reload(source: ConfigSource, started: Config, serving: Arc<Serving>, certs: Certs, log: Log) -> Reload {
     Box::new(move || {
         let (config, files) = source.load().map_err(|faults| faults.to_string())?;
         let edge_config = edge_of(&config).map_err(|error| error.to_string())?;
@@ -234,7 +254,7 @@ fn reload(source: ConfigSource, started: Config, edge: Arc<Edge>, certs: Certs, 
         // Other files than those it started with come with the next start, new content of the same files at once.
         let fresh = FreshCerts::load(edge_of(&started).map_err(|error| error.to_string())?);
         let fresh = fresh.map_err(|faults| faults.to_string())?;
-        edge.reload(tables);
+        serving.set_configured(&tables);
         certs.replace(fresh);
         log.set_levels(&config.log.level);
         Ok(Reloaded { restart_needed: Config::restart_needed(&started, &config), files })

@@ -9,6 +9,7 @@ mod ca_file;
 mod config;
 mod connect;
 mod edge;
+mod edge_store;
 mod figures;
 mod log;
 mod run;

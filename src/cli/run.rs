@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 use crate::cli::EXIT_USAGE;
 use crate::config::{Config, Faults};
 use crate::control::api::Access;
-use crate::control::{ControlError, Facts, State, serve_admin};
+use crate::control::store::StoreError;
+use crate::control::{ControlError, DataDirError, Facts, State, serve_admin};
 use crate::engine::{Cores, Reservation, StartError};
 use crate::tls::CertError;
 
@@ -46,6 +47,12 @@ pub enum RunError {
     /// A certificate could not be made.
     #[error(transparent)]
     Cert(#[from] CertError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system refused something else.
     #[error("{what}: {error}")]
     Io {

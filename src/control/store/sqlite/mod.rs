@@ -80,13 +80,10 @@ impl SqliteStore {
             self.connection.pragma_update(None, "journal_mode", "WAL")?;
             self.connection.pragma_update(None, "synchronous", "FULL")?;
             self.connection.pragma_update(None, "foreign_keys", true)?;
-            self.connection.pragma_update(None, "trusted_schema", false)?;
-            self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+            self.connection.pragma_update(None, "trusted_schema", false)
         };
-        let found = set_up().map_err(|error| self.failed(error))?;
-        if found != "ok" {
-            return Err(self.damaged(found));
-        }
+        set_up().map_err(|error| self.failed(error))?;
+        self.check()?;
         let found = schema::version(&self.connection).map_err(|error| self.failed(error))?;
         if found > SCHEMA_VERSION {
             return Err(StoreError::Newer { path: self.path.clone(), found, known: SCHEMA_VERSION });
@@ -95,6 +92,15 @@ impl SqliteStore {
             self.keep_backup(WallTime::now())?;
         }
         schema::migrate(&mut self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// Looks through the whole file.
+    fn check(&self) -> Result<(), StoreError> {
+        let found = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match found.map_err(|error| self.failed(error))? {
+            found if found == "ok" => Ok(()),
+            found => Err(self.damaged(found)),
+        }
     }
 
     /// Runs one transaction that changes something.
@@ -240,6 +246,8 @@ impl Store for SqliteStore {
     }
 
     fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError> {
+        // A copy of what is damaged would push a good one out.
+        self.check()?;
         let to = backup::name(&self.backups, now);
         self.backup(&to)?;
         backup::trim(&self.backups);
