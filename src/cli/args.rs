@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{CREDENTIALS, CREDENTIALS_ENV, FILE_ENV, Faults, FileText, Flag, Purpose, Sources, settings};
 
 /// What an agent on the same machine calls: always served by `adit up`, beside the host that it is given.
@@ -33,7 +34,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Run the public side: agents call it, connectors dial it
+    /// Run the public side: agents call it, connectors dial it; or make and keep its data directory
     #[command(after_help = EDGE_EXAMPLES)]
     Edge(EdgeArgs),
     /// Run the private side: dial the edge and carry calls to MCP servers
@@ -42,6 +43,9 @@ pub enum Command {
     /// Run both sides in one process, to try them or to measure them
     #[command(after_help = UP_EXAMPLES)]
     Up(UpArgs),
+    /// Make tunnels, rotate and revoke their secrets, see who is connected, while the edge runs
+    #[command(after_help = TUNNEL_EXAMPLES)]
+    Tunnel(TunnelArgs),
     /// Look at the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -52,8 +56,20 @@ pub enum Command {
 const EDGE_EXAMPLES: &str = "Examples:
   adit edge --config adit.toml
   adit edge --config adit.toml --listen 0.0.0.0:443 --agents-cert-file site.crt --agents-key-file site.key
+  adit edge init --data-dir /var/lib/adit --name edge.example.com
+  adit edge --data-dir /var/lib/adit --listen 0.0.0.0:443 --tunnel-domain tunnel.example.com …
 
-The tunnels and their secrets stand in the file, as [[tunnel]]. Exit code 2 means a wrong flag or configuration.";
+Tunnels and their secrets stand in the file, as [[tunnel]], or are made by `adit tunnel create` while an edge with a data
+directory runs. Exit code 2 means a wrong flag or configuration.";
+
+const TUNNEL_EXAMPLES: &str = "Examples:
+  adit tunnel create --data-dir /var/lib/adit --host orders.mcp.example.com
+  adit tunnel rotate tnl_… --overlap 1h --reason quarterly
+  adit tunnel revoke tnl_… --leak-report 24h
+  ADIT_ADMIN_URL=http://127.0.0.1:9443 ADIT_ADMIN_TOKEN_FILE=admin.token adit tunnel list --json
+
+They go to the admin API of a running edge, with the admin token that `adit edge init` made. Exit code 1 means that the edge
+refused or cannot be reached, 2 a wrong flag.";
 
 const CONNECT_EXAMPLES: &str = "Examples:
   adit connect --config adit.toml
@@ -105,7 +121,11 @@ pub struct EngineArgs {
 
 /// `adit edge`.
 #[derive(Args, Clone)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct EdgeArgs {
+    /// What to do with the data directory, instead of running.
+    #[command(subcommand)]
+    pub command: Option<EdgeDirCommand>,
     /// Where agents connect [default: 127.0.0.1:8443]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<String>,
@@ -145,6 +165,50 @@ pub struct EdgeArgs {
     /// Data plane and log.
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+/// The commands under `adit edge`.
+#[derive(Subcommand, Clone)]
+pub enum EdgeDirCommand {
+    /// Make the data directory: the edge's authority, its certificate, its admin token and its store; what is there stays
+    Init {
+        /// Which directory.
+        #[command(flatten)]
+        dir: DataDirArgs,
+        /// A name or address by which connectors dial this edge; may be given several times
+        /// [default: this machine's name, localhost and the loopback addresses]
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy the store, while the edge runs or not
+    Backup {
+        /// Which directory.
+        #[command(flatten)]
+        dir: DataDirArgs,
+        /// Where to, a file that is not there yet [default: one of its own in the directory's backups]
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Put a back-up in the store's place, and keep what was there aside; the edge must not run
+    Restore {
+        /// Which directory.
+        #[command(flatten)]
+        dir: DataDirArgs,
+        /// The back-up [default: the newest in the directory's backups]
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+}
+
+/// Which data directory.
+#[derive(Args, Clone)]
+pub struct DataDirArgs {
+    /// The data directory of the edge; without it ADIT_EDGE_DATA_DIR names it
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// `adit connect`.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::announce::Announcer;
 use crate::cli::args::EdgeArgs;
+use crate::cli::edge_dir::run_edge_dir;
 use crate::cli::edge_store::OpenDir;
 use crate::cli::log::Log;
 use crate::cli::run::{
@@ -32,6 +33,9 @@ pub(super) const EVENTS_MAX: usize = 4096;
 /// Runs `adit edge` until it is told to end, and gives back the exit code.
 #[must_use]
 pub fn run_edge(args: EdgeArgs, env: &BTreeMap<String, String>) -> u8 {
+    if let Some(command) = &args.command {
+        return run_edge_dir(command, env);
+    }
     let source = ConfigSource { args, env: env.clone() };
     let (config, files) = match source.load() {
         Ok(loaded) => loaded,

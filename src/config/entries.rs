@@ -11,7 +11,7 @@ use crate::config::fault::{Fault, Origin, nearest, quoted};
 use crate::config::leaf::Raw;
 use crate::config::load::CREDENTIALS_ENV;
 use crate::config::section::{Part, Setting};
-use crate::config::table::{self, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
+use crate::config::table::{self, ADMIN_ENVS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
 use crate::config::{FileText, Flag, Sources};
 
 /// The most tables of one kind, `[[tunnel]]` or `[[route]]`.
@@ -92,7 +92,8 @@ impl Entries {
                     self.clear_records("route");
                     value.split(',').for_each(|pair| self.lay_route(pair.trim(), origin.clone(), faults));
                 }
-                None if name == ROUTES_ENV || name == FILE_ENV || name.starts_with(FOREIGN_ENV_PREFIX) => {}
+                None if name == ROUTES_ENV || name == FILE_ENV || ADMIN_ENVS.contains(&name.as_str()) => {}
+                None if name.starts_with(FOREIGN_ENV_PREFIX) => {}
                 None => faults.push(Fault::new(origin, "", unknown_env(name))),
             }
         }

@@ -31,7 +31,8 @@ pub use reader::Shown;
 pub use section::{Part, Preset, Reload, Setting};
 pub use settings::{Certifying, EdgeListeners, IdentityDir, UpstreamTrust, route_name};
 pub use table::{
-    ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig, PARTS, RouteConfig, TunnelConfig, settings,
+    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig,
+    PARTS, RouteConfig, TunnelConfig, settings,
 };
 pub use values::{
     Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource,

@@ -26,6 +26,14 @@ pub(super) const ROUTES_ENV: &str = "ADIT_ROUTES";
 pub(super) const ROUTE_FLAG: &str = "--route";
 /// The variable that names the file.
 pub const FILE_ENV: &str = "ADIT_CONFIG";
+/// The variables that `adit tunnel` reads, and that may be set where other commands run.
+pub const ADMIN_URL_ENV: &str = "ADIT_ADMIN_URL";
+/// The admin token itself.
+pub const ADMIN_TOKEN_ENV: &str = "ADIT_ADMIN_TOKEN";
+/// A file that holds the admin token.
+pub const ADMIN_TOKEN_FILE_ENV: &str = "ADIT_ADMIN_TOKEN_FILE";
+/// All of them.
+pub(super) const ADMIN_ENVS: [&str; 3] = [ADMIN_URL_ENV, ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV];
 /// Variables that begin so belong to tests and measuring programs and are left alone.
 pub(super) const FOREIGN_ENV_PREFIX: &str = "ADIT_TEST_";
 

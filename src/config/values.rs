@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -24,6 +25,14 @@ pub struct Millis(pub u64);
 impl From<Millis> for Duration {
     fn from(millis: Millis) -> Duration {
         Duration::from_millis(millis.0)
+    }
+}
+
+impl FromStr for Millis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Millis, String> {
+        Millis::take(&Raw::Text(text.to_owned()), Path::new(""))
     }
 }
 

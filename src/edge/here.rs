@@ -322,10 +322,12 @@ impl Here {
             .map(|(tunnel, known)| (known.link.clone(), tables.standing(tunnel, &known.credential, now)))
             .collect();
         drop(links);
-        for (link, standing) in found {
+        // One that has ended is only waiting to be forgotten.
+        for (link, standing) in found.into_iter().filter(|(link, _)| link.ended().is_none()) {
             match standing {
                 Standing::Good => continue,
                 Standing::Withdrawn => reviewed.ended += 1,
+                Standing::Ended if link.is_draining() => continue,
                 Standing::Ended => reviewed.draining += 1,
             }
             self.withdraw(&link, standing);

@@ -25,8 +25,12 @@ pub struct Serving {
     edge: Arc<Edge>,
     cores: usize,
     parts: Mutex<Parts>,
+    /// Raised when links are to be reviewed.
+    review_due: Notify,
     /// Raised when the ends of credentials may have changed.
-    changed: Notify,
+    ends_changed: Notify,
+    /// Held during a review, so that each link is counted by one.
+    reviewing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -61,7 +65,8 @@ impl Serving {
     pub fn new(edge: Arc<Edge>, cores: usize) -> Arc<Serving> {
         let configured = Configured::of(&edge.tables());
         let parts = Mutex::new(Parts { configured, ..Parts::default() });
-        Arc::new(Serving { edge, cores, parts, changed: Notify::new() })
+        let (review_due, ends_changed) = (Notify::new(), Notify::new());
+        Arc::new(Serving { edge, cores, parts, review_due, ends_changed, reviewing: tokio::sync::Mutex::default() })
     }
 
     /// The edge.
@@ -77,10 +82,11 @@ impl Serving {
         parts.configured = Configured::of(tables);
         self.serve(&parts);
         drop(parts);
-        self.changed.notify_one();
+        self.review_due.notify_one();
     }
 
-    /// Serves what the store says, unless a later reading is served already.
+    /// Serves what the store says, unless a later reading is served already. Links are reviewed by whoever withdrew
+    /// something, and when a credential comes to its end.
     pub fn set_stored(&self, revision: u64, stored: Vec<ServedTunnel>) {
         let mut parts = self.parts();
         if revision <= parts.revision {
@@ -89,7 +95,7 @@ impl Serving {
         (parts.revision, parts.stored) = (revision, stored);
         self.serve(&parts);
         drop(parts);
-        self.changed.notify_one();
+        self.ends_changed.notify_one();
     }
 
     /// The configured tunnel that a host belongs to, if one does.
@@ -107,6 +113,7 @@ impl Serving {
 
     /// Has every core look again at the credentials of its links.
     pub async fn review(&self) -> ReviewOutcome {
+        let _one = self.reviewing.lock().await;
         let mut outcome = ReviewOutcome::default();
         for _ in 0..REVIEWS_MAX {
             let (reply, mut answers) = mailbox(self.cores);
@@ -145,7 +152,8 @@ impl Serving {
                 }
             };
             tokio::select! {
-                () = self.changed.notified() => {}
+                () = self.ends_changed.notified() => continue,
+                () = self.review_due.notified() => {}
                 () = end => {}
             }
             self.review().await;
