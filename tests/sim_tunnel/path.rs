@@ -18,6 +18,7 @@ use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver,
 use adit::latency::{LabelFigures, LatencySettings, SlowCallSettings};
 use adit::policy::{Admission, AllowedUpstreams};
 use adit::route::{Route, RouteEntry, RouteTable};
+use adit::tls::WallClock;
 use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
 
@@ -358,6 +359,8 @@ fn edge_settings(link: mux::Settings) -> EdgeSettings {
         plain_http_anywhere: true,
         connectors_listen: CONNECTORS_AT,
         connectors_tls: None,
+        certifier: None,
+        clock: WallClock::default(),
         link,
         allowed_origins: Vec::new(),
         connections_max: 1000,
@@ -377,7 +380,7 @@ fn edge_tables() -> EdgeTables {
     let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone() };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
-    let tunnels = HashMap::from([(tunnel, TunnelEntry { secret: Secret::from(SECRET) })]);
+    let tunnels = HashMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
     EdgeTables { routes, tunnels, admission: Admission::default() }
 }
 
