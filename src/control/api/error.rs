@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -44,12 +44,12 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
-    headers: HeaderMap,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into(), headers: HeaderMap::new() }
+        ApiError { status, code, message: message.into(), header: None }
     }
 
     /// What was sent is malformed or out of bounds.
@@ -84,7 +84,7 @@ impl ApiError {
         let message =
             "send the admin token as `Authorization: Bearer …`: it stands in admin.token of the data directory";
         let mut error = ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
-        error.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        error.header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         error
     }
 
@@ -94,7 +94,7 @@ impl ApiError {
     }
 
     fn retry(mut self) -> ApiError {
-        self.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        self.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
         self
     }
 
@@ -119,7 +119,7 @@ impl IntoResponse for ApiError {
             message: self.message,
         };
         let body = ErrorBody { kind: "error".to_owned(), error: detail };
-        (self.status, self.headers, Json(body)).into_response()
+        (self.status, HeaderMap::from_iter(self.header), Json(body)).into_response()
     }
 }
 
