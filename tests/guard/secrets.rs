@@ -5,14 +5,14 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use adit::private;
 use adit::tls::Authority;
 use rustls::pki_types::UnixTime;
 
 use crate::process::{PATIENCE, command};
-use crate::site::{LOCALHOST, ask, dial, serve_upstream_saying, text};
+use crate::site::{LOCALHOST, ask, dial, serve, text};
 
 const SECRET: &str = "a-secret-that-nobody-may-ever-see-4711";
 const WRONG: &str = "another-secret-that-nobody-may-see-0815";
@@ -126,7 +126,14 @@ fn write_files(dir: &Path, upstream: &str) -> Vec<String> {
 
 #[test]
 fn no_secret_is_ever_said() {
-    let upstream = serve_upstream_saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    // Slow enough for the log of slow calls, however fast the machine is.
+    let upstream = serve(|_| {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(5) {
+            std::thread::yield_now();
+        }
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned()
+    });
     let mut runs = Runs { dir: tempfile::tempdir().unwrap(), said: Vec::new(), running: Vec::new() };
     let key_lines = write_files(runs.dir.path(), &format!("http://{upstream}"));
 
