@@ -27,6 +27,7 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Config(args) => cli::run_config(&args.command, &env, &mut io::stdout(), &mut io::stderr()),
         Command::Version(args) => io::stdout().write_all(cli::version(&[], args.json).as_bytes()).map(|()| 0),
         Command::Edge(args) => Ok(cli::run_edge(args, &env)),
+        Command::Tunnel(args) => Ok(cli::run_tunnel(&args, &env)),
         Command::Connect(args) => Ok(cli::run_connect(args, &env)),
         Command::Doctor(args) => Ok(cli::run_doctor(args, &env)),
         Command::Up(args) => Ok(cli::run_up(args, &env)),

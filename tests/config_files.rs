@@ -22,6 +22,7 @@ fn sources(purpose: Purpose, text: &str, env: &[(&str, &str)], flags: &[(&str, &
         file,
         env,
         flags: flags.iter().map(|(key, value)| Flag::new(key, *value)).collect(),
+        credentials: Vec::new(),
     }
 }
 
@@ -70,7 +71,14 @@ fn valid_files_load() {
         // An engine profile says nothing of roles: it is laid below a file, not given as one.
         let profile = path.file_stem().and_then(|stem| stem.to_str()?.parse::<Profile>().ok());
         let file = Some(file).filter(|_| profile.is_none());
-        let loaded = Config::load(&Sources { purpose, profile, file, env: BTreeMap::new(), flags: Vec::new() });
+        let loaded = Config::load(&Sources {
+            purpose,
+            profile,
+            file,
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+            credentials: Vec::new(),
+        });
         assert!(loaded.is_ok(), "{}:\n{}", path.display(), loaded.unwrap_err());
     }
 }
@@ -87,6 +95,7 @@ fn of_an_invalid_file_every_fault_is_told_word_for_word() {
             file: Some(file),
             env: BTreeMap::new(),
             flags: Vec::new(),
+            credentials: Vec::new(),
         });
         let told = format!("{}\n", loaded.err().unwrap_or_else(|| panic!("{} is valid", path.display())));
         let expected = path.with_extension("txt");
@@ -151,6 +160,9 @@ fn every_setting_is_read() {
         for key in ["edge.connectors_cert_file", "edge.connectors_key_file"] {
             all.flags.push(Flag::new(key, "some.pem"));
         }
+        for key in ["edge.connectors_ca_file", "edge.connectors_ca_key_file"] {
+            all.flags.push(Flag::new(key, "some.pem"));
+        }
         // The flag would win.
         let given: Vec<String> = config::settings()
             .filter(|s| s.env().is_some_and(|env_name| env.iter().any(|(name, _)| *name == env_name)))
@@ -159,6 +171,9 @@ fn every_setting_is_read() {
         all.flags.retain(|flag| !given.contains(&flag.key));
         if given.iter().any(|key| key == "connect.secret_file") {
             all.flags.retain(|flag| flag.key != "connect.secret");
+        }
+        if given.iter().any(|key| key == "connect.token_file") {
+            all.flags.retain(|flag| flag.key != "connect.secret" && flag.key != "connect.tunnel");
         }
         let config = Config::load(&all).unwrap_or_else(|faults| panic!("{env:?}: {faults}"));
         let Config { engine, edge, admission, connect, log, .. } = config;
@@ -186,6 +201,7 @@ fn every_default_holds_and_stands_in_the_table() {
     for setting in config::settings().filter(|setting| setting.env().is_some()) {
         if let Preset::Value(_) | Preset::Unset = setting.preset
             && !setting.secret
+            && setting.path() != "connect.tunnel"
         {
             assert_eq!(origin_of(&config, &setting.path()), "default");
         }
@@ -196,7 +212,7 @@ fn every_default_holds_and_stands_in_the_table() {
     assert_eq!(edge.first_byte_timeout_ms, Millis(120_000));
     assert_eq!(edge.offline_wait_ms, Millis(1_500));
     let connect = config.connect.unwrap();
-    assert_eq!((connect.backoff_min_ms, connect.backoff_max_ms), (Millis(100), Millis(5_000)));
+    assert_eq!((connect.backoff_min_ms, connect.backoff_max_ms), (Millis(100), Millis(2_000)));
     assert_eq!(connect.admin_listen, None);
 }
 
@@ -209,10 +225,51 @@ fn each_command_demands_only_its_own_tables() {
     let config = load(Purpose::Edge, edge).unwrap();
     assert!(config.edge.is_some() && config.connect.is_none());
     let faults = load(Purpose::Connect, edge).unwrap_err();
-    assert!(faults.contains("connect.tunnel: missing") && !faults.contains("edge.agents"), "{faults}");
+    assert!(faults.contains("connect.secret: missing") && !faults.contains("edge.agents"), "{faults}");
     // A wrong value is wrong, whoever reads it.
     assert!(load(Purpose::Edge, &format!("{edge}[[route]]\nidle_timeout_ms = true\n")).is_err());
     assert!(load(Purpose::Check, "").unwrap().edge.is_none());
+}
+
+#[test]
+fn a_token_or_an_id_and_a_secret_and_the_highest_layer_counts() {
+    let file = "[connect]\nedge = 'e:1'\ntunnel = 'tnl_file'\nsecret = 'a-secret-of-the-file'\n\
+                [[route]]\nhost = 'a'\nupstream = 'http://127.0.0.1:1'\n";
+    let token = "tnl_token:a-secret-of-a-token";
+    let load = |text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]| {
+        Config::load(&sources(Purpose::Connect, text, env, flags)).map_err(|faults| faults.to_string())
+    };
+    let who = |config: &Config| {
+        let token = config.connect.as_ref().unwrap().credentials().unwrap();
+        (token.id.to_string(), String::from_utf8(token.secret.expose().to_vec()).unwrap())
+    };
+    let of = |id: &str, secret: &str| (id.to_owned(), secret.to_owned());
+    assert_eq!(who(&load(file, &[], &[]).unwrap()), of("tnl_file", "a-secret-of-the-file"));
+    let by_env = load(file, &[("ADIT_TUNNEL_TOKEN", token)], &[]).unwrap();
+    assert_eq!(who(&by_env), of("tnl_token", "a-secret-of-a-token"));
+    let by_flag = load(file, &[("ADIT_TUNNEL_TOKEN", token)], &[("connect.secret", "a-secret-of-a-flag")]).unwrap();
+    assert_eq!(who(&by_flag), of("tnl_file", "a-secret-of-a-flag"));
+
+    let faults = load(file, &[], &[("connect.token", token), ("connect.tunnel", "tnl_x")]).unwrap_err();
+    assert!(faults.contains("--id: connect.tunnel: a token names the tunnel already"), "{faults}");
+    let both = [("connect.token", token), ("connect.secret_file", "x")];
+    assert!(load(file, &[], &both).unwrap_err().contains("token and secret_file are both set"));
+    let faults = load(file, &[], &[("connect.token", "no-token-but-long-enough")]).unwrap_err();
+    assert!(faults.contains("a token is the tunnel's id, a colon") && !faults.contains("no-token"), "{faults}");
+    let without_id = "[connect]\nedge = 'e:1'\nsecret = 'a-secret-of-the-file'\n\
+                      [[route]]\nhost = 'a'\nupstream = 'http://127.0.0.1:1'\n";
+    assert!(load(without_id, &[], &[]).unwrap_err().contains("connect.tunnel: missing"));
+
+    // What systemd hands over counts where nothing else does.
+    let with_credentials = |text: &str| {
+        let mut all = sources(Purpose::Connect, text, &[], &[("connect.tunnel", "tnl_x")]);
+        all.credentials = vec![("connect.secret_file", "/run/credentials/adit.secret".into())];
+        Config::load(&all).unwrap().connect.unwrap()
+    };
+    let anonymous = "[connect]\nedge = 'e:1'\n[[route]]\nhost = 'a'\nupstream = 'http://127.0.0.1:1'\n";
+    let handed = with_credentials(anonymous);
+    assert_eq!(handed.secret_file.as_deref(), Some(Path::new("/run/credentials/adit.secret")));
+    assert_eq!(with_credentials(file).secret_file, None);
 }
 
 #[test]
@@ -300,6 +357,7 @@ fn a_secret_is_never_shown() {
             file: Some(file),
             env: BTreeMap::new(),
             flags: Vec::new(),
+            credentials: Vec::new(),
         });
         let (shown, debug) = faults.map_err(|faults| (faults.to_string(), format!("{faults:?}"))).unwrap_err();
         assert!(!shown.contains("hunter2") && !debug.contains("hunter2"), "{}:\n{shown}", path.display());

@@ -2,6 +2,10 @@
 
 #[path = "up/process.rs"]
 mod process;
+#[path = "up/registrations.rs"]
+mod registrations;
+#[path = "up/trust.rs"]
+mod trust;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -13,19 +13,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::connector::{Connector, ConnectorSettings};
+use adit::connector::{Connector, ConnectorSettings, EdgeTls};
 use adit::edge::{Edge, EdgeSettings};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, Socket, mailbox};
-use adit::tls::{ClientConfig, Connection, ServerName, Versions};
+use adit::tls::{ClientConfig, ClientSettings, Connection, ServerName, Versions, WallClock, client_config};
 use adit::upstream::Resolver;
 use adit::wire::mux;
 use memchr::memmem;
 
 use super::Work;
 use super::jsonrpc::tools_call;
-use super::tls_pair::{NAME, configs};
+use super::tls_pair::{NAME, believed};
 use roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT};
 
 const SEED: u64 = 4711;
@@ -58,7 +58,10 @@ impl Path {
         let mut core = |host| roles::add_core(&mut sim, host, 0, BUFFER_MEMORY_DEFAULT).0;
         let (agents, edge, connector, upstream) = (core(AGENTS), core(EDGE), core(CONNECTOR), core(UPSTREAM));
         serve(&upstream);
-        let (client, server) = configs(Versions::Tls13);
+        let versions = Versions::Tls13;
+        let (roots, server) = believed(versions);
+        let edge_tls = EdgeTls::new(roots.clone(), WallClock::default(), 1).expect("TLS towards the edge");
+        let client = client_config(ClientSettings { roots, versions, ..ClientSettings::default() }).expect("a client");
         let link = mux::Settings::default();
         let settings = EdgeSettings {
             agents_tls: Some(Arc::clone(&server)),
@@ -69,7 +72,7 @@ impl Path {
         let role = Edge::new(settings, roles::edge_tables(), 1, SEED, &sender);
         edge.spawn(role.run(edge.clone()));
         let settings = ConnectorSettings {
-            edge_tls: Some(Arc::clone(&client)),
+            edge_tls: Some(Arc::new(edge_tls)),
             edge_name: Some(NAME.into()),
             ..roles::connector_settings(link)
         };

@@ -165,7 +165,8 @@ fn tls(target: &Target) -> Result<(Arc<ClientConfig>, ServerName<'static>), Targ
         }
     }
     let sessions = target.resume.then(SessionMemory::default);
-    let settings = ClientSettings { roots, alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls13, sessions };
+    let alpn = vec![ALPN_HTTP1.to_vec()];
+    let settings = ClientSettings { roots, alpn, versions: Versions::Tls13, sessions, ..ClientSettings::default() };
     Ok((client_config(settings)?, server_name))
 }
 

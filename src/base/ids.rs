@@ -1,8 +1,11 @@
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The longest tunnel id that is accepted, in bytes.
 pub const TUNNEL_ID_LEN_MAX: usize = 64;
+/// The longest credential id that is accepted, in bytes.
+pub const CREDENTIAL_ID_LEN_MAX: usize = 64;
 
 /// Which core of a role: `0` to the number of cores less one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,9 +48,7 @@ impl FromStr for TunnelId {
     type Err = TunnelIdError;
 
     fn from_str(text: &str) -> Result<TunnelId, TunnelIdError> {
-        let fits = (1..=TUNNEL_ID_LEN_MAX).contains(&text.len());
-        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if fits && plain { Ok(TunnelId(text.into())) } else { Err(TunnelIdError) }
+        if is_plain(text, TUNNEL_ID_LEN_MAX) { Ok(TunnelId(text.into())) } else { Err(TunnelIdError) }
     }
 }
 
@@ -55,6 +56,42 @@ impl fmt::Display for TunnelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The public name of one credential of a tunnel, `crd_…` by custom: 1 to 64 of `A-Z a-z 0-9 _ -`. It says which secret
+/// is meant without saying anything of it. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CredentialId(Arc<str>);
+
+impl CredentialId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is no credential id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a credential id is 1 to 64 letters, digits, '_' or '-'")]
+pub struct CredentialIdError;
+
+impl FromStr for CredentialId {
+    type Err = CredentialIdError;
+
+    fn from_str(text: &str) -> Result<CredentialId, CredentialIdError> {
+        if is_plain(text, CREDENTIAL_ID_LEN_MAX) { Ok(CredentialId(text.into())) } else { Err(CredentialIdError) }
+    }
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_plain(text: &str, len_max: usize) -> bool {
+    (1..=len_max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 #[cfg(test)]
@@ -66,6 +103,7 @@ mod tests {
         assert!("tnl_0aZ-9".parse::<TunnelId>().is_ok());
         for bad in ["", "a b", "a/b", "é", &"x".repeat(65)] {
             assert_eq!(bad.parse::<TunnelId>(), Err(TunnelIdError));
+            assert_eq!(bad.parse::<CredentialId>(), Err(CredentialIdError));
         }
     }
 }

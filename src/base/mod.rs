@@ -4,12 +4,20 @@
 
 mod chunk;
 mod ids;
+mod minted;
 mod rng;
 mod secret;
+mod secret_hash;
 mod time;
 
 pub use chunk::Chunk;
-pub use ids::{CoreId, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError};
+pub use ids::{
+    CREDENTIAL_ID_LEN_MAX, CoreId, CredentialId, CredentialIdError, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError,
+};
+pub use minted::{
+    AUTHORITY_PIN_LEN, AuthorityPin, SECRET_ENTROPY_LEN, SecretKind, TunnelToken, TunnelTokenError, mint, pin_of,
+};
 pub use rng::Rng;
 pub use secret::Secret;
+pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
 pub use time::{Clock, Time};

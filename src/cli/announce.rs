@@ -37,6 +37,9 @@ impl Announcer {
             Notice::Role(role, RoleEvent::NoLink { peer, why }) => {
                 self.event("no_link", json!({ "role": role, "peer": peer, "why": why }));
             }
+            Notice::Role(role, RoleEvent::Certified { peer, lifetime_s }) => {
+                self.event("certified", json!({ "role": role, "peer": peer, "lifetime_s": lifetime_s }));
+            }
             Notice::Role(role, RoleEvent::Failed(core, why)) => {
                 self.event("failed", json!({ "role": role, "core": core.0, "why": why }));
             }

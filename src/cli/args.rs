@@ -3,7 +3,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{FILE_ENV, Faults, FileText, Flag, Profile, Purpose, Sources, settings};
+use crate::cli::tunnel_args::TunnelArgs;
+use crate::config::{
+    CREDENTIALS, CREDENTIALS_ENV, FILE_ENV, Faults, FileText, Flag, Profile, Purpose, Sources, settings,
+};
 
 /// What an agent on the same machine calls: always served by `adit up`, beside the host that it is given.
 const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -33,7 +36,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Run the public side: agents call it, connectors dial it
+    /// Run the public side: agents call it, connectors dial it; or make and keep its data directory
     #[command(after_help = EDGE_EXAMPLES)]
     Edge(EdgeArgs),
     /// Run the private side: dial the edge and carry calls to MCP servers
@@ -42,6 +45,9 @@ pub enum Command {
     /// Run both sides in one process, to try them or to measure them
     #[command(after_help = UP_EXAMPLES)]
     Up(UpArgs),
+    /// Make tunnels, rotate and revoke their secrets, see who is connected, while the edge runs
+    #[command(after_help = TUNNEL_EXAMPLES)]
+    Tunnel(TunnelArgs),
     /// Look at the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -55,8 +61,20 @@ pub enum Command {
 const EDGE_EXAMPLES: &str = "Examples:
   adit edge --config adit.toml
   adit edge --config adit.toml --listen 0.0.0.0:443 --agents-cert-file site.crt --agents-key-file site.key
+  adit edge init --data-dir /var/lib/adit --name edge.example.com
+  adit edge --data-dir /var/lib/adit --listen 0.0.0.0:443 --tunnel-domain tunnel.example.com …
 
-The tunnels and their secrets stand in the file, as [[tunnel]]. Exit code 2 means a wrong flag or configuration.";
+Tunnels and their secrets stand in the file, as [[tunnel]], or are made by `adit tunnel create` while an edge with a data
+directory runs. Exit code 2 means a wrong flag or configuration.";
+
+const TUNNEL_EXAMPLES: &str = "Examples:
+  adit tunnel create --data-dir /var/lib/adit --host orders.mcp.example.com
+  adit tunnel rotate tnl_… --overlap 1h --reason quarterly
+  adit tunnel revoke tnl_… --leak-report 24h
+  ADIT_ADMIN_URL=http://127.0.0.1:9443 ADIT_ADMIN_TOKEN_FILE=admin.token adit tunnel list --json
+
+They go to the admin API of a running edge, with the admin token that `adit edge init` made. Exit code 1 means that the edge
+refused or cannot be reached, 2 a wrong flag.";
 
 const CONNECT_EXAMPLES: &str = "Examples:
   adit connect --config adit.toml
@@ -127,7 +145,11 @@ pub struct EngineArgs {
 
 /// `adit edge`.
 #[derive(Args, Clone)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct EdgeArgs {
+    /// What to do with the data directory, instead of running.
+    #[command(subcommand)]
+    pub command: Option<EdgeDirCommand>,
     /// Where agents connect [default: 127.0.0.1:8443]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<String>,
@@ -149,7 +171,13 @@ pub struct EdgeArgs {
     /// The private key of that certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub connectors_key_file: Option<String>,
-    /// Where metrics, status and health are served; off for nowhere [default: 127.0.0.1:9443]
+    /// The directory that `adit edge init` made: with it connectors enrol, and tunnels are managed by `adit tunnel`
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// The domain below which a tunnel that is created without hosts gets one
+    #[arg(long, value_name = "NAME")]
+    pub tunnel_domain: Option<String>,
+    /// Where metrics, status, health and the API of `adit tunnel` are served; off for nowhere [default: 127.0.0.1:9443]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<String>,
     /// Print what happens as JSON, one object a line: listening, linked, reloaded and others
@@ -161,6 +189,50 @@ pub struct EdgeArgs {
     /// Data plane and log.
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+/// The commands under `adit edge`.
+#[derive(Subcommand, Clone)]
+pub enum EdgeDirCommand {
+    /// Make the data directory: the edge's authority, its certificate, its admin token and its store; what is there stays
+    Init {
+        /// Which directory.
+        #[command(flatten)]
+        dir: DataDirArgs,
+        /// A name or address by which connectors dial this edge; may be given several times
+        /// [default: this machine's name, localhost and the loopback addresses]
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy the store, while the edge runs or not
+    Backup {
+        /// Which directory.
+        #[command(flatten)]
+        dir: DataDirArgs,
+        /// Where to, a file that is not there yet [default: one of its own in the directory's backups]
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Put a back-up in the store's place, and keep what was there aside; the edge must not run
+    Restore {
+        /// Which directory.
+        #[command(flatten)]
+        dir: DataDirArgs,
+        /// The back-up [default: the newest in the directory's backups]
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+}
+
+/// Which data directory.
+#[derive(Args, Clone)]
+pub struct DataDirArgs {
+    /// The data directory of the edge; without it ADIT_EDGE_DATA_DIR names it
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// `adit connect`.
@@ -178,6 +250,15 @@ pub struct ConnectArgs {
     /// The secret itself; prefer --secret-file or ADIT_TUNNEL_SECRET, other users can read a command line
     #[arg(long, value_name = "SECRET")]
     pub secret: Option<String>,
+    /// A file that holds id and secret in one string, as adit tunnel create prints it
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<String>,
+    /// Id and secret in one string; prefer --token-file or ADIT_TUNNEL_TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Keep certificates and their keys in this folder, so that a new start needs no new ones
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<String>,
     /// Carry the calls for a host name to a server: http://HOST:PORT, https://HOST:PORT or unix:PATH; may be given
     /// several times
     #[arg(long, value_name = "HOST=URL")]
@@ -317,7 +398,8 @@ impl FileArgs {
             name: "--set".to_owned(),
             value: value.clone(),
         }));
-        Ok(Sources { purpose, profile: self.profile.profile, file, env: env.clone(), flags })
+        let profile = self.profile.profile;
+        Ok(Sources { purpose, profile, file, env: env.clone(), flags, credentials: credentials(env) })
     }
 }
 
@@ -346,6 +428,8 @@ impl EdgeArgs {
             ("edge.connectors_listen", &self.connectors_listen),
             ("edge.connectors_cert_file", &self.connectors_cert_file),
             ("edge.connectors_key_file", &self.connectors_key_file),
+            ("edge.data_dir", &self.data_dir),
+            ("edge.tunnel_domain", &self.tunnel_domain),
             ("edge.admin_listen", &self.admin),
         ]);
         if self.allow_plain_http_off_loopback {
@@ -367,6 +451,9 @@ impl ConnectArgs {
             ("connect.tunnel", &self.id),
             ("connect.secret", &self.secret),
             ("connect.secret_file", &self.secret_file),
+            ("connect.token", &self.token),
+            ("connect.token_file", &self.token_file),
+            ("connect.state_dir", &self.state_dir),
             ("connect.edge_ca_file", &self.edge_ca_file),
             ("connect.edge_name", &self.edge_name),
             ("connect.admin_listen", &self.admin),
@@ -425,7 +512,8 @@ impl UpArgs {
             };
             flags.extend([field("host", host_flag, host), field("upstream", upstream_flag, upstream)]);
         }
-        Sources { purpose: Purpose::Up, profile: self.profile.profile, file: None, env: env.clone(), flags }
+        let profile = self.profile.profile;
+        Sources { purpose: Purpose::Up, profile, file: None, env: env.clone(), flags, credentials: Vec::new() }
     }
 
     /// The host that was asked for, and those that an agent on this machine calls.
@@ -440,6 +528,15 @@ impl UpArgs {
         let told = flag.is_some() || setting.env().is_some_and(|name| env.contains_key(&name));
         if self.once && !told { Some(UP_ANY_PORT.to_owned()) } else { flag.clone() }
     }
+}
+
+/// The credentials that systemd has put there for this service.
+fn credentials(env: &BTreeMap<String, String>) -> Vec<(&'static str, PathBuf)> {
+    let Some(folder) = env.get(CREDENTIALS_ENV).filter(|folder| !folder.is_empty()) else { return Vec::new() };
+    let there = |(name, key): (&str, &'static str)| {
+        Some((key, PathBuf::from(folder).join(name))).filter(|(_, file)| file.is_file())
+    };
+    CREDENTIALS.into_iter().filter_map(there).collect()
 }
 
 fn given<const N: usize>(values: [(&str, &Option<String>); N]) -> Vec<Flag> {
@@ -515,7 +612,7 @@ mod tests {
         assert_eq!(edge.tunnels[0].hosts.len(), 3);
         assert_eq!(connect.routes.len(), 3);
         assert_eq!(edge.admin_listen.unwrap().port(), 0, "with --once any port does");
-        assert_eq!(connect.tunnel, edge.tunnels[0].id);
+        assert_eq!(connect.tunnel.as_ref(), Some(&edge.tunnels[0].id));
         assert!(edge.connectors_tls().is_none());
 
         let Command::Up(args) = parse(&["up", "--host", "not a host", "--listen", "nowhere"]) else { panic!() };

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{ConfigCommand, FileArgs};
-use crate::config::{self, Config, Faults, Origin, Purpose};
+use crate::config::{self, CREDENTIALS_ENV, Config, Faults, Origin, Purpose};
 
-/// The variables of the environment that are ours. A value that is not UTF-8 is refused later, where it does not fit.
+/// The variables of the environment that are ours, and the one by which systemd hands credentials over. A value that is not UTF-8 is refused later, where it does not fit.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with("ADIT_"))?;
+            let name = name.into_string().ok().filter(|name| name.starts_with("ADIT_") || name == CREDENTIALS_ENV)?;
             Some((name, value.to_string_lossy().into_owned()))
         })
         .collect()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::base::TunnelId;
 use crate::cli::announce::Announcer;
 use crate::cli::args::ConnectArgs;
 use crate::cli::edge::EVENTS_MAX;
@@ -16,11 +17,11 @@ use crate::cli::log::Log;
 use crate::cli::run::{
     RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, serve_admin_if,
 };
-use crate::config::{Config, ConnectConfig, Faults, UpstreamTrust};
+use crate::config::{Config, ConnectConfig, Faults, IdentityDir, UpstreamTrust};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
 use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Reload, Reloaded, Request, RoleKind, State,
-    forward_events, serve_resolves, signals,
+    forward_events_after, serve_resolves, signals,
 };
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::upstream::{ResolveRequest, Resolver, resolver};
@@ -43,7 +44,10 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
     let connect_config = connect_of(&config)?;
     let engine = config.engine.settings();
     let count = engine.core_count();
-    let settings = connect_config.settings(connect_config.edge_addresses(), connect_config.edge_roots()?)?;
+    let credentials = connect_config.credentials()?;
+    let roots = connect_config.edge_roots(&credentials.secret)?;
+    let settings = connect_config.settings(connect_config.edge_addresses(), roots, credentials)?;
+    let identities = connect_config.identity_dir()?;
     let mut trust = UpstreamTrust::default();
     let tables = connect_config.tables(count, &mut trust)?;
     let ready = ReadyConnector::new(settings, tables, count)?;
@@ -52,10 +56,10 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
 
     let cores = Cores::start(&engine, ready.on_core())?;
     let facts = Facts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };
-    let role = Arc::new(ConnectorRole::new(Arc::clone(&ready.connector), count, connect_config.tunnel.to_string()));
+    let role = Arc::new(ConnectorRole::new(Arc::clone(&ready.connector), count, ready.connector.tunnel().to_string()));
     let state = State::new(facts.clone(), vec![role], None);
     let (sender, events) = mpsc::unbounded_channel();
-    forward_events(RoleKind::Connector, ready.events, sender);
+    forward_events_after(RoleKind::Connector, ready.events, sender, move |event| keep(identities.as_ref(), event));
     tokio::spawn(serve_resolves(ready.resolves));
     let reload = reload(source, config.clone(), Arc::clone(&ready.connector), (count, trust), log);
     let mut control = Control::new(ControlParts {
@@ -67,8 +71,8 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
     })
     .with_notices(move |notice| announcer.notice(notice))
     .with_reload(reload, files);
-    let admin = serve_admin_if(admin, state)?;
-    announce(&facts, connect_config, announcer);
+    let admin = serve_admin_if(admin, state, None)?;
+    announce(&facts, connect_config, ready.connector.tunnel(), announcer);
     control.run(std::future::pending()).await?;
     drop(admin);
     cores.join().map_err(RunError::io("a core broke"))?;
@@ -107,13 +111,21 @@ impl ReadyConnector {
     }
 }
 
+/// Keeps a certificate that an edge gave, if it is to be kept.
+fn keep(identities: Option<&IdentityDir>, event: &ConnectorEvent) {
+    let (Some(dir), ConnectorEvent::Certified { edge, identity, .. }) = (identities, event) else { return };
+    if let Err(error) = dir.keep(edge, identity) {
+        tracing::warn!(%edge, %error, "the certificate cannot be kept; it is good as long as this process runs");
+    }
+}
+
 /// What runs on a core.
 pub(super) type OnCore = Pin<Box<dyn Future<Output = ()>>>;
 
-fn announce(facts: &Facts, config: &ConnectConfig, announcer: Announcer) {
+fn announce(facts: &Facts, config: &ConnectConfig, tunnel: &TunnelId, announcer: Announcer) {
     let edges: Vec<String> = config.edge.iter().map(ToString::to_string).collect();
     tracing::info!("driver: {}", facts.driver_why);
-    tracing::info!("tunnel {} to {}", config.tunnel, edges.join(", "));
+    tracing::info!("tunnel {tunnel} to {}", edges.join(", "));
     for route in &config.routes {
         tracing::info!("calls for {} go to {}", route.host, route.upstream);
     }

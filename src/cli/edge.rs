@@ -10,20 +10,23 @@ use tokio::sync::mpsc;
 
 use crate::cli::announce::Announcer;
 use crate::cli::args::EdgeArgs;
+use crate::cli::edge_dir::run_edge_dir;
+use crate::cli::edge_store::OpenDir;
 use crate::cli::log::Log;
 use crate::cli::run::{
-    RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, reserve,
+    AbortOnDrop, RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, reserve,
     serve_admin_if,
 };
-use crate::config::{AdmissionMemory, Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
+use crate::config::{AdmissionMemory, Certifying, Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
+use crate::control::tunnels::{Serving, Tunnels};
 use crate::control::{
-    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, Request, RoleKind, State,
-    forward_events, signals,
+    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, Request, RoleKind, Signing, State,
+    forward_events, serve_certifications, signals,
 };
-use crate::edge::{Edge, EdgeEvent, EdgeTables};
+use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
 use crate::policy::Admission;
-use crate::tls::{CertSet, ReloadingCerts};
+use crate::tls::{Authority, CertSet, ReloadingCerts, WallClock};
 
 /// What cores may tell before the control thread reads it.
 pub(super) const EVENTS_MAX: usize = 4096;
@@ -31,6 +34,9 @@ pub(super) const EVENTS_MAX: usize = 4096;
 /// Runs `adit edge` until it is told to end, and gives back the exit code.
 #[must_use]
 pub fn run_edge(args: EdgeArgs, env: &BTreeMap<String, String>) -> u8 {
+    if let Some(command) = &args.command {
+        return run_edge_dir(command, env);
+    }
     let source = ConfigSource { args, env: env.clone() };
     let (config, files) = match source.load() {
         Ok(loaded) => loaded,
@@ -44,12 +50,27 @@ pub fn run_edge(args: EdgeArgs, env: &BTreeMap<String, String>) -> u8 {
 async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Log) -> Result<u8, RunError> {
     let announcer = Announcer::new(source.args.json);
     let edge_config = edge_of(&config)?;
+    let open = OpenDir::open(edge_config)?;
     let certs = Certs::load(edge_config)?;
     let engine = config.engine.settings();
     let mut memory = AdmissionMemory::default();
     let admission = config.admission(&mut memory)?;
     let shown = (certs.agents.clone(), Arc::clone(&certs.connectors));
-    let ready = ReadyEdge::new(edge_config, engine.core_count(), shown, admission)?;
+    let authority = authority_of(edge_config)?;
+    let mut ready = ReadyEdge::new(edge_config, engine.core_count(), shown, authority, admission)?;
+    let serving = Serving::new(Arc::clone(&ready.edge), engine.core_count());
+    let store = match open {
+        Some(open) => {
+            let signing = ready.certifying.as_ref().map(|(signing, _)| Arc::clone(&signing.authority));
+            let port = ready.connectors.address().port();
+            Some(open.serve(edge_config, &serving, signing.as_deref(), port).await?)
+        }
+        None => None,
+    };
+    if let (Some(store), Some((signing, _))) = (&store, &mut ready.certifying) {
+        signing.provisioning = Some(Arc::<Tunnels>::clone(&store.access.tunnels));
+    }
+    let _reviewing = AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing()));
     let admin = listen_admin(edge_config.admin_listen)?;
     let requests = signals(Request::Reload).map_err(RunError::io("signals cannot be received"))?;
 
@@ -69,7 +90,8 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
 
     let (sender, events) = mpsc::unbounded_channel();
     forward_events(RoleKind::Edge, ready.events, sender);
-    let reload = reload(source, config.clone(), Arc::clone(&ready.edge), (certs, memory), log);
+    serve_certifying(ready.certifying);
+    let reload = reload(source, config.clone(), serving, (certs, memory), log);
     let mut control = Control::new(ControlParts {
         state: Arc::clone(&state),
         roles: vec![(RoleKind::Edge, cores.count())],
@@ -80,11 +102,15 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     .with_notices(move |notice| announcer.notice(notice))
     .with_reload(reload, files);
     control.started().await?;
-    let admin = serve_admin_if(admin, state)?;
+    let access = store.as_ref().map(|store| store.access.clone());
+    let admin = serve_admin_if(admin, state, access)?;
     announce(&facts, &ready.agents, &ready.connectors, announcer);
     control.run(std::future::pending()).await?;
     drop(admin);
     cores.join().map_err(RunError::io("a core broke"))?;
+    if let Some(store) = store {
+        store.end().await;
+    }
     tracing::info!("ended");
     announcer.event("ended", json!({}));
     Ok(0)
@@ -96,6 +122,8 @@ pub(super) struct ReadyEdge {
     pub(super) events: MailReceiver<EdgeEvent>,
     pub(super) agents: Reservation,
     pub(super) connectors: Reservation,
+    /// What is to sign what the cores ask for, and where they ask.
+    pub(super) certifying: Option<(Signing, MailReceiver<CertifyRequest>)>,
 }
 
 impl ReadyEdge {
@@ -103,21 +131,32 @@ impl ReadyEdge {
         config: &EdgeConfig,
         cores: usize,
         (agents_certs, connectors_certs): (Option<Arc<ReloadingCerts>>, Arc<ReloadingCerts>),
+        authority: Option<Arc<Authority>>,
         admission: Admission,
     ) -> Result<ReadyEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen")?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen")?;
+        let (requests, asked) = certifier();
+        let certifying = authority.map(|authority| Certifying { authority, requests });
+        let signing = certifying.as_ref().map(|with| Signing {
+            authority: Arc::clone(&with.authority),
+            lifetime: config.connector_cert_life_ms.into(),
+            clock: WallClock::default(),
+            provisioning: None,
+        });
         let listeners = EdgeListeners {
             agents: agents.address(),
             agents_certs,
             connectors: connectors.address(),
             connectors_certs,
+            certifying,
         };
         let settings = config.settings(&listeners, cores)?;
         let (sender, events) = mailbox(EVENTS_MAX);
         let tables = EdgeTables { admission, ..config.tables()? };
         let edge = Edge::new(settings, tables, cores, instance()?, &sender);
-        Ok(ReadyEdge { edge, events, agents, connectors })
+        let certifying = signing.map(|signing| (signing, asked));
+        Ok(ReadyEdge { edge, events, agents, connectors, certifying })
     }
 
     fn agents_url(&self, tls: bool) -> String {
@@ -141,6 +180,26 @@ fn announce(facts: &Facts, agents: &Reservation, connectors: &Reservation, annou
             "why": facts.driver_why,
         }),
     );
+}
+
+/// Signs certificates for connectors from now on, if that is to be done.
+pub(super) fn serve_certifying(certifying: Option<(Signing, MailReceiver<CertifyRequest>)>) {
+    if let Some((signing, asked)) = certifying {
+        tokio::spawn(serve_certifications(asked, signing));
+    }
+}
+
+/// The edge's own authority, if it has one.
+fn authority_of(config: &EdgeConfig) -> Result<Option<Arc<Authority>>, Faults> {
+    let files = config.connectors_ca();
+    let authority = files.map(|files| files.load_authority("edge.connectors_ca_file")).transpose()?;
+    if authority.is_none() {
+        tracing::warn!(
+            "connectors are let in by their secret alone: set connectors_ca_file and connectors_ca_key_file to give them \
+             certificates"
+        );
+    }
+    Ok(authority.map(Arc::new))
 }
 
 /// What the configuration is read from, again and again.
@@ -200,7 +259,7 @@ impl FreshCerts {
 fn reload(
     source: ConfigSource,
     started: Config,
-    edge: Arc<Edge>,
+    serving: Arc<Serving>,
     (certs, mut memory): (Certs, AdmissionMemory),
     log: Log,
 ) -> Reload {
@@ -212,7 +271,7 @@ fn reload(
         // Other files than those it started with come with the next start, new content of the same files at once.
         let fresh = FreshCerts::load(edge_of(&started).map_err(|error| error.to_string())?);
         let fresh = fresh.map_err(|faults| faults.to_string())?;
-        edge.reload(EdgeTables { admission, ..tables });
+        serving.set_configured(&EdgeTables { admission, ..tables });
         certs.replace(fresh);
         log.set_levels(&config.log.level);
         Ok(Reloaded { restart_needed: Config::restart_needed(&started, &config), files })

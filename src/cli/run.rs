@@ -9,8 +9,10 @@ use tokio::task::JoinHandle;
 
 use crate::cli::EXIT_USAGE;
 use crate::config::{Config, Faults};
+use crate::control::api::Access;
 use crate::control::doctor::raise_file_limit;
-use crate::control::{ControlError, Facts, State, serve_admin};
+use crate::control::store::StoreError;
+use crate::control::{ControlError, DataDirError, Facts, State, serve_admin};
 use crate::engine::{Cores, Reservation, StartError};
 use crate::tls::CertError;
 
@@ -46,6 +48,12 @@ pub enum RunError {
     /// A certificate could not be made.
     #[error(transparent)]
     Cert(#[from] CertError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system refused something else.
     #[error("{what}: {error}")]
     Io {
@@ -123,8 +131,9 @@ pub(super) fn listen_admin(address: Option<SocketAddr>) -> Result<Option<TcpList
 pub(super) fn serve_admin_if(
     listener: Option<TcpListener>,
     state: Arc<State>,
+    access: Option<Access>,
 ) -> Result<Option<AbortOnDrop>, RunError> {
-    let served = listener.map(|listener| serve_admin(listener, state)).transpose();
+    let served = listener.map(|listener| serve_admin(listener, state, access)).transpose();
     Ok(served.map_err(RunError::io("the admin API could not start"))?.map(AbortOnDrop))
 }
 

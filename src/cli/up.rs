@@ -17,7 +17,7 @@ use crate::cli::announce::Announcer;
 use crate::cli::args::UpArgs;
 use crate::cli::ca_file::CaFile;
 use crate::cli::connect::ReadyConnector;
-use crate::cli::edge::ReadyEdge;
+use crate::cli::edge::{ReadyEdge, serve_certifying};
 use crate::cli::figures::{live_json, live_line, once_json, once_table, tool_calls};
 use crate::cli::log::{ERASE_LINE, Log, set_live_line};
 use crate::cli::run::{
@@ -112,7 +112,7 @@ impl Up {
             announcer.notice(notice);
         });
         control.started().await?;
-        let admin = serve_admin_if(started.admin.take(), Arc::clone(&state))?;
+        let admin = serve_admin_if(started.admin.take(), Arc::clone(&state), None)?;
         tracing::info!("driver: {}", facts.driver_why);
 
         let session = async {
@@ -137,14 +137,16 @@ impl Up {
         let count = engine.core_count();
         let name = route_name(&self.host()?);
         let (authority, certs) = certificates(edge_config)?;
+        let authority = Arc::new(authority);
+        let shown = (Some(Arc::clone(&certs)), certs);
         let admission = self.config.admission(&mut AdmissionMemory::default())?;
-        let edge = ReadyEdge::new(edge_config, count, (Some(Arc::clone(&certs)), certs), admission.clone())?;
+        let edge = ReadyEdge::new(edge_config, count, shown, Some(Arc::clone(&authority)), admission.clone())?;
         edge.edge.reload(EdgeTables { admission, ..edge_config.tables_named(|_| name.clone())? });
         let mut roots = Roots::new();
         roots.add_der(authority.cert_der().clone())?;
         let dialled = edge.connectors.address();
         let dialled = vec![EdgeAddress { host: dialled.ip().to_string().into(), port: dialled.port() }];
-        let settings = connect_config.settings(dialled, roots)?;
+        let settings = connect_config.settings(dialled, roots, connect_config.credentials()?)?;
         let tables = connect_config.tables_named(count, &mut UpstreamTrust::default(), |_| name.clone())?;
         let connector = ReadyConnector::new(settings, tables, count)?;
         let admin = listen_admin(edge_config.admin_listen)?;
@@ -165,7 +167,7 @@ impl Up {
         };
         let prober = Prober::new(agents, true);
         let prober = prober.map_err(|error| RunError::Other(format!("no HTTP client for probes: {error}")))?;
-        let tunnel = connect_config.tunnel.to_string();
+        let tunnel = connector.connector.tunnel().to_string();
         let roles: Vec<Arc<dyn Role>> = vec![
             Arc::new(EdgeRole::new(Arc::clone(&edge.edge), count)),
             Arc::new(ConnectorRole::new(Arc::clone(&connector.connector), count, tunnel)),
@@ -175,6 +177,7 @@ impl Up {
         forward_events(RoleKind::Edge, edge.events, sender.clone());
         forward_events(RoleKind::Connector, connector.events, sender);
         tokio::spawn(serve_resolves(connector.resolves));
+        serve_certifying(edge.certifying);
         let (agents, connectors) = (edge.agents, edge.connectors);
         Ok(Started { facts, state, events, cores, admin, authority, agents, _connectors: connectors })
     }
@@ -299,7 +302,7 @@ struct Started {
     events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
     cores: Cores,
     admin: Option<TcpListener>,
-    authority: Authority,
+    authority: Arc<Authority>,
     agents: Reservation,
     _connectors: Reservation,
 }

@@ -3,10 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use crate::base::{TunnelToken, TunnelTokenError};
 use crate::config::entries::Entries;
 use crate::config::fault::{Fault, nearest};
 use crate::config::networks::{Member, UpstreamNetwork};
 use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelConfig};
+use crate::config::values::SecretText;
+
+/// What a token says.
+pub(super) fn token(text: &SecretText) -> Result<TunnelToken, TunnelTokenError> {
+    std::str::from_utf8(text.0.expose()).map_err(|_| TunnelTokenError)?.parse()
+}
 
 /// Checks what lies between settings, and leaves out what involves one that is wrong by itself.
 pub(super) struct Checker<'a> {
@@ -32,8 +39,12 @@ impl<'a> Checker<'a> {
         let connectors = ("edge.connectors_cert_file", "edge.connectors_key_file");
         let given = (edge.connectors_cert_file.is_some(), edge.connectors_key_file.is_some());
         self.pair(connectors, given);
-        if certificates && given == (false, false) {
-            self.demand(connectors.0, "missing; connectors speak TLS only, set this and connectors_key_file");
+        if certificates && given == (false, false) && edge.data_dir.is_none() {
+            self.demand(
+                connectors.0,
+                "missing; connectors speak TLS only, set this and connectors_key_file, or data_dir with what `adit edge \
+                 init` made",
+            );
         }
         let plain = edge.agents_cert_file.is_none() && edge.agents_key_file.is_none();
         if certificates && plain && !edge.agents_listen.ip().is_loopback() && !edge.allow_plain_http_off_loopback {
@@ -44,6 +55,8 @@ impl<'a> Checker<'a> {
                  allow_plain_http_off_loopback if something in front ends TLS",
             );
         }
+        let authority = ("edge.connectors_ca_file", "edge.connectors_ca_key_file");
+        self.pair(authority, (edge.connectors_ca_file.is_some(), edge.connectors_ca_key_file.is_some()));
         self.admin("edge", edge.admin_listen, edge.allow_admin_off_loopback);
         self.listeners(edge);
         self.tunnels(edge);
@@ -51,7 +64,7 @@ impl<'a> Checker<'a> {
 
     /// `ports`: whether the port of the edge must be known, as it must except in `adit up`, where the system chooses it.
     pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
-        self.one_secret("connect", connect.secret.is_some(), connect.secret_file.is_some());
+        self.credentials(connect);
         if connect.backoff_min_ms > connect.backoff_max_ms {
             self.fault("connect.backoff_min_ms", &["connect.backoff_max_ms"], "greater than backoff_max_ms");
         }
@@ -111,9 +124,53 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A token, or an id and a secret.
+    fn credentials(&mut self, connect: &ConnectConfig) {
+        let ways = [
+            ("connect.token", connect.token.is_some()),
+            ("connect.token_file", connect.token_file.is_some()),
+            ("connect.secret", connect.secret.is_some()),
+            ("connect.secret_file", connect.secret_file.is_some()),
+        ];
+        let given: Vec<&str> = ways.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+        match given[..] {
+            [] if ways.iter().any(|(key, _)| self.wrong.contains(*key)) => {}
+            [] => {
+                self.demand(
+                "connect.secret",
+                "missing; set token_file (--token-file, ADIT_TUNNEL_TOKEN), or tunnel (--id, ADIT_TUNNEL_ID) and secret_file \
+                 (--secret-file, ADIT_TUNNEL_SECRET)",
+            )
+            }
+            [key] => {
+                let by_token = key.starts_with("connect.token");
+                if by_token && connect.tunnel.is_some() {
+                    self.fault("connect.tunnel", &[key], "a token names the tunnel already, keep one");
+                }
+                if !by_token && connect.tunnel.is_none() {
+                    self.demand(
+                        "connect.tunnel",
+                        "missing; set it (--id, ADIT_TUNNEL_ID), or a token in place of the secret",
+                    );
+                }
+            }
+            [key, other, ..] => {
+                let short = |key: &str| key.trim_start_matches("connect.").to_owned();
+                let message = format!("{} and {} are both set, keep one", short(key), short(other));
+                self.fault(key, &[other], &message);
+            }
+        }
+        if let Some(Err(error)) = connect.token.as_ref().map(token) {
+            self.fault("connect.token", &[], &error.to_string());
+        }
+    }
+
     fn tunnels(&mut self, edge: &EdgeConfig) {
-        if edge.tunnels.is_empty() {
-            self.demand("tunnel", "missing; give one [[tunnel]] at least");
+        if edge.tunnels.is_empty() && edge.data_dir.is_none() {
+            self.demand(
+                "tunnel",
+                "missing; give one [[tunnel]] at least, or a data_dir for tunnels that are created later",
+            );
         }
         let (mut ids, mut hosts) = (BTreeMap::new(), BTreeMap::new());
         for (index, tunnel) in edge.tunnels.iter().enumerate() {

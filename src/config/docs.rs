@@ -97,8 +97,14 @@ mod tests {
     #[test]
     fn the_example_is_a_valid_file() {
         let file = FileText { path: "adit.toml".into(), text: EXAMPLE.to_owned() };
-        let sources =
-            Sources { purpose: Purpose::Check, profile: None, file: Some(file), env: [].into(), flags: Vec::new() };
+        let sources = Sources {
+            purpose: Purpose::Check,
+            profile: None,
+            file: Some(file),
+            env: [].into(),
+            flags: Vec::new(),
+            credentials: Vec::new(),
+        };
         let config = Config::load(&sources).unwrap();
         assert!(config.edge.is_some() && config.connect.is_some());
     }

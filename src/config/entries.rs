@@ -9,16 +9,17 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{Fault, Origin, nearest, quoted};
 use crate::config::leaf::Raw;
+use crate::config::load::CREDENTIALS_ENV;
 use crate::config::profile::Profile;
 use crate::config::section::{Part, Setting};
-use crate::config::table::{self, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
+use crate::config::table::{self, ADMIN_ENVS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
 use crate::config::{FileText, Flag, Sources};
 
 /// The most tables of one kind, `[[tunnel]]` or `[[route]]`.
 pub(super) const RECORDS_MAX: usize = 4_096;
 
-/// Of each pair only one may be set in one layer; the one in the higher layer takes the other's place.
-const EXCLUSIVE: [(&str, &str); 1] = [("connect.secret", "connect.secret_file")];
+/// Of these only one may be set in one layer; the one in the highest layer takes the others' place.
+const EXCLUSIVE: [&str; 4] = ["connect.token", "connect.token_file", "connect.secret", "connect.secret_file"];
 
 /// A value that somebody set.
 pub(super) struct Entry {
@@ -50,9 +51,8 @@ impl Entries {
         }
         entries.lay_env(&sources.env, faults);
         entries.lay_flags(&sources.flags, faults);
-        for (one, other) in EXCLUSIVE {
-            entries.keep_higher(one, other);
-        }
+        entries.keep_highest();
+        entries.lay_credentials(&sources.credentials);
         entries
     }
 
@@ -108,7 +108,8 @@ impl Entries {
                     self.clear_records("route");
                     value.split(',').for_each(|pair| self.lay_route(pair.trim(), origin.clone(), faults));
                 }
-                None if name == ROUTES_ENV || name == FILE_ENV || name.starts_with(FOREIGN_ENV_PREFIX) => {}
+                None if name == ROUTES_ENV || name == FILE_ENV || ADMIN_ENVS.contains(&name.as_str()) => {}
+                None if name.starts_with(FOREIGN_ENV_PREFIX) => {}
                 None => faults.push(Fault::new(origin, "", unknown_env(name))),
             }
         }
@@ -181,13 +182,27 @@ impl Entries {
         self.counts.remove(record);
     }
 
-    fn keep_higher(&mut self, one: &str, other: &str) {
-        let rank = |path: &str| self.values.get(path).map(|entry| entry.origin.rank());
-        if let (Some(first), Some(second)) = (rank(one), rank(other))
-            && first != second
-        {
-            self.values.remove(if first < second { one } else { other });
+    fn keep_highest(&mut self) {
+        let rank = |path: &str, entries: &Entries| entries.values.get(path).map(|entry| entry.origin.rank());
+        let Some(highest) = EXCLUSIVE.iter().filter_map(|path| rank(path, self)).max() else { return };
+        for path in EXCLUSIVE {
+            if rank(path, self).is_some_and(|rank| rank < highest) {
+                self.values.remove(path);
+            }
         }
+        // A token that is set above an id names another tunnel.
+        let by_token = EXCLUSIVE[..2].iter().any(|path| self.values.contains_key(*path));
+        if by_token && rank("connect.tunnel", self).is_some_and(|rank| rank < highest) {
+            self.values.remove("connect.tunnel");
+        }
+    }
+
+    /// Where nothing tells what a connector proves itself by, what systemd has put there.
+    fn lay_credentials(&mut self, credentials: &[(&'static str, PathBuf)]) {
+        let told = EXCLUSIVE.iter().any(|path| self.values.contains_key(*path));
+        let Some((key, file)) = credentials.first().filter(|_| !told) else { return };
+        let (raw, origin) = (Raw::Word(file.display().to_string()), Origin::Env(CREDENTIALS_ENV.into()));
+        self.set((*key).to_owned(), raw, origin, PathBuf::new());
     }
 }
 

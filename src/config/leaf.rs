@@ -225,7 +225,15 @@ macro_rules! list_leaf {
     )+ };
 }
 
-optional_leaf!(PathBuf, super::values::SecretText, super::addresses::HttpUrl, crate::route::Hostname);
+optional_leaf!(
+    PathBuf,
+    super::values::SecretText,
+    super::values::FolderPath,
+    super::addresses::HttpUrl,
+    super::addresses::HostPort,
+    crate::base::TunnelId,
+    crate::route::Hostname
+);
 list_leaf!(
     super::addresses::HostPort = "list of host:port",
     crate::route::HostPattern = "list of hosts",

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use crate::config::reader::{NamedFile, Reader, Shown};
 use crate::config::section::{Reload, Section, Setting};
 use crate::config::table::{self, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, TunnelConfig};
 use crate::config::values::{SecretSource, SecretText};
+use crate::control::DataDir;
 
 /// What the configuration is wanted for: this decides which tables must be complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +58,24 @@ pub struct Sources {
     pub env: BTreeMap<String, String>,
     /// The flags in their order.
     pub flags: Vec<Flag>,
+    /// Files that systemd has put there for this service, by the setting that each is for. They count where nothing else
+    /// tells what a connector proves itself by.
+    pub credentials: Vec<(&'static str, PathBuf)>,
 }
 
+/// The variable that names the folder of systemd's credentials.
+pub const CREDENTIALS_ENV: &str = "CREDENTIALS_DIRECTORY";
+/// The credentials that are looked for there, and the settings that they are for; the first that is there counts.
+pub const CREDENTIALS: [(&str, &str); 2] =
+    [("adit.token", "connect.token_file"), ("adit.secret", "connect.secret_file")];
+
 /// A certificate chain and its key, both PEM files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles<'a> {
     /// The chain, the end entity first.
-    pub cert_file: &'a Path,
+    pub cert_file: Cow<'a, Path>,
     /// The private key.
-    pub key_file: &'a Path,
+    pub key_file: Cow<'a, Path>,
 }
 
 /// The checked configuration.
@@ -174,10 +185,27 @@ impl EdgeConfig {
         tls_files(self.agents_cert_file.as_deref(), self.agents_key_file.as_deref())
     }
 
-    /// The certificate for connectors; none only under [`Purpose::Up`].
+    /// The edge's own authority, if it has one: the one that is named, else that of the data directory.
+    #[must_use]
+    pub fn connectors_ca(&self) -> Option<TlsFiles<'_>> {
+        let named = tls_files(self.connectors_ca_file.as_deref(), self.connectors_ca_key_file.as_deref());
+        let own = |dir: DataDir| TlsFiles { cert_file: dir.ca_cert().into(), key_file: dir.ca_key().into() };
+        named.or_else(|| self.data_dir().map(own))
+    }
+
+    /// The certificate for connectors: the one that is named, else that of the data directory; none only under
+    /// [`Purpose::Up`].
     #[must_use]
     pub fn connectors_tls(&self) -> Option<TlsFiles<'_>> {
-        tls_files(self.connectors_cert_file.as_deref(), self.connectors_key_file.as_deref())
+        let named = tls_files(self.connectors_cert_file.as_deref(), self.connectors_key_file.as_deref());
+        let own = |dir: DataDir| TlsFiles { cert_file: dir.edge_cert().into(), key_file: dir.edge_key().into() };
+        named.or_else(|| self.data_dir().map(own))
+    }
+
+    /// The data directory, if there is to be one.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<DataDir> {
+        self.data_dir.as_ref().map(|path| DataDir::new(&path.0))
     }
 }
 
@@ -190,15 +218,21 @@ impl TunnelConfig {
 }
 
 impl ConnectConfig {
-    /// Where the secret is. There is always one in a checked configuration.
+    /// Where the secret is, unless it is part of a token.
     #[must_use]
     pub fn secret_source(&self) -> Option<SecretSource> {
         secret_source(self.secret.as_ref(), self.secret_file.as_deref())
     }
+
+    /// Where the token is, if there is one.
+    #[must_use]
+    pub fn token_source(&self) -> Option<SecretSource> {
+        secret_source(self.token.as_ref(), self.token_file.as_deref())
+    }
 }
 
 fn tls_files<'a>(cert_file: Option<&'a Path>, key_file: Option<&'a Path>) -> Option<TlsFiles<'a>> {
-    Some(TlsFiles { cert_file: cert_file?, key_file: key_file? })
+    Some(TlsFiles { cert_file: cert_file?.into(), key_file: key_file?.into() })
 }
 
 fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<SecretSource> {
@@ -222,8 +256,8 @@ fn warnings(shown: &[Shown]) -> Vec<String> {
                 if name.starts_with("--") && secrets.iter().any(|setting| is_of(&shown.key, setting)) =>
             {
                 Some(format!(
-                    "{name}: {}: every user of this machine can read a command line; prefer ADIT_TUNNEL_SECRET or \
-                 --secret-file",
+                    "{name}: {}: every user of this machine can read a command line; prefer ADIT_TUNNEL_TOKEN, \
+                 ADIT_TUNNEL_SECRET or a file",
                     shown.key
                 ))
             }

@@ -28,16 +28,17 @@ pub use addresses::{HostPort, HttpUrl, WebOrigin};
 pub use docs::markdown;
 pub use fault::{Fault, Faults, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
-pub use load::{Config, FileText, Flag, Purpose, Sources, TlsFiles};
+pub use load::{CREDENTIALS, CREDENTIALS_ENV, Config, FileText, Flag, Purpose, Sources, TlsFiles};
 pub use networks::{Member, SetName, UpstreamNetwork};
 pub use profile::{NoProfile, Profile};
 pub use reader::Shown;
 pub use section::{Part, Preset, Reload, Setting};
-pub use settings::{AdmissionMemory, EdgeListeners, UpstreamTrust, route_name};
+pub use settings::{AdmissionMemory, Certifying, EdgeListeners, IdentityDir, UpstreamTrust, route_name};
 pub use table::{
-    AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, LogConfig, NetworkSetConfig, PARTS,
-    RouteConfig, TunnelConfig, settings,
+    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig,
+    FILE_ENV, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TunnelConfig, settings,
 };
 pub use values::{
-    Bytes, Driver, LogFormat, LogLevels, MASK, Millis, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, Spin,
+    Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource,
+    SecretText, Spin,
 };

@@ -62,8 +62,14 @@ mod tests {
 
     fn load(profile: Profile, file: &str, flags: Vec<Flag>) -> Config {
         let file = FileText { path: "a.toml".into(), text: file.to_owned() };
-        let sources =
-            Sources { purpose: Purpose::Check, profile: Some(profile), file: Some(file), env: [].into(), flags };
+        let sources = Sources {
+            purpose: Purpose::Check,
+            profile: Some(profile),
+            file: Some(file),
+            env: [].into(),
+            flags,
+            credentials: Vec::new(),
+        };
         Config::load(&sources).unwrap_or_else(|faults| panic!("{profile}: {faults}"))
     }
 
@@ -99,6 +105,7 @@ mod tests {
             file: None,
             env: [].into(),
             flags: vec![Flag::new("route", "a.example=http://127.0.0.1:1")],
+            credentials: Vec::new(),
         };
         let faults = Config::load(&sources).expect_err("the edge to dial is missing").to_string();
         assert!(!faults.contains("connectors_cert_file"), "{faults}");

@@ -32,7 +32,7 @@ pub(super) struct NamedFile {
 pub(super) enum Holds {
     /// Something that anybody may read.
     Public,
-    /// The secret of a tunnel.
+    /// The secret of a tunnel, or its token.
     Secret,
     /// The private key of a certificate.
     Key,
@@ -43,7 +43,7 @@ pub(super) enum Holds {
 impl Holds {
     fn of(setting: &Setting) -> Holds {
         match setting.key {
-            key if key.ends_with("secret_file") => Holds::Secret,
+            key if key.ends_with("secret_file") || key.ends_with("token_file") => Holds::Secret,
             key if key.ends_with("key_file") => Holds::Key,
             _ => Holds::Public,
         }

@@ -3,10 +3,12 @@
 mod admission;
 mod connect;
 mod edge;
+mod kept;
 
 pub use admission::AdmissionMemory;
 pub use connect::UpstreamTrust;
-pub use edge::EdgeListeners;
+pub use edge::{Certifying, EdgeListeners};
+pub use kept::IdentityDir;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,17 +17,19 @@ use std::time::Duration;
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::Config;
 use crate::config::reader::Holds;
-use crate::config::table::EngineConfig;
+use crate::config::table::{EdgeConfig, EngineConfig};
 use crate::config::values::{Driver, Spin};
 use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
-use crate::route::{HostPattern, ROUTE_NAME_LEN_MAX, RouteName};
+use crate::route::{HostPattern, RouteName};
 
 impl Config {
     /// Every file that is read again when it changes, or when a reload is asked for; not the configuration's own.
     pub fn watched_files(&self) -> impl Iterator<Item = PathBuf> {
         let others = self.files.iter().filter(|file| file.holds != Holds::SettingsWithSecret);
-        let files: BTreeSet<PathBuf> = others.map(|file| file.path.clone()).collect();
+        let mut files: BTreeSet<PathBuf> = others.map(|file| file.path.clone()).collect();
+        let shown = self.edge.as_ref().and_then(EdgeConfig::connectors_tls);
+        files.extend(shown.into_iter().flat_map(|tls| [tls.cert_file.into_owned(), tls.key_file.into_owned()]));
         files.into_iter()
     }
 }
@@ -54,9 +58,7 @@ impl EngineConfig {
 /// A host's name in metrics and logs.
 #[must_use]
 pub fn route_name(host: &HostPattern) -> RouteName {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-*".contains(c) { c } else { '_' };
-    let name: String = host.to_string().chars().map(plain).take(ROUTE_NAME_LEN_MAX).collect();
-    name.parse().expect("it was made of what a name may hold, and a host is not empty")
+    RouteName::of_host(host)
 }
 
 /// A limit of which zero means that there is none.
@@ -78,6 +80,7 @@ mod tests {
 
     use super::*;
     use crate::config::{FileText, Purpose, Sources};
+    use crate::edge::certifier;
     use crate::route::Hostname;
     use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
 
@@ -122,6 +125,7 @@ upstream_ca_file = "ca.pem"
             file: Some(file),
             env: BTreeMap::new(),
             flags: Vec::new(),
+            credentials: Vec::new(),
         };
         Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
     }
@@ -150,10 +154,13 @@ upstream_ca_file = "ca.pem"
         let cert = authority(dir.path()).issue(&["localhost"]).unwrap().server_cert(UnixTime::now()).unwrap();
         let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
         let any = "127.0.0.1:1".parse().unwrap();
-        let listeners = EdgeListeners { agents: any, agents_certs: None, connectors: any, connectors_certs: certs };
+        let (requests, _asked) = certifier();
+        let certifying = Some(Certifying { authority: Arc::new(authority(dir.path())), requests });
+        let listeners =
+            EdgeListeners { agents: any, agents_certs: None, connectors: any, connectors_certs: certs, certifying };
         let edge = config(dir.path(), TEXT).edge.unwrap();
         let settings = edge.settings(&listeners, 3).unwrap();
-        assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some());
+        assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some() && settings.certifier.is_some());
         assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
         assert_eq!((settings.first_byte_timeout, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
         assert_eq!(settings.allowed_origins, ["https://app.example.com"]);
@@ -170,7 +177,8 @@ upstream_ca_file = "ca.pem"
         let dir = tempfile::tempdir().unwrap();
         authority(dir.path());
         let connect = config(dir.path(), TEXT).connect.unwrap();
-        let settings = connect.settings(connect.edge_addresses(), Roots::new()).unwrap();
+        let settings =
+            connect.settings(connect.edge_addresses(), Roots::new(), connect.credentials().unwrap()).unwrap();
         let edges: Vec<String> = settings.edges.iter().map(ToString::to_string).collect();
         assert_eq!(edges, ["edge.test:7844", "[::1]:7845"]);
         assert_eq!(settings.edge_name.as_deref(), Some("edge.internal"));

@@ -8,7 +8,7 @@ use crate::base::TunnelId;
 use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::{Member, SetName, UpstreamNetwork};
 use crate::config::section::{Part, Setting, section};
-use crate::config::values::{Bytes, Driver, LogFormat, LogLevels, Millis, SecretText, Spin};
+use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, SecretText, Spin};
 use crate::policy::Network;
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
@@ -30,6 +30,14 @@ pub(super) const ROUTES_ENV: &str = "ADIT_ROUTES";
 pub(super) const ROUTE_FLAG: &str = "--route";
 /// The variable that names the file.
 pub const FILE_ENV: &str = "ADIT_CONFIG";
+/// The variables that `adit tunnel` reads, and that may be set where other commands run.
+pub const ADMIN_URL_ENV: &str = "ADIT_ADMIN_URL";
+/// The admin token itself.
+pub const ADMIN_TOKEN_ENV: &str = "ADIT_ADMIN_TOKEN";
+/// A file that holds the admin token.
+pub const ADMIN_TOKEN_FILE_ENV: &str = "ADIT_ADMIN_TOKEN_FILE";
+/// All of them.
+pub(super) const ADMIN_ENVS: [&str; 3] = [ADMIN_URL_ENV, ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV];
 /// Variables that begin so belong to tests and measuring programs and are left alone.
 pub(super) const FOREIGN_ENV_PREFIX: &str = "ADIT_TEST_";
 
@@ -69,12 +77,31 @@ section! {
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
         /// Where connectors connect, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
-        /// The certificate chain (PEM) shown to connectors; `adit edge` demands it. The file is read again when it
-        /// changes.
+        /// The certificate chain (PEM) shown to connectors; `adit edge` demands it unless it has a `data_dir`. The file is
+        /// read again when it changes.
         connectors_cert_file: Option<PathBuf> = unset, restart, like "edge.crt", flag "--connectors-cert-file";
         /// The private key (PEM) of `connectors_cert_file`, mode 0600.
         connectors_key_file: Option<PathBuf> = unset, restart, like "edge.key", flag "--connectors-key-file";
-        /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
+        /// The certificate (PEM) of the edge's own authority. With it and its key connectors get certificates by their
+        /// tunnel's id and secret, and no link comes up without one; without them, and without a `data_dir`, which has
+        /// them, the secret alone is enough.
+        connectors_ca_file: Option<PathBuf> = unset, restart, like "ca.pem";
+        /// The private key (PEM, PKCS #8) of `connectors_ca_file`, mode 0600.
+        connectors_ca_key_file: Option<PathBuf> = unset, restart, like "ca.key";
+        /// How long a connector's certificate is good for. It is renewed when two thirds of that are over.
+        connector_cert_life_ms: Millis = "24h" in 2_000..=2_592_000_000, restart, like "8h";
+        /// The directory that `adit edge init` made: the edge's own authority, its certificate for connectors, its admin
+        /// token and its store. With it connectors enrol for certificates, and tunnels are made and revoked while the edge
+        /// runs (`adit tunnel`); `[[tunnel]]` and connectors_cert_file are not demanded then.
+        data_dir: Option<FolderPath> = unset, restart, like "/var/lib/adit", flag "--data-dir";
+        /// The domain below which a tunnel that is created without hosts gets one; a wildcard record in DNS and a wildcard
+        /// certificate for agents belong to it.
+        tunnel_domain: Option<Hostname> = unset, restart, like "tunnel.example.com", flag "--tunnel-domain";
+        /// Where connectors dial this edge from outside, where it differs from the first name in its certificate; only
+        /// shown, in the commands that are printed for a new tunnel.
+        connectors_public: Option<HostPort> = unset, restart, like "edge.example.com:7844";
+        /// Where metrics, status and health are served, over plain HTTP, and with a data_dir also the API of `adit tunnel`,
+        /// which asks for the admin token; `off` for nowhere.
         admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
         /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
@@ -112,7 +139,8 @@ section! {
 }
 
 section! {
-    /// A tunnel that a connector may open: `[[tunnel]]`, once for each. Read by `adit edge`, which demands one at least.
+    /// A tunnel that a connector may open: `[[tunnel]]`, once for each. Read by `adit edge`, which demands one at least
+    /// unless it has a `data_dir`.
     record "tunnel" => TunnelConfig {
         /// Its id: 1 to 64 letters, digits, `_` or `-`.
         id: TunnelId = required, live, like "tnl_demo";
@@ -189,23 +217,33 @@ section! {
     section "connect" => ConnectConfig {
         /// The edge to dial, `HOST:PORT`; several for several edges, each of which gets its own links.
         edge: Vec<HostPort> = required, restart, like "edge.example.com:7844", flag "--edge";
-        /// The id of the tunnel that this connector opens.
-        tunnel: TunnelId = required, restart, like "tnl_demo", env "ADIT_TUNNEL_ID", flag "--id";
-        /// The secret of the tunnel, 16 to 256 bytes. Exactly one of `secret` and `secret_file`. Prefer the variable
-        /// or the file: a command line can be read by every user of the machine.
+        /// The id of the tunnel that this connector opens; not beside a token, which names it.
+        tunnel: Option<TunnelId> = unset, restart, like "tnl_demo", env "ADIT_TUNNEL_ID", flag "--id";
+        /// Id and secret of the tunnel in one string, as `adit tunnel create` prints it. Exactly one of `token`,
+        /// `token_file`, `secret` and `secret_file`; where none is set, systemd's credentials `adit.token` and
+        /// `adit.secret` are looked for in `$CREDENTIALS_DIRECTORY`.
+        token: Option<SecretText> = unset, restart, like "tnl_demo:an-example-secret-0123", env "ADIT_TUNNEL_TOKEN", flag "--token";
+        /// A file that holds the token, mode 0600; white space at its end does not count.
+        token_file: Option<PathBuf> = unset, restart, like "tunnel.token", env "ADIT_TUNNEL_TOKEN_FILE", flag "--token-file";
+        /// The secret of the tunnel, 16 to 256 bytes. Prefer the variable or the file: a command line can be read by
+        /// every user of the machine.
         secret: Option<SecretText> = unset, restart, like "an-example-secret-0123", env "ADIT_TUNNEL_SECRET", flag "--secret";
         /// A file that holds the secret, mode 0600; white space at its end does not count.
         secret_file: Option<PathBuf> = unset, restart, like "tunnel.secret", env "ADIT_TUNNEL_SECRET_FILE", flag "--secret-file";
-        /// The certificates (PEM) of the authorities that may vouch for the edge, instead of the well-known public ones.
+        /// The certificates (PEM) of the authorities that may vouch for the edge. Without it that is the edge's own
+        /// authority, where the secret names it as the secrets of `adit tunnel create` do, else the well-known public ones.
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
         /// The name that the edge's certificate must bear, where it is not the host that is dialled.
         edge_name: Option<Hostname> = unset, restart, like "edge.internal", flag "--edge-name";
+        /// A folder in which certificates and their keys are kept, so that a new start needs no new ones. Made if it is not
+        /// there, for this user alone. Without it they are in memory only.
+        state_dir: Option<FolderPath> = unset, restart, like "state", env "ADIT_STATE_DIR", flag "--state-dir";
         /// How many links to each edge; 0 opens one for each core that the edge says it has.
         links: u32 = "0" in 0..=64, restart, like "2";
         /// The first wait before a lost link is dialled again; each further one doubles, with full jitter.
         backoff_min_ms: Millis = "100ms" in 10..=60_000, restart, like "250ms";
         /// The longest wait before a lost link is dialled again. In the first 30 s of an outage no wait is longer than 1 s.
-        backoff_max_ms: Millis = "5s" in 10..=3_600_000, restart, like "10s";
+        backoff_max_ms: Millis = "2s" in 10..=3_600_000, restart, like "10s";
         /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
         /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -24,6 +25,14 @@ pub struct Millis(pub u64);
 impl From<Millis> for Duration {
     fn from(millis: Millis) -> Duration {
         Duration::from_millis(millis.0)
+    }
+}
+
+impl FromStr for Millis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Millis, String> {
+        Millis::take(&Raw::Text(text.to_owned()), Path::new(""))
     }
 }
 
@@ -154,6 +163,22 @@ choice! {
         Text = "text",
         /// One JSON object on each line.
         Json = "json",
+    }
+}
+
+/// The path of a directory. Unlike a file that a setting names it is neither read nor watched as such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderPath(pub PathBuf);
+
+impl Leaf for FolderPath {
+    const KIND: &'static str = "path";
+
+    fn take(raw: &Raw, dir: &Path) -> Result<FolderPath, String> {
+        PathBuf::take(raw, dir).map(FolderPath)
+    }
+
+    fn show(&self) -> Value {
+        self.0.show()
     }
 }
 

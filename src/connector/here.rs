@@ -33,6 +33,8 @@ pub(super) struct Here {
     link_gone: Signal,
     /// For each edge, raised when a link to it is up.
     pub(super) edge_up: Vec<Signal>,
+    /// For each edge, raised when it may have changed how the connector stands with it.
+    pub(super) standing_news: Vec<Signal>,
     /// For each edge, up to which index this core has opened its links.
     pub(super) links_opened: RefCell<Vec<u16>>,
     /// Raised once, when the core is told to end.
@@ -132,6 +134,7 @@ impl Here {
             links: RefCell::default(),
             link_gone: Signal::default(),
             edge_up: (0..edges).map(|_| Signal::default()).collect(),
+            standing_news: (0..edges).map(|_| Signal::default()).collect(),
             links_opened: RefCell::new(vec![0; edges]),
             drain: Signal::default(),
             links_made: Cell::new(0),
@@ -167,6 +170,7 @@ impl Here {
     }
 
     async fn run(self: &Rc<Here>, mut messages: Seat) {
+        self.keep_certified();
         self.open_links();
         while !self.is_draining() {
             match messages.recv().await {
@@ -223,6 +227,7 @@ impl Here {
             }
             CoreMessage::MoreLinks if !self.is_draining() => self.open_links(),
             CoreMessage::MoreLinks => {}
+            CoreMessage::Standing(edge) => self.standing_news[edge].raise(),
         }
     }
 

@@ -9,49 +9,18 @@ use futures_lite::future;
 use crate::base::Clock;
 use crate::connector::here::Here;
 use crate::connector::message::ConnectorEvent;
+use crate::connector::no_link::{NoLink, OwnCertificate};
 use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
-use crate::engine::driver::SocketOptions;
-use crate::engine::{Socket, Task};
-use crate::link::{Backoff, Ended, Link, LinkError};
-use crate::tls::{Connection, HandshakeError, ServerName};
-use crate::upstream::ResolveError;
-use crate::wire::mux::{Fault, Hello, HelloError, Refusal, Welcome};
+use crate::engine::Task;
+use crate::link::{Backoff, Ended, Link};
+use crate::wire::mux::{Fault, Hello, Welcome};
 
 /// A link that lived for so long was a good one: the waits begin anew after it.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// Why there is no link.
-#[derive(Debug, thiserror::Error)]
-enum NoLink {
-    #[error(transparent)]
-    Name(#[from] ResolveError),
-    #[error("the edge {address} takes no connection ({reason}): check the address, and that `adit edge` runs there")]
-    Connect { address: String, reason: String },
-    #[error("'{0}' cannot stand in a certificate: set `edge_name` to the name that the edge's certificate bears")]
-    BadName(Box<str>),
-    #[error("no TLS with the edge: {0}")]
-    Tls(#[from] HandshakeError),
-    #[error("the edge did not take a connection within {} ms", .0.as_millis())]
-    Timeout(Duration),
-    #[error(transparent)]
-    Hello(#[from] HelloError),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-}
-
-impl NoLink {
-    /// That the edge will not let this connector in, however often it asks.
-    fn refusal(&self) -> Option<Refusal> {
-        match self {
-            NoLink::Link(LinkError::Refused {
-                refusal: refusal @ (Refusal::Credentials | Refusal::Version | Refusal::Revoked),
-                ..
-            }) => Some(*refusal),
-            _ => None,
-        }
-    }
-}
+/// What this connector is not let in for is not asked for again sooner, however short the waits are set.
+const REFUSED_WAIT_MIN: Duration = Duration::from_secs(5);
 
 /// A link that is up, and the task that runs it.
 struct Up {
@@ -159,33 +128,35 @@ impl Post {
         });
     }
 
-    /// Waits before the next try, and tells people what the matter is, once.
+    /// Waits before the next try.
     async fn rest(&self, error: &NoLink, backoff: &mut Backoff, ups_seen: u64) {
         let here = &self.here;
         Counters::add(&here.connector.counters.dials_failed);
-        let edge = self.address().clone();
-        let news = here.connector.should_tell(self.edge, &error.to_string());
-        if let Some(refusal) = error.refusal() {
-            if news {
-                tracing::error!(%edge, %error, "the edge does not let this connector in");
-                here.connector.tell(ConnectorEvent::Refused { edge, refusal, why: error.to_string() });
-            }
-            // It may change its mind, but not soon.
-            let max = here.connector.settings.backoff_max;
-            let early = jitter(here, max / 4);
-            return here.core.sleep(max.saturating_sub(early)).await;
+        here.tell_trouble(self.edge, error);
+        if error.doubts_certificate() {
+            // The next try waits for another certificate.
+            return;
         }
-        if news {
-            tracing::warn!(%edge, %error, "no link");
-            here.connector.tell(ConnectorEvent::Failed { edge, why: error.to_string() });
+        let wait = here.wait_after(error, backoff);
+        if error.refusal().is_some() {
+            return here.core.sleep(wait).await;
         }
-        let wait = backoff.next(&mut here.rng.borrow_mut());
         // Where another link came up, this one will too.
         let up = here.edge_up[self.edge].after(ups_seen);
         let _ = here.core.timeout(wait, up).await;
     }
 
     async fn establish(&self) -> Result<Up, NoLink> {
+        let here = &self.here;
+        let seen = here.known_standing(self.edge).await;
+        let made = self.link().await;
+        if made.as_ref().is_err_and(NoLink::doubts_certificate) {
+            here.connector.doubt_standing(self.edge, seen);
+        }
+        made
+    }
+
+    async fn link(&self) -> Result<Up, NoLink> {
         let here = &self.here;
         let settings = &here.connector.settings;
         let hello = Hello {
@@ -195,45 +166,23 @@ impl Post {
             software: settings.software.clone(),
             link_index: self.index,
         };
-        let connection = here.core.timeout(settings.connect_timeout, self.dial()).await;
+        let config = settings.edge_tls.as_ref().and_then(|tls| tls.link(self.edge));
+        let connection = here.core.timeout(settings.connect_timeout, here.dial(self.edge, config)).await;
         let connection = connection.map_err(|_| NoLink::Timeout(settings.connect_timeout))??;
         let link = Link::connector(&here.core, here.next_link(), settings.link, hello)?;
-        let running = link.clone();
-        let run = here.core.spawn_held(async move { running.run(&connection, None).await });
+        let connection = Rc::new(connection);
+        let (running, carrier) = (link.clone(), Rc::clone(&connection));
+        let run = here.core.spawn_held(async move { running.run(&*carrier, None).await });
         match link.welcomed().await {
             Ok(welcome) => Ok(Up { link, run, welcome }),
             Err(error) => {
                 // Why it ends, if that is our affair, is still to be said.
                 run.await;
-                Err(error.into())
+                // Whether the edge takes our certificate is heard only now: TLS 1.3 is done on this side before it looks.
+                let refused = connection.tls_failure().and_then(|failure| OwnCertificate::of(&failure));
+                Err(refused.map_or(error.into(), NoLink::from))
             }
         }
-    }
-
-    async fn dial(&self) -> Result<Connection, NoLink> {
-        let EdgeAddress { host, port } = self.address();
-        let addresses = self.here.resolver.resolve(host, *port).await?;
-        let mut last = None;
-        for address in addresses {
-            match self.here.core.connect(&address.into(), SocketOptions::default()).await {
-                Ok(socket) => return self.secure(socket).await,
-                Err(error) => last = Some((address, error)),
-            }
-        }
-        let (address, reason) = last.map_or_else(
-            || (self.address().to_string(), String::from("no address")),
-            |(address, error)| (address.to_string(), error.to_string()),
-        );
-        Err(NoLink::Connect { address, reason })
-    }
-
-    async fn secure(&self, socket: Socket) -> Result<Connection, NoLink> {
-        let settings = &self.here.connector.settings;
-        let Some(config) = &settings.edge_tls else { return Ok(Connection::plain(socket)) };
-        let name = settings.edge_name.as_ref().unwrap_or(&self.address().host);
-        let server = ServerName::try_from(name.to_string()).map_err(|_| NoLink::BadName(name.clone()))?;
-        // The time for it is part of the time for dialling.
-        Ok(Connection::client(socket, config, server, pending()).await?)
     }
 
     fn address(&self) -> &EdgeAddress {
@@ -241,8 +190,31 @@ impl Post {
     }
 }
 
-/// A duration up to `most`.
-fn jitter(here: &Here, most: Duration) -> Duration {
-    let ns = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-    Duration::from_nanos(here.rng.borrow_mut().between(0, ns))
+impl Here {
+    /// Tells people what the matter with an edge is, once.
+    pub(super) fn tell_trouble(&self, edge: usize, error: &NoLink) {
+        if !self.connector.should_tell(edge, error.gist(), error.to_string()) {
+            return;
+        }
+        let edge = self.connector.settings.edges[edge].clone();
+        if let Some(refusal) = error.refusal() {
+            tracing::error!(%edge, %error, "the edge does not let this connector in");
+            self.connector.tell(ConnectorEvent::Refused { edge, refusal, why: error.to_string() });
+        } else {
+            tracing::warn!(%edge, %error, "no link");
+            self.connector.tell(ConnectorEvent::Failed { edge, why: error.to_string() });
+        }
+    }
+
+    /// How long to wait before the next try.
+    pub(super) fn wait_after(&self, error: &NoLink, backoff: &mut Backoff) -> Duration {
+        let mut rng = self.rng.borrow_mut();
+        if error.refusal().is_some() {
+            // It may change its mind, but not soon.
+            let max = self.connector.settings.backoff_max.max(REFUSED_WAIT_MIN);
+            let early_ns = u64::try_from((max / 4).as_nanos()).unwrap_or(u64::MAX);
+            return max.saturating_sub(Duration::from_nanos(rng.between(0, early_ns)));
+        }
+        backoff.next(&mut rng) + error.retry_after()
+    }
 }

@@ -1,7 +1,11 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::base::CoreId;
 use crate::connector::here::ConnectorReport;
 use crate::connector::settings::EdgeAddress;
 use crate::engine::MailSender;
+use crate::tls::Identity;
 use crate::wire::mux::{Fault, Refusal};
 
 /// What the control thread asks of each core of a connector.
@@ -51,6 +55,15 @@ pub enum ConnectorEvent {
         /// Why, for people.
         why: String,
     },
+    /// An edge has given this connector a certificate. It is to be kept by whoever keeps things.
+    Certified {
+        /// Which edge.
+        edge: EdgeAddress,
+        /// The certificate and its key.
+        identity: Arc<Identity>,
+        /// How long it is good for.
+        lifetime: Duration,
+    },
     /// A core has ended.
     Ended(CoreId),
 }
@@ -60,4 +73,6 @@ pub(super) enum CoreMessage {
     Command(ConnectorCommand),
     /// An edge has more cores than there are links to it.
     MoreLinks,
+    /// It has changed how the connector stands with this edge.
+    Standing(usize),
 }

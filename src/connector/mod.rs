@@ -1,18 +1,25 @@
 //! Floor 4: the private side: links are dialled from here, and what comes down them goes to an upstream.
 
 mod call;
+mod dial;
+mod edge_tls;
+mod enrol;
 mod here;
 mod links;
 mod message;
+mod no_link;
 mod respond;
 mod settings;
 mod shared;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod upstreams;
 mod workers;
 
+pub use edge_tls::EdgeTls;
 pub use here::{ConnectorReport, LinkReport, LinkState, UpstreamReport};
 pub use message::{ConnectorCommand, ConnectorEvent};
 pub use settings::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
-pub use shared::{Connector, Counters};
+pub use shared::{ClockSkew, Connector, Counters, EdgeView};
+pub use standing::Standing;

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Secret, TunnelId};
+use crate::connector::edge_tls::EdgeTls;
 use crate::route::{RouteName, RouteTable};
-use crate::tls::ClientConfig;
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
 
@@ -35,8 +35,8 @@ impl fmt::Display for EdgeAddress {
 pub struct ConnectorSettings {
     /// The edges. Each gets links of its own.
     pub edges: Vec<EdgeAddress>,
-    /// TLS towards edges: whom to trust. Without it links are plain: for the simulation.
-    pub edge_tls: Option<Arc<ClientConfig>>,
+    /// TLS towards edges, for as many as there are in `edges`. Without it links are plain: for the simulation.
+    pub edge_tls: Option<Arc<EdgeTls>>,
     /// The name that an edge's certificate must bear; the host that is dialled when none is given.
     pub edge_name: Option<Box<str>>,
     /// The tunnel that is opened.

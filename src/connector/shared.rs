@@ -1,9 +1,11 @@
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use crate::base::CoreId;
+use crate::base::{CoreId, TunnelId};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
-use crate::connector::settings::{ConnectorSettings, ConnectorTables, LINKS_MAX};
+use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
+use crate::connector::standing::{SharedStanding, Standing};
 use crate::engine::{MailReceiver, MailSender, mailbox};
 
 /// Messages that may wait for one core.
@@ -30,7 +32,44 @@ pub(super) struct EdgeState {
     /// How many links to it there should be.
     links: AtomicU16,
     /// The trouble with it that people were last told of, since a link to it was last up.
-    told: Mutex<Option<String>>,
+    told: Mutex<Option<Told>>,
+    /// Whether there is a certificate.
+    pub(super) standing: SharedStanding,
+    clock_skew: Mutex<Option<ClockSkew>>,
+}
+
+/// A trouble that people were told of.
+struct Told {
+    gist: String,
+    words: String,
+}
+
+/// By how much this machine's wall clock differs from an edge's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockSkew {
+    /// Whether it is ahead; otherwise it is behind.
+    pub ahead: bool,
+    /// By how much, to a second or so.
+    pub by: Duration,
+}
+
+/// How things stand with one edge, links aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeView {
+    /// Which edge.
+    pub edge: EdgeAddress,
+    /// Whether there is a certificate.
+    pub standing: Standing,
+    /// How the two wall clocks differ, where an enrolment told.
+    pub clock_skew: Option<ClockSkew>,
+    /// The last trouble with it since a link to it was last up.
+    pub trouble: Option<String>,
+}
+
+impl EdgeState {
+    pub(super) fn set_clock_skew(&self, ahead: bool, by: Duration) {
+        *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(ClockSkew { ahead, by });
+    }
 }
 
 /// What happened and how often, all cores together. Counted only off the way of a good call.
@@ -42,6 +81,10 @@ pub struct Counters {
     pub links_down: AtomicU64,
     /// Tries to get a link that failed.
     pub dials_failed: AtomicU64,
+    /// Certificates that edges gave.
+    pub enrolments: AtomicU64,
+    /// Tries to get a certificate that failed.
+    pub enrolments_failed: AtomicU64,
     /// Calls for hosts without a route.
     pub calls_unrouted: AtomicU64,
     /// Calls that were turned away because there were too many.
@@ -79,7 +122,7 @@ impl Connector {
             0 => u16::try_from(cores).unwrap_or(LINKS_MAX),
             links => links,
         };
-        let edge = |_: &_| EdgeState { links: links.clamp(1, LINKS_MAX).into(), told: Mutex::default() };
+        let edge = |_: &_| EdgeState { links: links.clamp(1, LINKS_MAX).into(), ..EdgeState::default() };
         let edges = settings.edges.iter().map(edge).collect();
         Arc::new(Connector {
             settings,
@@ -146,14 +189,56 @@ impl Connector {
         }
     }
 
-    /// Whether this trouble is another than the one that people were last told of; they count as told from here on.
-    pub(super) fn should_tell(&self, edge: usize, trouble: &str) -> bool {
+    /// The tunnel that it opens.
+    #[must_use]
+    pub fn tunnel(&self) -> &TunnelId {
+        &self.settings.tunnel
+    }
+
+    /// How things stand with each edge.
+    #[must_use]
+    pub fn edges(&self) -> Vec<EdgeView> {
+        let view = |(edge, state): (&EdgeAddress, &EdgeState)| EdgeView {
+            edge: edge.clone(),
+            standing: state.standing.get().1,
+            clock_skew: *state.clock_skew.lock().unwrap_or_else(PoisonError::into_inner),
+            trouble: state.told.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|told| told.words.clone()),
+        };
+        self.settings.edges.iter().zip(&self.edges).map(view).collect()
+    }
+
+    /// The core that sees to the certificates for an edge.
+    pub(super) fn core_for_certificates(&self, edge: usize) -> CoreId {
+        CoreId(u16::try_from(edge % self.core_count().max(1)).unwrap_or_default())
+    }
+
+    /// It is known, or known no more, how this connector stands with an edge: every core is told.
+    pub(super) fn set_standing(&self, edge: usize, standing: Standing) {
+        if let Some(state) = self.edges.get(edge) {
+            state.standing.set(standing);
+            self.tell_standing(edge);
+        }
+    }
+
+    /// The edge did not take what it was shown at change number `seen`.
+    pub(super) fn doubt_standing(&self, edge: usize, seen: u64) {
+        if self.edges.get(edge).is_some_and(|state| state.standing.doubt(seen)) {
+            self.tell_standing(edge);
+        }
+    }
+
+    fn tell_standing(&self, edge: usize) {
+        // A core that has no room for the message looks again when the next one comes.
+        self.cores.iter().for_each(|core| drop(core.send(CoreMessage::Standing(edge))));
+    }
+
+    /// Whether this trouble is another, by its gist, than the one that people were last told of; they count as told from here
+    /// on.
+    pub(super) fn should_tell(&self, edge: usize, gist: String, words: String) -> bool {
         let Some(state) = self.edges.get(edge) else { return false };
         let mut told = state.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = told.as_deref() != Some(trouble);
-        if news {
-            *told = Some(trouble.to_owned());
-        }
+        let news = told.as_ref().is_none_or(|told| told.gist != gist);
+        *told = Some(Told { gist, words });
         news
     }
 

@@ -1,36 +1,40 @@
-//! The admin API: plain HTTP, to be read by operators and their tools, on loopback unless told otherwise.
+//! The admin API: plain HTTP, for operators and their tools, on loopback unless told otherwise. What is only read needs no
+//! password; what changes something ([`api`](crate::control::api)) asks for the admin token.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Query, Request, State as Given};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::control::api::{Access, Api, ApiError};
 use crate::control::metrics::{METRICS_TYPE, metrics};
 use crate::control::state::State;
 
-/// Every path of the API.
+/// Every path that is only read.
 pub const ADMIN_PATHS: [&str; 5] = ["/healthz", "/metrics", "/readyz", "/v1/latency", "/v1/status"];
 
-/// The API over what is known of the process.
-pub fn router(state: Arc<State>) -> Router {
+/// The API over what is known of the process, and over its tunnels.
+pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
+    let tunnels = Api::new(Arc::clone(&state), access).router();
     Router::new()
         .route("/metrics", get(get_metrics))
         .route("/v1/latency", get(get_latency))
         .route("/v1/status", get(get_status))
         .route("/healthz", get(get_health))
         .route("/readyz", get(get_ready))
+        .with_state(state)
+        .merge(tunnels)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(guard))
-        .with_state(state)
 }
 
 /// What `GET /v1/latency` can be asked.
@@ -50,7 +54,7 @@ async fn get_latency(
 ) -> Response {
     match query {
         Ok(Query(query)) => Json(state.report().await.latency_json(query.route.as_deref())).into_response(),
-        Err(_) => refusal(StatusCode::BAD_REQUEST, "the only parameter is route: the name of a route"),
+        Err(_) => ApiError::bad_query("the only parameter is route: the name of a route").into_response(),
     }
 }
 
@@ -66,23 +70,23 @@ async fn get_ready(Given(state): Given<Arc<State>>) -> Response {
     verdict(state.ready().await)
 }
 
-async fn unknown_path() -> Response {
-    refusal(StatusCode::NOT_FOUND, &format!("there is nothing here; the paths are {}", ADMIN_PATHS.join(", ")))
+async fn unknown_path() -> ApiError {
+    ApiError::unknown_path(&ADMIN_PATHS.join(", "))
 }
 
-async fn wrong_method() -> Response {
-    refusal(StatusCode::METHOD_NOT_ALLOWED, "this path is only read: use GET or HEAD")
+async fn wrong_method() -> ApiError {
+    ApiError::wrong_method()
 }
 
-/// Lets through what has no body and names this host by address or as localhost. A web page that has its own name
-/// point here (DNS rebinding) cannot do the latter.
+/// Lets through what names this host by address or as localhost, and has no body if it only reads. A web page that has its
+/// own name point here (DNS rebinding) cannot do the former.
 async fn guard(request: Request, next: Next) -> Response {
     let headers = request.headers();
     if !names_this_host(headers) {
-        return refusal(StatusCode::FORBIDDEN, "the Host header must be an IP address or localhost");
+        return ApiError::forbidden_host().into_response();
     }
-    if has_body(headers) {
-        return refusal(StatusCode::PAYLOAD_TOO_LARGE, "requests here have no body");
+    if matches!(*request.method(), Method::GET | Method::HEAD) && has_body(headers) {
+        return ApiError::too_large("a request that only reads has no body").into_response();
     }
     let mut response = next.run(request).await;
     response.headers_mut().insert(CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
@@ -115,13 +119,10 @@ fn verdict((good, body): (bool, Value)) -> Response {
     (status, Json(body)).into_response()
 }
 
-fn refusal(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": { "status": status.as_u16(), "message": message } }))).into_response()
-}
-
 #[cfg(test)]
 mod tests {
-    use reqwest::{Client, Method};
+    use reqwest::Client;
+    use serde_json::json;
 
     use super::*;
     use crate::control::AdminListener;
@@ -132,7 +133,7 @@ mod tests {
         let state = State::new(sample::facts(), vec![SampleRole::new(reading)], None);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serve = axum::serve(AdminListener::new(listener), router(Arc::clone(&state)));
+        let serve = axum::serve(AdminListener::new(listener), router(Arc::clone(&state), None));
         tokio::spawn(async move { serve.await });
         (format!("http://{address}"), state)
     }
@@ -155,7 +156,7 @@ mod tests {
             assert_eq!(status, 200, "{path}: {body}");
             assert_eq!(kind, if path == "/metrics" { METRICS_TYPE } else { "application/json" });
             let (status, _, body) = ask(format!("{base}{path}"), Method::POST, None).await;
-            assert_eq!((status, body.contains("GET")), (405, true), "{path}");
+            assert_eq!((status, body.contains("wrong_method")), (405, true), "{path}");
         }
         let (status, kind, body) = ask(format!("{base}/nothing"), Method::GET, None).await;
         assert_eq!((status, kind.as_str()), (404, "application/json"));

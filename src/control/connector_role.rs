@@ -36,6 +36,7 @@ impl ConnectorRole {
             id: link.id.0 * self.cores as u64 + u64::from(report.core.0),
             core: report.core,
             tunnel: self.tunnel.clone(),
+            credential: None,
             peer: link.edge.to_string(),
             streams: link.streams,
             round_trip: link.round_trip,
@@ -110,6 +111,9 @@ impl From<ConnectorEvent> for RoleEvent {
             ConnectorEvent::Refused { edge, why, .. } | ConnectorEvent::Failed { edge, why } => {
                 RoleEvent::NoLink { peer: edge.to_string(), why }
             }
+            ConnectorEvent::Certified { edge, lifetime, .. } => {
+                RoleEvent::Certified { peer: edge.to_string(), lifetime_s: lifetime.as_secs() }
+            }
             ConnectorEvent::Ended(core) => RoleEvent::Ended(core),
         }
     }
@@ -144,6 +148,8 @@ fn counts(counters: &Counters) -> Vec<Count> {
         count("calls_overloaded", "Calls that were turned away as there were too many", &counters.calls_overloaded),
         count("calls_unrouted", "Calls for hosts without a route", &counters.calls_unrouted),
         count("dials_failed", "Tries to get a link that failed", &counters.dials_failed),
+        count("enrolments", "Certificates that edges gave", &counters.enrolments),
+        count("enrolments_failed", "Tries to get a certificate that failed", &counters.enrolments_failed),
         count("links_ended", "Links that ended, for whatever reason", &counters.links_down),
         count("links_made", "Links that came up", &counters.links_up),
         count(

@@ -136,6 +136,7 @@ fn link(link: LinkReport) -> LinkReading {
         id: link.id.0,
         core: link.core,
         tunnel: link.tunnel.to_string(),
+        credential: Some(link.credential.to_string()),
         peer: link.software.into(),
         streams: link.streams,
         round_trip: link.round_trip,
@@ -154,7 +155,9 @@ fn counts(counters: &Counters) -> Vec<Count> {
             "Connections and calls that admission would turn away if it were not only tried out",
             &counters.admission_dry_run,
         ),
+        count("certificates_refused", "Certificates of connectors that were not good", &counters.certificates_refused),
         count("connections_refused", "Connections of agents above the limit", &counters.connections_refused),
+        count("enrolments", "Certificates that connectors were given", &counters.enrolments),
         count("handed_over", "Connections that another core took over", &counters.handed_over),
         count("handshakes_failed", "Handshakes with agents or connectors that failed", &counters.handshakes_failed),
         count(
@@ -165,6 +168,7 @@ fn counts(counters: &Counters) -> Vec<Count> {
         count("links_ended", "Links that ended, for whatever reason", &counters.links_ended),
         count("links_refused", "Connectors that were not let in", &counters.links_refused),
         count("proxy_headers_refused", "Proxies that did not say for whom they speak", &counters.proxy_headers_refused),
+        count("registrations_failed", "Links and enrolments that were refused", &counters.registrations_failed),
         count(
             "registrations_limited",
             "Connectors turned away as others of their source failed to prove themselves too often",

@@ -6,7 +6,10 @@
 
 pub mod admin;
 mod admin_listener;
+pub mod api;
+mod certify;
 mod connector_role;
+mod data_dir;
 pub mod demo;
 pub mod doctor;
 mod edge_role;
@@ -19,11 +22,16 @@ mod resolve;
 #[cfg(test)]
 mod sample;
 mod state;
+pub mod store;
 mod thread;
+pub mod tunnels;
+mod wall_time;
 mod watch;
 
 pub use admin_listener::{ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS_MAX, AdminConnection, AdminListener};
+pub use certify::{Provisioning, Signing, serve_certifications};
 pub use connector_role::ConnectorRole;
+pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};
 pub use edge_role::EdgeRole;
 pub use metrics::{METRICS_TYPE, metrics};
 pub use once::{OnceClient, OnceError, OnceReport};
@@ -34,6 +42,7 @@ pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};
 pub use state::{CORE_ANSWER_MAX, State};
 pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, Reload, Reloaded, Request, RoleEvent, WATCH_INTERVAL,
-    forward_events, serve_admin, signals,
+    forward_events, forward_events_after, serve_admin, signals,
 };
+pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

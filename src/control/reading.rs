@@ -57,6 +57,8 @@ pub struct LinkReading {
     pub core: CoreId,
     /// Whose.
     pub tunnel: String,
+    /// The credential that it came in with (on an edge).
+    pub credential: Option<String>,
     /// What the other side says that it runs (on an edge), or where it is (on a connector).
     pub peer: String,
     /// Streams that are open.

@@ -64,6 +64,7 @@ pub(super) fn edge_reading() -> RoleReading {
         id: 7,
         core: CoreId(0),
         tunnel: "tnl_demo".to_owned(),
+        credential: Some("crd_demo".to_owned()),
         peer: "adit/0.1.0".to_owned(),
         streams: 3,
         round_trip: Some(Duration::from_micros(42)),

@@ -114,7 +114,7 @@ impl State {
         }
     }
 
-    async fn read(&self) -> Vec<RoleReading> {
+    pub(super) async fn read(&self) -> Vec<RoleReading> {
         let mut readings = Vec::with_capacity(self.roles.len());
         for role in &self.roles {
             readings.push(role.read(CORE_ANSWER_MAX).await);

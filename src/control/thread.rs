@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::base::CoreId;
 use crate::control::admin::router;
 use crate::control::admin_listener::AdminListener;
+use crate::control::api::Access;
 use crate::control::reading::RoleKind;
 use crate::control::state::State;
 use crate::control::watch::FileWatch;
@@ -62,6 +63,13 @@ pub enum RoleEvent {
         peer: String,
         /// Why, for people.
         why: String,
+    },
+    /// An edge gave the connector a certificate.
+    Certified {
+        /// Which edge.
+        peer: String,
+        /// How long it is good for, in seconds.
+        lifetime_s: u64,
     },
 }
 
@@ -272,7 +280,8 @@ impl Control {
             RoleEvent::Running(_)
             | RoleEvent::Linked { .. }
             | RoleEvent::Unlinked { .. }
-            | RoleEvent::NoLink { .. } => {}
+            | RoleEvent::NoLink { .. }
+            | RoleEvent::Certified { .. } => {}
         }
     }
 
@@ -379,16 +388,32 @@ pub fn signals(on_hangup: Request) -> io::Result<mpsc::UnboundedReceiver<Request
 /// Passes on what the cores of a role tell.
 pub fn forward_events<E>(
     role: RoleKind,
-    mut from: MailReceiver<E>,
+    from: MailReceiver<E>,
     to: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
 ) -> JoinHandle<()>
 where
     E: Into<RoleEvent> + Send + 'static,
 {
+    forward_events_after(role, from, to, |_| ())
+}
+
+/// The same, after somebody looked at each event: there may be more in it than is passed on.
+pub fn forward_events_after<E>(
+    role: RoleKind,
+    mut from: MailReceiver<E>,
+    to: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
+    mut look: impl FnMut(&E) + Send + 'static,
+) -> JoinHandle<()>
+where
+    E: Into<RoleEvent> + Send + 'static,
+{
     tokio::spawn(async move {
-        while let Some(event) = from.recv().await
-            && to.send((role, event.into())).is_ok()
-        {}
+        while let Some(event) = from.recv().await {
+            look(&event);
+            if to.send((role, event.into())).is_err() {
+                break;
+            }
+        }
     })
 }
 
@@ -397,11 +422,15 @@ where
 /// # Errors
 ///
 /// When the listener cannot be used.
-pub fn serve_admin(listener: std::net::TcpListener, state: Arc<State>) -> io::Result<JoinHandle<()>> {
+pub fn serve_admin(
+    listener: std::net::TcpListener,
+    state: Arc<State>,
+    access: Option<Access>,
+) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let listener = AdminListener::new(tokio::net::TcpListener::from_std(listener)?);
     Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router(state)).await {
+        if let Err(error) = axum::serve(listener, router(state, access)).await {
             tracing::error!(%error, "the admin API ended");
         }
     }))

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::edge::here::{Counted, Here};
 use crate::edge::refusal::{self, Refusal};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
+use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
 use crate::latency::{
@@ -88,6 +90,12 @@ enum There {
     Broken(BodyError),
 }
 
+/// A stream, and where its call is counted.
+struct Opened {
+    stream: LinkStream,
+    usage: Rc<LinkUsage>,
+}
+
 /// Why no stream could be opened.
 enum NoStream {
     HandOver(CoreId),
@@ -98,7 +106,7 @@ enum NoStream {
 impl Work {
     /// Serves one request, whose head is read.
     pub(super) async fn call(&mut self, agent: &mut Agent, began: Time) -> Next {
-        let here = std::rc::Rc::clone(&agent.here);
+        let here = Rc::clone(&agent.here);
         let _counted = Counted::new(&here.calls_open, &here.ended);
         let tables = here.edge.tables();
         self.call.read_head(&agent.head);
@@ -110,25 +118,19 @@ impl Work {
         };
         let mut stamps = EdgeStamps::new(began);
         match open_stream(agent, route).await {
-            Ok(stream) => self.exchange(agent, route, &stream, &mut stamps).await,
+            Ok(opened) => self.exchange(agent, route, &opened, &mut stamps).await,
             Err(NoStream::HandOver(core)) => Next::HandOver(core),
             Err(NoStream::Refused(refusal)) => self.refuse(agent, refusal).await,
             Err(NoStream::Offline(why)) => {
                 let (fault, outcome) = refusal::offline(why);
-                self.fail(agent, route, &stamps, fault, outcome).await
+                self.fail(agent, route, None, &stamps, fault, outcome).await
             }
         }
     }
 
     /// Carries request and response over the stream, at the same time.
-    async fn exchange(
-        &mut self,
-        agent: &mut Agent,
-        route: &Route,
-        stream: &LinkStream,
-        stamps: &mut EdgeStamps,
-    ) -> Next {
-        let Work { request, response, .. } = self;
+    async fn exchange(&mut self, agent: &mut Agent, route: &Route, opened: &Opened, stamps: &mut EdgeStamps) -> Next {
+        let (Work { request, response, .. }, stream) = (&mut *self, &opened.stream);
         let Agent { here, connection, intake, head, peer, .. } = agent;
         let begun = Cell::new(false);
         let framing = match request.send_head(here, connection, head, peer, stream).await {
@@ -154,22 +156,24 @@ impl Work {
         match ended {
             Ok(Back::Done(keep)) => {
                 stamps.on_last_to_agent(here.core.now());
-                self.finish(agent, route, stream, stamps, Outcome::Ok);
+                self.finish(agent, route, opened, stamps, Outcome::Ok);
                 if keep && sent_whole { Next::Keep } else { Next::Close }
             }
-            Ok(Back::Failed(fault, outcome)) if !begun.get() => self.fail(agent, route, stamps, fault, outcome).await,
+            Ok(Back::Failed(fault, outcome)) if !begun.get() => {
+                self.fail(agent, route, Some(&opened.usage), stamps, fault, outcome).await
+            }
             Ok(Back::Failed(_, outcome)) => {
-                self.finish(agent, route, stream, stamps, outcome);
+                self.finish(agent, route, opened, stamps, outcome);
                 Next::Abort
             }
             Ok(Back::AgentGone) | Err(There::AgentGone) => {
                 stream.reset(Cause::Cancelled);
-                self.finish(agent, route, stream, stamps, Outcome::AgentGone);
+                self.finish(agent, route, opened, stamps, Outcome::AgentGone);
                 Next::Abort
             }
             Err(There::Broken(error)) => {
                 stream.reset(Cause::RequestBroken);
-                self.finish(agent, route, stream, stamps, Outcome::BadRequest);
+                self.finish(agent, route, opened, stamps, Outcome::BadRequest);
                 if begun.get() {
                     return Next::Abort;
                 }
@@ -197,6 +201,7 @@ impl Work {
         &mut self,
         agent: &mut Agent,
         route: &Route,
+        usage: Option<&LinkUsage>,
         stamps: &EdgeStamps,
         fault: Fault,
         outcome: Outcome,
@@ -209,19 +214,28 @@ impl Work {
         Answer { close: !keep, retry_after_s, to_head: agent.head.method() == Method::Head, ..text }.write(&mut answer);
         say(&agent.here, &agent.connection, &answer).await;
         let now = agent.here.core.now();
-        self.record(agent, route, &CallPhases::split(stamps.times(now), None), outcome);
+        self.record(agent, route, usage, &CallPhases::split(stamps.times(now), None), outcome);
         if keep { Next::Keep } else { Next::Close }
     }
 
-    fn finish(&mut self, agent: &Agent, route: &Route, stream: &LinkStream, stamps: &EdgeStamps, outcome: Outcome) {
-        let phases = CallPhases::split(stamps.times(agent.here.core.now()), stream.phases().map(connector_times));
+    fn finish(&mut self, agent: &Agent, route: &Route, opened: &Opened, stamps: &EdgeStamps, outcome: Outcome) {
+        let times = stamps.times(agent.here.core.now());
+        let phases = CallPhases::split(times, opened.stream.phases().map(connector_times));
         if outcome == Outcome::Ok {
             agent.here.on_good_call();
         }
-        self.record(agent, route, &phases, outcome);
+        self.record(agent, route, Some(&opened.usage), &phases, outcome);
     }
 
-    fn record(&mut self, agent: &Agent, route: &Route, phases: &CallPhases, outcome: Outcome) {
+    /// Counts a call that has ended; in `usage` too, if it went down a link.
+    fn record(
+        &mut self,
+        agent: &Agent,
+        route: &Route,
+        usage: Option<&LinkUsage>,
+        phases: &CallPhases,
+        outcome: Outcome,
+    ) {
         self.call.read_body(&self.request.peek);
         let here = &agent.here;
         let method = self.call.method().unwrap_or(self.call.kind().name());
@@ -229,6 +243,9 @@ impl Work {
         let mut recorder = here.recorder.borrow_mut();
         let label = recorder.label(route.name.as_str(), method, tool);
         recorder.record(label, phases, outcome);
+        if let Some(usage) = usage {
+            usage.count(label, here.core.turn_time());
+        }
         // A stream of events is meant to last: how long it did says nothing.
         let lasts = self.call.kind() == mcp::Kind::Stream || method == "subscriptions/listen";
         if lasts {
@@ -475,7 +492,7 @@ fn origin_allowed(origin: &[u8], host: &Hostname, allowed: &[String]) -> bool {
 }
 
 /// Opens a stream for a call, waiting a little for a connector that is away.
-async fn open_stream(agent: &Agent, route: &Route) -> Result<LinkStream, NoStream> {
+async fn open_stream(agent: &Agent, route: &Route) -> Result<Opened, NoStream> {
     let here = &agent.here;
     let host = agent.head.host().unwrap_or_default();
     let deadline = here.core.now() + here.edge.settings.offline_wait;
@@ -484,8 +501,8 @@ async fn open_stream(agent: &Agent, route: &Route) -> Result<LinkStream, NoStrea
         let why = match here.choose(&route.tunnel, true) {
             (LinkChoice::OtherCore(core), _) if agent.may_hand_over => return Err(NoStream::HandOver(core)),
             (LinkChoice::OtherCore(_), _) => return Err(NoStream::Refused(Refusal::OtherCore)),
-            (LinkChoice::Here(_), Some(link)) => match open_on(&link, host, here.edge.next_call()) {
-                Ok(stream) => return Ok(stream),
+            (LinkChoice::Here(_), Some(chosen)) => match open_on(&chosen.link, host, here.edge.next_call()) {
+                Ok(stream) => return Ok(Opened { stream, usage: chosen.usage }),
                 Err(why) => why,
             },
             (LinkChoice::Here(_), None) => Offline::NoLink,

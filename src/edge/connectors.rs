@@ -1,47 +1,28 @@
 //! Connections of connectors: who may come in, and the links that they become.
 
-use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest;
 use futures_lite::future;
 
 use crate::base::{Clock, CoreId, TunnelId};
+use crate::edge::credential::Credential;
+use crate::edge::enrol;
 use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
 use crate::edge::here::Here;
 use crate::edge::message::CoreMessage;
+use crate::edge::no_link::NoLink;
+use crate::edge::registration::{self, Denied};
 use crate::edge::shared::{Counters, Edge};
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Detached, Listener, StreamError, lease_of};
-use crate::link::{Link, LinkError};
-use crate::tls::{Connection, DetachedConnection, HandshakeError};
-use crate::wire::mux::{EdgeIdentity, Event, Fault, Hello, Mux, Refusal};
+use crate::engine::{ByteStream, Detached, Listener, lease_of};
+use crate::link::Link;
+use crate::tls::{ALPN_ENROL, Connection, DetachedConnection};
+use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
 
 /// Connectors of one core that have not said who they are yet.
 const STRANGERS_MAX: usize = 1024;
-
-/// Why a connector's connection became no link.
-#[derive(Debug, thiserror::Error)]
-enum NoLink {
-    #[error(transparent)]
-    Handshake(#[from] HandshakeError),
-    #[error("the connection failed during the greeting: {0}")]
-    Stream(#[from] StreamError),
-    #[error("the greeting was broken: {0}")]
-    Greeting(Fault),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error(transparent)]
-    Proxy(#[from] TurnedAway),
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("it took too long")]
-    Timeout,
-    #[error("the connection ended before it said who it is")]
-    Silent,
-}
 
 /// Accepts connectors until it is dropped.
 pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
@@ -58,13 +39,12 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
                     let greeted = greet(&here, detached, knock).await;
                     strangers.set(strangers.get() - 1);
                     let served = match greeted {
-                        Ok((greeted, visitor)) => settle(&here, greeted, &visitor).await,
-                        Err(NoLink::Proxy(TurnedAway::Refused)) => return,
+                        Ok(Some((greeted, visitor))) => settle(&here, greeted, &visitor).await,
+                        Ok(None) | Err(NoLink::Proxy(TurnedAway::Refused)) => Ok(()),
                         Err(error) => Err(error),
                     };
                     if let Err(error) = served {
-                        Counters::add(&here.edge.counters.handshakes_failed);
-                        tracing::info!(peer = ?peer, %error, "a connector's connection became no link");
+                        tell_failed(&here, peer, &error);
                     }
                 });
             }
@@ -74,6 +54,19 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
             }
         }
     }
+}
+
+fn tell_failed(here: &Here, peer: Option<SocketAddr>, error: &NoLink) {
+    if error.asks_to_enrol() && here.edge.settings.certifier.is_none() {
+        tracing::debug!(?peer, "a connector asked for a certificate; this edge has no authority");
+        return;
+    }
+    let counters = &here.edge.counters;
+    Counters::add(&counters.handshakes_failed);
+    if error.is_of_certificate() {
+        Counters::add(&counters.certificates_refused);
+    }
+    tracing::info!(?peer, %error, "a connector's connection became no link");
 }
 
 /// Takes in a link that another core accepted.
@@ -102,7 +95,8 @@ struct Greeted {
     bytes: Vec<u8>,
 }
 
-async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<(Greeted, Visitor), NoLink> {
+/// Makes the handshake and hears who it is; none when the connection was for an enrolment, which is then done.
+async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Option<(Greeted, Visitor)>, NoLink> {
     let settings = &here.edge.settings;
     let socket = here.core.adopt(detached, SocketOptions::default()).await?;
     let (visitor, first) = gate::introduce(here, Port::Connectors, knock, &socket).await?;
@@ -113,9 +107,12 @@ async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<(Gre
             (Connection::server(socket, config, first, timeout).await?, Vec::new())
         }
     };
+    if let Some(certifier) = settings.certifier.as_ref().filter(|_| connection.speaks(ALPN_ENROL)) {
+        return enrol::serve(here, certifier, connection, &visitor).await.map(|()| None);
+    }
     let hello = read_hello(here, connection, read);
     let greeted = here.core.timeout(settings.handshake_timeout, hello).await.map_err(|_| NoLink::Timeout)??;
-    Ok((greeted, visitor))
+    Ok(Some((greeted, visitor)))
 }
 
 /// Reads as far as the connector's HELLO. The bytes are kept: the link, here or on another core, reads them again.
@@ -139,11 +136,12 @@ async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> 
 /// Finds the core on which the link should be, and brings it there.
 async fn settle(here: &Rc<Here>, greeted: Greeted, visitor: &Visitor) -> Result<(), NoLink> {
     let hello = &greeted.hello;
-    if !is_known(here, hello) {
-        gate::on_failed_registration(here, visitor);
-        return refuse(here, greeted).await;
-    }
-    let booking = Booking::make(here, &hello.tunnel, hello.instance);
+    let certificate = greeted.connection.peer_certificate();
+    let credential = match registration::check(here, hello, certificate.as_ref()) {
+        Ok(credential) => credential,
+        Err(denied) => return refuse(here, greeted, &denied, visitor).await,
+    };
+    let booking = Booking::make(here, &hello.tunnel, hello.instance, credential);
     let core = booking.core;
     if core == here.core.id() {
         return serve(here, greeted, booking).await;
@@ -166,11 +164,14 @@ async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<()
     link.hello().await?;
     let cores = u16::try_from(here.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: here.edge.instance, core: here.core.id(), cores });
-    here.add_link(&hello.tunnel, &link, &hello.software);
+    here.add_link(&hello.tunnel, &link, &hello.software, &booking.credential);
     tracing::info!(tunnel = %hello.tunnel, link = %link.id(), core = %here.core.id(), "link up");
     if here.is_draining() {
         link.drain();
     }
+    // The tables may have changed since the connector was let in, and a review not have seen this link yet.
+    let standing = here.edge.tables().standing(&hello.tunnel, &booking.credential, here.core.now());
+    here.withdraw(&link, standing);
     link.draining().await;
     here.edge.set_usable(&hello.tunnel, here.core.id(), false);
     here.link_news.raise();
@@ -183,15 +184,15 @@ async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<()
 }
 
 /// Tells a connector that it is not let in.
-async fn refuse(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
-    let Greeted { connection, hello, bytes } = greeted;
+async fn refuse(here: &Rc<Here>, greeted: Greeted, denied: &Denied, visitor: &Visitor) -> Result<(), NoLink> {
+    let Greeted { connection, bytes, .. } = greeted;
     Counters::add(&here.edge.counters.links_refused);
-    tracing::warn!(tunnel = %hello.tunnel, "a connector was refused: its tunnel id or secret is wrong");
+    denied.note(here, visitor);
     let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
     let first = lease_of(here.core.pool(), &bytes, 0).await;
     let say = async {
         link.hello().await?;
-        link.refuse(Refusal::Credentials, "the tunnel id or its secret is wrong");
+        link.refuse(denied.refusal, &denied.reason);
         std::future::pending::<Result<(), NoLink>>().await
     };
     let run = async {
@@ -203,29 +204,19 @@ async fn refuse(here: &Rc<Here>, greeted: Greeted) -> Result<(), NoLink> {
     Ok(())
 }
 
-/// Whether the tunnel exists and the secret is its own. Takes as long whichever of the two is wrong.
-fn is_known(here: &Here, hello: &Hello) -> bool {
-    let tables = here.edge.tables();
-    let digest = |bytes: &[u8]| digest::digest(&digest::SHA256, bytes);
-    let shown = digest(hello.secret.expose());
-    let tunnel = tables.tunnels.get(&hello.tunnel);
-    let kept = digest(tunnel.map_or(&[][..], |tunnel| tunnel.secret.expose()));
-    let same = verify_slices_are_equal(shown.as_ref(), kept.as_ref()).is_ok();
-    same && tunnel.is_some()
-}
-
-/// A link's place on a core. Given back when it is dropped.
+/// A link's place on a core, and what it came in with. The place is given back when this is dropped.
 pub(super) struct Booking {
     edge: Arc<Edge>,
     tunnel: TunnelId,
     connector: u64,
     core: CoreId,
+    credential: Credential,
 }
 
 impl Booking {
-    fn make(here: &Here, tunnel: &TunnelId, connector: u64) -> Booking {
+    fn make(here: &Here, tunnel: &TunnelId, connector: u64, credential: Credential) -> Booking {
         let core = here.edge.place_link(tunnel, connector, here.core.id());
-        Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core }
+        Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, credential }
     }
 }
 

@@ -6,16 +6,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Clock, CoreId, LinkId, Time, TunnelId};
+use crate::base::{Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
+use crate::edge::credential::{Credential, Standing};
 use crate::edge::gate::Gate;
-use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
+use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent, Reviewed};
 use crate::edge::shared::Edge;
+use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::edge::{agents, connectors};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver, MailSender, PoolUse, Signal};
 use crate::latency::{Label, LabelSet, Recorder, SlowCalls};
 use crate::link::Link;
 use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
+use crate::wire::mux::Fault;
 
 /// What the tasks of one core of an edge share.
 pub(super) struct Here {
@@ -34,12 +37,22 @@ pub(super) struct Here {
     pub(super) calls_open: Cell<usize>,
     /// Raised when a call or a connection ends while draining.
     pub(super) ended: Signal,
+    ended_usage: RefCell<EndedUsage>,
     last_good_call: Cell<Option<Time>>,
     links_made: Cell<u64>,
 }
 
+/// A link that takes streams, and where its calls are counted.
+#[derive(Clone)]
+pub(super) struct Chosen {
+    pub(super) link: Link,
+    pub(super) usage: Rc<LinkUsage>,
+}
+
 struct KnownLink {
     link: Link,
+    credential: Credential,
+    usage: Rc<LinkUsage>,
     software: Box<str>,
     since: Time,
 }
@@ -85,6 +98,8 @@ pub struct LinkReport {
     pub core: CoreId,
     /// Whose.
     pub tunnel: TunnelId,
+    /// The credential that it came in with.
+    pub credential: CredentialId,
     /// Streams that are open.
     pub streams: usize,
     /// Its own round trip, when it was measured.
@@ -132,6 +147,7 @@ impl Here {
             agents_open: Cell::new(0),
             calls_open: Cell::new(0),
             ended: Signal::default(),
+            ended_usage: RefCell::default(),
             last_good_call: Cell::new(None),
             links_made: Cell::new(0),
         }
@@ -143,7 +159,7 @@ impl Here {
     }
 
     /// Where a call for `tunnel` goes. Another core is only named when the connection may be handed over.
-    pub(super) fn choose(&self, tunnel: &TunnelId, may_hand_over: bool) -> (LinkChoice, Option<Link>) {
+    pub(super) fn choose(&self, tunnel: &TunnelId, may_hand_over: bool) -> (LinkChoice, Option<Chosen>) {
         let links = self.links.borrow();
         let known = links.get(tunnel).map(Vec::as_slice).unwrap_or_default();
         let streams_max = self.edge.settings.link.streams_max;
@@ -160,15 +176,21 @@ impl Here {
             choice = choose_link(loads(), self.core.id(), self.edge.cores_with(tunnel));
         }
         let link = match choice {
-            LinkChoice::Here(id) => known.iter().find(|known| known.link.id() == id).map(|known| known.link.clone()),
+            LinkChoice::Here(id) => known.iter().find(|known| known.link.id() == id).map(KnownLink::chosen),
             _ => None,
         };
         (choice, link)
     }
 
     /// A link takes streams from here on.
-    pub(super) fn add_link(&self, tunnel: &TunnelId, link: &Link, software: &str) {
-        let known = KnownLink { link: link.clone(), software: software.into(), since: self.core.now() };
+    pub(super) fn add_link(&self, tunnel: &TunnelId, link: &Link, software: &str, credential: &Credential) {
+        let known = KnownLink {
+            link: link.clone(),
+            credential: credential.clone(),
+            usage: Rc::new(LinkUsage::new(tunnel.clone(), credential.id.clone())),
+            software: software.into(),
+            since: self.core.now(),
+        };
         self.links.borrow_mut().entry(tunnel.clone()).or_default().push(known);
         self.edge.set_usable(tunnel, self.core.id(), true);
         self.link_news.raise();
@@ -180,7 +202,10 @@ impl Here {
     pub(super) fn remove_link(&self, tunnel: &TunnelId, link: &Link) {
         let mut links = self.links.borrow_mut();
         if let Some(known) = links.get_mut(tunnel) {
-            known.retain(|known| known.link.id() != link.id());
+            if let Some(at) = known.iter().position(|known| known.link.id() == link.id()) {
+                let ended = known.swap_remove(at);
+                self.ended_usage.borrow_mut().add(&ended.usage, &self.recorder.borrow(), self.core.now());
+            }
             if known.is_empty() {
                 links.remove(tunnel);
             }
@@ -252,10 +277,16 @@ impl Here {
             tracing::warn!(core = %self.core.id(), calls = self.calls_open.get(), "the drain ran out of time");
         }
         drop(reading);
-        self.each_link(|link| link.close(crate::wire::mux::Fault::Ended));
+        self.each_link(|link| link.close(Fault::Ended));
         // One more turn, so that the links can say goodbye.
         self.core.turn_end().await;
         self.core.sleep(Duration::from_millis(1)).await;
+        // Nobody asks any more.
+        let mut last = self.usage();
+        while !last.is_empty() {
+            self.edge.leave_usage(last);
+            last = self.usage();
+        }
     }
 
     fn each_link(&self, act: impl Fn(&Link)) {
@@ -273,9 +304,63 @@ impl Here {
             CoreMessage::Command(EdgeCommand::Figures(index, reply)) => {
                 let _ = reply.send(self.figures(index));
             }
+            CoreMessage::Command(EdgeCommand::Review(reply)) => {
+                let _ = reply.send(self.review());
+            }
+            CoreMessage::Command(EdgeCommand::Usage(reply)) => {
+                let _ = reply.send(self.usage());
+            }
             CoreMessage::Link(connection, booking) => connectors::adopt(self, *connection, booking),
             CoreMessage::Agent(connection, peer) => agents::adopt(self, *connection, peer),
         }
+    }
+
+    /// Ends the links whose credential is no longer good.
+    fn review(self: &Rc<Here>) -> Reviewed {
+        let (tables, now) = (self.edge.tables(), self.core.now());
+        let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
+        let links = self.links.borrow();
+        let standings = links.iter().flat_map(|(tunnel, known)| known.iter().map(move |known| (tunnel, known)));
+        let found: Vec<(Link, Standing)> = standings
+            .map(|(tunnel, known)| (known.link.clone(), tables.standing(tunnel, &known.credential, now)))
+            .collect();
+        drop(links);
+        // One that has ended is only waiting to be forgotten.
+        for (link, standing) in found.into_iter().filter(|(link, _)| link.ended().is_none()) {
+            match standing {
+                Standing::Good => continue,
+                Standing::Withdrawn => reviewed.ended += 1,
+                Standing::Ended if link.is_draining() => continue,
+                Standing::Ended => reviewed.draining += 1,
+            }
+            self.withdraw(&link, standing);
+        }
+        reviewed
+    }
+
+    /// Ends a link whose credential is no longer good: at once, or after what is under way.
+    pub(super) fn withdraw(self: &Rc<Here>, link: &Link, standing: Standing) {
+        match standing {
+            Standing::Good => {}
+            Standing::Withdrawn => link.close(Fault::Revoked),
+            // It was told before.
+            Standing::Ended if link.is_draining() => {}
+            Standing::Ended => {
+                link.drain();
+                let (here, link) = (Rc::clone(self), link.clone());
+                self.core.spawn(async move {
+                    // Drained or not: its time is over.
+                    let _ = here.core.timeout(here.edge.settings.drain_timeout, link.drained()).await;
+                    link.close(Fault::Revoked);
+                });
+            }
+        }
+    }
+
+    fn usage(&self) -> Vec<UsageLine> {
+        let links = self.links.borrow();
+        let usage = links.values().flatten().map(|known| &*known.usage);
+        self.ended_usage.borrow_mut().tell(usage, &self.recorder.borrow(), self.core.now())
     }
 
     fn figures(&self, index: usize) -> CoreFigures {
@@ -295,6 +380,7 @@ impl Here {
                 id: known.link.id(),
                 core: self.core.id(),
                 tunnel: tunnel.clone(),
+                credential: known.credential.id.clone(),
                 streams: known.link.streams_live(),
                 round_trip: known.link.round_trip(),
                 software: known.software.clone(),
@@ -311,6 +397,12 @@ impl Here {
             pool: self.core.pool().usage(),
             last_good_call: self.last_good_call.get().map(|at| now - at),
         }
+    }
+}
+
+impl KnownLink {
+    fn chosen(&self) -> Chosen {
+        Chosen { link: self.link.clone(), usage: Rc::clone(&self.usage) }
     }
 }
 

@@ -1,6 +1,7 @@
 use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::connectors::Booking;
 use crate::edge::here::{CoreFigures, CoreReport};
+use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
 use crate::tls::DetachedConnection;
 
@@ -13,6 +14,22 @@ pub enum EdgeCommand {
     /// Tell the times of calls, one set at a time, so that the core is never held up for long: the total at 0, then those
     /// of each label.
     Figures(usize, MailSender<CoreFigures>),
+    /// Look again whether every link's credential is still good by the present tables: end those whose credential was
+    /// withdrawn at once, and let those whose credential came to its end finish.
+    Review(MailSender<Reviewed>),
+    /// Tell what was called over the links of each credential since this was last asked, or a part of it.
+    Usage(MailSender<Vec<UsageLine>>),
+}
+
+/// What a core did when it looked at its links again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reviewed {
+    /// Which core.
+    pub core: CoreId,
+    /// Links that were ended.
+    pub ended: usize,
+    /// Links that were told to take no new streams, and that end when their calls have, or their time is over.
+    pub draining: usize,
 }
 
 /// What a core of an edge tells the control thread.

@@ -2,15 +2,26 @@
 
 mod agents;
 mod call;
+mod certify;
 mod connectors;
+mod credential;
+mod enrol;
 mod gate;
 mod here;
 mod message;
+mod no_link;
 mod refusal;
+mod registration;
 mod settings;
 mod shared;
+mod usage;
 
+pub use certify::{
+    CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
+};
+pub use credential::{CREDENTIALS_MAX, Credential, Standing, TunnelEntry};
 pub use here::{CoreFigures, CoreReport, LinkReport};
-pub use message::{EdgeCommand, EdgeEvent};
-pub use settings::{EdgeSettings, EdgeTables, TunnelEntry};
+pub use message::{EdgeCommand, EdgeEvent, Reviewed};
+pub use settings::{EdgeSettings, EdgeTables};
 pub use shared::{Counters, Edge};
+pub use usage::{USAGE_TOLD_MAX, UsageLine};

@@ -87,6 +87,7 @@ pub(super) fn reset(cause: Cause) -> (Fault, Outcome) {
         Cause::Overloaded | Cause::StreamLimit | Cause::SlowReader => (Fault::Overloaded, Outcome::Overloaded),
         Cause::Draining | Cause::NotSent => (Fault::ConnectorOffline, Outcome::Offline),
         Cause::LinkLost => (Fault::LinkLost, Outcome::LinkLost),
+        Cause::Revoked => (Fault::Revoked, Outcome::Revoked),
         Cause::UpstreamTimeout | Cause::Deadline => (Fault::TimedOut, Outcome::TimedOut),
         _ => (Fault::UpstreamBroken, Outcome::UpstreamFailed),
     }

@@ -3,11 +3,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Secret, TunnelId};
+use crate::base::TunnelId;
+use crate::edge::certify::Certifier;
+use crate::edge::credential::TunnelEntry;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
 use crate::route::{Route, RouteTable};
-use crate::tls::ServerConfig;
+use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
 /// What an edge can be told, and cannot be told anew while it runs.
@@ -23,6 +25,10 @@ pub struct EdgeSettings {
     pub connectors_listen: SocketAddr,
     /// TLS towards connectors. Without it links are plain: for the simulation.
     pub connectors_tls: Option<Arc<ServerConfig>>,
+    /// Gives connectors their certificates. With it every link must come with one; without it a secret is enough.
+    pub certifier: Option<Certifier>,
+    /// The wall clock, for connectors whose own may be wrong.
+    pub clock: WallClock,
     /// How links are run.
     pub link: mux::Settings,
     /// Origins that a browser may call from, besides a route's own host.
@@ -45,12 +51,6 @@ pub struct EdgeSettings {
     pub latency: LatencySettings,
     /// Which calls are logged.
     pub slow_calls: SlowCallSettings,
-}
-
-/// A tunnel that connectors may serve.
-pub struct TunnelEntry {
-    /// What a connector proves itself by.
-    pub secret: Secret,
 }
 
 /// What an edge serves. Replaced whole when the configuration is reloaded.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::base::{CoreId, TunnelId};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::settings::{EdgeSettings, EdgeTables};
+use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::policy::SourceLimits;
 use crate::route::CoreSet;
@@ -25,6 +26,8 @@ pub struct Edge {
     calls: AtomicU64,
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
+    /// What cores that have ended had not told yet.
+    usage_left: Mutex<Vec<UsageLine>>,
     pub(super) counters: Counters,
 }
 
@@ -39,7 +42,13 @@ pub struct Counters {
     pub handshakes_failed: AtomicU64,
     /// Connections that were handed to another core.
     pub handed_over: AtomicU64,
-    /// Connectors that were not let in.
+    /// Certificates of connectors that were refused: out of date, of another authority or tunnel, or missing.
+    pub certificates_refused: AtomicU64,
+    /// Certificates that connectors were given.
+    pub enrolments: AtomicU64,
+    /// Links and enrolments of connectors that were refused, for whatever reason.
+    pub registrations_failed: AtomicU64,
+    /// Links of connectors that were not let in.
     pub links_refused: AtomicU64,
     /// Links that ended, for whatever reason.
     pub links_ended: AtomicU64,
@@ -104,6 +113,7 @@ impl Edge {
             calls: AtomicU64::new(1),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
+            usage_left: Mutex::default(),
             counters: Counters::default(),
         })
     }
@@ -123,6 +133,16 @@ impl Edge {
     /// asked.
     pub fn command(&self, command: impl Fn() -> EdgeCommand) -> usize {
         self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
+    }
+
+    /// What was called and not told by cores that have ended.
+    #[must_use]
+    pub fn take_usage_left(&self) -> Vec<UsageLine> {
+        std::mem::take(&mut *self.usage_left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn leave_usage(&self, lines: Vec<UsageLine>) {
+        self.usage_left.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
     }
 
     /// What happened, all cores together.

@@ -24,11 +24,13 @@ pub enum Outcome {
     LinkLost,
     /// A deadline passed (504).
     TimedOut,
+    /// The credential of the link was withdrawn under the call (503).
+    Revoked,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 10] = [
+    pub const ALL: [Outcome; 11] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -39,6 +41,7 @@ impl Outcome {
         Outcome::UpstreamFailed,
         Outcome::LinkLost,
         Outcome::TimedOut,
+        Outcome::Revoked,
     ];
 
     /// The stable name.
@@ -55,6 +58,7 @@ impl Outcome {
             Outcome::UpstreamFailed => "upstream_failed",
             Outcome::LinkLost => "link_lost",
             Outcome::TimedOut => "timed_out",
+            Outcome::Revoked => "revoked",
         }
     }
 

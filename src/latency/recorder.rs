@@ -58,7 +58,7 @@ impl fmt::Display for Label {
 }
 
 /// A label's place in its [`Recorder`]; of no use with another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LabelId(u32);
 
 /// The figures of one label on one core.
@@ -181,6 +181,12 @@ impl Recorder {
     #[must_use]
     pub fn set(&self, index: usize) -> Option<(&Label, &LabelSet)> {
         self.sets.get(index).map(|(label, set)| (label, set))
+    }
+
+    /// The label that was given out under this id.
+    #[must_use]
+    pub fn name(&self, id: LabelId) -> Option<&Label> {
+        self.sets.get(id.0 as usize).map(|(label, _)| label)
     }
 
     /// How many times a call came that got no label of its own.

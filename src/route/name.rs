@@ -1,6 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::host::HostPattern;
+
 /// The longest name of a route, in bytes.
 pub const ROUTE_NAME_LEN_MAX: usize = 64;
 
@@ -9,6 +11,14 @@ pub const ROUTE_NAME_LEN_MAX: usize = 64;
 pub struct RouteName(Box<str>);
 
 impl RouteName {
+    /// The name of the route for a host.
+    #[must_use]
+    pub fn of_host(host: &HostPattern) -> RouteName {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "._-*".contains(c) { c } else { '_' };
+        let name: String = host.to_string().chars().map(plain).take(ROUTE_NAME_LEN_MAX).collect();
+        name.parse().expect("it was made of what a name may hold, and a host is not empty")
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -1,4 +1,4 @@
-//! A certificate authority that lives as long as the process, for `adit up` and for tests.
+//! A certificate authority: one that lives as long as the process, for `adit up` and for tests, or one that was kept.
 
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ const DAY_S: u64 = 24 * 3600;
 /// The longest that a certificate of this authority lives, in days.
 pub const VALID_DAYS_MAX: u32 = 90;
 
-/// An authority whose key is made when it is made and never leaves it.
+/// An authority with its key.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     cert_pem: String,
     cert_der: CertificateDer<'static>,
     from: UnixTime,
-    valid_days: u32,
+    /// The last second of its validity, since 1970.
+    not_after: u64,
 }
 
 /// A certificate that an [`Authority`] issued, with its key.
@@ -45,12 +46,34 @@ impl Authority {
         let key = KeyPair::generate().map_err(failed)?;
         // A name of its own, so that the certificate of an earlier authority is not taken for this one's.
         let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
-        let mut params = params(&format!("{name} {mark}"), now, valid_days);
+        let not_after = now.as_secs() + u64::from(valid_days) * DAY_S;
+        let mut params = params(&format!("{name} {mark}"), now, not_after);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let cert = params.self_signed(&key).map_err(failed)?;
-        let (cert_pem, cert_der) = (cert.pem(), cert.der().clone());
-        Ok(Authority { issuer: Issuer::new(params, key), cert_pem, cert_der, from: now, valid_days })
+        let cert_der = cert.der().clone();
+        Ok(Authority { issuer: Issuer::new(params, key), cert_pem: cert.pem(), cert_der, from: now, not_after })
+    }
+
+    /// One that was kept, from its parts.
+    pub(super) fn of(
+        issuer: Issuer<'static, KeyPair>,
+        cert_der: CertificateDer<'static>,
+        from: UnixTime,
+        not_after: u64,
+    ) -> Authority {
+        let cert_pem = pem::encode(&pem::Pem::new("CERTIFICATE", cert_der.as_ref()));
+        Authority { issuer, cert_pem, cert_der, from, not_after }
+    }
+
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    /// The last second of its validity, since 1970.
+    #[must_use]
+    pub fn not_after_unix_s(&self) -> u64 {
+        self.not_after
     }
 
     /// The authority's certificate as PEM, to be given to those who shall believe it.
@@ -72,7 +95,7 @@ impl Authority {
     /// When a name is none, or the system gives no random bytes.
     pub fn issue(&self, names: &[&str]) -> Result<Issued, CertError> {
         let named = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        let mut params = params(names.first().copied().unwrap_or("adit"), self.from, self.valid_days);
+        let mut params = params(names.first().copied().unwrap_or("adit"), self.from, self.not_after);
         params.subject_alt_names = named.map_err(failed)?.subject_alt_names;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -95,16 +118,21 @@ impl Issued {
     }
 }
 
-fn params(name: &str, now: UnixTime, valid_days: u32) -> CertificateParams {
+fn params(name: &str, now: UnixTime, not_after: u64) -> CertificateParams {
     let mut params = CertificateParams::default();
-    let now = date_time_ymd(1970, 1, 1) + Duration::from_secs(now.as_secs());
-    params.not_before = now - BACKDATE;
-    params.not_after = now + Duration::from_secs(u64::from(valid_days) * DAY_S);
+    let epoch = date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(now.as_secs()) - BACKDATE;
+    params.not_after = epoch + Duration::from_secs(not_after);
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params
 }
 
-fn failed(error: rcgen::Error) -> CertError {
+/// What the parameters of a certificate that one asked for have in common.
+pub(super) fn params_until(name: &str, now: UnixTime, lifetime: Duration) -> CertificateParams {
+    params(name, now, now.as_secs() + lifetime.as_secs())
+}
+
+pub(super) fn failed(error: rcgen::Error) -> CertError {
     CertError::Making(error.to_string())
 }

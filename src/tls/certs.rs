@@ -15,7 +15,7 @@ use super::config::provider;
 use crate::private::{self, PrivateError};
 
 /// The longest key file, in bytes: room for a key of any kind, and a chain beside it.
-const KEY_FILE_LEN_MAX: usize = 256 * 1024;
+pub(super) const KEY_FILE_LEN_MAX: usize = 256 * 1024;
 
 /// Why a certificate or key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +111,12 @@ pub enum CertError {
     /// A certificate could not be made.
     #[error("a certificate could not be made: {0}")]
     Making(String),
+    /// A request for a certificate proves no key.
+    #[error("the certificate request proves no usable key: {cause}")]
+    KeyUnproven {
+        /// What is wrong with it.
+        cause: String,
+    },
 }
 
 /// A server's certificate chain with its key, checked.
@@ -136,12 +142,7 @@ impl ServerCert {
         let key = read_key(key_file, key_pem)?;
         let first = chain.first().ok_or_else(|| CertError::NoCertificate { file: cert_file.to_owned() })?;
         let (names, not_after) = inspect(cert_file, first, now)?;
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                CertError::Mismatch { cert_file: cert_file.to_owned(), key_file: key_file.to_owned() }
-            }
-            other => CertError::BadKey { file: key_file.to_owned(), cause: other.to_string() },
-        })?;
+        let key = certified((cert_file, chain), (key_file, key))?;
         Ok(ServerCert { key: Arc::new(key), names, not_after })
     }
 
@@ -233,18 +234,18 @@ impl ResolvesServerCert for ReloadingCerts {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, CertError> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, CertError> {
     std::fs::read(path)
         .map_err(|error| CertError::Unreadable { file: path.display().to_string(), cause: error.to_string() })
 }
 
-fn read_chain(file: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertError> {
+pub(super) fn read_chain(file: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertError> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|cause| CertError::BadPem { file: file.to_owned(), cause: cause.to_string() })
 }
 
-fn read_key(file: &str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertError> {
+pub(super) fn read_key(file: &str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertError> {
     let file = || file.to_owned();
     if memchr::memmem::find(pem, b"BEGIN ENCRYPTED PRIVATE KEY").is_some() {
         return Err(CertError::EncryptedKey { file: file() });
@@ -256,10 +257,10 @@ fn read_key(file: &str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertError>
     })
 }
 
-/// The names of a certificate and its last second, if `now` is within its validity.
-fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<(Vec<String>, i64), CertError> {
-    let bad = |cause: String| CertError::BadCertificate { file: file.to_owned(), cause };
-    let (_, cert) = X509Certificate::from_der(cert).map_err(|error| bad(error.to_string()))?;
+/// Asserts that `now` is within a certificate's validity, and gives the last second of it, since 1970.
+pub(super) fn check_validity(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<i64, CertError> {
+    let (_, cert) = X509Certificate::from_der(cert)
+        .map_err(|error| CertError::BadCertificate { file: file.to_owned(), cause: error.to_string() })?;
     let validity = cert.validity();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     if now > validity.not_after.timestamp() {
@@ -268,6 +269,34 @@ fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<(Vec<
     if now < validity.not_before.timestamp() {
         return Err(CertError::NotYetValid { file: file.to_owned(), not_before: validity.not_before.to_string() });
     }
+    Ok(validity.not_after.timestamp())
+}
+
+/// Asserts that a key (PKCS #8, DER) is the one that a certificate is for.
+pub(super) fn check_pair(
+    (cert_file, cert): (&str, &CertificateDer<'static>),
+    (key_file, key): (&str, Vec<u8>),
+) -> Result<(), CertError> {
+    certified((cert_file, vec![cert.clone()]), (key_file, PrivateKeyDer::Pkcs8(key.into()))).map(drop)
+}
+
+fn certified(
+    (cert_file, chain): (&str, Vec<CertificateDer<'static>>),
+    (key_file, key): (&str, PrivateKeyDer<'static>),
+) -> Result<CertifiedKey, CertError> {
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            CertError::Mismatch { cert_file: cert_file.to_owned(), key_file: key_file.to_owned() }
+        }
+        other => CertError::BadKey { file: key_file.to_owned(), cause: other.to_string() },
+    })
+}
+
+/// The names of a certificate and its last second, if `now` is within its validity.
+fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<(Vec<String>, i64), CertError> {
+    let not_after = check_validity(file, cert, now)?;
+    let bad = |cause: String| CertError::BadCertificate { file: file.to_owned(), cause };
+    let (_, cert) = X509Certificate::from_der(cert).map_err(|error| bad(error.to_string()))?;
     let names = cert.subject_alternative_name().map_err(|error| bad(error.to_string()))?;
     let names = names.map_or_else(Vec::new, |names| {
         let dns = |name: &GeneralName<'_>| match name {
@@ -276,5 +305,5 @@ fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<(Vec<
         };
         names.value.general_names.iter().filter_map(dns).collect()
     });
-    Ok((names, validity.not_after.timestamp()))
+    Ok((names, not_after))
 }

@@ -3,18 +3,24 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
-use rustls::server::ResolvesServerCert;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::certs::CertError;
+use super::clock::WallClock;
 use super::error::TlsError;
+use super::identity::CurrentIdentity;
+use super::pin::{Fingerprint, PinnedAuthority};
 
 /// The application protocol of agents.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 /// The application protocol of a link between connector and edge.
 pub const ALPN_LINK: &[u8] = b"adit/1";
+/// The application protocol by which a connector gets a certificate from an edge.
+pub const ALPN_ENROL: &[u8] = b"adit-enrol/1";
 /// Servers that a client remembers sessions of, at most; each with up to 8 tickets.
 pub const SESSION_SERVERS_MAX: usize = 256;
 
@@ -35,6 +41,12 @@ pub struct ServerSettings {
     pub alpn: Vec<Vec<u8>>,
     /// Versions accepted.
     pub versions: Versions,
+    /// Authorities that may vouch for clients. With them a client is asked for a certificate: what it shows must verify,
+    /// and whether it may show none is for the caller to decide. No session is resumed then: each connection proves its
+    /// certificate anew.
+    pub clients: Option<Roots>,
+    /// By what clock their certificates are judged.
+    pub clock: WallClock,
 }
 
 /// What a TLS client can be told.
@@ -48,6 +60,10 @@ pub struct ClientSettings {
     pub versions: Versions,
     /// Where sessions are remembered; none means that every connection makes a full handshake.
     pub sessions: Option<SessionMemory>,
+    /// The certificate that is shown to a server which asks for one.
+    pub identity: Option<Arc<CurrentIdentity>>,
+    /// By what clock the server's certificate is judged.
+    pub clock: WallClock,
 }
 
 /// Remembers the sessions of servers, so that the next connection to one is cheaper.
@@ -71,13 +87,17 @@ impl SessionMemory {
     }
 }
 
-/// The authorities that a client believes.
-#[derive(Clone)]
-pub struct Roots(RootCertStore);
+/// The authorities that a side believes.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    store: RootCertStore,
+    /// Instead of the store, for a client.
+    pin: Option<Fingerprint>,
+}
 
 impl Default for Roots {
     fn default() -> Roots {
-        Roots(RootCertStore::empty())
+        Roots { store: RootCertStore::empty(), pin: None }
     }
 }
 
@@ -86,6 +106,12 @@ impl Roots {
     #[must_use]
     pub fn new() -> Roots {
         Roots::default()
+    }
+
+    /// One authority, known by its fingerprint alone, and no other. A server must send its certificate.
+    #[must_use]
+    pub fn pinned(pin: Fingerprint) -> Roots {
+        Roots { pin: Some(pin), ..Roots::default() }
     }
 
     /// Adds the certificates of a PEM file; `file` names it in errors.
@@ -97,7 +123,7 @@ impl Roots {
         let mut any = false;
         for cert in CertificateDer::pem_slice_iter(pem) {
             let cert = cert.map_err(|cause| CertError::BadPem { file: file.to_owned(), cause: cause.to_string() })?;
-            self.0
+            self.store
                 .add(cert)
                 .map_err(|cause| CertError::BadCertificate { file: file.to_owned(), cause: cause.to_string() })?;
             any = true;
@@ -111,7 +137,7 @@ impl Roots {
     ///
     /// When it cannot be read.
     pub fn add_der(&mut self, cert: CertificateDer<'static>) -> Result<(), CertError> {
-        self.0.add(cert).map_err(|cause| CertError::BadCertificate {
+        self.store.add(cert).map_err(|cause| CertError::BadCertificate {
             file: "the given certificate".to_owned(),
             cause: cause.to_string(),
         })
@@ -124,7 +150,7 @@ impl Roots {
     /// When the machine has none at all.
     pub fn add_platform(&mut self) -> Result<usize, CertError> {
         let found = rustls_native_certs::load_native_certs();
-        let (added, _) = self.0.add_parsable_certificates(found.certs);
+        let (added, _) = self.store.add_parsable_certificates(found.certs);
         if added == 0 {
             let cause = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
             return Err(CertError::NoPlatformRoots { cause });
@@ -135,13 +161,13 @@ impl Roots {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.store.len() + usize::from(self.pin.is_some())
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 }
 
@@ -198,13 +224,20 @@ pub(super) fn server_config_with(
     certs: Arc<dyn ResolvesServerCert>,
     settings: &ServerSettings,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_details(Arc::clone(&provider), settings.clock.provider())
         .with_protocol_versions(versions(settings.versions))
-        .map_err(refused)?
-        .with_no_client_auth()
-        .with_cert_resolver(certs);
+        .map_err(refused)?;
+    let mut config = match &settings.clients {
+        None => builder.with_no_client_auth().with_cert_resolver(certs),
+        Some(roots) => builder.with_client_cert_verifier(clients_of(roots, provider)?).with_cert_resolver(certs),
+    };
     config.alpn_protocols.clone_from(&settings.alpn);
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
+    if settings.clients.is_none() {
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
+    } else {
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
     // Our order puts the cheapest suite first; clients' lists are mostly a library's default and not a wish.
     config.ignore_client_order = true;
     // Our own record layer takes the keys over when the handshake is done.
@@ -217,11 +250,20 @@ pub(super) fn client_config_with(
     provider: Arc<CryptoProvider>,
     settings: ClientSettings,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(Arc::clone(&provider), settings.clock.provider())
         .with_protocol_versions(versions(settings.versions))
-        .map_err(refused)?
-        .with_root_certificates(settings.roots.0)
-        .with_no_client_auth();
+        .map_err(refused)?;
+    let builder = match settings.roots.pin {
+        None => builder.with_root_certificates(settings.roots.store),
+        // It checks as the usual verifier does, by an authority that it gets to know later.
+        Some(pin) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(PinnedAuthority::new(pin, provider)))
+        }
+    };
+    let mut config = match settings.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder.with_client_cert_resolver(identity),
+    };
     config.alpn_protocols = settings.alpn;
     config.resumption = match settings.sessions {
         Some(SessionMemory(store)) => Resumption::store(store),
@@ -230,6 +272,13 @@ pub(super) fn client_config_with(
     config.enable_secret_extraction = true;
     config.enable_early_data = false;
     Ok(Arc::new(config))
+}
+
+/// Verifies what clients show, if they show something.
+fn clients_of(roots: &Roots, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(roots.store.clone());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).allow_unauthenticated().build();
+    verifier.map_err(|error| TlsError::Config(error.to_string()))
 }
 
 static TLS13_ONLY: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
 
+use super::error::TlsError;
 use super::session::{self, Session};
 use super::stream::{HandshakeError, TlsStream};
 use crate::base::Time;
 use crate::engine::driver::SocketOptions;
 use crate::engine::{self, ByteStream, Core, Lease, Socket, StreamError};
+
+/// How long a peer whose handshake failed may take to read why.
+const ALERT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection on a core, with TLS or without.
 pub struct Connection(Kind);
@@ -41,7 +45,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Why it failed; the socket is closed.
+    /// Why it failed; the socket is closed, after the peer could read the alert.
     pub async fn client(
         socket: Socket,
         config: &Arc<ClientConfig>,
@@ -55,7 +59,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Why it failed; the socket is closed.
+    /// Why it failed; the socket is closed, after the peer could read the alert.
     pub async fn server(
         socket: Socket,
         config: &Arc<ServerConfig>,
@@ -74,9 +78,45 @@ impl Connection {
         session: Session,
         timeout: impl Future<Output = ()>,
     ) -> Result<Connection, HandshakeError> {
-        let pool = socket.core().pool().clone();
-        let stream = TlsStream::handshake(socket, session, pool, timeout).await.map_err(|(error, _)| error)?;
-        Ok(Connection(Kind::Tls(Box::new(stream))))
+        let core = socket.core().clone();
+        match TlsStream::handshake(socket, session, core.pool().clone(), timeout).await {
+            Ok(stream) => Ok(Connection(Kind::Tls(Box::new(stream)))),
+            Err((error, socket)) => {
+                if matches!(error, HandshakeError::Tls(_)) {
+                    // The peer may be sending still: closed at once, the connection would be reset, and the alert that says
+                    // why lost.
+                    core.spawn(socket.close_gracefully(ALERT_PATIENCE));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the two sides agreed on this application protocol.
+    #[must_use]
+    pub fn speaks(&self, protocol: &[u8]) -> bool {
+        match &self.0 {
+            Kind::Plain(_) => false,
+            Kind::Tls(stream) => stream.session().alpn() == Some(protocol),
+        }
+    }
+
+    /// The certificate that the peer showed, if it showed one.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<CertificateDer<'static>> {
+        match &self.0 {
+            Kind::Plain(_) => None,
+            Kind::Tls(stream) => stream.session().peer_certificates().first().cloned(),
+        }
+    }
+
+    /// Why TLS failed, if it has.
+    #[must_use]
+    pub fn tls_failure(&self) -> Option<TlsError> {
+        match &self.0 {
+            Kind::Plain(_) => None,
+            Kind::Tls(stream) => stream.session().failure(),
+        }
     }
 
     /// Whether it is sealed.

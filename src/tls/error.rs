@@ -1,5 +1,6 @@
 use rustls::{AlertDescription, CertificateError, PeerIncompatible, ProtocolVersion};
 
+use super::clock::date;
 use crate::engine::Class;
 
 /// Why a TLS connection failed, or could not be made.
@@ -10,12 +11,25 @@ use crate::engine::Class;
 pub enum TlsError {
     /// The peer's certificate is past its last day.
     #[error(
-        "the peer's certificate has expired: renew it there, or set this machine's clock if it should still be valid"
+        "the peer's certificate expired on {not_after}, and the clock here says {now}: renew it there, or set this clock"
     )]
-    CertificateExpired,
+    CertificateExpired {
+        /// Its last second.
+        not_after: String,
+        /// The clock by which it was judged.
+        now: String,
+    },
     /// The peer's certificate begins in the future, nearly always a clock that is wrong.
-    #[error("the peer's certificate is not valid yet: check the clock of this machine and of the one that issued it")]
-    CertificateNotYetValid,
+    #[error(
+        "the peer's certificate is valid from {not_before} only, and the clock here says {now}: set this clock, or \
+         that of the machine that issued it"
+    )]
+    CertificateNotYetValid {
+        /// Its first second.
+        not_before: String,
+        /// The clock by which it was judged.
+        now: String,
+    },
     /// No authority that we trust signed the peer's certificate.
     #[error("the peer's certificate is signed by an authority that is not trusted here: add that authority's PEM file")]
     UnknownIssuer,
@@ -161,8 +175,12 @@ impl From<rustls::Error> for TlsError {
 fn certificate_error(cause: CertificateError) -> TlsError {
     use CertificateError as C;
     match cause {
-        C::Expired | C::ExpiredContext { .. } => TlsError::CertificateExpired,
-        C::NotValidYet | C::NotValidYetContext { .. } => TlsError::CertificateNotYetValid,
+        C::ExpiredContext { time, not_after } => {
+            TlsError::CertificateExpired { not_after: date(not_after), now: date(time) }
+        }
+        C::NotValidYetContext { time, not_before } => {
+            TlsError::CertificateNotYetValid { not_before: date(not_before), now: date(time) }
+        }
         C::UnknownIssuer => TlsError::UnknownIssuer,
         C::NotValidForNameContext { expected, presented } => TlsError::WrongName {
             expected: expected.to_str().into_owned(),
@@ -222,6 +240,8 @@ pub fn version_name(version: ProtocolVersion) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use rustls_pki_types::UnixTime;
+
     use super::*;
 
     #[test]
@@ -232,12 +252,18 @@ mod tests {
         assert_eq!(TlsError::not_tls(&[0, 1, 2, 3]), TlsError::NotTls);
     }
 
+    fn of_day(day: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(day * 24 * 3600))
+    }
+
     #[test]
     fn messages_name_cause_and_remedy() {
         let text = TlsError::AlertReceived(AlertDescription::UnknownCA).to_string();
         assert!(text.contains("UnknownCA") && text.contains("does not trust"), "{text}");
-        let text = TlsError::from(rustls::Error::InvalidCertificate(CertificateError::NotValidYet)).to_string();
-        assert!(text.contains("clock"), "{text}");
+        let (time, not_before) = (of_day(1), of_day(2));
+        let early = CertificateError::NotValidYetContext { time, not_before };
+        let text = TlsError::from(rustls::Error::InvalidCertificate(early)).to_string();
+        assert!(text.contains("clock here says Jan  2 00:00:00 1970"), "{text}");
         let text = TlsError::AlertReceived(AlertDescription::Unknown(200)).to_string();
         assert!(text.contains("number 200"), "{text}");
     }

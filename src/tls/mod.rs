@@ -5,30 +5,42 @@
 //! [`client_config`] are the one place where configurations are made.
 
 mod authority;
+mod ca_certificate;
 mod certs;
+mod clock;
 mod config;
 mod connection;
 mod error;
 mod handshake;
 mod hello;
+mod identity;
+mod kept;
+mod pin;
 mod record;
 mod session;
+mod signing;
 mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use authority::{Authority, Issued, VALID_DAYS_MAX};
+pub use ca_certificate::{CA_PEM_LEN_MAX, CaCertificate, CaFault};
 pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert};
+pub use clock::WallClock;
 pub use config::{
-    ALPN_HTTP1, ALPN_LINK, ClientSettings, Roots, SESSION_SERVERS_MAX, ServerSettings, SessionMemory, Versions,
-    client_config, provider, server_config,
+    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, ClientSettings, Roots, SESSION_SERVERS_MAX, ServerSettings, SessionMemory,
+    Versions, client_config, provider, server_config,
 };
 pub use connection::{Connection, DetachedConnection};
 pub use error::{TlsError, version_name};
 pub use handshake::HANDSHAKE_LEN_MAX;
+pub use identity::{CurrentIdentity, Identity, KeyRequest, TUNNEL_URI, tunnel_of};
+pub use kept::CertFacts;
+pub use pin::{Fingerprint, FingerprintError};
 pub use record::{CHACHA_RECORDS_PER_KEY_MAX, GCM_RECORDS_PER_KEY_MAX, PLAIN_LEN_MAX, RECORD_LEN_MAX};
 pub use session::{Detached, Sealed, Session, Unsealed};
+pub use signing::ClientCert;
 pub use state::{IDLE_RECORDS_MAX, MESSAGE_LEN_MAX};
 pub use stream::{HandshakeError, TlsStream};
 

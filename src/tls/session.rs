@@ -275,6 +275,12 @@ impl Session {
         self.core.agreed().server_name.as_deref()
     }
 
+    /// Why the session failed, if it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<TlsError> {
+        self.core.check().err()
+    }
+
     /// Whether an earlier session was resumed.
     #[must_use]
     pub fn resumed(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Two sides in memory: ours against ours, ours against rustls's own.
 
 mod certificates;
+mod clients;
 mod faults;
 mod interop;
 mod streams;
@@ -61,13 +62,18 @@ impl World {
     fn with(provider: Arc<CryptoProvider>, versions: Versions) -> World {
         let authority = Authority::new("test authority", now(), 2).unwrap();
         let certs = ReloadingCerts::new(CertSet::new([issue(&authority, &[NAME])]).unwrap());
-        let settings = ServerSettings { alpn: vec![ALPN_LINK.to_vec(), ALPN_HTTP1.to_vec()], versions };
+        let settings = ServerSettings {
+            alpn: vec![ALPN_LINK.to_vec(), ALPN_HTTP1.to_vec()],
+            versions,
+            ..ServerSettings::default()
+        };
         let server = server_config_with(Arc::clone(&provider), Arc::clone(&certs) as _, &settings).unwrap();
         let client = ClientSettings {
             roots: roots_of(&authority),
             alpn: vec![ALPN_HTTP1.to_vec()],
             versions: if provider.cipher_suites.len() == 1 { suite_versions(&provider) } else { versions },
             sessions: Some(SessionMemory::default()),
+            ..ClientSettings::default()
         };
         let client = client_config_with(provider, client).unwrap();
         World { authority, certs, server, client }

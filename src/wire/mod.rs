@@ -1,8 +1,14 @@
 //! Floor 1: the wire formats, without input or output. Bytes and times go in, bytes and events come out.
 
+mod codes;
+pub mod enrol;
+mod field;
 pub mod http1;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod mux;
 pub mod proxy;
+mod refusal;
 pub mod sse;
+
+pub use refusal::Refusal;

@@ -13,6 +13,7 @@ use adit::engine::{Core, Pool};
 use adit::latency::{LatencySettings, SlowCallSettings};
 use adit::policy::{Admission, AllowedUpstreams};
 use adit::route::{Route, RouteEntry, RouteTable};
+use adit::tls::WallClock;
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
@@ -50,6 +51,8 @@ pub(crate) fn edge_settings(link: mux::Settings) -> EdgeSettings {
         plain_http_anywhere: true,
         connectors_listen: CONNECTORS_AT,
         connectors_tls: None,
+        certifier: None,
+        clock: WallClock::default(),
         link,
         allowed_origins: Vec::new(),
         connections_max: 1000,
@@ -70,7 +73,7 @@ pub(crate) fn edge_tables() -> EdgeTables {
     let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone() };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
-    let tunnels = HashMap::from([(tunnel, TunnelEntry { secret: Secret::from(SECRET) })]);
+    let tunnels = HashMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
     EdgeTables { routes, tunnels, admission: Admission::default() }
 }
 

@@ -10,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use adit::base::{Secret, TunnelId};
-use adit::connector::{Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress};
+use adit::connector::{
+    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls,
+};
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
@@ -19,7 +21,7 @@ use adit::policy::{Admission, AllowedUpstreams};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_LINK, Authority, CertSet, ClientConfig, ClientSettings, ReloadingCerts, Roots, ServerConfig,
-    ServerSettings, Versions, client_config, server_config,
+    ServerSettings, WallClock, client_config, server_config,
 };
 use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
@@ -87,13 +89,18 @@ impl Tunnel {
 fn tls_server(authority: &Authority, alpn: &[u8]) -> Arc<ServerConfig> {
     let cert = authority.issue(&[HOST]).unwrap().server_cert(UnixTime::now()).unwrap();
     let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
-    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], versions: Versions::Tls13 }).unwrap()
+    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], ..ServerSettings::default() }).unwrap()
 }
 
 fn tls_client(authority: &Authority, alpn: &[u8]) -> Arc<ClientConfig> {
+    let roots = roots_of(authority);
+    client_config(ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() }).unwrap()
+}
+
+fn roots_of(authority: &Authority) -> Roots {
     let mut roots = Roots::new();
     roots.add_der(authority.cert_der().clone()).unwrap();
-    client_config(ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() }).unwrap()
+    roots
 }
 
 /// A port that was free a moment ago.
@@ -113,6 +120,8 @@ fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> 
         plain_http_anywhere: false,
         connectors_listen,
         connectors_tls: Some(tls_server(authority, ALPN_LINK)),
+        certifier: None,
+        clock: WallClock::default(),
         link: mux::Settings::default(),
         allowed_origins: Vec::new(),
         connections_max: 100,
@@ -129,7 +138,7 @@ fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> 
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let tables = EdgeTables {
         routes: RouteTable::new([entry]).unwrap(),
-        tunnels: HashMap::from([(tunnel(), TunnelEntry { secret: Secret::from("0123456789abcdef") })]),
+        tunnels: HashMap::from([(tunnel(), TunnelEntry::of_secret(&Secret::from("0123456789abcdef")))]),
         admission: Admission::default(),
     };
     (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)
@@ -144,7 +153,7 @@ fn connector(
 ) -> Arc<Connector> {
     let settings = ConnectorSettings {
         edges: vec![EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() }],
-        edge_tls: Some(tls_client(authority, ALPN_LINK)),
+        edge_tls: Some(Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
         edge_name: Some(HOST.into()),
         tunnel: tunnel(),
         secret: Secret::from("0123456789abcdef"),

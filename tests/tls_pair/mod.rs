@@ -14,6 +14,13 @@ pub(crate) const NAME: &str = "edge.example";
 
 /// A client's configuration and a server's that it believes.
 pub(crate) fn configs(versions: Versions) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+    let (roots, server) = believed(versions);
+    let client = client_config(ClientSettings { roots, versions, ..ClientSettings::default() }).expect("a client");
+    (client, server)
+}
+
+/// A server's configuration, and whom to believe so that it is believed.
+pub(crate) fn believed(versions: Versions) -> (Roots, Arc<ServerConfig>) {
     let now = UnixTime::now();
     let authority = Authority::new("test authority", now, 1).expect("an authority");
     let issued = authority.issue(&[NAME]).expect("a certificate");
@@ -22,8 +29,7 @@ pub(crate) fn configs(versions: Versions) -> (Arc<ClientConfig>, Arc<ServerConfi
     let server = server_config(certs, &ServerSettings { versions, ..ServerSettings::default() }).expect("a server");
     let mut roots = Roots::new();
     roots.add_der(authority.cert_der().clone()).expect("the authority's certificate");
-    let client = client_config(ClientSettings { roots, versions, ..ClientSettings::default() }).expect("a client");
-    (client, server)
+    (roots, server)
 }
 
 /// A client and a server whose handshake is done.

@@ -32,7 +32,18 @@ pub(crate) fn command(args: &[&str]) -> Command {
 impl Adit {
     /// Starts it; its standard output is read as events.
     pub(crate) fn start(args: &[&str]) -> Adit {
-        let mut child = command(args).stdout(Stdio::piped()).spawn().expect("the program starts");
+        Adit::run(command(args))
+    }
+
+    /// The same, with one variable more.
+    pub(crate) fn start_with(args: &[&str], name: &str, value: &str) -> Adit {
+        let mut command = command(args);
+        command.env(name, value);
+        Adit::run(command)
+    }
+
+    fn run(mut command: Command) -> Adit {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let out = child.stdout.take().expect("it is piped");
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -59,9 +70,14 @@ impl Adit {
 
     /// The next event of this name; others are passed over.
     pub(crate) fn event(&self, name: &str) -> Value {
+        self.next_of(&[name])
+    }
+
+    /// The next event of one of these names; others are passed over.
+    pub(crate) fn next_of(&self, names: &[&str]) -> Value {
         loop {
-            let event = self.any_event(name);
-            if event["event"] == name {
+            let event = self.any_event(names[0]);
+            if names.iter().any(|name| event["event"] == *name) {
                 return event;
             }
         }
@@ -70,6 +86,11 @@ impl Adit {
     fn any_event(&self, wanted: &str) -> Value {
         let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no event {wanted}: {error}"));
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, as `TERM`.

@@ -183,7 +183,8 @@ fn certificate(certificate: &Certificate) -> Result<(Arc<ServerConfig>, Option<S
         }
     };
     let certs = ReloadingCerts::new(CertSet::new([cert])?);
-    let settings = ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls12And13 };
+    let alpn = vec![ALPN_HTTP1.to_vec()];
+    let settings = ServerSettings { alpn, versions: Versions::Tls12And13, ..ServerSettings::default() };
     Ok((server_config(certs, &settings)?, ca_pem))
 }
 

@@ -5,7 +5,7 @@ use rustls_pki_types::UnixTime;
 use tokio::time::timeout;
 
 use super::{add_error, add_faults, http_client};
-use crate::base::Clock;
+use crate::base::{Clock, Secret, TunnelId, TunnelToken};
 use crate::cli::connect::ReadyConnector;
 use crate::cli::run::RunError;
 use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork, UpstreamTrust};
@@ -25,12 +25,9 @@ const LINK_PATIENCE: Duration = Duration::from_secs(15);
 pub(super) async fn examine(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, mcp_path: &str) {
     let connections = connect.routes.iter().map(|route| u64::from(route.upstream_connections_max)).sum();
     file_limit(findings, connections);
-    let mut reachable = false;
-    for edge in &connect.edge {
-        reachable |= reach(findings, connect, edge).await;
-    }
-    if reachable {
-        link(findings, connect, engine).await;
+    match connect.credentials() {
+        Ok(credentials) => edges(findings, connect, engine, credentials).await,
+        Err(faults) => add_faults(findings, "edge.link", &faults),
     }
     let allowed = UpstreamNetwork::allowed(&connect.allowed_upstreams);
     for route in &connect.routes {
@@ -38,8 +35,19 @@ pub(super) async fn examine(findings: &mut Findings, connect: &ConnectConfig, en
     }
 }
 
+/// Whether the edges are there, and take this connector in.
+async fn edges(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, credentials: TunnelToken) {
+    let mut reachable = false;
+    for edge in &connect.edge {
+        reachable |= reach(findings, connect, edge, &credentials.secret).await;
+    }
+    if reachable {
+        link(findings, connect, engine, credentials).await;
+    }
+}
+
 /// Whether an edge is there and shows a certificate that is believed.
-async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort) -> bool {
+async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort, secret: &Secret) -> bool {
     let addresses = check_dns(findings, "edge.dns", &edge.host, edge.port).await;
     if addresses.is_empty() {
         return false;
@@ -47,14 +55,15 @@ async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort
     let address = check_tcp(findings, "edge.tcp", &addresses).await;
     check_udp(findings, "edge.udp", address.unwrap_or(addresses[0])).await;
     let Some(address) = address else { return false };
-    let roots = match connect.edge_roots() {
+    let roots = match connect.edge_roots(secret) {
         Ok(roots) => roots,
         Err(faults) => {
             add_faults(findings, "edge.certificate", &faults);
             return false;
         }
     };
-    let settings = ClientSettings { roots, alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13, sessions: None };
+    let alpn = vec![ALPN_LINK.to_vec()];
+    let settings = ClientSettings { roots, alpn, versions: Versions::Tls13, ..ClientSettings::default() };
     let name = connect.edge_name.map_or_else(|| edge.host.to_string(), |name| name.as_str().to_owned());
     let met = match client_config(settings) {
         Ok(config) => meet(address, name.trim_matches(['[', ']']), config).await,
@@ -71,8 +80,8 @@ async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort
 }
 
 /// Links once, as the connector itself does, to learn who it is to the edge. Calls that come meanwhile are served.
-async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig) {
-    let ready = match ready(connect) {
+async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, credentials: TunnelToken) {
+    let ready = match ready(connect, credentials) {
         Ok(ready) => ready,
         Err(error) => return add_error(findings, "edge.link", &error),
     };
@@ -89,7 +98,7 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
         while waiting > 0
             && let Some(event) = events.recv().await
         {
-            waiting -= usize::from(add_event(findings, connect, event, MonotonicClock.now() - began));
+            waiting -= usize::from(add_event(findings, connector.tunnel(), event, MonotonicClock.now() - began));
         }
     });
     if told.await.is_err() {
@@ -103,28 +112,35 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
     resolving.abort();
 }
 
-/// A connector of one core with one link to each edge.
-fn ready(connect: &ConnectConfig) -> Result<ReadyConnector, RunError> {
-    let mut settings = connect.settings(connect.edge_addresses(), connect.edge_roots()?)?;
+/// A connector of one core with one link to each edge. It asks for a certificate of its own, so that enrolment is tried too,
+/// and leaves those alone that the real one keeps.
+fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<ReadyConnector, RunError> {
+    let connect = ConnectConfig { state_dir: None, ..connect.clone() };
+    let roots = connect.edge_roots(&credentials.secret)?;
+    let mut settings = connect.settings(connect.edge_addresses(), roots, credentials)?;
     settings.links = 1;
     settings.drain_timeout = LINK_PATIENCE;
     let tables = connect.tables(1, &mut UpstreamTrust::default())?;
     ReadyConnector::new(settings, tables, 1)
 }
 
-/// Adds what an event says about an edge; whether it does.
-fn add_event(findings: &mut Findings, connect: &ConnectConfig, event: ConnectorEvent, took: Duration) -> bool {
+/// Adds what an event says about an edge; whether that is all there is to say about it.
+fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, took: Duration) -> bool {
     const CHECK: &str = "edge.link";
     match event {
         ConnectorEvent::Linked { edge, .. } => {
-            findings.ok(CHECK, format!("{edge} takes this connector as {} ({:.0} µs)", connect.tunnel, micros(took)));
+            findings.ok(CHECK, format!("{edge} takes this connector as {tunnel} ({:.0} µs)", micros(took)));
         }
         ConnectorEvent::Refused { edge, why, .. } => findings.fail(
             CHECK,
-            format!("{edge} refuses this connector as {}: {why}", connect.tunnel),
-            "compare connect.tunnel and the secret with what the edge has; a rotated or revoked secret must be replaced",
+            format!("{edge} refuses this connector as {tunnel}: {why}"),
+            "compare connect.tunnel and the secret, or the token, with what the edge has; a rotated or revoked secret must be replaced",
         ),
         ConnectorEvent::Failed { edge, why } => findings.fail_plainly(CHECK, format!("{edge}: {why}")),
+        ConnectorEvent::Certified { edge, lifetime, .. } => {
+            findings.ok("edge.enrolment", format!("{edge} gives certificates, each for {} s", lifetime.as_secs()));
+            return false;
+        }
         _ => return false,
     }
     true

@@ -41,7 +41,7 @@ fn certificate(findings: &mut Findings, check: &'static str, files: TlsFiles<'_>
     if let Err(faults) = files.load(key) {
         return add_faults(findings, check, &faults);
     }
-    let Some(shown) = shown(files.cert_file) else {
+    let Some(shown) = shown(&files.cert_file) else {
         return findings.fail(check, format!("{} cannot be read", files.cert_file.display()), "issue it anew");
     };
     judge_certificate(findings, check, &files.cert_file.display().to_string(), &shown, UnixTime::now());
@@ -136,14 +136,22 @@ async fn links(findings: &mut Findings, edge: &EdgeConfig, admin: SocketAddr) {
         Ok(status) => status,
         Err(why) => return findings.warn(CHECK, why, "ask the edge's admin API: /v1/status"),
     };
-    for tunnel in &edge.tunnels {
-        let id = tunnel.id.as_str();
-        let row = status["tunnels"].as_array().into_iter().flatten().find(|row| row["id"] == id);
-        match row.and_then(|row| row["links"].as_u64()) {
-            Some(0) => findings.warn(CHECK, format!("{id} has no connector"), "run `adit doctor` beside its connector"),
-            Some(links) => findings.ok(CHECK, format!("{id} has {links} links")),
-            None => findings.warn(CHECK, format!("the running edge does not know {id}"), "reload it: send it SIGHUP"),
+    // Those of the configuration and, where the edge has a store, its own.
+    let served: Vec<(&str, u64)> = status["tunnels"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| Some((row["id"].as_str()?, row["links"].as_u64()?)))
+        .collect();
+    for (id, links) in &served {
+        match links {
+            0 => findings.warn(CHECK, format!("{id} has no connector"), "run `adit doctor` beside its connector"),
+            links => findings.ok(CHECK, format!("{id} has {links} links")),
         }
+    }
+    let configured = edge.tunnels.iter().map(|tunnel| tunnel.id.as_str());
+    for id in configured.filter(|id| served.iter().all(|(known, _)| known != id)) {
+        findings.warn(CHECK, format!("the running edge does not know {id}"), "reload it: send it SIGHUP");
     }
 }
 

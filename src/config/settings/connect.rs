@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{fault, route_name};
+use crate::base::{AuthorityPin, Secret, TunnelToken, pin_of};
+use crate::config::checks::token;
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::table::ConnectConfig;
-use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
+use crate::config::values::SecretText;
+use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
-use crate::tls::{ALPN_HTTP1, ALPN_LINK, ClientConfig, ClientSettings, Roots, SessionMemory, Versions, client_config};
+use crate::tls::{
+    ALPN_HTTP1, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock, client_config,
+};
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
 
@@ -25,21 +30,22 @@ impl ConnectConfig {
     ///
     /// # Errors
     ///
-    /// When the secret or the authorities cannot be read, or the TLS library refuses what is asked of it.
-    pub fn settings(&self, edges: Vec<EdgeAddress>, roots: Roots) -> Result<ConnectorSettings, Faults> {
-        let tls = ClientSettings {
-            roots,
-            alpn: vec![ALPN_LINK.to_vec()],
-            versions: Versions::Tls13,
-            sessions: Some(SessionMemory::default()),
-        };
-        let secret = self.secret_source().ok_or_else(|| fault("connect.secret", "missing"))?;
+    /// When the TLS library refuses what is asked of it.
+    pub fn settings(
+        &self,
+        edges: Vec<EdgeAddress>,
+        roots: Roots,
+        TunnelToken { id, secret }: TunnelToken,
+    ) -> Result<ConnectorSettings, Faults> {
+        let tls = EdgeTls::new(roots, WallClock::default(), edges.len());
+        let tls = tls.map_err(|error| fault("connect.edge_ca_file", error))?;
+        let tls = self.with_kept(tls, &edges, &id)?;
         Ok(ConnectorSettings {
             edges,
-            edge_tls: Some(client_config(tls).map_err(|error| fault("connect.edge_ca_file", error))?),
+            edge_tls: Some(Arc::new(tls)),
             edge_name: self.edge_name.map(|name| name.as_str().trim_matches(['[', ']']).into()),
-            tunnel: self.tunnel.clone(),
-            secret: secret.read().map_err(|error| fault("connect.secret_file", error))?,
+            tunnel: id,
+            secret,
             software: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
             links: u16::try_from(self.links).unwrap_or(LINKS_MAX),
             backoff_min: self.backoff_min_ms.into(),
@@ -51,18 +57,37 @@ impl ConnectConfig {
         })
     }
 
+    /// What the connector proves itself by. A file is read now.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is no secret or token.
+    pub fn credentials(&self) -> Result<TunnelToken, Faults> {
+        if let Some(source) = self.token_source() {
+            let read = source.read().map_err(|error| fault("connect.token_file", error))?;
+            return token(&SecretText(read)).map_err(|error| fault("connect.token_file", error));
+        }
+        let source = self.secret_source().ok_or_else(|| fault("connect.secret", "missing"))?;
+        let secret = source.read().map_err(|error| fault("connect.secret_file", error))?;
+        let id = self.tunnel.clone().ok_or_else(|| fault("connect.tunnel", "missing"))?;
+        Ok(TunnelToken { id, secret })
+    }
+
     /// The edges that are dialled.
     #[must_use]
     pub fn edge_addresses(&self) -> Vec<EdgeAddress> {
         self.edge.iter().map(|edge| EdgeAddress { host: edge.host.clone(), port: edge.port }).collect()
     }
 
-    /// The authorities that may vouch for an edge.
+    /// The authorities that may vouch for an edge: those of the file, or the one that the secret names, or the public ones.
     ///
     /// # Errors
     ///
     /// When they cannot be read.
-    pub fn edge_roots(&self) -> Result<Roots, Faults> {
+    pub fn edge_roots(&self, secret: &Secret) -> Result<Roots, Faults> {
+        if let Some(AuthorityPin(pin)) = pin_of(secret).filter(|_| self.edge_ca_file.is_none()) {
+            return Ok(Roots::pinned(Fingerprint::from_bytes(pin)));
+        }
         read_roots("connect.edge_ca_file", self.edge_ca_file.as_deref()).map(|(roots, _)| roots)
     }
 
@@ -141,6 +166,7 @@ impl UpstreamTrust {
             alpn: vec![ALPN_HTTP1.to_vec()],
             versions: Versions::Tls12And13,
             sessions: Some(SessionMemory::default()),
+            ..ClientSettings::default()
         };
         let config = client_config(settings).map_err(|error| fault(key, error))?;
         self.known.insert(ca_file.map(Path::to_path_buf), (pem, Arc::clone(&config)));

@@ -10,13 +10,14 @@ use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::TlsFiles;
 use crate::config::table::EdgeConfig;
 use crate::config::values::Bytes;
-use crate::edge::{EdgeSettings, EdgeTables, TunnelEntry};
+use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, TunnelEntry};
+use crate::engine::MailSender;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
 use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
-    ALPN_HTTP1, ALPN_LINK, CertError, CertSet, ReloadingCerts, ServerCert, ServerConfig, ServerSettings, Versions,
-    server_config,
+    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, CertError, CertSet, ReloadingCerts, Roots, ServerCert, ServerConfig,
+    ServerSettings, Versions, WallClock, server_config,
 };
 use crate::wire::mux;
 
@@ -36,6 +37,17 @@ pub struct EdgeListeners {
     pub connectors: SocketAddr,
     /// What connectors are shown.
     pub connectors_certs: Arc<ReloadingCerts>,
+    /// How connectors get certificates; without it their secret alone is enough.
+    pub certifying: Option<Certifying>,
+}
+
+/// How connectors get certificates.
+#[derive(Clone)]
+pub struct Certifying {
+    /// Who signs them, and vouches for them when they are shown.
+    pub authority: Arc<Authority>,
+    /// Where the cores ask for them.
+    pub requests: MailSender<CertifyRequest>,
 }
 
 impl EdgeConfig {
@@ -45,8 +57,20 @@ impl EdgeConfig {
     ///
     /// When the TLS library refuses what is asked of it.
     pub fn settings(&self, listeners: &EdgeListeners, cores: usize) -> Result<EdgeSettings, Faults> {
-        let for_agents = ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls12And13 };
-        let for_connectors = ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13 };
+        let for_agents = ServerSettings {
+            alpn: vec![ALPN_HTTP1.to_vec()],
+            versions: Versions::Tls12And13,
+            ..ServerSettings::default()
+        };
+        let mut for_connectors =
+            ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13, ..ServerSettings::default() };
+        if let Some(Certifying { authority, .. }) = &listeners.certifying {
+            let mut clients = Roots::new();
+            let added = clients.add_der(authority.cert_der().clone());
+            added.map_err(|error| fault("edge.connectors_ca_file", error))?;
+            for_connectors.alpn.push(ALPN_ENROL.to_vec());
+            for_connectors.clients = Some(clients);
+        }
         let tls = |key: &str, certs: &Arc<ReloadingCerts>, settings: &ServerSettings| {
             server_config(Arc::<ReloadingCerts>::clone(certs), settings).map_err(|error| fault(key, error))
         };
@@ -63,6 +87,8 @@ impl EdgeConfig {
             plain_http_anywhere: self.allow_plain_http_off_loopback,
             connectors_listen: listeners.connectors,
             connectors_tls: Some(tls("edge.connectors_cert_file", &listeners.connectors_certs, &for_connectors)?),
+            certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
+            clock: WallClock::default(),
             link: mux::Settings { streams_max, stream_window, link_window, ..mux::Settings::default() }.bounded(),
             allowed_origins: self.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
             connections_max: (self.connections_max as usize).div_ceil(cores.max(1)),
@@ -101,7 +127,7 @@ impl EdgeConfig {
         let mut entries = Vec::new();
         for (index, tunnel) in self.tunnels.iter().enumerate() {
             match tunnel.secret_source().map(|source| source.read()) {
-                Some(Ok(secret)) => drop(tunnels.insert(tunnel.id.clone(), TunnelEntry { secret })),
+                Some(Ok(secret)) => drop(tunnels.insert(tunnel.id.clone(), TunnelEntry::of_secret(&secret))),
                 Some(Err(error)) => {
                     faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret_file"), error.to_string()));
                 }
@@ -126,13 +152,22 @@ impl EdgeConfig {
 }
 
 impl TlsFiles<'_> {
+    /// The authority that the files hold. `key` is the setting that names them.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be used.
+    pub fn load_authority(&self, key: &str) -> Result<Authority, Faults> {
+        Authority::load(&self.cert_file, &self.key_file, UnixTime::now()).map_err(|error| fault(key, error))
+    }
+
     /// The certificate and key that the files hold now. `key` is the setting that names them.
     ///
     /// # Errors
     ///
     /// Why they cannot be used.
     pub fn load(&self, key: &str) -> Result<CertSet, Faults> {
-        let certs = ServerCert::load(self.cert_file, self.key_file, UnixTime::now());
+        let certs = ServerCert::load(&self.cert_file, &self.key_file, UnixTime::now());
         certs.and_then(|cert| CertSet::new([cert])).map_err(|error: CertError| fault(key, error))
     }
 }

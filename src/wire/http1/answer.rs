@@ -22,6 +22,8 @@ pub enum Fault {
     TimedOut,
     /// The link broke while the call was under way.
     LinkLost,
+    /// The link was ended under the call because its credential is no longer good.
+    Revoked,
 }
 
 impl Fault {
@@ -29,7 +31,7 @@ impl Fault {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Fault::ConnectorOffline | Fault::Overloaded => 503,
+            Fault::ConnectorOffline | Fault::Overloaded | Fault::Revoked => 503,
             Fault::UpstreamRefused | Fault::UpstreamBroken | Fault::LinkLost => 502,
             Fault::TimedOut => 504,
         }
@@ -45,6 +47,7 @@ impl Fault {
             Fault::Overloaded => -31_004,
             Fault::TimedOut => -31_005,
             Fault::LinkLost => -31_006,
+            Fault::Revoked => -31_007,
         }
     }
 
@@ -58,6 +61,7 @@ impl Fault {
             Fault::Overloaded => "overloaded",
             Fault::TimedOut => "timed_out",
             Fault::LinkLost => "link_lost",
+            Fault::Revoked => "revoked",
         }
     }
 
@@ -73,6 +77,9 @@ impl Fault {
             Fault::Overloaded => "the tunnel is at its limit: try again after a pause",
             Fault::TimedOut => "the MCP server did not answer in time: it may have acted on the request",
             Fault::LinkLost => "the link to the private network broke: the server may have acted on the request",
+            Fault::Revoked => {
+                "the tunnel's credential was withdrawn while the call was under way: the server may have acted on the request"
+            }
         }
     }
 }
@@ -248,7 +255,7 @@ mod tests {
     #[test]
     fn codes_stay_out_of_the_reserved_ranges() {
         use Fault::*;
-        let faults = [ConnectorOffline, UpstreamRefused, UpstreamBroken, Overloaded, TimedOut, LinkLost];
+        let faults = [ConnectorOffline, UpstreamRefused, UpstreamBroken, Overloaded, TimedOut, LinkLost, Revoked];
         let codes: std::collections::BTreeSet<i32> = faults.iter().map(|fault| fault.rpc_code()).collect();
         assert_eq!(codes.len(), faults.len());
         assert!(codes.iter().all(|code| !(-32_768..=-32_000).contains(code)));

@@ -1,4 +1,4 @@
-use super::codes::codes;
+use crate::wire::codes::codes;
 
 codes! {
     /// Why a stream was reset: what RESET carries.
@@ -29,6 +29,7 @@ codes! {
         Deadline = 0x0207, "the time for the call ran out";
         LinkLost = 0x0208, "the link ended";
         Internal = 0x0209, "the side that reset the stream failed inside";
+        Revoked = 0x020a, "the link was ended because its credential is no longer good";
     }
 }
 

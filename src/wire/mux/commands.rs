@@ -1,8 +1,9 @@
 use crate::base::{Chunk, Time};
+use crate::wire::Refusal;
 
 use super::cause::Cause;
 use super::event::{Event, OpenError, SendError, Side, StreamError, StreamId};
-use super::fault::{Fault, Refusal};
+use super::fault::Fault;
 use super::hello::{EdgeIdentity, VERSION, Welcome};
 use super::machine::{Greeting, Mux, Progress, Role};
 use super::open::Open;

@@ -1,9 +1,10 @@
 use std::fmt;
 
 use crate::base::{CoreId, Secret, TunnelId};
+use crate::wire::Refusal;
+use crate::wire::field::{Fields, clip, put_text};
 
-use super::fault::{Fault, Refusal};
-use super::field::{Fields, clip, put_text};
+use super::fault::Fault;
 
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u16 = 1;

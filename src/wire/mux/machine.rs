@@ -1,10 +1,11 @@
 use std::collections::VecDeque;
 
 use crate::base::{Chunk, Time};
+use crate::wire::Refusal;
 
 use super::cause::Cause;
 use super::event::{Event, Side, StreamId};
-use super::fault::{Fault, Refusal};
+use super::fault::Fault;
 use super::flood::Flood;
 use super::flow::{Credit, Window};
 use super::hello::{Hello, HelloError, Refused, Welcome};
@@ -191,11 +192,12 @@ impl<B: Chunk> Mux<B> {
         }
         self.progress = Progress::Over;
         self.control.clear();
+        let taken = if fault == Fault::Revoked { Cause::Revoked } else { Cause::LinkLost };
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
         for slot in slots {
             let Stream { id, open_due, reset_due, .. } = *self.streams.at(slot);
             if reset_due.is_none() {
-                let cause = if open_due || id > last_taken { Cause::NotSent } else { Cause::LinkLost };
+                let cause = if open_due || id > last_taken { Cause::NotSent } else { taken };
                 self.events.push_back(Event::Reset { stream: StreamId { id, slot }, cause });
             }
             self.release(slot);

@@ -8,11 +8,9 @@
 
 mod cause;
 mod clock;
-mod codes;
 mod commands;
 mod event;
 mod fault;
-mod field;
 mod flood;
 mod flow;
 mod frame;
@@ -30,10 +28,11 @@ mod transmit;
 #[cfg(test)]
 mod tests;
 
+pub use super::Refusal;
 pub use cause::Cause;
 pub use commands::OVERSHOOT_MAX;
 pub use event::{Event, OpenError, SendError, Side, StreamError, StreamId};
-pub use fault::{Fault, Refusal};
+pub use fault::Fault;
 pub use flow::CREDIT_MAX;
 pub use frame::{CONTROL_LEN_MAX, HEADER_LEN, PAYLOAD_LEN_MAX};
 pub use hello::{

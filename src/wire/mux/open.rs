@@ -1,5 +1,6 @@
+use crate::wire::field::{Fields, put_text};
+
 use super::fault::Fault;
-use super::field::{Fields, put_text};
 
 /// The longest hostname, in bytes (RFC 1035 section 2.3.4, as text).
 pub const ROUTE_LEN_MAX: usize = 253;

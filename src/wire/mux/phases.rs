@@ -1,5 +1,6 @@
+use crate::wire::field::Fields;
+
 use super::fault::Fault;
-use super::field::Fields;
 
 pub(super) const PHASES_LEN: usize = 1 + 4 * 8;
 

@@ -1,11 +1,12 @@
 use zeroize::Zeroize;
 
 use crate::base::{Chunk, Time};
+use crate::wire::Refusal;
+use crate::wire::field::Fields;
 
 use super::cause::Cause;
 use super::event::{Event, Side, StreamId};
-use super::fault::{Fault, Refusal};
-use super::field::Fields;
+use super::fault::Fault;
 use super::flow::{Credit, Window};
 use super::frame::{CONTROL_LEN_MAX, HEADER_LEN, Header, Kind};
 use super::hello::{Hello, Refused, Welcome};

@@ -60,4 +60,4 @@ macro_rules! codes {
     };
 }
 
-pub(super) use codes;
+pub(in crate::wire) use codes;

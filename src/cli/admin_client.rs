@@ -1,0 +1,178 @@
+//! What speaks to the admin API of a running edge.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{Client, Method, Url};
+use serde_json::Value;
+
+use crate::base::Secret;
+use crate::cli::edge_dir::data_dir;
+use crate::cli::tunnel_args::AdminArgs;
+use crate::config::{ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV};
+use crate::control::DataDirError;
+use crate::control::api::LIMIT_MAX;
+use crate::private::{self, PrivateError};
+
+/// Where the admin API is unless somebody says something else.
+const URL_PRESET: &str = "http://127.0.0.1:9443";
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest admin token, in bytes.
+const TOKEN_LEN_MAX: usize = 1_024;
+/// The most parts of a list that are read.
+const PARTS_MAX: usize = 10_000;
+
+/// Why the edge did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdminError {
+    /// There is no token to show.
+    #[error(
+        "there is no admin token: give --data-dir or {}, or the token itself with --admin-token-file, {ADMIN_TOKEN_FILE_ENV} \
+         or {ADMIN_TOKEN_ENV}",
+        super::edge_dir::DATA_DIR_ENV
+    )]
+    NoToken,
+    /// The file of the token cannot be read.
+    #[error("the admin token: {0}")]
+    TokenFile(#[from] PrivateError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The address is none.
+    #[error("{0:?} is not where an admin API can be: write it as in {URL_PRESET}")]
+    BadUrl(String),
+    /// The edge cannot be reached.
+    #[error("the edge's admin API at {url} cannot be reached: {cause}; is `adit edge` running there?")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// As the HTTP library says it.
+        cause: String,
+    },
+    /// The answer is not one of the admin API.
+    #[error("what answers at {url} is no admin API of adit (status {status})")]
+    NotAdit {
+        /// Where.
+        url: String,
+        /// The status.
+        status: u16,
+    },
+    /// The edge refused.
+    #[error("the edge refused: {message} ({code})")]
+    Refused {
+        /// What exactly, for programs.
+        code: String,
+        /// What went wrong, for people.
+        message: String,
+    },
+    /// Something else is wrong with what was asked for.
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// The admin API of a running edge.
+pub(super) struct AdminClient {
+    client: Client,
+    base: Url,
+    token: Secret,
+}
+
+impl AdminClient {
+    /// The one that flags and environment name.
+    pub(super) fn new(args: &AdminArgs, env: &BTreeMap<String, String>) -> Result<AdminClient, AdminError> {
+        let given = |name: &str| env.get(name).filter(|value| !value.is_empty()).cloned();
+        let url = args.admin.clone().or_else(|| given(ADMIN_URL_ENV)).unwrap_or_else(|| URL_PRESET.to_owned());
+        let full = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+        let base = Url::parse(&full).ok().filter(|base| base.has_host() && matches!(base.scheme(), "http" | "https"));
+        let base = base.ok_or(AdminError::BadUrl(url))?;
+        let token = match (&args.admin_token_file, given(ADMIN_TOKEN_ENV), given(ADMIN_TOKEN_FILE_ENV)) {
+            (Some(file), ..) => read_token(file.clone())?,
+            (None, Some(token), _) => Secret::from(token.trim()),
+            (None, None, Some(file)) => read_token(file.into())?,
+            (None, None, None) => data_dir(&args.dir(), env).ok_or(AdminError::NoToken)?.admin_token()?,
+        };
+        // The token goes where it was sent and nowhere else.
+        let client = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+        let client = client.map_err(|error| AdminError::Usage(format!("no HTTP client: {error}")))?;
+        Ok(AdminClient { client, base, token })
+    }
+
+    pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, AdminError> {
+        self.ask(Method::GET, path, query, None).await
+    }
+
+    pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Value, AdminError> {
+        self.ask(Method::POST, path, &[], Some(body)).await
+    }
+
+    /// All parts of a list, put together.
+    pub(super) async fn list(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, AdminError> {
+        let mut data = Vec::new();
+        let mut query = query.to_vec();
+        query.push(("limit", LIMIT_MAX.to_string()));
+        for _ in 0..PARTS_MAX {
+            let mut part = self.get(path, &query).await?;
+            if let Some(Value::Array(rows)) = part.get_mut("data").map(Value::take) {
+                data.extend(rows);
+            }
+            let Some(next) = part["next_page"].as_str().map(str::to_owned) else { break };
+            query.retain(|(name, _)| *name != "page");
+            query.push(("page", next));
+        }
+        Ok(serde_json::json!({ "data": data, "next_page": null }))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> Result<Value, AdminError> {
+        let mut url = self.base.clone();
+        // Each piece is one piece, whatever somebody typed.
+        if let Ok(mut pieces) = url.path_segments_mut() {
+            pieces.clear().push("v1").extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let unreachable = |error: reqwest::Error| {
+            let cause = innermost(&error);
+            AdminError::Unreachable { url: self.base.to_string(), cause }
+        };
+        let token = String::from_utf8_lossy(self.token.expose());
+        let mut request = self.client.request(method, url).bearer_auth(&*token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(unreachable)?;
+        let value: Option<Value> = serde_json::from_str(&text).ok();
+        match value {
+            Some(value) if status.is_success() => Ok(value),
+            Some(value) if value["error"]["message"].is_string() => {
+                let text = |name: &str| value["error"][name].as_str().unwrap_or_default().to_owned();
+                Err(AdminError::Refused { code: text("code"), message: text("message") })
+            }
+            _ => Err(AdminError::NotAdit { url: self.base.to_string(), status: status.as_u16() }),
+        }
+    }
+}
+
+fn read_token(file: PathBuf) -> Result<Secret, AdminError> {
+    let content = private::read(&file, TOKEN_LEN_MAX)?;
+    Ok(Secret::new(content.trim_ascii().to_vec()))
+}
+
+/// What it comes down to: the outer errors say only that there is an inner one.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

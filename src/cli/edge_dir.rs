@@ -1,0 +1,104 @@
+//! `adit edge init`, `adit edge backup` and `adit edge restore`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rustls_pki_types::UnixTime;
+use serde_json::json;
+
+use crate::cli::EXIT_USAGE;
+use crate::cli::args::{DataDirArgs, EdgeDirCommand};
+use crate::cli::run::{RunError, refuse};
+use crate::control::store::{SqliteStore, Store, newest_backup, restore};
+use crate::control::{DataDir, WallTime};
+
+/// The variable that names the data directory: that of the setting.
+pub(super) const DATA_DIR_ENV: &str = "ADIT_EDGE_DATA_DIR";
+/// By what connectors on the same machine dial an edge.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Runs a command about the data directory, and gives back the exit code.
+pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, String>) -> u8 {
+    let (EdgeDirCommand::Init { dir, .. } | EdgeDirCommand::Backup { dir, .. } | EdgeDirCommand::Restore { dir, .. }) =
+        command;
+    let Some(dir) = data_dir(dir, env) else {
+        eprintln!("which data directory is missing: give --data-dir, or set {DATA_DIR_ENV}");
+        return EXIT_USAGE;
+    };
+    let done = match command {
+        EdgeDirCommand::Init { name, json, .. } => init(&dir, name, *json),
+        EdgeDirCommand::Backup { to, .. } => backup(&dir, to.clone()),
+        EdgeDirCommand::Restore { from, .. } => put_back(&dir, from.clone()),
+    };
+    done.map_or_else(|error| refuse(&error), |()| 0)
+}
+
+/// The data directory that flags or environment name.
+pub(super) fn data_dir(args: &DataDirArgs, env: &BTreeMap<String, String>) -> Option<DataDir> {
+    let by_env = || env.get(DATA_DIR_ENV).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    args.data_dir.clone().or_else(by_env).map(DataDir::new)
+}
+
+fn init(dir: &DataDir, names: &[String], json: bool) -> Result<(), RunError> {
+    let fresh = !dir.edge_cert().exists();
+    let names = if names.is_empty() && fresh { local_names() } else { names.to_vec() };
+    let done = dir.init(&names, UnixTime::now())?;
+    let had_store = dir.store().exists();
+    SqliteStore::open(&dir.store(), &dir.backups())?;
+    let mut made = done.made;
+    if !had_store {
+        made.push(dir.store());
+    }
+    let path = dir.path().display();
+    if json {
+        let made: Vec<String> = made.iter().map(|file| file.display().to_string()).collect();
+        let authority = done.authority.to_string();
+        println!("{:#}", json!({ "data_dir": dir.path(), "made": made, "names": done.names, "authority": authority }));
+        return Ok(());
+    }
+    for file in &made {
+        println!("made       {}", file.display());
+    }
+    println!("names      {}", done.names.join(", "));
+    println!("authority  SHA-256 {}", done.authority);
+    println!(
+        "\nNext:\n\n  adit edge --data-dir {path} --listen 0.0.0.0:443 --agents-cert-file FILE --agents-key-file FILE\n  \
+         adit tunnel create --data-dir {path} --host NAME\n\nBack up {path}: whoever has ca.key can vouch for connectors."
+    );
+    Ok(())
+}
+
+fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
+    if !dir.store().exists() {
+        return Err(RunError::Other(format!("there is no store in {}: nothing to back up", dir.path().display())));
+    }
+    let mut store = SqliteStore::open(&dir.store(), &dir.backups())?;
+    let file = match to {
+        Some(to) => {
+            store.backup(&to)?;
+            to
+        }
+        None => store.keep_backup(WallTime::now())?,
+    };
+    println!("{}", file.display());
+    Ok(())
+}
+
+fn put_back(dir: &DataDir, from: Option<PathBuf>) -> Result<(), RunError> {
+    let _lock = dir.lock()?;
+    let none = || RunError::Other(format!("there is no back-up in {}: name one with --from", dir.backups().display()));
+    let from = from.or_else(|| newest_backup(&dir.backups())).ok_or_else(none)?;
+    let aside = restore(&from, &dir.store(), WallTime::now())?;
+    println!("the store is that of {} again", from.display());
+    if let Some(aside) = aside {
+        println!("what was there before is kept as {}", aside.display());
+    }
+    Ok(())
+}
+
+/// This machine's name, and those by which it knows itself.
+fn local_names() -> Vec<String> {
+    let own = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    let own = Some(own).filter(|name| name.parse::<crate::route::Hostname>().is_ok() && name != LOCAL_NAMES[0]);
+    own.into_iter().chain(LOCAL_NAMES.map(str::to_owned)).collect()
+}

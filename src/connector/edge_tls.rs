@@ -1,0 +1,77 @@
+use std::sync::Arc;
+
+use crate::tls::{
+    ALPN_ENROL, ALPN_LINK, ClientConfig, ClientSettings, CurrentIdentity, Identity, Roots, TlsError, Versions,
+    WallClock, client_config,
+};
+
+/// TLS towards edges: whom to believe, and who this connector is to each of them.
+pub struct EdgeTls {
+    enrol: Arc<ClientConfig>,
+    edges: Vec<OneEdge>,
+    clock: WallClock,
+}
+
+struct OneEdge {
+    link: Arc<ClientConfig>,
+    current: Arc<CurrentIdentity>,
+    /// A certificate from before this process.
+    kept: Option<Identity>,
+}
+
+impl EdgeTls {
+    /// For so many edges, for which `roots` vouch. `clock` is the wall clock by which their certificates are judged.
+    ///
+    /// # Errors
+    ///
+    /// When the TLS library refuses what is asked of it.
+    pub fn new(roots: Roots, clock: WallClock, edges: usize) -> Result<EdgeTls, TlsError> {
+        let config = |alpn: &[u8], identity: Option<Arc<CurrentIdentity>>| {
+            client_config(ClientSettings {
+                roots: roots.clone(),
+                alpn: vec![alpn.to_vec()],
+                versions: Versions::Tls13,
+                // A session that is taken up again would bring back the certificate with which it began.
+                sessions: None,
+                identity,
+                clock: clock.clone(),
+            })
+        };
+        let one = |_| {
+            let current = Arc::new(CurrentIdentity::default());
+            Ok(OneEdge { link: config(ALPN_LINK, Some(Arc::clone(&current)))?, current, kept: None })
+        };
+        let edges = (0..edges).map(one).collect::<Result<_, TlsError>>()?;
+        Ok(EdgeTls { enrol: config(ALPN_ENROL, None)?, edges, clock })
+    }
+
+    /// Begins with a certificate that was kept, towards one edge.
+    #[must_use]
+    pub fn with_kept(mut self, edge: usize, identity: Identity) -> EdgeTls {
+        if let Some(one) = self.edges.get_mut(edge) {
+            one.current.replace(Some(&identity));
+            one.kept = Some(identity);
+        }
+        self
+    }
+
+    pub(super) fn link(&self, edge: usize) -> Option<&Arc<ClientConfig>> {
+        self.edges.get(edge).map(|one| &one.link)
+    }
+
+    pub(super) fn enrol(&self) -> &Arc<ClientConfig> {
+        &self.enrol
+    }
+
+    pub(super) fn current(&self, edge: usize) -> Option<&CurrentIdentity> {
+        self.edges.get(edge).map(|one| &*one.current)
+    }
+
+    pub(super) fn kept(&self, edge: usize) -> Option<&Identity> {
+        self.edges.get(edge)?.kept.as_ref()
+    }
+
+    pub(super) fn clock(&self) -> &WallClock {
+        &self.clock
+    }
+}

@@ -1,0 +1,186 @@
+//! The one shape of an error of the admin API.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::control::store::{Refused, StoreError};
+use crate::control::tunnels::TunnelsError;
+
+/// What went wrong, as the body of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// Always `error`.
+    #[serde(rename = "type")]
+    #[schema(rename = "type")]
+    pub kind: String,
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// The kind of error: `invalid_request_error`, `authentication_error`, `not_found_error`, `conflict_error`,
+    /// `overloaded_error` or `api_error`.
+    #[serde(rename = "type")]
+    #[schema(rename = "type")]
+    pub kind: String,
+    /// What exactly, for programs; it does not change from version to version.
+    pub code: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What went wrong and what to do, for people.
+    pub message: String,
+}
+
+/// An answer that says what went wrong.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { status, code, message: message.into(), header: None }
+    }
+
+    /// What was sent is malformed or out of bounds.
+    pub(super) fn invalid(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    }
+
+    /// No path, or none with this method.
+    pub(in crate::control) fn unknown_path(paths: &str) -> ApiError {
+        let message = format!("there is nothing here; the paths are {paths}, and those of /v1/openapi.json");
+        ApiError::new(StatusCode::NOT_FOUND, "unknown_path", message)
+    }
+
+    pub(in crate::control) fn wrong_method() -> ApiError {
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this path does not take this method: see Allow")
+    }
+
+    pub(in crate::control) fn forbidden_host() -> ApiError {
+        let message = "the Host header must be an IP address or localhost";
+        ApiError::new(StatusCode::FORBIDDEN, "forbidden_host", message)
+    }
+
+    pub(in crate::control) fn too_large(message: &str) -> ApiError {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    pub(in crate::control) fn bad_query(message: &str) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", message)
+    }
+
+    pub(super) fn unauthorized() -> ApiError {
+        let message =
+            "send the admin token as `Authorization: Bearer …`: it stands in admin.token of the data directory";
+        let mut error = ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
+        error.header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        error
+    }
+
+    pub(super) fn no_store() -> ApiError {
+        let message = "this edge has no data directory: make one with `adit edge init`, and start it with --data-dir";
+        ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_store", message)
+    }
+
+    fn retry(mut self) -> ApiError {
+        self.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
+        self
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "authentication_error",
+            StatusCode::NOT_FOUND => "not_found_error",
+            StatusCode::CONFLICT => "conflict_error",
+            StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "api_error",
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let detail = ErrorDetail {
+            kind: self.kind().to_owned(),
+            code: self.code.to_owned(),
+            status: self.status.as_u16(),
+            message: self.message,
+        };
+        let body = ErrorBody { kind: "error".to_owned(), error: detail };
+        (self.status, HeaderMap::from_iter(self.header), Json(body)).into_response()
+    }
+}
+
+impl From<TunnelsError> for ApiError {
+    fn from(error: TunnelsError) -> ApiError {
+        match error {
+            TunnelsError::Store(error) => error.into(),
+            TunnelsError::Invalid(message) => ApiError::invalid(message),
+            TunnelsError::Certificate(fault) => {
+                ApiError::new(StatusCode::BAD_REQUEST, "invalid_certificate", fault.to_string())
+            }
+            TunnelsError::Random(error) => {
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        use StatusCode as S;
+        let message = error.to_string();
+        match error {
+            StoreError::Refused(refused) => refused.into(),
+            StoreError::Busy => ApiError::new(S::SERVICE_UNAVAILABLE, "store_busy", message).retry(),
+            StoreError::Closed => ApiError::new(S::SERVICE_UNAVAILABLE, "ending", message),
+            StoreError::Locked { .. } => ApiError::new(S::SERVICE_UNAVAILABLE, "store_locked", message).retry(),
+            StoreError::Full { .. } => ApiError::new(S::INSUFFICIENT_STORAGE, "store_full", message),
+            StoreError::Damaged { .. } => ApiError::new(S::INTERNAL_SERVER_ERROR, "store_damaged", message),
+            StoreError::Newer { .. } | StoreError::Unusable { .. } => {
+                ApiError::new(S::INTERNAL_SERVER_ERROR, "store_unusable", message)
+            }
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> ApiError {
+        use StatusCode as S;
+        let (status, code) = match refused {
+            Refused::NoTunnel(_) => (S::NOT_FOUND, "tunnel_not_found"),
+            Refused::NoCertificate(_) => (S::NOT_FOUND, "certificate_not_found"),
+            Refused::NoCredential(_) => (S::NOT_FOUND, "credential_not_found"),
+            Refused::NoKey(_) => (S::NOT_FOUND, "provisioning_key_not_found"),
+            Refused::Archived(_) => (S::CONFLICT, "tunnel_archived"),
+            Refused::HostTaken { .. } => (S::CONFLICT, "host_taken"),
+            Refused::HostRetired(_) => (S::CONFLICT, "host_retired"),
+            Refused::TooManyTunnels(_) => (S::CONFLICT, "too_many_tunnels"),
+            Refused::TooManyHosts(_) => (S::CONFLICT, "too_many_hosts"),
+            Refused::RotationUnderWay => (S::CONFLICT, "rotation_under_way"),
+            Refused::CertificateSlots(_) => (S::CONFLICT, "certificate_slots_taken"),
+            Refused::CertificateKnown(_) => (S::CONFLICT, "certificate_known"),
+            Refused::TooManyKeys(_) => (S::CONFLICT, "too_many_provisioning_keys"),
+            Refused::KeyNotGood => (S::CONFLICT, "provisioning_key_not_good"),
+        };
+        ApiError::new(status, code, refused.to_string())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> ApiError {
+        ApiError::bad_query(&rejection.body_text())
+    }
+}

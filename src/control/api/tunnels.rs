@@ -1,0 +1,262 @@
+//! `/v1/tunnels`: tunnels, their secrets, links and record.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::body::{Asked, ListBody, Object, PageQuery, checked_name, checked_reason};
+use super::error::{ApiError, ErrorBody};
+use super::shapes::{ConnectionBody, CreatedBody, RevokedBody, TunnelBody, TunnelTokenBody, UsageBody, UsageLineBody};
+use super::{Api, tunnel_id};
+use crate::base::CredentialId;
+use crate::control::store::Tunnel;
+use crate::control::tunnels::{OVERLAP_MAX, OVERLAP_PRESET};
+use crate::control::wall_time::WallTime;
+
+/// A tunnel that is wanted.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateTunnel {
+    /// What people call it.
+    #[schema(min_length = 1, max_length = 255)]
+    display_name: Option<String>,
+    /// Its hosts, each a name or `*.` and a name. Without any the edge makes one up below its `tunnel_domain`.
+    #[serde(default)]
+    #[schema(max_items = 64)]
+    hosts: Vec<String>,
+}
+
+/// Why something is done.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WithReason {
+    /// Why, for the record.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: Option<String>,
+}
+
+/// A new secret is wanted.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RotateToken {
+    /// For how many seconds the old secret stays good; an hour unless this says something else.
+    #[schema(minimum = 0, maximum = 2592000)]
+    overlap_s: Option<u64>,
+    /// Why, for the record.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: Option<String>,
+}
+
+/// Secrets are to be withdrawn.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeToken {
+    /// Which credential; without it all of the tunnel's.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
+    credential_id: Option<String>,
+    /// Why, for the record.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: Option<String>,
+}
+
+/// Since when, and over which links.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UsageQuery {
+    /// From when on (RFC 3339); everything that is kept without it.
+    #[param(format = DateTime)]
+    since: Option<String>,
+    /// The links of one credential; of all without it.
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
+    credential_id: Option<String>,
+}
+
+/// Makes a tunnel. The secret is shown in this answer, and never again.
+#[utoipa::path(
+    post, path = "/v1/tunnels", tag = "tunnels", operation_id = "create_tunnel", request_body = CreateTunnel,
+    responses((status = 200, body = CreatedBody), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn create(
+    State(api): State<Api>,
+    Object(wanted): Object<CreateTunnel>,
+) -> Result<Json<CreatedBody>, ApiError> {
+    let tunnels = api.tunnels()?;
+    let made = tunnels.create(checked_name(wanted.display_name)?, &wanted.hosts).await?;
+    let token = TunnelTokenBody::of(&made, &tunnels.settings().connectors);
+    Ok(Json(CreatedBody { tunnel: TunnelBody::of(made.tunnel, 0), token }))
+}
+
+/// Tunnels, the newest first.
+#[utoipa::path(
+    get, path = "/v1/tunnels", tag = "tunnels", operation_id = "list_tunnels", params(PageQuery),
+    responses((status = 200, body = ListBody<TunnelBody>), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Asked(query): Asked<PageQuery>,
+) -> Result<Json<ListBody<TunnelBody>>, ApiError> {
+    let listed = api.tunnels()?.list(query.include_archived, query.page()?).await?;
+    let links = api.links_by_tunnel().await;
+    let count = |tunnel: &Tunnel| links.get(tunnel.id.as_str()).copied().unwrap_or(0);
+    Ok(Json(ListBody::of(listed, |tunnel| {
+        let connections = count(&tunnel);
+        TunnelBody::of(tunnel, connections)
+    })))
+}
+
+/// One tunnel.
+#[utoipa::path(
+    get, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "get_tunnel",
+    params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
+    responses((status = 200, body = TunnelBody), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TunnelBody>, ApiError> {
+    let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
+    Ok(Json(api.shown(tunnel).await))
+}
+
+/// Gives a tunnel up for good: links end, hosts are served no more, secrets and certificates are good for nothing. Once
+/// more changes nothing.
+#[utoipa::path(
+    post, path = "/v1/tunnels/{tunnel_id}/archive", tag = "tunnels", operation_id = "archive_tunnel",
+    params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
+    request_body = Option<WithReason>,
+    responses((status = 200, body = TunnelBody), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn archive(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Object(why): Object<WithReason>,
+) -> Result<Json<TunnelBody>, ApiError> {
+    let tunnel = api.tunnels()?.archive(tunnel_id(&id)?, checked_reason(why.reason)?).await?;
+    Ok(Json(TunnelBody::of(tunnel, 0)))
+}
+
+/// Refused: an edge keeps a hash of each secret, not the secret. Rotate instead.
+#[utoipa::path(
+    post, path = "/v1/tunnels/{tunnel_id}/reveal_token", tag = "tunnels", operation_id = "reveal_token",
+    params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
+    request_body = Option<WithReason>,
+    responses(
+        (status = 409, description = "Always: only a hash is kept", body = ErrorBody),
+        (status = "default", body = ErrorBody)
+    )
+)]
+pub(super) async fn reveal_token(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Object(_why): Object<WithReason>,
+) -> Result<Json<TunnelTokenBody>, ApiError> {
+    let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
+    let message = format!(
+        "the secret of {} is not kept, only its hash: make a new one with POST /v1/tunnels/{}/rotate_token, which leaves \
+         the old one good for a while",
+        tunnel.id, tunnel.id
+    );
+    Err(ApiError::new(StatusCode::CONFLICT, "token_not_kept", message))
+}
+
+/// Makes a new secret. The old one stays good for a while; then what came in with it is ended. The secret is shown in this
+/// answer, and never again.
+#[utoipa::path(
+    post, path = "/v1/tunnels/{tunnel_id}/rotate_token", tag = "tunnels", operation_id = "rotate_token",
+    params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
+    request_body = Option<RotateToken>,
+    responses((status = 200, body = TunnelTokenBody), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn rotate_token(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Object(wanted): Object<RotateToken>,
+) -> Result<Json<TunnelTokenBody>, ApiError> {
+    let tunnels = api.tunnels()?;
+    let overlap = wanted.overlap_s.map_or(OVERLAP_PRESET, Duration::from_secs);
+    if overlap > OVERLAP_MAX {
+        return Err(ApiError::invalid(format!("overlap_s is at most {}", OVERLAP_MAX.as_secs())));
+    }
+    let made = tunnels.rotate(tunnel_id(&id)?, overlap, checked_reason(wanted.reason)?).await?;
+    Ok(Json(TunnelTokenBody::of(&made, &tunnels.settings().connectors)))
+}
+
+/// Withdraws one credential, or all. Links that came in with them have ended when the answer comes, and what they carried
+/// was answered 503.
+#[utoipa::path(
+    post, path = "/v1/tunnels/{tunnel_id}/revoke_token", tag = "tunnels", operation_id = "revoke_token",
+    params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
+    request_body = Option<RevokeToken>,
+    responses((status = 200, body = RevokedBody), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn revoke_token(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Object(wanted): Object<RevokeToken>,
+) -> Result<Json<RevokedBody>, ApiError> {
+    let (id, which) = (tunnel_id(&id)?, credential_id(wanted.credential_id)?);
+    let (tunnel, outcome) = api.tunnels()?.revoke(id, which, checked_reason(wanted.reason)?).await?;
+    Ok(Json(RevokedBody {
+        kind: "tunnel_revocation".to_owned(),
+        tunnel: api.shown(tunnel).await,
+        links_ended: u32::try_from(outcome.ended).unwrap_or(u32::MAX),
+        cores_silent: u32::try_from(outcome.silent).unwrap_or(u32::MAX),
+    }))
+}
+
+/// The links of a tunnel's connectors.
+#[utoipa::path(
+    get, path = "/v1/tunnels/{tunnel_id}/connections", tag = "tunnels", operation_id = "list_connections",
+    params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
+    responses((status = 200, body = ListBody<ConnectionBody>), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn connections(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<ListBody<ConnectionBody>>, ApiError> {
+    let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
+    let links = api.links().await;
+    let of_tunnel = links.iter().filter(|link| link.tunnel == tunnel.id.as_str());
+    Ok(Json(ListBody { data: of_tunnel.map(ConnectionBody::of).collect(), next_page: None }))
+}
+
+/// What was called over a tunnel's links, by credential: what a secret that leaked may have been used for.
+#[utoipa::path(
+    get, path = "/v1/tunnels/{tunnel_id}/usage", tag = "tunnels", operation_id = "tunnel_usage",
+    params(
+        ("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$"),
+        UsageQuery
+    ),
+    responses((status = 200, body = UsageBody), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn usage(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Asked(query): Asked<UsageQuery>,
+) -> Result<Json<UsageBody>, ApiError> {
+    let tunnels = api.tunnels()?;
+    let since: Option<WallTime> = match query.since {
+        Some(text) => Some(
+            text.parse()
+                .map_err(|error: crate::control::WallTimeError| ApiError::bad_query(&format!("since: {error}")))?,
+        ),
+        None => None,
+    };
+    let (id, since) = (tunnel_id(&id)?, since.unwrap_or_default());
+    tunnels.get(id.clone()).await?;
+    let usage = tunnels.usage(id.clone(), credential_id(query.credential_id)?, since).await?;
+    Ok(Json(UsageBody {
+        kind: "tunnel_usage".to_owned(),
+        tunnel_id: id.to_string(),
+        since: since.to_string(),
+        calls: usage.iter().map(|line| line.calls).sum(),
+        data: usage.into_iter().map(UsageLineBody::of).collect(),
+    }))
+}
+
+fn credential_id(text: Option<String>) -> Result<Option<CredentialId>, ApiError> {
+    let parsed = text.map(|text| text.parse::<CredentialId>()).transpose();
+    parsed.map_err(|error| ApiError::invalid(format!("credential_id: {error}")))
+}

@@ -1,0 +1,150 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Secret, TunnelId};
+use crate::control::reading::Later;
+use crate::edge::{Certified, CertifyRequest, NotCertified, Whose};
+use crate::engine::MailReceiver;
+use crate::tls::{Authority, CertError, WallClock};
+
+/// Trades provisioning keys for tunnels: whoever keeps both.
+pub trait Provisioning: Send + Sync {
+    /// Makes a tunnel for a key, called `name` as far as the key's template lets it.
+    ///
+    /// The answer is the new tunnel's id and secret, or why there is none.
+    fn trade<'a>(&'a self, key: &'a Secret, name: &'a str) -> Later<'a, Result<(TunnelId, Secret), NotCertified>>;
+}
+
+/// What the control thread signs certificates for connectors with.
+#[derive(Clone)]
+pub struct Signing {
+    /// The edge's authority.
+    pub authority: Arc<Authority>,
+    /// How long a certificate is good for.
+    pub lifetime: Duration,
+    /// The wall clock.
+    pub clock: WallClock,
+    /// Who takes provisioning keys, if anybody does.
+    pub provisioning: Option<Arc<dyn Provisioning>>,
+}
+
+/// Signs what the cores ask for, one after the other, until all of them have ended.
+pub async fn serve_certifications(mut requests: MailReceiver<CertifyRequest>, signing: Signing) {
+    while let Some(CertifyRequest { whose, csr, reply }) = requests.recv().await {
+        let certified = signing.certify(whose, &csr).await;
+        // Who asked may have given up.
+        let _ = reply.send(certified);
+        // The admin API has its turn however many connectors come at once.
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Signing {
+    /// A certificate for the key of a certificate request.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub async fn certify(&self, whose: Whose, csr: &[u8]) -> Result<Certified, NotCertified> {
+        let (tunnel, secret) = match whose {
+            Whose::Tunnel(tunnel) => (tunnel, None),
+            Whose::Provisioning { key, name } => {
+                // What proves no key uses no provisioning key up.
+                self.sign(csr, &"provisioning".parse().expect("a short plain word is an id"))?;
+                let provisioning = self.provisioning.as_ref().ok_or(NotCertified::ProvisioningOff)?;
+                let (tunnel, secret) = provisioning.trade(&key, &name).await?;
+                (tunnel, Some(secret))
+            }
+        };
+        Ok(Certified { secret, ..self.sign(csr, &tunnel)? })
+    }
+
+    /// The same for a tunnel whose secret is good, at once.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn sign(&self, csr: &[u8], tunnel: &TunnelId) -> Result<Certified, NotCertified> {
+        let made = self.authority.certify(csr, tunnel, self.lifetime, self.clock.now());
+        let cert = made.map_err(|error| match error {
+            CertError::KeyUnproven { cause } => NotCertified::KeyUnproven(cause),
+            other => NotCertified::Failed(other.to_string()),
+        })?;
+        Ok(Certified { tunnel: tunnel.clone(), secret: None, chain: cert.chain, lifetime: cert.lifetime })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::edge::certifier;
+    use crate::engine::mailbox;
+    use crate::tls::{KeyRequest, tunnel_of};
+
+    fn signing(provisioning: Option<Arc<dyn Provisioning>>) -> Signing {
+        let clock = WallClock::default();
+        let authority = Arc::new(Authority::new("test", clock.now(), 1).unwrap());
+        Signing { authority, lifetime: Duration::from_secs(60), clock, provisioning }
+    }
+
+    /// Makes tunnels for one key, and counts them.
+    #[derive(Default)]
+    struct Shop(AtomicU32);
+
+    impl Provisioning for Shop {
+        fn trade<'a>(&'a self, key: &'a Secret, name: &'a str) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
+            Box::pin(async move {
+                if key.expose() != b"good" {
+                    return Err(NotCertified::ProvisioningKey);
+                }
+                self.0.fetch_add(1, Ordering::Relaxed);
+                Ok((format!("tnl_{name}").parse().unwrap(), Secret::from("fresh")))
+            })
+        }
+    }
+
+    fn by_key(key: &str) -> Whose {
+        Whose::Provisioning { key: Secret::from(key), name: "host7".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_core_gets_its_certificate_by_message() {
+        let (sender, requests) = certifier();
+        let serving = tokio::spawn(serve_certifications(requests, signing(None)));
+        let ask = async |csr: Vec<u8>| {
+            let (reply, mut answer) = mailbox(1);
+            let whose = Whose::Tunnel("tnl_a".parse().unwrap());
+            assert!(sender.send(CertifyRequest { whose, csr, reply }).is_ok());
+            answer.recv().await.unwrap()
+        };
+        let certified = ask(KeyRequest::new().unwrap().csr().to_vec()).await.unwrap();
+        assert_eq!(tunnel_of(&certified.chain[0]).unwrap().as_str(), "tnl_a");
+        assert!(matches!(ask(b"nonsense".to_vec()).await.err(), Some(NotCertified::KeyUnproven(_))));
+        drop(sender);
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_provisioning_key_is_traded_only_for_a_proven_key() {
+        let shop = Arc::new(Shop::default());
+        let signing = signing(Some(Arc::clone(&shop) as Arc<dyn Provisioning>));
+        let request = KeyRequest::new().unwrap();
+        assert!(matches!(signing.certify(by_key("good"), b"no").await.err(), Some(NotCertified::KeyUnproven(_))));
+        let refused = signing.certify(by_key("bad"), request.csr()).await.err();
+        assert_eq!(refused, Some(NotCertified::ProvisioningKey));
+        assert_eq!(shop.0.load(Ordering::Relaxed), 0);
+        let certified = signing.certify(by_key("good"), request.csr()).await.unwrap();
+        assert_eq!(certified.tunnel.as_str(), "tnl_host7");
+        assert_eq!(certified.secret.unwrap().expose(), b"fresh");
+        assert_eq!(tunnel_of(&certified.chain[0]).unwrap(), certified.tunnel);
+    }
+
+    #[tokio::test]
+    async fn without_anybody_who_takes_them_provisioning_keys_are_refused() {
+        let request = KeyRequest::new().unwrap();
+        let refused = signing(None).certify(by_key("good"), request.csr()).await.err();
+        assert_eq!(refused, Some(NotCertified::ProvisioningOff));
+    }
+}

@@ -1,0 +1,356 @@
+//! The edge's data directory: its authority, the certificate that connectors see, the admin token and the store.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustls_pki_types::UnixTime;
+
+use crate::base::{AuthorityPin, SECRET_ENTROPY_LEN, Secret, SecretKind, mint};
+use crate::private::{self, PrivateError};
+use crate::tls::{Authority, CertError, CertFacts, Fingerprint};
+
+/// How long a certificate of the edge lives that its own authority issued.
+pub const EDGE_CERT_LIFE: Duration = Duration::from_secs(397 * 24 * 3_600);
+/// A certificate of the edge with less time left than this is issued anew.
+pub const EDGE_CERT_RENEWED_BEFORE: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// The longest PEM file that is read, in bytes.
+const PEM_LEN_MAX: usize = 64 * 1024;
+/// The longest admin token, in bytes.
+const TOKEN_LEN_MAX: usize = 256;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// A file or the directory is missing, cannot be read or written, or is open to others.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
+    /// There is none yet.
+    #[error("{} is not a data directory of an edge: make it with `adit edge init --data-dir {}`", path.display(), path.display())]
+    NotMade {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Of two files that belong together one is there.
+    #[error("{} is there, but {} beside it is missing: bring it back from a back-up, or move the first one away and run `adit edge init` again", there.display(), missing.display())]
+    Half {
+        /// The one that is there.
+        there: PathBuf,
+        /// The one that is not.
+        missing: PathBuf,
+    },
+    /// A certificate or key is damaged or expired, or could not be made.
+    #[error(transparent)]
+    Cert(#[from] CertError),
+    /// The token's file holds no token.
+    #[error("{} holds no admin token: remove it and run `adit edge init` again", path.display())]
+    NoToken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process has it.
+    #[error("another `adit edge` uses {}: stop it, or give this one a data directory of its own", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    NoRandom,
+}
+
+/// The directory in which an edge keeps what it must not lose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDir {
+    path: PathBuf,
+}
+
+/// What [`DataDir::init`] found or made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Initialised {
+    /// The files that were not there before.
+    pub made: Vec<PathBuf>,
+    /// The names in the edge's certificate.
+    pub names: Vec<String>,
+    /// The fingerprint of the edge's authority.
+    pub authority: Fingerprint,
+}
+
+impl DataDir {
+    /// The directory here, whether it is there or not.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> DataDir {
+        DataDir { path: path.into() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The certificate of the edge's authority (PEM).
+    #[must_use]
+    pub fn ca_cert(&self) -> PathBuf {
+        self.path.join("ca.pem")
+    }
+
+    /// The key of the edge's authority (PEM).
+    #[must_use]
+    pub fn ca_key(&self) -> PathBuf {
+        self.path.join("ca.key")
+    }
+
+    /// The certificate chain that connectors are shown (PEM).
+    #[must_use]
+    pub fn edge_cert(&self) -> PathBuf {
+        self.path.join("edge.pem")
+    }
+
+    /// The key of that certificate (PEM).
+    #[must_use]
+    pub fn edge_key(&self) -> PathBuf {
+        self.path.join("edge.key")
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store.sqlite")
+    }
+
+    /// Where back-ups of the store are put.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.path.join("backups")
+    }
+
+    /// The token that opens the admin API.
+    #[must_use]
+    pub fn admin_token_file(&self) -> PathBuf {
+        self.path.join("admin.token")
+    }
+
+    /// Makes what is missing of the authority, the edge's certificate and the admin token, and leaves alone what is there.
+    /// With `names` other than those of the certificate, that one is issued anew.
+    ///
+    /// # Errors
+    ///
+    /// When something is there that cannot be used, or something cannot be made.
+    pub fn init(&self, names: &[String], now: UnixTime) -> Result<Initialised, DataDirError> {
+        private::folder(&self.path)?;
+        let mut made = Vec::new();
+        if !both_or_none(&self.ca_cert(), &self.ca_key())? {
+            let authority = Authority::make("adit edge", now)?;
+            // The key first: without its certificate it is noticed as a half and harms nobody.
+            private::write(&self.ca_key(), authority.key_pem.expose())?;
+            private::write(&self.ca_cert(), authority.cert_pem.as_bytes())?;
+            made.extend([self.ca_cert(), self.ca_key()]);
+        }
+        let authority = self.authority(now)?;
+        let present = if both_or_none(&self.edge_cert(), &self.edge_key())? { Some(self.edge_facts()?) } else { None };
+        let wanted = if names.is_empty() { present.as_ref().map_or(names, |facts| &facts.names) } else { names };
+        if present.as_ref().is_none_or(|facts| facts.names != wanted || is_due(facts, now)) {
+            self.issue_edge_cert(&authority, wanted, now)?;
+            made.extend([self.edge_cert(), self.edge_key()]);
+        }
+        if !self.admin_token_file().exists() {
+            private::write(&self.admin_token_file(), &[mint_random(SecretKind::AdminToken)?.expose(), b"\n"].concat())?;
+            made.push(self.admin_token_file());
+        }
+        let names = self.edge_facts()?.names;
+        Ok(Initialised { made, names, authority: Fingerprint::of(authority.cert_der()) })
+    }
+
+    /// The edge's authority.
+    ///
+    /// # Errors
+    ///
+    /// When its files are missing, open to others, damaged or expired.
+    pub fn authority(&self, now: UnixTime) -> Result<Authority, DataDirError> {
+        if !self.ca_cert().exists() {
+            return Err(DataDirError::NotMade { path: self.path.clone() });
+        }
+        private::folder(&self.path)?;
+        let (cert, key) = (self.ca_cert(), self.ca_key());
+        let (cert_pem, key_pem) = (private::read(&cert, PEM_LEN_MAX)?, private::read(&key, PEM_LEN_MAX)?);
+        let (cert, key) = (cert.display().to_string(), key.display().to_string());
+        Ok(Authority::from_pem((&cert, &cert_pem), (&key, &key_pem), now)?)
+    }
+
+    /// By what the secrets that this edge makes name its authority.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DataDir::authority`].
+    pub fn pin(&self, now: UnixTime) -> Result<AuthorityPin, DataDirError> {
+        let authority = self.authority(now)?;
+        Ok(AuthorityPin(*Fingerprint::of(authority.cert_der()).as_bytes()))
+    }
+
+    /// Issues the edge's certificate anew, for the same names, when it is near its end. Returns whether it did.
+    ///
+    /// # Errors
+    ///
+    /// When the authority or the certificate cannot be read, or the new one not be written.
+    pub fn renew_edge_cert(&self, now: UnixTime) -> Result<bool, DataDirError> {
+        let facts = self.edge_facts()?;
+        if !is_due(&facts, now) {
+            return Ok(false);
+        }
+        self.issue_edge_cert(&self.authority(now)?, &facts.names, now)?;
+        Ok(true)
+    }
+
+    /// The admin token.
+    ///
+    /// # Errors
+    ///
+    /// When its file is missing, open to others, or holds none.
+    pub fn admin_token(&self) -> Result<Secret, DataDirError> {
+        let path = self.admin_token_file();
+        let content = private::read(&path, TOKEN_LEN_MAX)?;
+        let token = content.trim_ascii();
+        if token.is_empty() {
+            return Err(DataDirError::NoToken { path });
+        }
+        Ok(Secret::new(token.to_vec()))
+    }
+
+    /// Keeps other edges out of the directory for as long as what comes back lives.
+    ///
+    /// # Errors
+    ///
+    /// When another edge is in it, or the directory cannot be used.
+    pub fn lock(&self) -> Result<DataDirLock, DataDirError> {
+        let path = self.path.join("lock");
+        private::ensure(&path)?;
+        let unreadable =
+            |cause: io::Error| PrivateError::Unreadable { path: path.clone(), cause: cause.to_string().into() };
+        let file = File::open(&path).map_err(unreadable)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(DataDirLock { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse { path: self.path.clone() }),
+            Err(error) => Err(unreadable(error.into()).into()),
+        }
+    }
+
+    fn edge_facts(&self) -> Result<CertFacts, DataDirError> {
+        let path = self.edge_cert();
+        let pem = private::read(&path, PEM_LEN_MAX)?;
+        Ok(CertFacts::of_pem((&path.display().to_string(), &pem))?)
+    }
+
+    fn issue_edge_cert(&self, authority: &Authority, names: &[String], now: UnixTime) -> Result<(), DataDirError> {
+        let issued = authority.issue_chain(names, now, EDGE_CERT_LIFE)?;
+        private::write(&self.edge_key(), issued.key_pem.expose())?;
+        private::write(&self.edge_cert(), issued.cert_pem.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// Keeps other edges out of a data directory.
+#[derive(Debug)]
+pub struct DataDirLock {
+    _file: File,
+}
+
+/// A secret of the system's random bytes that names no authority.
+pub(super) fn mint_random(kind: SecretKind) -> Result<Secret, DataDirError> {
+    let mut entropy = zeroize::Zeroizing::new([0; SECRET_ENTROPY_LEN]);
+    aws_lc_rs::rand::fill(entropy.as_mut()).map_err(|_| DataDirError::NoRandom)?;
+    Ok(mint(kind, &entropy, None))
+}
+
+fn is_due(facts: &CertFacts, now: UnixTime) -> bool {
+    let soon = now.as_secs().saturating_add(EDGE_CERT_RENEWED_BEFORE.as_secs());
+    facts.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
+}
+
+fn both_or_none(one: &Path, other: &Path) -> Result<bool, DataDirError> {
+    let half = |there: &Path, missing: &Path| DataDirError::Half { there: there.into(), missing: missing.into() };
+    match (one.exists(), other.exists()) {
+        (true, false) => Err(half(one, other)),
+        (false, true) => Err(half(other, one)),
+        (there, _) => Ok(there),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn fresh() -> (tempfile::TempDir, DataDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path().join("edge"));
+        (dir, data)
+    }
+
+    #[test]
+    fn all_is_made_once_for_the_owner_alone_and_then_left_alone() {
+        let (_dir, data) = fresh();
+        let first = data.init(&names(&["edge.test", "127.0.0.1"]), NOW).unwrap();
+        assert_eq!((first.made.len(), first.names.as_slice()), (5, &names(&["edge.test", "127.0.0.1"])[..]));
+        for file in &first.made {
+            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o7777, 0o600, "{}", file.display());
+        }
+        assert_eq!(fs::metadata(data.path()).unwrap().permissions().mode() & 0o7777, 0o700);
+        let token = data.admin_token().unwrap();
+        let again = data.init(&[], NOW).unwrap();
+        assert_eq!((again.made.as_slice(), again.authority, again.names), (&[][..], first.authority, first.names));
+        assert_eq!(data.admin_token().unwrap().expose(), token.expose());
+        assert_eq!(data.pin(NOW).unwrap().0, *first.authority.as_bytes());
+        let renamed = data.init(&names(&["other.test"]), NOW).unwrap();
+        assert_eq!(renamed.made, [data.edge_cert(), data.edge_key()]);
+        assert_eq!(renamed.authority, first.authority);
+    }
+
+    #[test]
+    fn the_edges_certificate_is_renewed_near_its_end_for_the_same_names() {
+        let (_dir, data) = fresh();
+        data.init(&names(&["edge.test"]), NOW).unwrap();
+        let at =
+            |left: Duration| UnixTime::since_unix_epoch(Duration::from_secs(NOW.as_secs()) + EDGE_CERT_LIFE - left);
+        assert!(!data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE * 2)).unwrap());
+        assert!(data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE / 2)).unwrap());
+        assert!(!data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE / 2)).unwrap());
+        assert_eq!(data.edge_facts().unwrap().names, ["edge.test"]);
+    }
+
+    #[test]
+    fn what_is_open_to_others_or_half_there_is_refused_with_the_remedy() {
+        let (_dir, data) = fresh();
+        let told = data.authority(NOW).err().unwrap().to_string();
+        assert!(told.contains("adit edge init --data-dir"), "{told}");
+        data.init(&names(&["edge.test"]), NOW).unwrap();
+        fs::set_permissions(data.ca_key(), fs::Permissions::from_mode(0o644)).unwrap();
+        let told = data.authority(NOW).err().unwrap().to_string();
+        assert!(told.contains("chmod 600") && told.contains("ca.key"), "{told}");
+        fs::remove_file(data.ca_key()).unwrap();
+        assert!(matches!(data.init(&[], NOW), Err(DataDirError::Half { .. })));
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let told = data.init(&[], NOW).unwrap_err().to_string();
+        assert!(told.contains("chmod 700"), "{told}");
+    }
+
+    #[test]
+    fn one_edge_at_a_time() {
+        let (_dir, data) = fresh();
+        data.init(&names(&["edge.test"]), NOW).unwrap();
+        let held = data.lock().unwrap();
+        assert!(matches!(data.lock(), Err(DataDirError::InUse { .. })));
+        drop(held);
+        data.lock().unwrap();
+    }
+}

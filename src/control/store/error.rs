@@ -1,0 +1,117 @@
+use std::path::PathBuf;
+
+use crate::base::{CredentialId, TunnelId};
+
+/// Why the store did not do what it was asked to. Nothing of the change was kept then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Too much waits for it.
+    #[error("the store has too much to do: try again shortly")]
+    Busy,
+    /// The thread on which it runs has ended.
+    #[error("the store is closed: the edge is ending")]
+    Closed,
+    /// Another process holds it.
+    #[error("another process holds the store {}: end what has it open (`fuser {}` tells which), then try again", path.display(), path.display())]
+    Locked {
+        /// The store's file.
+        path: PathBuf,
+    },
+    /// What the file holds is not whole.
+    #[error(
+        "the store {} is damaged ({cause}); it was left as it is: {}", path.display(),
+        match backup {
+            Some(backup) => format!("stop the edge and run `adit edge restore --from {}`, which keeps the damaged one aside", backup.display()),
+            None => "there is no back-up in its directory; restore one of yours with `adit edge restore --from FILE`".to_owned(),
+        }
+    )]
+    Damaged {
+        /// The store's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+        /// The newest back-up that lies beside it.
+        backup: Option<PathBuf>,
+    },
+    /// There is no room for the change.
+    #[error("there is no room for the store {}: free some space on its disk, then try again", path.display())]
+    Full {
+        /// The store's file.
+        path: PathBuf,
+    },
+    /// A newer version of adit made it.
+    #[error("the store {} was made by a newer adit (its schema is {found}, this one knows {known}): run that version", path.display())]
+    Newer {
+        /// The store's file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest schema that this version knows.
+        known: i64,
+    },
+    /// The system refuses to read or write it.
+    #[error("the store {} cannot be used: {cause}", path.display())]
+    Unusable {
+        /// The store's file.
+        path: PathBuf,
+        /// As the system or SQLite says it.
+        cause: String,
+    },
+    /// A rule forbids the change.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// Which rule forbids a change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such tunnel.
+    #[error("there is no tunnel {0}")]
+    NoTunnel(TunnelId),
+    /// There is no such certificate.
+    #[error("the tunnel has no certificate {0}")]
+    NoCertificate(String),
+    /// There is no such credential.
+    #[error("the tunnel has no credential {0} that is good")]
+    NoCredential(CredentialId),
+    /// There is no such provisioning key.
+    #[error("there is no provisioning key {0}")]
+    NoKey(String),
+    /// The tunnel is archived.
+    #[error("the tunnel {0} is archived, which cannot be taken back: create a new one")]
+    Archived(TunnelId),
+    /// The host is another tunnel's.
+    #[error("the host {host} belongs to the tunnel {tunnel}: choose another, or archive that tunnel")]
+    HostTaken {
+        /// The host.
+        host: String,
+        /// Whose it is.
+        tunnel: TunnelId,
+    },
+    /// The host was one of a tunnel that was made up by the edge, and such hosts are never given again.
+    #[error("the host {0} was an archived tunnel's and is not given again: choose another")]
+    HostRetired(String),
+    /// There are as many tunnels as there may be.
+    #[error("there are {0} tunnels, which is the most: archive some")]
+    TooManyTunnels(u32),
+    /// There are as many hosts as there may be.
+    #[error("there are {0} hosts, which is the most: archive tunnels, or use a '*.' host for many of them")]
+    TooManyHosts(usize),
+    /// Two credentials are good already.
+    #[error(
+        "a rotation is under way and two secrets are good: wait until the old one ends, revoke it, or rotate with no overlap"
+    )]
+    RotationUnderWay,
+    /// Both slots for certificates are taken.
+    #[error("the tunnel has {0} active certificates, which is the most: archive one")]
+    CertificateSlots(usize),
+    /// The certificate is there already.
+    #[error("this certificate is registered already, as {0}")]
+    CertificateKnown(String),
+    /// There are as many provisioning keys as there may be.
+    #[error("there are {0} provisioning keys that are good, which is the most: revoke some")]
+    TooManyKeys(u32),
+    /// A provisioning key that cannot be traded.
+    #[error("the provisioning key is not known, was revoked, has expired, or is used up")]
+    KeyNotGood,
+}

@@ -1,0 +1,112 @@
+//! What an edge must not forget: tunnels, their hosts and credentials, certificates, provisioning keys, and the record of
+//! what was done and called.
+//!
+//! [`Store`] is the seam: [`SqliteStore`] is the embedded default, one file. Each operation is one transaction, and happens
+//! whole or not at all. A store blocks, so that it lives on a thread of its own behind a [`StoreHandle`]. Secrets are not
+//! in it, only their hashes.
+
+mod error;
+mod rows;
+mod sqlite;
+mod thread;
+
+pub use error::{Refused, StoreError};
+pub use rows::{
+    Certificate, CredentialRow, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey,
+    ServedTunnel, Tunnel, Usage,
+};
+pub use sqlite::{BACKUPS_MAX, SCHEMA_VERSION, SqliteStore, newest_backup, restore};
+pub use thread::{STORE_QUEUE_MAX, StoreHandle};
+
+use std::path::{Path, PathBuf};
+
+use crate::base::{CredentialId, SecretHash, TunnelId};
+use crate::control::wall_time::WallTime;
+
+/// The most tunnels that are not archived.
+pub const TUNNELS_MAX: u32 = 10_000;
+/// The most hosts of one tunnel.
+pub const TUNNEL_HOSTS_MAX: usize = 64;
+/// The most certificates of one tunnel that are active: one in use, and during a change the next one.
+pub const CERTIFICATES_ACTIVE_MAX: usize = 2;
+/// The most provisioning keys that are good.
+pub const PROVISIONING_KEYS_MAX: u32 = 1_000;
+/// The most events that are kept; the oldest make room.
+pub const EVENTS_MAX: u32 = 100_000;
+/// The most lines of what was called that are kept; the oldest make room.
+pub const USAGE_ROWS_MAX: u32 = 200_000;
+
+/// Keeps what an edge must not forget. Each call is one transaction.
+///
+/// # Errors
+///
+/// Every operation tells a rule that forbids it as [`StoreError::Refused`], and everything else by what it takes to mend it.
+pub trait Store: Send {
+    /// Every tunnel that is not archived, as the edge serves it. Credentials that ended more than an hour before `now` are
+    /// left out.
+    fn served(&mut self, now: WallTime) -> Result<Vec<ServedTunnel>, StoreError>;
+
+    /// Makes a tunnel.
+    fn create_tunnel(&mut self, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
+    /// One tunnel.
+    fn tunnel(&mut self, id: &TunnelId) -> Result<Tunnel, StoreError>;
+    /// Tunnels; those that are archived only if they are wanted too.
+    fn tunnels(&mut self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, StoreError>;
+    /// Gives a tunnel up for good, with its hosts, credentials and certificates. Once more changes nothing.
+    fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError>;
+
+    /// Adds a credential, and ends the ones before it at `old_until`.
+    fn rotate(
+        &mut self,
+        id: &TunnelId,
+        new: &NewCredential,
+        old_until: WallTime,
+        note: &Note,
+    ) -> Result<Tunnel, StoreError>;
+    /// Withdraws one credential, or all.
+    fn revoke(&mut self, id: &TunnelId, which: Option<&CredentialId>, note: &Note) -> Result<Tunnel, StoreError>;
+
+    /// Registers a certificate.
+    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<Certificate, StoreError>;
+    /// One certificate of a tunnel.
+    fn certificate(&mut self, tunnel: &TunnelId, id: &str) -> Result<Certificate, StoreError>;
+    /// Certificates of a tunnel; those that are archived only if they are wanted too.
+    fn certificates(
+        &mut self,
+        tunnel: &TunnelId,
+        archived_too: bool,
+        page: Page,
+    ) -> Result<Listed<Certificate>, StoreError>;
+    /// Takes a certificate out of use. Once more changes nothing.
+    fn archive_certificate(&mut self, tunnel: &TunnelId, id: &str, note: &Note) -> Result<Certificate, StoreError>;
+
+    /// Keeps a provisioning key.
+    fn add_key(&mut self, new: &NewKey, note: &Note) -> Result<ProvisioningKey, StoreError>;
+    /// One provisioning key.
+    fn key(&mut self, id: &str) -> Result<ProvisioningKey, StoreError>;
+    /// The provisioning key with this secret, if it is good.
+    fn good_key(&mut self, hash: &SecretHash, now: WallTime) -> Result<ProvisioningKey, StoreError>;
+    /// Provisioning keys.
+    fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError>;
+    /// Withdraws a provisioning key. Once more changes nothing.
+    fn revoke_key(&mut self, id: &str, note: &Note) -> Result<ProvisioningKey, StoreError>;
+    /// Makes a tunnel for a provisioning key, and counts that the key was used.
+    fn trade_key(&mut self, id: &str, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
+
+    /// What was done, the newest first.
+    fn events(&mut self, tunnel: Option<&TunnelId>, page: Page) -> Result<Listed<Event>, StoreError>;
+    /// Adds to what was called.
+    fn add_usage(&mut self, rows: &[Usage]) -> Result<(), StoreError>;
+    /// What was called over links of this tunnel since then, to the hour; with one credential, or with any.
+    fn usage(
+        &mut self,
+        tunnel: &TunnelId,
+        credential: Option<&CredentialId>,
+        since: WallTime,
+    ) -> Result<Vec<Usage>, StoreError>;
+
+    /// Writes a whole copy, private, into a file that must not be there yet; the store goes on meanwhile.
+    fn backup(&mut self, to: &Path) -> Result<(), StoreError>;
+    /// Writes a copy into the directory for back-ups, and removes the oldest beyond [`BACKUPS_MAX`].
+    fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError>;
+}

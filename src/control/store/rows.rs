@@ -1,0 +1,215 @@
+//! What the store holds, as its users see it.
+
+use crate::base::{CredentialId, SecretHash, TunnelId};
+use crate::control::wall_time::WallTime;
+use crate::route::HostPattern;
+
+/// When something is done, and why, for the record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// When.
+    pub at: WallTime,
+    /// Why, in the words of whoever did it.
+    pub reason: Option<String>,
+}
+
+/// A tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Its id.
+    pub id: TunnelId,
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// The first of its hosts, by which it is shown.
+    pub domain: String,
+    /// Its hosts, in normal form.
+    pub hosts: Vec<String>,
+    /// When it was made.
+    pub created_at: WallTime,
+    /// When it was given up for good.
+    pub archived_at: Option<WallTime>,
+    /// The provisioning key that was traded for it.
+    pub provisioning_key: Option<String>,
+    /// Its credentials, the newest first, with those that are no longer good.
+    pub credentials: Vec<CredentialRow>,
+    /// How many certificates are registered with it and active.
+    pub certificates_active: u32,
+}
+
+impl Tunnel {
+    /// The credentials by which a connector can come in at this moment, the newest first.
+    pub fn good_credentials(&self, now: WallTime) -> impl Iterator<Item = &CredentialRow> {
+        self.credentials.iter().filter(move |credential| credential.is_good(now))
+    }
+}
+
+/// A credential, without the secret and without its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialRow {
+    /// Its id.
+    pub id: CredentialId,
+    /// When it was made.
+    pub created_at: WallTime,
+    /// When it ends, if another has taken its place.
+    pub until: Option<WallTime>,
+    /// When it was withdrawn.
+    pub revoked_at: Option<WallTime>,
+}
+
+impl CredentialRow {
+    /// Whether a connector can come in with it.
+    #[must_use]
+    pub fn is_good(&self, now: WallTime) -> bool {
+        self.revoked_at.is_none() && self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// A tunnel that is to be made.
+#[derive(Clone)]
+pub struct NewTunnel {
+    /// Its id.
+    pub id: TunnelId,
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// Its hosts; one at least.
+    pub hosts: Vec<HostPattern>,
+    /// Whether the edge made the hosts up: they are never given again then.
+    pub hosts_made_up: bool,
+    /// Its first credential.
+    pub credential: NewCredential,
+}
+
+/// A credential that is to be kept.
+#[derive(Clone)]
+pub struct NewCredential {
+    /// Its id.
+    pub id: CredentialId,
+    /// The hash of its secret.
+    pub hash: SecretHash,
+}
+
+/// What the edge needs to know of a tunnel that is not archived.
+#[derive(Clone)]
+pub struct ServedTunnel {
+    /// Its id.
+    pub id: TunnelId,
+    /// Its hosts.
+    pub hosts: Vec<HostPattern>,
+    /// What is good, or was until a moment ago: id, hash, end.
+    pub credentials: Vec<(CredentialId, SecretHash, Option<WallTime>)>,
+}
+
+/// The certificate of an authority that is registered with a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its id.
+    pub id: String,
+    /// Whose.
+    pub tunnel: TunnelId,
+    /// SHA-256 of the certificate (DER), in hexadecimal.
+    pub fingerprint: String,
+    /// The certificate itself.
+    pub pem: String,
+    /// When it was registered.
+    pub created_at: WallTime,
+    /// The end of its validity.
+    pub expires_at: WallTime,
+    /// When it was taken out of use.
+    pub archived_at: Option<WallTime>,
+}
+
+/// A key that new hosts trade for a tunnel of their own, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvisioningKey {
+    /// Its id.
+    pub id: String,
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// What the names of hosts must look like; `*` stands for any letters, digits and hyphens.
+    pub name_template: String,
+    /// The hosts of a tunnel that is made for it; `{name}` stands for the host's name.
+    pub hosts: Vec<String>,
+    /// How many times it can be traded.
+    pub uses_max: u32,
+    /// How many times it was.
+    pub uses: u32,
+    /// When it was made.
+    pub created_at: WallTime,
+    /// When it ends.
+    pub expires_at: WallTime,
+    /// When it was withdrawn.
+    pub revoked_at: Option<WallTime>,
+}
+
+impl ProvisioningKey {
+    /// Whether it can be traded.
+    #[must_use]
+    pub fn is_good(&self, now: WallTime) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at && self.uses < self.uses_max
+    }
+}
+
+/// A provisioning key that is to be kept.
+#[derive(Clone)]
+pub struct NewKey {
+    /// What is shown of it; its uses count from zero.
+    pub key: ProvisioningKey,
+    /// The hash of its secret.
+    pub hash: SecretHash,
+}
+
+/// Something that was done, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the order of events.
+    pub seq: i64,
+    /// When.
+    pub at: WallTime,
+    /// What: `tunnel.created` and so on.
+    pub kind: String,
+    /// Which tunnel is concerned.
+    pub tunnel: Option<TunnelId>,
+    /// What else is concerned: a credential, a certificate, a provisioning key.
+    pub subject: Option<String>,
+    /// Why, in the words of whoever did it.
+    pub reason: Option<String>,
+}
+
+/// How often something was called over links that came in with one credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Whose.
+    pub tunnel: TunnelId,
+    /// Which credential.
+    pub credential: CredentialId,
+    /// The route's name.
+    pub route: String,
+    /// The MCP method, or what stands for it.
+    pub method: String,
+    /// The tool; empty for other methods.
+    pub tool: String,
+    /// How many calls.
+    pub calls: u64,
+    /// When the first of them ended.
+    pub first: WallTime,
+    /// When the last of them ended.
+    pub last: WallTime,
+}
+
+/// Which part of a list is wanted. The newest come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many.
+    pub limit: u32,
+    /// Only what is older than what stands at this place.
+    pub before: Option<i64>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The part.
+    pub rows: Vec<T>,
+    /// Where the next part begins; none after the last.
+    pub next: Option<i64>,
+}

@@ -1,0 +1,164 @@
+//! Copies of the store, and how one takes the store's place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use super::SqliteStore;
+use crate::control::store::StoreError;
+use crate::control::wall_time::WallTime;
+use crate::private;
+
+/// The most back-ups that are kept in the directory for them.
+pub const BACKUPS_MAX: usize = 7;
+/// What the names of back-ups begin and end with; between them stands when they were made.
+const PREFIX: &str = "store-";
+const SUFFIX: &str = ".sqlite";
+/// Pages that are copied before others may write in between.
+const PAGES_AT_ONCE: i32 = 256;
+const PAUSE: Duration = Duration::from_millis(1);
+/// How often a copy is begun again because the store was changed meanwhile.
+const BUSY_MAX: usize = 1_000;
+
+/// Why a copy was not made, before it is told which store it was.
+pub(super) enum CopyFailure {
+    Sql(rusqlite::Error),
+    File(String),
+}
+
+impl CopyFailure {
+    pub(super) fn told(self, store: &SqliteStore, to: &Path) -> StoreError {
+        match self {
+            CopyFailure::Sql(error) => store.failed(error),
+            CopyFailure::File(cause) => StoreError::Unusable { path: to.to_path_buf(), cause },
+        }
+    }
+}
+
+/// Copies the store, page by page, into a new private file.
+pub(super) fn copy(from: &Connection, to: &Path) -> Result<(), CopyFailure> {
+    if to.exists() {
+        return Err(CopyFailure::File("there is a file already: name one that is not there".to_owned()));
+    }
+    private::ensure(to).map_err(|error| CopyFailure::File(error.to_string()))?;
+    copy_into(from, to).inspect_err(|_| {
+        // Half a copy is of no use to anybody.
+        let _ = fs::remove_file(to);
+    })
+}
+
+fn copy_into(from: &Connection, to: &Path) -> Result<(), CopyFailure> {
+    let mut copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(CopyFailure::Sql)?;
+    let backup = Backup::new(from, &mut copy).map_err(CopyFailure::Sql)?;
+    let mut busy = 0;
+    loop {
+        match backup.step(PAGES_AT_ONCE).map_err(CopyFailure::Sql)? {
+            StepResult::Done => break,
+            StepResult::More => {}
+            _ if busy == BUSY_MAX => return Err(CopyFailure::File("another process holds the store".to_owned())),
+            _ => {
+                busy += 1;
+                std::thread::park_timeout(PAUSE);
+            }
+        }
+    }
+    drop(backup);
+    // One file that stands alone, without a log beside it.
+    copy.pragma_update(None, "journal_mode", "DELETE").map_err(CopyFailure::Sql)?;
+    copy.close().map_err(|(_, error)| CopyFailure::Sql(error))
+}
+
+/// The name of a back-up that is made now.
+pub(super) fn name(backups: &Path, now: WallTime) -> PathBuf {
+    let plain: String = now.to_string().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+    let fresh = (0..).map(|n| if n == 0 { plain.clone() } else { format!("{plain}-{n}") });
+    let mut names = fresh.map(|when| backups.join(format!("{PREFIX}{when}{SUFFIX}")));
+    names.find(|path| !path.exists()).expect("not every number is taken")
+}
+
+/// Removes the oldest back-ups beyond [`BACKUPS_MAX`].
+pub(super) fn trim(backups: &Path) {
+    let mut all = list(backups);
+    let surplus = all.len().saturating_sub(BACKUPS_MAX);
+    for old in all.drain(..surplus) {
+        if let Err(error) = fs::remove_file(&old) {
+            tracing::warn!(%error, file = %old.display(), "an old back-up of the store could not be removed");
+        }
+    }
+}
+
+/// The newest back-up in a directory.
+#[must_use]
+pub fn newest_backup(backups: &Path) -> Option<PathBuf> {
+    list(backups).pop()
+}
+
+/// Back-ups, the oldest first.
+fn list(backups: &Path) -> Vec<PathBuf> {
+    let is_backup = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+    };
+    let entries = fs::read_dir(backups).into_iter().flatten().flatten();
+    let mut all: Vec<(std::time::SystemTime, PathBuf)> = entries
+        .map(|entry| entry.path())
+        .filter(is_backup)
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
+        .collect();
+    all.sort();
+    all.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Puts a back-up in the store's place, and keeps what was there aside. No edge may run with it. Returns where the former
+/// store is now, if there was one.
+///
+/// # Errors
+///
+/// When the back-up is itself no good store, or a file cannot be moved or written. The store is then as it was.
+pub fn restore(backup: &Path, store: &Path, now: WallTime) -> Result<Option<PathBuf>, StoreError> {
+    let unusable = |path: &Path, cause: String| StoreError::Unusable { path: path.to_path_buf(), cause };
+    let draft = store.with_extension("restoring");
+    let _ = fs::remove_file(&draft);
+    let from = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(|error| unusable(backup, error.to_string()))?;
+    let found = from.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+    match found {
+        Ok(found) if found == "ok" => {}
+        Ok(cause) => return Err(StoreError::Damaged { path: backup.to_path_buf(), cause, backup: None }),
+        Err(error) => {
+            return Err(StoreError::Damaged { path: backup.to_path_buf(), cause: error.to_string(), backup: None });
+        }
+    }
+    copy(&from, &draft).map_err(|failure| match failure {
+        CopyFailure::Sql(error) => unusable(&draft, error.to_string()),
+        CopyFailure::File(cause) => unusable(&draft, cause),
+    })?;
+    let aside = set_aside(store, now)?;
+    fs::rename(&draft, store).map_err(|error| unusable(store, error.to_string()))?;
+    Ok(aside)
+}
+
+/// Moves a store and its log to names that say when.
+fn set_aside(store: &Path, now: WallTime) -> Result<Option<PathBuf>, StoreError> {
+    if !store.exists() {
+        return Ok(None);
+    }
+    let plain: String = now.to_string().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+    let beside = |path: &Path, more: &str| {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(more);
+        PathBuf::from(name)
+    };
+    let aside = beside(store, &format!(".replaced-{plain}"));
+    for tail in ["-wal", "-shm", ""] {
+        let (from, to) = (beside(store, tail), beside(&aside, tail));
+        if from.exists() {
+            fs::rename(&from, &to)
+                .map_err(|error| StoreError::Unusable { path: from.clone(), cause: error.to_string() })?;
+        }
+    }
+    Ok(Some(aside))
+}

@@ -1,0 +1,289 @@
+//! The store in one SQLite file, with its write-ahead log beside it.
+
+mod backup;
+mod certificates;
+mod keys;
+mod records;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod tunnels;
+
+pub use backup::{BACKUPS_MAX, newest_backup, restore};
+pub use schema::SCHEMA_VERSION;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use super::{
+    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey, Refused, ServedTunnel,
+    Store, StoreError, Tunnel, Usage,
+};
+use crate::base::{CredentialId, SecretHash, TunnelId};
+use crate::control::wall_time::WallTime;
+use crate::private;
+
+/// How long a change waits for another process that holds the file.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// The store in one SQLite file.
+pub struct SqliteStore {
+    connection: Connection,
+    path: PathBuf,
+    backups: PathBuf,
+}
+
+/// What an operation fails by before it is told which file it was.
+enum Failure {
+    Sql(rusqlite::Error),
+    Refused(Refused),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Failure {
+        Failure::Sql(error)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Failure {
+        Failure::Refused(refused)
+    }
+}
+
+type Outcome<T> = Result<T, Failure>;
+
+impl SqliteStore {
+    /// Opens the store, and makes it if there is none. One of an older schema is copied into `backups` and then brought to
+    /// this version's. The whole file is looked through first.
+    ///
+    /// # Errors
+    ///
+    /// When it is open to others, held by another process, damaged, or of a newer version. The file is then as it was.
+    pub fn open(path: &Path, backups: &Path) -> Result<SqliteStore, StoreError> {
+        let unusable = |cause: String| StoreError::Unusable { path: path.to_path_buf(), cause };
+        private::ensure(path).map_err(|error| unusable(error.to_string()))?;
+        private::folder(backups).map_err(|error| unusable(error.to_string()))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.to_string()))?;
+        let mut store = SqliteStore { connection, path: path.to_path_buf(), backups: backups.to_path_buf() };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        let set_up = || {
+            self.connection.busy_timeout(LOCK_WAIT)?;
+            self.connection.pragma_update(None, "journal_mode", "WAL")?;
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
+            self.connection.pragma_update(None, "foreign_keys", true)?;
+            self.connection.pragma_update(None, "trusted_schema", false)
+        };
+        set_up().map_err(|error| self.failed(error))?;
+        self.check()?;
+        let found = schema::version(&self.connection).map_err(|error| self.failed(error))?;
+        if found > SCHEMA_VERSION {
+            return Err(StoreError::Newer { path: self.path.clone(), found, known: SCHEMA_VERSION });
+        }
+        if (1..SCHEMA_VERSION).contains(&found) {
+            self.keep_backup(WallTime::now())?;
+        }
+        schema::migrate(&mut self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// Looks through the whole file.
+    fn check(&self) -> Result<(), StoreError> {
+        let found = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match found.map_err(|error| self.failed(error))? {
+            found if found == "ok" => Ok(()),
+            found => Err(self.damaged(found)),
+        }
+    }
+
+    /// Runs one transaction that changes something.
+    fn change<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> Outcome<T>) -> Result<T, StoreError> {
+        let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let done = begun.map_err(Failure::Sql).and_then(|change| {
+            let value = run(&change)?;
+            change.commit()?;
+            Ok(value)
+        });
+        done.map_err(|failure| self.told(failure))
+    }
+
+    /// Runs one transaction that only reads.
+    fn look<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> Outcome<T>) -> Result<T, StoreError> {
+        let begun = self.connection.transaction_with_behavior(TransactionBehavior::Deferred);
+        let done = begun.map_err(Failure::Sql).and_then(|look| run(&look));
+        done.map_err(|failure| self.told(failure))
+    }
+
+    fn told(&self, failure: Failure) -> StoreError {
+        match failure {
+            Failure::Sql(error) => self.failed(error),
+            Failure::Refused(refused) => StoreError::Refused(refused),
+        }
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> StoreError {
+        let path = self.path.clone();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => self.damaged(error.to_string()),
+            Some(ErrorCode::DiskFull) => StoreError::Full { path },
+            _ if matches!(error, rusqlite::Error::FromSqlConversionFailure(..)) => self.damaged(error.to_string()),
+            _ => StoreError::Unusable { path, cause: error.to_string() },
+        }
+    }
+
+    fn damaged(&self, cause: String) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), cause, backup: newest_backup(&self.backups) }
+    }
+}
+
+impl Store for SqliteStore {
+    fn served(&mut self, now: WallTime) -> Result<Vec<ServedTunnel>, StoreError> {
+        self.look(|look| tunnels::served(look, now))
+    }
+
+    fn create_tunnel(&mut self, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError> {
+        self.change(|change| tunnels::create(change, new, None, note))
+    }
+
+    fn tunnel(&mut self, id: &TunnelId) -> Result<Tunnel, StoreError> {
+        self.look(|look| tunnels::one(look, id))
+    }
+
+    fn tunnels(&mut self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, StoreError> {
+        self.look(|look| tunnels::list(look, archived_too, page))
+    }
+
+    fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError> {
+        self.change(|change| tunnels::archive(change, id, note))
+    }
+
+    fn rotate(
+        &mut self,
+        id: &TunnelId,
+        new: &NewCredential,
+        old_until: WallTime,
+        note: &Note,
+    ) -> Result<Tunnel, StoreError> {
+        self.change(|change| tunnels::rotate(change, id, new, old_until, note))
+    }
+
+    fn revoke(&mut self, id: &TunnelId, which: Option<&CredentialId>, note: &Note) -> Result<Tunnel, StoreError> {
+        self.change(|change| tunnels::revoke(change, id, which, note))
+    }
+
+    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<Certificate, StoreError> {
+        self.change(|change| certificates::add(change, new, note))
+    }
+
+    fn certificate(&mut self, tunnel: &TunnelId, id: &str) -> Result<Certificate, StoreError> {
+        self.look(|look| certificates::one(look, tunnel, id))
+    }
+
+    fn certificates(
+        &mut self,
+        tunnel: &TunnelId,
+        archived_too: bool,
+        page: Page,
+    ) -> Result<Listed<Certificate>, StoreError> {
+        self.look(|look| certificates::list(look, tunnel, archived_too, page))
+    }
+
+    fn archive_certificate(&mut self, tunnel: &TunnelId, id: &str, note: &Note) -> Result<Certificate, StoreError> {
+        self.change(|change| certificates::archive(change, tunnel, id, note))
+    }
+
+    fn add_key(&mut self, new: &NewKey, note: &Note) -> Result<ProvisioningKey, StoreError> {
+        self.change(|change| keys::add(change, new, note))
+    }
+
+    fn key(&mut self, id: &str) -> Result<ProvisioningKey, StoreError> {
+        self.look(|look| keys::one(look, id))
+    }
+
+    fn good_key(&mut self, hash: &SecretHash, now: WallTime) -> Result<ProvisioningKey, StoreError> {
+        self.look(|look| keys::good(look, hash, now))
+    }
+
+    fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError> {
+        self.look(|look| keys::list(look, page))
+    }
+
+    fn revoke_key(&mut self, id: &str, note: &Note) -> Result<ProvisioningKey, StoreError> {
+        self.change(|change| keys::revoke(change, id, note))
+    }
+
+    fn trade_key(&mut self, id: &str, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError> {
+        self.change(|change| keys::trade(change, id, new, note))
+    }
+
+    fn events(&mut self, tunnel: Option<&TunnelId>, page: Page) -> Result<Listed<Event>, StoreError> {
+        self.look(|look| records::events(look, tunnel, page))
+    }
+
+    fn add_usage(&mut self, rows: &[Usage]) -> Result<(), StoreError> {
+        self.change(|change| records::add_usage(change, rows))
+    }
+
+    fn usage(
+        &mut self,
+        tunnel: &TunnelId,
+        credential: Option<&CredentialId>,
+        since: WallTime,
+    ) -> Result<Vec<Usage>, StoreError> {
+        self.look(|look| records::usage(look, tunnel, credential, since))
+    }
+
+    fn backup(&mut self, to: &Path) -> Result<(), StoreError> {
+        backup::copy(&self.connection, to).map_err(|failure| failure.told(self, to))
+    }
+
+    fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError> {
+        // A copy of what is damaged would push a good one out.
+        self.check()?;
+        let to = backup::name(&self.backups, now);
+        self.backup(&to)?;
+        backup::trim(&self.backups);
+        Ok(to)
+    }
+}
+
+/// The rows of one part of a list, of which one more than wanted was asked for, and where the next part begins.
+fn listed<T>(mut rows: Vec<(i64, T)>, page: Page) -> Listed<T> {
+    let limit = page.limit as usize;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|(seq, _)| *seq);
+    Listed { rows: rows.into_iter().map(|(_, row)| row).collect(), next }
+}
+
+/// How many rows to ask for, and below which place.
+fn window(page: Page) -> (i64, i64) {
+    (i64::from(page.limit) + 1, page.before.unwrap_or(i64::MAX))
+}
+
+/// A text of the file that should be an id, a host or the like; if it is not, the file is damaged.
+fn parsed<T: std::str::FromStr>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(at)?;
+    let bad = || FromSqlError::Other("a value that this version never writes".into());
+    text.parse().map_err(|_| rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(bad())))
+}
+
+fn time(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<WallTime> {
+    row.get(at).map(WallTime)
+}
+
+fn time_if(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<WallTime>> {
+    Ok(row.get::<_, Option<i64>>(at)?.map(WallTime))
+}
+
+fn hash(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<SecretHash> {
+    row.get(at).map(SecretHash::from_bytes)
+}

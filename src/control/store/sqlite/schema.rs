@@ -1,0 +1,113 @@
+//! The tables, and how those of an older version become those of this one.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// One step for each version of the schema: the first makes it from nothing, each further one from the one before. A step
+/// that was released is never changed.
+const STEPS: [&str; 1] = [FIRST];
+
+/// The version of the schema that this version of adit makes and reads.
+pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
+
+/// Says in the file that it is one of ours (`adit`), for `file` and the like.
+const APPLICATION_ID: i64 = 0x6164_6974;
+
+const FIRST: &str = "
+CREATE TABLE tunnel (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    display_name TEXT,
+    created_at INTEGER NOT NULL,
+    archived_at INTEGER,
+    provisioning_key TEXT
+) STRICT;
+
+CREATE TABLE host (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL,
+    tunnel TEXT NOT NULL REFERENCES tunnel (id),
+    made_up INTEGER NOT NULL,
+    retired INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX host_in_use ON host (host) WHERE retired = 0;
+CREATE INDEX host_of_tunnel ON host (tunnel);
+
+CREATE TABLE credential (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    tunnel TEXT NOT NULL REFERENCES tunnel (id),
+    hash BLOB NOT NULL CHECK (length(hash) = 32),
+    created_at INTEGER NOT NULL,
+    until INTEGER,
+    revoked_at INTEGER
+) STRICT;
+CREATE INDEX credential_of_tunnel ON credential (tunnel);
+
+CREATE TABLE certificate (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    tunnel TEXT NOT NULL REFERENCES tunnel (id),
+    fingerprint TEXT NOT NULL,
+    pem TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    archived_at INTEGER
+) STRICT;
+CREATE INDEX certificate_of_tunnel ON certificate (tunnel);
+
+CREATE TABLE provisioning_key (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
+    display_name TEXT,
+    name_template TEXT NOT NULL,
+    hosts TEXT NOT NULL,
+    uses_max INTEGER NOT NULL,
+    uses INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT;
+
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    tunnel TEXT,
+    subject TEXT,
+    reason TEXT
+) STRICT;
+CREATE INDEX event_of_tunnel ON event (tunnel, seq);
+
+CREATE TABLE usage (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    tunnel TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    route TEXT NOT NULL,
+    method TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    UNIQUE (tunnel, credential, route, method, tool, hour)
+) STRICT;
+";
+
+/// The version of the schema in a file; 0 of one that is empty.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings an older schema to this version's, one step after the other, each whole or not at all.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let from = usize::try_from(version(connection)?).unwrap_or(usize::MAX);
+    for (at, step) in STEPS.iter().enumerate().skip(from) {
+        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        change.execute_batch(step)?;
+        change.pragma_update(None, "user_version", at as i64 + 1)?;
+        change.pragma_update(None, "application_id", APPLICATION_ID)?;
+        change.commit()?;
+    }
+    Ok(())
+}

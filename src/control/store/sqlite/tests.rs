@@ -1,0 +1,370 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::base::Secret;
+
+const NOW: WallTime = WallTime(1_800_000_000_000);
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct Bench {
+    dir: tempfile::TempDir,
+    store: SqliteStore,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        Bench { dir, store }
+    }
+
+    fn create(&mut self, id: &str, hosts: &[&str]) -> Result<Tunnel, StoreError> {
+        self.store.create_tunnel(&new_tunnel(id, hosts), &note(NOW))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("store.sqlite")
+    }
+
+    /// Closes the store, changes its files, and opens it again.
+    fn reopened(self, change: impl FnOnce(&Path)) -> (tempfile::TempDir, Result<SqliteStore, StoreError>) {
+        let Bench { dir, store } = self;
+        drop(store);
+        change(&dir.path().join("store.sqlite"));
+        let opened = open(dir.path());
+        (dir, opened)
+    }
+}
+
+fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(&dir.join("store.sqlite"), &dir.join("backups"))
+}
+
+fn note(at: WallTime) -> Note {
+    Note { at, reason: Some("because".to_owned()) }
+}
+
+fn tunnel_id(id: &str) -> TunnelId {
+    id.parse().unwrap()
+}
+
+fn credential(id: &str) -> NewCredential {
+    NewCredential { id: id.parse().unwrap(), hash: SecretHash::of(&Secret::from(id)) }
+}
+
+fn new_tunnel(id: &str, hosts: &[&str]) -> NewTunnel {
+    NewTunnel {
+        id: tunnel_id(id),
+        display_name: Some(format!("the {id}")),
+        hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+        hosts_made_up: false,
+        credential: credential(&format!("crd_{id}")),
+    }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Refused {
+    match result.unwrap_err() {
+        StoreError::Refused(refused) => refused,
+        other => panic!("{other}"),
+    }
+}
+
+const PAGE: Page = Page { limit: 100, before: None };
+
+#[test]
+fn a_restart_keeps_all() {
+    let mut bench = Bench::new();
+    let made = bench.create("tnl_a", &["a.test", "*.a.test"]).unwrap();
+    assert_eq!((made.domain.as_str(), made.hosts.len(), made.certificates_active), ("a.test", 2, 0));
+    let (_dir, opened) = bench.reopened(|path| {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o600);
+    });
+    let mut store = opened.unwrap();
+    assert_eq!(store.tunnel(&made.id).unwrap(), made);
+    let served = store.served(NOW).unwrap();
+    assert_eq!((served.len(), served[0].hosts.len()), (1, 2));
+    let (id, hash, until) = &served[0].credentials[0];
+    assert!(id.as_str() == "crd_tnl_a" && until.is_none() && *hash == SecretHash::of(&Secret::from("crd_tnl_a")));
+    let events = store.events(Some(&made.id), PAGE).unwrap();
+    assert_eq!((events.rows[0].kind.as_str(), events.rows[0].reason.as_deref()), ("tunnel.created", Some("because")));
+}
+
+#[test]
+fn a_host_belongs_to_one_tunnel() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["a.test"]).unwrap();
+    let taken = Refused::HostTaken { host: "a.test".to_owned(), tunnel: tunnel_id("tnl_a") };
+    assert_eq!(refused(bench.create("tnl_b", &["b.test", "A.test"])), taken);
+    assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), Refused::NoTunnel(tunnel_id("tnl_b")));
+    bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
+    bench.create("tnl_b", &["a.test"]).unwrap();
+    let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_c", &["c.test"]) };
+    bench.store.create_tunnel(&made_up, &note(NOW)).unwrap();
+    bench.store.archive_tunnel(&tunnel_id("tnl_c"), &note(NOW)).unwrap();
+    assert_eq!(refused(bench.create("tnl_d", &["c.test"])), Refused::HostRetired("c.test".to_owned()));
+}
+
+#[test]
+fn a_rotation_leaves_two_good_and_ends_the_old_one() {
+    let mut bench = Bench::new();
+    let id = bench.create("tnl_a", &["a.test"]).unwrap().id;
+    let end = NOW.after(MINUTE);
+    let rotated = bench.store.rotate(&id, &credential("crd_2"), end, &note(NOW)).unwrap();
+    let good = |tunnel: &Tunnel, at: WallTime| -> Vec<String> {
+        tunnel.good_credentials(at).map(|credential| credential.id.to_string()).collect()
+    };
+    assert_eq!(good(&rotated, NOW), ["crd_2", "crd_tnl_a"]);
+    assert_eq!(good(&rotated, end), ["crd_2"]);
+    assert_eq!(refused(bench.store.rotate(&id, &credential("crd_3"), end, &note(NOW))), Refused::RotationUnderWay);
+    let cut = bench.store.rotate(&id, &credential("crd_3"), NOW, &note(NOW)).unwrap();
+    assert_eq!(good(&cut, NOW), ["crd_3"]);
+    // For a while the edge is still told of those that ended.
+    assert_eq!(bench.store.served(NOW).unwrap()[0].credentials.len(), 3);
+    assert_eq!(bench.store.served(NOW.after(MINUTE * 61)).unwrap()[0].credentials.len(), 1);
+}
+
+#[test]
+fn what_is_revoked_is_not_served() {
+    let mut bench = Bench::new();
+    let id = bench.create("tnl_a", &["a.test"]).unwrap().id;
+    bench.store.rotate(&id, &credential("crd_2"), NOW.after(MINUTE), &note(NOW)).unwrap();
+    let one = "crd_tnl_a".parse().unwrap();
+    bench.store.revoke(&id, Some(&one), &note(NOW)).unwrap();
+    assert_eq!(bench.store.served(NOW).unwrap()[0].credentials.len(), 1);
+    assert_eq!(refused(bench.store.revoke(&id, Some(&one), &note(NOW))), Refused::NoCredential(one));
+    let revoked = bench.store.revoke(&id, None, &note(NOW)).unwrap();
+    assert_eq!(revoked.good_credentials(NOW).count(), 0);
+    assert!(bench.store.served(NOW).unwrap()[0].credentials.is_empty(), "its hosts stay its own");
+    bench.store.archive_tunnel(&id, &note(NOW)).unwrap();
+    assert!(bench.store.served(NOW).unwrap().is_empty());
+    assert_eq!(bench.store.archive_tunnel(&id, &note(NOW.after(MINUTE))).unwrap().archived_at, Some(NOW));
+    assert_eq!(refused(bench.store.revoke(&id, None, &note(NOW))), Refused::Archived(id));
+}
+
+#[test]
+fn certificates_have_two_slots() {
+    let mut bench = Bench::new();
+    let tunnel = bench.create("tnl_a", &["a.test"]).unwrap().id;
+    let mut add = |n: u32| {
+        let new = Certificate {
+            id: format!("tcrt_{n}"),
+            tunnel: tunnel.clone(),
+            fingerprint: format!("f{n}"),
+            pem: "pem".to_owned(),
+            created_at: NOW,
+            expires_at: NOW.after(MINUTE),
+            archived_at: None,
+        };
+        bench.store.add_certificate(&new, &note(NOW))
+    };
+    add(1).unwrap();
+    assert_eq!(refused(add(1)), Refused::CertificateKnown("tcrt_1".to_owned()));
+    add(2).unwrap();
+    assert_eq!(refused(add(3)), Refused::CertificateSlots(2));
+    bench.store.archive_certificate(&tunnel, "tcrt_1", &note(NOW)).unwrap();
+    assert_eq!(bench.store.certificates(&tunnel, false, PAGE).unwrap().rows.len(), 1);
+    assert_eq!(bench.store.certificates(&tunnel, true, PAGE).unwrap().rows.len(), 2);
+    assert_eq!(bench.store.tunnel(&tunnel).unwrap().certificates_active, 1);
+    bench.create("tnl_b", &["b.test"]).unwrap();
+    let elsewhere = bench.store.certificate(&tunnel_id("tnl_b"), "tcrt_2");
+    assert_eq!(refused(elsewhere), Refused::NoCertificate("tcrt_2".to_owned()));
+}
+
+#[test]
+fn a_provisioning_key_is_good_for_so_many_hosts_and_so_long() {
+    let mut bench = Bench::new();
+    let key = ProvisioningKey {
+        id: "pkey_a".to_owned(),
+        display_name: None,
+        name_template: "web-*".to_owned(),
+        hosts: vec!["{name}.a.test".to_owned(), "*.{name}.a.test".to_owned()],
+        uses_max: 2,
+        uses: 0,
+        created_at: NOW,
+        expires_at: NOW.after(MINUTE),
+        revoked_at: None,
+    };
+    let hash = SecretHash::of(&Secret::from("key"));
+    let kept = bench.store.add_key(&NewKey { key: key.clone(), hash: hash.clone() }, &note(NOW)).unwrap();
+    assert_eq!(kept, key);
+    assert_eq!(bench.store.good_key(&hash, NOW).unwrap(), key);
+    for n in 0..2 {
+        let (id, host) = (format!("tnl_{n}"), format!("web-{n}.a.test"));
+        let tunnel = bench.store.trade_key("pkey_a", &new_tunnel(&id, &[&host]), &note(NOW)).unwrap();
+        assert_eq!(tunnel.provisioning_key.as_deref(), Some("pkey_a"));
+    }
+    let third = new_tunnel("tnl_3", &["web-3.a.test"]);
+    assert_eq!(refused(bench.store.trade_key("pkey_a", &third, &note(NOW))), Refused::KeyNotGood);
+    assert_eq!(refused(bench.store.good_key(&hash, NOW)), Refused::KeyNotGood);
+    assert_eq!(bench.store.key("pkey_a").unwrap().uses, 2);
+    assert!(!key.is_good(NOW.after(MINUTE)) && !ProvisioningKey { revoked_at: Some(NOW), ..key }.is_good(NOW));
+}
+
+#[test]
+fn a_key_whose_tunnel_cannot_be_made_is_not_used_up() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["a.test"]).unwrap();
+    let key = ProvisioningKey {
+        id: "pkey_a".to_owned(),
+        display_name: None,
+        name_template: "*".to_owned(),
+        hosts: vec!["{name}.test".to_owned()],
+        uses_max: 1,
+        uses: 0,
+        created_at: NOW,
+        expires_at: NOW.after(MINUTE),
+        revoked_at: None,
+    };
+    let hash = SecretHash::of(&Secret::from("key"));
+    bench.store.add_key(&NewKey { key, hash }, &note(NOW)).unwrap();
+    let taken = bench.store.trade_key("pkey_a", &new_tunnel("tnl_b", &["a.test"]), &note(NOW));
+    assert!(matches!(refused(taken), Refused::HostTaken { .. }));
+    assert_eq!(bench.store.key("pkey_a").unwrap().uses, 0);
+}
+
+#[test]
+fn lists_come_in_parts_the_newest_first() {
+    let mut bench = Bench::new();
+    for n in 0..5 {
+        bench.create(&format!("tnl_{n}"), &[&format!("h{n}.test")]).unwrap();
+    }
+    let mut page = Page { limit: 2, before: None };
+    let mut seen = Vec::new();
+    loop {
+        let part = bench.store.tunnels(false, page).unwrap();
+        assert!(part.rows.len() <= 2);
+        seen.extend(part.rows.iter().map(|tunnel| tunnel.id.to_string()));
+        // What is made meanwhile does not shift the parts.
+        bench.create(&format!("tnl_new{}", seen.len()), &[&format!("new{}.test", seen.len())]).unwrap();
+        match part.next {
+            Some(before) => page.before = Some(before),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["tnl_4", "tnl_3", "tnl_2", "tnl_1", "tnl_0"]);
+}
+
+#[test]
+fn what_was_called_adds_up_by_the_hour() {
+    let mut bench = Bench::new();
+    let usage = |credential: &str, tool: &str, calls, at: WallTime| Usage {
+        tunnel: tunnel_id("tnl_a"),
+        credential: credential.parse().unwrap(),
+        route: "a.test".to_owned(),
+        method: "tools/call".to_owned(),
+        tool: tool.to_owned(),
+        calls,
+        first: at,
+        last: at,
+    };
+    let later = NOW.after(MINUTE * 180);
+    bench.store.add_usage(&[usage("crd_1", "echo", 3, NOW), usage("crd_1", "add", 1, NOW)]).unwrap();
+    bench.store.add_usage(&[usage("crd_1", "echo", 4, NOW.after(MINUTE)), usage("crd_2", "echo", 9, later)]).unwrap();
+    let all = bench.store.usage(&tunnel_id("tnl_a"), None, NOW).unwrap();
+    let told: Vec<_> = all.iter().map(|row| (row.credential.as_str(), row.tool.as_str(), row.calls)).collect();
+    assert_eq!(told, [("crd_2", "echo", 9), ("crd_1", "echo", 7), ("crd_1", "add", 1)]);
+    assert_eq!((all[1].first, all[1].last), (NOW, NOW.after(MINUTE)));
+    let one = bench.store.usage(&tunnel_id("tnl_a"), Some(&"crd_1".parse().unwrap()), NOW.after(MINUTE)).unwrap();
+    assert_eq!(one.len(), 1);
+    assert!(bench.store.usage(&tunnel_id("tnl_b"), None, WallTime(0)).unwrap().is_empty());
+}
+
+#[test]
+fn a_store_that_another_process_holds_is_told_so_and_loses_nothing() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["a.test"]).unwrap();
+    bench.store.connection.busy_timeout(Duration::ZERO).unwrap();
+    let other = Connection::open(bench.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let locked = bench.create("tnl_b", &["b.test"]).unwrap_err();
+    assert!(matches!(locked, StoreError::Locked { .. }) && locked.to_string().contains("fuser"), "{locked}");
+    assert_eq!(bench.store.tunnels(false, PAGE).unwrap().rows.len(), 1, "it can still be read");
+    other.execute_batch("ROLLBACK").unwrap();
+    bench.create("tnl_b", &["b.test"]).unwrap();
+}
+
+#[test]
+fn a_change_for_which_there_is_no_room_leaves_all_as_it_was() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["a.test"]).unwrap();
+    let pages: i64 = bench.store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    bench.store.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    let mut made = 0;
+    let full = loop {
+        match bench.create(&format!("tnl_{made}"), &[&format!("h{made}.test")]) {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StoreError::Full { .. }) && full.to_string().contains("free some space"), "{full}");
+    assert_eq!(bench.store.served(NOW).unwrap().len(), made + 1);
+    bench.store.connection.pragma_update(None, "max_page_count", pages + 100).unwrap();
+    bench.create(&format!("tnl_{made}"), &[&format!("h{made}.test")]).unwrap();
+    let (_dir, opened) = bench.reopened(|_| {});
+    assert_eq!(opened.unwrap().served(NOW).unwrap().len(), made + 2);
+}
+
+#[test]
+fn a_damaged_store_is_left_as_it_is_and_its_back_up_takes_its_place() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["a.test"]).unwrap();
+    let backup = bench.store.keep_backup(NOW).unwrap();
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o7777, 0o600);
+    let (dir, opened) = bench.reopened(|path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[4096..].fill(0xa5);
+        fs::write(path, bytes).unwrap();
+    });
+    let path = dir.path().join("store.sqlite");
+    let damaged = fs::read(&path).unwrap();
+    let told = opened.err().unwrap();
+    let StoreError::Damaged { backup: Some(offered), .. } = &told else { panic!("{told}") };
+    assert_eq!(*offered, backup);
+    assert!(told.to_string().contains("adit edge restore --from"), "{told}");
+    assert_eq!(fs::read(&path).unwrap(), damaged, "it was not touched");
+    let aside = restore(&backup, &path, NOW).unwrap().unwrap();
+    assert_eq!(fs::read(aside).unwrap(), damaged, "it is kept");
+    assert_eq!(open(dir.path()).unwrap().served(NOW).unwrap().len(), 1);
+}
+
+#[test]
+fn a_file_that_is_no_store_is_told_so_and_no_restore_takes_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("store.sqlite"), dir.path().join("other"));
+    private::write(&path, &[b'x'; 8192]).unwrap();
+    let told = open(dir.path()).err().unwrap();
+    assert!(matches!(told, StoreError::Damaged { backup: None, .. }), "{told}");
+    private::write(&other, &[b'y'; 8192]).unwrap();
+    assert!(matches!(restore(&other, &path, NOW), Err(StoreError::Damaged { .. })));
+    assert!(restore(&dir.path().join("none"), &path, NOW).is_err());
+    assert_eq!(fs::read(&path).unwrap(), [b'x'; 8192]);
+}
+
+#[test]
+fn a_store_of_a_newer_version_or_open_to_others_is_refused() {
+    let (dir, opened) = Bench::new().reopened(|path| {
+        Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    });
+    let told = opened.err().unwrap();
+    assert_eq!(told, StoreError::Newer { path: dir.path().join("store.sqlite"), found: 99, known: SCHEMA_VERSION });
+    let (_dir, opened) = Bench::new().reopened(|path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    });
+    let told = opened.err().unwrap().to_string();
+    assert!(told.contains("chmod 600"), "{told}");
+}
+
+#[test]
+fn so_many_back_ups_are_kept_and_a_copy_goes_into_a_new_file_only() {
+    let mut bench = Bench::new();
+    let mut last = PathBuf::new();
+    for n in 0..BACKUPS_MAX as i64 + 3 {
+        last = bench.store.keep_backup(WallTime(NOW.0 + n / 2)).unwrap();
+    }
+    let backups = bench.dir.path().join("backups");
+    assert_eq!(fs::read_dir(&backups).unwrap().count(), BACKUPS_MAX);
+    assert_eq!(newest_backup(&backups), Some(last.clone()));
+    let told = bench.store.backup(&last).unwrap_err().to_string();
+    assert!(told.contains("there is a file already"), "{told}");
+}

@@ -1,0 +1,231 @@
+//! Provisioning keys: one secret that many new hosts trade for a tunnel of their own.
+
+use std::time::Duration;
+
+use super::{Tunnels, TunnelsError, ids, now};
+use crate::base::{Secret, SecretHash, SecretKind, TunnelId};
+use crate::control::certify::Provisioning;
+use crate::control::reading::Later;
+use crate::control::store::{Listed, NewKey, Page, ProvisioningKey, Refused, StoreError, TUNNEL_HOSTS_MAX};
+use crate::control::wall_time::WallTime;
+use crate::edge::NotCertified;
+use crate::route::HostPattern;
+
+/// What stands for the name of a host in the hosts of its tunnel.
+const NAME: &str = "{name}";
+/// The longest name of a host, in bytes: it becomes a label of its hosts (RFC 1035 section 2.3.4).
+const NAME_LEN_MAX: usize = 63;
+/// The most uses that one key may have.
+pub const KEY_USES_MAX: u32 = 100_000;
+/// The longest that a key may be good.
+pub const KEY_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+/// A provisioning key that is wanted.
+#[derive(Clone, Debug)]
+pub struct WantedKey {
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// What the names of hosts must look like; `*` stands for any letters, digits and hyphens.
+    pub name_template: String,
+    /// The hosts of each tunnel, with `{name}` for the host's name; with none the edge makes one up.
+    pub hosts: Vec<String>,
+    /// How many hosts may use it.
+    pub uses_max: u32,
+    /// How long it is good.
+    pub life: Duration,
+}
+
+impl Tunnels {
+    /// Makes a provisioning key. Its secret is never seen again.
+    ///
+    /// # Errors
+    ///
+    /// When something about it is malformed or out of bounds, or the store does not take it.
+    pub async fn create_key(&self, wanted: WantedKey) -> Result<(ProvisioningKey, Secret), TunnelsError> {
+        self.check_key(&wanted)?;
+        let (secret, note) = (self.mint(SecretKind::ProvisioningKey)?, now(None));
+        let key = ProvisioningKey {
+            id: ids::id("pkey_")?,
+            display_name: wanted.display_name,
+            name_template: wanted.name_template,
+            hosts: wanted.hosts,
+            uses_max: wanted.uses_max,
+            uses: 0,
+            created_at: note.at,
+            expires_at: note.at.after(wanted.life),
+            revoked_at: None,
+        };
+        let new = NewKey { key, hash: SecretHash::of(&secret) };
+        Ok((self.store.with(move |store| store.add_key(&new, &note)).await?, secret))
+    }
+
+    /// One provisioning key.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the store cannot be read.
+    pub async fn key(&self, id: String) -> Result<ProvisioningKey, TunnelsError> {
+        Ok(self.store.with(move |store| store.key(&id)).await?)
+    }
+
+    /// Provisioning keys, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn keys(&self, page: Page) -> Result<Listed<ProvisioningKey>, TunnelsError> {
+        Ok(self.store.with(move |store| store.keys(page)).await?)
+    }
+
+    /// Withdraws a provisioning key. Tunnels that were made for it stay.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the store does not take it.
+    pub async fn revoke_key(&self, id: String) -> Result<ProvisioningKey, TunnelsError> {
+        let note = now(None);
+        Ok(self.store.with(move |store| store.revoke_key(&id, &note)).await?)
+    }
+
+    /// Makes a tunnel for a host that shows a provisioning key; it is served when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When the key is not good, the name does not fit its template, or a host is another tunnel's.
+    pub async fn trade_key(&self, key: &Secret, name: &str) -> Result<(TunnelId, Secret), TunnelsError> {
+        let hash = SecretHash::of(key);
+        let key = self.store.with(move |store| store.good_key(&hash, WallTime::now())).await?;
+        // A host often knows itself by all its labels.
+        let name = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+        if !is_name(&name) || !fits(&key.name_template, &name) {
+            let template = &key.name_template;
+            return Err(TunnelsError::Invalid(format!(
+                "the name {name:?} is not one of those that the key is for ({template})"
+            )));
+        }
+        let hosts: Vec<String> = key.hosts.iter().map(|host| host.replace(NAME, &name)).collect();
+        let made_up = hosts.is_empty();
+        let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(&hosts)? };
+        let (new, secret) = self.new_tunnel(Some(name), hosts, made_up)?;
+        let (id, note) = (new.id.clone(), now(None));
+        self.change(move |store| store.trade_key(&key.id, &new, &note)).await?;
+        Ok((id, secret))
+    }
+
+    fn check_key(&self, wanted: &WantedKey) -> Result<(), TunnelsError> {
+        let invalid = |text: String| Err(TunnelsError::Invalid(text));
+        let template = &wanted.name_template;
+        if template.is_empty() || template.len() > NAME_LEN_MAX || !template.bytes().all(|b| b == b'*' || is_plain(b)) {
+            return invalid(format!(
+                "a name template is 1 to {NAME_LEN_MAX} small letters, digits, '-' and '*', as in web-*"
+            ));
+        }
+        if wanted.hosts.is_empty() && self.settings.domain.is_none() {
+            return invalid("give hosts, or set edge.tunnel_domain so that the edge can make them up".to_owned());
+        }
+        if wanted.hosts.len() > TUNNEL_HOSTS_MAX {
+            return invalid(format!("a tunnel has at most {TUNNEL_HOSTS_MAX} hosts"));
+        }
+        for host in &wanted.hosts {
+            // With one use there is one host, which need not have its name in it.
+            if wanted.uses_max > 1 && !host.contains(NAME) {
+                return invalid(format!("{host:?} would be the same for every host: put {NAME} into it"));
+            }
+            if let Err(error) = host.replace(NAME, "name").parse::<HostPattern>() {
+                return invalid(format!("{host:?} is no host: {error}"));
+            }
+        }
+        if !(1..=KEY_USES_MAX).contains(&wanted.uses_max) {
+            return invalid(format!("a key has 1 to {KEY_USES_MAX} uses"));
+        }
+        if wanted.life.is_zero() || wanted.life > KEY_LIFE_MAX {
+            return invalid(format!("a key is good for 1 s to {} days", KEY_LIFE_MAX.as_secs() / 86_400));
+        }
+        Ok(())
+    }
+}
+
+impl Provisioning for Tunnels {
+    fn trade<'a>(&'a self, key: &'a Secret, name: &'a str) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
+        Box::pin(async move {
+            self.trade_key(key, name).await.map_err(|error| match error {
+                TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
+                TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
+                TunnelsError::Invalid(why) => {
+                    tracing::warn!(%why, "a provisioning key was not traded");
+                    NotCertified::ProvisioningKey
+                }
+                other => NotCertified::Failed(other.to_string()),
+            })
+        })
+    }
+}
+
+/// Whether a host can be called so: a label of a host (RFC 1035 section 2.3.1), in small letters.
+fn is_name(name: &str) -> bool {
+    let edges = name.bytes().next().zip(name.bytes().last());
+    (1..=NAME_LEN_MAX).contains(&name.len())
+        && name.bytes().all(is_plain)
+        && edges.is_some_and(|(first, last)| first != b'-' && last != b'-')
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}
+
+/// Whether a name is what a template with stars describes. Takes no longer than the product of their lengths.
+fn fits(template: &str, name: &str) -> bool {
+    let (template, name) = (template.as_bytes(), name.as_bytes());
+    let (mut at, mut here) = (0, 0);
+    // Where the last star stands, and what of the name it was given.
+    let mut star: Option<(usize, usize)> = None;
+    while here < name.len() {
+        if template.get(at) == Some(&b'*') {
+            star = Some((at, here));
+            at += 1;
+        } else if template.get(at) == Some(&name[here]) {
+            (at, here) = (at + 1, here + 1);
+        } else if let Some((star_at, given)) = star {
+            star = Some((star_at, given + 1));
+            (at, here) = (star_at + 1, given + 1);
+        } else {
+            return false;
+        }
+    }
+    template[at..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_describes_names() {
+        for (template, name, want) in [
+            ("*", "anything", true),
+            ("web-*", "web-7", true),
+            ("web-*", "web-", true),
+            ("web-*", "db-1", false),
+            ("web-1", "web-1", true),
+            ("web-1", "web-12", false),
+            ("*-web-*", "eu-web-web-3", true),
+            ("a*b*c", "aXbXbc", true),
+            ("a*b*c", "abcd", false),
+            ("**", "", true),
+        ] {
+            assert_eq!(fits(template, name), want, "{template} {name}");
+        }
+        // No template makes it slow.
+        assert!(!fits(&"*a".repeat(31), &"a".repeat(30)));
+    }
+
+    #[test]
+    fn a_name_can_be_a_label() {
+        for good in ["a", "web-1", "7", &"x".repeat(63)] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "é", "a b", &"x".repeat(64)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Tunnels that are made, changed and given up while the edge runs.
+//!
+//! [`Tunnels`] is what the admin API and enrolment act through: it draws ids and secrets, keeps hashes in the store, and has
+//! the edge serve what the store says, before it answers. [`Serving`] puts configuration and store together.
+
+mod ids;
+mod keys;
+mod serving;
+mod usage;
+
+pub use keys::{KEY_LIFE_MAX, KEY_USES_MAX, WantedKey};
+pub use serving::{ReviewOutcome, Serving};
+pub use usage::{USAGE_INTERVAL, UsageRecord};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::base::{AuthorityPin, CredentialId, SECRET_ENTROPY_LEN, Secret, SecretHash, SecretKind, TunnelId, mint};
+use crate::control::data_dir::DataDirError;
+use crate::control::store::{
+    Certificate, Event, Listed, NewCredential, NewTunnel, Note, Page, Refused, Store, StoreError, StoreHandle,
+    TUNNEL_HOSTS_MAX, Tunnel, Usage,
+};
+use crate::control::wall_time::WallTime;
+use crate::route::{HostPattern, Hostname};
+use crate::tls::{CaCertificate, CaFault};
+
+/// How long the old secret is good beside the new one, unless something else is asked for.
+pub const OVERLAP_PRESET: Duration = Duration::from_secs(3_600);
+/// The longest that it may be.
+pub const OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How often it is tried again to read a change that was kept.
+const STALE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why something was not done with tunnels.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelsError {
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was asked for is malformed or out of bounds: for people.
+    #[error("{0}")]
+    Invalid(String),
+    /// The certificate cannot be registered.
+    #[error(transparent)]
+    Certificate(#[from] CaFault),
+    /// The system gives no random bytes.
+    #[error(transparent)]
+    Random(#[from] DataDirError),
+}
+
+impl From<Refused> for TunnelsError {
+    fn from(refused: Refused) -> TunnelsError {
+        TunnelsError::Store(refused.into())
+    }
+}
+
+/// What is the same for all tunnels of an edge.
+#[derive(Clone, Debug, Default)]
+pub struct TunnelsSettings {
+    /// The domain below which a tunnel without hosts gets one.
+    pub domain: Option<Hostname>,
+    /// The edge's authority, which the secrets name.
+    pub pin: Option<AuthorityPin>,
+    /// Where connectors dial, as people are told: `HOST:PORT`.
+    pub connectors: String,
+}
+
+/// A tunnel with the secret that was just made for it and is never seen again.
+pub struct WithSecret {
+    /// The tunnel.
+    pub tunnel: Tunnel,
+    /// The credential.
+    pub credential: CredentialId,
+    /// Its secret.
+    pub secret: Secret,
+}
+
+/// The tunnels of one edge.
+pub struct Tunnels {
+    store: StoreHandle,
+    serving: Arc<Serving>,
+    usage: Arc<UsageRecord>,
+    settings: TunnelsSettings,
+    /// How often the store was read for serving, counted on its thread.
+    readings: Arc<AtomicU64>,
+    /// Whether a change was kept and then not read again.
+    stale: AtomicBool,
+}
+
+impl Tunnels {
+    /// Over a store, for an edge. What the store says is served from here on.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn open(
+        store: StoreHandle,
+        serving: Arc<Serving>,
+        settings: TunnelsSettings,
+    ) -> Result<Arc<Tunnels>, StoreError> {
+        let usage = UsageRecord::new(store.clone(), Arc::clone(&serving));
+        let (readings, stale) = (Arc::default(), AtomicBool::new(false));
+        let tunnels = Tunnels { store, serving, usage, settings, readings, stale };
+        tunnels.change(|_| Ok(())).await?;
+        Ok(Arc::new(tunnels))
+    }
+
+    /// What the edge serves.
+    #[must_use]
+    pub fn serving(&self) -> &Arc<Serving> {
+        &self.serving
+    }
+
+    /// What was called.
+    #[must_use]
+    pub fn usage_record(&self) -> &Arc<UsageRecord> {
+        &self.usage
+    }
+
+    /// What is the same for all tunnels.
+    #[must_use]
+    pub fn settings(&self) -> &TunnelsSettings {
+        &self.settings
+    }
+
+    /// Makes a tunnel, which is served when this returns. Without hosts it gets one below the edge's domain, and all
+    /// names below that one.
+    ///
+    /// # Errors
+    ///
+    /// When a host is malformed or another tunnel's, or the store does not take it.
+    pub async fn create(&self, display_name: Option<String>, hosts: &[String]) -> Result<WithSecret, TunnelsError> {
+        let made_up = hosts.is_empty();
+        let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(hosts)? };
+        let (new, secret) = self.new_tunnel(display_name, hosts, made_up)?;
+        let credential = new.credential.id.clone();
+        let note = now(None);
+        let tunnel = self.change(move |store| store.create_tunnel(&new, &note)).await?;
+        Ok(WithSecret { tunnel, credential, secret })
+    }
+
+    /// One tunnel.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the store cannot be read.
+    pub async fn get(&self, id: TunnelId) -> Result<Tunnel, TunnelsError> {
+        Ok(self.store.with(move |store| store.tunnel(&id)).await?)
+    }
+
+    /// Tunnels, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn list(&self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, TunnelsError> {
+        Ok(self.store.with(move |store| store.tunnels(archived_too, page)).await?)
+    }
+
+    /// Gives a tunnel up for good: its links have ended when this returns, and its hosts are served no more.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the store does not take it.
+    pub async fn archive(&self, id: TunnelId, reason: Option<String>) -> Result<Tunnel, TunnelsError> {
+        let note = now(reason);
+        let tunnel = self.change(move |store| store.archive_tunnel(&id, &note)).await?;
+        self.serving.review().await;
+        Ok(tunnel)
+    }
+
+    /// Makes a new secret; the old one stays good for `overlap`, and what came in with it is ended then.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tunnel, a rotation is under way, or the store does not take it.
+    pub async fn rotate(
+        &self,
+        id: TunnelId,
+        overlap: Duration,
+        reason: Option<String>,
+    ) -> Result<WithSecret, TunnelsError> {
+        if overlap > OVERLAP_MAX {
+            return Err(TunnelsError::Invalid(format!(
+                "an overlap is at most {} days",
+                OVERLAP_MAX.as_secs() / 86_400
+            )));
+        }
+        let (credential, secret) = self.new_credential()?;
+        let (name, note) = (credential.id.clone(), now(reason));
+        let until = note.at.after(overlap);
+        let tunnel = self.change(move |store| store.rotate(&id, &credential, until, &note)).await?;
+        if overlap.is_zero() {
+            self.serving.review().await;
+        }
+        Ok(WithSecret { tunnel, credential: name, secret })
+    }
+
+    /// Withdraws one credential of a tunnel, or all: what came in with them has ended when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tunnel or credential, or the store does not take it.
+    pub async fn revoke(
+        &self,
+        id: TunnelId,
+        which: Option<CredentialId>,
+        reason: Option<String>,
+    ) -> Result<(Tunnel, ReviewOutcome), TunnelsError> {
+        let note = now(reason);
+        let tunnel = self.change(move |store| store.revoke(&id, which.as_ref(), &note)).await?;
+        Ok((tunnel, self.serving.review().await))
+    }
+
+    /// Registers the certificate of an authority with a tunnel.
+    ///
+    /// # Errors
+    ///
+    /// When the certificate is not fit, both places are taken, or the store does not take it.
+    pub async fn add_certificate(&self, tunnel: TunnelId, pem: &str) -> Result<Certificate, TunnelsError> {
+        let note = now(None);
+        let read = CaCertificate::of_pem(pem, note.at.as_unix())?;
+        let new = Certificate {
+            id: ids::id("tcrt_")?,
+            tunnel,
+            fingerprint: read.fingerprint.to_string(),
+            pem: read.pem,
+            created_at: note.at,
+            expires_at: WallTime(read.not_after_unix_s.saturating_mul(1_000)),
+            archived_at: None,
+        };
+        Ok(self.store.with(move |store| store.add_certificate(&new, &note)).await?)
+    }
+
+    /// One certificate of a tunnel.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the store cannot be read.
+    pub async fn certificate(&self, tunnel: TunnelId, id: String) -> Result<Certificate, TunnelsError> {
+        Ok(self.store.with(move |store| store.certificate(&tunnel, &id)).await?)
+    }
+
+    /// Certificates of a tunnel, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tunnel, or the store cannot be read.
+    pub async fn certificates(
+        &self,
+        tunnel: TunnelId,
+        archived_too: bool,
+        page: Page,
+    ) -> Result<Listed<Certificate>, TunnelsError> {
+        Ok(self.store.with(move |store| store.certificates(&tunnel, archived_too, page)).await?)
+    }
+
+    /// Takes a certificate out of use.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the store does not take it.
+    pub async fn archive_certificate(&self, tunnel: TunnelId, id: String) -> Result<Certificate, TunnelsError> {
+        let note = now(None);
+        Ok(self.store.with(move |store| store.archive_certificate(&tunnel, &id, &note)).await?)
+    }
+
+    /// What was done, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn events(&self, tunnel: Option<TunnelId>, page: Page) -> Result<Listed<Event>, TunnelsError> {
+        Ok(self.store.with(move |store| store.events(tunnel.as_ref(), page)).await?)
+    }
+
+    /// What was called over a tunnel's links since then, to the hour, up to this moment.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read or does not take what was called lately.
+    pub async fn usage(
+        &self,
+        tunnel: TunnelId,
+        credential: Option<CredentialId>,
+        since: WallTime,
+    ) -> Result<Vec<Usage>, TunnelsError> {
+        self.usage.gather().await?;
+        Ok(self.store.with(move |store| store.usage(&tunnel, credential.as_ref(), since)).await?)
+    }
+
+    /// Copies the store into the directory for back-ups.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be copied.
+    pub async fn keep_backup(&self) -> Result<std::path::PathBuf, TunnelsError> {
+        Ok(self.store.with(|store| store.keep_backup(WallTime::now())).await?)
+    }
+
+    /// Has the edge serve what the store says, should a change have been kept and not been read again, until it is dropped.
+    pub async fn keep_up(self: Arc<Tunnels>) {
+        let mut ticks = tokio::time::interval(STALE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            if self.stale.load(Ordering::Relaxed) && self.change(|_| Ok(())).await.is_ok() {
+                self.serving.review().await;
+            }
+        }
+    }
+
+    /// Changes something, and has the edge serve what the store says then.
+    async fn change<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readings = Arc::clone(&self.readings);
+        let both = move |store: &mut dyn Store| {
+            let value = run(store)?;
+            let stored = store.served(WallTime::now());
+            Ok((value, stored.map(|stored| (readings.fetch_add(1, Ordering::Relaxed) + 1, stored))))
+        };
+        let (value, read) = self.store.with(both).await?;
+        // The change is kept, whether it could be read again or not.
+        self.stale.store(read.is_err(), Ordering::Relaxed);
+        let (revision, stored) = read.inspect_err(|error| {
+            tracing::error!(%error, "a change is kept in the store but not served yet");
+        })?;
+        self.serving.set_stored(revision, stored);
+        Ok(value)
+    }
+
+    fn new_tunnel(
+        &self,
+        display_name: Option<String>,
+        hosts: Vec<HostPattern>,
+        hosts_made_up: bool,
+    ) -> Result<(NewTunnel, Secret), TunnelsError> {
+        let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
+        let (credential, secret) = self.new_credential()?;
+        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, credential }, secret))
+    }
+
+    fn new_credential(&self) -> Result<(NewCredential, Secret), TunnelsError> {
+        let secret = self.mint(SecretKind::Tunnel)?;
+        let id = ids::id("crd_")?.parse().expect("an id is plain and short");
+        Ok((NewCredential { id, hash: SecretHash::of(&secret) }, secret))
+    }
+
+    fn mint(&self, kind: SecretKind) -> Result<Secret, TunnelsError> {
+        let mut entropy = zeroize::Zeroizing::new([0; SECRET_ENTROPY_LEN]);
+        aws_lc_rs::rand::fill(entropy.as_mut()).map_err(|_| DataDirError::NoRandom)?;
+        Ok(mint(kind, &entropy, self.settings.pin))
+    }
+
+    fn made_up_hosts(&self) -> Result<Vec<HostPattern>, TunnelsError> {
+        let Some(domain) = self.settings.domain else {
+            let remedy = "give hosts, or set edge.tunnel_domain so that the edge can make one up";
+            return Err(TunnelsError::Invalid(remedy.to_owned()));
+        };
+        let host = format!("{}.{domain}", ids::letters(ids::LABEL_LETTERS)?);
+        self.checked_hosts(&[host.clone(), format!("*.{host}")])
+    }
+
+    /// Hosts in normal form; none may stand twice or in the configuration.
+    fn checked_hosts(&self, hosts: &[String]) -> Result<Vec<HostPattern>, TunnelsError> {
+        if hosts.len() > TUNNEL_HOSTS_MAX {
+            return Err(TunnelsError::Invalid(format!("a tunnel has at most {TUNNEL_HOSTS_MAX} hosts")));
+        }
+        let mut checked: Vec<HostPattern> = Vec::with_capacity(hosts.len());
+        for host in hosts {
+            let invalid = |error| TunnelsError::Invalid(format!("{host:?} is no host: {error}"));
+            let host: HostPattern = host.parse().map_err(invalid)?;
+            if checked.contains(&host) {
+                return Err(TunnelsError::Invalid(format!("the host {host} is given twice")));
+            }
+            if let Some(tunnel) = self.serving.configured_owner(&host) {
+                return Err(Refused::HostTaken { host: host.to_string(), tunnel }.into());
+            }
+            checked.push(host);
+        }
+        Ok(checked)
+    }
+}
+
+fn now(reason: Option<String>) -> Note {
+    Note { at: WallTime::now(), reason }
+}

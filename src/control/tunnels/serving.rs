@@ -1,0 +1,235 @@
+//! What the edge serves: the tunnels of the configuration and those of the store, put together.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::base::{Clock, Time, TunnelId};
+use crate::control::state::CORE_ANSWER_MAX;
+use crate::control::store::ServedTunnel;
+use crate::control::wall_time::WallTime;
+use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, TunnelEntry};
+use crate::engine::{MonotonicClock, mailbox};
+use crate::policy::Admission;
+use crate::route::{HostPattern, ROUTES_MAX, Route, RouteEntry, RouteName, RouteTable};
+
+/// How often cores that did not answer are asked again to look at their links.
+const REVIEWS_MAX: usize = 20;
+/// How long to wait before they are.
+const REVIEW_PAUSE: Duration = Duration::from_millis(50);
+
+/// Keeps an edge's tables as configuration and store say.
+pub struct Serving {
+    edge: Arc<Edge>,
+    cores: usize,
+    parts: Mutex<Parts>,
+    /// Raised when links are to be reviewed.
+    review_due: Notify,
+    /// Raised when the ends of credentials may have changed.
+    ends_changed: Notify,
+    /// Held during a review, so that each link is counted by one.
+    reviewing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Parts {
+    configured: Configured,
+    stored: Vec<ServedTunnel>,
+    /// Which reading of the store that is; an older one that comes late is not taken.
+    revision: u64,
+}
+
+/// The tunnels that stand in the configuration, and who may come to any.
+#[derive(Default)]
+struct Configured {
+    routes: Vec<(HostPattern, Route)>,
+    tunnels: HashMap<TunnelId, TunnelEntry>,
+    admission: Admission,
+}
+
+/// What became of links whose credential is no longer good, all cores together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReviewOutcome {
+    /// Links that were ended.
+    pub ended: usize,
+    /// Links that end when their calls have.
+    pub draining: usize,
+    /// Cores that did not answer.
+    pub silent: usize,
+}
+
+impl Serving {
+    /// For an edge on so many cores, which serves what its tables say now: the configuration.
+    #[must_use]
+    pub fn new(edge: Arc<Edge>, cores: usize) -> Arc<Serving> {
+        let configured = Configured::of(&edge.tables());
+        let parts = Mutex::new(Parts { configured, ..Parts::default() });
+        let (review_due, ends_changed) = (Notify::new(), Notify::new());
+        Arc::new(Serving { edge, cores, parts, review_due, ends_changed, reviewing: tokio::sync::Mutex::default() })
+    }
+
+    /// The edge.
+    #[must_use]
+    pub fn edge(&self) -> &Arc<Edge> {
+        &self.edge
+    }
+
+    /// Serves what a configuration says that was read again, besides what the store says. Links whose secret it no longer
+    /// has are ended soon after.
+    pub fn set_configured(&self, tables: &EdgeTables) {
+        let mut parts = self.parts();
+        parts.configured = Configured::of(tables);
+        self.serve(&parts);
+        drop(parts);
+        self.review_due.notify_one();
+    }
+
+    /// Serves what the store says, unless a later reading is served already. Links are reviewed by whoever withdrew
+    /// something, and when a credential comes to its end.
+    pub fn set_stored(&self, revision: u64, stored: Vec<ServedTunnel>) {
+        let mut parts = self.parts();
+        if revision <= parts.revision {
+            return;
+        }
+        (parts.revision, parts.stored) = (revision, stored);
+        self.serve(&parts);
+        drop(parts);
+        self.ends_changed.notify_one();
+    }
+
+    /// The configured tunnel that a host belongs to, if one does.
+    #[must_use]
+    pub fn configured_owner(&self, host: &HostPattern) -> Option<TunnelId> {
+        let parts = self.parts();
+        parts.configured.routes.iter().find(|(taken, _)| taken == host).map(|(_, route)| route.tunnel.clone())
+    }
+
+    /// Whether a tunnel stands in the configuration.
+    #[must_use]
+    pub fn is_configured(&self, id: &TunnelId) -> bool {
+        self.parts().configured.tunnels.contains_key(id)
+    }
+
+    /// Has every core look again at the credentials of its links.
+    pub async fn review(&self) -> ReviewOutcome {
+        let _one = self.reviewing.lock().await;
+        let mut outcome = ReviewOutcome::default();
+        for _ in 0..REVIEWS_MAX {
+            let (reply, mut answers) = mailbox(self.cores);
+            let asked = self.edge.command(|| EdgeCommand::Review(reply.clone()));
+            drop(reply);
+            let mut answered = 0;
+            // Late or not: what was done is counted, and who is missing is asked again.
+            let _ = timeout(CORE_ANSWER_MAX, async {
+                while let Some(reviewed) = answers.recv().await {
+                    answered += 1;
+                    outcome.ended += reviewed.ended;
+                    outcome.draining += reviewed.draining;
+                }
+            })
+            .await;
+            outcome.silent = self.cores - answered;
+            if outcome.silent == 0 || asked == 0 {
+                break;
+            }
+            tokio::time::sleep(REVIEW_PAUSE).await;
+        }
+        if outcome.ended + outcome.draining > 0 {
+            tracing::info!(ended = outcome.ended, draining = outcome.draining, "links without a good credential");
+        }
+        outcome
+    }
+
+    /// Reviews links whenever something changed or a credential comes to its end, until it is dropped.
+    pub async fn keep_reviewing(self: Arc<Serving>) {
+        loop {
+            let next = self.next_end(WallTime::now());
+            let end = async {
+                match next {
+                    Some(left) => tokio::time::sleep(left).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.ends_changed.notified() => continue,
+                () = self.review_due.notified() => {}
+                () = end => {}
+            }
+            self.review().await;
+        }
+    }
+
+    /// How long until the next credential ends.
+    fn next_end(&self, now: WallTime) -> Option<Duration> {
+        let parts = self.parts();
+        let ends = parts.stored.iter().flat_map(|tunnel| &tunnel.credentials).filter_map(|(_, _, until)| *until);
+        // A little later, so that it has ended by the cores' clock too.
+        ends.filter(|end| *end > now).min().map(|end| end.since(now) + Duration::from_millis(5))
+    }
+
+    fn serve(&self, parts: &Parts) {
+        let tables = parts.tables(WallTime::now());
+        self.edge.reload(tables);
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Configured {
+    fn of(tables: &EdgeTables) -> Configured {
+        Configured {
+            routes: tables.routes.iter().map(|(host, route)| (*host, route.clone())).collect(),
+            tunnels: tables.tunnels.clone(),
+            admission: tables.admission.clone(),
+        }
+    }
+}
+
+impl Parts {
+    /// Both together. Where they speak of the same host or tunnel, the configuration counts.
+    fn tables(&self, now: WallTime) -> EdgeTables {
+        let cores_now = MonotonicClock.now();
+        let mut tunnels = self.configured.tunnels.clone();
+        let mut routes: Vec<RouteEntry<Route>> = Vec::new();
+        let mut hosts = HashSet::new();
+        for (host, route) in &self.configured.routes {
+            hosts.insert(host.to_string());
+            routes.push(entry(host, route.clone()));
+        }
+        for stored in &self.stored {
+            if tunnels.contains_key(&stored.id) {
+                tracing::warn!(tunnel = %stored.id, "the tunnel stands in the configuration too, which counts");
+                continue;
+            }
+            let credential = |(id, hash, until): &(_, _, Option<WallTime>)| Credential {
+                id: Clone::clone(id),
+                hash: Clone::clone(hash),
+                until: until.map_or(Time::NEVER, |until| until.on_cores(now, cores_now)),
+            };
+            let credentials = stored.credentials.iter().map(credential).collect();
+            tunnels.insert(stored.id.clone(), TunnelEntry { credentials });
+            for host in &stored.hosts {
+                if !hosts.insert(host.to_string()) {
+                    tracing::warn!(tunnel = %stored.id, %host, "the host stands in the configuration too, which counts");
+                    continue;
+                }
+                routes.push(entry(host, Route { name: RouteName::of_host(host), tunnel: stored.id.clone() }));
+            }
+        }
+        if routes.len() > ROUTES_MAX {
+            tracing::error!(left_out = routes.len() - ROUTES_MAX, "there are more hosts than can be served");
+            routes.truncate(ROUTES_MAX);
+        }
+        let routes = RouteTable::new(routes).expect("no host stands twice, and there are not too many");
+        EdgeTables { routes, tunnels, admission: self.configured.admission.clone() }
+    }
+}
+
+fn entry(host: &HostPattern, target: Route) -> RouteEntry<Route> {
+    RouteEntry { host: host.to_string(), place: format!("the tunnel {}", target.tunnel), target }
+}

@@ -1,0 +1,106 @@
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls_pki_types::UnixTime;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::base::Time;
+
+/// A point on the wall clock, in milliseconds since 1970 (UTC): what is kept and shown. What must not jump when the clock
+/// is set counts in [`Time`] instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(pub i64);
+
+/// Why a text is no point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a time is written as in 2026-07-28T12:00:00Z (RFC 3339)")]
+pub struct WallTimeError;
+
+impl WallTime {
+    /// The present, as the system tells it.
+    #[must_use]
+    pub fn now() -> WallTime {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        WallTime(millis(since))
+    }
+
+    /// So much later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> WallTime {
+        WallTime(self.0.saturating_add(millis(duration)))
+    }
+
+    /// So much earlier.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> WallTime {
+        WallTime(self.0.saturating_sub(millis(duration)))
+    }
+
+    /// How long after `earlier` it is; zero when it is not.
+    #[must_use]
+    pub fn since(self, earlier: WallTime) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// The same point on the cores' clock, given the present on both.
+    #[must_use]
+    pub fn on_cores(self, now: WallTime, now_on_cores: Time) -> Time {
+        match self.0.saturating_sub(now.0) {
+            // Passed, and by how much does not matter.
+            left if left <= 0 => Time::ZERO,
+            _ => now_on_cores + self.since(now),
+        }
+    }
+
+    /// In whole seconds, as certificates count.
+    #[must_use]
+    pub fn as_unix(self) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(self.0).unwrap_or(0)))
+    }
+}
+
+impl fmt::Display for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000);
+        let text = time.ok().and_then(|time| time.format(&Rfc3339).ok());
+        f.write_str(text.as_deref().unwrap_or("a time that cannot be written"))
+    }
+}
+
+impl FromStr for WallTime {
+    type Err = WallTimeError;
+
+    fn from_str(text: &str) -> Result<WallTime, WallTimeError> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| WallTimeError)?;
+        i64::try_from(time.unix_timestamp_nanos() / 1_000_000).map(WallTime).map_err(|_| WallTimeError)
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_and_read_as_rfc_3339() {
+        let time = WallTime(1_785_240_000_250);
+        assert_eq!(time.to_string(), "2026-07-28T12:00:00.25Z");
+        assert_eq!(time.to_string().parse(), Ok(time));
+        assert_eq!("2026-07-28T14:00:00+02:00".parse(), Ok(WallTime(1_785_240_000_000)));
+        assert!("yesterday".parse::<WallTime>().is_err());
+        assert_eq!(WallTime(i64::MAX).to_string(), "a time that cannot be written");
+    }
+
+    #[test]
+    fn an_end_on_the_wall_is_an_end_on_the_cores() {
+        let (now, cores) = (WallTime(1_000_000), Time::ZERO + Duration::from_secs(50));
+        assert_eq!(now.after(Duration::from_secs(2)).on_cores(now, cores), Time::ZERO + Duration::from_secs(52));
+        assert_eq!(now.on_cores(now, cores), Time::ZERO);
+        assert_eq!(now.before(Duration::from_secs(9)).on_cores(now, cores), Time::ZERO);
+    }
+}

@@ -1,0 +1,152 @@
+//! What a connector proves itself by, as the edge keeps it: hashes with ends, never the secret.
+
+use std::sync::LazyLock;
+
+use crate::base::{CredentialId, Secret, SecretHash, Time, TunnelId};
+use crate::edge::settings::EdgeTables;
+
+/// The most credentials that a tunnel has at once: the one in use, and during a rotation the one that it replaces.
+pub const CREDENTIALS_MAX: usize = 2;
+
+/// The name of the one credential of a tunnel that stands in the configuration.
+const CONFIGURED: &str = "configured";
+
+/// What is compared with where there is nothing to compare with, so that this takes as long.
+static DECOY: LazyLock<SecretHash> = LazyLock::new(|| SecretHash::of(&Secret::new(Vec::new())));
+
+/// One credential of a tunnel.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its public name.
+    pub id: CredentialId,
+    /// The hash of the secret.
+    pub hash: SecretHash,
+    /// When it ends, on the clock of the cores; [`Time::NEVER`] for one that does not.
+    pub until: Time,
+}
+
+/// How a credential stands with which a link came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is good.
+    Good,
+    /// Its time is over, as was foreseen: what is under way may finish.
+    Ended,
+    /// It was withdrawn, or its tunnel was: nothing may go on.
+    Withdrawn,
+}
+
+/// A tunnel that connectors may serve.
+#[derive(Clone, Default)]
+pub struct TunnelEntry {
+    /// What a connector may prove itself by. Without any nobody can serve the tunnel, and its calls are refused.
+    pub credentials: Vec<Credential>,
+}
+
+impl TunnelEntry {
+    /// A tunnel with one secret that has no end, as one in the configuration.
+    #[must_use]
+    pub fn of_secret(secret: &Secret) -> TunnelEntry {
+        let id = CONFIGURED.parse().expect("a short plain word is an id");
+        TunnelEntry { credentials: vec![Credential { id, hash: SecretHash::of(secret), until: Time::NEVER }] }
+    }
+
+    /// How a credential with which a link came in stands by now.
+    #[must_use]
+    pub fn standing(&self, credential: &Credential, now: Time) -> Standing {
+        let same = |kept: &&Credential| kept.id == credential.id && kept.hash == credential.hash;
+        match self.credentials.iter().find(same) {
+            Some(kept) if now < kept.until => Standing::Good,
+            Some(_) => Standing::Ended,
+            None => Standing::Withdrawn,
+        }
+    }
+}
+
+impl EdgeTables {
+    /// The credential of this tunnel that `shown` is the secret of. Takes as long whichever of the two is unknown.
+    #[must_use]
+    pub fn verify(&self, tunnel: &TunnelId, shown: &Secret, now: Time) -> Option<&Credential> {
+        let shown = SecretHash::of(shown);
+        let kept = self.tunnels.get(tunnel).map(|entry| entry.credentials.as_slice()).unwrap_or_default();
+        let mut found = None;
+        for place in 0..kept.len().max(CREDENTIALS_MAX) {
+            let credential = kept.get(place);
+            let same = shown == *credential.map_or(&*DECOY, |credential| &credential.hash);
+            found = credential.filter(|credential| same && now < credential.until).or(found);
+        }
+        found
+    }
+
+    /// How the credential with which a link of this tunnel came in stands by now.
+    #[must_use]
+    pub fn standing(&self, tunnel: &TunnelId, credential: &Credential, now: Time) -> Standing {
+        self.tunnels.get(tunnel).map_or(Standing::Withdrawn, |entry| entry.standing(credential, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::Admission;
+    use crate::route::RouteTable;
+
+    fn tables(credentials: &[(&str, &str, Time)]) -> EdgeTables {
+        let credentials = credentials.iter().map(|(id, secret, until)| Credential {
+            id: id.parse().unwrap(),
+            hash: SecretHash::of(&Secret::from(*secret)),
+            until: *until,
+        });
+        let entry = TunnelEntry { credentials: credentials.collect() };
+        EdgeTables {
+            routes: RouteTable::default(),
+            tunnels: HashMap::from([("tnl_a".parse().unwrap(), entry)]),
+            admission: Admission::default(),
+        }
+    }
+
+    fn verify(tables: &EdgeTables, tunnel: &str, secret: &str, now: Time) -> Option<String> {
+        let found = tables.verify(&tunnel.parse().unwrap(), &Secret::from(secret), now);
+        found.map(|credential| credential.id.to_string())
+    }
+
+    #[test]
+    fn during_a_rotation_both_secrets_are_good_and_then_one() {
+        let end = Time::ZERO + Duration::from_secs(60);
+        let tables = tables(&[("crd_new", "new", Time::NEVER), ("crd_old", "old", end)]);
+        let before = Time::ZERO + Duration::from_secs(59);
+        assert_eq!(verify(&tables, "tnl_a", "new", before).as_deref(), Some("crd_new"));
+        assert_eq!(verify(&tables, "tnl_a", "old", before).as_deref(), Some("crd_old"));
+        assert_eq!(verify(&tables, "tnl_a", "new", end).as_deref(), Some("crd_new"));
+        assert_eq!(verify(&tables, "tnl_a", "old", end), None);
+        assert_eq!(verify(&tables, "tnl_b", "new", before), None);
+        assert_eq!(verify(&tables, "tnl_a", "", before), None);
+    }
+
+    #[test]
+    fn a_tunnel_without_credentials_lets_nobody_in() {
+        let tables = tables(&[]);
+        // Nor does the empty secret, whose hash stands in for one that is not there.
+        assert_eq!(verify(&tables, "tnl_a", "", Time::ZERO), None);
+        assert_eq!(verify(&tables, "tnl_b", "", Time::ZERO), None);
+    }
+
+    #[test]
+    fn a_link_goes_on_while_its_credential_is_the_same() {
+        let tunnel: TunnelId = "tnl_a".parse().unwrap();
+        let old = tables(&[("configured", "old", Time::NEVER)]);
+        let credential = old.verify(&tunnel, &Secret::from("old"), Time::ZERO).unwrap();
+        assert_eq!(old.standing(&tunnel, credential, Time::ZERO), Standing::Good);
+        for changed in [tables(&[("configured", "new", Time::NEVER)]), tables(&[("crd_b", "old", Time::NEVER)])] {
+            assert_eq!(changed.standing(&tunnel, credential, Time::ZERO), Standing::Withdrawn);
+        }
+        let end = Time::ZERO + Duration::from_secs(1);
+        let ending = tables(&[("configured", "old", end)]);
+        assert_eq!(ending.standing(&tunnel, credential, Time::ZERO), Standing::Good);
+        assert_eq!(ending.standing(&tunnel, credential, end), Standing::Ended);
+        assert_eq!(ending.standing(&"tnl_b".parse().unwrap(), credential, Time::ZERO), Standing::Withdrawn);
+    }
+}

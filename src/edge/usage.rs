@@ -1,0 +1,184 @@
+//! What was called over the links of each credential, so that there is an answer when one of them leaked.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::base::{CredentialId, Time, TunnelId};
+use crate::latency::{Label, LabelId, Recorder};
+
+/// The most lines that one core tells at once; the rest follows the next time.
+pub const USAGE_TOLD_MAX: usize = 1_024;
+/// The most lines that a core keeps of links that have ended. What comes beyond is counted as lost.
+const ENDED_MAX: usize = 4_096;
+
+/// How often something was called, since it was last told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageLine {
+    /// Whose link it went over.
+    pub tunnel: TunnelId,
+    /// With which credential the link came in.
+    pub credential: CredentialId,
+    /// What was called.
+    pub label: Label,
+    /// How often.
+    pub calls: u64,
+    /// How long ago the first of these calls ended.
+    pub first_ago: Duration,
+    /// How long ago the last of them ended.
+    pub last_ago: Duration,
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    calls: u64,
+    first: Time,
+    last: Time,
+}
+
+/// What was called over one link. Counting allocates only for what was not called over it before.
+pub(super) struct LinkUsage {
+    tunnel: TunnelId,
+    credential: CredentialId,
+    counts: RefCell<HashMap<LabelId, Count>>,
+}
+
+impl LinkUsage {
+    pub(super) fn new(tunnel: TunnelId, credential: CredentialId) -> LinkUsage {
+        LinkUsage { tunnel, credential, counts: RefCell::default() }
+    }
+
+    /// A call over the link has ended.
+    pub(super) fn count(&self, label: LabelId, now: Time) {
+        let mut counts = self.counts.borrow_mut();
+        let count = counts.entry(label).or_insert(Count { calls: 0, first: now, last: now });
+        count.calls += 1;
+        count.last = now;
+    }
+
+    /// Moves up to `room` lines out.
+    fn drain_into(&self, lines: &mut Vec<UsageLine>, room: usize, recorder: &Recorder, now: Time) {
+        let mut counts = self.counts.borrow_mut();
+        let told: Vec<LabelId> = counts.keys().copied().take(room).collect();
+        for id in told {
+            let Some((count, label)) = counts.remove(&id).zip(recorder.name(id)) else { continue };
+            lines.push(UsageLine {
+                tunnel: self.tunnel.clone(),
+                credential: self.credential.clone(),
+                label: label.clone(),
+                calls: count.calls,
+                first_ago: now - count.first,
+                last_ago: now - count.last,
+            });
+        }
+    }
+}
+
+/// What was called over links that have ended, until it is told.
+#[derive(Default)]
+pub(super) struct EndedUsage {
+    lines: Vec<(Time, UsageLine)>,
+    lost: u64,
+}
+
+impl EndedUsage {
+    /// A link has ended.
+    pub(super) fn add(&mut self, link: &LinkUsage, recorder: &Recorder, now: Time) {
+        let mut lines = Vec::new();
+        link.drain_into(&mut lines, usize::MAX, recorder, now);
+        let room = ENDED_MAX - self.lines.len().min(ENDED_MAX);
+        self.lost += lines.iter().skip(room).map(|line| line.calls).sum::<u64>();
+        self.lines.extend(lines.into_iter().take(room).map(|line| (now, line)));
+    }
+
+    /// Moves out what was called over these links and those that ended.
+    pub(super) fn tell<'a>(
+        &mut self,
+        links: impl Iterator<Item = &'a LinkUsage>,
+        recorder: &Recorder,
+        now: Time,
+    ) -> Vec<UsageLine> {
+        if self.lost > 0 {
+            tracing::warn!(
+                calls = self.lost,
+                "calls are missing in the record of what was called: too many links ended"
+            );
+            self.lost = 0;
+        }
+        let told = self.lines.len().min(USAGE_TOLD_MAX);
+        let mut lines: Vec<UsageLine> = self
+            .lines
+            .drain(..told)
+            .map(|(at, line)| {
+                let passed = now - at;
+                UsageLine { first_ago: line.first_ago + passed, last_ago: line.last_ago + passed, ..line }
+            })
+            .collect();
+        for link in links {
+            let room = USAGE_TOLD_MAX - lines.len();
+            link.drain_into(&mut lines, room, recorder, now);
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::LatencySettings;
+
+    fn at(s: u64) -> Time {
+        Time::ZERO + Duration::from_secs(s)
+    }
+
+    fn link(credential: &str) -> LinkUsage {
+        LinkUsage::new("tnl_a".parse().unwrap(), credential.parse().unwrap())
+    }
+
+    #[test]
+    fn calls_are_told_once_by_credential_and_label() {
+        let mut recorder = Recorder::new(LatencySettings::default());
+        let echo = recorder.label("a.test", "tools/call", "echo");
+        let list = recorder.label("a.test", "tools/list", "");
+        let (live, ended) = (link("crd_live"), link("crd_ended"));
+        live.count(echo, at(1));
+        live.count(echo, at(3));
+        ended.count(list, at(2));
+        let mut usage = EndedUsage::default();
+        usage.add(&ended, &recorder, at(4));
+        let lines = usage.tell([&live].into_iter(), &recorder, at(10));
+        let told: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                let ago = (line.first_ago.as_secs(), line.last_ago.as_secs());
+                (line.credential.as_str(), &*line.label.method, &*line.label.tool, line.calls, ago)
+            })
+            .collect();
+        let want = [("crd_ended", "tools/list", "", 1, (8, 8)), ("crd_live", "tools/call", "echo", 2, (9, 7))];
+        assert_eq!(told, want);
+        assert!(usage.tell([&live].into_iter(), &recorder, at(11)).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_told_at_once_is_bounded() {
+        let settings = LatencySettings { labels_max: 100, labels_per_route_max: 100, ..LatencySettings::default() };
+        let mut recorder = Recorder::new(settings);
+        let labels: Vec<LabelId> = (0..100).map(|n| recorder.label("a.test", "tools/call", &n.to_string())).collect();
+        let mut usage = EndedUsage::default();
+        for _ in 0..50 {
+            let ended = link("crd");
+            labels.iter().for_each(|label| ended.count(*label, at(1)));
+            usage.add(&ended, &recorder, at(1));
+        }
+        assert_eq!((usage.lines.len(), usage.lost), (ENDED_MAX, 5_000 - ENDED_MAX as u64));
+        let live = link("crd");
+        live.count(labels[0], at(1));
+        let mut told = 0;
+        let rounds = (0..).map(|_| usage.tell([&live].into_iter(), &recorder, at(2)).len());
+        for lines in rounds.take_while(|lines| *lines > 0) {
+            assert!(lines <= USAGE_TOLD_MAX);
+            told += lines;
+        }
+        assert_eq!(told, ENDED_MAX + 1);
+    }
+}

@@ -1,0 +1,128 @@
+//! What an authority that an edge keeps in files does beyond one that lives with the process: it is made to be kept, and
+//! issues the edge's own certificates.
+
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use rustls_pki_types::UnixTime;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::authority::{Authority, Issued, failed, params_until};
+use super::certs::{CertError, read_chain};
+use crate::base::Secret;
+
+/// How long an authority that is kept lives: ten years.
+const AUTHORITY_LIFE: Duration = Duration::from_secs(3_650 * 24 * 3_600);
+
+impl Authority {
+    /// Makes an authority with a fresh key (ECDSA on P-256) to be kept in two files, and loaded from them.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub fn make(name: &str, now: UnixTime) -> Result<Issued, CertError> {
+        let key = KeyPair::generate().map_err(failed)?;
+        // A name of its own, so that the authorities of two edges are not taken for one.
+        let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mut params = params_until(&format!("{name} {mark}"), now, AUTHORITY_LIFE);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let cert = params.self_signed(&key).map_err(failed)?;
+        Ok(Issued { cert_pem: cert.pem(), key_pem: Secret::new(key.serialize_pem().into_bytes()) })
+    }
+
+    /// Issues a server's certificate for host names (wildcards too) and addresses. The authority's own certificate stands
+    /// behind it, so that who knows only the authority's fingerprint can check the chain.
+    ///
+    /// # Errors
+    ///
+    /// When a name is none, or the system gives no random bytes.
+    pub fn issue_chain(&self, names: &[String], now: UnixTime, life: Duration) -> Result<Issued, CertError> {
+        let named = CertificateParams::new(names).map_err(failed)?;
+        let mut params = params_until(names.first().map_or("adit", String::as_str), now, life);
+        params.subject_alt_names = named.subject_alt_names;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(failed)?;
+        let cert = params.signed_by(&key, self.issuer()).map_err(failed)?;
+        let cert_pem = format!("{}{}", cert.pem(), self.cert_pem());
+        Ok(Issued { cert_pem, key_pem: Secret::new(key.serialize_pem().into_bytes()) })
+    }
+}
+
+/// For whom the first certificate of a PEM file is, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertFacts {
+    /// Host names and addresses, in the order of the certificate.
+    pub names: Vec<String>,
+    /// The last second of its validity, since 1970.
+    pub not_after_unix_s: i64,
+}
+
+impl CertFacts {
+    /// Reads them, valid or not; the file name is for errors.
+    ///
+    /// # Errors
+    ///
+    /// When there is no certificate, or none that can be read.
+    pub fn of_pem((file, pem): (&str, &[u8])) -> Result<CertFacts, CertError> {
+        let bad = |cause: String| CertError::BadCertificate { file: file.to_owned(), cause };
+        let chain = read_chain(file, pem)?;
+        let cert = chain.first().ok_or_else(|| CertError::NoCertificate { file: file.to_owned() })?;
+        let (_, cert) = X509Certificate::from_der(cert).map_err(|error| bad(error.to_string()))?;
+        let alternatives = cert.subject_alternative_name().map_err(|error| bad(error.to_string()))?;
+        let names = alternatives.map(|names| names.value.general_names.iter().filter_map(name).collect());
+        Ok(CertFacts { names: names.unwrap_or_default(), not_after_unix_s: cert.validity().not_after.timestamp() })
+    }
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    use std::net::IpAddr;
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok().map(|address| address.to_string())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::tls::Fingerprint;
+
+    const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+    const LIFE: Duration = Duration::from_secs(90 * 24 * 3_600);
+
+    fn load(made: &Issued) -> Authority {
+        Authority::from_pem(("ca.pem", made.cert_pem.as_bytes()), ("ca.key", made.key_pem.expose()), NOW).unwrap()
+    }
+
+    #[test]
+    fn a_kept_authority_issues_chains_that_its_fingerprint_names() {
+        let made = Authority::make("adit edge", NOW).unwrap();
+        let authority = load(&made);
+        let names = ["edge.test", "127.0.0.1", "::1"].map(str::to_owned);
+        let issued = authority.issue_chain(&names, NOW, LIFE).unwrap();
+        assert_eq!(issued.server_cert(NOW).unwrap().names(), ["edge.test"]);
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(issued.cert_pem.as_bytes()).map(Result::unwrap).collect();
+        assert_eq!(chain.len(), 2);
+        assert_eq!(Fingerprint::of(&chain[1]), Fingerprint::of(load(&made).cert_der()));
+        let facts = CertFacts::of_pem(("edge.pem", issued.cert_pem.as_bytes())).unwrap();
+        assert_eq!(facts.names, names);
+        assert_eq!(facts.not_after_unix_s, i64::try_from((NOW.as_secs()) + LIFE.as_secs()).unwrap());
+        assert!(CertFacts::of_pem(("none", b"no pem")).is_err());
+    }
+
+    #[test]
+    fn an_authority_outlives_what_it_issues() {
+        let made = Authority::make("adit edge", NOW).unwrap();
+        assert_eq!(load(&made).not_after_unix_s(), NOW.as_secs() + AUTHORITY_LIFE.as_secs());
+    }
+}

@@ -1,0 +1,144 @@
+use std::marker::PhantomData;
+
+use zeroize::Zeroizing;
+
+use crate::base::Secret;
+use crate::wire::field::FieldError;
+
+/// Bytes before the payload of a message: its length and its type.
+pub const HEADER_LEN: usize = 3;
+
+/// What a peer did wrong in an enrolment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnrolFault {
+    /// A message of a type that has no place here.
+    #[error("a message of the unknown type {0}")]
+    UnknownType(u8),
+    /// A message longer than its type may be.
+    #[error("a message of {len} bytes, where at most {limit} are allowed")]
+    TooLong {
+        /// The length that its header tells, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A field that runs past the end of its message.
+    #[error("a field runs past the end of its message")]
+    Truncated,
+    /// Bytes after the last field, or after the message.
+    #[error("bytes after the end of a message")]
+    TrailingBytes,
+    /// A text that is not UTF-8 or has control characters.
+    #[error("a text is not UTF-8 or has control characters")]
+    BadText,
+    /// A tunnel id that is none.
+    #[error("a tunnel id that is none")]
+    BadTunnelId,
+    /// A length or number outside its range.
+    #[error("a length or number outside its range")]
+    FieldRange,
+}
+
+impl From<FieldError> for EnrolFault {
+    fn from(error: FieldError) -> EnrolFault {
+        match error {
+            FieldError::Truncated => EnrolFault::Truncated,
+            FieldError::TrailingBytes => EnrolFault::TrailingBytes,
+            FieldError::BadText => EnrolFault::BadText,
+            FieldError::Range => EnrolFault::FieldRange,
+        }
+    }
+}
+
+/// One of the two messages of an enrolment.
+pub trait Message: Sized {
+    /// The longest payload of any of its types, in bytes.
+    const LEN_MAX: usize;
+
+    /// Whether a type is one of its own.
+    fn has_type(kind: u8) -> bool;
+
+    /// Reads the payload of a message of one of its types.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    fn decode(kind: u8, payload: &[u8]) -> Result<Self, EnrolFault>;
+
+    /// Its type, and its payload appended to `out`.
+    ///
+    /// # Errors
+    ///
+    /// When a field is too long to be sent.
+    fn encode_payload(&self, out: &mut Vec<u8>) -> Result<u8, EnrolFault>;
+
+    /// The whole message. It may hold a secret, and is wiped when dropped.
+    ///
+    /// # Errors
+    ///
+    /// When a field is too long to be sent.
+    fn encode(&self) -> Result<Secret, EnrolFault> {
+        // Never grown, so that no copy of a secret is left behind.
+        let mut out = Vec::with_capacity(HEADER_LEN + Self::LEN_MAX);
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        let kind = self.encode_payload(&mut out)?;
+        let len = out.len() - HEADER_LEN;
+        if len > Self::LEN_MAX {
+            return Err(EnrolFault::TooLong { len, limit: Self::LEN_MAX });
+        }
+        out[..2].copy_from_slice(&u16::try_from(len).map_err(|_| EnrolFault::FieldRange)?.to_be_bytes());
+        out[2] = kind;
+        Ok(Secret::new(out))
+    }
+}
+
+/// Puts one message together. A header is judged as soon as it is there; no more is kept than the message may be long.
+pub struct Incoming<M> {
+    bytes: Zeroizing<Vec<u8>>,
+    of: PhantomData<M>,
+}
+
+impl<M: Message> Default for Incoming<M> {
+    fn default() -> Incoming<M> {
+        Incoming { bytes: Zeroizing::new(Vec::new()), of: PhantomData }
+    }
+}
+
+impl<M: Message> Incoming<M> {
+    /// Takes in what was received; gives the message once it is whole.
+    ///
+    /// # Errors
+    ///
+    /// What the peer did wrong. Nothing more may be taken in then.
+    pub fn receive(&mut self, mut fresh: &[u8]) -> Result<Option<M>, EnrolFault> {
+        while !fresh.is_empty() {
+            let missing = self.missing()?;
+            if missing == 0 {
+                return Err(EnrolFault::TrailingBytes);
+            }
+            let (taken, rest) = fresh.split_at(missing.min(fresh.len()));
+            if self.bytes.is_empty() {
+                self.bytes.reserve_exact(HEADER_LEN + M::LEN_MAX);
+            }
+            self.bytes.extend_from_slice(taken);
+            fresh = rest;
+        }
+        if self.missing()? > 0 {
+            return Ok(None);
+        }
+        M::decode(self.bytes[2], &self.bytes[HEADER_LEN..]).map(Some)
+    }
+
+    /// How many bytes are missing: of the header, or else of the message.
+    fn missing(&self) -> Result<usize, EnrolFault> {
+        let Some(&[high, low, kind]) = self.bytes.first_chunk() else { return Ok(HEADER_LEN - self.bytes.len()) };
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        if !M::has_type(kind) {
+            return Err(EnrolFault::UnknownType(kind));
+        }
+        if len > M::LEN_MAX {
+            return Err(EnrolFault::TooLong { len, limit: M::LEN_MAX });
+        }
+        Ok(HEADER_LEN + len - self.bytes.len())
+    }
+}

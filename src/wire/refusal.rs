@@ -1,0 +1,73 @@
+use super::codes::codes;
+
+codes! {
+    /// Why the edge did not let a connector in: what REFUSED carries, on a link and in an enrolment.
+    pub enum Refusal {
+        Credentials = 1, "the tunnel id or its secret is not known here";
+        Version = 2, "no version of the protocol in common";
+        Overloaded = 3, "the edge has no room for another one now; come back later";
+        Draining = 4, "the edge is about to stop; dial another one";
+        Revoked = 5, "the tunnel has been revoked";
+        Internal = 6, "the edge failed inside";
+        Address = 7, "the tunnel may not be served from this address";
+        CertificateMissing = 8, "the edge demands a certificate, and the connector showed none";
+        CertificateOfOther = 9, "the certificate is one of another tunnel";
+        Malformed = 10, "the request is malformed";
+        KeyUnproven = 11, "the certificate request does not prove a usable key";
+        ProvisioningKey = 12, "the provisioning key is not known here, has expired or is used up";
+        ProvisioningOff = 13, "the edge takes no provisioning keys";
+    }
+}
+
+impl Refusal {
+    /// Whether asking again with the same credentials can only be refused again, until somebody changes something.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(
+            self,
+            Refusal::Credentials
+                | Refusal::Version
+                | Refusal::Revoked
+                | Refusal::Address
+                | Refusal::Malformed
+                | Refusal::KeyUnproven
+                | Refusal::ProvisioningKey
+                | Refusal::ProvisioningOff
+        )
+    }
+
+    /// Whether it is the certificate that is not good enough, so that another one mends it.
+    #[must_use]
+    pub const fn is_of_certificate(self) -> bool {
+        matches!(self, Refusal::CertificateMissing | Refusal::CertificateOfOther)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_round_trip() {
+        let codes: HashSet<u16> = Refusal::ALL.iter().map(|refusal| refusal.code()).collect();
+        assert_eq!(codes.len(), Refusal::ALL.len());
+        assert!(Refusal::ALL.iter().all(|refusal| Refusal::from_code(refusal.code()) == *refusal));
+    }
+
+    #[test]
+    fn every_refusal_stands_in_the_protocol_page() {
+        let page = include_str!("../../docs/PROTOCOL.md");
+        for refusal in Refusal::ALL {
+            let row = format!("| {} | {} | {} |", refusal.code(), refusal.name(), refusal);
+            assert!(page.contains(&row), "docs/PROTOCOL.md lacks {row}");
+        }
+    }
+
+    #[test]
+    fn what_another_certificate_mends_is_not_final() {
+        assert!(Refusal::ALL.iter().all(|refusal| !(refusal.is_final() && refusal.is_of_certificate())));
+        assert!(!Refusal::Overloaded.is_final() && !Refusal::Unrecognized(999).is_final());
+    }
+}
