@@ -80,14 +80,17 @@ pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<
 
 async fn serve_new(here: Rc<Here>, detached: Detached, knock: Knock) {
     let _counted = Counted::new(&here.agents_open, &here.ended);
-    match greet(&here, detached, knock).await {
-        Ok(Some((agent, peer))) => agent.serve(peer).await,
-        Ok(None) | Err(TurnedAway::Refused) => {}
+    // Taken out of the match: within it, the agent would take its place twice for as long as it is served.
+    let (agent, peer) = match greet(&here, detached, knock).await {
+        Ok(Some(greeted)) => greeted,
+        Ok(None) | Err(TurnedAway::Refused) => return,
         Err(error) => {
             Counters::add(&here.edge.counters.handshakes_failed);
             tracing::debug!(%error, "an agent's connection did not come about");
+            return;
         }
-    }
+    };
+    agent.serve(peer).await;
 }
 
 /// An agent, and where it comes from.

@@ -117,15 +117,17 @@ impl Work {
             Err(refusal) => return self.refuse(agent, refusal).await,
         };
         let mut stamps = EdgeStamps::new(began);
-        match open_stream(agent, route).await {
-            Ok(opened) => self.exchange(agent, route, &opened, &mut stamps).await,
-            Err(NoStream::HandOver(core)) => Next::HandOver(core),
-            Err(NoStream::Refused(refusal)) => self.refuse(agent, refusal).await,
+        // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
+        let opened = match open_stream(agent, route).await {
+            Ok(opened) => opened,
+            Err(NoStream::HandOver(core)) => return Next::HandOver(core),
+            Err(NoStream::Refused(refusal)) => return self.refuse(agent, refusal).await,
             Err(NoStream::Offline(why)) => {
                 let (fault, outcome) = refusal::offline(why);
-                self.fail(agent, route, None, &stamps, fault, outcome).await
+                return self.fail(agent, route, None, &stamps, fault, outcome).await;
             }
-        }
+        };
+        self.exchange(agent, route, &opened, &mut stamps).await
     }
 
     /// Carries request and response over the stream, at the same time.

@@ -11,7 +11,7 @@ const RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long to wait before the next try: full jitter, so that many connectors that lost one edge do not come back at once.
 ///
 /// Most outages are restarts, which are over within seconds, and then every second of waiting is one in which agents'
-/// calls fail. Only when an outage has lasted for [`RESTART_WINDOW`] do waits grow on.
+/// calls fail. Only when an outage has lasted for 30 s do waits grow on.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     min: Duration,
