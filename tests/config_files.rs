@@ -212,7 +212,7 @@ fn every_default_holds_and_stands_in_the_table() {
     assert_eq!(edge.first_byte_timeout_ms, Millis(120_000));
     assert_eq!(edge.offline_wait_ms, Millis(1_500));
     let connect = config.connect.unwrap();
-    assert_eq!((connect.backoff_min_ms, connect.backoff_max_ms), (Millis(100), Millis(2_000)));
+    assert_eq!((connect.backoff_min_ms, connect.backoff_max_ms), (Millis(100), Millis(5_000)));
     assert_eq!(connect.admin_listen, None);
 }
 

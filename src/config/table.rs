@@ -243,7 +243,7 @@ section! {
         /// The first wait before a lost link is dialled again; each further one doubles, with full jitter.
         backoff_min_ms: Millis = "100ms" in 10..=60_000, restart, like "250ms";
         /// The longest wait before a lost link is dialled again. In the first 30 s of an outage no wait is longer than 1 s.
-        backoff_max_ms: Millis = "2s" in 10..=3_600_000, restart, like "10s";
+        backoff_max_ms: Millis = "5s" in 10..=3_600_000, restart, like "10s";
         /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
         /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
