@@ -18,7 +18,9 @@ use adit::edge::{Edge, EdgeSettings};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, Socket, mailbox};
-use adit::tls::{ClientConfig, ClientSettings, Connection, ServerName, Versions, WallClock, client_config};
+use adit::tls::{
+    ALPN_LINK, ClientConfig, ClientSettings, Connection, ServerConfig, ServerName, Versions, WallClock, client_config,
+};
 use adit::upstream::Resolver;
 use adit::wire::mux;
 use memchr::memmem;
@@ -60,12 +62,14 @@ impl Path {
         serve(&upstream);
         let versions = Versions::Tls13;
         let (roots, server) = believed(versions);
+        let mut for_connectors = ServerConfig::clone(&server);
+        for_connectors.alpn_protocols = vec![ALPN_LINK.to_vec()];
         let edge_tls = EdgeTls::new(roots.clone(), WallClock::default(), 1).expect("TLS towards the edge");
         let client = client_config(ClientSettings { roots, versions, ..ClientSettings::default() }).expect("a client");
         let link = mux::Settings::default();
         let settings = EdgeSettings {
-            agents_tls: Some(Arc::clone(&server)),
-            connectors_tls: Some(server),
+            connectors_tls: Some(Arc::new(for_connectors)),
+            agents_tls: Some(server),
             ..roles::edge_settings(link)
         };
         let (sender, edge_events) = mailbox(64);
