@@ -117,9 +117,14 @@ impl Handshake {
         }
     }
 
-    /// After a fault, what rustls wants to tell the peer is still to be fetched.
+    /// After a fault, what rustls wants to tell the peer is still to be fetched, and nothing more: asked beyond that it would
+    /// look at the faulty bytes again, which it does not expect.
     fn drain_alert(&mut self, outgoing: &mut Vec<u8>) {
-        while let Ok(Step::Again) = self.step(outgoing) {}
+        while self.common().wants_write() {
+            if self.step(outgoing).is_err() {
+                break;
+            }
+        }
     }
 
     fn common(&self) -> &CommonState {

@@ -283,3 +283,21 @@ fn without_a_buffer_nothing_is_lost() {
     exchange(&mut client, &mut server, &mut Rng::new(1)).unwrap();
     assert_eq!(server.plain, b"and on");
 }
+
+#[test]
+fn records_that_rustls_cannot_frame_are_refused_with_one_alert() {
+    let world = World::new(Versions::Tls13);
+    let mut rng = Rng::new(1);
+    // An empty part of a message, an impossible version, a record over the limit.
+    for record in [&[22, 3, 1, 0, 0][..], &[22, 9, 9, 0, 1, 1], &[&[22, 3, 1, 0x48, 1][..], &[0; 0x4801]].concat()] {
+        let mut server = world.our_server();
+        server.feed(record, &mut rng).unwrap_err();
+        let told = server.outgoing();
+        assert!(told.is_empty() || told[0] == 21, "{told:?}");
+        server.feed(record, &mut rng).unwrap_err();
+        assert!(server.outgoing().is_empty(), "it was told once");
+        let mut client = world.our_client();
+        client.outgoing();
+        client.feed(record, &mut rng).unwrap_err();
+    }
+}
