@@ -14,6 +14,7 @@ mod edge_dir;
 mod edge_store;
 mod figures;
 mod log;
+mod provision;
 mod run;
 mod table;
 mod tunnel;
