@@ -292,6 +292,17 @@ impl Tunnels {
         Ok(self.store.with(move |store| store.usage(&tunnel, credential.as_ref(), since)).await?)
     }
 
+    /// Puts down what was called last, and closes the store. Nothing can be done with the tunnels afterwards.
+    ///
+    /// # Errors
+    ///
+    /// What could not be put down.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let last = self.usage.gather().await;
+        self.store.close().await?;
+        last
+    }
+
     /// Copies the store into the directory for back-ups.
     ///
     /// # Errors
