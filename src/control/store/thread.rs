@@ -8,10 +8,13 @@ use super::{Store, StoreError};
 /// The most that may wait for the store. What comes beyond is refused.
 pub const STORE_QUEUE_MAX: usize = 64;
 
+/// Something to be done with the store.
+type Errand = Box<dyn FnOnce(&mut dyn Store) + Send>;
+
 /// What the thread is asked.
 enum Job {
     /// To run something with the store.
-    Run(Box<dyn FnOnce(&mut dyn Store) + Send>),
+    Run(Errand),
     /// To close the store, and say so.
     Close(oneshot::Sender<()>),
 }
