@@ -172,8 +172,11 @@ fn every_setting_is_read() {
         if given.iter().any(|key| key == "connect.secret_file") {
             all.flags.retain(|flag| flag.key != "connect.secret");
         }
-        if given.iter().any(|key| key == "connect.token_file") {
+        if given.iter().any(|key| key == "connect.token_file" || key == "connect.provisioning_key_file") {
             all.flags.retain(|flag| flag.key != "connect.secret" && flag.key != "connect.tunnel");
+        }
+        if given.iter().any(|key| key == "connect.provisioning_key_file") {
+            all.flags.push(Flag::new("connect.state_dir", "state"));
         }
         let config = Config::load(&all).unwrap_or_else(|faults| panic!("{env:?}: {faults}"));
         let Config { engine, edge, admission, connect, log, .. } = config;

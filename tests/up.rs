@@ -1,5 +1,7 @@
 //! The program as people run it: `adit up`, and `adit edge` with `adit connect`, as processes of their own.
 
+#[path = "up/foreign.rs"]
+mod foreign;
 #[path = "up/process.rs"]
 mod process;
 #[path = "up/registrations.rs"]

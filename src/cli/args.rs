@@ -256,6 +256,12 @@ pub struct ConnectArgs {
     /// Id and secret in one string; prefer --token-file or ADIT_TUNNEL_TOKEN
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
+    /// A file that holds a provisioning key, which a new host trades for a tunnel of its own; needs --state-dir
+    #[arg(long, value_name = "FILE")]
+    pub provisioning_key_file: Option<String>,
+    /// The provisioning key itself; prefer --provisioning-key-file or ADIT_PROVISIONING_KEY
+    #[arg(long, value_name = "KEY")]
+    pub provisioning_key: Option<String>,
     /// Keep certificates and their keys in this folder, so that a new start needs no new ones
     #[arg(long, value_name = "FOLDER")]
     pub state_dir: Option<String>,
@@ -453,6 +459,8 @@ impl ConnectArgs {
             ("connect.secret_file", &self.secret_file),
             ("connect.token", &self.token),
             ("connect.token_file", &self.token_file),
+            ("connect.provisioning_key", &self.provisioning_key),
+            ("connect.provisioning_key_file", &self.provisioning_key_file),
             ("connect.state_dir", &self.state_dir),
             ("connect.edge_ca_file", &self.edge_ca_file),
             ("connect.edge_name", &self.edge_name),

@@ -14,6 +14,7 @@ use crate::cli::announce::Announcer;
 use crate::cli::args::ConnectArgs;
 use crate::cli::edge::EVENTS_MAX;
 use crate::cli::log::Log;
+use crate::cli::provision::provision;
 use crate::cli::run::{
     RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, serve_admin_if,
 };
@@ -44,6 +45,7 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
     let connect_config = connect_of(&config)?;
     let engine = config.engine.settings();
     let count = engine.core_count();
+    provision(connect_config).await?;
     let credentials = connect_config.credentials()?;
     let roots = connect_config.edge_roots(&credentials.secret)?;
     let settings = connect_config.settings(connect_config.edge_addresses(), roots, credentials)?;

@@ -83,13 +83,12 @@ impl OpenDir {
 }
 
 impl EdgeStore {
-    /// Puts down what was called last, after the cores have ended.
+    /// Puts down what was called last, after the cores have ended, and closes the store.
     pub(super) async fn end(self) {
-        let last = self.access.tunnels.usage_record().gather();
-        match tokio::time::timeout(LAST_WORDS, last).await {
+        match tokio::time::timeout(LAST_WORDS, self.access.tunnels.close()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "what was called last is not put down"),
-            Err(_) => tracing::error!("what was called last is not put down: the store took too long"),
+            Ok(Err(error)) => tracing::error!(%error, "the store was not closed well"),
+            Err(_) => tracing::error!("the store was not closed well: it took too long"),
         }
     }
 }

@@ -15,6 +15,7 @@ mod edge_dir;
 mod edge_store;
 mod figures;
 mod log;
+mod provision;
 mod run;
 mod table;
 mod tunnel;

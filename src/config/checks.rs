@@ -129,6 +129,8 @@ impl<'a> Checker<'a> {
         let ways = [
             ("connect.token", connect.token.is_some()),
             ("connect.token_file", connect.token_file.is_some()),
+            ("connect.provisioning_key", connect.provisioning_key.is_some()),
+            ("connect.provisioning_key_file", connect.provisioning_key_file.is_some()),
             ("connect.secret", connect.secret.is_some()),
             ("connect.secret_file", connect.secret_file.is_some()),
         ];
@@ -143,9 +145,14 @@ impl<'a> Checker<'a> {
             )
             }
             [key] => {
-                let by_token = key.starts_with("connect.token");
+                let by_key = key.starts_with("connect.provisioning_key");
+                let by_token = by_key || key.starts_with("connect.token");
                 if by_token && connect.tunnel.is_some() {
-                    self.fault("connect.tunnel", &[key], "a token names the tunnel already, keep one");
+                    let message = if by_key { "a provisioning key makes a tunnel" } else { "a token names the tunnel already" };
+                    self.fault("connect.tunnel", &[key], &format!("{message}, keep one"));
+                }
+                if by_key && connect.state_dir.is_none() {
+                    self.demand("connect.state_dir", "missing; what a provisioning key is traded for must be kept somewhere");
                 }
                 if !by_token && connect.tunnel.is_none() {
                     self.demand(

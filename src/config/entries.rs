@@ -19,7 +19,14 @@ use crate::config::{FileText, Flag, Sources};
 pub(super) const RECORDS_MAX: usize = 4_096;
 
 /// Of these only one may be set in one layer; the one in the highest layer takes the others' place.
-const EXCLUSIVE: [&str; 4] = ["connect.token", "connect.token_file", "connect.secret", "connect.secret_file"];
+const EXCLUSIVE: [&str; 6] = [
+    "connect.token",
+    "connect.token_file",
+    "connect.provisioning_key",
+    "connect.provisioning_key_file",
+    "connect.secret",
+    "connect.secret_file",
+];
 
 /// A value that somebody set.
 pub(super) struct Entry {
@@ -190,8 +197,8 @@ impl Entries {
                 self.values.remove(path);
             }
         }
-        // A token that is set above an id names another tunnel.
-        let by_token = EXCLUSIVE[..2].iter().any(|path| self.values.contains_key(*path));
+        // A token that is set above an id names another tunnel, and a provisioning key makes one.
+        let by_token = EXCLUSIVE[..4].iter().any(|path| self.values.contains_key(*path));
         if by_token && rank("connect.tunnel", self).is_some_and(|rank| rank < highest) {
             self.values.remove("connect.tunnel");
         }

@@ -224,6 +224,12 @@ impl ConnectConfig {
         secret_source(self.secret.as_ref(), self.secret_file.as_deref())
     }
 
+    /// Where the provisioning key is, if there is one.
+    #[must_use]
+    pub fn provisioning_source(&self) -> Option<SecretSource> {
+        secret_source(self.provisioning_key.as_ref(), self.provisioning_key_file.as_deref())
+    }
+
     /// Where the token is, if there is one.
     #[must_use]
     pub fn token_source(&self) -> Option<SecretSource> {

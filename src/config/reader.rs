@@ -43,7 +43,9 @@ pub(super) enum Holds {
 impl Holds {
     fn of(setting: &Setting) -> Holds {
         match setting.key {
-            key if key.ends_with("secret_file") || key.ends_with("token_file") => Holds::Secret,
+            key if key.ends_with("secret_file") || key.ends_with("token_file") || key == "provisioning_key_file" => {
+                Holds::Secret
+            }
             key if key.ends_with("key_file") => Holds::Key,
             _ => Holds::Public,
         }

@@ -220,8 +220,8 @@ section! {
         /// The id of the tunnel that this connector opens; not beside a token, which names it.
         tunnel: Option<TunnelId> = unset, restart, like "tnl_demo", env "ADIT_TUNNEL_ID", flag "--id";
         /// Id and secret of the tunnel in one string, as `adit tunnel create` prints it. Exactly one of `token`,
-        /// `token_file`, `secret` and `secret_file`; where none is set, systemd's credentials `adit.token` and
-        /// `adit.secret` are looked for in `$CREDENTIALS_DIRECTORY`.
+        /// `token_file`, `secret`, `secret_file`, `provisioning_key` and `provisioning_key_file`; where none is set,
+        /// systemd's credentials `adit.token` and `adit.secret` are looked for in `$CREDENTIALS_DIRECTORY`.
         token: Option<SecretText> = unset, restart, like "tnl_demo:an-example-secret-0123", env "ADIT_TUNNEL_TOKEN", flag "--token";
         /// A file that holds the token, mode 0600; white space at its end does not count.
         token_file: Option<PathBuf> = unset, restart, like "tunnel.token", env "ADIT_TUNNEL_TOKEN_FILE", flag "--token-file";
@@ -230,6 +230,11 @@ section! {
         secret: Option<SecretText> = unset, restart, like "an-example-secret-0123", env "ADIT_TUNNEL_SECRET", flag "--secret";
         /// A file that holds the secret, mode 0600; white space at its end does not count.
         secret_file: Option<PathBuf> = unset, restart, like "tunnel.secret", env "ADIT_TUNNEL_SECRET_FILE", flag "--secret-file";
+        /// A key that new hosts trade for a tunnel of their own, named after the host, at their first start: for images that
+        /// many hosts are made from. What they got is kept in `state_dir`, which is demanded with it, and used from then on.
+        provisioning_key: Option<SecretText> = unset, restart, like "adpk_an-example-key", env "ADIT_PROVISIONING_KEY", flag "--provisioning-key";
+        /// A file that holds the provisioning key, mode 0600; white space at its end does not count.
+        provisioning_key_file: Option<PathBuf> = unset, restart, like "provisioning.key", env "ADIT_PROVISIONING_KEY_FILE", flag "--provisioning-key-file";
         /// The certificates (PEM) of the authorities that may vouch for the edge. Without it that is the edge's own
         /// authority, where the secret names it as the secrets of `adit tunnel create` do, else the well-known public ones.
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";

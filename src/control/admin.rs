@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::{Query, Request, State as Given};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -30,6 +30,7 @@ pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
         .route("/v1/status", get(get_status))
         .route("/healthz", get(get_health))
         .route("/readyz", get(get_ready))
+        .route_layer(middleware::from_fn(without_body))
         .with_state(state)
         .merge(tunnels)
         .fallback(unknown_path)
@@ -78,15 +79,20 @@ async fn wrong_method() -> ApiError {
     ApiError::wrong_method()
 }
 
-/// Lets through what names this host by address or as localhost, and has no body if it only reads. A web page that has its
-/// own name point here (DNS rebinding) cannot do the former.
+/// Lets through what has no body: what is only read needs none.
+async fn without_body(request: Request, next: Next) -> Response {
+    if has_body(request.headers()) {
+        return ApiError::too_large("a request that only reads has no body").into_response();
+    }
+    next.run(request).await
+}
+
+/// Lets through what names this host by address or as localhost. A web page that has its own name point here (DNS
+/// rebinding) cannot do that.
 async fn guard(request: Request, next: Next) -> Response {
     let headers = request.headers();
     if !names_this_host(headers) {
         return ApiError::forbidden_host().into_response();
-    }
-    if matches!(*request.method(), Method::GET | Method::HEAD) && has_body(headers) {
-        return ApiError::too_large("a request that only reads has no body").into_response();
     }
     let mut response = next.run(request).await;
     response.headers_mut().insert(CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
@@ -121,7 +127,7 @@ fn verdict((good, body): (bool, Value)) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::Client;
+    use reqwest::{Client, Method};
     use serde_json::json;
 
     use super::*;

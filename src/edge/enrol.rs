@@ -80,17 +80,16 @@ async fn decide(here: &Here, certifier: &Certifier, request: Request, visitor: &
 }
 
 fn denied(why: NotCertified) -> Denied {
-    let refusal = match &why {
-        NotCertified::KeyUnproven(_) => Refusal::KeyUnproven,
-        NotCertified::ProvisioningKey => Refusal::ProvisioningKey,
-        NotCertified::ProvisioningOff => Refusal::ProvisioningOff,
-        NotCertified::Busy => Refusal::Overloaded,
+    match why {
+        NotCertified::KeyUnproven(cause) => Denied::new(Refusal::KeyUnproven, cause),
+        NotCertified::ProvisioningKey => Denied::new(Refusal::ProvisioningKey, "make another one at the edge"),
+        NotCertified::ProvisioningOff => Denied::new(Refusal::ProvisioningOff, "use the id and the secret of a tunnel"),
+        NotCertified::Busy => Denied::new(Refusal::Overloaded, why.to_string()),
         NotCertified::Failed(cause) => {
             tracing::error!(%cause, "a certificate for a connector could not be made");
-            return Denied::new(Refusal::Internal, "the edge's log says why");
+            Denied::new(Refusal::Internal, "the edge's log says why")
         }
-    };
-    Denied::new(refusal, why.to_string())
+    }
 }
 
 fn refuse(here: &Here, denied: &Denied, visitor: &Visitor) -> Answer {

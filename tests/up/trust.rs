@@ -50,6 +50,7 @@ impl Site {
         let text = format!(
             "[engine]\ndriver = '{driver}'\ncores = 1\npin = false\n\
              [edge]\nagents_listen = '127.0.0.1:0'\nconnectors_listen = '{connectors}'\nadmin_listen = '127.0.0.1:0'\n\
+             agents_cert_file = 'edge.pem'\nagents_key_file = 'edge.key'\n\
              connectors_cert_file = 'edge.pem'\nconnectors_key_file = 'edge.key'\n\
              connectors_ca_file = 'ca.pem'\nconnectors_ca_key_file = 'ca.key'\nconnector_cert_life_ms = '{life}'\n\
              offline_wait_ms = '20s'\n\
@@ -198,4 +199,53 @@ fn a_secret_that_names_another_authority_does_not_meet_this_edge() {
     let connector = site.connect("auto", &connectors, &how);
     let why = connector.event("no_link")["why"].as_str().unwrap().to_owned();
     assert!(why.contains("not trusted here") && why.contains("--edge-ca-file"), "{why}");
+}
+
+/// Runs a command to its end, and gives the JSON object that it prints.
+fn told(args: &[&str]) -> Value {
+    let out = command(args).output().unwrap();
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+#[test]
+fn a_new_host_trades_a_provisioning_key_for_a_tunnel_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let data = path("data");
+    told(&["edge", "init", "--json", "--data-dir", &data, "--name", "localhost"]);
+    let listen = ["--listen", "127.0.0.1:0", "--connectors-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let edge = Adit::start(&[&["edge", "--json", "--data-dir", &data], &listen[..]].concat());
+    let listening = edge.event("listening");
+    let at = |what: &str| listening[what].as_str().unwrap().to_owned();
+    let (admin, connectors) = (format!("http://{}", at("admin")), at("connectors"));
+    let agents: SocketAddr = at("agents").parse().unwrap();
+    let create = ["key", "create", "--json", "--uses", "1", "--host", HOST, "--admin", &admin, "--data-dir", &data];
+    let created = told(&[&["tunnel"], &create[..]].concat());
+    let secret = created["secret"].as_str().unwrap_or_else(|| panic!("no secret in {created:#}"));
+    private::write(Path::new(&path("key")), secret.as_bytes()).unwrap();
+
+    let edge_at = format!("localhost:{}", connectors.rsplit_once(':').unwrap().1);
+    let route = format!("{HOST}=http://{}", serve_upstream());
+    let (key, state) = (path("key"), path("state"));
+    let args = ["connect", "--json", "--edge", &edge_at, "--route", &route, "--provisioning-key-file", &key];
+    let args = [&args[..], &["--state-dir", &state]].concat();
+    let connector = Adit::start(&args);
+    // The trade gave the first certificate too.
+    assert_eq!(connector.next_of(&["certified", "linked"])["event"], "linked");
+    let mut agent = TcpStream::connect(agents).unwrap();
+    call(&mut agent);
+    private::check(&Path::new(&state).join("tunnel.token")).unwrap();
+    assert_eq!(connector.ended_by("TERM"), Some(0));
+
+    // The key is used up, and is not needed any more.
+    let connector = Adit::start(&args);
+    connector.event("linked");
+    drop(connector);
+    let other = path("other");
+    let second = [&args[..args.len() - 1], &[&other]].concat();
+    let out = command(&second).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("refused the provisioning key") && said.contains("used up"), "{said}");
 }

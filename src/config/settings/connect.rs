@@ -57,12 +57,16 @@ impl ConnectConfig {
         })
     }
 
-    /// What the connector proves itself by. A file is read now.
+    /// What the connector proves itself by; with a provisioning key, what that was traded for. A file is read now.
     ///
     /// # Errors
     ///
     /// When it cannot be read, or is no secret or token.
     pub fn credentials(&self) -> Result<TunnelToken, Faults> {
+        if self.provisioning_source().is_some() {
+            let kept = self.identity_dir()?.map(|dir| dir.token()).transpose()?.flatten();
+            return kept.ok_or_else(|| fault("connect.provisioning_key", "it was not traded for a tunnel yet"));
+        }
         if let Some(source) = self.token_source() {
             let read = source.read().map_err(|error| fault("connect.token_file", error))?;
             return token(&SecretText(read)).map_err(|error| fault("connect.token_file", error));

@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::UnixTime;
 
 use super::fault;
-use crate::base::TunnelId;
+use crate::base::{TunnelId, TunnelToken};
+use crate::config::checks::token;
 use crate::config::fault::Faults;
 use crate::config::table::ConnectConfig;
-use crate::config::values::FolderPath;
+use crate::config::values::{FolderPath, SecretSource, SecretText};
 use crate::connector::{EdgeAddress, EdgeTls};
 use crate::private::{self, PrivateError};
 use crate::tls::Identity;
 
 /// The longest file of a certificate and its key, in bytes.
 const IDENTITY_FILE_LEN_MAX: usize = 64 * 1024;
+
+/// What is traded for a provisioning key.
+const TOKEN_FILE: &str = "tunnel.token";
 
 /// Where a connector keeps its certificates: one file for each edge, with the key, for this user alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,30 @@ impl IdentityDir {
                 None
             }
         }
+    }
+
+    /// The token that was kept, if one was.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and cannot be used.
+    pub fn token(&self) -> Result<Option<TunnelToken>, Faults> {
+        let file = self.0.join(TOKEN_FILE);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let key = "connect.state_dir";
+        let read = SecretSource::File(file).read().map_err(|error| fault(key, error))?;
+        token(&SecretText(read)).map(Some).map_err(|error| fault(key, error))
+    }
+
+    /// Keeps a token.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn keep_token(&self, token: &TunnelToken) -> Result<(), PrivateError> {
+        private::write(&self.0.join(TOKEN_FILE), token.text().expose())
     }
 
     fn file(&self, edge: &EdgeAddress) -> PathBuf {

@@ -1,14 +1,12 @@
 //! What comes in: the body of a request, and which part of a list is wanted.
 
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
@@ -20,30 +18,45 @@ pub const BODY_LEN_MAX: usize = 64 * 1024;
 const LIMIT_PRESET: u32 = 20;
 /// The most entries of one part of a list.
 pub const LIMIT_MAX: u32 = 1_000;
-/// What a cursor begins with before it is encoded, so that a text of somebody's own is not taken for one.
-const CURSOR_MARK: &[u8; 4] = b"seq:";
 
-/// A JSON object in the body. An empty body is one without members.
+/// A JSON object in the body.
 pub(super) struct Object<T>(pub(super) T);
+
+/// The same where all members may be left out: without a body, or with `null`, all of them are.
+pub(super) struct Optional<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Object<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Object<T>, ApiError> {
-        let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-        let too_large = |_| ApiError::too_large("the body is longer than 64 KiB, or it broke off");
-        let bytes = to_bytes(request.into_body(), BODY_LEN_MAX).await.map_err(too_large)?;
-        if bytes.is_empty() {
-            return object(b"{}").map(Object);
-        }
-        let kind = kind.unwrap_or_default();
-        let essence = kind.split(';').next().unwrap_or_default().trim();
-        if !essence.eq_ignore_ascii_case("application/json") {
-            let message = "the body must be JSON, with Content-Type: application/json";
-            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
-        }
-        object(&bytes).map(Object)
+        object(&json(request).await?).map(Object)
     }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Optional<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Optional<T>, ApiError> {
+        let bytes = json(request).await?;
+        match bytes.trim_ascii() {
+            b"" | b"null" => object(b"{}").map(Optional),
+            _ => object(&bytes).map(Optional),
+        }
+    }
+}
+
+/// The body of a request, if it is said to be JSON or there is none.
+async fn json(request: Request) -> Result<Bytes, ApiError> {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+    let too_large = |_| ApiError::too_large("the body is longer than 64 KiB, or it broke off");
+    let bytes = to_bytes(request.into_body(), BODY_LEN_MAX).await.map_err(too_large)?;
+    let kind = kind.unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !bytes.is_empty() && !essence.eq_ignore_ascii_case("application/json") {
+        let message = "the body must be JSON, with Content-Type: application/json";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
+    }
+    Ok(bytes)
 }
 
 fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -52,6 +65,22 @@ fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::invalid("the body must be a JSON object"));
     }
     serde_json::from_slice(bytes).map_err(|error| ApiError::invalid(format!("the body: {error}")))
+}
+
+/// A whole number, also one that is written with a fraction of zero, as JSON lets it be (RFC 8259 section 6).
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    // Beyond this a fraction could have been lost.
+    let exact = |float: &f64| float.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(float);
+    let whole = number.as_u64().or_else(|| number.as_f64().filter(exact).map(|float| float as u64));
+    whole.ok_or_else(|| D::Error::custom("expected a whole number, 0 or more"))
+}
+
+/// The same where it may be left out.
+pub(super) fn whole_if<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Whole(#[serde(deserialize_with = "whole")] u64);
+    Ok(Option::<Whole>::deserialize(deserializer)?.map(|whole| whole.0))
 }
 
 /// What `reason` may be.
@@ -84,7 +113,7 @@ pub(super) struct PageQuery {
     #[param(minimum = 1, maximum = 1000, default = 20)]
     limit: u32,
     /// The `next_page` of the part before.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[1-9][0-9]{0,17}$")]
     page: Option<String>,
     /// Whether those that are archived are wanted too.
     #[serde(default)]
@@ -112,7 +141,7 @@ pub(super) struct PlainPageQuery {
     #[param(minimum = 1, maximum = 1000, default = 20)]
     limit: u32,
     /// The `next_page` of the part before.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[1-9][0-9]{0,17}$")]
     page: Option<String>,
 }
 
@@ -130,9 +159,10 @@ pub(super) fn page(limit: u32, cursor: Option<&str>) -> Result<Page, ApiError> {
         None => None,
         Some(text) => {
             let invalid = || ApiError::bad_query("page is not the next_page of a part of this list");
-            let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
-            let place = bytes.strip_prefix(CURSOR_MARK).and_then(|place| place.try_into().ok());
-            Some(i64::from_be_bytes(place.ok_or_else(invalid)?))
+            // What a number's reading lets pass, such as a sign, no cursor has.
+            let plain =
+                (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+            Some(text.parse().ok().filter(|_| plain).ok_or_else(invalid)?)
         }
     };
     Ok(Page { limit, before })
@@ -149,8 +179,8 @@ pub struct ListBody<T> {
 
 impl<T> ListBody<T> {
     pub(super) fn of<R>(listed: Listed<R>, show: impl Fn(R) -> T) -> ListBody<T> {
-        let cursor = |seq: i64| URL_SAFE_NO_PAD.encode([&CURSOR_MARK[..], &seq.to_be_bytes()].concat());
-        ListBody { data: listed.rows.into_iter().map(show).collect(), next_page: listed.next.map(cursor) }
+        let next_page = listed.next.map(|seq| seq.to_string());
+        ListBody { data: listed.rows.into_iter().map(show).collect(), next_page }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -44,12 +44,11 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
-    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into(), header: None }
+        ApiError { status, code, message: message.into() }
     }
 
     /// What was sent is malformed or out of bounds.
@@ -83,9 +82,7 @@ impl ApiError {
     pub(super) fn unauthorized() -> ApiError {
         let message =
             "send the admin token as `Authorization: Bearer …`: it stands in admin.token of the data directory";
-        let mut error = ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
-        error.header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
-        error
+        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
     pub(super) fn no_store() -> ApiError {
@@ -93,9 +90,13 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_store", message)
     }
 
-    fn retry(mut self) -> ApiError {
-        self.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
-        self
+    /// The field that goes with a status, if one does.
+    fn header(&self) -> Option<[(HeaderName, &'static str); 1]> {
+        match self.status {
+            StatusCode::UNAUTHORIZED => Some([(WWW_AUTHENTICATE, "Bearer")]),
+            StatusCode::SERVICE_UNAVAILABLE => Some([(RETRY_AFTER, "1")]),
+            _ => None,
+        }
     }
 
     fn kind(&self) -> &'static str {
@@ -112,6 +113,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let header = self.header();
         let detail = ErrorDetail {
             kind: self.kind().to_owned(),
             code: self.code.to_owned(),
@@ -119,7 +121,10 @@ impl IntoResponse for ApiError {
             message: self.message,
         };
         let body = ErrorBody { kind: "error".to_owned(), error: detail };
-        (self.status, HeaderMap::from_iter(self.header), Json(body)).into_response()
+        match header {
+            Some(header) => (self.status, header, Json(body)).into_response(),
+            None => (self.status, Json(body)).into_response(),
+        }
     }
 }
 
@@ -144,9 +149,9 @@ impl From<StoreError> for ApiError {
         let message = error.to_string();
         match error {
             StoreError::Refused(refused) => refused.into(),
-            StoreError::Busy => ApiError::new(S::SERVICE_UNAVAILABLE, "store_busy", message).retry(),
+            StoreError::Busy => ApiError::new(S::SERVICE_UNAVAILABLE, "store_busy", message),
             StoreError::Closed => ApiError::new(S::SERVICE_UNAVAILABLE, "ending", message),
-            StoreError::Locked { .. } => ApiError::new(S::SERVICE_UNAVAILABLE, "store_locked", message).retry(),
+            StoreError::Locked { .. } => ApiError::new(S::SERVICE_UNAVAILABLE, "store_locked", message),
             StoreError::Full { .. } => ApiError::new(S::INSUFFICIENT_STORAGE, "store_full", message),
             StoreError::Damaged { .. } => ApiError::new(S::INTERNAL_SERVER_ERROR, "store_damaged", message),
             StoreError::Newer { .. } | StoreError::Unusable { .. } => {

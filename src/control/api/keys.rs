@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{Asked, ListBody, Object, PlainPageQuery, checked_name, page};
+use super::body::{Asked, ListBody, Object, PlainPageQuery, checked_name, page, whole, whole_if};
 use super::error::{ApiError, ErrorBody};
 use super::shapes::{CreatedKeyBody, EventBody, KeyBody, text};
 use super::{Api, tunnel_id};
@@ -22,7 +22,7 @@ const LIFE_PRESET: Duration = Duration::from_secs(24 * 3_600);
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateKey {
     /// What people call it.
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     display_name: Option<String>,
     /// What the names of hosts must look like; `*` stands for any letters, digits and hyphens. Any name without it.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9*-]+$")]
@@ -30,14 +30,24 @@ pub(super) struct CreateKey {
     /// The hosts of each tunnel, with `{name}` for the host's name. Without any the edge makes them up.
     #[serde(default)]
     #[schema(max_items = 64)]
-    hosts: Vec<String>,
+    hosts: Vec<NamedHostText>,
     /// How many hosts may use it.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 100000)]
-    uses_max: u32,
+    uses_max: u64,
     /// For how many seconds it is good; a day unless this says something else.
+    #[serde(default, deserialize_with = "whole_if")]
     #[schema(minimum = 1, maximum = 31622400)]
     life_s: Option<u64>,
 }
+
+/// A host with `{name}` in it.
+#[derive(Deserialize, ToSchema)]
+#[schema(
+    max_length = 120,
+    pattern = "^(\\*\\.)?([A-Za-z0-9]{1,10}-)?\\{name\\}(-[A-Za-z0-9]{1,10})?(\\.[A-Za-z]([A-Za-z0-9-]{0,15}[A-Za-z0-9])?){1,4}$"
+)]
+struct NamedHostText(String);
 
 /// Which events.
 #[derive(Deserialize, IntoParams)]
@@ -51,7 +61,7 @@ pub(super) struct EventsQuery {
     #[param(minimum = 1, maximum = 1000, default = 20)]
     limit: Option<u32>,
     /// The `next_page` of the part before.
-    #[param(max_length = 64)]
+    #[param(pattern = "^[1-9][0-9]{0,17}$")]
     page: Option<String>,
 }
 
@@ -69,8 +79,8 @@ pub(super) async fn create(
     let wanted = WantedKey {
         display_name: checked_name(wanted.display_name)?,
         name_template: wanted.name_template.unwrap_or_else(|| "*".to_owned()),
-        hosts: wanted.hosts,
-        uses_max: wanted.uses_max,
+        hosts: wanted.hosts.into_iter().map(|host| host.0).collect(),
+        uses_max: u32::try_from(wanted.uses_max).unwrap_or(u32::MAX),
         life: wanted.life_s.map_or(LIFE_PRESET, Duration::from_secs),
     };
     let (key, secret) = tunnels.create_key(wanted).await?;

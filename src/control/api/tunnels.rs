@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{Asked, ListBody, Object, PageQuery, checked_name, checked_reason};
+use super::body::{Asked, ListBody, Optional, PageQuery, checked_name, checked_reason, whole_if};
 use super::error::{ApiError, ErrorBody};
 use super::shapes::{ConnectionBody, CreatedBody, RevokedBody, TunnelBody, TunnelTokenBody, UsageBody, UsageLineBody};
 use super::{Api, tunnel_id};
@@ -22,20 +22,28 @@ use crate::control::wall_time::WallTime;
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateTunnel {
     /// What people call it.
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     display_name: Option<String>,
     /// Its hosts, each a name or `*.` and a name. Without any the edge makes one up below its `tunnel_domain`.
     #[serde(default)]
     #[schema(max_items = 64)]
-    hosts: Vec<String>,
+    hosts: Vec<HostText>,
 }
+
+/// A host: a name, or `*.` and a name for every host of one label more.
+#[derive(Deserialize, ToSchema)]
+#[schema(
+    max_length = 200,
+    pattern = "^(\\*\\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?\\.){0,5}[A-Za-z]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?$"
+)]
+struct HostText(String);
 
 /// Why something is done.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WithReason {
     /// Why, for the record.
-    #[schema(min_length = 1, max_length = 500)]
+    #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     reason: Option<String>,
 }
 
@@ -44,10 +52,11 @@ pub(super) struct WithReason {
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateToken {
     /// For how many seconds the old secret stays good; an hour unless this says something else.
+    #[serde(default, deserialize_with = "whole_if")]
     #[schema(minimum = 0, maximum = 2592000)]
     overlap_s: Option<u64>,
     /// Why, for the record.
-    #[schema(min_length = 1, max_length = 500)]
+    #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     reason: Option<String>,
 }
 
@@ -59,7 +68,7 @@ pub(super) struct RevokeToken {
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
     credential_id: Option<String>,
     /// Why, for the record.
-    #[schema(min_length = 1, max_length = 500)]
+    #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     reason: Option<String>,
 }
 
@@ -78,15 +87,16 @@ pub(super) struct UsageQuery {
 
 /// Makes a tunnel. The secret is shown in this answer, and never again.
 #[utoipa::path(
-    post, path = "/v1/tunnels", tag = "tunnels", operation_id = "create_tunnel", request_body = CreateTunnel,
+    post, path = "/v1/tunnels", tag = "tunnels", operation_id = "create_tunnel", request_body = Option<CreateTunnel>,
     responses((status = 200, body = CreatedBody), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn create(
     State(api): State<Api>,
-    Object(wanted): Object<CreateTunnel>,
+    Optional(wanted): Optional<CreateTunnel>,
 ) -> Result<Json<CreatedBody>, ApiError> {
     let tunnels = api.tunnels()?;
-    let made = tunnels.create(checked_name(wanted.display_name)?, &wanted.hosts).await?;
+    let hosts: Vec<String> = wanted.hosts.into_iter().map(|host| host.0).collect();
+    let made = tunnels.create(checked_name(wanted.display_name)?, &hosts).await?;
     let token = TunnelTokenBody::of(&made, &tunnels.settings().connectors);
     Ok(Json(CreatedBody { tunnel: TunnelBody::of(made.tunnel, 0), token }))
 }
@@ -131,7 +141,7 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Resul
 pub(super) async fn archive(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Object(why): Object<WithReason>,
+    Optional(why): Optional<WithReason>,
 ) -> Result<Json<TunnelBody>, ApiError> {
     let tunnel = api.tunnels()?.archive(tunnel_id(&id)?, checked_reason(why.reason)?).await?;
     Ok(Json(TunnelBody::of(tunnel, 0)))
@@ -150,7 +160,7 @@ pub(super) async fn archive(
 pub(super) async fn reveal_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Object(_why): Object<WithReason>,
+    Optional(_why): Optional<WithReason>,
 ) -> Result<Json<TunnelTokenBody>, ApiError> {
     let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
     let message = format!(
@@ -172,7 +182,7 @@ pub(super) async fn reveal_token(
 pub(super) async fn rotate_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Object(wanted): Object<RotateToken>,
+    Optional(wanted): Optional<RotateToken>,
 ) -> Result<Json<TunnelTokenBody>, ApiError> {
     let tunnels = api.tunnels()?;
     let overlap = wanted.overlap_s.map_or(OVERLAP_PRESET, Duration::from_secs);
@@ -194,7 +204,7 @@ pub(super) async fn rotate_token(
 pub(super) async fn revoke_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Object(wanted): Object<RevokeToken>,
+    Optional(wanted): Optional<RevokeToken>,
 ) -> Result<Json<RevokedBody>, ApiError> {
     let (id, which) = (tunnel_id(&id)?, credential_id(wanted.credential_id)?);
     let (tunnel, outcome) = api.tunnels()?.revoke(id, which, checked_reason(wanted.reason)?).await?;

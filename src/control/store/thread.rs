@@ -8,9 +8,19 @@ use super::{Store, StoreError};
 /// The most that may wait for the store. What comes beyond is refused.
 pub const STORE_QUEUE_MAX: usize = 64;
 
-type Job = Box<dyn FnOnce(&mut dyn Store) + Send>;
+/// Something to be done with the store.
+type Errand = Box<dyn FnOnce(&mut dyn Store) + Send>;
 
-/// A store on a thread of its own, which ends when the last handle is dropped and what was asked of it is done.
+/// What the thread is asked.
+enum Job {
+    /// To run something with the store.
+    Run(Errand),
+    /// To close the store, and say so.
+    Close(oneshot::Sender<()>),
+}
+
+/// A store on a thread of its own, which ends when it is told to close or the last handle is dropped, after what was asked
+/// of it before.
 #[derive(Clone)]
 pub struct StoreHandle {
     jobs: SyncSender<Job>,
@@ -38,20 +48,88 @@ impl StoreHandle {
         run: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |store| {
+        self.send(Job::Run(Box::new(move |store| {
             // Who asked may have gone; what was asked is done all the same.
             let _ = reply.send(run(store));
-        });
+        })))?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Closes the store after all that waits before, so that nothing is left to be done when it is opened again. Whatever is
+    /// asked of it afterwards is refused.
+    ///
+    /// # Errors
+    ///
+    /// When it is closed already, or too much waits for it.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let (reply, closed) = oneshot::channel();
+        self.send(Job::Close(reply))?;
+        closed.await.map_err(|_| StoreError::Closed)
+    }
+
+    fn send(&self, job: Job) -> Result<(), StoreError> {
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        })
     }
 }
 
 fn serve(mut store: impl Store, queue: &Receiver<Job>) {
-    while let Ok(job) = queue.recv() {
-        job(&mut store);
+    let closed = loop {
+        match queue.recv() {
+            Ok(Job::Run(run)) => run(&mut store),
+            Ok(Job::Close(reply)) => break Some(reply),
+            Err(_) => break None,
+        }
+    };
+    drop(store);
+    if let Some(closed) = closed {
+        // Who asked may not have waited.
+        let _ = closed.send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::pin::pin;
+    use std::sync::mpsc::channel;
+
+    use futures_lite::future::poll_once;
+
+    use super::*;
+    use crate::control::store::SqliteStore;
+
+    fn store(dir: &Path) -> SqliteStore {
+        SqliteStore::open(&dir.join("store.sqlite"), &dir.join("backups")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn so_much_waits_and_no_more_and_a_closed_store_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let handle = StoreHandle::start(store(dir.path())).unwrap();
+        let (let_go, gate) = channel::<()>();
+        let (begun, beginning) = channel();
+        let mut holding = pin!(handle.with(move |_| {
+            begun.send(()).unwrap();
+            gate.recv().unwrap();
+            Ok(())
+        }));
+        assert!(poll_once(holding.as_mut()).await.is_none());
+        beginning.recv().unwrap();
+        let mut waiting: Vec<_> = (0..STORE_QUEUE_MAX).map(|_| Box::pin(handle.with(|_| Ok(())))).collect();
+        for waiting in &mut waiting {
+            assert!(poll_once(waiting.as_mut()).await.is_none());
+        }
+        assert_eq!(handle.with(|_| Ok(())).await, Err(StoreError::Busy));
+        let_go.send(()).unwrap();
+        holding.await.unwrap();
+        for waiting in waiting {
+            waiting.await.unwrap();
+        }
+        handle.close().await.unwrap();
+        assert_eq!(handle.with(|_| Ok(())).await, Err(StoreError::Closed));
+        assert!(!dir.path().join("store.sqlite-wal").exists(), "its log was taken in");
     }
 }

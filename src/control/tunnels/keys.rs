@@ -127,8 +127,7 @@ impl Tunnels {
             return invalid(format!("a tunnel has at most {TUNNEL_HOSTS_MAX} hosts"));
         }
         for host in &wanted.hosts {
-            // With one use there is one host, which need not have its name in it.
-            if wanted.uses_max > 1 && !host.contains(NAME) {
+            if !host.contains(NAME) {
                 return invalid(format!("{host:?} would be the same for every host: put {NAME} into it"));
             }
             if let Err(error) = host.replace(NAME, "name").parse::<HostPattern>() {

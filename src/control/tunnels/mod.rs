@@ -292,6 +292,17 @@ impl Tunnels {
         Ok(self.store.with(move |store| store.usage(&tunnel, credential.as_ref(), since)).await?)
     }
 
+    /// Puts down what was called last, and closes the store. Nothing can be done with the tunnels afterwards.
+    ///
+    /// # Errors
+    ///
+    /// What could not be put down.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let last = self.usage.gather().await;
+        self.store.close().await?;
+        last
+    }
+
     /// Copies the store into the directory for back-ups.
     ///
     /// # Errors
@@ -365,7 +376,7 @@ impl Tunnels {
         self.checked_hosts(&[host.clone(), format!("*.{host}")])
     }
 
-    /// Hosts in normal form; none may stand twice or in the configuration.
+    /// Hosts in normal form, each once; none may stand in the configuration.
     fn checked_hosts(&self, hosts: &[String]) -> Result<Vec<HostPattern>, TunnelsError> {
         if hosts.len() > TUNNEL_HOSTS_MAX {
             return Err(TunnelsError::Invalid(format!("a tunnel has at most {TUNNEL_HOSTS_MAX} hosts")));
@@ -375,7 +386,7 @@ impl Tunnels {
             let invalid = |error| TunnelsError::Invalid(format!("{host:?} is no host: {error}"));
             let host: HostPattern = host.parse().map_err(invalid)?;
             if checked.contains(&host) {
-                return Err(TunnelsError::Invalid(format!("the host {host} is given twice")));
+                continue;
             }
             if let Some(tunnel) = self.serving.configured_owner(&host) {
                 return Err(Refused::HostTaken { host: host.to_string(), tunnel }.into());

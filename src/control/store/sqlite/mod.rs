@@ -15,6 +15,7 @@ pub use schema::SCHEMA_VERSION;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
@@ -75,15 +76,20 @@ impl SqliteStore {
     }
 
     fn prepare(&mut self) -> Result<(), StoreError> {
+        let connection = &self.connection;
         let set_up = || {
-            self.connection.busy_timeout(LOCK_WAIT)?;
-            self.connection.pragma_update(None, "journal_mode", "WAL")?;
-            self.connection.pragma_update(None, "synchronous", "FULL")?;
-            self.connection.pragma_update(None, "foreign_keys", true)?;
-            self.connection.pragma_update(None, "trusted_schema", false)
+            connection.busy_timeout(LOCK_WAIT)?;
+            // Until it is known to be whole nothing is written, also not what its log holds.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.pragma_update(None, "trusted_schema", false)
         };
         set_up().map_err(|error| self.failed(error))?;
         self.check()?;
+        let trusted = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        trusted.map_err(|error| self.failed(error))?;
         let found = schema::version(&self.connection).map_err(|error| self.failed(error))?;
         if found > SCHEMA_VERSION {
             return Err(StoreError::Newer { path: self.path.clone(), found, known: SCHEMA_VERSION });

@@ -1,0 +1,184 @@
+//! The API for tunnels against its own document: schemathesis, an independent tool, makes requests that fit and requests
+//! that do not, and judges the answers.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "up/process.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod process;
+#[path = "openapi/setup.rs"]
+mod setup;
+
+use std::path::Path;
+use std::process::Command;
+
+use process::Adit;
+use serde_json::{Value, json};
+
+/// Requests for each operation, beside those for each limit of the document.
+const EXAMPLES: &str = "30";
+/// What is drawn at random is drawn from this.
+const SEED: &str = "20260728";
+
+/// An edge with a data directory; its admin API and the token for it.
+struct Edge {
+    _dir: tempfile::TempDir,
+    _edge: Adit,
+    url: String,
+    token: String,
+}
+
+impl Edge {
+    fn start() -> Edge {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let data = data.to_str().unwrap();
+        let made = process::command(&["edge", "init", "--data-dir", data]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let any = "127.0.0.1:0";
+        let edge = Adit::start(&[
+            "edge",
+            "--json",
+            "--data-dir",
+            data,
+            "--listen",
+            any,
+            "--connectors-listen",
+            any,
+            "--admin",
+            any,
+            "--tunnel-domain",
+            "t.test",
+            "--cores",
+            "1",
+            "--set",
+            "engine.pin=false",
+            "--log-level",
+            "error",
+        ]);
+        let url = format!("http://{}", edge.event("listening")["admin"].as_str().unwrap());
+        let token = std::fs::read_to_string(Path::new(data).join("admin.token")).unwrap().trim().to_owned();
+        Edge { _dir: dir, _edge: edge, url, token }
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let method = method.parse().unwrap();
+        let mut request =
+            reqwest::Client::new().request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+}
+
+#[test]
+fn schemathesis_finds_no_failure() {
+    let edge = Edge::start();
+    let mut run = Command::new(setup::python());
+    run.args(["-m", "schemathesis.cli", "--config-file"]);
+    run.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi/schemathesis.toml"));
+    run.args(["run", &format!("{}/v1/openapi.json", edge.url), "--no-color", "--generation-database", "none"]);
+    run.args(["-H", &format!("Authorization: Bearer {}", edge.token), "--max-examples", EXAMPLES, "--seed", SEED]);
+    let done = run.current_dir(env!("CARGO_TARGET_TMPDIR")).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(said.contains("Tested: "), "nothing was tested: {said}");
+}
+
+#[tokio::test]
+async fn a_list_is_read_part_by_part() {
+    let edge = Edge::start();
+    let mut made = Vec::new();
+    for n in 0..5 {
+        let body = json!({ "display_name": format!("the {n}th"), "hosts": [format!("h{n}.test")] });
+        made.push(edge.ask("POST", "/v1/tunnels", Some(body)).await.1["id"].clone());
+    }
+    let (mut read, mut page) = (Vec::new(), String::new());
+    loop {
+        let (status, part) = edge.ask("GET", &format!("/v1/tunnels?limit=2{page}"), None).await;
+        assert_eq!(status, 200, "{part}");
+        read.extend(part["data"].as_array().unwrap().iter().map(|tunnel| tunnel["id"].clone()));
+        match part["next_page"].as_str() {
+            Some(next) => page = format!("&page={next}"),
+            None => break,
+        }
+    }
+    made.reverse();
+    assert_eq!(read, made);
+}
+
+#[tokio::test]
+async fn what_is_refused_has_one_shape_and_a_code() {
+    let edge = Edge::start();
+    let tunnel = edge.ask("POST", "/v1/tunnels", Some(json!({ "hosts": ["a.test"] }))).await.1;
+    let id = tunnel["id"].as_str().unwrap();
+    let one = format!("/v1/tunnels/{id}");
+    let cases = [
+        ("GET", "/v1/tunnels/tnl_none".to_owned(), None, 404, "tunnel_not_found", "not_found_error"),
+        ("POST", format!("{one}/reveal_token"), None, 409, "token_not_kept", "conflict_error"),
+        ("POST", "/v1/tunnels".to_owned(), Some(json!({ "hosts": ["A.test"] })), 409, "host_taken", "conflict_error"),
+        (
+            "POST",
+            "/v1/tunnels".to_owned(),
+            Some(json!({ "host": [] })),
+            400,
+            "invalid_request",
+            "invalid_request_error",
+        ),
+        ("POST", "/v1/tunnels".to_owned(), Some(json!([])), 400, "invalid_request", "invalid_request_error"),
+        ("DELETE", one.clone(), None, 405, "wrong_method", "invalid_request_error"),
+        ("GET", "/v1/tunnels?limit=0".to_owned(), None, 400, "invalid_query", "invalid_request_error"),
+        ("GET", format!("{one}/usage?since=yesterday"), None, 400, "invalid_query", "invalid_request_error"),
+        ("GET", "/v1/nothing".to_owned(), None, 404, "unknown_path", "not_found_error"),
+    ];
+    for (method, path, body, status, code, kind) in cases {
+        let (found, answer) = edge.ask(method, &path, body).await;
+        assert_eq!((found, &answer["type"]), (status, &json!("error")), "{method} {path}: {answer}");
+        let error = &answer["error"];
+        assert_eq!((error["code"].as_str(), error["type"].as_str()), (Some(code), Some(kind)), "{method} {path}");
+        assert!(error["status"] == status && error["message"].is_string(), "{method} {path}: {answer}");
+    }
+    let long = json!({ "display_name": "x".repeat(70_000) });
+    assert_eq!(edge.ask("POST", "/v1/tunnels", Some(long)).await.0, 413);
+}
+
+#[tokio::test]
+async fn only_the_admin_token_opens_it() {
+    let edge = Edge::start();
+    let client = reqwest::Client::new();
+    let ask = |token: Option<&str>| {
+        let request = client.get(format!("{}/v1/tunnels", edge.url));
+        let request = match token {
+            Some(token) => request.header("Authorization", token),
+            None => request,
+        };
+        async { request.send().await.unwrap() }
+    };
+    let right = format!("Bearer {}", edge.token);
+    assert_eq!(ask(Some(&right)).await.status(), 200);
+    assert_eq!(ask(Some(&right.replace("Bearer", "bearer"))).await.status(), 200);
+    let wrong =
+        [None, Some(""), Some("Bearer"), Some("Bearer x"), Some(&edge.token[..]), Some(&right[..right.len() - 1])];
+    for token in wrong {
+        let refused = ask(token).await;
+        assert_eq!(
+            (refused.status().as_u16(), refused.headers()["www-authenticate"].as_bytes()),
+            (401, &b"Bearer"[..])
+        );
+        assert_eq!(refused.json::<Value>().await.unwrap()["error"]["code"], "unauthorized");
+    }
+    // What only describes it is open.
+    assert_eq!(client.get(format!("{}/v1/openapi.json", edge.url)).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn an_edge_without_a_data_directory_says_what_it_lacks() {
+    let up =
+        Adit::start(&["up", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error"]);
+    let admin = up.event("listening")["admin_url"].as_str().unwrap().to_owned();
+    let answer = reqwest::get(format!("{admin}/v1/tunnels")).await.unwrap();
+    assert_eq!(answer.status(), 501);
+    let error = answer.json::<Value>().await.unwrap();
+    assert!(error["error"]["message"].as_str().unwrap().contains("adit edge init"), "{error}");
+}

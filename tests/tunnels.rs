@@ -1,0 +1,237 @@
+//! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "up/process.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod process;
+#[path = "tunnels/site.rs"]
+mod site;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use site::{Site, text_of};
+
+fn id_of(value: &Value) -> &str {
+    value["id"].as_str().unwrap()
+}
+
+fn called(usage: &Value) -> Vec<(String, String, u64)> {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let lines = usage["data"].as_array().unwrap().iter();
+    lines.map(|line| (text(line, "credential_id"), text(line, "tool"), line["calls"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
+    for driver in ["epoll", "uring"] {
+        let site = Site::new(driver);
+        assert_eq!(site.call("a.test", "echo").0, 421);
+        let made = site.tunnel(&["create", "--host", "a.test", "--name", "the first"]);
+        let (id, credential) = (id_of(&made), id_of(&made["token"]));
+        assert_eq!((&made["state"], &made["domain"]), (&json!("offline"), &json!("a.test")));
+        assert_eq!(site.call("a.test", "echo").0, 503, "{driver}: it is known, and nobody is linked");
+
+        let connector = site.connect("a.test", &made["token"]);
+        assert_eq!(site.call("a.test", "echo"), (200, json!({ "jsonrpc": "2.0", "id": 7, "result": {} })));
+        site.until_linked_by(id, &[credential]);
+        assert_eq!(site.tunnel(&["show", id])["state"], "online");
+
+        let slow = site.begin_call("a.test", "slow");
+        site.upstream.until_called();
+        let revoked = site.tunnel(&["revoke", id, "--reason", "it leaked", "--leak-report", "1h"]);
+        assert!(revoked["links_ended"].as_u64().unwrap() >= 1 && revoked["cores_silent"] == 0, "{driver}: {revoked}");
+        let (status, answer) = slow.answer();
+        assert_eq!((status, &answer["id"], &answer["error"]["data"]["reason"]), (503, &json!(7), &json!("revoked")));
+        assert_eq!(connector.event("unlinked")["event"], "unlinked");
+        assert_eq!(site.call("a.test", "echo").0, 503);
+        assert_eq!(site.tunnel(&["show", id])["state"], "revoked");
+
+        // What came after the report too, once it is counted.
+        let usage = loop {
+            let usage = called(&site.tunnel(&["usage", id, "--since", "1h", "--credential", credential]));
+            if usage.len() == 2 {
+                break usage;
+            }
+        };
+        let of = |tool: &str, calls| (credential.to_owned(), tool.to_owned(), calls);
+        assert_eq!(usage, [of("slow", 1), of("echo", 1)], "{driver}");
+        let events = site.tunnel(&["events", id]);
+        let last = &events["data"][0];
+        assert_eq!((&last["what"], &last["reason"]), (&json!("credential.revoked"), &json!("it leaked")));
+        site.upstream.let_go();
+    }
+}
+
+#[test]
+fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let (id, old) = (id_of(&made), id_of(&made["token"]));
+    let before = site.connect("a.test", &made["token"]);
+    let token = site.tunnel(&["rotate", id, "--overlap", "1h"]);
+    let new = id_of(&token);
+    assert!(token["previous_until"].is_string() && token["secret"] != made["token"]["secret"], "{token}");
+    let _after = site.connect("a.test", &token);
+    site.until_linked_by(id, &[old, new]);
+    let told = site.refused(&["rotate", id]);
+    assert!(told.contains("rotation_under_way"), "{told}");
+
+    // One of the two is withdrawn: what came in with it ends, and the other goes on.
+    site.tunnel(&["revoke", id, "--credential", old]);
+    before.event("unlinked");
+    site.until_linked_by(id, &[new]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+
+    // The old secret's foreseen end lets what is under way finish.
+    let slow = site.begin_call("a.test", "slow");
+    site.upstream.until_called();
+    let newest = site.tunnel(&["rotate", id, "--overlap", "1s"]);
+    site.until_linked_by(id, &[]);
+    site.upstream.let_go();
+    assert_eq!(slow.answer().0, 200);
+    let _last = site.connect("a.test", &newest);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+}
+
+#[test]
+fn a_restart_keeps_all_and_what_is_archived_stays_so() {
+    let mut site = Site::new("auto");
+    let kept = site.tunnel(&["create"]);
+    let host = kept["domain"].as_str().unwrap();
+    assert!(host.ends_with(".t.test"), "{host}");
+    let archived = site.tunnel(&["create", "--host", "b.test"]);
+    site.tunnel(&["archive", id_of(&archived)]);
+    assert_eq!(site.call("b.test", "echo").0, 421);
+    let connector = site.connect(host, &kept["token"]);
+    assert_eq!(site.call(host, "echo").0, 200);
+    site.end_edge();
+    connector.event("unlinked");
+    site.run_edge("auto");
+    connector.event("linked");
+    assert_eq!(site.call(host, "echo").0, 200);
+    let ids = |all: &Value| all["data"].as_array().unwrap().iter().map(|t| id_of(t).to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&site.tunnel(&["list"])), [id_of(&kept)]);
+    assert_eq!(ids(&site.tunnel(&["list", "--all"])), [id_of(&archived), id_of(&kept)]);
+    // What was called before the end was put down.
+    let before = called(&site.tunnel(&["usage", id_of(&kept)]));
+    assert_eq!(before.iter().map(|(_, tool, _)| tool.as_str()).collect::<Vec<_>>(), ["echo"]);
+    let table = String::from_utf8(site.run(&["tunnel", "list"]).stdout).unwrap();
+    assert!(table.starts_with("ID ") && table.contains(id_of(&kept)) && table.contains("online"), "{table}");
+}
+
+#[test]
+fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let backup = site.data_dir().join("mine.sqlite");
+    // While the edge runs.
+    let done = site.run(&["edge", "backup", "--to", text_of(&backup)]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o7777, 0o600);
+    let refused = site.run(&["edge", "restore"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another `adit edge` uses"), "the edge runs");
+    site.end_edge();
+
+    let store = site.data_dir().join("store.sqlite");
+    let mut bytes = fs::read(&store).unwrap();
+    bytes[4096..].fill(0);
+    fs::write(&store, &bytes).unwrap();
+    let told = start_refused(&site.data_dir());
+    assert!(told.contains("is damaged") && told.contains("adit edge restore --from"), "{told}");
+    assert!(fs::read(&store).unwrap() == bytes, "it was not touched");
+    let done = site.run(&["edge", "restore", "--from", text_of(&backup)]);
+    assert!(String::from_utf8_lossy(&done.stdout).contains("is kept as"), "{}", String::from_utf8_lossy(&done.stderr));
+    site.run_edge("auto");
+    assert_eq!(id_of(&site.tunnel(&["show", id_of(&made)])), id_of(&made));
+}
+
+#[test]
+fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let _connector = site.connect("a.test", &made["token"]);
+    let holder = rusqlite::Connection::open(site.data_dir().join("store.sqlite")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let told = site.refused(&["create", "--host", "b.test"]);
+    assert!(told.contains("store_locked") && told.contains("fuser"), "{told}");
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    holder.execute_batch("ROLLBACK").unwrap();
+    site.tunnel(&["create", "--host", "b.test"]);
+    assert_eq!(site.call("b.test", "echo").0, 503);
+}
+
+#[test]
+fn a_data_directory_is_one_edges_and_its_owners_alone() {
+    let site = Site::new("auto");
+    let told = start_refused(&site.data_dir());
+    assert!(told.contains("another `adit edge` uses"), "{told}");
+    let token = site.data_dir().join("admin.token");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    let told = site.refused(&["list"]);
+    assert!(told.contains(&format!("chmod 600 {}", token.display())), "{told}");
+    let other = tempfile::tempdir().unwrap();
+    let told = start_refused(&other.path().join("none"));
+    assert!(told.contains("adit edge init --data-dir"), "{told}");
+    private_write(&token, "adat_not-the-token");
+    let told = site.refused(&["list"]);
+    assert!(told.contains("unauthorized"), "{told}");
+}
+
+#[test]
+fn certificates_and_provisioning_keys_are_managed_from_the_command_line() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let id = id_of(&made);
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = |n: u32| {
+        let file = dir.path().join(format!("{n}.pem"));
+        let made = adit::tls::Authority::make("theirs", rustls_pki_types::UnixTime::now()).unwrap();
+        fs::write(&file, made.cert_pem).unwrap();
+        file
+    };
+    let first = site.tunnel(&["cert", "add", id, text_of(&certificate(1))]);
+    assert_eq!(first["fingerprint"].as_str().unwrap().len(), 64);
+    site.tunnel(&["cert", "add", id, text_of(&certificate(2))]);
+    let third = certificate(3);
+    let told = site.refused(&["cert", "add", id, text_of(&third)]);
+    assert!(told.contains("certificate_slots_taken"), "{told}");
+    site.tunnel(&["cert", "archive", id, id_of(&first)]);
+    site.tunnel(&["cert", "add", id, text_of(&third)]);
+    assert_eq!(site.tunnel(&["cert", "list", id])["data"].as_array().unwrap().len(), 2);
+    assert_eq!(site.tunnel(&["cert", "list", id, "--all"])["data"].as_array().unwrap().len(), 3);
+
+    let key = site.tunnel(&[
+        "key",
+        "create",
+        "--uses",
+        "2",
+        "--template",
+        "web-*",
+        "--host",
+        "{name}.f.test",
+        "--life",
+        "1h",
+    ]);
+    assert!(key["secret"].as_str().unwrap().starts_with("adpk_"), "{key}");
+    let told = site.refused(&["key", "create", "--uses", "2", "--host", "same.test"]);
+    assert!(told.contains("{name}"), "{told}");
+    let revoked = site.tunnel(&["key", "revoke", id_of(&key)]);
+    assert_eq!((&revoked["good"], revoked["secret"].is_null()), (&json!(false), true));
+    assert_eq!(id_of(&site.tunnel(&["key", "list"])["data"][0]), id_of(&key));
+}
+
+/// What `adit edge` says when it cannot start over a directory.
+fn start_refused(dir: &Path) -> String {
+    let args = ["--listen", "127.0.0.1:0", "--connectors-listen", "127.0.0.1:0", "--admin", "off", "--data-dir"];
+    let done = process::command(&[&["edge"], &args[..], &[text_of(dir)]].concat()).output().unwrap();
+    assert!(matches!(done.status.code(), Some(1 | 2)), "{done:?}");
+    String::from_utf8(done.stderr).unwrap()
+}
+
+fn private_write(path: &Path, text: &str) {
+    adit::private::write(path, text.as_bytes()).unwrap();
+}

@@ -1,0 +1,252 @@
+//! An operator's machine: a data directory, the programs that use it, and an MCP server that answers when it is let.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use adit::private;
+use serde_json::Value;
+
+use crate::process::{Adit, command};
+
+/// A data directory and where the edge over it listens.
+pub(crate) struct Site {
+    dir: tempfile::TempDir,
+    pub(crate) edge: Option<Adit>,
+    pub(crate) agents: SocketAddr,
+    pub(crate) connectors: String,
+    pub(crate) admin: String,
+    pub(crate) upstream: Upstream,
+}
+
+impl Site {
+    /// Made by `adit edge init`, with an edge that runs.
+    pub(crate) fn new(driver: &str) -> Site {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut site = Site {
+            dir: tempfile::tempdir().unwrap(),
+            edge: None,
+            agents: nowhere,
+            connectors: "127.0.0.1:0".to_owned(),
+            admin: String::new(),
+            upstream: Upstream::start(),
+        };
+        let made = site.adit(&["edge", "init", "--name", "localhost", "--name", "127.0.0.1", "--json"]);
+        assert_eq!(made["made"].as_array().unwrap().len(), 6, "{made}");
+        site.run_edge(driver);
+        site
+    }
+
+    /// Starts the edge; connectors find it where it was before.
+    pub(crate) fn run_edge(&mut self, driver: &str) {
+        let dir = self.data_dir();
+        let edge = Adit::start(&[
+            "edge",
+            "--json",
+            "--data-dir",
+            text_of(&dir),
+            "--listen",
+            "127.0.0.1:0",
+            "--connectors-listen",
+            &self.connectors,
+            "--admin",
+            "127.0.0.1:0",
+            "--tunnel-domain",
+            "t.test",
+            "--driver",
+            driver,
+            "--cores",
+            "2",
+            "--set",
+            "engine.pin=false",
+            "--set",
+            "edge.offline_wait_ms=0",
+            "--set",
+            "edge.drain_timeout_ms=20s",
+        ]);
+        let listening = edge.event("listening");
+        let at = |what: &str| listening[what].as_str().unwrap().to_owned();
+        (self.agents, self.connectors, self.admin) = (at("agents").parse().unwrap(), at("connectors"), at("admin"));
+        self.edge = Some(edge);
+    }
+
+    /// Ends the edge as an operator does.
+    pub(crate) fn end_edge(&mut self) {
+        let edge = self.edge.take().unwrap();
+        edge.signal("TERM");
+        assert_eq!(edge.ended(), Some(0));
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Runs a command of the program to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        let mut command = command(args);
+        command.env("ADIT_EDGE_DATA_DIR", self.data_dir()).env("ADIT_ADMIN_URL", &self.admin);
+        command.output().unwrap()
+    }
+
+    /// The same, which must go well and print JSON.
+    pub(crate) fn adit(&self, args: &[&str]) -> Value {
+        let done = self.run(args);
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}"))
+    }
+
+    /// `adit tunnel …`, as JSON.
+    pub(crate) fn tunnel(&self, args: &[&str]) -> Value {
+        self.adit(&[&["tunnel", "--json"], args].concat())
+    }
+
+    /// What `adit tunnel …` says when it is refused.
+    pub(crate) fn refused(&self, args: &[&str]) -> String {
+        let done = self.run(&[&["tunnel"], args].concat());
+        assert_eq!(done.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&done.stdout));
+        String::from_utf8(done.stderr).unwrap()
+    }
+
+    /// A connector for a host, with the token of an answer.
+    pub(crate) fn connect(&self, host: &str, token: &Value) -> Adit {
+        let file = self.dir.path().join(format!("{}.token", token["id"].as_str().unwrap()));
+        private::write(&file, token["tunnel_token"].as_str().unwrap().as_bytes()).unwrap();
+        let route = format!("{host}=http://{}", self.upstream.address);
+        let connector = Adit::start(&[
+            "connect",
+            "--json",
+            "--edge",
+            &self.connectors,
+            "--token-file",
+            text_of(&file),
+            "--route",
+            &route,
+            "--cores",
+            "1",
+            "--set",
+            "engine.pin=false",
+            "--log-level",
+            "error",
+        ]);
+        connector.event("linked");
+        connector
+    }
+
+    /// The credentials of the links that are up, as soon as they are those that are wanted.
+    pub(crate) fn until_linked_by(&self, id: &str, wanted: &[&str]) {
+        loop {
+            let links = self.tunnel(&["connections", id]);
+            let links = links["data"].as_array().unwrap();
+            let up = links.iter().filter(|link| link["draining"] == false);
+            let mut by: Vec<&str> = up.filter_map(|link| link["credential_id"].as_str()).collect();
+            by.sort_unstable();
+            by.dedup();
+            let mut wanted = wanted.to_vec();
+            wanted.sort_unstable();
+            if by == wanted {
+                return;
+            }
+        }
+    }
+
+    /// One tool call: the status and what was answered.
+    pub(crate) fn call(&self, host: &str, tool: &str) -> (u16, Value) {
+        self.begin_call(host, tool).answer()
+    }
+
+    /// A tool call whose answer is waited for later.
+    pub(crate) fn begin_call(&self, host: &str, tool: &str) -> Call {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
+        let mut stream = TcpStream::connect(self.agents).unwrap();
+        write!(
+            stream,
+            "POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        Call(stream)
+    }
+}
+
+/// A call that is under way.
+pub(crate) struct Call(TcpStream);
+
+impl Call {
+    pub(crate) fn answer(mut self) -> (u16, Value) {
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_default())
+    }
+}
+
+/// An MCP server whose tool `slow` answers when it is let.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    arrived: Receiver<()>,
+    let_go: Sender<()>,
+}
+
+impl Upstream {
+    fn start() -> Upstream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (arriving, arrived) = channel();
+        let (let_go, gate) = channel();
+        let gate = Arc::new(Mutex::new(gate));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (arriving, gate) = (arriving.clone(), Arc::clone(&gate));
+                std::thread::spawn(move || serve(stream, &arriving, &gate));
+            }
+        });
+        Upstream { address, arrived, let_go }
+    }
+
+    /// Waits until a call of `slow` has come.
+    pub(crate) fn until_called(&self) {
+        self.arrived.recv_timeout(crate::process::PATIENCE).unwrap();
+    }
+
+    /// Lets one call of `slow` have its answer.
+    pub(crate) fn let_go(&self) {
+        self.let_go.send(()).unwrap();
+    }
+}
+
+fn serve(mut stream: TcpStream, arriving: &Sender<()>, gate: &Mutex<Receiver<()>>) {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.to_ascii_lowercase().split("content-length: ").nth(1).unwrap_or("0").to_owned();
+            if body.len() >= length.split("\r\n").next().unwrap().parse().unwrap() {
+                if body.contains("slow") {
+                    // The test that waited may be over.
+                    let _ = arriving.send(());
+                    let _ = gate.lock().unwrap().recv();
+                }
+                let body = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ";
+                if write!(stream, "{head}{}\r\n\r\n{body}", body.len()).is_err() {
+                    return;
+                }
+                bytes.clear();
+                continue;
+            }
+        }
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => return,
+            Ok(n) => bytes.extend_from_slice(&piece[..n]),
+        }
+    }
+}
+
+pub(crate) fn text_of(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
