@@ -113,7 +113,11 @@ fn head(socket: &mut TcpStream) -> Option<String> {
 
 /// One call on an agent's connection, which must be answered well.
 fn call(agent: &mut TcpStream) {
-    agent.write_all(format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+    call_host(agent, HOST);
+}
+
+fn call_host(agent: &mut TcpStream, host: &str) {
+    agent.write_all(format!("GET /mcp HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
     let head = head(agent).expect("an answer");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let mut body = [0; 2];
@@ -220,13 +224,16 @@ fn a_new_host_trades_a_provisioning_key_for_a_tunnel_of_its_own() {
     let at = |what: &str| listening[what].as_str().unwrap().to_owned();
     let (admin, connectors) = (format!("http://{}", at("admin")), at("connectors"));
     let agents: SocketAddr = at("agents").parse().unwrap();
-    let create = ["key", "create", "--json", "--uses", "1", "--host", HOST, "--admin", &admin, "--data-dir", &data];
+    let hosts = "{name}.test";
+    let create = ["key", "create", "--json", "--uses", "1", "--host", hosts, "--admin", &admin, "--data-dir", &data];
     let created = told(&[&["tunnel"], &create[..]].concat());
     let secret = created["secret"].as_str().unwrap_or_else(|| panic!("no secret in {created:#}"));
     private::write(Path::new(&path("key")), secret.as_bytes()).unwrap();
 
     let edge_at = format!("localhost:{}", connectors.rsplit_once(':').unwrap().1);
-    let route = format!("{HOST}=http://{}", serve_upstream());
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().to_ascii_lowercase();
+    let host = hosts.replace("{name}", hostname.trim().split('.').next().unwrap());
+    let route = format!("{host}=http://{}", serve_upstream());
     let (key, state) = (path("key"), path("state"));
     let args = ["connect", "--json", "--edge", &edge_at, "--route", &route, "--provisioning-key-file", &key];
     let args = [&args[..], &["--state-dir", &state]].concat();
@@ -234,7 +241,7 @@ fn a_new_host_trades_a_provisioning_key_for_a_tunnel_of_its_own() {
     // The trade gave the first certificate too.
     assert_eq!(connector.next_of(&["certified", "linked"])["event"], "linked");
     let mut agent = TcpStream::connect(agents).unwrap();
-    call(&mut agent);
+    call_host(&mut agent, &host);
     private::check(&Path::new(&state).join("tunnel.token")).unwrap();
     assert_eq!(connector.ended_by("TERM"), Some(0));
 
