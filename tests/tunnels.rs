@@ -124,6 +124,35 @@ fn a_restart_keeps_all_and_what_is_archived_stays_so() {
 }
 
 #[test]
+fn configured_tunnels_go_on_beside_those_of_the_store() {
+    let mut site = Site::new("auto");
+    site.end_edge();
+    let configure = |site: &Site, secret: &str| {
+        site.configure(&format!("[[tunnel]]\nid = 'tnl_file'\nsecret = '{secret}'\nhosts = ['f.test']\n"));
+    };
+    let token = |secret: &str| json!({ "id": "file", "tunnel_token": format!("tnl_file:{secret}") });
+    configure(&site, "the-first-secret-0123");
+    site.run_edge("auto");
+    let told = site.refused(&["create", "--host", "f.test"]);
+    assert!(told.contains("host_taken") && told.contains("tnl_file"), "{told}");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let _stored = site.connect("a.test", &made["token"]);
+    let ca = site.data_dir().join("ca.pem");
+    let configured = site.connect_with("f.test", &token("the-first-secret-0123"), &["--edge-ca-file", text_of(&ca)]);
+    assert_eq!((site.call("a.test", "echo").0, site.call("f.test", "echo").0), (200, 200));
+
+    // A secret that the configuration no longer has is good for nothing, also for the link that came in with it.
+    configure(&site, "the-second-secret-0123");
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    configured.event("unlinked");
+    assert_eq!((site.call("a.test", "echo").0, site.call("f.test", "echo").0), (200, 503));
+    let _again = site.connect_with("f.test", &token("the-second-secret-0123"), &["--edge-ca-file", text_of(&ca)]);
+    assert_eq!(site.call("f.test", "echo").0, 200);
+}
+
+#[test]
 fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
     let mut site = Site::new("auto");
     let made = site.tunnel(&["create", "--host", "a.test"]);

@@ -40,10 +40,15 @@ impl Site {
         site
     }
 
+    /// Writes the edge's configuration, which it reads when there is one.
+    pub(crate) fn configure(&self, text: &str) {
+        private::write(&self.dir.path().join("edge.toml"), text.as_bytes()).unwrap();
+    }
+
     /// Starts the edge; connectors find it where it was before.
     pub(crate) fn run_edge(&mut self, driver: &str) {
-        let dir = self.data_dir();
-        let edge = Adit::start(&[
+        let (dir, config) = (self.data_dir(), self.dir.path().join("edge.toml"));
+        let mut args = vec![
             "edge",
             "--json",
             "--data-dir",
@@ -66,7 +71,11 @@ impl Site {
             "edge.offline_wait_ms=0",
             "--set",
             "edge.drain_timeout_ms=20s",
-        ]);
+        ];
+        if config.exists() {
+            args.extend(["--config", text_of(&config)]);
+        }
+        let edge = Adit::start(&args);
         let listening = edge.event("listening");
         let at = |what: &str| listening[what].as_str().unwrap().to_owned();
         (self.agents, self.connectors, self.admin) = (at("agents").parse().unwrap(), at("connectors"), at("admin"));
@@ -112,10 +121,15 @@ impl Site {
 
     /// A connector for a host, with the token of an answer.
     pub(crate) fn connect(&self, host: &str, token: &Value) -> Adit {
+        self.connect_with(host, token, &[])
+    }
+
+    /// The same, with more flags.
+    pub(crate) fn connect_with(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
         let file = self.dir.path().join(format!("{}.token", token["id"].as_str().unwrap()));
         private::write(&file, token["tunnel_token"].as_str().unwrap().as_bytes()).unwrap();
         let route = format!("{host}=http://{}", self.upstream.address);
-        let connector = Adit::start(&[
+        let mut args = vec![
             "connect",
             "--json",
             "--edge",
@@ -130,7 +144,9 @@ impl Site {
             "engine.pin=false",
             "--log-level",
             "error",
-        ]);
+        ];
+        args.extend(more);
+        let connector = Adit::start(&args);
         connector.event("linked");
         connector
     }

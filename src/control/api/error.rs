@@ -189,3 +189,33 @@ impl From<QueryRejection> for ApiError {
         ApiError::bad_query(&rejection.body_text())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn each_trouble_of_the_store_has_its_status_and_code() {
+        let path = PathBuf::from("store.sqlite");
+        let cause = "why".to_owned();
+        let cases = [
+            (StoreError::Busy, 503, "store_busy"),
+            (StoreError::Closed, 503, "ending"),
+            (StoreError::Locked { path: path.clone() }, 503, "store_locked"),
+            (StoreError::Full { path: path.clone() }, 507, "store_full"),
+            (StoreError::Damaged { path: path.clone(), cause: cause.clone(), backup: None }, 500, "store_damaged"),
+            (StoreError::Newer { path: path.clone(), found: 2, known: 1 }, 500, "store_unusable"),
+            (StoreError::Unusable { path, cause }, 500, "store_unusable"),
+            (StoreError::Refused(Refused::RotationUnderWay), 409, "rotation_under_way"),
+        ];
+        for (error, status, code) in cases {
+            let message = error.to_string();
+            let told = ApiError::from(error);
+            assert_eq!((told.status.as_u16(), told.code, &told.message), (status, code, &message));
+            let answer = told.into_response();
+            assert_eq!(answer.status().as_u16(), status, "{code}");
+        }
+    }
+}

@@ -16,8 +16,9 @@ use crate::engine::{MonotonicClock, mailbox};
 use crate::policy::Admission;
 use crate::route::{HostPattern, ROUTES_MAX, Route, RouteEntry, RouteName, RouteTable};
 
-/// How often cores that did not answer are asked again to look at their links.
-const REVIEWS_MAX: usize = 20;
+/// How often cores are asked to look at their links before whoever waits is told that some did not answer. They are asked
+/// further in the background.
+const REVIEWS_MAX: usize = 3;
 /// How long to wait before they are.
 const REVIEW_PAUSE: Duration = Duration::from_millis(50);
 
@@ -131,11 +132,15 @@ impl Serving {
                 }
             })
             .await;
-            outcome.silent = self.cores - answered;
-            if outcome.silent == 0 || asked == 0 {
+            // Cores that have ended have no links.
+            outcome.silent = if asked == 0 { 0 } else { self.cores - answered };
+            if outcome.silent == 0 {
                 break;
             }
             tokio::time::sleep(REVIEW_PAUSE).await;
+        }
+        if outcome.silent > 0 {
+            self.review_due.notify_one();
         }
         if outcome.ended + outcome.draining > 0 {
             tracing::info!(ended = outcome.ended, draining = outcome.draining, "links without a good credential");
