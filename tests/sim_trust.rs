@@ -291,3 +291,22 @@ fn a_secret_that_was_changed_does_not_come_back_with_an_old_certificate() {
     let answered = Rc::clone(&bed.answered);
     assert_eq!(answered.get(), 0);
 }
+
+#[test]
+fn a_pinned_tunnel_is_served_from_its_networks_alone() {
+    let mut bed = Bed::new(16, DAY);
+    bed.pin(&["192.0.2.0/24"]);
+    let words = ["the tunnel may not be served from this address", "it comes from 10.1.", "connectors_from"];
+    let connector = in_vain(&mut bed, &ConnectorPlan::default(), &words);
+    bed.pin(&["192.0.2.0/24", "10.1.0.0/16"]);
+    until_linked(&mut bed, &connector, 10 * SECOND);
+    bed.call();
+    // A link that comes with a certificate is looked at too.
+    bed.pin(&["192.0.2.0/24"]);
+    bed.kill_edge();
+    bed.start_edge(true);
+    bed.pin(&["192.0.2.0/24"]);
+    bed.pass(10 * SECOND);
+    assert_eq!(links_up(&connector), 1);
+    assert!(bed.edge_count(|counters| &counters.links_refused) > 0);
+}

@@ -151,6 +151,9 @@ section! {
         /// The hosts that agents call and that belong to this tunnel, without port; `*.example.com` is every host of one
         /// label more.
         hosts: Vec<HostPattern> = required, live, like "demo.example.com";
+        /// From where its connectors may come: networks, or single addresses. Empty for from everywhere. Others get neither a
+        /// certificate nor a link, whatever they show.
+        connectors_from: Vec<Network> = unset, live, like "198.51.100.7";
         /// From where agents may call this tunnel, besides what `[admission]` says: networks, AS numbers such as
         /// `AS64500`, and sets such as `set:vendor`. Empty for from everywhere. Others are answered 403.
         allow_from: Vec<Member> = unset, live, like "192.0.2.0/24";

@@ -137,7 +137,7 @@ async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> 
 async fn settle(here: &Rc<Here>, greeted: Greeted, visitor: &Visitor) -> Result<(), NoLink> {
     let hello = &greeted.hello;
     let certificate = greeted.connection.peer_certificate();
-    let credential = match registration::check(here, hello, certificate.as_ref()) {
+    let credential = match registration::check(here, hello, certificate.as_ref(), visitor) {
         Ok(credential) => credential,
         Err(denied) => return refuse(here, greeted, &denied, visitor).await,
     };

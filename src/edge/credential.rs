@@ -1,9 +1,11 @@
 //! What a connector proves itself by, as the edge keeps it: hashes with ends, never the secret.
 
+use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use crate::base::{CredentialId, Secret, SecretHash, Time, TunnelId};
 use crate::edge::settings::EdgeTables;
+use crate::policy::Networks;
 
 /// The most credentials that a tunnel has at once: the one in use, and during a rotation the one that it replaces.
 pub const CREDENTIALS_MAX: usize = 2;
@@ -41,6 +43,8 @@ pub enum Standing {
 pub struct TunnelEntry {
     /// What a connector may prove itself by. Without any nobody can serve the tunnel, and its calls are refused.
     pub credentials: Vec<Credential>,
+    /// From where its connectors may come; none for from everywhere.
+    pub connectors_from: Networks,
 }
 
 impl TunnelEntry {
@@ -48,7 +52,8 @@ impl TunnelEntry {
     #[must_use]
     pub fn of_secret(secret: &Secret) -> TunnelEntry {
         let id = CONFIGURED.parse().expect("a short plain word is an id");
-        TunnelEntry { credentials: vec![Credential { id, hash: SecretHash::of(secret), until: Time::NEVER }] }
+        let credentials = vec![Credential { id, hash: SecretHash::of(secret), until: Time::NEVER }];
+        TunnelEntry { credentials, ..TunnelEntry::default() }
     }
 
     /// How a credential with which a link came in stands by now.
@@ -78,6 +83,14 @@ impl EdgeTables {
         found
     }
 
+    /// Whether a connector of this tunnel may come from this address; where nobody knows it, only if it does not matter.
+    #[must_use]
+    pub fn may_come_from(&self, tunnel: &TunnelId, address: Option<IpAddr>) -> bool {
+        let pinned = self.tunnels.get(tunnel).map(|entry| &entry.connectors_from);
+        let pinned = pinned.filter(|networks| !networks.is_empty());
+        pinned.is_none_or(|networks| address.is_some_and(|address| networks.contains(address)))
+    }
+
     /// How the credential with which a link of this tunnel came in stands by now.
     #[must_use]
     pub fn standing(&self, tunnel: &TunnelId, credential: &Credential, now: Time) -> Standing {
@@ -100,7 +113,7 @@ mod tests {
             hash: SecretHash::of(&Secret::from(*secret)),
             until: *until,
         });
-        let entry = TunnelEntry { credentials: credentials.collect() };
+        let entry = TunnelEntry { credentials: credentials.collect(), ..TunnelEntry::default() };
         EdgeTables {
             routes: RouteTable::default(),
             tunnels: HashMap::from([("tnl_a".parse().unwrap(), entry)]),

@@ -2,12 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::base::Clock;
 use crate::edge::certify::{Certifier, NotCertified, Whose};
 use crate::edge::gate::Visitor;
 use crate::edge::here::Here;
 use crate::edge::no_link::NoLink;
-use crate::edge::registration::Denied;
+use crate::edge::registration::{self, Denied};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, lease_of};
 use crate::tls::Connection;
@@ -58,9 +57,7 @@ async fn decide(here: &Here, certifier: &Certifier, request: Request, visitor: &
     let Request { credential, software, csr } = request;
     let whose = match credential {
         Credential::Tunnel { id, secret } => {
-            let tables = here.edge.tables();
-            let known = tables.verify(&id, &secret, here.core.now());
-            known.ok_or_else(|| Denied::credentials().of(&id))?;
+            registration::check_secret(here, &id, &secret, visitor).map_err(|denied| denied.of(&id))?;
             Whose::Tunnel(id)
         }
         Credential::Provisioning { key, name } => Whose::Provisioning { key, name },

@@ -2,7 +2,7 @@
 
 use rustls_pki_types::CertificateDer;
 
-use crate::base::{Clock, TunnelId};
+use crate::base::{Clock, Secret, TunnelId};
 use crate::edge::credential::Credential;
 use crate::edge::gate::{self, Visitor};
 use crate::edge::here::Here;
@@ -26,13 +26,30 @@ pub(super) fn check(
     here: &Here,
     hello: &Hello,
     certificate: Option<&CertificateDer<'_>>,
+    visitor: &Visitor,
 ) -> Result<Credential, Denied> {
     if here.edge.settings.certifier.is_some() {
         check_certificate(&hello.tunnel, certificate).map_err(|denied| denied.of(&hello.tunnel))?;
     }
+    check_secret(here, &hello.tunnel, &hello.secret, visitor).map_err(|denied| denied.of(&hello.tunnel))
+}
+
+/// Whether the secret is the tunnel's, and comes from where the tunnel's connectors may come from.
+pub(super) fn check_secret(
+    here: &Here,
+    tunnel: &TunnelId,
+    secret: &Secret,
+    visitor: &Visitor,
+) -> Result<Credential, Denied> {
     let tables = here.edge.tables();
-    let known = tables.verify(&hello.tunnel, &hello.secret, here.core.now());
-    known.cloned().ok_or_else(|| Denied::credentials().of(&hello.tunnel))
+    let known = tables.verify(tunnel, secret, here.core.now()).ok_or_else(Denied::credentials)?;
+    let address = visitor.peer.map(|peer| peer.ip());
+    if tables.may_come_from(tunnel, address) {
+        return Ok(known.clone());
+    }
+    let from = address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_canonical().to_string());
+    let remedy = "add it to the tunnel's connectors_from at the edge, or come from an address that is listed there";
+    Err(Denied::new(Refusal::Address, format!("it comes from {from}; {remedy}")))
 }
 
 fn check_certificate(tunnel: &TunnelId, certificate: Option<&CertificateDer<'_>>) -> Result<(), Denied> {

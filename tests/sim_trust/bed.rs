@@ -174,6 +174,15 @@ impl Bed {
         self.edge = Some(Role { handle, member, events });
     }
 
+    /// Lets connectors of the tunnel come from these networks only.
+    pub(crate) fn pin(&self, networks: &[&str]) {
+        let mut tables = edge_tables();
+        let connectors_from = networks.iter().map(|network| network.parse().unwrap()).collect();
+        let entry = TunnelEntry { connectors_from, ..TunnelEntry::of_secret(&Secret::from(SECRET)) };
+        tables.tunnels.insert(tunnel(), entry);
+        self.edge.as_ref().expect("it runs").handle.reload(tables);
+    }
+
     pub(crate) fn kill_edge(&mut self) {
         self.net.kill(EDGE, Death::Processes);
         let edge = self.edge.take().expect("it runs");

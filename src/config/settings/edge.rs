@@ -127,7 +127,11 @@ impl EdgeConfig {
         let mut entries = Vec::new();
         for (index, tunnel) in self.tunnels.iter().enumerate() {
             match tunnel.secret_source().map(|source| source.read()) {
-                Some(Ok(secret)) => drop(tunnels.insert(tunnel.id.clone(), TunnelEntry::of_secret(&secret))),
+                Some(Ok(secret)) => {
+                    let connectors_from = tunnel.connectors_from.iter().copied().collect();
+                    let entry = TunnelEntry { connectors_from, ..TunnelEntry::of_secret(&secret) };
+                    tunnels.insert(tunnel.id.clone(), entry);
+                }
                 Some(Err(error)) => {
                     faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret_file"), error.to_string()));
                 }

@@ -217,7 +217,7 @@ impl Parts {
                 until: until.map_or(Time::NEVER, |until| until.on_cores(now, cores_now)),
             };
             let credentials = stored.credentials.iter().map(credential).collect();
-            tunnels.insert(stored.id.clone(), TunnelEntry { credentials });
+            tunnels.insert(stored.id.clone(), TunnelEntry { credentials, ..TunnelEntry::default() });
             for host in &stored.hosts {
                 if !hosts.insert(host.to_string()) {
                     tracing::warn!(tunnel = %stored.id, %host, "the host stands in the configuration too, which counts");
