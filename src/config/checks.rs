@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use crate::base::{TunnelToken, TunnelTokenError};
 use crate::config::entries::Entries;
 use crate::config::fault::{Fault, nearest};
-use crate::config::networks::{Member, UpstreamNetwork};
+use crate::config::networks::UpstreamNetwork;
 use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelConfig};
 use crate::config::values::SecretText;
+use crate::policy::Member;
 
 /// What a token says.
 pub(super) fn token(text: &SecretText) -> Result<TunnelToken, TunnelTokenError> {

@@ -239,7 +239,7 @@ list_leaf!(
     crate::route::HostPattern = "list of hosts",
     super::addresses::WebOrigin = "list of origins",
     super::networks::UpstreamNetwork = "list of networks",
-    super::networks::Member = "list of networks, AS numbers and sets",
+    crate::policy::Member = "list of networks, AS numbers and sets",
     crate::policy::Network = "list of networks"
 );
 

@@ -29,7 +29,7 @@ pub use docs::markdown;
 pub use fault::{Fault, Faults, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
 pub use load::{CREDENTIALS, CREDENTIALS_ENV, Config, FileText, Flag, Purpose, Sources, TlsFiles};
-pub use networks::{Member, SetName, UpstreamNetwork};
+pub use networks::UpstreamNetwork;
 pub use profile::{NoProfile, Profile};
 pub use reader::Shown;
 pub use section::{Part, Preset, Reload, Setting};

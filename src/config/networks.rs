@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::fault::quoted;
 use crate::config::leaf::{Leaf, Raw};
-use crate::policy::{AllowedUpstreams, Asn, Network, NetworkError, private_networks};
+use crate::policy::{AllowedUpstreams, Member, MemberError, Network, NetworkError, SetName, private_networks};
 
 /// The word that stands for all private networks.
 const PRIVATE: &str = "private";
@@ -58,34 +58,11 @@ impl Leaf for UpstreamNetwork {
     }
 }
 
-/// The longest name of a set of networks, in bytes.
-const SET_NAME_LEN_MAX: usize = 64;
-
-/// The name of a set of networks that is kept in a file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetName(Box<str>);
-
-impl SetName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn new(text: &str) -> Result<SetName, String> {
-        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if (1..=SET_NAME_LEN_MAX).contains(&text.len()) && plain {
-            return Ok(SetName(text.into()));
-        }
-        Err(format!("{} is no name of a set: 1 to 64 letters, digits, '.', '_' or '-'", quoted(text)))
-    }
-}
-
 impl Leaf for SetName {
     const KIND: &'static str = "name";
 
     fn take(raw: &Raw, _dir: &Path) -> Result<SetName, String> {
-        SetName::new(raw.text("a name")?)
+        raw.text("a name")?.parse().map_err(|error: MemberError| error.to_string())
     }
 
     fn show(&self) -> Value {
@@ -93,41 +70,11 @@ impl Leaf for SetName {
     }
 }
 
-/// Those who may come, or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Member {
-    /// All addresses of a network.
-    Network(Network),
-    /// All addresses that an autonomous system announces.
-    Asn(Asn),
-    /// All networks of a set.
-    Set(SetName),
-}
-
-impl fmt::Display for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Member::Network(network) => network.fmt(f),
-            Member::Asn(asn) => write!(f, "AS{asn}"),
-            Member::Set(name) => write!(f, "set:{}", name.as_str()),
-        }
-    }
-}
-
 impl Leaf for Member {
     const KIND: &'static str = "network, AS number or set";
 
     fn take(raw: &Raw, _dir: &Path) -> Result<Member, String> {
-        let text = raw.text("a network")?;
-        if let Some(name) = text.strip_prefix("set:") {
-            return SetName::new(name).map(Member::Set);
-        }
-        let number = text.strip_prefix("AS").or_else(|| text.strip_prefix("as"));
-        if let Some(asn) = number.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit())) {
-            let asn = asn.parse().map_err(|_| format!("{} is no AS number: AS1 to AS4294967295", quoted(text)))?;
-            return Ok(Member::Asn(asn));
-        }
-        network(text, ", or AS64500, or set:NAME").map(Member::Network)
+        raw.text("a network")?.parse().map_err(|error: MemberError| error.to_string())
     }
 
     fn show(&self) -> Value {
@@ -178,17 +125,5 @@ mod tests {
         assert_eq!(take(&["private", "10.0.0.0/8"]).unwrap().show(), serde_json::json!(["private", "10.0.0.0/8"]));
         assert!(take(&["privat"]).unwrap_err().contains("or \"private\""));
         assert!(take(&["10.0.0.1/8"]).unwrap_err().contains("write 10.0.0.0/8"));
-    }
-
-    #[test]
-    fn those_who_may_come_are_networks_systems_and_sets() {
-        let take = |text: &str| Member::take(&Raw::Text(text.to_owned()), Path::new(""));
-        for text in ["192.0.2.0/24", "AS64500", "AS4294967295", "set:vendor-1.v4"] {
-            assert_eq!(take(text).unwrap().to_string(), text);
-        }
-        assert_eq!(take("as64500"), Ok(Member::Asn(64_500)));
-        for wrong in ["", "AS", "AS-1", "ASx", "AS4294967296", "set:", "set:a b", "vendor", "192.0.2.0/33"] {
-            assert!(take(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use crate::base::TunnelId;
 use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
-use crate::config::networks::{Member, SetName, UpstreamNetwork};
+use crate::config::networks::UpstreamNetwork;
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, SecretText, Spin};
-use crate::policy::Network;
+use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.

@@ -3,12 +3,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::TunnelId;
-use crate::policy::{Asn, AsnTable, Network, Networks, Rate, Source};
+use crate::policy::{Asn, AsnTable, Network, Networks, Rate, Sets, Source};
 
 /// Which networks may come: nobody in `deny`, and where `allow` names anybody, nobody else.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    allow: Members,
+    /// None for everybody.
+    allow: Option<Members>,
     deny: Members,
     /// Whether what would be denied is only counted and told.
     dry_run: bool,
@@ -79,7 +80,13 @@ impl Rules {
     /// Rules from two lists.
     #[must_use]
     pub fn new(allow: Members, deny: Members, dry_run: bool) -> Rules {
-        Rules { allow, deny, dry_run }
+        Rules { allow: Some(allow).filter(|allow| !allow.is_empty()), deny, dry_run }
+    }
+
+    /// Rules by which nobody may come.
+    #[must_use]
+    pub fn closed(dry_run: bool) -> Rules {
+        Rules { allow: Some(Members::default()), deny: Members::default(), dry_run }
     }
 
     /// What they say about somebody.
@@ -87,7 +94,7 @@ impl Rules {
     pub fn judge(&self, source: &Source) -> Verdict {
         let why = if self.deny.contains(source) {
             Why::Listed
-        } else if !self.allow.is_empty() && !self.allow.contains(source) {
+        } else if self.allow.as_ref().is_some_and(|allow| !allow.contains(source)) {
             Why::NotListed
         } else {
             return Verdict::Admitted;
@@ -96,7 +103,7 @@ impl Rules {
     }
 
     fn asks_for_asns(&self) -> bool {
-        !(self.allow.asns.is_empty() && self.deny.asns.is_empty())
+        self.allow.iter().chain([&self.deny]).any(|members| !members.asns.is_empty())
     }
 }
 
@@ -119,6 +126,8 @@ pub struct Admission {
     pub failed_registrations: Option<Rate>,
     /// Whom addresses belong to.
     pub asns: Option<Arc<AsnTable>>,
+    /// The sets that lists may name.
+    pub sets: Arc<Sets>,
 }
 
 impl Admission {

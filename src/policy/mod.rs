@@ -3,6 +3,7 @@
 mod admission;
 mod asns;
 mod lines;
+mod lists;
 mod network;
 mod networks;
 mod rates;
@@ -12,6 +13,7 @@ mod upstreams;
 pub use admission::{Admission, Members, Rules, Verdict, Why};
 pub use asns::{AsnTable, AsnTableError};
 pub use lines::Lines;
+pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
 pub use network::{Network, NetworkError};
 pub use networks::Networks;
 pub use rates::{Rate, SOURCES_MAX, SourceLimits};

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,9 +8,8 @@ use serde_json::Value;
 
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::Config;
-use crate::config::networks::{Member, SetName};
 use crate::config::table::AdmissionConfig;
-use crate::policy::{Admission, Asn, AsnTable, Members, Network, Networks, Rate, Rules};
+use crate::policy::{Admission, AsnTable, Member, Members, Network, Networks, Rate, Rules, Sets};
 
 /// The longest file of networks that is read, in bytes.
 const SET_FILE_LEN_MAX: u64 = 16 << 20;
@@ -25,9 +23,6 @@ const ASN_FILE_LEN_MAX: u64 = 512 << 20;
 pub struct AdmissionMemory {
     asns: Option<(Vec<u8>, Arc<AsnTable>)>,
 }
-
-/// The sets by name.
-type Sets<'a> = HashMap<&'a SetName, Vec<Network>>;
 
 impl Config {
     /// Who may come to the edge. The files of sets and of AS numbers are read now.
@@ -46,7 +41,9 @@ impl Config {
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        let rules = |allow, deny, dry_run| Rules::new(members(allow, &sets), members(deny, &sets), dry_run);
+        let rules = |allow: &[Member], deny: &[Member], dry_run| {
+            Rules::new(Members::of(allow, &sets), Members::of(deny, &sets), dry_run)
+        };
         let tunnels = self.edge.iter().flat_map(|edge| &edge.tunnels);
         let tunnels = tunnels.filter(|tunnel| !(tunnel.allow_from.is_empty() && tunnel.deny_from.is_empty()));
         let of_tunnel = tunnels
@@ -60,6 +57,7 @@ impl Config {
             handshakes: rate(admission.handshakes_per_min, admission.handshakes_burst),
             failed_registrations: rate(admission.failed_registrations_per_min, admission.failed_registrations_burst),
             asns,
+            sets: Arc::new(sets),
         })
     }
 }
@@ -94,21 +92,7 @@ fn rate(per_minute: u32, burst: u32) -> Option<Rate> {
     Rate::new(u64::from(per_minute), u64::from(burst))
 }
 
-/// Those whom a list names. The sets that it names are there: the configuration was checked.
-fn members(list: &[Member], sets: &Sets<'_>) -> Members {
-    let networks = list.iter().flat_map(|member| match member {
-        Member::Network(network) => std::slice::from_ref(network),
-        Member::Set(name) => sets.get(name).map(Vec::as_slice).unwrap_or_default(),
-        Member::Asn(_) => &[],
-    });
-    let asns = list.iter().filter_map(|member| match member {
-        Member::Asn(asn) => Some::<Asn>(*asn),
-        _ => None,
-    });
-    Members::new(networks.copied(), asns)
-}
-
-fn read_sets<'a>(admission: &'a AdmissionConfig, faults: &mut Vec<Fault>) -> Sets<'a> {
+fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<Fault>) -> Sets {
     let mut sets = Sets::new();
     for (index, set) in admission.sets.iter().enumerate() {
         let networks = read(&set.file, SET_FILE_LEN_MAX).and_then(|content| {
@@ -117,7 +101,7 @@ fn read_sets<'a>(admission: &'a AdmissionConfig, faults: &mut Vec<Fault>) -> Set
             networks.map_err(|why| format!("{}: {why}", set.file.display()))
         });
         match networks {
-            Ok(networks) => drop(sets.insert(&set.name, networks)),
+            Ok(networks) => drop(sets.insert(set.name.clone(), networks)),
             Err(why) => faults.push(Fault::new(Origin::Default, format!("network_set[{index}].file"), why)),
         }
     }
