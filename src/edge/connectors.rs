@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use crate::base::{Clock, CoreId, TunnelId};
-use crate::edge::credential::Credential;
+use crate::edge::credential::Proof;
 use crate::edge::enrol;
 use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
 use crate::edge::here::Here;
@@ -70,7 +70,7 @@ fn tell_failed(here: &Here, peer: Option<SocketAddr>, error: &NoLink) {
 }
 
 /// Takes in a link that another core accepted.
-pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, booking: Booking) {
+pub(super) fn adopt(here: &Rc<Here>, (detached, booking): (DetachedConnection, Booking)) {
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
@@ -137,18 +137,18 @@ async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> 
 async fn settle(here: &Rc<Here>, greeted: Greeted, visitor: &Visitor) -> Result<(), NoLink> {
     let hello = &greeted.hello;
     let certificate = greeted.connection.peer_certificate();
-    let credential = match registration::check(here, hello, certificate.as_ref(), visitor) {
-        Ok(credential) => credential,
+    let proof = match registration::check(here, hello, certificate.as_ref(), visitor) {
+        Ok(proof) => proof,
         Err(denied) => return refuse(here, greeted, &denied, visitor).await,
     };
-    let booking = Booking::make(here, &hello.tunnel, hello.instance, credential);
+    let booking = Booking::make(here, &hello.tunnel, hello.instance, proof);
     let core = booking.core;
     if core == here.core.id() {
         return serve(here, greeted, booking).await;
     }
     let detached = greeted.connection.detach(greeted.bytes).await?;
     Counters::add(&here.edge.counters.handed_over);
-    if here.edge.send_to(core, CoreMessage::Link(Box::new(detached), booking)).is_err() {
+    if here.edge.send_to(core, CoreMessage::Link(Box::new((detached, booking)))).is_err() {
         tracing::warn!(%core, "a link was dropped: the core that it belongs on takes no more");
     }
     Ok(())
@@ -164,13 +164,13 @@ async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<()
     link.hello().await?;
     let cores = u16::try_from(here.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: here.edge.instance, core: here.core.id(), cores });
-    here.add_link(&hello.tunnel, &link, &hello.software, &booking.credential);
+    here.add_link(&hello.tunnel, &link, &hello.software, &booking.proof);
     tracing::info!(tunnel = %hello.tunnel, link = %link.id(), core = %here.core.id(), "link up");
     if here.is_draining() {
         link.drain();
     }
     // The tables may have changed since the connector was let in, and a review not have seen this link yet.
-    let standing = here.edge.tables().standing(&hello.tunnel, &booking.credential, here.core.now());
+    let standing = here.edge.tables().standing(&hello.tunnel, &booking.proof, here.core.now());
     here.withdraw(&link, standing);
     link.draining().await;
     here.edge.set_usable(&hello.tunnel, here.core.id(), false);
@@ -210,13 +210,13 @@ pub(super) struct Booking {
     tunnel: TunnelId,
     connector: u64,
     core: CoreId,
-    credential: Credential,
+    proof: Proof,
 }
 
 impl Booking {
-    fn make(here: &Here, tunnel: &TunnelId, connector: u64, credential: Credential) -> Booking {
+    fn make(here: &Here, tunnel: &TunnelId, connector: u64, proof: Proof) -> Booking {
         let core = here.edge.place_link(tunnel, connector, here.core.id());
-        Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, credential }
+        Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, proof }
     }
 }
 

@@ -27,14 +27,23 @@ pub struct Credential {
     pub until: Time,
 }
 
-/// How a credential stands with which a link came in.
+/// By what a link was let in.
+#[derive(Clone)]
+pub struct Proof {
+    /// The credential that its connector showed.
+    pub credential: Credential,
+    /// Where it came from, as far as anybody knows.
+    pub from: Option<IpAddr>,
+}
+
+/// How that stands by now by which a link was let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It is good.
     Good,
     /// Its time is over, as was foreseen: what is under way may finish.
     Ended,
-    /// It was withdrawn, or its tunnel was: nothing may go on.
+    /// It was withdrawn, or its tunnel was, or connectors may no longer come from there: nothing may go on.
     Withdrawn,
 }
 
@@ -91,10 +100,13 @@ impl EdgeTables {
         pinned.is_none_or(|networks| address.is_some_and(|address| networks.contains(address)))
     }
 
-    /// How the credential with which a link of this tunnel came in stands by now.
+    /// How that stands by now by which a link of this tunnel was let in.
     #[must_use]
-    pub fn standing(&self, tunnel: &TunnelId, credential: &Credential, now: Time) -> Standing {
-        self.tunnels.get(tunnel).map_or(Standing::Withdrawn, |entry| entry.standing(credential, now))
+    pub fn standing(&self, tunnel: &TunnelId, proof: &Proof, now: Time) -> Standing {
+        match self.tunnels.get(tunnel) {
+            Some(entry) if self.may_come_from(tunnel, proof.from) => entry.standing(&proof.credential, now),
+            _ => Standing::Withdrawn,
+        }
     }
 }
 
@@ -151,15 +163,32 @@ mod tests {
     fn a_link_goes_on_while_its_credential_is_the_same() {
         let tunnel: TunnelId = "tnl_a".parse().unwrap();
         let old = tables(&[("configured", "old", Time::NEVER)]);
-        let credential = old.verify(&tunnel, &Secret::from("old"), Time::ZERO).unwrap();
-        assert_eq!(old.standing(&tunnel, credential, Time::ZERO), Standing::Good);
+        let credential = old.verify(&tunnel, &Secret::from("old"), Time::ZERO).unwrap().clone();
+        let proof = Proof { credential, from: Some([192, 0, 2, 1].into()) };
+        assert_eq!(old.standing(&tunnel, &proof, Time::ZERO), Standing::Good);
         for changed in [tables(&[("configured", "new", Time::NEVER)]), tables(&[("crd_b", "old", Time::NEVER)])] {
-            assert_eq!(changed.standing(&tunnel, credential, Time::ZERO), Standing::Withdrawn);
+            assert_eq!(changed.standing(&tunnel, &proof, Time::ZERO), Standing::Withdrawn);
         }
         let end = Time::ZERO + Duration::from_secs(1);
         let ending = tables(&[("configured", "old", end)]);
-        assert_eq!(ending.standing(&tunnel, credential, Time::ZERO), Standing::Good);
-        assert_eq!(ending.standing(&tunnel, credential, end), Standing::Ended);
-        assert_eq!(ending.standing(&"tnl_b".parse().unwrap(), credential, Time::ZERO), Standing::Withdrawn);
+        assert_eq!(ending.standing(&tunnel, &proof, Time::ZERO), Standing::Good);
+        assert_eq!(ending.standing(&tunnel, &proof, end), Standing::Ended);
+        assert_eq!(ending.standing(&"tnl_b".parse().unwrap(), &proof, Time::ZERO), Standing::Withdrawn);
+    }
+
+    #[test]
+    fn a_link_goes_on_while_connectors_may_come_from_where_it_came() {
+        let tunnel: TunnelId = "tnl_a".parse().unwrap();
+        let mut tables = tables(&[("crd_a", "secret", Time::NEVER)]);
+        let credential = tables.verify(&tunnel, &Secret::from("secret"), Time::ZERO).unwrap().clone();
+        let from = |address: Option<[u8; 4]>| Proof { credential: credential.clone(), from: address.map(IpAddr::from) };
+        let (here, there) = (from(Some([192, 0, 2, 1])), from(Some([198, 51, 100, 1])));
+        assert_eq!(tables.standing(&tunnel, &there, Time::ZERO), Standing::Good);
+        let pinned = ["192.0.2.0/24".parse().unwrap()].into_iter().collect();
+        tables.tunnels.get_mut(&tunnel).unwrap().connectors_from = pinned;
+        assert_eq!(tables.standing(&tunnel, &here, Time::ZERO), Standing::Good);
+        for elsewhere in [there, from(None)] {
+            assert_eq!(tables.standing(&tunnel, &elsewhere, Time::ZERO), Standing::Withdrawn);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
-use crate::edge::credential::{Credential, Standing};
+use crate::edge::credential::{Proof, Standing};
 use crate::edge::gate::Gate;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent, Reviewed};
 use crate::edge::shared::Edge;
@@ -51,7 +51,7 @@ pub(super) struct Chosen {
 
 struct KnownLink {
     link: Link,
-    credential: Credential,
+    proof: Proof,
     usage: Rc<LinkUsage>,
     software: Box<str>,
     since: Time,
@@ -183,11 +183,11 @@ impl Here {
     }
 
     /// A link takes streams from here on.
-    pub(super) fn add_link(&self, tunnel: &TunnelId, link: &Link, software: &str, credential: &Credential) {
+    pub(super) fn add_link(&self, tunnel: &TunnelId, link: &Link, software: &str, proof: &Proof) {
         let known = KnownLink {
             link: link.clone(),
-            credential: credential.clone(),
-            usage: Rc::new(LinkUsage::new(tunnel.clone(), credential.id.clone())),
+            proof: proof.clone(),
+            usage: Rc::new(LinkUsage::new(tunnel.clone(), proof.credential.id.clone())),
             software: software.into(),
             since: self.core.now(),
         };
@@ -310,20 +310,19 @@ impl Here {
             CoreMessage::Command(EdgeCommand::Usage(reply)) => {
                 let _ = reply.send(self.usage());
             }
-            CoreMessage::Link(connection, booking) => connectors::adopt(self, *connection, booking),
+            CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
             CoreMessage::Agent(connection, peer) => agents::adopt(self, *connection, peer),
         }
     }
 
-    /// Ends the links whose credential is no longer good.
+    /// Ends the links that would not be let in any more.
     fn review(self: &Rc<Here>) -> Reviewed {
         let (tables, now) = (self.edge.tables(), self.core.now());
         let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
         let links = self.links.borrow();
         let standings = links.iter().flat_map(|(tunnel, known)| known.iter().map(move |known| (tunnel, known)));
-        let found: Vec<(Link, Standing)> = standings
-            .map(|(tunnel, known)| (known.link.clone(), tables.standing(tunnel, &known.credential, now)))
-            .collect();
+        let found: Vec<(Link, Standing)> =
+            standings.map(|(tunnel, known)| (known.link.clone(), tables.standing(tunnel, &known.proof, now))).collect();
         drop(links);
         // One that has ended is only waiting to be forgotten.
         for (link, standing) in found.into_iter().filter(|(link, _)| link.ended().is_none()) {
@@ -338,7 +337,7 @@ impl Here {
         reviewed
     }
 
-    /// Ends a link whose credential is no longer good: at once, or after what is under way.
+    /// Ends a link that would not be let in any more: at once, or after what is under way.
     pub(super) fn withdraw(self: &Rc<Here>, link: &Link, standing: Standing) {
         match standing {
             Standing::Good => {}
@@ -380,7 +379,7 @@ impl Here {
                 id: known.link.id(),
                 core: self.core.id(),
                 tunnel: tunnel.clone(),
-                credential: known.credential.id.clone(),
+                credential: known.proof.credential.id.clone(),
                 streams: known.link.streams_live(),
                 round_trip: known.link.round_trip(),
                 software: known.software.clone(),

@@ -67,7 +67,7 @@ pub enum EdgeEvent {
 pub(super) enum CoreMessage {
     Command(EdgeCommand),
     /// A link that another core accepted; it is this core's from here on.
-    Link(Box<DetachedConnection>, Booking),
+    Link(Box<(DetachedConnection, Booking)>),
     /// An agent's connection that another core accepted, with its first request unread.
     Agent(Box<DetachedConnection>, Option<std::net::SocketAddr>),
 }

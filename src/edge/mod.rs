@@ -19,7 +19,7 @@ mod usage;
 pub use certify::{
     CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
 };
-pub use credential::{CREDENTIALS_MAX, Credential, Standing, TunnelEntry};
+pub use credential::{CREDENTIALS_MAX, Credential, Proof, Standing, TunnelEntry};
 pub use here::{CoreFigures, CoreReport, LinkReport};
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};
 pub use settings::{EdgeSettings, EdgeTables};

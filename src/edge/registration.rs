@@ -3,7 +3,7 @@
 use rustls_pki_types::CertificateDer;
 
 use crate::base::{Clock, Secret, TunnelId};
-use crate::edge::credential::Credential;
+use crate::edge::credential::Proof;
 use crate::edge::gate::{self, Visitor};
 use crate::edge::here::Here;
 use crate::edge::shared::Counters;
@@ -18,7 +18,7 @@ pub(super) struct Denied {
     tunnel: Option<TunnelId>,
 }
 
-/// Whether a connector may have its link; with which credential it came, if so.
+/// Whether a connector may have its link; by what, if so.
 ///
 /// Where the edge has an authority the certificate comes first, which the handshake has verified: without one nobody learns
 /// whether a secret is good.
@@ -27,7 +27,7 @@ pub(super) fn check(
     hello: &Hello,
     certificate: Option<&CertificateDer<'_>>,
     visitor: &Visitor,
-) -> Result<Credential, Denied> {
+) -> Result<Proof, Denied> {
     if here.edge.settings.certifier.is_some() {
         check_certificate(&hello.tunnel, certificate).map_err(|denied| denied.of(&hello.tunnel))?;
     }
@@ -40,12 +40,12 @@ pub(super) fn check_secret(
     tunnel: &TunnelId,
     secret: &Secret,
     visitor: &Visitor,
-) -> Result<Credential, Denied> {
+) -> Result<Proof, Denied> {
     let tables = here.edge.tables();
     let known = tables.verify(tunnel, secret, here.core.now()).ok_or_else(Denied::credentials)?;
     let address = visitor.peer.map(|peer| peer.ip());
     if tables.may_come_from(tunnel, address) {
-        return Ok(known.clone());
+        return Ok(Proof { credential: known.clone(), from: address });
     }
     let from = address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_canonical().to_string());
     let remedy = "add it to the tunnel's connectors_from at the edge, or come from an address that is listed there";
