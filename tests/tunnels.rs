@@ -153,6 +153,114 @@ fn configured_tunnels_go_on_beside_those_of_the_store() {
 }
 
 #[test]
+fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "192.0.2.0/24"]);
+    let id = id_of(&made);
+    let _connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 403, "as soon as it is made");
+    // Another tunnel is made, and the configuration read again: neither opens it.
+    site.tunnel(&["create", "--host", "b.test"]);
+    site.edge.as_ref().unwrap().signal("HUP");
+    site.edge.as_ref().unwrap().event("reloaded");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    let told = site.tunnel(&["update", id, "--dry-run", "--reason", "trying"]);
+    assert_eq!((&told["allow_from"], &told["admission_dry_run"]), (&json!(["192.0.2.0/24"]), &json!(true)));
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    site.tunnel(&["update", id, "--dry-run=false", "--allow", "127.0.0.0/8", "--allow", "::1"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    site.tunnel(&["update", id, "--deny", "127.0.0.1"]);
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    // It is kept over a restart.
+    site.end_edge();
+    site.run_edge("auto");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    let shown = String::from_utf8(site.run(&["tunnel", "show", id]).stdout).unwrap();
+    assert!(
+        shown.contains("allowed from 127.0.0.0/8, ::1/128") && shown.contains("denied from  127.0.0.1/32"),
+        "{shown}"
+    );
+    let opened = site.tunnel(&["update", id, "--deny", "none", "--allow", "none"]);
+    assert_eq!((&opened["allow_from"], &opened["deny_from"]), (&json!([]), &json!([])));
+    for (args, code) in [
+        (["update", id, "--allow", "set:vendor"], "network_set"),
+        (["update", id, "--allow", "AS64500"], "asn_file"),
+        (["update", id, "--allow", "10.0.0.1/8"], "write 10.0.0.0/8"),
+        (["update", "tnl_none", "--name", "x"], "tunnel_not_found"),
+    ] {
+        let told = site.refused(&args);
+        assert!(told.contains(code), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn a_set_that_a_tunnel_names_is_read_again_and_cannot_be_taken_from_under_it() {
+    let mut site = Site::new("auto");
+    site.end_edge();
+    let vendor = site.data_dir().with_file_name("vendor.txt");
+    fs::write(&vendor, "127.0.0.1\n").unwrap();
+    let set = format!("[[network_set]]\nname = 'vendor'\nfile = '{}'\n", vendor.display());
+    site.configure(&set);
+    site.run_edge("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "set:vendor"]);
+    let _connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    fs::write(&vendor, "192.0.2.1\n").unwrap();
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    // Without the set nobody could say who is meant.
+    site.configure("");
+    edge.signal("HUP");
+    let refused = edge.event("reload_refused")["faults"].to_string();
+    assert!(refused.contains("vendor") && refused.contains("adit tunnel update"), "{refused}");
+    // An edge that starts without it lets nobody call that tunnel, and serves the others.
+    site.end_edge();
+    site.run_edge("auto");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    site.tunnel(&["update", id_of(&made), "--allow", "127.0.0.1"]);
+    assert_ne!(site.call("a.test", "echo").0, 403);
+}
+
+#[test]
+fn connectors_that_may_no_longer_come_from_where_they_are_are_ended() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--connectors-from", "127.0.0.0/8"]);
+    let connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    let slow = site.begin_call("a.test", "slow");
+    site.upstream.until_called();
+    let told = site.tunnel(&["update", id_of(&made), "--connectors-from", "192.0.2.7"]);
+    assert_eq!(told["connectors_from"], json!(["192.0.2.7/32"]));
+    assert_eq!(slow.answer().0, 503);
+    connector.event("unlinked");
+    assert_eq!(site.call("a.test", "echo").0, 503);
+    site.upstream.let_go();
+    site.tunnel(&["update", id_of(&made), "--connectors-from", "none"]);
+    connector.event("linked");
+    assert_eq!(site.call("a.test", "echo").0, 200);
+}
+
+#[test]
+fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let id = id_of(&made);
+    let _connector = site.connect("*.t.test", &made["token"]);
+    assert_eq!(site.call("x.t.test", "echo").0, 421);
+    let told = site.tunnel(&["update", id, "--host", "x.t.test", "--name", "another"]);
+    assert_eq!((&told["hosts"], &told["display_name"]), (&json!(["x.t.test"]), &json!("another")));
+    assert_eq!((site.call("x.t.test", "echo").0, site.call("a.test", "echo").0), (200, 421));
+    // What it gave up another may have; what it has nobody.
+    let other = site.tunnel(&["create", "--host", "a.test"]);
+    assert_eq!(site.call("a.test", "echo").0, 503);
+    let told = site.refused(&["update", id_of(&other), "--host", "a.test", "--host", "x.t.test"]);
+    assert!(told.contains("host_taken") && told.contains(id), "{told}");
+    assert_eq!(site.call("x.t.test", "echo").0, 200);
+}
+
+#[test]
 fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
     let mut site = Site::new("auto");
     let made = site.tunnel(&["create", "--host", "a.test"]);

@@ -271,6 +271,11 @@ fn reload(
         // Other files than those it started with come with the next start, new content of the same files at once.
         let fresh = FreshCerts::load(edge_of(&started).map_err(|error| error.to_string())?);
         let fresh = fresh.map_err(|faults| faults.to_string())?;
+        if let Some((tunnel, unmet)) = serving.unmet_by(&admission) {
+            return Err(format!(
+                "the tunnel {tunnel} of the store: {unmet}, or change it first with `adit tunnel update`"
+            ));
+        }
         serving.set_configured(&EdgeTables { admission, ..tables });
         certs.replace(fresh);
         log.set_levels(&config.log.level);

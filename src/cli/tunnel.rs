@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 use crate::cli::EXIT_USAGE;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::run::{EXIT_FAILURE, RunError, on_control_thread};
-use crate::cli::tunnel_args::{CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
+use crate::cli::tunnel_args::{CertCommand, KeyCommand, ListArgs, TunnelArgs, TunnelCommand};
 use crate::cli::tunnel_shown as shown;
 use crate::config::Millis;
 use crate::control::WallTime;
 use crate::tls::CA_PEM_LEN_MAX;
+
+/// What stands for a list without entries.
+const NONE: &str = "none";
 
 /// How an answer is shown to people.
 type Show = Box<dyn FnOnce(&Value) -> String>;
@@ -51,9 +54,23 @@ async fn run(client: &AdminClient, args: &TunnelArgs) -> Result<String, AdminErr
 
 async fn ask(client: &AdminClient, command: &TunnelCommand) -> Result<(Value, Show), AdminError> {
     Ok(match command {
-        TunnelCommand::Create { name, host } => {
-            let body = json!({ "display_name": name, "hosts": host });
+        TunnelCommand::Create { name, host, lists } => {
+            let mut body = json!({ "display_name": name, "hosts": host });
+            add_lists(&mut body, lists)?;
             (client.post(&["tunnels"], &body).await?, Box::new(shown::created))
+        }
+        TunnelCommand::Update { id, name, host, lists, reason } => {
+            let mut body = json!({ "display_name": name, "reason": reason });
+            if !host.is_empty() {
+                body["hosts"] = json!(host);
+            }
+            add_lists(&mut body, lists)?;
+            if body.as_object().is_some_and(|body| body.iter().all(|(key, value)| key == "reason" || value.is_null())) {
+                return Err(AdminError::Usage(
+                    "nothing is to be changed: `adit tunnel update --help` says what can be".into(),
+                ));
+            }
+            (client.post(&["tunnels", id], &body).await?, Box::new(shown::tunnel))
         }
         TunnelCommand::List { all } => {
             let query = [("include_archived", all.to_string())];
@@ -85,6 +102,26 @@ async fn ask(client: &AdminClient, command: &TunnelCommand) -> Result<(Value, Sh
         TunnelCommand::Cert { command } => return ask_cert(client, command).await,
         TunnelCommand::Key { command } => return ask_key(client, command).await,
     })
+}
+
+/// The lists that were given; `none` is one without entries.
+fn add_lists(body: &mut Value, lists: &ListArgs) -> Result<(), AdminError> {
+    let given = [
+        ("--allow", "allow_from", &lists.allow),
+        ("--deny", "deny_from", &lists.deny),
+        ("--connectors-from", "connectors_from", &lists.connectors_from),
+    ];
+    for (flag, key, list) in given.into_iter().filter(|(.., list)| !list.is_empty()) {
+        let empties = list.iter().any(|entry| entry == NONE);
+        if empties && list.len() > 1 {
+            return Err(AdminError::Usage(format!("{flag} {NONE} empties the list: give it alone")));
+        }
+        body[key] = if empties { json!([]) } else { json!(list) };
+    }
+    if let Some(dry_run) = lists.dry_run {
+        body["admission_dry_run"] = json!(dry_run);
+    }
+    Ok(())
 }
 
 async fn ask_cert(client: &AdminClient, command: &CertCommand) -> Result<(Value, Show), AdminError> {

@@ -45,6 +45,26 @@ pub enum TunnelCommand {
         /// [default: one that the edge makes up below its tunnel domain]
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
+        /// Who may come to it.
+        #[command(flatten)]
+        lists: ListArgs,
+    },
+    /// Change what a tunnel is called, its hosts, or who may come to it; what is not given stays as it is
+    Update {
+        /// Its id
+        id: String,
+        /// What to call it
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// All of its hosts, in place of those that it has; may be given several times
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+        /// Who may come to it.
+        #[command(flatten)]
+        lists: ListArgs,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// List tunnels
     List {
@@ -123,6 +143,24 @@ pub enum TunnelCommand {
         #[command(subcommand)]
         command: KeyCommand,
     },
+}
+
+/// Who may come to a tunnel. Each list is given whole; `none` alone empties it.
+#[derive(Args)]
+pub struct ListArgs {
+    /// A network from which agents may call it, an AS number (AS64500), or a set of the edge (set:NAME); may be given
+    /// several times; 'none' for from everywhere
+    #[arg(long, value_name = "FROM")]
+    pub allow: Vec<String>,
+    /// The same from which agents may not call it, which is stronger; 'none' for none
+    #[arg(long, value_name = "FROM")]
+    pub deny: Vec<String>,
+    /// Only count and log whom the two lists would turn away; =false puts them in force
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub dry_run: Option<bool>,
+    /// A network or an address from which its connectors may come; may be given several times; 'none' for from everywhere
+    #[arg(long, value_name = "NETWORK")]
+    pub connectors_from: Vec<String>,
 }
 
 /// The commands under `adit tunnel cert`.

@@ -25,6 +25,13 @@ pub(super) fn tunnel(tunnel: &Value) -> String {
     lines.push(("name", text(tunnel, "display_name")));
     lines.push(("state", text(tunnel, "state")));
     lines.push(("hosts", hosts(tunnel)));
+    let tried = if tunnel["admission_dry_run"] == true { " (tried out only)" } else { "" };
+    for (name, key) in [("allowed from", "allow_from"), ("denied from", "deny_from")] {
+        if let Some(list) = joined(tunnel, key) {
+            lines.push((name, format!("{list}{tried}")));
+        }
+    }
+    lines.push(("linked from", joined(tunnel, "connectors_from").unwrap_or_else(|| "-".to_owned())));
     lines.push(("links", text(tunnel, "connections")));
     lines.push(("made", text(tunnel, "created_at")));
     lines.push(("archived", text(tunnel, "archived_at")));
@@ -162,8 +169,13 @@ fn rows(list: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn hosts(value: &Value) -> String {
-    let hosts: Vec<&str> = value["hosts"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if hosts.is_empty() { "-".to_owned() } else { hosts.join(", ") }
+    joined(value, "hosts").unwrap_or_else(|| "-".to_owned())
+}
+
+/// A list of texts in one, if there is one and it holds something.
+fn joined(value: &Value, key: &str) -> Option<String> {
+    let texts: Vec<&str> = value[key].as_array()?.iter().filter_map(Value::as_str).collect();
+    Some(texts.join(", ")).filter(|joined| !joined.is_empty())
 }
 
 /// A member as text, without what could steer a terminal.

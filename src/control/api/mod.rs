@@ -9,6 +9,7 @@ mod error;
 mod keys;
 mod shapes;
 mod tunnels;
+mod wanted;
 
 pub use body::{BODY_LEN_MAX, LIMIT_MAX, ListBody};
 pub use error::{ApiError, ErrorBody, ErrorDetail};
@@ -109,7 +110,7 @@ pub fn openapi() -> OpenApi {
 fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(tunnels::create, tunnels::list))
-        .routes(routes!(tunnels::get))
+        .routes(routes!(tunnels::get, tunnels::update))
         .routes(routes!(tunnels::archive))
         .routes(routes!(tunnels::reveal_token))
         .routes(routes!(tunnels::rotate_token))

@@ -39,6 +39,14 @@ pub struct TunnelBody {
     pub domain: String,
     /// Its hosts.
     pub hosts: Vec<String>,
+    /// From where its connectors may come; from everywhere if it is empty.
+    pub connectors_from: Vec<String>,
+    /// From where agents may call it; from everywhere if it is empty.
+    pub allow_from: Vec<String>,
+    /// From where agents may not call it; stronger than `allow_from`.
+    pub deny_from: Vec<String>,
+    /// Whether the two lists for agents are only tried out.
+    pub admission_dry_run: bool,
     /// When it was made (RFC 3339).
     #[schema(format = DateTime)]
     pub created_at: String,
@@ -290,6 +298,10 @@ impl TunnelBody {
             display_name: tunnel.display_name,
             domain: tunnel.domain,
             hosts: tunnel.hosts,
+            connectors_from: texts(&tunnel.lists.connectors_from),
+            allow_from: texts(&tunnel.lists.allow_from),
+            deny_from: texts(&tunnel.lists.deny_from),
+            admission_dry_run: tunnel.lists.dry_run,
             created_at: tunnel.created_at.to_string(),
             archived_at: shown(tunnel.archived_at),
             state,
@@ -403,6 +415,10 @@ impl KeyBody {
 /// A secret as it is shown to whoever asked for it.
 pub(super) fn text(secret: &Secret) -> String {
     String::from_utf8_lossy(secret.expose()).into_owned()
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
 }
 
 fn shown(time: Option<WallTime>) -> Option<String> {

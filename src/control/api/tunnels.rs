@@ -8,35 +8,15 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{Asked, ListBody, Optional, PageQuery, checked_name, checked_reason, whole_if};
+use super::body::{Asked, ListBody, Optional, PageQuery, checked_reason, whole_if};
 use super::error::{ApiError, ErrorBody};
 use super::shapes::{ConnectionBody, CreatedBody, RevokedBody, TunnelBody, TunnelTokenBody, UsageBody, UsageLineBody};
+use super::wanted::{CreateTunnel, UpdateTunnel};
 use super::{Api, tunnel_id};
 use crate::base::CredentialId;
 use crate::control::store::Tunnel;
 use crate::control::tunnels::{OVERLAP_MAX, OVERLAP_PRESET};
 use crate::control::wall_time::WallTime;
-
-/// A tunnel that is wanted.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CreateTunnel {
-    /// What people call it.
-    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
-    display_name: Option<String>,
-    /// Its hosts, each a name or `*.` and a name. Without any the edge makes one up below its `tunnel_domain`.
-    #[serde(default)]
-    #[schema(max_items = 64)]
-    hosts: Vec<HostText>,
-}
-
-/// A host: a name, or `*.` and a name for every host of one label more.
-#[derive(Deserialize, ToSchema)]
-#[schema(
-    max_length = 200,
-    pattern = "^(\\*\\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?\\.){0,5}[A-Za-z]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?$"
-)]
-struct HostText(String);
 
 /// Why something is done.
 #[derive(Deserialize, ToSchema)]
@@ -95,8 +75,7 @@ pub(super) async fn create(
     Optional(wanted): Optional<CreateTunnel>,
 ) -> Result<Json<CreatedBody>, ApiError> {
     let tunnels = api.tunnels()?;
-    let hosts: Vec<String> = wanted.hosts.into_iter().map(|host| host.0).collect();
-    let made = tunnels.create(checked_name(wanted.display_name)?, &hosts).await?;
+    let made = tunnels.create(wanted.wanted()?).await?;
     let token = TunnelTokenBody::of(&made, &tunnels.settings().connectors);
     Ok(Json(CreatedBody { tunnel: TunnelBody::of(made.tunnel, 0), token }))
 }
@@ -127,6 +106,24 @@ pub(super) async fn list(
 )]
 pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TunnelBody>, ApiError> {
     let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
+    Ok(Json(api.shown(tunnel).await))
+}
+
+/// Changes what a tunnel is called, its hosts, or who may come to it. It is served so when the answer comes; links of
+/// connectors that may no longer come from where they are have ended.
+#[utoipa::path(
+    post, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "update_tunnel",
+    params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
+    request_body = Option<UpdateTunnel>,
+    responses((status = 200, body = TunnelBody), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn update(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Optional(wanted): Optional<UpdateTunnel>,
+) -> Result<Json<TunnelBody>, ApiError> {
+    let (wanted, reason) = wanted.wanted()?;
+    let tunnel = api.tunnels()?.update(tunnel_id(&id)?, wanted, reason).await?;
     Ok(Json(api.shown(tunnel).await))
 }
 

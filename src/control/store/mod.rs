@@ -13,7 +13,7 @@ mod thread;
 pub use error::{Refused, StoreError};
 pub use rows::{
     Certificate, CredentialRow, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey,
-    ServedTunnel, Tunnel, Usage,
+    ServedTunnel, Tunnel, TunnelChange, Usage,
 };
 pub use sqlite::{BACKUPS_MAX, SCHEMA_VERSION, SqliteStore, newest_backup, restore};
 pub use thread::{STORE_QUEUE_MAX, StoreHandle};
@@ -27,6 +27,8 @@ use crate::control::wall_time::WallTime;
 pub const TUNNELS_MAX: u32 = 10_000;
 /// The most hosts of one tunnel.
 pub const TUNNEL_HOSTS_MAX: usize = 64;
+/// The most entries of one list of who may come to a tunnel; more go into a set.
+pub const TUNNEL_LIST_LEN_MAX: usize = 256;
 /// The most certificates of one tunnel that are active: one in use, and during a change the next one.
 pub const CERTIFICATES_ACTIVE_MAX: usize = 2;
 /// The most provisioning keys that are good.
@@ -52,6 +54,8 @@ pub trait Store: Send {
     fn tunnel(&mut self, id: &TunnelId) -> Result<Tunnel, StoreError>;
     /// Tunnels; those that are archived only if they are wanted too.
     fn tunnels(&mut self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, StoreError>;
+    /// Changes what a tunnel is called, its hosts, or who may come to it.
+    fn change_tunnel(&mut self, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Result<Tunnel, StoreError>;
     /// Gives a tunnel up for good, with its hosts, credentials and certificates. Once more changes nothing.
     fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError>;
 

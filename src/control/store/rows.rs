@@ -2,6 +2,7 @@
 
 use crate::base::{CredentialId, SecretHash, TunnelId};
 use crate::control::wall_time::WallTime;
+use crate::policy::{Member, Network, TunnelLists};
 use crate::route::HostPattern;
 
 /// When something is done, and why, for the record.
@@ -24,6 +25,8 @@ pub struct Tunnel {
     pub domain: String,
     /// Its hosts, in normal form.
     pub hosts: Vec<String>,
+    /// Who may come to it.
+    pub lists: TunnelLists,
     /// When it was made.
     pub created_at: WallTime,
     /// When it was given up for good.
@@ -75,8 +78,40 @@ pub struct NewTunnel {
     pub hosts: Vec<HostPattern>,
     /// Whether the edge made the hosts up: they are never given again then.
     pub hosts_made_up: bool,
+    /// Who may come to it.
+    pub lists: TunnelLists,
     /// Its first credential.
     pub credential: NewCredential,
+}
+
+/// What is to become of a tunnel; what is none stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelChange {
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// All of its hosts; one at least.
+    pub hosts: Option<Vec<HostPattern>>,
+    /// From where its connectors may come.
+    pub connectors_from: Option<Vec<Network>>,
+    /// From where agents may call it.
+    pub allow_from: Option<Vec<Member>>,
+    /// From where agents may not call it.
+    pub deny_from: Option<Vec<Member>>,
+    /// Whether the lists for agents are only tried out.
+    pub dry_run: Option<bool>,
+}
+
+impl TunnelChange {
+    /// What becomes of these lists.
+    #[must_use]
+    pub fn lists(&self, before: TunnelLists) -> TunnelLists {
+        TunnelLists {
+            connectors_from: self.connectors_from.clone().unwrap_or(before.connectors_from),
+            allow_from: self.allow_from.clone().unwrap_or(before.allow_from),
+            deny_from: self.deny_from.clone().unwrap_or(before.deny_from),
+            dry_run: self.dry_run.unwrap_or(before.dry_run),
+        }
+    }
 }
 
 /// A credential that is to be kept.
@@ -95,6 +130,8 @@ pub struct ServedTunnel {
     pub id: TunnelId,
     /// Its hosts.
     pub hosts: Vec<HostPattern>,
+    /// Who may come to it.
+    pub lists: TunnelLists,
     /// What is good, or was until a moment ago: id, hash, end.
     pub credentials: Vec<(CredentialId, SecretHash, Option<WallTime>)>,
 }

@@ -7,10 +7,12 @@ mod ids;
 mod keys;
 mod serving;
 mod usage;
+mod wanted;
 
 pub use keys::{KEY_LIFE_MAX, KEY_USES_MAX, WantedKey};
 pub use serving::{ReviewOutcome, Serving};
 pub use usage::{USAGE_INTERVAL, UsageRecord};
+pub use wanted::WantedTunnel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +25,7 @@ use crate::control::store::{
     TUNNEL_HOSTS_MAX, Tunnel, Usage,
 };
 use crate::control::wall_time::WallTime;
+use crate::policy::TunnelLists;
 use crate::route::{HostPattern, Hostname};
 use crate::tls::{CaCertificate, CaFault};
 
@@ -131,15 +134,45 @@ impl Tunnels {
     ///
     /// # Errors
     ///
-    /// When a host is malformed or another tunnel's, or the store does not take it.
-    pub async fn create(&self, display_name: Option<String>, hosts: &[String]) -> Result<WithSecret, TunnelsError> {
-        let made_up = hosts.is_empty();
-        let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(hosts)? };
-        let (new, secret) = self.new_tunnel(display_name, hosts, made_up)?;
+    /// When a host is malformed or another tunnel's, a list names nobody, or the store does not take it.
+    pub async fn create(&self, wanted: WantedTunnel) -> Result<WithSecret, TunnelsError> {
+        let wanted = wanted.checked(self)?;
+        let lists = wanted.lists(TunnelLists::default());
+        let given = wanted.hosts.filter(|hosts| !hosts.is_empty());
+        let made_up = given.is_none();
+        let hosts = given.map_or_else(|| self.made_up_hosts(), Ok)?;
+        let (new, secret) = self.new_tunnel(wanted.display_name, hosts, made_up)?;
+        let new = NewTunnel { lists, ..new };
         let credential = new.credential.id.clone();
         let note = now(None);
         let tunnel = self.change(move |store| store.create_tunnel(&new, &note)).await?;
         Ok(WithSecret { tunnel, credential, secret })
+    }
+
+    /// Changes what a tunnel is called, its hosts, or who may come to it. It is served so when this returns, and links
+    /// that came from where connectors may no longer come have ended.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tunnel, a host is malformed or another tunnel's, a list names nobody, or the store does not
+    /// take it.
+    pub async fn update(
+        &self,
+        id: TunnelId,
+        wanted: WantedTunnel,
+        reason: Option<String>,
+    ) -> Result<Tunnel, TunnelsError> {
+        let wanted = wanted.checked(self)?;
+        if wanted.hosts.as_ref().is_some_and(Vec::is_empty) {
+            let remedy = "a tunnel has a host at least: to give it up, archive it";
+            return Err(TunnelsError::Invalid(remedy.to_owned()));
+        }
+        let (narrower, note) = (wanted.connectors_from.is_some(), now(reason));
+        let tunnel = self.change(move |store| store.change_tunnel(&id, &wanted, &note)).await?;
+        if narrower {
+            self.serving.review().await;
+        }
+        Ok(tunnel)
     }
 
     /// One tunnel.
@@ -352,7 +385,7 @@ impl Tunnels {
     ) -> Result<(NewTunnel, Secret), TunnelsError> {
         let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
         let (credential, secret) = self.new_credential()?;
-        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, credential }, secret))
+        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, lists: TunnelLists::default(), credential }, secret))
     }
 
     fn new_credential(&self) -> Result<(NewCredential, Secret), TunnelsError> {

@@ -13,7 +13,7 @@ use crate::control::store::ServedTunnel;
 use crate::control::wall_time::WallTime;
 use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
-use crate::policy::Admission;
+use crate::policy::{Admission, TunnelLists, Unmet};
 use crate::route::{HostPattern, ROUTES_MAX, Route, RouteEntry, RouteName, RouteTable};
 
 /// How often cores are asked to look at their links before whoever waits is told that some did not answer. They are asked
@@ -108,6 +108,20 @@ impl Serving {
         parts.configured.routes.iter().find(|(taken, _)| taken == host).map(|(_, route)| route.tunnel.clone())
     }
 
+    /// What lists name and the edge does not know, if there is something.
+    #[must_use]
+    pub fn unmet(&self, lists: &TunnelLists) -> Option<Unmet> {
+        unmet(lists, &self.parts().configured.admission)
+    }
+
+    /// The first tunnel of the store whose lists name something that an edge with this admission would not know, and what
+    /// that is.
+    #[must_use]
+    pub fn unmet_by(&self, admission: &Admission) -> Option<(TunnelId, Unmet)> {
+        let parts = self.parts();
+        parts.stored.iter().find_map(|stored| Some((stored.id.clone(), unmet(&stored.lists, admission)?)))
+    }
+
     /// Whether a tunnel stands in the configuration.
     #[must_use]
     pub fn is_configured(&self, id: &TunnelId) -> bool {
@@ -143,7 +157,11 @@ impl Serving {
             self.review_due.notify_one();
         }
         if outcome.ended + outcome.draining > 0 {
-            tracing::info!(ended = outcome.ended, draining = outcome.draining, "links without a good credential");
+            tracing::info!(
+                ended = outcome.ended,
+                draining = outcome.draining,
+                "links that would not be let in any more"
+            );
         }
         outcome
     }
@@ -200,6 +218,7 @@ impl Parts {
     fn tables(&self, now: WallTime) -> EdgeTables {
         let cores_now = MonotonicClock.now();
         let mut tunnels = self.configured.tunnels.clone();
+        let mut admission = self.configured.admission.clone();
         let mut routes: Vec<RouteEntry<Route>> = Vec::new();
         let mut hosts = HashSet::new();
         for (host, route) in &self.configured.routes {
@@ -217,7 +236,9 @@ impl Parts {
                 until: until.map_or(Time::NEVER, |until| until.on_cores(now, cores_now)),
             };
             let credentials = stored.credentials.iter().map(credential).collect();
-            tunnels.insert(stored.id.clone(), TunnelEntry { credentials, ..TunnelEntry::default() });
+            let connectors_from = stored.lists.connectors_from.iter().copied().collect();
+            tunnels.insert(stored.id.clone(), TunnelEntry { credentials, connectors_from });
+            admit(stored, &mut admission);
             for host in &stored.hosts {
                 if !hosts.insert(host.to_string()) {
                     tracing::warn!(tunnel = %stored.id, %host, "the host stands in the configuration too, which counts");
@@ -231,8 +252,24 @@ impl Parts {
             routes.truncate(ROUTES_MAX);
         }
         let routes = RouteTable::new(routes).expect("no host stands twice, and there are not too many");
-        EdgeTables { routes, tunnels, admission: self.configured.admission.clone() }
+        EdgeTables { routes, tunnels, admission }
     }
+}
+
+/// Adds who may call a tunnel of the store. Where its lists name something that is not known nobody may, which is said.
+fn admit(stored: &ServedTunnel, admission: &mut Admission) {
+    let lists = &stored.lists;
+    if lists.admits_all_agents() {
+        return;
+    }
+    if let Some(unmet) = unmet(lists, admission) {
+        tracing::error!(tunnel = %stored.id, %unmet, "no agent may call the tunnel: its lists name what is not known");
+    }
+    admission.tunnels.insert(stored.id.clone(), lists.rules(&admission.sets, admission.asns.is_some()));
+}
+
+fn unmet(lists: &TunnelLists, admission: &Admission) -> Option<Unmet> {
+    lists.unmet(&admission.sets, admission.asns.is_some())
 }
 
 fn entry(host: &HostPattern, target: Route) -> RouteEntry<Route> {

@@ -21,7 +21,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::{
     Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey, Refused, ServedTunnel,
-    Store, StoreError, Tunnel, Usage,
+    Store, StoreError, Tunnel, TunnelChange, Usage,
 };
 use crate::base::{CredentialId, SecretHash, TunnelId};
 use crate::control::wall_time::WallTime;
@@ -167,6 +167,10 @@ impl Store for SqliteStore {
         self.look(|look| tunnels::list(look, archived_too, page))
     }
 
+    fn change_tunnel(&mut self, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Result<Tunnel, StoreError> {
+        self.change(|change| tunnels::change(change, id, wanted, note))
+    }
+
     fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError> {
         self.change(|change| tunnels::archive(change, id, note))
     }
@@ -277,7 +281,16 @@ fn window(page: Page) -> (i64, i64) {
 
 /// A text of the file that should be an id, a host or the like; if it is not, the file is damaged.
 fn parsed<T: std::str::FromStr>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<T> {
+    value(&row.get::<_, String>(at)?, at)
+}
+
+/// A text of the file that holds such values, one on a line.
+fn parsed_lines<T: std::str::FromStr>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Vec<T>> {
     let text: String = row.get(at)?;
+    text.lines().map(|line| value(line, at)).collect()
+}
+
+fn value<T: std::str::FromStr>(text: &str, at: usize) -> rusqlite::Result<T> {
     let bad = || FromSqlError::Other("a value that this version never writes".into());
     text.parse().map_err(|_| rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(bad())))
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// One step for each version of the schema: the first makes it from nothing, each further one from the one before. A step
 /// that was released is never changed.
-const STEPS: [&str; 1] = [FIRST];
+const STEPS: [&str; 2] = [FIRST, WHO_MAY_COME];
 
 /// The version of the schema that this version of adit makes and reads.
 pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
@@ -12,7 +12,7 @@ pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
 /// Says in the file that it is one of ours (`adit`), for `file` and the like.
 const APPLICATION_ID: i64 = 0x6164_6974;
 
-const FIRST: &str = "
+pub(super) const FIRST: &str = "
 CREATE TABLE tunnel (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -92,6 +92,14 @@ CREATE TABLE usage (
     last_at INTEGER NOT NULL,
     UNIQUE (tunnel, credential, route, method, tool, hour)
 ) STRICT;
+";
+
+/// Who may come to a tunnel: lists with one entry on a line.
+const WHO_MAY_COME: &str = "
+ALTER TABLE tunnel ADD COLUMN connectors_from TEXT NOT NULL DEFAULT '';
+ALTER TABLE tunnel ADD COLUMN allow_from TEXT NOT NULL DEFAULT '';
+ALTER TABLE tunnel ADD COLUMN deny_from TEXT NOT NULL DEFAULT '';
+ALTER TABLE tunnel ADD COLUMN admission_dry_run INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// The version of the schema in a file; 0 of one that is empty.

@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::base::Secret;
+use crate::policy::TunnelLists;
 
 const NOW: WallTime = WallTime(1_800_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -59,6 +60,7 @@ fn new_tunnel(id: &str, hosts: &[&str]) -> NewTunnel {
         display_name: Some(format!("the {id}")),
         hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
         hosts_made_up: false,
+        lists: TunnelLists::default(),
         credential: credential(&format!("crd_{id}")),
     }
 }
@@ -103,6 +105,99 @@ fn a_host_belongs_to_one_tunnel() {
     bench.store.create_tunnel(&made_up, &note(NOW)).unwrap();
     bench.store.archive_tunnel(&tunnel_id("tnl_c"), &note(NOW)).unwrap();
     assert_eq!(refused(bench.create("tnl_d", &["c.test"])), Refused::HostRetired("c.test".to_owned()));
+}
+
+#[test]
+fn who_may_come_is_kept_and_changed_list_by_list() {
+    let mut bench = Bench::new();
+    let lists = TunnelLists {
+        connectors_from: vec!["198.51.100.7".parse().unwrap()],
+        allow_from: ["192.0.2.0/24", "AS64500", "set:vendor"].map(|text| text.parse().unwrap()).into(),
+        deny_from: Vec::new(),
+        dry_run: true,
+    };
+    let new = NewTunnel { lists: lists.clone(), ..new_tunnel("tnl_a", &["a.test"]) };
+    let made = bench.store.create_tunnel(&new, &note(NOW)).unwrap();
+    assert_eq!((&made.lists, &bench.store.served(NOW).unwrap()[0].lists), (&lists, &lists));
+    let change = TunnelChange {
+        deny_from: Some(vec!["AS64501".parse().unwrap()]),
+        dry_run: Some(false),
+        ..TunnelChange::default()
+    };
+    let changed = bench.store.change_tunnel(&made.id, &change, &note(NOW)).unwrap();
+    let wanted = TunnelLists { deny_from: vec!["AS64501".parse().unwrap()], dry_run: false, ..lists };
+    assert_eq!((&changed.lists, &changed.hosts, &changed.display_name), (&wanted, &made.hosts, &made.display_name));
+    let open = TunnelChange { allow_from: Some(Vec::new()), ..TunnelChange::default() };
+    let changed = bench.store.change_tunnel(&made.id, &open, &note(NOW)).unwrap();
+    assert!(changed.lists.allow_from.is_empty() && !changed.lists.deny_from.is_empty());
+    assert_eq!(bench.store.events(Some(&made.id), PAGE).unwrap().rows[0].kind, "tunnel.updated");
+}
+
+#[test]
+fn a_tunnel_gets_other_hosts_and_what_it_gives_up_is_free() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["a.test", "b.test"]).unwrap();
+    bench.create("tnl_b", &["c.test"]).unwrap();
+    let mut set = |id: &str, hosts: &[&str]| {
+        let hosts = Some(hosts.iter().map(|host| host.parse().unwrap()).collect());
+        bench.store.change_tunnel(&tunnel_id(id), &TunnelChange { hosts, ..TunnelChange::default() }, &note(NOW))
+    };
+    let taken = Refused::HostTaken { host: "c.test".to_owned(), tunnel: tunnel_id("tnl_b") };
+    assert_eq!(refused(set("tnl_a", &["b.test", "c.test"])), taken);
+    let changed = set("tnl_a", &["b.test", "d.test"]).unwrap();
+    assert_eq!((changed.hosts, changed.domain.as_str()), (vec!["b.test".to_owned(), "d.test".to_owned()], "b.test"));
+    assert_eq!(set("tnl_b", &["c.test", "a.test"]).unwrap().hosts.len(), 2);
+    let served = bench.store.served(NOW).unwrap();
+    assert_eq!(served.iter().map(|tunnel| tunnel.hosts.len()).sum::<usize>(), 4);
+    let archived = bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
+    assert_eq!(archived.hosts, ["b.test", "d.test"]);
+    let change = TunnelChange::default();
+    let late = bench.store.change_tunnel(&tunnel_id("tnl_a"), &change, &note(NOW));
+    assert_eq!(refused(late), Refused::Archived(tunnel_id("tnl_a")));
+}
+
+#[test]
+fn a_host_that_was_made_up_comes_back_to_its_tunnel_alone() {
+    let mut bench = Bench::new();
+    let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_a", &["x.test", "*.x.test"]) };
+    bench.store.create_tunnel(&made_up, &note(NOW)).unwrap();
+    let hosts = |hosts: &[&str]| TunnelChange {
+        hosts: Some(hosts.iter().map(|host| host.parse().unwrap()).collect()),
+        ..TunnelChange::default()
+    };
+    let store = &mut bench.store;
+    assert_eq!(store.change_tunnel(&made_up.id, &hosts(&["a.test"]), &note(NOW)).unwrap().hosts, ["a.test"]);
+    let other = store.create_tunnel(&new_tunnel("tnl_b", &["x.test"]), &note(NOW));
+    assert_eq!(refused(other), Refused::HostRetired("x.test".to_owned()));
+    let back = store.change_tunnel(&made_up.id, &hosts(&["x.test", "a.test"]), &note(NOW)).unwrap();
+    assert_eq!(back.hosts, ["x.test", "a.test"]);
+    assert_eq!(store.archive_tunnel(&made_up.id, &note(NOW)).unwrap().hosts, ["x.test", "a.test"]);
+}
+
+#[test]
+fn a_store_of_the_first_version_is_backed_up_and_read_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.sqlite");
+    private::ensure(&path).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::FIRST).unwrap();
+    old.execute_batch(
+        "INSERT INTO tunnel (id, created_at) VALUES ('tnl_a', 1);
+         INSERT INTO host (host, tunnel, made_up) VALUES ('a.test', 'tnl_a', 0);
+         INSERT INTO credential (id, tunnel, hash, created_at) VALUES ('crd_a', 'tnl_a', zeroblob(32), 1);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let mut store = open(dir.path()).unwrap();
+    assert_eq!(schema::version(&store.connection).unwrap(), SCHEMA_VERSION);
+    let served = store.served(NOW).unwrap();
+    assert_eq!((served.len(), served[0].hosts.len(), served[0].credentials.len()), (1, 1, 1));
+    assert_eq!(served[0].lists, TunnelLists::default(), "as open as it was");
+    let backup = newest_backup(&dir.path().join("backups")).unwrap();
+    assert_eq!(schema::version(&Connection::open(backup).unwrap()).unwrap(), 1, "as it was before");
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().served(NOW).unwrap().len(), 1);
 }
 
 #[test]

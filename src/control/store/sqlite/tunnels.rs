@@ -5,36 +5,51 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::records::{Fact, record};
-use super::{Outcome, hash, listed, parsed, time, time_if, window};
+use super::{Outcome, hash, listed, parsed, parsed_lines, time, time_if, window};
 use crate::base::{CredentialId, TunnelId};
 use crate::control::store::{
     CredentialRow, Listed, NewCredential, NewTunnel, Note, Page, Refused, ServedTunnel, TUNNELS_MAX, Tunnel,
+    TunnelChange,
 };
 use crate::control::wall_time::WallTime;
-use crate::route::ROUTES_MAX;
+use crate::policy::TunnelLists;
+use crate::route::{HostPattern, ROUTES_MAX};
+
+/// What stands in `retired` of a host.
+mod retired {
+    /// Its tunnel is archived.
+    pub(super) const ARCHIVED: i64 = 1;
+    /// Its tunnel has it no longer. Only hosts that were made up are remembered so.
+    pub(super) const GIVEN_UP: i64 = 2;
+}
 
 /// How long the edge is still told of a credential that has ended, so that it can let what came in with it finish.
 const TOLD_AFTER_END: Duration = Duration::from_secs(3_600);
 
 const COLUMNS: &str = "seq, id, display_name, created_at, archived_at, provisioning_key,
-    (SELECT count(*) FROM certificate WHERE certificate.tunnel = tunnel.id AND certificate.archived_at IS NULL)";
+    (SELECT count(*) FROM certificate WHERE certificate.tunnel = tunnel.id AND certificate.archived_at IS NULL),
+    connectors_from, allow_from, deny_from, admission_dry_run";
+/// The columns of the lists.
+const LIST_COLUMNS: &str = "connectors_from, allow_from, deny_from, admission_dry_run";
 
 pub(super) fn served(look: &Transaction<'_>, now: WallTime) -> Outcome<Vec<ServedTunnel>> {
-    let mut ids = look.prepare("SELECT id FROM tunnel WHERE archived_at IS NULL ORDER BY seq")?;
-    let ids: Vec<TunnelId> = ids.query_map([], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
+    let sql = format!("SELECT id, {LIST_COLUMNS} FROM tunnel WHERE archived_at IS NULL ORDER BY seq");
+    let mut tunnels = look.prepare(&sql)?;
+    let tunnels = tunnels.query_map([], |row| Ok((parsed::<TunnelId>(row, 0)?, lists(row, 1)?)))?;
+    let tunnels: Vec<_> = tunnels.collect::<Result<_, _>>()?;
     let mut hosts = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
     let mut credentials = look.prepare(
         "SELECT id, hash, until FROM credential
          WHERE tunnel = ? AND revoked_at IS NULL AND (until IS NULL OR until > ?) ORDER BY seq DESC",
     )?;
     let told_from = now.before(TOLD_AFTER_END).0;
-    let mut all = Vec::with_capacity(ids.len());
-    for id in ids {
+    let mut all = Vec::with_capacity(tunnels.len());
+    for (id, lists) in tunnels {
         let hosts = hosts.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
         let credential = |row: &Row<'_>| Ok((parsed(row, 0)?, hash(row, 1)?, time_if(row, 2)?));
         let credentials =
             credentials.query_map(params![id.as_str(), told_from], credential)?.collect::<Result<_, _>>()?;
-        all.push(ServedTunnel { id, hosts, credentials });
+        all.push(ServedTunnel { id, hosts, lists, credentials });
     }
     Ok(all)
 }
@@ -44,17 +59,15 @@ pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str
     if count >= TUNNELS_MAX {
         return Err(Refused::TooManyTunnels(TUNNELS_MAX).into());
     }
-    let hosts: i64 = change.query_row("SELECT count(*) FROM host WHERE retired = 0", [], |row| row.get(0))?;
-    if hosts.unsigned_abs() as usize + new.hosts.len() > ROUTES_MAX {
-        return Err(Refused::TooManyHosts(ROUTES_MAX).into());
-    }
     change.execute(
         "INSERT INTO tunnel (id, display_name, created_at, provisioning_key) VALUES (?, ?, ?, ?)",
         params![new.id.as_str(), new.display_name, note.at.0, key],
     )?;
+    set_lists(change, &new.id, &new.lists)?;
     for host in &new.hosts {
-        add_host(change, new, &host.to_string())?;
+        add_host(change, &new.id, &host.to_string(), new.hosts_made_up)?;
     }
+    check_host_count(change)?;
     add_credential(change, &new.id, &new.credential, note)?;
     record(change, note, Fact { kind: "tunnel.created", tunnel: Some(&new.id), subject: key })?;
     one(change, &new.id)
@@ -76,6 +89,20 @@ pub(super) fn list(look: &Transaction<'_>, archived_too: bool, page: Page) -> Ou
     Ok(listed(filled.collect::<Outcome<_>>()?, page))
 }
 
+pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Outcome<Tunnel> {
+    let tunnel = active(change, id)?;
+    if let Some(name) = &wanted.display_name {
+        change.execute("UPDATE tunnel SET display_name = ? WHERE id = ?", params![name, id.as_str()])?;
+    }
+    if let Some(hosts) = &wanted.hosts {
+        set_hosts(change, id, hosts)?;
+        check_host_count(change)?;
+    }
+    set_lists(change, id, &wanted.lists(tunnel.lists))?;
+    record(change, note, Fact { kind: "tunnel.updated", tunnel: Some(id), subject: None })?;
+    one(change, id)
+}
+
 pub(super) fn archive(change: &Transaction<'_>, id: &TunnelId, note: &Note) -> Outcome<Tunnel> {
     let tunnel = one(change, id)?;
     if tunnel.archived_at.is_some() {
@@ -88,7 +115,8 @@ pub(super) fn archive(change: &Transaction<'_>, id: &TunnelId, note: &Note) -> O
     ] {
         change.execute(sql, params![note.at.0, id.as_str()])?;
     }
-    change.execute("UPDATE host SET retired = 1 WHERE tunnel = ?", [id.as_str()])?;
+    let retire = "UPDATE host SET retired = ? WHERE tunnel = ? AND retired = 0";
+    change.execute(retire, params![retired::ARCHIVED, id.as_str()])?;
     record(change, note, Fact { kind: "tunnel.archived", tunnel: Some(id), subject: None })?;
     one(change, id)
 }
@@ -145,7 +173,33 @@ pub(super) fn active(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Tunnel> {
     Ok(tunnel)
 }
 
-fn add_host(change: &Transaction<'_>, new: &NewTunnel, host: &str) -> Outcome<()> {
+/// Gives a tunnel these hosts instead of those that it has.
+fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) -> Outcome<()> {
+    let mut made_up = change.prepare("SELECT host FROM host WHERE tunnel = ? AND made_up = 1")?;
+    let made_up: Vec<String> = made_up.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    change.execute("DELETE FROM host WHERE tunnel = ?", [id.as_str()])?;
+    let wanted: Vec<String> = wanted.iter().map(HostPattern::to_string).collect();
+    for host in &wanted {
+        add_host(change, id, host, made_up.contains(host))?;
+    }
+    for host in made_up.iter().filter(|host| !wanted.contains(host)) {
+        change.execute(
+            "INSERT INTO host (host, tunnel, made_up, retired) VALUES (?, ?, 1, ?)",
+            params![host, id.as_str(), retired::GIVEN_UP],
+        )?;
+    }
+    Ok(())
+}
+
+fn check_host_count(look: &Transaction<'_>) -> Outcome<()> {
+    let hosts: i64 = look.query_row("SELECT count(*) FROM host WHERE retired = 0", [], |row| row.get(0))?;
+    if hosts.unsigned_abs() as usize > ROUTES_MAX {
+        return Err(Refused::TooManyHosts(ROUTES_MAX).into());
+    }
+    Ok(())
+}
+
+fn add_host(change: &Transaction<'_>, id: &TunnelId, host: &str, made_up: bool) -> Outcome<()> {
     let known = "SELECT tunnel, retired FROM host WHERE host = ? AND (retired = 0 OR made_up = 1)";
     let known = change.query_row(known, [host], |row| Ok((parsed::<TunnelId>(row, 0)?, row.get::<_, bool>(1)?)));
     match known.optional()? {
@@ -153,10 +207,7 @@ fn add_host(change: &Transaction<'_>, new: &NewTunnel, host: &str) -> Outcome<()
         Some((tunnel, false)) => return Err(Refused::HostTaken { host: host.to_owned(), tunnel }.into()),
         None => {}
     }
-    change.execute(
-        "INSERT INTO host (host, tunnel, made_up) VALUES (?, ?, ?)",
-        params![host, new.id.as_str(), new.hosts_made_up],
-    )?;
+    change.execute("INSERT INTO host (host, tunnel, made_up) VALUES (?, ?, ?)", params![host, id.as_str(), made_up])?;
     Ok(())
 }
 
@@ -175,6 +226,7 @@ fn tunnel(row: &Row<'_>) -> rusqlite::Result<(i64, Tunnel)> {
         display_name: row.get(2)?,
         domain: String::new(),
         hosts: Vec::new(),
+        lists: lists(row, 7)?,
         created_at: time(row, 3)?,
         archived_at: time_if(row, 4)?,
         provisioning_key: row.get(5)?,
@@ -185,8 +237,9 @@ fn tunnel(row: &Row<'_>) -> rusqlite::Result<(i64, Tunnel)> {
 }
 
 fn filled(look: &Transaction<'_>, mut tunnel: Tunnel) -> Outcome<Tunnel> {
-    let mut hosts = look.prepare("SELECT host FROM host WHERE tunnel = ? ORDER BY seq")?;
-    tunnel.hosts = hosts.query_map([tunnel.id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut hosts = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired <> ? ORDER BY seq")?;
+    let of_tunnel = params![tunnel.id.as_str(), retired::GIVEN_UP];
+    tunnel.hosts = hosts.query_map(of_tunnel, |row| row.get(0))?.collect::<Result<_, _>>()?;
     tunnel.domain = tunnel.hosts.first().cloned().unwrap_or_default();
     let mut credentials =
         look.prepare("SELECT id, created_at, until, revoked_at FROM credential WHERE tunnel = ? ORDER BY seq DESC")?;
@@ -200,4 +253,32 @@ fn filled(look: &Transaction<'_>, mut tunnel: Tunnel) -> Outcome<Tunnel> {
     };
     tunnel.credentials = credentials.query_map([tunnel.id.as_str()], credential)?.collect::<Result<_, _>>()?;
     Ok(tunnel)
+}
+
+/// The lists of a tunnel, which stand from this column on.
+fn lists(row: &Row<'_>, at: usize) -> rusqlite::Result<TunnelLists> {
+    Ok(TunnelLists {
+        connectors_from: parsed_lines(row, at)?,
+        allow_from: parsed_lines(row, at + 1)?,
+        deny_from: parsed_lines(row, at + 2)?,
+        dry_run: row.get(at + 3)?,
+    })
+}
+
+fn set_lists(change: &Transaction<'_>, id: &TunnelId, lists: &TunnelLists) -> Outcome<()> {
+    change.execute(
+        "UPDATE tunnel SET connectors_from = ?, allow_from = ?, deny_from = ?, admission_dry_run = ? WHERE id = ?",
+        params![
+            lines(&lists.connectors_from),
+            lines(&lists.allow_from),
+            lines(&lists.deny_from),
+            lists.dry_run,
+            id.as_str()
+        ],
+    )?;
+    Ok(())
+}
+
+fn lines<T: ToString>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
