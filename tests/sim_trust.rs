@@ -310,3 +310,21 @@ fn a_pinned_tunnel_is_served_from_its_networks_alone() {
     assert_eq!(links_up(&connector), 1);
     assert!(bed.edge_count(|counters| &counters.links_refused) > 0);
 }
+
+#[test]
+fn whoever_guesses_secrets_by_enrolling_is_not_heard_for_a_while_and_others_are() {
+    const BURST: u64 = 3;
+    let mut bed = Bed::new(31, DAY);
+    bed.limit_failures(1, BURST);
+    let guesser = bed.connect(&ConnectorPlan { secret: "not the secret of it", ..ConnectorPlan::default() }, None);
+    bed.pass(60 * SECOND);
+    // It never came as far as a link: each guess was an enrolment.
+    assert_eq!((enrolments(&guesser), links_up(&guesser)), (0, 0));
+    let refused = bed.edge_count(|counters| &counters.registrations_failed);
+    assert!((BURST..=BURST + 1).contains(&refused), "{refused} guesses were heard in a minute");
+    assert!(bed.edge_count(|counters| &counters.registrations_limited) > 0);
+    assert_eq!(bed.edge_count(|counters| &counters.links_refused), 0);
+    let honest = bed.connect(&ConnectorPlan::default(), None);
+    until_linked(&mut bed, &honest, SECOND);
+    bed.call();
+}

@@ -20,7 +20,7 @@ use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{ByteStream, Core, MailReceiver, Pool, Socket, mailbox};
 use adit::latency::{LatencySettings, SlowCallSettings};
-use adit::policy::{Admission, AllowedUpstreams};
+use adit::policy::{Admission, AllowedUpstreams, Rate};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
     ALPN_ENROL, ALPN_LINK, Authority, CertSet, Identity, KeyRequest, ReloadingCerts, Roots, ServerSettings, WallClock,
@@ -181,6 +181,13 @@ impl Bed {
         let entry = TunnelEntry { connectors_from, ..TunnelEntry::of_secret(&Secret::from(SECRET)) };
         tables.tunnels.insert(tunnel(), entry);
         self.edge.as_ref().expect("it runs").handle.reload(tables);
+    }
+
+    /// Lets connectors of one source fail to prove themselves so often.
+    pub(crate) fn limit_failures(&self, per_minute: u64, burst: u64) {
+        let failed_registrations = Rate::new(per_minute, burst);
+        let admission = Admission { failed_registrations, ..Admission::default() };
+        self.edge.as_ref().expect("it runs").handle.reload(EdgeTables { admission, ..edge_tables() });
     }
 
     pub(crate) fn kill_edge(&mut self) {
