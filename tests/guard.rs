@@ -4,6 +4,8 @@
 mod admission;
 #[path = "guard/doctor.rs"]
 mod doctor;
+#[path = "guard/events.rs"]
+mod events;
 #[path = "guard/isolation.rs"]
 mod isolation;
 #[path = "guard/mmdb.rs"]

@@ -194,6 +194,29 @@ fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes(
 }
 
 #[test]
+fn who_may_call_a_configured_tunnel_survives_changes_of_the_store() {
+    let mut site = Site::new("auto");
+    site.end_edge();
+    let configure = |site: &Site, from: &str| {
+        site.configure(&format!(
+            "[[tunnel]]\nid = 'tnl_file'\nsecret = 'the-secret-of-the-file'\nhosts = ['f.test']\nallow_from = ['{from}']\n"
+        ));
+    };
+    configure(&site, "192.0.2.0/24");
+    site.run_edge("auto");
+    assert_eq!(site.call("f.test", "echo").0, 403);
+    let made = site.tunnel(&["create", "--host", "a.test", "--deny", "127.0.0.1"]);
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (403, 403));
+    configure(&site, "127.0.0.1");
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 403));
+    site.tunnel(&["archive", id_of(&made)]);
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 421));
+}
+
+#[test]
 fn a_set_that_a_tunnel_names_is_read_again_and_cannot_be_taken_from_under_it() {
     let mut site = Site::new("auto");
     site.end_edge();
@@ -258,6 +281,45 @@ fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
     let told = site.refused(&["update", id_of(&other), "--host", "a.test", "--host", "x.t.test"]);
     assert!(told.contains("host_taken") && told.contains(id), "{told}");
     assert_eq!(site.call("x.t.test", "echo").0, 200);
+}
+
+#[test]
+fn the_doctor_enrols_as_the_connector_does_and_tells_how_that_went() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        private_write(&dir.path().join(name), text);
+        dir.path().join(name)
+    };
+    let config = write(
+        "connect.toml",
+        &format!(
+            "[connect]\nedge = '{}'\ntoken_file = 'tunnel.token'\n[[route]]\nhost = 'a.test'\nupstream = 'http://{}'\n",
+            site.connectors, site.upstream.address
+        ),
+    );
+    let examined = |token: &str| {
+        write("tunnel.token", token);
+        let done = site.run(&["doctor", "--json", "--config", text_of(&config)]);
+        let findings: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let told = |check: &str| {
+            let all = findings["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == check);
+            all.map(|finding| (finding["verdict"].clone(), finding["found"].to_string())).collect::<Vec<_>>()
+        };
+        ["edge.certificate", "edge.enrolment", "edge.link", "edge.clock"].map(told)
+    };
+    let token = made["token"]["tunnel_token"].as_str().unwrap();
+    let findings = examined(token);
+    for (told, words) in
+        findings.iter().zip(["days left", "gives certificates", "takes this connector", "the clock of"])
+    {
+        assert!(matches!(&told[..], [(verdict, found)] if verdict == "ok" && found.contains(words)), "{findings:?}");
+    }
+    site.tunnel(&["revoke", id_of(&made)]);
+    let [certificate, enrolment, link, clock] = examined(token);
+    assert_eq!((&certificate[0].0, enrolment.len(), &clock[0].0), (&json!("ok"), 0, &json!("ok")));
+    assert!(link[0].0 == "fail" && link[0].1.contains("refuses this connector as"), "{link:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::process::command;
 use crate::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_saying, text};
 
 /// What the doctor says of this configuration, and its exit code.
-fn examine(config: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>) {
+pub(crate) fn examine(config: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>) {
     let out = command(&[&["doctor", "--json", "--config", &text(config)], more].concat()).output().expect("it runs");
     let said = [out.stdout.as_slice(), &out.stderr].concat();
     let said = String::from_utf8_lossy(&said);
@@ -24,13 +24,13 @@ fn examine(config: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>) {
 }
 
 /// The verdicts of a check, and what was found.
-fn of<'a>(findings: &'a [Value], check: &str) -> (Vec<&'a str>, String) {
+pub(crate) fn of<'a>(findings: &'a [Value], check: &str) -> (Vec<&'a str>, String) {
     let rows: Vec<&Value> = findings.iter().filter(|finding| finding["check"] == check).collect();
     let verdicts = rows.iter().filter_map(|row| row["verdict"].as_str()).collect();
     (verdicts, rows.iter().map(|row| format!("{} → {}\n", row["found"], row["remedy"])).collect())
 }
 
-fn verdict(findings: &[Value], check: &str, want: &str) -> String {
+pub(crate) fn verdict(findings: &[Value], check: &str, want: &str) -> String {
     let (verdicts, told) = of(findings, check);
     assert_eq!(verdicts, [want], "{check}: {told}");
     told
@@ -51,7 +51,7 @@ fn serve_mcp() -> SocketAddr {
 }
 
 /// A configuration of a connector beside the edge's.
-fn write_connector(site: &Site, secret: &str, edge: &str, upstream: &str, more: &str) -> std::path::PathBuf {
+pub(crate) fn write_connector(site: &Site, secret: &str, edge: &str, upstream: &str, more: &str) -> std::path::PathBuf {
     private::write(&site.file("doctor.secret"), secret.as_bytes()).expect("written");
     let settings = format!(
         "[connect]\nedge = \"{edge}\"\nedge_name = \"localhost\"\ntunnel = \"tnl_0\"\nsecret_file = \"doctor.secret\"\n\

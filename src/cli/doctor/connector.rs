@@ -4,14 +4,14 @@ use std::time::Duration;
 use rustls_pki_types::UnixTime;
 use tokio::time::timeout;
 
-use super::{add_error, add_faults, http_client};
+use super::{Upstream, add_error, add_faults, http_client};
 use crate::base::{Clock, Secret, TunnelId, TunnelToken};
 use crate::cli::connect::ReadyConnector;
 use crate::cli::run::RunError;
 use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork, UpstreamTrust};
 use crate::connector::{ConnectorCommand, ConnectorEvent};
 use crate::control::doctor::{
-    Findings, McpTarget, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, meet,
+    Findings, McpTarget, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, judge_clock, meet,
 };
 use crate::control::{micros, serve_resolves};
 use crate::engine::{Cores, EngineSettings, MonotonicClock};
@@ -22,7 +22,13 @@ use crate::tls::{ALPN_LINK, ClientSettings, Versions, client_config};
 /// How long a link may take to come up, with all that is in front of it.
 const LINK_PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn examine(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, mcp_path: &str) {
+/// Looks at all that a connector depends on; gives the upstreams that can be asked.
+pub(super) async fn examine(
+    findings: &mut Findings,
+    connect: &ConnectConfig,
+    engine: &EngineConfig,
+    mcp_path: &str,
+) -> Vec<Upstream> {
     let connections = connect.routes.iter().map(|route| u64::from(route.upstream_connections_max)).sum();
     file_limit(findings, connections);
     match connect.credentials() {
@@ -30,9 +36,11 @@ pub(super) async fn examine(findings: &mut Findings, connect: &ConnectConfig, en
         Err(faults) => add_faults(findings, "edge.link", &faults),
     }
     let allowed = UpstreamNetwork::allowed(&connect.allowed_upstreams);
+    let mut upstreams = Vec::new();
     for route in &connect.routes {
-        upstream(findings, route, &allowed, mcp_path).await;
+        upstreams.extend(upstream(findings, route, &allowed, mcp_path).await);
     }
+    upstreams
 }
 
 /// Whether the edges are there, and take this connector in.
@@ -104,6 +112,11 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
     if told.await.is_err() {
         findings.fail("edge.link", "no link came up in time", "look at the log of the edge");
     }
+    for view in connector.edges() {
+        if let Some(skew) = view.clock_skew {
+            judge_clock(findings, "edge.clock", &view.edge.to_string(), skew.ahead, skew.by);
+        }
+    }
     connector.command(|| ConnectorCommand::Drain);
     let ended = tokio::task::spawn_blocking(move || cores.join()).await;
     if !matches!(ended, Ok(Ok(()))) {
@@ -146,8 +159,13 @@ fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, 
     true
 }
 
-/// Whether calls for a route have somewhere to go.
-async fn upstream(findings: &mut Findings, route: &RouteConfig, allowed: &AllowedUpstreams, mcp_path: &str) {
+/// Whether calls for a route have somewhere to go; where, if they have.
+async fn upstream(
+    findings: &mut Findings,
+    route: &RouteConfig,
+    allowed: &AllowedUpstreams,
+    mcp_path: &str,
+) -> Option<Upstream> {
     let url = &route.upstream;
     let mut socket = None;
     let mut address: Option<SocketAddr> = None;
@@ -166,9 +184,7 @@ async fn upstream(findings: &mut Findings, route: &RouteConfig, allowed: &Allowe
                 }
             }
             address = found.into_iter().find(|address| allowed.judge(address.ip()).is_ok());
-            if address.is_none() {
-                return;
-            }
+            address?;
         }
     }
     let client = http_client(route.upstream_ca_file.as_deref(), |builder| match (&socket, address, url.addr()) {
@@ -178,14 +194,14 @@ async fn upstream(findings: &mut Findings, route: &RouteConfig, allowed: &Allowe
     });
     let client = match client {
         Ok(client) => client,
-        Err(why) => return findings.fail_plainly("upstream.mcp", why),
+        Err(why) => {
+            findings.fail_plainly("upstream.mcp", why);
+            return None;
+        }
     };
-    let host = route.host.to_string();
-    let target = McpTarget {
-        check: "upstream.mcp",
-        url: &format!("{base}{mcp_path}"),
-        what: format!("{url} for {host}"),
-        public_host: Some(&host),
-    };
+    let (host, url) = (route.host.to_string(), format!("{base}{mcp_path}"));
+    let target =
+        McpTarget { check: "upstream.mcp", url: &url, what: format!("{url} for {host}"), public_host: Some(&host) };
     check_mcp(findings, &client, &target).await;
+    Some(Upstream { host, client, url })
 }

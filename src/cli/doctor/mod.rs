@@ -13,8 +13,15 @@ use crate::cli::EXIT_USAGE;
 use crate::cli::args::DoctorArgs;
 use crate::cli::run::{RunError, on_control_thread};
 use crate::config::{Config, EngineConfig, Faults, Purpose};
-use crate::control::doctor::{Findings, PATIENCE, PublicUrl, Verdict, check_public};
+use crate::control::doctor::{Ear, Findings, PATIENCE, PublicUrl, Verdict, check_public};
 use crate::engine::{Cores, EngineSettings};
+
+/// The MCP server of a route, as this machine asks it.
+struct Upstream {
+    host: String,
+    client: Client,
+    url: String,
+}
 
 /// Runs `adit doctor` and gives back the exit code.
 #[must_use]
@@ -54,10 +61,11 @@ async fn examine(args: &DoctorArgs, env: &BTreeMap<String, String>) -> Findings 
     if config.edge.is_some() {
         edge::examine(&mut findings, &config).await;
     }
+    let mut upstreams = Vec::new();
     if let Some(connect) = &config.connect {
-        connector::examine(&mut findings, connect, &config.engine, &args.mcp_path).await;
+        upstreams = connector::examine(&mut findings, connect, &config.engine, &args.mcp_path).await;
     }
-    public(&mut findings, args, &config).await;
+    public(&mut findings, args, &config, &upstreams).await;
     findings
 }
 
@@ -76,7 +84,7 @@ fn driver(findings: &mut Findings, engine: &EngineConfig) {
 }
 
 /// The whole path from outside, if it is known where that begins.
-async fn public(findings: &mut Findings, args: &DoctorArgs, config: &Config) {
+async fn public(findings: &mut Findings, args: &DoctorArgs, config: &Config, upstreams: &[Upstream]) {
     let set = config.edge.as_ref().and_then(|edge| edge.public_url.as_ref());
     let set = set.map(|url| format!("{}{}", url.as_str().trim_end_matches('/'), args.mcp_path));
     let Some(url) = args.url.clone().or(set) else { return };
@@ -86,7 +94,11 @@ async fn public(findings: &mut Findings, args: &DoctorArgs, config: &Config) {
         return;
     };
     match http_client(args.url_ca_file.as_deref(), |builder| builder) {
-        Ok(client) => check_public(findings, &client, &PublicUrl { url: &url, host: &host }).await,
+        Ok(client) => {
+            let near = upstreams.iter().find(|upstream| upstream.host == host);
+            let near = near.map(|near| Ear { check: "upstream.sse", client: &near.client, url: &near.url });
+            check_public(findings, &client, &PublicUrl { url: &url, host: &host, near: near.as_ref() }).await;
+        }
         Err(why) => findings.fail_plainly("public.mcp", why),
     }
 }

@@ -2,20 +2,24 @@
 //! what to do if it is not. Nothing here changes anything.
 
 mod certificate;
+mod clock;
 mod finding;
 mod limits;
 mod mcp;
 mod oauth;
 mod public;
 mod reach;
+mod stream;
 
 pub use certificate::{Met, Shown, judge_certificate, meet};
+pub use clock::judge_clock;
 pub use finding::{Finding, Findings, Verdict};
 pub use limits::{file_limit, raise_file_limit};
 pub use mcp::{McpTarget, check_mcp};
 pub use oauth::check_metadata;
 pub use public::{PublicUrl, check_public};
 pub use reach::{check_dns, check_tcp, check_udp};
+pub use stream::{Ear, check_stream};
 
 use std::time::Duration;
 
