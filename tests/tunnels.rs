@@ -283,6 +283,38 @@ fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
     assert_eq!(site.call("x.t.test", "echo").0, 200);
 }
 
+#[tokio::test]
+async fn the_status_of_both_sides_tells_of_certificates_clocks_and_trouble() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let admin = free.to_string();
+    let connector = site.connect_with("a.test", &made["token"], &["--admin", &admin]);
+    let status = async |admin: &str| -> Value {
+        reqwest::get(format!("http://{admin}/v1/status")).await.unwrap().json().await.unwrap()
+    };
+    let edge = status(&site.admin).await;
+    let certificate = &edge["certificates"][0];
+    assert_eq!(
+        (&certificate["of"], &certificate["names"], &certificate["renewal_due"]),
+        (&json!("connectors"), &json!(["localhost", "127.0.0.1"]), &json!(false)),
+        "{edge:#}"
+    );
+    assert!(certificate["expires_in_s"].as_i64().unwrap() > 0 && edge["edges"] == json!([]), "{edge:#}");
+    let told = status(&admin).await["edges"][0].clone();
+    let (left, renewal) = (told["expires_in_s"].as_u64().unwrap(), told["renews_in_s"].as_u64().unwrap());
+    assert!((0..left).contains(&renewal) && left <= 86_400, "{told:#}");
+    assert_eq!(
+        (&told["standing"], &told["edge"], &told["trouble"]),
+        (&json!("certified"), &json!(site.connectors), &Value::Null)
+    );
+    assert!(told["clock_ahead_s"].as_i64().is_some_and(|ahead| ahead.abs() <= 2), "{told:#}");
+    site.tunnel(&["revoke", id_of(&made)]);
+    connector.event("no_link");
+    let told = status(&admin).await["edges"][0].clone();
+    assert!(told["trouble"].as_str().unwrap().contains("secret is not known"), "{told:#}");
+}
+
 #[test]
 fn the_doctor_enrols_as_the_connector_does_and_tells_how_that_went() {
     let site = Site::new("auto");

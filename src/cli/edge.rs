@@ -85,8 +85,12 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     };
     let prober = Prober::new(ready.agents.address(), certs.agents.is_some());
     let prober = prober.map_err(|error| RunError::Other(format!("no HTTP client for probes: {error}")))?;
-    let role = Arc::new(EdgeRole::new(Arc::clone(&ready.edge), cores.count()));
-    let state = State::new(facts.clone(), vec![role], Some(prober));
+    let mut role = EdgeRole::new(Arc::clone(&ready.edge), cores.count());
+    let shown = [("agents", certs.agents.clone()), ("connectors", Some(Arc::clone(&certs.connectors)))];
+    for (of, certs) in shown.into_iter().filter_map(|(of, certs)| Some((of, certs?))) {
+        role = role.with_certificate(of, move || certs.shown());
+    }
+    let state = State::new(facts.clone(), vec![Arc::new(role)], Some(prober));
 
     let (sender, events) = mpsc::unbounded_channel();
     forward_events(RoleKind::Edge, ready.events, sender);

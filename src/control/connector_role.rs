@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::base::{Clock, Time};
 use crate::connector::{
-    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, Counters, LinkReport, LinkState,
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, Counters, EdgeView, LinkReport,
+    LinkState, Standing,
 };
 use crate::control::reading::{
-    CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading,
+    CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading,
 };
 use crate::control::thread::RoleEvent;
-use crate::engine::mailbox;
+use crate::engine::{MonotonicClock, mailbox};
 use crate::latency::Snapshot;
 use crate::route::HostPattern;
 
@@ -74,6 +76,8 @@ impl Role for ConnectorRole {
             reading.cores.sort_unstable_by_key(|core| core.core);
             reading.links.sort_unstable_by_key(|link| link.id);
             reading.upstreams = upstreams.into_values().collect();
+            let now = MonotonicClock.now();
+            reading.edges = self.connector.edges().into_iter().map(|view| edge(view, now)).collect();
             reading.counts = counts(self.connector.counters());
             reading
         })
@@ -116,6 +120,28 @@ impl From<ConnectorEvent> for RoleEvent {
             }
             ConnectorEvent::Ended(core) => RoleEvent::Ended(core),
         }
+    }
+}
+
+fn edge(view: EdgeView, now: Time) -> EdgeReading {
+    let reading = EdgeReading {
+        edge: view.edge.to_string(),
+        clock_ahead_s: view.clock_skew.map(|skew| {
+            let by = i64::try_from(skew.by.as_secs()).unwrap_or(i64::MAX);
+            if skew.ahead { by } else { -by }
+        }),
+        trouble: view.trouble,
+        ..EdgeReading::default()
+    };
+    match view.standing {
+        Standing::Unknown => EdgeReading { standing: "unknown", ..reading },
+        Standing::Uncertified => EdgeReading { standing: "uncertified", ..reading },
+        Standing::Certified { renew_at, until } => EdgeReading {
+            standing: "certified",
+            expires_in_s: Some((until - now).as_secs()),
+            renews_in_s: Some((renew_at - now).as_secs()),
+            ..reading
+        },
     }
 }
 

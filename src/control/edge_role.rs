@@ -2,9 +2,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
-use crate::control::reading::{CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine};
+use crate::control::doctor::Shown;
+use crate::control::reading::{
+    CertificateReading, CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+};
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Counters, Edge, EdgeCommand, EdgeEvent, LinkReport};
 use crate::engine::mailbox;
@@ -14,17 +18,30 @@ use crate::latency::Snapshot;
 pub struct EdgeRole {
     edge: Arc<Edge>,
     cores: usize,
+    certificates: Vec<(&'static str, Certificate)>,
 }
+
+/// Where a certificate is found that is in use; it may be replaced.
+type Certificate = Box<dyn Fn() -> Option<CertificateDer<'static>> + Send + Sync>;
 
 impl EdgeRole {
     /// Of an edge on so many cores.
     #[must_use]
     pub fn new(edge: Arc<Edge>, cores: usize) -> EdgeRole {
-        EdgeRole { edge, cores }
+        EdgeRole { edge, cores, certificates: Vec::new() }
     }
-}
 
-impl EdgeRole {
+    /// Shows also this certificate, as it is at each moment.
+    #[must_use]
+    pub fn with_certificate(
+        mut self,
+        of: &'static str,
+        found: impl Fn() -> Option<CertificateDer<'static>> + Send + Sync + 'static,
+    ) -> EdgeRole {
+        self.certificates.push((of, Box::new(found)));
+        self
+    }
+
     /// Asks all cores for one set after the other, until none has more.
     async fn gather(&self, snapshot: &mut Snapshot) {
         let mut more = true;
@@ -69,6 +86,8 @@ impl Role for EdgeRole {
             });
             // Late or not: what has come is told, and who is missing can be seen.
             let _ = gathered.await;
+            let now = UnixTime::now();
+            reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = counts(self.edge.counters());
             reading
         })
@@ -143,6 +162,17 @@ fn link(link: LinkReport) -> LinkReading {
         age: link.age,
         draining: link.draining,
     }
+}
+
+fn certificate((of, found): &(&'static str, Certificate), now: UnixTime) -> Option<CertificateReading> {
+    let shown = Shown::of(&found()?)?;
+    Some(CertificateReading {
+        of,
+        expires_in_s: shown.left_s(now),
+        renewal_due: shown.is_renewal_due(now),
+        names: shown.names,
+        issuer: shown.issuer,
+    })
 }
 
 fn counts(counters: &Counters) -> Vec<Count> {

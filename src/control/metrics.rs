@@ -52,6 +52,7 @@ impl Collector for Scrape {
         self.cores(&mut families)?;
         self.links(&mut families)?;
         self.upstreams(&mut families)?;
+        self.certificates(&mut families)?;
         self.counts(&mut families)
     }
 }
@@ -142,6 +143,21 @@ impl Scrape {
         families.gauges("adit_upstream_connections_open", "Connections to an upstream", None, &rows)?;
         let rows = self.per_upstream(|upstream| f64::from(u8::from(upstream.failing)));
         families.gauges("adit_upstream_failing", "Whether an upstream took no connection when last asked", None, &rows)
+    }
+
+    /// Those of an edge by what they are for, that of a connector by the edge that gave it.
+    fn certificates(&self, families: &mut Families<'_>) -> fmt::Result {
+        let mut rows = Vec::new();
+        for role in &self.0.roles {
+            let own = role.certificates.iter().map(|one| (one.of.to_owned(), one.expires_in_s as f64));
+            let given = role.edges.iter().filter_map(|one| Some((one.edge.clone(), one.expires_in_s? as f64)));
+            rows.extend(own.chain(given).map(|(of, left)| {
+                let mut labels = role_label(role);
+                labels.push(("of", of));
+                (labels, left)
+            }));
+        }
+        families.gauges("adit_certificate_left", "How long a certificate is still good", Some(&Unit::Seconds), &rows)
     }
 
     fn counts(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -359,6 +375,7 @@ mod tests {
                 "adit_calls_open core,role",
                 "adit_calls_total method,outcome,route,tool",
                 "adit_calls_without_label_total ",
+                "adit_certificate_left_seconds of,role",
                 "adit_clock_disagreements_total ",
                 "adit_config_reloads_total result",
                 "adit_cores_silent role",

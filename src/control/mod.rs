@@ -36,7 +36,10 @@ pub use edge_role::EdgeRole;
 pub use metrics::{METRICS_TYPE, metrics};
 pub use once::{OnceClient, OnceError, OnceReport};
 pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};
-pub use reading::{CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading};
+pub use reading::{
+    CertificateReading, CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    UpstreamReading,
+};
 pub use report::{Facts, Reloads, Report, Served, micros, phase_json};
 pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};
 pub use state::{CORE_ANSWER_MAX, State};

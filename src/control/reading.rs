@@ -87,6 +87,39 @@ pub struct UpstreamReading {
     pub why: Option<String>,
 }
 
+/// A certificate that a role uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateReading {
+    /// What for: `agents`, `connectors` or `authority` (on an edge).
+    pub of: &'static str,
+    /// Its names and addresses.
+    pub names: Vec<String>,
+    /// Who signed it.
+    pub issuer: String,
+    /// For how many seconds it is still good; less than none when it has ended.
+    pub expires_in_s: i64,
+    /// Whether it should have been renewed already.
+    pub renewal_due: bool,
+}
+
+/// How a connector stands with one edge, links aside.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct EdgeReading {
+    /// Which edge, as it is dialled.
+    pub edge: String,
+    /// `certified`, `uncertified` where the edge has no authority, or `unknown` as long as the edge did not say.
+    pub standing: &'static str,
+    /// For how many seconds the connector's certificate is still good, if it has one.
+    pub expires_in_s: Option<u64>,
+    /// In how many seconds the next one is asked for.
+    pub renews_in_s: Option<u64>,
+    /// By how many seconds this machine's clock is ahead of the edge's; less than none when it is behind; null as long as
+    /// the edge did not say.
+    pub clock_ahead_s: Option<i64>,
+    /// The last trouble with it since a link to it was last up.
+    pub trouble: Option<String>,
+}
+
 /// Something that is counted, off the way of a good call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
@@ -111,6 +144,10 @@ pub struct RoleReading {
     pub links: Vec<LinkReading>,
     /// The upstreams that were called.
     pub upstreams: Vec<UpstreamReading>,
+    /// The certificates that it uses (on an edge).
+    pub certificates: Vec<CertificateReading>,
+    /// How it stands with each edge (on a connector).
+    pub edges: Vec<EdgeReading>,
     /// What is counted for all cores together.
     pub counts: Vec<Count>,
 }
@@ -119,8 +156,16 @@ impl RoleReading {
     /// Nothing known yet.
     #[must_use]
     pub fn new(kind: RoleKind, cores_asked: usize) -> RoleReading {
-        let (cores, links, upstreams, counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        RoleReading { kind, cores_asked, cores, links, upstreams, counts }
+        RoleReading {
+            kind,
+            cores_asked,
+            cores: Vec::new(),
+            links: Vec::new(),
+            upstreams: Vec::new(),
+            certificates: Vec::new(),
+            edges: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 
     /// Whether every core answered.

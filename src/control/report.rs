@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine};
@@ -119,6 +120,8 @@ impl Report {
             "cores": each(|role| role.cores.iter().map(|core| core_json(role, core)).collect()),
             "cores_silent": self.roles.iter().map(|role| role.cores_asked - role.cores.len()).sum::<usize>(),
             "links": each(|role| role.links.iter().map(|link| link_json(role, link)).collect()),
+            "certificates": each(|role| with_role(role, &role.certificates)),
+            "edges": each(|role| with_role(role, &role.edges)),
             "upstreams": self.roles.iter().flat_map(|role| &role.upstreams).collect::<Vec<_>>(),
             "routes": served.iter().flat_map(routes_json).collect::<Vec<_>>(),
             "tunnels": served.iter().flat_map(|served| self.tunnels_json(served)).collect::<Vec<_>>(),
@@ -215,6 +218,15 @@ fn link_json(role: &RoleReading, link: &LinkReading) -> Value {
     })
 }
 
+fn with_role<T: Serialize>(role: &RoleReading, rows: &[T]) -> Vec<Value> {
+    let line = |row: &T| {
+        let mut line = json!(row);
+        line["role"] = json!(role.kind);
+        line
+    };
+    rows.iter().map(line).collect()
+}
+
 fn routes_json(served: &Served) -> Vec<Value> {
     let line = |route: &RouteLine| {
         let mut line = json!(route);
@@ -294,6 +306,14 @@ mod tests {
             "links": [{
                 "role": "edge", "id": 7, "core": 0, "tunnel": "tnl_demo", "peer": "adit/0.1.0", "streams": 3,
                 "round_trip_us": 42.0, "age_s": 12.0, "draining": false,
+            }],
+            "certificates": [{
+                "role": "edge", "of": "agents", "names": ["demo.test"], "issuer": "CN=demo", "expires_in_s": 86400,
+                "renewal_due": true,
+            }],
+            "edges": [{
+                "role": "edge", "edge": "edge.test:7844", "standing": "certified", "expires_in_s": 86400,
+                "renews_in_s": 57600, "clock_ahead_s": -3, "trouble": null,
             }],
             "upstreams": [{
                 "route": "demo", "upstream": "http://127.0.0.1:9000", "connections_open": 2, "failing": true,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::base::CoreId;
 use crate::control::reading::{
-    CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading,
+    CertificateReading, CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    UpstreamReading,
 };
 use crate::control::report::{Facts, Reloads, Report};
 use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot};
@@ -80,6 +81,21 @@ pub(super) fn edge_reading() -> RoleReading {
         connections_open: 2,
         failing: true,
         why: Some("the upstream 127.0.0.1:9000 refused the connection".to_owned()),
+    }];
+    reading.certificates = vec![CertificateReading {
+        of: "agents",
+        names: vec!["demo.test".to_owned()],
+        issuer: "CN=demo".to_owned(),
+        expires_in_s: 86_400,
+        renewal_due: true,
+    }];
+    reading.edges = vec![EdgeReading {
+        edge: "edge.test:7844".to_owned(),
+        standing: "certified",
+        expires_in_s: Some(86_400),
+        renews_in_s: Some(57_600),
+        clock_ahead_s: Some(-3),
+        trouble: None,
     }];
     reading
 }

@@ -220,6 +220,12 @@ impl ReloadingCerts {
         Arc::new(ReloadingCerts(RwLock::new(Arc::new(certs))))
     }
 
+    /// What a client is shown that sends no name: the certificate alone, without its chain.
+    #[must_use]
+    pub fn shown(&self) -> Option<CertificateDer<'static>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).default.cert.first().cloned()
+    }
+
     /// Replaces them all.
     pub fn reload(&self, certs: CertSet) {
         // A set is replaced whole, so that a panic elsewhere cannot have left half of one.

@@ -89,15 +89,17 @@ fn pass_heads(mut edge: TcpStream, mut agent: TcpStream) -> std::io::Result<()> 
 /// What the doctor says of an upstream behind a tunnel, called at this address or at one in front of the edge.
 fn examined(upstream: SocketAddr, front: impl Fn(SocketAddr) -> SocketAddr) -> Vec<serde_json::Value> {
     let mut site = Site::without_connectors(["", ""], "");
-    let edge = std::fs::read_to_string(site.file("edge.toml")).unwrap();
-    std::fs::write(site.file("edge.toml"), edge.replace("hosts = \"one.test\"", "hosts = \"127.0.0.1\"")).unwrap();
+    let edge = std::fs::read_to_string(site.file("edge.toml")).expect("it is there");
+    std::fs::write(site.file("edge.toml"), edge.replace("hosts = \"one.test\"", "hosts = \"127.0.0.1\""))
+        .expect("written");
     site.edge.signal("HUP");
     site.edge.event("reloaded");
     let upstream = format!("http://{upstream}");
     site.connect_to(0, &["127.0.0.1"], &upstream);
     let config = write_connector(&site, SECRETS[0], &site.connectors.to_string(), &upstream, "");
-    let route = std::fs::read_to_string(&config).unwrap().replace("host = \"one.test\"", "host = \"127.0.0.1\"");
-    std::fs::write(&config, route).unwrap();
+    let route =
+        std::fs::read_to_string(&config).expect("it is there").replace("host = \"one.test\"", "host = \"127.0.0.1\"");
+    std::fs::write(&config, route).expect("written");
     examine(&config, &["--url", &format!("http://{}/mcp", front(site.agents))]).1
 }
 

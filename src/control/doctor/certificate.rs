@@ -57,6 +57,25 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// For how many seconds it is still good; less than none when it has ended.
+    #[must_use]
+    pub fn left_s(&self, now: UnixTime) -> i64 {
+        self.not_after_unix_s.saturating_sub(unix_s(now))
+    }
+
+    /// Whether it should have been renewed already: 14 days before its end, or in the last third of a short life.
+    #[must_use]
+    pub fn is_renewal_due(&self, now: UnixTime) -> bool {
+        let lifetime_days = (self.not_after_unix_s - self.not_before_unix_s) / DAY_S;
+        self.left_s(now).div_euclid(DAY_S) < DAYS_LEFT_MIN.min(lifetime_days / 3)
+    }
+}
+
+fn unix_s(now: UnixTime) -> i64 {
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
 fn address(bytes: &[u8]) -> Option<String> {
     let v4 = || <[u8; 4]>::try_from(bytes).ok().map(|bytes| std::net::Ipv4Addr::from(bytes).to_string());
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(|bytes| std::net::Ipv6Addr::from(bytes).to_string());
@@ -107,16 +126,14 @@ fn said_by(error: &io::Error) -> String {
 
 /// Says for whom a certificate is, and whether it lasts.
 pub fn judge_certificate(findings: &mut Findings, check: &'static str, what: &str, shown: &Shown, now: UnixTime) {
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let names = if shown.names.is_empty() { "nobody".to_owned() } else { shown.names.join(", ") };
-    let days = (shown.not_after_unix_s - now).div_euclid(DAY_S);
+    let days = shown.left_s(now).div_euclid(DAY_S);
     let told = format!("{what}: for {names}, from {}, {days} days left", shown.issuer);
-    let lifetime_days = (shown.not_after_unix_s - shown.not_before_unix_s) / DAY_S;
-    if now > shown.not_after_unix_s {
+    if shown.left_s(now) < 0 {
         findings.fail(check, told, "renew it; or set this machine's clock, if that is wrong");
-    } else if now < shown.not_before_unix_s {
+    } else if unix_s(now) < shown.not_before_unix_s {
         findings.fail(check, format!("{what}: for {names}, not valid yet"), "set this machine's clock");
-    } else if days < DAYS_LEFT_MIN.min(lifetime_days / 3) {
+    } else if shown.is_renewal_due(now) {
         findings.warn(check, told, "renew it now; the file is read again when it changes, without a restart");
     } else {
         findings.ok(check, told);
