@@ -407,9 +407,60 @@ fn a_data_directory_is_one_edges_and_its_owners_alone() {
     let other = tempfile::tempdir().unwrap();
     let told = start_refused(&other.path().join("none"));
     assert!(told.contains("adit edge init --data-dir"), "{told}");
-    private_write(&token, "adat_not-the-token");
-    let told = site.refused(&["list"]);
+    let wrong = other.path().join("wrong.token");
+    private_write(&wrong, "adat_not-the-token");
+    let told = site.refused(&["list", "--admin-token-file", text_of(&wrong)]);
     assert!(told.contains("unauthorized"), "{told}");
+}
+
+#[test]
+fn another_admin_token_acts_without_a_restart() {
+    let site = Site::new("auto");
+    let (token, old) = (site.data_dir().join("admin.token"), site.data_dir().join("old.token"));
+    fs::copy(&token, &old).unwrap();
+    site.tunnel(&["list", "--admin-token-file", text_of(&old)]);
+    // A file that holds none changes nothing.
+    private_write(&token, "\n");
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    let refused = edge.event("reload_refused")["faults"].to_string();
+    assert!(refused.contains("holds no admin token"), "{refused}");
+    site.tunnel(&["list", "--admin-token-file", text_of(&old)]);
+    private_write(&token, "adat_another-token-of-the-operator");
+    edge.signal("HUP");
+    edge.event("reloaded");
+    site.tunnel(&["list"]);
+    let told = site.refused(&["list", "--admin-token-file", text_of(&old)]);
+    assert!(told.contains("unauthorized"), "{told}");
+}
+
+#[test]
+fn another_authority_acts_without_a_restart_and_no_call_is_lost() {
+    let site = Site::new("auto");
+    let before = site.tunnel(&["create", "--host", "a.test"]);
+    let _old = site.connect("a.test", &before["token"]);
+    let slow = site.begin_call("a.test", "slow");
+    site.upstream.until_called();
+    let (pem, key) = (site.data_dir().join("ca.pem"), site.data_dir().join("ca.key"));
+    let first = fs::read(&pem).unwrap();
+    for file in [&pem, &key] {
+        fs::rename(file, file.with_extension("before")).unwrap();
+    }
+    let made = site.adit(&["edge", "init", "--json"]);
+    assert_eq!(made["made"].as_array().unwrap().len(), 4, "{made}");
+    assert!(fs::read(&pem).unwrap() != first);
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    // Its secret names the new authority, which vouches for the edge's new certificate and for the connector's.
+    let after = site.tunnel(&["create", "--host", "b.test"]);
+    let new = site.connect("b.test", &after["token"]);
+    assert_eq!((site.call("a.test", "echo").0, site.call("b.test", "echo").0), (200, 200));
+    site.upstream.let_go();
+    assert_eq!(slow.answer().0, 200);
+    new.signal("TERM");
+    // What came in before goes on until it has to link again; then its secret names an authority that is gone.
+    assert_eq!(site.call("a.test", "echo").0, 200);
 }
 
 #[test]

@@ -8,25 +8,29 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::base::{AuthorityPin, Secret};
 use crate::cli::announce::Announcer;
 use crate::cli::args::EdgeArgs;
 use crate::cli::edge_dir::run_edge_dir;
-use crate::cli::edge_store::OpenDir;
+use crate::cli::edge_store::{OpenDir, pin};
 use crate::cli::log::Log;
 use crate::cli::run::{
     AbortOnDrop, RunError, admin_url, facts, instance, listen_admin, log_warnings, on_control_thread, refuse, reserve,
     serve_admin_if,
 };
-use crate::config::{AdmissionMemory, Certifying, Config, EdgeConfig, EdgeListeners, Faults, TlsFiles};
+use crate::config::{
+    AdmissionMemory, Certifying, Config, EdgeConfig, EdgeListeners, Faults, TlsFiles, connectors_tls_config,
+};
+use crate::control::api::Access;
 use crate::control::tunnels::{Serving, Tunnels};
 use crate::control::{
-    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, Request, RoleKind, Signing, State,
-    forward_events, serve_certifications, signals,
+    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, ReloadingAuthority, Request,
+    RoleKind, Signing, State, forward_events, serve_certifications, signals,
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
 use crate::policy::Admission;
-use crate::tls::{Authority, CertSet, ReloadingCerts, WallClock};
+use crate::tls::{Authority, CertSet, Fingerprint, ReloadingCerts, ServerConfig, WallClock};
 
 /// What cores may tell before the control thread reads it.
 pub(super) const EVENTS_MAX: usize = 4096;
@@ -61,7 +65,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     let serving = Serving::new(Arc::clone(&ready.edge), engine.core_count());
     let store = match open {
         Some(open) => {
-            let signing = ready.certifying.as_ref().map(|(signing, _)| Arc::clone(&signing.authority));
+            let signing = ready.certifying.as_ref().map(|(signing, _)| signing.authority.current());
             let port = ready.connectors.address().port();
             Some(open.serve(edge_config, &serving, signing.as_deref(), port).await?)
         }
@@ -90,12 +94,18 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     for (of, certs) in shown.into_iter().filter_map(|(of, certs)| Some((of, certs?))) {
         role = role.with_certificate(of, move || certs.shown());
     }
+    let authority = ready.certifying.as_ref().map(|(signing, _)| Arc::clone(&signing.authority));
+    if let Some(authority) = authority.clone() {
+        role = role.with_certificate("authority", move || Some(authority.current().cert_der().clone()));
+    }
     let state = State::new(facts.clone(), vec![Arc::new(role)], Some(prober));
 
     let (sender, events) = mpsc::unbounded_channel();
     forward_events(RoleKind::Edge, ready.events, sender);
     serve_certifying(ready.certifying);
-    let reload = reload(source, config.clone(), serving, (certs, memory), log);
+    let access = store.as_ref().map(|store| store.access.clone());
+    let reloading = Reloading { serving, certs, authority, access: access.clone(), memory };
+    let reload = reload(source, config.clone(), reloading, log);
     let mut control = Control::new(ControlParts {
         state: Arc::clone(&state),
         roles: vec![(RoleKind::Edge, cores.count())],
@@ -106,7 +116,6 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     .with_notices(move |notice| announcer.notice(notice))
     .with_reload(reload, files);
     control.started().await?;
-    let access = store.as_ref().map(|store| store.access.clone());
     let admin = serve_admin_if(admin, state, access)?;
     announce(&facts, &ready.agents, &ready.connectors, announcer);
     control.run(std::future::pending()).await?;
@@ -143,7 +152,7 @@ impl ReadyEdge {
         let (requests, asked) = certifier();
         let certifying = authority.map(|authority| Certifying { authority, requests });
         let signing = certifying.as_ref().map(|with| Signing {
-            authority: Arc::clone(&with.authority),
+            authority: ReloadingAuthority::new(Arc::clone(&with.authority)),
             lifetime: config.connector_cert_life_ms.into(),
             clock: WallClock::default(),
             provisioning: None,
@@ -193,10 +202,9 @@ pub(super) fn serve_certifying(certifying: Option<(Signing, MailReceiver<Certify
     }
 }
 
-/// The edge's own authority, if it has one.
+/// The edge's own authority, if it has one; without one that is said.
 fn authority_of(config: &EdgeConfig) -> Result<Option<Arc<Authority>>, Faults> {
-    let files = config.connectors_ca();
-    let authority = files.map(|files| files.load_authority("edge.connectors_ca_file")).transpose()?;
+    let authority = load_authority(config)?;
     if authority.is_none() {
         tracing::warn!(
             "connectors are let in by their secret alone: set connectors_ca_file and connectors_ca_key_file to give them \
@@ -204,6 +212,10 @@ fn authority_of(config: &EdgeConfig) -> Result<Option<Arc<Authority>>, Faults> {
         );
     }
     Ok(authority.map(Arc::new))
+}
+
+fn load_authority(config: &EdgeConfig) -> Result<Option<Authority>, Faults> {
+    config.connectors_ca().map(|files| files.load_authority("edge.connectors_ca_file")).transpose()
 }
 
 /// What the configuration is read from, again and again.
@@ -259,32 +271,80 @@ impl FreshCerts {
     }
 }
 
-/// Reads everything first, and changes something only when all of it is good.
-fn reload(
-    source: ConfigSource,
-    started: Config,
+/// What a reload replaces.
+struct Reloading {
     serving: Arc<Serving>,
-    (certs, mut memory): (Certs, AdmissionMemory),
-    log: Log,
-) -> Reload {
+    certs: Certs,
+    authority: Option<Arc<ReloadingAuthority>>,
+    access: Option<Access>,
+    memory: AdmissionMemory,
+}
+
+/// What a reload has read, all of which is good.
+struct Fresh {
+    tables: EdgeTables,
+    certs: FreshCerts,
+    /// The authority, and TLS by which it vouches for connectors; none if it is the one that there was.
+    authority: Option<(Authority, Arc<ServerConfig>)>,
+    admin_token: Option<Secret>,
+    pin: Option<AuthorityPin>,
+}
+
+/// Reads everything first, and changes something only when all of it is good.
+fn reload(source: ConfigSource, started: Config, mut reloading: Reloading, log: Log) -> Reload {
     Box::new(move || {
         let (config, files) = source.load().map_err(|faults| faults.to_string())?;
-        let edge_config = edge_of(&config).map_err(|error| error.to_string())?;
-        let tables = edge_config.tables().map_err(|faults| faults.to_string())?;
-        let admission = config.admission(&mut memory).map_err(|faults| faults.to_string())?;
         // Other files than those it started with come with the next start, new content of the same files at once.
-        let fresh = FreshCerts::load(edge_of(&started).map_err(|error| error.to_string())?);
-        let fresh = fresh.map_err(|faults| faults.to_string())?;
-        if let Some((tunnel, unmet)) = serving.unmet_by(&admission) {
+        let same_files = edge_of(&started).map_err(|error| error.to_string())?;
+        let fresh = reloading.read(&config, same_files).map_err(|error| error.to_string())?;
+        if let Some((tunnel, unmet)) = reloading.serving.unmet_by(&fresh.tables.admission) {
             return Err(format!(
                 "the tunnel {tunnel} of the store: {unmet}, or change it first with `adit tunnel update`"
             ));
         }
-        serving.set_configured(&EdgeTables { admission, ..tables });
-        certs.replace(fresh);
+        reloading.replace(fresh);
         log.set_levels(&config.log.level);
         Ok(Reloaded { restart_needed: Config::restart_needed(&started, &config), files })
     })
+}
+
+impl Reloading {
+    fn read(&mut self, config: &Config, same_files: &EdgeConfig) -> Result<Fresh, RunError> {
+        let tables = edge_of(config)?.tables()?;
+        let admission = config.admission(&mut self.memory)?;
+        let certs = FreshCerts::load(same_files)?;
+        let read = if self.authority.is_some() { load_authority(same_files)? } else { None };
+        let pin = read.as_ref().and_then(|authority| pin(same_files, authority));
+        let authority = match (&self.authority, read) {
+            (Some(current), Some(read)) if *current.current().cert_der() != *read.cert_der() => {
+                let config = connectors_tls_config(&self.certs.connectors, Some(&read))?;
+                Some((read, config))
+            }
+            _ => None,
+        };
+        let dir = self.access.as_ref().and_then(|_| same_files.data_dir());
+        let admin_token = dir.map(|dir| dir.admin_token()).transpose()?;
+        Ok(Fresh { tables: EdgeTables { admission, ..tables }, certs, authority, admin_token, pin })
+    }
+
+    fn replace(&self, fresh: Fresh) {
+        self.serving.set_configured(&fresh.tables);
+        self.certs.replace(fresh.certs);
+        if let (Some(current), Some((authority, config))) = (&self.authority, fresh.authority) {
+            tracing::warn!(
+                authority = %Fingerprint::of(authority.cert_der()),
+                "another authority vouches for connectors: those that were certified by the one before enrol again at their next link"
+            );
+            current.replace(Arc::new(authority));
+            self.serving.edge().replace_connectors_tls(config);
+        }
+        if let Some(access) = &self.access {
+            access.tunnels.set_pin(fresh.pin);
+            if let Some(token) = &fresh.admin_token {
+                access.token.replace(token);
+            }
+        }
+    }
 }
 
 fn edge_of(config: &Config) -> Result<&EdgeConfig, RunError> {

@@ -9,10 +9,10 @@ use rustls_pki_types::UnixTime;
 use rustls_pki_types::pem::PemObject;
 use tokio::task::JoinHandle;
 
-use crate::base::{AuthorityPin, SecretHash};
+use crate::base::AuthorityPin;
 use crate::cli::run::{AbortOnDrop, RunError};
 use crate::config::EdgeConfig;
-use crate::control::api::Access;
+use crate::control::api::{Access, AdminToken};
 use crate::control::store::{SqliteStore, StoreHandle, newest_backup};
 use crate::control::tunnels::{Serving, Tunnels, TunnelsSettings};
 use crate::control::{DataDir, DataDirLock};
@@ -29,7 +29,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub(super) struct OpenDir {
     dir: DataDir,
     store: SqliteStore,
-    token: SecretHash,
+    token: Arc<AdminToken>,
     lock: DataDirLock,
 }
 
@@ -51,7 +51,7 @@ impl OpenDir {
         if dir.renew_edge_cert(now)? {
             tracing::info!("the edge's certificate for connectors was renewed");
         }
-        let token = SecretHash::of(&dir.admin_token()?);
+        let token = AdminToken::new(&dir.admin_token()?);
         let store = SqliteStore::open(&dir.store(), &dir.backups())?;
         Ok(Some(OpenDir { dir, store, token, lock }))
     }
@@ -123,7 +123,7 @@ fn backup_is_due(backups: &Path) -> bool {
 }
 
 /// By what secrets name the edge's authority: only where it stands in the chain that connectors are shown.
-fn pin(config: &EdgeConfig, authority: &Authority) -> Option<AuthorityPin> {
+pub(super) fn pin(config: &EdgeConfig, authority: &Authority) -> Option<AuthorityPin> {
     let files = config.connectors_tls()?;
     let chain = std::fs::read(&files.cert_file).ok()?;
     let fingerprint = Fingerprint::of(authority.cert_der());

@@ -33,7 +33,9 @@ pub use networks::UpstreamNetwork;
 pub use profile::{NoProfile, Profile};
 pub use reader::Shown;
 pub use section::{Part, Preset, Reload, Setting};
-pub use settings::{AdmissionMemory, Certifying, EdgeListeners, IdentityDir, UpstreamTrust, route_name};
+pub use settings::{
+    AdmissionMemory, Certifying, EdgeListeners, IdentityDir, UpstreamTrust, connectors_tls_config, route_name,
+};
 pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig,
     FILE_ENV, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TunnelConfig, settings,

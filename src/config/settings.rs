@@ -7,7 +7,7 @@ mod kept;
 
 pub use admission::AdmissionMemory;
 pub use connect::UpstreamTrust;
-pub use edge::{Certifying, EdgeListeners};
+pub use edge::{Certifying, EdgeListeners, connectors_tls_config};
 pub use kept::IdentityDir;
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::Config;
 use crate::config::reader::Holds;
-use crate::config::table::{EdgeConfig, EngineConfig};
+use crate::config::table::EngineConfig;
 use crate::config::values::{Driver, Spin};
 use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
@@ -28,8 +28,11 @@ impl Config {
     pub fn watched_files(&self) -> impl Iterator<Item = PathBuf> {
         let others = self.files.iter().filter(|file| file.holds != Holds::SettingsWithSecret);
         let mut files: BTreeSet<PathBuf> = others.map(|file| file.path.clone()).collect();
-        let shown = self.edge.as_ref().and_then(EdgeConfig::connectors_tls);
-        files.extend(shown.into_iter().flat_map(|tls| [tls.cert_file.into_owned(), tls.key_file.into_owned()]));
+        if let Some(edge) = &self.edge {
+            let pairs = [edge.connectors_tls(), edge.connectors_ca()].into_iter().flatten();
+            files.extend(pairs.flat_map(|tls| [tls.cert_file.into_owned(), tls.key_file.into_owned()]));
+            files.extend(edge.data_dir().map(|dir| dir.admin_token_file()));
+        }
         files.into_iter()
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::base::{Secret, TunnelId};
@@ -15,11 +15,33 @@ pub trait Provisioning: Send + Sync {
     fn trade<'a>(&'a self, key: &'a Secret, name: &'a str) -> Later<'a, Result<(TunnelId, Secret), NotCertified>>;
 }
 
+/// The edge's authority, which can be replaced while connectors ask for certificates.
+pub struct ReloadingAuthority(RwLock<Arc<Authority>>);
+
+impl ReloadingAuthority {
+    /// Begins with this one.
+    #[must_use]
+    pub fn new(authority: Arc<Authority>) -> Arc<ReloadingAuthority> {
+        Arc::new(ReloadingAuthority(RwLock::new(authority)))
+    }
+
+    /// The one that signs now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Authority> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has another one sign from here on.
+    pub fn replace(&self, authority: Arc<Authority>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = authority;
+    }
+}
+
 /// What the control thread signs certificates for connectors with.
 #[derive(Clone)]
 pub struct Signing {
     /// The edge's authority.
-    pub authority: Arc<Authority>,
+    pub authority: Arc<ReloadingAuthority>,
     /// How long a certificate is good for.
     pub lifetime: Duration,
     /// The wall clock.
@@ -65,7 +87,7 @@ impl Signing {
     ///
     /// Why there is none.
     pub fn sign(&self, csr: &[u8], tunnel: &TunnelId) -> Result<Certified, NotCertified> {
-        let made = self.authority.certify(csr, tunnel, self.lifetime, self.clock.now());
+        let made = self.authority.current().certify(csr, tunnel, self.lifetime, self.clock.now());
         let cert = made.map_err(|error| match error {
             CertError::KeyUnproven { cause } => NotCertified::KeyUnproven(cause),
             other => NotCertified::Failed(other.to_string()),
@@ -85,7 +107,7 @@ mod tests {
 
     fn signing(provisioning: Option<Arc<dyn Provisioning>>) -> Signing {
         let clock = WallClock::default();
-        let authority = Arc::new(Authority::new("test", clock.now(), 1).unwrap());
+        let authority = ReloadingAuthority::new(Arc::new(Authority::new("test", clock.now(), 1).unwrap()));
         Signing { authority, lifetime: Duration::from_secs(60), clock, provisioning }
     }
 

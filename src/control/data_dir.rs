@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::base::{AuthorityPin, SECRET_ENTROPY_LEN, Secret, SecretKind, mint};
 use crate::private::{self, PrivateError};
@@ -152,7 +153,8 @@ impl DataDir {
         let authority = self.authority(now)?;
         let present = if both_or_none(&self.edge_cert(), &self.edge_key())? { Some(self.edge_facts()?) } else { None };
         let wanted = if names.is_empty() { present.as_ref().map_or(names, |facts| &facts.names) } else { names };
-        if present.as_ref().is_none_or(|facts| facts.names != wanted || is_due(facts, now)) {
+        let vouched_for = present.is_some() && self.shows(&authority)?;
+        if !vouched_for || present.as_ref().is_none_or(|facts| facts.names != wanted || is_due(facts, now)) {
             self.issue_edge_cert(&authority, wanted, now)?;
             made.extend([self.edge_cert(), self.edge_key()]);
         }
@@ -202,6 +204,13 @@ impl DataDir {
         }
         self.issue_edge_cert(&self.authority(now)?, &facts.names, now)?;
         Ok(true)
+    }
+
+    /// Whether the chain that connectors are shown ends with this authority.
+    fn shows(&self, authority: &Authority) -> Result<bool, DataDirError> {
+        let chain = private::read(&self.edge_cert(), PEM_LEN_MAX)?;
+        let wanted = Fingerprint::of(authority.cert_der());
+        Ok(CertificateDer::pem_slice_iter(&chain).flatten().any(|cert| Fingerprint::of(&cert) == wanted))
     }
 
     /// The admin token.
@@ -311,9 +320,17 @@ mod tests {
         assert_eq!((again.made.as_slice(), again.authority, again.names), (&[][..], first.authority, first.names));
         assert_eq!(data.admin_token().unwrap().expose(), token.expose());
         assert_eq!(data.pin(NOW).unwrap().0, *first.authority.as_bytes());
+        // Another authority vouches for another certificate, for the same names.
+        fs::remove_file(data.ca_cert()).unwrap();
+        assert!(matches!(data.init(&[], NOW), Err(DataDirError::Half { .. })));
+        fs::remove_file(data.ca_key()).unwrap();
+        let other = data.init(&[], NOW).unwrap();
+        assert_eq!((other.made.len(), &other.names), (4, &names(&["edge.test", "127.0.0.1"])));
+        assert_ne!(other.authority, first.authority);
+        assert_eq!(data.init(&[], NOW).unwrap().made, [] as [PathBuf; 0]);
         let renamed = data.init(&names(&["other.test"]), NOW).unwrap();
         assert_eq!(renamed.made, [data.edge_cert(), data.edge_key()]);
-        assert_eq!(renamed.authority, first.authority);
+        assert_eq!(renamed.authority, other.authority);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod wall_time;
 mod watch;
 
 pub use admin_listener::{ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS_MAX, AdminConnection, AdminListener};
-pub use certify::{Provisioning, Signing, serve_certifications};
+pub use certify::{Provisioning, ReloadingAuthority, Signing, serve_certifications};
 pub use connector_role::ConnectorRole;
 pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};
 pub use edge_role::EdgeRole;

@@ -100,11 +100,11 @@ async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Opti
     let settings = &here.edge.settings;
     let socket = here.core.adopt(detached, SocketOptions::default()).await?;
     let (visitor, first) = gate::introduce(here, Port::Connectors, knock, &socket).await?;
-    let (connection, read) = match &settings.connectors_tls {
+    let (connection, read) = match here.edge.connectors_tls() {
         None => (Connection::plain(socket), first.map(|lease| lease.to_vec()).unwrap_or_default()),
         Some(config) => {
             let timeout = here.core.sleep(settings.handshake_timeout);
-            (Connection::server(socket, config, first, timeout).await?, Vec::new())
+            (Connection::server(socket, &config, first, timeout).await?, Vec::new())
         }
     };
     if let Some(certifier) = settings.certifier.as_ref().filter(|_| connection.speaks(ALPN_ENROL)) {

@@ -23,7 +23,7 @@ pub struct EdgeSettings {
     pub plain_http_anywhere: bool,
     /// Where connectors dial in.
     pub connectors_listen: SocketAddr,
-    /// TLS towards connectors. Without it links are plain: for the simulation.
+    /// TLS towards connectors, with which the edge begins. Without it links are plain: for the simulation.
     pub connectors_tls: Option<Arc<ServerConfig>>,
     /// Gives connectors their certificates. With it every link must come with one; without it a secret is enough.
     pub certifier: Option<Certifier>,

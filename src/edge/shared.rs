@@ -9,6 +9,7 @@ use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::policy::SourceLimits;
 use crate::route::CoreSet;
+use crate::tls::ServerConfig;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
 const CORE_MESSAGES_MAX: usize = 1024;
@@ -20,6 +21,8 @@ pub struct Edge {
     /// A random number of this process, so that connectors see that it was restarted.
     pub(super) instance: u64,
     tables: RwLock<Arc<EdgeTables>>,
+    /// TLS towards connectors. Asked for once for a connection.
+    connectors_tls: RwLock<Option<Arc<ServerConfig>>>,
     presence: Mutex<HashMap<TunnelId, Presence>>,
     cores: Vec<MailSender<CoreMessage>>,
     seats: Mutex<Vec<Option<Seat>>>,
@@ -104,6 +107,7 @@ impl Edge {
             })
             .unzip();
         Arc::new(Edge {
+            connectors_tls: RwLock::new(settings.connectors_tls.clone()),
             settings,
             instance,
             tables: RwLock::new(Arc::new(tables)),
@@ -127,6 +131,16 @@ impl Edge {
     #[must_use]
     pub fn tables(&self) -> Arc<EdgeTables> {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces TLS towards connectors, as when another authority vouches for them. Links live on; the next connection is
+    /// made by the new.
+    pub fn replace_connectors_tls(&self, config: Arc<ServerConfig>) {
+        *self.connectors_tls.write().unwrap_or_else(PoisonError::into_inner) = Some(config);
+    }
+
+    pub(super) fn connectors_tls(&self) -> Option<Arc<ServerConfig>> {
+        self.connectors_tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks every core something. Cores that have ended, or whose mailbox is full, are passed over; returns how many were

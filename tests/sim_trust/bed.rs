@@ -14,7 +14,7 @@ use adit::base::{CoreId, Secret, Time, TunnelId};
 use adit::connector::{
     Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls,
 };
-use adit::control::Signing;
+use adit::control::{ReloadingAuthority, Signing};
 use adit::edge::{Certifier, Edge, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry, Whose};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
@@ -154,7 +154,7 @@ impl Bed {
             ..ServerSettings::default()
         };
         let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
-        let authority = Arc::clone(&self.authority);
+        let authority = ReloadingAuthority::new(Arc::clone(&self.authority));
         let signing = Signing { authority, lifetime: self.lifetime, clock: clock.clone(), provisioning: None };
         let certify = move |whose: Whose, csr: &[u8]| match whose {
             Whose::Tunnel(tunnel) => signing.sign(csr, &tunnel),

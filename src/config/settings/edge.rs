@@ -62,22 +62,10 @@ impl EdgeConfig {
             versions: Versions::Tls12And13,
             ..ServerSettings::default()
         };
-        let mut for_connectors =
-            ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13, ..ServerSettings::default() };
-        if let Some(Certifying { authority, .. }) = &listeners.certifying {
-            let mut clients = Roots::new();
-            let added = clients.add_der(authority.cert_der().clone());
-            added.map_err(|error| fault("edge.connectors_ca_file", error))?;
-            for_connectors.alpn.push(ALPN_ENROL.to_vec());
-            for_connectors.clients = Some(clients);
-        }
-        let tls = |key: &str, certs: &Arc<ReloadingCerts>, settings: &ServerSettings| {
-            server_config(Arc::<ReloadingCerts>::clone(certs), settings).map_err(|error| fault(key, error))
-        };
-        let agents_tls: Option<Arc<ServerConfig>> = match &listeners.agents_certs {
-            Some(certs) => Some(tls("edge.agents_cert_file", certs, &for_agents)?),
-            None => None,
-        };
+        let agents_tls = listeners.agents_certs.as_ref().map(|certs| server_config(certs.clone(), &for_agents));
+        let agents_tls = agents_tls.transpose().map_err(|error| fault("edge.agents_cert_file", error))?;
+        let authority = listeners.certifying.as_ref().map(|with| &*with.authority);
+        let connectors_tls = connectors_tls_config(&listeners.connectors_certs, authority)?;
         let streams_max = self.streams_per_link_max;
         let bytes = |window: Bytes| u32::try_from(window.0).unwrap_or(u32::MAX);
         let (stream_window, link_window) = (bytes(self.stream_window_bytes), bytes(self.link_window_bytes));
@@ -86,7 +74,7 @@ impl EdgeConfig {
             agents_tls,
             plain_http_anywhere: self.allow_plain_http_off_loopback,
             connectors_listen: listeners.connectors,
-            connectors_tls: Some(tls("edge.connectors_cert_file", &listeners.connectors_certs, &for_connectors)?),
+            connectors_tls: Some(connectors_tls),
             certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
             clock: WallClock::default(),
             link: mux::Settings { streams_max, stream_window, link_window, ..mux::Settings::default() }.bounded(),
@@ -153,6 +141,28 @@ impl EdgeConfig {
             Err(Faults::new(faults))
         }
     }
+}
+
+/// TLS towards connectors: what they are shown, and the authority that vouches for them, if there is one.
+///
+/// # Errors
+///
+/// When the TLS library refuses what is asked of it.
+pub fn connectors_tls_config(
+    certs: &Arc<ReloadingCerts>,
+    authority: Option<&Authority>,
+) -> Result<Arc<ServerConfig>, Faults> {
+    let mut settings =
+        ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13, ..ServerSettings::default() };
+    if let Some(authority) = authority {
+        let mut clients = Roots::new();
+        let added = clients.add_der(authority.cert_der().clone());
+        added.map_err(|error| fault("edge.connectors_ca_file", error))?;
+        settings.alpn.push(ALPN_ENROL.to_vec());
+        settings.clients = Some(clients);
+    }
+    let config = server_config(Arc::<ReloadingCerts>::clone(certs), &settings);
+    config.map_err(|error| fault("edge.connectors_cert_file", error))
 }
 
 impl TlsFiles<'_> {

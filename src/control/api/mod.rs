@@ -19,7 +19,7 @@ pub use shapes::{
 };
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{Request, State as Given};
 use axum::http::header::AUTHORIZATION;
@@ -55,8 +55,29 @@ pub struct Api {
 pub struct Access {
     /// The tunnels.
     pub tunnels: Arc<Tunnels>,
-    /// The hash of the admin token.
-    pub token: SecretHash,
+    /// The admin token.
+    pub token: Arc<AdminToken>,
+}
+
+/// The hash of the token that opens the API; the token can be replaced while the process runs.
+pub struct AdminToken(RwLock<SecretHash>);
+
+impl AdminToken {
+    /// Begins with this one.
+    #[must_use]
+    pub fn new(token: &Secret) -> Arc<AdminToken> {
+        Arc::new(AdminToken(RwLock::new(SecretHash::of(token))))
+    }
+
+    /// Lets in who shows this one from here on, and nobody else.
+    pub fn replace(&self, token: &Secret) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = SecretHash::of(token);
+    }
+
+    /// Whether this is it. Compares hashes, in constant time.
+    fn is(&self, shown: &Secret) -> bool {
+        SecretHash::of(shown) == *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Api {
@@ -141,15 +162,15 @@ fn described(document: OpenApi) -> OpenApi {
     base.merge_from(document)
 }
 
-/// Lets through who shows the admin token. It is compared by its hash, in constant time.
+/// Lets through who shows the admin token.
 async fn check_token(Given(api): Given<Api>, request: Request, next: Next) -> Response {
     let Some(access) = &api.access else { return ApiError::no_store().into_response() };
     let mut given = request.headers().get_all(AUTHORIZATION).iter();
     let (Some(header), None) = (given.next(), given.next()) else { return ApiError::unauthorized().into_response() };
     let token = header.to_str().ok().and_then(|text| text.split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-    match token.map(|token| SecretHash::of(&Secret::from(token))) {
-        Some(shown) if shown == access.token => next.run(request).await,
+    match token.map(Secret::from) {
+        Some(shown) if access.token.is(&shown) => next.run(request).await,
         _ => ApiError::unauthorized().into_response(),
     }
 }

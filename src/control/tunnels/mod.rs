@@ -14,8 +14,8 @@ pub use serving::{ReviewOutcome, Serving};
 pub use usage::{USAGE_INTERVAL, UsageRecord};
 pub use wanted::WantedTunnel;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::{AuthorityPin, CredentialId, SECRET_ENTROPY_LEN, Secret, SecretHash, SecretKind, TunnelId, mint};
@@ -65,7 +65,7 @@ impl From<Refused> for TunnelsError {
 pub struct TunnelsSettings {
     /// The domain below which a tunnel without hosts gets one.
     pub domain: Option<Hostname>,
-    /// The edge's authority, which the secrets name.
+    /// The edge's authority, which the secrets name at first.
     pub pin: Option<AuthorityPin>,
     /// Where connectors dial, as people are told: `HOST:PORT`.
     pub connectors: String,
@@ -87,6 +87,8 @@ pub struct Tunnels {
     serving: Arc<Serving>,
     usage: Arc<UsageRecord>,
     settings: TunnelsSettings,
+    /// The authority that new secrets name.
+    pin: Mutex<Option<AuthorityPin>>,
     /// How often the store was read for serving, counted on its thread.
     readings: Arc<AtomicU64>,
     /// Whether a change was kept and then not read again.
@@ -105,8 +107,8 @@ impl Tunnels {
         settings: TunnelsSettings,
     ) -> Result<Arc<Tunnels>, StoreError> {
         let usage = UsageRecord::new(store.clone(), Arc::clone(&serving));
-        let (readings, stale) = (Arc::default(), AtomicBool::new(false));
-        let tunnels = Tunnels { store, serving, usage, settings, readings, stale };
+        let (readings, stale, pin) = (Arc::default(), AtomicBool::new(false), Mutex::new(settings.pin));
+        let tunnels = Tunnels { store, serving, usage, settings, pin, readings, stale };
         tunnels.change(|_| Ok(())).await?;
         Ok(Arc::new(tunnels))
     }
@@ -127,6 +129,11 @@ impl Tunnels {
     #[must_use]
     pub fn settings(&self) -> &TunnelsSettings {
         &self.settings
+    }
+
+    /// Has new secrets name this authority of the edge.
+    pub fn set_pin(&self, pin: Option<AuthorityPin>) {
+        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
     }
 
     /// Makes a tunnel, which is served when this returns. Without hosts it gets one below the edge's domain, and all
@@ -397,7 +404,8 @@ impl Tunnels {
     fn mint(&self, kind: SecretKind) -> Result<Secret, TunnelsError> {
         let mut entropy = zeroize::Zeroizing::new([0; SECRET_ENTROPY_LEN]);
         aws_lc_rs::rand::fill(entropy.as_mut()).map_err(|_| DataDirError::NoRandom)?;
-        Ok(mint(kind, &entropy, self.settings.pin))
+        let pin = *self.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(mint(kind, &entropy, pin))
     }
 
     fn made_up_hosts(&self) -> Result<Vec<HostPattern>, TunnelsError> {
