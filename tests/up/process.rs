@@ -32,17 +32,18 @@ pub(crate) fn command(args: &[&str]) -> Command {
 impl Adit {
     /// Starts it; its standard output is read as events.
     pub(crate) fn start(args: &[&str]) -> Adit {
-        Adit::run(command(args))
+        Adit::of(command(args))
     }
 
     /// The same, with one variable more.
     pub(crate) fn start_with(args: &[&str], name: &str, value: &str) -> Adit {
         let mut command = command(args);
         command.env(name, value);
-        Adit::run(command)
+        Adit::of(command)
     }
 
-    fn run(mut command: Command) -> Adit {
+    /// A command that was made ready elsewhere.
+    pub(crate) fn of(mut command: Command) -> Adit {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let out = child.stdout.take().expect("it is piped");
         let (sender, lines) = channel();
