@@ -25,9 +25,15 @@ pub(crate) struct Site {
 impl Site {
     /// Made by `adit edge init`, with an edge that runs.
     pub(crate) fn new(driver: &str) -> Site {
+        Site::within(&std::env::temp_dir(), driver)
+    }
+
+    /// The same, with all its files below this folder.
+    pub(crate) fn within(dir: &Path, driver: &str) -> Site {
+        let dir = tempfile::tempdir_in(dir).unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut site = Site {
-            dir: tempfile::tempdir().unwrap(),
+            dir,
             edge: None,
             agents: nowhere,
             connectors: "127.0.0.1:0".to_owned(),
