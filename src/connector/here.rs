@@ -41,6 +41,8 @@ pub(super) struct Here {
     pub(super) drain: Signal,
     links_made: Cell<u64>,
     pub(super) calls_done: Cell<u64>,
+    /// Sealed sessions that wait for their next call.
+    pub(super) sessions_idle: Cell<usize>,
 }
 
 struct KnownLink {
@@ -139,6 +141,7 @@ impl Here {
             drain: Signal::default(),
             links_made: Cell::new(0),
             calls_done: Cell::new(0),
+            sessions_idle: Cell::new(0),
             connector,
         }
     }
@@ -237,7 +240,7 @@ impl Here {
             core: self.core.id(),
             links: links.iter().map(|known| self.report_link(known)).collect(),
             upstreams: self.upstreams.report(),
-            calls_open: self.workers.busy(),
+            calls_open: self.workers.busy() - self.sessions_idle.get(),
             calls_done: self.calls_done.get(),
             sockets_open: self.core.open_sockets(),
             pool: self.core.pool().usage(),

@@ -178,10 +178,13 @@ fn counts(counters: &Counters) -> Vec<Count> {
         count("enrolments_failed", "Tries to get a certificate that failed", &counters.enrolments_failed),
         count("links_ended", "Links that ended, for whatever reason", &counters.links_down),
         count("links_made", "Links that came up", &counters.links_up),
+        count("requests_refused", "Requests on sealed sessions that became no calls", &counters.requests_refused),
         count(
             "requests_resent",
             "Requests sent once more, as nothing of them had been sent",
             &counters.requests_resent,
         ),
+        count("seals_failed", "Sealed sessions that did not come about", &counters.seals_failed),
+        count("sessions_sealed", "Sealed sessions that came about", &counters.sessions_sealed),
     ]
 }

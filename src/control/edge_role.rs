@@ -197,6 +197,7 @@ fn counts(counters: &Counters) -> Vec<Count> {
         ),
         count("links_ended", "Links that ended, for whatever reason", &counters.links_ended),
         count("links_refused", "Connectors that were not let in", &counters.links_refused),
+        count("passed_through", "Connections of agents that went on unread", &counters.passed_through),
         count("proxy_headers_refused", "Proxies that did not say for whom they speak", &counters.proxy_headers_refused),
         count("registrations_failed", "Links and enrolments that were refused", &counters.registrations_failed),
         count(
@@ -205,5 +206,7 @@ fn counts(counters: &Counters) -> Vec<Count> {
             &counters.registrations_limited,
         ),
         count("requests_refused", "Requests that were refused before they became calls", &counters.requests_refused),
+        count("seals_failed", "Sealed sessions with connectors that did not come about", &counters.seals_failed),
+        count("sessions_sealed", "Sealed sessions with connectors that came about", &counters.sessions_sealed),
     ]
 }

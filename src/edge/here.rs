@@ -10,9 +10,10 @@ use crate::base::{Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
 use crate::edge::credential::{Proof, Standing};
 use crate::edge::gate::Gate;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent, Reviewed};
+use crate::edge::resealed::IdleSessions;
 use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
-use crate::edge::{agents, connectors};
+use crate::edge::{agents, connectors, passthrough};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver, MailSender, PoolUse, Signal};
 use crate::latency::{Label, LabelSet, Recorder, SlowCalls};
@@ -33,6 +34,7 @@ pub(super) struct Here {
     pub(super) recorder: RefCell<Recorder>,
     pub(super) slow_calls: RefCell<SlowCalls>,
     pub(super) gate: Gate,
+    pub(super) idle_sessions: IdleSessions,
     pub(super) agents_open: Cell<usize>,
     pub(super) calls_open: Cell<usize>,
     /// Raised when a call or a connection ends while draining.
@@ -144,6 +146,7 @@ impl Here {
             recorder: RefCell::new(recorder),
             slow_calls: RefCell::new(slow_calls),
             gate: Gate::default(),
+            idle_sessions: IdleSessions::default(),
             agents_open: Cell::new(0),
             calls_open: Cell::new(0),
             ended: Signal::default(),
@@ -312,6 +315,7 @@ impl Here {
             }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
             CoreMessage::Agent(connection, peer) => agents::adopt(self, *connection, peer),
+            CoreMessage::Passing(connection, peer) => passthrough::adopt(self, *connection, peer),
         }
     }
 

@@ -70,4 +70,6 @@ pub(super) enum CoreMessage {
     Link(Box<(DetachedConnection, Booking)>),
     /// An agent's connection that another core accepted, with its first request unread.
     Agent(Box<DetachedConnection>, Option<std::net::SocketAddr>),
+    /// The same of an agent whose TLS ends in the connector, with its first message unread.
+    Passing(Box<DetachedConnection>, Option<std::net::SocketAddr>),
 }
