@@ -12,6 +12,7 @@ use crate::connector::shared::{Connector, Seat};
 use crate::connector::upstreams::Upstreams;
 use crate::connector::workers::Workers;
 use crate::engine::{Core, PoolUse, Signal};
+use crate::latency::{LatencySettings, Recorder};
 use crate::link::Link;
 use crate::route::RouteName;
 use crate::upstream::Resolver;
@@ -41,6 +42,8 @@ pub(super) struct Here {
     pub(super) drain: Signal,
     links_made: Cell<u64>,
     pub(super) calls_done: Cell<u64>,
+    /// The times of calls whose agents' TLS ends here: nobody else can tell them.
+    pub(super) recorder: RefCell<Recorder>,
     /// Sealed sessions that wait for their next call.
     pub(super) sessions_idle: Cell<usize>,
 }
@@ -141,6 +144,7 @@ impl Here {
             drain: Signal::default(),
             links_made: Cell::new(0),
             calls_done: Cell::new(0),
+            recorder: RefCell::new(Recorder::new(LatencySettings::default())),
             sessions_idle: Cell::new(0),
             connector,
         }
@@ -227,6 +231,10 @@ impl Here {
             CoreMessage::Command(ConnectorCommand::Report(reply)) => {
                 // Who asked may have gone.
                 let _ = reply.send(self.report());
+            }
+            CoreMessage::Command(ConnectorCommand::Figures(index, reply)) => {
+                let figures = self.recorder.borrow().figures(self.core.id(), index);
+                let _ = reply.send(figures);
             }
             CoreMessage::MoreLinks if !self.is_draining() => self.open_links(),
             CoreMessage::MoreLinks => {}

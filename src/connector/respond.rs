@@ -30,6 +30,8 @@ pub(super) struct ResponseWork {
     timing: Vec<u8>,
     /// Whether the head of the final response is on its way, so that no other can be.
     pub(super) begun: bool,
+    /// How long the call has taken, as it was last told.
+    pub(super) times: Option<ConnectorTimes>,
 }
 
 /// How a request is to be answered.
@@ -63,7 +65,7 @@ impl ResponseWork {
         stamps: &mut ConnectorStamps,
     ) -> Result<bool, Failure> {
         self.receive_head(here, stream, reply, connection, stamps).await?;
-        let ResponseWork { head, intake, decoder, outlet, scratch, timing, begun } = self;
+        let ResponseWork { head, intake, decoder, outlet, scratch, timing, begun, times: told } = self;
         let pool = here.core.pool();
         // The edge always learns where the body ends.
         let framing = head.framing().toward(reply.version);
@@ -80,6 +82,7 @@ impl ResponseWork {
             write_response(head, &ResponseEdits { framing, ..ResponseEdits::default() }, scratch);
         }
         *begun = true;
+        *told = Some(times);
         // A stream that is gone is found out below.
         let _ = stream.on_link().send_phases(phases(Stage::Head, times));
         outlet.put(stream, pool, scratch).await.map_err(over)?;
@@ -88,7 +91,9 @@ impl ResponseWork {
         let carry = Carry { from: connection, intake, decoder, to: stream, outlet, encoder, pool, scratch };
         carry_body(carry, |_| {}).await.map_err(broken)?;
         stamps.on_last_received(connection.received_at());
-        let _ = stream.on_link().send_phases(phases(Stage::End, stamps.times(here.core.now())));
+        let times = stamps.times(here.core.now());
+        *told = Some(times);
+        let _ = stream.on_link().send_phases(phases(Stage::End, times));
         stream.finish_message();
         Ok(head.keep_alive() && head.framing() != Framing::UntilClose && !intake.has_rest())
     }
@@ -138,6 +143,7 @@ impl ResponseWork {
 
     pub(super) fn clear(&mut self) {
         self.begun = false;
+        self.times = None;
         self.head.clear();
         *self.intake.rest() = None;
         self.outlet.clear();

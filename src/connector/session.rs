@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::Traffic;
+use crate::base::{Clock, Traffic};
 use crate::connector::call::{Caller, Work, count, unless_broken};
 use crate::connector::here::Here;
 use crate::connector::respond::Reply;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
 use crate::exchange::{HeadReadError, Outlet, check_request, read_on, reset, retry_after_s};
+use crate::latency::{CallPhases, Outcome};
 use crate::link::{CallStream, LinkStream};
 use crate::route::Hostname;
 use crate::tls::{HandshakeError, Session, TlsStream};
 use crate::wire::http1::{Answer, Method};
+use crate::wire::mcp;
 use crate::wire::mux::Cause;
 
 /// How long the handshake of a session may take.
@@ -35,6 +37,8 @@ struct Terms {
     host: Hostname,
     traffic: Traffic,
     agent: Option<String>,
+    /// What an agent's call is about; kept from one to the next for its memory.
+    call: mcp::Call,
 }
 
 /// What comes after a call.
@@ -51,9 +55,9 @@ enum Next {
 pub(super) async fn serve(work: &mut Work, here: &Here, stream: LinkStream) {
     let terms = stream.opening(|open| {
         let host = open.route.parse().ok()?;
-        Some(Terms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned) })
+        Some(Terms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned), call: mcp::Call::default() })
     });
-    let Some(terms) = terms.flatten() else { return stream.reset(Cause::NoRoute) };
+    let Some(mut terms) = terms.flatten() else { return stream.reset(Cause::NoRoute) };
     let config = match here.sealing_of(&terms.host, terms.traffic) {
         Ok(config) => config,
         Err(cause) => {
@@ -99,7 +103,7 @@ impl Terms {
         self.traffic == Traffic::Passthrough
     }
 
-    async fn serve(&self, work: &mut Work, here: &Here, session: &CallStream) {
+    async fn serve(&mut self, work: &mut Work, here: &Here, session: &CallStream) {
         loop {
             work.request.clear_call();
             work.response.clear();
@@ -143,7 +147,7 @@ impl Terms {
         Ok(head.is_some())
     }
 
-    async fn call(&self, work: &mut Work, here: &Here, session: &CallStream) -> Next {
+    async fn call(&mut self, work: &mut Work, here: &Here, session: &CallStream) -> Next {
         if self.is_agents() {
             let refusal = match check_request(&work.request.head, &here.connector.settings.allowed_origins) {
                 Ok(host) if host == self.host => None,
@@ -157,11 +161,15 @@ impl Terms {
                 return Next::Close;
             }
         }
+        let began = session.on_link().received_at();
         let ended = {
             let calling = pin!(work.call(here, session, self.traffic, self.caller()));
             unless_broken(session.on_link(), calling).await
         };
         count(here, ended);
+        if self.is_agents() {
+            self.record(work, here, ended, here.core.now() - began);
+        }
         let close = Reply::to(&work.request.head, self.caller(), here.is_draining()).close;
         match ended {
             Some(Ok(())) if close || !work.request.decoder.is_done() => Next::Close,
@@ -171,6 +179,24 @@ impl Terms {
                 Next::Abort(cause)
             }
             Some(Err(cause)) => self.answer_for(work, here, session, cause, close).await,
+        }
+    }
+
+    /// Puts down how long an agent's call took.
+    fn record(&mut self, work: &Work, here: &Here, ended: Option<Result<(), Cause>>, took: Duration) {
+        self.call.read_head(&work.request.head);
+        self.call.read_body(&work.request.peek);
+        let method = self.call.method().unwrap_or(self.call.kind().name());
+        let outcome = match ended {
+            Some(Ok(())) => Outcome::Ok,
+            Some(Err(Cause::Cancelled)) | None => Outcome::AgentGone,
+            Some(Err(cause)) => reset(cause).1,
+        };
+        let phases = CallPhases::of_connector(work.response.times.unwrap_or_default(), took);
+        let mut recorder = here.recorder.borrow_mut();
+        let tool = self.call.tool().unwrap_or_default();
+        if let Some(label) = here.route_of(&self.host, |route| recorder.label(route, method, tool)) {
+            recorder.record(label, &phases, outcome);
         }
     }
 

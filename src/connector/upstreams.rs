@@ -98,6 +98,11 @@ impl Here {
         }
     }
 
+    /// Looks at how the route of a host is called, if it has one.
+    pub(super) fn route_of<T>(&self, host: &Hostname, look: impl FnOnce(&str) -> T) -> Option<T> {
+        self.upstreams.tables.borrow().routes.lookup(host).map(|route| look(route.name.as_str()))
+    }
+
     /// Tells people once in a while that a sealed session did not come about, and asks then who the edges are by now.
     pub(super) fn on_seal_failed(&self, host: &Hostname, traffic: Traffic, error: &HandshakeError) {
         // An agent may be anybody; an edge that is refused is news.

@@ -1,8 +1,9 @@
 use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::connectors::Booking;
-use crate::edge::here::{CoreFigures, CoreReport};
+use crate::edge::here::CoreReport;
 use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
+use crate::latency::CoreFigures;
 use crate::tls::DetachedConnection;
 
 /// What the control thread asks of each core of an edge.

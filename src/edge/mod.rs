@@ -23,7 +23,7 @@ pub use certify::{
     CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
 };
 pub use credential::{CREDENTIALS_MAX, Credential, Proof, Standing, TunnelEntry};
-pub use here::{CoreFigures, CoreReport, LinkReport};
+pub use here::{CoreReport, LinkReport};
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};
 pub use seals::Seals;
 pub use settings::{EdgeSettings, EdgeTables};

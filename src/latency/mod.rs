@@ -4,6 +4,7 @@
 //! the whole among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] puts the cores'
 //! figures together for whoever reads them.
 
+mod figures;
 mod histogram;
 mod outcome;
 mod phases;
@@ -14,6 +15,7 @@ mod slow;
 mod snapshot;
 mod stamps;
 
+pub use figures::CoreFigures;
 pub use histogram::{Distribution, HISTOGRAM_BYTES, Histogram, RANGE_MAX};
 pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};

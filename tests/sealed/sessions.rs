@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use adit::base::Traffic;
 
-use crate::site::{Agent, HOST, OPEN_HOST, Site, authority, call, drivers, try_call};
+use crate::site::{Agent, HOST, OPEN_HOST, Site, authority, call, drivers, get, try_call};
 
 const SEAL_CA: &str = "state/seal-ca.pem";
 
@@ -70,6 +70,25 @@ fn passthrough_ends_in_the_connector_which_knows_where_the_agent_comes_from() {
             agent.read_to_string(&mut answer).unwrap();
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         }
+    }
+}
+
+#[test]
+fn the_connector_tells_how_long_calls_took_that_only_it_can_read() {
+    for driver in drivers() {
+        let site = Site::start(driver, Traffic::Passthrough);
+        let (_connector, admin) = site.connect(driver, Traffic::Passthrough);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look"}}"#;
+        (0..3).for_each(|_| drop(call(&mut agent, HOST, body)));
+        let latency = get(admin, "/v1/latency");
+        let found: serde_json::Value = serde_json::from_str(latency.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let of_tool = found["labels"].as_array().unwrap().iter().find(|label| label["tool"] == "look");
+        let of_tool = of_tool.unwrap_or_else(|| panic!("{found:#}"));
+        assert_eq!(of_tool["outcomes"]["ok"], 3, "{of_tool:#}");
+        assert!(of_tool["phases"]["upstream"]["p95_us"].as_f64().unwrap() > 0.0, "{of_tool:#}");
+        // Nothing is made up about what it cannot see.
+        assert!(of_tool["phases"].get("tunnel").is_none_or(|phase| phase["count"] == 0), "{of_tool:#}");
     }
 }
 
@@ -165,7 +184,7 @@ fn sessions_end_with_the_connector_and_the_next_one_makes_new_ones() {
             // Idle sessions hold nothing up: the connector ends although the agent keeps its connection.
             connector.signal("TERM");
             assert_eq!(connector.ended(), Some(0), "{driver} {traffic}");
-            let _next = site.connect(driver, traffic);
+            let _next = site.connect(driver, traffic).0;
             if traffic == Traffic::Passthrough {
                 let mut rest = Vec::new();
                 match agent.read_to_end(&mut rest) {

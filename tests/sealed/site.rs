@@ -66,23 +66,25 @@ impl Site {
     /// The same with a connector whose routes are carried so.
     pub(crate) fn linked(driver: &str, at_edge: Traffic, at_connector: Traffic) -> (Site, Adit) {
         let site = Site::start(driver, at_edge);
-        let connector = site.connect(driver, at_connector);
+        let (connector, _) = site.connect(driver, at_connector);
         (site, connector)
     }
 
-    pub(crate) fn connect(&self, driver: &str, traffic: Traffic) -> Adit {
+    /// A connector, and where its admin listener is.
+    pub(crate) fn connect(&self, driver: &str, traffic: Traffic) -> (Adit, SocketAddr) {
         let (edge, upstream) = (self.connectors, self.upstream);
         let text = format!(
             "[engine]\ndriver = '{driver}'\ncores = 1\npin = false\n\
              [connect]\nedge = 'localhost:{}'\ntunnel = 'tnl_a'\nsecret_file = 'secret'\nedge_ca_file = 'ca.pem'\n\
-             state_dir = 'state'\ntraffic = '{traffic}'\n\
+             state_dir = 'state'\ntraffic = '{traffic}'\nadmin_listen = '127.0.0.1:0'\n\
              [[route]]\nhost = '{HOST}'\nupstream = 'http://{upstream}'\n",
             edge.port()
         );
         private::write(&self.path("connect.toml"), text.as_bytes()).unwrap();
         let connector = Adit::start(&["connect", "--json", "--config", self.path("connect.toml").to_str().unwrap()]);
+        let started = connector.event("started");
         connector.event("linked");
-        connector
+        (connector, started["admin"].as_str().unwrap().parse().unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -112,15 +114,22 @@ impl Site {
 
     /// The value of a metric.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let mut socket = TcpStream::connect(self.admin).unwrap();
-        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).unwrap();
+        let text = get(self.admin, "/metrics");
         let line =
             text.lines().find(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{")));
         let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
+}
+
+/// What an admin listener says.
+pub(crate) fn get(admin: SocketAddr, path: &str) -> String {
+    let mut socket = TcpStream::connect(admin).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).unwrap();
+    text
 }
 
 fn write_edge(dir: &Path, driver: &str, traffic: Traffic, ca: &str) {
