@@ -44,6 +44,11 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
+    /// Whether an answer came, though not a good one.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self.cause(), Cause::Answer | Cause::Status(_))
+    }
+
     pub(crate) fn cause(&self) -> Cause {
         match self {
             CallError::Answer(_) => Cause::Answer,

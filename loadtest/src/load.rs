@@ -209,7 +209,8 @@ pub enum Reuse {
     PerCall,
 }
 
-/// How long each phase takes. Connecting takes as long as it takes, within [`Limits::connect_timeout`].
+/// How long each phase takes. Before them every connection is made, within [`Limits::connect_timeout`], and proved by a
+/// call, within [`Limits::call_timeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phases {
     /// Calls that are made and not counted.

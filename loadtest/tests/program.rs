@@ -118,9 +118,9 @@ impl Upstream {
         body["calls"].as_u64().unwrap()
     }
 
-    /// Waits until calls come in.
-    fn until_called(&self) {
-        while self.calls() == 0 {
+    /// Waits until so many calls came in, those that prove connections among them.
+    fn until_called(&self, calls: u64) {
+        while self.calls() < calls {
             std::thread::yield_now();
         }
     }
@@ -233,9 +233,8 @@ fn an_interrupted_run_ends_cleanly_and_reports_what_it_has() {
         let before = upstream.calls();
         let flags = ["run", "--json", "--url", &upstream.url, "--warm-up", "0s", "--duration", "1000s"];
         let run = Process::start(&mut command(&[&flags[..], mode, &LENIENT].concat()));
-        while upstream.calls() < before + 50 {
-            std::thread::yield_now();
-        }
+        // An open loop has 64 connections to prove first.
+        upstream.until_called(before + 64 + 50);
         run.signal(signal);
         let (code, said) = run.ended();
         let run: Value = serde_json::from_str(&said).unwrap();
@@ -250,7 +249,7 @@ fn a_peer_that_dies_leaves_what_was_measured() {
     let upstream = Upstream::start(&[]);
     let args = ["run", "--json", "--url", &upstream.url, "--warm-up", "0s", "--duration", "1000s"];
     let run = Process::start(&mut command(&[&args[..], &["--patience", "200ms"], &LENIENT].concat()));
-    upstream.until_called();
+    upstream.until_called(20);
     drop(upstream);
     let (code, said) = run.ended();
     let run: Value = serde_json::from_str(&said).unwrap();

@@ -119,6 +119,7 @@ impl Tunnel {
         let mut attempt = Load { target: self.target(), connections: 1, ..load.clone() };
         attempt.phases = Phases { warm_up: Duration::ZERO, measure: TRY_FOR, drain: ATTEMPT };
         attempt.limits.patience = ATTEMPT;
+        attempt.limits.call_timeout = ATTEMPT;
         loop {
             let last = match run_observed(&attempt, &Watched::nothing(), interrupt, &mut |_| {}) {
                 Ok(outcome) if outcome.calls > 0 => return Ok(()),
