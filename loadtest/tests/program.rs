@@ -339,6 +339,32 @@ fn a_real_tunnel_is_measured_and_its_split_is_held_against_the_truth() {
 }
 
 #[test]
+fn a_split_that_cannot_begin_says_so_where_its_figures_go() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{closed}/mcp");
+    let split = json(1, &[&["split", "--json", "--url", &url, "--services", "1ms"]]);
+    assert_eq!(split["rows"][0]["service_us"], 1_000);
+    assert!(split["rows"][0]["error"].as_str().unwrap().contains("took no connection"), "{split}");
+    let text = output(&["split", "--url", &url, "--services", "1ms"]);
+    let (said, told) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
+    assert!(said.contains("took no connection") && told.contains("took no connection"), "{said}{told}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_panic() {
+    let upstream = Upstream::start(&[]);
+    for args in [&["split", "--services", "0s,1ms"][..], &["run"]] {
+        let mut command = command(&[args, &["--url", &upstream.url, "--warm-up", "0s", "--duration", "50ms"]].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let out = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+    }
+}
+
+#[test]
 fn a_real_mcp_client_is_served() {
     for flags in [&[][..], &["--form", "sse", "--events", "2"]] {
         let upstream = Upstream::start(flags);

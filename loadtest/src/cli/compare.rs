@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::load_args::ArrivalArgs;
+use super::say::say;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::compare::comparison::{Comparison, Settings};
 use crate::compare::cpus::{CpuList, Layout};
@@ -116,7 +117,7 @@ pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
         Ok(report) => report,
         Err(error) => return fail(&error),
     };
-    print!("{}", table::text(&report));
+    say(&table::text(&report));
     let written = args.write(&report);
     match written {
         Err(error) => fail(&error),

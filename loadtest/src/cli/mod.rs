@@ -8,9 +8,12 @@ pub mod mixed;
 pub mod progress;
 pub mod report;
 pub mod run;
+mod say;
 pub mod search;
 pub mod serve;
 pub mod split;
+
+use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 
@@ -72,7 +75,7 @@ impl Cli {
             Ok(interrupt) => interrupt,
             Err(error) => return fail(&format_args!("signals cannot be received: {error}")),
         };
-        match self.command {
+        let code = match self.command {
             Command::Run(args) => run::execute(&args, &interrupt),
             Command::Serve(args) => serve::execute(&args, &interrupt),
             Command::Search(args) => search::execute(&args, &interrupt),
@@ -82,13 +85,15 @@ impl Cli {
             Command::Mixed(args) => mixed::execute(&args, &interrupt),
             Command::Compare(args) => compare::execute(&args, &interrupt),
             Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),
-        }
+        };
+        if code == 0 && say::was_lost() { EXIT_FAILURE } else { code }
     }
 }
 
 /// Says what failed, and gives back the exit code for it.
 pub(crate) fn fail(why: &dyn std::fmt::Display) -> u8 {
-    eprintln!("adit-loadtest: {why}");
+    // Where nobody listens the exit code still tells.
+    let _ = writeln!(io::stderr(), "adit-loadtest: {why}");
     EXIT_FAILURE
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::fail;
 use super::load_args::DriverArg;
+use super::say::say;
 use crate::run::Interrupt;
 use crate::serve::{AnswerSettings, Certificate, Form, HttpsSettings, ServeSettings, Server, ServiceTime};
 use crate::units::{bytes, time};
@@ -113,20 +114,17 @@ impl ServeArgs {
         let https_url = server.https_address().map(|address| format!("https://{address}/mcp"));
         if self.json {
             let ca_file = self.ca_out.as_ref().map(|path| path.display().to_string());
-            println!(
-                "{}",
-                json!({
-                    "event": "listening",
-                    "url": url,
-                    "https_url": https_url,
-                    "ca_file": ca_file,
-                    "driver": server.driver(),
-                })
-            );
+            say(&json!({
+                "event": "listening",
+                "url": url,
+                "https_url": https_url,
+                "ca_file": ca_file,
+                "driver": server.driver(),
+            }));
         } else {
-            println!("MCP at {url}{}", https_url.map(|url| format!(" and {url}")).unwrap_or_default());
-            println!("also: GET /bytes/N, GET /events, GET and POST /, GET and DELETE /stats");
-            println!("driver: {}", server.driver());
+            say(&format_args!("MCP at {url}{}", https_url.map(|url| format!(" and {url}")).unwrap_or_default()));
+            say(&format_args!("also: GET /bytes/N, GET /events, GET and POST /, GET and DELETE /stats"));
+            say(&format_args!("driver: {}", server.driver()));
         }
     }
 }
