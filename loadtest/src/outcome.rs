@@ -247,7 +247,9 @@ impl Failures {
         self.first.as_deref()
     }
 
-    fn to_json(&self) -> Value {
+    /// All of it, for programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
         let causes: BTreeMap<String, u64> = self.causes.iter().map(|(cause, n)| (cause.to_string(), *n)).collect();
         json!({ "count": self.count(), "by_cause": causes, "first": self.first })
     }

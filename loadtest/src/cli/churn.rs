@@ -34,7 +34,7 @@ pub(super) fn execute(args: &ChurnArgs, interrupt: &Interrupt) -> u8 {
         Ok(load) => Load { reuse: Reuse::PerCall, ..load },
         Err(error) => return fail(&error),
     };
-    let variants: &[(&str, bool)] = match (load.target.is_tls(), args.target.resume) {
+    let variants: &[(&str, bool)] = match (load.target.is_tls(), args.target.way.resume) {
         (false, _) => &[("plain", false)],
         (true, true) => &[("resumed", true)],
         (true, false) => &[("full", false), ("resumed", true)],

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::bench_args::{BenchArgs, BenchError};
 use super::load_args::ArrivalArgs;
 use super::say::say;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
+use crate::compare::bench::Bench;
 use crate::compare::comparison::{Comparison, Settings};
-use crate::compare::cpus::{CpuList, Layout};
+use crate::compare::cpus::Layout;
 use crate::compare::page::html;
 use crate::compare::peer::Peer;
-use crate::compare::programs::Programs;
 use crate::compare::report::Report;
 use crate::compare::series::Workload;
 use crate::compare::table;
@@ -59,18 +60,8 @@ pub struct CompareArgs {
     /// Write a page with pictures to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Where a program is, or the folder of a peer's programs; may be given several times
-    #[arg(long = "peer-bin", value_name = "NAME=PATH", value_parser = name_and_path)]
-    peer_bins: Vec<(String, PathBuf)>,
-    /// The CPUs of the peers [default: the last one]
-    #[arg(long, value_name = "CPUS")]
-    sut_cpus: Option<CpuList>,
-    /// The CPUs of the generator and the upstream [default: the first one]
-    #[arg(long, value_name = "CPUS")]
-    load_cpus: Option<CpuList>,
-    /// Keep nobody to any CPU
-    #[arg(long)]
-    no_pin: bool,
+    #[command(flatten)]
+    bench: BenchArgs,
     /// The generator's lag at its p99 above which a measurement is void
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
     lag_p99_max: Duration,
@@ -93,8 +84,8 @@ enum UsageError {
     Rounds(usize),
     #[error("{path} cannot be written: {source}; name a file in a folder that is there")]
     Output { path: PathBuf, source: io::Error },
-    #[error("this program does not know where it is: {0}")]
-    This(io::Error),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
 }
 
 pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
@@ -105,12 +96,6 @@ pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
             return EXIT_USAGE;
         }
     };
-    if let Some(cpus) = &settings.layout.load
-        && let Err(error) = crate::compare::launch::keep_to(cpus)
-    {
-        fail(&format_args!("CPUs {cpus} cannot be taken: {error}; name CPUs that this machine has, or give --no-pin"));
-        return EXIT_USAGE;
-    }
     let compared = Comparison::new(&settings, interrupt)
         .and_then(|comparison| comparison.run(&mut |report| drop(args.write_json(report))));
     let report = match compared {
@@ -133,12 +118,10 @@ impl CompareArgs {
         if !(1..=ROUNDS_MAX).contains(&self.rounds) {
             return Err(UsageError::Rounds(self.rounds));
         }
-        let this = std::env::current_exe().map_err(UsageError::This)?;
-        let allowed = adit::engine::cpus_allowed().unwrap_or_default();
-        let layout = Layout::new(self.load_cpus.clone(), self.sut_cpus.clone(), !self.no_pin, &allowed);
+        let Bench { programs, layout, this } = self.bench.bench()?;
         let settings = Settings {
             peers,
-            programs: Programs::new(self.peer_bins.iter().cloned(), &this),
+            programs,
             workloads: self.workloads(),
             rounds: self.rounds,
             load: self.load(&layout)?,
@@ -225,13 +208,6 @@ fn command_line(args: impl Iterator<Item = String>) -> String {
     std::iter::once("adit-loadtest".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
-fn name_and_path(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), PathBuf::from(path))),
-        _ => Err(format!("'{text}' names no program: write NAME=PATH, such as frp=/opt/frp")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,14 +217,6 @@ mod tests {
         let args = ["/x/adit-loadtest", "compare", "--peers", "direct,adit", "--html", "my page.html", "it's"];
         let told = command_line(args.into_iter().map(str::to_owned));
         assert_eq!(told, r"adit-loadtest compare --peers direct,adit --html 'my page.html' 'it'\''s'");
-    }
-
-    #[test]
-    fn a_program_is_given_by_name() {
-        assert_eq!(name_and_path("frp=/opt/a=b"), Ok(("frp".to_owned(), PathBuf::from("/opt/a=b"))));
-        for text in ["", "frp", "=x", "frp="] {
-            assert!(name_and_path(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The command line of `adit-loadtest`: each verb in a module of its own.
 
+pub mod bench_args;
 pub mod bulk;
 pub mod churn;
 pub mod compare;
+pub mod idle;
 pub mod load_args;
 pub mod mixed;
 pub mod progress;
@@ -55,6 +57,8 @@ pub enum Command {
     Bulk(Box<bulk::BulkArgs>),
     /// See how much small calls suffer while large bodies move
     Mixed(Box<mixed::MixedArgs>),
+    /// Hold many silent streams open and see what memory each takes
+    Idle(Box<idle::IdleArgs>),
     /// Put the same load on several tunnels in turn, and report what each adds
     Compare(Box<compare::CompareArgs>),
     /// Become another program that ends with its parent; this program starts tunnels so
@@ -83,6 +87,7 @@ impl Cli {
             Command::Churn(args) => churn::execute(&args, &interrupt),
             Command::Bulk(args) => bulk::execute(&args, &interrupt),
             Command::Mixed(args) => mixed::execute(&args, &interrupt),
+            Command::Idle(args) => idle::execute(&args, &interrupt),
             Command::Compare(args) => compare::execute(&args, &interrupt),
             Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),
         };

@@ -59,7 +59,8 @@ impl Process {
     ) -> Result<Self, ProcessError> {
         end_all_on_panic();
         let failed = |source| ProcessError::Start { name: line.name.clone(), source };
-        let log = File::create(&line.log).map_err(failed)?;
+        // One that is started again goes on in the same.
+        let log = File::options().create(true).append(true).open(&line.log).map_err(failed)?;
         let mut command = Command::new(launcher);
         command.arg(LAUNCH).arg("--parent").arg(std::process::id().to_string());
         if let Some(cpus) = cpus {
@@ -76,6 +77,11 @@ impl Process {
         let child = command.spawn().map_err(failed)?;
         groups().insert(group_of(&child));
         Ok(Self { name: line.name.clone(), child, log: line.log.clone() })
+    }
+
+    /// Its part.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its id.

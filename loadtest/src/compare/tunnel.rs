@@ -33,6 +33,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) credentials: &'a Credentials,
     pub(crate) cpus: Option<&'a CpuList>,
     pub(crate) cpu_count: usize,
+    /// Calls that it must be able to carry at one time.
+    pub(crate) streams: usize,
     pub(crate) interrupt: &'a Interrupt,
 }
 
@@ -78,7 +80,7 @@ impl Tunnel {
         load: &Load,
         setting: &Setting<'_>,
     ) -> Result<Self, TunnelError> {
-        let site = Site::new(peer, setting.credentials, upstream, setting.cpu_count)?;
+        let site = Site::new(peer, setting.credentials, upstream, setting.cpu_count, setting.streams)?;
         let mut processes = Vec::new();
         for line in &site.commands {
             let program = programs.get(&line.program).expect("a peer's processes are of its programs");
@@ -102,6 +104,11 @@ impl Tunnel {
     /// What is watched while it does.
     pub(crate) fn watched(&self) -> Watched {
         Watched::pids(self.processes.iter().map(Process::pid))
+    }
+
+    /// Its processes: the part of each, and its id.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.processes.iter().map(|process| (process.name(), process.pid()))
     }
 
     /// Whether all of its processes still run.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use adit::base::Rng;
 use adit::engine::driver::{Address, SocketOptions};
-use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, Listener, MailReceiver, MailSender, mailbox};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, Listener, MailReceiver, MailSender, Signal, mailbox};
 use adit::tls::{
     ALPN_HTTP1, Authority, CertError, CertSet, Connection, ReloadingCerts, ServerCert, ServerConfig, ServerSettings,
     TlsError, Versions, server_config,
@@ -36,6 +36,13 @@ use stats::Stats;
 
 /// The request field that asks for another service time than the settings', in microseconds.
 pub const WANTED_SERVICE: &str = "X-Want-Service-Us";
+/// The request field that asks to keep the call until it is released (`POST /release`): an MCP call without a byte of its
+/// answer, an event stream after its head. Its value says nothing.
+pub const HOLD: &str = "X-Want-Hold";
+/// The field in which `GET /stats` says how many calls are kept.
+pub const HELD: &str = "X-Held";
+/// The field in which `POST /release` says how many calls it released.
+pub const RELEASED: &str = "X-Released";
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the certificate of an authority made on the spot is good for.
@@ -195,6 +202,8 @@ struct Here {
     answers: Answers,
     rng: RefCell<Rng>,
     stats: RefCell<Stats>,
+    /// Raised when calls that are kept may go on.
+    release: Signal,
 }
 
 pub(crate) async fn serve(
@@ -209,6 +218,7 @@ pub(crate) async fn serve(
         answers: Answers::new(&settings.answer),
         rng: RefCell::new(Rng::new(settings.seed)),
         stats: RefCell::new(Stats::new(settings.count_doubled)),
+        release: Signal::default(),
         settings,
     });
     let listening = here.listen(tls);

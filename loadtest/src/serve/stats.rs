@@ -12,6 +12,8 @@ const IDS_MAX: usize = 10_000_000;
 pub(super) struct Stats {
     pub(super) calls: u64,
     pub(super) connections: u64,
+    /// Calls that are kept until they are released.
+    pub(super) held: u64,
     doubled: u64,
     /// The ids of calls, where calls that come twice are counted.
     seen: Option<HashSet<u64>>,
@@ -19,7 +21,7 @@ pub(super) struct Stats {
 
 impl Stats {
     pub(super) fn new(count_doubled: bool) -> Stats {
-        Stats { calls: 0, connections: 0, doubled: 0, seen: count_doubled.then(HashSet::new) }
+        Stats { calls: 0, connections: 0, held: 0, doubled: 0, seen: count_doubled.then(HashSet::new) }
     }
 
     /// One more tool call, with this id as JSON text.
@@ -30,7 +32,7 @@ impl Stats {
         }
     }
 
-    /// Starts to count anew; connections that are open stay.
+    /// Starts to count anew; connections that are open and calls that are kept stay.
     pub(super) fn reset(&mut self) {
         (self.calls, self.doubled) = (0, 0);
         if let Some(seen) = &mut self.seen {
@@ -40,7 +42,7 @@ impl Stats {
 
     pub(super) fn to_json(&self) -> Value {
         let doubled = self.seen.as_ref().filter(|seen| seen.len() < IDS_MAX).map(|_| self.doubled);
-        json!({ "calls": self.calls, "connections_open": self.connections, "doubled": doubled })
+        json!({ "calls": self.calls, "connections_open": self.connections, "held": self.held, "doubled": doubled })
     }
 }
 
@@ -52,7 +54,7 @@ mod tests {
     fn calls_that_come_twice_are_told_where_that_is_asked_for() {
         let mut stats = Stats::new(true);
         ["1", "2", "1", "\"a\"", "\"a\""].iter().for_each(|id| stats.call(id));
-        assert_eq!(stats.to_json(), json!({ "calls": 5, "connections_open": 0, "doubled": 1 }));
+        assert_eq!(stats.to_json(), json!({ "calls": 5, "connections_open": 0, "held": 0, "doubled": 1 }));
         stats.reset();
         stats.call("1");
         assert_eq!(stats.to_json()["doubled"], 0);
