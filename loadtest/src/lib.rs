@@ -12,6 +12,7 @@ pub(crate) mod compare;
 mod core_thread;
 mod dial;
 mod events;
+pub mod fault;
 pub mod files;
 mod generator;
 pub mod idle;

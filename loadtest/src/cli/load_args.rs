@@ -198,6 +198,7 @@ impl CallArgs {
             },
             generator,
             split: false,
+            trace: false,
         })
     }
 }

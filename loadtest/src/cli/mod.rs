@@ -4,6 +4,7 @@ pub mod bench_args;
 pub mod bulk;
 pub mod churn;
 pub mod compare;
+pub mod fault;
 pub mod idle;
 pub mod load_args;
 pub mod mixed;
@@ -59,6 +60,8 @@ pub enum Command {
     Mixed(Box<mixed::MixedArgs>),
     /// Hold many silent streams open and see what memory each takes
     Idle(Box<idle::IdleArgs>),
+    /// Kill and restart a tunnel's processes under load: calls lost, calls doubled, time to recover
+    Fault(Box<fault::FaultArgs>),
     /// Put the same load on several tunnels in turn, and report what each adds
     Compare(Box<compare::CompareArgs>),
     /// Become another program that ends with its parent; this program starts tunnels so
@@ -87,6 +90,7 @@ impl Cli {
             Command::Churn(args) => churn::execute(&args, &interrupt),
             Command::Bulk(args) => bulk::execute(&args, &interrupt),
             Command::Mixed(args) => mixed::execute(&args, &interrupt),
+            Command::Fault(args) => fault::execute(&args, &interrupt),
             Command::Idle(args) => idle::execute(&args, &interrupt),
             Command::Compare(args) => compare::execute(&args, &interrupt),
             Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),

@@ -62,6 +62,9 @@ pub struct ServeArgs {
     /// Count calls that come twice, for GET /stats
     #[arg(long)]
     count_doubled: bool,
+    /// Count on over restarts: the ids of calls are kept in this file
+    #[arg(long, value_name = "FILE", requires = "count_doubled")]
+    calls_file: Option<PathBuf>,
     /// The CPU to keep to
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
@@ -103,6 +106,7 @@ impl ServeArgs {
             answer: AnswerSettings { len: self.answer, form },
             sessions: !self.no_sessions,
             count_doubled: self.count_doubled,
+            calls_file: self.calls_file.clone(),
             cpu: self.cpu,
             driver: self.driver.into(),
             spin: self.spin,

@@ -1,4 +1,5 @@
-//! `compare`: the same load on several tunnels, interleaved, so that what differs is theirs.
+//! `compare`: the same load on several tunnels, interleaved, so that what differs is theirs. And what it starts them with,
+//! for the verbs that test tunnels one by one.
 
 pub(crate) mod bench;
 mod charts;
@@ -17,6 +18,7 @@ mod rows;
 mod sample;
 pub(crate) mod series;
 pub(crate) mod site;
+pub(crate) mod striking;
 pub(crate) mod table;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;

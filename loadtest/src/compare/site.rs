@@ -106,6 +106,11 @@ impl Credentials {
         self.path("ca.pem")
     }
 
+    /// Where another file of this name may lie, as long as they do.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -217,7 +222,8 @@ pub(crate) fn free_port() -> Result<u16, SiteError> {
     Err(SiteError::NoPort)
 }
 
-fn is_free(port: u16) -> bool {
+/// Whether nobody listens on a port of loopback.
+pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 

@@ -1,19 +1,24 @@
 //! The upstream behind the tunnels that are tested: `adit-loadtest serve`, a process of its own.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::cpus::CpuList;
 use super::process::{Process, ProcessError};
-use super::site::{CommandLine, SiteError, free_port};
+use super::site::{CommandLine, SiteError, free_port, is_free};
 
 /// It may take so long to start.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks whether its port is free.
+const POLL: Duration = Duration::from_millis(1);
+/// The longest answer that says what it counted, in bytes.
+const STATS_LEN_MAX: u64 = 4096;
 
 /// An upstream that runs; it ends when this is dropped.
 pub(crate) struct Upstream {
@@ -27,6 +32,15 @@ pub(crate) struct Upstream {
     _folder: TempDir,
 }
 
+/// What an upstream counts.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub(crate) struct UpstreamStats {
+    /// Tool calls.
+    pub(crate) calls: u64,
+    /// Those whose id had come before; none if it does not know.
+    pub(crate) doubled: Option<u64>,
+}
+
 /// Why there is no upstream.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
@@ -34,6 +48,8 @@ pub(crate) enum UpstreamError {
     Site(#[from] SiteError),
     #[error("the upstream cannot be started: {0}")]
     Process(#[from] ProcessError),
+    #[error("the upstream does not say what it counted: {0}")]
+    Stats(io::Error),
     #[error("no folder for the upstream in {folder}: {source}")]
     Folder { folder: PathBuf, source: io::Error },
 }
@@ -79,12 +95,21 @@ impl Upstream {
         self.process.as_mut().map_or(Ok(()), Process::check)
     }
 
-    /// Starts it, as it was started first.
+    /// Kills it, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it, as it was started first, once nothing of its predecessor listens any more.
     ///
     /// # Errors
     ///
     /// The program cannot be run.
     pub(crate) fn launch(&mut self) -> Result<(), ProcessError> {
+        let began = Instant::now();
+        while !is_free(self.address.port()) && began.elapsed() < PATIENCE {
+            std::thread::sleep(POLL);
+        }
         self.process = Some(Process::start(&self.this, &self.this, &self.line, self.cpus.as_ref())?);
         Ok(())
     }
@@ -97,5 +122,38 @@ impl Upstream {
     pub(crate) fn until_listening(&mut self) -> Result<(), ProcessError> {
         let (process, address) = (self.process.as_mut(), self.address);
         process.map_or(Ok(()), |process| process.until_listening(address, PATIENCE))
+    }
+
+    /// What it counts.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub(crate) fn stats(&self) -> Result<UpstreamStats, UpstreamError> {
+        let answer = self.ask("GET")?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+        serde_json::from_str(body).map_err(|error| UpstreamError::Stats(io::Error::other(error)))
+    }
+
+    /// Lets it count anew.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub(crate) fn reset_stats(&self) -> Result<(), UpstreamError> {
+        self.ask("DELETE").map(|_| ())
+    }
+
+    fn ask(&self, method: &str) -> Result<String, UpstreamError> {
+        let asked = || {
+            let mut socket = TcpStream::connect_timeout(&self.address, PATIENCE)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            write!(socket, "{method} /stats HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)?;
+            let mut answer = String::new();
+            socket.take(STATS_LEN_MAX).read_to_string(&mut answer)?;
+            let is_good = answer.starts_with("HTTP/1.1 2");
+            if is_good { Ok(answer) } else { Err(io::Error::other(format!("it answered {answer:?}"))) }
+        };
+        asked().map_err(UpstreamError::Stats)
     }
 }

@@ -230,7 +230,7 @@ impl Generator {
         if queue.len() < self.job.load.limits.outstanding_max {
             queue.push_back(due);
         } else {
-            self.tally.borrow_mut().overflowed(due.at);
+            self.tally.borrow_mut().overflowed(due.at, self.core.now());
         }
     }
 
@@ -308,7 +308,7 @@ impl Generator {
             return;
         }
         for due in self.queue.borrow_mut().drain(..) {
-            self.tally.borrow_mut().never_sent(due.at);
+            self.tally.borrow_mut().never_sent(due.at, self.core.now());
         }
         self.places.iter().for_each(|place| place.expire(Cause::Unfinished));
         while self.busy.get() > 0 {

@@ -9,7 +9,7 @@ use adit::engine::{BUFFER_MEMORY_DEFAULT, MailSender, Pool, mailbox};
 use super::*;
 use crate::load::{Arrivals, Call, CallKind, Limits, Phases, Reuse};
 use crate::outcome::Void;
-use crate::serve::{AnswerSettings, Form, ServeSettings, ServiceTime, serve};
+use crate::serve::{AnswerSettings, Form, ServeSettings, ServiceTime, Stats, serve};
 
 const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -35,7 +35,14 @@ impl Site {
         let (caller, _) = add_core(&mut sim, CALLER);
         let (stop, stopped) = mailbox(1);
         let (tell, _) = std::sync::mpsc::channel();
-        server.spawn(serve(server.clone(), ServeSettings { listen: AT, ..settings }, None, tell, stopped));
+        server.spawn(serve(
+            server.clone(),
+            ServeSettings { listen: AT, ..settings },
+            Stats::new(false),
+            None,
+            tell,
+            stopped,
+        ));
         let interrupt = Interrupt::new();
         let outcome: Rc<RefCell<Option<_>>> = Rc::default();
         let job = Job { dialer: Dialer::plain(AT, Duration::from_secs(1)), load };

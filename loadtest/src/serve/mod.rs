@@ -32,7 +32,7 @@ pub use service::{ServiceTime, ServiceTimeError};
 pub use settings::{
     ANSWER_LEN_MAX, AnswerSettings, Certificate, EVENTS_MAX, Form, HttpsSettings, SERVICE_MAX, ServeSettings,
 };
-use stats::Stats;
+pub(crate) use stats::Stats;
 
 /// The request field that asks for another service time than the settings', in microseconds.
 pub const WANTED_SERVICE: &str = "X-Want-Service-Us";
@@ -60,6 +60,14 @@ pub enum ServeError {
     /// Its thread.
     #[error("the upstream cannot run: {0}")]
     Core(#[from] CoreError),
+    /// The file of calls.
+    #[error("the calls cannot be kept in {} ({error}): name a file that can be written", path.display())]
+    CallsFile {
+        /// Which file.
+        path: PathBuf,
+        /// In the system's words.
+        error: io::Error,
+    },
     /// The driver broke.
     #[error("the upstream broke: {0}")]
     Driver(io::Error),
@@ -104,6 +112,7 @@ impl Server {
             Some(https) => certificate(&https.certificate).map(|(tls, ca_pem)| (Some(tls), ca_pem))?,
             None => (None, None),
         };
+        let stats = stats(&settings)?;
         let (stop, stopped) = mailbox::<()>(1);
         let (tell, told) = mpsc::channel::<Listening>();
         let listen = settings.listen;
@@ -114,7 +123,7 @@ impl Server {
             spin: settings.spin,
             buffer_memory: BUFFER_MEMORY_DEFAULT,
         };
-        let core = CoreThread::start(core, move |core| serve(core, settings, tls, tell, stopped))?;
+        let core = CoreThread::start(core, move |core| serve(core, settings, stats, tls, tell, stopped))?;
         let ended = |_| ServeError::Listen { address: listen, error: io::Error::other("it ended while it started") };
         let listening = told.recv().map_err(ended)?;
         let (address, https_address) = listening.map_err(|(address, error)| ServeError::Listen { address, error })?;
@@ -168,6 +177,11 @@ impl Drop for Server {
     }
 }
 
+fn stats(settings: &ServeSettings) -> Result<Stats, ServeError> {
+    let Some(path) = &settings.calls_file else { return Ok(Stats::new(settings.count_doubled)) };
+    Stats::continued(path).map_err(|error| ServeError::CallsFile { path: path.clone(), error })
+}
+
 /// The configuration of an HTTPS listener, and the certificate of an authority that was made for it.
 fn certificate(certificate: &Certificate) -> Result<(Arc<ServerConfig>, Option<String>), ServeError> {
     let now = UnixTime::now();
@@ -209,6 +223,7 @@ struct Here {
 pub(crate) async fn serve(
     core: Core,
     settings: ServeSettings,
+    stats: Stats,
     tls: Option<Arc<ServerConfig>>,
     tell: mpsc::Sender<Listening>,
     mut stopped: MailReceiver<()>,
@@ -217,7 +232,7 @@ pub(crate) async fn serve(
         core: core.clone(),
         answers: Answers::new(&settings.answer),
         rng: RefCell::new(Rng::new(settings.seed)),
-        stats: RefCell::new(Stats::new(settings.count_doubled)),
+        stats: RefCell::new(stats),
         release: Signal::default(),
         settings,
     });
