@@ -60,6 +60,9 @@ pub struct CompareArgs {
     /// Write a page with pictures to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Measure nothing: show what --json wrote to this file, and make the page of --html from it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "connections", "payload", "rounds", "rate", "json"])]
+    from: Option<PathBuf>,
     #[command(flatten)]
     bench: BenchArgs,
     /// The generator's lag at its p99 above which a measurement is void
@@ -89,6 +92,9 @@ enum UsageError {
 }
 
 pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
+    if let Some(path) = &args.from {
+        return args.show(path);
+    }
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(error) => {
@@ -112,6 +118,19 @@ pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
 }
 
 impl CompareArgs {
+    /// Shows a report of another day.
+    fn show(&self, path: &Path) -> u8 {
+        let report = match Report::read(path) {
+            Ok(report) => report,
+            Err(error) => return fail(&error),
+        };
+        say(&table::text(&report));
+        match self.write_page(&report) {
+            Ok(()) => 0,
+            Err(error) => fail(&error),
+        }
+    }
+
     fn settings(&self) -> Result<Settings, UsageError> {
         let names = self.peers.iter().map(|name| name.trim());
         let peers = if self.peers.is_empty() { Peer::all() } else { Peer::named(names)? };
@@ -175,8 +194,13 @@ impl CompareArgs {
 
     fn write(&self, report: &Report) -> Result<(), Box<dyn std::error::Error>> {
         self.write_json(report)?;
+        self.write_page(report)
+    }
+
+    fn write_page(&self, report: &Report) -> Result<(), Box<dyn std::error::Error>> {
         if let Some(path) = &self.html {
-            replace(path, &html(report)?)?;
+            let failed = |source| UsageError::Output { path: path.clone(), source };
+            replace(path, &html(report)?).map_err(failed)?;
         }
         Ok(())
     }
