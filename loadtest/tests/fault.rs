@@ -99,7 +99,7 @@ fn a_tunnel_that_does_not_recover_in_time_fails() {
     let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert_eq!(out.status.code(), Some(1), "{said}{told}");
     assert!(told.contains("connector killed, round 1: the first good call came after"), "{told}");
-    assert!(said.contains("good again") && said.contains("doubled"), "the table is there all the same: {said}");
+    assert!(said.contains("last lost") && said.contains("doubled"), "the table is there all the same: {said}");
 }
 
 #[test]

@@ -31,11 +31,23 @@ Examples:
   The edge alone, beside another tunnel, and fail where one takes longer than 1.5 s:
       adit-loadtest fault --kill edge --peers adit,rathole --within 1.5s";
 
+/// What stands in the columns.
+const LEGEND: &str = "\
+Times in ms; medians of the rounds.
+  again      from the kill to the first good answer to a call that was sent after it; worst: in the worst round
+  launch     the same, from the start of the new process
+  listens    from the start of the new process until it took connections
+  in flight  calls that were in flight at the kill and lost: answered with an error, or never
+  after      calls that were sent after it and lost; last lost: when, after the kill, the last of them was sent
+  longest    what the slowest good call took from then on
+  doubled    calls that reached the upstream more than once, in all rounds
+";
+
 /// Flags of `fault`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct FaultArgs {
-    /// Whom to start and strike, with commas between
+    /// Whom to start and strike: peers of `compare`, such as adit,rathole,frp
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = ADIT)]
     peers: Vec<String>,
     /// Which process to kill (SIGKILL) and start again; with commas between, each is a fault of its own
@@ -298,27 +310,23 @@ impl Found {
         let heads = [
             "peer",
             "killed",
-            "good again",
-            "at most",
-            "from launch",
-            "listening",
-            "lost in flight",
-            "lost after",
+            "again",
+            "worst",
+            "launch",
+            "listens",
+            "in flight",
+            "after",
             "last lost",
             "longest",
             "doubled",
         ];
+        let when = if args.down.is_zero() { "at once".to_owned() } else { format!("after {:?}", args.down) };
         let mut text = format!(
-            "{} calls per second, each process killed and started again {} later, {} times\n{}\n",
+            "{} calls per second; each process was killed and started again {when}, {} times\n{}\n{LEGEND}",
             args.rate,
-            if args.down.is_zero() { "at once, 0s".to_owned() } else { format!("{:?}", args.down) },
             args.rounds,
             table_of(&heads, 2, self.rows.iter().map(Row::line))
         );
-        text += "Times in ms, medians of the rounds. 'good again' is from the kill to the first good answer to a call that was sent\n\
-                 after it, 'at most' its worst round, 'from launch' the same from the start of the new process, and 'listening'\n\
-                 how long that took to take connections. 'lost' are calls with an error or no answer, 'last lost' when after the\n\
-                 kill the last of them was sent, 'longest' the longest good call. 'doubled' calls reached the upstream twice.\n";
         for row in &self.rows {
             let mut causes = std::collections::BTreeMap::<String, u64>::new();
             row.good().flat_map(|fault| &fault.recovery.causes).for_each(|(cause, n)| {

@@ -44,7 +44,7 @@ pub struct IdleArgs {
     /// What each stream is
     #[arg(long, value_enum, default_value = "sse")]
     kind: KindArg,
-    /// Whom to start and look at, with commas between, where no --url is given
+    /// Whom to start and look at where no --url is given: peers of `compare`, such as adit,rathole,frp
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = ADIT, conflicts_with = "url")]
     peers: Vec<String>,
     #[command(flatten)]
