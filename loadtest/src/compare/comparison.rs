@@ -210,7 +210,10 @@ impl<'a> Comparison<'a> {
         let mut tunnel = Tunnel::start(peer, programs, upstream, &load, &setting)?;
         load.target = tunnel.target();
         let cpu_time = CpuTime::now();
-        let outcome = run_observed(&load, &tunnel.watched(), self.interrupt, &mut |_| {})?;
+        let outcome = run_observed(&load, &tunnel.watched(), self.interrupt, &mut |_| {});
+        // A process that died says more than the connections that it did not take.
+        tunnel.check()?;
+        let outcome = outcome?;
         let busy = |cpus: &Option<CpuList>| cpus.as_ref().map(|cpus| cpu_time.busy(cpus));
         // An open loop has connections to spare.
         let in_flight_min = match load.mode {
@@ -222,7 +225,6 @@ impl<'a> Comparison<'a> {
             load_cpu_busy: busy(&self.settings.layout.load),
             peer_cpu_busy: busy(&self.settings.layout.peer),
         };
-        tunnel.check()?;
         match outcome.partial {
             // Better than nothing, where there is nothing else.
             Some(Partial::Interrupted)

@@ -43,6 +43,8 @@ pub(crate) enum StrikeError {
     Run(#[from] RunError),
     #[error("it could not be started again: {0}")]
     Restart(#[from] ProcessError),
+    #[error("{0}")]
+    Died(String),
     #[error("interrupted before anything was killed")]
     Interrupted,
     #[error("every call failed before anything was killed: {0}")]
@@ -101,12 +103,17 @@ pub(crate) fn strike(
         if struck.is_none() && progress.phase == Phase::Measure && progress.elapsed >= plan.before {
             struck = Some(site.strike(plan));
         }
-    })?;
+    });
+    let died = site.check().err().map(|error| error.to_string());
+    let outcome = match (outcome, &died) {
+        // A process that died says more than the connections that it did not take.
+        (Err(_), Some(died)) => return Err(StrikeError::Died(died.clone())),
+        (outcome, _) => outcome?,
+    };
     let strike = match struck {
         Some(strike) => strike?,
         None => return Err(outcome.partial.map_or(StrikeError::Interrupted, StrikeError::of)),
     };
-    let alive = site.tunnel.check().and_then(|()| site.upstream.check());
     let partial = outcome.partial.as_ref().map(ToString::to_string);
     Ok(Fault {
         part: plan.part,
@@ -115,7 +122,7 @@ pub(crate) fn strike(
         doubled: site.upstream.stats().ok().and_then(|stats| stats.doubled),
         latencies: outcome.corrected,
         generator_lag_p99: outcome.generator_lag.quantile(0.99),
-        partial: alive.err().map(|error| error.to_string()).or(partial),
+        partial: died.or(partial),
     })
 }
 
@@ -129,6 +136,11 @@ impl StrikeError {
 }
 
 impl Site {
+    /// Whether all of its processes still run.
+    fn check(&mut self) -> Result<(), ProcessError> {
+        self.tunnel.check().and_then(|()| self.upstream.check())
+    }
+
     fn strike(&mut self, plan: &Plan) -> Result<Strike, ProcessError> {
         let killed = MonotonicClock.now();
         match self.side {
