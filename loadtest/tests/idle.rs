@@ -93,6 +93,20 @@ fn streams_whose_upstream_dies_are_lost_and_told() {
 }
 
 #[test]
+fn streams_of_a_harness_that_is_killed_are_not_kept_any_longer() {
+    let upstream = Upstream::start(&[]);
+    for kind in ["sse", "call"] {
+        let flags = ["idle", "--streams", "10", "--settle", "100s", "--kind", kind, "--url", &upstream.url];
+        let idle = Process::start(&mut program(&flags));
+        upstream.until("held", 10);
+        drop(idle);
+        while upstream.count("held") > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
 fn an_interrupt_keeps_what_there_is() {
     let upstream = Upstream::start(&[]);
     let flags = ["idle", "--json", "--streams", "20", "--settle", "100s", "--url", &upstream.url];
