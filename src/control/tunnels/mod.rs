@@ -392,7 +392,18 @@ impl Tunnels {
     ) -> Result<(NewTunnel, Secret), TunnelsError> {
         let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
         let (credential, secret) = self.new_credential()?;
-        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, lists: TunnelLists::default(), credential }, secret))
+        Ok((
+            NewTunnel {
+                id,
+                display_name,
+                hosts,
+                hosts_made_up,
+                lists: TunnelLists::default(),
+                credential,
+                requester: None,
+            },
+            secret,
+        ))
     }
 
     fn new_credential(&self) -> Result<(NewCredential, Secret), TunnelsError> {
