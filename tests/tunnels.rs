@@ -6,11 +6,15 @@
 mod process;
 #[path = "tunnels/site.rs"]
 mod site;
+#[path = "tunnels/trade.rs"]
+mod trade;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use adit::tls::KeyRequest;
+use adit::wire::enrol::Answer;
 use serde_json::{Value, json};
 
 use site::{Site, text_of};
@@ -535,6 +539,44 @@ fn certificates_and_provisioning_keys_are_managed_from_the_command_line() {
     let revoked = site.tunnel(&["key", "revoke", id_of(&key)]);
     assert_eq!((&revoked["good"], revoked["secret"].is_null()), (&json!(false), true));
     assert_eq!(id_of(&site.tunnel(&["key", "list"])["data"][0]), id_of(&key));
+}
+
+#[test]
+fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
+    let site = Site::new("auto");
+    let created = site.tunnel(&["key", "create", "--uses", "1", "--host", "{name}.f.test"]);
+    let secret = created["secret"].as_str().unwrap();
+    let ca = site.data_dir().join("ca.pem");
+    let ask = |key: &KeyRequest| trade::trade(&site.connectors, &ca, secret, key);
+    let own = KeyRequest::new().unwrap();
+    let Answer::Granted(lost) = ask(&own) else { panic!("the key is good") };
+    // Another host has another key: for it the provisioning key is used up.
+    assert!(matches!(ask(&KeyRequest::new().unwrap()), Answer::Refused(_)));
+
+    // The host that got no answer starts again, with the key that it had kept.
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    adit::private::folder(&state).unwrap();
+    private_write(&state.join("trade.key"), std::str::from_utf8(own.key_pem().expose()).unwrap());
+    private_write(&dir.path().join("key"), secret);
+    let route = format!("web-1.f.test=http://{}", site.upstream.address);
+    let key_file = dir.path().join("key");
+    let args = ["connect", "--json", "--edge", &site.connectors, "--route", &route, "--log-level", "error"];
+    let more = ["--provisioning-key-file", text_of(&key_file), "--state-dir", text_of(&state)];
+    let connector = process::Adit::start(&[&args[..], &more].concat());
+    assert_eq!(connector.next_of(&["certified", "linked"])["event"], "linked");
+    assert_eq!(site.call("web-1.f.test", "echo").0, 200);
+    assert!(!state.join("trade.key").exists(), "it is needed no more");
+    let tunnels = site.tunnel(&["list"]);
+    let tunnels = tunnels["data"].as_array().unwrap();
+    assert_eq!((tunnels.len(), id_of(&tunnels[0])), (1, lost.tunnel.as_str()), "no orphan is left");
+    assert_eq!(site.tunnel(&["key", "list"])["data"][0]["uses"], 1);
+    // What was lost on the way is good for nothing.
+    let lost = json!({ "id": "lost", "tunnel_token": format!("{}:{}", lost.tunnel, String::from_utf8_lossy(lost.secret.unwrap().expose())) });
+    assert!(site.is_refused("web-1.f.test", &lost));
+    // A tunnel that was revoked does not come back so.
+    site.tunnel(&["revoke", id_of(&tunnels[0])]);
+    assert!(matches!(ask(&own), Answer::Refused(_)));
 }
 
 /// What `adit edge` says when it cannot start over a directory.

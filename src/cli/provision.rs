@@ -12,9 +12,7 @@ use crate::cli::run::{RunError, random};
 use crate::config::{ConnectConfig, IdentityDir};
 use crate::connector::EdgeAddress;
 use crate::private::PrivateError;
-use crate::tls::{
-    ALPN_ENROL, CertError, ClientConfig, ClientSettings, KeyRequest, ServerName, TlsError, client_config,
-};
+use crate::tls::{ALPN_ENROL, CertError, ClientConfig, ClientSettings, ServerName, TlsError, client_config};
 use crate::wire::Refusal;
 use crate::wire::enrol::{Answer, Credential, EnrolFault, Grant, Incoming, Message, NAME_LEN_MAX, Refused, Request};
 
@@ -54,7 +52,7 @@ impl NotTraded {
     fn is_final(&self) -> bool {
         match self {
             NotTraded::Refused { refusal, .. } => refusal.is_final(),
-            NotTraded::NotOffered | NotTraded::BadName(_) | NotTraded::Keep(_) => true,
+            NotTraded::NotOffered | NotTraded::BadName(_) | NotTraded::Cert(_) | NotTraded::Keep(_) => true,
             _ => false,
         }
     }
@@ -101,7 +99,7 @@ fn trade_at(
     name: &str,
     (key, tls, dir): (Secret, Arc<ClientConfig>, IdentityDir),
 ) -> Result<String, NotTraded> {
-    let request = KeyRequest::new()?;
+    let request = dir.trade_key()?;
     let hostname = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
     let asked = Request {
         credential: Credential::Provisioning { key, name: hostname.trim().chars().take(NAME_LEN_MAX).collect() },
@@ -118,6 +116,7 @@ fn trade_at(
     dir.keep_token(&token)?;
     let identity = request.into_identity(chain.into_iter().map(Into::into).collect())?;
     dir.keep(edge, &identity)?;
+    dir.end_trade();
     Ok(token.id.to_string())
 }
 

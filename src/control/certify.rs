@@ -1,18 +1,29 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
 use crate::base::{Secret, TunnelId};
 use crate::control::reading::Later;
+use crate::control::store::Requester;
 use crate::edge::{Certified, CertifyRequest, NotCertified, Whose};
 use crate::engine::MailReceiver;
 use crate::tls::{Authority, CertError, WallClock};
 
 /// Trades provisioning keys for tunnels: whoever keeps both.
 pub trait Provisioning: Send + Sync {
-    /// Makes a tunnel for a key, called `name` as far as the key's template lets it.
+    /// Makes a tunnel for a key, called `name` as far as the key's template lets it; or gives the tunnel that was made for
+    /// this requester a new secret, as whoever asks again did not get the answer.
     ///
-    /// The answer is the new tunnel's id and secret, or why there is none.
-    fn trade<'a>(&'a self, key: &'a Secret, name: &'a str) -> Later<'a, Result<(TunnelId, Secret), NotCertified>>;
+    /// The answer is the tunnel's id and secret, or why there is none.
+    fn trade<'a>(
+        &'a self,
+        key: &'a Secret,
+        name: &'a str,
+        requester: Requester,
+    ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>>;
 }
 
 /// The edge's authority, which can be replaced while connectors ask for certificates.
@@ -72,9 +83,12 @@ impl Signing {
             Whose::Tunnel(tunnel) => (tunnel, None),
             Whose::Provisioning { key, name } => {
                 // What proves no key uses no provisioning key up.
-                self.sign(csr, &"provisioning".parse().expect("a short plain word is an id"))?;
+                let proven = self.sign(csr, &"provisioning".parse().expect("a short plain word is an id"))?;
                 let provisioning = self.provisioning.as_ref().ok_or(NotCertified::ProvisioningOff)?;
-                let (tunnel, secret) = provisioning.trade(&key, &name).await?;
+                let requester = proven.chain.first().and_then(requester_of);
+                let requester =
+                    requester.ok_or_else(|| NotCertified::Failed("a certificate without a key".to_owned()))?;
+                let (tunnel, secret) = provisioning.trade(&key, &name, requester).await?;
                 (tunnel, Some(secret))
             }
         };
@@ -96,8 +110,16 @@ impl Signing {
     }
 }
 
+/// By what a host is known again that asks twice: its public key.
+fn requester_of(cert: &CertificateDer<'static>) -> Option<Requester> {
+    let (_, cert) = X509Certificate::from_der(cert).ok()?;
+    let hash = digest::digest(&digest::SHA256, cert.tbs_certificate.subject_pki.raw);
+    hash.as_ref().try_into().ok().map(Requester)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -113,10 +135,16 @@ mod tests {
 
     /// Makes tunnels for one key, and counts them.
     #[derive(Default)]
-    struct Shop(AtomicU32);
+    struct Shop(AtomicU32, Mutex<Vec<Requester>>);
 
     impl Provisioning for Shop {
-        fn trade<'a>(&'a self, key: &'a Secret, name: &'a str) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
+        fn trade<'a>(
+            &'a self,
+            key: &'a Secret,
+            name: &'a str,
+            requester: Requester,
+        ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
+            self.1.lock().unwrap().push(requester);
             Box::pin(async move {
                 if key.expose() != b"good" {
                     return Err(NotCertified::ProvisioningKey);
@@ -158,6 +186,13 @@ mod tests {
         assert_eq!(refused, Some(NotCertified::ProvisioningKey));
         assert_eq!(shop.0.load(Ordering::Relaxed), 0);
         let certified = signing.certify(by_key("good"), request.csr()).await.unwrap();
+        // Whoever shows the same key again is known by it, though the request is signed anew.
+        let again = KeyRequest::from_pem("key", request.key_pem().expose()).unwrap();
+        assert_ne!(again.csr(), request.csr());
+        signing.certify(by_key("good"), again.csr()).await.unwrap();
+        signing.certify(by_key("good"), KeyRequest::new().unwrap().csr()).await.unwrap();
+        let seen = shop.1.lock().unwrap();
+        assert!(seen[1] == seen[2] && seen[2] != seen[3]);
         assert_eq!(certified.tunnel.as_str(), "tnl_host7");
         assert_eq!(certified.secret.unwrap().expose(), b"fresh");
         assert_eq!(tunnel_of(&certified.chain[0]).unwrap(), certified.tunnel);

@@ -33,12 +33,32 @@ impl KeyRequest {
     ///
     /// When the system gives no random bytes.
     pub fn new() -> Result<KeyRequest, CertError> {
-        let making = |error: rcgen::Error| CertError::Making(error.to_string());
-        let key = KeyPair::generate().map_err(making)?;
+        KeyRequest::of(KeyPair::generate().map_err(making)?)
+    }
+
+    /// With a key that was kept, as [`KeyRequest::key_pem`] gave it.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn from_pem(file: &str, pem: &[u8]) -> Result<KeyRequest, CertError> {
+        // The cause may quote the line it is about, and the line may be the key.
+        let bad = || CertError::BadKey { file: file.to_owned(), cause: "it is no key that adit made".to_owned() };
+        let text = std::str::from_utf8(pem).map_err(|_| bad())?;
+        KeyRequest::of(KeyPair::from_pem(text).map_err(|_| bad())?)
+    }
+
+    fn of(key: KeyPair) -> Result<KeyRequest, CertError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         let csr = params.serialize_request(&key).map_err(making)?.der().to_vec();
         Ok(KeyRequest { key, csr })
+    }
+
+    /// The key alone (PEM), to be kept where only its owner can read it.
+    #[must_use]
+    pub fn key_pem(&self) -> Secret {
+        Secret::new(self.key.serialize_pem().into_bytes())
     }
 
     /// The request, signed with the key: PKCS #10, DER.
@@ -53,10 +73,14 @@ impl KeyRequest {
     ///
     /// When the chain is not for this key, or not for a tunnel.
     pub fn into_identity(self, chain: Vec<CertificateDer<'static>>) -> Result<Identity, CertError> {
-        let key_pem = Secret::new(self.key.serialize_pem().into_bytes());
+        let key_pem = self.key_pem();
         let key = PrivateKeyDer::Pkcs8(self.key.serialize_der().into());
         Identity::new((ENROLLED, chain), key, key_pem)
     }
+}
+
+fn making(error: rcgen::Error) -> CertError {
+    CertError::Making(error.to_string())
 }
 
 /// A connector's key and certificate.

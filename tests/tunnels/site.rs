@@ -125,6 +125,11 @@ impl Site {
         String::from_utf8(done.stderr).unwrap()
     }
 
+    /// Whether the edge does not let a connector in with the token of an answer.
+    pub(crate) fn is_refused(&self, host: &str, token: &Value) -> bool {
+        self.start_connector(host, token, &[]).next_of(&["linked", "no_link"])["event"] == "no_link"
+    }
+
     /// A connector for a host, with the token of an answer.
     pub(crate) fn connect(&self, host: &str, token: &Value) -> Adit {
         self.connect_with(host, token, &[])
@@ -132,6 +137,12 @@ impl Site {
 
     /// The same, with more flags.
     pub(crate) fn connect_with(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
+        let connector = self.start_connector(host, token, more);
+        connector.event("linked");
+        connector
+    }
+
+    fn start_connector(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
         let file = self.dir.path().join(format!("{}.token", token["id"].as_str().unwrap()));
         private::write(&file, token["tunnel_token"].as_str().unwrap().as_bytes()).unwrap();
         let route = format!("{host}=http://{}", self.upstream.address);
@@ -152,9 +163,7 @@ impl Site {
             "error",
         ];
         args.extend(more);
-        let connector = Adit::start(&args);
-        connector.event("linked");
-        connector
+        Adit::start(&args)
     }
 
     /// The credentials of the links that are up, as soon as they are those that are wanted.

@@ -12,13 +12,15 @@ use crate::config::table::ConnectConfig;
 use crate::config::values::{FolderPath, SecretSource, SecretText};
 use crate::connector::{EdgeAddress, EdgeTls};
 use crate::private::{self, PrivateError};
-use crate::tls::Identity;
+use crate::tls::{CertError, Identity, KeyRequest};
 
 /// The longest file of a certificate and its key, in bytes.
 const IDENTITY_FILE_LEN_MAX: usize = 64 * 1024;
 
 /// What is traded for a provisioning key.
 const TOKEN_FILE: &str = "tunnel.token";
+/// The key with which it is.
+const TRADE_KEY_FILE: &str = "trade.key";
 
 /// Where a connector keeps its certificates: one file for each edge, with the key, for this user alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +88,29 @@ impl IdentityDir {
     /// When the file cannot be written.
     pub fn keep_token(&self, token: &TunnelToken) -> Result<(), PrivateError> {
         private::write(&self.0.join(TOKEN_FILE), token.text().expose())
+    }
+
+    /// The key with which this host trades its provisioning key, the same one until the trade is done: by it an edge knows
+    /// that a host asks again whose answer was lost.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made or kept, or what was kept cannot be used.
+    pub fn trade_key(&self) -> Result<KeyRequest, CertError> {
+        let file = self.0.join(TRADE_KEY_FILE);
+        if file.exists() {
+            let pem = private::read(&file, IDENTITY_FILE_LEN_MAX)?;
+            return KeyRequest::from_pem(&file.display().to_string(), &pem);
+        }
+        let key = KeyRequest::new()?;
+        private::write(&file, key.key_pem().expose())?;
+        Ok(key)
+    }
+
+    /// Forgets that key: the trade is done, and what came of it is kept.
+    pub fn end_trade(&self) {
+        // One that stays is used by nobody.
+        let _ = std::fs::remove_file(self.0.join(TRADE_KEY_FILE));
     }
 
     fn file(&self, edge: &EdgeAddress) -> PathBuf {

@@ -13,7 +13,7 @@ mod thread;
 pub use error::{Refused, StoreError};
 pub use rows::{
     Certificate, CredentialRow, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey,
-    ServedTunnel, Tunnel, TunnelChange, Usage,
+    Requester, ServedTunnel, Tunnel, TunnelChange, Usage,
 };
 pub use sqlite::{BACKUPS_MAX, SCHEMA_VERSION, SqliteStore, newest_backup, restore};
 pub use thread::{STORE_QUEUE_MAX, StoreHandle};
@@ -94,6 +94,14 @@ pub trait Store: Send {
     fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError>;
     /// Withdraws a provisioning key. Once more changes nothing.
     fn revoke_key(&mut self, id: &str, note: &Note) -> Result<ProvisioningKey, StoreError>;
+    /// The tunnel that was made since then for this requester and the provisioning key with this secret, which may be used
+    /// up but not withdrawn.
+    fn traded(
+        &mut self,
+        key: &SecretHash,
+        requester: &Requester,
+        since: WallTime,
+    ) -> Result<Option<Tunnel>, StoreError>;
     /// Makes a tunnel for a provisioning key, and counts that the key was used.
     fn trade_key(&mut self, id: &str, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
 

@@ -69,6 +69,10 @@ impl CredentialRow {
     }
 }
 
+/// Who traded a provisioning key: SHA-256 of the public key (SubjectPublicKeyInfo, DER) that the host showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requester(pub [u8; 32]);
+
 /// A tunnel that is to be made.
 #[derive(Clone)]
 pub struct NewTunnel {
@@ -86,6 +90,8 @@ pub struct NewTunnel {
     pub lists: TunnelLists,
     /// Its first credential.
     pub credential: NewCredential,
+    /// Who traded a provisioning key for it, if somebody did.
+    pub requester: Option<Requester>,
 }
 
 /// What is to become of a tunnel; what is none stays as it is.

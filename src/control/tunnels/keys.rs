@@ -6,7 +6,9 @@ use super::{Tunnels, TunnelsError, ids, now};
 use crate::base::{Secret, SecretHash, SecretKind, TunnelId};
 use crate::control::certify::Provisioning;
 use crate::control::reading::Later;
-use crate::control::store::{Listed, NewKey, Page, ProvisioningKey, Refused, StoreError, TUNNEL_HOSTS_MAX};
+use crate::control::store::{
+    Listed, NewKey, NewTunnel, Page, ProvisioningKey, Refused, Requester, StoreError, TUNNEL_HOSTS_MAX,
+};
 use crate::control::wall_time::WallTime;
 use crate::edge::NotCertified;
 use crate::route::HostPattern;
@@ -15,6 +17,10 @@ use crate::route::HostPattern;
 const NAME: &str = "{name}";
 /// The longest name of a host, in bytes: it becomes a label of its hosts (RFC 1035 section 2.3.4).
 const NAME_LEN_MAX: usize = 63;
+/// How long after a trade the same host may ask again.
+const TRADE_AGAIN: Duration = Duration::from_secs(3_600);
+/// How many secrets one tunnel gets so, rotations among them.
+const TRADES_MAX: usize = 16;
 /// The most uses that one key may have.
 pub const KEY_USES_MAX: u32 = 100_000;
 /// The longest that a key may be good.
@@ -87,13 +93,22 @@ impl Tunnels {
         Ok(self.store.with(move |store| store.revoke_key(&id, &note)).await?)
     }
 
-    /// Makes a tunnel for a host that shows a provisioning key; it is served when this returns.
+    /// Makes a tunnel for a host that shows a provisioning key; it is served when this returns. A host that asks again
+    /// soon, as the answer was lost, gets another secret of the tunnel that was made, and the key counts as used once.
     ///
     /// # Errors
     ///
     /// When the key is not good, the name does not fit its template, or a host is another tunnel's.
-    pub async fn trade_key(&self, key: &Secret, name: &str) -> Result<(TunnelId, Secret), TunnelsError> {
+    pub async fn trade_key(
+        &self,
+        key: &Secret,
+        name: &str,
+        requester: Requester,
+    ) -> Result<(TunnelId, Secret), TunnelsError> {
         let hash = SecretHash::of(key);
+        if let Some(again) = self.trade_again(hash.clone(), requester).await? {
+            return Ok(again);
+        }
         let key = self.store.with(move |store| store.good_key(&hash, WallTime::now())).await?;
         // A host often knows itself by all its labels.
         let name = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
@@ -107,9 +122,31 @@ impl Tunnels {
         let made_up = hosts.is_empty();
         let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(&hosts)? };
         let (new, secret) = self.new_tunnel(Some(name), hosts, made_up)?;
+        let new = NewTunnel { requester: Some(requester), ..new };
         let (id, note) = (new.id.clone(), now(None));
         self.change(move |store| store.trade_key(&key.id, &new, &note)).await?;
         Ok((id, secret))
+    }
+
+    /// Another secret of the tunnel that was made for this requester a moment ago, if one was. The one before, which nobody
+    /// may have got, is good no more.
+    async fn trade_again(
+        &self,
+        key: SecretHash,
+        requester: Requester,
+    ) -> Result<Option<(TunnelId, Secret)>, TunnelsError> {
+        let since = WallTime::now().before(TRADE_AGAIN);
+        let Some(tunnel) = self.store.with(move |store| store.traded(&key, &requester, since)).await? else {
+            return Ok(None);
+        };
+        // Whoever revoked it did not mean it to come back so.
+        let revoked = tunnel.good_credentials(WallTime::now()).next().is_none();
+        if revoked || tunnel.credentials.len() >= TRADES_MAX {
+            return Err(Refused::KeyNotGood.into());
+        }
+        let why = Some("its host traded the provisioning key once more".to_owned());
+        let made = self.rotate(tunnel.id.clone(), Duration::ZERO, why).await?;
+        Ok(Some((tunnel.id, made.secret)))
     }
 
     fn check_key(&self, wanted: &WantedKey) -> Result<(), TunnelsError> {
@@ -145,9 +182,14 @@ impl Tunnels {
 }
 
 impl Provisioning for Tunnels {
-    fn trade<'a>(&'a self, key: &'a Secret, name: &'a str) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
+    fn trade<'a>(
+        &'a self,
+        key: &'a Secret,
+        name: &'a str,
+        requester: Requester,
+    ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
         Box::pin(async move {
-            self.trade_key(key, name).await.map_err(|error| match error {
+            self.trade_key(key, name, requester).await.map_err(|error| match error {
                 TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
                 TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
                 TunnelsError::Invalid(why) => {

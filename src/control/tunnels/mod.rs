@@ -395,7 +395,7 @@ impl Tunnels {
         let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
         let (credential, secret) = self.new_credential()?;
         let (traffic, lists) = (Traffic::Plain, TunnelLists::default());
-        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, traffic, lists, credential }, secret))
+        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, traffic, lists, credential, requester: None }, secret))
     }
 
     fn new_credential(&self) -> Result<(NewCredential, Secret), TunnelsError> {

@@ -3,10 +3,10 @@
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::records::{Fact, record};
-use super::{Outcome, listed, time, time_if, tunnels, window};
-use crate::base::SecretHash;
+use super::{Outcome, listed, parsed, time, time_if, tunnels, window};
+use crate::base::{SecretHash, TunnelId};
 use crate::control::store::{
-    Listed, NewKey, NewTunnel, Note, PROVISIONING_KEYS_MAX, Page, ProvisioningKey, Refused, Tunnel,
+    Listed, NewKey, NewTunnel, Note, PROVISIONING_KEYS_MAX, Page, ProvisioningKey, Refused, Requester, Tunnel,
 };
 use crate::control::wall_time::WallTime;
 
@@ -73,6 +73,23 @@ pub(super) fn trade(change: &Transaction<'_>, id: &str, new: &NewTunnel, note: &
     }
     change.execute("UPDATE provisioning_key SET uses = uses + 1 WHERE id = ?", [id])?;
     tunnels::create(change, new, Some(id), note)
+}
+
+pub(super) fn traded(
+    look: &Transaction<'_>,
+    key: &SecretHash,
+    requester: &Requester,
+    since: WallTime,
+) -> Outcome<Option<Tunnel>> {
+    let found = look.query_row(
+        "SELECT tunnel.id FROM tunnel JOIN provisioning_key ON provisioning_key.id = tunnel.provisioning_key
+         WHERE provisioning_key.hash = ? AND provisioning_key.revoked_at IS NULL
+             AND tunnel.requester = ? AND tunnel.created_at >= ? AND tunnel.archived_at IS NULL
+         ORDER BY tunnel.seq DESC LIMIT 1",
+        params![key.as_bytes(), requester.0, since.0],
+        |row| parsed::<TunnelId>(row, 0),
+    );
+    found.optional()?.map(|id| tunnels::one(look, &id)).transpose()
 }
 
 fn key(row: &Row<'_>) -> rusqlite::Result<(i64, ProvisioningKey)> {

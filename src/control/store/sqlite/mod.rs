@@ -20,8 +20,8 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey, Refused, ServedTunnel,
-    Store, StoreError, Tunnel, TunnelChange, Usage,
+    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey, Refused, Requester,
+    ServedTunnel, Store, StoreError, Tunnel, TunnelChange, Usage,
 };
 use crate::base::{CredentialId, SecretHash, TunnelId};
 use crate::control::wall_time::WallTime;
@@ -228,6 +228,15 @@ impl Store for SqliteStore {
 
     fn revoke_key(&mut self, id: &str, note: &Note) -> Result<ProvisioningKey, StoreError> {
         self.change(|change| keys::revoke(change, id, note))
+    }
+
+    fn traded(
+        &mut self,
+        key: &SecretHash,
+        requester: &Requester,
+        since: WallTime,
+    ) -> Result<Option<Tunnel>, StoreError> {
+        self.look(|look| keys::traded(look, key, requester, since))
     }
 
     fn trade_key(&mut self, id: &str, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError> {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// One step for each version of the schema: the first makes it from nothing, each further one from the one before. A step
 /// that was released is never changed.
-const STEPS: [&str; 3] = [FIRST, WHO_MAY_COME, TRAFFIC];
+const STEPS: [&str; 4] = [FIRST, WHO_MAY_COME, TRAFFIC, WHO_TRADED];
 
 /// The version of the schema that this version of adit makes and reads.
 pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
@@ -105,6 +105,12 @@ ALTER TABLE tunnel ADD COLUMN admission_dry_run INTEGER NOT NULL DEFAULT 0;
 /// How a tunnel's calls are carried.
 const TRAFFIC: &str = "
 ALTER TABLE tunnel ADD COLUMN traffic TEXT NOT NULL DEFAULT 'plain';
+";
+
+/// Who traded a provisioning key for a tunnel.
+const WHO_TRADED: &str = "
+ALTER TABLE tunnel ADD COLUMN requester BLOB CHECK (requester IS NULL OR length(requester) = 32);
+CREATE INDEX tunnel_of_requester ON tunnel (requester) WHERE requester IS NOT NULL;
 ";
 
 /// The version of the schema in a file; 0 of one that is empty.

@@ -63,6 +63,7 @@ fn new_tunnel(id: &str, hosts: &[&str]) -> NewTunnel {
         traffic: Traffic::Plain,
         lists: TunnelLists::default(),
         credential: credential(&format!("crd_{id}")),
+        requester: None,
     }
 }
 
@@ -295,6 +296,34 @@ fn a_provisioning_key_is_good_for_so_many_hosts_and_so_long() {
     assert_eq!(refused(bench.store.good_key(&hash, NOW)), Refused::KeyNotGood);
     assert_eq!(bench.store.key("pkey_a").unwrap().uses, 2);
     assert!(!key.is_good(NOW.after(MINUTE)) && !ProvisioningKey { revoked_at: Some(NOW), ..key }.is_good(NOW));
+}
+
+#[test]
+fn a_host_that_trades_again_is_known_by_its_key_for_a_while() {
+    let mut bench = Bench::new();
+    let key = ProvisioningKey {
+        id: "pkey_a".to_owned(),
+        display_name: None,
+        name_template: "*".to_owned(),
+        hosts: vec!["{name}.test".to_owned()],
+        uses_max: 1,
+        uses: 0,
+        created_at: NOW,
+        expires_at: NOW.after(MINUTE),
+        revoked_at: None,
+    };
+    let [hash, other] = ["key", "another"].map(|text| SecretHash::of(&Secret::from(text)));
+    bench.store.add_key(&NewKey { key, hash: hash.clone() }, &note(NOW)).unwrap();
+    let (me, stranger) = (Requester([1; 32]), Requester([2; 32]));
+    let new = NewTunnel { requester: Some(me), ..new_tunnel("tnl_a", &["a.test"]) };
+    let made = bench.store.trade_key("pkey_a", &new, &note(NOW)).unwrap();
+    let store = &mut bench.store;
+    assert_eq!(store.traded(&hash, &me, NOW).unwrap(), Some(made.clone()), "though the key is used up");
+    for (hash, requester, since) in [(&hash, stranger, NOW), (&other, me, NOW), (&hash, me, WallTime(NOW.0 + 1))] {
+        assert_eq!(store.traded(hash, &requester, since).unwrap(), None);
+    }
+    store.revoke_key("pkey_a", &note(NOW)).unwrap();
+    assert_eq!(store.traded(&hash, &me, NOW).unwrap(), None, "the key was withdrawn");
 }
 
 #[test]

@@ -63,8 +63,15 @@ pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str
         return Err(Refused::TooManyTunnels(TUNNELS_MAX).into());
     }
     change.execute(
-        "INSERT INTO tunnel (id, display_name, created_at, provisioning_key, traffic) VALUES (?, ?, ?, ?, ?)",
-        params![new.id.as_str(), new.display_name, note.at.0, key, new.traffic.name()],
+        "INSERT INTO tunnel (id, display_name, created_at, provisioning_key, requester, traffic) VALUES (?, ?, ?, ?, ?, ?)",
+        params![
+            new.id.as_str(),
+            new.display_name,
+            note.at.0,
+            key,
+            new.requester.map(|requester| requester.0),
+            new.traffic.name()
+        ],
     )?;
     set_lists(change, &new.id, &new.lists)?;
     for host in &new.hosts {
