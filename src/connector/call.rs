@@ -67,8 +67,8 @@ pub(super) struct RequestWork {
     pub(super) head: RequestHead,
     pub(super) intake: Intake,
     pub(super) decoder: BodyDecoder,
-    /// Looks for the id of an agent's message, for answers of our own.
-    pub(super) peek: Peek,
+    /// Looks into an agent's message, for answers of our own and for figures. Only workers that have served agents have one.
+    pub(super) peek: Option<Box<Peek>>,
     outlet: Outlet,
     scratch: Vec<u8>,
     kept: Kept,
@@ -292,9 +292,9 @@ impl RequestWork {
         }
         let encoder = &mut encoder;
         let carry = Carry { from: stream, intake, decoder, to: connection, outlet, encoder, pool, scratch };
-        let look = matches!(caller, Caller::Agent(_));
+        let mut look = peek.as_mut().filter(|_| matches!(caller, Caller::Agent(_)));
         carry_body(carry, |bytes| {
-            if look {
+            if let Some(peek) = &mut look {
                 peek.feed(bytes);
             }
             if keep {
@@ -323,7 +323,9 @@ impl RequestWork {
     pub(super) fn clear_call(&mut self) {
         self.head.clear();
         self.outlet.clear();
-        self.peek.clear();
+        if let Some(peek) = &mut self.peek {
+            peek.clear();
+        }
         self.kept.bytes.clear();
         self.kept.too_long = false;
     }

@@ -27,9 +27,16 @@ pub(super) struct ResponseWork {
     decoder: BodyDecoder,
     outlet: Outlet,
     scratch: Vec<u8>,
-    timing: Vec<u8>,
+    /// For answers that agents read. Only workers that have served agents have it.
+    pub(super) agent: Option<Box<ForAgent>>,
     /// Whether the head of the final response is on its way, so that no other can be.
     pub(super) begun: bool,
+}
+
+/// What is kept of an answer that an agent reads.
+#[derive(Default)]
+pub(super) struct ForAgent {
+    timing: Vec<u8>,
     /// How long the call has taken, as it was last told.
     pub(super) times: Option<ConnectorTimes>,
 }
@@ -65,7 +72,7 @@ impl ResponseWork {
         stamps: &mut ConnectorStamps,
     ) -> Result<bool, Failure> {
         self.receive_head(here, stream, reply, connection, stamps).await?;
-        let ResponseWork { head, intake, decoder, outlet, scratch, timing, begun, times: told } = self;
+        let ResponseWork { head, intake, decoder, outlet, scratch, agent, begun } = self;
         let pool = here.core.pool();
         // The edge always learns where the body ends.
         let framing = head.framing().toward(reply.version);
@@ -73,16 +80,16 @@ impl ResponseWork {
         let now = here.core.now();
         stamps.on_handed_to_link(now);
         let times = stamps.times(now);
-        if reply.to_agent {
-            timing.clear();
-            connector_timing(&times, timing);
-            let append: [(&str, &[u8]); 1] = [("Server-Timing", timing)];
+        if let Some(agent) = agent.as_mut().filter(|_| reply.to_agent) {
+            agent.times = Some(times);
+            agent.timing.clear();
+            connector_timing(&times, &mut agent.timing);
+            let append: [(&str, &[u8]); 1] = [("Server-Timing", &agent.timing)];
             write_response(head, &ResponseEdits { framing, close: reply.close, append: &append }, scratch);
         } else {
             write_response(head, &ResponseEdits { framing, ..ResponseEdits::default() }, scratch);
         }
         *begun = true;
-        *told = Some(times);
         // A stream that is gone is found out below.
         let _ = stream.on_link().send_phases(phases(Stage::Head, times));
         outlet.put(stream, pool, scratch).await.map_err(over)?;
@@ -92,7 +99,9 @@ impl ResponseWork {
         carry_body(carry, |_| {}).await.map_err(broken)?;
         stamps.on_last_received(connection.received_at());
         let times = stamps.times(here.core.now());
-        *told = Some(times);
+        if let Some(agent) = agent {
+            agent.times = Some(times);
+        }
         let _ = stream.on_link().send_phases(phases(Stage::End, times));
         stream.finish_message();
         Ok(head.keep_alive() && head.framing() != Framing::UntilClose && !intake.has_rest())
@@ -143,7 +152,9 @@ impl ResponseWork {
 
     pub(super) fn clear(&mut self) {
         self.begun = false;
-        self.times = None;
+        if let Some(agent) = &mut self.agent {
+            agent.times = None;
+        }
         self.head.clear();
         *self.intake.rest() = None;
         self.outlet.clear();

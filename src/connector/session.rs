@@ -77,6 +77,10 @@ pub(super) async fn serve(work: &mut Work, here: &Here, stream: LinkStream) {
         Ok(session) => {
             Counters::add(&here.connector.counters.sessions_sealed);
             let session = CallStream::Sealed(Box::new(session));
+            if terms.is_agents() {
+                work.request.peek.get_or_insert_default();
+                work.response.agent.get_or_insert_default();
+            }
             terms.serve(work, here, &session).await;
         }
         Err((error, stream)) => {
@@ -185,14 +189,19 @@ impl Terms {
     /// Puts down how long an agent's call took.
     fn record(&mut self, work: &Work, here: &Here, ended: Option<Result<(), Cause>>, took: Duration) {
         self.call.read_head(&work.request.head);
-        self.call.read_body(&work.request.peek);
+        if let Some(peek) = &work.request.peek {
+            self.call.read_body(peek);
+        }
         let method = self.call.method().unwrap_or(self.call.kind().name());
         let outcome = match ended {
             Some(Ok(())) => Outcome::Ok,
             Some(Err(Cause::Cancelled)) | None => Outcome::AgentGone,
             Some(Err(cause)) => reset(cause).1,
         };
-        let phases = CallPhases::of_connector(work.response.times.unwrap_or_default(), took);
+        let phases = CallPhases::of_connector(
+            work.response.agent.as_ref().and_then(|agent| agent.times).unwrap_or_default(),
+            took,
+        );
         let mut recorder = here.recorder.borrow_mut();
         let tool = self.call.tool().unwrap_or_default();
         if let Some(label) = here.route_of(&self.host, |route| recorder.label(route, method, tool)) {
@@ -203,8 +212,7 @@ impl Terms {
     /// Answers an agent whose call got no answer from its upstream, with the id of its message if that can be learnt.
     async fn answer_for(&self, work: &mut Work, here: &Here, session: &CallStream, cause: Cause, close: bool) -> Next {
         let request = &mut work.request;
-        if !request.head.expects_continue() {
-            let peek = &mut request.peek;
+        if let Some(peek) = request.peek.as_mut().filter(|_| !request.head.expects_continue()) {
             let reading = read_on(session, &mut request.intake, &mut request.decoder, |bytes| {
                 peek.feed(bytes);
                 !peek.is_done()
@@ -215,7 +223,7 @@ impl Terms {
         let (fault, _) = reset(cause);
         let close = close || !request.decoder.is_done();
         let to_head = request.head.method() == Method::Head;
-        let answer = Answer::to_fault(fault, request.peek.id());
+        let answer = Answer::to_fault(fault, request.peek.as_ref().and_then(|peek| peek.id()));
         say(here, session, &Answer { close, to_head, retry_after_s: retry_after_s(fault), ..answer }).await;
         if close { Next::Close } else { Next::Keep }
     }
