@@ -23,8 +23,8 @@ use adit::connector::{Connector, ConnectorSettings, ConnectorTables, EdgeAddress
 use adit::engine::{Cores, EngineSettings, Lease, Pool, mailbox};
 use adit::private;
 use adit::tls::{
-    ALPN_LINK, Authority, CertSet, ClientSettings, CurrentIdentity, KeyRequest, ReloadingCerts, Roots, ServerCert,
-    ServerName, ServerSettings, Session, WallClock, client_config, server_config,
+    ALPN_LINK, Authority, CertSet, ClientSettings, Clients, CurrentIdentity, KeyRequest, ReloadingCerts, Roots,
+    ServerCert, ServerName, ServerSettings, Session, WallClock, client_config, server_config,
 };
 use adit::upstream::Resolver;
 use adit::wire::mux;
@@ -77,8 +77,11 @@ fn handshakes(site: &Site, count: usize) -> Result<(), Box<dyn std::error::Error
     let path = |name: &str| site.dir.path().join(name);
     let clock = WallClock::default();
     let cert = ServerCert::load(&path("edge.pem"), &path("edge.key"), clock.now())?;
-    let settings =
-        ServerSettings { alpn: vec![ALPN_LINK.to_vec()], clients: Some(site.roots()?), ..ServerSettings::default() };
+    let settings = ServerSettings {
+        alpn: vec![ALPN_LINK.to_vec()],
+        clients: Clients::Known(site.roots()?),
+        ..ServerSettings::default()
+    };
     let server = server_config(ReloadingCerts::new(CertSet::new([cert])?), &settings)?;
     let key = KeyRequest::new()?;
     let chain = site.authority.certify(key.csr(), &"tnl_bench".parse()?, DAY, clock.now())?.chain;
@@ -153,6 +156,7 @@ fn reconnects(site: &Site, count: usize) -> Result<(), Box<dyn std::error::Error
             link: mux::Settings::default(),
             calls_max: 10,
             drain_timeout: Duration::ZERO,
+            allowed_origins: Vec::new(),
         };
         let seed = (instance as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         connectors.push(Connector::new(settings, ConnectorTables::default(), 1, seed, &events));

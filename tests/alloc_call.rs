@@ -10,6 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
 
 thread_local! {
@@ -57,15 +58,18 @@ static COUNTING: Counting = Counting;
 #[test]
 fn a_call_allocates_nothing_on_a_core() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        let (counted, calls) = allocations_of_warm_calls(driver);
-        assert_eq!(counted, 0, "{driver:?}: allocations in {calls} calls");
+        for traffic in Traffic::ALL {
+            let (counted, calls) = allocations_of_warm_calls(driver, traffic);
+            assert_eq!(counted, 0, "{driver:?}, {traffic}: allocations in {calls} calls");
+        }
     }
 }
 
-fn allocations_of_warm_calls(driver: DriverChoice) -> (u64, u32) {
-    let tunnel = support::Tunnel::start(driver, 1, 0, || COUNTER.set(Some(&ON_CORE)));
+fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic) -> (u64, u32) {
+    let tunnel = support::Tunnel::start(driver, traffic, 1, 0, || COUNTER.set(Some(&ON_CORE)));
     let mut agent = tunnel.agent();
-    (0..500).for_each(|_| support::call(&mut agent));
+    // As many as it takes to come to the first credit on a stream that carries them all.
+    (0..2_000).for_each(|_| support::call(&mut agent));
     let before = ON_CORE.load(Ordering::Relaxed);
     let calls = 1000;
     (0..calls).for_each(|_| support::call(&mut agent));

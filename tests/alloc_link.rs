@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use adit::base::{Chunk, CoreId, Secret, Time};
+use adit::base::{Chunk, CoreId, Secret, Time, Traffic};
 use adit::wire::mux::{EdgeIdentity, Event, Hello, Mux, Open, Outlet, Phases, Settings, Stage, StreamId};
 
 thread_local! {
@@ -185,7 +185,12 @@ impl World {
     /// Makes `n` calls, six at a time.
     fn calls(&mut self, n: usize) {
         for call in 0..n {
-            let open = Open { route: "mcp.example.com", call: call as u64, peer: Some("192.0.2.7:4711") };
+            let open = Open {
+                route: "mcp.example.com",
+                call: call as u64,
+                traffic: Traffic::Plain,
+                peer: Some("192.0.2.7:4711"),
+            };
             let stream = self.edge.open(&open).expect("the link has room");
             let piece = self.pool.piece(&[b'q'; 1_000]);
             assert!(self.edge.send(stream, piece).is_ok());

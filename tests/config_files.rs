@@ -163,6 +163,11 @@ fn every_setting_is_read() {
         for key in ["edge.connectors_ca_file", "edge.connectors_ca_key_file"] {
             all.flags.push(Flag::new(key, "some.pem"));
         }
+        if env.iter().any(|(name, _)| name.starts_with("ADIT_CONNECT_SEAL_")) {
+            for key in ["connect.seal_cert_file", "connect.seal_key_file"] {
+                all.flags.push(Flag::new(key, "other.pem"));
+            }
+        }
         // The flag would win.
         let given: Vec<String> = config::settings()
             .filter(|s| s.env().is_some_and(|env_name| env.iter().any(|(name, _)| *name == env_name)))
@@ -175,7 +180,7 @@ fn every_setting_is_read() {
         if given.iter().any(|key| key == "connect.token_file" || key == "connect.provisioning_key_file") {
             all.flags.retain(|flag| flag.key != "connect.secret" && flag.key != "connect.tunnel");
         }
-        if given.iter().any(|key| key == "connect.provisioning_key_file") {
+        if given.iter().any(|key| key == "connect.provisioning_key_file" || key == "connect.traffic") {
             all.flags.push(Flag::new("connect.state_dir", "state"));
         }
         let config = Config::load(&all).unwrap_or_else(|faults| panic!("{env:?}: {faults}"));
@@ -393,7 +398,14 @@ fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {
     assert_eq!(Config::restart_needed(&old, &check("", &[], &[]).unwrap()).last().unwrap(), "edge");
     for setting in config::settings() {
         let live = ["tunnel", "route", "admission", "network_set"].contains(&setting.section)
-            || ["log.level", "connect.allowed_upstreams"].contains(&setting.path().as_str());
+            || [
+                "log.level",
+                "connect.allowed_upstreams",
+                "connect.traffic",
+                "connect.seal_cert_file",
+                "connect.seal_key_file",
+            ]
+            .contains(&setting.path().as_str());
         assert_eq!(setting.reload == Reload::Live, live, "{}", setting.path());
     }
 }

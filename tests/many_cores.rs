@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
+use adit::base::Traffic;
 use adit::edge::{CoreReport, EdgeCommand};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::mailbox;
@@ -30,7 +31,7 @@ fn calls_on_new_connections(tunnel: &Tunnel) {
 #[test]
 fn each_core_of_the_edge_gets_a_link() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        let tunnel = Tunnel::start(driver, CORES, 0, || {});
+        let tunnel = Tunnel::start(driver, Traffic::Plain, CORES, 0, || {});
         calls_on_new_connections(&tunnel);
         // Wherever the system put the links at first.
         let links: Vec<usize> = loop {
@@ -48,10 +49,12 @@ fn each_core_of_the_edge_gets_a_link() {
 #[test]
 fn a_connection_is_handed_to_the_core_that_has_the_link() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        let tunnel = Tunnel::start(driver, CORES, 1, || {});
-        calls_on_new_connections(&tunnel);
-        let handed_over = tunnel.edge.counters().handed_over.load(Ordering::Relaxed);
-        assert!(handed_over > 0, "{driver:?}: of {AGENTS} connections some landed on a core without a link");
-        tunnel.end();
+        for traffic in Traffic::ALL {
+            let tunnel = Tunnel::start(driver, traffic, CORES, 1, || {});
+            calls_on_new_connections(&tunnel);
+            let handed_over = tunnel.edge.counters().handed_over.load(Ordering::Relaxed);
+            assert!(handed_over > 0, "{driver:?} {traffic}: of {AGENTS} some landed on a core without a link");
+            tunnel.end();
+        }
     }
 }

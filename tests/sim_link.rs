@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use adit::base::{CoreId, LinkId, Rng, Secret};
+use adit::base::{CoreId, LinkId, Rng, Secret, Traffic};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{ByteStream, Class, Core, Pool, StreamError};
@@ -124,7 +124,8 @@ impl Run {
         core.sleep(Duration::from_nanos(rng.below(3_000_000_000))).await;
         let stream = loop {
             let open = self.links.borrow().iter().rev().find(|link| link.is_open()).cloned();
-            let opened = open.map(|link| link.open(&Open { route: "host", call: number, peer: None }));
+            let opened =
+                open.map(|link| link.open(&Open { route: "host", call: number, traffic: Traffic::Plain, peer: None }));
             match opened {
                 Some(Ok(stream)) => break stream,
                 _ => core.sleep(SECOND / 20).await,

@@ -1,7 +1,7 @@
 //! What the official suite cannot see: that a call crosses the tunnel byte for byte, piece by piece and at once.
 //!
-//! Where it can, a test runs twice: against the upstream itself, which shows that it asks for nothing that HTTP does not
-//! promise, and through `adit edge` and `adit connect`.
+//! Where it can, a test runs three times: against the upstream itself, which shows that it asks for nothing that HTTP does
+//! not promise, through `adit edge` and `adit connect`, and through both with each call sealed again between them.
 
 #[path = "transparency/failures.rs"]
 mod failures;
@@ -44,6 +44,12 @@ impl Way {
         Self { front: tunnel.agents, upstream, tunnel: Some(tunnel) }
     }
 
+    fn resealed() -> Self {
+        let upstream = Upstream::start();
+        let tunnel = Tunnel::start_as("resealed", HOST, upstream.address);
+        Self { front: tunnel.agents, upstream, tunnel: Some(tunnel) }
+    }
+
     fn is_direct(&self) -> bool {
         self.tunnel.is_none()
     }
@@ -61,10 +67,11 @@ impl Way {
     }
 }
 
-/// Runs a test both ways.
-fn both(test: impl Fn(Way)) {
+/// Runs a test all ways.
+fn each_way(test: impl Fn(Way)) {
     test(Way::direct());
     test(Way::tunnel());
+    test(Way::resealed());
 }
 
 /// A request without a body.

@@ -287,6 +287,37 @@ fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
     assert_eq!(site.call("x.t.test", "echo").0, 200);
 }
 
+#[test]
+fn a_tunnel_is_sealed_by_the_authority_that_is_registered_with_it() {
+    for driver in ["auto", "epoll"] {
+        let site = Site::new(driver);
+        let made = site.tunnel(&["create", "--host", "a.test", "--traffic", "resealed"]);
+        let (id, state) = (id_of(&made), site.data_dir().with_file_name("state"));
+        assert_eq!(made["traffic"], "resealed");
+        let how = ["--traffic", "resealed", "--state-dir", state.to_str().unwrap()];
+        let connector = site.connect_with("a.test", &made["token"], &how);
+        let refused = |(status, body): (u16, Value)| {
+            assert_eq!((status, &body["error"]["data"]["reason"]), (502, &json!("seal_refused")), "{body}");
+        };
+        refused(site.call("a.test", "echo"));
+        let ca = state.join("seal-ca.pem");
+        let certificate = site.tunnel(&["cert", "add", id, ca.to_str().unwrap()]);
+        assert_eq!(site.call("a.test", "echo").0, 200);
+        assert_eq!(site.tunnel(&["show", id])["certificates_active"], 1);
+        // Whoever is told otherwise on one side is told so.
+        site.tunnel(&["update", id, "--traffic", "plain"]);
+        refused(site.call("a.test", "echo"));
+        site.tunnel(&["update", id, "--traffic", "passthrough"]);
+        let (status, body) = site.call("a.test", "echo");
+        assert_eq!((status, &body["error"]["code"]), (421, &json!("passthrough")), "{body}");
+        site.tunnel(&["update", id, "--traffic", "resealed"]);
+        assert_eq!(site.call("a.test", "echo").0, 200);
+        site.tunnel(&["cert", "archive", id, certificate["id"].as_str().unwrap()]);
+        refused(site.call("a.test", "echo"));
+        drop(connector);
+    }
+}
+
 #[tokio::test]
 async fn the_status_of_both_sides_tells_of_certificates_clocks_and_trouble() {
     let site = Site::new("auto");

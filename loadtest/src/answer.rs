@@ -44,6 +44,11 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
+    /// Whether an answer came, though not a good one.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self.cause(), Cause::Answer | Cause::Status(_))
+    }
+
     pub(crate) fn cause(&self) -> Cause {
         match self {
             CallError::Answer(_) => Cause::Answer,
@@ -99,11 +104,28 @@ impl Reader {
         request: &Request,
         id: u64,
     ) -> Result<Answered, CallError> {
+        self.begin(connection, request).await?;
+        self.finish(core, connection, request, id).await
+    }
+
+    /// Reads the head of the answer, and what a status that says no has to say.
+    pub(crate) async fn begin(&mut self, connection: &Connection, request: &Request) -> Result<(), CallError> {
         self.read_head(connection, request).await?;
         let status = self.head.status();
         if !(200..300).contains(&status) {
             return Err(self.refusal(connection, status).await);
         }
+        Ok(())
+    }
+
+    /// Reads what follows the head of a good answer, and checks it.
+    pub(crate) async fn finish(
+        &mut self,
+        core: &Core,
+        connection: &Connection,
+        request: &Request,
+        id: u64,
+    ) -> Result<Answered, CallError> {
         let is_stream = self.head.get("Content-Type").is_some_and(|kind| kind.starts_with(b"text/event-stream"));
         self.check.begin(request.is_rpc, is_stream, id);
         let mut answered = Answered { at: Time::ZERO, first_event: None, bytes: 0, keeps: self.head.keep_alive() };

@@ -39,6 +39,8 @@ pub struct Load {
     pub generator: GeneratorSettings,
     /// Whether to read, of each answer, how the tunnel split its time and what the upstream says of it.
     pub split: bool,
+    /// Whether to keep, of each call, when it was made and when it ended.
+    pub trace: bool,
 }
 
 impl Load {
@@ -55,6 +57,7 @@ impl Load {
             limits: Limits::default(),
             generator: GeneratorSettings::default(),
             split: false,
+            trace: false,
         }
     }
 
@@ -209,7 +212,8 @@ pub enum Reuse {
     PerCall,
 }
 
-/// How long each phase takes. Connecting takes as long as it takes, within [`Limits::connect_timeout`].
+/// How long each phase takes. Before them every connection is made, within [`Limits::connect_timeout`], and proved by a
+/// call, within [`Limits::call_timeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phases {
     /// Calls that are made and not counted.

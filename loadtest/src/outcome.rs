@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use adit::base::Time;
 use serde_json::{Value, json};
 
 use crate::latencies::{Latencies, micros, round};
@@ -42,6 +43,8 @@ pub struct Outcome {
     pub generator_busy: f64,
     /// How the tunnel split the time of the calls, where [`crate::Load::split`] asks for it.
     pub split: Option<Split>,
+    /// Each call, where [`crate::Load::trace`] asks for it, in the order of their ends.
+    pub trace: Vec<Traced>,
     /// What the watched processes used.
     pub usage: Usage,
     /// Why these figures must not be reported.
@@ -113,6 +116,19 @@ impl Outcome {
             "partial": self.partial.as_ref().map(Partial::to_string),
         })
     }
+}
+
+/// One call, with its points on the machine's monotonic clock as [`adit::engine::MonotonicClock`] tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// When the plan has it.
+    pub due: Time,
+    /// When it went out; [`Time::NEVER`] if it did not.
+    pub sent: Time,
+    /// When it was answered, or given up.
+    pub ended: Time,
+    /// What it failed at; none if it was answered well.
+    pub failed: Option<Cause>,
 }
 
 /// Why figures must not be reported: the generator, not what it called, shaped them.
@@ -247,7 +263,9 @@ impl Failures {
         self.first.as_deref()
     }
 
-    fn to_json(&self) -> Value {
+    /// All of it, for programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
         let causes: BTreeMap<String, u64> = self.causes.iter().map(|(cause, n)| (cause.to_string(), *n)).collect();
         json!({ "count": self.count(), "by_cause": causes, "first": self.first })
     }

@@ -19,9 +19,17 @@ const KEPT_LEN_MAX: u64 = 48 * 1024;
 /// What long bodies are made of.
 const FILLER: [u8; 4096] = [b'x'; 4096];
 
+/// How many ids there are.
+const ID_COUNT: u64 = 10_000_000_000 - ID_FIRST;
+
 /// The id of call `i`.
 pub(crate) fn id_of(i: u64) -> u64 {
-    ID_FIRST + i % (10_000_000_000 - ID_FIRST)
+    ID_FIRST + i % ID_COUNT
+}
+
+/// The number of the call that proves connection `place`. No plan comes so far that it would have the same id.
+pub(crate) fn proof_of(place: usize) -> u64 {
+    ID_COUNT - 1 - place as u64 % ID_COUNT
 }
 
 /// A request that is sent again and again.
@@ -302,6 +310,7 @@ mod tests {
         for i in [0, 1, u64::from(u32::MAX), u64::MAX] {
             assert_eq!(id_of(i).to_string().len(), ID_LEN);
         }
+        assert_eq!((id_of(proof_of(0)), id_of(proof_of(1))), (9_999_999_999, 9_999_999_998));
         let mut digits = [0; ID_LEN];
         write_id(&mut digits, id_of(9));
         assert_eq!(&digits, b"1000000009");

@@ -24,7 +24,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// Connections and sessions are made.
+    /// Connections and sessions are made, and each is proved by a call that is not counted.
     #[default]
     Connect,
     /// Calls are made and not counted.

@@ -167,8 +167,13 @@ pub fn is_alive(pid: u32) -> bool {
     stat.is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
+/// The ids of a process and of all below it.
+pub(crate) fn tree_ids(pid: u32) -> BTreeSet<u32> {
+    tree(&[pid]).iter().map(|process| process.pid.unsigned_abs()).collect()
+}
+
 /// The processes that are alive of `pids`, with all below them.
-fn tree(pids: &[u32]) -> Vec<Process> {
+pub(crate) fn tree(pids: &[u32]) -> Vec<Process> {
     let mut left: Vec<u32> = pids.to_vec();
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     while let Some(pid) = left.pop() {

@@ -172,6 +172,32 @@ fn direct_and_adit_are_compared() {
 }
 
 #[test]
+fn the_page_is_made_again_from_what_was_written() {
+    let mut compare = Compare::new("direct").args(["--duration", "50ms", "--rounds", "1"]);
+    let output = compare.output();
+    assert_code(&output, 0);
+    let again = |args: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("compare").args(args).current_dir(compare.folder.path()).output().expect("the program runs")
+    };
+    let page = compare.page();
+    let shown = again(&["--from", "out.json", "--html", "again.html"]);
+    assert_code(&shown, 0);
+    assert_eq!(shown.stdout, output.stdout, "the table is the same");
+    assert_eq!(fs::read_to_string(compare.folder.path().join("again.html")).expect("it was written"), page);
+    for (code, args, told) in [
+        (1, ["--from", "none.json", "--html", "x.html"], "none.json cannot be read"),
+        (1, ["--from", "out.html", "--html", "x.html"], "out.html is no comparison"),
+        (1, ["--from", "out.json", "--html", "/nowhere/x.html"], "/nowhere/x.html cannot be written"),
+        (2, ["--from", "out.json", "--peers", "direct"], "cannot be used with"),
+    ] {
+        let output = again(&args);
+        assert_code(&output, code);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(told), "{args:?}");
+    }
+}
+
+#[test]
 fn an_open_loop_and_several_payloads_are_workloads_of_their_own() {
     let args = ["--duration", "200ms", "--rounds", "1", "--rate", "200", "--payload", "512,1KiB", "--connections", "4"];
     let mut compare = Compare::new("direct").args(args);

@@ -2,146 +2,18 @@
 //! what must be so on any machine.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+mod common;
 
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use common::{Process, Upstream, adit, json, output, program};
 use serde_json::Value;
 
 /// Flags under which no busy machine makes a run void.
 const LENIENT: [&str; 4] = ["--lag-p99-max", "60s", "--lag-share-max", "1000000"];
 /// Short phases.
 const SHORT: [&str; 4] = ["--warm-up", "50ms", "--duration", "200ms"];
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_adit-loadtest"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn output(args: &[&str]) -> Output {
-    command(args).output().expect("the program starts")
-}
-
-/// Runs a verb, which must end with this code, and reads its JSON.
-#[track_caller]
-fn json(code: i32, parts: &[&[&str]]) -> Value {
-    let args: Vec<&str> = parts.concat();
-    let out = output(&args);
-    let told = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(code), "{args:?}: {told}{}", String::from_utf8_lossy(&out.stdout));
-    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {told}"))
-}
-
-/// A child that is killed when dropped, and what it says.
-struct Process {
-    child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Process {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        Process { child, lines }
-    }
-
-    fn event(&mut self, name: &str) -> Value {
-        loop {
-            let line = self.lines.next().unwrap_or_else(|| panic!("it ended before {name}")).unwrap();
-            let event: Value = serde_json::from_str(&line).unwrap();
-            if event["event"] == name {
-                return event;
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.expect("there is a kill command").success());
-    }
-
-    /// Waits for its end: the code, and all that it still said.
-    fn ended(mut self) -> (Option<i32>, String) {
-        let said: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
-        (self.child.wait().unwrap().code(), said.join("\n"))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It has mostly ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// An upstream in a process of its own.
-struct Upstream {
-    process: Process,
-    dir: tempfile::TempDir,
-    url: String,
-    https_url: String,
-}
-
-impl Upstream {
-    fn start(flags: &[&str]) -> Upstream {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = dir.path().join("ca.pem").display().to_string();
-        let listen = ["serve", "--json", "--listen", "127.0.0.1:0", "--https-listen", "127.0.0.1:0", "--ca-out", &ca];
-        let mut process = Process::start(&mut command(&[&listen, flags].concat()));
-        let listening = process.event("listening");
-        let text = |key: &str| listening[key].as_str().unwrap().to_owned();
-        Upstream { process, dir, url: text("url"), https_url: text("https_url") }
-    }
-
-    fn ca(&self) -> String {
-        self.dir.path().join("ca.pem").display().to_string()
-    }
-
-    fn at(&self, path: &str) -> String {
-        format!("{}{path}", self.url.strip_suffix("/mcp").unwrap())
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.at("").strip_prefix("http://").unwrap().parse().unwrap()
-    }
-
-    /// Tool calls so far.
-    fn calls(&self) -> u64 {
-        let mut socket = TcpStream::connect(self.address()).unwrap();
-        socket.write_all(b"GET /stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-        body["calls"].as_u64().unwrap()
-    }
-
-    /// Waits until calls come in.
-    fn until_called(&self) {
-        while self.calls() == 0 {
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// `adit`, built if it is not.
-fn adit() -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_adit-loadtest")).with_file_name("adit");
-    if beside.exists() {
-        // Tests of the whole workspace have just built it.
-        return beside;
-    }
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--package", "adit", "--bin", "adit"]);
-    build.current_dir(env!("CARGO_MANIFEST_DIR"));
-    if beside.parent().is_some_and(|folder| folder.ends_with("release")) {
-        build.arg("--release");
-    }
-    assert!(build.status().expect("cargo can be run").success());
-    beside
-}
 
 #[test]
 fn every_kind_of_call_is_made_in_open_and_closed_loops() {
@@ -172,7 +44,7 @@ fn every_kind_of_call_is_made_in_open_and_closed_loops() {
 #[test]
 fn a_session_that_answers_in_events_is_read_to_its_answer() {
     let upstream = Upstream::start(&["--form", "sse", "--events", "3", "--service", "exp:1ms", "--no-sessions"]);
-    let kind = ["--kind", "mcp-2025-11-25", "--watch", &upstream.process.child.id().to_string()];
+    let kind = ["--kind", "mcp-2025-11-25", "--watch", &upstream.process.id().to_string()];
     let run = json(0, &[&["run", "--json", "--url", &upstream.url], &kind, &SHORT, &LENIENT]);
     assert_eq!(run["first_event"]["count"], run["calls"]);
     assert!(run["cpu_us_per_call"].as_f64().unwrap() > 0.0 && run["usage"]["rss_kib"].as_u64().unwrap() > 0);
@@ -230,12 +102,11 @@ fn a_late_generator_makes_the_run_void() {
 fn an_interrupted_run_ends_cleanly_and_reports_what_it_has() {
     let upstream = Upstream::start(&[]);
     for (signal, mode) in [("INT", &["--rate", "500"][..]), ("TERM", &["--connections", "2"])] {
-        let before = upstream.calls();
+        let before = upstream.count("calls");
         let flags = ["run", "--json", "--url", &upstream.url, "--warm-up", "0s", "--duration", "1000s"];
-        let run = Process::start(&mut command(&[&flags[..], mode, &LENIENT].concat()));
-        while upstream.calls() < before + 50 {
-            std::thread::yield_now();
-        }
+        let run = Process::start(&mut program(&[&flags[..], mode, &LENIENT].concat()));
+        // An open loop has 64 connections to prove first.
+        upstream.until("calls", before + 64 + 50);
         run.signal(signal);
         let (code, said) = run.ended();
         let run: Value = serde_json::from_str(&said).unwrap();
@@ -249,8 +120,8 @@ fn an_interrupted_run_ends_cleanly_and_reports_what_it_has() {
 fn a_peer_that_dies_leaves_what_was_measured() {
     let upstream = Upstream::start(&[]);
     let args = ["run", "--json", "--url", &upstream.url, "--warm-up", "0s", "--duration", "1000s"];
-    let run = Process::start(&mut command(&[&args[..], &["--patience", "200ms"], &LENIENT].concat()));
-    upstream.until_called();
+    let run = Process::start(&mut program(&[&args[..], &["--patience", "200ms"], &LENIENT].concat()));
+    upstream.until("calls", 20);
     drop(upstream);
     let (code, said) = run.ended();
     let run: Value = serde_json::from_str(&said).unwrap();
@@ -312,7 +183,7 @@ fn a_real_tunnel_is_measured_and_its_split_is_held_against_the_truth() {
     tunnel.event("linked");
     let port = agents.rsplit(':').next().unwrap();
     let url = format!("https://demo.localhost:{port}/mcp");
-    let pid = tunnel.child.id().to_string();
+    let pid = tunnel.id().to_string();
     let target = ["--json", "--url", &url, "--resolve-to", agents, "--ca-file", ca];
 
     for kind in ["mcp-2025-11-25", "mcp-2026-07-28"] {
@@ -337,6 +208,32 @@ fn a_real_tunnel_is_measured_and_its_split_is_held_against_the_truth() {
     assert_eq!(direct.status.code(), Some(1));
     let told = String::from_utf8_lossy(&direct.stderr);
     assert!(told.contains("no Server-Timing") && told.contains("is this the URL of a tunnel"), "{told}");
+}
+
+#[test]
+fn a_split_that_cannot_begin_says_so_where_its_figures_go() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{closed}/mcp");
+    let split = json(1, &[&["split", "--json", "--url", &url, "--services", "1ms"]]);
+    assert_eq!(split["rows"][0]["service_us"], 1_000);
+    assert!(split["rows"][0]["error"].as_str().unwrap().contains("took no connection"), "{split}");
+    let text = output(&["split", "--url", &url, "--services", "1ms"]);
+    let (said, told) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
+    assert!(said.contains("took no connection") && told.contains("took no connection"), "{said}{told}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_panic() {
+    let upstream = Upstream::start(&[]);
+    for args in [&["split", "--services", "0s,1ms"][..], &["run"]] {
+        let mut command = program(&[args, &["--url", &upstream.url, "--warm-up", "0s", "--duration", "50ms"]].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let out = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod rng;
 mod secret;
 mod secret_hash;
 mod time;
+mod traffic;
 
 pub use chunk::Chunk;
 pub use ids::{
@@ -21,3 +22,4 @@ pub use rng::Rng;
 pub use secret::Secret;
 pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
 pub use time::{Clock, Time};
+pub use traffic::{Traffic, TrafficError};

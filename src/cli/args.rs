@@ -269,6 +269,10 @@ pub struct ConnectArgs {
     /// several times
     #[arg(long, value_name = "HOST=URL")]
     pub route: Vec<String>,
+    /// How calls are carried: plain, resealed (the edge seals each call in TLS that ends here) or passthrough (the agent's own
+    /// TLS ends here); the edge must be told the same [default: plain]
+    #[arg(long, value_name = "HOW")]
+    pub traffic: Option<String>,
     /// The authorities that may vouch for the edge (PEM), instead of the public ones
     #[arg(long, value_name = "FILE")]
     pub edge_ca_file: Option<String>,
@@ -462,6 +466,7 @@ impl ConnectArgs {
             ("connect.provisioning_key", &self.provisioning_key),
             ("connect.provisioning_key_file", &self.provisioning_key_file),
             ("connect.state_dir", &self.state_dir),
+            ("connect.traffic", &self.traffic),
             ("connect.edge_ca_file", &self.edge_ca_file),
             ("connect.edge_name", &self.edge_name),
             ("connect.admin_listen", &self.admin),

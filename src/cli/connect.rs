@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::base::TunnelId;
+use crate::base::{Traffic, TunnelId};
 use crate::cli::announce::Announcer;
 use crate::cli::args::ConnectArgs;
 use crate::cli::edge::EVENTS_MAX;
@@ -25,7 +25,11 @@ use crate::control::{
     forward_events_after, serve_resolves, signals,
 };
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
+use crate::tls::CallerAuthorities;
 use crate::upstream::{ResolveRequest, Resolver, resolver};
+
+/// How often the configuration is read again without being asked, so that certificates for sealed routes stay fresh.
+const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Runs `adit connect` until it is told to end, and gives back the exit code.
 #[must_use]
@@ -51,10 +55,13 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
     let settings = connect_config.settings(connect_config.edge_addresses(), roots, credentials)?;
     let identities = connect_config.identity_dir()?;
     let mut trust = UpstreamTrust::default();
-    let tables = connect_config.tables(count, &mut trust)?;
+    let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
+    let sealing = connect_config.sealing(&callers)?;
+    let tables = ConnectorTables { sealing, ..connect_config.tables(count, &mut trust)? };
     let ready = ReadyConnector::new(settings, tables, count)?;
     let admin = listen_admin(connect_config.admin_listen)?;
-    let requests = signals(Request::Reload).map_err(RunError::io("signals cannot be received"))?;
+    let requests = signals(Request::Reload, connect_config.seal_ca().map(|_| RESEAL_INTERVAL))
+        .map_err(RunError::io("signals cannot be received"))?;
 
     let cores = Cores::start(&engine, ready.on_core())?;
     let facts = Facts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };
@@ -63,7 +70,7 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
     let (sender, events) = mpsc::unbounded_channel();
     forward_events_after(RoleKind::Connector, ready.events, sender, move |event| keep(identities.as_ref(), event));
     tokio::spawn(serve_resolves(ready.resolves));
-    let reload = reload(source, config.clone(), Arc::clone(&ready.connector), (count, trust), log);
+    let reload = reload(source, config.clone(), Arc::clone(&ready.connector), (count, trust, callers), log);
     let mut control = Control::new(ControlParts {
         state: Arc::clone(&state),
         roles: vec![(RoleKind::Connector, count)],
@@ -124,12 +131,29 @@ fn keep(identities: Option<&IdentityDir>, event: &ConnectorEvent) {
 /// What runs on a core.
 pub(super) type OnCore = Pin<Box<dyn Future<Output = ()>>>;
 
+/// Who can read what is carried so.
+fn readable(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::Plain => "plain: the edge and whoever runs it can read them",
+        Traffic::Resealed => "resealed: the edge can read them, and nothing between it and here",
+        Traffic::Passthrough => "passthrough: only the agent and this connector can read them",
+    }
+}
+
 fn announce(facts: &Facts, config: &ConnectConfig, tunnel: &TunnelId, announcer: Announcer) {
     let edges: Vec<String> = config.edge.iter().map(ToString::to_string).collect();
     tracing::info!("driver: {}", facts.driver_why);
     tracing::info!("tunnel {tunnel} to {}", edges.join(", "));
     for route in &config.routes {
-        tracing::info!("calls for {} go to {}", route.host, route.upstream);
+        let traffic = config.traffic_of(route);
+        tracing::info!("calls for {} go to {}, {}", route.host, route.upstream, readable(traffic));
+    }
+    if let Some(file) = config.seal_ca() {
+        let file = file.display();
+        tracing::info!("sealed routes are vouched for by {file}");
+        if config.routes.iter().any(|route| config.traffic_of(route) == Traffic::Resealed) {
+            tracing::info!("it must be registered at the edge: adit tunnel cert add {tunnel} {file}");
+        }
     }
     tracing::info!("admin API at {}", facts.admin_url.as_deref().unwrap_or("nowhere"));
     let admin = facts.admin_url.as_deref().map(|url| url.trim_start_matches("http://"));
@@ -159,14 +183,15 @@ fn reload(
     source: ConfigSource,
     started: Config,
     connector: Arc<Connector>,
-    (cores, mut trust): (usize, UpstreamTrust),
+    (cores, mut trust, callers): (usize, UpstreamTrust, Arc<CallerAuthorities>),
     log: Log,
 ) -> Reload {
     Box::new(move || {
         let (config, files) = source.load().map_err(|faults| faults.to_string())?;
         let connect_config = connect_of(&config).map_err(|error| error.to_string())?;
         let tables = connect_config.tables(cores, &mut trust).map_err(|faults| faults.to_string())?;
-        connector.reload(tables);
+        let sealing = connect_config.sealing(&callers).map_err(|faults| faults.to_string())?;
+        connector.reload(ConnectorTables { sealing, ..tables });
         log.set_levels(&config.log.level);
         Ok(Reloaded { restart_needed: Config::restart_needed(&started, &config), files })
     })

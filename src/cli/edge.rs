@@ -27,10 +27,9 @@ use crate::control::{
     Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, ReloadingAuthority, Request,
     RoleKind, Signing, State, forward_events, serve_certifications, signals,
 };
-use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
+use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, Seals, certifier};
 use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
-use crate::policy::Admission;
-use crate::tls::{Authority, CertSet, Fingerprint, ReloadingCerts, ServerConfig, WallClock};
+use crate::tls::{Authority, CALLER_LIFE, CertSet, Fingerprint, ReloadingCerts, ServerConfig, WallClock};
 
 /// What cores may tell before the control thread reads it.
 pub(super) const EVENTS_MAX: usize = 4096;
@@ -61,11 +60,15 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     let admission = config.admission(&mut memory)?;
     let shown = (certs.agents.clone(), Arc::clone(&certs.connectors));
     let authority = authority_of(edge_config)?;
-    let mut ready = ReadyEdge::new(edge_config, engine.core_count(), shown, authority, admission)?;
-    let serving = Serving::new(Arc::clone(&ready.edge), engine.core_count());
+    let seals = Arc::new(Seals::default());
+    let tables = EdgeTables { admission, ..edge_config.sealed_tables(&seals)? };
+    let mut ready = ReadyEdge::new(edge_config, engine.core_count(), shown, authority, tables)?;
+    let authority = ready.certifying.as_ref().map(|(signing, _)| Arc::clone(&signing.authority));
+    let _calling = authority.clone().map(|authority| keep_calling(authority, Arc::clone(&seals)));
+    let serving = Serving::new(Arc::clone(&ready.edge), engine.core_count(), Arc::clone(&seals));
     let store = match open {
         Some(open) => {
-            let signing = ready.certifying.as_ref().map(|(signing, _)| signing.authority.current());
+            let signing = authority.as_ref().map(|authority| authority.current());
             let port = ready.connectors.address().port();
             Some(open.serve(edge_config, &serving, signing.as_deref(), port).await?)
         }
@@ -76,7 +79,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     }
     let _reviewing = AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing()));
     let admin = listen_admin(edge_config.admin_listen)?;
-    let requests = signals(Request::Reload).map_err(RunError::io("signals cannot be received"))?;
+    let requests = signals(Request::Reload, None).map_err(RunError::io("signals cannot be received"))?;
 
     let running = Arc::clone(&ready.edge);
     let cores = Cores::start(&engine, move |core| Arc::clone(&running).run(core))?;
@@ -94,7 +97,6 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     for (of, certs) in shown.into_iter().filter_map(|(of, certs)| Some((of, certs?))) {
         role = role.with_certificate(of, move || certs.shown());
     }
-    let authority = ready.certifying.as_ref().map(|(signing, _)| Arc::clone(&signing.authority));
     if let Some(authority) = authority.clone() {
         role = role.with_certificate("authority", move || Some(authority.current().cert_der().clone()));
     }
@@ -104,7 +106,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     forward_events(RoleKind::Edge, ready.events, sender);
     serve_certifying(ready.certifying);
     let access = store.as_ref().map(|store| store.access.clone());
-    let reloading = Reloading { serving, certs, authority, access: access.clone(), memory };
+    let reloading = Reloading { serving, certs, authority, access: access.clone(), memory, seals };
     let reload = reload(source, config.clone(), reloading, log);
     let mut control = Control::new(ControlParts {
         state: Arc::clone(&state),
@@ -145,7 +147,7 @@ impl ReadyEdge {
         cores: usize,
         (agents_certs, connectors_certs): (Option<Arc<ReloadingCerts>>, Arc<ReloadingCerts>),
         authority: Option<Arc<Authority>>,
-        admission: Admission,
+        tables: EdgeTables,
     ) -> Result<ReadyEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen")?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen")?;
@@ -166,7 +168,6 @@ impl ReadyEdge {
         };
         let settings = config.settings(&listeners, cores)?;
         let (sender, events) = mailbox(EVENTS_MAX);
-        let tables = EdgeTables { admission, ..config.tables()? };
         let edge = Edge::new(settings, tables, cores, instance()?, &sender);
         let certifying = signing.map(|signing| (signing, asked));
         Ok(ReadyEdge { edge, events, agents, connectors, certifying })
@@ -199,6 +200,23 @@ fn announce(facts: &Facts, agents: &Reservation, connectors: &Reservation, annou
 pub(super) fn serve_certifying(certifying: Option<(Signing, MailReceiver<CertifyRequest>)>) {
     if let Some((signing, asked)) = certifying {
         tokio::spawn(serve_certifications(asked, signing));
+    }
+}
+
+/// Sees to it that this edge can show itself inside sealed sessions.
+fn keep_calling(authority: Arc<ReloadingAuthority>, seals: Arc<Seals>) -> AbortOnDrop {
+    renew_caller(&seals, &authority.current());
+    AbortOnDrop(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(CALLER_LIFE / 2).await;
+            renew_caller(&seals, &authority.current());
+        }
+    }))
+}
+
+fn renew_caller(seals: &Seals, authority: &Authority) {
+    if let Err(error) = seals.identity().renew(authority, WallClock::default().now()) {
+        tracing::error!(%error, "the edge's certificate for sealed sessions cannot be made");
     }
 }
 
@@ -278,6 +296,7 @@ struct Reloading {
     authority: Option<Arc<ReloadingAuthority>>,
     access: Option<Access>,
     memory: AdmissionMemory,
+    seals: Arc<Seals>,
 }
 
 /// What a reload has read, all of which is good.
@@ -310,7 +329,7 @@ fn reload(source: ConfigSource, started: Config, mut reloading: Reloading, log: 
 
 impl Reloading {
     fn read(&mut self, config: &Config, same_files: &EdgeConfig) -> Result<Fresh, RunError> {
-        let tables = edge_of(config)?.tables()?;
+        let tables = edge_of(config)?.sealed_tables(&self.seals)?;
         let admission = config.admission(&mut self.memory)?;
         let certs = FreshCerts::load(same_files)?;
         let read = if self.authority.is_some() { load_authority(same_files)? } else { None };
@@ -335,6 +354,7 @@ impl Reloading {
                 authority = %Fingerprint::of(authority.cert_der()),
                 "another authority vouches for connectors: those that were certified by the one before enrol again at their next link"
             );
+            renew_caller(&self.seals, &authority);
             current.replace(Arc::new(authority));
             self.serving.edge().replace_connectors_tls(config);
         }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -20,6 +21,11 @@ use crate::tls::CertError;
 pub const EXIT_FAILURE: u8 = 1;
 /// Threads for what blocks, beside the control thread: the system's name resolver.
 const BLOCKING_THREADS_MAX: usize = 16;
+
+/// The pause between two tries to listen at an address that is taken.
+const TAKEN_POLL: Duration = Duration::from_millis(10);
+/// So many pauses at the most: two seconds, which a killed process's listener was never seen to last.
+const TAKEN_POLLS_MAX: usize = 200;
 
 /// Why a command ended before it had done its work.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +122,23 @@ pub(super) fn log_warnings(config: &Config) {
 }
 
 /// Keeps an address for all cores.
+///
+/// One that is taken is tried for a while, as it may be that of a predecessor which was killed: the kernel takes down an
+/// io_uring, and with it the listener that it accepts on, some time after the process has gone, and whoever restarts
+/// edges at once would find them not starting.
 pub(super) fn reserve(what: &'static str, address: SocketAddr, flag: &'static str) -> Result<Reservation, RunError> {
-    Reservation::new(address).map_err(|error| RunError::Listen { what, address, error, flag })
+    let reserved = reserve_patiently(address, || std::thread::sleep(TAKEN_POLL));
+    reserved.map_err(|error| RunError::Listen { what, address, error, flag })
+}
+
+fn reserve_patiently(address: SocketAddr, mut pause: impl FnMut()) -> io::Result<Reservation> {
+    for _ in 0..TAKEN_POLLS_MAX {
+        match Reservation::new(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause(),
+            reserved => return reserved,
+        }
+    }
+    Reservation::new(address)
 }
 
 /// Listens for readers of the admin API, if that is wanted.
@@ -172,5 +193,29 @@ pub(super) fn facts(cores: &Cores) -> Facts {
         driver: cores.driver().to_string(),
         driver_why: cores.why().to_owned(),
         ..Facts::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_its_last_owner_lets_go_of_late_is_taken_all_the_same() {
+        let mut last = Some(TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = last.as_ref().unwrap().local_addr().unwrap();
+        let reserved = reserve_patiently(address, || drop(last.take())).unwrap();
+        assert_eq!(reserved.address(), address);
+    }
+
+    #[test]
+    fn an_address_that_stays_taken_is_told_in_the_end() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut pauses = 0;
+        let error = reserve_patiently(other.local_addr().unwrap(), || pauses += 1).unwrap_err();
+        assert_eq!((error.kind(), pauses), (io::ErrorKind::AddrInUse, TAKEN_POLLS_MAX));
+        // Of any other kind of fault waiting mends nothing.
+        let nowhere = "192.0.2.1:1".parse().unwrap();
+        reserve_patiently(nowhere, || panic!("there is nothing to wait for")).unwrap_err();
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::base::Traffic;
 use crate::cli::EXIT_USAGE;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::run::{EXIT_FAILURE, RunError, on_control_thread};
@@ -54,13 +55,15 @@ async fn run(client: &AdminClient, args: &TunnelArgs) -> Result<String, AdminErr
 
 async fn ask(client: &AdminClient, command: &TunnelCommand) -> Result<(Value, Show), AdminError> {
     Ok(match command {
-        TunnelCommand::Create { name, host, lists } => {
-            let mut body = json!({ "display_name": name, "hosts": host });
+        TunnelCommand::Create { name, host, traffic, lists } => {
+            let traffic = traffic.map(Traffic::name);
+            let mut body = json!({ "display_name": name, "hosts": host, "traffic": traffic });
             add_lists(&mut body, lists)?;
             (client.post(&["tunnels"], &body).await?, Box::new(shown::created))
         }
-        TunnelCommand::Update { id, name, host, lists, reason } => {
-            let mut body = json!({ "display_name": name, "reason": reason });
+        TunnelCommand::Update { id, name, host, traffic, lists, reason } => {
+            let traffic = traffic.map(Traffic::name);
+            let mut body = json!({ "display_name": name, "traffic": traffic, "reason": reason });
             if !host.is_empty() {
                 body["hosts"] = json!(host);
             }

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::base::Traffic;
 use crate::cli::args::DataDirArgs;
 use crate::config::Millis;
 
@@ -45,6 +46,9 @@ pub enum TunnelCommand {
         /// [default: one that the edge makes up below its tunnel domain]
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
+        /// How its calls are carried: plain, resealed or passthrough; its connector must be told the same
+        #[arg(long, value_name = "HOW")]
+        traffic: Option<Traffic>,
         /// Who may come to it.
         #[command(flatten)]
         lists: ListArgs,
@@ -59,6 +63,9 @@ pub enum TunnelCommand {
         /// All of its hosts, in place of those that it has; may be given several times
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
+        /// How its calls are carried: plain, resealed or passthrough; its connector must be told the same
+        #[arg(long, value_name = "HOW")]
+        traffic: Option<Traffic>,
         /// Who may come to it.
         #[command(flatten)]
         lists: ListArgs,

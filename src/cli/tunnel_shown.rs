@@ -25,6 +25,7 @@ pub(super) fn tunnel(tunnel: &Value) -> String {
     lines.push(("name", text(tunnel, "display_name")));
     lines.push(("state", text(tunnel, "state")));
     lines.push(("hosts", hosts(tunnel)));
+    lines.push(("traffic", text(tunnel, "traffic")));
     let tried = if tunnel["admission_dry_run"] == true { " (tried out only)" } else { "" };
     for (name, key) in [("allowed from", "allow_from"), ("denied from", "deny_from")] {
         if let Some(list) = joined(tunnel, key) {

@@ -92,7 +92,7 @@ impl Up {
     async fn run(self) -> Result<u8, RunError> {
         let _log = Log::start(&self.config.log);
         // Whoever closes the terminal wants an end.
-        let requests = signals(Request::End).map_err(RunError::io("signals cannot be received"))?;
+        let requests = signals(Request::End, None).map_err(RunError::io("signals cannot be received"))?;
         let _demo = self.demo.as_ref().map(serve_demo).transpose()?;
         let mut started = self.start()?;
         let (facts, state, agents) = (started.facts.clone(), Arc::clone(&started.state), started.agents.address());
@@ -140,8 +140,8 @@ impl Up {
         let authority = Arc::new(authority);
         let shown = (Some(Arc::clone(&certs)), certs);
         let admission = self.config.admission(&mut AdmissionMemory::default())?;
-        let edge = ReadyEdge::new(edge_config, count, shown, Some(Arc::clone(&authority)), admission.clone())?;
-        edge.edge.reload(EdgeTables { admission, ..edge_config.tables_named(|_| name.clone())? });
+        let tables = EdgeTables { admission, ..edge_config.tables_named(|_| name.clone())? };
+        let edge = ReadyEdge::new(edge_config, count, shown, Some(Arc::clone(&authority)), tables)?;
         let mut roots = Roots::new();
         roots.add_der(authority.cert_der().clone())?;
         let dialled = edge.connectors.address();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::base::{TunnelToken, TunnelTokenError};
+use crate::base::{Traffic, TunnelToken, TunnelTokenError};
 use crate::config::entries::Entries;
 use crate::config::fault::{Fault, nearest};
 use crate::config::networks::UpstreamNetwork;
@@ -78,6 +78,15 @@ impl<'a> Checker<'a> {
         }
         if connect.routes.is_empty() && !self.entries.unreadable {
             self.fault("route", &[], "missing; give one [[route]] at least, or --route HOST=URL, or ADIT_ROUTES");
+        }
+        let given = (connect.seal_cert_file.is_some(), connect.seal_key_file.is_some());
+        self.pair(("connect.seal_cert_file", "connect.seal_key_file"), given);
+        if connect.sealed_hosts().next().is_some() && given == (false, false) && connect.state_dir.is_none() {
+            self.demand(
+                "connect.state_dir",
+                "missing; sealed routes need a certificate: set state_dir, where the connector makes and keeps an authority of its \
+                 own, or seal_cert_file and seal_key_file",
+            );
         }
         let mut hosts = BTreeMap::new();
         let allowed = UpstreamNetwork::allowed(&connect.allowed_upstreams);
@@ -188,9 +197,28 @@ impl<'a> Checker<'a> {
             if tunnel.hosts.is_empty() {
                 self.fault(&key, &[], "the list is empty");
             }
+            if tunnel.traffic == Traffic::Resealed {
+                self.resealed(edge, index, tunnel);
+            }
             for host in &tunnel.hosts {
                 self.once(&mut hosts, &key, &host.to_string());
             }
+        }
+    }
+
+    /// Who seals again must know whom to believe, and be somebody.
+    fn resealed(&mut self, edge: &EdgeConfig, index: usize, tunnel: &TunnelConfig) {
+        let key = format!("tunnel[{index}].seal_ca_file");
+        if tunnel.seal_ca_file.is_none() {
+            self.fault(
+                &key,
+                &[],
+                "missing; resealed traffic needs the authority of the connector, which it writes to seal-ca.pem",
+            );
+        }
+        if edge.data_dir.is_none() && edge.connectors_ca_file.is_none() {
+            let message = "resealed traffic needs an edge with an authority of its own; set edge.data_dir";
+            self.fault(&format!("tunnel[{index}].traffic"), &["edge.data_dir", "edge.connectors_ca_file"], message);
         }
     }
 

@@ -231,6 +231,7 @@ optional_leaf!(
     super::values::FolderPath,
     super::addresses::HttpUrl,
     super::addresses::HostPort,
+    crate::base::Traffic,
     crate::base::TunnelId,
     crate::route::Hostname
 );

@@ -4,6 +4,7 @@ mod admission;
 mod connect;
 mod edge;
 mod kept;
+mod sealing;
 
 pub use admission::AdmissionMemory;
 pub use connect::UpstreamTrust;

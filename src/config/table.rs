@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::base::TunnelId;
+use crate::base::{Traffic, TunnelId};
 use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::section::{Part, Setting, section};
@@ -151,6 +151,13 @@ section! {
         /// The hosts that agents call and that belong to this tunnel, without port; `*.example.com` is every host of one
         /// label more.
         hosts: Vec<HostPattern> = required, live, like "demo.example.com";
+        /// How its calls are carried. `plain`: under the link's TLS alone. `resealed`: the edge seals each call again, in a TLS
+        /// session that ends in the connector. `passthrough`: the agent's own TLS ends in the connector, and the edge reads
+        /// nothing but the name that the agent asks for. The connector's routes must say the same.
+        traffic: Traffic = "plain", live, like "passthrough";
+        /// The certificates (PEM) of the authorities that may vouch for the connector where traffic is resealed, which
+        /// demands it: one, or two while one takes the other's place.
+        seal_ca_file: Option<PathBuf> = unset, live, like "seal-ca.pem";
         /// From where its connectors may come: networks, or single addresses. Empty for from everywhere. Others get neither a
         /// certificate nor a link, whatever they show.
         connectors_from: Vec<Network> = unset, live, like "198.51.100.7";
@@ -260,6 +267,16 @@ section! {
         /// private network and loopback. Link-local and metadata addresses are refused unless a network within them is
         /// named. Unix sockets are always allowed.
         allowed_upstreams: Vec<UpstreamNetwork> = "private", live, like "127.0.0.0/8";
+        /// How the calls of routes are carried that do not say it themselves: `plain`, `resealed` or `passthrough`. The edge
+        /// must be told the same. What is not plain needs seal_cert_file or a state_dir.
+        traffic: Traffic = "plain", live, like "resealed", env "ADIT_TRAFFIC", flag "--traffic";
+        /// The certificate chain (PEM) that is shown for the hosts of sealed routes. Without it the connector makes an
+        /// authority of its own in state_dir, `seal-ca.pem`, and certificates by it.
+        seal_cert_file: Option<PathBuf> = unset, live, like "hosts.crt";
+        /// The private key (PEM) of `seal_cert_file`, mode 0600.
+        seal_key_file: Option<PathBuf> = unset, live, like "hosts.key";
+        /// The web origins whose pages may call routes whose traffic is passthrough; the edge cannot see them there.
+        allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
         /// How long calls in flight may go on after a stop was asked for.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
     } with {
@@ -277,6 +294,8 @@ section! {
         /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. No path: the path of
         /// each call is passed unchanged.
         upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
+        /// How its calls are carried, where that is not what `connect.traffic` says.
+        traffic: Option<Traffic> = unset, live, like "passthrough";
         /// The certificates (PEM) of the authorities that may vouch for an `https` upstream, instead of the well-known
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::Secret;
+use crate::base::{Secret, Traffic};
 use crate::config::fault::quoted;
 use crate::config::leaf::{Leaf, Raw};
 
@@ -163,6 +163,19 @@ choice! {
         Text = "text",
         /// One JSON object on each line.
         Json = "json",
+    }
+}
+
+impl Leaf for Traffic {
+    const KIND: &'static str = "word";
+
+    fn take(raw: &Raw, _dir: &Path) -> Result<Traffic, String> {
+        let word = raw.text("a text")?;
+        word.parse().map_err(|_| format!("{} is none of plain, resealed, passthrough", quoted(word)))
+    }
+
+    fn show(&self) -> Value {
+        Value::from(self.name())
     }
 }
 

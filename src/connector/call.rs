@@ -5,23 +5,25 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::base::Clock;
+use crate::base::{Clock, Traffic};
 use crate::connector::here::Here;
-use crate::connector::respond::ResponseWork;
+use crate::connector::respond::{Reply, ResponseWork};
+use crate::connector::session;
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
+use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body, forwarded};
 use crate::latency::ConnectorStamps;
-use crate::link::LinkStream;
+use crate::link::{CallStream, LinkStream};
 use crate::tls::Connection;
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyDecoder, BodyEncoder, RequestEdits, RequestHead, Version, write_request};
+use crate::wire::jsonrpc::Peek;
 use crate::wire::mux::Cause;
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
@@ -44,18 +46,29 @@ pub(super) enum Failure {
     Unsent,
 }
 
+/// Whom the upstream is told that a call comes from, and who is answered when there is no answer of the upstream's.
+#[derive(Clone, Copy)]
+pub(super) enum Caller<'a> {
+    /// The edge: it has said so in the head, and answers for itself.
+    Edge,
+    /// An agent whose TLS ends here. Its address, as the edge tells it.
+    Agent(&'a str),
+}
+
 /// What a worker needs for its calls; kept from one to the next for its memory.
 #[derive(Default)]
 pub(super) struct Work {
-    request: RequestWork,
-    response: ResponseWork,
+    pub(super) request: RequestWork,
+    pub(super) response: ResponseWork,
 }
 
 #[derive(Default)]
-struct RequestWork {
-    head: RequestHead,
-    intake: Intake,
-    decoder: BodyDecoder,
+pub(super) struct RequestWork {
+    pub(super) head: RequestHead,
+    pub(super) intake: Intake,
+    pub(super) decoder: BodyDecoder,
+    /// Looks for the id of an agent's message, for answers of our own.
+    pub(super) peek: Peek,
     outlet: Outlet,
     scratch: Vec<u8>,
     kept: Kept,
@@ -69,40 +82,49 @@ struct Kept {
 }
 
 impl Work {
-    /// Carries one call to its end.
-    pub(super) async fn call(&mut self, here: &Here, stream: LinkStream) {
-        // When the edge gives the call up, whatever it has come to here is dropped, and the upstream sees that at once.
-        let ended = {
-            let mut serving = pin!(self.serve(here, &stream));
-            let mut broken = pin!(stream.broken());
-            poll_fn(|cx| match serving.as_mut().poll(cx) {
-                Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                Poll::Pending => broken.as_mut().poll(cx).map(|_| None),
-            })
-            .await
-        };
-        let counters = &here.connector.counters;
-        match ended {
-            Some(Ok(())) => self.request.await_end(&stream).await,
-            Some(Err(cause)) => {
-                match cause {
-                    Cause::NoRoute => Counters::add(&counters.calls_unrouted),
-                    Cause::Overloaded => Counters::add(&counters.calls_overloaded),
-                    _ => Counters::add(&counters.calls_failed),
-                }
-                stream.reset(cause);
-            }
-            None => Counters::add(&counters.calls_cancelled),
+    /// Carries what comes on a stream to its end.
+    pub(super) async fn carry(&mut self, here: &Here, stream: LinkStream) {
+        let sealed = stream.opening(|open| open.traffic.is_sealed()).unwrap_or_default();
+        if sealed {
+            // In a box, so that the others do not have its size.
+            Box::pin(session::serve(self, here, stream)).await;
+        } else {
+            self.carry_plain(here, &CallStream::Plain(stream)).await;
         }
-        here.calls_done.set(here.calls_done.get() + 1);
         self.request.clear();
         self.response.clear();
     }
 
-    async fn serve(&mut self, here: &Here, stream: &LinkStream) -> Result<(), Cause> {
-        self.request.read_head(here, stream).await?;
-        let mut stamps = ConnectorStamps::new(stream.received_at());
+    /// Carries the one call of a stream.
+    async fn carry_plain(&mut self, here: &Here, stream: &CallStream) {
+        let ended = {
+            let mut calling = pin!(async {
+                self.request.read_head(here, stream).await?;
+                self.call(here, stream, Traffic::Plain, Caller::Edge).await
+            });
+            unless_broken(stream.on_link(), calling.as_mut()).await
+        };
+        count(here, ended);
+        match ended {
+            Some(Ok(())) => self.request.await_end(stream.on_link()).await,
+            Some(Err(cause)) => stream.on_link().reset(cause),
+            None => {}
+        }
+    }
+
+    /// Carries one call, whose head is read, to its end.
+    pub(super) async fn call(
+        &mut self,
+        here: &Here,
+        stream: &CallStream,
+        traffic: Traffic,
+        caller: Caller<'_>,
+    ) -> Result<(), Cause> {
+        let mut stamps = ConnectorStamps::new(stream.on_link().received_at());
         let served = here.upstream_for(&self.request.head).ok_or(Cause::NoRoute)?;
+        if served.traffic() != traffic {
+            return Err(Cause::SealMismatch);
+        }
         let checkout = served.pool.checkout().await;
         let mut checkout = checkout.map_err(|error| served.on_failed(&error))?;
         let mut may_resend = checkout.connect.is_none();
@@ -111,7 +133,7 @@ impl Work {
                 served.on_connected();
                 stamps.on_connected(took);
             }
-            let exchanged = self.exchange(here, stream, &served, checkout, &mut stamps).await;
+            let exchanged = self.exchange(here, (stream, caller), &served, checkout, &mut stamps).await;
             match exchanged {
                 Ok(()) => return Ok(()),
                 Err(Failure::Unsent) if may_resend && !self.request.kept.too_long => {
@@ -130,7 +152,7 @@ impl Work {
     async fn exchange(
         &mut self,
         here: &Here,
-        stream: &LinkStream,
+        (stream, caller): (&CallStream, Caller<'_>),
         served: &Rc<Served>,
         checkout: Checkout,
         stamps: &mut ConnectorStamps,
@@ -140,13 +162,13 @@ impl Work {
         let held = Held(Some(checkout.connection));
         let connection = held.connection();
         let sent_before = connection.sent_bytes();
-        let method = request.head.method();
+        let reply = Reply::to(&request.head, caller, here.is_draining());
         let sent_whole = Cell::new(false);
         stamps.on_sent(here.core.now());
         let ended = {
-            let authority = served.pool.authority();
-            let mut there = pin!(request.send(here, stream, connection, authority, reused, &sent_whole));
-            let mut back = pin!(response.receive(here, stream, method, connection, stamps));
+            let to = Onward { connection, authority: served.pool.authority(), keep: reused };
+            let mut there = pin!(request.send(here, (stream, caller), &to, &sent_whole));
+            let mut back = pin!(response.receive(here, stream, &reply, connection, stamps));
             poll_fn(|cx| match back.as_mut().poll(cx) {
                 Poll::Pending => there.as_mut().poll(cx).map(Err),
                 done => done,
@@ -164,8 +186,40 @@ impl Work {
     }
 }
 
+/// Where a request goes on.
+struct Onward<'a> {
+    connection: &'a Connection,
+    authority: &'a str,
+    /// Whether its body is kept, in case that it has to be sent once more.
+    keep: bool,
+}
+
+/// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
+/// the upstream sees that at once.
+pub(super) async fn unless_broken<T>(stream: &LinkStream, mut calling: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut broken = pin!(stream.broken());
+    poll_fn(|cx| match calling.as_mut().poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending => broken.as_mut().poll(cx).map(|_| None),
+    })
+    .await
+}
+
+/// Counts how a call ended; none when the edge gave it up.
+pub(super) fn count(here: &Here, ended: Option<Result<(), Cause>>) {
+    let counters = &here.connector.counters;
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(Cause::NoRoute)) => Counters::add(&counters.calls_unrouted),
+        Some(Err(Cause::Overloaded)) => Counters::add(&counters.calls_overloaded),
+        Some(Err(Cause::Cancelled)) | None => Counters::add(&counters.calls_cancelled),
+        Some(Err(_)) => Counters::add(&counters.calls_failed),
+    }
+    here.calls_done.set(here.calls_done.get() + 1);
+}
+
 impl RequestWork {
-    async fn read_head(&mut self, here: &Here, stream: &LinkStream) -> Result<(), Cause> {
+    async fn read_head(&mut self, here: &Here, stream: &CallStream) -> Result<(), Cause> {
         let read = self.intake.request_head(stream, &mut self.head, &here.core);
         match here.core.timeout(HEAD_TIMEOUT, read).await {
             Ok(Ok(Some(_))) => {
@@ -182,42 +236,52 @@ impl RequestWork {
     async fn send(
         &mut self,
         here: &Here,
-        stream: &LinkStream,
-        connection: &Connection,
-        authority: &str,
-        keep: bool,
+        (stream, caller): (&CallStream, Caller<'_>),
+        to: &Onward<'_>,
         sent_whole: &Cell<bool>,
     ) -> Failure {
-        match self.carry(here, stream, connection, authority, keep).await {
-            Ok(()) => {
-                sent_whole.set(true);
-                pending().await
-            }
+        match self.carry(here, (stream, caller), to).await {
+            Ok(()) => sent_whole.set(true),
             // The call is over: whoever waits for the stream to break is told.
-            Err(CarryError::From(_)) => pending().await,
-            Err(CarryError::Body(_) | CarryError::Length(_)) => Failure::Because(Cause::RequestBroken),
+            Err(CarryError::From(_)) if !stream.is_sealed() => return pending().await,
+            Err(CarryError::From(_)) => return Failure::Because(Cause::Cancelled),
+            Err(CarryError::Body(_) | CarryError::Length(_)) => return Failure::Because(Cause::RequestBroken),
             Err(CarryError::To(_)) => {
                 // It may have answered before it closed the connection.
                 here.core.sleep(EARLY_ANSWER_WITHIN).await;
-                Failure::Because(Cause::UpstreamClosed)
+                return Failure::Because(Cause::UpstreamClosed);
             }
+        }
+        if !stream.is_sealed() {
+            return pending().await;
+        }
+        // Nothing more is to be said in this call. Who ends the session has gone; what is sent ahead waits.
+        match self.intake.fill(stream).await {
+            Ok(true) => pending().await,
+            Ok(false) | Err(_) => Failure::Because(Cause::Cancelled),
         }
     }
 
     async fn carry(
         &mut self,
         here: &Here,
-        stream: &LinkStream,
-        connection: &Connection,
-        authority: &str,
-        keep: bool,
+        (stream, caller): (&CallStream, Caller<'_>),
+        to: &Onward<'_>,
     ) -> Result<(), CarryError> {
-        let RequestWork { head, intake, decoder, outlet, scratch, kept } = self;
+        let RequestWork { head, intake, decoder, outlet, scratch, kept, peek } = self;
+        let Onward { connection, authority, keep } = *to;
         let pool = here.core.pool();
         let framing = head.framing().toward(Version::Http11);
         outlet.clear();
         scratch.clear();
-        write_request(head, &RequestEdits { host: Some(authority), framing, ..RequestEdits::default() }, scratch);
+        let edits = RequestEdits { host: Some(authority), framing, ..RequestEdits::default() };
+        match caller {
+            Caller::Edge => write_request(head, &edits, scratch),
+            Caller::Agent(address) => {
+                let append = forwarded(address.as_bytes(), b"https", head);
+                write_request(head, &RequestEdits { drop_forwarded: true, append: &append, ..edits }, scratch);
+            }
+        }
         outlet.put(connection, pool, scratch).await.map_err(CarryError::To)?;
         let mut encoder = BodyEncoder::new(framing);
         if !kept.bytes.is_empty() {
@@ -228,7 +292,11 @@ impl RequestWork {
         }
         let encoder = &mut encoder;
         let carry = Carry { from: stream, intake, decoder, to: connection, outlet, encoder, pool, scratch };
+        let look = matches!(caller, Caller::Agent(_));
         carry_body(carry, |bytes| {
+            if look {
+                peek.feed(bytes);
+            }
             if keep {
                 kept.keep(bytes);
             }
@@ -248,8 +316,14 @@ impl RequestWork {
 
     fn clear(&mut self) {
         *self.intake.rest() = None;
+        self.clear_call();
+    }
+
+    /// Forgets a call, and nothing of what came behind it.
+    pub(super) fn clear_call(&mut self) {
         self.head.clear();
         self.outlet.clear();
+        self.peek.clear();
         self.kept.bytes.clear();
         self.kept.too_long = false;
     }

@@ -1,14 +1,15 @@
 use std::sync::Arc;
 
 use crate::tls::{
-    ALPN_ENROL, ALPN_LINK, ClientConfig, ClientSettings, CurrentIdentity, Identity, Roots, TlsError, Versions,
-    WallClock, client_config,
+    ALPN_ENROL, ALPN_LINK, CallerAuthorities, ClientConfig, ClientSettings, CurrentIdentity, Identity, Roots, TlsError,
+    Versions, WallClock, client_config,
 };
 
 /// TLS towards edges: whom to believe, and who this connector is to each of them.
 pub struct EdgeTls {
     enrol: Arc<ClientConfig>,
     edges: Vec<OneEdge>,
+    callers: Arc<CallerAuthorities>,
     clock: WallClock,
 }
 
@@ -33,7 +34,7 @@ impl EdgeTls {
                 versions: Versions::Tls13,
                 // A session that is taken up again would bring back the certificate with which it began.
                 sessions: None,
-                identity,
+                identity: identity.map(|identity| identity as _),
                 clock: clock.clone(),
             })
         };
@@ -42,17 +43,33 @@ impl EdgeTls {
             Ok(OneEdge { link: config(ALPN_LINK, Some(Arc::clone(&current)))?, current, kept: None })
         };
         let edges = (0..edges).map(one).collect::<Result<_, TlsError>>()?;
-        Ok(EdgeTls { enrol: config(ALPN_ENROL, None)?, edges, clock })
+        Ok(EdgeTls { enrol: config(ALPN_ENROL, None)?, edges, callers: Arc::default(), clock })
     }
 
     /// Begins with a certificate that was kept, towards one edge.
     #[must_use]
     pub fn with_kept(mut self, edge: usize, identity: Identity) -> EdgeTls {
+        self.show(edge, &identity);
         if let Some(one) = self.edges.get_mut(edge) {
-            one.current.replace(Some(&identity));
             one.kept = Some(identity);
         }
         self
+    }
+
+    /// Whose edges may call inside sealed sessions: those of the authorities that certified this connector.
+    #[must_use]
+    pub fn callers(&self) -> &Arc<CallerAuthorities> {
+        &self.callers
+    }
+
+    /// Is this towards one edge from now on.
+    pub(super) fn show(&self, edge: usize, identity: &Identity) {
+        if let Some(one) = self.edges.get(edge) {
+            one.current.replace(Some(identity));
+        }
+        if let Some(authority) = identity.authority() {
+            self.callers.set(edge, authority.clone());
+        }
     }
 
     pub(super) fn link(&self, edge: usize) -> Option<&Arc<ClientConfig>> {
@@ -61,10 +78,6 @@ impl EdgeTls {
 
     pub(super) fn enrol(&self) -> &Arc<ClientConfig> {
         &self.enrol
-    }
-
-    pub(super) fn current(&self, edge: usize) -> Option<&CurrentIdentity> {
-        self.edges.get(edge).map(|one| &*one.current)
     }
 
     pub(super) fn kept(&self, edge: usize) -> Option<&Identity> {

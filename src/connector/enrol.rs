@@ -135,9 +135,7 @@ impl Enroller {
         };
         let lifetime = Duration::from_secs(grant.lifetime_s.into());
         let early = self.here.rng.borrow_mut().unit() * RENEW_EARLY_MAX;
-        if let Some(current) = self.tls.current(self.edge) {
-            current.replace(Some(&identity));
-        }
+        self.tls.show(self.edge, &identity);
         self.set(Standing::certified(self.here.core.now(), lifetime, early));
         Counters::add(&self.here.connector.counters.enrolments);
         let edge = self.address().clone();

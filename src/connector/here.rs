@@ -12,6 +12,7 @@ use crate::connector::shared::{Connector, Seat};
 use crate::connector::upstreams::Upstreams;
 use crate::connector::workers::Workers;
 use crate::engine::{Core, PoolUse, Signal};
+use crate::latency::{LatencySettings, Recorder};
 use crate::link::Link;
 use crate::route::RouteName;
 use crate::upstream::Resolver;
@@ -41,6 +42,10 @@ pub(super) struct Here {
     pub(super) drain: Signal,
     links_made: Cell<u64>,
     pub(super) calls_done: Cell<u64>,
+    /// The times of calls whose agents' TLS ends here: nobody else can tell them.
+    pub(super) recorder: RefCell<Recorder>,
+    /// Sealed sessions that wait for their next call.
+    pub(super) sessions_idle: Cell<usize>,
 }
 
 struct KnownLink {
@@ -139,6 +144,8 @@ impl Here {
             drain: Signal::default(),
             links_made: Cell::new(0),
             calls_done: Cell::new(0),
+            recorder: RefCell::new(Recorder::new(LatencySettings::default())),
+            sessions_idle: Cell::new(0),
             connector,
         }
     }
@@ -225,6 +232,10 @@ impl Here {
                 // Who asked may have gone.
                 let _ = reply.send(self.report());
             }
+            CoreMessage::Command(ConnectorCommand::Figures(index, reply)) => {
+                let figures = self.recorder.borrow().figures(self.core.id(), index);
+                let _ = reply.send(figures);
+            }
             CoreMessage::MoreLinks if !self.is_draining() => self.open_links(),
             CoreMessage::MoreLinks => {}
             CoreMessage::Standing(edge) => self.standing_news[edge].raise(),
@@ -237,7 +248,7 @@ impl Here {
             core: self.core.id(),
             links: links.iter().map(|known| self.report_link(known)).collect(),
             upstreams: self.upstreams.report(),
-            calls_open: self.workers.busy(),
+            calls_open: self.workers.busy() - self.sessions_idle.get(),
             calls_done: self.calls_done.get(),
             sockets_open: self.core.open_sockets(),
             pool: self.core.pool().usage(),

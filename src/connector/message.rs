@@ -5,6 +5,7 @@ use crate::base::CoreId;
 use crate::connector::here::ConnectorReport;
 use crate::connector::settings::EdgeAddress;
 use crate::engine::MailSender;
+use crate::latency::CoreFigures;
 use crate::tls::Identity;
 use crate::wire::mux::{Fault, Refusal};
 
@@ -14,6 +15,8 @@ pub enum ConnectorCommand {
     Drain,
     /// Tell how things are.
     Report(MailSender<ConnectorReport>),
+    /// Tell the times of calls whose agents' TLS ends here, one set at a time: the total at 0, then those of each label.
+    Figures(usize, MailSender<CoreFigures>),
 }
 
 /// What a core of a connector tells the control thread.

@@ -1,15 +1,16 @@
 //! The way back of a call.
 
 use crate::base::Clock;
-use crate::connector::call::Failure;
+use crate::connector::call::{Caller, Failure};
 use crate::connector::here::Here;
 use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
-use crate::latency::{ConnectorStamps, ConnectorTimes};
-use crate::link::LinkStream;
+use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
+use crate::link::CallStream;
 use crate::tls::Connection;
 use crate::wire::http1::{
-    BodyDecoder, BodyEncoder, BodyError, Framing, Method, ResponseEdits, ResponseHead, Version, write_response,
+    BodyDecoder, BodyEncoder, BodyError, Framing, Method, RequestHead, ResponseEdits, ResponseHead, Version,
+    write_response,
 };
 use crate::wire::mux::{Cause, Phases, Stage};
 
@@ -26,37 +27,74 @@ pub(super) struct ResponseWork {
     decoder: BodyDecoder,
     outlet: Outlet,
     scratch: Vec<u8>,
+    timing: Vec<u8>,
+    /// Whether the head of the final response is on its way, so that no other can be.
+    pub(super) begun: bool,
+    /// How long the call has taken, as it was last told.
+    pub(super) times: Option<ConnectorTimes>,
+}
+
+/// How a request is to be answered.
+pub(super) struct Reply {
+    method: Method,
+    /// What the other side speaks: the edge always 1.1.
+    version: Version,
+    /// Whether an agent reads it, and not the edge.
+    to_agent: bool,
+    /// Whether an agent's session ends with it.
+    pub(super) close: bool,
+}
+
+impl Reply {
+    pub(super) fn to(head: &RequestHead, caller: Caller<'_>, draining: bool) -> Reply {
+        let to_agent = matches!(caller, Caller::Agent(_));
+        let version = if to_agent { head.version() } else { Version::Http11 };
+        let close = to_agent && (draining || version == Version::Http10 || !head.keep_alive());
+        Reply { method: head.method(), version, to_agent, close }
+    }
 }
 
 impl ResponseWork {
-    /// Carries the response to the stream and finishes it; returns whether the connection can be kept.
+    /// Carries the response to the stream and finishes it; returns whether the upstream's connection can be kept.
     pub(super) async fn receive(
         &mut self,
         here: &Here,
-        stream: &LinkStream,
-        method: Method,
+        stream: &CallStream,
+        reply: &Reply,
         connection: &Connection,
         stamps: &mut ConnectorStamps,
     ) -> Result<bool, Failure> {
-        self.receive_head(here, stream, method, connection, stamps).await?;
-        let ResponseWork { head, intake, decoder, outlet, scratch } = self;
+        self.receive_head(here, stream, reply, connection, stamps).await?;
+        let ResponseWork { head, intake, decoder, outlet, scratch, timing, begun, times: told } = self;
         let pool = here.core.pool();
         // The edge always learns where the body ends.
-        let framing = head.framing().toward(Version::Http11);
+        let framing = head.framing().toward(reply.version);
         scratch.clear();
-        write_response(head, &ResponseEdits { framing, ..ResponseEdits::default() }, scratch);
         let now = here.core.now();
         stamps.on_handed_to_link(now);
+        let times = stamps.times(now);
+        if reply.to_agent {
+            timing.clear();
+            connector_timing(&times, timing);
+            let append: [(&str, &[u8]); 1] = [("Server-Timing", timing)];
+            write_response(head, &ResponseEdits { framing, close: reply.close, append: &append }, scratch);
+        } else {
+            write_response(head, &ResponseEdits { framing, ..ResponseEdits::default() }, scratch);
+        }
+        *begun = true;
+        *told = Some(times);
         // A stream that is gone is found out below.
-        let _ = stream.send_phases(phases(Stage::Head, stamps.times(now)));
+        let _ = stream.on_link().send_phases(phases(Stage::Head, times));
         outlet.put(stream, pool, scratch).await.map_err(over)?;
         decoder.restart(head.framing());
         let encoder = &mut BodyEncoder::new(framing);
         let carry = Carry { from: connection, intake, decoder, to: stream, outlet, encoder, pool, scratch };
         carry_body(carry, |_| {}).await.map_err(broken)?;
         stamps.on_last_received(connection.received_at());
-        let _ = stream.send_phases(phases(Stage::End, stamps.times(here.core.now())));
-        stream.finish();
+        let times = stamps.times(here.core.now());
+        *told = Some(times);
+        let _ = stream.on_link().send_phases(phases(Stage::End, times));
+        stream.finish_message();
         Ok(head.keep_alive() && head.framing() != Framing::UntilClose && !intake.has_rest())
     }
 
@@ -64,8 +102,8 @@ impl ResponseWork {
     async fn receive_head(
         &mut self,
         here: &Here,
-        stream: &LinkStream,
-        method: Method,
+        stream: &CallStream,
+        reply: &Reply,
         connection: &Connection,
         stamps: &mut ConnectorStamps,
     ) -> Result<(), Failure> {
@@ -79,7 +117,7 @@ impl ResponseWork {
                 Ok(false) | Err(_) => return Err(Failure::Because(Cause::UpstreamClosed)),
             }
             let received_at = connection.received_at();
-            match intake.response_head(connection, head, method).await {
+            match intake.response_head(connection, head, reply.method).await {
                 Ok(true) => {}
                 Ok(false) | Err(HeadReadError::Stream(_)) => return Err(Failure::Because(Cause::UpstreamClosed)),
                 Err(HeadReadError::Head(_) | HeadReadError::Timeout) => break,
@@ -91,6 +129,9 @@ impl ResponseWork {
                 stamps.on_received(received_at);
                 return Ok(());
             }
+            if reply.version == Version::Http10 {
+                continue;
+            }
             scratch.clear();
             write_response(head, &ResponseEdits::default(), scratch);
             outlet.put(stream, here.core.pool(), scratch).await.map_err(over)?;
@@ -101,6 +142,8 @@ impl ResponseWork {
     }
 
     pub(super) fn clear(&mut self) {
+        self.begun = false;
+        self.times = None;
         self.head.clear();
         *self.intake.rest() = None;
         self.outlet.clear();

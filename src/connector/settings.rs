@@ -2,9 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Secret, TunnelId};
+use crate::base::{Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
 use crate::route::{RouteName, RouteTable};
+use crate::tls::ServerConfig;
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
 
@@ -60,6 +61,8 @@ pub struct ConnectorSettings {
     pub calls_max: usize,
     /// How long calls in flight may take after the connector was told to end.
     pub drain_timeout: Duration,
+    /// Origins that a browser may call from where its TLS ends here, besides a route's own host.
+    pub allowed_origins: Vec<String>,
 }
 
 /// What serves one host.
@@ -70,6 +73,17 @@ pub struct ConnectorRoute {
     pub name: RouteName,
     /// The upstream, and how its connections are kept on each core.
     pub upstream: UpstreamSettings,
+    /// How its calls come. Those that come otherwise are refused.
+    pub traffic: Traffic,
+}
+
+/// With what sealed sessions are served.
+#[derive(Clone)]
+pub struct Sealing {
+    /// To agents whose TLS ends here.
+    pub passthrough: Arc<ServerConfig>,
+    /// To edges, which show who they are.
+    pub resealed: Arc<ServerConfig>,
 }
 
 /// Where calls go. Replaced whole when the configuration is reloaded.
@@ -80,4 +94,6 @@ pub struct ConnectorRoute {
 pub struct ConnectorTables {
     /// Which upstream serves which host.
     pub routes: RouteTable<ConnectorRoute>,
+    /// What routes need that are sealed; without it their calls are refused.
+    pub sealing: Option<Sealing>,
 }

@@ -95,6 +95,12 @@ pub struct Counters {
     pub calls_failed: AtomicU64,
     /// Requests that were sent once more because nothing of them had been sent.
     pub requests_resent: AtomicU64,
+    /// Requests on sealed sessions that were refused before they became calls.
+    pub requests_refused: AtomicU64,
+    /// Sealed sessions that came about.
+    pub sessions_sealed: AtomicU64,
+    /// Sealed sessions that did not.
+    pub seals_failed: AtomicU64,
 }
 
 impl Counters {

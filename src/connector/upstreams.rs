@@ -4,19 +4,27 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::base::{Clock, Time, Traffic};
 use crate::connector::here::{Here, UpstreamReport};
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::route::{Hostname, RouteName};
+use crate::tls::{HandshakeError, ServerConfig};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
 use crate::wire::http1::RequestHead;
 use crate::wire::mux::Cause;
+
+/// How often people are told that sealed sessions do not come about.
+const SEAL_TROUBLE_EVERY: Duration = Duration::from_secs(10);
 
 /// What one core knows of the upstreams.
 pub(super) struct Upstreams {
     tables: RefCell<Arc<ConnectorTables>>,
     version: Cell<u64>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
+    /// When people were last told of a sealed session that did not come about.
+    seal_told: Cell<Option<Time>>,
 }
 
 /// The upstream of a route.
@@ -29,7 +37,12 @@ pub(super) struct Served {
 
 impl Upstreams {
     pub(super) fn new(tables: Arc<ConnectorTables>, version: u64) -> Upstreams {
-        Upstreams { tables: RefCell::new(tables), version: Cell::new(version), served: RefCell::default() }
+        Upstreams {
+            tables: RefCell::new(tables),
+            version: Cell::new(version),
+            served: RefCell::default(),
+            seal_told: Cell::default(),
+        }
     }
 
     pub(super) fn close_idle(&self) {
@@ -56,11 +69,56 @@ impl Here {
         let route = tables.routes.lookup(&host)?;
         let mut served = self.upstreams.served.borrow_mut();
         match served.get(&route.name) {
-            Some(served) if same(&served.route.upstream, &route.upstream) => Some(Rc::clone(served)),
+            Some(served) if served.is_of(route) => Some(Rc::clone(served)),
             _ => {
                 let fresh = Rc::new(Served::new(self, route));
                 served.insert(route.name.clone(), Rc::clone(&fresh));
                 Some(fresh)
+            }
+        }
+    }
+
+    /// With what a sealed session for a host is served.
+    ///
+    /// # Errors
+    ///
+    /// When its route is not sealed so, or there is none.
+    pub(super) fn sealing_of(&self, host: &Hostname, traffic: Traffic) -> Result<Arc<ServerConfig>, Cause> {
+        self.see_tables();
+        let tables = self.upstreams.tables.borrow();
+        let route = tables.routes.lookup(host).ok_or(Cause::NoRoute)?;
+        if route.traffic != traffic {
+            return Err(Cause::SealMismatch);
+        }
+        let sealing = tables.sealing.as_ref().ok_or(Cause::SealMismatch)?;
+        match traffic {
+            Traffic::Plain => Err(Cause::SealMismatch),
+            Traffic::Resealed => Ok(Arc::clone(&sealing.resealed)),
+            Traffic::Passthrough => Ok(Arc::clone(&sealing.passthrough)),
+        }
+    }
+
+    /// Looks at how the route of a host is called, if it has one.
+    pub(super) fn route_of<T>(&self, host: &Hostname, look: impl FnOnce(&str) -> T) -> Option<T> {
+        self.upstreams.tables.borrow().routes.lookup(host).map(|route| look(route.name.as_str()))
+    }
+
+    /// Tells people once in a while that a sealed session did not come about, and asks then who the edges are by now.
+    pub(super) fn on_seal_failed(&self, host: &Hostname, traffic: Traffic, error: &HandshakeError) {
+        // An agent may be anybody; an edge that is refused is news.
+        if traffic == Traffic::Passthrough {
+            return tracing::debug!(%host, %error, "no TLS with an agent");
+        }
+        let now = self.core.now();
+        let told = self.upstreams.seal_told.replace(Some(now));
+        if told.is_some_and(|told| now - told < SEAL_TROUBLE_EVERY) {
+            return self.upstreams.seal_told.set(told);
+        }
+        tracing::warn!(%host, %error, "no sealed session with the edge: it must be one of the authority that certified us");
+        if matches!(error, HandshakeError::Tls(_)) {
+            // It may have got another authority since.
+            for (edge, state) in self.connector.edges.iter().enumerate() {
+                self.connector.doubt_standing(edge, state.standing.get().0);
             }
         }
     }
@@ -76,10 +134,7 @@ impl Here {
         let tables = self.connector.tables();
         let kept: BTreeMap<&RouteName, &ConnectorRoute> =
             tables.routes.iter().map(|(_, route)| (&route.name, route)).collect();
-        upstreams
-            .served
-            .borrow_mut()
-            .retain(|name, served| kept.get(name).is_some_and(|route| same(&route.upstream, &served.route.upstream)));
+        upstreams.served.borrow_mut().retain(|name, served| kept.get(name).is_some_and(|route| served.is_of(route)));
         drop(kept);
         upstreams.tables.replace(tables);
     }
@@ -89,6 +144,16 @@ impl Served {
     fn new(here: &Here, route: &ConnectorRoute) -> Served {
         let pool = Upstream::new(&here.core, route.upstream.clone(), here.resolver.clone());
         Served { pool, route: route.clone(), failing: RefCell::new(None) }
+    }
+
+    /// How its calls come.
+    pub(super) fn traffic(&self) -> Traffic {
+        self.route.traffic
+    }
+
+    /// Whether it serves this route as it is now.
+    fn is_of(&self, route: &ConnectorRoute) -> bool {
+        self.route.traffic == route.traffic && same(&self.route.upstream, &route.upstream)
     }
 
     /// It took a connection.

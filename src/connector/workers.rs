@@ -108,7 +108,7 @@ async fn work(here: Rc<Here>, first: LinkStream) {
     let mut work = Work::default();
     let mut next = Some(first);
     while let Some(stream) = next.take() {
-        work.call(&here, stream).await;
+        work.carry(&here, stream).await;
         if here.workers.rest(&desk) {
             next = desk.next().await;
         }

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::base::Traffic;
 use crate::base::{Clock, Time};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, Counters, EdgeView, LinkReport,
     LinkState, Standing,
 };
+use crate::control::figures::gather;
 use crate::control::reading::{
     CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading,
 };
 use crate::control::thread::RoleEvent;
-use crate::engine::{MonotonicClock, mailbox};
-use crate::latency::Snapshot;
+use crate::engine::{MailSender, MonotonicClock, mailbox};
+use crate::latency::{CoreFigures, Snapshot};
 use crate::route::HostPattern;
 
 /// A connector, as the control thread sees it.
@@ -83,8 +85,18 @@ impl Role for ConnectorRole {
         })
     }
 
-    fn latency(&self, _wait: Duration) -> Later<'_, Option<Snapshot>> {
-        Box::pin(std::future::ready(None))
+    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>> {
+        Box::pin(async move {
+            // Of other calls the edge tells more.
+            let passed_through = |route: &ConnectorRoute| route.traffic == Traffic::Passthrough;
+            if !self.connector.tables().routes.iter().any(|(_, route)| passed_through(route)) {
+                return None;
+            }
+            let ask = |index, reply: &MailSender<CoreFigures>| {
+                self.connector.command(|| ConnectorCommand::Figures(index, reply.clone()));
+            };
+            Some(gather(wait, self.cores, ask).await)
+        })
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -178,10 +190,13 @@ fn counts(counters: &Counters) -> Vec<Count> {
         count("enrolments_failed", "Tries to get a certificate that failed", &counters.enrolments_failed),
         count("links_ended", "Links that ended, for whatever reason", &counters.links_down),
         count("links_made", "Links that came up", &counters.links_up),
+        count("requests_refused", "Requests on sealed sessions that became no calls", &counters.requests_refused),
         count(
             "requests_resent",
             "Requests sent once more, as nothing of them had been sent",
             &counters.requests_resent,
         ),
+        count("seals_failed", "Sealed sessions that did not come about", &counters.seals_failed),
+        count("sessions_sealed", "Sealed sessions that came about", &counters.sessions_sealed),
     ]
 }

@@ -6,13 +6,14 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
 use crate::control::doctor::Shown;
+use crate::control::figures::gather;
 use crate::control::reading::{
     CertificateReading, CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
 };
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Counters, Edge, EdgeCommand, EdgeEvent, LinkReport};
-use crate::engine::mailbox;
-use crate::latency::Snapshot;
+use crate::engine::{MailSender, mailbox};
+use crate::latency::{CoreFigures, Snapshot};
 
 /// An edge, as the control thread sees it.
 pub struct EdgeRole {
@@ -40,27 +41,6 @@ impl EdgeRole {
     ) -> EdgeRole {
         self.certificates.push((of, Box::new(found)));
         self
-    }
-
-    /// Asks all cores for one set after the other, until none has more.
-    async fn gather(&self, snapshot: &mut Snapshot) {
-        let mut more = true;
-        let mut index = 0;
-        while more {
-            let (reply, mut answers) = mailbox(self.cores);
-            self.edge.command(|| EdgeCommand::Figures(index, reply.clone()));
-            drop(reply);
-            more = false;
-            while let Some(figures) = answers.recv().await {
-                more |= figures.labels > index;
-                match figures.set {
-                    Some((None, total)) => snapshot.add_total(&total, figures.over_cap),
-                    Some((Some(label), set)) => snapshot.add_label(&label, &set),
-                    None => {}
-                }
-            }
-            index += 1;
-        }
     }
 }
 
@@ -95,10 +75,10 @@ impl Role for EdgeRole {
 
     fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>> {
         Box::pin(async move {
-            let mut snapshot = Snapshot::new();
-            // Of cores that are late, what came is told: counters that lag are no lie.
-            let _ = timeout(wait, self.gather(&mut snapshot)).await;
-            Some(snapshot)
+            let ask = |index, reply: &MailSender<CoreFigures>| {
+                self.edge.command(|| EdgeCommand::Figures(index, reply.clone()));
+            };
+            Some(gather(wait, self.cores, ask).await)
         })
     }
 
@@ -197,6 +177,7 @@ fn counts(counters: &Counters) -> Vec<Count> {
         ),
         count("links_ended", "Links that ended, for whatever reason", &counters.links_ended),
         count("links_refused", "Connectors that were not let in", &counters.links_refused),
+        count("passed_through", "Connections of agents that went on unread", &counters.passed_through),
         count("proxy_headers_refused", "Proxies that did not say for whom they speak", &counters.proxy_headers_refused),
         count("registrations_failed", "Links and enrolments that were refused", &counters.registrations_failed),
         count(
@@ -205,5 +186,7 @@ fn counts(counters: &Counters) -> Vec<Count> {
             &counters.registrations_limited,
         ),
         count("requests_refused", "Requests that were refused before they became calls", &counters.requests_refused),
+        count("seals_failed", "Sealed sessions with connectors that did not come about", &counters.seals_failed),
+        count("sessions_sealed", "Sealed sessions with connectors that came about", &counters.sessions_sealed),
     ]
 }

@@ -13,6 +13,7 @@ mod data_dir;
 pub mod demo;
 pub mod doctor;
 mod edge_role;
+mod figures;
 mod metrics;
 pub mod once;
 mod probe;

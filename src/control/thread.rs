@@ -366,12 +366,12 @@ impl Control {
 }
 
 /// The signals that ask something of the process: SIGTERM and SIGINT to end, SIGHUP for `on_hangup`. Only from then on they
-/// do not end it by themselves.
+/// do not end it by themselves. `on_hangup` comes without a signal as well, where it is to come again and again.
 ///
 /// # Errors
 ///
 /// When the system does not let them be received.
-pub fn signals(on_hangup: Request) -> io::Result<mpsc::UnboundedReceiver<Request>> {
+pub fn signals(on_hangup: Request, again_every: Option<Duration>) -> io::Result<mpsc::UnboundedReceiver<Request>> {
     let (sender, requests) = mpsc::unbounded_channel();
     let kinds = [
         (SignalKind::terminate(), Request::End),
@@ -381,6 +381,16 @@ pub fn signals(on_hangup: Request) -> io::Result<mpsc::UnboundedReceiver<Request
     for (kind, request) in kinds {
         let (mut signal, sender) = (signal(kind)?, sender.clone());
         tokio::spawn(async move { while signal.recv().await.is_some() && sender.send(request).is_ok() {} });
+    }
+    if let Some(every) = again_every {
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                if sender.send(on_hangup).is_err() {
+                    break;
+                }
+            }
+        });
     }
     Ok(requests)
 }

@@ -12,11 +12,11 @@ use crate::edge::call::{Next, Work};
 use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
 use crate::edge::here::{Counted, Here};
 use crate::edge::message::CoreMessage;
-use crate::edge::refusal::Refusal;
+use crate::edge::passthrough::{self, Passing};
 use crate::edge::shared::Counters;
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Detached, Lease, Listener};
-use crate::exchange::{HeadReadError, Intake};
+use crate::engine::{ByteStream, Detached, Lease, Listener, Socket};
+use crate::exchange::{HeadReadError, Intake, Refusal};
 use crate::policy::Source;
 use crate::tls::{Connection, DetachedConnection, HandshakeError};
 use crate::wire::http1::RequestHead;
@@ -111,13 +111,40 @@ async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Opti
         first = received.map_err(|_| HandshakeError::Timeout)?.map_err(HandshakeError::from)?;
     }
     let Some(first) = first else { return Ok(None) };
-    let tls = settings.agents_tls.as_ref().filter(|_| first.first() == Some(&TLS_HANDSHAKE));
-    let Some(config) = tls else {
+    let speaks_tls = first.first() == Some(&TLS_HANDSHAKE);
+    if speaks_tls && here.edge.passes_through() {
+        // In a box, as most edges need none of it.
+        return Box::pin(greet_named(here, socket, first, visitor)).await;
+    }
+    let Some(config) = settings.agents_tls.as_ref().filter(|_| speaks_tls) else {
         let agent = greet_plain(here, Connection::plain(socket), first, &visitor).await;
         return Ok(agent.map(|agent| (agent, visitor.peer)));
     };
     let timeout = here.core.sleep(settings.handshake_timeout);
     let connection = Connection::server(socket, config, Some(first), timeout).await?;
+    Ok(Some((Agent::new(here, connection, None, &visitor), visitor.peer)))
+}
+
+/// Looks for the name first: the TLS of some ends elsewhere. Their connection is then carried to its end.
+async fn greet_named(
+    here: &Rc<Here>,
+    socket: Socket,
+    first: Lease,
+    visitor: Visitor,
+) -> Result<Option<Greeted>, TurnedAway> {
+    let settings = &here.edge.settings;
+    let mut peek = passthrough::peek(here, &socket, first).await?;
+    if let Some(route) = peek.route(here) {
+        Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, true).await;
+        return Ok(None);
+    }
+    let Some(config) = settings.agents_tls.as_ref() else {
+        let first = peek.received.swap_remove(0);
+        let agent = greet_plain(here, Connection::plain(socket), first, &visitor).await;
+        return Ok(agent.map(|agent| (agent, visitor.peer)));
+    };
+    let timeout = here.core.sleep(settings.handshake_timeout);
+    let connection = Connection::server(socket, config, peek.received, timeout).await?;
     Ok(Some((Agent::new(here, connection, None, &visitor), visitor.peer)))
 }
 
@@ -195,10 +222,9 @@ impl Agent {
 
     async fn refuse_head(&self, error: &HeadReadError) {
         let mut answer = Vec::new();
-        match error {
-            HeadReadError::Head(error) => error.write_answer(&mut answer),
-            HeadReadError::Timeout => HeadReadError::TIMEOUT_ANSWER.write(&mut answer),
-            HeadReadError::Stream(_) => return,
+        error.write_answer(&mut answer);
+        if answer.is_empty() {
+            return;
         }
         Counters::add(&self.here.edge.counters.requests_refused);
         say(&self.here, &self.connection, &answer).await;

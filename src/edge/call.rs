@@ -7,21 +7,23 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::base::{Clock, CoreId, Time};
+use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::edge::agents::{Agent, say};
 use crate::edge::gate;
 use crate::edge::here::{Counted, Here};
-use crate::edge::refusal::{self, Refusal};
+use crate::edge::open::{NoStream, Opened, Wanted};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
-use crate::engine::{ByteStream, Core, StreamError};
-use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
+use crate::engine::{Core, StreamError};
+use crate::exchange::{
+    self, Carry, CarryError, HeadReadError, Intake, Outlet, Refusal, carry_body, check_request, forwarded, read_on,
+};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
-use crate::link::{Link, LinkStream};
-use crate::route::{Hostname, LinkChoice, Offline, Route};
+use crate::link::CallStream;
+use crate::route::Route;
 use crate::tls::Connection;
 use crate::wire::http1::{
     Answer, BodyDecoder, BodyEncoder, BodyError, Fault, Framing, Method, RequestEdits, RequestHead, ResponseEdits,
@@ -29,10 +31,8 @@ use crate::wire::http1::{
 };
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp;
-use crate::wire::mux::{Cause, Open, Phases};
+use crate::wire::mux::{Cause, Phases};
 
-/// How often a call that waits for a link looks whether another core has one.
-const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_millis(50);
 /// How long the body of a request that cannot be passed on is read, to learn the id that the answer should have.
 const READ_ID_WITHIN: Duration = Duration::from_millis(500);
 
@@ -90,19 +90,6 @@ enum There {
     Broken(BodyError),
 }
 
-/// A stream, and where its call is counted.
-struct Opened {
-    stream: LinkStream,
-    usage: Rc<LinkUsage>,
-}
-
-/// Why no stream could be opened.
-enum NoStream {
-    HandOver(CoreId),
-    Refused(Refusal),
-    Offline(Offline),
-}
-
 impl Work {
     /// Serves one request, whose head is read.
     pub(super) async fn call(&mut self, agent: &mut Agent, began: Time) -> Next {
@@ -118,16 +105,25 @@ impl Work {
         };
         let mut stamps = EdgeStamps::new(began);
         // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
-        let opened = match open_stream(agent, route).await {
+        let host = agent.head.host().unwrap_or_default();
+        let wanted = Wanted { route, host, peer: None, may_hand_over: agent.may_hand_over };
+        let opened = match here.open(wanted).await {
             Ok(opened) => opened,
+            Err(NoStream::Unsealed(fault, outcome)) => {
+                return self.fail(agent, route, None, &stamps, fault, outcome).await;
+            }
             Err(NoStream::HandOver(core)) => return Next::HandOver(core),
             Err(NoStream::Refused(refusal)) => return self.refuse(agent, refusal).await,
             Err(NoStream::Offline(why)) => {
-                let (fault, outcome) = refusal::offline(why);
+                let (fault, outcome) = exchange::offline(why);
                 return self.fail(agent, route, None, &stamps, fault, outcome).await;
             }
         };
-        self.exchange(agent, route, &opened, &mut stamps).await
+        let next = self.exchange(agent, route, &opened, &mut stamps).await;
+        if opened.whole.get() {
+            here.keep_session(opened, agent.head.host().unwrap_or_default());
+        }
+        next
     }
 
     /// Carries request and response over the stream, at the same time.
@@ -154,10 +150,13 @@ impl Work {
         let sent_whole = request.decoder.is_done();
         request.outlet.clear();
         response.outlet.clear();
+        // Behind an answer there should be nothing.
+        let rest = response.intake.has_rest();
         *response.intake.rest() = None;
         match ended {
             Ok(Back::Done(keep)) => {
                 stamps.on_last_to_agent(here.core.now());
+                opened.whole.set(stream.is_sealed() && sent_whole && !rest);
                 self.finish(agent, route, opened, stamps, Outcome::Ok);
                 if keep && sent_whole { Next::Keep } else { Next::Close }
             }
@@ -169,12 +168,12 @@ impl Work {
                 Next::Abort
             }
             Ok(Back::AgentGone) | Err(There::AgentGone) => {
-                stream.reset(Cause::Cancelled);
+                stream.on_link().reset(Cause::Cancelled);
                 self.finish(agent, route, opened, stamps, Outcome::AgentGone);
                 Next::Abort
             }
             Err(There::Broken(error)) => {
-                stream.reset(Cause::RequestBroken);
+                stream.on_link().reset(Cause::RequestBroken);
                 self.finish(agent, route, opened, stamps, Outcome::BadRequest);
                 if begun.get() {
                     return Next::Abort;
@@ -212,7 +211,7 @@ impl Work {
         let keep = self.request.decoder.is_done() && agent.head.keep_alive() && !agent.here.is_draining();
         let mut answer = Vec::new();
         let text = Answer::to_fault(fault, self.request.peek.id());
-        let retry_after_s = refusal::retry_after_s(fault);
+        let retry_after_s = exchange::retry_after_s(fault);
         Answer { close: !keep, retry_after_s, to_head: agent.head.method() == Method::Head, ..text }.write(&mut answer);
         say(&agent.here, &agent.connection, &answer).await;
         let now = agent.here.core.now();
@@ -222,7 +221,7 @@ impl Work {
 
     fn finish(&mut self, agent: &Agent, route: &Route, opened: &Opened, stamps: &EdgeStamps, outcome: Outcome) {
         let times = stamps.times(agent.here.core.now());
-        let phases = CallPhases::split(times, opened.stream.phases().map(connector_times));
+        let phases = CallPhases::split(times, opened.stream.on_link().phases().map(connector_times));
         if outcome == Outcome::Ok {
             agent.here.on_good_call();
         }
@@ -281,12 +280,11 @@ impl RequestWork {
         connection: &Connection,
         head: &RequestHead,
         peer: &str,
-        stream: &LinkStream,
+        stream: &CallStream,
     ) -> Result<Framing, StreamError> {
         let framing = head.framing().toward(crate::wire::http1::Version::Http11);
         let scheme: &[u8] = if connection.is_tls() { b"https" } else { b"http" };
-        let host = head.get("host").unwrap_or_default();
-        let append = [("X-Forwarded-For", peer.as_bytes()), ("X-Forwarded-Proto", scheme), ("X-Forwarded-Host", host)];
+        let append = forwarded(peer.as_bytes(), scheme, head);
         let edits = RequestEdits { framing, drop_forwarded: true, append: &append, ..RequestEdits::default() };
         self.scratch.clear();
         write_request(head, &edits, &mut self.scratch);
@@ -302,7 +300,7 @@ impl RequestWork {
         connection: &Connection,
         intake: &mut Intake,
         framing: Framing,
-        stream: &LinkStream,
+        stream: &CallStream,
     ) -> There {
         let RequestWork { decoder, outlet, scratch, peek } = self;
         let mut encoder = BodyEncoder::new(framing);
@@ -317,7 +315,7 @@ impl RequestWork {
             scratch,
         };
         match carry_body(carry, |bytes| peek.feed(bytes)).await {
-            Ok(()) => stream.finish(),
+            Ok(()) => stream.finish_message(),
             Err(CarryError::From(_) | CarryError::Body(BodyError::Truncated)) => return There::AgentGone,
             Err(CarryError::Body(error)) => return There::Broken(error),
             Err(CarryError::Length(_) | CarryError::To(_)) => {}
@@ -338,21 +336,10 @@ impl RequestWork {
             // The agent keeps its body back.
             return;
         }
-        let read = async {
-            while !decoder.is_done() && !peek.is_done() {
-                let Some(input) = intake.rest().as_mut() else {
-                    match intake.fill(connection).await {
-                        Ok(true) => continue,
-                        _ => break,
-                    }
-                };
-                match decoder.next(input) {
-                    Ok(crate::wire::http1::Decoded::Data(data)) => peek.feed(&data),
-                    Ok(crate::wire::http1::Decoded::More) => *intake.rest() = None,
-                    Ok(crate::wire::http1::Decoded::End) | Err(_) => break,
-                }
-            }
-        };
+        let read = read_on(connection, intake, decoder, |bytes| {
+            peek.feed(bytes);
+            !peek.is_done()
+        });
         // Without the id the answer says less.
         let _ = here.core.timeout(READ_ID_WITHIN, read).await;
     }
@@ -365,7 +352,7 @@ impl ResponseWork {
         here: &Here,
         request: &RequestHead,
         connection: &Connection,
-        stream: &LinkStream,
+        stream: &CallStream,
         stamps: &mut EdgeStamps,
         begun: &Cell<bool>,
     ) -> Back {
@@ -390,9 +377,9 @@ impl ResponseWork {
             }
             break head.framing().toward(request.version());
         };
-        stamps.on_from_link(stream.received_at());
+        stamps.on_from_link(stream.on_link().received_at());
         let keep = request.keep_alive() && framing != Framing::UntilClose && !here.is_draining();
-        let phases = stream.phases().map(connector_times);
+        let phases = stream.on_link().phases().map(connector_times);
         timing.clear();
         timing.reserve(SERVER_TIMING_LEN_MAX);
         server_timing(&CallPhases::split(stamps.times(here.core.now()), phases), timing);
@@ -432,7 +419,7 @@ fn count_refused(here: &Here, refusal: Refusal) {
 async fn response_head(
     here: &Here,
     method: Method,
-    stream: &LinkStream,
+    stream: &CallStream,
     intake: &mut Intake,
     head: &mut ResponseHead,
 ) -> Result<(), (Fault, Outcome)> {
@@ -443,7 +430,7 @@ async fn response_head(
     } else {
         let timed = here.core.timeout(here.edge.settings.first_byte_timeout, read).await;
         timed.map_err(|_| {
-            stream.reset(Cause::Deadline);
+            stream.on_link().reset(Cause::Deadline);
             (Fault::TimedOut, Outcome::TimedOut)
         })?
     };
@@ -458,74 +445,22 @@ async fn response_head(
 
 fn stream_fault(error: &StreamError) -> (Fault, Outcome) {
     match error {
-        StreamError::ResetWith { code } => refusal::reset(Cause::from_code(*code)),
+        StreamError::ResetWith { code } => exchange::reset(Cause::from_code(*code)),
+        // Of an inner session alone: the connector does not take our certificate.
+        StreamError::Protocol(_) => (Fault::SealRefused, Outcome::SealRefused),
         _ => (Fault::UpstreamBroken, Outcome::UpstreamFailed),
     }
 }
 
 /// Says which route a request is for, if it may be passed on at all.
 fn admit<'t>(agent: &Agent, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
-    let head = &agent.head;
-    if head.wants_upgrade() {
-        return Err(Refusal::Upgrade);
-    }
-    let host: Hostname = head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?;
+    let host = check_request(&agent.head, &agent.here.edge.settings.allowed_origins)?;
     let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
     let verdict = tables.admission.judge_call(&agent.source, &route.tunnel);
     if !gate::admits_call(&agent.here, &agent.source, verdict) {
         return Err(Refusal::Network);
     }
-    match head.get("origin") {
-        Some(origin) if !origin_allowed(origin, &host, &agent.here.edge.settings.allowed_origins) => {
-            Err(Refusal::Origin)
-        }
-        _ => Ok(route),
-    }
-}
-
-/// Whether a browser's page may call: one of the route's own host, on any port, or one that is listed.
-fn origin_allowed(origin: &[u8], host: &Hostname, allowed: &[String]) -> bool {
-    let listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin));
-    let own = || {
-        let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"))?;
-        Some(Hostname::of_authority(authority).ok()?.as_str() == host.as_str())
-    };
-    listed || own().unwrap_or(false)
-}
-
-/// Opens a stream for a call, waiting a little for a connector that is away.
-async fn open_stream(agent: &Agent, route: &Route) -> Result<Opened, NoStream> {
-    let here = &agent.here;
-    let host = agent.head.host().unwrap_or_default();
-    let deadline = here.core.now() + here.edge.settings.offline_wait;
-    loop {
-        let seen = here.link_news.count();
-        let why = match here.choose(&route.tunnel, true) {
-            (LinkChoice::OtherCore(core), _) if agent.may_hand_over => return Err(NoStream::HandOver(core)),
-            (LinkChoice::OtherCore(_), _) => return Err(NoStream::Refused(Refusal::OtherCore)),
-            (LinkChoice::Here(_), Some(chosen)) => match open_on(&chosen.link, host, here.edge.next_call()) {
-                Ok(stream) => return Ok(Opened { stream, usage: chosen.usage }),
-                Err(why) => why,
-            },
-            (LinkChoice::Here(_), None) => Offline::NoLink,
-            (LinkChoice::Offline(why), _) => why,
-        };
-        let left = deadline - here.core.now();
-        if left.is_zero() || here.is_draining() {
-            return Err(NoStream::Offline(why));
-        }
-        // Either way it is looked at again.
-        let _ = here.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), here.link_news.after(seen)).await;
-    }
-}
-
-fn open_on(link: &Link, host: &str, call: u64) -> Result<LinkStream, Offline> {
-    use crate::wire::mux::OpenError;
-    link.open(&Open { route: host, call, peer: None }).map_err(|error| match error {
-        OpenError::StreamLimit => Offline::Full,
-        OpenError::Draining => Offline::Draining,
-        _ => Offline::NoLink,
-    })
+    if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
 }
 
 /// The connector's figures, as they crossed the link.

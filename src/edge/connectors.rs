@@ -173,6 +173,7 @@ async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<()
     let standing = here.edge.tables().standing(&hello.tunnel, &booking.proof, here.core.now());
     here.withdraw(&link, standing);
     link.draining().await;
+    here.idle_sessions.close_link(link.id());
     here.edge.set_usable(&hello.tunnel, here.core.id(), false);
     here.link_news.raise();
     let ended = run.await;

@@ -1,11 +1,12 @@
 //! What a connector proves itself by, as the edge keeps it: hashes with ends, never the secret.
 
 use std::net::IpAddr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::base::{CredentialId, Secret, SecretHash, Time, TunnelId};
 use crate::edge::settings::EdgeTables;
 use crate::policy::Networks;
+use crate::tls::ClientConfig;
 
 /// The most credentials that a tunnel has at once: the one in use, and during a rotation the one that it replaces.
 pub const CREDENTIALS_MAX: usize = 2;
@@ -54,6 +55,8 @@ pub struct TunnelEntry {
     pub credentials: Vec<Credential>,
     /// From where its connectors may come; none for from everywhere.
     pub connectors_from: Networks,
+    /// With what its connectors are spoken to where calls are sealed again: whom to believe, and who this edge is.
+    pub seal: Option<Arc<ClientConfig>>,
 }
 
 impl TunnelEntry {

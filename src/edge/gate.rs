@@ -201,7 +201,7 @@ fn say_denied(what: &'static str, source: &Source, why: Why, denied: bool, left_
 }
 
 /// Writes a line, unless this second has had its lines.
-fn tell(here: &Here, write: impl FnOnce(u64)) {
+pub(super) fn tell(here: &Here, write: impl FnOnce(u64)) {
     let left_out = here.gate.0.borrow_mut().take(here.core.now());
     if let Some(left_out) = left_out {
         write(left_out);

@@ -10,12 +10,13 @@ use crate::base::{Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
 use crate::edge::credential::{Proof, Standing};
 use crate::edge::gate::Gate;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent, Reviewed};
+use crate::edge::resealed::IdleSessions;
 use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
-use crate::edge::{agents, connectors};
+use crate::edge::{agents, connectors, passthrough};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver, MailSender, PoolUse, Signal};
-use crate::latency::{Label, LabelSet, Recorder, SlowCalls};
+use crate::latency::{Recorder, SlowCalls};
 use crate::link::Link;
 use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
 use crate::wire::mux::Fault;
@@ -33,6 +34,7 @@ pub(super) struct Here {
     pub(super) recorder: RefCell<Recorder>,
     pub(super) slow_calls: RefCell<SlowCalls>,
     pub(super) gate: Gate,
+    pub(super) idle_sessions: IdleSessions,
     pub(super) agents_open: Cell<usize>,
     pub(super) calls_open: Cell<usize>,
     /// Raised when a call or a connection ends while draining.
@@ -74,19 +76,6 @@ pub struct CoreReport {
     pub pool: PoolUse,
     /// How long ago a call last went through the whole path.
     pub last_good_call: Option<Duration>,
-}
-
-/// Some of the times of calls on one core.
-#[derive(Clone)]
-pub struct CoreFigures {
-    /// Which core.
-    pub core: CoreId,
-    /// How many labels have figures.
-    pub labels: usize,
-    /// How many times a call came that got no label of its own.
-    pub over_cap: u64,
-    /// The set that was asked for, and its label unless it is the total; none beyond the last one.
-    pub set: Option<(Option<Label>, LabelSet)>,
 }
 
 /// How one link is.
@@ -144,6 +133,7 @@ impl Here {
             recorder: RefCell::new(recorder),
             slow_calls: RefCell::new(slow_calls),
             gate: Gate::default(),
+            idle_sessions: IdleSessions::default(),
             agents_open: Cell::new(0),
             calls_open: Cell::new(0),
             ended: Signal::default(),
@@ -302,7 +292,7 @@ impl Here {
                 let _ = reply.send(self.report());
             }
             CoreMessage::Command(EdgeCommand::Figures(index, reply)) => {
-                let _ = reply.send(self.figures(index));
+                let _ = reply.send(self.recorder.borrow().figures(self.core.id(), index));
             }
             CoreMessage::Command(EdgeCommand::Review(reply)) => {
                 let _ = reply.send(self.review());
@@ -312,6 +302,7 @@ impl Here {
             }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
             CoreMessage::Agent(connection, peer) => agents::adopt(self, *connection, peer),
+            CoreMessage::Passing(connection, peer) => passthrough::adopt(self, *connection, peer),
         }
     }
 
@@ -360,15 +351,6 @@ impl Here {
         let links = self.links.borrow();
         let usage = links.values().flatten().map(|known| &*known.usage);
         self.ended_usage.borrow_mut().tell(usage, &self.recorder.borrow(), self.core.now())
-    }
-
-    fn figures(&self, index: usize) -> CoreFigures {
-        let recorder = self.recorder.borrow();
-        let set = match index.checked_sub(1) {
-            None => Some((None, recorder.total().clone())),
-            Some(index) => recorder.set(index).map(|(label, set)| (Some(label.clone()), set.clone())),
-        };
-        CoreFigures { core: self.core.id(), labels: recorder.sets(), over_cap: recorder.over_cap(), set }
     }
 
     fn report(&self) -> CoreReport {

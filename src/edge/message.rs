@@ -1,8 +1,9 @@
 use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::connectors::Booking;
-use crate::edge::here::{CoreFigures, CoreReport};
+use crate::edge::here::CoreReport;
 use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
+use crate::latency::CoreFigures;
 use crate::tls::DetachedConnection;
 
 /// What the control thread asks of each core of an edge.
@@ -70,4 +71,6 @@ pub(super) enum CoreMessage {
     Link(Box<(DetachedConnection, Booking)>),
     /// An agent's connection that another core accepted, with its first request unread.
     Agent(Box<DetachedConnection>, Option<std::net::SocketAddr>),
+    /// The same of an agent whose TLS ends in the connector, with its first message unread.
+    Passing(Box<DetachedConnection>, Option<std::net::SocketAddr>),
 }

@@ -10,8 +10,11 @@ mod gate;
 mod here;
 mod message;
 mod no_link;
-mod refusal;
+mod open;
+mod passthrough;
 mod registration;
+mod resealed;
+mod seals;
 mod settings;
 mod shared;
 mod usage;
@@ -20,8 +23,9 @@ pub use certify::{
     CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
 };
 pub use credential::{CREDENTIALS_MAX, Credential, Proof, Standing, TunnelEntry};
-pub use here::{CoreFigures, CoreReport, LinkReport};
+pub use here::{CoreReport, LinkReport};
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};
+pub use seals::Seals;
 pub use settings::{EdgeSettings, EdgeTables};
 pub use shared::{Counters, Edge};
 pub use usage::{USAGE_TOLD_MAX, UsageLine};

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::TunnelId;
+use crate::base::{Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::latency::{LatencySettings, SlowCallSettings};
@@ -61,4 +61,11 @@ pub struct EdgeTables {
     pub tunnels: HashMap<TunnelId, TunnelEntry>,
     /// Who may come.
     pub admission: Admission,
+}
+
+impl EdgeTables {
+    /// Whether the TLS of some route ends in its connector.
+    pub(super) fn pass_through(&self) -> bool {
+        self.routes.iter().any(|(_, route)| route.traffic == Traffic::Passthrough)
+    }
 }

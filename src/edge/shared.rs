@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::base::{CoreId, TunnelId};
@@ -23,6 +23,8 @@ pub struct Edge {
     tables: RwLock<Arc<EdgeTables>>,
     /// TLS towards connectors. Asked for once for a connection.
     connectors_tls: RwLock<Option<Arc<ServerConfig>>>,
+    /// Whether some route's TLS ends in its connector, so that names are looked for at all.
+    passes_through: AtomicBool,
     presence: Mutex<HashMap<TunnelId, Presence>>,
     cores: Vec<MailSender<CoreMessage>>,
     seats: Mutex<Vec<Option<Seat>>>,
@@ -65,6 +67,12 @@ pub struct Counters {
     pub handshakes_limited: AtomicU64,
     /// Connections of connectors that were turned away as others of their source failed to prove themselves too often.
     pub registrations_limited: AtomicU64,
+    /// Connections of agents that went on to the connector unread.
+    pub passed_through: AtomicU64,
+    /// Sealed sessions with connectors that came about.
+    pub sessions_sealed: AtomicU64,
+    /// Sealed sessions with connectors that did not.
+    pub seals_failed: AtomicU64,
     /// Connections of proxies that did not say for whom they speak.
     pub proxy_headers_refused: AtomicU64,
 }
@@ -110,6 +118,7 @@ impl Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
             settings,
             instance,
+            passes_through: AtomicBool::new(tables.pass_through()),
             tables: RwLock::new(Arc::new(tables)),
             presence: Mutex::default(),
             cores: senders,
@@ -124,6 +133,7 @@ impl Edge {
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.
     pub fn reload(&self, tables: EdgeTables) {
+        self.passes_through.store(tables.pass_through(), Ordering::Relaxed);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
     }
 
@@ -141,6 +151,10 @@ impl Edge {
 
     pub(super) fn connectors_tls(&self) -> Option<Arc<ServerConfig>> {
         self.connectors_tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn passes_through(&self) -> bool {
+        self.passes_through.load(Ordering::Relaxed)
     }
 
     /// Asks every core something. Cores that have ended, or whose mailbox is full, are passed over; returns how many were

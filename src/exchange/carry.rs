@@ -91,3 +91,26 @@ pub async fn carry_body<A: ByteStream, B: ByteStream>(
         open = intake.fill(from).await.map_err(CarryError::From)?;
     }
 }
+
+/// Reads on, without carrying it anywhere, what of a body is still to come, until it ends or breaks off, or `seen` has
+/// enough.
+pub async fn read_on(
+    from: &impl ByteStream,
+    intake: &mut Intake,
+    decoder: &mut BodyDecoder,
+    mut seen: impl FnMut(&[u8]) -> bool,
+) {
+    while !decoder.is_done() && seen(&[]) {
+        let Some(input) = intake.rest().as_mut() else {
+            match intake.fill(from).await {
+                Ok(true) => continue,
+                _ => break,
+            }
+        };
+        match decoder.next(input) {
+            Ok(Decoded::Data(data)) if seen(&data) => {}
+            Ok(Decoded::More) => *intake.rest() = None,
+            Ok(Decoded::Data(_) | Decoded::End) | Err(_) => break,
+        }
+    }
+}

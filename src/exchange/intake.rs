@@ -30,6 +30,15 @@ impl HeadReadError {
     /// What a peer whose head took too long is answered.
     pub const TIMEOUT_ANSWER: Answer<'static> =
         Answer::new(408, "head_timeout", "the head of the request took too long: send it at once");
+
+    /// Appends what the peer is answered. Nothing where there is nobody left to tell.
+    pub fn write_answer(&self, out: &mut Vec<u8>) {
+        match self {
+            HeadReadError::Head(error) => error.write_answer(out),
+            HeadReadError::Timeout => HeadReadError::TIMEOUT_ANSWER.write(out),
+            HeadReadError::Stream(_) => {}
+        }
+    }
 }
 
 impl Intake {

@@ -4,9 +4,13 @@
 //! upstream's connection at the connector.
 
 mod carry;
+mod forwarded;
 mod intake;
 mod outlet;
+mod refusal;
 
-pub use carry::{Carry, CarryError, carry_body};
+pub use carry::{Carry, CarryError, carry_body, read_on};
+pub use forwarded::forwarded;
 pub use intake::{HeadReadError, Intake};
 pub use outlet::Outlet;
+pub use refusal::{Refusal, check_request, offline, reset, retry_after_s};

@@ -4,6 +4,7 @@
 //! the whole among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] puts the cores'
 //! figures together for whoever reads them.
 
+mod figures;
 mod histogram;
 mod outcome;
 mod phases;
@@ -14,12 +15,13 @@ mod slow;
 mod snapshot;
 mod stamps;
 
+pub use figures::CoreFigures;
 pub use histogram::{Distribution, HISTOGRAM_BYTES, Histogram, RANGE_MAX};
 pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};
 pub use recorder::{LABEL_LEN_MAX, Label, LabelId, LabelSet, LatencySettings, OTHER, Recorder};
-pub use server_timing::{SERVER_TIMING_LEN_MAX, server_timing};
+pub use server_timing::{SERVER_TIMING_LEN_MAX, connector_timing, server_timing};
 pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};
 pub use snapshot::{LabelFigures, Snapshot};
 pub use stamps::{ConnectorStamps, EdgeStamps};

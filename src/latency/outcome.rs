@@ -26,11 +26,13 @@ pub enum Outcome {
     TimedOut,
     /// The credential of the link was withdrawn under the call (503).
     Revoked,
+    /// No inner TLS session came about between edge and connector (502).
+    SealRefused,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 11] = [
+    pub const ALL: [Outcome; 12] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -42,6 +44,7 @@ impl Outcome {
         Outcome::LinkLost,
         Outcome::TimedOut,
         Outcome::Revoked,
+        Outcome::SealRefused,
     ];
 
     /// The stable name.
@@ -59,6 +62,7 @@ impl Outcome {
             Outcome::LinkLost => "link_lost",
             Outcome::TimedOut => "timed_out",
             Outcome::Revoked => "revoked",
+            Outcome::SealRefused => "seal_refused",
         }
     }
 

@@ -86,6 +86,8 @@ pub struct CallPhases {
     connector: Option<ConnectorTimes>,
     tunnel: Duration,
     clocks_disagreed: bool,
+    /// Neither edge nor tunnel are known.
+    far_side_only: bool,
 }
 
 impl CallPhases {
@@ -100,13 +102,29 @@ impl CallPhases {
             c.connector.saturating_add(c.upstream_connect.unwrap_or_default()).saturating_add(c.upstream)
         });
         let rest = edge.total.checked_sub(edge.edge.saturating_add(far));
-        CallPhases { edge, connector, tunnel: rest.unwrap_or_default(), clocks_disagreed: rest.is_none() }
+        CallPhases {
+            edge,
+            connector,
+            tunnel: rest.unwrap_or_default(),
+            clocks_disagreed: rest.is_none(),
+            ..CallPhases::default()
+        }
+    }
+
+    /// A call as the connector alone saw it, because the agent's TLS ends there: of edge and tunnel nothing is known, and the
+    /// whole is what it took on this side. `total_last` is that to the last byte.
+    #[must_use]
+    pub fn of_connector(times: ConnectorTimes, total_last: Duration) -> CallPhases {
+        let total = times.connector + times.upstream_connect.unwrap_or_default() + times.upstream;
+        let edge = EdgeTimes { edge: Duration::ZERO, total, total_last: Some(total_last) };
+        CallPhases { far_side_only: true, ..CallPhases::split(edge, Some(times)) }
     }
 
     /// The duration of one phase, if the call had it.
     #[must_use]
     pub fn get(&self, phase: Phase) -> Option<Duration> {
         match phase {
+            Phase::Edge | Phase::Tunnel if self.far_side_only => None,
             Phase::Edge => Some(self.edge.edge),
             Phase::Tunnel => Some(self.tunnel),
             Phase::Connector => self.connector.map(|c| c.connector),
@@ -138,6 +156,16 @@ mod tests {
 
     const fn us(n: u64) -> Duration {
         Duration::from_micros(n)
+    }
+
+    #[test]
+    fn a_connector_alone_knows_nothing_of_edge_and_tunnel() {
+        let times =
+            ConnectorTimes { connector: us(3), upstream_connect: None, upstream: us(40), upstream_last: Some(us(50)) };
+        let phases = CallPhases::of_connector(times, us(60));
+        assert_eq!([Phase::Edge, Phase::Tunnel].map(|phase| phases.get(phase)), [None, None]);
+        assert_eq!([Phase::Total, Phase::TotalLast].map(|phase| phases.get(phase)), [Some(us(43)), Some(us(60))]);
+        assert_eq!((phases.get(Phase::Upstream), phases.clocks_disagreed()), (Some(us(40)), false));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::phases::{CallPhases, Phase};
+use super::phases::{CallPhases, ConnectorTimes, Phase};
 
 /// The most bytes that [`server_timing`] appends; with that much room kept it does not allocate.
 pub const SERVER_TIMING_LEN_MAX: usize = 5 * (", ".len() + "upstream_connect".len() + ";dur=".len() + MS_LEN_MAX);
@@ -15,9 +15,23 @@ const SHOWN: [Phase; 5] = [Phase::Edge, Phase::Tunnel, Phase::Connector, Phase::
 ///
 /// A phase that the call did not have is left out.
 pub fn server_timing(phases: &CallPhases, out: &mut Vec<u8>) {
+    append(SHOWN.map(|phase| (phase, phases.get(phase))), out);
+}
+
+/// The same where only the connector's side can be told: its TLS ends there, and the agent's clock has the rest.
+pub fn connector_timing(times: &ConnectorTimes, out: &mut Vec<u8>) {
+    let parts = [
+        (Phase::Connector, Some(times.connector)),
+        (Phase::UpstreamConnect, times.upstream_connect),
+        (Phase::Upstream, Some(times.upstream)),
+    ];
+    append(parts, out);
+}
+
+fn append(parts: impl IntoIterator<Item = (Phase, Option<Duration>)>, out: &mut Vec<u8>) {
     let mut between: &[u8] = b"";
-    for phase in SHOWN {
-        let Some(duration) = phases.get(phase) else { continue };
+    for (phase, duration) in parts {
+        let Some(duration) = duration else { continue };
         out.extend_from_slice(between);
         out.extend_from_slice(phase.name().as_bytes());
         out.extend_from_slice(b";dur=");

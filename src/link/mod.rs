@@ -4,11 +4,13 @@
 //! what it reports reaches the tasks that wait for it.
 
 mod backoff;
+mod call_stream;
 mod packer;
 mod running;
 mod stream;
 mod streams;
 
 pub use backoff::Backoff;
+pub use call_stream::CallStream;
 pub use running::{Ended, Link, LinkError};
 pub use stream::LinkStream;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{Clock, LinkId, Time};
-use crate::engine::{ByteStream, Core, Lease};
+use crate::engine::{ByteStream, Core, Lease, Signal};
 use crate::link::packer::transmit;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{StreamState, Streams, keep, wake};
@@ -31,7 +31,8 @@ struct Shared {
     /// Who takes them. Apart from those that wait for news of the link as a whole, which has none for each call.
     accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
-    draining_told: Cell<bool>,
+    /// Raised when one side has asked to drain, and when the link has ended.
+    going: Signal,
     round_trip: Cell<Option<Duration>>,
     ended: RefCell<Option<Ended>>,
     /// Bytes that the transport puts around what it is given.
@@ -99,7 +100,7 @@ impl Link {
             opened: RefCell::default(),
             accept_waker: RefCell::default(),
             greeting: RefCell::default(),
-            draining_told: Cell::new(false),
+            going: Signal::default(),
             round_trip: Cell::new(None),
             ended: RefCell::default(),
             around: Cell::new((0, 0)),
@@ -206,7 +207,7 @@ impl Link {
 
     /// Waits until one side has asked to drain, or the link has ended.
     pub async fn draining(&self) {
-        self.wait_for(|link| (link.0.draining_told.get() || link.ended().is_some()).then_some(())).await;
+        self.0.going.after(0).await;
     }
 
     /// Waits until the last stream of a draining link has ended, or the link has.
@@ -394,7 +395,7 @@ impl Link {
             Event::Hello(hello) => shared.greeting.borrow_mut().hello = Some(hello),
             Event::Welcomed(welcome) => shared.greeting.borrow_mut().welcome = Some(welcome),
             Event::Refused(refused) => shared.greeting.borrow_mut().refused = Some(refused),
-            Event::Draining => shared.draining_told.set(true),
+            Event::Draining => shared.going.raise(),
             Event::RoundTrip(round_trip) => shared.round_trip.set(Some(round_trip)),
             Event::Closed { fault, by } => self.on_closed(Ended { fault, by }),
         }
@@ -412,6 +413,7 @@ impl Link {
     fn on_closed(&self, ended: Ended) {
         let shared = &self.0;
         shared.ended.borrow_mut().get_or_insert(ended);
+        shared.going.raise();
         // Streams that nobody has taken go with the link.
         for (_, place) in shared.opened.borrow_mut().drain(..) {
             shared.streams.borrow_mut().remove(place);

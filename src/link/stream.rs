@@ -44,6 +44,11 @@ impl LinkStream {
         self.link.streams().borrow_mut().at(self.place).phases
     }
 
+    /// Forgets what was reported: the stream carries another call.
+    pub fn forget_phases(&self) {
+        self.link.streams().borrow_mut().at(self.place).phases = None;
+    }
+
     /// At the connector: reports the call's time, behind the bytes that are queued so far.
     ///
     /// # Errors

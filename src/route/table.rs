@@ -3,7 +3,7 @@ use std::fmt;
 
 use super::host::{HostError, HostPattern, Hostname};
 use super::name::RouteName;
-use crate::base::TunnelId;
+use crate::base::{Traffic, TunnelId};
 
 /// The most routes in one table.
 pub const ROUTES_MAX: usize = 10_000;
@@ -15,6 +15,8 @@ pub struct Route {
     pub name: RouteName,
     /// The tunnel whose connector serves it.
     pub tunnel: TunnelId,
+    /// How its calls are carried.
+    pub traffic: Traffic,
 }
 
 /// One line of a table that is to be built.

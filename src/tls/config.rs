@@ -1,6 +1,6 @@
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption};
+use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::server::danger::ClientCertVerifier;
@@ -9,10 +9,10 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::caller::CallerAuthorities;
 use super::certs::CertError;
 use super::clock::WallClock;
 use super::error::TlsError;
-use super::identity::CurrentIdentity;
 use super::pin::{Fingerprint, PinnedAuthority};
 
 /// The application protocol of agents.
@@ -41,12 +41,22 @@ pub struct ServerSettings {
     pub alpn: Vec<Vec<u8>>,
     /// Versions accepted.
     pub versions: Versions,
-    /// Authorities that may vouch for clients. With them a client is asked for a certificate: what it shows must verify,
-    /// and whether it may show none is for the caller to decide. No session is resumed then: each connection proves its
-    /// certificate anew.
-    pub clients: Option<Roots>,
+    /// Whether clients are asked for a certificate. No session is resumed then: each connection proves its certificate anew.
+    pub clients: Clients,
     /// By what clock their certificates are judged.
     pub clock: WallClock,
+}
+
+/// Which certificates a server asks clients for.
+#[derive(Clone, Debug, Default)]
+pub enum Clients {
+    /// None.
+    #[default]
+    Anyone,
+    /// One that these authorities vouch for; whether a client may show none is for the caller to decide.
+    Known(Roots),
+    /// That of an edge, which must be shown.
+    Edges(Arc<CallerAuthorities>),
 }
 
 /// What a TLS client can be told.
@@ -61,7 +71,7 @@ pub struct ClientSettings {
     /// Where sessions are remembered; none means that every connection makes a full handshake.
     pub sessions: Option<SessionMemory>,
     /// The certificate that is shown to a server which asks for one.
-    pub identity: Option<Arc<CurrentIdentity>>,
+    pub identity: Option<Arc<dyn ResolvesClientCert>>,
     /// By what clock the server's certificate is judged.
     pub clock: WallClock,
 }
@@ -228,11 +238,16 @@ pub(super) fn server_config_with(
         .with_protocol_versions(versions(settings.versions))
         .map_err(refused)?;
     let mut config = match &settings.clients {
-        None => builder.with_no_client_auth().with_cert_resolver(certs),
-        Some(roots) => builder.with_client_cert_verifier(clients_of(roots, provider)?).with_cert_resolver(certs),
+        Clients::Anyone => builder.with_no_client_auth().with_cert_resolver(certs),
+        Clients::Known(roots) => {
+            builder.with_client_cert_verifier(clients_of(roots, provider)?).with_cert_resolver(certs)
+        }
+        Clients::Edges(callers) => {
+            builder.with_client_cert_verifier(Arc::<CallerAuthorities>::clone(callers)).with_cert_resolver(certs)
+        }
     };
     config.alpn_protocols.clone_from(&settings.alpn);
-    if settings.clients.is_none() {
+    if matches!(settings.clients, Clients::Anyone) {
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
     } else {
         config.send_tls13_tickets = 0;

@@ -63,13 +63,11 @@ impl Connection {
     pub async fn server(
         socket: Socket,
         config: &Arc<ServerConfig>,
-        first: Option<Lease>,
+        first: impl IntoIterator<Item = Lease>,
         timeout: impl Future<Output = ()>,
     ) -> Result<Connection, HandshakeError> {
         let mut session = Session::server(Arc::clone(config))?;
-        if let Some(lease) = first {
-            session.read(lease);
-        }
+        first.into_iter().for_each(|lease| session.read(lease));
         Connection::handshake(socket, session, timeout).await
     }
 

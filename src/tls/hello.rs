@@ -10,6 +10,60 @@ const HANDSHAKE: u8 = 22;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 
+/// The longest first message that is waited for, in bytes as they stand on the wire.
+pub const HELLO_LEN_MAX: usize = 64 * 1024;
+
+/// Looks for the name in a connection's first bytes, which stay as they are for whoever makes the handshake.
+#[derive(Default)]
+pub struct ServerNamePeek {
+    watch: HelloWatch,
+    /// The record that is not whole yet.
+    record: Vec<u8>,
+    len: usize,
+}
+
+/// What the first bytes of a connection say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peeked {
+    /// Not yet all.
+    More,
+    /// The name that the client asks for, in lower case.
+    Name(String),
+    /// That there is no name: none was sent, or the bytes are no first message of TLS.
+    Nameless,
+}
+
+impl ServerNamePeek {
+    /// Takes in what was received next.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Peeked {
+        self.len += bytes.len();
+        loop {
+            let wanted = match super::record::record_len(&self.record) {
+                Ok(Some(len)) if self.record.len() == len => {
+                    self.watch.record(&std::mem::take(&mut self.record));
+                    let other = self.watch.message.first().is_some_and(|kind| *kind != CLIENT_HELLO);
+                    if self.watch.done || other {
+                        return self.watch.name.take().map_or(Peeked::Nameless, Peeked::Name);
+                    }
+                    continue;
+                }
+                Ok(Some(len)) => len,
+                Ok(None) => super::record::HEADER_LEN,
+                Err(_) => return Peeked::Nameless,
+            };
+            if self.record.first().is_some_and(|first| *first != HANDSHAKE) || self.len > HELLO_LEN_MAX {
+                return Peeked::Nameless;
+            }
+            if bytes.is_empty() {
+                return Peeked::More;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(wanted - self.record.len()));
+            self.record.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+}
+
 /// Collects a client's first message out of its records.
 #[derive(Default)]
 pub(super) struct HelloWatch {
@@ -129,6 +183,46 @@ mod tests {
         for split in 0..message.len() {
             assert_eq!(watch(&message, split).as_deref(), Some("adit.example.com"));
         }
+    }
+
+    #[test]
+    fn a_peek_finds_the_name_however_records_and_pieces_are_cut() {
+        let message = hello("adit.example.com");
+        for split in 0..=message.len() {
+            let parts = [&message[..split], &message[split..]];
+            let wire: Vec<u8> =
+                parts.iter().flat_map(|part| [&[HANDSHAKE, 3, 1][..], &vector(part)].concat()).collect();
+            for cut in 0..=wire.len() {
+                let mut peek = ServerNamePeek::default();
+                let first = peek.feed(&wire[..cut]);
+                let found = if first == Peeked::More { peek.feed(&wire[cut..]) } else { first };
+                assert_eq!(found, Peeked::Name("adit.example.com".to_owned()), "{split} {cut}");
+            }
+        }
+        let mut peek = ServerNamePeek::default();
+        let record = [&[HANDSHAKE, 3, 1][..], &vector(&message)].concat();
+        let (last, before) = record.split_last().unwrap();
+        assert!(before.iter().all(|byte| peek.feed(&[*byte]) == Peeked::More));
+        assert_eq!(peek.feed(&[*last]), Peeked::Name("adit.example.com".to_owned()));
+    }
+
+    #[test]
+    fn a_peek_at_something_else_ends_and_keeps_within_its_bound() {
+        let mut rng = crate::base::Rng::new(71);
+        for _ in 0..2_000 {
+            let bytes: Vec<u8> = (0..rng.below(300)).map(|_| rng.below(256) as u8).collect();
+            let peeked = ServerNamePeek::default().feed(&bytes);
+            assert!(bytes.first().is_none_or(|first| *first == HANDSHAKE) || peeked == Peeked::Nameless);
+        }
+        for plain in ["GET / HTTP/1.1\r\n\r\n", "\u{16}GET / HTTP/1.1\r\n\r\n"] {
+            assert_eq!(ServerNamePeek::default().feed(plain.as_bytes()), Peeked::Nameless);
+        }
+        // A message that says it is 16 MiB long, in records that are in order.
+        let part = [&[HANDSHAKE, 3, 1][..], &vector(&[1, 0xff, 0xff, 0xff].repeat(1_000))].concat();
+        let mut peek = ServerNamePeek::default();
+        let pieces = (0..100).find(|_| peek.feed(&part) == Peeked::Nameless);
+        assert_eq!(pieces, Some(HELLO_LEN_MAX / part.len()));
+        assert!(peek.watch.message.len() <= HELLO_LEN_MAX);
     }
 
     #[test]

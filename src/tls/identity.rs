@@ -126,6 +126,12 @@ impl Identity {
         Secret::new([chain.as_bytes(), self.key_pem.expose()].concat())
     }
 
+    /// The authority that certified it, if it came with it.
+    #[must_use]
+    pub fn authority(&self) -> Option<&CertificateDer<'static>> {
+        self.key.cert.get(1..)?.last()
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn tunnel(&self) -> &TunnelId {
@@ -211,6 +217,13 @@ impl ResolvesClientCert for CurrentIdentity {
 ///
 /// When it is for none, or for more than one.
 pub fn tunnel_of(cert: &CertificateDer<'_>) -> Result<TunnelId, CertError> {
+    let uri = only_uri(cert)?;
+    let id = uri.as_deref().and_then(|uri| uri.strip_prefix(TUNNEL_URI));
+    id.and_then(|id| id.parse().ok()).ok_or_else(|| bad(format!("it bears no name {TUNNEL_URI}ID")))
+}
+
+/// The URI among a certificate's names, if there is exactly one.
+pub(super) fn only_uri(cert: &CertificateDer<'_>) -> Result<Option<String>, CertError> {
     let cert = parse(cert)?;
     let names = cert.subject_alternative_name().map_err(|error| bad(error.to_string()))?;
     let mut uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
@@ -218,8 +231,7 @@ pub fn tunnel_of(cert: &CertificateDer<'_>) -> Result<TunnelId, CertError> {
         _ => None,
     });
     let (uri, other) = (uris.next(), uris.next());
-    let id = uri.filter(|_| other.is_none()).and_then(|uri| uri.strip_prefix(TUNNEL_URI));
-    id.and_then(|id| id.parse().ok()).ok_or_else(|| bad(format!("it bears no name {TUNNEL_URI}ID")))
+    Ok(uri.filter(|_| other.is_none()).map(str::to_owned))
 }
 
 /// The first and the last second of a certificate's validity, since 1970.

@@ -4,8 +4,10 @@
 //! [`ByteStream`](crate::engine::ByteStream). [`certs`](ServerCert) reload while connections live; [`server_config`] and
 //! [`client_config`] are the one place where configurations are made.
 
+mod alert;
 mod authority;
 mod ca_certificate;
+mod caller;
 mod certs;
 mod clock;
 mod config;
@@ -24,17 +26,20 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use alert::Alert;
 pub use authority::{Authority, Issued, VALID_DAYS_MAX};
 pub use ca_certificate::{CA_PEM_LEN_MAX, CaCertificate, CaFault};
+pub use caller::{CALLER_LIFE, CallerAuthorities, CallerIdentity, EDGE_URI};
 pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert};
 pub use clock::WallClock;
 pub use config::{
-    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, ClientSettings, Roots, SESSION_SERVERS_MAX, ServerSettings, SessionMemory,
-    Versions, client_config, provider, server_config,
+    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, ClientSettings, Clients, Roots, SESSION_SERVERS_MAX, ServerSettings,
+    SessionMemory, Versions, client_config, provider, server_config,
 };
 pub use connection::{Connection, DetachedConnection};
 pub use error::{TlsError, version_name};
 pub use handshake::HANDSHAKE_LEN_MAX;
+pub use hello::{HELLO_LEN_MAX, Peeked, ServerNamePeek};
 pub use identity::{CurrentIdentity, Identity, KeyRequest, TUNNEL_URI, tunnel_of};
 pub use kept::CertFacts;
 pub use pin::{Fingerprint, FingerprintError};

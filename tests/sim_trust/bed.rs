@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{CoreId, Secret, Time, TunnelId};
+use adit::base::{CoreId, Secret, Time, Traffic, TunnelId};
 use adit::connector::{
     Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls,
 };
@@ -23,8 +23,8 @@ use adit::latency::{LatencySettings, SlowCallSettings};
 use adit::policy::{Admission, AllowedUpstreams, Rate};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
-    ALPN_ENROL, ALPN_LINK, Authority, CertSet, Identity, KeyRequest, ReloadingCerts, Roots, ServerSettings, WallClock,
-    server_config,
+    ALPN_ENROL, ALPN_LINK, Authority, CertSet, Clients, Identity, KeyRequest, ReloadingCerts, Roots, ServerSettings,
+    WallClock, server_config,
 };
 use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
@@ -149,7 +149,7 @@ impl Bed {
         let alpn = if certifies { vec![ALPN_LINK.to_vec(), ALPN_ENROL.to_vec()] } else { vec![ALPN_LINK.to_vec()] };
         let tls = ServerSettings {
             alpn,
-            clients: certifies.then_some(clients),
+            clients: if certifies { Clients::Known(clients) } else { Clients::Anyone },
             clock: clock.clone(),
             ..ServerSettings::default()
         };
@@ -378,7 +378,7 @@ fn edge_settings() -> EdgeSettings {
 }
 
 fn edge_tables() -> EdgeTables {
-    let target = Route { name: "route".parse().unwrap(), tunnel: tunnel() };
+    let target = Route { name: "route".parse().unwrap(), tunnel: tunnel(), traffic: Traffic::Plain };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let entry = TunnelEntry::of_secret(&Secret::from(SECRET));
     EdgeTables {
@@ -404,6 +404,7 @@ fn connector_settings() -> ConnectorSettings {
         link: mux::Settings { ping_interval_ms: 600_000, ..mux::Settings::default() },
         calls_max: 1000,
         drain_timeout: Duration::from_secs(10),
+        allowed_origins: Vec::new(),
     }
 }
 
@@ -417,7 +418,7 @@ fn connector_tables() -> ConnectorTables {
         queue_timeout: Duration::from_secs(5),
         allowed: Arc::new(AllowedUpstreams::private()),
     };
-    let target = ConnectorRoute { name: "route".parse().unwrap(), upstream };
+    let target = ConnectorRoute { name: "route".parse().unwrap(), upstream, traffic: Traffic::Plain };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
-    ConnectorTables { routes: RouteTable::new([route]).unwrap() }
+    ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None }
 }

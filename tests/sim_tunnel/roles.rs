@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::base::{CoreId, Secret, TunnelId};
+use adit::base::{CoreId, Secret, Traffic, TunnelId};
 use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress};
 use adit::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{MemberId, Simulation};
@@ -70,7 +70,7 @@ pub(crate) fn edge_settings(link: mux::Settings) -> EdgeSettings {
 /// One route, one tunnel.
 pub(crate) fn edge_tables() -> EdgeTables {
     let tunnel: TunnelId = TUNNEL.parse().expect("an id");
-    let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone() };
+    let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone(), traffic: Traffic::Plain };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
     let tunnels = HashMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
@@ -93,6 +93,7 @@ pub(crate) fn connector_settings(link: mux::Settings) -> ConnectorSettings {
         link,
         calls_max: 1000,
         drain_timeout: DRAIN_TIMEOUT,
+        allowed_origins: Vec::new(),
     }
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn connector_tables() -> ConnectorTables {
         queue_timeout: Duration::from_secs(5),
         allowed: Arc::new(AllowedUpstreams::private()),
     };
-    let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream };
+    let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream, traffic: Traffic::Plain };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
-    ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")) }
+    ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
 }

@@ -9,19 +9,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use adit::base::{Secret, TunnelId};
+use adit::base::{Secret, Traffic, TunnelId};
 use adit::connector::{
-    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls,
+    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, Sealing,
 };
-use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
+use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, Seals, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
 use adit::latency::{LatencySettings, SlowCallSettings};
 use adit::policy::{Admission, AllowedUpstreams};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
-    ALPN_HTTP1, ALPN_LINK, Authority, CertSet, ClientConfig, ClientSettings, ReloadingCerts, Roots, ServerConfig,
-    ServerSettings, WallClock, client_config, server_config,
+    ALPN_HTTP1, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
+    ReloadingCerts, Roots, ServerConfig, ServerSettings, WallClock, client_config, server_config,
 };
 use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
@@ -40,14 +40,14 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores). `on_core` is called on each
-    /// core's thread first.
-    pub(crate) fn start(driver: DriverChoice, cores: usize, links: u16, on_core: fn()) -> Tunnel {
+    /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
+    /// called on each core's thread first.
+    pub(crate) fn start(driver: DriverChoice, traffic: Traffic, cores: usize, links: u16, on_core: fn()) -> Tunnel {
         let upstream = serve_upstream();
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
         let (told, mut events) = mailbox(64);
-        let (edge, agents, connectors) = edge(&authority, cores, &told);
-        let connector = connector(&authority, cores, links, connectors, upstream);
+        let (edge, agents, connectors) = edge(&authority, traffic, cores, &told);
+        let connector = connector(&authority, traffic, (cores, links), connectors, upstream);
         let engine = EngineSettings { driver, cores, pin: false, ..EngineSettings::default() };
         let roles = (Arc::clone(&edge), Arc::clone(&connector));
         let running = Cores::start(&engine, move |core| {
@@ -86,10 +86,10 @@ impl Tunnel {
     }
 }
 
-fn tls_server(authority: &Authority, alpn: &[u8]) -> Arc<ServerConfig> {
+fn tls_server(authority: &Authority, alpn: &[u8], clients: Clients) -> Arc<ServerConfig> {
     let cert = authority.issue(&[HOST]).unwrap().server_cert(UnixTime::now()).unwrap();
     let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
-    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], ..ServerSettings::default() }).unwrap()
+    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], clients, ..ServerSettings::default() }).unwrap()
 }
 
 fn tls_client(authority: &Authority, alpn: &[u8]) -> Arc<ClientConfig> {
@@ -112,14 +112,19 @@ fn tunnel() -> TunnelId {
     "tnl_test".parse().unwrap()
 }
 
-fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> (Arc<Edge>, SocketAddr, SocketAddr) {
+fn edge(
+    authority: &Authority,
+    traffic: Traffic,
+    cores: usize,
+    events: &MailSender<EdgeEvent>,
+) -> (Arc<Edge>, SocketAddr, SocketAddr) {
     let (agents_listen, connectors_listen) = (free_address(), free_address());
     let settings = EdgeSettings {
         agents_listen,
-        agents_tls: Some(tls_server(authority, ALPN_HTTP1)),
+        agents_tls: Some(tls_server(authority, ALPN_HTTP1, Clients::Anyone)),
         plain_http_anywhere: false,
         connectors_listen,
-        connectors_tls: Some(tls_server(authority, ALPN_LINK)),
+        connectors_tls: Some(tls_server(authority, ALPN_LINK, Clients::Anyone)),
         certifier: None,
         clock: WallClock::default(),
         link: mux::Settings::default(),
@@ -134,11 +139,15 @@ fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> 
         latency: LatencySettings::default(),
         slow_calls: SlowCallSettings::default(),
     };
-    let route = Route { name: "test".parse().unwrap(), tunnel: tunnel() };
+    let route = Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
+    let seals = Seals::default();
+    seals.identity().renew(authority, UnixTime::now()).unwrap();
+    let seal = Some(seals.for_tunnel(vec![authority.cert_der().clone()]).unwrap());
+    let served = TunnelEntry { seal, ..TunnelEntry::of_secret(&Secret::from("0123456789abcdef")) };
     let tables = EdgeTables {
         routes: RouteTable::new([entry]).unwrap(),
-        tunnels: HashMap::from([(tunnel(), TunnelEntry::of_secret(&Secret::from("0123456789abcdef")))]),
+        tunnels: HashMap::from([(tunnel(), served)]),
         admission: Admission::default(),
     };
     (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)
@@ -146,8 +155,8 @@ fn edge(authority: &Authority, cores: usize, events: &MailSender<EdgeEvent>) -> 
 
 fn connector(
     authority: &Authority,
-    cores: usize,
-    links: u16,
+    traffic: Traffic,
+    (cores, links): (usize, u16),
     edge: SocketAddr,
     upstream: SocketAddr,
 ) -> Arc<Connector> {
@@ -165,6 +174,7 @@ fn connector(
         link: mux::Settings::default(),
         calls_max: 100,
         drain_timeout: Duration::from_secs(5),
+        allowed_origins: Vec::new(),
     };
     let upstream = UpstreamSettings {
         url: format!("http://{upstream}").parse().unwrap(),
@@ -175,9 +185,15 @@ fn connector(
         queue_timeout: Duration::from_secs(10),
         allowed: Arc::new(AllowedUpstreams::private()),
     };
-    let route = ConnectorRoute { name: "test".parse().unwrap(), upstream };
+    let route = ConnectorRoute { name: "test".parse().unwrap(), upstream, traffic };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
-    let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap() };
+    let callers = CallerAuthorities::default();
+    callers.set(0, authority.cert_der().clone());
+    let sealing = Sealing {
+        passthrough: tls_server(authority, ALPN_HTTP1, Clients::Anyone),
+        resealed: tls_server(authority, ALPN_HTTP1, Clients::Edges(Arc::new(callers))),
+    };
+    let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing) };
     let (events, _) = mailbox(64);
     Connector::new(settings, tables, cores, 2, &events)
 }
@@ -194,7 +210,7 @@ pub(crate) fn call(agent: &mut Agent) {
     agent.write_all(format!("{head}{TOOL_CALL}").as_bytes()).unwrap();
     let answer = read_message(agent);
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(answer.contains("Server-Timing: edge;dur="), "{answer}");
+    assert!(answer.contains("Server-Timing: "), "{answer}");
     assert!(answer.ends_with("\"result\":{}}"), "{answer}");
 }
 

@@ -3,7 +3,7 @@
 use std::thread;
 
 use crate::raw::latin1;
-use crate::{CALL, HOST, Way, both, get, post};
+use crate::{CALL, HOST, Way, each_way, get, post};
 
 /// Fields of a request that the tunnel sets for its own hop, or may add.
 const REQUEST_HOP: &[&str] = &["host", "connection", "transfer-encoding", "content-length"];
@@ -53,7 +53,7 @@ fn fields_pass_in_order_with_their_duplicates_and_every_byte() {
         ("Date", "Sat, 21 Nov 2026 09:00:00 GMT"),
         ("Server", "private/1"),
     ];
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         agent.send(format!("POST /mcp?a=%20b&c HTTP/1.1\r\nHost: {HOST}\r\n"));
         agent.send(lines(asked));
@@ -98,7 +98,7 @@ fn answers_that_are_not_200_pass_with_every_byte_of_their_bodies() {
     // A dual-era client reads these bodies to learn what it talks to.
     let body = "{ \"jsonrpc\" : \"2.0\", \"id\": \"1\",\n\"error\":{\"code\":-32020,\"message\":\"\\u0061\"} }\r\n";
     let statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 421, 422, 429, 500, 501, 502, 503, 504];
-    both(|mut way| {
+    each_way(|mut way| {
         for status in statuses {
             let mut agent = way.agent();
             agent.send(post(CALL));
@@ -119,7 +119,7 @@ fn answers_that_are_not_200_pass_with_every_byte_of_their_bodies() {
 
 #[test]
 fn answers_without_a_body_have_none() {
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         for (method, answer, length) in [
             ("POST", "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", Some("0")),
@@ -144,7 +144,7 @@ fn answers_without_a_body_have_none() {
 
 #[test]
 fn a_request_body_is_passed_on_while_it_is_sent() {
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         agent.send(format!("POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 12\r\n\r\nfirst "));
         let (came, mut at) = way.upstream.next();
@@ -159,7 +159,7 @@ fn a_request_body_is_passed_on_while_it_is_sent() {
 
 #[test]
 fn a_chunked_request_and_its_trailers_are_passed_on_while_they_are_sent() {
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         agent.send(format!("POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"));
         let (came, mut at) = way.upstream.next();
@@ -179,7 +179,7 @@ fn a_chunked_request_and_its_trailers_are_passed_on_while_they_are_sent() {
 
 #[test]
 fn an_answer_may_come_before_the_request_has_ended() {
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         agent.send(format!("POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n01234"));
         let (_, mut at) = way.upstream.next();
@@ -192,7 +192,7 @@ fn an_answer_may_come_before_the_request_has_ended() {
 
 #[test]
 fn an_agent_that_waits_for_100_gets_it_and_its_body_arrives() {
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         agent.send(format!("POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"));
         let (came, mut at) = way.upstream.next();
@@ -210,7 +210,7 @@ fn an_agent_that_waits_for_100_gets_it_and_its_body_arrives() {
 
 #[test]
 fn requests_that_are_sent_at_once_are_answered_in_order() {
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         agent.send([post(CALL), get("/second"), post("{}")].concat());
         for (path, body) in [("/mcp", "one"), ("/second", "two"), ("/mcp", "three")] {
@@ -229,7 +229,7 @@ fn requests_that_are_sent_at_once_are_answered_in_order() {
 fn large_bodies_pass_unchanged_both_ways() {
     const LEN: usize = 3 * 1024 * 1024 + 17;
     let large: Vec<u8> = (0..LEN).map(|at| (at % 251) as u8).collect();
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         agent.send(format!("POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {LEN}\r\n\r\n"));
         let mut writer = agent.writer();

@@ -1,7 +1,7 @@
 //! Streams of events: each piece at once, and whoever goes away is known to have gone.
 
 use crate::raw::latin1;
-use crate::{CALL, HOST, both, get, post};
+use crate::{CALL, HOST, each_way, get, post};
 
 #[test]
 fn the_head_of_a_stream_arrives_before_any_event_and_each_piece_before_the_next() {
@@ -14,7 +14,7 @@ fn the_head_of_a_stream_arrives_before_any_event_and_each_piece_before_the_next(
         "data: {\"id\":7}",
         "\n\n",
     ];
-    both(|mut way| {
+    each_way(|mut way| {
         let (mut agent, came, mut at) = way.exchange(&post(CALL));
         assert_eq!(latin1(&at.body(&came)), CALL);
         at.send(
@@ -35,7 +35,7 @@ fn the_head_of_a_stream_arrives_before_any_event_and_each_piece_before_the_next(
 
 #[test]
 fn a_stream_that_ends_with_its_connection_passes_piece_by_piece_too() {
-    both(|mut way| {
+    each_way(|mut way| {
         let (mut agent, _, mut at) = way.exchange(&get("/mcp"));
         at.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
         let answer = agent.head();
@@ -56,7 +56,7 @@ fn a_stream_that_ends_with_its_connection_passes_piece_by_piece_too() {
 
 #[test]
 fn an_agent_that_goes_away_is_passed_on_to_a_silent_stream() {
-    both(|mut way| {
+    each_way(|mut way| {
         let resumed = format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\nLast-Event-ID: stream/7:42\r\n\r\n");
         let (mut agent, came, mut at) = way.exchange(&resumed);
         assert_eq!(came.all("last-event-id"), ["stream/7:42"]);
@@ -69,7 +69,7 @@ fn an_agent_that_goes_away_is_passed_on_to_a_silent_stream() {
 
 #[test]
 fn an_agent_that_goes_away_before_the_answer_is_passed_on() {
-    both(|mut way| {
+    each_way(|mut way| {
         let (agent, came, mut at) = way.exchange(&post(CALL));
         assert_eq!(latin1(&at.body(&came)), CALL);
         agent.close();
@@ -79,7 +79,7 @@ fn an_agent_that_goes_away_before_the_answer_is_passed_on() {
 
 #[test]
 fn an_agent_that_goes_away_in_its_own_body_is_passed_on() {
-    both(|mut way| {
+    each_way(|mut way| {
         let mut agent = way.agent();
         agent.send(format!("POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100\r\n\r\n0123456789"));
         let (_, mut at) = way.upstream.next();
@@ -91,7 +91,7 @@ fn an_agent_that_goes_away_in_its_own_body_is_passed_on() {
 
 #[test]
 fn an_upstream_that_breaks_off_in_a_body_is_not_mistaken_for_one_that_ended_it() {
-    both(|mut way| {
+    each_way(|mut way| {
         let (mut agent, _, mut at) = way.exchange(&get("/mcp"));
         at.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
         assert_eq!(agent.head().status(), 200);

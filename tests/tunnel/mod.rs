@@ -6,10 +6,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use adit::base::Secret;
+use adit::tls::Authority;
+use rustls_pki_types::UnixTime;
+
 /// Longest wait for a process to listen.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// The name that the edge's certificate for connectors bears.
 const EDGE_NAME: &str = "edge.test";
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Both sides know it.
 const SECRET: &str = "a-secret-for-tests-only-0123456789";
 
@@ -18,6 +23,7 @@ pub(crate) struct Tunnel {
     /// Where agents connect, over plain HTTP.
     pub(crate) agents: SocketAddr,
     files: tempfile::TempDir,
+    traffic: &'static str,
     pub(crate) edge: Option<Process>,
     pub(crate) connector: Option<Process>,
 }
@@ -25,32 +31,43 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// A tunnel from `host` to `upstream`. A call that comes before the connector is linked waits for it.
     pub(crate) fn start(host: &str, upstream: SocketAddr) -> Self {
-        let mut tunnel = Self::without_connector(host, 20_000);
+        Self::start_as("plain", host, upstream)
+    }
+
+    /// The same, with its calls carried so.
+    pub(crate) fn start_as(traffic: &'static str, host: &str, upstream: SocketAddr) -> Self {
+        let mut tunnel = Self::without_connector(traffic, host, 20_000);
         tunnel.connect(host, upstream);
         tunnel
     }
 
     /// An edge alone, which lets a call wait so long for a connector.
-    pub(crate) fn without_connector(host: &str, offline_wait_ms: u32) -> Self {
+    pub(crate) fn without_connector(traffic: &'static str, host: &str, offline_wait_ms: u32) -> Self {
         let files = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| files.path().join(name).display().to_string();
         let (agents, connectors) = (free_address(), free_address());
-        let made = rcgen::generate_simple_self_signed([EDGE_NAME.to_owned()]).expect("a certificate can be made");
-        write(&files, "edge.crt", &made.cert.pem());
-        write(&files, "edge.key", &made.signing_key.serialize_pem());
+        let authority = authority(&files, "ca.pem", "ca.key");
+        let issued =
+            authority.issue_chain(&[EDGE_NAME.to_owned()], UnixTime::now(), DAY).expect("a certificate can be made");
+        write(&files, "edge.crt", &issued.cert_pem);
+        write_secret(&files, "edge.key", &issued.key_pem);
+        adit::private::folder(&files.path().join("state")).expect("a folder can be made");
+        self::authority(&files, "state/seal-ca.pem", "state/seal-ca.key");
         write(&files, "secret", SECRET);
         write(&files, "connectors", &connectors.to_string());
         let settings = format!(
             "[engine]\ncores = 1\npin = false\nspin_us = 0\n\
              [edge]\nagents_listen = '{agents}'\nconnectors_listen = '{connectors}'\nadmin_listen = 'off'\n\
              connectors_cert_file = '{}'\nconnectors_key_file = '{}'\noffline_wait_ms = {offline_wait_ms}\n\
-             [[tunnel]]\nid = 'tnl_test'\nsecret_file = '{}'\nhosts = ['{host}']\n",
+             connectors_ca_file = 'ca.pem'\nconnectors_ca_key_file = 'ca.key'\n\
+             [[tunnel]]\nid = 'tnl_test'\nsecret_file = '{}'\nhosts = ['{host}']\n\
+             traffic = '{traffic}'\nseal_ca_file = 'state/seal-ca.pem'\n",
             path("edge.crt"),
             path("edge.key"),
             path("secret"),
         );
         write(&files, "edge.toml", &settings);
-        let mut tunnel = Self { agents, files, edge: None, connector: None };
+        let mut tunnel = Self { agents, files, traffic, edge: None, connector: None };
         tunnel.run_edge();
         tunnel
     }
@@ -64,15 +81,15 @@ impl Tunnel {
 
     /// Starts a connector that sends calls for `host` to `upstream`.
     pub(crate) fn connect(&mut self, host: &str, upstream: SocketAddr) {
-        let path = |name: &str| self.files.path().join(name);
+        let (path, traffic) = (|name: &str| self.files.path().join(name), self.traffic);
         let connectors = std::fs::read_to_string(path("connectors")).expect("the file was written at the start");
         let settings = format!(
             "[engine]\ncores = 1\npin = false\nspin_us = 0\n\
              [connect]\nedge = '{connectors}'\ntunnel = 'tnl_test'\nsecret_file = '{}'\n\
-             edge_ca_file = '{}'\nedge_name = '{EDGE_NAME}'\n\
+             edge_ca_file = '{}'\nedge_name = '{EDGE_NAME}'\nstate_dir = 'state'\ntraffic = '{traffic}'\n\
              [[route]]\nhost = '{host}'\nupstream = 'http://{upstream}'\n",
             path("secret").display(),
-            path("edge.crt").display(),
+            path("ca.pem").display(),
         );
         self.connector = Some(Process::start("connect", &write(&self.files, "connect.toml", &settings)));
     }
@@ -130,6 +147,20 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Makes an authority, and keeps it in two files.
+fn authority(files: &tempfile::TempDir, cert: &str, key: &str) -> Authority {
+    let made = Authority::make("adit test", UnixTime::now()).expect("an authority can be made");
+    write(files, cert, &made.cert_pem);
+    write_secret(files, key, &made.key_pem);
+    let path = |name: &str| files.path().join(name);
+    Authority::load(&path(cert), &path(key), UnixTime::now()).expect("what was written can be read")
+}
+
+fn write_secret(files: &tempfile::TempDir, name: &str, secret: &Secret) {
+    let text = std::str::from_utf8(secret.expose()).expect("PEM is text");
+    write(files, name, text);
 }
 
 fn write(files: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {

@@ -40,6 +40,7 @@ impl Seeds {
         let config = |alpn: &[u8], identity: Option<Arc<CurrentIdentity>>| {
             let mut roots = Roots::new();
             roots.add_pem("ca.pem", &std::fs::read(site.path("ca.pem")).unwrap()).unwrap();
+            let identity = identity.map(|identity| identity as _);
             let settings = ClientSettings { roots, alpn: vec![alpn.to_vec()], identity, ..ClientSettings::default() };
             client_config(settings).unwrap()
         };

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::load_args::{CallArgs, GeneratorArgs, RateArgs, TargetArgs, WatchArgs};
 use super::report::report;
+use super::say::say;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::load::{Load, Reuse};
 use crate::run::Interrupt;
@@ -33,7 +34,7 @@ pub(super) fn execute(args: &ChurnArgs, interrupt: &Interrupt) -> u8 {
         Ok(load) => Load { reuse: Reuse::PerCall, ..load },
         Err(error) => return fail(&error),
     };
-    let variants: &[(&str, bool)] = match (load.target.is_tls(), args.target.resume) {
+    let variants: &[(&str, bool)] = match (load.target.is_tls(), args.target.way.resume) {
         (false, _) => &[("plain", false)],
         (true, true) => &[("resumed", true)],
         (true, false) => &[("full", false), ("resumed", true)],
@@ -46,12 +47,13 @@ pub(super) fn execute(args: &ChurnArgs, interrupt: &Interrupt) -> u8 {
             Ok(outcome) => {
                 is_good &= outcome.is_good();
                 if !args.json {
-                    println!("handshakes: {name}\n{}", report(&outcome));
+                    say(&format_args!("handshakes: {name}\n{}\n", report(&outcome)));
                 }
                 rows.push(json!({ "handshake": name, "run": outcome.to_json() }));
             }
             Err(error) => {
                 is_good = false;
+                rows.push(json!({ "handshake": name, "error": error.to_string() }));
                 fail(&error);
             }
         }
@@ -61,7 +63,7 @@ pub(super) fn execute(args: &ChurnArgs, interrupt: &Interrupt) -> u8 {
         }
     }
     if args.json {
-        println!("{}", json!({ "rows": Value::from(rows) }));
+        say(&json!({ "rows": Value::from(rows) }));
     }
     if is_good { 0 } else { EXIT_FAILURE }
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::bench_args::{BenchArgs, BenchError};
 use super::load_args::ArrivalArgs;
+use super::say::say;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
+use crate::compare::bench::Bench;
 use crate::compare::comparison::{Comparison, Settings};
-use crate::compare::cpus::{CpuList, Layout};
+use crate::compare::cpus::Layout;
 use crate::compare::page::html;
 use crate::compare::peer::Peer;
-use crate::compare::programs::Programs;
 use crate::compare::report::Report;
 use crate::compare::series::Workload;
 use crate::compare::table;
@@ -58,18 +60,11 @@ pub struct CompareArgs {
     /// Write a page with pictures to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Where a program is, or the folder of a peer's programs; may be given several times
-    #[arg(long = "peer-bin", value_name = "NAME=PATH", value_parser = name_and_path)]
-    peer_bins: Vec<(String, PathBuf)>,
-    /// The CPUs of the peers [default: the last one]
-    #[arg(long, value_name = "CPUS")]
-    sut_cpus: Option<CpuList>,
-    /// The CPUs of the generator and the upstream [default: the first one]
-    #[arg(long, value_name = "CPUS")]
-    load_cpus: Option<CpuList>,
-    /// Keep nobody to any CPU
-    #[arg(long)]
-    no_pin: bool,
+    /// Measure nothing: show what --json wrote to this file, and make the page of --html from it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "connections", "payload", "rounds", "rate", "json"])]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    bench: BenchArgs,
     /// The generator's lag at its p99 above which a measurement is void
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
     lag_p99_max: Duration,
@@ -92,11 +87,14 @@ enum UsageError {
     Rounds(usize),
     #[error("{path} cannot be written: {source}; name a file in a folder that is there")]
     Output { path: PathBuf, source: io::Error },
-    #[error("this program does not know where it is: {0}")]
-    This(io::Error),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
 }
 
 pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
+    if let Some(path) = &args.from {
+        return args.show(path);
+    }
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(error) => {
@@ -104,19 +102,13 @@ pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
             return EXIT_USAGE;
         }
     };
-    if let Some(cpus) = &settings.layout.load
-        && let Err(error) = crate::compare::launch::keep_to(cpus)
-    {
-        fail(&format_args!("CPUs {cpus} cannot be taken: {error}; name CPUs that this machine has, or give --no-pin"));
-        return EXIT_USAGE;
-    }
     let compared = Comparison::new(&settings, interrupt)
         .and_then(|comparison| comparison.run(&mut |report| drop(args.write_json(report))));
     let report = match compared {
         Ok(report) => report,
         Err(error) => return fail(&error),
     };
-    print!("{}", table::text(&report));
+    say(&table::text(&report));
     let written = args.write(&report);
     match written {
         Err(error) => fail(&error),
@@ -126,18 +118,29 @@ pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
 }
 
 impl CompareArgs {
+    /// Shows a report of another day.
+    fn show(&self, path: &Path) -> u8 {
+        let report = match Report::read(path) {
+            Ok(report) => report,
+            Err(error) => return fail(&error),
+        };
+        say(&table::text(&report));
+        match self.write_page(&report) {
+            Ok(()) => 0,
+            Err(error) => fail(&error),
+        }
+    }
+
     fn settings(&self) -> Result<Settings, UsageError> {
         let names = self.peers.iter().map(|name| name.trim());
         let peers = if self.peers.is_empty() { Peer::all() } else { Peer::named(names)? };
         if !(1..=ROUNDS_MAX).contains(&self.rounds) {
             return Err(UsageError::Rounds(self.rounds));
         }
-        let this = std::env::current_exe().map_err(UsageError::This)?;
-        let allowed = adit::engine::cpus_allowed().unwrap_or_default();
-        let layout = Layout::new(self.load_cpus.clone(), self.sut_cpus.clone(), !self.no_pin, &allowed);
+        let Bench { programs, layout, this } = self.bench.bench()?;
         let settings = Settings {
             peers,
-            programs: Programs::new(self.peer_bins.iter().cloned(), &this),
+            programs,
             workloads: self.workloads(),
             rounds: self.rounds,
             load: self.load(&layout)?,
@@ -191,8 +194,13 @@ impl CompareArgs {
 
     fn write(&self, report: &Report) -> Result<(), Box<dyn std::error::Error>> {
         self.write_json(report)?;
+        self.write_page(report)
+    }
+
+    fn write_page(&self, report: &Report) -> Result<(), Box<dyn std::error::Error>> {
         if let Some(path) = &self.html {
-            replace(path, &html(report)?)?;
+            let failed = |source| UsageError::Output { path: path.clone(), source };
+            replace(path, &html(report)?).map_err(failed)?;
         }
         Ok(())
     }
@@ -224,13 +232,6 @@ fn command_line(args: impl Iterator<Item = String>) -> String {
     std::iter::once("adit-loadtest".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
-fn name_and_path(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), PathBuf::from(path))),
-        _ => Err(format!("'{text}' names no program: write NAME=PATH, such as frp=/opt/frp")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,14 +241,6 @@ mod tests {
         let args = ["/x/adit-loadtest", "compare", "--peers", "direct,adit", "--html", "my page.html", "it's"];
         let told = command_line(args.into_iter().map(str::to_owned));
         assert_eq!(told, r"adit-loadtest compare --peers direct,adit --html 'my page.html' 'it'\''s'");
-    }
-
-    #[test]
-    fn a_program_is_given_by_name() {
-        assert_eq!(name_and_path("frp=/opt/a=b"), Ok(("frp".to_owned(), PathBuf::from("/opt/a=b"))));
-        for text in ["", "frp", "=x", "frp="] {
-            assert!(name_and_path(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -22,23 +22,42 @@ pub struct TargetArgs {
     /// What to call, by http or https, with host, port and path
     #[arg(long, value_name = "URL")]
     pub url: Target,
+    #[command(flatten)]
+    /// How it is called.
+    pub way: WayArgs,
+}
+
+/// Who is called, where the verb can do without.
+#[derive(Args, Clone, Debug)]
+pub struct OptionalTargetArgs {
+    /// What to call, by http or https, with host, port and path; without it tunnels are started here (--peers)
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Target>,
+    #[command(flatten)]
+    /// How it is called.
+    pub way: WayArgs,
+}
+
+/// How a URL is called.
+#[derive(Args, Clone, Debug)]
+pub struct WayArgs {
     /// Where the URL's host is found, instead of asking the system
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", requires = "url")]
     pub resolve_to: Option<SocketAddr>,
     /// The Host header, in place of the URL's host; the certificate must bear this name
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", requires = "url")]
     pub host: Option<String>,
     /// The name that the certificate must bear (and SNI), in place of the host's
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "url")]
     pub server_name: Option<String>,
     /// Believe only certificates of the authorities in this PEM file
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure", requires = "url")]
     pub ca_file: Option<PathBuf>,
     /// Believe any certificate
-    #[arg(long)]
+    #[arg(long, requires = "url")]
     pub insecure: bool,
     /// Resume TLS sessions on new connections, instead of full handshakes
-    #[arg(long)]
+    #[arg(long, requires = "url")]
     pub resume: bool,
 }
 
@@ -46,6 +65,20 @@ impl TargetArgs {
     /// The target that these flags describe.
     #[must_use]
     pub fn target(&self) -> Target {
+        self.way.to(&self.url)
+    }
+}
+
+impl OptionalTargetArgs {
+    /// The target that these flags describe, if they do.
+    #[must_use]
+    pub fn target(&self) -> Option<Target> {
+        self.url.as_ref().map(|url| self.way.to(url))
+    }
+}
+
+impl WayArgs {
+    fn to(&self, url: &Target) -> Target {
         let trust = match &self.ca_file {
             Some(file) => Trust::CaFile(file.clone()),
             None if self.insecure => Trust::Insecure,
@@ -57,7 +90,7 @@ impl TargetArgs {
             server_name: self.server_name.clone(),
             trust,
             resume: self.resume,
-            ..self.url.clone()
+            ..url.clone()
         }
     }
 }
@@ -165,6 +198,7 @@ impl CallArgs {
             },
             generator,
             split: false,
+            trace: false,
         })
     }
 }
@@ -263,7 +297,7 @@ impl GeneratorArgs {
 #[derive(Args, Clone, Debug)]
 pub struct WatchArgs {
     /// A process whose CPU and memory are watched, with its children; may be given several times
-    #[arg(long = "watch", value_name = "PID")]
+    #[arg(long = "watch", alias = "pid", value_name = "PID")]
     pub pids: Vec<u32>,
 }
 

@@ -1,16 +1,22 @@
 //! The command line of `adit-loadtest`: each verb in a module of its own.
 
+pub mod bench_args;
 pub mod bulk;
 pub mod churn;
 pub mod compare;
+pub mod fault;
+pub mod idle;
 pub mod load_args;
 pub mod mixed;
 pub mod progress;
 pub mod report;
 pub mod run;
+mod say;
 pub mod search;
 pub mod serve;
 pub mod split;
+
+use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 
@@ -52,6 +58,10 @@ pub enum Command {
     Bulk(Box<bulk::BulkArgs>),
     /// See how much small calls suffer while large bodies move
     Mixed(Box<mixed::MixedArgs>),
+    /// Hold many silent streams open and see what memory each takes
+    Idle(Box<idle::IdleArgs>),
+    /// Kill and restart a tunnel's processes under load: calls lost, calls doubled, time to recover
+    Fault(Box<fault::FaultArgs>),
     /// Put the same load on several tunnels in turn, and report what each adds
     Compare(Box<compare::CompareArgs>),
     /// Become another program that ends with its parent; this program starts tunnels so
@@ -72,7 +82,7 @@ impl Cli {
             Ok(interrupt) => interrupt,
             Err(error) => return fail(&format_args!("signals cannot be received: {error}")),
         };
-        match self.command {
+        let code = match self.command {
             Command::Run(args) => run::execute(&args, &interrupt),
             Command::Serve(args) => serve::execute(&args, &interrupt),
             Command::Search(args) => search::execute(&args, &interrupt),
@@ -80,15 +90,19 @@ impl Cli {
             Command::Churn(args) => churn::execute(&args, &interrupt),
             Command::Bulk(args) => bulk::execute(&args, &interrupt),
             Command::Mixed(args) => mixed::execute(&args, &interrupt),
+            Command::Fault(args) => fault::execute(&args, &interrupt),
+            Command::Idle(args) => idle::execute(&args, &interrupt),
             Command::Compare(args) => compare::execute(&args, &interrupt),
             Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),
-        }
+        };
+        if code == 0 && say::was_lost() { EXIT_FAILURE } else { code }
     }
 }
 
 /// Says what failed, and gives back the exit code for it.
 pub(crate) fn fail(why: &dyn std::fmt::Display) -> u8 {
-    eprintln!("adit-loadtest: {why}");
+    // Where nobody listens the exit code still tells.
+    let _ = writeln!(io::stderr(), "adit-loadtest: {why}");
     EXIT_FAILURE
 }
 

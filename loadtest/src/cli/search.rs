@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::load_args::{ArrivalArgs, CallArgs, GeneratorArgs, TargetArgs, WatchArgs};
+use super::say::say;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::latencies::micros;
 use crate::load::Mode;
@@ -82,7 +83,7 @@ pub(super) fn execute(args: &SearchArgs, interrupt: &Interrupt) -> u8 {
         let verdict = Verdict::of(&outcome, &args.slo);
         let value_us = micros(args.slo.value(&outcome.corrected));
         if !args.json {
-            println!("{rate:>12.0}/s  {verdict:?}, {value_us:.1} µs{}", reason(&outcome, verdict));
+            say(&format_args!("{rate:>12.0}/s  {verdict:?}, {value_us:.1} µs{}", reason(&outcome, verdict)));
         }
         if verdict == Verdict::Met && best.as_ref().is_none_or(|(kept, _)| rate >= *kept) {
             best = Some((rate, outcome));
@@ -99,9 +100,9 @@ fn tell(args: &SearchArgs, search: &Search, best: Option<&(f64, Outcome)>, error
         object["slo"] = Value::from(args.slo.to_string());
         object["run"] = best.map_or(Value::Null, |(_, outcome)| outcome.to_json());
         object["partial"] = json!(error.map(ToString::to_string));
-        println!("{object}");
+        say(&object);
     } else if let Some(rate) = search.best {
-        println!("\n{} is met up to {rate:.0} calls per second{}", args.slo, bound(search.bound));
+        say(&format_args!("\n{} is met up to {rate:.0} calls per second{}", args.slo, bound(search.bound)));
     }
     match error {
         Some(error) => fail(error),

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::fail;
 use super::load_args::DriverArg;
+use super::say::say;
 use crate::run::Interrupt;
 use crate::serve::{AnswerSettings, Certificate, Form, HttpsSettings, ServeSettings, Server, ServiceTime};
 use crate::units::{bytes, time};
@@ -61,6 +62,9 @@ pub struct ServeArgs {
     /// Count calls that come twice, for GET /stats
     #[arg(long)]
     count_doubled: bool,
+    /// Count on over restarts: the ids of calls are kept in this file
+    #[arg(long, value_name = "FILE", requires = "count_doubled")]
+    calls_file: Option<PathBuf>,
     /// The CPU to keep to
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
@@ -102,6 +106,7 @@ impl ServeArgs {
             answer: AnswerSettings { len: self.answer, form },
             sessions: !self.no_sessions,
             count_doubled: self.count_doubled,
+            calls_file: self.calls_file.clone(),
             cpu: self.cpu,
             driver: self.driver.into(),
             spin: self.spin,
@@ -113,20 +118,17 @@ impl ServeArgs {
         let https_url = server.https_address().map(|address| format!("https://{address}/mcp"));
         if self.json {
             let ca_file = self.ca_out.as_ref().map(|path| path.display().to_string());
-            println!(
-                "{}",
-                json!({
-                    "event": "listening",
-                    "url": url,
-                    "https_url": https_url,
-                    "ca_file": ca_file,
-                    "driver": server.driver(),
-                })
-            );
+            say(&json!({
+                "event": "listening",
+                "url": url,
+                "https_url": https_url,
+                "ca_file": ca_file,
+                "driver": server.driver(),
+            }));
         } else {
-            println!("MCP at {url}{}", https_url.map(|url| format!(" and {url}")).unwrap_or_default());
-            println!("also: GET /bytes/N, GET /events, GET and POST /, GET and DELETE /stats");
-            println!("driver: {}", server.driver());
+            say(&format_args!("MCP at {url}{}", https_url.map(|url| format!(" and {url}")).unwrap_or_default()));
+            say(&format_args!("also: GET /bytes/N, GET /events, GET and POST /, GET and DELETE /stats, POST /release"));
+            say(&format_args!("driver: {}", server.driver()));
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::load_args::{GeneratorArgs, TargetArgs};
+use super::say::say;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::latencies::Latencies;
 use crate::load::{Call, CallKind, Load, Phases, Target};
@@ -49,7 +50,7 @@ struct Row {
 
 pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
     if !args.json {
-        println!("{}", header());
+        say(&header());
     }
     let (mut rows, mut is_good) = (Vec::new(), true);
     for service in &args.services {
@@ -57,7 +58,7 @@ pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
             Ok(row) => {
                 is_good &= row.fault().is_none();
                 if !args.json {
-                    println!("{}", row.line());
+                    say(&row.line());
                 }
                 if let Some(fault) = row.fault() {
                     fail(&fault);
@@ -66,6 +67,11 @@ pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
             }
             Err(error) => {
                 is_good = false;
+                // Also where the figures go: a script that keeps only those must not be left without a word.
+                if !args.json {
+                    say(&format_args!("{:>9}  {error}", format!("{service:?}")));
+                }
+                rows.push(json!({ "service_us": service.as_micros() as u64, "error": error.to_string() }));
                 fail(&error);
                 break;
             }
@@ -76,7 +82,7 @@ pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
         }
     }
     if args.json {
-        println!("{}", json!({ "rows": Value::from(rows) }));
+        say(&json!({ "rows": Value::from(rows) }));
     }
     if is_good { 0 } else { EXIT_FAILURE }
 }
@@ -150,6 +156,7 @@ impl Row {
             "service_us": self.service.as_micros() as u64,
             "tunnel": self.tunnel.to_json(),
             "direct": self.direct.as_ref().map(Outcome::to_json),
+            "error": self.fault(),
         })
     }
 }

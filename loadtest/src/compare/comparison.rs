@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -15,19 +14,17 @@ use super::cpus::{CpuList, Layout};
 use super::host::{CpuTime, Host, version_of};
 use super::peer::{ADIT, DIRECT, Peer};
 use super::plan::{Cell, cells};
-use super::process::{Process, ProcessError};
 use super::programs::Programs;
 use super::report::{Method, PeerNote, Report, State};
 use super::rows::Row;
 use super::series::{Machine, Sample, Series, Workload};
-use super::site::{CommandLine, Credentials, SiteError, free_port};
+use super::site::{Credentials, SiteError};
 use super::tunnel::{Setting, Tunnel, TunnelError};
+use super::upstream::{Upstream, UpstreamError};
 use crate::load::{Load, Mode};
 use crate::outcome::Partial;
 use crate::run::{Interrupt, run_observed};
 
-/// An upstream may take so long to start.
-const UPSTREAM_PATIENCE: Duration = Duration::from_secs(10);
 /// A peer that failed in so many measurements is given up.
 const FAILURES_MAX: usize = 2;
 /// A measurement that is void is made so many times more.
@@ -54,12 +51,12 @@ pub(crate) struct Settings {
 /// Why nothing could be compared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompareError {
-    /// Files, ports or keys.
+    /// Keys.
     #[error(transparent)]
     Site(#[from] SiteError),
     /// The upstream.
-    #[error("the upstream cannot be started: {0}")]
-    Upstream(#[from] ProcessError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 /// A comparison that is under way.
@@ -131,7 +128,7 @@ impl<'a> Comparison<'a> {
             }
             bar.set_message(self.name(*cell));
             self.measure(*cell, &upstreams, &bar);
-            if let Err(error) = upstreams.values_mut().try_for_each(|upstream| upstream.process.check()) {
+            if let Err(error) = upstreams.values_mut().try_for_each(Upstream::check) {
                 self.report.ended_early = Some(error.to_string());
                 break;
             }
@@ -148,7 +145,9 @@ impl<'a> Comparison<'a> {
         let mut upstreams = BTreeMap::new();
         for workload in &self.settings.workloads {
             if let Entry::Vacant(vacant) = upstreams.entry(workload.payload) {
-                vacant.insert(Upstream::start(self.settings, workload.payload)?);
+                let flags = ["--answer".to_owned(), workload.payload.to_string()];
+                let Settings { this, layout, .. } = self.settings;
+                vacant.insert(Upstream::start(this, layout.upstream().as_ref(), &flags)?);
             }
         }
         Ok(upstreams)
@@ -163,7 +162,7 @@ impl<'a> Comparison<'a> {
     /// Makes one measurement, again if it was void, and keeps what came of it.
     fn measure(&mut self, cell: Cell, upstreams: &BTreeMap<u64, Upstream>, bar: &ProgressBar) {
         let workload = self.settings.workloads[cell.workload];
-        let upstream = upstreams[&workload.payload].address;
+        let upstream = upstreams[&workload.payload].address();
         let mut kept = None;
         for _ in 0..=REPEATS_MAX {
             if self.failures[cell.peer] >= FAILURES_MAX {
@@ -203,6 +202,7 @@ impl<'a> Comparison<'a> {
             credentials: &self.credentials,
             cpus: self.settings.layout.peer.as_ref(),
             cpu_count: self.settings.layout.peer.as_ref().map_or(self.report.host.cores, CpuList::count),
+            streams: workload.connections,
             interrupt: self.interrupt,
         };
         let mut load = Load { connections: workload.connections, ..self.settings.load.clone() };
@@ -210,7 +210,10 @@ impl<'a> Comparison<'a> {
         let mut tunnel = Tunnel::start(peer, programs, upstream, &load, &setting)?;
         load.target = tunnel.target();
         let cpu_time = CpuTime::now();
-        let outcome = run_observed(&load, &tunnel.watched(), self.interrupt, &mut |_| {})?;
+        let outcome = run_observed(&load, &tunnel.watched(), self.interrupt, &mut |_| {});
+        // A process that died says more than the connections that it did not take.
+        tunnel.check()?;
+        let outcome = outcome?;
         let busy = |cpus: &Option<CpuList>| cpus.as_ref().map(|cpus| cpu_time.busy(cpus));
         // An open loop has connections to spare.
         let in_flight_min = match load.mode {
@@ -222,7 +225,6 @@ impl<'a> Comparison<'a> {
             load_cpu_busy: busy(&self.settings.layout.load),
             peer_cpu_busy: busy(&self.settings.layout.peer),
         };
-        tunnel.check()?;
         match outcome.partial {
             // Better than nothing, where there is nothing else.
             Some(Partial::Interrupted)
@@ -256,35 +258,8 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The upstream of all peers, a process of its own; it ends when this is dropped.
-struct Upstream {
-    address: SocketAddr,
-    process: Process,
-    /// Its log.
-    _folder: TempDir,
-}
-
-impl Upstream {
-    fn start(settings: &Settings, payload: u64) -> Result<Self, CompareError> {
-        let folder = tempfile::tempdir().map_err(|source| SiteError::File { path: std::env::temp_dir(), source })?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let args = ["serve", "--listen", &address.to_string(), "--answer", &payload.to_string()];
-        let line = CommandLine {
-            name: "upstream".to_owned(),
-            program: "adit-loadtest".to_owned(),
-            args: args.map(str::to_owned).into(),
-            env: BTreeMap::new(),
-            listens: Some(address),
-            log: folder.path().join("upstream.log"),
-        };
-        let mut process = Process::start(&settings.this, &settings.this, &line, settings.layout.upstream().as_ref())?;
-        process.until_listening(address, UPSTREAM_PATIENCE)?;
-        Ok(Self { address, process, _folder: folder })
-    }
-}
-
 /// What a peer is on this machine, and its programs if it can be run.
-fn look_for(peer: &Peer, programs: &Programs) -> (PeerNote, BTreeMap<String, PathBuf>) {
+pub(super) fn look_for(peer: &Peer, programs: &Programs) -> (PeerNote, BTreeMap<String, PathBuf>) {
     if let Some(reason) = &peer.file.no_far_side {
         return (PeerNote::new(peer, State::NoFarSide, Some(reason.clone())), BTreeMap::new());
     }

@@ -13,6 +13,7 @@ use super::peer::Program;
 
 /// What a reader of figures must know of the machine.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub(crate) struct Host {
     /// The CPU's model.
     pub(crate) cpu: String,

@@ -1,20 +1,24 @@
-//! `compare`: the same load on several tunnels, interleaved, so that what differs is theirs.
+//! `compare`: the same load on several tunnels, interleaved, so that what differs is theirs. And what it starts them with,
+//! for the verbs that test tunnels one by one.
 
+pub(crate) mod bench;
 mod charts;
 pub(crate) mod comparison;
 pub(crate) mod cpus;
-mod host;
+pub(crate) mod host;
 pub(crate) mod launch;
 pub(crate) mod page;
 pub(crate) mod peer;
 mod plan;
-mod process;
+pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod report;
 mod rows;
 #[cfg(test)]
 mod sample;
 pub(crate) mod series;
-mod site;
+pub(crate) mod site;
+pub(crate) mod striking;
 pub(crate) mod table;
-mod tunnel;
+pub(crate) mod tunnel;
+pub(crate) mod upstream;

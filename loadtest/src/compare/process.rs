@@ -10,16 +10,21 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
+use procfs::net::TcpState;
+use procfs::process::FDTarget;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::cpus::CpuList;
 use super::launch::LAUNCH;
 use super::site::CommandLine;
+use crate::watch::tree;
 
 /// So much of what a process said last is told when it fails.
 const TAIL_LEN: u64 = 600;
 /// Between two looks at something that is not there yet.
 const POLL: Duration = Duration::from_millis(5);
+/// Between two looks at the sockets of a process that was just started.
+const LISTEN_POLL: Duration = Duration::from_millis(2);
 
 /// The groups of all processes that run. When this process panics nothing is dropped, but these are still ended.
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -59,7 +64,8 @@ impl Process {
     ) -> Result<Self, ProcessError> {
         end_all_on_panic();
         let failed = |source| ProcessError::Start { name: line.name.clone(), source };
-        let log = File::create(&line.log).map_err(failed)?;
+        // One that is started again goes on in the same.
+        let log = File::options().create(true).append(true).open(&line.log).map_err(failed)?;
         let mut command = Command::new(launcher);
         command.arg(LAUNCH).arg("--parent").arg(std::process::id().to_string());
         if let Some(cpus) = cpus {
@@ -76,6 +82,11 @@ impl Process {
         let child = command.spawn().map_err(failed)?;
         groups().insert(group_of(&child));
         Ok(Self { name: line.name.clone(), child, log: line.log.clone() })
+    }
+
+    /// Its part.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its id.
@@ -114,6 +125,26 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it, or a child of it, has a socket that listens on this port. Unlike [`Process::until_listening`] this is
+    /// not taken in by what a killed predecessor leaves: the kernel takes down an io_uring, and the listener that it
+    /// accepts on, some time after the process.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn until_it_listens(&mut self, address: SocketAddr, patience: Duration) -> Result<(), ProcessError> {
+        let began = Instant::now();
+        while !listens(self.pid(), address.port()) {
+            self.check()?;
+            if began.elapsed() > patience {
+                let (name, said) = (self.name.clone(), self.said());
+                return Err(ProcessError::Deaf { name, address, patience, said });
+            }
+            std::thread::sleep(LISTEN_POLL);
+        }
+        Ok(())
+    }
+
     /// The last that it said, on one line.
     pub(crate) fn said(&self) -> String {
         let text = tail(&self.log).unwrap_or_default();
@@ -147,6 +178,19 @@ fn end(group: i32) {
     }
 }
 
+/// Whether one of the processes from `pid` downwards listens on a port, by IPv4.
+fn listens(pid: u32, port: u16) -> bool {
+    let sockets = procfs::net::tcp().unwrap_or_default();
+    let listeners: BTreeSet<u64> = sockets
+        .iter()
+        .filter(|socket| socket.state == TcpState::Listen && socket.local_address.port() == port)
+        .map(|socket| socket.inode)
+        .collect();
+    let is_listener = |target: FDTarget| matches!(target, FDTarget::Socket(inode) if listeners.contains(&inode));
+    let files = |process: &procfs::process::Process| process.fd().into_iter().flatten().flatten().collect::<Vec<_>>();
+    tree(&[pid]).iter().any(|process| files(process).into_iter().any(|file| is_listener(file.target)))
+}
+
 /// A release build aborts when it panics, without dropping anything.
 fn end_all_on_panic() {
     static HOOKED: Once = Once::new();
@@ -169,4 +213,23 @@ fn tail(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(TAIL_LEN).read_to_end(&mut bytes)?;
     Ok(console::strip_ansi_codes(&String::from_utf8_lossy(&bytes)).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_listener_it_is_is_seen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        assert!(listens(std::process::id(), port));
+        // It inherits nothing that is closed on exec.
+        let mut child = Command::new("sleep").arg("60").spawn().expect("there is a sleep command");
+        assert!(!listens(child.id(), port));
+        child.kill().expect("it runs");
+        child.wait().expect("it was killed");
+        drop(listener);
+        assert!(!listens(std::process::id(), port));
+    }
 }

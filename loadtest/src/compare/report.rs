@@ -1,5 +1,9 @@
 //! All that a comparison found, as it is written to JSON and read from it.
 
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
@@ -35,6 +39,7 @@ pub(crate) struct Report {
 
 /// How it was measured.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub(crate) struct Method {
     /// What each call is.
     pub(crate) call: String,
@@ -50,6 +55,7 @@ pub(crate) struct Method {
 
 /// What a peer is.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub(crate) struct PeerNote {
     /// Its name.
     pub(crate) name: String,
@@ -112,7 +118,26 @@ impl PeerNote {
     }
 }
 
+/// Why a file is no report.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReportError {
+    #[error("{} cannot be read: {source}; check the path", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is no comparison that `compare --json` wrote: {source}", path.display())]
+    Parse { path: PathBuf, source: serde_json::Error },
+}
+
 impl Report {
+    /// Reads what `compare --json` wrote. What an older version did not write is as if it had not been measured.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or holds something else.
+    pub(crate) fn read(path: &Path) -> Result<Report, ReportError> {
+        let text = fs::read_to_string(path).map_err(|source| ReportError::Read { path: path.to_owned(), source })?;
+        serde_json::from_str(&text).map_err(|source| ReportError::Parse { path: path.to_owned(), source })
+    }
+
     /// The rows of each workload, in order.
     pub(crate) fn by_workload(&self) -> Vec<&[Row]> {
         self.rows.chunk_by(|a, b| (a.payload, a.connections) == (b.payload, b.connections)).collect()
@@ -124,5 +149,49 @@ impl Report {
         self.ended_early.is_none()
             && !self.rows.is_empty()
             && self.rows.iter().all(|row| row.error.is_none() && row.counts())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::page::html;
+    use crate::compare::sample::report;
+
+    fn read_back(text: &str) -> Result<Report, ReportError> {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("x.json");
+        fs::write(&path, text).expect("it can be written");
+        Report::read(&path)
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_makes_the_same_page() {
+        let written = report();
+        let text = serde_json::to_string(&written).expect("plain");
+        let read = read_back(&text).expect("it was written here");
+        // Not by what is in them: a number that is read may differ in its last bit.
+        assert!(html(&read).expect("it can be made") == html(&written).expect("it can be made"), "another page");
+        assert!(crate::compare::table::text(&read) == crate::compare::table::text(&written), "another table");
+    }
+
+    #[test]
+    fn a_report_of_an_older_version_is_read_too() {
+        let mut older = serde_json::to_value(report()).expect("plain");
+        older["rows"][0].as_object_mut().expect("a row").remove("in_flight");
+        older["host"].as_object_mut().expect("a host").remove("governor");
+        let read = read_back(&older.to_string()).expect("it lacks little");
+        assert_eq!((read.rows[0].in_flight, read.host.governor.as_str()), (None, ""));
+        html(&read).expect("it can be made");
+    }
+
+    #[test]
+    fn what_is_no_report_is_told_by_its_name() {
+        for text in ["", "{}", "[1]", r#"{"rows":[{"peer":1}]}"#] {
+            let error = read_back(text).expect_err("it is none").to_string();
+            assert!(error.contains("x.json is no comparison"), "{error}");
+        }
+        let error = Report::read(Path::new("/nowhere/x.json")).expect_err("it is not there").to_string();
+        assert!(error.contains("/nowhere/x.json cannot be read"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ const CPU_FULL: f64 = 0.97;
 
 /// A peer under a workload, as it is reported. Times in microseconds; medians over the rounds.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub(crate) struct Row {
     /// The peer's name.
     pub(crate) peer: String,
@@ -77,6 +78,7 @@ pub(crate) struct Row {
 
 /// Figures divided by those of another peer; medians over the rounds.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub(crate) struct Ratios {
     /// Calls per second: above 1 is more than the other.
     pub(crate) rps: Option<f64>,

@@ -106,13 +106,19 @@ impl Credentials {
         self.path("ca.pem")
     }
 
+    /// Where another file of this name may lie, as long as they do.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
 
 impl Site {
-    /// Chooses ports for a peer and writes its files; `cpus` is how many CPUs it will have.
+    /// Chooses ports for a peer and writes its files; `cpus` is how many CPUs it will have, `streams` how many calls it must
+    /// carry at one time.
     ///
     /// # Errors
     ///
@@ -122,6 +128,7 @@ impl Site {
         credentials: &Credentials,
         upstream: SocketAddr,
         cpus: usize,
+        streams: usize,
     ) -> Result<Self, SiteError> {
         let folder = tempfile::tempdir().map_err(|source| SiteError::File { path: std::env::temp_dir(), source })?;
         let ports = choose_ports(peer)?;
@@ -136,6 +143,7 @@ impl Site {
             },
             host => HOST,
             cpus => cpus,
+            streams => streams,
             cert => path("cert.pem"),
             key => path("key.pem"),
             cert_and_key => path("cert-and-key.pem"),
@@ -214,7 +222,8 @@ pub(crate) fn free_port() -> Result<u16, SiteError> {
     Err(SiteError::NoPort)
 }
 
-fn is_free(port: u16) -> bool {
+/// Whether nobody listens on a port of loopback.
+pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
@@ -254,7 +263,8 @@ mod tests {
         for mut peer in Peer::all() {
             // The machine of a test may be busy on those.
             peer.file.fixed_ports.values_mut().for_each(|port| *port = free_port().expect("one is free"));
-            let site = Site::new(&peer, &credentials, upstream(), 1).unwrap_or_else(|e| panic!("{}: {e}", peer.name));
+            let site =
+                Site::new(&peer, &credentials, upstream(), 1, 64).unwrap_or_else(|e| panic!("{}: {e}", peer.name));
             let mut texts: Vec<String> = Vec::new();
             for file in &peer.file.files {
                 texts.push(std::fs::read_to_string(site.folder.path().join(&file.name)).expect("it was written"));
@@ -278,7 +288,7 @@ mod tests {
         let mut peer = Peer::named(["rathole"]).expect("it is known").remove(0);
         peer.file.files[0].text = "port = {{ ports.missing }}".to_owned();
         let credentials = Credentials::new().expect("they can be made");
-        let error = Site::new(&peer, &credentials, upstream(), 1).err().expect("it must fail").to_string();
+        let error = Site::new(&peer, &credentials, upstream(), 1, 64).err().expect("it must fail").to_string();
         assert!(error.contains("template"), "{error}");
     }
 

@@ -39,12 +39,18 @@ pub(crate) fn text(report: &Report) -> String {
 }
 
 fn table(rows: &[Row]) -> Table {
+    table_of(&HEADS, 2, rows.iter().map(|row| columns(row).into()))
+}
+
+/// A table of these lines, the first `names` columns of which are names.
+pub(crate) fn table_of(heads: &[&str], names: usize, lines: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let cell = |(i, text)| cell(if i < names { CellAlignment::Left } else { CellAlignment::Right }, text);
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
     table.set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(HEADS.iter().enumerate().map(|(i, head)| cell(i, (*head).to_owned())));
-    for row in rows {
-        table.add_row(columns(row).into_iter().enumerate().map(|(i, text)| cell(i, text)));
+    table.set_header(heads.iter().map(|head| (*head).to_owned()).enumerate().map(cell));
+    for line in lines {
+        table.add_row(line.into_iter().enumerate().map(cell));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -53,8 +59,8 @@ fn table(rows: &[Row]) -> Table {
 }
 
 /// Names to the left, numbers to the right.
-fn cell(column: usize, text: String) -> Cell {
-    Cell::new(text).set_alignment(if column < 2 { CellAlignment::Left } else { CellAlignment::Right })
+fn cell(alignment: CellAlignment, text: String) -> Cell {
+    Cell::new(text).set_alignment(alignment)
 }
 
 fn columns(row: &Row) -> [String; 13] {

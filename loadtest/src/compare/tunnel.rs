@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::cpus::CpuList;
 use super::peer::Peer;
 use super::process::{Process, ProcessError};
-use super::site::{Credentials, HOST, Site, SiteError};
+use super::site::{CommandLine, Credentials, HOST, Site, SiteError};
 use crate::load::{Load, LoadError, Phases, Target, Trust};
 use crate::outcome::Partial;
 use crate::run::{Interrupt, RunError, run_observed};
@@ -33,15 +33,27 @@ pub(crate) struct Setting<'a> {
     pub(crate) credentials: &'a Credentials,
     pub(crate) cpus: Option<&'a CpuList>,
     pub(crate) cpu_count: usize,
+    /// Calls that it must be able to carry at one time.
+    pub(crate) streams: usize,
     pub(crate) interrupt: &'a Interrupt,
 }
 
 /// A peer whose processes run, through which calls go; all of it ends when this is dropped.
 pub(crate) struct Tunnel {
-    processes: Vec<Process>,
+    sides: Vec<Side>,
     target: Target,
+    launcher: PathBuf,
+    cpus: Option<CpuList>,
     /// Its files, which must outlive the processes: fields are dropped in this order.
     _folder: TempDir,
+}
+
+/// One of its processes, and how it is started.
+struct Side {
+    /// None between [`Tunnel::kill`] and [`Tunnel::launch`].
+    process: Option<Process>,
+    program: PathBuf,
+    line: CommandLine,
 }
 
 /// Why a peer does not carry calls.
@@ -78,18 +90,27 @@ impl Tunnel {
         load: &Load,
         setting: &Setting<'_>,
     ) -> Result<Self, TunnelError> {
-        let site = Site::new(peer, setting.credentials, upstream, setting.cpu_count)?;
-        let mut processes = Vec::new();
-        for line in &site.commands {
-            let program = programs.get(&line.program).expect("a peer's processes are of its programs");
-            let mut process = Process::start(setting.launcher, program, line, setting.cpus)?;
-            if let Some(address) = line.listens {
-                process.until_listening(address, READY_PATIENCE)?;
-            }
-            processes.push(process);
-        }
+        let site = Site::new(peer, setting.credentials, upstream, setting.cpu_count, setting.streams)?;
+        let side = |line: CommandLine| {
+            let program = programs.get(&line.program).expect("a peer's processes are of its programs").clone();
+            Side { process: None, program, line }
+        };
         let target = target(peer.file.agent_tls, site.agents, setting.credentials)?;
-        let mut tunnel = Self { processes, target, _folder: site.folder };
+        let mut tunnel = Self {
+            sides: site.commands.into_iter().map(side).collect(),
+            target,
+            launcher: setting.launcher.to_owned(),
+            cpus: setting.cpus.cloned(),
+            _folder: site.folder,
+        };
+        for side in 0..tunnel.sides.len() {
+            tunnel.launch(side)?;
+            if let Side { process: Some(process), line: CommandLine { listens: Some(address), .. }, .. } =
+                &mut tunnel.sides[side]
+            {
+                process.until_listening(*address, READY_PATIENCE)?;
+            }
+        }
         tunnel.until_ready(load, setting.interrupt)?;
         Ok(tunnel)
     }
@@ -101,7 +122,12 @@ impl Tunnel {
 
     /// What is watched while it does.
     pub(crate) fn watched(&self) -> Watched {
-        Watched::pids(self.processes.iter().map(Process::pid))
+        Watched::pids(self.parts().map(|(_, pid)| pid))
+    }
+
+    /// Its processes: the part of each, and its id.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.sides.iter().flat_map(|side| &side.process).map(|process| (process.name(), process.pid()))
     }
 
     /// Whether all of its processes still run.
@@ -110,7 +136,35 @@ impl Tunnel {
     ///
     /// One does not.
     pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
-        self.processes.iter_mut().try_for_each(Process::check)
+        self.sides.iter_mut().flat_map(|side| &mut side.process).try_for_each(Process::check)
+    }
+
+    /// Kills one of its processes, by its number in the peer's file, and waits until it is gone.
+    pub(crate) fn kill(&mut self, side: usize) {
+        self.sides[side].process = None;
+    }
+
+    /// Starts one of its processes, as it was started first.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub(crate) fn launch(&mut self, side: usize) -> Result<(), ProcessError> {
+        let Side { process, program, line } = &mut self.sides[side];
+        *process = Some(Process::start(&self.launcher, program, line, self.cpus.as_ref())?);
+        Ok(())
+    }
+
+    /// Waits until one of its processes, which was started again, takes connections, where it is to take any; whether it
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// It should, and does not.
+    pub(crate) fn until_it_listens(&mut self, side: usize) -> Result<bool, ProcessError> {
+        let Side { process, line, .. } = &mut self.sides[side];
+        let (Some(process), Some(address)) = (process, line.listens) else { return Ok(false) };
+        process.until_it_listens(address, READY_PATIENCE).map(|()| true)
     }
 
     /// Makes real calls until one is answered well.
@@ -119,6 +173,7 @@ impl Tunnel {
         let mut attempt = Load { target: self.target(), connections: 1, ..load.clone() };
         attempt.phases = Phases { warm_up: Duration::ZERO, measure: TRY_FOR, drain: ATTEMPT };
         attempt.limits.patience = ATTEMPT;
+        attempt.limits.call_timeout = ATTEMPT;
         loop {
             let last = match run_observed(&attempt, &Watched::nothing(), interrupt, &mut |_| {}) {
                 Ok(outcome) if outcome.calls > 0 => return Ok(()),

@@ -11,8 +11,8 @@ use adit::wire::http1::ResponseHead;
 
 use super::Job;
 use crate::answer::{Answered, CallError, Reader};
-use crate::load::{CallKind, Reuse};
-use crate::request::{Request, id_of};
+use crate::load::CallKind;
+use crate::request::{Request, id_of, proof_of};
 
 /// How long a server may take to close a connection that it was asked to close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -26,6 +26,19 @@ pub enum SessionError {
     /// The server opened no session.
     #[error("no MCP session of revision 2025-11-25: {0}; check that an MCP server answers at this URL")]
     Initialize(String),
+    /// A connection that was made carries no call.
+    #[error(
+        "connection {place} of {connections} was made, and the call that was to prove it came to nothing: {reason}; check \
+         that all of what is called runs and carries so many connections, or give it longer (--call-timeout)"
+    )]
+    Unproven {
+        /// Which one, from 1.
+        place: usize,
+        /// Of how many.
+        connections: usize,
+        /// What became of the call.
+        reason: String,
+    },
 }
 
 /// When what happened in one call.
@@ -51,8 +64,12 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Makes the connection for calls with this request, and a session where one is needed.
-    pub(super) async fn open(core: &Core, job: &Job, request: Rc<Request>) -> Result<Line, SessionError> {
+    /// Makes the connection for calls with this request, and a session where one is needed; then proves it by one call.
+    ///
+    /// A tunnel may take a connection long before it has made its own way to the upstream: without the proof, that way
+    /// would be made while measuring. Whatever answers is a proof, also a status that says no: what calls come to is what
+    /// is measured.
+    pub(super) async fn open(core: &Core, job: &Job, request: Rc<Request>, place: usize) -> Result<Line, SessionError> {
         let call = &job.load.call;
         let mut line = Line { connection: None, reader: Reader::default(), request, session_lost: false };
         let connected = line.connect(core, job).await;
@@ -60,10 +77,24 @@ impl Line {
         if call.kind == CallKind::McpSession {
             line.open_session(core, job).await.map_err(|error| SessionError::Initialize(error.to_string()))?;
         }
-        if job.load.reuse == Reuse::PerCall {
-            line.connection = None;
-        }
+        line.prove(core, job, place).await?;
         Ok(line)
+    }
+
+    async fn prove(&mut self, core: &Core, job: &Job, place: usize) -> Result<(), SessionError> {
+        let mut times = Times { due: core.now(), free: core.now(), sent: Time::NEVER, connect: None };
+        let proof = self.call(core, job, proof_of(place), &mut times);
+        let error = match core.timeout(job.load.limits.call_timeout, proof).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => CallError::TimedOut,
+        };
+        self.give_up();
+        if error.is_answer() {
+            return Ok(());
+        }
+        let (connections, reason) = (job.load.connections, error.to_string());
+        Err(SessionError::Unproven { place: place + 1, connections, reason })
     }
 
     /// Bytes of one request.

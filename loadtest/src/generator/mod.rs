@@ -110,31 +110,48 @@ impl Generator {
         })
     }
 
-    /// Makes the connections, and their sessions.
+    /// Makes the connections, and their sessions, until each of them has been answered once.
     ///
     /// # Errors
     ///
     /// Why the first that could not be made was not. None when it was told to end meanwhile.
     pub(crate) async fn connect(self: &Rc<Self>) -> Result<Option<Vec<Line>>, SessionError> {
         self.monitor.enter(Phase::Connect);
+        let mut lines = pin!(self.open_all());
+        let mut look = self.core.timer();
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(opened) = lines.as_mut().poll(cx) {
+                    return Poll::Ready(opened.map(Some));
+                }
+                if self.interrupt.is_raised() {
+                    return Poll::Ready(Ok(None));
+                }
+                look.set(self.core.now() + LOOK_INTERVAL);
+                if look.poll_elapsed(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn open_all(self: &Rc<Self>) -> Result<Vec<Line>, SessionError> {
         let mut lines = Vec::with_capacity(self.places.len());
         while lines.len() < self.places.len() {
-            if self.interrupt.is_raised() {
-                return Ok(None);
-            }
             let dials: Vec<Task<Result<Line, SessionError>>> = (lines.len()..self.places.len())
                 .take(DIALS_AT_ONCE)
-                .map(|_| {
-                    let this = Rc::clone(self);
-                    self.core
-                        .spawn_held(async move { Line::open(&this.core, &this.job, Rc::clone(&this.request)).await })
-                })
+                .map(|place| self.core.spawn_held(Rc::clone(self).open(place)))
                 .collect();
             for dial in dials {
                 lines.push(dial.await?);
             }
         }
-        Ok(Some(lines))
+        Ok(lines)
+    }
+
+    async fn open(self: Rc<Self>, place: usize) -> Result<Line, SessionError> {
+        Line::open(&self.core, &self.job, Rc::clone(&self.request), place).await
     }
 
     /// Warms up, measures, drains; then says what came of it.
@@ -213,7 +230,7 @@ impl Generator {
         if queue.len() < self.job.load.limits.outstanding_max {
             queue.push_back(due);
         } else {
-            self.tally.borrow_mut().overflowed(due.at);
+            self.tally.borrow_mut().overflowed(due.at, self.core.now());
         }
     }
 
@@ -291,7 +308,7 @@ impl Generator {
             return;
         }
         for due in self.queue.borrow_mut().drain(..) {
-            self.tally.borrow_mut().never_sent(due.at);
+            self.tally.borrow_mut().never_sent(due.at, self.core.now());
         }
         self.places.iter().for_each(|place| place.expire(Cause::Unfinished));
         while self.busy.get() > 0 {

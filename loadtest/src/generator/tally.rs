@@ -9,13 +9,14 @@ use super::line::{Line, Times};
 use crate::answer::{Answered, CallError};
 use crate::load::{Limits, Load};
 use crate::monitor::Monitor;
-use crate::outcome::{Outcome, Partial};
+use crate::outcome::{Outcome, Partial, Traced};
 use crate::split::Split;
 
 /// Counts the calls whose planned start lies in the measured time.
 pub(super) struct Tally {
     outcome: Outcome,
     limits: Limits,
+    trace: bool,
     monitor: Arc<Monitor>,
     from: Time,
     until: Time,
@@ -33,7 +34,15 @@ struct Failing {
 impl Tally {
     pub(super) fn new(load: &Load, monitor: Arc<Monitor>) -> Tally {
         let outcome = Outcome { split: load.split.then(Split::default), ..Outcome::default() };
-        Tally { outcome, limits: load.limits, monitor, from: Time::NEVER, until: Time::NEVER, failing: None }
+        Tally {
+            outcome,
+            limits: load.limits,
+            trace: load.trace,
+            monitor,
+            from: Time::NEVER,
+            until: Time::NEVER,
+            failing: None,
+        }
     }
 
     /// Says which time is measured.
@@ -65,6 +74,7 @@ impl Tally {
         if !self.counts(times.due) {
             return;
         }
+        self.trace(times.due, times.sent, now, result.as_ref().err());
         let outcome = &mut self.outcome;
         if times.sent != Time::NEVER {
             let ready = times.due.max(times.free);
@@ -99,13 +109,17 @@ impl Tally {
     }
 
     /// A due call found no room to wait in.
-    pub(super) fn overflowed(&mut self, due: Time) {
-        self.outcome.overflowed += u64::from(self.counts(due));
+    pub(super) fn overflowed(&mut self, due: Time, now: Time) {
+        if self.counts(due) {
+            self.outcome.overflowed += 1;
+            self.trace(due, Time::NEVER, now, Some(&CallError::Unfinished));
+        }
     }
 
     /// A due call was still waiting when the drain was over.
-    pub(super) fn never_sent(&mut self, due: Time) {
+    pub(super) fn never_sent(&mut self, due: Time, now: Time) {
         if self.counts(due) {
+            self.trace(due, Time::NEVER, now, Some(&CallError::Unfinished));
             self.outcome.failed.add(CallError::Unfinished.cause(), &CallError::Unfinished);
             self.monitor.count_failed();
         }
@@ -135,6 +149,12 @@ impl Tally {
         outcome.measured = if self.until == Time::NEVER { Duration::ZERO } else { self.until - self.from };
         outcome.judge(&self.limits);
         outcome
+    }
+
+    fn trace(&mut self, due: Time, sent: Time, ended: Time, failed: Option<&CallError>) {
+        if self.trace {
+            self.outcome.trace.push(Traced { due, sent, ended, failed: failed.map(CallError::cause) });
+        }
     }
 
     fn counts(&self, due: Time) -> bool {

@@ -9,7 +9,7 @@ use adit::engine::{BUFFER_MEMORY_DEFAULT, MailSender, Pool, mailbox};
 use super::*;
 use crate::load::{Arrivals, Call, CallKind, Limits, Phases, Reuse};
 use crate::outcome::Void;
-use crate::serve::{AnswerSettings, Form, ServeSettings, ServiceTime, serve};
+use crate::serve::{AnswerSettings, Form, ServeSettings, ServiceTime, Stats, serve};
 
 const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -35,7 +35,14 @@ impl Site {
         let (caller, _) = add_core(&mut sim, CALLER);
         let (stop, stopped) = mailbox(1);
         let (tell, _) = std::sync::mpsc::channel();
-        server.spawn(serve(server.clone(), ServeSettings { listen: AT, ..settings }, None, tell, stopped));
+        server.spawn(serve(
+            server.clone(),
+            ServeSettings { listen: AT, ..settings },
+            Stats::new(false),
+            None,
+            tell,
+            stopped,
+        ));
         let interrupt = Interrupt::new();
         let outcome: Rc<RefCell<Option<_>>> = Rc::default();
         let job = Job { dialer: Dialer::plain(AT, Duration::from_secs(1)), load };
@@ -45,7 +52,8 @@ impl Site {
             // The upstream listens from its first turn on.
             generator.core.sleep(Duration::from_millis(1)).await;
             let ended = match generator.connect().await {
-                Ok(lines) => Ok(generator.run(lines.expect("nobody interrupts")).await),
+                Ok(Some(lines)) => Ok(generator.run(lines).await),
+                Ok(None) => Ok(Outcome { partial: Some(Partial::Interrupted), ..Outcome::default() }),
                 Err(error) => Err(error),
             };
             *result.borrow_mut() = Some(ended);
@@ -200,8 +208,49 @@ fn an_upstream_that_dies_ends_the_run_and_what_was_measured_is_kept() {
 }
 
 #[test]
+fn measuring_begins_when_every_connection_has_been_answered_once() {
+    let mut load = load(Mode::Closed, 4, 10 * MS);
+    load.phases = Phases { warm_up: Duration::ZERO, drain: 10_000 * MS, ..load.phases };
+    let site = Site::new(load, served(ServiceTime::Fixed(5_000 * MS)));
+    let net = site.net.clone();
+    let outcome = site.finish().unwrap();
+    assert_eq!((outcome.calls, outcome.failed.count()), (4, 0));
+    assert!(net.now() - Time::ZERO >= 10_000 * MS, "a call to prove each connection, and then one that counts");
+}
+
+#[test]
+fn a_connection_that_is_not_answered_is_told_before_anything_is_measured() {
+    let mut load = load(Mode::Closed, 3, 500 * MS);
+    load.limits.call_timeout = 2_000 * MS;
+    let error = Site::new(load, served(ServiceTime::Fixed(5_000 * MS))).finish().unwrap_err();
+    assert!(matches!(error, SessionError::Unproven { place: 1, connections: 3, .. }), "{error}");
+    assert!(error.to_string().contains("--call-timeout"), "{error}");
+}
+
+#[test]
+fn an_answer_that_says_no_proves_a_connection_too() {
+    let mut load = load(Mode::Closed, 2, 500 * MS);
+    load.target = format!("http://{AT}/mcp").parse().unwrap();
+    load.call.kind = CallKind::Get;
+    let outcome = Site::new(load, served(ServiceTime::default())).finish().unwrap();
+    assert_eq!(outcome.calls, 0);
+    assert!(outcome.failed.by_cause().contains_key(&Cause::Status(405)), "{:?}", outcome.failed);
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_connections_that_are_not_answered() {
+    let mut site = Site::new(load(Mode::Closed, 2, 500 * MS), served(ServiceTime::Fixed(20_000 * MS)));
+    site.pass(1_000 * MS);
+    site.interrupt.raise();
+    let net = site.net.clone();
+    assert_eq!(site.finish().unwrap().partial, Some(Partial::Interrupted));
+    assert!(net.now() - Time::ZERO < 1_100 * MS);
+}
+
+#[test]
 fn a_call_without_end_is_told_at_the_end_of_the_drain() {
     let mut load = load(Mode::Closed, 2, 500 * MS);
+    load.limits.call_timeout = 100_000 * MS;
     load.phases.warm_up = Duration::ZERO;
     load.phases.drain = 100 * MS;
     let outcome = Site::new(load, served(ServiceTime::Fixed(60_000 * MS))).finish().unwrap();

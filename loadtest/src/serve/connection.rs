@@ -1,7 +1,10 @@
 //! One connection of an upstream: requests in, answers out, one after the other.
 
+use std::future::poll_fn;
 use std::io::Write;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use adit::base::{Chunk, Clock, Time};
@@ -13,7 +16,7 @@ use adit::wire::jsonrpc::{Message, Peek};
 use adit::wire::mcp::{FIRST_STATELESS_REVISION, PROTOCOL_VERSION};
 
 use super::outgoing::{Part, send};
-use super::{ANSWER_LEN_MAX, Form, Here, SERVICE_MAX, WANTED_SERVICE, answers};
+use super::{ANSWER_LEN_MAX, Form, HELD, HOLD, Here, RELEASED, SERVICE_MAX, WANTED_SERVICE, answers};
 use crate::answer::RECEIVED;
 
 /// How long a client may take to read the last answer of a connection.
@@ -58,6 +61,7 @@ enum Wanted {
     Events,
     Mcp,
     Plain,
+    Release,
     Stats,
 }
 
@@ -115,6 +119,7 @@ impl Serving<'_> {
                 self.here.stats.borrow_mut().reset();
                 self.answer_empty(204).await?;
             }
+            (Method::Post, Wanted::Release) => self.answer_release().await?,
             (Method::Get, Wanted::Events) => self.answer_plain_events().await?,
             (Method::Get, Wanted::Bytes(len)) if len <= ANSWER_LEN_MAX => self.answer_plain(len).await?,
             (Method::Get | Method::Post, Wanted::Plain) => self.answer_plain(self.here.answers.plain_len()).await?,
@@ -181,6 +186,7 @@ impl Serving<'_> {
         let is_stateless = |version: &[u8]| version >= FIRST_STATELESS_REVISION.as_bytes();
         let stateless = self.head.get(PROTOCOL_VERSION).is_some_and(is_stateless);
         self.work().await;
+        self.hold().await?;
         match self.here.answers.form() {
             Form::Json => {
                 let len = self.here.answers.tool_len(stateless, &self.id);
@@ -239,6 +245,11 @@ impl Serving<'_> {
         };
         self.begin_head("text/event-stream", None);
         self.out.extend_from_slice(b"\r\n");
+        if self.is_to_hold() {
+            self.send(&[Part::Text(&self.out)]).await?;
+            self.out.clear();
+            self.hold().await?;
+        }
         let len = self.here.answers.plain_len();
         for n in 1..=count {
             if n > 1 {
@@ -250,9 +261,9 @@ impl Serving<'_> {
     }
 
     async fn answer_stats(&mut self) -> Result<(), End> {
-        let body = self.here.stats.borrow().to_json().to_string();
+        let (body, held) = (self.here.stats.borrow().to_json().to_string(), self.here.stats.borrow().held);
         self.begin_head("application/json", Some(body.len() as u64));
-        self.out.extend_from_slice(b"\r\n");
+        let _ = write!(self.out, "{HELD}: {held}\r\n\r\n");
         Ok(self.send(&[Part::Text(&self.out), Part::Text(body.as_bytes())]).await?)
     }
 
@@ -291,6 +302,46 @@ impl Serving<'_> {
         }
     }
 
+    fn is_to_hold(&self) -> bool {
+        self.head.get(HOLD).is_some()
+    }
+
+    /// Keeps a call that asks for it until it is released, or its client goes away.
+    async fn hold(&mut self) -> Result<(), End> {
+        if !self.is_to_hold() {
+            return Ok(());
+        }
+        let here = self.here;
+        let mut released = pin!(here.release.after(here.release.count()));
+        let mut news = pin!(self.intake.fill(self.connection));
+        let mut is_listening = true;
+        here.stats.borrow_mut().held += 1;
+        let ended = poll_fn(|cx| {
+            if released.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            match is_listening.then(|| news.as_mut().poll(cx)) {
+                // The next request, which is early.
+                Some(Poll::Ready(Ok(true))) => is_listening = false,
+                Some(Poll::Ready(Ok(false) | Err(_))) => return Poll::Ready(Err(End::Quiet)),
+                Some(Poll::Pending) | None => {}
+            }
+            Poll::Pending
+        })
+        .await;
+        here.stats.borrow_mut().held -= 1;
+        ended
+    }
+
+    /// Lets go on what is kept.
+    async fn answer_release(&mut self) -> Result<(), End> {
+        let held = self.here.stats.borrow().held;
+        self.here.release.raise();
+        self.out.clear();
+        let _ = write!(self.out, "HTTP/1.1 204 OK\r\n{RELEASED}: {held}\r\n\r\n");
+        Ok(self.send(&[Part::Text(&self.out)]).await?)
+    }
+
     /// Begins the head of a good answer, with the time that it took so far.
     fn begin_head(&mut self, kind: &str, len: Option<u64>) {
         self.out.clear();
@@ -322,6 +373,7 @@ fn wanted(path: &[u8]) -> Wanted {
         (_, Some(len)) => Wanted::Bytes(len),
         (b"/mcp", _) => Wanted::Mcp,
         (b"/events", _) => Wanted::Events,
+        (b"/release", _) => Wanted::Release,
         (b"/stats", _) => Wanted::Stats,
         _ => Wanted::Plain,
     }

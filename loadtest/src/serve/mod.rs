@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use adit::base::Rng;
 use adit::engine::driver::{Address, SocketOptions};
-use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, Listener, MailReceiver, MailSender, mailbox};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, Listener, MailReceiver, MailSender, Signal, mailbox};
 use adit::tls::{
     ALPN_HTTP1, Authority, CertError, CertSet, Connection, ReloadingCerts, ServerCert, ServerConfig, ServerSettings,
     TlsError, Versions, server_config,
@@ -32,10 +32,17 @@ pub use service::{ServiceTime, ServiceTimeError};
 pub use settings::{
     ANSWER_LEN_MAX, AnswerSettings, Certificate, EVENTS_MAX, Form, HttpsSettings, SERVICE_MAX, ServeSettings,
 };
-use stats::Stats;
+pub(crate) use stats::Stats;
 
 /// The request field that asks for another service time than the settings', in microseconds.
 pub const WANTED_SERVICE: &str = "X-Want-Service-Us";
+/// The request field that asks to keep the call until it is released (`POST /release`): an MCP call without a byte of its
+/// answer, an event stream after its head. Its value says nothing.
+pub const HOLD: &str = "X-Want-Hold";
+/// The field in which `GET /stats` says how many calls are kept.
+pub const HELD: &str = "X-Held";
+/// The field in which `POST /release` says how many calls it released.
+pub const RELEASED: &str = "X-Released";
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the certificate of an authority made on the spot is good for.
@@ -53,6 +60,14 @@ pub enum ServeError {
     /// Its thread.
     #[error("the upstream cannot run: {0}")]
     Core(#[from] CoreError),
+    /// The file of calls.
+    #[error("the calls cannot be kept in {} ({error}): name a file that can be written", path.display())]
+    CallsFile {
+        /// Which file.
+        path: PathBuf,
+        /// In the system's words.
+        error: io::Error,
+    },
     /// The driver broke.
     #[error("the upstream broke: {0}")]
     Driver(io::Error),
@@ -97,6 +112,7 @@ impl Server {
             Some(https) => certificate(&https.certificate).map(|(tls, ca_pem)| (Some(tls), ca_pem))?,
             None => (None, None),
         };
+        let stats = stats(&settings)?;
         let (stop, stopped) = mailbox::<()>(1);
         let (tell, told) = mpsc::channel::<Listening>();
         let listen = settings.listen;
@@ -107,7 +123,7 @@ impl Server {
             spin: settings.spin,
             buffer_memory: BUFFER_MEMORY_DEFAULT,
         };
-        let core = CoreThread::start(core, move |core| serve(core, settings, tls, tell, stopped))?;
+        let core = CoreThread::start(core, move |core| serve(core, settings, stats, tls, tell, stopped))?;
         let ended = |_| ServeError::Listen { address: listen, error: io::Error::other("it ended while it started") };
         let listening = told.recv().map_err(ended)?;
         let (address, https_address) = listening.map_err(|(address, error)| ServeError::Listen { address, error })?;
@@ -161,6 +177,11 @@ impl Drop for Server {
     }
 }
 
+fn stats(settings: &ServeSettings) -> Result<Stats, ServeError> {
+    let Some(path) = &settings.calls_file else { return Ok(Stats::new(settings.count_doubled)) };
+    Stats::continued(path).map_err(|error| ServeError::CallsFile { path: path.clone(), error })
+}
+
 /// The configuration of an HTTPS listener, and the certificate of an authority that was made for it.
 fn certificate(certificate: &Certificate) -> Result<(Arc<ServerConfig>, Option<String>), ServeError> {
     let now = UnixTime::now();
@@ -195,11 +216,14 @@ struct Here {
     answers: Answers,
     rng: RefCell<Rng>,
     stats: RefCell<Stats>,
+    /// Raised when calls that are kept may go on.
+    release: Signal,
 }
 
 pub(crate) async fn serve(
     core: Core,
     settings: ServeSettings,
+    stats: Stats,
     tls: Option<Arc<ServerConfig>>,
     tell: mpsc::Sender<Listening>,
     mut stopped: MailReceiver<()>,
@@ -208,7 +232,8 @@ pub(crate) async fn serve(
         core: core.clone(),
         answers: Answers::new(&settings.answer),
         rng: RefCell::new(Rng::new(settings.seed)),
-        stats: RefCell::new(Stats::new(settings.count_doubled)),
+        stats: RefCell::new(stats),
+        release: Signal::default(),
         settings,
     });
     let listening = here.listen(tls);

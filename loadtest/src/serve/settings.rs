@@ -32,6 +32,8 @@ pub struct ServeSettings {
     pub sessions: bool,
     /// Whether it counts calls that come twice.
     pub count_doubled: bool,
+    /// A file that keeps the ids of calls, so that a server that is started again counts on; it counts calls that come twice.
+    pub calls_file: Option<PathBuf>,
     /// The CPU that it keeps to.
     pub cpu: Option<usize>,
     /// What talks to the kernel.
@@ -50,6 +52,7 @@ impl Default for ServeSettings {
             answer: AnswerSettings::default(),
             sessions: true,
             count_doubled: false,
+            calls_file: None,
             cpu: None,
             driver: DriverChoice::Auto,
             spin: Duration::ZERO,

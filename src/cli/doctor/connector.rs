@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
@@ -9,7 +10,7 @@ use crate::base::{Clock, Secret, TunnelId, TunnelToken};
 use crate::cli::connect::ReadyConnector;
 use crate::cli::run::RunError;
 use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork, UpstreamTrust};
-use crate::connector::{ConnectorCommand, ConnectorEvent};
+use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables};
 use crate::control::doctor::{
     Findings, McpTarget, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, judge_clock, meet,
 };
@@ -128,12 +129,16 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
 /// A connector of one core with one link to each edge. It asks for a certificate of its own, so that enrolment is tried too,
 /// and leaves those alone that the real one keeps.
 fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<ReadyConnector, RunError> {
+    let sealed = connect;
     let connect = ConnectConfig { state_dir: None, ..connect.clone() };
     let roots = connect.edge_roots(&credentials.secret)?;
     let mut settings = connect.settings(connect.edge_addresses(), roots, credentials)?;
     settings.links = 1;
     settings.drain_timeout = LINK_PATIENCE;
-    let tables = connect.tables(1, &mut UpstreamTrust::default())?;
+    let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
+    // While the trial link is up calls may come down it.
+    let sealing = sealed.sealing(&callers)?;
+    let tables = ConnectorTables { sealing, ..connect.tables(1, &mut UpstreamTrust::default())? };
     ReadyConnector::new(settings, tables, 1)
 }
 

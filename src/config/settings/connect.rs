@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{fault, route_name};
-use crate::base::{AuthorityPin, Secret, TunnelToken, pin_of};
+use crate::base::{AuthorityPin, Secret, Traffic, TunnelToken, pin_of};
 use crate::config::checks::token;
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::networks::UpstreamNetwork;
-use crate::config::table::ConnectConfig;
+use crate::config::table::{ConnectConfig, RouteConfig};
 use crate::config::values::SecretText;
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
@@ -54,6 +54,7 @@ impl ConnectConfig {
             link: mux::Settings::default(),
             calls_max: CALLS_PER_CORE_MAX,
             drain_timeout: self.drain_timeout_ms.into(),
+            allowed_origins: self.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
         })
     }
 
@@ -93,6 +94,12 @@ impl ConnectConfig {
             return Ok(Roots::pinned(Fingerprint::from_bytes(pin)));
         }
         read_roots("connect.edge_ca_file", self.edge_ca_file.as_deref()).map(|(roots, _)| roots)
+    }
+
+    /// How the calls of a route are carried.
+    #[must_use]
+    pub fn traffic_of(&self, route: &RouteConfig) -> Traffic {
+        route.traffic.unwrap_or(self.traffic)
     }
 
     /// Where calls go, from a connector on so many cores. What `trust` knows from before is used again.
@@ -139,14 +146,14 @@ impl ConnectConfig {
             entries.push(RouteEntry {
                 host: route.host.to_string(),
                 place: format!("route[{index}].host"),
-                target: ConnectorRoute { name: name(&route.host), upstream },
+                target: ConnectorRoute { name: name(&route.host), upstream, traffic: self.traffic_of(route) },
             });
         }
         let routes = RouteTable::new(entries).unwrap_or_else(|found| {
             faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
             RouteTable::default()
         });
-        if faults.is_empty() { Ok(ConnectorTables { routes }) } else { Err(Faults::new(faults)) }
+        if faults.is_empty() { Ok(ConnectorTables { routes, sealing: None }) } else { Err(Faults::new(faults)) }
     }
 }
 

@@ -1,23 +1,25 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::{fault, route_name, unless_zero};
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::TlsFiles;
 use crate::config::table::EdgeConfig;
 use crate::config::values::Bytes;
-use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, TunnelEntry};
+use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
 use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
-    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, CertError, CertSet, ReloadingCerts, Roots, ServerCert, ServerConfig,
-    ServerSettings, Versions, WallClock, server_config,
+    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, CertError, CertSet, Clients, ReloadingCerts, Roots, ServerCert,
+    ServerConfig, ServerSettings, Versions, WallClock, server_config,
 };
 use crate::wire::mux;
 
@@ -128,7 +130,7 @@ impl EdgeConfig {
             entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
                 host: host.to_string(),
                 place: format!("tunnel[{index}].hosts"),
-                target: Route { name: name(host), tunnel: tunnel.id.clone() },
+                target: Route { name: name(host), tunnel: tunnel.id.clone(), traffic: tunnel.traffic },
             }));
         }
         let routes = RouteTable::new(entries).unwrap_or_else(|found| {
@@ -159,10 +161,41 @@ pub fn connectors_tls_config(
         let added = clients.add_der(authority.cert_der().clone());
         added.map_err(|error| fault("edge.connectors_ca_file", error))?;
         settings.alpn.push(ALPN_ENROL.to_vec());
-        settings.clients = Some(clients);
+        settings.clients = Clients::Known(clients);
     }
     let config = server_config(Arc::<ReloadingCerts>::clone(certs), &settings);
     config.map_err(|error| fault("edge.connectors_cert_file", error))
+}
+
+impl EdgeConfig {
+    /// The same, ready to seal again what is to be: the authorities of connectors are read from their files now.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong.
+    pub fn sealed_tables(&self, seals: &Seals) -> Result<EdgeTables, Faults> {
+        let mut tables = self.tables()?;
+        let mut faults = Vec::new();
+        for (index, tunnel) in self.tunnels.iter().enumerate() {
+            let Some(file) = tunnel.seal_ca_file.as_deref() else { continue };
+            let key = format!("tunnel[{index}].seal_ca_file");
+            match read_authorities(file).and_then(|found| seals.for_tunnel(found).map_err(|error| error.to_string())) {
+                Ok(seal) => {
+                    tables.tunnels.entry(tunnel.id.clone()).and_modify(|entry| entry.seal = Some(seal));
+                }
+                Err(why) => faults.push(Fault::new(Origin::Default, key, why)),
+            }
+        }
+        if faults.is_empty() { Ok(tables) } else { Err(Faults::new(faults)) }
+    }
+}
+
+fn read_authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let unreadable = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", file.display());
+    let pem = std::fs::read(file).map_err(|error| unreadable(&error))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|error| unreadable(&error))?;
+    if found.is_empty() { Err(format!("{} holds no certificate", file.display())) } else { Ok(found) }
 }
 
 impl TlsFiles<'_> {

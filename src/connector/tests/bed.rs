@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::base::{CoreId, LinkId, Secret, Time};
+use crate::base::{CoreId, LinkId, Secret, Time, Traffic};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
     EdgeAddress,
@@ -180,7 +180,7 @@ impl EdgeSide {
     }
 
     pub(super) async fn call_on(&self, link: &Link, request: impl AsRef<[u8]>) -> Talk<LinkStream> {
-        let stream = link.open(&Open { route: "mcp.test", call: 1, peer: None }).unwrap();
+        let stream = link.open(&Open { route: "mcp.test", call: 1, traffic: Traffic::Plain, peer: None }).unwrap();
         let talk = Talk::new(stream, &self.core);
         talk.say(request).await;
         talk
@@ -257,6 +257,7 @@ pub(super) fn settings() -> ConnectorSettings {
         link: mux::Settings::default(),
         calls_max: 100,
         drain_timeout: ms(30_000),
+        allowed_origins: Vec::new(),
     }
 }
 
@@ -280,20 +281,20 @@ pub(super) fn tables(routes: &[(&str, &str)]) -> ConnectorTables {
 pub(super) fn tables_allowing(allowed: AllowedUpstreams, routes: &[(&str, &str)]) -> ConnectorTables {
     let allowed = Arc::new(allowed);
     let upstream = |url: &str| UpstreamSettings { allowed: Arc::clone(&allowed), ..upstream_settings(url) };
-    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap() }
+    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), sealing: None }
 }
 
 /// Tables whose upstreams take so many connections.
 pub(super) fn tables_with(connections_max: usize, routes: &[(&str, &str)]) -> ConnectorTables {
     let upstream = |url: &str| UpstreamSettings { connections_max, ..upstream_settings(url) };
-    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap() }
+    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), sealing: None }
 }
 
 fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings) -> Vec<RouteEntry<ConnectorRoute>> {
     let entry = |(host, url): &(&str, &str)| RouteEntry {
         host: (*host).to_owned(),
         place: (*host).to_owned(),
-        target: ConnectorRoute { name: host.parse().unwrap(), upstream: upstream(url) },
+        target: ConnectorRoute { name: host.parse().unwrap(), upstream: upstream(url), traffic: Traffic::Plain },
     };
     routes.iter().map(entry).collect()
 }

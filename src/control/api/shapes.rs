@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::wanted::TrafficWord;
 use crate::base::{Secret, TunnelToken};
 use crate::control::reading::LinkReading;
 use crate::control::store::{Certificate, CredentialRow, Event, ProvisioningKey, Tunnel, Usage};
@@ -39,6 +40,8 @@ pub struct TunnelBody {
     pub domain: String,
     /// Its hosts.
     pub hosts: Vec<String>,
+    /// How its calls are carried.
+    pub traffic: TrafficWord,
     /// From where its connectors may come; from everywhere if it is empty.
     pub connectors_from: Vec<String>,
     /// From where agents may call it; from everywhere if it is empty.
@@ -298,6 +301,7 @@ impl TunnelBody {
             display_name: tunnel.display_name,
             domain: tunnel.domain,
             hosts: tunnel.hosts,
+            traffic: tunnel.traffic.into(),
             connectors_from: texts(&tunnel.lists.connectors_from),
             allow_from: texts(&tunnel.lists.allow_from),
             deny_from: texts(&tunnel.lists.deny_from),

@@ -1,10 +1,11 @@
 //! What a tunnel is wanted to be like, as JSON.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{checked_name, checked_reason};
 use super::error::ApiError;
+use crate::base::Traffic;
 use crate::control::tunnels::WantedTunnel;
 
 /// A tunnel that is wanted.
@@ -18,6 +19,8 @@ pub(super) struct CreateTunnel {
     #[serde(default)]
     #[schema(max_items = 64)]
     hosts: Vec<HostText>,
+    /// How its calls are carried; plain without it.
+    traffic: Option<TrafficWord>,
     /// From where its connectors may come: networks, or single addresses. From everywhere without any.
     #[schema(max_items = 256)]
     connectors_from: Option<Vec<NetworkText>>,
@@ -42,6 +45,8 @@ pub(super) struct UpdateTunnel {
     /// All of its hosts.
     #[schema(min_items = 1, max_items = 64)]
     hosts: Option<Vec<HostText>>,
+    /// How its calls are carried. Its connectors must be told the same.
+    traffic: Option<TrafficWord>,
     /// From where its connectors may come; from everywhere if it is empty. Links that came from elsewhere end.
     #[schema(max_items = 256)]
     connectors_from: Option<Vec<NetworkText>>,
@@ -66,6 +71,38 @@ pub(super) struct UpdateTunnel {
 )]
 struct HostText(String);
 
+/// How a tunnel's calls are carried.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrafficWord {
+    /// Under the link's TLS alone: the edge reads them.
+    Plain,
+    /// The edge seals each call again, in a TLS session that ends in the connector. That needs a registered certificate.
+    Resealed,
+    /// The agent's own TLS ends in the connector: the edge reads nothing but the name.
+    Passthrough,
+}
+
+impl TrafficWord {
+    fn traffic(self) -> Traffic {
+        match self {
+            TrafficWord::Plain => Traffic::Plain,
+            TrafficWord::Resealed => Traffic::Resealed,
+            TrafficWord::Passthrough => Traffic::Passthrough,
+        }
+    }
+}
+
+impl From<Traffic> for TrafficWord {
+    fn from(traffic: Traffic) -> TrafficWord {
+        match traffic {
+            Traffic::Plain => TrafficWord::Plain,
+            Traffic::Resealed => TrafficWord::Resealed,
+            Traffic::Passthrough => TrafficWord::Passthrough,
+        }
+    }
+}
+
 /// A network (`10.0.0.0/8`, `fd00::/8`), or one address. No bit is set beyond its prefix.
 #[derive(Deserialize, ToSchema)]
 #[schema(max_length = 49, pattern = "^[0-9A-Fa-f.:]{2,45}(/[0-9]{1,3})?$")]
@@ -82,6 +119,7 @@ impl CreateTunnel {
         Ok(WantedTunnel {
             display_name: checked_name(self.display_name)?,
             hosts: Some(self.hosts.into_iter().map(|host| host.0).collect()),
+            traffic: self.traffic.map(TrafficWord::traffic),
             connectors_from: networks(self.connectors_from),
             allow_from: members(self.allow_from),
             deny_from: members(self.deny_from),
@@ -96,6 +134,7 @@ impl UpdateTunnel {
         let wanted = WantedTunnel {
             display_name: checked_name(self.display_name)?,
             hosts: self.hosts.map(|hosts| hosts.into_iter().map(|host| host.0).collect()),
+            traffic: self.traffic.map(TrafficWord::traffic),
             connectors_from: networks(self.connectors_from),
             allow_from: members(self.allow_from),
             deny_from: members(self.deny_from),

@@ -1,6 +1,6 @@
 //! What the store holds, as its users see it.
 
-use crate::base::{CredentialId, SecretHash, TunnelId};
+use crate::base::{CredentialId, SecretHash, Traffic, TunnelId};
 use crate::control::wall_time::WallTime;
 use crate::policy::{Member, Network, TunnelLists};
 use crate::route::HostPattern;
@@ -25,6 +25,8 @@ pub struct Tunnel {
     pub domain: String,
     /// Its hosts, in normal form.
     pub hosts: Vec<String>,
+    /// How its calls are carried.
+    pub traffic: Traffic,
     /// Who may come to it.
     pub lists: TunnelLists,
     /// When it was made.
@@ -82,6 +84,8 @@ pub struct NewTunnel {
     pub hosts: Vec<HostPattern>,
     /// Whether the edge made the hosts up: they are never given again then.
     pub hosts_made_up: bool,
+    /// How its calls are carried.
+    pub traffic: Traffic,
     /// Who may come to it.
     pub lists: TunnelLists,
     /// Its first credential.
@@ -97,6 +101,8 @@ pub struct TunnelChange {
     pub display_name: Option<String>,
     /// All of its hosts; one at least.
     pub hosts: Option<Vec<HostPattern>>,
+    /// How its calls are carried.
+    pub traffic: Option<Traffic>,
     /// From where its connectors may come.
     pub connectors_from: Option<Vec<Network>>,
     /// From where agents may call it.
@@ -136,6 +142,10 @@ pub struct ServedTunnel {
     pub id: TunnelId,
     /// Its hosts.
     pub hosts: Vec<HostPattern>,
+    /// How its calls are carried.
+    pub traffic: Traffic,
+    /// The certificates of the authorities that vouch for its connectors where calls are sealed again (PEM).
+    pub authorities: Vec<String>,
     /// Who may come to it.
     pub lists: TunnelLists,
     /// What is good, or was until a moment ago: id, hash, end.

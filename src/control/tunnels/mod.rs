@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::base::{AuthorityPin, CredentialId, SECRET_ENTROPY_LEN, Secret, SecretHash, SecretKind, TunnelId, mint};
+use crate::base::{
+    AuthorityPin, CredentialId, SECRET_ENTROPY_LEN, Secret, SecretHash, SecretKind, Traffic, TunnelId, mint,
+};
 use crate::control::data_dir::DataDirError;
 use crate::control::store::{
     Certificate, Event, Listed, NewCredential, NewTunnel, Note, Page, Refused, Store, StoreError, StoreHandle,
@@ -144,12 +146,12 @@ impl Tunnels {
     /// When a host is malformed or another tunnel's, a list names nobody, or the store does not take it.
     pub async fn create(&self, wanted: WantedTunnel) -> Result<WithSecret, TunnelsError> {
         let wanted = wanted.checked(self)?;
-        let lists = wanted.lists(TunnelLists::default());
+        let (lists, traffic) = (wanted.lists(TunnelLists::default()), wanted.traffic.unwrap_or_default());
         let given = wanted.hosts.filter(|hosts| !hosts.is_empty());
         let made_up = given.is_none();
         let hosts = given.map_or_else(|| self.made_up_hosts(), Ok)?;
         let (new, secret) = self.new_tunnel(wanted.display_name, hosts, made_up)?;
-        let new = NewTunnel { lists, ..new };
+        let new = NewTunnel { lists, traffic, ..new };
         let credential = new.credential.id.clone();
         let note = now(None);
         let tunnel = self.change(move |store| store.create_tunnel(&new, &note)).await?;
@@ -255,7 +257,7 @@ impl Tunnels {
         Ok((tunnel, self.serving.review().await))
     }
 
-    /// Registers the certificate of an authority with a tunnel.
+    /// Registers the certificate of an authority with a tunnel. Its connectors are believed by it when this returns.
     ///
     /// # Errors
     ///
@@ -272,7 +274,7 @@ impl Tunnels {
             expires_at: WallTime(read.not_after_unix_s.saturating_mul(1_000)),
             archived_at: None,
         };
-        Ok(self.store.with(move |store| store.add_certificate(&new, &note)).await?)
+        Ok(self.change(move |store| store.add_certificate(&new, &note)).await?)
     }
 
     /// One certificate of a tunnel.
@@ -298,14 +300,14 @@ impl Tunnels {
         Ok(self.store.with(move |store| store.certificates(&tunnel, archived_too, page)).await?)
     }
 
-    /// Takes a certificate out of use.
+    /// Takes a certificate out of use. Nobody is believed by it when this returns.
     ///
     /// # Errors
     ///
     /// When there is none, or the store does not take it.
     pub async fn archive_certificate(&self, tunnel: TunnelId, id: String) -> Result<Certificate, TunnelsError> {
         let note = now(None);
-        Ok(self.store.with(move |store| store.archive_certificate(&tunnel, &id, &note)).await?)
+        Ok(self.change(move |store| store.archive_certificate(&tunnel, &id, &note)).await?)
     }
 
     /// What was done, the newest first.
@@ -392,18 +394,17 @@ impl Tunnels {
     ) -> Result<(NewTunnel, Secret), TunnelsError> {
         let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
         let (credential, secret) = self.new_credential()?;
-        Ok((
-            NewTunnel {
-                id,
-                display_name,
-                hosts,
-                hosts_made_up,
-                lists: TunnelLists::default(),
-                credential,
-                requester: None,
-            },
-            secret,
-        ))
+        let new = NewTunnel {
+            id,
+            display_name,
+            hosts,
+            hosts_made_up,
+            traffic: Traffic::Plain,
+            lists: TunnelLists::default(),
+            credential,
+            requester: None,
+        };
+        Ok((new, secret))
     }
 
     fn new_credential(&self) -> Result<(NewCredential, Secret), TunnelsError> {

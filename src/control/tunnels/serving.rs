@@ -4,17 +4,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::base::{Clock, Time, TunnelId};
+use crate::base::{Clock, Time, Traffic, TunnelId};
 use crate::control::state::CORE_ANSWER_MAX;
 use crate::control::store::ServedTunnel;
 use crate::control::wall_time::WallTime;
-use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, TunnelEntry};
+use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, Seals, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
 use crate::policy::{Admission, TunnelLists, Unmet};
 use crate::route::{HostPattern, ROUTES_MAX, Route, RouteEntry, RouteName, RouteTable};
+use crate::tls::ClientConfig;
 
 /// How often cores are asked to look at their links before whoever waits is told that some did not answer. They are asked
 /// further in the background.
@@ -26,6 +29,7 @@ const REVIEW_PAUSE: Duration = Duration::from_millis(50);
 pub struct Serving {
     edge: Arc<Edge>,
     cores: usize,
+    seals: Arc<Seals>,
     parts: Mutex<Parts>,
     /// Raised when links are to be reviewed.
     review_due: Notify,
@@ -63,13 +67,22 @@ pub struct ReviewOutcome {
 }
 
 impl Serving {
-    /// For an edge on so many cores, which serves what its tables say now: the configuration.
+    /// For an edge on so many cores, which serves what its tables say now: the configuration. What is to be sealed again is
+    /// by `seals`.
     #[must_use]
-    pub fn new(edge: Arc<Edge>, cores: usize) -> Arc<Serving> {
+    pub fn new(edge: Arc<Edge>, cores: usize, seals: Arc<Seals>) -> Arc<Serving> {
         let configured = Configured::of(&edge.tables());
         let parts = Mutex::new(Parts { configured, ..Parts::default() });
         let (review_due, ends_changed) = (Notify::new(), Notify::new());
-        Arc::new(Serving { edge, cores, parts, review_due, ends_changed, reviewing: tokio::sync::Mutex::default() })
+        Arc::new(Serving {
+            edge,
+            cores,
+            seals,
+            parts,
+            review_due,
+            ends_changed,
+            reviewing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// The edge.
@@ -194,7 +207,7 @@ impl Serving {
     }
 
     fn serve(&self, parts: &Parts) {
-        let tables = parts.tables(WallTime::now());
+        let tables = parts.tables(WallTime::now(), &self.seals);
         self.edge.reload(tables);
     }
 
@@ -215,7 +228,7 @@ impl Configured {
 
 impl Parts {
     /// Both together. Where they speak of the same host or tunnel, the configuration counts.
-    fn tables(&self, now: WallTime) -> EdgeTables {
+    fn tables(&self, now: WallTime, seals: &Seals) -> EdgeTables {
         let cores_now = MonotonicClock.now();
         let mut tunnels = self.configured.tunnels.clone();
         let mut admission = self.configured.admission.clone();
@@ -237,14 +250,15 @@ impl Parts {
             };
             let credentials = stored.credentials.iter().map(credential).collect();
             let connectors_from = stored.lists.connectors_from.iter().copied().collect();
-            tunnels.insert(stored.id.clone(), TunnelEntry { credentials, connectors_from });
+            tunnels.insert(stored.id.clone(), TunnelEntry { credentials, connectors_from, seal: seal(stored, seals) });
             admit(stored, &mut admission);
             for host in &stored.hosts {
                 if !hosts.insert(host.to_string()) {
                     tracing::warn!(tunnel = %stored.id, %host, "the host stands in the configuration too, which counts");
                     continue;
                 }
-                routes.push(entry(host, Route { name: RouteName::of_host(host), tunnel: stored.id.clone() }));
+                let name = RouteName::of_host(host);
+                routes.push(entry(host, Route { name, tunnel: stored.id.clone(), traffic: stored.traffic }));
             }
         }
         if routes.len() > ROUTES_MAX {
@@ -254,6 +268,20 @@ impl Parts {
         let routes = RouteTable::new(routes).expect("no host stands twice, and there are not too many");
         EdgeTables { routes, tunnels, admission }
     }
+}
+
+/// With what the connectors of a tunnel are spoken to where its calls are sealed again; nothing before an authority is
+/// registered.
+fn seal(stored: &ServedTunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
+    if stored.traffic != Traffic::Resealed || stored.authorities.is_empty() {
+        return None;
+    }
+    let authorities: Result<Vec<_>, _> =
+        stored.authorities.iter().map(|pem| CertificateDer::from_pem_slice(pem.as_bytes())).collect();
+    let made = authorities
+        .map_err(|error| error.to_string())
+        .and_then(|authorities| seals.for_tunnel(authorities).map_err(|error| error.to_string()));
+    made.inspect_err(|why| tracing::error!(tunnel = %stored.id, why, "a registered certificate cannot be used")).ok()
 }
 
 /// Adds who may call a tunnel of the store. Where its lists name something that is not known nobody may, which is said.

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use super::{Tunnels, TunnelsError};
+use crate::base::Traffic;
 use crate::control::store::{TUNNEL_LIST_LEN_MAX, TunnelChange};
 use crate::policy::TunnelLists;
 
@@ -14,6 +15,8 @@ pub struct WantedTunnel {
     pub display_name: Option<String>,
     /// Its hosts, each a name or `*.` and a name.
     pub hosts: Option<Vec<String>>,
+    /// How its calls are carried.
+    pub traffic: Option<Traffic>,
     /// From where its connectors may come: networks.
     pub connectors_from: Option<Vec<String>>,
     /// From where agents may call it: networks, AS numbers and sets.
@@ -30,6 +33,7 @@ impl WantedTunnel {
         let change = TunnelChange {
             display_name: self.display_name,
             hosts: self.hosts.map(|hosts| tunnels.checked_hosts(&hosts)).transpose()?,
+            traffic: self.traffic,
             connectors_from: list("connectors_from", self.connectors_from)?,
             allow_from: list("allow_from", self.allow_from)?,
             deny_from: list("deny_from", self.deny_from)?,

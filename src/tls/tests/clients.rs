@@ -33,7 +33,8 @@ impl Asking {
         let authority = Authority::new("edge", now(), 30).unwrap();
         let certs = ReloadingCerts::new(CertSet::new([issue(&authority, &[NAME])]).unwrap());
         let alpn = vec![ALPN_LINK.to_vec(), ALPN_ENROL.to_vec()];
-        let settings = ServerSettings { alpn, clients: Some(roots_of(&authority)), clock, ..ServerSettings::default() };
+        let settings =
+            ServerSettings { alpn, clients: Clients::Known(roots_of(&authority)), clock, ..ServerSettings::default() };
         let config = server_config(certs, &settings).unwrap();
         Asking { authority, config }
     }

@@ -24,6 +24,8 @@ pub enum Fault {
     LinkLost,
     /// The link was ended under the call because its credential is no longer good.
     Revoked,
+    /// Edge and connector do not agree on how the route is sealed, or one does not believe the other.
+    SealRefused,
 }
 
 impl Fault {
@@ -32,7 +34,7 @@ impl Fault {
     pub const fn status(self) -> u16 {
         match self {
             Fault::ConnectorOffline | Fault::Overloaded | Fault::Revoked => 503,
-            Fault::UpstreamRefused | Fault::UpstreamBroken | Fault::LinkLost => 502,
+            Fault::UpstreamRefused | Fault::UpstreamBroken | Fault::LinkLost | Fault::SealRefused => 502,
             Fault::TimedOut => 504,
         }
     }
@@ -48,6 +50,7 @@ impl Fault {
             Fault::TimedOut => -31_005,
             Fault::LinkLost => -31_006,
             Fault::Revoked => -31_007,
+            Fault::SealRefused => -31_008,
         }
     }
 
@@ -62,6 +65,7 @@ impl Fault {
             Fault::TimedOut => "timed_out",
             Fault::LinkLost => "link_lost",
             Fault::Revoked => "revoked",
+            Fault::SealRefused => "seal_refused",
         }
     }
 
@@ -79,6 +83,9 @@ impl Fault {
             Fault::LinkLost => "the link to the private network broke: the server may have acted on the request",
             Fault::Revoked => {
                 "the tunnel's credential was withdrawn while the call was under way: the server may have acted on the request"
+            }
+            Fault::SealRefused => {
+                "edge and connector could not seal the call: its operator finds the reason in the logs of both"
             }
         }
     }
@@ -255,7 +262,8 @@ mod tests {
     #[test]
     fn codes_stay_out_of_the_reserved_ranges() {
         use Fault::*;
-        let faults = [ConnectorOffline, UpstreamRefused, UpstreamBroken, Overloaded, TimedOut, LinkLost, Revoked];
+        let faults =
+            [ConnectorOffline, UpstreamRefused, UpstreamBroken, Overloaded, TimedOut, LinkLost, Revoked, SealRefused];
         let codes: std::collections::BTreeSet<i32> = faults.iter().map(|fault| fault.rpc_code()).collect();
         assert_eq!(codes.len(), faults.len());
         assert!(codes.iter().all(|code| !(-32_768..=-32_000).contains(code)));

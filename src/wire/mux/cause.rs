@@ -18,6 +18,8 @@ codes! {
         NotSent = 0x0109, "the link ended before the stream was taken up";
         RequestRefused = 0x010a, "the request is malformed and was not passed on";
         UpstreamNotAllowed = 0x010b, "the upstream is where the connector sends no calls";
+        SealMismatch = 0x010c, "the connector's route is sealed otherwise than the edge's";
+        SealFailed = 0x010d, "no inner TLS session came about";
 
         Cancelled = 0x0200, "the agent went away";
         NotNeeded = 0x0201, "the rest is not needed: the exchange is complete";

@@ -121,6 +121,7 @@ impl<B: Chunk> Mux<B> {
         }
         if !chunk.is_empty() {
             found.queued += chunk.len();
+            found.stages = 0;
             found.queue.push_back(Item::Bytes(chunk));
             self.touch(slot);
         }

@@ -155,7 +155,7 @@ pub enum StreamError {
     #[error("only the connector reports phases")]
     WrongSide,
     /// This stage has been reported.
-    #[error("each stage is reported once, the head before the end")]
+    #[error("each stage is reported once between DATA, the head before the end")]
     Repeated,
 }
 

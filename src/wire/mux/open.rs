@@ -1,3 +1,4 @@
+use crate::base::Traffic;
 use crate::wire::field::{Fields, put_text};
 
 use super::fault::Fault;
@@ -7,9 +8,9 @@ pub const ROUTE_LEN_MAX: usize = 253;
 /// The longest text of an agent's address, in bytes.
 pub const PEER_LEN_MAX: usize = 64;
 
-pub(super) const OPEN_LEN_MIN: usize = 8 + 2 + 1;
+pub(super) const OPEN_LEN_MIN: usize = 8 + 1 + 2 + 1;
 /// The longest payload of OPEN, in bytes.
-pub const OPEN_LEN_MAX: usize = 8 + 1 + ROUTE_LEN_MAX + 1 + PEER_LEN_MAX;
+pub const OPEN_LEN_MAX: usize = 8 + 1 + 1 + ROUTE_LEN_MAX + 1 + PEER_LEN_MAX;
 
 /// What the edge says when it opens a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Open<'a> {
     pub route: &'a str,
     /// The edge's number for the call, for logs on both sides.
     pub call: u64,
+    /// What the stream carries: one exchange as it is, or a sealed session with any number of them.
+    pub traffic: Traffic,
     /// The agent's address, when the edge passes it on.
     pub peer: Option<&'a str>,
 }
@@ -33,6 +36,7 @@ impl<'a> Open<'a> {
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.call.to_be_bytes());
+        out.push(code(self.traffic));
         put_text(out, self.route);
         put_text(out, self.peer.unwrap_or_default());
     }
@@ -40,10 +44,20 @@ impl<'a> Open<'a> {
     pub(super) fn decode(payload: &'a [u8]) -> Result<Open<'a>, Fault> {
         let mut fields = Fields::new(payload);
         let call = fields.u64()?;
+        let traffic = fields.u8()?;
+        let traffic = Traffic::ALL.into_iter().find(|known| code(*known) == traffic).ok_or(Fault::FieldRange)?;
         let route = fields.text(1, ROUTE_LEN_MAX)?;
         let peer = fields.text(0, PEER_LEN_MAX)?;
         fields.end()?;
-        Ok(Open { route, call, peer: Some(peer).filter(|text| !text.is_empty()) })
+        Ok(Open { route, call, traffic, peer: Some(peer).filter(|text| !text.is_empty()) })
+    }
+}
+
+const fn code(traffic: Traffic) -> u8 {
+    match traffic {
+        Traffic::Plain => 0,
+        Traffic::Resealed => 1,
+        Traffic::Passthrough => 2,
     }
 }
 
@@ -60,15 +74,17 @@ mod tests {
     #[test]
     fn open_round_trips() {
         for peer in [None, Some("[2001:db8::1]:443")] {
-            let open = Open { route: "mcp.example.com", call: u64::MAX, peer };
-            assert_eq!(Open::decode(&encoded(open)), Ok(open));
+            for traffic in Traffic::ALL {
+                let open = Open { route: "mcp.example.com", call: u64::MAX, traffic, peer };
+                assert_eq!(Open::decode(&encoded(open)), Ok(open));
+            }
         }
     }
 
     #[test]
     fn limits_hold_on_both_sides() {
         let (route, peer) = ("r".repeat(ROUTE_LEN_MAX + 1), "p".repeat(PEER_LEN_MAX + 1));
-        let most = Open { route: &route[1..], call: 0, peer: Some(&peer[1..]) };
+        let most = Open { route: &route[1..], call: 0, traffic: Traffic::Plain, peer: Some(&peer[1..]) };
         assert!(most.is_sendable());
         assert_eq!(encoded(most).len(), OPEN_LEN_MAX);
         for bad in [
@@ -84,10 +100,13 @@ mod tests {
 
     #[test]
     fn cuts_and_extensions_are_named() {
-        let whole = encoded(Open { route: "h", call: 1, peer: Some("p") });
+        let whole = encoded(Open { route: "h", call: 1, traffic: Traffic::Plain, peer: Some("p") });
         for len in 0..whole.len() {
             assert_eq!(Open::decode(&whole[..len]), Err(Fault::Truncated));
         }
         assert_eq!(Open::decode(&[&whole[..], b"x"].concat()), Err(Fault::TrailingBytes));
+        let mut unknown = whole;
+        unknown[8] = 3;
+        assert_eq!(Open::decode(&unknown), Err(Fault::FieldRange));
     }
 }

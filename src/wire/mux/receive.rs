@@ -244,6 +244,9 @@ impl<B: Chunk> Mux<B> {
             if !stream.window.take(len) {
                 return Err(Fault::StreamCreditExceeded);
             }
+            if len > 0 {
+                stream.stages = 0;
+            }
         } else {
             self.book_stale(len)?;
         }

@@ -58,7 +58,7 @@ pub(super) struct Stream<B> {
     pub(super) wants_room: bool,
     /// Bytes that the application has taken since slow readers are looked for.
     pub(super) taken: u32,
-    /// The stages reported so far.
+    /// The stages reported since DATA last moved.
     pub(super) stages: u8,
 }
 
@@ -117,7 +117,8 @@ impl<B: Chunk> Stream<B> {
             }
     }
 
-    /// Books a stage; false when it, or a later one, has been booked before.
+    /// Books a stage; false when it, or a later one, has been booked since DATA last moved: so that what is reported costs
+    /// its sender credit.
     pub(super) fn book_stage(&mut self, stage: Stage) -> bool {
         let bit = match stage {
             Stage::Head => 0b01,

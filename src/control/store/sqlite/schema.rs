@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// One step for each version of the schema: the first makes it from nothing, each further one from the one before. A step
 /// that was released is never changed.
-const STEPS: [&str; 3] = [FIRST, WHO_MAY_COME, WHO_TRADED];
+const STEPS: [&str; 4] = [FIRST, WHO_MAY_COME, TRAFFIC, WHO_TRADED];
 
 /// The version of the schema that this version of adit makes and reads.
 pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
@@ -100,6 +100,11 @@ ALTER TABLE tunnel ADD COLUMN connectors_from TEXT NOT NULL DEFAULT '';
 ALTER TABLE tunnel ADD COLUMN allow_from TEXT NOT NULL DEFAULT '';
 ALTER TABLE tunnel ADD COLUMN deny_from TEXT NOT NULL DEFAULT '';
 ALTER TABLE tunnel ADD COLUMN admission_dry_run INTEGER NOT NULL DEFAULT 0;
+";
+
+/// How a tunnel's calls are carried.
+const TRAFFIC: &str = "
+ALTER TABLE tunnel ADD COLUMN traffic TEXT NOT NULL DEFAULT 'plain';
 ";
 
 /// Who traded a provisioning key for a tunnel.

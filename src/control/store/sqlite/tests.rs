@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::base::Secret;
+use crate::base::{Secret, Traffic};
 use crate::policy::TunnelLists;
 
 const NOW: WallTime = WallTime(1_800_000_000_000);
@@ -60,6 +60,7 @@ fn new_tunnel(id: &str, hosts: &[&str]) -> NewTunnel {
         display_name: Some(format!("the {id}")),
         hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
         hosts_made_up: false,
+        traffic: Traffic::Plain,
         lists: TunnelLists::default(),
         credential: credential(&format!("crd_{id}")),
         requester: None,

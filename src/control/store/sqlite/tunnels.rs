@@ -28,28 +28,31 @@ const TOLD_AFTER_END: Duration = Duration::from_secs(3_600);
 
 const COLUMNS: &str = "seq, id, display_name, created_at, archived_at, provisioning_key,
     (SELECT count(*) FROM certificate WHERE certificate.tunnel = tunnel.id AND certificate.archived_at IS NULL),
-    connectors_from, allow_from, deny_from, admission_dry_run";
+    connectors_from, allow_from, deny_from, admission_dry_run, traffic";
 /// The columns of the lists.
 const LIST_COLUMNS: &str = "connectors_from, allow_from, deny_from, admission_dry_run";
 
 pub(super) fn served(look: &Transaction<'_>, now: WallTime) -> Outcome<Vec<ServedTunnel>> {
-    let sql = format!("SELECT id, {LIST_COLUMNS} FROM tunnel WHERE archived_at IS NULL ORDER BY seq");
+    let sql = format!("SELECT id, traffic, {LIST_COLUMNS} FROM tunnel WHERE archived_at IS NULL ORDER BY seq");
     let mut tunnels = look.prepare(&sql)?;
-    let tunnels = tunnels.query_map([], |row| Ok((parsed::<TunnelId>(row, 0)?, lists(row, 1)?)))?;
+    let tunnels = tunnels.query_map([], |row| Ok((parsed::<TunnelId>(row, 0)?, parsed(row, 1)?, lists(row, 2)?)))?;
     let tunnels: Vec<_> = tunnels.collect::<Result<_, _>>()?;
     let mut hosts = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
     let mut credentials = look.prepare(
         "SELECT id, hash, until FROM credential
          WHERE tunnel = ? AND revoked_at IS NULL AND (until IS NULL OR until > ?) ORDER BY seq DESC",
     )?;
+    let mut authorities =
+        look.prepare("SELECT pem FROM certificate WHERE tunnel = ? AND archived_at IS NULL ORDER BY seq")?;
     let told_from = now.before(TOLD_AFTER_END).0;
     let mut all = Vec::with_capacity(tunnels.len());
-    for (id, lists) in tunnels {
+    for (id, traffic, lists) in tunnels {
         let hosts = hosts.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
         let credential = |row: &Row<'_>| Ok((parsed(row, 0)?, hash(row, 1)?, time_if(row, 2)?));
         let credentials =
             credentials.query_map(params![id.as_str(), told_from], credential)?.collect::<Result<_, _>>()?;
-        all.push(ServedTunnel { id, hosts, lists, credentials });
+        let authorities = authorities.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        all.push(ServedTunnel { id, hosts, traffic, authorities, lists, credentials });
     }
     Ok(all)
 }
@@ -60,8 +63,16 @@ pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str
         return Err(Refused::TooManyTunnels(TUNNELS_MAX).into());
     }
     change.execute(
-        "INSERT INTO tunnel (id, display_name, created_at, provisioning_key, requester) VALUES (?, ?, ?, ?, ?)",
-        params![new.id.as_str(), new.display_name, note.at.0, key, new.requester.map(|requester| requester.0)],
+        "INSERT INTO tunnel (id, display_name, created_at, provisioning_key, traffic, requester)
+         VALUES (?, ?, ?, ?, ?, ?)",
+        params![
+            new.id.as_str(),
+            new.display_name,
+            note.at.0,
+            key,
+            new.traffic.name(),
+            new.requester.map(|requester| requester.0)
+        ],
     )?;
     set_lists(change, &new.id, &new.lists)?;
     for host in &new.hosts {
@@ -93,6 +104,9 @@ pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelCha
     let tunnel = active(change, id)?;
     if let Some(name) = &wanted.display_name {
         change.execute("UPDATE tunnel SET display_name = ? WHERE id = ?", params![name, id.as_str()])?;
+    }
+    if let Some(traffic) = wanted.traffic {
+        change.execute("UPDATE tunnel SET traffic = ? WHERE id = ?", params![traffic.name(), id.as_str()])?;
     }
     if let Some(hosts) = &wanted.hosts {
         set_hosts(change, id, hosts)?;
@@ -226,6 +240,7 @@ fn tunnel(row: &Row<'_>) -> rusqlite::Result<(i64, Tunnel)> {
         display_name: row.get(2)?,
         domain: String::new(),
         hosts: Vec::new(),
+        traffic: parsed(row, 11)?,
         lists: lists(row, 7)?,
         created_at: time(row, 3)?,
         archived_at: time_if(row, 4)?,

@@ -37,7 +37,7 @@ fn the_example_of_the_protocol_page_is_what_is_sent() {
     let mut edge: Mux<Bytes> = Mux::edge(now, Settings::default());
     edge.receive(now, from_connector);
     edge.welcome(now, EdgeIdentity { instance: 2, core: CoreId(0), cores: 1 });
-    let stream = edge.open(&Open { route: "h", call: 7, peer: None }).unwrap();
+    let stream = edge.open(&Open { route: "h", call: 7, traffic: Traffic::Plain, peer: None }).unwrap();
     edge.send(stream, b"hi".to_vec()).unwrap();
     edge.finish(stream).unwrap();
     let mut sent = Sent::default();

@@ -36,7 +36,7 @@ fn broken(mut mux: Mux<Bytes>, frames: &[Bytes]) -> Broken {
 }
 
 fn opening(route: &[u8]) -> Bytes {
-    let mut payload = vec![0; 8];
+    let mut payload = vec![0; 9];
     payload.push(route.len() as u8);
     payload.extend_from_slice(route);
     payload.push(0);

@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::frame::{HEADER_LEN, Header, Kind};
 use super::machine::{Mux, Role};
 use super::*;
-use crate::base::{CoreId, Rng, Secret, Time};
+use crate::base::{CoreId, Rng, Secret, Time, Traffic};
 
 pub(super) type Bytes = Vec<u8>;
 pub(super) type Side2<T> = [T; 2];
@@ -78,7 +78,7 @@ pub(super) fn start() -> Time {
 }
 
 pub(super) fn open<'a>() -> Open<'a> {
-    Open { route: "mcp.example.com", call: 42, peer: Some("192.0.2.1:5000") }
+    Open { route: "mcp.example.com", call: 42, traffic: Traffic::Plain, peer: Some("192.0.2.1:5000") }
 }
 
 impl Pair {

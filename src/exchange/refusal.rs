@@ -1,8 +1,8 @@
-//! What the edge answers when a request cannot be passed on.
+//! What an agent is answered when its request cannot be passed on: by the edge, and by a connector in which its TLS ends.
 
 use crate::latency::Outcome;
-use crate::route::Offline;
-use crate::wire::http1::{Answer, Fault};
+use crate::route::{Hostname, Offline};
+use crate::wire::http1::{Answer, Fault, RequestHead};
 use crate::wire::mux::Cause;
 
 /// Seconds after which a call that found no connector may be tried again.
@@ -10,7 +10,7 @@ const RETRY_AFTER_S: u32 = 1;
 
 /// Why a request is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// The host is no host.
     BadHost,
     /// No route has the host.
@@ -25,10 +25,16 @@ pub(super) enum Refusal {
     PlainHttp,
     /// The connection had been handed over already, and its next host is served by another core.
     OtherCore,
+    /// The host's route is one whose TLS ends in the connector, and here it ended at the edge.
+    Passthrough,
+    /// A session that ends in the connector is for one host, and this is another.
+    OtherHost,
 }
 
 impl Refusal {
-    pub(super) fn answer(self) -> Answer<'static> {
+    /// What is answered; it closes the connection.
+    #[must_use]
+    pub fn answer(self) -> Answer<'static> {
         match self {
             Refusal::BadHost => Answer::new(400, "bad_host", "the Host header is not a host name: check the URL"),
             Refusal::UnknownHost => {
@@ -54,20 +60,57 @@ impl Refusal {
                 retry_after_s: Some(0),
                 ..Answer::new(503, "other_core", "the host is served on another connection: call again")
             },
+            Refusal::Passthrough => Answer::new(
+                421,
+                "passthrough",
+                "TLS for this host ends behind the tunnel: call it over https:// with its own name in the handshake (SNI)",
+            ),
+            Refusal::OtherHost => {
+                Answer::new(421, "other_host", "this TLS session is for another host: open a connection of its own")
+            }
         }
     }
 
-    pub(super) fn outcome(self) -> Outcome {
+    /// How it is counted.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
         match self {
-            Refusal::UnknownHost => Outcome::UnknownHost,
+            Refusal::UnknownHost | Refusal::Passthrough | Refusal::OtherHost => Outcome::UnknownHost,
             Refusal::OtherCore => Outcome::Overloaded,
             _ => Outcome::BadRequest,
         }
     }
 }
 
+/// Which host a request is for, if it may be passed on whatever its route; a browser's page may call from its own host, on
+/// any port, and from the origins that are listed.
+///
+/// # Errors
+///
+/// Why it may not.
+pub fn check_request(head: &RequestHead, allowed_origins: &[String]) -> Result<Hostname, Refusal> {
+    if head.wants_upgrade() {
+        return Err(Refusal::Upgrade);
+    }
+    let host: Hostname = head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?;
+    match head.get("origin") {
+        Some(origin) if !origin_allowed(origin, &host, allowed_origins) => Err(Refusal::Origin),
+        _ => Ok(host),
+    }
+}
+
+fn origin_allowed(origin: &[u8], host: &Hostname, allowed: &[String]) -> bool {
+    let listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin));
+    let own = || {
+        let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"))?;
+        Some(Hostname::of_authority(authority).ok()?.as_str() == host.as_str())
+    };
+    listed || own().unwrap_or(false)
+}
+
 /// What a call that found no link is answered, and how it ended.
-pub(super) fn offline(why: Offline) -> (Fault, Outcome) {
+#[must_use]
+pub fn offline(why: Offline) -> (Fault, Outcome) {
     match why {
         Offline::NoLink | Offline::Draining => (Fault::ConnectorOffline, Outcome::Offline),
         Offline::Full => (Fault::Overloaded, Outcome::Overloaded),
@@ -75,7 +118,8 @@ pub(super) fn offline(why: Offline) -> (Fault, Outcome) {
 }
 
 /// What a call whose stream was reset is answered, and how it ended.
-pub(super) fn reset(cause: Cause) -> (Fault, Outcome) {
+#[must_use]
+pub fn reset(cause: Cause) -> (Fault, Outcome) {
     match cause {
         Cause::NoRoute
         | Cause::UpstreamRefused
@@ -86,6 +130,7 @@ pub(super) fn reset(cause: Cause) -> (Fault, Outcome) {
         | Cause::UpstreamConnectTimeout => (Fault::UpstreamRefused, Outcome::UpstreamRefused),
         Cause::Overloaded | Cause::StreamLimit | Cause::SlowReader => (Fault::Overloaded, Outcome::Overloaded),
         Cause::Draining | Cause::NotSent => (Fault::ConnectorOffline, Outcome::Offline),
+        Cause::SealMismatch | Cause::SealFailed => (Fault::SealRefused, Outcome::SealRefused),
         Cause::LinkLost => (Fault::LinkLost, Outcome::LinkLost),
         Cause::Revoked => (Fault::Revoked, Outcome::Revoked),
         Cause::UpstreamTimeout | Cause::Deadline => (Fault::TimedOut, Outcome::TimedOut),
@@ -94,6 +139,7 @@ pub(super) fn reset(cause: Cause) -> (Fault, Outcome) {
 }
 
 /// Whether a fault is over soon, so that the agent is told when to try again.
-pub(super) fn retry_after_s(fault: Fault) -> Option<u32> {
+#[must_use]
+pub fn retry_after_s(fault: Fault) -> Option<u32> {
     matches!(fault, Fault::ConnectorOffline | Fault::Overloaded).then_some(RETRY_AFTER_S)
 }

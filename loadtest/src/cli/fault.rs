@@ -1,0 +1,348 @@
+//! `adit-loadtest fault`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::bench_args::{BenchArgs, BenchError};
+use super::progress::Bar;
+use super::say::say;
+use super::{EXIT_FAILURE, EXIT_USAGE, fail};
+use crate::compare::bench::{Bench, Runnable};
+use crate::compare::peer::{ADIT, Peer, UnknownPeer};
+use crate::compare::report::PeerNote;
+use crate::compare::series::median;
+use crate::compare::striking::{Plan, has, strike};
+use crate::compare::table::table_of;
+use crate::fault::{Fault, Part, ms};
+use crate::load::{Arrivals, Call, CallKind, GeneratorSettings, Limits, Load, LoadError, Mode, Phases, Target};
+use crate::run::Interrupt;
+use crate::units::time;
+
+/// Rounds at the most.
+const ROUNDS_MAX: u32 = 100;
+
+/// Shown after the flags.
+const EXAMPLES: &str = "\
+Examples:
+  Kill edge, connector and upstream of adit in turn, three times each:
+      adit-loadtest fault
+  The edge alone, beside another tunnel, and fail where one takes longer than 1.5 s:
+      adit-loadtest fault --kill edge --peers adit,rathole --within 1.5s";
+
+/// What stands in the columns.
+const LEGEND: &str = "\
+Times in ms; medians of the rounds.
+  again      from the kill to the first good answer to a call that was sent after it; worst: in the worst round
+  launch     the same, from the start of the new process
+  listens    from the start of the new process until it took connections
+  in flight  calls that were in flight at the kill and lost: answered with an error, or never
+  after      calls that were sent after it and lost; last lost: when, after the kill, the last of them was sent
+  longest    what the slowest good call took from then on
+  doubled    calls that reached the upstream more than once, in all rounds
+";
+
+/// Flags of `fault`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct FaultArgs {
+    /// Whom to start and strike: peers of `compare`, such as adit,rathole,frp
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = ADIT)]
+    peers: Vec<String>,
+    /// Which process to kill (SIGKILL) and start again; with commas between, each is a fault of its own
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "edge,connector,upstream")]
+    kill: Vec<PartArg>,
+    /// How often each is killed, every time on processes that were started afresh
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
+    rounds: u32,
+    /// Calls per second, in an open loop
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 200.0)]
+    rate: f64,
+    /// Connections: they bound how many calls can be in flight
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    connections: usize,
+    /// How long the upstream works on each call, so that there are calls in flight
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "20ms")]
+    service: Duration,
+    /// How long calls are made before something is killed
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
+    before: Duration,
+    /// How long the killed process stays away
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s")]
+    down: Duration,
+    /// How long calls are made afterwards
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
+    after: Duration,
+    /// How long one call may take; one that takes longer is lost
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
+    call_timeout: Duration,
+    /// Fail where the first good call comes later after the kill
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    within: Option<Duration>,
+    #[command(flatten)]
+    bench: BenchArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// The parts, as they are spelt on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum PartArg {
+    /// The public side of the tunnel
+    Edge,
+    /// The private side of the tunnel
+    Connector,
+    /// What is behind the tunnel
+    Upstream,
+}
+
+/// Why the command line cannot be followed.
+#[derive(Debug, thiserror::Error)]
+enum UsageError {
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Peer(#[from] UnknownPeer),
+}
+
+/// All rounds of one part of one peer.
+struct Row {
+    peer: String,
+    part: Part,
+    /// Each round: what was found, or why nothing was.
+    rounds: Vec<Result<Fault, String>>,
+    within: Option<Duration>,
+}
+
+/// What was found, also when it ended early.
+#[derive(Default)]
+struct Found {
+    rows: Vec<Row>,
+    missing: Vec<PeerNote>,
+    /// Peers that have no such part.
+    without: Vec<(String, Part)>,
+}
+
+pub(super) fn execute(args: &FaultArgs, interrupt: &Interrupt) -> u8 {
+    let found = match args.run(interrupt) {
+        Ok(found) => found,
+        Err(error) => {
+            fail(&error);
+            return EXIT_USAGE;
+        }
+    };
+    if args.json {
+        say(&found.to_json(args));
+    } else {
+        say(&found.text(args));
+    }
+    let faults: Vec<String> = found.rows.iter().flat_map(Row::faults).collect();
+    faults.iter().for_each(|fault| _ = fail(fault));
+    if interrupt.is_raised() {
+        return fail(&"interrupted before its time");
+    }
+    if found.rows.is_empty() {
+        return fail(&"none of the peers can be run here, or none has such a part");
+    }
+    if faults.is_empty() { 0 } else { EXIT_FAILURE }
+}
+
+impl FaultArgs {
+    fn run(&self, interrupt: &Interrupt) -> Result<Found, UsageError> {
+        let peers = Peer::named(self.peers.iter().map(|name| name.trim()))?;
+        let mut load = self.load()?;
+        let bench = self.bench.bench()?;
+        load.generator.cpu = bench.layout.generator();
+        let (runnable, missing) = bench.look_for(&peers);
+        let mut found = Found { missing, ..Found::default() };
+        for peer in &runnable {
+            for part in self.parts() {
+                if interrupt.is_raised() {
+                    return Ok(found);
+                }
+                if has(peer, part) {
+                    found.rows.push(self.row(&bench, peer, part, &load, interrupt));
+                } else {
+                    found.without.push((peer.0.name.clone(), part));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn row(&self, bench: &Bench, peer: &Runnable, part: Part, load: &Load, interrupt: &Interrupt) -> Row {
+        let plan = Plan { part, before: self.before, down: self.down, service: self.service };
+        let mut row = Row { peer: peer.0.name.clone(), part, rounds: Vec::new(), within: self.within };
+        for round in 1..=self.rounds {
+            if interrupt.is_raised() {
+                break;
+            }
+            let bar = Bar::new(&format!("{}: {} {round}", row.peer, part.name()), load.phases);
+            let fault = strike(bench, peer, load, &plan, interrupt, &mut |progress| bar.show(progress));
+            row.rounds.push(fault.map_err(|error| error.to_string()));
+        }
+        row
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let mut parts: Vec<Part> = self.kill.iter().map(|part| Part::from(*part)).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        parts
+    }
+
+    fn load(&self) -> Result<Load, LoadError> {
+        // Each peer's own comes later.
+        let target: Target = "http://localhost/mcp".parse()?;
+        let measure = self.before.saturating_add(self.down).saturating_add(self.after);
+        let load = Load {
+            call: Call { kind: CallKind::McpStateless, ..Call::default() },
+            mode: Mode::Open { rate: self.rate, arrivals: Arrivals::Constant },
+            connections: self.connections,
+            phases: Phases { warm_up: Duration::from_millis(500), measure, drain: self.call_timeout },
+            limits: Limits {
+                call_timeout: self.call_timeout,
+                // That calls fail is what is looked at.
+                patience: measure + self.call_timeout,
+                ..Limits::default()
+            },
+            generator: GeneratorSettings::default(),
+            ..Load::of(target)
+        };
+        load.check()?;
+        Ok(load)
+    }
+}
+
+impl From<PartArg> for Part {
+    fn from(part: PartArg) -> Part {
+        match part {
+            PartArg::Edge => Part::Edge,
+            PartArg::Connector => Part::Connector,
+            PartArg::Upstream => Part::Upstream,
+        }
+    }
+}
+
+impl Row {
+    fn good(&self) -> impl Iterator<Item = &Fault> {
+        self.rounds.iter().flatten()
+    }
+
+    /// What is wrong, round by round.
+    fn faults(&self) -> Vec<String> {
+        let within = |fault: &Fault| {
+            let (took, within) = (fault.recovery.from_kill?, self.within?);
+            (took > within)
+                .then(|| format!("the first good call came after {} ms, and not within {within:?}", ms(took)))
+        };
+        let fault = |round: &Result<Fault, String>| match round {
+            Ok(fault) => fault.fault().or_else(|| within(fault)),
+            Err(error) => Some(error.clone()),
+        };
+        let name = |(i, fault): (usize, Option<String>)| {
+            Some(format!("{}: {} killed, round {}: {}", self.peer, self.part.name(), i + 1, fault?))
+        };
+        self.rounds.iter().map(fault).enumerate().filter_map(name).collect()
+    }
+
+    /// The median over the rounds, and the greatest.
+    fn spread(&self, pick: impl Fn(&Fault) -> Option<f64>) -> (Option<f64>, Option<f64>) {
+        let values: Vec<f64> = self.good().filter_map(pick).collect();
+        (median(values.iter().copied()), values.into_iter().reduce(f64::max))
+    }
+
+    fn to_json(&self) -> Value {
+        let both = |(median, max): (Option<f64>, Option<f64>)| json!({ "median": median, "max": max });
+        let rounds = self.rounds.iter().map(|round| match round {
+            Ok(fault) => fault.to_json(),
+            Err(error) => json!({ "part": self.part.name(), "error": error }),
+        });
+        json!({
+            "peer": self.peer,
+            "part": self.part.name(),
+            "good_call_ms": both(self.spread(|fault| fault.recovery.from_kill.map(ms))),
+            "good_call_from_launch_ms": both(self.spread(|fault| fault.recovery.from_launch.map(ms))),
+            "lost": both(self.spread(|fault| Some(fault.recovery.lost() as f64))),
+            "doubled": self.good().map(|fault| fault.doubled).sum::<Option<u64>>(),
+            "rounds": rounds.collect::<Vec<Value>>(),
+            "errors": self.faults(),
+        })
+    }
+
+    fn line(&self) -> Vec<String> {
+        let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.0}"));
+        let (kill, kill_max) = self.spread(|fault| fault.recovery.from_kill.map(ms));
+        let (launch, _) = self.spread(|fault| fault.recovery.from_launch.map(ms));
+        let (listening, _) =
+            self.spread(|fault| fault.strike.listening.map(|listening| ms(listening - fault.strike.launched)));
+        let (in_flight, _) = self.spread(|fault| Some(fault.recovery.lost_in_flight as f64));
+        let (after, _) = self.spread(|fault| Some(fault.recovery.lost_after as f64));
+        let (last, _) = self.spread(|fault| fault.recovery.last_lost.map(ms));
+        let (longest, _) = self.spread(|fault| fault.recovery.longest.map(ms));
+        let doubled: Option<u64> = self.good().map(|fault| fault.doubled).sum();
+        let doubled = doubled.filter(|_| self.good().next().is_some());
+        let mut line = vec![self.peer.clone(), self.part.name().to_owned()];
+        line.extend([kill, kill_max, launch, listening, in_flight, after, last, longest].map(show));
+        line.push(doubled.map_or_else(|| "–".to_owned(), |doubled| doubled.to_string()));
+        line
+    }
+}
+
+impl Found {
+    fn to_json(&self, args: &FaultArgs) -> Value {
+        let without = |(peer, part): &(String, Part)| json!({ "peer": peer, "part": part.name() });
+        json!({
+            "rate": args.rate,
+            "connections": args.connections,
+            "down_s": args.down.as_secs_f64(),
+            "rows": self.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
+            "without_part": self.without.iter().map(without).collect::<Vec<_>>(),
+            "missing": self.missing.iter().map(|note| json!({ "peer": note.name, "reason": note.reason })).collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self, args: &FaultArgs) -> String {
+        let heads = [
+            "peer",
+            "killed",
+            "again",
+            "worst",
+            "launch",
+            "listens",
+            "in flight",
+            "after",
+            "last lost",
+            "longest",
+            "doubled",
+        ];
+        let when = if args.down.is_zero() { "at once".to_owned() } else { format!("after {:?}", args.down) };
+        let mut text = format!(
+            "{} calls per second; each process was killed and started again {when}, {} times\n{}\n{LEGEND}",
+            args.rate,
+            args.rounds,
+            table_of(&heads, 2, self.rows.iter().map(Row::line))
+        );
+        for row in &self.rows {
+            let mut causes = std::collections::BTreeMap::<String, u64>::new();
+            row.good().flat_map(|fault| &fault.recovery.causes).for_each(|(cause, n)| {
+                *causes.entry(cause.to_string()).or_default() += n;
+            });
+            if !causes.is_empty() {
+                let causes: Vec<String> = causes.iter().map(|(cause, n)| format!("{n} by {cause}")).collect();
+                text += &format!("{}, {} killed: lost {}\n", row.peer, row.part.name(), causes.join(", "));
+            }
+        }
+        for (peer, part) in &self.without {
+            text += &format!("{peer}: it has no {}\n", part.name());
+        }
+        for note in &self.missing {
+            text += &format!("{}: {}\n", note.name, note.reason.as_deref().unwrap_or_default());
+        }
+        text
+    }
+}

@@ -1,0 +1,166 @@
+//! One fault on a tunnel of our own: load, strike, and what came of it.
+
+use std::time::Duration;
+
+use adit::base::Clock;
+use adit::engine::MonotonicClock;
+
+use super::bench::{Bench, Runnable};
+use super::peer::Kind;
+use super::process::ProcessError;
+use super::site::{Credentials, SiteError};
+use super::tunnel::{Tunnel, TunnelError};
+use super::upstream::{Upstream, UpstreamError};
+use crate::fault::{Fault, Part, Recovery, Strike};
+use crate::load::Load;
+use crate::outcome::Partial;
+use crate::run::{Interrupt, Phase, Progress, RunError, run_observed};
+use crate::watch::Watched;
+
+/// How a part is killed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Which.
+    pub(crate) part: Part,
+    /// How long measuring goes on before it.
+    pub(crate) before: Duration,
+    /// How long the process stays dead.
+    pub(crate) down: Duration,
+    /// How long the upstream works on each call, so that some are in flight.
+    pub(crate) service: Duration,
+}
+
+/// Why nothing is known of a fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StrikeError {
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("it could not be started again: {0}")]
+    Restart(#[from] ProcessError),
+    #[error("{0}")]
+    Died(String),
+    #[error("interrupted before anything was killed")]
+    Interrupted,
+    #[error("every call failed before anything was killed: {0}")]
+    Early(Partial),
+}
+
+/// The number in the peer's file of the process that is this part; none where the peer has none.
+fn side(peer: &Runnable, part: Part) -> Option<usize> {
+    let [inner_of_hops, outer_of_hops] = [0, 1];
+    match (peer.0.file.kind, part) {
+        (Kind::Tunnel, Part::Edge) => Some(0),
+        (Kind::Tunnel, Part::Connector) => Some(1),
+        (Kind::Hops, Part::Edge) => Some(outer_of_hops),
+        (Kind::Hops, Part::Connector) => Some(inner_of_hops),
+        (_, Part::Upstream) | (Kind::Baseline, _) => None,
+    }
+}
+
+/// Whether a peer has this part.
+pub(crate) fn has(peer: &Runnable, part: Part) -> bool {
+    part == Part::Upstream || side(peer, part).is_some()
+}
+
+/// What is there to strike at.
+struct Site {
+    tunnel: Tunnel,
+    upstream: Upstream,
+    side: Option<usize>,
+}
+
+/// Starts the peer, puts the load on it, kills and restarts one part, and tells what became of the calls.
+///
+/// # Errors
+///
+/// The strike did not come about. What follows it is in the fault.
+pub(crate) fn strike(
+    bench: &Bench,
+    peer: &Runnable,
+    load: &Load,
+    plan: &Plan,
+    interrupt: &Interrupt,
+    observer: &mut dyn FnMut(&Progress),
+) -> Result<Fault, StrikeError> {
+    let credentials = Credentials::new()?;
+    let calls = credentials.beside("calls").display().to_string();
+    let service = format!("{}ns", plan.service.as_nanos());
+    let upstream = bench.upstream(&["--service", &service, "--count-doubled", "--calls-file", &calls])?;
+    let tunnel = bench.tunnel(peer, &upstream, &credentials, load.connections, load, interrupt)?;
+    // The calls that showed that it is ready have ids of the run.
+    upstream.reset_stats()?;
+    let load = Load { target: tunnel.target(), trace: true, ..load.clone() };
+    let mut site = Site { tunnel, upstream, side: side(peer, plan.part) };
+    let mut struck = None;
+    let outcome = run_observed(&load, &Watched::nothing(), interrupt, &mut |progress| {
+        observer(progress);
+        if struck.is_none() && progress.phase == Phase::Measure && progress.elapsed >= plan.before {
+            struck = Some(site.strike(plan));
+        }
+    });
+    let died = site.check().err().map(|error| error.to_string());
+    let outcome = match (outcome, &died) {
+        // A process that died says more than the connections that it did not take.
+        (Err(_), Some(died)) => return Err(StrikeError::Died(died.clone())),
+        (outcome, _) => outcome?,
+    };
+    let strike = match struck {
+        Some(strike) => strike?,
+        None => return Err(outcome.partial.map_or(StrikeError::Interrupted, StrikeError::of)),
+    };
+    let partial = outcome.partial.as_ref().map(ToString::to_string);
+    Ok(Fault {
+        part: plan.part,
+        strike,
+        recovery: Recovery::of(&outcome, &strike),
+        doubled: site.upstream.stats().ok().and_then(|stats| stats.doubled),
+        latencies: outcome.corrected,
+        generator_lag_p99: outcome.generator_lag.quantile(0.99),
+        partial: died.or(partial),
+    })
+}
+
+impl StrikeError {
+    fn of(partial: Partial) -> StrikeError {
+        match partial {
+            Partial::Interrupted => StrikeError::Interrupted,
+            lost @ Partial::Lost { .. } => StrikeError::Early(lost),
+        }
+    }
+}
+
+impl Site {
+    /// Whether all of its processes still run.
+    fn check(&mut self) -> Result<(), ProcessError> {
+        self.tunnel.check().and_then(|()| self.upstream.check())
+    }
+
+    fn strike(&mut self, plan: &Plan) -> Result<Strike, ProcessError> {
+        let killed = MonotonicClock.now();
+        match self.side {
+            Some(side) => self.tunnel.kill(side),
+            None => self.upstream.kill(),
+        }
+        let gone = MonotonicClock.now();
+        std::thread::sleep(plan.down);
+        let launched = MonotonicClock.now();
+        let listens = match self.side {
+            Some(side) => {
+                self.tunnel.launch(side)?;
+                self.tunnel.until_it_listens(side)?
+            }
+            None => {
+                self.upstream.launch()?;
+                self.upstream.until_listening()?;
+                true
+            }
+        };
+        Ok(Strike { killed, gone, launched, listening: listens.then(|| MonotonicClock.now()) })
+    }
+}

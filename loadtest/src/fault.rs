@@ -1,0 +1,264 @@
+//! Faults under load: what became of the calls around the death of one process, and when calls went through again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use adit::base::Time;
+use serde_json::{Value, json};
+
+use crate::latencies::Latencies;
+use crate::outcome::{Cause, Outcome, Traced};
+
+/// Which process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The public side of the tunnel.
+    Edge,
+    /// The private side of the tunnel.
+    Connector,
+    /// What is behind the tunnel.
+    Upstream,
+}
+
+impl Part {
+    /// The name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Part::Edge => "edge",
+            Part::Connector => "connector",
+            Part::Upstream => "upstream",
+        }
+    }
+}
+
+/// When what was done to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strike {
+    /// It was told to die (SIGKILL).
+    pub killed: Time,
+    /// It was gone.
+    pub gone: Time,
+    /// Its successor was started.
+    pub launched: Time,
+    /// The successor took connections, where it is to take any.
+    pub listening: Option<Time>,
+}
+
+/// What a strike did to the calls.
+///
+/// A call counts as lost when it was answered with an error or not at all. Only calls that were sent after the process was
+/// gone show that the tunnel has recovered: what was answered before may have been on its way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recovery {
+    /// Calls that were answered well, in the whole measured time.
+    pub good: u64,
+    /// Calls that were lost although nothing was wrong yet.
+    pub lost_before: u64,
+    /// Calls that were in flight when the process died, and lost.
+    pub lost_in_flight: u64,
+    /// Calls that came afterwards, and were lost.
+    pub lost_after: u64,
+    /// All lost calls from the strike on, by cause.
+    pub causes: BTreeMap<Cause, u64>,
+    /// From the kill to the first good answer to a call that was sent after it.
+    pub from_kill: Option<Duration>,
+    /// The same from when the successor was launched.
+    pub from_launch: Option<Duration>,
+    /// From the kill to when the last call was sent that was lost.
+    pub last_lost: Option<Duration>,
+    /// The longest that a good call took from its planned start, from the strike on.
+    pub longest: Option<Duration>,
+}
+
+impl Recovery {
+    /// What the calls of a run tell of a strike in it.
+    #[must_use]
+    pub fn of(outcome: &Outcome, strike: &Strike) -> Recovery {
+        let mut recovery = Recovery { good: outcome.calls, ..Recovery::default() };
+        outcome.trace.iter().for_each(|call| recovery.take(call, strike));
+        recovery
+    }
+
+    fn take(&mut self, call: &Traced, strike: &Strike) {
+        let Some(cause) = call.failed else { return self.take_good(call, strike) };
+        if call.ended < strike.killed {
+            self.lost_before += 1;
+            return;
+        }
+        *self.causes.entry(cause).or_default() += 1;
+        if call.sent <= strike.gone {
+            self.lost_in_flight += 1;
+        } else {
+            self.lost_after += 1;
+        }
+        let sent = if call.sent == Time::NEVER { call.due } else { call.sent };
+        self.last_lost = self.last_lost.max(Some(sent - strike.killed));
+    }
+
+    fn take_good(&mut self, call: &Traced, strike: &Strike) {
+        if call.ended < strike.killed {
+            return;
+        }
+        self.longest = self.longest.max(Some(call.ended - call.due));
+        if call.sent > strike.gone {
+            let earlier = |before: Option<Duration>, now: Duration| Some(before.map_or(now, |before| before.min(now)));
+            self.from_kill = earlier(self.from_kill, call.ended - strike.killed);
+            self.from_launch = earlier(self.from_launch, call.ended - strike.launched);
+        }
+    }
+
+    /// Calls that were lost from the strike on.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost_in_flight + self.lost_after
+    }
+}
+
+/// One fault: a process of a tunnel that was killed and started again, once.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Which process.
+    pub part: Part,
+    /// When what was done.
+    pub strike: Strike,
+    /// What it did to the calls.
+    pub recovery: Recovery,
+    /// Calls that the upstream was given more than once; none if it does not know.
+    pub doubled: Option<u64>,
+    /// How long calls took that were answered well.
+    pub latencies: Latencies,
+    /// How late the generator was at its 99th percentile.
+    pub generator_lag_p99: Duration,
+    /// Why there is less than there should be.
+    pub partial: Option<String>,
+}
+
+impl Fault {
+    /// What is worse than lost calls and lost time, which are what is measured.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let recovery = &self.recovery;
+        if let Some(partial) = &self.partial {
+            return Some(partial.clone());
+        }
+        if recovery.lost_before > 0 {
+            return Some(format!("{} calls were lost before anything was killed", recovery.lost_before));
+        }
+        if recovery.from_kill.is_none() {
+            return Some("no call went through again while it was looked at (--after)".to_owned());
+        }
+        match self.doubled {
+            None => Some("the upstream lost count of the calls".to_owned()),
+            Some(0) => None,
+            Some(doubled) => Some(format!("{doubled} calls reached the upstream more than once")),
+        }
+    }
+
+    /// All of it, for programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let recovery = &self.recovery;
+        let causes: BTreeMap<String, u64> = recovery.causes.iter().map(|(cause, n)| (cause.to_string(), *n)).collect();
+        let since_kill = |at: Time| ms(at - self.strike.killed);
+        json!({
+            "part": self.part.name(),
+            "gone_ms": since_kill(self.strike.gone),
+            "launched_ms": since_kill(self.strike.launched),
+            "listening_ms": self.strike.listening.map(since_kill),
+            "good_call_ms": recovery.from_kill.map(ms),
+            "good_call_from_launch_ms": recovery.from_launch.map(ms),
+            "last_lost_ms": recovery.last_lost.map(ms),
+            "longest_ms": recovery.longest.map(ms),
+            "good": recovery.good,
+            "lost": recovery.lost(),
+            "lost_in_flight": recovery.lost_in_flight,
+            "lost_after": recovery.lost_after,
+            "lost_before": recovery.lost_before,
+            "causes": causes,
+            "doubled": self.doubled,
+            "latency": self.latencies.to_json(),
+            "generator_lag_p99_us": self.generator_lag_p99.as_nanos() as f64 / 1e3,
+            "error": self.fault(),
+        })
+    }
+}
+
+/// Milliseconds, with three digits behind the point.
+#[must_use]
+pub fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    fn strike() -> Strike {
+        Strike { killed: at(1000), gone: at(1010), launched: at(1020), listening: Some(at(1100)) }
+    }
+
+    fn call(sent: u64, ended: u64, failed: Option<Cause>) -> Traced {
+        Traced { due: at(sent), sent: at(sent), ended: at(ended), failed }
+    }
+
+    fn recovery(trace: Vec<Traced>) -> Recovery {
+        let calls = trace.iter().filter(|call| call.failed.is_none()).count() as u64;
+        Recovery::of(&Outcome { calls, trace, ..Outcome::default() }, &strike())
+    }
+
+    #[test]
+    fn only_a_call_that_was_sent_afterwards_shows_that_it_recovered() {
+        let ms = Duration::from_millis;
+        // Answered after the kill, but sent before it; and one sent while the process was dying.
+        let early = [call(990, 1001, None), call(1005, 1006, None)];
+        assert_eq!(recovery(early.into()).from_kill, None);
+        let found = recovery([&early[..], &[call(1400, 1450, None), call(1300, 1420, None)]].concat());
+        assert_eq!((found.from_kill, found.from_launch), (Some(ms(420)), Some(ms(400))));
+        assert_eq!((found.good, found.longest), (4, Some(ms(120))));
+    }
+
+    #[test]
+    fn lost_calls_are_told_apart_by_when_they_were_sent() {
+        let never = Traced { due: at(1200), sent: Time::NEVER, ended: at(9000), failed: Some(Cause::Unfinished) };
+        let found = recovery(vec![
+            call(900, 950, Some(Cause::Status(502))),
+            call(990, 1002, Some(Cause::Broken)),
+            call(1100, 1101, Some(Cause::Connect)),
+            call(1300, 1301, Some(Cause::Connect)),
+            never,
+        ]);
+        assert_eq!((found.lost_before, found.lost_in_flight, found.lost_after, found.lost()), (1, 1, 3, 4));
+        assert_eq!(found.last_lost, Some(Duration::from_millis(300)));
+        assert_eq!(found.causes[&Cause::Connect], 2);
+    }
+
+    #[test]
+    fn calls_that_come_twice_or_never_again_are_faults_and_lost_ones_are_figures() {
+        let lost = vec![call(990, 1002, Some(Cause::Broken)), call(1400, 1500, None)];
+        let mut fault = Fault {
+            part: Part::Edge,
+            strike: strike(),
+            recovery: recovery(lost),
+            doubled: Some(0),
+            latencies: Latencies::new(),
+            generator_lag_p99: Duration::ZERO,
+            partial: None,
+        };
+        assert_eq!(fault.fault(), None);
+        let json = fault.to_json();
+        assert_eq!((&json["good_call_ms"], &json["good_call_from_launch_ms"]), (&json!(500.0), &json!(480.0)));
+        assert_eq!(
+            (&json["listening_ms"], &json["lost"], &json["causes"]["broken"]),
+            (&json!(100.0), &json!(1), &json!(1))
+        );
+        fault.doubled = Some(2);
+        assert!(fault.fault().unwrap().contains("2 calls reached the upstream more than once"));
+        fault.recovery = recovery(vec![call(1400, 1500, Some(Cause::Connect))]);
+        assert!(fault.fault().unwrap().contains("no call went through again"));
+    }
+}

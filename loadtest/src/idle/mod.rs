@@ -1,0 +1,257 @@
+//! Idle streams: many calls that are open and silent, what memory they take, and whether they are still alive at the end.
+
+mod holding;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::core_thread::{CoreError, CoreSettings, CoreThread};
+use crate::dial::{Dialer, TargetError};
+use crate::files::{self, TooFewFiles};
+use crate::interrupt::Interrupt;
+use crate::load::{GeneratorSettings, Target};
+use crate::memory::{Growth, per_stream};
+use crate::outcome::Failures;
+use crate::watch::{Watched, is_alive};
+use holding::Holding;
+
+/// Streams at the most.
+pub const STREAMS_MAX: usize = 10_000;
+/// Streams that are opened at the same time: fewer than a listener's queue is long.
+const OPENINGS_AT_ONCE: usize = 64;
+/// How often it is looked whether more has happened, or it is to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What an idle stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleKind {
+    /// An event stream: the head of its answer has come, and no event yet.
+    Sse,
+    /// An MCP call that the upstream does not answer yet.
+    Call,
+}
+
+impl IdleKind {
+    /// The name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            IdleKind::Sse => "sse",
+            IdleKind::Call => "call",
+        }
+    }
+}
+
+/// What is to be held open, and how.
+#[derive(Clone, Debug)]
+pub struct IdleSettings {
+    /// Who is called, to an `adit-loadtest serve` in the end.
+    pub target: Target,
+    /// How that upstream is told to let go: itself, or the target where that carries any path.
+    pub control: Target,
+    /// What each stream is.
+    pub kind: IdleKind,
+    /// How many.
+    pub streams: usize,
+    /// How long all are silent before memory is read.
+    pub settle: Duration,
+    /// How long one stream may take to open, and all together to arrive at the upstream.
+    pub open_timeout: Duration,
+    /// How long they may take to be answered when they are released.
+    pub answer_timeout: Duration,
+    /// The thread that opens them.
+    pub generator: GeneratorSettings,
+}
+
+/// Why nothing could be held open.
+#[derive(Debug, thiserror::Error)]
+pub enum IdleError {
+    /// The thread could not start.
+    #[error("the generator cannot run: {0}")]
+    Core(#[from] CoreError),
+    /// The driver broke while it ran.
+    #[error("the generator broke: {0}")]
+    Driver(std::io::Error),
+    /// Too few files.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
+    /// The first stream, which is to show that it can be done.
+    #[error(
+        "one stream could not be opened, held and released, so that many were not tried: {0}; streams must end at an \
+         `adit-loadtest serve`"
+    )]
+    First(String),
+    /// The number of streams.
+    #[error("{0} streams: give 1 to {STREAMS_MAX}")]
+    Streams(usize),
+    /// The target cannot be found or trusted.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Nothing keeps calls at the other end.
+    #[error(
+        "{url} is no `adit-loadtest serve` of this version: it does not say how many calls it keeps ({why}); name one by \
+         --upstream"
+    )]
+    Upstream {
+        /// Who was asked.
+        url: String,
+        /// What came of it.
+        why: String,
+    },
+    /// A process that is to be watched is not there.
+    #[error("there is no process {0} to watch: give the id of one that runs")]
+    Watched(u32),
+}
+
+/// Why it ended before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdlePartial {
+    /// It was told to.
+    Interrupted,
+    /// No stream could be opened any more.
+    GivenUp,
+    /// The upstream could not be told to let go.
+    Control(String),
+}
+
+impl fmt::Display for IdlePartial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdlePartial::Interrupted => f.write_str("interrupted before its time"),
+            IdlePartial::GivenUp => {
+                write!(f, "given up: of {OPENINGS_AT_ONCE} streams in a row none could be opened")
+            }
+            IdlePartial::Control(why) => write!(f, "the upstream could not be told to let go: {why}"),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct IdleOutcome {
+    /// Streams that were asked for.
+    pub asked: usize,
+    /// Those that were open and silent while memory was read.
+    pub open: usize,
+    /// Those that were not opened, by cause.
+    pub refused: Failures,
+    /// Those that ended before they were released, or badly afterwards, by cause.
+    pub lost: Failures,
+    /// How many calls the upstream said that it kept.
+    pub held: Option<u64>,
+    /// Those that delivered their event or answer when they were released.
+    pub answered: usize,
+    /// How long opening took.
+    pub opening: Duration,
+    /// The processes under test.
+    pub processes: Vec<Growth>,
+    /// Why it ended early.
+    pub partial: Option<IdlePartial>,
+}
+
+impl IdleOutcome {
+    /// Whether all streams that were asked for were open and alive to the end.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let all = [self.open, self.answered].iter().all(|count| *count == self.asked);
+        all && self.partial.is_none() && self.processes.iter().all(|process| process.after.is_some())
+    }
+
+    /// What is not as it should be, for one that is not good.
+    #[must_use]
+    pub fn fault(&self) -> String {
+        let mut faults = Vec::new();
+        let told = |failures: &Failures, what: &str| {
+            let first = failures.first().unwrap_or_default();
+            (failures.count() > 0).then(|| format!("{} streams {what}, the first: {first}", failures.count()))
+        };
+        faults.extend(told(&self.refused, "were refused"));
+        faults.extend(told(&self.lost, "were lost"));
+        let silent = self.open.saturating_sub(self.answered + self.lost.count() as usize);
+        if silent > 0 {
+            faults.push(format!("{silent} of {} open streams were not answered when they were released", self.open));
+        }
+        let gone = self.processes.iter().filter(|process| process.after.is_none());
+        faults.extend(gone.map(|process| format!("process {} ({}) is gone", process.pid, process.name)));
+        faults.extend(self.partial.as_ref().map(IdlePartial::to_string));
+        if faults.is_empty() { "not all streams were open".to_owned() } else { faults.join("; ") }
+    }
+
+    /// What all processes grew by, in KiB: resident, and in parts.
+    #[must_use]
+    pub fn grown_kib(&self) -> (i64, Option<i64>) {
+        let grown: Vec<(i64, Option<i64>)> = self.processes.iter().filter_map(Growth::grown_kib).collect();
+        (grown.iter().map(|(rss, _)| rss).sum(), grown.iter().map(|(_, pss)| *pss).sum())
+    }
+
+    /// All of it, for programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let watched = !self.processes.is_empty();
+        let (rss_kib, pss_kib) = self.grown_kib();
+        json!({
+            "streams": self.asked,
+            "open": self.open,
+            "held_by_upstream": self.held,
+            "refused": self.refused.to_json(),
+            "lost": self.lost.to_json(),
+            "answered_when_released": self.answered,
+            "opening_s": (self.opening.as_secs_f64() * 1e3).round() / 1e3,
+            "processes": self.processes.iter().map(|process| process.to_json(self.open)).collect::<Vec<_>>(),
+            "rss_kib": watched.then_some(rss_kib),
+            "pss_kib": watched.then_some(pss_kib).flatten(),
+            "rss_kib_per_stream": watched.then(|| per_stream(rss_kib, self.open)).flatten(),
+            "pss_kib_per_stream": watched.then_some(pss_kib).flatten().and_then(|pss| per_stream(pss, self.open)),
+            "partial": self.partial.as_ref().map(IdlePartial::to_string),
+        })
+    }
+}
+
+/// Opens streams, reads what memory the watched processes take for them, and sees whether they are alive. `observer` is told
+/// now and then how many are open.
+///
+/// # Errors
+///
+/// When it could not begin. What happens later is in the outcome.
+pub fn hold(
+    settings: &IdleSettings,
+    watched: &Watched,
+    interrupt: &Interrupt,
+    observer: &mut dyn FnMut(usize),
+) -> Result<IdleOutcome, IdleError> {
+    if !(1..=STREAMS_MAX).contains(&settings.streams) {
+        return Err(IdleError::Streams(settings.streams));
+    }
+    if let Some(pid) = watched.pids.iter().find(|pid| !is_alive(**pid)) {
+        return Err(IdleError::Watched(*pid));
+    }
+    files::allow(settings.streams as u64)?;
+    let dialer = |target: &Target| Dialer::new(target, settings.open_timeout);
+    let (streams, control) = (dialer(&settings.target)?, dialer(&settings.control)?);
+    let opened = Arc::new(AtomicUsize::new(0));
+    let (job, told) = ((settings.clone(), watched.clone(), interrupt.clone()), Arc::clone(&opened));
+    let core = CoreThread::start(core_settings(&settings.generator), move |core| async move {
+        let (settings, watched, interrupt) = job;
+        let holding = Holding::new(core, settings, streams, control, told);
+        holding.run(&watched, &interrupt).await
+    })?;
+    while !core.is_finished() {
+        observer(opened.load(Ordering::Relaxed));
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    core.join().map_err(IdleError::Driver)?
+}
+
+fn core_settings(generator: &GeneratorSettings) -> CoreSettings {
+    CoreSettings {
+        name: "generator",
+        cpu: generator.cpu,
+        driver: generator.driver,
+        spin: Duration::ZERO,
+        buffer_memory: generator.buffer_memory,
+    }
+}

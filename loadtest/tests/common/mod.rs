@@ -1,0 +1,149 @@
+//! What the tests of the program share: the program, its upstream, and adit.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(missing_docs, unreachable_pub, reason = "it is for the tests beside it")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+
+pub fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adit-loadtest"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+pub fn output(args: &[&str]) -> Output {
+    program(args).output().expect("the program starts")
+}
+
+/// Runs a verb, which must end with this code, and reads its JSON.
+#[track_caller]
+pub fn json(code: i32, parts: &[&[&str]]) -> Value {
+    let args: Vec<&str> = parts.concat();
+    let out = output(&args);
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {told}{}", String::from_utf8_lossy(&out.stdout));
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {told}"))
+}
+
+/// A child that is killed when dropped, and what it says.
+pub struct Process {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Process { child, lines }
+    }
+
+    pub fn event(&mut self, name: &str) -> Value {
+        loop {
+            let line = self.lines.next().unwrap_or_else(|| panic!("it ended before {name}")).unwrap();
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["event"] == name {
+                return event;
+            }
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("there is a kill command").success());
+    }
+
+    /// Waits for its end: the code, and all that it still said.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let said: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
+        (self.child.wait().unwrap().code(), said.join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has mostly ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An upstream in a process of its own.
+pub struct Upstream {
+    /// The process.
+    pub process: Process,
+    /// A folder of its own.
+    pub dir: tempfile::TempDir,
+    /// Where it is called.
+    pub url: String,
+    /// The same by TLS.
+    pub https_url: String,
+}
+
+impl Upstream {
+    pub fn start(flags: &[&str]) -> Upstream {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.pem").display().to_string();
+        let listen = ["serve", "--json", "--listen", "127.0.0.1:0", "--https-listen", "127.0.0.1:0", "--ca-out", &ca];
+        let mut process = Process::start(&mut program(&[&listen, flags].concat()));
+        let listening = process.event("listening");
+        let text = |key: &str| listening[key].as_str().unwrap().to_owned();
+        Upstream { process, dir, url: text("url"), https_url: text("https_url") }
+    }
+
+    pub fn ca(&self) -> String {
+        self.dir.path().join("ca.pem").display().to_string()
+    }
+
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url.strip_suffix("/mcp").unwrap())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.at("").strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
+    /// One of its counts.
+    pub fn count(&self, name: &str) -> u64 {
+        let mut socket = TcpStream::connect(self.address()).unwrap();
+        socket.write_all(b"GET /stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        body[name].as_u64().unwrap()
+    }
+
+    /// Waits until one of its counts is so high. Calls that prove connections are counted too.
+    pub fn until(&self, name: &str, count: u64) {
+        while self.count(name) < count {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// `adit`, built if it is not.
+pub fn adit() -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_adit-loadtest")).with_file_name("adit");
+    if beside.exists() {
+        // Tests of the whole workspace have just built it.
+        return beside;
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--package", "adit", "--bin", "adit"]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if beside.parent().is_some_and(|folder| folder.ends_with("release")) {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo can be run").success());
+    beside
+}

@@ -1,0 +1,254 @@
+//! A sealed session: TLS that ends here, and one call after the other on it.
+
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::base::{Clock, Traffic};
+use crate::connector::call::{Caller, Work, count, unless_broken};
+use crate::connector::here::Here;
+use crate::connector::respond::Reply;
+use crate::connector::shared::Counters;
+use crate::engine::ByteStream;
+use crate::exchange::{HeadReadError, Outlet, check_request, read_on, reset, retry_after_s};
+use crate::latency::{CallPhases, Outcome};
+use crate::link::{CallStream, LinkStream};
+use crate::route::Hostname;
+use crate::tls::{HandshakeError, Session, TlsStream};
+use crate::wire::http1::{Answer, Method};
+use crate::wire::mcp;
+use crate::wire::mux::Cause;
+
+/// How long the handshake of a session may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a session may lie unused. Longer than the edge keeps one, so that it is the edge that closes it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the head of a request may take from its first byte.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the body of a request that cannot be passed on is read, to learn the id that the answer should have.
+const READ_ID_WITHIN: Duration = Duration::from_millis(500);
+/// How long the other side may take to read why it was refused.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// For whom a session is.
+struct Terms {
+    host: Hostname,
+    traffic: Traffic,
+    agent: Option<String>,
+    /// What an agent's call is about; kept from one to the next for its memory.
+    call: mcp::Call,
+}
+
+/// What comes after a call.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Keep,
+    /// It ends after what was sent.
+    Close,
+    /// It is broken off, so that the agent sees that the answer is not whole.
+    Abort(Cause),
+}
+
+/// Serves a session to its end.
+pub(super) async fn serve(work: &mut Work, here: &Here, stream: LinkStream) {
+    let terms = stream.opening(|open| {
+        let host = open.route.parse().ok()?;
+        Some(Terms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned), call: mcp::Call::default() })
+    });
+    let Some(mut terms) = terms.flatten() else { return stream.reset(Cause::NoRoute) };
+    let config = match here.sealing_of(&terms.host, terms.traffic) {
+        Ok(config) => config,
+        Err(cause) => {
+            count(here, Some(Err(cause)));
+            return stream.reset(cause);
+        }
+    };
+    let session = match Session::server(config) {
+        Ok(session) => session,
+        Err(error) => {
+            tracing::error!(host = %terms.host, %error, "a sealed session cannot begin");
+            return stream.reset(Cause::Internal);
+        }
+    };
+    let timeout = here.core.sleep(HANDSHAKE_TIMEOUT);
+    match TlsStream::handshake(stream, session, here.core.pool().clone(), timeout).await {
+        Ok(session) => {
+            Counters::add(&here.connector.counters.sessions_sealed);
+            let session = CallStream::Sealed(Box::new(session));
+            terms.serve(work, here, &session).await;
+        }
+        Err((error, stream)) => {
+            Counters::add(&here.connector.counters.seals_failed);
+            here.on_seal_failed(&terms.host, terms.traffic, &error);
+            if matches!(error, HandshakeError::Tls(_)) {
+                // The alert says why; a reset at once would take it back.
+                let _ = here.core.timeout(FAREWELL, stream.flushed()).await;
+            }
+            stream.reset(Cause::SealFailed);
+        }
+    }
+}
+
+impl Terms {
+    fn caller(&self) -> Caller<'_> {
+        match self.traffic {
+            Traffic::Passthrough => Caller::Agent(self.agent.as_deref().unwrap_or_default()),
+            Traffic::Resealed | Traffic::Plain => Caller::Edge,
+        }
+    }
+
+    fn is_agents(&self) -> bool {
+        self.traffic == Traffic::Passthrough
+    }
+
+    async fn serve(&mut self, work: &mut Work, here: &Here, session: &CallStream) {
+        loop {
+            work.request.clear_call();
+            work.response.clear();
+            let next = match self.next_request(work, here, session).await {
+                Ok(true) => self.call(work, here, session).await,
+                Ok(false) => Next::Close,
+                Err(error) => self.refuse_head(here, session, &error).await,
+            };
+            match next {
+                Next::Keep => {}
+                Next::Close => {
+                    session.finish();
+                    return linger(here, session).await;
+                }
+                Next::Abort(cause) => return session.on_link().reset(cause),
+            }
+        }
+    }
+
+    /// The head of the next request; false when none will come.
+    async fn next_request(&self, work: &mut Work, here: &Here, session: &CallStream) -> Result<bool, HeadReadError> {
+        let request = &mut work.request;
+        let draining = async {
+            // The edge sees for itself that the link is to end, and closes what it does not use.
+            if !self.is_agents() {
+                pending::<()>().await;
+            }
+            session.on_link().link().draining().await;
+            None
+        };
+        here.sessions_idle.set(here.sessions_idle.get() + 1);
+        let first = here.core.timeout(IDLE_TIMEOUT, request.intake.fill(session));
+        let first = future::or(async { first.await.ok() }, draining).await;
+        here.sessions_idle.set(here.sessions_idle.get() - 1);
+        if !first.transpose()?.unwrap_or(false) {
+            return Ok(false);
+        }
+        let head = request.intake.request_head(session, &mut request.head, &here.core);
+        let head = here.core.timeout(HEADER_TIMEOUT, head).await.map_err(|_| HeadReadError::Timeout)??;
+        request.decoder.restart(request.head.framing());
+        Ok(head.is_some())
+    }
+
+    async fn call(&mut self, work: &mut Work, here: &Here, session: &CallStream) -> Next {
+        if self.is_agents() {
+            let refusal = match check_request(&work.request.head, &here.connector.settings.allowed_origins) {
+                Ok(host) if host == self.host => None,
+                Ok(_) => Some(crate::exchange::Refusal::OtherHost),
+                Err(refusal) => Some(refusal),
+            };
+            if let Some(refusal) = refusal {
+                Counters::add(&here.connector.counters.requests_refused);
+                let to_head = work.request.head.method() == Method::Head;
+                say(here, session, &Answer { to_head, ..refusal.answer() }).await;
+                return Next::Close;
+            }
+        }
+        let began = session.on_link().received_at();
+        let ended = {
+            let calling = pin!(work.call(here, session, self.traffic, self.caller()));
+            unless_broken(session.on_link(), calling).await
+        };
+        count(here, ended);
+        if self.is_agents() {
+            self.record(work, here, ended, here.core.now() - began);
+        }
+        let close = Reply::to(&work.request.head, self.caller(), here.is_draining()).close;
+        match ended {
+            Some(Ok(())) if close || !work.request.decoder.is_done() => Next::Close,
+            Some(Ok(())) => Next::Keep,
+            None => Next::Abort(Cause::Cancelled),
+            Some(Err(cause)) if !self.is_agents() || work.response.begun || cause == Cause::Cancelled => {
+                Next::Abort(cause)
+            }
+            Some(Err(cause)) => self.answer_for(work, here, session, cause, close).await,
+        }
+    }
+
+    /// Puts down how long an agent's call took.
+    fn record(&mut self, work: &Work, here: &Here, ended: Option<Result<(), Cause>>, took: Duration) {
+        self.call.read_head(&work.request.head);
+        self.call.read_body(&work.request.peek);
+        let method = self.call.method().unwrap_or(self.call.kind().name());
+        let outcome = match ended {
+            Some(Ok(())) => Outcome::Ok,
+            Some(Err(Cause::Cancelled)) | None => Outcome::AgentGone,
+            Some(Err(cause)) => reset(cause).1,
+        };
+        let phases = CallPhases::of_connector(work.response.times.unwrap_or_default(), took);
+        let mut recorder = here.recorder.borrow_mut();
+        let tool = self.call.tool().unwrap_or_default();
+        if let Some(label) = here.route_of(&self.host, |route| recorder.label(route, method, tool)) {
+            recorder.record(label, &phases, outcome);
+        }
+    }
+
+    /// Answers an agent whose call got no answer from its upstream, with the id of its message if that can be learnt.
+    async fn answer_for(&self, work: &mut Work, here: &Here, session: &CallStream, cause: Cause, close: bool) -> Next {
+        let request = &mut work.request;
+        if !request.head.expects_continue() {
+            let peek = &mut request.peek;
+            let reading = read_on(session, &mut request.intake, &mut request.decoder, |bytes| {
+                peek.feed(bytes);
+                !peek.is_done()
+            });
+            // Without the id the answer says less.
+            let _ = here.core.timeout(READ_ID_WITHIN, reading).await;
+        }
+        let (fault, _) = reset(cause);
+        let close = close || !request.decoder.is_done();
+        let to_head = request.head.method() == Method::Head;
+        let answer = Answer::to_fault(fault, request.peek.id());
+        say(here, session, &Answer { close, to_head, retry_after_s: retry_after_s(fault), ..answer }).await;
+        if close { Next::Close } else { Next::Keep }
+    }
+
+    async fn refuse_head(&self, here: &Here, session: &CallStream, error: &HeadReadError) -> Next {
+        Counters::add(&here.connector.counters.requests_refused);
+        let mut answer = Vec::new();
+        error.write_answer(&mut answer);
+        if !self.is_agents() || answer.is_empty() {
+            return Next::Abort(Cause::RequestRefused);
+        }
+        say_bytes(here, session, &answer).await;
+        Next::Close
+    }
+}
+
+async fn say(here: &Here, session: &CallStream, answer: &Answer<'_>) {
+    let mut bytes = Vec::new();
+    answer.write(&mut bytes);
+    say_bytes(here, session, &bytes).await;
+}
+
+/// Sends a few bytes that are not part of a call.
+async fn say_bytes(here: &Here, session: &CallStream, bytes: &[u8]) {
+    let mut outlet = Outlet::default();
+    // Who has gone cannot be told.
+    if outlet.put(session, here.core.pool(), bytes).await.is_ok() {
+        let _ = outlet.flush(session);
+    }
+}
+
+/// Waits, after our own last byte, for the other side's: given up at once, the stream would be reset, and what it says lost.
+async fn linger(here: &Here, session: &CallStream) {
+    let ending = async { while let Ok(Some(_)) = session.on_link().recv().await {} };
+    let _ = here.core.timeout(FAREWELL, ending).await;
+}

@@ -1,0 +1,98 @@
+//! A stream for a call, on a link of this core.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::{Clock, CoreId, Traffic};
+use crate::edge::here::{Chosen, Here};
+use crate::edge::resealed::Seal;
+use crate::edge::usage::LinkUsage;
+use crate::exchange::Refusal;
+use crate::latency::Outcome;
+use crate::link::{CallStream, LinkStream};
+use crate::route::{LinkChoice, Offline, Route};
+use crate::wire::http1::Fault;
+use crate::wire::mux;
+
+/// How often a call that waits for a link looks whether another core has one.
+const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_millis(50);
+
+/// A stream, and where its call is counted.
+pub(super) struct Opened {
+    pub(super) stream: CallStream,
+    pub(super) usage: Rc<LinkUsage>,
+    /// Of a sealed session: under which terms.
+    pub(super) seal: Option<Seal>,
+    /// Whether both messages on it were whole, so that a sealed session can carry another exchange.
+    pub(super) whole: Cell<bool>,
+}
+
+/// Why no stream could be opened.
+pub(super) enum NoStream {
+    HandOver(CoreId),
+    Refused(Refusal),
+    Offline(Offline),
+    /// There is one, and no session came about on it.
+    Unsealed(Fault, Outcome),
+}
+
+/// What a stream is opened for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) route: &'a Route,
+    pub(super) host: &'a str,
+    /// The agent's address, where it is told.
+    pub(super) peer: Option<&'a str>,
+    /// Whether the agent's connection may still go to another core.
+    pub(super) may_hand_over: bool,
+}
+
+impl Here {
+    /// Opens a stream, or takes up a sealed session, waiting a little for a connector that is away.
+    pub(super) async fn open(&self, wanted: Wanted<'_>) -> Result<Opened, NoStream> {
+        if wanted.route.traffic == Traffic::Resealed {
+            if let Some(kept) = self.kept_session(wanted) {
+                return Ok(kept);
+            }
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.open_resealed(wanted)).await;
+        }
+        let (stream, usage) = self.open_on_link(wanted).await?;
+        Ok(Opened { stream: CallStream::Plain(stream), usage, seal: None, whole: Cell::new(false) })
+    }
+
+    /// Opens a stream as it is.
+    pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(LinkStream, Rc<LinkUsage>), NoStream> {
+        let deadline = self.core.now() + self.edge.settings.offline_wait;
+        loop {
+            let seen = self.link_news.count();
+            let why = match self.choose(&wanted.route.tunnel, true) {
+                (LinkChoice::OtherCore(core), _) if wanted.may_hand_over => return Err(NoStream::HandOver(core)),
+                (LinkChoice::OtherCore(_), _) => return Err(NoStream::Refused(Refusal::OtherCore)),
+                (LinkChoice::Here(_), Some(chosen)) => match self.open_on(&chosen, wanted) {
+                    Ok(stream) => return Ok((stream, chosen.usage)),
+                    Err(why) => why,
+                },
+                (LinkChoice::Here(_), None) => Offline::NoLink,
+                (LinkChoice::Offline(why), _) => why,
+            };
+            let left = deadline - self.core.now();
+            if left.is_zero() || self.is_draining() {
+                return Err(NoStream::Offline(why));
+            }
+            // Either way it is looked at again.
+            let _ = self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.link_news.after(seen)).await;
+        }
+    }
+
+    fn open_on(&self, chosen: &Chosen, wanted: Wanted<'_>) -> Result<LinkStream, Offline> {
+        let Wanted { route, host, peer, .. } = wanted;
+        let open = mux::Open { route: host, call: self.edge.next_call(), traffic: route.traffic, peer };
+        chosen.link.open(&open).map_err(|error| match error {
+            mux::OpenError::StreamLimit => Offline::Full,
+            mux::OpenError::Draining => Offline::Draining,
+            _ => Offline::NoLink,
+        })
+    }
+}

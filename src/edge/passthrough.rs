@@ -1,0 +1,200 @@
+//! Connections of agents whose TLS ends in the connector: chosen by the name in their first message, carried unread.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::base::Traffic;
+use crate::edge::gate::{self, Visitor};
+use crate::edge::here::{Counted, Here};
+use crate::edge::message::CoreMessage;
+use crate::edge::open::{NoStream, Wanted};
+use crate::edge::shared::Counters;
+use crate::engine::driver::SocketOptions;
+use crate::engine::{ByteStream, Lease, StreamError, lease_of};
+use crate::link::LinkStream;
+use crate::route::{Hostname, Route};
+use crate::tls::{Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek};
+use crate::wire::mux::Cause;
+
+/// How long an agent may take to read why it was turned away, and to end its side after the connector has.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How such connections are called where calls have a method: what they carry nobody here can read.
+const LABEL: &str = "passthrough";
+
+/// The first bytes of a connection, and what they say.
+pub(super) struct Peek {
+    pub(super) received: Vec<Lease>,
+    host: Option<Hostname>,
+}
+
+/// An agent whose TLS does not end here.
+pub(super) struct Passing {
+    connection: Connection,
+    received: Vec<Lease>,
+    host: Hostname,
+    route: Route,
+}
+
+/// Reads as far as the name that the agent asks for.
+pub(super) async fn peek(here: &Here, socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
+    let reading = async {
+        let mut peek = ServerNamePeek::default();
+        let mut peeked = peek.feed(&first);
+        let mut received = vec![first];
+        while peeked == Peeked::More {
+            let Some(lease) = socket.recv().await? else { break };
+            peeked = peek.feed(&lease);
+            received.push(lease);
+        }
+        let host = if let Peeked::Name(name) = peeked { name.parse().ok() } else { None };
+        Ok(Peek { received, host })
+    };
+    here.core.timeout(here.edge.settings.handshake_timeout, reading).await.map_err(|_| HandshakeError::Timeout)?
+}
+
+impl Peek {
+    /// The route, if the name has one whose TLS does not end here.
+    pub(super) fn route(&self, here: &Here) -> Option<(Hostname, Route)> {
+        let host = self.host?;
+        let tables = here.edge.tables();
+        let route = tables.routes.lookup(&host).filter(|route| route.traffic == Traffic::Passthrough)?;
+        Some((host, route.clone()))
+    }
+}
+
+/// Takes in a connection that another core accepted.
+pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<SocketAddr>) {
+    let here = Rc::clone(here);
+    let core = here.core.clone();
+    core.spawn(async move {
+        let _counted = Counted::new(&here.agents_open, &here.ended);
+        let adopted = Connection::adopt(&here.core, detached, SocketOptions::default()).await;
+        let (connection, first) = match adopted {
+            Ok((connection, Some(first))) => (connection, first),
+            Ok((_, None)) => return,
+            Err(error) => return tracing::warn!(%error, "taking in a connection that was handed over"),
+        };
+        let Ok(peek) = peek(&here, &connection, first).await else { return };
+        // The tables may have changed on the way: then it is as if the agent had come to the wrong place.
+        let Some((host, route)) = peek.route(&here) else { return };
+        let source = here.edge.tables().admission.source(peer.map(|peer| peer.ip()));
+        let visitor = Visitor { peer, direct: None, source };
+        Passing { connection, received: peek.received, host, route }.serve(&here, &visitor, false).await;
+    });
+}
+
+impl Passing {
+    pub(super) fn new(connection: Connection, peek: Peek, (host, route): (Hostname, Route)) -> Passing {
+        Passing { connection, received: peek.received, host, route }
+    }
+
+    /// Carries the connection to its end.
+    pub(super) async fn serve(self, here: &Rc<Here>, visitor: &Visitor, may_hand_over: bool) {
+        let verdict = here.edge.tables().admission.judge_call(&visitor.source, &self.route.tunnel);
+        if !gate::admits_call(here, &visitor.source, verdict) {
+            return self.turn_away(here, Alert::AccessDenied).await;
+        }
+        let address = visitor.peer.map(|peer| peer.ip().to_canonical().to_string());
+        let wanted = Wanted { route: &self.route, host: self.host.as_str(), peer: address.as_deref(), may_hand_over };
+        let (stream, usage) = match here.open_on_link(wanted).await {
+            Ok(opened) => opened,
+            Err(NoStream::HandOver(core)) => return self.hand_over(here, core, visitor.peer).await,
+            Err(NoStream::Refused(_) | NoStream::Offline(_) | NoStream::Unsealed(..)) => {
+                Counters::add(&here.edge.counters.requests_refused);
+                return self.turn_away(here, Alert::InternalError).await;
+            }
+        };
+        Counters::add(&here.edge.counters.passed_through);
+        let label = here.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
+        usage.count(label, here.core.turn_time());
+        let Passing { connection, received, .. } = self;
+        let carried = carry(&connection, received, &stream).await;
+        if matches!(carried, Err(Broken::Agent)) {
+            stream.reset(Cause::Cancelled);
+        }
+        // Nothing more is wanted of the connector, which waits for nothing more then.
+        drop(stream);
+        match carried {
+            Ok(()) => connection.close_gracefully(FAREWELL).await,
+            Err(Broken::Agent) => {}
+            // Its alert has gone before.
+            Err(Broken::Link { begun: true, cause: Cause::SealFailed }) => connection.close_gracefully(FAREWELL).await,
+            Err(Broken::Link { begun: false, .. }) => {
+                // Nobody has spoken to the agent yet, so that it can still be told in the clear.
+                say(here, &connection, Alert::InternalError).await;
+                connection.close_gracefully(FAREWELL).await;
+            }
+            Err(Broken::Link { begun: true, .. }) => connection.abort(),
+        }
+    }
+
+    async fn turn_away(self, here: &Here, alert: Alert) {
+        say(here, &self.connection, alert).await;
+        drop(self.received);
+        self.connection.close_gracefully(FAREWELL).await;
+    }
+
+    /// Gives the connection to a core that has a link for it, with all that was read of it.
+    async fn hand_over(self, here: &Here, core: crate::base::CoreId, peer: Option<SocketAddr>) {
+        let unread = self.received.iter().flat_map(|lease| lease.iter().copied()).collect();
+        drop(self.received);
+        let detached = match self.connection.detach(unread).await {
+            Ok(detached) => detached,
+            Err(error) => return tracing::debug!(%error, "handing a connection over"),
+        };
+        Counters::add(&here.edge.counters.handed_over);
+        if here.edge.send_to(core, CoreMessage::Passing(Box::new(detached), peer)).is_err() {
+            tracing::warn!(%core, "a connection was dropped: the core that has its link takes no more");
+        }
+    }
+}
+
+/// Which side ended a connection early.
+enum Broken {
+    Agent,
+    Link {
+        cause: Cause,
+        /// Whether the agent had been sent anything.
+        begun: bool,
+    },
+}
+
+/// Carries bytes both ways until the connector has said its last.
+async fn carry(connection: &Connection, received: Vec<Lease>, stream: &LinkStream) -> Result<(), Broken> {
+    let begun = std::cell::Cell::new(false);
+    let broken = |error: StreamError| match error {
+        // The agent's half: what is wrong with it, the way back tells.
+        StreamError::ResetWith { code } => Broken::Link { cause: Cause::from_code(code), begun: begun.get() },
+        _ => Broken::Agent,
+    };
+    let there = async {
+        for lease in received {
+            stream.ready().await?;
+            stream.send(lease)?;
+        }
+        while let Some(lease) = connection.recv().await? {
+            stream.ready().await?;
+            stream.send(lease)?;
+        }
+        stream.finish();
+        future::pending::<Result<(), StreamError>>().await
+    };
+    let back = async {
+        while let Some(lease) = stream.recv().await? {
+            begun.set(true);
+            connection.ready().await?;
+            connection.send(lease)?;
+        }
+        Ok(())
+    };
+    future::or(back, there).await.map_err(broken)
+}
+
+async fn say(here: &Here, connection: &Connection, alert: Alert) {
+    let lease = lease_of(here.core.pool(), &alert.record(), 0).await;
+    // An agent that has gone cannot be told.
+    let _ = connection.send(lease);
+}

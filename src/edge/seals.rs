@@ -1,0 +1,81 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustls_pki_types::CertificateDer;
+
+use crate::tls::{
+    ALPN_HTTP1, CallerIdentity, ClientConfig, ClientSettings, Roots, TlsError, Versions, WallClock, client_config,
+};
+
+/// Makes, from the authorities that are registered with a tunnel, what its connectors are spoken to with inside. The same
+/// authorities give the same, as long as it is in use, so that sealed sessions outlive a reload.
+#[derive(Default)]
+pub struct Seals {
+    identity: Arc<CallerIdentity>,
+    clock: WallClock,
+    known: Mutex<HashMap<Vec<CertificateDer<'static>>, Weak<ClientConfig>>>,
+}
+
+impl Seals {
+    /// For an edge that shows itself so.
+    #[must_use]
+    pub fn new(identity: Arc<CallerIdentity>, clock: WallClock) -> Seals {
+        Seals { identity, clock, known: Mutex::default() }
+    }
+
+    /// Who this edge is inside.
+    #[must_use]
+    pub fn identity(&self) -> &CallerIdentity {
+        &self.identity
+    }
+
+    /// For a tunnel with which these authorities are registered.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be read, or the TLS library refuses what is asked of it.
+    pub fn for_tunnel(&self, authorities: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = known.get(&authorities).and_then(Weak::upgrade) {
+            return Ok(config);
+        }
+        known.retain(|_, config| config.strong_count() > 0);
+        let mut roots = Roots::new();
+        for authority in &authorities {
+            roots.add_der(authority.clone()).map_err(|error| TlsError::Config(error.to_string()))?;
+        }
+        let config = client_config(ClientSettings {
+            roots,
+            alpn: vec![ALPN_HTTP1.to_vec()],
+            versions: Versions::Tls13,
+            // A session that is taken up again would not ask for our certificate.
+            sessions: None,
+            identity: Some(Arc::<CallerIdentity>::clone(&self.identity)),
+            clock: self.clock.clone(),
+        })?;
+        known.insert(authorities, Arc::downgrade(&config));
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Authority;
+
+    #[test]
+    fn the_same_authorities_give_the_same_terms_and_what_nobody_uses_is_forgotten() {
+        let seals = Seals::default();
+        let now = WallClock::default().now();
+        let cert = || Authority::new("a", now, 1).unwrap().cert_der().clone();
+        let (one, other) = (cert(), cert());
+        let first = seals.for_tunnel(vec![one.clone()]).unwrap();
+        assert!(Arc::ptr_eq(&first, &seals.for_tunnel(vec![one.clone()]).unwrap()));
+        let second = seals.for_tunnel(vec![one, other.clone()]).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        drop((first, second));
+        seals.for_tunnel(vec![other]).unwrap();
+        assert_eq!(seals.known.lock().unwrap().len(), 1);
+        assert!(seals.for_tunnel(vec![CertificateDer::from(b"none".to_vec())]).is_err());
+    }
+}
