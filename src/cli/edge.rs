@@ -62,7 +62,7 @@ async fn edge(source: ConfigSource, config: Config, files: Vec<PathBuf>, log: Lo
     let authority = authority_of(edge_config)?;
     let seals = Arc::new(Seals::default());
     let tables = EdgeTables { admission, ..edge_config.sealed_tables(&seals)? };
-    let mut ready = ReadyEdge::new(edge_config, engine.core_count(), shown, authority, tables)?;
+    let mut ready = ReadyEdge::new(edge_config, engine.core_count(), shown, authority, tables).await?;
     let authority = ready.certifying.as_ref().map(|(signing, _)| Arc::clone(&signing.authority));
     let _calling = authority.clone().map(|authority| keep_calling(authority, Arc::clone(&seals)));
     let serving = Serving::new(Arc::clone(&ready.edge), engine.core_count(), Arc::clone(&seals));
@@ -142,15 +142,15 @@ pub(super) struct ReadyEdge {
 }
 
 impl ReadyEdge {
-    pub(super) fn new(
+    pub(super) async fn new(
         config: &EdgeConfig,
         cores: usize,
         (agents_certs, connectors_certs): (Option<Arc<ReloadingCerts>>, Arc<ReloadingCerts>),
         authority: Option<Arc<Authority>>,
         tables: EdgeTables,
     ) -> Result<ReadyEdge, RunError> {
-        let agents = reserve("agents", config.agents_listen, "--listen")?;
-        let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen")?;
+        let agents = reserve("agents", config.agents_listen, "--listen").await?;
+        let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen").await?;
         let (requests, asked) = certifier();
         let certifying = authority.map(|authority| Certifying { authority, requests });
         let signing = certifying.as_ref().map(|with| Signing {

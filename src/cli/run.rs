@@ -126,15 +126,19 @@ pub(super) fn log_warnings(config: &Config) {
 /// One that is taken is tried for a while, as it may be that of a predecessor which was killed: the kernel takes down an
 /// io_uring, and with it the listener that it accepts on, some time after the process has gone, and whoever restarts
 /// edges at once would find them not starting.
-pub(super) fn reserve(what: &'static str, address: SocketAddr, flag: &'static str) -> Result<Reservation, RunError> {
-    let reserved = reserve_patiently(address, || std::thread::sleep(TAKEN_POLL));
+pub(super) async fn reserve(
+    what: &'static str,
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<Reservation, RunError> {
+    let reserved = reserve_patiently(address, async || tokio::time::sleep(TAKEN_POLL).await).await;
     reserved.map_err(|error| RunError::Listen { what, address, error, flag })
 }
 
-fn reserve_patiently(address: SocketAddr, mut pause: impl FnMut()) -> io::Result<Reservation> {
+async fn reserve_patiently(address: SocketAddr, mut pause: impl AsyncFnMut()) -> io::Result<Reservation> {
     for _ in 0..TAKEN_POLLS_MAX {
         match Reservation::new(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause(),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause().await,
             reserved => return reserved,
         }
     }
@@ -200,22 +204,22 @@ pub(super) fn facts(cores: &Cores) -> Facts {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_address_that_its_last_owner_lets_go_of_late_is_taken_all_the_same() {
+    #[tokio::test]
+    async fn an_address_that_its_last_owner_lets_go_of_late_is_taken_all_the_same() {
         let mut last = Some(TcpListener::bind("127.0.0.1:0").unwrap());
         let address = last.as_ref().unwrap().local_addr().unwrap();
-        let reserved = reserve_patiently(address, || drop(last.take())).unwrap();
+        let reserved = reserve_patiently(address, async || drop(last.take())).await.unwrap();
         assert_eq!(reserved.address(), address);
     }
 
-    #[test]
-    fn an_address_that_stays_taken_is_told_in_the_end() {
+    #[tokio::test]
+    async fn an_address_that_stays_taken_is_told_in_the_end() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut pauses = 0;
-        let error = reserve_patiently(other.local_addr().unwrap(), || pauses += 1).unwrap_err();
+        let error = reserve_patiently(other.local_addr().unwrap(), async || pauses += 1).await.unwrap_err();
         assert_eq!((error.kind(), pauses), (io::ErrorKind::AddrInUse, TAKEN_POLLS_MAX));
         // Of any other kind of fault waiting mends nothing.
         let nowhere = "192.0.2.1:1".parse().unwrap();
-        reserve_patiently(nowhere, || panic!("there is nothing to wait for")).unwrap_err();
+        reserve_patiently(nowhere, async || panic!("there is nothing to wait for")).await.unwrap_err();
     }
 }

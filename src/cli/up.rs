@@ -94,7 +94,7 @@ impl Up {
         // Whoever closes the terminal wants an end.
         let requests = signals(Request::End, None).map_err(RunError::io("signals cannot be received"))?;
         let _demo = self.demo.as_ref().map(serve_demo).transpose()?;
-        let mut started = self.start()?;
+        let mut started = self.start().await?;
         let (facts, state, agents) = (started.facts.clone(), Arc::clone(&started.state), started.agents.address());
         let announcer = Announcer::new(self.args.json && !self.args.once);
         let (linked, link) = watch::channel(false);
@@ -131,7 +131,7 @@ impl Up {
     }
 
     /// Starts both roles on the same cores.
-    fn start(&self) -> Result<Started, RunError> {
+    async fn start(&self) -> Result<Started, RunError> {
         let (edge_config, connect_config) = self.roles()?;
         let engine = self.engine();
         let count = engine.core_count();
@@ -141,7 +141,7 @@ impl Up {
         let shown = (Some(Arc::clone(&certs)), certs);
         let admission = self.config.admission(&mut AdmissionMemory::default())?;
         let tables = EdgeTables { admission, ..edge_config.tables_named(|_| name.clone())? };
-        let edge = ReadyEdge::new(edge_config, count, shown, Some(Arc::clone(&authority)), tables)?;
+        let edge = ReadyEdge::new(edge_config, count, shown, Some(Arc::clone(&authority)), tables).await?;
         let mut roots = Roots::new();
         roots.add_der(authority.cert_der().clone())?;
         let dialled = edge.connectors.address();

@@ -394,17 +394,8 @@ impl Tunnels {
     ) -> Result<(NewTunnel, Secret), TunnelsError> {
         let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
         let (credential, secret) = self.new_credential()?;
-        let new = NewTunnel {
-            id,
-            display_name,
-            hosts,
-            hosts_made_up,
-            traffic: Traffic::Plain,
-            lists: TunnelLists::default(),
-            credential,
-            requester: None,
-        };
-        Ok((new, secret))
+        let (traffic, lists) = (Traffic::Plain, TunnelLists::default());
+        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, traffic, lists, credential, requester: None }, secret))
     }
 
     fn new_credential(&self) -> Result<(NewCredential, Secret), TunnelsError> {

@@ -63,15 +63,14 @@ pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str
         return Err(Refused::TooManyTunnels(TUNNELS_MAX).into());
     }
     change.execute(
-        "INSERT INTO tunnel (id, display_name, created_at, provisioning_key, traffic, requester)
-         VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO tunnel (id, display_name, created_at, provisioning_key, requester, traffic) VALUES (?, ?, ?, ?, ?, ?)",
         params![
             new.id.as_str(),
             new.display_name,
             note.at.0,
             key,
-            new.traffic.name(),
-            new.requester.map(|requester| requester.0)
+            new.requester.map(|requester| requester.0),
+            new.traffic.name()
         ],
     )?;
     set_lists(change, &new.id, &new.lists)?;
