@@ -50,7 +50,18 @@ pub(super) fn tunnel(tunnel: &Value) -> String {
 
 /// A tunnel that was just made, with its secret and what to do next.
 pub(super) fn created(created: &Value) -> String {
-    format!("{}{}", tunnel(created), with_secret(&created["token"], &hosts(created)))
+    format!("{}{}{}", tunnel(created), with_secret(&created["token"], &hosts(created)), sealing(created))
+}
+
+/// What is to be done besides where the edge is not to carry calls as they are.
+fn sealing(created: &Value) -> String {
+    let traffic = created["traffic"].as_str().unwrap_or_default();
+    let then = match traffic {
+        "resealed" => format!("register it:\n\n  adit tunnel cert add {} seal-ca.pem\n", text(created, "id")),
+        "passthrough" => "have agents trust it.\n".to_owned(),
+        _ => return String::new(),
+    };
+    format!("\nWith --traffic {traffic} --state-dir DIR the connector makes an authority there, seal-ca.pem; {then}")
 }
 
 /// A secret that was just made, and what to do with it.

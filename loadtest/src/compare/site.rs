@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use adit::tls::{Authority, CertError};
 use aws_lc_rs::agreement::{PrivateKey, X25519};
@@ -27,8 +27,8 @@ pub(crate) const HOST: &str = "localhost";
 const PORT_FIRST: u16 = 20_000;
 /// So many ports are looked at.
 const PORT_COUNT: u16 = 12_000;
-/// How long the certificates live, in days.
-const VALID_DAYS: u32 = 2;
+/// How long the certificates live.
+const CERT_LIFE: Duration = Duration::from_secs(2 * 24 * 3_600);
 
 /// Keys and certificates, made once for a whole comparison, so that all peers work with the same.
 pub(crate) struct Credentials {
@@ -89,11 +89,16 @@ impl Credentials {
     pub(crate) fn new() -> Result<Self, SiteError> {
         let folder = tempfile::tempdir().map_err(|source| SiteError::File { path: std::env::temp_dir(), source })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let authority = Authority::new("adit-loadtest compare", UnixTime::since_unix_epoch(now), VALID_DAYS)?;
-        let issued = authority.issue(&[HOST, "127.0.0.1"])?;
+        let now = UnixTime::since_unix_epoch(now);
+        let made = Authority::make("adit-loadtest compare", now)?;
+        let ca = (("ca.pem", made.cert_pem.as_bytes()), ("ca.key", made.key_pem.expose()));
+        let authority = Authority::from_pem(ca.0, ca.1, now)?;
+        let issued = authority.issue_chain(&[HOST, "127.0.0.1"].map(str::to_owned), now, CERT_LIFE)?;
+        let ca_key = String::from_utf8_lossy(made.key_pem.expose()).into_owned();
         let key = String::from_utf8_lossy(issued.key_pem.expose());
         let made = Self { secret: random_hex()?, x25519_private: String::new(), x25519_public: String::new(), folder };
         write(&made.ca(), authority.cert_pem())?;
+        write(&made.path("ca-key.pem"), &ca_key)?;
         write(&made.path("cert.pem"), &issued.cert_pem)?;
         write(&made.path("key.pem"), &key)?;
         write(&made.path("cert-and-key.pem"), &format!("{}{key}", issued.cert_pem))?;
@@ -148,6 +153,7 @@ impl Site {
             key => path("key.pem"),
             cert_and_key => path("cert-and-key.pem"),
             ca => path("ca.pem"),
+            ca_key => path("ca-key.pem"),
             secret => credentials.secret.as_str(),
             x25519 => context! {
                 private => credentials.x25519_private.as_str(),

@@ -2,7 +2,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
 use super::{Upstream, add_error, add_faults, http_client};
@@ -12,7 +13,8 @@ use crate::cli::run::RunError;
 use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork, UpstreamTrust};
 use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables};
 use crate::control::doctor::{
-    Findings, McpTarget, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, judge_clock, meet,
+    Findings, McpTarget, Shown, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, judge_clock,
+    meet,
 };
 use crate::control::{micros, serve_resolves};
 use crate::engine::{Cores, EngineSettings, MonotonicClock};
@@ -36,12 +38,36 @@ pub(super) async fn examine(
         Ok(credentials) => edges(findings, connect, engine, credentials).await,
         Err(faults) => add_faults(findings, "edge.link", &faults),
     }
+    seal(findings, connect);
     let allowed = UpstreamNetwork::allowed(&connect.allowed_upstreams);
     let mut upstreams = Vec::new();
     for route in &connect.routes {
         upstreams.extend(upstream(findings, route, &allowed, mcp_path).await);
     }
     upstreams
+}
+
+/// Who vouches for sealed routes, and for how long.
+fn seal(findings: &mut Findings, connect: &ConnectConfig) {
+    const CHECK: &str = "seal.certificate";
+    if connect.sealed_hosts().next().is_none() {
+        return;
+    }
+    let own = connect.seal_ca();
+    let Some(file) = connect.seal_cert_file.as_ref().or(own.as_ref()) else { return };
+    if own.is_some() && !file.exists() {
+        return findings.ok(CHECK, format!("{} is made when the connector starts", file.display()));
+    }
+    let shown = std::fs::read(file).ok().and_then(|pem| Shown::of(&CertificateDer::from_pem_slice(&pem).ok()?));
+    match shown {
+        // An authority bears no hosts: those that it vouches for are told.
+        Some(shown) if own.is_some() => {
+            let shown = Shown { names: connect.sealed_hosts().collect(), ..shown };
+            judge_certificate(findings, CHECK, &file.display().to_string(), &shown, UnixTime::now());
+        }
+        Some(shown) => judge_certificate(findings, CHECK, &file.display().to_string(), &shown, UnixTime::now()),
+        None => findings.fail_plainly(CHECK, format!("{} holds no certificate that can be read", file.display())),
+    }
 }
 
 /// Whether the edges are there, and take this connector in.
