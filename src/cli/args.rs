@@ -581,6 +581,62 @@ mod tests {
         sources.unwrap().flags
     }
 
+    /// The commands that a page of documentation shows: lines of its blocks, and code within its text.
+    fn shown_commands(page: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for (at, part) in page.split("```").enumerate() {
+            if at % 2 == 0 {
+                found.extend(part.split('`').skip(1).step_by(2).map(|code| code.replace('\n', " ")));
+            } else if let Some(lines) = part.strip_prefix("sh\n") {
+                let lines = lines.replace("\\\n", " ");
+                found.extend(lines.lines().map(|line| line.trim_start_matches("sudo -u adit ").to_owned()));
+            }
+        }
+        found.retain(|command| command.starts_with("adit ") && !command.contains(['|', '…']));
+        found
+    }
+
+    /// As a shell would split it, as far as the pages go: quotes around whole words, and comments.
+    fn words(command: &str) -> Vec<String> {
+        let quoted = |word: &str| word.trim_matches(['\'', '"']).to_owned();
+        let mut words: Vec<String> = Vec::new();
+        let mut open = false;
+        for word in command.split_whitespace() {
+            match words.last_mut() {
+                Some(last) if open => *last = format!("{last} {word}"),
+                _ if word.starts_with('#') => break,
+                _ => words.push(word.to_owned()),
+            }
+            open ^= word.matches(['\'', '"']).count() % 2 == 1;
+        }
+        words.iter().map(|word| quoted(word)).collect()
+    }
+
+    #[test]
+    fn every_command_that_the_documentation_shows_is_understood() {
+        use clap::error::ErrorKind;
+        let pages = [
+            ("README.md", include_str!("../../README.md")),
+            ("SECURITY.md", include_str!("../../SECURITY.md")),
+            ("OPERATING.md", include_str!("../../docs/OPERATING.md")),
+            ("THREAT-MODEL.md", include_str!("../../docs/THREAT-MODEL.md")),
+        ];
+        let mut seen = 0;
+        for (name, page) in pages {
+            for command in shown_commands(page) {
+                seen += 1;
+                // One that is only named may lack what it needs, and have nothing that it does not know.
+                let named = [ErrorKind::MissingRequiredArgument, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
+                if let Err(error) = Cli::try_parse_from(words(&command))
+                    && !named.contains(&error.kind())
+                {
+                    panic!("{name}: {command}: {error}");
+                }
+            }
+        }
+        assert!(seen > 30, "only {seen} commands were found");
+    }
+
     #[test]
     fn the_grammar_holds_together() {
         Cli::command().debug_assert();

@@ -168,11 +168,11 @@ pub(super) fn created_key(key: &Value) -> String {
     format!(
         "{}secret  {}\n\nIt is shown this once: the edge keeps only a hash. A new host whose name fits trades it for a tunnel of its \
          own, from a file of mode 0600:\n\n  adit connect --edge {} --provisioning-key-file adit.key --state-dir \
-         /var/lib/adit-connect --route {}=http://127.0.0.1:3000\n",
+         /var/lib/adit-connect --route \"{}=http://127.0.0.1:3000\"\n",
         keys(&serde_json::json!({ "data": [key] })),
         text(key, "secret"),
         text(key, "edge"),
-        key["hosts"][0].as_str().unwrap_or("HOST"),
+        key["hosts"][0].as_str().unwrap_or("HOST").replace("{name}", "$(hostname -s)"),
     )
 }
 

@@ -10,7 +10,7 @@ pub type Asn = u32;
 pub struct Source {
     /// The address; none where the listener knows none.
     pub address: Option<IpAddr>,
-    /// The autonomous system; none where nobody asked for it, or the file does not know.
+    /// The autonomous system; none where there is no file, or it does not know.
     pub asn: Option<Asn>,
 }
 
