@@ -13,7 +13,6 @@ use std::time::Duration;
 use crate::base::{Clock, Traffic};
 use crate::connector::here::Here;
 use crate::connector::respond::{Reply, ResponseWork};
-use crate::connector::session;
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
@@ -55,6 +54,15 @@ pub(super) enum Caller<'a> {
     Agent(&'a str),
 }
 
+/// A call on its way. Passed on as one: a task keeps what each of its functions was given.
+pub(super) struct Passage<'a> {
+    pub(super) here: &'a Here,
+    pub(super) stream: &'a CallStream,
+    pub(super) caller: Caller<'a>,
+    /// How its route must be carried.
+    pub(super) traffic: Traffic,
+}
+
 /// What a worker needs for its calls; kept from one to the next for its memory.
 #[derive(Default)]
 pub(super) struct Work {
@@ -82,25 +90,13 @@ struct Kept {
 }
 
 impl Work {
-    /// Carries what comes on a stream to its end.
-    pub(super) async fn carry(&mut self, here: &Here, stream: LinkStream) {
-        let sealed = stream.opening(|open| open.traffic.is_sealed()).unwrap_or_default();
-        if sealed {
-            // In a box, so that the others do not have its size.
-            Box::pin(session::serve(self, here, stream)).await;
-        } else {
-            self.carry_plain(here, &CallStream::Plain(stream)).await;
-        }
-        self.request.clear();
-        self.response.clear();
-    }
-
     /// Carries the one call of a stream.
-    async fn carry_plain(&mut self, here: &Here, stream: &CallStream) {
+    pub(super) async fn carry(&mut self, here: &Here, stream: &CallStream) {
+        let passage = Passage { here, stream, caller: Caller::Edge, traffic: Traffic::Plain };
         let ended = {
             let mut calling = pin!(async {
                 self.request.read_head(here, stream).await?;
-                self.call(here, stream, Traffic::Plain, Caller::Edge).await
+                self.call(&passage).await
             });
             unless_broken(stream.on_link(), calling.as_mut()).await
         };
@@ -112,17 +108,17 @@ impl Work {
         }
     }
 
+    /// Forgets all of what it carried.
+    pub(super) fn clear(&mut self) {
+        self.request.clear();
+        self.response.clear();
+    }
+
     /// Carries one call, whose head is read, to its end.
-    pub(super) async fn call(
-        &mut self,
-        here: &Here,
-        stream: &CallStream,
-        traffic: Traffic,
-        caller: Caller<'_>,
-    ) -> Result<(), Cause> {
-        let mut stamps = ConnectorStamps::new(stream.on_link().received_at());
-        let served = here.upstream_for(&self.request.head).ok_or(Cause::NoRoute)?;
-        if served.traffic() != traffic {
+    pub(super) async fn call(&mut self, passage: &Passage<'_>) -> Result<(), Cause> {
+        let mut stamps = ConnectorStamps::new(passage.stream.on_link().received_at());
+        let served = passage.here.upstream_for(&self.request.head).ok_or(Cause::NoRoute)?;
+        if served.traffic() != passage.traffic {
             return Err(Cause::SealMismatch);
         }
         let checkout = served.pool.checkout().await;
@@ -133,12 +129,12 @@ impl Work {
                 served.on_connected();
                 stamps.on_connected(took);
             }
-            let exchanged = self.exchange(here, (stream, caller), &served, checkout, &mut stamps).await;
+            let exchanged = self.exchange(passage, &served, checkout, &mut stamps).await;
             match exchanged {
                 Ok(()) => return Ok(()),
                 Err(Failure::Unsent) if may_resend && !self.request.kept.too_long => {
                     may_resend = false;
-                    Counters::add(&here.connector.counters.requests_resent);
+                    Counters::add(&passage.here.connector.counters.requests_resent);
                     checkout = served.pool.connect().await.map_err(|error| served.on_failed(&error))?;
                 }
                 Err(Failure::Unsent) => return Err(Cause::UpstreamUnsent),
@@ -151,8 +147,7 @@ impl Work {
     /// Carries request and response over one connection, at the same time.
     async fn exchange(
         &mut self,
-        here: &Here,
-        (stream, caller): (&CallStream, Caller<'_>),
+        passage: &Passage<'_>,
         served: &Rc<Served>,
         checkout: Checkout,
         stamps: &mut ConnectorStamps,
@@ -162,20 +157,20 @@ impl Work {
         let held = Held(Some(checkout.connection));
         let connection = held.connection();
         let sent_before = connection.sent_bytes();
-        let reply = Reply::to(&request.head, caller, here.is_draining());
+        let reply = Reply::to(&request.head, passage.caller, passage.here.is_draining());
         let sent_whole = Cell::new(false);
-        stamps.on_sent(here.core.now());
+        stamps.on_sent(passage.here.core.now());
         let ended = {
             let to = Onward { connection, authority: served.pool.authority(), keep: reused };
-            let mut there = pin!(request.send(here, (stream, caller), &to, &sent_whole));
-            let mut back = pin!(response.receive(here, stream, &reply, connection, stamps));
+            let mut there = pin!(request.send(passage, &to, &sent_whole));
+            let mut back = pin!(response.receive(passage, &reply, connection, stamps));
             poll_fn(|cx| match back.as_mut().poll(cx) {
                 Poll::Pending => there.as_mut().poll(cx).map(Err),
                 done => done,
             })
             .await
         };
-        if ended == Err(Failure::Silent) && has_sent_nothing(here, connection, sent_before).await {
+        if ended == Err(Failure::Silent) && has_sent_nothing(passage.here, connection, sent_before).await {
             return Err(Failure::Unsent);
         }
         let keep = ended?;
@@ -196,13 +191,14 @@ struct Onward<'a> {
 
 /// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
 /// the upstream sees that at once.
-pub(super) async fn unless_broken<T>(stream: &LinkStream, mut calling: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    let mut broken = pin!(stream.broken());
-    poll_fn(|cx| match calling.as_mut().poll(cx) {
+pub(super) fn unless_broken<T>(
+    stream: &LinkStream,
+    mut calling: Pin<&mut impl Future<Output = T>>,
+) -> impl Future<Output = Option<T>> {
+    poll_fn(move |cx| match calling.as_mut().poll(cx) {
         Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending => broken.as_mut().poll(cx).map(|_| None),
+        Poll::Pending => stream.poll_broken(cx).map(|_| None),
     })
-    .await
 }
 
 /// Counts how a call ended; none when the edge gave it up.
@@ -233,14 +229,9 @@ impl RequestWork {
     }
 
     /// Sends head and body. Ends only when something is wrong that the way back does not tell, or not soon.
-    async fn send(
-        &mut self,
-        here: &Here,
-        (stream, caller): (&CallStream, Caller<'_>),
-        to: &Onward<'_>,
-        sent_whole: &Cell<bool>,
-    ) -> Failure {
-        match self.carry(here, (stream, caller), to).await {
+    async fn send(&mut self, passage: &Passage<'_>, to: &Onward<'_>, sent_whole: &Cell<bool>) -> Failure {
+        let stream = passage.stream;
+        match self.carry(passage, to).await {
             Ok(()) => sent_whole.set(true),
             // The call is over: whoever waits for the stream to break is told.
             Err(CarryError::From(_)) if !stream.is_sealed() => return pending().await,
@@ -248,7 +239,7 @@ impl RequestWork {
             Err(CarryError::Body(_) | CarryError::Length(_)) => return Failure::Because(Cause::RequestBroken),
             Err(CarryError::To(_)) => {
                 // It may have answered before it closed the connection.
-                here.core.sleep(EARLY_ANSWER_WITHIN).await;
+                passage.here.core.sleep(EARLY_ANSWER_WITHIN).await;
                 return Failure::Because(Cause::UpstreamClosed);
             }
         }
@@ -262,14 +253,10 @@ impl RequestWork {
         }
     }
 
-    async fn carry(
-        &mut self,
-        here: &Here,
-        (stream, caller): (&CallStream, Caller<'_>),
-        to: &Onward<'_>,
-    ) -> Result<(), CarryError> {
+    async fn carry(&mut self, passage: &Passage<'_>, to: &Onward<'_>) -> Result<(), CarryError> {
         let RequestWork { head, intake, decoder, outlet, scratch, kept, peek } = self;
         let Onward { connection, authority, keep } = *to;
+        let Passage { here, stream, caller, .. } = *passage;
         let pool = here.core.pool();
         let framing = head.framing().toward(Version::Http11);
         outlet.clear();

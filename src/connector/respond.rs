@@ -1,12 +1,10 @@
 //! The way back of a call.
 
 use crate::base::Clock;
-use crate::connector::call::{Caller, Failure};
-use crate::connector::here::Here;
+use crate::connector::call::{Caller, Failure, Passage};
 use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
-use crate::link::CallStream;
 use crate::tls::Connection;
 use crate::wire::http1::{
     BodyDecoder, BodyEncoder, BodyError, Framing, Method, RequestHead, ResponseEdits, ResponseHead, Version,
@@ -65,14 +63,14 @@ impl ResponseWork {
     /// Carries the response to the stream and finishes it; returns whether the upstream's connection can be kept.
     pub(super) async fn receive(
         &mut self,
-        here: &Here,
-        stream: &CallStream,
+        passage: &Passage<'_>,
         reply: &Reply,
         connection: &Connection,
         stamps: &mut ConnectorStamps,
     ) -> Result<bool, Failure> {
-        self.receive_head(here, stream, reply, connection, stamps).await?;
+        self.receive_head(passage, reply, connection, stamps).await?;
         let ResponseWork { head, intake, decoder, outlet, scratch, agent, begun } = self;
+        let Passage { here, stream, .. } = passage;
         let pool = here.core.pool();
         // The edge always learns where the body ends.
         let framing = head.framing().toward(reply.version);
@@ -92,10 +90,10 @@ impl ResponseWork {
         *begun = true;
         // A stream that is gone is found out below.
         let _ = stream.on_link().send_phases(phases(Stage::Head, times));
-        outlet.put(stream, pool, scratch).await.map_err(over)?;
+        outlet.put(*stream, pool, scratch).await.map_err(over)?;
         decoder.restart(head.framing());
         let encoder = &mut BodyEncoder::new(framing);
-        let carry = Carry { from: connection, intake, decoder, to: stream, outlet, encoder, pool, scratch };
+        let carry = Carry { from: connection, intake, decoder, to: *stream, outlet, encoder, pool, scratch };
         carry_body(carry, |_| {}).await.map_err(broken)?;
         stamps.on_last_received(connection.received_at());
         let times = stamps.times(here.core.now());
@@ -110,8 +108,7 @@ impl ResponseWork {
     /// Reads the head of the final response, and passes on what comes before it.
     async fn receive_head(
         &mut self,
-        here: &Here,
-        stream: &CallStream,
+        passage: &Passage<'_>,
         reply: &Reply,
         connection: &Connection,
         stamps: &mut ConnectorStamps,
@@ -143,9 +140,9 @@ impl ResponseWork {
             }
             scratch.clear();
             write_response(head, &ResponseEdits::default(), scratch);
-            outlet.put(stream, here.core.pool(), scratch).await.map_err(over)?;
-            stream.ready().await.map_err(over)?;
-            outlet.flush(stream).map_err(over)?;
+            outlet.put(passage.stream, passage.here.core.pool(), scratch).await.map_err(over)?;
+            passage.stream.ready().await.map_err(over)?;
+            outlet.flush(passage.stream).map_err(over)?;
         }
         Err(Failure::Because(Cause::UpstreamProtocol))
     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{Clock, Traffic};
-use crate::connector::call::{Caller, Work, count, unless_broken};
+use crate::connector::call::{Caller, Passage, Work, count, unless_broken};
 use crate::connector::here::Here;
 use crate::connector::respond::Reply;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
 use crate::exchange::{HeadReadError, Outlet, check_request, read_on, reset, retry_after_s};
 use crate::latency::{CallPhases, Outcome};
-use crate::link::{CallStream, LinkStream};
+use crate::link::CallStream;
 use crate::route::Hostname;
 use crate::tls::{HandshakeError, Session, TlsStream};
 use crate::wire::http1::{Answer, Method};
@@ -51,8 +51,9 @@ enum Next {
     Abort(Cause),
 }
 
-/// Serves a session to its end.
-pub(super) async fn serve(work: &mut Work, here: &Here, stream: LinkStream) {
+/// Serves the session of a stream, which is taken, to its end.
+pub(super) async fn serve(work: &mut Work, here: &Here, stream: &mut Option<CallStream>) {
+    let Some(CallStream::Plain(stream)) = stream.take() else { return };
     let terms = stream.opening(|open| {
         let host = open.route.parse().ok()?;
         Some(Terms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned), call: mcp::Call::default() })
@@ -167,7 +168,8 @@ impl Terms {
         }
         let began = session.on_link().received_at();
         let ended = {
-            let calling = pin!(work.call(here, session, self.traffic, self.caller()));
+            let passage = Passage { here, stream: session, caller: self.caller(), traffic: self.traffic };
+            let calling = pin!(work.call(&passage));
             unless_broken(session.on_link(), calling).await
         };
         count(here, ended);

@@ -7,8 +7,9 @@ use std::task::{Poll, Waker};
 
 use crate::connector::call::Work;
 use crate::connector::here::Here;
+use crate::connector::session;
 use crate::connector::shared::Counters;
-use crate::link::LinkStream;
+use crate::link::{CallStream, LinkStream};
 use crate::wire::mux::Cause;
 
 /// Workers that are kept though they have nothing to do.
@@ -26,7 +27,7 @@ pub(super) struct Workers {
 /// Where an idle worker waits for its next call.
 #[derive(Default)]
 struct Desk {
-    next: RefCell<Option<LinkStream>>,
+    next: RefCell<Option<CallStream>>,
     closed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -70,14 +71,14 @@ impl Here {
         let idle = workers.idle.borrow_mut().pop();
         match idle {
             Some(desk) => desk.give(stream),
-            None => self.core.spawn(work(Rc::clone(self), stream)),
+            None => self.core.spawn(work(Rc::clone(self), CallStream::Plain(stream))),
         }
     }
 }
 
 impl Desk {
     fn give(&self, stream: LinkStream) {
-        self.next.replace(Some(stream));
+        self.next.replace(Some(CallStream::Plain(stream)));
         self.wake();
     }
 
@@ -88,7 +89,7 @@ impl Desk {
     }
 
     /// The next call; none when no more will come.
-    async fn next(&self) -> Option<LinkStream> {
+    async fn next(&self) -> Option<CallStream> {
         poll_fn(|cx| {
             if let Some(stream) = self.next.take() {
                 return Poll::Ready(Some(stream));
@@ -103,16 +104,28 @@ impl Desk {
     }
 }
 
-async fn work(here: Rc<Here>, first: LinkStream) {
+async fn work(here: Rc<Here>, first: CallStream) {
     let desk = Rc::new(Desk::default());
     let mut work = Work::default();
     let mut next = Some(first);
-    while let Some(stream) = next.take() {
-        work.carry(&here, stream).await;
+    while let Some(stream) = &next {
+        if is_sealed(stream.on_link()) {
+            // In a box, so that the others do not have its size.
+            Box::pin(session::serve(&mut work, &here, &mut next)).await;
+        } else {
+            work.carry(&here, stream).await;
+        }
+        next = None;
+        work.clear();
         if here.workers.rest(&desk) {
             next = desk.next().await;
         }
     }
+}
+
+/// Whether the edge opened a stream for a session that is sealed.
+fn is_sealed(stream: &LinkStream) -> bool {
+    stream.opening(|open| open.traffic.is_sealed()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -126,6 +139,7 @@ mod tests {
 
     #[test]
     fn a_call_that_waits_takes_little_memory() {
-        assert!(size_of_task(&work) <= 4096, "{}", size_of_task(&work));
+        // What the allocator gives for it is a class of 3,584 bytes; the next has 4,096.
+        assert!(size_of_task(&work) <= 3584, "{}", size_of_task(&work));
     }
 }

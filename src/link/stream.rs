@@ -75,7 +75,12 @@ impl LinkStream {
 
     /// Waits until the other side has reset the stream, or it ended with its link; also after the other side's last byte.
     pub async fn broken(&self) -> Cause {
-        poll_fn(|cx| self.link.streams().borrow_mut().at(self.place).poll_broken(cx)).await
+        poll_fn(|cx| self.poll_broken(cx)).await
+    }
+
+    /// As [`LinkStream::broken`].
+    pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Cause> {
+        self.link.streams().borrow_mut().at(self.place).poll_broken(cx)
     }
 
     /// With which cause the stream is reset, should it be dropped before both sides have finished.
