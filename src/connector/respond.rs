@@ -1,5 +1,8 @@
 //! The way back of a call.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use crate::base::Clock;
 use crate::connector::call::{Caller, Failure, Passage};
 use crate::engine::{ByteStream, StreamError};
@@ -27,14 +30,14 @@ pub(super) struct ResponseWork {
     scratch: Vec<u8>,
     /// For answers that agents read. Only workers that have served agents have it.
     pub(super) agent: Option<Box<ForAgent>>,
-    /// Whether the head of the final response is on its way, so that no other can be.
-    pub(super) begun: bool,
 }
 
 /// What is kept of an answer that an agent reads.
 #[derive(Default)]
 pub(super) struct ForAgent {
     timing: Vec<u8>,
+    /// Whether the head of the final response is on its way, so that no other can be.
+    pub(super) begun: Rc<Cell<bool>>,
     /// How long the call has taken, as it was last told.
     pub(super) times: Option<ConnectorTimes>,
 }
@@ -69,7 +72,7 @@ impl ResponseWork {
         stamps: &mut ConnectorStamps,
     ) -> Result<bool, Failure> {
         self.receive_head(passage, reply, connection, stamps).await?;
-        let ResponseWork { head, intake, decoder, outlet, scratch, agent, begun } = self;
+        let ResponseWork { head, intake, decoder, outlet, scratch, agent } = self;
         let Passage { here, stream, .. } = passage;
         let pool = here.core.pool();
         // The edge always learns where the body ends.
@@ -79,15 +82,19 @@ impl ResponseWork {
         stamps.on_handed_to_link(now);
         let times = stamps.times(now);
         if let Some(agent) = agent.as_mut().filter(|_| reply.to_agent) {
+            agent.begun.set(true);
             agent.times = Some(times);
             agent.timing.clear();
             connector_timing(&times, &mut agent.timing);
             let append: [(&str, &[u8]); 1] = [("Server-Timing", &agent.timing)];
-            write_response(head, &ResponseEdits { framing, close: reply.close, append: &append }, scratch);
+            write_response(
+                head,
+                &ResponseEdits { framing, close: reply.close || here.is_draining(), append: &append },
+                scratch,
+            );
         } else {
             write_response(head, &ResponseEdits { framing, ..ResponseEdits::default() }, scratch);
         }
-        *begun = true;
         // A stream that is gone is found out below.
         let _ = stream.on_link().send_phases(phases(Stage::Head, times));
         outlet.put(*stream, pool, scratch).await.map_err(over)?;
@@ -148,8 +155,8 @@ impl ResponseWork {
     }
 
     pub(super) fn clear(&mut self) {
-        self.begun = false;
         if let Some(agent) = &mut self.agent {
+            agent.begun.set(false);
             agent.times = None;
         }
         self.head.clear();

@@ -1,7 +1,9 @@
 //! A sealed session: TLS that ends here, and one call after the other on it.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -27,6 +29,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the head of a request may take from its first byte.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the upstream may take to begin its answer to an agent; a GET, which waits for events, is not bounded. Of calls
+/// that the edge can read, it bounds this itself (`edge.first_byte_timeout_ms`).
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the body of a request that cannot be passed on is read, to learn the id that the answer should have.
 const READ_ID_WITHIN: Duration = Duration::from_millis(500);
 /// How long the other side may take to read why it was refused.
@@ -169,7 +174,16 @@ impl Terms {
         let began = session.on_link().received_at();
         let ended = {
             let passage = Passage { here, stream: session, caller: self.caller(), traffic: self.traffic };
-            let calling = pin!(work.call(&passage));
+            let late = self.late(work, here);
+            let calling = pin!(async {
+                let mut calling = pin!(work.call(&passage));
+                let mut late = pin!(late);
+                poll_fn(|cx| match calling.as_mut().poll(cx) {
+                    Poll::Pending => late.as_mut().poll(cx).map(|()| Err(Cause::UpstreamTimeout)),
+                    done => done,
+                })
+                .await
+            });
             unless_broken(session.on_link(), calling).await
         };
         count(here, ended);
@@ -181,10 +195,22 @@ impl Terms {
             Some(Ok(())) if close || !work.request.decoder.is_done() => Next::Close,
             Some(Ok(())) => Next::Keep,
             None => Next::Abort(Cause::Cancelled),
-            Some(Err(cause)) if !self.is_agents() || work.response.begun || cause == Cause::Cancelled => {
-                Next::Abort(cause)
-            }
+            Some(Err(cause)) if !self.is_agents() || has_begun(work) || cause == Cause::Cancelled => Next::Abort(cause),
             Some(Err(cause)) => self.answer_for(work, here, session, cause, close).await,
+        }
+    }
+
+    /// Ready when the answer to an agent should have begun and has not.
+    fn late(&self, work: &Work, here: &Here) -> impl Future<Output = ()> + use<> {
+        let begun = work.response.agent.as_ref().map(|agent| Rc::clone(&agent.begun));
+        let begun = begun.filter(|_| work.request.head.method() != Method::Get);
+        let timeout = here.core.sleep(FIRST_BYTE_TIMEOUT);
+        async move {
+            let Some(begun) = begun else { return pending().await };
+            timeout.await;
+            if begun.get() {
+                pending().await
+            }
         }
     }
 
@@ -240,6 +266,11 @@ impl Terms {
         say_bytes(here, session, &answer).await;
         Next::Close
     }
+}
+
+/// Whether an agent has been sent the head of its answer.
+fn has_begun(work: &Work) -> bool {
+    work.response.agent.as_ref().is_some_and(|agent| agent.begun.get())
 }
 
 async fn say(here: &Here, session: &CallStream, answer: &Answer<'_>) {

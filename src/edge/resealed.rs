@@ -24,6 +24,8 @@ use crate::wire::mux::Cause;
 
 /// Sessions that one core keeps unused, all hosts together. What comes beyond is closed.
 const IDLE_MAX: usize = 1_024;
+/// How long an alert may take to be on its way.
+const ALERT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a session may lie unused.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -104,7 +106,16 @@ impl Here {
         let session = Session::client(config, name)?;
         let timeout = self.core.sleep(self.edge.settings.handshake_timeout);
         let made = TlsStream::handshake(stream, session, self.core.pool().clone(), timeout).await;
-        made.map_err(|(error, _)| error)
+        match made {
+            Ok(session) => Ok(session),
+            Err((error, stream)) => {
+                if matches!(error, HandshakeError::Tls(_)) {
+                    // The alert says why; the reset that follows would take it back.
+                    let _ = self.core.timeout(ALERT_PATIENCE, stream.flushed()).await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Keeps a session for another call, if both messages of this one were whole.

@@ -5,3 +5,4 @@ mod calls;
 mod failures;
 mod guard;
 mod links;
+mod sealed;

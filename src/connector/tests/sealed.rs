@@ -1,0 +1,198 @@
+//! Sealed sessions on virtual time.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::bed::{Bed, EdgeSide, Talk, ms, script, standard_tables};
+use crate::base::{Clock, Traffic};
+use crate::connector::{ConnectorCommand, ConnectorTables, Sealing};
+use crate::engine::ByteStream;
+use crate::link::LinkStream;
+use crate::route::{RouteEntry, RouteTable};
+use crate::tls::{
+    ALPN_HTTP1, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients, ReloadingCerts, Roots,
+    ServerName, ServerSettings, Session, TlsStream, WallClock, client_config, server_config,
+};
+use crate::wire::mux::{Cause, Open};
+
+const POST: &str =
+    "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 29\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":\"four\"}";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+type Agent = Talk<TlsStream<LinkStream>>;
+
+/// The standard tables, with their route carried so, and a client that believes the connector.
+fn sealed_tables(traffic: Traffic) -> (ConnectorTables, Arc<ClientConfig>) {
+    let now = WallClock::default().now();
+    let authority = Authority::new("test", now, 1).unwrap();
+    let cert = authority.issue(&["mcp.test"]).unwrap().server_cert(now).unwrap();
+    let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
+    let server = |clients| {
+        let settings = ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], clients, ..ServerSettings::default() };
+        server_config(certs.clone(), &settings).unwrap()
+    };
+    let callers = CallerAuthorities::default();
+    callers.set(0, authority.cert_der().clone());
+    let sealing = Sealing { passthrough: server(Clients::Anyone), resealed: server(Clients::Edges(Arc::new(callers))) };
+    let standard = standard_tables();
+    let routes = standard.routes.iter().map(|(host, route)| {
+        let mut target = route.clone();
+        target.traffic = traffic;
+        RouteEntry { host: host.to_string(), place: String::new(), target }
+    });
+    let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+    let mut roots = Roots::new();
+    roots.add_der(authority.cert_der().clone()).unwrap();
+    let settings = ClientSettings { roots, alpn: vec![ALPN_HTTP1.to_vec()], ..ClientSettings::default() };
+    (ConnectorTables { routes, sealing: Some(sealing) }, client_config(settings).unwrap())
+}
+
+async fn open(edge: &EdgeSide, traffic: Traffic) -> LinkStream {
+    let peer = Some("192.0.2.7");
+    edge.link().await.open(&Open { route: "mcp.test", call: 1, traffic, peer }).unwrap()
+}
+
+/// An agent's session, through an edge that passes it on.
+async fn agent(edge: &EdgeSide, config: &Arc<ClientConfig>) -> Agent {
+    let stream = open(edge, Traffic::Passthrough).await;
+    let session = Session::client(Arc::clone(config), ServerName::try_from("mcp.test").unwrap()).unwrap();
+    let never = std::future::pending();
+    let made = TlsStream::handshake(stream, session, edge.core.pool().clone(), never).await;
+    Talk::new(made.map_err(|(error, _)| error).unwrap(), &edge.core)
+}
+
+#[test]
+fn an_agents_session_carries_one_call_after_the_other_and_ends_when_it_lies_unused() {
+    let mut bed = Bed::new(script(|mut peer| async move {
+        for _ in 0..3 {
+            let head = peer.talk.until("four\"}").await;
+            assert!(head.contains("X-Forwarded-For: 192.0.2.7\r\n"), "{head}");
+            peer.talk.say(OK).await;
+        }
+        let _ = peer.talk.rest().await;
+    }));
+    let (tables, config) = sealed_tables(Traffic::Passthrough);
+    bed.role.reload(tables);
+    bed.run(|edge| async move {
+        let mut agent = agent(&edge, &config).await;
+        for _ in 0..3 {
+            agent.say(POST).await;
+            assert!(agent.until("ok").await.contains("Server-Timing: connector;dur="));
+        }
+        let began = edge.core.now();
+        assert_eq!(agent.rest().await, (String::new(), Ok(())));
+        let waited = edge.core.now() - began;
+        assert!((ms(120_000)..ms(121_000)).contains(&waited), "{waited:?}");
+    });
+    assert_eq!(bed.role.counters().sessions_sealed.load(Ordering::Relaxed), 1);
+    bed.assert_clean();
+}
+
+#[test]
+fn an_agent_whose_upstream_never_answers_is_told_so_with_the_id_of_its_call() {
+    let mut bed = Bed::new(script(|mut peer| async move {
+        peer.talk.until("four\"}").await;
+        let _ = peer.talk.rest().await;
+    }));
+    let (tables, config) = sealed_tables(Traffic::Passthrough);
+    bed.role.reload(tables);
+    bed.run(|edge| async move {
+        let mut agent = agent(&edge, &config).await;
+        let began = edge.core.now();
+        agent.say(POST).await;
+        let answer = agent.until("}}}").await;
+        assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("\"id\":\"four\""), "{answer}");
+        let waited = edge.core.now() - began;
+        assert!((ms(120_000)..ms(121_000)).contains(&waited), "{waited:?}");
+    });
+    bed.assert_clean();
+}
+
+#[test]
+fn a_stream_that_is_sealed_otherwise_than_its_route_reaches_no_upstream() {
+    for (of_route, of_stream) in [
+        (Traffic::Plain, Traffic::Passthrough),
+        (Traffic::Plain, Traffic::Resealed),
+        (Traffic::Resealed, Traffic::Passthrough),
+        (Traffic::Passthrough, Traffic::Resealed),
+        (Traffic::Passthrough, Traffic::Plain),
+        (Traffic::Resealed, Traffic::Plain),
+    ] {
+        let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+        bed.role.reload(sealed_tables(of_route).0);
+        bed.run(move |edge| async move {
+            let mut stream = Talk::new(open(&edge, of_stream).await, &edge.core);
+            stream.say(POST).await;
+            assert_eq!(stream.cause().await, Cause::SealMismatch, "{of_route} {of_stream}");
+        });
+        bed.assert_clean();
+    }
+}
+
+#[test]
+fn whoever_cannot_show_that_it_is_the_edge_gets_an_alert() {
+    let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+    let (tables, config) = sealed_tables(Traffic::Resealed);
+    bed.role.reload(tables);
+    bed.run(|edge| async move {
+        let stream = open(&edge, Traffic::Resealed).await;
+        let session = Session::client(config, ServerName::try_from("mcp.test").unwrap()).unwrap();
+        let never = std::future::pending();
+        let made = TlsStream::handshake(stream, session, edge.core.pool().clone(), never).await;
+        // In TLS 1.3 this side is done before the other has looked.
+        let session = made.map_err(|(error, _)| error).unwrap();
+        let error = session.recv().await.unwrap_err();
+        assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
+    });
+    assert_eq!(bed.role.counters().seals_failed.load(Ordering::Relaxed), 1);
+    bed.assert_clean();
+}
+
+#[test]
+fn bytes_that_are_no_handshake_end_the_stream_and_nothing_else() {
+    let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+    bed.role.reload(sealed_tables(Traffic::Passthrough).0);
+    bed.run(|edge| async move {
+        for bytes in ["GET / HTTP/1.1\r\nHost: mcp.test\r\n\r\n", "\u{16}\u{3}\u{1}\u{0}\u{4}none"] {
+            let mut stream = Talk::new(open(&edge, Traffic::Passthrough).await, &edge.core);
+            stream.say(bytes).await;
+            let (_, ended) = stream.rest().await;
+            assert!(ended.is_err());
+        }
+        // One that says nothing has its time too.
+        let mut silent = Talk::new(open(&edge, Traffic::Passthrough).await, &edge.core);
+        assert_eq!(silent.cause().await, Cause::SealFailed);
+    });
+    bed.assert_clean();
+}
+
+#[test]
+fn a_connector_that_is_to_end_closes_idle_sessions_and_finishes_the_call_of_others() {
+    let answered = Rc::new(Cell::new(false));
+    let mut bed = Bed::new(script(|mut peer| async move {
+        peer.talk.until("four\"}").await;
+        peer.core.sleep(ms(3_000)).await;
+        peer.talk.say(OK).await;
+        let _ = peer.talk.rest().await;
+    }));
+    let (tables, config) = sealed_tables(Traffic::Passthrough);
+    bed.role.reload(tables);
+    let (role, set) = (Arc::clone(&bed.role), Rc::clone(&answered));
+    bed.run(|edge| async move {
+        let (mut busy, mut idle) = (agent(&edge, &config).await, agent(&edge, &config).await);
+        busy.say(POST).await;
+        edge.core.sleep(ms(1_000)).await;
+        role.command(|| ConnectorCommand::Drain);
+        let began = edge.core.now();
+        assert_eq!(idle.rest().await, (String::new(), Ok(())));
+        assert!(edge.core.now() - began < ms(100));
+        let (answer, ended) = busy.rest().await;
+        assert!(answer.contains("Connection: close\r\n") && answer.ends_with("ok"), "{answer}");
+        assert_eq!(ended, Ok(()));
+        set.set(true);
+    });
+    assert!(answered.get());
+    assert!(bed.run_to_end() < ms(5_000));
+}
