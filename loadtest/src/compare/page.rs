@@ -178,6 +178,7 @@ fn thousands(number: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::peer::Peer;
     use crate::compare::sample::report;
 
     #[test]
@@ -195,6 +196,14 @@ mod tests {
             assert!(homes.iter().any(|home| !home.is_empty() && text.contains(&home[8..])), "{text}");
         }
         assert!(page.contains("prefers-color-scheme") && page.contains("viewport"));
+    }
+
+    #[test]
+    fn every_peer_has_a_colour_in_the_light_and_in_the_dark() {
+        let page = html(&report()).expect("it can be made");
+        for number in 0..Peer::all().len() {
+            assert_eq!(page.matches(&format!("--p{number}: #")).count(), 2, "{number}");
+        }
     }
 
     #[test]
