@@ -110,10 +110,10 @@ impl Here {
             return tracing::debug!(%host, %error, "no TLS with an agent");
         }
         let now = self.core.now();
-        let told = self.upstreams.seal_told.replace(Some(now));
-        if told.is_some_and(|told| now - told < SEAL_TROUBLE_EVERY) {
-            return self.upstreams.seal_told.set(told);
+        if self.upstreams.seal_told.get().is_some_and(|told| now - told < SEAL_TROUBLE_EVERY) {
+            return;
         }
+        self.upstreams.seal_told.set(Some(now));
         tracing::warn!(%host, %error, "no sealed session with the edge: it must be one of the authority that certified us");
         if matches!(error, HandshakeError::Tls(_)) {
             // It may have got another authority since.

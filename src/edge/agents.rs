@@ -133,18 +133,20 @@ async fn greet_named(
     visitor: Visitor,
 ) -> Result<Option<Greeted>, TurnedAway> {
     let settings = &here.edge.settings;
-    let mut peek = passthrough::peek(here, &socket, first).await?;
+    let peek = passthrough::peek(here, &socket, first).await?;
     if let Some(route) = peek.route(here) {
         Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, true).await;
         return Ok(None);
     }
     let Some(config) = settings.agents_tls.as_ref() else {
-        let first = peek.received.swap_remove(0);
+        // It is refused by its first byte.
+        let Some(first) = peek.into_leases(here.core.pool()).await.into_iter().next() else { return Ok(None) };
         let agent = greet_plain(here, Connection::plain(socket), first, &visitor).await;
         return Ok(agent.map(|agent| (agent, visitor.peer)));
     };
     let timeout = here.core.sleep(settings.handshake_timeout);
-    let connection = Connection::server(socket, config, peek.received, timeout).await?;
+    let first = peek.into_leases(here.core.pool()).await;
+    let connection = Connection::server(socket, config, first, timeout).await?;
     Ok(Some((Agent::new(here, connection, None, &visitor), visitor.peer)))
 }
 

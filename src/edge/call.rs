@@ -106,7 +106,11 @@ impl Work {
         let mut stamps = EdgeStamps::new(began);
         // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
         let host = agent.head.host().unwrap_or_default();
-        let wanted = Wanted { route, host, peer: None, may_hand_over: agent.may_hand_over };
+        let seal = match route.traffic {
+            Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
+            Traffic::Plain | Traffic::Passthrough => None,
+        };
+        let wanted = Wanted { route, host, seal, peer: None, may_hand_over: agent.may_hand_over };
         let opened = match here.open(wanted).await {
             Ok(opened) => opened,
             Err(NoStream::Unsealed(fault, outcome)) => {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Traffic};
@@ -12,6 +13,7 @@ use crate::exchange::Refusal;
 use crate::latency::Outcome;
 use crate::link::{CallStream, LinkStream};
 use crate::route::{LinkChoice, Offline, Route};
+use crate::tls::ClientConfig;
 use crate::wire::http1::Fault;
 use crate::wire::mux;
 
@@ -42,6 +44,8 @@ pub(super) enum NoStream {
 pub(super) struct Wanted<'a> {
     pub(super) route: &'a Route,
     pub(super) host: &'a str,
+    /// With what its connector is spoken to where calls are sealed again.
+    pub(super) seal: Option<&'a Arc<ClientConfig>>,
     /// The agent's address, where it is told.
     pub(super) peer: Option<&'a str>,
     /// Whether the agent's connection may still go to another core.

@@ -13,7 +13,7 @@ use crate::edge::message::CoreMessage;
 use crate::edge::open::{NoStream, Wanted};
 use crate::edge::shared::Counters;
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Lease, StreamError, lease_of};
+use crate::engine::{ByteStream, Lease, Pool, StreamError, lease_of};
 use crate::link::LinkStream;
 use crate::route::{Hostname, Route};
 use crate::tls::{Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek};
@@ -24,38 +24,54 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How such connections are called where calls have a method: what they carry nobody here can read.
 const LABEL: &str = "passthrough";
 
+/// How much of what was read goes on in one piece, in bytes.
+const PIECE_LEN_MAX: usize = 16 * 1024;
+
 /// The first bytes of a connection, and what they say.
 pub(super) struct Peek {
-    pub(super) received: Vec<Lease>,
+    received: Vec<u8>,
     host: Option<Hostname>,
 }
 
 /// An agent whose TLS does not end here.
 pub(super) struct Passing {
     connection: Connection,
-    received: Vec<Lease>,
+    received: Vec<u8>,
     host: Hostname,
     route: Route,
 }
 
 /// Reads as far as the name that the agent asks for.
 pub(super) async fn peek(here: &Here, socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
-    let reading = async {
-        let mut peek = ServerNamePeek::default();
-        let mut peeked = peek.feed(&first);
-        let mut received = vec![first];
-        while peeked == Peeked::More {
-            let Some(lease) = socket.recv().await? else { break };
-            peeked = peek.feed(&lease);
-            received.push(lease);
-        }
-        let host = if let Peeked::Name(name) = peeked { name.parse().ok() } else { None };
-        Ok(Peek { received, host })
-    };
-    here.core.timeout(here.edge.settings.handshake_timeout, reading).await.map_err(|_| HandshakeError::Timeout)?
+    let reading = here.core.timeout(here.edge.settings.handshake_timeout, read_name(socket, first));
+    reading.await.map_err(|_| HandshakeError::Timeout)?
+}
+
+/// What comes is copied together: an agent that sends it byte by byte would hold a buffer for each.
+async fn read_name(socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
+    let mut peek = ServerNamePeek::default();
+    let mut received = first.to_vec();
+    let mut peeked = peek.feed(&first);
+    drop(first);
+    while peeked == Peeked::More {
+        let Some(lease) = socket.recv().await? else { break };
+        received.extend_from_slice(&lease);
+        peeked = peek.feed(&lease);
+    }
+    let host = if let Peeked::Name(name) = peeked { name.parse().ok() } else { None };
+    Ok(Peek { received, host })
 }
 
 impl Peek {
+    /// What was received, for whoever makes the handshake.
+    pub(super) async fn into_leases(self, pool: &Pool) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        for piece in self.received.chunks(PIECE_LEN_MAX) {
+            leases.push(lease_of(pool, piece, 0).await);
+        }
+        leases
+    }
+
     /// The route, if the name has one whose TLS does not end here.
     pub(super) fn route(&self, here: &Here) -> Option<(Hostname, Route)> {
         let host = self.host?;
@@ -98,7 +114,8 @@ impl Passing {
             return self.turn_away(here, Alert::AccessDenied).await;
         }
         let address = visitor.peer.map(|peer| peer.ip().to_canonical().to_string());
-        let wanted = Wanted { route: &self.route, host: self.host.as_str(), peer: address.as_deref(), may_hand_over };
+        let (host, peer) = (self.host.as_str(), address.as_deref());
+        let wanted = Wanted { route: &self.route, host, seal: None, peer, may_hand_over };
         let (stream, usage) = match here.open_on_link(wanted).await {
             Ok(opened) => opened,
             Err(NoStream::HandOver(core)) => return self.hand_over(here, core, visitor.peer).await,
@@ -111,7 +128,7 @@ impl Passing {
         let label = here.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
         usage.count(label, here.core.turn_time());
         let Passing { connection, received, .. } = self;
-        let carried = carry(&connection, received, &stream).await;
+        let carried = carry(here.core.pool(), &connection, received, &stream).await;
         if matches!(carried, Err(Broken::Agent)) {
             stream.reset(Cause::Cancelled);
         }
@@ -133,15 +150,12 @@ impl Passing {
 
     async fn turn_away(self, here: &Here, alert: Alert) {
         say(here, &self.connection, alert).await;
-        drop(self.received);
         self.connection.close_gracefully(FAREWELL).await;
     }
 
     /// Gives the connection to a core that has a link for it, with all that was read of it.
     async fn hand_over(self, here: &Here, core: crate::base::CoreId, peer: Option<SocketAddr>) {
-        let unread = self.received.iter().flat_map(|lease| lease.iter().copied()).collect();
-        drop(self.received);
-        let detached = match self.connection.detach(unread).await {
+        let detached = match self.connection.detach(self.received).await {
             Ok(detached) => detached,
             Err(error) => return tracing::debug!(%error, "handing a connection over"),
         };
@@ -163,7 +177,7 @@ enum Broken {
 }
 
 /// Carries bytes both ways until the connector has said its last.
-async fn carry(connection: &Connection, received: Vec<Lease>, stream: &LinkStream) -> Result<(), Broken> {
+async fn carry(pool: &Pool, connection: &Connection, received: Vec<u8>, stream: &LinkStream) -> Result<(), Broken> {
     let begun = std::cell::Cell::new(false);
     let broken = |error: StreamError| match error {
         // The agent's half: what is wrong with it, the way back tells.
@@ -171,10 +185,11 @@ async fn carry(connection: &Connection, received: Vec<Lease>, stream: &LinkStrea
         _ => Broken::Agent,
     };
     let there = async {
-        for lease in received {
+        for piece in received.chunks(PIECE_LEN_MAX) {
             stream.ready().await?;
-            stream.send(lease)?;
+            stream.send(lease_of(pool, piece, stream.headroom()).await)?;
         }
+        drop(received);
         while let Some(lease) = connection.recv().await? {
             stream.ready().await?;
             stream.send(lease)?;
@@ -197,4 +212,60 @@ async fn say(here: &Here, connection: &Connection, alert: Alert) {
     let lease = lease_of(here.core.pool(), &alert.record(), 0).await;
     // An agent that has gone cannot be told.
     let _ = connection.send(lease);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::task::{Context, Poll};
+
+    use super::*;
+    use crate::engine::Class;
+
+    /// An agent whose bytes come one by one, each in a buffer of its own.
+    struct Drip(Pool, RefCell<VecDeque<u8>>);
+
+    impl Drip {
+        fn next(&self) -> Option<Lease> {
+            let byte = self.1.borrow_mut().pop_front()?;
+            let mut lease = self.0.take(Class::Small)?;
+            lease.append(&[byte]);
+            Some(lease)
+        }
+    }
+
+    impl ByteStream for Drip {
+        fn poll_recv(&self, _: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+            Poll::Ready(Ok(self.next()))
+        }
+
+        fn send(&self, _: Lease) -> Result<(), StreamError> {
+            Err(StreamError::Closed)
+        }
+
+        fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+            Poll::Ready(Err(StreamError::Closed))
+        }
+
+        fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+            self.poll_ready(cx)
+        }
+
+        fn finish(&self) {}
+
+        fn abort(&self) {}
+    }
+
+    #[test]
+    fn an_agent_that_sends_byte_by_byte_holds_no_buffer_while_it_is_waited_for() {
+        let pool = Pool::new(0);
+        // A first message that never ends, in a record that says it is as long as one can be.
+        let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff][..], &[0; 4_000]].concat();
+        let drip = Drip(pool.clone(), RefCell::new(record.iter().copied().collect()));
+        let first = drip.next().unwrap();
+        let peek = futures_lite::future::block_on(read_name(&drip, first)).unwrap();
+        assert_eq!((peek.host, peek.received.len()), (None, record.len()));
+        assert_eq!(pool.usage().leased_bytes, 0);
+    }
 }

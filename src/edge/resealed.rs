@@ -54,9 +54,8 @@ impl Here {
     /// A session with the connector of a route that was kept, if there is one.
     pub(super) fn kept_session(&self, wanted: Wanted<'_>) -> Option<Opened> {
         let host = wanted.host.parse::<Hostname>().ok()?;
-        let tables = self.edge.tables();
-        let config = tables.tunnels.get(&wanted.route.tunnel)?.seal.as_ref()?;
-        let Idle { session, usage, seal, .. } = self.idle_sessions.take(host.as_str(), &wanted.route.tunnel, config)?;
+        let tunnel = &wanted.route.tunnel;
+        let Idle { session, usage, seal, .. } = self.idle_sessions.take(host.as_str(), tunnel, wanted.seal?)?;
         session.inner().forget_phases();
         Some(sealed(session, usage, seal))
     }
@@ -67,7 +66,7 @@ impl Here {
         let unsealed = || NoStream::Unsealed(Fault::SealRefused, Outcome::SealRefused);
         let host = wanted.host.parse::<Hostname>().map_err(|_| unsealed())?;
         let wanted = Wanted { host: host.as_str(), ..wanted };
-        let Some(config) = self.edge.tables().tunnels.get(&tunnel).and_then(|entry| entry.seal.clone()) else {
+        let Some(config) = wanted.seal.cloned() else {
             self.tell_unsealed(wanted, &"no authority is registered with the tunnel: `adit tunnel cert add` does it");
             return Err(unsealed());
         };
