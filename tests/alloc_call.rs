@@ -4,6 +4,7 @@
 //! Counted on the core's thread by an allocator of this test's own; agent and upstream are on other threads.
 #![allow(unsafe_code)]
 
+#[allow(dead_code, reason = "other tests need more of it")]
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,6 +1,7 @@
 //! Several cores in one tunnel: links find their places, and connections the core that has a link for them.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[allow(dead_code, reason = "other tests need more of it")]
 mod support;
 
 use std::sync::atomic::Ordering;

@@ -12,3 +12,5 @@ mod process;
 mod sessions;
 #[path = "sealed/site.rs"]
 mod site;
+#[allow(dead_code, reason = "other tests need more of it")]
+mod support;

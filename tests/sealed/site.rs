@@ -196,7 +196,7 @@ fn read_message(from: &mut impl BufRead) -> std::io::Result<(String, String)> {
 }
 
 /// Answers each request with its own head and body.
-pub(crate) fn serve_upstream() -> SocketAddr {
+fn serve_upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -43,11 +43,29 @@ impl Tunnel {
     /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
     /// called on each core's thread first.
     pub(crate) fn start(driver: DriverChoice, traffic: Traffic, cores: usize, links: u16, on_core: fn()) -> Tunnel {
+        Tunnel::start_with(driver, traffic, (cores, links), on_core, None)
+    }
+
+    /// Starts both on one core, with one link that goes through `tap`, which is told where the edge is and says where the
+    /// connector is to dial. The link has no TLS of its own, so that all of it can be looked at.
+    pub(crate) fn tapped(driver: DriverChoice, traffic: Traffic, tap: &dyn Fn(SocketAddr) -> SocketAddr) -> Tunnel {
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, Some(tap))
+    }
+
+    fn start_with(
+        driver: DriverChoice,
+        traffic: Traffic,
+        (cores, links): (usize, u16),
+        on_core: fn(),
+        tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
+    ) -> Tunnel {
         let upstream = serve_upstream();
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
         let (told, mut events) = mailbox(64);
-        let (edge, agents, connectors) = edge(&authority, traffic, cores, &told);
-        let connector = connector(&authority, traffic, (cores, links), connectors, upstream);
+        let link_tls = tap.is_none();
+        let (edge, agents, connectors) = edge(&authority, traffic, link_tls, cores, &told);
+        let dialled = tap.map_or(connectors, |tap| tap(connectors));
+        let connector = connector(&authority, traffic, link_tls, (cores, links), dialled, upstream);
         let engine = EngineSettings { driver, cores, pin: false, ..EngineSettings::default() };
         let roles = (Arc::clone(&edge), Arc::clone(&connector));
         let running = Cores::start(&engine, move |core| {
@@ -115,6 +133,7 @@ fn tunnel() -> TunnelId {
 fn edge(
     authority: &Authority,
     traffic: Traffic,
+    link_tls: bool,
     cores: usize,
     events: &MailSender<EdgeEvent>,
 ) -> (Arc<Edge>, SocketAddr, SocketAddr) {
@@ -124,7 +143,7 @@ fn edge(
         agents_tls: Some(tls_server(authority, ALPN_HTTP1, Clients::Anyone)),
         plain_http_anywhere: false,
         connectors_listen,
-        connectors_tls: Some(tls_server(authority, ALPN_LINK, Clients::Anyone)),
+        connectors_tls: link_tls.then(|| tls_server(authority, ALPN_LINK, Clients::Anyone)),
         certifier: None,
         clock: WallClock::default(),
         link: mux::Settings::default(),
@@ -156,13 +175,14 @@ fn edge(
 fn connector(
     authority: &Authority,
     traffic: Traffic,
+    link_tls: bool,
     (cores, links): (usize, u16),
     edge: SocketAddr,
     upstream: SocketAddr,
 ) -> Arc<Connector> {
     let settings = ConnectorSettings {
         edges: vec![EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() }],
-        edge_tls: Some(Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
+        edge_tls: link_tls.then(|| Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
         edge_name: Some(HOST.into()),
         tunnel: tunnel(),
         secret: Secret::from("0123456789abcdef"),
