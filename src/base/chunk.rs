@@ -19,6 +19,12 @@ pub trait Chunk: AsRef<[u8]> + Sized {
     ///
     /// When `at` is greater than the length.
     fn split_to(&mut self, at: usize) -> Self;
+
+    /// Takes `next` in behind the content where that costs little, so that many small chunks do not each keep a buffer;
+    /// gives it back otherwise.
+    fn absorb(&mut self, next: Self) -> Option<Self> {
+        Some(next)
+    }
 }
 
 impl Chunk for Vec<u8> {

@@ -78,6 +78,9 @@ pub trait ByteStream {
     /// acknowledgement gets one.
     fn expect_more(&self) {}
 
+    /// Says that the stream carries a link: it receives and sends from the part of the core's buffers that is kept for links.
+    fn serve_link(&self) {}
+
     /// Bytes to leave free before the content of a lease that will be sent, so that the layers below need not copy.
     fn headroom(&self) -> usize {
         0

@@ -194,7 +194,9 @@ impl Core {
         self.0.turn_time.set(self.now());
         self.dispatch(&mut events);
         self.0.events.replace(events);
+        self.0.pool.trim(self.turn_time());
         self.fire_timers();
+        self.0.pool.wake_waiting();
         Ok(())
     }
 
@@ -216,8 +218,14 @@ impl Core {
     fn run_ready(&self) -> bool {
         loop {
             let idle = self.0.executor.run(POLLS_PER_TURN);
-            if !idle || self.0.turn_end.borrow().is_empty() {
-                return idle;
+            if !idle {
+                return false;
+            }
+            if self.0.turn_end.borrow().is_empty() {
+                if self.0.pool.wake_waiting() {
+                    continue;
+                }
+                return true;
             }
             // Those that are woken may wait again, for the next end: two lists, so that both keep their memory.
             let mut ending = self.0.turn_ending.borrow_mut();
@@ -232,13 +240,14 @@ impl Core {
         if idle {
             self.0.driver.borrow_mut().flush(events);
             self.dispatch(events);
-            idle = self.0.executor.is_idle();
+            // What has gone out left its buffers to those who wait for one.
+            idle = !self.0.pool.wake_waiting() && self.0.executor.is_idle();
         }
         let mut driver = self.0.driver.borrow_mut();
         if !idle || self.0.done.get() {
             return driver.turn(Wait::Poll, events);
         }
-        let until = self.0.timers.borrow().next();
+        let until = self.0.timers.borrow().next().min(self.0.pool.trim_at());
         let started = driver.now();
         let mut spin = self.0.spin.borrow_mut();
         if spin.worth_it() {

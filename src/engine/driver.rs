@@ -228,6 +228,9 @@ pub trait Driver {
     /// Keeps a receive armed, or pauses receiving. Bytes that were already taken from the kernel still come.
     fn receive(&mut self, socket: Token, armed: bool);
 
+    /// From here on the socket receives into the part of the pool that is kept for links.
+    fn serve_link(&mut self, socket: Token);
+
     /// Acknowledges what has arrived, when the socket was opened with [`SocketOptions::quick_ack`]. Costs a packet: for when
     /// more is waited for and nothing is about to be sent.
     fn acknowledge(&mut self, socket: Token);

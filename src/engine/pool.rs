@@ -1,11 +1,18 @@
-//! The buffers of one core.
+//! The buffers of one core: one budget in bytes, shared by rule.
+//!
+//! Whoever takes a buffer says what for, and each purpose leaves a part of the budget to those after it: receiving leaves
+//! room to send, and both leave room to the links, whose control frames give back what everybody else waits for. What one
+//! queue may hold ([`Pool::allowance`]) shrinks with the square of what is left, so that no number of queues that are not
+//! read takes everything.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use crate::base::Time;
 use crate::engine::sys::arena::Arena;
 use crate::engine::sys::lease::{Lease, References};
 
@@ -20,10 +27,23 @@ pub const BUFFER_MEMORY_DEFAULT: usize = 64 * 1024 * 1024;
 pub const BUFFER_MEMORY_MIN: usize = 2 * 1024 * 1024;
 /// How much one growth step takes, in bytes.
 const SLAB_LEN: usize = 256 * 1024;
-/// Small buffers get this part of the memory, large ones the rest.
-const SMALL_SHARE: usize = 4;
-/// Receiving leaves this part of each class to sending, so that what was accepted can always leave.
+/// This part of the budget is for links alone.
+const LINK_RESERVE: usize = 8;
+/// Receiving leaves this part to sending, besides what is for links.
 const SEND_RESERVE: usize = 8;
+/// The most that one queue may hold, in bytes, however empty the pool is.
+pub const ALLOWANCE_MAX: usize = 256 * 1024;
+/// How fast the allowance shrinks: with `n` queues that all hold what they may, about `1 / (1 + n / ALLOWANCE_SHARE)` of the
+/// budget stays free.
+const ALLOWANCE_SHARE: u64 = 128;
+/// A pool of which less than this part is left is under pressure: bytes that wait are packed densely.
+const PRESSURE_SHARE: usize = 4;
+/// Unused buffers up to this many bytes keep their memory.
+const IDLE_KEPT: usize = 1024 * 1024;
+/// How often memory that was not used since the last time is given back to the system.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+/// How much is given back at a time, in bytes, so that no turn takes long.
+const TRIM_BURST: usize = 8 * 1024 * 1024;
 
 /// The two sizes of buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,96 +63,204 @@ impl Class {
             Class::Large => LARGE_LEN,
         }
     }
+
+    /// The class that holds `len` bytes, or the large one when none does.
+    #[must_use]
+    pub const fn for_len(len: usize) -> Class {
+        if len <= SMALL_LEN { Class::Small } else { Class::Large }
+    }
 }
 
-/// A core's pool of buffers, in two classes, bounded in bytes. Cheap to clone; the clones are one pool.
+/// What a buffer is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To receive from agents, upstreams and connections that are not known yet.
+    Receive,
+    /// To send what was accepted.
+    Send,
+    /// To receive and send on a link.
+    Link,
+}
+
+/// A core's pool of buffers, bounded in bytes. Cheap to clone; the clones are one pool.
 #[derive(Clone)]
-pub struct Pool(Rc<PoolShared>);
+pub struct Pool {
+    shared: Rc<PoolShared>,
+    /// Whether this handle takes from the part that is kept for links.
+    for_links: Cell<bool>,
+}
 
 /// How full a pool is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUse {
-    /// Bytes of buffers that somebody holds.
+    /// Bytes of buffers in use.
     pub leased_bytes: usize,
-    /// Bytes that were taken from the system, leased or free.
+    /// Of these, bytes that were taken to receive.
+    pub receive_bytes: usize,
+    /// Of these, bytes that were taken to send.
+    pub send_bytes: usize,
+    /// Of these, bytes that were taken for links, received frames included.
+    pub link_bytes: usize,
+    /// Bytes of memory behind the buffers, in use or not.
     pub allocated_bytes: usize,
-    /// Bytes that may be taken from the system.
+    /// Bytes that may be in use.
     pub bytes_max: usize,
+    /// How many bytes one queue may hold now.
+    pub allowance_bytes: usize,
     /// How often a buffer was asked for and none was left.
     pub exhausted: u64,
+    /// How many tasks wait for a buffer.
+    pub waiting: usize,
 }
 
 impl Pool {
-    /// A pool that takes at most `bytes_max` from the system ([`BUFFER_MEMORY_MIN`] when that is less), none at first.
+    /// A pool of at most `bytes_max` ([`BUFFER_MEMORY_MIN`] when that is less), which takes no memory at first.
     #[must_use]
     pub fn new(bytes_max: usize) -> Pool {
-        let bytes_max = bytes_max.max(BUFFER_MEMORY_MIN);
-        let small_max = bytes_max / SMALL_SHARE;
-        Pool(Rc::new(PoolShared {
-            bytes_max,
-            small: RefCell::new(Slots::new(SMALL_LEN, small_max)),
-            large: RefCell::new(Slots::new(LARGE_LEN, bytes_max - small_max)),
+        let shared = PoolShared {
+            bytes_max: bytes_max.max(BUFFER_MEMORY_MIN),
+            small: RefCell::new(Slots::new(SMALL_LEN)),
+            large: RefCell::new(Slots::new(LARGE_LEN)),
+            leased: Cell::new(0),
+            by_purpose: Default::default(),
+            idle: Cell::new(0),
+            idle_least: Cell::new(0),
+            trim_at: Cell::new(Time::NEVER),
+            exhausted: Cell::new(0),
             waiting: RefCell::new(VecDeque::new()),
-        }))
+        };
+        Pool { shared: Rc::new(shared), for_links: Cell::new(false) }
     }
 
-    /// An empty buffer of `class`, or none when the class is exhausted.
+    /// From here on this handle, and not its clones, takes from the part that is kept for links.
+    pub fn serve_link(&self) {
+        self.for_links.set(true);
+    }
+
+    /// Another handle of the pool, which takes from the part that is kept for links.
+    #[must_use]
+    pub fn for_links(&self) -> Pool {
+        Pool { shared: Rc::clone(&self.shared), for_links: Cell::new(true) }
+    }
+
+    /// An empty buffer of `class`, or none when there is none left for sending.
     #[must_use]
     pub fn take(&self, class: Class) -> Option<Lease> {
-        self.0.take(class, 0)
+        self.shared.take(class, self.purpose(Purpose::Send))
     }
 
     /// As [`Pool::take`], but leaves the part that is kept for sending.
     #[must_use]
     pub fn take_for_receive(&self, class: Class) -> Option<Lease> {
-        let reserve = self.0.slots(class).borrow().slots_max / SEND_RESERVE;
-        self.0.take(class, reserve)
+        self.shared.take(class, self.purpose(Purpose::Receive))
     }
 
-    /// How many buffers of `class` there can be.
+    /// How many buffers of `class` there could be if there were no others.
     #[must_use]
     pub fn buffers_max(&self, class: Class) -> usize {
-        self.0.slots(class).borrow().slots_max
+        self.shared.bytes_max / class.bytes()
     }
 
-    /// Whether [`Pool::take_for_receive`] would give a buffer of either class.
+    /// Whether [`Pool::take_for_receive`] would give a small buffer.
     #[must_use]
     pub fn can_receive(&self) -> bool {
-        [Class::Small, Class::Large].into_iter().any(|class| {
-            let slots = self.0.slots(class).borrow();
-            slots.leased + slots.slots_max / SEND_RESERVE < slots.slots_max
-        })
+        self.shared.has(SMALL_LEN, self.purpose(Purpose::Receive))
     }
 
-    /// An empty buffer of `class`, waiting for one when the class is exhausted.
+    /// How many bytes one queue may hold now before its source is asked to wait: at most [`ALLOWANCE_MAX`], at least one
+    /// small buffer.
+    #[must_use]
+    pub fn allowance(&self) -> usize {
+        self.shared.allowance()
+    }
+
+    /// Whether little is left, so that what waits should be packed densely.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.shared.is_pressed()
+    }
+
+    /// An empty buffer of `class`, waiting for one when none is left.
     pub async fn lease(&self, class: Class) -> Lease {
         poll_fn(|cx| self.poll_lease(class, cx)).await
     }
 
-    /// An empty buffer of the class that holds `len` bytes, or the large class when none does; waits when exhausted.
+    /// An empty buffer of the class that holds `len` bytes, or the large class when none does; waits when none is left.
     pub async fn lease_for(&self, len: usize) -> Lease {
-        self.lease(if len <= SMALL_LEN { Class::Small } else { Class::Large }).await
+        self.lease(Class::for_len(len)).await
     }
 
     fn poll_lease(&self, class: Class, cx: &Context<'_>) -> Poll<Lease> {
         if let Some(lease) = self.take(class) {
             return Poll::Ready(lease);
         }
-        self.0.waiting.borrow_mut().push_back(cx.waker().clone());
+        let purpose = self.purpose(Purpose::Send);
+        let mut waiting = self.shared.waiting.borrow_mut();
+        if !waiting.iter().any(|waiter| waiter.waker.will_wake(cx.waker())) {
+            let waiter = Waiter { waker: cx.waker().clone(), bytes: class.bytes(), purpose };
+            match purpose {
+                Purpose::Link => waiting.push_front(waiter),
+                Purpose::Receive | Purpose::Send => waiting.push_back(waiter),
+            }
+        }
         Poll::Pending
+    }
+
+    /// Wakes as many of those that wait as can be served now, in the order in which they came, links first; true when there
+    /// was one. To be called whenever nothing else is ready to run: a task that was woken may not want its buffer any more.
+    pub(in crate::engine) fn wake_waiting(&self) -> bool {
+        let mut promised = 0;
+        loop {
+            let mut waiting = self.shared.waiting.borrow_mut();
+            let served = |waiter: &&Waiter| self.shared.has(promised + waiter.bytes, waiter.purpose);
+            if waiting.front().filter(served).is_none() {
+                return promised > 0;
+            }
+            let Some(waiter) = waiting.pop_front() else { return promised > 0 };
+            drop(waiting);
+            promised += waiter.bytes;
+            waiter.waker.wake();
+        }
+    }
+
+    /// When [`Pool::trim`] should be called next.
+    pub(in crate::engine) fn trim_at(&self) -> Time {
+        self.shared.trim_at.get()
+    }
+
+    /// Gives memory back to the system that was not used for a while.
+    pub(in crate::engine) fn trim(&self, now: Time) {
+        self.shared.trim(now);
     }
 
     /// How full the pool is now.
     #[must_use]
     pub fn usage(&self) -> PoolUse {
-        let (small, large) = (self.0.small.borrow(), self.0.large.borrow());
+        let shared = &self.shared;
+        let taken_for = |purpose: Purpose| shared.by_purpose[purpose as usize].get();
         PoolUse {
-            leased_bytes: small.leased * SMALL_LEN + large.leased * LARGE_LEN,
-            allocated_bytes: small.arena.slots() * SMALL_LEN + large.arena.slots() * LARGE_LEN,
-            bytes_max: self.0.bytes_max,
-            exhausted: small.exhausted + large.exhausted,
+            leased_bytes: shared.leased.get(),
+            receive_bytes: taken_for(Purpose::Receive),
+            send_bytes: taken_for(Purpose::Send),
+            link_bytes: taken_for(Purpose::Link),
+            allocated_bytes: shared.leased.get() + shared.idle.get(),
+            bytes_max: shared.bytes_max,
+            allowance_bytes: self.allowance(),
+            exhausted: shared.exhausted.get(),
+            waiting: shared.waiting.borrow().len(),
         }
     }
+
+    fn purpose(&self, otherwise: Purpose) -> Purpose {
+        if self.for_links.get() { Purpose::Link } else { otherwise }
+    }
+}
+
+/// A task that waits for a buffer.
+struct Waiter {
+    waker: Waker,
+    bytes: usize,
+    purpose: Purpose,
 }
 
 /// Which buffer of which class.
@@ -142,12 +270,26 @@ pub(in crate::engine) struct Slot {
     index: u32,
 }
 
+impl Slot {
+    pub(in crate::engine) fn is_large(self) -> bool {
+        self.class == Class::Large
+    }
+}
+
 /// What the leases of a pool share.
 pub(in crate::engine) struct PoolShared {
     bytes_max: usize,
     small: RefCell<Slots>,
     large: RefCell<Slots>,
-    waiting: RefCell<VecDeque<Waker>>,
+    /// Bytes of buffers in use, and the same by purpose.
+    leased: Cell<usize>,
+    by_purpose: [Cell<usize>; 3],
+    /// Bytes of buffers that are not in use and have memory, and the least of it since the pool was last trimmed.
+    idle: Cell<usize>,
+    idle_least: Cell<usize>,
+    trim_at: Cell<Time>,
+    exhausted: Cell<u64>,
+    waiting: RefCell<VecDeque<Waiter>>,
 }
 
 impl PoolShared {
@@ -158,12 +300,59 @@ impl PoolShared {
         }
     }
 
-    fn take(self: &Rc<Self>, class: Class, reserve: usize) -> Option<Lease> {
+    /// Bytes that are left besides what is kept for links.
+    fn left(&self) -> usize {
+        (self.bytes_max - self.bytes_max / LINK_RESERVE).saturating_sub(self.leased.get())
+    }
+
+    pub(in crate::engine) fn allowance(&self) -> usize {
+        let left = self.left() as u64;
+        let allowance = left * left / (self.bytes_max as u64 * ALLOWANCE_SHARE);
+        usize::try_from(allowance).unwrap_or(usize::MAX).clamp(SMALL_LEN, ALLOWANCE_MAX)
+    }
+
+    pub(in crate::engine) fn is_pressed(&self) -> bool {
+        self.left() < self.bytes_max / PRESSURE_SHARE
+    }
+
+    /// Whether `bytes` more can be used for `purpose`.
+    fn has(&self, bytes: usize, purpose: Purpose) -> bool {
+        let reserved = match purpose {
+            Purpose::Receive => self.bytes_max / LINK_RESERVE + self.bytes_max / SEND_RESERVE,
+            Purpose::Send => self.bytes_max / LINK_RESERVE,
+            Purpose::Link => 0,
+        };
+        self.leased.get() + bytes + reserved <= self.bytes_max
+    }
+
+    fn take(self: &Rc<Self>, class: Class, purpose: Purpose) -> Option<Lease> {
+        let len = class.bytes();
+        if !self.has(len, purpose) {
+            self.exhausted.set(self.exhausted.get() + 1);
+            return None;
+        }
         let mut slots = self.slots(class).borrow_mut();
-        let index = slots.take(reserve)?;
+        if slots.idle.is_empty() {
+            // Memory that lies in the other class is used here instead.
+            if self.leased.get() + self.idle.get() + len > self.bytes_max {
+                self.release_memory(if class == Class::Small { Class::Large } else { Class::Small }, len);
+            }
+        } else {
+            self.idle.set(self.idle.get() - len);
+            self.idle_least.set(self.idle_least.get().min(self.idle.get()));
+        }
+        let index = slots.take(purpose)?;
         let base = slots.arena.slot(index as usize);
         drop(slots);
-        Some(Lease::of_slot(Rc::clone(self), Slot { class, index }, base, class.bytes()))
+        self.leased.set(self.leased.get() + len);
+        let by_purpose = &self.by_purpose[purpose as usize];
+        by_purpose.set(by_purpose.get() + len);
+        Some(Lease::of_slot(Rc::clone(self), Slot { class, index }, base, len))
+    }
+
+    /// An empty buffer to copy into what is kept for a while, or none when there is none left for receiving.
+    pub(in crate::engine) fn take_to_keep(self: &Rc<Self>, class: Class) -> Option<Lease> {
+        self.take(class, Purpose::Receive)
     }
 
     /// One more lease of the slot.
@@ -173,44 +362,70 @@ impl PoolShared {
 
     /// One lease of the slot fewer.
     pub(in crate::engine) fn release(&self, slot: Slot) {
-        let freed = self.slots(slot.class).borrow_mut().release(slot.index);
-        if freed {
-            // All of them: which class each waits for is not kept, and exhaustion is rare.
-            for waker in self.waiting.borrow_mut().drain(..) {
-                waker.wake();
+        let Some(purpose) = self.slots(slot.class).borrow_mut().release(slot.index) else { return };
+        let len = slot.class.bytes();
+        self.leased.set(self.leased.get() - len);
+        self.idle.set(self.idle.get() + len);
+        let by_purpose = &self.by_purpose[purpose as usize];
+        by_purpose.set(by_purpose.get() - len);
+    }
+
+    fn trim(&self, now: Time) {
+        let at = self.trim_at.get();
+        if at == Time::NEVER {
+            if self.idle.get() > IDLE_KEPT {
+                self.idle_least.set(self.idle.get());
+                self.trim_at.set(now + TRIM_EVERY);
             }
+        } else if now >= at {
+            let before = self.idle.get();
+            let unused = self.idle_least.get().saturating_sub(IDLE_KEPT).min(TRIM_BURST);
+            self.release_memory(Class::Large, unused);
+            self.release_memory(Class::Small, unused.saturating_sub(before - self.idle.get()));
+            self.idle_least.set(self.idle.get());
+            self.trim_at.set(if self.idle.get() > IDLE_KEPT { now + TRIM_EVERY } else { Time::NEVER });
         }
+    }
+
+    /// Gives the memory of about `bytes` of unused buffers of `class` back to the system, as far as there are such buffers.
+    fn release_memory(&self, class: Class, bytes: usize) {
+        let released = self.slots(class).borrow_mut().release_memory(bytes.div_ceil(class.bytes()));
+        let idle = self.idle.get() - released * class.bytes();
+        self.idle.set(idle);
+        self.idle_least.set(self.idle_least.get().min(idle));
     }
 }
 
 /// The buffers of one class.
 struct Slots {
     arena: Arena,
-    slots_max: usize,
     references: Vec<References>,
-    free: Vec<u32>,
-    leased: usize,
-    exhausted: u64,
+    /// What each slot in use was taken for.
+    purposes: Vec<Purpose>,
+    /// Unused, with memory behind them.
+    idle: Vec<u32>,
+    /// Unused, without.
+    bare: Vec<u32>,
 }
 
 impl Slots {
-    fn new(slot_len: usize, bytes_max: usize) -> Slots {
-        let arena = Arena::new(slot_len, SLAB_LEN / slot_len);
-        let slots_max = bytes_max / SLAB_LEN * (SLAB_LEN / slot_len);
-        Slots { arena, slots_max, references: Vec::new(), free: Vec::new(), leased: 0, exhausted: 0 }
+    fn new(slot_len: usize) -> Slots {
+        Slots {
+            arena: Arena::new(slot_len, SLAB_LEN / slot_len),
+            references: Vec::new(),
+            purposes: Vec::new(),
+            idle: Vec::new(),
+            bare: Vec::new(),
+        }
     }
 
-    fn take(&mut self, reserve: usize) -> Option<u32> {
-        if self.leased + reserve >= self.slots_max {
-            self.exhausted += 1;
-            return None;
-        }
-        if self.free.is_empty() {
+    fn take(&mut self, purpose: Purpose) -> Option<u32> {
+        if self.idle.is_empty() && self.bare.is_empty() {
             self.grow();
         }
-        let index = self.free.pop()?;
+        let index = self.idle.pop().or_else(|| self.bare.pop())?;
         self.references[index as usize].add();
-        self.leased += 1;
+        self.purposes[index as usize] = purpose;
         Some(index)
     }
 
@@ -219,17 +434,31 @@ impl Slots {
         self.arena.grow();
         let to = self.arena.slots();
         self.references.resize_with(to, References::default);
+        self.purposes.resize(to, Purpose::Send);
         // Low indices are handed out first, so that a pool in light use touches few pages.
-        self.free.extend((from..to).rev().filter_map(|index| u32::try_from(index).ok()));
+        self.bare.extend((from..to).rev().filter_map(|index| u32::try_from(index).ok()));
+        // Neither list grows when a buffer comes back.
+        self.idle.reserve(to - self.idle.len());
+        self.bare.reserve(to - self.bare.len());
     }
 
-    fn release(&mut self, index: u32) -> bool {
+    /// What the slot was taken for, when this was its last lease.
+    fn release(&mut self, index: u32) -> Option<Purpose> {
         let last = self.references[index as usize].remove();
-        if last {
-            self.free.push(index);
-            self.leased -= 1;
+        last.then(|| {
+            self.idle.push(index);
+            self.purposes[index as usize]
+        })
+    }
+
+    /// Gives the memory of up to `count` unused buffers back, those first that have been unused for longest; says how many.
+    fn release_memory(&mut self, count: usize) -> usize {
+        let count = count.min(self.idle.len());
+        for index in self.idle.drain(..count) {
+            self.arena.release_memory(index as usize);
+            self.bare.push(index);
         }
-        last
+        count
     }
 }
 
@@ -284,12 +513,17 @@ mod tests {
     }
 
     #[test]
-    fn an_exhausted_pool_says_so_and_keeps_a_reserve_for_sending() {
+    fn an_exhausted_pool_says_so_and_keeps_reserves_for_sending_and_for_links() {
         let pool = Pool::new(0);
+        let links = pool.for_links();
         let received: Vec<Lease> = std::iter::from_fn(|| pool.take_for_receive(Class::Large)).collect();
         let sending: Vec<Lease> = std::iter::from_fn(|| pool.take(Class::Large)).collect();
-        assert!(!received.is_empty() && !sending.is_empty());
-        assert!(pool.usage().exhausted >= 2);
+        let of_links: Vec<Lease> = std::iter::from_fn(|| links.take(Class::Large)).collect();
+        assert!(!received.is_empty() && !sending.is_empty() && !of_links.is_empty());
+        assert!(pool.usage().exhausted >= 3);
+        let usage = pool.usage();
+        let sum = usage.receive_bytes + usage.send_bytes + usage.link_bytes;
+        assert_eq!((sum, usage.leased_bytes), (usage.leased_bytes, usage.bytes_max));
         assert!(pool.usage().allocated_bytes <= pool.usage().bytes_max);
         drop(received);
         assert!(pool.take_for_receive(Class::Large).is_some());
@@ -334,5 +568,89 @@ mod tests {
         }
         held.clear();
         assert_eq!(pool.usage().leased_bytes, 0);
+    }
+
+    #[test]
+    fn each_class_can_use_the_whole_budget_and_memory_stays_within_it() {
+        let pool = Pool::new(0).for_links();
+        for class in [Class::Small, Class::Large, Class::Small] {
+            let held: Vec<Lease> = std::iter::from_fn(|| pool.take(class)).collect();
+            assert_eq!(held.len(), BUFFER_MEMORY_MIN / class.bytes());
+            assert!(pool.usage().allocated_bytes <= BUFFER_MEMORY_MIN);
+        }
+    }
+
+    #[test]
+    fn queues_that_are_never_read_leave_room_for_others() {
+        let pool = Pool::new(BUFFER_MEMORY_DEFAULT);
+        let mut held: Vec<Vec<Lease>> = Vec::new();
+        // Each queue takes what it may, and keeps it.
+        for _ in 0..1_000 {
+            let mut queue = Vec::new();
+            while queue.len() * SMALL_LEN < pool.allowance() {
+                queue.push(pool.take(Class::Small).unwrap());
+            }
+            held.push(queue);
+        }
+        let left = pool.shared.left();
+        assert!(left > BUFFER_MEMORY_DEFAULT / 20, "{left} bytes are left");
+        assert!(held.iter().all(|queue| !queue.is_empty()));
+    }
+
+    #[test]
+    fn those_who_wait_are_woken_as_far_as_they_can_be_served_and_links_first() {
+        use std::pin::pin;
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let pool = Pool::new(0);
+        let links = pool.for_links();
+        let mut held: Vec<Lease> = std::iter::from_fn(|| links.take(Class::Large)).collect();
+        let counts: Vec<Arc<Count>> = (0..4).map(|_| Arc::default()).collect();
+        let wakers: Vec<Waker> = counts.iter().map(|count| Waker::from(Arc::clone(count))).collect();
+        let woken = || counts.iter().map(|count| count.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        for (at, waker) in wakers.iter().enumerate() {
+            let from = if at == 3 { &links } else { &pool };
+            // Twice: a task that is polled again waits once.
+            for _ in 0..2 {
+                assert!(pin!(from.lease(Class::Large)).poll(&mut Context::from_waker(waker)).is_pending());
+            }
+        }
+        assert!(!pool.wake_waiting());
+        held.pop();
+        assert!(pool.wake_waiting());
+        assert_eq!(woken(), [0, 0, 0, 1]);
+        held.truncate(held.len() - BUFFER_MEMORY_MIN / LINK_RESERVE / LARGE_LEN);
+        assert!(pool.wake_waiting());
+        assert_eq!(woken(), [1, 0, 0, 1], "room for one beside the reserve");
+        held.clear();
+        assert!(pool.wake_waiting() && !pool.wake_waiting());
+        assert_eq!((woken(), pool.usage().waiting), (vec![1, 1, 1, 1], 0));
+    }
+
+    #[test]
+    fn memory_that_is_not_used_is_given_back() {
+        let pool = Pool::new(BUFFER_MEMORY_DEFAULT);
+        let mut leases: Vec<Lease> = std::iter::from_fn(|| pool.take(Class::Large)).collect();
+        leases.iter_mut().for_each(|lease| lease.append(&[7; LARGE_LEN]));
+        drop(leases);
+        let mut now = Time::ZERO;
+        pool.trim(now);
+        while pool.trim_at() != Time::NEVER {
+            now = pool.trim_at();
+            pool.trim(now);
+        }
+        assert!(now <= Time::ZERO + Duration::from_secs(20), "{now:?}");
+        assert!(pool.usage().allocated_bytes <= IDLE_KEPT);
+        let mut again = pool.take(Class::Large).unwrap();
+        again.append(b"whole");
+        assert_eq!(&again[..], b"whole");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::base::{Clock, Time};
 use crate::engine::core::Core;
 use crate::engine::driver::{Address, Close, RawSocket, SocketOptions, Token};
-use crate::engine::sockets::{READY_MARK, SocketState};
+use crate::engine::sockets::SocketState;
 use crate::engine::{ByteStream, Class, Lease, StreamError};
 
 /// How long a closed socket may take to send what is still queued, before it is aborted.
@@ -229,7 +229,8 @@ impl ByteStream for Socket {
     }
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        self.with(|state| state.poll_queued_below(READY_MARK, cx))
+        let allowance = self.core.pool().allowance();
+        self.with(|state| state.poll_queued_below(state.allowance(allowance), cx))
     }
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -240,6 +241,11 @@ impl ByteStream for Socket {
         if self.with(SocketState::take_ack_due) {
             self.core.shared().driver.borrow_mut().acknowledge(self.token);
         }
+    }
+
+    fn serve_link(&self) {
+        self.with(SocketState::serve_link);
+        self.core.shared().driver.borrow_mut().serve_link(self.token);
     }
 
     fn finish(&self) {

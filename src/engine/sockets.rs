@@ -7,18 +7,12 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::Time;
 use crate::engine::driver::{Driver, Event, RawSocket, Token};
-use crate::engine::{Lease, StreamError};
+use crate::engine::{ALLOWANCE_MAX, Lease, StreamError, push_packed};
 
-/// Received bytes that wait for a reader, above which receiving is paused.
-const RECEIVE_HIGH: usize = 256 * 1024;
-/// Below this it goes on.
-const RECEIVE_LOW: usize = 64 * 1024;
-/// Pieces up to this length are copied behind others that wait.
-const COPY_LEN_MAX: usize = 2048;
-/// Queued bytes above which a socket is not ready for more.
-const SEND_HIGH: usize = 256 * 1024;
-/// Below this it is again.
-const SEND_LOW: usize = 64 * 1024;
+/// A queue that is over its allowance goes on once it is below this part of it.
+const LOW_SHARE: usize = 4;
+/// A socket that sent so much that less than this is queued may take more, in bytes.
+const SEND_LOW: usize = ALLOWANCE_MAX / LOW_SHARE;
 /// Accepted connections that wait to be taken, above which accepting is paused.
 const ACCEPTED_MAX: usize = 128;
 
@@ -56,6 +50,8 @@ pub(super) struct ListenerState {
 /// What is known of a socket.
 #[derive(Default)]
 pub(super) struct SocketState {
+    /// It carries a link: what it may hold does not depend on how full the pool is.
+    is_link: bool,
     connected: Option<io::Result<()>>,
     received: VecDeque<Lease>,
     received_bytes: usize,
@@ -145,8 +141,9 @@ impl Sockets {
             }
             Event::Received { socket, lease } => {
                 if let Some(state) = self.find_socket(socket) {
+                    let allowance = state.allowance(lease.allowance());
                     state.receive(lease, now);
-                    if state.received_bytes >= RECEIVE_HIGH && !state.receive_paused {
+                    if state.received_bytes >= allowance && !state.receive_paused {
                         state.receive_paused = true;
                         driver.receive(socket, false);
                     }
@@ -279,7 +276,7 @@ impl SocketState {
     ) -> Poll<Result<Option<Lease>, StreamError>> {
         if let Some(lease) = self.received.pop_front() {
             self.received_bytes -= lease.len();
-            if self.receive_paused && self.received_bytes <= RECEIVE_LOW {
+            if self.receive_paused && self.received_bytes <= self.allowance(lease.allowance()) / LOW_SHARE {
                 self.receive_paused = false;
                 driver.receive(token, true);
             }
@@ -308,6 +305,16 @@ impl SocketState {
         // It bears the acknowledgement.
         self.ack_due = false;
         Ok(())
+    }
+
+    /// Notes that it carries a link.
+    pub(super) fn serve_link(&mut self) {
+        self.is_link = true;
+    }
+
+    /// How much one direction may hold, when one queue may hold `allowance` bytes.
+    pub(super) fn allowance(&self, allowance: usize) -> usize {
+        if self.is_link { ALLOWANCE_MAX } else { allowance }
     }
 
     pub(super) fn poll_queued_below(&mut self, mark: usize, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -373,11 +380,7 @@ impl SocketState {
         }
         self.received_bytes += lease.len();
         self.ack_due = true;
-        match self.received.back_mut() {
-            // Nobody is reading: what comes in small pieces should not keep a buffer for each of them.
-            Some(last) if lease.len() <= COPY_LEN_MAX && last.tailroom() >= lease.len() => last.append(&lease),
-            _ => self.received.push_back(lease),
-        }
+        push_packed(&mut self.received, 0, lease);
         wake(&mut self.receive_waker);
     }
 
@@ -400,9 +403,6 @@ impl SocketState {
         wake(&mut self.send_waker);
     }
 }
-
-/// What [`SocketState::poll_queued_below`] takes for "ready for more".
-pub(super) const READY_MARK: usize = SEND_HIGH;
 
 fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {

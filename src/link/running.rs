@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{Clock, LinkId, Time};
-use crate::engine::{ByteStream, Core, Lease, Signal};
+use crate::engine::{ByteStream, Core, Lease, Pool, Signal};
 use crate::link::packer::transmit;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{StreamState, Streams, keep, wake};
@@ -23,6 +23,8 @@ pub struct Link(Rc<Shared>);
 
 struct Shared {
     core: Core,
+    /// The core's buffers, with the part that is kept for links.
+    pool: Pool,
     id: LinkId,
     mux: RefCell<Mux<Lease>>,
     streams: RefCell<Streams>,
@@ -94,6 +96,7 @@ impl Link {
     fn new(core: &Core, id: LinkId, mux: Mux<Lease>) -> Link {
         Link(Rc::new(Shared {
             core: core.clone(),
+            pool: core.pool().for_links(),
             id,
             mux: RefCell::new(mux),
             streams: RefCell::default(),
@@ -120,13 +123,14 @@ impl Link {
     /// were received already.
     pub async fn run(&self, transport: &impl ByteStream, first: Option<Lease>) -> Ended {
         self.0.around.set((transport.headroom(), transport.tailroom()));
+        transport.serve_link();
         if let Some(lease) = first {
             self.receive(lease);
         }
         let ended = future::or(self.run_receive(transport), self.run_time());
         let ended = future::or(ended, self.run_transmit(transport)).await;
         // The reason for the end, if it was ours, is the last frame. Whether the peer still reads it is its affair.
-        let _ = transmit(&self.0.mux, transport, self.0.core.pool(), self.0.core.now()).await;
+        let _ = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.now()).await;
         transport.finish();
         ended
     }
@@ -270,6 +274,11 @@ impl Link {
         &self.0.streams
     }
 
+    /// How many bytes one stream may have queued, as far as the core's buffers go.
+    pub(super) fn allowance(&self) -> usize {
+        self.0.core.pool().allowance()
+    }
+
     pub(super) fn headroom(&self) -> usize {
         self.0.around.get().0
     }
@@ -326,7 +335,7 @@ impl Link {
             }
             // What other tasks have to send in this turn goes into the same records.
             self.0.core.turn_end().await;
-            let sent = transmit(&self.0.mux, transport, self.0.core.pool(), self.0.core.turn_time()).await;
+            let sent = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.turn_time()).await;
             let ready = match sent {
                 Ok(()) => transport.ready().await,
                 failed => failed,
@@ -355,7 +364,10 @@ impl Link {
     }
 
     fn receive(&self, lease: Lease) {
-        self.0.mux.borrow_mut().receive(self.0.core.turn_time(), lease);
+        let mut mux = self.0.mux.borrow_mut();
+        mux.set_pressed(!self.0.core.pool().can_receive());
+        mux.receive(self.0.core.turn_time(), lease);
+        drop(mux);
         self.settle();
     }
 
@@ -379,7 +391,7 @@ impl Link {
         match event {
             Event::Data { stream, chunk } => {
                 let now = shared.core.turn_time();
-                self.tell(stream, |state| state.receive(chunk, shared.core.pool(), now));
+                self.tell(stream, |state| state.receive(chunk, now));
                 return false;
             }
             Event::Finished { stream } => return self.tell(stream, StreamState::finish),

@@ -117,7 +117,7 @@ impl ByteStream for LinkStream {
         if let Some(error) = state.error() {
             return Poll::Ready(Err(error));
         }
-        if self.link.mux().borrow_mut().capacity(self.id) > 0 {
+        if self.link.mux().borrow_mut().capacity(self.id, self.link.allowance()) > 0 {
             return Poll::Ready(Ok(()));
         }
         state.wait_to_send(cx);

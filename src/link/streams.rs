@@ -4,11 +4,8 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use crate::base::Time;
-use crate::engine::{Class, Lease, Pool, StreamError};
+use crate::engine::{Lease, StreamError, push_packed};
 use crate::wire::mux::{Cause, Phases, StreamId};
-
-/// Pieces up to this length that wait to be read are copied together, so that a few bytes do not keep a large buffer.
-const COPY_LEN_MAX: usize = 2048;
 
 /// The streams of one link. A place lives as long as somebody holds its stream.
 #[derive(Default)]
@@ -78,33 +75,12 @@ impl Streams {
 }
 
 impl StreamState {
-    pub(super) fn receive(&mut self, chunk: Lease, pool: &Pool, now: Time) {
+    pub(super) fn receive(&mut self, chunk: Lease, now: Time) {
         if self.received.is_empty() {
             self.received_at = now;
         }
-        let Some(left) = self.add_to_last(chunk) else { return wake(&mut self.receive_waker) };
-        let waits = !self.received.is_empty();
-        // Nobody is reading: what is kept should not keep a whole buffer of the link's.
-        let small = if waits && left.len() <= COPY_LEN_MAX { pool.take_for_receive(Class::Small) } else { None };
-        match small {
-            Some(mut small) => {
-                small.append(&left);
-                self.received.push_back(small);
-            }
-            None => self.received.push_back(left),
-        }
+        push_packed(&mut self.received, 0, chunk);
         wake(&mut self.receive_waker);
-    }
-
-    /// Puts a piece behind the last that waits, where that is possible; gives it back otherwise.
-    fn add_to_last(&mut self, chunk: Lease) -> Option<Lease> {
-        let Some(last) = self.received.back_mut() else { return Some(chunk) };
-        let Err(chunk) = last.join(chunk) else { return None };
-        if chunk.len() <= COPY_LEN_MAX && last.tailroom() >= chunk.len() {
-            last.append(&chunk);
-            return None;
-        }
-        Some(chunk)
     }
 
     pub(super) fn finish(&mut self) {

@@ -259,6 +259,13 @@ impl ByteStream for Connection {
         }
     }
 
+    fn serve_link(&self) {
+        match &self.0 {
+            Kind::Plain(socket) => socket.serve_link(),
+            Kind::Tls(stream) => stream.serve_link(),
+        }
+    }
+
     fn expect_more(&self) {
         match &self.0 {
             Kind::Plain(socket) => socket.expect_more(),

@@ -275,6 +275,11 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
         self.inner.expect_more();
     }
 
+    fn serve_link(&self) {
+        self.pool.serve_link();
+        self.inner.serve_link();
+    }
+
     fn headroom(&self) -> usize {
         self.inner.headroom() + self.session.borrow().headroom()
     }

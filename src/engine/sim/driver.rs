@@ -10,7 +10,7 @@ use crate::engine::sim::connection::{EndId, Owner};
 use crate::engine::sim::net::{DriverId, SimNet, SimSocket};
 use crate::engine::sim::transport::Arrival;
 use crate::engine::sim::world::{Flag, Listener, Occurrence, World};
-use crate::engine::{Class, Lease, Pool, SMALL_LEN};
+use crate::engine::{Class, Lease, Pool, SMALL_LEN, push_packed};
 
 /// Leases that one socket may fill in one turn.
 const LEASES_PER_TURN_MAX: usize = 4;
@@ -25,6 +25,8 @@ pub struct SimDriver {
     id: DriverId,
     host: IpAddr,
     pool: Pool,
+    /// The same pool, for sockets that carry links.
+    link_pool: Pool,
     flag: Arc<Flag>,
     sockets: BTreeMap<u32, Socket>,
     /// Sockets that found no buffer; every turn tries them again.
@@ -53,6 +55,8 @@ struct Stream {
     send_failed: bool,
     receive_ended: bool,
     detaching: bool,
+    /// It carries a link.
+    serves_link: bool,
 }
 
 impl Stream {
@@ -65,13 +69,15 @@ impl Stream {
             send_failed: false,
             receive_ended: false,
             detaching: false,
+            serves_link: false,
         }
     }
 }
 
 impl SimDriver {
     pub(super) fn new(net: SimNet, id: DriverId, host: IpAddr, pool: Pool, flag: Arc<Flag>) -> SimDriver {
-        SimDriver { net, id, host, pool, flag, sockets: BTreeMap::new(), starved: BTreeSet::new() }
+        let link_pool = pool.for_links();
+        SimDriver { net, id, host, pool, link_pool, flag, sockets: BTreeMap::new(), starved: BTreeSet::new() }
     }
 
     /// Which driver of the network this is.
@@ -127,7 +133,13 @@ impl SimDriver {
     fn progress(&mut self, index: u32, events: &mut Vec<Event>) {
         let Some(socket) = self.sockets.get_mut(&index) else { return };
         let mut world = self.net.world.borrow_mut();
-        let mut turn = Turn { world: &mut world, pool: &self.pool, starved: &mut self.starved, events };
+        let mut turn = Turn {
+            world: &mut world,
+            pool: &self.pool,
+            link_pool: &self.link_pool,
+            starved: &mut self.starved,
+            events,
+        };
         if turn.look_at(socket) {
             self.sockets.remove(&index);
         }
@@ -185,6 +197,12 @@ impl Driver for SimDriver {
     }
 
     /// The simulated network holds nothing back for want of an acknowledgement.
+    fn serve_link(&mut self, socket: Token) {
+        if let Some(stream) = self.stream(socket) {
+            stream.serves_link = true;
+        }
+    }
+
     fn acknowledge(&mut self, _socket: Token) {}
 
     fn send(&mut self, socket: Token, lease: Lease) {
@@ -193,7 +211,7 @@ impl Driver for SimDriver {
             && !stream.finish
             && !stream.detaching
         {
-            stream.queue.push_back(lease);
+            push_packed(&mut stream.queue, 0, lease);
         }
     }
 
@@ -265,6 +283,7 @@ impl Drop for SimDriver {
 struct Turn<'a> {
     world: &'a mut World,
     pool: &'a Pool,
+    link_pool: &'a Pool,
     starved: &'a mut BTreeSet<u32>,
     events: &'a mut Vec<Event>,
 }
@@ -385,7 +404,8 @@ impl Turn<'_> {
             match self.world.arrival_at(stream.end) {
                 Arrival::Nothing => return,
                 Arrival::Bytes(bytes) => {
-                    let Some(lease) = self.lease_for(bytes) else {
+                    let pool = if stream.serves_link { self.link_pool } else { self.pool };
+                    let Some(lease) = lease_for(pool, bytes) else {
                         self.starved.insert(socket.index);
                         return;
                     };
@@ -417,11 +437,6 @@ impl Turn<'_> {
         self.events.push(Event::Received { socket, lease });
     }
 
-    fn lease_for(&self, bytes: usize) -> Option<Lease> {
-        let large = if bytes > 2 * SMALL_LEN { self.pool.take_for_receive(Class::Large) } else { None };
-        large.or_else(|| self.pool.take_for_receive(Class::Small))
-    }
-
     /// Lets the socket go, or drops it when it failed.
     fn detach(&mut self, socket: Token, stream: &Stream) -> bool {
         if self.world.failure(stream.end).is_some() {
@@ -434,6 +449,11 @@ impl Turn<'_> {
         }
         true
     }
+}
+
+fn lease_for(pool: &Pool, bytes: usize) -> Option<Lease> {
+    let large = if bytes > 2 * SMALL_LEN { pool.take_for_receive(Class::Large) } else { None };
+    large.or_else(|| pool.take_for_receive(Class::Small))
 }
 
 /// The address that a listener gets, with a port of its own when it asked for none.

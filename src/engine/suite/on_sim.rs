@@ -104,6 +104,10 @@ impl Driver for Waiting {
         self.driver.adopt(socket, raw, options)
     }
 
+    fn serve_link(&mut self, socket: Token) {
+        self.driver.serve_link(socket);
+    }
+
     fn receive(&mut self, socket: Token, armed: bool) {
         self.driver.receive(socket, armed);
     }

@@ -48,6 +48,16 @@ impl Arena {
         unsafe { slab.add(offset) }
     }
 
+    /// Gives the memory of slot `index` back to the system; its bytes are zero, or as they were, when it is next used. The
+    /// caller sees to it that nobody uses the slot now.
+    pub(in crate::engine) fn release_memory(&mut self, index: usize) {
+        let slot = self.slot(index);
+        // SAFETY: the range is one slot of a slab that this arena owns, private anonymous memory of the allocator, and no
+        // lease of it exists, so that nobody relies on its content. The system replaces its pages by zeroed ones, or, where
+        // pages are larger than slots, refuses and changes nothing; either way the bytes stay initialised.
+        let _ = unsafe { libc::madvise(slot.as_ptr().cast(), self.slot_len, libc::MADV_DONTNEED) };
+    }
+
     fn slab_layout(&self) -> Layout {
         Layout::from_size_align(self.slab_len(), SLAB_ALIGN).expect("slab sizes are small constants")
     }

@@ -7,7 +7,8 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use crate::base::Chunk;
-use crate::engine::pool::{PoolShared, Slot};
+use crate::engine::packed::COPY_LEN_MAX;
+use crate::engine::pool::{Class, PoolShared, Slot};
 
 /// An owned range of a pooled buffer: content, with room before and after it that nobody else may touch.
 ///
@@ -160,6 +161,26 @@ impl Lease {
         Ok(())
     }
 
+    /// How many bytes one queue may hold now; see [`Pool::allowance`](crate::engine::Pool::allowance).
+    pub(in crate::engine) fn allowance(&self) -> usize {
+        self.pool.allowance()
+    }
+
+    /// Whether little of the pool is left.
+    pub(in crate::engine) fn pool_is_pressed(&self) -> bool {
+        self.pool.is_pressed()
+    }
+
+    /// Whether the buffer behind it is a large one.
+    pub(in crate::engine) fn is_of_large(&self) -> bool {
+        self.slot.is_large()
+    }
+
+    /// An empty small buffer of the same pool to copy into, if one is left for receiving.
+    pub(in crate::engine) fn small_of_same_pool(&self) -> Option<Lease> {
+        self.pool.take_to_keep(Class::Small)
+    }
+
     /// Cuts the first `at` bytes of the content off and returns them, with the headroom; `self` keeps the rest and the
     /// tailroom.
     ///
@@ -236,6 +257,15 @@ impl AsRef<[u8]> for Lease {
 impl Chunk for Lease {
     fn split_to(&mut self, at: usize) -> Lease {
         Lease::split_to(self, at)
+    }
+
+    fn absorb(&mut self, next: Lease) -> Option<Lease> {
+        match self.join(next) {
+            Err(next) if next.len() <= COPY_LEN_MAX && self.tailroom() >= next.len() => self.append(&next),
+            Err(next) => return Some(next),
+            Ok(()) => {}
+        }
+        None
     }
 }
 

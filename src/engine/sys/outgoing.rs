@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::Lease;
+use crate::engine::{Lease, push_packed};
 
 /// Buffers that go into one send.
 pub(in crate::engine) const GATHER_MAX: usize = 64;
@@ -10,6 +10,8 @@ pub(in crate::engine) const GATHER_MAX: usize = 64;
 /// A socket's queue, and whether its end is to follow.
 pub(in crate::engine) struct Outgoing {
     queue: VecDeque<Lease>,
+    /// How many buffers at the front the kernel has, so that they must stay as they are.
+    lent: usize,
     end: End,
 }
 
@@ -25,14 +27,25 @@ enum End {
 
 impl Outgoing {
     pub(in crate::engine) fn new() -> Outgoing {
-        Outgoing { queue: VecDeque::new(), end: End::Open }
+        Outgoing { queue: VecDeque::new(), lent: 0, end: End::Open }
     }
 
     /// Queues a buffer, unless it is empty or the end was asked for.
     pub(in crate::engine) fn push(&mut self, lease: Lease) {
         if self.end == End::Open && !lease.is_empty() {
-            self.queue.push_back(lease);
+            push_packed(&mut self.queue, self.lent, lease);
         }
+    }
+
+    /// Notes that the kernel has what [`Outgoing::front`] gives, until [`Outgoing::returned`].
+    pub(in crate::engine) fn lend(&mut self) {
+        let lent = self.front().len();
+        self.lent = lent;
+    }
+
+    /// Notes that the kernel has nothing of it any more.
+    pub(in crate::engine) fn returned(&mut self) {
+        self.lent = 0;
     }
 
     pub(in crate::engine) fn is_empty(&self) -> bool {
@@ -99,10 +112,10 @@ mod tests {
             outgoing.push(lease);
         }
         outgoing.finish();
-        assert_eq!(outgoing.front().len(), 3);
+        assert_eq!(outgoing.front().len(), 1);
         outgoing.sent(3);
         assert!(!outgoing.take_end());
-        assert_eq!(outgoing.front().map(|lease| lease.to_vec()).collect::<Vec<_>>(), [b"de".to_vec(), b"f".to_vec()]);
+        assert_eq!(outgoing.front().map(|lease| lease.to_vec()).collect::<Vec<_>>(), [b"def".to_vec()]);
         outgoing.sent(3);
         assert!(outgoing.is_empty() && outgoing.take_end() && !outgoing.take_end());
         outgoing.push(pool.take(Class::Small).unwrap());

@@ -10,11 +10,11 @@ use super::open::Open;
 use super::phases::Phases;
 use super::stream::{Item, QUEUE_ITEMS_MAX, Sending};
 
-/// What the application says and asks.
 /// How far a stream's backlog may be exceeded by one who asked whether there is room and then sent several chunks: two of
 /// the largest buffers, with what frames them.
 pub const OVERSHOOT_MAX: usize = 256 * 1024;
 
+/// What the application says and asks.
 impl<B: Chunk> Mux<B> {
     /// What has happened next, if anything.
     pub fn poll_event(&mut self) -> Option<Event<B>> {
@@ -89,16 +89,20 @@ impl<B: Chunk> Mux<B> {
         Open::decode(&self.streams.get(stream)?.opening).ok()
     }
 
-    /// How many bytes more the stream should be given; 0 when it is gone, finished, or full.
+    /// How many bytes more the stream should be given; 0 when it is gone, finished, or full. It is full with the backlog of
+    /// the settings, or with `allowance` bytes where that is less.
     ///
     /// What belongs together may overshoot it, by up to [`OVERSHOOT_MAX`] bytes. Once it was 0, [`Event::Writable`] tells
-    /// when half of the backlog has gone out.
-    pub fn capacity(&mut self, stream: StreamId) -> usize {
-        let backlog = self.settings.backlog as usize;
+    /// when half of that has gone out.
+    pub fn capacity(&mut self, stream: StreamId, allowance: usize) -> usize {
+        let backlog = allowance.min(self.settings.backlog as usize);
         let Ok(slot) = self.sendable(stream) else { return 0 };
         let found = self.streams.at(slot);
         let room = if found.queue.len() >= QUEUE_ITEMS_MAX { 0 } else { backlog.saturating_sub(found.queued) };
-        found.wants_room |= room == 0;
+        if room == 0 {
+            found.wants_room = true;
+            found.room_below = backlog / 2;
+        }
         room
     }
 
@@ -117,12 +121,17 @@ impl<B: Chunk> Mux<B> {
         let found = self.streams.at(slot);
         if found.queued >= queued_max || found.queue.len() >= 2 * QUEUE_ITEMS_MAX {
             found.wants_room = true;
+            found.room_below = self.settings.backlog as usize / 2;
             return Err(SendError { error: StreamError::Backlogged, chunk });
         }
         if !chunk.is_empty() {
             found.queued += chunk.len();
             found.stages = 0;
-            found.queue.push_back(Item::Bytes(chunk));
+            let chunk = match found.queue.back_mut() {
+                Some(Item::Bytes(last)) => last.absorb(chunk),
+                _ => Some(chunk),
+            };
+            found.queue.extend(chunk.map(Item::Bytes));
             self.touch(slot);
         }
         Ok(())
@@ -206,7 +215,8 @@ impl<B: Chunk> Mux<B> {
         let found = self.streams.at(slot);
         let taken = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
         found.taken = found.taken.saturating_add(taken);
-        if !found.peer_finished && !found.credit_due && found.window.is_due() {
+        let share = self.share.of(self.window.left());
+        if !found.peer_finished && !found.credit_due && found.window.is_due_beside(self.is_tight, share) {
             found.credit_due = true;
             self.list(slot);
         }

@@ -86,6 +86,18 @@ impl Window {
         self.owed > 0 && (self.owed >= self.size / 2 || self.owed >= self.left)
     }
 
+    /// As [`is_due`](Window::is_due) for the window of a stream. On a link that is tight a stream that holds nothing owes
+    /// nothing either, and one that is read as it comes no more than half of its share.
+    pub(super) fn is_due_beside(&self, is_tight: bool, share: u32) -> bool {
+        self.is_due() || (is_tight && self.owed > 0 && (self.held == 0 || self.owed >= share / 2))
+    }
+
+    /// As [`is_due`](Window::is_due) for the window of a link, of which the peer's streams have shares: given back in small
+    /// steps, so that saving up does not make them smaller.
+    pub(super) fn is_due_on_link(&self) -> bool {
+        self.is_due() || self.owed > self.size / 16
+    }
+
     /// Gives back everything owed; the caller tells the peer.
     pub(super) fn grant(&mut self) -> u32 {
         let n = std::mem::take(&mut self.owed);

@@ -12,6 +12,7 @@ use super::hello::{Hello, HelloError, Refused, Welcome};
 use super::receive::Inbound;
 use super::schedule::Schedule;
 use super::settings::Settings;
+use super::share::Share;
 use super::stream::{Sending, Stream, Streams};
 
 /// How many frames that carry no data a peer may have had on their way for each stream that has ended.
@@ -96,6 +97,13 @@ pub struct Mux<B> {
 
     pub(super) credit: Credit,
     pub(super) window: Window,
+    pub(super) share: Share,
+    /// Slots of streams that have used up their share, and some that have it again.
+    pub(super) capped: VecDeque<u32>,
+    /// Little enough of our window is left that credit is given back early.
+    pub(super) is_tight: bool,
+    /// There is no memory for more than what the applications hold.
+    pub(super) pressed: bool,
     /// The id of the next stream; `None` when they are used up.
     pub(super) next_id: Option<u32>,
     /// The highest id opened so far.
@@ -158,6 +166,10 @@ impl<B: Chunk> Mux<B> {
             scratch: Vec::new(),
             credit: Credit::new(settings.link_window),
             window: Window::new(settings.link_window),
+            share: Share::new(&settings),
+            capped: VecDeque::new(),
+            is_tight: false,
+            pressed: false,
             next_id: Some(FIRST_STREAM),
             last_id: 0,
             stale_bytes: 0,
@@ -215,7 +227,7 @@ impl<B: Chunk> Mux<B> {
     /// Books bytes that are no longer held for anybody.
     pub(super) fn give_back(&mut self, n: u32) {
         self.window.consume(n);
-        self.link_credit_due |= self.window.is_due();
+        self.link_credit_due |= self.window.is_due_on_link();
     }
 
     /// Puts a slot into the queue of control frames.

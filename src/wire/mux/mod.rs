@@ -22,6 +22,7 @@ mod pressure;
 mod receive;
 mod schedule;
 mod settings;
+mod share;
 mod stream;
 mod transmit;
 

@@ -8,8 +8,14 @@ use super::machine::Mux;
 ///
 /// What the applications have not taken counts against the window of the whole link, so that enough streams that nobody reads
 /// would stop all others. When they hold three quarters of it, each has `slow_reader_ms` to take as much as it holds. Then those
-/// that did not are reset, the largest first, until no more than half is held.
+/// that did not are reset, the largest first, until no more than half is held. The same happens, with half of what is held, when
+/// there is no memory left to hold more.
 impl<B: Chunk> Mux<B> {
+    /// Notes whether there is memory for more than what the applications hold.
+    pub fn set_pressed(&mut self, pressed: bool) {
+        self.pressed = pressed;
+    }
+
     /// Starts or ends the watch; called after bytes have come.
     pub(super) fn watch(&mut self, now: Time) {
         if !self.is_clogged() {
@@ -37,9 +43,10 @@ impl<B: Chunk> Mux<B> {
                 slow.push((held, slot));
             }
         }
+        let keep = if self.pressed { self.window.held() } else { self.settings.link_window } / 2;
         slow.sort_unstable_by(|a, b| b.cmp(a));
         for (_, slot) in slow {
-            if self.window.held() <= self.settings.link_window / 2 {
+            if self.window.held() <= keep {
                 break;
             }
             let stream = StreamId { id: self.streams.at(slot).id, slot };
@@ -59,8 +66,9 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Whether three quarters of the window are held, and by more than one stream's choice to be slow.
+    /// Whether three quarters of the window are held, and by more than one stream's choice to be slow, or memory is short.
     fn is_clogged(&self) -> bool {
-        self.streams.live() > 1 && self.window.held() >= self.settings.link_window / 4 * 3
+        let full = self.streams.live() > 1 && self.window.held() >= self.settings.link_window / 4 * 3;
+        full || (self.pressed && self.window.held() > 0)
     }
 }

@@ -13,6 +13,7 @@ use super::hello::{Hello, Refused, Welcome};
 use super::machine::{Mux, PONGS_MAX, Progress, Role, TURNED_AWAY_MAX};
 use super::open::Open;
 use super::phases::Phases;
+use super::share::Share;
 
 /// Where in the peer's bytes we are.
 #[derive(Debug)]
@@ -184,6 +185,7 @@ impl<B: Chunk> Mux<B> {
         self.settings.stream_window = welcome.stream_window;
         self.settings.link_window = welcome.link_window;
         self.settings.ping_interval_ms = welcome.ping_interval_ms;
+        self.share = Share::new(&self.settings);
         self.credit = Credit::new(welcome.link_window);
         self.window = Window::new(welcome.link_window);
         self.events.push_back(Event::Welcomed(welcome));
@@ -253,6 +255,7 @@ impl<B: Chunk> Mux<B> {
         if !self.window.take(len) {
             return Err(Fault::LinkCreditExceeded);
         }
+        self.watch_window();
         let stream = match target {
             Target::Live(slot) if self.streams.at(slot).reset_due.is_none() => {
                 Some(StreamId { id: header.stream, slot })
@@ -350,18 +353,23 @@ impl<B: Chunk> Mux<B> {
         let n = fields.u32()?;
         fields.end()?;
         if id == 0 {
-            return self.credit.add(n);
+            self.credit.add(n)?;
+            self.uncap();
+            return Ok(());
         }
         match self.target(id)? {
             Target::Ended => self.book_stale_frame(),
             Target::Live(slot) => {
                 let stream = self.streams.at(slot);
-                let stalled = stream.credit.left() == 0 && !stream.queue.is_empty();
+                let stalled = (stream.credit.left() == 0 || stream.capped) && !stream.queue.is_empty();
                 stream.credit.add(n)?;
-                if stalled && stream.can_send() {
-                    self.schedule.resume(slot);
+                stream.under_way = stream.under_way.saturating_sub(n);
+                stream.capped = false;
+                if stalled {
+                    self.resume(slot)
+                } else {
+                    self.touch(slot)
                 }
-                self.touch(slot);
                 Ok(())
             }
         }

@@ -45,6 +45,12 @@ pub(super) struct Stream<B> {
     pub(super) window: Window,
     /// The peer has said FIN.
     pub(super) peer_finished: bool,
+    /// Bytes that were sent and for which no credit has come back.
+    pub(super) under_way: u32,
+    /// It has used up its share of the link's window.
+    pub(super) capped: bool,
+    /// Whether the slot stands in the list of those, also when another stream has it by now.
+    pub(super) cap_listed: bool,
     /// Both sides have said FIN, and the application has not taken everything yet.
     pub(super) lingers: bool,
     pub(super) open_due: bool,
@@ -56,6 +62,8 @@ pub(super) struct Stream<B> {
     pub(super) ready: bool,
     /// Whether the application waits for room.
     pub(super) wants_room: bool,
+    /// It is told when no more bytes than this are queued.
+    pub(super) room_below: usize,
     /// Bytes that the application has taken since slow readers are looked for.
     pub(super) taken: u32,
     /// The stages reported since DATA last moved.
@@ -73,6 +81,9 @@ impl<B: Chunk> Stream<B> {
             credit: Credit::new(0),
             window: Window::new(0),
             peer_finished: false,
+            under_way: 0,
+            capped: false,
+            cap_listed: false,
             lingers: false,
             open_due: false,
             credit_due: false,
@@ -80,6 +91,7 @@ impl<B: Chunk> Stream<B> {
             listed: false,
             ready: false,
             wants_room: false,
+            room_below: 0,
             taken: 0,
             stages: 0,
         }
@@ -92,6 +104,8 @@ impl<B: Chunk> Stream<B> {
         self.credit = Credit::new(window);
         self.window = Window::new(window);
         self.peer_finished = false;
+        self.under_way = 0;
+        self.capped = false;
         self.lingers = false;
         self.taken = 0;
         self.stages = 0;
@@ -111,7 +125,7 @@ impl<B: Chunk> Stream<B> {
     pub(super) fn can_send(&self) -> bool {
         self.reset_due.is_none()
             && match self.queue.front() {
-                Some(Item::Bytes(_)) => self.credit.left() > 0,
+                Some(Item::Bytes(_)) => self.credit.left() > 0 && !self.capped,
                 Some(Item::Phases(_)) => true,
                 None => self.sending == Sending::Finishing,
             }

@@ -191,6 +191,7 @@ impl<B: Chunk> Mux<B> {
             Control::LinkCredit => {
                 self.link_credit_due = false;
                 self.window.grant();
+                self.watch_window();
             }
             Control::Drain => {
                 self.drain_due = false;
@@ -224,11 +225,17 @@ impl<B: Chunk> Mux<B> {
     }
 
     fn choose(&mut self, slot: u32, room: usize, allowance: usize) -> Choice {
-        let credit = self.credit.left();
         let stream = self.streams.at(slot);
         if stream.id == 0 || !stream.can_send() {
             return Choice::Pass;
         }
+        let of_bytes = matches!(stream.queue.front(), Some(Item::Bytes(_)));
+        let share = if of_bytes { self.share_left(slot) } else { 0 };
+        if of_bytes && share == 0 {
+            return Choice::Pass;
+        }
+        let credit = self.credit.left().min(share);
+        let stream = self.streams.at(slot);
         let (most, least) = match stream.queue.front() {
             Some(Item::Bytes(chunk)) => {
                 let most = chunk.len().min(PAYLOAD_LEN_MAX).min(stream.credit.left()).min(credit);
@@ -273,13 +280,13 @@ impl<B: Chunk> Mux<B> {
 
     /// Takes what is sent next off the queue of a stream; FIN goes with the last data.
     fn take_piece(&mut self, slot: u32, n: usize) -> Piece<B> {
-        let backlog = self.settings.backlog as usize;
         let stream = self.streams.at(slot);
         let payload = match stream.queue.pop_front() {
             Some(Item::Phases(phases)) => return Piece::Phases(phases),
             Some(Item::Bytes(mut chunk)) => {
                 stream.queued -= n;
                 stream.credit.spend(n);
+                stream.under_way = stream.under_way.saturating_add(n as u32);
                 if n == chunk.len() {
                     Some(chunk)
                 } else {
@@ -295,7 +302,7 @@ impl<B: Chunk> Mux<B> {
             stream.sending = Sending::Finished;
             stream.wants_room = false;
         }
-        if stream.wants_room && stream.queued <= backlog / 2 && stream.queue.len() <= QUEUE_ITEMS_MAX / 2 {
+        if stream.wants_room && stream.queued <= stream.room_below && stream.queue.len() <= QUEUE_ITEMS_MAX / 2 {
             stream.wants_room = false;
             self.events.push_back(Event::Writable { stream: StreamId { id: stream.id, slot } });
         }

@@ -59,6 +59,8 @@ pub(super) struct Connection {
     received_all: bool,
     class: ReceiveClass,
     outgoing: Outgoing,
+    /// It carries a link.
+    pub(super) serves_link: bool,
     pub(super) leaving: Option<Leaving>,
     /// Whether the token is in the driver's list of sockets to flush.
     pub(super) is_dirty: bool,
@@ -87,6 +89,7 @@ impl Connection {
             received_all: false,
             class: ReceiveClass::new(),
             outgoing: Outgoing::new(),
+            serves_link: false,
             leaving: None,
             is_dirty: false,
             is_listed: false,

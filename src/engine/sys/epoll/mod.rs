@@ -35,6 +35,8 @@ pub(in crate::engine) struct EpollDriver {
     poller: Poller,
     wake: Arc<EventFd>,
     pool: Pool,
+    /// The same pool, for sockets that carry links.
+    link_pool: Pool,
     places: Places<Endpoint>,
     /// Sockets with something to send or to end.
     dirty: VecDeque<Token>,
@@ -72,6 +74,7 @@ impl EpollDriver {
             poller,
             wake,
             pool: pool.clone(),
+            link_pool: pool.for_links(),
             places: Places::new(),
             dirty: VecDeque::new(),
             ready: VecDeque::new(),
@@ -174,6 +177,13 @@ impl EpollDriver {
         self.starved.retain(|token| self.places.contains(*token));
         if self.pool.can_receive() {
             self.ready.append(&mut self.starved);
+        } else {
+            // What is kept for links is not for the others that wait.
+            for _ in 0..self.starved.len() {
+                let Some(token) = self.starved.pop_front() else { break };
+                let is_link = self.connection(token).is_some_and(|connection| connection.serves_link);
+                if is_link { self.ready.push_back(token) } else { self.starved.push_back(token) }
+            }
         }
     }
 
@@ -182,7 +192,8 @@ impl EpollDriver {
             let Some(token) = self.ready.pop_front() else { break };
             match self.places.get_mut(token) {
                 Some(Endpoint::Connection(connection)) => {
-                    let outcome = connection.receive(token, &self.pool, events);
+                    let pool = if connection.serves_link { &self.link_pool } else { &self.pool };
+                    let outcome = connection.receive(token, pool, events);
                     connection.is_listed = outcome != Received::Drained;
                     match outcome {
                         Received::Drained => {}
@@ -290,6 +301,12 @@ impl Driver for EpollDriver {
         if let Some(connection) = self.connection(socket) {
             connection.arm(armed);
             self.list_ready(socket);
+        }
+    }
+
+    fn serve_link(&mut self, socket: Token) {
+        if let Some(connection) = self.connection(socket) {
+            connection.serves_link = true;
         }
     }
 

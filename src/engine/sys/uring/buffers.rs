@@ -7,31 +7,40 @@ use crate::engine::Lease;
 use crate::engine::pool::{Class, Pool};
 use crate::engine::sys::buf_ring::BufRing;
 
-/// A ring never takes more than this part of the pool's buffers of its class.
-const POOL_SHARE: usize = 4;
+/// A ring never takes more than this part of the pool.
+const POOL_SHARE: usize = 16;
+
+/// Who receives into a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ordinary,
+    /// Links, whose buffers nobody else can use up.
+    Link,
+}
 
 /// What is particular to a class.
 struct Size {
     class: Class,
-    /// The kernel's name for the ring.
-    group: u16,
     /// Buffers that the kernel is given at first.
     least: usize,
     /// Entries of the ring: what it may grow to when it runs dry while the pool does not.
     entries: u16,
 }
 
-const SMALL: Size = Size { class: Class::Small, group: 0, least: 64, entries: 512 };
-const LARGE: Size = Size { class: Class::Large, group: 1, least: 16, entries: 64 };
+const SMALL: Size = Size { class: Class::Small, least: 64, entries: 512 };
+const LARGE: Size = Size { class: Class::Large, least: 16, entries: 64 };
 
-/// One ring for each class.
+/// One ring for each kind and class.
 pub(super) struct Buffers {
-    small: Group,
-    large: Group,
+    groups: [Group; 4],
 }
 
 struct Group {
     size: Size,
+    /// The kernel's name for the ring.
+    name: u16,
+    /// From where its buffers come.
+    pool: Pool,
     ring: BufRing,
     /// By id, while the kernel holds them.
     leases: Vec<Option<Lease>>,
@@ -42,69 +51,73 @@ struct Group {
 }
 
 impl Buffers {
-    /// Registers both rings, empty.
+    /// Registers all rings, empty.
     pub(super) fn new(ring: &Ring, pool: &Pool) -> io::Result<Buffers> {
-        Ok(Buffers { small: Group::new(SMALL, ring, pool)?, large: Group::new(LARGE, ring, pool)? })
+        let group = |kind: Kind, size: Size| {
+            let pool = if kind == Kind::Link { pool.for_links() } else { pool.clone() };
+            Group::new(Buffers::name(kind, size.class), size, ring, pool)
+        };
+        let (ordinary, link) = (Kind::Ordinary, Kind::Link);
+        Ok(Buffers {
+            groups: [group(ordinary, SMALL)?, group(ordinary, LARGE)?, group(link, SMALL)?, group(link, LARGE)?],
+        })
     }
 
     /// The class to receive into next: the one that is wanted, or the other when the pool has no more of it; none when
     /// it has neither.
-    pub(super) fn pick(&mut self, wanted: Class, pool: &Pool) -> Option<Class> {
+    pub(super) fn pick(&mut self, kind: Kind, wanted: Class) -> Option<Class> {
         let other = match wanted {
             Class::Small => Class::Large,
             Class::Large => Class::Small,
         };
-        [wanted, other].into_iter().find(|class| self.group(*class).stock(pool))
+        [wanted, other].into_iter().find(|class| self.group(kind, *class).stock())
     }
 
-    /// The kernel's name for the ring of `class`.
-    pub(super) fn name(class: Class) -> u16 {
-        match class {
-            Class::Small => SMALL.group,
-            Class::Large => LARGE.group,
+    /// The kernel's name for the ring of `kind` and `class`, which is also its place here.
+    pub(super) fn name(kind: Kind, class: Class) -> u16 {
+        match (kind, class) {
+            (Kind::Ordinary, Class::Small) => 0,
+            (Kind::Ordinary, Class::Large) => 1,
+            (Kind::Link, Class::Small) => 2,
+            (Kind::Link, Class::Large) => 3,
         }
     }
 
     /// Takes back the buffer that the kernel has reported used.
-    pub(super) fn take(&mut self, class: Class, id: u16) -> Option<Lease> {
-        self.group(class).take(id)
+    pub(super) fn take(&mut self, kind: Kind, class: Class, id: u16) -> Option<Lease> {
+        self.group(kind, class).take(id)
     }
 
-    /// Notes that the kernel found the ring of `class` empty.
-    pub(super) fn ran_dry(&mut self, class: Class) {
-        let group = self.group(class);
+    /// Notes that the kernel found the ring empty.
+    pub(super) fn ran_dry(&mut self, kind: Kind, class: Class) {
+        let group = self.group(kind, class);
         group.target = (group.target * 2).min(group.target_max);
     }
 
     /// Replaces what the kernel has used.
-    pub(super) fn refill(&mut self, pool: &Pool) {
-        self.small.refill(pool);
-        self.large.refill(pool);
+    pub(super) fn refill(&mut self) {
+        self.groups.iter_mut().for_each(Group::refill);
     }
 
     /// How many buffers the kernel holds.
     pub(super) fn held(&self) -> usize {
-        self.small.held() + self.large.held()
+        self.groups.iter().map(Group::held).sum()
     }
 
-    /// Takes both rings from the kernel, so that their memory can be used otherwise.
+    /// Takes the rings from the kernel, so that their memory can be used otherwise.
     pub(super) fn unregister(&mut self, ring: &Ring) -> io::Result<()> {
-        self.small.unregister(ring)?;
-        self.large.unregister(ring)
+        self.groups.iter_mut().try_for_each(|group| group.unregister(ring))
     }
 
-    fn group(&mut self, class: Class) -> &mut Group {
-        match class {
-            Class::Small => &mut self.small,
-            Class::Large => &mut self.large,
-        }
+    fn group(&mut self, kind: Kind, class: Class) -> &mut Group {
+        &mut self.groups[usize::from(Buffers::name(kind, class))]
     }
 }
 
 impl Group {
-    fn new(size: Size, ring: &Ring, pool: &Pool) -> io::Result<Group> {
+    fn new(name: u16, size: Size, ring: &Ring, pool: Pool) -> io::Result<Group> {
         let mut memory = BufRing::new(size.entries);
-        ring.register(&mut memory, size.entries, size.group)?;
+        ring.register(&mut memory, size.entries, name)?;
         Ok(Group {
             ring: memory,
             leases: std::iter::repeat_with(|| None).take(usize::from(size.entries)).collect(),
@@ -112,6 +125,8 @@ impl Group {
             target: 0,
             target_max: (pool.buffers_max(size.class) / POOL_SHARE).clamp(1, usize::from(size.entries)),
             size,
+            name,
+            pool,
         })
     }
 
@@ -120,19 +135,19 @@ impl Group {
     }
 
     /// Whether the kernel has a buffer to pick, as far as is known here, if need be after giving it one.
-    fn stock(&mut self, pool: &Pool) -> bool {
+    fn stock(&mut self) -> bool {
         self.target = self.target.max(self.size.least.min(self.target_max));
         if self.held() == 0 {
-            self.refill(pool);
+            self.refill();
         }
         self.held() > 0
     }
 
-    fn refill(&mut self, pool: &Pool) {
+    fn refill(&mut self) {
         let before = self.held();
         while self.held() < self.target {
             let Some(id) = self.free.pop() else { break };
-            let Some(mut lease) = pool.take_for_receive(self.size.class) else {
+            let Some(mut lease) = self.pool.take_for_receive(self.size.class) else {
                 self.free.push(id);
                 break;
             };
@@ -154,7 +169,7 @@ impl Group {
     }
 
     fn unregister(&mut self, ring: &Ring) -> io::Result<()> {
-        ring.unregister(&mut self.ring, self.size.group)?;
+        ring.unregister(&mut self.ring, self.name)?;
         self.leases.clear();
         Ok(())
     }

@@ -8,14 +8,14 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 use socket2::{SockAddr, SockRef};
 
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Kind};
 use super::message::Message;
 use super::operation::{InKernel, Verb, name};
 use super::ring::{Completion, Ring};
 use super::sending::Sending;
 use crate::engine::Lease;
 use crate::engine::driver::{Close, Event, SocketOptions, Token};
-use crate::engine::pool::{Class, Pool};
+use crate::engine::pool::Class;
 use crate::engine::sys::receive_class::ReceiveClass;
 use crate::engine::sys::socket;
 
@@ -49,7 +49,6 @@ pub(super) enum Advance {
 pub(super) struct Shared {
     pub(super) ring: Ring,
     pub(super) buffers: Buffers,
-    pub(super) pool: Pool,
     /// For gathered sends; those that are not in use.
     pub(super) messages: Vec<Message>,
 }
@@ -68,6 +67,9 @@ pub(super) struct Connection {
     class: ReceiveClass,
     /// The class that the receive in the kernel uses.
     receives_into: Class,
+    /// Whose buffers it receives into from the next receive on, and whose the receive in the kernel uses.
+    kind: Kind,
+    receives_as: Kind,
     /// The class has changed since that receive was started.
     is_misplaced: bool,
     sending: Sending,
@@ -97,6 +99,8 @@ impl Connection {
             failed: false,
             class: ReceiveClass::new(),
             receives_into: Class::Small,
+            kind: Kind::Ordinary,
+            receives_as: Kind::Ordinary,
             is_misplaced: false,
             sending: Sending::new(),
             leaving: None,
@@ -107,6 +111,16 @@ impl Connection {
 
     pub(super) fn arm(&mut self, armed: bool) {
         self.armed = armed;
+    }
+
+    /// From here on it receives into buffers of links.
+    pub(super) fn serve_link(&mut self) {
+        self.kind = Kind::Link;
+        self.is_misplaced |= self.receive.is_there;
+    }
+
+    pub(super) fn serves_link(&self) -> bool {
+        self.kind == Kind::Link
     }
 
     pub(super) fn queue(&mut self, lease: Lease) {
@@ -202,12 +216,13 @@ impl Connection {
         if !wanted {
             return Ok(false);
         }
-        let Some(class) = shared.buffers.pick(self.class.get(), &shared.pool) else { return Ok(true) };
-        let entry = opcode::RecvMulti::new(Fd(self.fd.as_raw_fd()), Buffers::name(class)).build();
+        let Some(class) = shared.buffers.pick(self.kind, self.class.get()) else { return Ok(true) };
+        let entry = opcode::RecvMulti::new(Fd(self.fd.as_raw_fd()), Buffers::name(self.kind, class)).build();
         // SAFETY: the operation points to nothing but the ring of buffers; the descriptor is kept as above.
         unsafe { shared.ring.push(&entry.user_data(name(Verb::Receive, token))) }?;
         self.receive.started();
         self.receives_into = class;
+        self.receives_as = self.kind;
         self.is_misplaced = false;
         Ok(false)
     }
@@ -263,8 +278,8 @@ impl Connection {
         if !completion.more {
             self.receive.ended();
         }
-        let class = self.receives_into;
-        let lease = completion.buffer.and_then(|id| shared.buffers.take(class, id));
+        let (kind, class) = (self.receives_as, self.receives_into);
+        let lease = completion.buffer.and_then(|id| shared.buffers.take(kind, class, id));
         match (outcome(completion.result), lease) {
             (Ok(0), _) => self.receive_ended(token, Ok(()), events),
             (Ok(n), Some(mut lease)) => {
@@ -275,7 +290,7 @@ impl Connection {
                 }
             }
             (Ok(_), None) => self.receive_ended(token, Err(ErrorKind::InvalidData.into()), events),
-            (Err(error), _) if error.raw_os_error() == Some(libc::ENOBUFS) => shared.buffers.ran_dry(class),
+            (Err(error), _) if error.raw_os_error() == Some(libc::ENOBUFS) => shared.buffers.ran_dry(kind, class),
             (Err(error), _) if is_passing(&error) => {}
             (Err(error), _) => self.receive_ended(token, Err(error), events),
         }

@@ -80,7 +80,7 @@ impl UringDriver {
         let ring = Ring::new()?;
         let buffers = Buffers::new(&ring, pool)?;
         Ok(UringDriver {
-            shared: Shared { ring, buffers, pool: pool.clone(), messages: Vec::new() },
+            shared: Shared { ring, buffers, messages: Vec::new() },
             wake: Arc::new(EventFd::new()?),
             wake_is_armed: false,
             places: Places::new(),
@@ -147,7 +147,8 @@ impl UringDriver {
         if let Some(connection) = self.connection(token)
             && !std::mem::replace(&mut connection.is_starved, true)
         {
-            self.starved.push_back(token);
+            // Links first: what they bring lets the others go on.
+            if connection.serves_link() { self.starved.push_front(token) } else { self.starved.push_back(token) }
         }
     }
 
@@ -355,6 +356,13 @@ impl Driver for UringDriver {
         }
     }
 
+    fn serve_link(&mut self, socket: Token) {
+        if let Some(connection) = self.connection(socket) {
+            connection.serve_link();
+            self.list_dirty(socket);
+        }
+    }
+
     fn acknowledge(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.acknowledge();
@@ -410,7 +418,7 @@ impl Driver for UringDriver {
         let before = events.len();
         events.append(&mut self.happened);
         self.arm_wake()?;
-        self.shared.buffers.refill(&self.shared.pool);
+        self.shared.buffers.refill();
         self.advance_dirty(events)?;
         self.retry_starved(events)?;
         self.enter(wait, events.len() > before)?;

@@ -46,6 +46,7 @@ impl Sending {
         // takes it off or, failing, has it dropped; the message stays in `message` as long. Were this dropped before,
         // both would be leaked. The connection keeps its descriptor while `is_in_kernel`.
         unsafe { ring.push(&entry.user_data(name(Verb::Send, token))) }?;
+        self.outgoing.lend();
         self.operation.started();
         Ok(false)
     }
@@ -58,6 +59,7 @@ impl Sending {
     /// Notes that the send has ended. What it has sent is still to be taken off.
     pub(super) fn ended(&mut self, messages: &mut Vec<Message>) {
         self.operation.ended();
+        self.outgoing.returned();
         messages.extend(self.message.take());
     }
 

@@ -2,7 +2,8 @@ use super::*;
 
 const WAIT: Duration = Duration::from_millis(300);
 
-/// A link with a window of 40,000 whose edge is sent `each` bytes on every stream.
+/// A link with a window of 40,000 whose edge is sent `each` bytes on every stream, by a peer that does not share the window
+/// out.
 fn clogged(each: &[usize]) -> (Pair, Vec<StreamId>) {
     let mut pair = Pair::ready(Settings {
         stream_window: 20_000,
@@ -10,6 +11,7 @@ fn clogged(each: &[usize]) -> (Pair, Vec<StreamId>) {
         slow_reader_ms: WAIT.as_millis() as u32,
         ..Settings::default()
     });
+    pair.sides[CONNECTOR].ignore_shares();
     let streams: Vec<Side2<StreamId>> = each.iter().map(|_| pair.open()).collect();
     for ([_, connector], len) in streams.iter().zip(each) {
         pair.sides[CONNECTOR].send(*connector, vec![0; *len]).unwrap();

@@ -43,7 +43,7 @@ fn commands_on_a_stream_that_cannot_take_them_say_why() {
     pair.sides[EDGE].finish(edge).unwrap();
     assert_eq!(pair.sides[EDGE].finish(edge), Err(StreamError::Finished));
     assert_eq!(pair.sides[EDGE].send(edge, vec![1]).unwrap_err().error, StreamError::Finished);
-    assert_eq!(pair.sides[EDGE].capacity(edge), 0);
+    assert_eq!(pair.sides[EDGE].capacity(edge, usize::MAX), 0);
     pair.sides[EDGE].reset(edge, Cause::Cancelled);
     for _ in 0..2 {
         assert_eq!(pair.sides[EDGE].finish(edge), Err(StreamError::Gone));

@@ -1,0 +1,152 @@
+use crate::base::Chunk;
+
+use super::machine::Mux;
+use super::settings::Settings;
+
+/// What every stream may have under way or unread at the peer, however little of the link's window is left, in bytes.
+const SHARE_MIN: u32 = 512;
+/// This part of the link's window is only for streams that have less than [`SHARE_MIN`] under way.
+const SMALL_PART: u32 = 4;
+/// With an empty link a stream's share is this part (numerator, denominator) of its window times the square of what is left;
+/// so that a stream alone is not held up by it.
+const SCALE: (u64, u64) = (12, 5);
+
+/// How much of the link's window one stream may use.
+///
+/// The window of a link is shared by all its streams, and bytes that the peer's application does not read stay in it. If
+/// each stream took what its own window allows, a few that are not read would stop all others. So a sender lets no stream
+/// have more under way than a share, which shrinks with the square of what is left of the link's window: `n` streams that
+/// are never read leave about `1 / n` of three quarters of it, and the last quarter is for small messages alone.
+///
+/// The sender counts what was given back by CREDIT only. A receiver whose window is no longer nearly empty (`is_tight`) must
+/// therefore give credit back as soon as a stream holds nothing, and not save it up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    stream_window: u64,
+    link_window: u32,
+}
+
+impl Share {
+    pub(super) fn new(settings: &Settings) -> Share {
+        Share { stream_window: u64::from(settings.stream_window), link_window: settings.link_window }
+    }
+
+    /// What one stream may have under way while `left` bytes are left of the link's window.
+    pub(super) fn of(self, left: u32) -> u32 {
+        let size = u64::from(self.link_window);
+        let left = u64::from(left.min(self.link_window).saturating_sub(self.link_window / SMALL_PART));
+        // At most 2^31 * 2^31 * 12: a stream's window is divided by the link's first.
+        let scaled = left * left / size * SCALE.0 / SCALE.1;
+        let share = scaled.saturating_mul(self.stream_window) / size;
+        SHARE_MIN.saturating_add(u32::try_from(share).unwrap_or(u32::MAX))
+    }
+
+    /// Below so much left the receiver gives credit back early.
+    fn tight_below(self) -> u32 {
+        self.link_window - self.link_window / 8
+    }
+
+    /// Above so much left it may save credit up again.
+    fn loose_above(self) -> u32 {
+        self.link_window - self.link_window / 16
+    }
+}
+
+#[cfg(test)]
+impl<B: Chunk> Mux<B> {
+    /// Lets each stream use its whole window, as a peer might.
+    pub(super) fn ignore_shares(&mut self) {
+        self.share = Share { stream_window: u64::from(u32::MAX), link_window: 1 };
+    }
+}
+
+/// The two sides of the rule.
+impl<B: Chunk> Mux<B> {
+    /// The receiver: called after bytes have come in, or credit was given back.
+    pub(super) fn watch_window(&mut self) {
+        let left = self.window.left();
+        if !self.is_tight && left < self.share.tight_below() {
+            self.is_tight = true;
+            // What was saved up until now.
+            let slots: Vec<u32> = self.streams.slots_by_id().collect();
+            for slot in slots {
+                let stream = self.streams.at(slot);
+                if stream.window.owed() > 0 && !stream.peer_finished && !stream.credit_due {
+                    stream.credit_due = true;
+                    self.list(slot);
+                }
+            }
+        } else if self.is_tight && left > self.share.loose_above() {
+            self.is_tight = false;
+        }
+    }
+
+    /// The sender: how many bytes more a stream may have under way. None keeps it out of the schedule until credit comes.
+    pub(super) fn share_left(&mut self, slot: u32) -> usize {
+        let share = self.share.of(u32::try_from(self.credit.left()).unwrap_or(u32::MAX));
+        let stream = self.streams.at(slot);
+        let left = share.saturating_sub(stream.under_way);
+        if left == 0 && !stream.capped {
+            stream.capped = true;
+            if !std::mem::replace(&mut stream.cap_listed, true) {
+                self.capped.push_back(slot);
+            }
+            self.touch(slot);
+        }
+        left as usize
+    }
+
+    /// Link credit has come: streams that used up their share may have more of it.
+    pub(super) fn uncap(&mut self) {
+        let share = self.share.of(u32::try_from(self.credit.left()).unwrap_or(u32::MAX));
+        for _ in 0..self.capped.len() {
+            let Some(slot) = self.capped.pop_front() else { break };
+            let stream = self.streams.at(slot);
+            stream.cap_listed = stream.capped && stream.under_way >= share;
+            if stream.cap_listed {
+                self.capped.push_back(slot);
+            } else if std::mem::take(&mut stream.capped) {
+                self.resume(slot);
+            }
+        }
+    }
+
+    /// A stream may go on. It is no newcomer to the schedule.
+    pub(super) fn resume(&mut self, slot: u32) {
+        if self.streams.at(slot).can_send() {
+            self.schedule.resume(slot);
+        }
+        self.touch(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_alone_has_its_whole_window_and_many_that_are_not_read_leave_room() {
+        let settings = Settings::default();
+        let share = Share::new(&settings);
+        let mut left = settings.link_window;
+        let first = share.of(left - settings.stream_window / 2);
+        assert!(first >= settings.stream_window, "{first}");
+        for _ in 0..1_000 {
+            let taken = share.of(left).min(settings.stream_window);
+            assert!(taken <= left, "the window is used up");
+            left -= taken;
+        }
+        assert!(left >= settings.link_window / 10, "{left} of {}", settings.link_window);
+        assert!(share.of(left) >= SHARE_MIN);
+    }
+
+    #[test]
+    fn it_does_not_overflow_and_never_falls_below_the_least() {
+        for (stream_window, link_window) in [(1, 1), (u32::MAX, 1), (1, u32::MAX), (u32::MAX, u32::MAX)] {
+            let share = Share::new(&Settings { stream_window, link_window, ..Settings::default() });
+            for left in [0, 1, link_window / 2, link_window, u32::MAX] {
+                assert!(share.of(left) >= SHARE_MIN);
+            }
+        }
+    }
+}
