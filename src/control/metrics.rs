@@ -100,7 +100,7 @@ impl Scrape {
 
     fn cores(&self, families: &mut Families<'_>) -> fmt::Result {
         type Read = fn(&CoreReading) -> f64;
-        let gauges: [(&str, &str, Option<Unit>, Read); 6] = [
+        let gauges: [(&str, &str, Option<Unit>, Read); 11] = [
             ("adit_calls_open", "Calls in flight", None, |core| core.calls_open as f64),
             ("adit_agent_connections_open", "Connections of agents", None, |core| core.agents_open as f64),
             ("adit_sockets_open", "Sockets and listeners", None, |core| core.sockets_open as f64),
@@ -108,6 +108,19 @@ impl Scrape {
             ("adit_buffers_allocated", "Buffers in use or free", Some(Unit::Bytes), |core| {
                 core.pool.allocated_bytes as f64
             }),
+            ("adit_buffers_for_receiving", "Buffers in use that were taken to receive", Some(Unit::Bytes), |core| {
+                core.pool.receive_bytes as f64
+            }),
+            ("adit_buffers_for_sending", "Buffers in use that were taken to send", Some(Unit::Bytes), |core| {
+                core.pool.send_bytes as f64
+            }),
+            ("adit_buffers_for_links", "Buffers in use that were taken for links", Some(Unit::Bytes), |core| {
+                core.pool.link_bytes as f64
+            }),
+            ("adit_buffers_allowance", "What one queue may hold now", Some(Unit::Bytes), |core| {
+                core.pool.allowance_bytes as f64
+            }),
+            ("adit_buffers_waiting", "Tasks that wait for a buffer", None, |core| core.pool.waiting as f64),
             ("adit_buffers_limit", "The most that buffers may take", Some(Unit::Bytes), |core| {
                 core.pool.bytes_max as f64
             }),
@@ -365,9 +378,14 @@ mod tests {
             [
                 "adit_agent_connections_open core,role",
                 "adit_buffers_allocated_bytes core,role",
+                "adit_buffers_allowance_bytes core,role",
                 "adit_buffers_exhausted_total core,role",
+                "adit_buffers_for_links_bytes core,role",
+                "adit_buffers_for_receiving_bytes core,role",
+                "adit_buffers_for_sending_bytes core,role",
                 "adit_buffers_leased_bytes core,role",
                 "adit_buffers_limit_bytes core,role",
+                "adit_buffers_waiting core,role",
                 "adit_build_info commit,version",
                 "adit_call_phase_duration_seconds_bucket le,method,phase,route,tool",
                 "adit_call_phase_duration_seconds_count method,phase,route,tool",

@@ -197,6 +197,11 @@ fn core_json(role: &RoleReading, core: &CoreReading) -> Value {
         "buffers": {
             "leased_bytes": core.pool.leased_bytes,
             "allocated_bytes": core.pool.allocated_bytes,
+            "receive_bytes": core.pool.receive_bytes,
+            "send_bytes": core.pool.send_bytes,
+            "link_bytes": core.pool.link_bytes,
+            "allowance_bytes": core.pool.allowance_bytes,
+            "waiting": core.pool.waiting,
             "limit_bytes": core.pool.bytes_max,
             "exhausted": core.pool.exhausted,
         },
@@ -299,7 +304,10 @@ mod tests {
             "uptime_s": 61.2,
             "cores": [{
                 "role": "edge", "core": 0, "calls_open": 3, "agents_open": 4, "sockets_open": 9,
-                "buffers": { "leased_bytes": 0, "allocated_bytes": 0, "limit_bytes": 0, "exhausted": 0 },
+                "buffers": {
+                    "leased_bytes": 0, "allocated_bytes": 0, "receive_bytes": 0, "send_bytes": 0, "link_bytes": 0,
+                    "allowance_bytes": 0, "waiting": 0, "limit_bytes": 0, "exhausted": 0
+                },
                 "last_good_call_s": 0.3,
             }],
             "cores_silent": 0,

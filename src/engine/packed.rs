@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn under_pressure_slices_do_not_keep_large_buffers() {
         let pool = Pool::new(BUFFER_MEMORY_DEFAULT);
-        let _taken: Vec<Lease> = (0..700).map_while(|_| pool.take_for_receive(Class::Large)).collect();
+        let _taken: Vec<Lease> = (0..600).map_while(|_| pool.take_for_receive(Class::Large)).collect();
         assert!(pool.is_pressed());
         let mut queue = VecDeque::new();
         let (before, mut pushed) = (pool.usage().leased_bytes, 0);
@@ -84,8 +84,8 @@ mod tests {
         let mut rng = Rng::new(17);
         for pressed in [false, true] {
             let pool = Pool::new(BUFFER_MEMORY_DEFAULT);
-            let taken: Vec<Lease> = (0..680).map_while(|_| pool.take_for_receive(Class::Large)).collect();
-            let _taken = taken.into_iter().take(if pressed { 680 } else { 0 }).collect::<Vec<_>>();
+            let taken: Vec<Lease> = (0..600).map_while(|_| pool.take_for_receive(Class::Large)).collect();
+            let _taken = taken.into_iter().take(if pressed { 600 } else { 0 }).collect::<Vec<_>>();
             assert_eq!(pool.is_pressed(), pressed);
             let (mut queue, mut sent, mut n) = (VecDeque::new(), Vec::new(), 0_u8);
             for _ in 0..500 {

@@ -2,8 +2,8 @@
 //!
 //! Whoever takes a buffer says what for, and each purpose leaves a part of the budget to those after it: receiving leaves
 //! room to send, and both leave room to the links, whose control frames give back what everybody else waits for. What one
-//! queue may hold ([`Pool::allowance`]) shrinks with the square of what is left, so that no number of queues that are not
-//! read takes everything.
+//! queue may hold ([`Pool::allowance`]) shrinks with the cube of what is left, so that no number of queues that are not read
+//! takes everything.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -33,11 +33,11 @@ const LINK_RESERVE: usize = 8;
 const SEND_RESERVE: usize = 8;
 /// The most that one queue may hold, in bytes, however empty the pool is.
 pub const ALLOWANCE_MAX: usize = 256 * 1024;
-/// How fast the allowance shrinks: with `n` queues that all hold what they may, about `1 / (1 + n / ALLOWANCE_SHARE)` of the
-/// budget stays free.
-const ALLOWANCE_SHARE: u64 = 128;
+/// A pool of `bytes_max` that is empty allows each queue this part of it, if that is no more than [`ALLOWANCE_MAX`]. With `n`
+/// queues that hold what they may and are never read, `1 / sqrt(1 + 2 n / 182)` of what can be received into stays free.
+const ALLOWANCE_SHARE: u64 = 182;
 /// A pool of which less than this part is left is under pressure: bytes that wait are packed densely.
-const PRESSURE_SHARE: usize = 4;
+const PRESSURE_SHARE: usize = 2;
 /// Unused buffers up to this many bytes keep their memory.
 const IDLE_KEPT: usize = 1024 * 1024;
 /// How often memory that was not used since the last time is given back to the system.
@@ -174,6 +174,13 @@ impl Pool {
         self.shared.allowance()
     }
 
+    /// The class to receive into by one who would like `wanted`: where a large buffer is more than one queue may hold, a small
+    /// one.
+    pub(in crate::engine) fn class_to_receive(&self, wanted: Class) -> Class {
+        let small = !self.for_links.get() && self.shared.allowance() < LARGE_LEN;
+        if small { Class::Small } else { wanted }
+    }
+
     /// Whether little is left, so that what waits should be packed densely.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
@@ -300,19 +307,24 @@ impl PoolShared {
         }
     }
 
-    /// Bytes that are left besides what is kept for links.
+    /// Bytes that can be received into, all of them.
+    fn receive_max(&self) -> usize {
+        self.bytes_max - self.bytes_max / LINK_RESERVE - self.bytes_max / SEND_RESERVE
+    }
+
+    /// Bytes that can be received into now.
     fn left(&self) -> usize {
-        (self.bytes_max - self.bytes_max / LINK_RESERVE).saturating_sub(self.leased.get())
+        self.receive_max().saturating_sub(self.leased.get())
     }
 
     pub(in crate::engine) fn allowance(&self) -> usize {
-        let left = self.left() as u64;
-        let allowance = left * left / (self.bytes_max as u64 * ALLOWANCE_SHARE);
+        let (left, max) = (self.left() as u64, self.receive_max() as u64);
+        let allowance = left * left / max * left / max * 4 / 3 / ALLOWANCE_SHARE;
         usize::try_from(allowance).unwrap_or(usize::MAX).clamp(SMALL_LEN, ALLOWANCE_MAX)
     }
 
     pub(in crate::engine) fn is_pressed(&self) -> bool {
-        self.left() < self.bytes_max / PRESSURE_SHARE
+        self.left() < self.receive_max() / PRESSURE_SHARE
     }
 
     /// Whether `bytes` more can be used for `purpose`.
@@ -593,7 +605,7 @@ mod tests {
             held.push(queue);
         }
         let left = pool.shared.left();
-        assert!(left > BUFFER_MEMORY_DEFAULT / 20, "{left} bytes are left");
+        assert!(left > BUFFER_MEMORY_DEFAULT / 10, "{left} bytes are left");
         assert!(held.iter().all(|queue| !queue.is_empty()));
     }
 

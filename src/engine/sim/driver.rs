@@ -400,7 +400,11 @@ impl Turn<'_> {
             self.world.plan(self.world.now + Duration::from_nanos(wait), Occurrence::Nudge(stream.end));
             return;
         }
+        let mut taken = 0;
         for _ in 0..LEASES_PER_TURN_MAX {
+            if taken > self.pool.allowance() && !stream.serves_link {
+                break;
+            }
             match self.world.arrival_at(stream.end) {
                 Arrival::Nothing => return,
                 Arrival::Bytes(bytes) => {
@@ -409,7 +413,7 @@ impl Turn<'_> {
                         self.starved.insert(socket.index);
                         return;
                     };
-                    self.fill(socket, stream.end, lease);
+                    taken += self.fill(socket, stream.end, lease);
                 }
                 Arrival::End => {
                     stream.receive_ended = true;
@@ -426,7 +430,7 @@ impl Turn<'_> {
         self.world.notify(stream.end);
     }
 
-    fn fill(&mut self, socket: Token, end: EndId, mut lease: Lease) {
+    fn fill(&mut self, socket: Token, end: EndId, mut lease: Lease) -> usize {
         let mut n = lease.tailroom();
         let chance = self.world.faults.short_read_chance;
         if chance > 0.0 && self.world.rng.chance(chance) {
@@ -435,6 +439,7 @@ impl Turn<'_> {
         let n = self.world.read(end, &mut lease.spare_mut()[..n]);
         lease.filled(n);
         self.events.push(Event::Received { socket, lease });
+        n
     }
 
     /// Lets the socket go, or drops it when it failed.
@@ -452,7 +457,8 @@ impl Turn<'_> {
 }
 
 fn lease_for(pool: &Pool, bytes: usize) -> Option<Lease> {
-    let large = if bytes > 2 * SMALL_LEN { pool.take_for_receive(Class::Large) } else { None };
+    let wanted = if bytes > 2 * SMALL_LEN { Class::Large } else { Class::Small };
+    let large = if pool.class_to_receive(wanted) == Class::Large { pool.take_for_receive(Class::Large) } else { None };
     large.or_else(|| pool.take_for_receive(Class::Small))
 }
 

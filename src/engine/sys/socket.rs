@@ -55,11 +55,33 @@ pub(in crate::engine) fn take_fd(raw: RawSocket) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// The most that the system keeps of a connection that is not read, in bytes. Left to itself it grows to tens of megabytes
+/// for each, and a thousand such connections use up the memory that all TCP of the machine shares, links included.
+const RECEIVE_WINDOW_MAX: libc::c_int = 512 * 1024;
+/// The same for a link, which is always read and may be long.
+const LINK_WINDOW_MAX: libc::c_int = 64 * 1024 * 1024;
+/// The most that the system takes before it has sent it, in bytes: what waits there can neither be dropped nor overtaken.
+const UNSENT_MAX: u32 = 128 * 1024;
+
 /// Sets what every connection has. A unix socket knows none of it, and a connection that has failed already says so
 /// when it is used: neither is an error here.
 pub(in crate::engine) fn set_up(fd: &impl AsFd, options: SocketOptions) {
     let _ = SockRef::from(fd).set_tcp_nodelay(true);
+    let _ = SockRef::from(fd).set_tcp_notsent_lowat(UNSENT_MAX);
+    clamp_window(fd, RECEIVE_WINDOW_MAX);
     acknowledge(fd, options);
+}
+
+/// Sets what a connection has that carries a link.
+pub(in crate::engine) fn set_up_link(fd: &impl AsFd) {
+    clamp_window(fd, LINK_WINDOW_MAX);
+}
+
+fn clamp_window(fd: &impl AsFd, bytes: libc::c_int) {
+    let (value, len) = (std::ptr::from_ref(&bytes).cast(), size_of_val(&bytes) as libc::socklen_t);
+    // SAFETY: `value` points to an integer that lives as long as the call and `len` is its size; the descriptor is open while
+    // `fd` is borrowed.
+    let _ = unsafe { libc::setsockopt(fd.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, value, len) };
 }
 
 /// Acknowledges what has arrived and arms TCP_QUICKACK again, which the kernel turns off as it likes.

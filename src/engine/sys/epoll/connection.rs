@@ -218,11 +218,13 @@ impl Connection {
         let mut taken = 0;
         let mut outcome = Received::Drained;
         while self.wants_to_receive() {
-            if taken >= TURN_BYTES_MAX {
+            // Asked each time: what is taken here counts already, and no other socket has its turn in between.
+            let allowance = if self.serves_link { TURN_BYTES_MAX } else { pool.allowance() };
+            if taken >= TURN_BYTES_MAX.min(allowance) {
                 outcome = Received::More;
                 break;
             }
-            let Some((class, mut lease)) = take_buffer(pool, self.class.get()) else {
+            let Some((class, mut lease)) = take_buffer(pool, pool.class_to_receive(self.class.get())) else {
                 outcome = Received::Starved;
                 break;
             };

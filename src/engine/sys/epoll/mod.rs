@@ -307,6 +307,7 @@ impl Driver for EpollDriver {
     fn serve_link(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.serves_link = true;
+            socket::set_up_link(connection);
         }
     }
 

@@ -66,11 +66,22 @@ impl Buffers {
     /// The class to receive into next: the one that is wanted, or the other when the pool has no more of it; none when
     /// it has neither.
     pub(super) fn pick(&mut self, kind: Kind, wanted: Class) -> Option<Class> {
+        let wanted = self.suits(kind, wanted);
         let other = match wanted {
             Class::Small => Class::Large,
             Class::Large => Class::Small,
         };
         [wanted, other].into_iter().find(|class| self.group(kind, *class).stock())
+    }
+
+    /// The class for one who would like `wanted`, as full as the pool is now.
+    pub(super) fn suits(&self, kind: Kind, wanted: Class) -> Class {
+        self.groups[usize::from(Buffers::name(kind, wanted))].pool.class_to_receive(wanted)
+    }
+
+    /// Whether each receive should take no more than one buffer.
+    pub(super) fn are_scarce(&self, kind: Kind) -> bool {
+        kind == Kind::Ordinary && self.groups[0].pool.is_pressed()
     }
 
     /// The kernel's name for the ring of `kind` and `class`, which is also its place here.
@@ -145,7 +156,13 @@ impl Group {
 
     fn refill(&mut self) {
         let before = self.held();
-        while self.held() < self.target {
+        // A socket may use all of them in one turn, and each that waits at least one.
+        let target = match self.size.class {
+            class if self.pool.class_to_receive(class) != class => 0,
+            _ if self.pool.is_pressed() => self.target.min(self.size.least),
+            _ => self.target,
+        };
+        while self.held() < target {
             let Some(id) = self.free.pop() else { break };
             let Some(mut lease) = self.pool.take_for_receive(self.size.class) else {
                 self.free.push(id);

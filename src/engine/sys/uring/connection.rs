@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::opcode;
+use io_uring::squeue::Flags;
 use io_uring::types::Fd;
 use socket2::{SockAddr, SockRef};
 
@@ -70,6 +71,8 @@ pub(super) struct Connection {
     /// Whose buffers it receives into from the next receive on, and whose the receive in the kernel uses.
     kind: Kind,
     receives_as: Kind,
+    /// The receive in the kernel ends with its first buffer.
+    receives_once: bool,
     /// The class has changed since that receive was started.
     is_misplaced: bool,
     sending: Sending,
@@ -101,6 +104,7 @@ impl Connection {
             receives_into: Class::Small,
             kind: Kind::Ordinary,
             receives_as: Kind::Ordinary,
+            receives_once: false,
             is_misplaced: false,
             sending: Sending::new(),
             leaving: None,
@@ -116,6 +120,7 @@ impl Connection {
     /// From here on it receives into buffers of links.
     pub(super) fn serve_link(&mut self) {
         self.kind = Kind::Link;
+        socket::set_up_link(&self.fd);
         self.is_misplaced |= self.receive.is_there;
     }
 
@@ -217,12 +222,21 @@ impl Connection {
             return Ok(false);
         }
         let Some(class) = shared.buffers.pick(self.kind, self.class.get()) else { return Ok(true) };
-        let entry = opcode::RecvMulti::new(Fd(self.fd.as_raw_fd()), Buffers::name(self.kind, class)).build();
+        let (fd, group) = (Fd(self.fd.as_raw_fd()), Buffers::name(self.kind, class));
+        // Told to go on, the kernel fills every buffer that it has, however little this socket may hold.
+        let once = shared.buffers.are_scarce(self.kind);
+        let entry = if once {
+            let len = class.bytes() as u32;
+            opcode::Recv::new(fd, std::ptr::null_mut(), len).buf_group(group).build().flags(Flags::BUFFER_SELECT)
+        } else {
+            opcode::RecvMulti::new(fd, group).build()
+        };
         // SAFETY: the operation points to nothing but the ring of buffers; the descriptor is kept as above.
         unsafe { shared.ring.push(&entry.user_data(name(Verb::Receive, token))) }?;
         self.receive.started();
         self.receives_into = class;
         self.receives_as = self.kind;
+        self.receives_once = once;
         self.is_misplaced = false;
         Ok(false)
     }
@@ -285,6 +299,8 @@ impl Connection {
             (Ok(n), Some(mut lease)) => {
                 lease.written(n);
                 self.is_misplaced |= self.class.note(class, n);
+                self.is_misplaced |= class != shared.buffers.suits(kind, class);
+                self.is_misplaced |= !self.receives_once && shared.buffers.are_scarce(kind);
                 if !matches!(self.leaving, Some(Leaving::Close(_))) {
                     events.push(Event::Received { socket: token, lease });
                 }

@@ -192,3 +192,30 @@ fn many_tiny_chunks_fill_a_backlog_too() {
     pair.settle();
     assert!(matches!(pair.events[EDGE].last(), Some(Event::Writable { .. })));
 }
+
+#[test]
+fn any_number_of_bulk_streams_end_whole() {
+    let mut pair = Pair::ready(Settings { backlog: 1 << 20, ..Settings::default() });
+    let streams: Vec<Side2<StreamId>> = (0..200).map(|_| pair.open()).collect();
+    for [edge, _] in &streams {
+        pair.sides[EDGE].send(*edge, vec![0; 600_000]).unwrap();
+        pair.sides[EDGE].finish(*edge).unwrap();
+    }
+    let mut came = 0;
+    for _ in 0..20_000 {
+        pair.transmit(EDGE, 64 << 10);
+        pair.now += pair.latency;
+        pair.deliver(CONNECTOR);
+        for event in std::mem::take(&mut pair.events[CONNECTOR]) {
+            if let Event::Data { stream, chunk } = event {
+                came += chunk.len();
+                pair.sides[CONNECTOR].consumed(stream, chunk.len());
+            }
+        }
+        pair.transmit(CONNECTOR, 64 << 10);
+        pair.now += pair.latency;
+        pair.deliver(EDGE);
+        pair.events[EDGE].clear();
+    }
+    assert_eq!(came, 200 * 600_000);
+}
