@@ -11,7 +11,7 @@ fn bulk_moves_to_large_buffers_and_small_talk_back() {
 
 fn bulk_and_back<N: Network>() {
     const ROUNDS: usize = 30;
-    let Some(mut world) = World::<N>::new(1) else { return };
+    let Some(mut world) = World::<N>::with_buffers(1, 64 * 1024 * 1024) else { return };
     let (near, far) = world.pair();
     world.nodes[FAR].kept = Some(Vec::new());
     let bulk = payload(1, 2_000_000);

@@ -162,6 +162,8 @@ macro_rules! conformance {
             listening::another_thread_wakes_a_waiting_turn,
             scarcity::without_buffers_bytes_wait_and_nothing_spins,
             scarcity::a_burst_over_many_sockets_arrives,
+            scarcity::a_link_receives_when_nobody_else_can,
+            scarcity::small_pieces_that_wait_to_be_sent_share_buffers,
             scarcity::a_pause_holds_everything_back,
             scarcity::a_slow_reader_stops_the_sender,
             streaming::bytes_arrive_whole_in_any_cut,

@@ -50,6 +50,57 @@ pub(super) fn without_buffers_bytes_wait_and_nothing_spins<N: Network>(seed: u64
     Some(())
 }
 
+/// Others have taken every buffer that can be received into, and keep them: a link receives all the same.
+pub(super) fn a_link_receives_when_nobody_else_can<N: Network>(seed: u64) -> Option<()> {
+    let mut world = World::<N>::with_buffers(seed, BUFFER_MEMORY_MIN)?;
+    let (near, far) = world.pair();
+    let (link_near, link_far) = world.pair();
+    world.nodes[FAR].kept = Some(Vec::new());
+    let greedy = payload(seed, 100_000);
+    let mut queued = 0;
+    world.until("the receiver has no buffer left", |world| {
+        if world.nodes[NEAR].pool.usage().leased_bytes < BUFFER_MEMORY_MIN / 2 {
+            queued += world.nodes[NEAR].send(near, &greedy);
+        }
+        !world.nodes[FAR].pool.can_receive()
+    });
+    for _ in 0..10 {
+        world.a_while();
+    }
+    let before = world.nodes[FAR].log(far).received.len();
+    world.nodes[FAR].driver.serve_link(link_far);
+    let news = payload(seed + 1, 20_000);
+    assert_eq!(world.nodes[NEAR].send(link_near, &news), news.len());
+    world.until("the link's bytes arrive", |world| world.nodes[FAR].log(link_far).received.len() == news.len());
+    assert!(world.nodes[FAR].log(link_far).received == news);
+    assert!(world.nodes[FAR].log(far).received.len() <= before, "the other had buffers of the link's");
+    world.nodes[FAR].kept = None;
+    world.until("the others go on", |world| world.nodes[FAR].log(far).received.len() == queued);
+    world.finish();
+    Some(())
+}
+
+/// Thousands of small pieces for a peer that does not read take about the bytes that they hold.
+pub(super) fn small_pieces_that_wait_to_be_sent_share_buffers<N: Network>(seed: u64) -> Option<()> {
+    const PIECES: usize = 60_000;
+    let mut world = World::<N>::with_buffers(seed, BUFFER_MEMORY_MIN)?;
+    let (near, far) = world.pair();
+    world.nodes[FAR].driver.receive(far, false);
+    world.a_while();
+    let bytes = payload(seed, 16);
+    for n in 0..PIECES {
+        assert_eq!(world.nodes[NEAR].send(near, &bytes), bytes.len(), "no buffer for piece {n}");
+        if n % 100 == 0 {
+            world.turn();
+        }
+    }
+    world.nodes[FAR].driver.receive(far, true);
+    world.until("all of them arrive", |world| world.nodes[FAR].log(far).received.len() == PIECES * bytes.len());
+    assert!(world.nodes[FAR].log(far).received == bytes.repeat(PIECES));
+    world.finish();
+    Some(())
+}
+
 /// Queues what there are buffers for.
 fn feed<N: Network>(world: &mut World<N>, pairs: &[(Token, Token)], payloads: &[Vec<u8>], queued: &mut [usize]) {
     for (at, (near, _)) in pairs.iter().enumerate() {
