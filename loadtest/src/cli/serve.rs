@@ -110,6 +110,7 @@ impl ServeArgs {
             cpu: self.cpu,
             driver: self.driver.into(),
             spin: self.spin,
+            ..ServeSettings::default()
         }
     }
 
