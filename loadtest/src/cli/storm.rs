@@ -37,6 +37,29 @@ they were due, and go to an upstream of their own.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StormArgs {
+    #[command(flatten)]
+    counts: CountArgs,
+    #[command(flatten)]
+    shape: ShapeArgs,
+    /// How long it lasts at the most: to the end where agents hold their connections, else until all have their answers
+    #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "60s")]
+    length: Duration,
+    /// How long edge and connector have afterwards to give their memory back
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    settle: Duration,
+    /// What makes it fail
+    #[arg(long, value_enum, value_name = "WHAT,…", value_delimiter = ',', default_value = "bodies,probe")]
+    fail_on: Vec<FailOn>,
+    #[command(flatten)]
+    bench: BenchArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// How many agents of each kind.
+#[derive(Args, Clone, Debug)]
+pub(super) struct CountArgs {
     /// Agents that fetch an answer of --bytes as fast as they can
     #[arg(long, value_name = "N", default_value_t = 0)]
     downloads: usize,
@@ -61,22 +84,9 @@ pub struct StormArgs {
     /// Connections that send one byte of a TLS record, without --tls of a request
     #[arg(long, value_name = "N", default_value_t = 0)]
     partial: usize,
-    #[command(flatten)]
-    shape: ShapeArgs,
-    /// How long it lasts at the most: to the end where agents hold their connections, else until all have their answers
-    #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "60s")]
-    length: Duration,
-    /// How long edge and connector have afterwards to give their memory back
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
-    settle: Duration,
-    /// What makes it fail
-    #[arg(long, value_enum, value_name = "WHAT,…", value_delimiter = ',', default_value = "bodies,probe")]
-    fail_on: Vec<FailOn>,
-    #[command(flatten)]
-    bench: BenchArgs,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
+    /// Connections that agree on TLS, and send one byte of a record then; needs --tls
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "tls")]
+    sealed_partial: usize,
 }
 
 /// What agents do, and what they do it to.
@@ -135,14 +145,13 @@ pub(super) enum UsageError {
 }
 
 pub(super) fn execute(args: &StormArgs, interrupt: &Interrupt) -> u8 {
-    let settings = match args.shape.settings(args.counts(), args.length, args.settle) {
+    let settings = match args.shape.settings(args.counts.counts(), args.length, args.settle) {
         Ok(settings) => settings,
         Err(error) => {
             fail(&error);
             return EXIT_USAGE;
         }
     };
-    // Also for the processes that are started from here.
     let outcome = match args.run(&settings, interrupt) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => return fail(&error),
@@ -165,7 +174,25 @@ pub(super) fn execute(args: &StormArgs, interrupt: &Interrupt) -> u8 {
 }
 
 impl StormArgs {
-    fn counts(&self) -> BTreeMap<Kind, usize> {
+    fn run(
+        &self,
+        settings: &StormSettings,
+        interrupt: &Interrupt,
+    ) -> Result<Result<StormOutcome, StormError>, UsageError> {
+        let bench = self.bench.bench()?;
+        let run = || {
+            // Also for the processes that are started from here.
+            crate::files::allow(settings.streams() as u64 * 2)?;
+            let mut ground = self.shape.ground(&bench, settings.streams(), interrupt)?;
+            run(settings, &mut ground, interrupt)
+        };
+        Ok(run())
+    }
+}
+
+impl CountArgs {
+    /// Those that were asked for.
+    pub(super) fn counts(&self) -> BTreeMap<Kind, usize> {
         let count = |kind| match kind {
             Kind::Download => self.downloads,
             Kind::Upload => self.uploads,
@@ -175,22 +202,9 @@ impl StormArgs {
             Kind::ChattyStalled => self.chatty_stalled,
             Kind::HalfOpen => self.half_open,
             Kind::Partial => self.partial,
+            Kind::SealedPartial => self.sealed_partial,
         };
         Kind::ALL.into_iter().map(|kind| (kind, count(kind))).filter(|(_, count)| *count > 0).collect()
-    }
-
-    fn run(
-        &self,
-        settings: &StormSettings,
-        interrupt: &Interrupt,
-    ) -> Result<Result<StormOutcome, StormError>, UsageError> {
-        let bench = self.bench.bench()?;
-        let run = || {
-            crate::files::allow(settings.streams() as u64 * 2)?;
-            let mut ground = self.shape.ground(&bench, settings.streams(), interrupt)?;
-            run(settings, &mut ground, interrupt, &mut |_| {})
-        };
-        Ok(run())
     }
 }
 
@@ -231,10 +245,6 @@ impl ShapeArgs {
 
     pub(super) fn probe_max(&self) -> Duration {
         Duration::from_millis(self.probe_max_ms)
-    }
-
-    pub(super) fn driver(&self) -> DriverArg {
-        self.driver
     }
 
     pub(super) fn ground(

@@ -135,7 +135,9 @@ impl Serving<'_> {
             (Method::Get | Method::Post, Wanted::Plain) => self.answer_plain(self.here.answers.plain_len()).await?,
             (Method::Get, Wanted::Body(len)) if len <= ANSWER_LEN_MAX => self.answer_body(len).await?,
             (Method::Get, Wanted::Ticks(ticks)) => self.answer_ticks(ticks).await?,
-            (Method::Post, Wanted::Upload) if self.is_wrong => self.refuse(400, "it is not the body that was sent").await?,
+            (Method::Post, Wanted::Upload) if self.is_wrong => {
+                self.refuse(400, "it is not the body that was sent").await?
+            }
             (Method::Post, Wanted::Upload) => self.answer_body(0).await?,
             _ => self.refuse(404, "nothing is here for this method").await?,
         }

@@ -25,6 +25,16 @@ pub(crate) enum Part {
     Connector = 1,
 }
 
+impl Part {
+    /// Its name, as in the peer's file.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Part::Edge => "edge",
+            Part::Connector => "connector",
+        }
+    }
+}
+
 /// What is started for a storm; all of it ends when this is dropped.
 pub(crate) struct Ground {
     tunnel: Tunnel,

@@ -25,6 +25,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// The first byte of a TLS record, of which no more follows.
 const RECORD_BEGINS: &[u8] = &[0x16];
+/// The same, when TLS is agreed.
+const DATA_BEGINS: &[u8] = &[0x17];
 /// The first byte of a request, likewise.
 const HEAD_BEGINS: &[u8] = b"G";
 
@@ -64,12 +66,18 @@ impl Holders {
     }
 
     fn open(&self) -> Result<TcpStream, String> {
-        let mut socket = dial(self.address, self.kind.is_stalled()).map_err(|error| format!("no connection: {error}"))?;
+        let mut socket =
+            dial(self.address, self.kind.is_stalled()).map_err(|error| format!("no connection: {error}"))?;
         let path = match self.kind {
             Kind::HalfOpen => return Ok(socket),
             Kind::Partial => {
                 let byte = if self.tls.is_some() { RECORD_BEGINS } else { HEAD_BEGINS };
                 return socket.write_all(byte).map(|()| socket).map_err(|error| error.to_string());
+            }
+            Kind::SealedPartial => {
+                let session = self.seal(&mut socket);
+                let sent = session.and_then(|_| socket.write_all(DATA_BEGINS));
+                return sent.map(|()| socket).map_err(|error| error.to_string());
             }
             Kind::ChattyStalled => {
                 let Ticks { len, gap, .. } = self.settings.stalled_events;
@@ -82,12 +90,18 @@ impl Holders {
         Ok(socket)
     }
 
-    fn send(&self, socket: &mut TcpStream, request: &[u8]) -> std::io::Result<()> {
-        let Some((config, name)) = &self.tls else { return socket.write_all(request) };
+    /// Agrees on TLS, where it is spoken.
+    fn seal(&self, socket: &mut TcpStream) -> std::io::Result<Option<ClientConnection>> {
+        let Some((config, name)) = &self.tls else { return Ok(None) };
         let mut session = ClientConnection::new(Arc::clone(config), name.clone()).map_err(std::io::Error::other)?;
         while session.is_handshaking() {
             session.complete_io(socket)?;
         }
+        Ok(Some(session))
+    }
+
+    fn send(&self, socket: &mut TcpStream, request: &[u8]) -> std::io::Result<()> {
+        let Some(mut session) = self.seal(socket)? else { return socket.write_all(request) };
         session.writer().write_all(request)?;
         while session.wants_write() {
             session.write_tls(socket)?;

@@ -6,7 +6,7 @@ pub(crate) mod ground;
 mod holders;
 mod report;
 pub(crate) mod sides;
-
+pub(crate) mod soak;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,10 +76,12 @@ pub(crate) enum Kind {
     HalfOpen,
     /// Sends one byte.
     Partial,
+    /// Sends one byte of a record when TLS is agreed.
+    SealedPartial,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 8] = [
+    pub(crate) const ALL: [Kind; 9] = [
         Kind::Download,
         Kind::Upload,
         Kind::Chatty,
@@ -88,6 +90,7 @@ impl Kind {
         Kind::ChattyStalled,
         Kind::HalfOpen,
         Kind::Partial,
+        Kind::SealedPartial,
     ];
 
     /// The name in reports.
@@ -101,6 +104,7 @@ impl Kind {
             Kind::ChattyStalled => "chatty-stalled",
             Kind::HalfOpen => "half-open",
             Kind::Partial => "partial",
+            Kind::SealedPartial => "sealed-partial",
         }
     }
 
@@ -199,6 +203,8 @@ pub(crate) enum StormError {
     Probe(#[from] RunError),
     #[error("no thread could be started: {0}")]
     Thread(std::io::Error),
+    #[error("{0}")]
+    Died(String),
     #[error("a thread of the storm panicked")]
     Panicked,
     #[error(transparent)]
@@ -304,7 +310,7 @@ impl Sampler {
     }
 }
 
-/// Lets a storm loose. `observer` is told now and then how long it has lasted.
+/// Lets a storm loose.
 ///
 /// # Errors
 ///
@@ -313,7 +319,6 @@ pub(crate) fn run(
     settings: &StormSettings,
     ground: &mut Ground,
     interrupt: &Interrupt,
-    observer: &mut dyn FnMut(Duration),
 ) -> Result<StormOutcome, StormError> {
     files::allow(settings.streams() as u64 * 2)?;
     let dialer = Dialer::new(ground.target(), CONNECT_TIMEOUT)?;
@@ -335,7 +340,6 @@ pub(crate) fn run(
             break;
         }
         sampler.sample();
-        observer(began.elapsed());
         std::thread::sleep(SAMPLE_INTERVAL);
     }
     let lasted = began.elapsed();
