@@ -110,8 +110,11 @@ pub(super) struct ShapeArgs {
     /// Bytes of the events that nobody reads
     #[arg(long, value_name = "SIZE", value_parser = event_bytes, default_value = "16")]
     stalled_event_bytes: usize,
-    /// How far apart these are
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "200us")]
+    /// So much of them comes at once, to fill what the kernel keeps; it must not be more than that
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1MiB")]
+    stalled_event_burst: u64,
+    /// How far apart the others are
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
     stalled_event_gap: Duration,
     /// How far apart the calls of the probe are
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10ms")]
@@ -235,8 +238,13 @@ impl ShapeArgs {
             counts,
             bytes: self.bytes,
             stalled_bytes: self.stalled_bytes,
-            events: Ticks { count: self.events, gap: self.event_gap, len: self.event_bytes },
-            stalled_events: Ticks { count: 1, gap: self.stalled_event_gap, len: self.stalled_event_bytes },
+            events: Ticks { count: self.events, at_once: 0, gap: self.event_gap, len: self.event_bytes },
+            stalled_events: Ticks {
+                count: 1,
+                at_once: self.stalled_event_burst / self.stalled_event_bytes as u64,
+                gap: self.stalled_event_gap,
+                len: self.stalled_event_bytes,
+            },
             probe_every: self.probe_every,
             length,
             settle,

@@ -266,7 +266,7 @@ impl Serving<'_> {
         self.out.extend_from_slice(b"\r\n");
         let mut event = Vec::new();
         for n in 0..ticks.count {
-            if n > 0 && !ticks.gap.is_zero() {
+            if n > 0 && n >= ticks.at_once && !ticks.gap.is_zero() {
                 self.here.core.sleep(ticks.gap).await;
             }
             // Who does not read is not written to for ever.

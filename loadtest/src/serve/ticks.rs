@@ -17,7 +17,9 @@ pub(crate) const TICK_LEN_MAX: usize = 1 << 16;
 pub(crate) struct Ticks {
     /// How many.
     pub(crate) count: u64,
-    /// How far apart.
+    /// So many of them at once, before the others.
+    pub(crate) at_once: u64,
+    /// How far apart these are.
     pub(crate) gap: Duration,
     /// Bytes of each.
     pub(crate) len: usize,
@@ -28,14 +30,19 @@ impl Ticks {
     pub(crate) fn of_path(path: &[u8]) -> Option<Ticks> {
         let text = std::str::from_utf8(path.strip_prefix(b"/ticks/")?).ok()?;
         let mut numbers = text.split('/').map(|number| number.parse::<u64>().ok());
-        let (count, gap_us, len) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let [count, at_once, gap_us, len] = [numbers.next()??, numbers.next()??, numbers.next()??, numbers.next()??];
         let len = usize::try_from(len).ok().filter(|len| (TICK_LEN_MIN..=TICK_LEN_MAX).contains(len))?;
-        (count > 0 && numbers.next().is_none()).then_some(Ticks { count, gap: Duration::from_micros(gap_us), len })
+        (count > 0 && numbers.next().is_none()).then_some(Ticks {
+            count,
+            at_once,
+            gap: Duration::from_micros(gap_us),
+            len,
+        })
     }
 
     /// The path that asks for these.
     pub(crate) fn path(&self) -> String {
-        format!("/ticks/{}/{}/{}", self.count, self.gap.as_micros(), self.len)
+        format!("/ticks/{}/{}/{}/{}", self.count, self.at_once, self.gap.as_micros(), self.len)
     }
 
     /// Bytes of the whole stream.
@@ -58,12 +65,14 @@ mod tests {
 
     #[test]
     fn a_path_says_which_events_are_wanted() {
-        let ticks = Ticks { count: 3, gap: Duration::from_micros(200), len: 16 };
+        let ticks = Ticks { count: 3, at_once: 1, gap: Duration::from_micros(200), len: 16 };
         assert_eq!(Ticks::of_path(ticks.path().as_bytes()), Some(ticks));
         let mut event = Vec::new();
         ticks.write(7, &mut event);
         assert_eq!((event.as_slice(), ticks.bytes()), (&b"data: 00000007\n\n"[..], 48));
-        for path in ["/ticks/", "/ticks/1/2", "/ticks/0/0/16", "/ticks/1/0/15", "/ticks/1/0/16/1", "/ticks/a/0/16"] {
+        for path in
+            ["/ticks/", "/ticks/1/0/2", "/ticks/0/0/0/16", "/ticks/1/0/0/15", "/ticks/1/0/0/16/1", "/ticks/a/0/0/16"]
+        {
             assert_eq!(Ticks::of_path(path.as_bytes()), None, "{path}");
         }
     }

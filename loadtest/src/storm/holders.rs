@@ -79,10 +79,7 @@ impl Holders {
                 let sent = session.and_then(|_| socket.write_all(DATA_BEGINS));
                 return sent.map(|()| socket).map_err(|error| error.to_string());
             }
-            Kind::ChattyStalled => {
-                let Ticks { len, gap, .. } = self.settings.stalled_events;
-                Ticks { count: u64::from(u32::MAX), gap, len }.path()
-            }
+            Kind::ChattyStalled => Ticks { count: u64::from(u32::MAX), ..self.settings.stalled_events }.path(),
             _ => format!("/body/{}", self.settings.stalled_bytes),
         };
         let request = request_head("GET", &path, &self.authority, None);
