@@ -308,7 +308,7 @@ mod tests {
         let faults = faults(&rounds);
         assert_eq!(faults.len(), 2, "{faults:?}");
         assert!(
-            faults[0].starts_with("edge: resident memory grew from 32.2 MiB in the first quarter of 19 rounds"),
+            faults[0].starts_with("edge: resident memory grew from 31.7 MiB in the first quarter of 19 rounds"),
             "{faults:?}"
         );
         assert!(faults[1].starts_with("connector: open descriptors grew from 22"), "{faults:?}");
