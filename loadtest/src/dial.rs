@@ -22,11 +22,14 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 
 use crate::load::{Target, Trust};
 
+/// How TLS is spoken with a target.
+pub(crate) type TlsTarget = (Arc<ClientConfig>, ServerName<'static>);
+
 /// Makes connections to one target. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Dialer {
     addresses: Arc<[SocketAddr]>,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<TlsTarget>,
     timeout: Duration,
 }
 
@@ -120,6 +123,11 @@ impl Dialer {
         Dialer { addresses: Arc::new([address]), tls: None, timeout }
     }
 
+    /// How TLS is spoken with it; none where it is not.
+    pub(crate) fn tls(&self) -> Option<&TlsTarget> {
+        self.tls.as_ref()
+    }
+
     /// Dials the addresses in turn until one takes the connection.
     pub(crate) async fn dial(&self, core: &Core) -> Result<Connection, DialError> {
         let mut last = None;
@@ -150,7 +158,7 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, TargetError> {
     if addresses.is_empty() { Err(failed("it has no address".to_owned())) } else { Ok(addresses) }
 }
 
-fn tls(target: &Target) -> Result<(Arc<ClientConfig>, ServerName<'static>), TargetError> {
+fn tls(target: &Target) -> Result<TlsTarget, TargetError> {
     let name = target.tls_name();
     let server_name = ServerName::try_from(name.clone()).map_err(|_| TargetError::ServerName(name))?;
     let mut roots = Roots::new();

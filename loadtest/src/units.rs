@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-/// A time with its unit, such as 250us, 5ms, 1.5s or 2m.
+/// A time with its unit, such as 250us, 5ms, 1.5s, 2m or 1h.
 ///
 /// # Errors
 ///
 /// What is wrong with it, for clap.
 pub fn time(text: &str) -> Result<Duration, String> {
-    let remedy = || format!("'{text}' is no time; write one as 250us, 5ms, 1.5s or 2m");
+    let remedy = || format!("'{text}' is no time; write one as 250us, 5ms, 1.5s, 2m or 1h");
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(remedy)?;
     let (number, unit) = text.split_at(split);
     let seconds_per_unit = match unit {
@@ -17,6 +17,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
         "ms" => 1e-3,
         "s" => 1.0,
         "m" => 60.0,
+        "h" => 3_600.0,
         _ => return Err(remedy()),
     };
     let seconds = number.parse::<f64>().map_err(|_| remedy())? * seconds_per_unit;
@@ -57,11 +58,17 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, ns) in [("250us", 250_000), ("1.5s", 1_500_000_000), ("0s", 0), ("2m", 120_000_000_000), ("7ns", 7)]
-        {
+        for (text, ns) in [
+            ("250us", 250_000),
+            ("1.5s", 1_500_000_000),
+            ("0s", 0),
+            ("2m", 120_000_000_000),
+            ("7ns", 7),
+            ("1h", 3_600_000_000_000),
+        ] {
             assert_eq!(time(text), Ok(Duration::from_nanos(ns)), "{text}");
         }
-        for text in ["", "5", "ms", "-1s", "1h", "1.2.3s", "1 s"] {
+        for text in ["", "5", "ms", "-1s", "1d", "1.2.3s", "1 s"] {
             assert!(time(text).is_err(), "{text}");
         }
     }

@@ -14,7 +14,9 @@ pub mod run;
 mod say;
 pub mod search;
 pub mod serve;
+pub mod soak;
 pub mod split;
+pub mod storm;
 
 use std::io::{self, Write};
 
@@ -62,6 +64,10 @@ pub enum Command {
     Idle(Box<idle::IdleArgs>),
     /// Kill and restart a tunnel's processes under load: calls lost, calls doubled, time to recover
     Fault(Box<fault::FaultArgs>),
+    /// Let many large, slow, silent and dead agents loose at once, and see what small calls suffer
+    Storm(Box<storm::StormArgs>),
+    /// Let storms come and go for a long time, with restarts between them, and see whether anything grows
+    Soak(Box<soak::SoakArgs>),
     /// Put the same load on several tunnels in turn, and report what each adds
     Compare(Box<compare::CompareArgs>),
     /// Become another program that ends with its parent; this program starts tunnels so
@@ -91,6 +97,8 @@ impl Cli {
             Command::Bulk(args) => bulk::execute(&args, &interrupt),
             Command::Mixed(args) => mixed::execute(&args, &interrupt),
             Command::Fault(args) => fault::execute(&args, &interrupt),
+            Command::Soak(args) => soak::execute(&args, &interrupt),
+            Command::Storm(args) => storm::execute(&args, &interrupt),
             Command::Idle(args) => idle::execute(&args, &interrupt),
             Command::Compare(args) => compare::execute(&args, &interrupt),
             Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),

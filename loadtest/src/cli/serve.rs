@@ -110,6 +110,7 @@ impl ServeArgs {
             cpu: self.cpu,
             driver: self.driver.into(),
             spin: self.spin,
+            ..ServeSettings::default()
         }
     }
 
@@ -127,7 +128,9 @@ impl ServeArgs {
             }));
         } else {
             say(&format_args!("MCP at {url}{}", https_url.map(|url| format!(" and {url}")).unwrap_or_default()));
-            say(&format_args!("also: GET /bytes/N, GET /events, GET and POST /, GET and DELETE /stats, POST /release"));
+            say(&format_args!(
+                "also: GET /bytes/N, GET /body/N, POST /body, GET /events, GET /ticks/N/AT_ONCE/GAP_US/BYTES, GET and POST /, GET and DELETE /stats, POST /release"
+            ));
             say(&format_args!("driver: {}", server.driver()));
         }
     }

@@ -44,6 +44,8 @@ pub(crate) struct Site {
     pub(crate) folder: TempDir,
     /// Where the load goes.
     pub(crate) agents: SocketAddr,
+    /// Its ports, by name.
+    pub(crate) ports: BTreeMap<String, u16>,
     /// What to start, in this order.
     pub(crate) commands: Vec<CommandLine>,
 }
@@ -173,7 +175,7 @@ impl Site {
             commands.push(command_line(plan, &ports, folder.path(), &fill)?);
         }
         let agents = ports.get("agents").map_or(upstream, |port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
-        Ok(Self { folder, agents, commands })
+        Ok(Self { folder, agents, ports, commands })
     }
 }
 

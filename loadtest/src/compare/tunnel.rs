@@ -42,6 +42,7 @@ pub(crate) struct Setting<'a> {
 pub(crate) struct Tunnel {
     sides: Vec<Side>,
     target: Target,
+    ports: BTreeMap<String, u16>,
     launcher: PathBuf,
     cpus: Option<CpuList>,
     /// Its files, which must outlive the processes: fields are dropped in this order.
@@ -99,6 +100,7 @@ impl Tunnel {
         let mut tunnel = Self {
             sides: site.commands.into_iter().map(side).collect(),
             target,
+            ports: site.ports,
             launcher: setting.launcher.to_owned(),
             cpus: setting.cpus.cloned(),
             _folder: site.folder,
@@ -123,6 +125,11 @@ impl Tunnel {
     /// What is watched while it does.
     pub(crate) fn watched(&self) -> Watched {
         Watched::pids(self.parts().map(|(_, pid)| pid))
+    }
+
+    /// The port that its file gives this name.
+    pub(crate) fn port(&self, name: &str) -> Option<u16> {
+        self.ports.get(name).copied()
     }
 
     /// Its processes: the part of each, and its id.
@@ -168,7 +175,11 @@ impl Tunnel {
     }
 
     /// Makes real calls until one is answered well.
-    fn until_ready(&mut self, load: &Load, interrupt: &Interrupt) -> Result<(), TunnelError> {
+    ///
+    /// # Errors
+    ///
+    /// None is, within [`READY_PATIENCE`].
+    pub(crate) fn until_ready(&mut self, load: &Load, interrupt: &Interrupt) -> Result<(), TunnelError> {
         let began = Instant::now();
         let mut attempt = Load { target: self.target(), connections: 1, ..load.clone() };
         attempt.phases = Phases { warm_up: Duration::ZERO, measure: TRY_FOR, drain: ATTEMPT };

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use adit::base::{Chunk, Clock, Time};
-use adit::engine::StreamError;
+use adit::engine::{ByteStream, StreamError};
 use adit::exchange::{HeadReadError, Intake};
 use adit::tls::Connection;
 use adit::wire::http1::{Answer, BodyDecoder, BodyError, CONTINUE, Decoded, Framing, Method, RequestHead};
@@ -16,8 +16,10 @@ use adit::wire::jsonrpc::{Message, Peek};
 use adit::wire::mcp::{FIRST_STATELESS_REVISION, PROTOCOL_VERSION};
 
 use super::outgoing::{Part, send};
+use super::ticks::Ticks;
 use super::{ANSWER_LEN_MAX, Form, HELD, HOLD, Here, RELEASED, SERVICE_MAX, WANTED_SERVICE, answers};
 use crate::answer::RECEIVED;
+use crate::pattern;
 
 /// How long a client may take to read the last answer of a connection.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -52,17 +54,24 @@ struct Serving<'a> {
     began: Time,
     /// Bytes of its body.
     received: u64,
+    /// Whether it is to be the pattern, and is not.
+    is_wrong: bool,
 }
 
 /// What a request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
+    /// An answer of so many bytes of the pattern.
+    Body(u64),
     Bytes(u64),
     Events,
     Mcp,
     Plain,
     Release,
     Stats,
+    Ticks(Ticks),
+    /// A body of the pattern is taken, and looked at.
+    Upload,
 }
 
 impl Here {
@@ -79,6 +88,7 @@ impl Here {
             id: Vec::new(),
             began: Time::ZERO,
             received: 0,
+            is_wrong: false,
         };
         let end = loop {
             match serving.serve_one().await {
@@ -107,7 +117,7 @@ impl Serving<'_> {
             send(self.connection, self.here.core.pool(), &[Part::Text(CONTINUE)]).await?;
         }
         let wanted = wanted(self.head.path());
-        if let Err(error) = self.read_body(wanted == Wanted::Mcp).await? {
+        if let Err(error) = self.read_body(wanted).await? {
             return self.refuse_with(|out| error.write_answer(out)).await;
         }
         match (self.head.method(), wanted) {
@@ -123,15 +133,21 @@ impl Serving<'_> {
             (Method::Get, Wanted::Events) => self.answer_plain_events().await?,
             (Method::Get, Wanted::Bytes(len)) if len <= ANSWER_LEN_MAX => self.answer_plain(len).await?,
             (Method::Get | Method::Post, Wanted::Plain) => self.answer_plain(self.here.answers.plain_len()).await?,
+            (Method::Get, Wanted::Body(len)) if len <= ANSWER_LEN_MAX => self.answer_body(len).await?,
+            (Method::Get, Wanted::Ticks(ticks)) => self.answer_ticks(ticks).await?,
+            (Method::Post, Wanted::Upload) if self.is_wrong => {
+                self.refuse(400, "it is not the body that was sent").await?
+            }
+            (Method::Post, Wanted::Upload) => self.answer_body(0).await?,
             _ => self.refuse(404, "nothing is here for this method").await?,
         }
         if self.head.keep_alive() { Ok(()) } else { Err(End::Told) }
     }
 
-    /// Reads the body away, looking at it where it is an MCP message.
-    async fn read_body(&mut self, is_mcp: bool) -> Result<Result<(), BodyError>, End> {
+    /// Reads the body away, looking at it where it is an MCP message or the pattern.
+    async fn read_body(&mut self, wanted: Wanted) -> Result<Result<(), BodyError>, End> {
         self.peek.clear();
-        self.received = 0;
+        (self.received, self.is_wrong) = (0, false);
         self.decoder.restart(self.head.framing());
         if self.head.framing() == Framing::None {
             return Ok(Ok(()));
@@ -145,10 +161,12 @@ impl Serving<'_> {
             };
             match self.decoder.next(input) {
                 Ok(Decoded::Data(data)) => {
-                    self.received += data.len() as u64;
-                    if is_mcp {
-                        self.peek.feed(&data);
+                    match wanted {
+                        Wanted::Mcp => self.peek.feed(&data),
+                        Wanted::Upload => self.is_wrong |= !pattern::is_at(self.received, &data),
+                        _ => {}
                     }
+                    self.received += data.len() as u64;
                 }
                 Ok(Decoded::More) => *self.intake.rest() = None,
                 Ok(Decoded::End) => {}
@@ -235,6 +253,31 @@ impl Serving<'_> {
         self.begin_head("application/octet-stream", Some(len));
         let _ = write!(self.out, "{RECEIVED}: {}\r\n\r\n", self.received);
         Ok(self.send(&[Part::Text(&self.out), Part::Filler(len)]).await?)
+    }
+
+    async fn answer_body(&mut self, len: u64) -> Result<(), End> {
+        self.begin_head("application/octet-stream", Some(len));
+        let _ = write!(self.out, "{RECEIVED}: {}\r\n\r\n", self.received);
+        Ok(self.send(&[Part::Text(&self.out), Part::Pattern(len)]).await?)
+    }
+
+    async fn answer_ticks(&mut self, ticks: Ticks) -> Result<(), End> {
+        self.begin_head("text/event-stream", None);
+        self.out.extend_from_slice(b"\r\n");
+        let mut event = Vec::new();
+        for n in 0..ticks.count {
+            if n > 0 && n >= ticks.at_once && !ticks.gap.is_zero() {
+                self.here.core.sleep(ticks.gap).await;
+            }
+            // Who does not read is not written to for ever.
+            self.connection.ready().await?;
+            ticks.write(n, &mut event);
+            answers::chunk_size(&mut self.out, event.len() as u64);
+            let end: &[u8] = if n + 1 == ticks.count { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+            self.send(&[Part::Text(&self.out), Part::Text(&event), Part::Text(end)]).await?;
+            self.out.clear();
+        }
+        Ok(())
     }
 
     async fn answer_plain_events(&mut self) -> Result<(), End> {
@@ -369,8 +412,13 @@ impl Serving<'_> {
 fn wanted(path: &[u8]) -> Wanted {
     let path = path.split(|byte| *byte == b'?').next().unwrap_or(path);
     let bytes = path.strip_prefix(b"/bytes/").and_then(|len| std::str::from_utf8(len).ok()?.parse().ok());
-    match (path, bytes) {
-        (_, Some(len)) => Wanted::Bytes(len),
+    let body = path.strip_prefix(b"/body/").and_then(|len| std::str::from_utf8(len).ok()?.parse().ok());
+    if let Some(ticks) = Ticks::of_path(path) {
+        return Wanted::Ticks(ticks);
+    }
+    match (path, bytes.map(Wanted::Bytes).or(body.map(Wanted::Body))) {
+        (_, Some(wanted)) => wanted,
+        (b"/body", _) => Wanted::Upload,
         (b"/mcp", _) => Wanted::Mcp,
         (b"/events", _) => Wanted::Events,
         (b"/release", _) => Wanted::Release,

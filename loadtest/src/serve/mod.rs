@@ -2,10 +2,11 @@
 
 mod answers;
 mod connection;
-mod outgoing;
+pub(crate) mod outgoing;
 mod service;
 mod settings;
 mod stats;
+pub(crate) mod ticks;
 
 use std::cell::RefCell;
 use std::fs;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use adit::base::Rng;
 use adit::engine::driver::{Address, SocketOptions};
-use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, Listener, MailReceiver, MailSender, Signal, mailbox};
+use adit::engine::{Core, Listener, MailReceiver, MailSender, Signal, mailbox};
 use adit::tls::{
     ALPN_HTTP1, Authority, CertError, CertSet, Connection, ReloadingCerts, ServerCert, ServerConfig, ServerSettings,
     TlsError, Versions, server_config,
@@ -121,7 +122,7 @@ impl Server {
             cpu: settings.cpu,
             driver: settings.driver,
             spin: settings.spin,
-            buffer_memory: BUFFER_MEMORY_DEFAULT,
+            buffer_memory: settings.buffer_memory,
         };
         let core = CoreThread::start(core, move |core| serve(core, settings, stats, tls, tell, stopped))?;
         let ended = |_| ServeError::Listen { address: listen, error: io::Error::other("it ended while it started") };

@@ -2,29 +2,33 @@
 
 use adit::engine::{ByteStream, Class, Lease, Pool, StreamError};
 
+use crate::pattern;
+
 /// What filler is made of.
 const FILLER: [u8; 4096] = [b'x'; 4096];
 
 /// One part of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Part<'a> {
+pub(crate) enum Part<'a> {
     /// These bytes.
     Text(&'a [u8]),
     /// So many bytes of filler.
     Filler(u64),
+    /// So many bytes that tell where they stand, from the first on.
+    Pattern(u64),
 }
 
 impl Part<'_> {
     fn len(&self) -> u64 {
         match self {
             Part::Text(text) => text.len() as u64,
-            Part::Filler(len) => *len,
+            Part::Filler(len) | Part::Pattern(len) => *len,
         }
     }
 }
 
 /// Queues the parts one after the other, in as few buffers as they need, waiting for room when they are long.
-pub(super) async fn send(to: &impl ByteStream, pool: &Pool, parts: &[Part<'_>]) -> Result<(), StreamError> {
+pub(crate) async fn send(to: &impl ByteStream, pool: &Pool, parts: &[Part<'_>]) -> Result<(), StreamError> {
     let mut left: u64 = parts.iter().map(Part::len).sum();
     let (headroom, tailroom) = (to.headroom(), to.tailroom());
     let mut lease: Option<Lease> = None;
@@ -48,6 +52,10 @@ pub(super) async fn send(to: &impl ByteStream, pool: &Pool, parts: &[Part<'_>]) 
             let n = match part {
                 Part::Text(text) => append(&mut open, &text[at as usize..], room),
                 Part::Filler(len) => append(&mut open, &FILLER[..FILLER.len().min((len - at) as usize)], room),
+                Part::Pattern(len) => {
+                    let bytes = pattern::bytes_from(at);
+                    append(&mut open, &bytes[..bytes.len().min((len - at) as usize)], room)
+                }
             };
             at += n as u64;
             left -= n as u64;

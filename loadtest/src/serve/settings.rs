@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use adit::engine::BUFFER_MEMORY_DEFAULT;
 use adit::engine::ladder::DriverChoice;
 
 use super::ServiceTime;
@@ -40,6 +41,8 @@ pub struct ServeSettings {
     pub driver: DriverChoice,
     /// How long it spins before it parks.
     pub spin: Duration,
+    /// Bytes of buffers, at the most.
+    pub buffer_memory: usize,
 }
 
 impl Default for ServeSettings {
@@ -56,6 +59,7 @@ impl Default for ServeSettings {
             cpu: None,
             driver: DriverChoice::Auto,
             spin: Duration::ZERO,
+            buffer_memory: BUFFER_MEMORY_DEFAULT,
         }
     }
 }

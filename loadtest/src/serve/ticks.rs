@@ -1,0 +1,79 @@
+//! Event streams of small events that are numbered, as many and as fast as the path of the request asks.
+
+use std::io::Write;
+use std::time::Duration;
+
+/// What stands around the number of an event.
+const AROUND: (&str, &str) = ("data: ", "\n\n");
+/// An event has so many digits at the least.
+const DIGITS_MIN: usize = 8;
+/// Bytes of the smallest event.
+pub(crate) const TICK_LEN_MIN: usize = AROUND.0.len() + DIGITS_MIN + AROUND.1.len();
+/// Bytes of the largest.
+pub(crate) const TICK_LEN_MAX: usize = 1 << 16;
+
+/// A stream of such events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticks {
+    /// How many.
+    pub(crate) count: u64,
+    /// So many of them at once, before the others.
+    pub(crate) at_once: u64,
+    /// How far apart these are.
+    pub(crate) gap: Duration,
+    /// Bytes of each.
+    pub(crate) len: usize,
+}
+
+impl Ticks {
+    /// Those that a path asks for; none where it does not.
+    pub(crate) fn of_path(path: &[u8]) -> Option<Ticks> {
+        let text = std::str::from_utf8(path.strip_prefix(b"/ticks/")?).ok()?;
+        let mut numbers = text.split('/').map(|number| number.parse::<u64>().ok());
+        let [count, at_once, gap_us, len] = [numbers.next()??, numbers.next()??, numbers.next()??, numbers.next()??];
+        let len = usize::try_from(len).ok().filter(|len| (TICK_LEN_MIN..=TICK_LEN_MAX).contains(len))?;
+        (count > 0 && numbers.next().is_none()).then_some(Ticks {
+            count,
+            at_once,
+            gap: Duration::from_micros(gap_us),
+            len,
+        })
+    }
+
+    /// The path that asks for these.
+    pub(crate) fn path(&self) -> String {
+        format!("/ticks/{}/{}/{}/{}", self.count, self.at_once, self.gap.as_micros(), self.len)
+    }
+
+    /// Bytes of the whole stream.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.count * self.len as u64
+    }
+
+    /// Writes one event in place of what is there.
+    pub(crate) fn write(&self, n: u64, event: &mut Vec<u8>) {
+        event.clear();
+        let digits = self.len - AROUND.0.len() - AROUND.1.len();
+        // Writing to memory does not fail.
+        let _ = write!(event, "{}{n:0digits$}{}", AROUND.0, AROUND.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_which_events_are_wanted() {
+        let ticks = Ticks { count: 3, at_once: 1, gap: Duration::from_micros(200), len: 16 };
+        assert_eq!(Ticks::of_path(ticks.path().as_bytes()), Some(ticks));
+        let mut event = Vec::new();
+        ticks.write(7, &mut event);
+        assert_eq!((event.as_slice(), ticks.bytes()), (&b"data: 00000007\n\n"[..], 48));
+        for path in
+            ["/ticks/", "/ticks/1/0/2", "/ticks/0/0/0/16", "/ticks/1/0/0/15", "/ticks/1/0/0/16/1", "/ticks/a/0/0/16"]
+        {
+            assert_eq!(Ticks::of_path(path.as_bytes()), None, "{path}");
+        }
+    }
+}
