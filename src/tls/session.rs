@@ -11,6 +11,10 @@ use super::record::{HEADER_LEN, record_len};
 use super::state::Core;
 use crate::engine::{Class, Lease, Pool, SMALL_LEN};
 
+/// What may wait to be sent, other than data, while more is received, in bytes: the tickets of a server, a key update, an
+/// alert.
+pub(super) const OUTGOING_LEN_MAX: usize = 2 * 1024;
+
 /// A TLS connection over leases: encrypted bytes and plaintext in and out, no socket.
 ///
 /// rustls makes the handshake; from then on records are sealed and opened in place, with no allocation and no copy but for
@@ -216,7 +220,13 @@ impl Session {
     /// Whether [`Session::take_outgoing`] has something.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
-        self.core.has_outgoing()
+        self.core.outgoing_len() > 0
+    }
+
+    /// Whether so much waits to be sent that nothing more should be received before it went.
+    #[must_use]
+    pub fn is_clogged(&self) -> bool {
+        self.core.outgoing_len() > OUTGOING_LEN_MAX
     }
 
     /// Says that nothing more will be sealed; close_notify is then outgoing. Receiving goes on.

@@ -122,7 +122,7 @@ impl<S: ByteStream> TlsStream<S> {
         Ok(())
     }
 
-    fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
+    pub(super) fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         loop {
             let advanced = self.session.borrow_mut().advance_handshake(&self.pool);
             // Also after a failure: an alert may wait.
@@ -141,6 +141,11 @@ impl<S: ByteStream> TlsStream<S> {
             }
             if !self.session.borrow().is_handshaking() {
                 return Poll::Ready(Ok(()));
+            }
+            // What is received can call for an answer: none is taken while earlier answers stand. Where they cannot be sent
+            // any more, the peer may still say why.
+            if self.inner.poll_ready(cx).is_pending() {
+                return Poll::Pending;
             }
             match ready!(self.inner.poll_recv(cx))? {
                 Some(lease) => self.session.borrow_mut().read(lease),
@@ -215,9 +220,12 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         loop {
             let taken = self.session.borrow_mut().take_plaintext(&self.pool);
+            let mut clogged = None;
             if self.session.borrow().has_outgoing() {
                 // An alert: that the peer is told why is worth a try, and failing at it is no news.
-                let _ = self.pump();
+                if let Ok(Pumped::Waits(class)) = self.pump() {
+                    clogged = Some(class).filter(|_| self.session.borrow().is_clogged());
+                }
             }
             match taken {
                 Ok(Some(lease)) => return Poll::Ready(Ok(Some(lease))),
@@ -228,6 +236,10 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
                     continue;
                 }
                 Err(error) => return Poll::Ready(Err(stream_error(&error))),
+            }
+            if let Some(class) = clogged {
+                ready!(self.poll_buffer(class, cx));
+                continue;
             }
             match ready!(self.inner.poll_recv(cx))? {
                 Some(lease) => self.session.borrow_mut().read(lease),

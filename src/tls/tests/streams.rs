@@ -19,6 +19,8 @@ struct Pipe {
 struct Queue {
     leases: RefCell<VecDeque<Lease>>,
     finished: Cell<bool>,
+    /// Whether whoever fills it is to wait.
+    clogged: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -59,7 +61,7 @@ impl ByteStream for Pipe {
     }
 
     fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        Poll::Ready(Ok(()))
+        if self.outgoing.clogged.get() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_flushed(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -203,4 +205,21 @@ fn a_waiting_stream_is_woken_by_a_returned_buffer() {
         poll
     }))
     .unwrap();
+}
+
+#[test]
+fn a_handshake_takes_nothing_in_while_what_it_sent_stands() {
+    let (near, far) = pipe();
+    let (world, pool) = (World::new(Versions::Tls13), near.pool.clone());
+    let client = Session::client(Arc::clone(&world.client), name()).unwrap();
+    let client = TlsStream::new(near, client, pool.clone());
+    let server = TlsStream::new(far, Session::server(Arc::clone(&world.server)).unwrap(), pool);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(client.poll_handshake(&mut cx).is_pending());
+    server.inner().outgoing.clogged.set(true);
+    assert!(server.poll_handshake(&mut cx).is_pending());
+    assert_eq!(server.inner().incoming.leases.borrow().len(), 1, "the first message is left where it is");
+    server.inner().outgoing.clogged.set(false);
+    assert!(server.poll_handshake(&mut cx).is_pending());
+    assert!(server.inner().incoming.leases.borrow().is_empty());
 }
