@@ -85,7 +85,7 @@ pub enum HeadError {
     /// `Content_Length` and the like, which some servers read as the real field.
     #[error("a field imitates Content-Length, Transfer-Encoding or Host with underscores: use the real name")]
     DisguisedField,
-    /// More than `CONNECTION_OPTIONS_MAX` options in `Connection`.
+    /// More than `CONNECTION_OPTIONS_MAX` options in `Connection`, or more than `CONNECTION_ELEMENTS_MAX` with the empty ones.
     #[error("the Connection field names too many options: name fewer")]
     TooManyConnectionOptions,
     /// An `Expect` other than `100-continue`.
