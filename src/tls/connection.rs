@@ -123,6 +123,15 @@ impl Connection {
         matches!(self.0, Kind::Tls(_))
     }
 
+    /// Whether a part of a sealed record has come whose rest has not: what it carries cannot be read yet.
+    #[must_use]
+    pub fn has_partial(&self) -> bool {
+        match &self.0 {
+            Kind::Plain(_) => false,
+            Kind::Tls(stream) => stream.session().has_partial(),
+        }
+    }
+
     /// When the bytes that are read next, or were read last, came in.
     #[must_use]
     pub fn received_at(&self) -> Time {

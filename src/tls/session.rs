@@ -15,6 +15,12 @@ use crate::engine::{Class, Lease, Pool, SMALL_LEN};
 /// alert.
 pub(super) const OUTGOING_LEN_MAX: usize = 2 * 1024;
 
+/// The longest part of a record that leaves its buffer however many there are, and the memory that is kept for the next,
+/// in bytes.
+const PARKED_KEPT: usize = 512;
+/// Buffers are plenty while less than this part of the pool is leased: half of those of either class are left then.
+const PLENTY_SHARE: usize = 8;
+
 /// A TLS connection over leases: encrypted bytes and plaintext in and out, no socket.
 ///
 /// rustls makes the handshake; from then on records are sealed and opened in place, with no allocation and no copy but for
@@ -24,6 +30,8 @@ pub struct Session {
     core: Box<Core>,
     /// What was received and not yet opened; only the first may be a part of a record.
     input: VecDeque<Lease>,
+    /// The beginning of a record that was waited for, out of the pool; what `input` holds follows it.
+    parked: Vec<u8>,
 }
 
 /// A session on its way to another core, without leases: bytes that were received and not opened are copied.
@@ -88,13 +96,14 @@ impl Session {
             left = &left[n..];
             input.push_back(lease);
         }
-        Ok(Session { core: detached.core, input })
+        Ok(Session { core: detached.core, input, parked: Vec::new() })
     }
 
     /// Makes the session ready to move to another core.
     #[must_use]
     pub fn detach(self) -> Detached {
-        let mut unread = Vec::with_capacity(self.input.iter().map(|lease| lease.len()).sum());
+        let mut unread = self.parked;
+        unread.reserve_exact(self.input.iter().map(|lease| lease.len()).sum());
         for lease in &self.input {
             unread.extend_from_slice(lease);
         }
@@ -106,6 +115,27 @@ impl Session {
         if !lease.is_empty() {
             self.input.push_back(lease);
         }
+    }
+
+    /// To be called when more must be received and is not there: a record that has come in part is copied out of its
+    /// buffer where it may be waited for long, so that those who say little hold nothing of the pool.
+    ///
+    /// A record in the middle of a stream of data stays where it is while buffers are plenty: its rest is on its way.
+    pub fn park(&mut self, pool: &Pool) {
+        let Some(front) = self.input.front() else { return };
+        let usage = pool.usage();
+        let plenty = usage.leased_bytes < usage.bytes_max / PLENTY_SHARE;
+        if front.len() > PARKED_KEPT && plenty && !self.core.is_handshaking() {
+            return;
+        }
+        extend_by_steps(&mut self.parked, front);
+        self.input.clear();
+    }
+
+    /// Whether a record has come in part.
+    #[must_use]
+    pub fn has_partial(&self) -> bool {
+        !self.parked.is_empty() || !self.input.is_empty()
     }
 
     /// Takes in that nothing more will be received. To be called when [`Session::take_plaintext`] has nothing more.
@@ -152,6 +182,7 @@ impl Session {
         }
         // Whatever follows close_notify is not data (RFC 8446 section 6.1).
         self.input.clear();
+        self.parked = Vec::new();
         Ok(None)
     }
 
@@ -304,12 +335,13 @@ impl Session {
     }
 
     fn of(core: Core) -> Session {
-        Session { core: Box::new(core), input: VecDeque::new() }
+        Session { core: Box::new(core), input: VecDeque::new(), parked: Vec::new() }
     }
 
     /// The next whole record, header included; none when it has not fully come.
     fn next_record(&mut self, pool: &Pool) -> Result<Option<Lease>, TlsError> {
         self.core.check()?;
+        self.unpark(pool)?;
         loop {
             let Some(front) = self.input.front_mut() else { return Ok(None) };
             let framed = self.core.check_start(front).and_then(|()| record_len(front));
@@ -323,6 +355,36 @@ impl Session {
                 return Ok(None);
             }
         }
+    }
+
+    /// Puts what was parked in front of what has come since.
+    fn unpark(&mut self, pool: &Pool) -> Result<(), TlsError> {
+        while !self.parked.is_empty() {
+            let Some(next) = self.input.front_mut() else { return Ok(()) };
+            let len = self.parked.len();
+            // An impossible header is found when the record is read.
+            let wanted = record_len(&self.parked).ok().flatten().unwrap_or(HEADER_LEN);
+            let whole = len + next.len() >= wanted;
+            if !whole && (self.core.is_handshaking() || wanted <= PARKED_KEPT) {
+                extend_by_steps(&mut self.parked, next);
+                self.input.pop_front();
+                continue;
+            }
+            if next.headroom() >= len {
+                next.prepend(&self.parked);
+            } else if next.tailroom() >= len {
+                next.append(&self.parked);
+                next.rotate_right(len);
+            } else {
+                let class = class_for(len.max(wanted));
+                let mut front = pool.take(class).ok_or(TlsError::NoBuffer(class))?;
+                front.append(&self.parked);
+                self.input.push_front(front);
+            }
+            self.parked.clear();
+            self.parked.shrink_to(PARKED_KEPT);
+        }
+        Ok(())
     }
 
     /// Moves bytes from the second lease of the input to the first, which becomes up to `wanted` bytes long. False when
@@ -360,4 +422,15 @@ impl Session {
 
 fn class_for(len: usize) -> Class {
     if len <= SMALL_LEN { Class::Small } else { Class::Large }
+}
+
+/// As [`Vec::extend_from_slice`], for what may come in any number of pieces and be waited for: takes little more memory than
+/// there are bytes.
+pub(super) fn extend_by_steps(to: &mut Vec<u8>, bytes: &[u8]) {
+    const STEP: usize = 2 * 1024;
+    if to.capacity() - to.len() < bytes.len() {
+        let step = if to.is_empty() { 0 } else { STEP };
+        to.reserve_exact(bytes.len().max(step));
+    }
+    to.extend_from_slice(bytes);
 }

@@ -147,11 +147,20 @@ impl<S: ByteStream> TlsStream<S> {
             if self.inner.poll_ready(cx).is_pending() {
                 return Poll::Pending;
             }
-            match ready!(self.inner.poll_recv(cx))? {
+            match ready!(self.poll_input(cx))? {
                 Some(lease) => self.session.borrow_mut().read(lease),
                 None => self.session.borrow_mut().read_end()?,
             }
         }
+    }
+
+    /// What comes next from the stream below. A record that has come in part is put aside while it is waited for.
+    fn poll_input(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let received = self.inner.poll_recv(cx);
+        if received.is_pending() {
+            self.session.borrow_mut().park(&self.pool);
+        }
+        received
     }
 
     /// Seals and hands to the stream below all that can be, in order.
@@ -241,7 +250,7 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
                 ready!(self.poll_buffer(class, cx));
                 continue;
             }
-            match ready!(self.inner.poll_recv(cx))? {
+            match ready!(self.poll_input(cx))? {
                 Some(lease) => self.session.borrow_mut().read(lease),
                 None => self.session.borrow_mut().read_end().map_err(|error| stream_error(&error))?,
             }
