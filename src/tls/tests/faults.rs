@@ -257,13 +257,27 @@ fn peers_that_do_not_speak_tls_are_recognised() {
 
 #[test]
 fn an_endless_handshake_is_refused() {
+    // A ClientHello that says it is longer than any is.
     let mut server = World::new(Versions::Tls13).our_server();
-    // A ClientHello that claims to be long, in many records.
-    let mut bytes = vec![22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
+    let too_large = TlsError::HandshakeTooLarge { limit: CLIENT_HELLO_LEN_MAX };
+    assert_eq!(refused(&mut server, &[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff]), too_large);
+    // One that may be so long, in records that are not.
+    let mut server = World::new(Versions::Tls13).our_server();
+    server.read(&[22, 3, 1, 0, 4, 1, 0, 0x3f, 0xfc]);
+    server.take_all().unwrap();
+    let fed = (0..).find(|_| {
+        server.read(&[22, 3, 1, 0, 1, 0]);
+        server.take_all().is_err()
+    });
+    assert_eq!(fed, Some((CLIENT_HELLO_LEN_MAX - 9) / 6));
+    assert_eq!(server.session.failure(), Some(too_large));
+    // A client is sent certificates, which may be longer.
+    let mut client = World::new(Versions::Tls13).our_client();
+    let mut bytes = vec![22, 3, 3, 0x40, 0, 2, 0, 0xff, 0xff];
     bytes.resize(5 + 0x4000, 0);
     let error = loop {
-        server.read(&bytes);
-        if let Err(error) = server.take_all() {
+        client.read(&bytes);
+        if let Err(error) = client.take_all() {
             break error;
         }
         bytes[5..9].fill(0);
