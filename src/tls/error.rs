@@ -95,6 +95,9 @@ pub enum TlsError {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// What all handshakes under way keep of their peers' messages is as much as it may be.
+    #[error("too many TLS handshakes are under way here: try again")]
+    Crowded,
     /// The byte stream ended without close_notify, so what came may be cut short.
     #[error("the connection ended without TLS close_notify: what was received may be cut short")]
     Truncated,

@@ -47,6 +47,12 @@ impl ServerNamePeek {
         }
     }
 
+    /// How many bytes were received.
+    #[must_use]
+    pub fn received_len(&self) -> usize {
+        self.received.len()
+    }
+
     /// All that was received.
     #[must_use]
     pub fn into_received(self) -> Vec<u8> {

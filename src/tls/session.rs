@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use super::error::TlsError;
 use super::record::{HEADER_LEN, record_len};
 use super::state::Core;
+use crate::base::Share;
 use crate::engine::{Class, Lease, Pool, SMALL_LEN};
 
 /// What may wait to be sent, other than data, while more is received, in bytes: the tickets of a server, a key update, an
@@ -32,6 +33,8 @@ pub struct Session {
     input: VecDeque<Lease>,
     /// The beginning of a record that was waited for, out of the pool; what `input` holds follows it.
     parked: Vec<u8>,
+    /// What the handshake may keep, while it is under way.
+    greeting: Option<Share>,
 }
 
 /// A session on its way to another core, without leases: bytes that were received and not opened are copied.
@@ -96,7 +99,7 @@ impl Session {
             left = &left[n..];
             input.push_back(lease);
         }
-        Ok(Session { core: detached.core, input, parked: Vec::new() })
+        Ok(Session { core: detached.core, input, parked: Vec::new(), greeting: None })
     }
 
     /// Makes the session ready to move to another core.
@@ -121,7 +124,24 @@ impl Session {
     /// buffer where it may be waited for long, so that those who say little hold nothing of the pool.
     ///
     /// A record in the middle of a stream of data stays where it is while buffers are plenty: its rest is on its way.
+    ///
+    /// During the handshake all that is kept is then counted, if it is to be ([`Session::limit_greeting`]); the session fails
+    /// where it may not be kept.
     pub fn park(&mut self, pool: &Pool) {
+        self.park_input(pool);
+        if let Some(greeting) = &mut self.greeting
+            && !greeting.set(self.core.handshake_len() + self.parked.capacity())
+        {
+            self.core.fail(TlsError::Crowded);
+        }
+    }
+
+    /// Counts what the handshake keeps of the peer's messages while it waits for more.
+    pub fn limit_greeting(&mut self, share: Share) {
+        self.greeting = Some(share);
+    }
+
+    fn park_input(&mut self, pool: &Pool) {
         let Some(front) = self.input.front() else { return };
         let usage = pool.usage();
         let plenty = usage.leased_bytes < usage.bytes_max / PLENTY_SHARE;
@@ -157,6 +177,7 @@ impl Session {
             let Some(record) = self.next_record(pool)? else { return Ok(()) };
             self.core.advance_handshake(&record)?;
         }
+        self.greeting = None;
         self.core.check()
     }
 
@@ -335,7 +356,7 @@ impl Session {
     }
 
     fn of(core: Core) -> Session {
-        Session { core: Box::new(core), input: VecDeque::new(), parked: Vec::new() }
+        Session { core: Box::new(core), input: VecDeque::new(), parked: Vec::new(), greeting: None }
     }
 
     /// The next whole record, header included; none when it has not fully come.

@@ -100,6 +100,11 @@ impl Core {
         matches!(self.phase, Phase::Handshaking(_))
     }
 
+    /// Bytes that are kept of the handshake's messages.
+    pub(super) fn handshake_len(&self) -> usize {
+        if let Phase::Handshaking(handshake) = &self.phase { handshake.kept_len() } else { 0 }
+    }
+
     pub(super) fn is_peer_closed(&self) -> bool {
         self.peer_closed
     }

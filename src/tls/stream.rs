@@ -147,7 +147,12 @@ impl<S: ByteStream> TlsStream<S> {
             if self.inner.poll_ready(cx).is_pending() {
                 return Poll::Pending;
             }
-            match ready!(self.poll_input(cx))? {
+            let Poll::Ready(received) = self.poll_input(cx) else {
+                // What it has come to keep may be too much.
+                let failure = self.session.borrow().failure();
+                return failure.map_or(Poll::Pending, |error| Poll::Ready(Err(error.into())));
+            };
+            match received? {
                 Some(lease) => self.session.borrow_mut().read(lease),
                 None => self.session.borrow_mut().read_end()?,
             }

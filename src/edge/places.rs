@@ -1,0 +1,112 @@
+//! How many connections each source has open, and calls in flight on them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::policy::SourceKey;
+
+/// The places that sources have taken at one port, all cores together. There are never more sources in it than connections.
+#[derive(Default)]
+pub(super) struct Places(Mutex<HashMap<SourceKey, Taken>>);
+
+#[derive(Default)]
+struct Taken {
+    places: u32,
+    calls: Arc<AtomicU32>,
+}
+
+/// One connection's place. It is free again when this is dropped.
+pub(super) struct Place {
+    all: Arc<Places>,
+    source: SourceKey,
+    calls: Arc<AtomicU32>,
+}
+
+/// One call's, on a connection that has a place.
+pub(super) struct CallPlace(Arc<AtomicU32>);
+
+impl Places {
+    /// A place for a connection of this source; none when it has `max` already.
+    pub(super) fn take(self: &Arc<Self>, source: SourceKey, max: Option<u32>) -> Option<Place> {
+        let mut taken = self.taken();
+        let of_source = match taken.entry(source) {
+            Entry::Occupied(of_source) => of_source.into_mut(),
+            Entry::Vacant(_) if max == Some(0) => return None,
+            Entry::Vacant(free) => free.insert(Taken::default()),
+        };
+        if max.is_some_and(|max| of_source.places >= max) {
+            return None;
+        }
+        of_source.places += 1;
+        Some(Place { all: Arc::clone(self), source, calls: Arc::clone(&of_source.calls) })
+    }
+
+    /// Held for a few instructions, twice for a connection.
+    fn taken(&self) -> MutexGuard<'_, HashMap<SourceKey, Taken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// A place for a call; none when the source has `max` in flight already.
+    pub(super) fn begin_call(&self, max: Option<u32>) -> Option<CallPlace> {
+        // Counted first: calls of one source on several cores are then never more together.
+        let place = CallPlace(Arc::clone(&self.calls));
+        let before = self.calls.fetch_add(1, Ordering::Relaxed);
+        max.is_none_or(|max| before < max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.all.taken();
+        if let Some(of_source) = taken.get_mut(&self.source) {
+            of_source.places -= 1;
+            if of_source.places == 0 {
+                taken.remove(&self.source);
+            }
+        }
+    }
+}
+
+impl Drop for CallPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> SourceKey {
+        SourceKey::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn each_source_has_so_many_places_and_gets_them_back() {
+        let places = Arc::<Places>::default();
+        let first = places.take(key("192.0.2.1"), Some(2)).unwrap();
+        let second = places.take(key("192.0.2.1"), Some(2)).unwrap();
+        assert!(places.take(key("192.0.2.1"), Some(2)).is_none());
+        assert!(places.take(key("192.0.2.1"), None).is_some() && places.take(key("192.0.2.2"), Some(2)).is_some());
+        drop(first);
+        assert!(places.take(key("192.0.2.1"), Some(2)).is_some());
+        drop(second);
+        assert!(places.taken().is_empty(), "nothing is kept of who has gone");
+    }
+
+    #[test]
+    fn calls_are_counted_over_all_connections_of_a_source() {
+        let places = Arc::<Places>::default();
+        let [one, two] = [(); 2].map(|()| places.take(key("192.0.2.1"), None).unwrap());
+        let other = places.take(key("192.0.2.2"), None).unwrap();
+        let held = (one.begin_call(Some(2)).unwrap(), two.begin_call(Some(2)).unwrap());
+        assert!(one.begin_call(Some(2)).is_none() && two.begin_call(Some(2)).is_none());
+        assert!(one.begin_call(None).is_some() && other.begin_call(Some(2)).is_some());
+        drop(held);
+        assert!(two.begin_call(Some(1)).is_some());
+    }
+}
