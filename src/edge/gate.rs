@@ -149,7 +149,7 @@ pub(super) fn handed_over(here: &Here, peer: Option<SocketAddr>, source: Source)
 /// Whether the source of a connection may have one more call in flight, which it has as long as what is returned is kept.
 pub(super) fn admits_more(here: &Here, place: Option<&Place>) -> Result<Option<CallPlace>, TooManyCalls> {
     let Some(place) = place else { return Ok(None) };
-    let begun = place.begin_call(here.edge.tables().admission.calls_per_source);
+    let begun = place.begin_call();
     if begun.is_none() {
         Counters::add(&here.edge.counters.calls_limited);
     }

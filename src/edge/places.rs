@@ -9,7 +9,11 @@ use crate::policy::SourceKey;
 
 /// The places that sources have taken at one port, all cores together. There are never more sources in it than connections.
 #[derive(Default)]
-pub(super) struct Places(Mutex<HashMap<SourceKey, Taken>>);
+pub(super) struct Places {
+    taken: Mutex<HashMap<SourceKey, Taken>>,
+    /// The most calls of one source; 0 for any number. Asked for once a call, and so not in the tables.
+    calls_max: AtomicU32,
+}
 
 #[derive(Default)]
 struct Taken {
@@ -28,6 +32,11 @@ pub(super) struct Place {
 pub(super) struct CallPlace(Arc<AtomicU32>);
 
 impl Places {
+    /// Bounds the calls that one source may have in flight from now on.
+    pub(super) fn limit_calls(&self, max: Option<u32>) {
+        self.calls_max.store(max.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// A place for a connection of this source; none when it has `max` already.
     pub(super) fn take(self: &Arc<Self>, source: SourceKey, max: Option<u32>) -> Option<Place> {
         let mut taken = self.taken();
@@ -45,17 +54,18 @@ impl Places {
 
     /// Held for a few instructions, twice for a connection.
     fn taken(&self) -> MutexGuard<'_, HashMap<SourceKey, Taken>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
-    /// A place for a call; none when the source has `max` in flight already.
-    pub(super) fn begin_call(&self, max: Option<u32>) -> Option<CallPlace> {
+    /// A place for a call; none when the source has as many in flight as it may have.
+    pub(super) fn begin_call(&self) -> Option<CallPlace> {
         // Counted first: calls of one source on several cores are then never more together.
         let place = CallPlace(Arc::clone(&self.calls));
         let before = self.calls.fetch_add(1, Ordering::Relaxed);
-        max.is_none_or(|max| before < max).then_some(place)
+        let max = self.all.calls_max.load(Ordering::Relaxed);
+        (max == 0 || before < max).then_some(place)
     }
 }
 
@@ -103,10 +113,13 @@ mod tests {
         let places = Arc::<Places>::default();
         let [one, two] = [(); 2].map(|()| places.take(key("192.0.2.1"), None).unwrap());
         let other = places.take(key("192.0.2.2"), None).unwrap();
-        let held = (one.begin_call(Some(2)).unwrap(), two.begin_call(Some(2)).unwrap());
-        assert!(one.begin_call(Some(2)).is_none() && two.begin_call(Some(2)).is_none());
-        assert!(one.begin_call(None).is_some() && other.begin_call(Some(2)).is_some());
+        places.limit_calls(Some(2));
+        let held = (one.begin_call().unwrap(), two.begin_call().unwrap());
+        assert!(one.begin_call().is_none() && two.begin_call().is_none() && other.begin_call().is_some());
+        places.limit_calls(None);
+        assert!(one.begin_call().is_some());
         drop(held);
-        assert!(two.begin_call(Some(1)).is_some());
+        places.limit_calls(Some(1));
+        assert!(two.begin_call().is_some());
     }
 }

@@ -133,6 +133,8 @@ impl Edge {
                 (sender, Some(Seat { messages, events: events.clone() }))
             })
             .unzip();
+        let agents = Arc::<Places>::default();
+        agents.limit_calls(tables.admission.calls_per_source);
         Arc::new(Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
             settings,
@@ -145,7 +147,7 @@ impl Edge {
             calls: AtomicU64::new(1),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
-            agents: Arc::default(),
+            agents,
             strangers: Arc::default(),
             usage_left: Mutex::default(),
             counters: Counters::default(),
@@ -155,6 +157,7 @@ impl Edge {
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.
     pub fn reload(&self, tables: EdgeTables) {
         self.passes_through.store(tables.pass_through(), Ordering::Relaxed);
+        self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
     }
 
