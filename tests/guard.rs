@@ -6,6 +6,8 @@ mod admission;
 mod doctor;
 #[path = "guard/events.rs"]
 mod events;
+#[path = "guard/greetings.rs"]
+mod greetings;
 #[path = "guard/isolation.rs"]
 mod isolation;
 #[path = "guard/mmdb.rs"]

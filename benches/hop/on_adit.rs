@@ -40,7 +40,7 @@ async fn accept(core: Core, place: Place) -> io::Result<()> {
 
 async fn relay(core: &Core, agent: Detached, place: &Place) -> Result<(), Box<dyn Error>> {
     let agent = core.adopt(agent, SocketOptions::default()).await?;
-    let agent = Connection::server(agent, &place.tls, None, pending()).await?;
+    let agent = Connection::server(agent, &place.tls, None, None, pending()).await?;
     let upstream = core.connect(&Address::Tcp(place.upstream), SocketOptions::default()).await?;
     future::try_zip(carry(&agent, &upstream), carry(&upstream, &agent)).await?;
     Ok(())

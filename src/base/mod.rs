@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the network, the file system or a thread.
 
+mod budget;
 mod chunk;
 mod ids;
 mod minted;
@@ -11,6 +12,7 @@ mod secret_hash;
 mod time;
 mod traffic;
 
+pub use budget::{Budget, Share};
 pub use chunk::Chunk;
 pub use ids::{
     CREDENTIAL_ID_LEN_MAX, CoreId, CredentialId, CredentialIdError, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError,

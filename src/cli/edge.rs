@@ -22,6 +22,7 @@ use crate::config::{
     AdmissionMemory, Certifying, Config, EdgeConfig, EdgeListeners, Faults, TlsFiles, connectors_tls_config,
 };
 use crate::control::api::Access;
+use crate::control::doctor::connections_within_file_limit;
 use crate::control::tunnels::{Serving, Tunnels};
 use crate::control::{
     Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Prober, Reload, Reloaded, ReloadingAuthority, Request,
@@ -166,7 +167,16 @@ impl ReadyEdge {
             connectors_certs,
             certifying,
         };
-        let settings = config.settings(&listeners, cores)?;
+        let mut settings = config.settings(&listeners, cores)?;
+        let connections = u64::from(config.connections_max);
+        let allowed = connections_within_file_limit(connections);
+        if allowed < connections {
+            tracing::warn!(
+                "connections_max is {connections}, and the limit of open files allows {allowed}, so that links and the admin API have \
+                 theirs: raise LimitNOFILE"
+            );
+            settings.connections_max = usize::try_from(allowed).unwrap_or(usize::MAX).div_ceil(cores.max(1));
+        }
         let (sender, events) = mailbox(EVENTS_MAX);
         let edge = Edge::new(settings, tables, cores, instance()?, &sender);
         let certifying = signing.map(|signing| (signing, asked));

@@ -204,6 +204,15 @@ section! {
         failed_registrations_per_min: u32 = "30" in 0..=1_000_000, live, like "6";
         /// How many of them at once.
         failed_registrations_burst: u32 = "60" in 1..=1_000_000, live, like "10";
+        /// How many connections of agents one source may have open at one time; 0 for any number. Loopback is not counted.
+        connections_per_source_max: u32 = "1024" in 0..=10_000_000, live, like "256";
+        /// How many calls one source may have in flight at one time, streams of events among them; 0 for any number.
+        calls_per_source_max: u32 = "1024" in 0..=10_000_000, live, like "128";
+        /// How many connections one source may have open at the connectors' port that have not yet proved themselves; 0 for
+        /// any number.
+        strangers_per_source_max: u32 = "64" in 0..=1_000_000, live, like "16";
+        /// How many links one tunnel may have at one time, those of all its connectors together; 0 for any number.
+        links_per_tunnel_max: u32 = "256" in 0..=1_000_000, live, like "32";
     } with {
         /// Sets of networks: the tables `[[network_set]]`.
         sets: NetworkSetConfig

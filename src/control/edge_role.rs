@@ -165,9 +165,20 @@ fn counts(counters: &Counters) -> Vec<Count> {
             "Connections and calls that admission would turn away if it were not only tried out",
             &counters.admission_dry_run,
         ),
+        count("calls_limited", "Calls refused as their source has too many in flight", &counters.calls_limited),
         count("certificates_refused", "Certificates of connectors that were not good", &counters.certificates_refused),
+        count(
+            "connections_limited",
+            "Connections that were turned away as their source has too many open",
+            &counters.connections_limited,
+        ),
         count("connections_refused", "Connections of agents above the limit", &counters.connections_refused),
         count("enrolments", "Certificates that connectors were given", &counters.enrolments),
+        count(
+            "greetings_refused",
+            "Heads and handshakes that were refused as too much of others was under way",
+            &counters.greetings_refused,
+        ),
         count("handed_over", "Connections that another core took over", &counters.handed_over),
         count("handshakes_failed", "Handshakes with agents or connectors that failed", &counters.handshakes_failed),
         count(
@@ -176,6 +187,7 @@ fn counts(counters: &Counters) -> Vec<Count> {
             &counters.handshakes_limited,
         ),
         count("links_ended", "Links that ended, for whatever reason", &counters.links_ended),
+        count("links_limited", "Links refused as their tunnel has as many as it may", &counters.links_limited),
         count("links_refused", "Connectors that were not let in", &counters.links_refused),
         count("passed_through", "Connections of agents that went on unread", &counters.passed_through),
         count("proxy_headers_refused", "Proxies that did not say for whom they speak", &counters.proxy_headers_refused),

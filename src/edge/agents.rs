@@ -1,25 +1,28 @@
 //! Connections of agents.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::Time;
+use crate::base::{Share, Time};
 use crate::edge::call::{Next, Work};
 use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
 use crate::edge::here::{Counted, Here};
 use crate::edge::message::CoreMessage;
 use crate::edge::passthrough::{self, Passing};
+use crate::edge::places::Place;
 use crate::edge::shared::Counters;
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket};
 use crate::exchange::{HeadReadError, Intake, Refusal};
 use crate::policy::Source;
-use crate::tls::{Connection, DetachedConnection, HandshakeError};
-use crate::wire::http1::RequestHead;
+use crate::tls::{Connection, DetachedConnection, HandshakeError, TlsError};
+use crate::wire::http1::{HeadError, RequestHead};
 
 /// How long an agent that was refused may take to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -36,6 +39,10 @@ pub(super) struct Agent {
     pub(super) peer: String,
     /// The same, as lists know it.
     pub(super) source: Source,
+    /// Its place among the connections of its source, if those are counted.
+    place: Option<Place>,
+    /// What it keeps of a head that is not whole.
+    greeting: Share,
     /// Whether it may still go to another core.
     pub(super) may_hand_over: bool,
 }
@@ -69,7 +76,8 @@ pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<
         match Connection::adopt(&here.core, detached, SocketOptions::default()).await {
             Ok((connection, first)) => {
                 let source = here.edge.tables().admission.source(peer.map(|peer| peer.ip()));
-                let mut agent = Agent::new(&here, connection, first, &Visitor { peer, direct: None, source });
+                let mut visitor = gate::handed_over(&here, peer, source);
+                let mut agent = Agent::new(&here, connection, first, &mut visitor);
                 agent.may_hand_over = false;
                 agent.serve(peer).await;
             }
@@ -86,6 +94,9 @@ async fn serve_new(here: Rc<Here>, detached: Detached, knock: Knock) {
         Ok(None) | Err(TurnedAway::Refused) => return,
         Err(error) => {
             Counters::add(&here.edge.counters.handshakes_failed);
+            if matches!(error, TurnedAway::Connection(HandshakeError::Tls(TlsError::Crowded))) {
+                Counters::add(&here.edge.counters.greetings_refused);
+            }
             tracing::debug!(%error, "an agent's connection did not come about");
             return;
         }
@@ -101,13 +112,14 @@ async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Opti
     let settings = &here.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
     let socket = here.core.adopt(detached, SocketOptions::default()).await.map_err(io_error)?;
-    let (visitor, mut first) = gate::introduce(here, Port::Agents, knock, &socket).await?;
+    let (mut visitor, mut first) = gate::introduce(here, Port::Agents, knock, &socket).await?;
     if first.is_none() {
         let draining = async {
             here.drain.after(0).await;
             Ok(Ok(None))
         };
-        let received = future::or(here.core.timeout(settings.idle_timeout, socket.recv()), draining).await;
+        // One that has said nothing yet is owed less patience than one that has called.
+        let received = future::or(here.core.timeout(settings.header_timeout, socket.recv()), draining).await;
         first = received.map_err(|_| HandshakeError::Timeout)?.map_err(HandshakeError::from)?;
     }
     let Some(first) = first else { return Ok(None) };
@@ -117,12 +129,13 @@ async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Opti
         return Box::pin(greet_named(here, socket, first, visitor)).await;
     }
     let Some(config) = settings.agents_tls.as_ref().filter(|_| speaks_tls) else {
-        let agent = greet_plain(here, Connection::plain(socket), first, &visitor).await;
+        let agent = greet_plain(here, Connection::plain(socket), first, &mut visitor).await;
         return Ok(agent.map(|agent| (agent, visitor.peer)));
     };
     let timeout = here.core.sleep(settings.handshake_timeout);
-    let connection = Connection::server(socket, config, Some(first), timeout).await?;
-    Ok(Some((Agent::new(here, connection, None, &visitor), visitor.peer)))
+    let greeting = Some(here.greetings.share());
+    let connection = Connection::server(socket, config, Some(first), greeting, timeout).await?;
+    Ok(Some((Agent::new(here, connection, None, &mut visitor), visitor.peer)))
 }
 
 /// Looks for the name first: the TLS of some ends elsewhere. Their connection is then carried to its end.
@@ -130,7 +143,7 @@ async fn greet_named(
     here: &Rc<Here>,
     socket: Socket,
     first: Lease,
-    visitor: Visitor,
+    mut visitor: Visitor,
 ) -> Result<Option<Greeted>, TurnedAway> {
     let settings = &here.edge.settings;
     let peek = passthrough::peek(here, &socket, first).await?;
@@ -141,16 +154,22 @@ async fn greet_named(
     let Some(config) = settings.agents_tls.as_ref() else {
         // It is refused by its first byte.
         let Some(first) = peek.into_leases(here.core.pool()).await.into_iter().next() else { return Ok(None) };
-        let agent = greet_plain(here, Connection::plain(socket), first, &visitor).await;
+        let agent = greet_plain(here, Connection::plain(socket), first, &mut visitor).await;
         return Ok(agent.map(|agent| (agent, visitor.peer)));
     };
     let timeout = here.core.sleep(settings.handshake_timeout);
+    let greeting = Some(here.greetings.share());
     let first = peek.into_leases(here.core.pool()).await;
-    let connection = Connection::server(socket, config, first, timeout).await?;
-    Ok(Some((Agent::new(here, connection, None, &visitor), visitor.peer)))
+    let connection = Connection::server(socket, config, first, greeting, timeout).await?;
+    Ok(Some((Agent::new(here, connection, None, &mut visitor), visitor.peer)))
 }
 
-async fn greet_plain(here: &Rc<Here>, connection: Connection, first: Lease, visitor: &Visitor) -> Option<Box<Agent>> {
+async fn greet_plain(
+    here: &Rc<Here>,
+    connection: Connection,
+    first: Lease,
+    visitor: &mut Visitor,
+) -> Option<Box<Agent>> {
     // What matters is the connection on which it would be plain, whoever a proxy says that it is for.
     let loopback = visitor.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback());
     if loopback || here.edge.settings.plain_http_anywhere {
@@ -167,14 +186,15 @@ async fn greet_plain(here: &Rc<Here>, connection: Connection, first: Lease, visi
 
 impl Agent {
     /// In a box: a task holds what is moved from one function into the next at each of its places.
-    fn new(here: &Rc<Here>, connection: Connection, first: Option<Lease>, visitor: &Visitor) -> Box<Agent> {
+    fn new(here: &Rc<Here>, connection: Connection, first: Option<Lease>, visitor: &mut Visitor) -> Box<Agent> {
         let mut intake = Intake::default();
         if let Some(lease) = first {
             intake.prime(lease);
         }
         let peer = visitor.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
         let (here, head, source) = (Rc::clone(here), RequestHead::new(), visitor.source);
-        Box::new(Agent { here, connection, intake, head, peer, source, may_hand_over: true })
+        let (place, greeting) = (visitor.place.take(), here.greetings.share());
+        Box::new(Agent { here, connection, intake, head, peer, source, place, greeting, may_hand_over: true })
     }
 
     /// Serves one request after another.
@@ -188,6 +208,10 @@ impl Agent {
                     self.refuse_head(&error).await;
                     break;
                 }
+            };
+            let Ok(_place) = gate::admits_more(&self.here, self.place.as_ref()) else {
+                self.refuse(Refusal::TooManyCalls).await;
+                break;
             };
             match work.call(&mut self, began).await {
                 Next::Keep => {}
@@ -206,7 +230,14 @@ impl Agent {
             self.here.drain.after(0).await;
             None
         };
-        let idle = self.here.core.timeout(settings.idle_timeout, self.intake.fill(&self.connection));
+        // What a long one took is given back before the next is waited for.
+        self.head.clear();
+        // A head has begun as well when a part of its record has come: it may not stand still for as long as nothing may.
+        let begun = poll_fn(|cx| match self.intake.poll_fill(&self.connection, cx) {
+            Poll::Pending if self.connection.has_partial() => Poll::Ready(Ok(true)),
+            filled => filled,
+        });
+        let idle = self.here.core.timeout(settings.idle_timeout, begun);
         match future::or(async { Some(idle.await) }, draining).await {
             Some(Ok(filled)) => {
                 if !filled? {
@@ -215,11 +246,12 @@ impl Agent {
             }
             Some(Err(_)) | None => return Ok(None),
         }
-        let head = self.intake.request_head(&self.connection, &mut self.head, &self.here.core);
-        match self.here.core.timeout(settings.header_timeout, head).await {
-            Ok(read) => read,
-            Err(_) => Err(HeadReadError::Timeout),
-        }
+        let (connection, core) = (&self.connection, &self.here.core);
+        let greeting = &mut self.greeting;
+        let head = self.intake.request_head_within(connection, &mut self.head, core, |len| greeting.set(len));
+        let read = self.here.core.timeout(settings.header_timeout, head).await;
+        self.greeting.clear();
+        read.unwrap_or(Err(HeadReadError::Timeout))
     }
 
     async fn refuse_head(&self, error: &HeadReadError) {
@@ -228,7 +260,17 @@ impl Agent {
         if answer.is_empty() {
             return;
         }
+        if *error == HeadReadError::Head(HeadError::Crowded) {
+            Counters::add(&self.here.edge.counters.greetings_refused);
+        }
         Counters::add(&self.here.edge.counters.requests_refused);
+        say(&self.here, &self.connection, &answer).await;
+    }
+
+    async fn refuse(&self, refusal: Refusal) {
+        Counters::add(&self.here.edge.counters.requests_refused);
+        let mut answer = Vec::new();
+        refusal.answer().write(&mut answer);
         say(&self.here, &self.connection, &answer).await;
     }
 

@@ -18,7 +18,8 @@ use crate::edge::shared::{Counters, Edge};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Detached, Listener, lease_of};
 use crate::link::Link;
-use crate::tls::{ALPN_ENROL, Connection, DetachedConnection};
+use crate::tls::{ALPN_ENROL, Connection, DetachedConnection, HandshakeError, TlsError};
+use crate::wire::Refusal;
 use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
 
 /// Connectors of one core that have not said who they are yet.
@@ -63,6 +64,9 @@ fn tell_failed(here: &Here, peer: Option<SocketAddr>, error: &NoLink) {
     }
     let counters = &here.edge.counters;
     Counters::add(&counters.handshakes_failed);
+    if matches!(error, NoLink::Handshake(HandshakeError::Tls(TlsError::Crowded))) {
+        Counters::add(&counters.greetings_refused);
+    }
     if error.is_of_certificate() {
         Counters::add(&counters.certificates_refused);
     }
@@ -99,12 +103,12 @@ struct Greeted {
 async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Option<(Greeted, Visitor)>, NoLink> {
     let settings = &here.edge.settings;
     let socket = here.core.adopt(detached, SocketOptions::default()).await?;
-    let (visitor, first) = gate::introduce(here, Port::Connectors, knock, &socket).await?;
+    let (mut visitor, first) = gate::introduce(here, Port::Connectors, knock, &socket).await?;
     let (connection, read) = match here.edge.connectors_tls() {
         None => (Connection::plain(socket), first.map(|lease| lease.to_vec()).unwrap_or_default()),
         Some(config) => {
             let timeout = here.core.sleep(settings.handshake_timeout);
-            (Connection::server(socket, &config, first, timeout).await?, Vec::new())
+            (Connection::server(socket, &config, first, Some(here.greetings.share()), timeout).await?, Vec::new())
         }
     };
     if let Some(certifier) = settings.certifier.as_ref().filter(|_| connection.speaks(ALPN_ENROL)) {
@@ -112,6 +116,8 @@ async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Opti
     }
     let hello = read_hello(here, connection, read);
     let greeted = here.core.timeout(settings.handshake_timeout, hello).await.map_err(|_| NoLink::Timeout)??;
+    // No stranger any more, or soon gone.
+    visitor.place = None;
     Ok(Some((greeted, visitor)))
 }
 
@@ -141,7 +147,12 @@ async fn settle(here: &Rc<Here>, greeted: Greeted, visitor: &Visitor) -> Result<
         Ok(proof) => proof,
         Err(denied) => return refuse(here, greeted, &denied, visitor).await,
     };
-    let booking = Booking::make(here, &hello.tunnel, hello.instance, proof);
+    let Some(booking) = Booking::make(here, &hello.tunnel, hello.instance, proof) else {
+        Counters::add(&here.edge.counters.links_limited);
+        let reason = "the tunnel has as many links as it may have: stop a connector, or raise links_per_tunnel_max";
+        let denied = Denied::new(Refusal::Overloaded, reason).of(&hello.tunnel);
+        return refuse(here, greeted, &denied, visitor).await;
+    };
     let core = booking.core;
     if core == here.core.id() {
         return serve(here, greeted, booking).await;
@@ -215,9 +226,11 @@ pub(super) struct Booking {
 }
 
 impl Booking {
-    fn make(here: &Here, tunnel: &TunnelId, connector: u64, proof: Proof) -> Booking {
-        let core = here.edge.place_link(tunnel, connector, here.core.id());
-        Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, proof }
+    /// None when the tunnel has as many links as it may have.
+    fn make(here: &Here, tunnel: &TunnelId, connector: u64, proof: Proof) -> Option<Booking> {
+        let max = here.edge.tables().admission.links_per_tunnel;
+        let core = here.edge.place_link(tunnel, connector, here.core.id(), max)?;
+        Some(Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, proof })
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::base::Clock;
 use crate::edge::here::Here;
+use crate::edge::places::{CallPlace, Place};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease, Socket};
 use crate::policy::{Admission, Lines, Networks, Rules, Source, SourceKey, Verdict, Why};
@@ -22,7 +23,6 @@ pub(super) enum Port {
 }
 
 /// What is known of somebody before the first byte.
-#[derive(Clone, Copy)]
 pub(super) enum Knock {
     /// Let in.
     Welcome(Visitor),
@@ -31,7 +31,7 @@ pub(super) enum Knock {
 }
 
 /// Somebody who was let in.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct Visitor {
     /// Where they come from, as the proxy says if there is one.
     pub(super) peer: Option<SocketAddr>,
@@ -39,6 +39,8 @@ pub(super) struct Visitor {
     pub(super) direct: Option<SocketAddr>,
     /// Who they are.
     pub(super) source: Source,
+    /// Its place among the connections of its source, if those are counted.
+    pub(super) place: Option<Place>,
 }
 
 /// Why somebody who came through a proxy was not let in.
@@ -54,6 +56,10 @@ pub(super) enum TurnedAway {
     #[error("not admitted")]
     Refused,
 }
+
+/// Why a call is not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooManyCalls;
 
 /// What a core remembers for its gate.
 pub(super) struct Gate(std::cell::RefCell<Lines>);
@@ -121,7 +127,10 @@ pub(super) async fn introduce(
     let visitor = match said {
         Some(peer) => enter(here, port, &tables.admission, Some(peer), direct).ok_or(TurnedAway::Refused)?,
         // The proxy itself, to see whether anybody is here. Its calls, if it made any, would be judged as its own.
-        None => Visitor { peer: direct, direct, source: tables.admission.source(direct.map(|direct| direct.ip())) },
+        None => {
+            let source = tables.admission.source(direct.map(|direct| direct.ip()));
+            Visitor { peer: direct, direct, source, place: None }
+        }
     };
     Ok((visitor, rest))
 }
@@ -131,10 +140,27 @@ pub(super) fn admits_call(here: &Here, source: &Source, verdict: Verdict) -> boo
     obey(here, "call", source, verdict)
 }
 
+/// An agent that was let in on another core. It keeps its place: the limit was asked for there.
+pub(super) fn handed_over(here: &Here, peer: Option<SocketAddr>, source: Source) -> Visitor {
+    let place = limited_key(&source).and_then(|key| here.edge.agents.take(key, None));
+    Visitor { peer, direct: None, source, place }
+}
+
+/// Whether the source of a connection may have one more call in flight, which it has as long as what is returned is kept.
+pub(super) fn admits_more(here: &Here, place: Option<&Place>) -> Result<Option<CallPlace>, TooManyCalls> {
+    let Some(place) = place else { return Ok(None) };
+    let begun = place.begin_call();
+    if begun.is_none() {
+        Counters::add(&here.edge.counters.calls_limited);
+    }
+    begun.map(Some).ok_or(TooManyCalls)
+}
+
 /// Notes that a connector of this source could not prove itself.
 pub(super) fn on_failed_registration(here: &Here, visitor: &Visitor) {
     let tables = here.edge.tables();
-    let (Some(rate), Some(key)) = (tables.admission.failed_registrations, limited_key(visitor)) else { return };
+    let key = limited_key(&visitor.source);
+    let (Some(rate), Some(key)) = (tables.admission.failed_registrations, key) else { return };
     here.edge.failed_registrations().take(key, rate, here.core.now());
 }
 
@@ -146,11 +172,12 @@ fn enter(
     peer: Option<SocketAddr>,
     direct: Option<SocketAddr>,
 ) -> Option<Visitor> {
-    let visitor = Visitor { peer, direct, source: admission.source(peer.map(|peer| peer.ip())) };
+    let source = admission.source(peer.map(|peer| peer.ip()));
+    let mut visitor = Visitor { peer, direct, source, place: None };
     if !obey(here, port.name(), &visitor.source, port.rules(admission).judge(&visitor.source)) {
         return None;
     }
-    let Some(key) = limited_key(&visitor) else { return Some(visitor) };
+    let Some(key) = limited_key(&visitor.source) else { return Some(visitor) };
     let now = here.core.now();
     if port == Port::Connectors
         && let Some(rate) = admission.failed_registrations
@@ -169,13 +196,25 @@ fn enter(
         tell(here, |left_out| tracing::warn!(port = port.name(), ?peer, left_out, "turned away: too many connections"));
         return None;
     }
+    let (places, max) = match port {
+        Port::Agents => (&here.edge.agents, admission.connections_per_source),
+        Port::Connectors => (&here.edge.strangers, admission.strangers_per_source),
+    };
+    visitor.place = places.take(key, max);
+    if visitor.place.is_none() {
+        Counters::add(&here.edge.counters.connections_limited);
+        tell(here, |left_out| {
+            tracing::warn!(port = port.name(), ?peer, left_out, "turned away: too many connections open");
+        });
+        return None;
+    }
     Some(visitor)
 }
 
 /// What counts as one source where rates are limited. This machine itself is none: what comes over loopback is a proxy or a
 /// test, and all of it would share one bucket.
-fn limited_key(visitor: &Visitor) -> Option<SourceKey> {
-    visitor.source.address.filter(|address| !address.is_loopback()).map(SourceKey::of)
+fn limited_key(source: &Source) -> Option<SourceKey> {
+    source.address.filter(|address| !address.is_loopback()).map(SourceKey::of)
 }
 
 /// Counts and tells what the rules say; whether to go on.

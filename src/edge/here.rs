@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
+use crate::base::{Budget, Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
 use crate::edge::credential::{Proof, Standing};
 use crate::edge::gate::Gate;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent, Reviewed};
@@ -21,6 +21,11 @@ use crate::link::Link;
 use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
 use crate::wire::mux::Fault;
 
+/// What one core keeps of heads and handshakes that are not whole, in bytes; beyond it those that would keep more are refused.
+const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;
+/// How much of its own each may keep besides, so that ordinary ones do not fail for the long ones of others.
+const GREETING_LEN_FREE: usize = 4 * 1024;
+
 /// What the tasks of one core of an edge share.
 pub(super) struct Here {
     pub(super) core: Core,
@@ -34,6 +39,8 @@ pub(super) struct Here {
     pub(super) recorder: RefCell<Recorder>,
     pub(super) slow_calls: RefCell<SlowCalls>,
     pub(super) gate: Gate,
+    /// For what is kept of those who have not said all that they are here for: heads of requests, and TLS handshakes.
+    pub(super) greetings: Budget,
     pub(super) idle_sessions: IdleSessions,
     pub(super) agents_open: Cell<usize>,
     pub(super) calls_open: Cell<usize>,
@@ -133,6 +140,7 @@ impl Here {
             recorder: RefCell::new(recorder),
             slow_calls: RefCell::new(slow_calls),
             gate: Gate::default(),
+            greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             idle_sessions: IdleSessions::default(),
             agents_open: Cell::new(0),
             calls_open: Cell::new(0),

@@ -12,6 +12,7 @@ mod message;
 mod no_link;
 mod open;
 mod passthrough;
+mod places;
 mod registration;
 mod resealed;
 mod seals;

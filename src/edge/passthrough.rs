@@ -16,7 +16,7 @@ use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Lease, Pool, StreamError, lease_of};
 use crate::link::LinkStream;
 use crate::route::{Hostname, Route};
-use crate::tls::{Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek};
+use crate::tls::{Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek, TlsError};
 use crate::wire::mux::Cause;
 
 /// How long an agent may take to read why it was turned away, and to end its side after the connector has.
@@ -43,23 +43,30 @@ pub(super) struct Passing {
 
 /// Reads as far as the name that the agent asks for.
 pub(super) async fn peek(here: &Here, socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
-    let reading = here.core.timeout(here.edge.settings.handshake_timeout, read_name(socket, first));
+    let mut greeting = here.greetings.share();
+    let reading = read_name(socket, first, |len| greeting.set(len));
+    let reading = here.core.timeout(here.edge.settings.handshake_timeout, reading);
     reading.await.map_err(|_| HandshakeError::Timeout)?
 }
 
 /// What comes is copied together: an agent that sends it byte by byte would hold a buffer for each.
-async fn read_name(socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
+async fn read_name(
+    socket: &impl ByteStream,
+    first: Lease,
+    mut may_keep: impl FnMut(usize) -> bool,
+) -> Result<Peek, HandshakeError> {
     let mut peek = ServerNamePeek::default();
-    let mut received = first.to_vec();
     let mut peeked = peek.feed(&first);
     drop(first);
     while peeked == Peeked::More {
+        if !may_keep(peek.received_len()) {
+            return Err(TlsError::Crowded.into());
+        }
         let Some(lease) = socket.recv().await? else { break };
-        received.extend_from_slice(&lease);
         peeked = peek.feed(&lease);
     }
     let host = if let Peeked::Name(name) = peeked { name.parse().ok() } else { None };
-    Ok(Peek { received, host })
+    Ok(Peek { received: peek.into_received(), host })
 }
 
 impl Peek {
@@ -97,7 +104,7 @@ pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<
         // The tables may have changed on the way: then it is as if the agent had come to the wrong place.
         let Some((host, route)) = peek.route(&here) else { return };
         let source = here.edge.tables().admission.source(peer.map(|peer| peer.ip()));
-        let visitor = Visitor { peer, direct: None, source };
+        let visitor = gate::handed_over(&here, peer, source);
         Passing { connection, received: peek.received, host, route }.serve(&here, &visitor, false).await;
     });
 }
@@ -113,6 +120,9 @@ impl Passing {
         if !gate::admits_call(here, &visitor.source, verdict) {
             return self.turn_away(here, Alert::AccessDenied).await;
         }
+        let Ok(_place) = gate::admits_more(here, visitor.place.as_ref()) else {
+            return self.turn_away(here, Alert::InternalError).await;
+        };
         let address = visitor.peer.map(|peer| peer.ip().to_canonical().to_string());
         let (host, peer) = (self.host.as_str(), address.as_deref());
         let wanted = Wanted { route: &self.route, host, seal: None, peer, may_hand_over };
@@ -261,10 +271,10 @@ mod tests {
     fn an_agent_that_sends_byte_by_byte_holds_no_buffer_while_it_is_waited_for() {
         let pool = Pool::new(0);
         // A first message that never ends, in a record that says it is as long as one can be.
-        let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff][..], &[0; 4_000]].concat();
+        let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc][..], &[0; 4_000]].concat();
         let drip = Drip(pool.clone(), RefCell::new(record.iter().copied().collect()));
         let first = drip.next().unwrap();
-        let peek = futures_lite::future::block_on(read_name(&drip, first)).unwrap();
+        let peek = futures_lite::future::block_on(read_name(&drip, first, |_| true)).unwrap();
         assert_eq!((peek.host, peek.received.len()), (None, record.len()));
         assert_eq!(pool.usage().leased_bytes, 0);
     }

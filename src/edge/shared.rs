@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::base::{CoreId, TunnelId};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
+use crate::edge::places::Places;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
@@ -31,6 +32,10 @@ pub struct Edge {
     calls: AtomicU64,
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
+    /// Who has how many connections open at the agents' port.
+    pub(super) agents: Arc<Places>,
+    /// The same at the connectors' port, of those who have not said who they are.
+    pub(super) strangers: Arc<Places>,
     /// What cores that have ended had not told yet.
     usage_left: Mutex<Vec<UsageLine>>,
     pub(super) counters: Counters,
@@ -67,6 +72,14 @@ pub struct Counters {
     pub handshakes_limited: AtomicU64,
     /// Connections of connectors that were turned away as others of their source failed to prove themselves too often.
     pub registrations_limited: AtomicU64,
+    /// Connections that were turned away as their source has too many open.
+    pub connections_limited: AtomicU64,
+    /// Calls that were refused as their source has too many in flight.
+    pub calls_limited: AtomicU64,
+    /// Links that were refused as their tunnel has as many as it may have.
+    pub links_limited: AtomicU64,
+    /// Heads and handshakes that were refused as too much of others was under way.
+    pub greetings_refused: AtomicU64,
     /// Connections of agents that went on to the connector unread.
     pub passed_through: AtomicU64,
     /// Sealed sessions with connectors that came about.
@@ -98,6 +111,12 @@ struct Presence {
     placed: HashMap<u64, Vec<u32>>,
 }
 
+impl Presence {
+    fn placed_links(&self) -> u64 {
+        self.placed.values().flatten().map(|links| u64::from(*links)).sum()
+    }
+}
+
 impl Edge {
     /// An edge for `cores` cores. What the cores have to tell goes to `events`.
     #[must_use]
@@ -114,6 +133,8 @@ impl Edge {
                 (sender, Some(Seat { messages, events: events.clone() }))
             })
             .unzip();
+        let agents = Arc::<Places>::default();
+        agents.limit_calls(tables.admission.calls_per_source);
         Arc::new(Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
             settings,
@@ -126,6 +147,8 @@ impl Edge {
             calls: AtomicU64::new(1),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
+            agents,
+            strangers: Arc::default(),
             usage_left: Mutex::default(),
             counters: Counters::default(),
         })
@@ -134,6 +157,7 @@ impl Edge {
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.
     pub fn reload(&self, tables: EdgeTables) {
         self.passes_through.store(tables.pass_through(), Ordering::Relaxed);
+        self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
     }
 
@@ -221,14 +245,24 @@ impl Edge {
     }
 
     /// Decides on which core a connector's new link should be, and books it there: the core with the fewest links of that
-    /// connector, `here` among equals.
-    pub(super) fn place_link(&self, tunnel: &TunnelId, connector: u64, here: CoreId) -> CoreId {
+    /// connector, `here` among equals. None when the tunnel has `max` links already.
+    pub(super) fn place_link(
+        &self,
+        tunnel: &TunnelId,
+        connector: u64,
+        here: CoreId,
+        max: Option<u32>,
+    ) -> Option<CoreId> {
         let mut presence = self.presence();
+        let links = presence.get(tunnel).map_or(0, Presence::placed_links);
+        if max.is_some_and(|max| links >= u64::from(max)) {
+            return None;
+        }
         let placed = presence.entry(tunnel.clone()).or_default().placed.entry(connector).or_default();
         placed.resize(self.cores.len(), 0);
         let best = (0..placed.len()).min_by_key(|index| (placed[*index], *index != usize::from(here.0))).unwrap_or(0);
         placed[best] += 1;
-        CoreId(best as u16)
+        Some(CoreId(best as u16))
     }
 
     /// Takes the booking back.

@@ -105,11 +105,29 @@ impl Intake {
         head: &mut RequestHead,
         core: &Core,
     ) -> Result<Option<Time>, HeadReadError> {
+        self.request_head_within(stream, head, core, |_| true).await
+    }
+
+    /// As [`Intake::request_head`], as long as a part of the head that is so many bytes long may be kept.
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`HeadError::Crowded`].
+    pub async fn request_head_within(
+        &mut self,
+        stream: &impl ByteStream,
+        head: &mut RequestHead,
+        core: &Core,
+        mut may_keep: impl FnMut(usize) -> bool,
+    ) -> Result<Option<Time>, HeadReadError> {
         let mut began = None;
         while self.fill(stream).await? {
             began.get_or_insert_with(|| core.turn_time());
             if self.feed(|bytes| head.feed(bytes))? {
                 return Ok(began);
+            }
+            if !may_keep(head.as_bytes().len()) {
+                return Err(HeadError::Crowded.into());
             }
         }
         if head.is_idle() { Ok(None) } else { Err(StreamError::Truncated.into()) }

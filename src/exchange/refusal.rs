@@ -19,6 +19,8 @@ pub enum Refusal {
     Network,
     /// A browser may not call from its origin.
     Origin,
+    /// The agent's network has as many calls in flight as it may have.
+    TooManyCalls,
     /// The agent wants to change the protocol.
     Upgrade,
     /// Plain HTTP where only HTTPS is spoken.
@@ -48,6 +50,14 @@ impl Refusal {
             Refusal::Origin => {
                 Answer::new(403, "origin_refused", "this origin may not call: add it to `allowed_origins` if it should")
             }
+            Refusal::TooManyCalls => Answer {
+                retry_after_s: Some(RETRY_AFTER_S),
+                ..Answer::new(
+                    429,
+                    "too_many_calls",
+                    "your network has too many calls in flight: wait for some, or ask the edge's operator for more",
+                )
+            },
             Refusal::Upgrade => Answer::new(
                 501,
                 "upgrade_refused",

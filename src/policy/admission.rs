@@ -120,6 +120,14 @@ pub struct Admission {
     pub handshakes: Option<Rate>,
     /// How often connectors of one source may fail to prove themselves.
     pub failed_registrations: Option<Rate>,
+    /// How many connections of agents one source may have open; no limit if there is none.
+    pub connections_per_source: Option<u32>,
+    /// How many calls one source may have in flight.
+    pub calls_per_source: Option<u32>,
+    /// How many connectors of one source may be there that have not said who they are.
+    pub strangers_per_source: Option<u32>,
+    /// How many links one tunnel may have.
+    pub links_per_tunnel: Option<u32>,
     /// Whom addresses belong to.
     pub asns: Option<Arc<AsnTable>>,
     /// The sets that lists may name.

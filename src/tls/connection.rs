@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ServerConfig};
 use super::error::TlsError;
 use super::session::{self, Session};
 use super::stream::{HandshakeError, TlsStream};
-use crate::base::Time;
+use crate::base::{Share, Time};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{self, ByteStream, Core, Lease, Socket, StreamError};
 
@@ -55,7 +55,8 @@ impl Connection {
         Connection::handshake(socket, Session::client(Arc::clone(config), name)?, timeout).await
     }
 
-    /// Makes the handshake as a server, until `timeout` is ready. `first` is what was received already.
+    /// Makes the handshake as a server, until `timeout` is ready. `first` is what was received already; `greeting` bounds what
+    /// is kept of it while it is under way.
     ///
     /// # Errors
     ///
@@ -64,9 +65,11 @@ impl Connection {
         socket: Socket,
         config: &Arc<ServerConfig>,
         first: impl IntoIterator<Item = Lease>,
+        greeting: Option<Share>,
         timeout: impl Future<Output = ()>,
     ) -> Result<Connection, HandshakeError> {
         let mut session = Session::server(Arc::clone(config))?;
+        greeting.into_iter().for_each(|share| session.limit_greeting(share));
         first.into_iter().for_each(|lease| session.read(lease));
         Connection::handshake(socket, session, timeout).await
     }
@@ -121,6 +124,15 @@ impl Connection {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         matches!(self.0, Kind::Tls(_))
+    }
+
+    /// Whether a part of a sealed record has come whose rest has not: what it carries cannot be read yet.
+    #[must_use]
+    pub fn has_partial(&self) -> bool {
+        match &self.0 {
+            Kind::Plain(_) => false,
+            Kind::Tls(stream) => stream.session().has_partial(),
+        }
     }
 
     /// When the bytes that are read next, or were read last, came in.

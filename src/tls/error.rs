@@ -80,6 +80,9 @@ pub enum TlsError {
     /// A handshake message of a type that has no place where it came.
     #[error("a TLS handshake message of type {0} came where it may not")]
     UnexpectedMessage(u8),
+    /// The peer wants another handshake on the same connection, which TLS 1.2 has and TLS 1.3 has not.
+    #[error("the peer asked for renegotiation, which is refused here: open a new connection instead")]
+    Renegotiation,
     /// A message inside a record is malformed.
     #[error("a malformed TLS message: {0}")]
     Malformed(&'static str),
@@ -92,6 +95,9 @@ pub enum TlsError {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// What all handshakes under way keep of their peers' messages is as much as it may be.
+    #[error("too many TLS handshakes are under way here: try again")]
+    Crowded,
     /// The byte stream ended without close_notify, so what came may be cut short.
     #[error("the connection ended without TLS close_notify: what was received may be cut short")]
     Truncated,
@@ -128,6 +134,7 @@ impl TlsError {
             TlsError::UnexpectedRecord(_) | TlsError::UnexpectedMessage(_) | TlsError::Flood(_) => {
                 AlertDescription::UnexpectedMessage
             }
+            TlsError::Renegotiation => AlertDescription::NoRenegotiation,
             TlsError::Malformed(_) => AlertDescription::DecodeError,
             TlsError::HandshakeTooLarge { .. } | TlsError::Other(_) | TlsError::KeysExhausted => {
                 AlertDescription::InternalError

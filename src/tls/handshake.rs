@@ -10,7 +10,8 @@ use rustls::{ClientConfig, CommonState, ExtractedSecrets, HandshakeKind, Protoco
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::error::TlsError;
-use super::hello::HelloWatch;
+use super::hello::{CLIENT_HELLO_LEN_MAX, HelloScan, Scanned};
+use super::session::extend_by_steps;
 
 /// The most that a peer may send before the handshake is done, in bytes: several certificate chains.
 pub const HANDSHAKE_LEN_MAX: usize = 128 * 1024;
@@ -21,7 +22,9 @@ pub(super) struct Handshake {
     /// Records that rustls has not yet done with: a message may stretch over several.
     incoming: Vec<u8>,
     received: usize,
-    hello: HelloWatch,
+    /// On the server's side, until the client's first message is whole.
+    hello: Option<HelloScan>,
+    server_name: Option<String>,
 }
 
 /// What a finished handshake leaves.
@@ -83,10 +86,10 @@ impl Handshake {
         if self.received > HANDSHAKE_LEN_MAX {
             return Err(TlsError::HandshakeTooLarge { limit: HANDSHAKE_LEN_MAX });
         }
-        if matches!(self.connection, Connection::Server(_)) {
-            self.hello.record(record);
+        extend_by_steps(&mut self.incoming, record);
+        if !self.watch_hello()? {
+            return Ok(Progress::More(self));
         }
-        self.incoming.extend_from_slice(record);
         loop {
             match self.step(outgoing) {
                 Ok(Step::Again) => {}
@@ -101,7 +104,29 @@ impl Handshake {
     }
 
     fn new(connection: Connection) -> Box<Handshake> {
-        Box::new(Handshake { connection, incoming: Vec::new(), received: 0, hello: HelloWatch::default() })
+        let hello = matches!(connection, Connection::Server(_)).then(HelloScan::default);
+        Box::new(Handshake { connection, incoming: Vec::new(), received: 0, hello, server_name: None })
+    }
+
+    /// How many bytes it keeps of what the peer sent.
+    pub(super) fn kept_len(&self) -> usize {
+        self.incoming.capacity()
+    }
+
+    /// Whether rustls can go on. A client's first message is gathered first: it is kept once then, and its name, which rustls
+    /// keeps to itself, read where it lies.
+    fn watch_hello(&mut self) -> Result<bool, TlsError> {
+        let Some(scan) = &mut self.hello else { return Ok(true) };
+        match scan.advance(&self.incoming) {
+            Scanned::More if self.received <= CLIENT_HELLO_LEN_MAX => return Ok(false),
+            Scanned::More | Scanned::TooLong => {
+                return Err(TlsError::HandshakeTooLarge { limit: CLIENT_HELLO_LEN_MAX });
+            }
+            Scanned::Whole => self.server_name = scan.name(&self.incoming),
+            Scanned::Other => {}
+        }
+        self.hello = None;
+        Ok(true)
     }
 
     fn step(&mut self, outgoing: &mut Vec<u8>) -> Result<Step, TlsError> {
@@ -110,6 +135,9 @@ impl Handshake {
             Connection::Server(connection) => settle(connection.process_tls_records(&mut self.incoming), outgoing),
         };
         self.incoming.drain(..discard);
+        if self.incoming.is_empty() {
+            self.incoming = Vec::new();
+        }
         match step? {
             // A TLS 1.3 server may write before the client has finished; the keys are not ours before that.
             Step::Done if self.common().is_handshaking() => Ok(Step::Blocked),
@@ -134,19 +162,19 @@ impl Handshake {
         }
     }
 
-    fn establish(self) -> Result<Progress, TlsError> {
+    fn establish(mut self) -> Result<Progress, TlsError> {
         if !self.incoming.is_empty() {
             return Err(TlsError::Malformed("a handshake that ends in the middle of a record"));
         }
+        let server_name = self.server_name.take();
         let common = self.common();
-        let mut agreed = Agreed {
+        let agreed = Agreed {
             version: common.protocol_version(),
             alpn: common.alpn_protocol().map(<[u8]>::to_vec),
-            server_name: None,
+            server_name,
             peer_certificates: common.peer_certificates().unwrap_or_default().to_vec(),
             resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         };
-        agreed.server_name = self.hello.into_name();
         let (secrets, kernel) = match self.connection {
             Connection::Client(connection) => {
                 let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;

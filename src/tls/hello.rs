@@ -5,21 +5,24 @@
 
 use rustls_pki_types::DnsName;
 
+use super::record::{HEADER_LEN, record_len};
+use super::session::extend_by_steps;
+
 const CLIENT_HELLO: u8 = 1;
 const HANDSHAKE: u8 = 22;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
+const MESSAGE_HEADER_LEN: usize = 4;
 
-/// The longest first message that is waited for, in bytes as they stand on the wire.
-pub const HELLO_LEN_MAX: usize = 64 * 1024;
+/// The longest first message of a client that is waited for, in bytes as it stands on the wire. Those of browsers are below
+/// 2 KiB; tickets of other servers, the longest part, have been seen with 8.
+pub const CLIENT_HELLO_LEN_MAX: usize = 16 * 1024;
 
-/// Looks for the name in a connection's first bytes, which stay as they are for whoever makes the handshake.
+/// Looks for the name in a connection's first bytes, and keeps them for whoever makes the handshake.
 #[derive(Default)]
 pub struct ServerNamePeek {
-    watch: HelloWatch,
-    /// The record that is not whole yet.
-    record: Vec<u8>,
-    len: usize,
+    received: Vec<u8>,
+    scan: HelloScan,
 }
 
 /// What the first bytes of a connection say.
@@ -35,60 +38,100 @@ pub enum Peeked {
 
 impl ServerNamePeek {
     /// Takes in what was received next.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Peeked {
-        self.len += bytes.len();
-        loop {
-            let wanted = match super::record::record_len(&self.record) {
-                Ok(Some(len)) if self.record.len() == len => {
-                    self.watch.record(&std::mem::take(&mut self.record));
-                    let other = self.watch.message.first().is_some_and(|kind| *kind != CLIENT_HELLO);
-                    if self.watch.done || other {
-                        return self.watch.name.take().map_or(Peeked::Nameless, Peeked::Name);
-                    }
-                    continue;
-                }
-                Ok(Some(len)) => len,
-                Ok(None) => super::record::HEADER_LEN,
-                Err(_) => return Peeked::Nameless,
-            };
-            if self.record.first().is_some_and(|first| *first != HANDSHAKE) || self.len > HELLO_LEN_MAX {
-                return Peeked::Nameless;
-            }
-            if bytes.is_empty() {
-                return Peeked::More;
-            }
-            let (now, later) = bytes.split_at(bytes.len().min(wanted - self.record.len()));
-            self.record.extend_from_slice(now);
-            bytes = later;
+    pub fn feed(&mut self, bytes: &[u8]) -> Peeked {
+        extend_by_steps(&mut self.received, bytes);
+        match self.scan.advance(&self.received) {
+            Scanned::More if self.received.len() <= CLIENT_HELLO_LEN_MAX => Peeked::More,
+            Scanned::Whole => self.scan.name(&self.received).map_or(Peeked::Nameless, Peeked::Name),
+            Scanned::More | Scanned::TooLong | Scanned::Other => Peeked::Nameless,
         }
+    }
+
+    /// How many bytes were received.
+    #[must_use]
+    pub fn received_len(&self) -> usize {
+        self.received.len()
+    }
+
+    /// All that was received.
+    #[must_use]
+    pub fn into_received(self) -> Vec<u8> {
+        self.received
     }
 }
 
-/// Collects a client's first message out of its records.
+/// Finds the end of a client's first message, in records that lie one after the other and stay where they are.
 #[derive(Default)]
-pub(super) struct HelloWatch {
-    message: Vec<u8>,
-    done: bool,
-    name: Option<String>,
+pub(super) struct HelloScan {
+    /// Where the next record begins.
+    at: usize,
+    /// The header of the message, as far as it has come.
+    header: [u8; MESSAGE_HEADER_LEN],
+    /// Bytes of the message so far.
+    len: usize,
 }
 
-impl HelloWatch {
-    /// Takes in the next record, header included, of the handshake.
-    pub(super) fn record(&mut self, record: &[u8]) {
-        if self.done || record.first() != Some(&HANDSHAKE) {
-            return;
-        }
-        self.message.extend_from_slice(&record[super::record::HEADER_LEN.min(record.len())..]);
-        if let Some(body) = Reader(&self.message).message() {
-            self.name = server_name(body);
-            self.done = true;
-            self.message = Vec::new();
+/// What the records so far are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    /// A part of a first message.
+    More,
+    /// All of it.
+    Whole,
+    /// The part of one that says it is longer than [`CLIENT_HELLO_LEN_MAX`].
+    TooLong,
+    /// Nothing of the kind.
+    Other,
+}
+
+impl HelloScan {
+    /// Goes on over `bytes`, which are all from the first on.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Scanned {
+        loop {
+            let rest = &bytes[self.at..];
+            if rest.first().is_some_and(|first| *first != HANDSHAKE) {
+                return Scanned::Other;
+            }
+            let len = match record_len(rest) {
+                Ok(Some(len)) if len == HEADER_LEN => return Scanned::Other,
+                Ok(Some(len)) if len <= rest.len() => len,
+                Ok(_) => return Scanned::More,
+                Err(_) => return Scanned::Other,
+            };
+            let part = &rest[HEADER_LEN..len];
+            let missing = self.header.iter_mut().skip(self.len);
+            missing.zip(part).for_each(|(to, from)| *to = *from);
+            self.at += len;
+            self.len += part.len();
+            let [kind, high, middle, low] = self.header;
+            if kind != CLIENT_HELLO {
+                return Scanned::Other;
+            }
+            if self.len >= MESSAGE_HEADER_LEN {
+                let wanted = MESSAGE_HEADER_LEN + u32::from_be_bytes([0, high, middle, low]) as usize;
+                if wanted > CLIENT_HELLO_LEN_MAX {
+                    return Scanned::TooLong;
+                }
+                if self.len >= wanted {
+                    return Scanned::Whole;
+                }
+            }
         }
     }
 
-    /// The name, in lower case; none when the client sent none.
-    pub(super) fn into_name(self) -> Option<String> {
-        self.name
+    /// The name in a message that is whole, in lower case; none when the client sent none.
+    pub(super) fn name(&self, bytes: &[u8]) -> Option<String> {
+        let mut records = &bytes[..self.at];
+        if record_len(records) == Ok(Some(records.len())) {
+            return server_name(Reader(&records[HEADER_LEN..]).message()?);
+        }
+        let mut message = Vec::with_capacity(self.len);
+        while let Ok(Some(len)) = record_len(records) {
+            let (record, rest) = records.split_at_checked(len)?;
+            message.extend_from_slice(&record[HEADER_LEN..]);
+            records = rest;
+        }
+        server_name(Reader(&message).message()?)
     }
 }
 
@@ -169,12 +212,15 @@ mod tests {
         message
     }
 
+    fn wire(parts: &[&[u8]]) -> Vec<u8> {
+        let records = parts.iter().filter(|part| !part.is_empty());
+        records.flat_map(|part| [&[HANDSHAKE, 3, 1][..], &vector(part)].concat()).collect()
+    }
+
     fn watch(message: &[u8], split: usize) -> Option<String> {
-        let mut watch = HelloWatch::default();
-        for part in [&message[..split], &message[split..]] {
-            watch.record(&[&[HANDSHAKE, 3, 1][..], &vector(part)].concat());
-        }
-        watch.into_name()
+        let wire = wire(&[&message[..split], &message[split..]]);
+        let mut scan = HelloScan::default();
+        (scan.advance(&wire) == Scanned::Whole).then(|| scan.name(&wire)).flatten()
     }
 
     #[test]
@@ -189,9 +235,7 @@ mod tests {
     fn a_peek_finds_the_name_however_records_and_pieces_are_cut() {
         let message = hello("adit.example.com");
         for split in 0..=message.len() {
-            let parts = [&message[..split], &message[split..]];
-            let wire: Vec<u8> =
-                parts.iter().flat_map(|part| [&[HANDSHAKE, 3, 1][..], &vector(part)].concat()).collect();
+            let wire = wire(&[&message[..split], &message[split..]]);
             for cut in 0..=wire.len() {
                 let mut peek = ServerNamePeek::default();
                 let first = peek.feed(&wire[..cut]);
@@ -217,12 +261,17 @@ mod tests {
         for plain in ["GET / HTTP/1.1\r\n\r\n", "\u{16}GET / HTTP/1.1\r\n\r\n"] {
             assert_eq!(ServerNamePeek::default().feed(plain.as_bytes()), Peeked::Nameless);
         }
-        // A message that says it is 16 MiB long, in records that are in order.
-        let part = [&[HANDSHAKE, 3, 1][..], &vector(&[1, 0xff, 0xff, 0xff].repeat(1_000))].concat();
+        // A message that says it is longer than any is, and one that has not said it yet in so many bytes.
+        let long = (CLIENT_HELLO_LEN_MAX as u32).to_be_bytes();
+        assert_eq!(ServerNamePeek::default().feed(&wire(&[&[1, long[1], long[2], long[3]]])), Peeked::Nameless);
+        let longest = (CLIENT_HELLO_LEN_MAX as u32 - 4).to_be_bytes();
+        let start = wire(&[&[1, longest[1], longest[2], longest[3]]]);
         let mut peek = ServerNamePeek::default();
-        let pieces = (0..100).find(|_| peek.feed(&part) == Peeked::Nameless);
-        assert_eq!(pieces, Some(HELLO_LEN_MAX / part.len()));
-        assert!(peek.watch.message.len() <= HELLO_LEN_MAX);
+        assert_eq!(peek.feed(&start), Peeked::More);
+        let part = wire(&[&[0]]);
+        let pieces = (0..10_000).find(|_| peek.feed(&part) == Peeked::Nameless);
+        assert_eq!(pieces, Some((CLIENT_HELLO_LEN_MAX - start.len()) / part.len()));
+        assert!(peek.received.capacity() <= CLIENT_HELLO_LEN_MAX + 4 * 1024);
     }
 
     #[test]

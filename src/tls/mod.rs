@@ -39,7 +39,7 @@ pub use config::{
 pub use connection::{Connection, DetachedConnection};
 pub use error::{TlsError, version_name};
 pub use handshake::HANDSHAKE_LEN_MAX;
-pub use hello::{HELLO_LEN_MAX, Peeked, ServerNamePeek};
+pub use hello::{CLIENT_HELLO_LEN_MAX, Peeked, ServerNamePeek};
 pub use identity::{CurrentIdentity, Identity, KeyRequest, TUNNEL_URI, tunnel_of};
 pub use kept::CertFacts;
 pub use pin::{Fingerprint, FingerprintError};

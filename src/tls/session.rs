@@ -9,7 +9,18 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use super::error::TlsError;
 use super::record::{HEADER_LEN, record_len};
 use super::state::Core;
+use crate::base::Share;
 use crate::engine::{Class, Lease, Pool, SMALL_LEN};
+
+/// What may wait to be sent, other than data, while more is received, in bytes: the tickets of a server, a key update, an
+/// alert.
+pub(super) const OUTGOING_LEN_MAX: usize = 2 * 1024;
+
+/// The longest part of a record that leaves its buffer however many there are, and the memory that is kept for the next,
+/// in bytes.
+const PARKED_KEPT: usize = 512;
+/// Buffers are plenty while less than this part of the pool is leased: half of those of either class are left then.
+const PLENTY_SHARE: usize = 8;
 
 /// A TLS connection over leases: encrypted bytes and plaintext in and out, no socket.
 ///
@@ -20,6 +31,10 @@ pub struct Session {
     core: Box<Core>,
     /// What was received and not yet opened; only the first may be a part of a record.
     input: VecDeque<Lease>,
+    /// The beginning of a record that was waited for, out of the pool; what `input` holds follows it.
+    parked: Vec<u8>,
+    /// What the handshake may keep, while it is under way.
+    greeting: Option<Share>,
 }
 
 /// A session on its way to another core, without leases: bytes that were received and not opened are copied.
@@ -84,13 +99,14 @@ impl Session {
             left = &left[n..];
             input.push_back(lease);
         }
-        Ok(Session { core: detached.core, input })
+        Ok(Session { core: detached.core, input, parked: Vec::new(), greeting: None })
     }
 
     /// Makes the session ready to move to another core.
     #[must_use]
     pub fn detach(self) -> Detached {
-        let mut unread = Vec::with_capacity(self.input.iter().map(|lease| lease.len()).sum());
+        let mut unread = self.parked;
+        unread.reserve_exact(self.input.iter().map(|lease| lease.len()).sum());
         for lease in &self.input {
             unread.extend_from_slice(lease);
         }
@@ -102,6 +118,44 @@ impl Session {
         if !lease.is_empty() {
             self.input.push_back(lease);
         }
+    }
+
+    /// To be called when more must be received and is not there: a record that has come in part is copied out of its
+    /// buffer where it may be waited for long, so that those who say little hold nothing of the pool.
+    ///
+    /// A record in the middle of a stream of data stays where it is while buffers are plenty: its rest is on its way.
+    ///
+    /// During the handshake all that is kept is then counted, if it is to be ([`Session::limit_greeting`]); the session fails
+    /// where it may not be kept.
+    pub fn park(&mut self, pool: &Pool) {
+        self.park_input(pool);
+        if let Some(greeting) = &mut self.greeting
+            && !greeting.set(self.core.handshake_len() + self.parked.capacity())
+        {
+            self.core.fail(TlsError::Crowded);
+        }
+    }
+
+    /// Counts what the handshake keeps of the peer's messages while it waits for more.
+    pub fn limit_greeting(&mut self, share: Share) {
+        self.greeting = Some(share);
+    }
+
+    fn park_input(&mut self, pool: &Pool) {
+        let Some(front) = self.input.front() else { return };
+        let usage = pool.usage();
+        let plenty = usage.leased_bytes < usage.bytes_max / PLENTY_SHARE;
+        if front.len() > PARKED_KEPT && plenty && !self.core.is_handshaking() {
+            return;
+        }
+        extend_by_steps(&mut self.parked, front);
+        self.input.clear();
+    }
+
+    /// Whether a record has come in part.
+    #[must_use]
+    pub fn has_partial(&self) -> bool {
+        !self.parked.is_empty() || !self.input.is_empty()
     }
 
     /// Takes in that nothing more will be received. To be called when [`Session::take_plaintext`] has nothing more.
@@ -123,6 +177,7 @@ impl Session {
             let Some(record) = self.next_record(pool)? else { return Ok(()) };
             self.core.advance_handshake(&record)?;
         }
+        self.greeting = None;
         self.core.check()
     }
 
@@ -148,6 +203,7 @@ impl Session {
         }
         // Whatever follows close_notify is not data (RFC 8446 section 6.1).
         self.input.clear();
+        self.parked = Vec::new();
         Ok(None)
     }
 
@@ -216,7 +272,13 @@ impl Session {
     /// Whether [`Session::take_outgoing`] has something.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
-        self.core.has_outgoing()
+        self.core.outgoing_len() > 0
+    }
+
+    /// Whether so much waits to be sent that nothing more should be received before it went.
+    #[must_use]
+    pub fn is_clogged(&self) -> bool {
+        self.core.outgoing_len() > OUTGOING_LEN_MAX
     }
 
     /// Says that nothing more will be sealed; close_notify is then outgoing. Receiving goes on.
@@ -294,12 +356,13 @@ impl Session {
     }
 
     fn of(core: Core) -> Session {
-        Session { core: Box::new(core), input: VecDeque::new() }
+        Session { core: Box::new(core), input: VecDeque::new(), parked: Vec::new(), greeting: None }
     }
 
     /// The next whole record, header included; none when it has not fully come.
     fn next_record(&mut self, pool: &Pool) -> Result<Option<Lease>, TlsError> {
         self.core.check()?;
+        self.unpark(pool)?;
         loop {
             let Some(front) = self.input.front_mut() else { return Ok(None) };
             let framed = self.core.check_start(front).and_then(|()| record_len(front));
@@ -313,6 +376,36 @@ impl Session {
                 return Ok(None);
             }
         }
+    }
+
+    /// Puts what was parked in front of what has come since.
+    fn unpark(&mut self, pool: &Pool) -> Result<(), TlsError> {
+        while !self.parked.is_empty() {
+            let Some(next) = self.input.front_mut() else { return Ok(()) };
+            let len = self.parked.len();
+            // An impossible header is found when the record is read.
+            let wanted = record_len(&self.parked).ok().flatten().unwrap_or(HEADER_LEN);
+            let whole = len + next.len() >= wanted;
+            if !whole && (self.core.is_handshaking() || wanted <= PARKED_KEPT) {
+                extend_by_steps(&mut self.parked, next);
+                self.input.pop_front();
+                continue;
+            }
+            if next.headroom() >= len {
+                next.prepend(&self.parked);
+            } else if next.tailroom() >= len {
+                next.append(&self.parked);
+                next.rotate_right(len);
+            } else {
+                let class = class_for(len.max(wanted));
+                let mut front = pool.take(class).ok_or(TlsError::NoBuffer(class))?;
+                front.append(&self.parked);
+                self.input.push_front(front);
+            }
+            self.parked.clear();
+            self.parked.shrink_to(PARKED_KEPT);
+        }
+        Ok(())
     }
 
     /// Moves bytes from the second lease of the input to the first, which becomes up to `wanted` bytes long. False when
@@ -350,4 +443,15 @@ impl Session {
 
 fn class_for(len: usize) -> Class {
     if len <= SMALL_LEN { Class::Small } else { Class::Large }
+}
+
+/// As [`Vec::extend_from_slice`], for what may come in any number of pieces and be waited for: takes little more memory than
+/// there are bytes.
+pub(super) fn extend_by_steps(to: &mut Vec<u8>, bytes: &[u8]) {
+    const STEP: usize = 2 * 1024;
+    if to.capacity() - to.len() < bytes.len() {
+        let step = if to.is_empty() { 0 } else { STEP };
+        to.reserve_exact(bytes.len().max(step));
+    }
+    to.extend_from_slice(bytes);
 }

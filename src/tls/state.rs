@@ -59,6 +59,13 @@ struct Keys {
     kernel: Kernel,
 }
 
+/// A message that may come after the handshake.
+#[derive(Clone, Copy)]
+enum Late {
+    Ticket,
+    KeyUpdate,
+}
+
 impl Core {
     pub(super) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Core, TlsError> {
         let mut core = Core::new(Handshake::client(config, name)?);
@@ -93,12 +100,17 @@ impl Core {
         matches!(self.phase, Phase::Handshaking(_))
     }
 
+    /// Bytes that are kept of the handshake's messages.
+    pub(super) fn handshake_len(&self) -> usize {
+        if let Phase::Handshaking(handshake) = &self.phase { handshake.kept_len() } else { 0 }
+    }
+
     pub(super) fn is_peer_closed(&self) -> bool {
         self.peer_closed
     }
 
-    pub(super) fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty()
+    pub(super) fn outgoing_len(&self) -> usize {
+        self.outgoing.len()
     }
 
     pub(super) fn outgoing_mut(&mut self) -> &mut Vec<u8> {
@@ -227,24 +239,42 @@ impl Core {
         let mut messages = mem::take(&mut self.partial);
         messages.extend_from_slice(bytes);
         let mut left = &messages[..];
-        while let Some(message) = split_message(left)? {
-            left = message.rest;
-            self.on_message(message.kind, message.body, left.is_empty())?;
+        while let Some((head, rest)) = left.split_first_chunk::<MESSAGE_HEADER_LEN>() {
+            // Before its body has come: nothing is kept of what is refused.
+            let (kind, len) = (head[0], u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize);
+            let late = self.admit(kind, len)?;
+            let Some((body, rest)) = rest.split_at_checked(len) else { break };
+            left = rest;
+            self.on_late(late, body, left.is_empty())?;
         }
         self.partial = left.to_vec();
         Ok(())
     }
 
-    fn on_message(&mut self, kind: u8, body: &[u8], is_last: bool) -> Result<(), TlsError> {
+    /// What a message after the handshake is, by its header. None of those that are let in is answered at once: a peer that
+    /// sends many gets no more out of it.
+    fn admit(&mut self, kind: u8, len: usize) -> Result<Late, TlsError> {
         let tls13 = self.is_tls13();
-        match (&mut self.keys()?.kernel, kind) {
-            (Kernel::Client(kernel), NEW_SESSION_TICKET) if tls13 => Ok(kernel.handle_new_session_ticket(body)?),
-            (_, KEY_UPDATE) if tls13 => self.on_key_update(body, is_last),
+        match (&self.keys()?.kernel, kind) {
+            (Kernel::Client(_), NEW_SESSION_TICKET) if tls13 && len > MESSAGE_LEN_MAX => {
+                Err(TlsError::Malformed("a message over 64 KiB after the handshake"))
+            }
+            (Kernel::Client(_), NEW_SESSION_TICKET) if tls13 => Ok(Late::Ticket),
+            (_, KEY_UPDATE) if tls13 && len != 1 => Err(TlsError::Malformed("a key update")),
+            (_, KEY_UPDATE) if tls13 => Ok(Late::KeyUpdate),
+            // Declined politely (RFC 5246 section 7.2.2) the peer could ask for ever, and be answered each time.
             (Kernel::Client(_), HELLO_REQUEST) | (Kernel::Server(_), CLIENT_HELLO) if !tls13 => {
-                self.send_alert(WARNING, AlertDescription::NoRenegotiation);
-                Ok(())
+                Err(TlsError::Renegotiation)
             }
             (_, other) => Err(TlsError::UnexpectedMessage(other)),
+        }
+    }
+
+    fn on_late(&mut self, late: Late, body: &[u8], is_last: bool) -> Result<(), TlsError> {
+        match (late, &mut self.keys()?.kernel) {
+            (Late::Ticket, Kernel::Client(kernel)) => Ok(kernel.handle_new_session_ticket(body)?),
+            (Late::Ticket, Kernel::Server(_)) => Err(TlsError::UnexpectedMessage(NEW_SESSION_TICKET)),
+            (Late::KeyUpdate, _) => self.on_key_update(body, is_last),
         }
     }
 
@@ -393,21 +423,4 @@ impl Core {
     pub(super) fn change_sealing_key(&mut self) {
         self.next_sealing_key().unwrap();
     }
-}
-
-/// A message after the handshake, and the bytes that follow it.
-struct Message<'a> {
-    kind: u8,
-    body: &'a [u8],
-    rest: &'a [u8],
-}
-
-/// The first message of `bytes`; none when it is not complete.
-fn split_message(bytes: &[u8]) -> Result<Option<Message<'_>>, TlsError> {
-    let Some((head, rest)) = bytes.split_first_chunk::<MESSAGE_HEADER_LEN>() else { return Ok(None) };
-    let len = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
-    if len > MESSAGE_LEN_MAX {
-        return Err(TlsError::Malformed("a message over 64 KiB after the handshake"));
-    }
-    Ok(rest.split_at_checked(len).map(|(body, rest)| Message { kind: head[0], body, rest }))
 }

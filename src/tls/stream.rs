@@ -122,7 +122,7 @@ impl<S: ByteStream> TlsStream<S> {
         Ok(())
     }
 
-    fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
+    pub(super) fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         loop {
             let advanced = self.session.borrow_mut().advance_handshake(&self.pool);
             // Also after a failure: an alert may wait.
@@ -142,11 +142,30 @@ impl<S: ByteStream> TlsStream<S> {
             if !self.session.borrow().is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
-            match ready!(self.inner.poll_recv(cx))? {
+            // What is received can call for an answer: none is taken while earlier answers stand. Where they cannot be sent
+            // any more, the peer may still say why.
+            if self.inner.poll_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let Poll::Ready(received) = self.poll_input(cx) else {
+                // What it has come to keep may be too much.
+                let failure = self.session.borrow().failure();
+                return failure.map_or(Poll::Pending, |error| Poll::Ready(Err(error.into())));
+            };
+            match received? {
                 Some(lease) => self.session.borrow_mut().read(lease),
                 None => self.session.borrow_mut().read_end()?,
             }
         }
+    }
+
+    /// What comes next from the stream below. A record that has come in part is put aside while it is waited for.
+    fn poll_input(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let received = self.inner.poll_recv(cx);
+        if received.is_pending() {
+            self.session.borrow_mut().park(&self.pool);
+        }
+        received
     }
 
     /// Seals and hands to the stream below all that can be, in order.
@@ -215,9 +234,12 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         loop {
             let taken = self.session.borrow_mut().take_plaintext(&self.pool);
+            let mut clogged = None;
             if self.session.borrow().has_outgoing() {
                 // An alert: that the peer is told why is worth a try, and failing at it is no news.
-                let _ = self.pump();
+                if let Ok(Pumped::Waits(class)) = self.pump() {
+                    clogged = Some(class).filter(|_| self.session.borrow().is_clogged());
+                }
             }
             match taken {
                 Ok(Some(lease)) => return Poll::Ready(Ok(Some(lease))),
@@ -229,7 +251,11 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
                 }
                 Err(error) => return Poll::Ready(Err(stream_error(&error))),
             }
-            match ready!(self.inner.poll_recv(cx))? {
+            if let Some(class) = clogged {
+                ready!(self.poll_buffer(class, cx));
+                continue;
+            }
+            match ready!(self.poll_input(cx))? {
                 Some(lease) => self.session.borrow_mut().read(lease),
                 None => self.session.borrow_mut().read_end().map_err(|error| stream_error(&error))?,
             }

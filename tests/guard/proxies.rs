@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::site::{LOCALHOST, SECRETS, Site, ask, dial, relay};
+use crate::site::{LOCALHOST, SECRETS, Site, ask, dial, relay, serve};
 
 const BEHIND_A_PROXY: &str = "[admission]\nagents_proxies = \"127.0.0.1\"\n";
 const GET: &str = "GET / HTTP/1.1\r\nHost: one.test\r\n\r\n";
@@ -121,4 +121,69 @@ fn connectors_that_cannot_prove_themselves_are_not_heard_for_a_while() {
     site.edge.event("linked");
     assert!(site.agent(LOCALHOST, "two.test", b"").is_ok());
     assert!(site.get(LOCALHOST, "two.test").unwrap().contains("upstream 1"));
+}
+
+#[test]
+fn one_source_may_have_so_many_connections_open_and_others_their_own() {
+    let site = Site::start([""; 2], &format!("{BEHIND_A_PROXY}connections_per_source_max = 2\n"));
+    let open = |source: &str| site.agent(LOCALHOST, "one.test", &header(source));
+    let (first, second) = (open("192.0.2.7").unwrap(), open("192.0.2.7").unwrap());
+    assert!(open("192.0.2.7").is_err());
+    assert_eq!(site.count("connections_limited"), 1);
+    assert!(open("192.0.2.8").is_ok());
+    assert!(site.get(LOCALHOST, "one.test").is_err(), "the proxy must say for whom it speaks");
+    // A place is free again when the edge has seen that its connection ended.
+    drop(first);
+    while open("192.0.2.7").is_err() {
+        std::thread::yield_now();
+    }
+    drop(second);
+}
+
+#[test]
+fn one_source_may_have_so_many_calls_in_flight() {
+    let (asked, asking) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (asked, released) = (std::sync::Mutex::new(asked), std::sync::Mutex::new(released));
+    let upstream = serve(move |_| {
+        asked.lock().unwrap().send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone".to_owned()
+    });
+    let mut site = Site::without_connectors([""; 2], &format!("{BEHIND_A_PROXY}calls_per_source_max = 1\n"));
+    site.connect_to(0, &["one.test"], &format!("http://{upstream}"));
+    site.connect(1, &["two.test"]);
+    let open = |source: &str, host| site.agent(LOCALHOST, host, &header(source)).unwrap();
+    let mut slow = open("192.0.2.7", "one.test");
+    slow.write_all(GET.as_bytes()).unwrap();
+    asking.recv().unwrap();
+    let two = "GET / HTTP/1.1\r\nHost: two.test\r\n\r\n";
+    let refused = ask(&mut open("192.0.2.7", "two.test"), two).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("too_many_calls"), "{refused}");
+    assert!(ask(&mut open("192.0.2.8", "two.test"), two).unwrap().starts_with("HTTP/1.1 200 "));
+    release.send(()).unwrap();
+    assert!(ask(&mut slow, "").unwrap().starts_with("HTTP/1.1 200 "));
+    assert_eq!(site.count("calls_limited"), 1);
+    assert!(ask(&mut open("192.0.2.7", "two.test"), two).unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn one_source_may_have_so_many_connectors_that_have_not_said_who_they_are() {
+    let more = "[admission]\nconnectors_proxies = \"127.0.0.1\"\nstrangers_per_source_max = 1\n";
+    let mut site = Site::without_connectors([""; 2], more);
+    let knock = |source: &str| {
+        let mut socket = dial(site.connectors, LOCALHOST).unwrap();
+        socket.write_all(&header(source)).unwrap();
+        socket
+    };
+    let held = [knock("192.0.2.7"), knock("192.0.2.8")];
+    let mut refused = knock("192.0.2.7");
+    // One of the two from there is the one too many, whichever came first.
+    assert_eq!(refused.read(&mut [0]).unwrap_or(0), 0);
+    assert_eq!(site.count("connections_limited"), 1);
+    drop(held);
+    site.connectors = relay(site.connectors, header("192.0.2.9"));
+    // Those that have are not counted: this one links, and another may come.
+    site.connect(0, &["one.test"]);
+    site.connect(1, &["two.test"]);
 }

@@ -56,6 +56,10 @@ impl Config {
             connectors_proxies: admission.connectors_proxies.iter().copied().collect::<Networks>(),
             handshakes: rate(admission.handshakes_per_min, admission.handshakes_burst),
             failed_registrations: rate(admission.failed_registrations_per_min, admission.failed_registrations_burst),
+            connections_per_source: unless_zero(admission.connections_per_source_max),
+            calls_per_source: unless_zero(admission.calls_per_source_max),
+            strangers_per_source: unless_zero(admission.strangers_per_source_max),
+            links_per_tunnel: unless_zero(admission.links_per_tunnel_max),
             asns,
             sets: Arc::new(sets),
         })
@@ -86,6 +90,10 @@ impl AdmissionMemory {
         self.asns = Some((seen.as_ref().to_vec(), Arc::clone(&table)));
         Ok(table)
     }
+}
+
+fn unless_zero(max: u32) -> Option<u32> {
+    Some(max).filter(|max| *max > 0)
 }
 
 fn rate(per_minute: u32, burst: u32) -> Option<Rate> {

@@ -2,8 +2,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::control::doctor::Findings;
 
-/// Files that a process needs besides its connections: rings, logs, watched files, the admin API.
-const BESIDES: u64 = 256;
+/// Files that an edge needs besides its connections of agents: links, rings, logs, watched files, the admin API.
+const BESIDES: u64 = 1024;
+/// Where there are few files at all, this part of them is kept for that.
+const BESIDES_SHARE: u64 = 4;
 
 /// Raises the number of files that this process may have open to the most that it is allowed to raise it to.
 pub fn raise_file_limit() {
@@ -19,6 +21,17 @@ pub fn raise_file_limit() {
 pub fn file_limit(findings: &mut Findings, connections_max: u64) {
     let (allowed, needed) = (getrlimit(Resource::Nofile).maximum, connections_max.saturating_add(BESIDES));
     judge(findings, allowed, needed);
+}
+
+/// So many of the connections of agents that are asked for as leave files for everything else.
+#[must_use]
+pub fn connections_within_file_limit(connections_max: u64) -> u64 {
+    within(getrlimit(Resource::Nofile).current, connections_max)
+}
+
+fn within(allowed: Option<u64>, connections_max: u64) -> u64 {
+    let Some(allowed) = allowed else { return connections_max };
+    connections_max.min(allowed - BESIDES.min(allowed / BESIDES_SHARE)).max(1)
 }
 
 fn judge(findings: &mut Findings, allowed: Option<u64>, needed: u64) {
@@ -49,6 +62,15 @@ mod tests {
         let warned = judged(Some(1_024), 65_792);
         assert_eq!(warned.verdict, Verdict::Warn);
         assert!(warned.remedy.unwrap().contains("LimitNOFILE=65792"));
+    }
+
+    #[test]
+    fn connections_leave_files_for_everything_else() {
+        assert_eq!(within(None, 65_536), 65_536);
+        assert_eq!(within(Some(524_288), 65_536), 65_536);
+        assert_eq!(within(Some(65_536), 65_536), 64_512);
+        assert_eq!((within(Some(1_024), 65_536), within(Some(1_024), 100)), (768, 100));
+        assert_eq!(within(Some(0), 65_536), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod stream;
 pub use certificate::{Met, Shown, judge_certificate, meet};
 pub use clock::judge_clock;
 pub use finding::{Finding, Findings, Verdict};
-pub use limits::{file_limit, raise_file_limit};
+pub use limits::{connections_within_file_limit, file_limit, raise_file_limit};
 pub use mcp::{McpTarget, check_mcp};
 pub use oauth::check_metadata;
 pub use public::{PublicUrl, check_public};

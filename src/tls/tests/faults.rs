@@ -166,16 +166,52 @@ fn alerts_are_typed() {
 }
 
 #[test]
-fn renegotiation_is_declined() {
+fn renegotiation_is_refused_at_once() {
     let world = World::of_suite(suites().nth(3).unwrap());
+    // A server that asks for it, and a client that begins it, as often as fits one record.
     let (mut client, mut server) = world.open();
-    let bytes = record(&mut server, ContentType::Handshake, &[0, 0, 0, 0]);
-    client.read(&bytes);
-    client.take_all().unwrap();
-    // The server takes the warning and goes on.
-    client.write(b"still here", &mut Rng::new(1));
-    exchange(&mut client, &mut server, &mut Rng::new(1)).unwrap();
-    assert_eq!(server.plain, b"still here");
+    let hellos = [0, 0, 0, 0].repeat(PLAIN_LEN_MAX / 4);
+    let bytes = record(&mut server, ContentType::Handshake, &hellos);
+    assert_eq!(refused(&mut client, &bytes), TlsError::Renegotiation);
+    assert_eq!(alert_at(&mut server, &mut client), TlsError::AlertReceived(AlertDescription::NoRenegotiation));
+
+    let (mut client, mut server) = world.open();
+    let hellos = [1, 0, 0, 0].repeat(PLAIN_LEN_MAX / 4);
+    let bytes = record(&mut client, ContentType::Handshake, &hellos);
+    assert_eq!(refused(&mut server, &bytes), TlsError::Renegotiation);
+    assert!(server.outgoing().len() < 64, "one alert");
+    let bytes = record(&mut client, ContentType::Handshake, &hellos);
+    assert_eq!(refused(&mut server, &bytes), TlsError::Renegotiation);
+    assert!(server.outgoing().is_empty(), "it was told once");
+}
+
+#[test]
+fn no_record_after_the_handshake_makes_more_output_than_input() {
+    // Messages and alerts of every type that there is, alone and as often as fits one record.
+    let messages = (0..=26).map(|kind| (ContentType::Handshake, vec![kind, 0, 0, 0]));
+    let updates = (0..=1).map(|asked| (ContentType::Handshake, vec![24, 0, 0, 1, asked]));
+    let alerts = (0..=2).flat_map(|level| [0, 10, 90, 100].map(|code| (ContentType::Alert, vec![level, code])));
+    let kinds: Vec<_> = messages.chain(updates).chain(alerts).chain([(ContentType::Data, Vec::new())]).collect();
+    for world in [World::new(Versions::Tls13), World::of_suite(suites().nth(3).unwrap())] {
+        for (content, message) in &kinds {
+            for times in [1, PLAIN_LEN_MAX / message.len().max(1)] {
+                let (mut client, mut server) = world.open();
+                let bytes = record(&mut client, *content, &message.repeat(times));
+                server.read(&bytes);
+                // Most are refused, which is not looked at here.
+                let _ = server.take_all();
+                assert!(server.outgoing().len() <= bytes.len(), "{content:?} {message:?} {times}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_is_refused_by_its_header() {
+    let (mut client, mut server) = World::new(Versions::Tls13).open();
+    // A server gets no tickets, nor keeps the beginning of one.
+    let bytes = record(&mut client, ContentType::Handshake, &[4, 0, 0xff, 0]);
+    assert_eq!(refused(&mut server, &bytes), TlsError::UnexpectedMessage(4));
 }
 
 #[test]
@@ -221,13 +257,27 @@ fn peers_that_do_not_speak_tls_are_recognised() {
 
 #[test]
 fn an_endless_handshake_is_refused() {
+    // A ClientHello that says it is longer than any is.
     let mut server = World::new(Versions::Tls13).our_server();
-    // A ClientHello that claims to be long, in many records.
-    let mut bytes = vec![22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
+    let too_large = TlsError::HandshakeTooLarge { limit: CLIENT_HELLO_LEN_MAX };
+    assert_eq!(refused(&mut server, &[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff]), too_large);
+    // One that may be so long, in records that are not.
+    let mut server = World::new(Versions::Tls13).our_server();
+    server.read(&[22, 3, 1, 0, 4, 1, 0, 0x3f, 0xfc]);
+    server.take_all().unwrap();
+    let fed = (0..).find(|_| {
+        server.read(&[22, 3, 1, 0, 1, 0]);
+        server.take_all().is_err()
+    });
+    assert_eq!(fed, Some((CLIENT_HELLO_LEN_MAX - 9) / 6));
+    assert_eq!(server.session.failure(), Some(too_large));
+    // A client is sent certificates, which may be longer.
+    let mut client = World::new(Versions::Tls13).our_client();
+    let mut bytes = vec![22, 3, 3, 0x40, 0, 2, 0, 0xff, 0xff];
     bytes.resize(5 + 0x4000, 0);
     let error = loop {
-        server.read(&bytes);
-        if let Err(error) = server.take_all() {
+        client.read(&bytes);
+        if let Err(error) = client.take_all() {
             break error;
         }
         bytes[5..9].fill(0);

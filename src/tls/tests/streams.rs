@@ -19,6 +19,8 @@ struct Pipe {
 struct Queue {
     leases: RefCell<VecDeque<Lease>>,
     finished: Cell<bool>,
+    /// Whether whoever fills it is to wait.
+    clogged: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -59,7 +61,7 @@ impl ByteStream for Pipe {
     }
 
     fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        Poll::Ready(Ok(()))
+        if self.outgoing.clogged.get() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_flushed(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -203,4 +205,102 @@ fn a_waiting_stream_is_woken_by_a_returned_buffer() {
         poll
     }))
     .unwrap();
+}
+
+#[test]
+fn a_handshake_takes_nothing_in_while_what_it_sent_stands() {
+    let (near, far) = pipe();
+    let (world, pool) = (World::new(Versions::Tls13), near.pool.clone());
+    let client = Session::client(Arc::clone(&world.client), name()).unwrap();
+    let client = TlsStream::new(near, client, pool.clone());
+    let server = TlsStream::new(far, Session::server(Arc::clone(&world.server)).unwrap(), pool);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(client.poll_handshake(&mut cx).is_pending());
+    server.inner().outgoing.clogged.set(true);
+    assert!(server.poll_handshake(&mut cx).is_pending());
+    assert_eq!(server.inner().incoming.leases.borrow().len(), 1, "the first message is left where it is");
+    server.inner().outgoing.clogged.set(false);
+    assert!(server.poll_handshake(&mut cx).is_pending());
+    assert!(server.inner().incoming.leases.borrow().is_empty());
+}
+
+/// What was sent and not received, taken out of the pipe.
+fn taken_from(pipe: &Pipe) -> Vec<u8> {
+    pipe.outgoing.leases.borrow_mut().drain(..).flat_map(|lease| lease.to_vec()).collect()
+}
+
+#[test]
+fn a_record_that_comes_in_part_holds_no_buffer() {
+    let world = World::new(Versions::Tls13);
+    let (near, far) = pipe();
+    let pool = near.pool.clone();
+    let client = TlsStream::new(near, Session::client(Arc::clone(&world.client), name()).unwrap(), pool.clone());
+    let server = TlsStream::new(far, Session::server(Arc::clone(&world.server)).unwrap(), pool.clone());
+    let mut cx = Context::from_waker(Waker::noop());
+    let give = |bytes: &[u8]| {
+        let mut lease = pool.take(Class::Small).unwrap();
+        lease.append(bytes);
+        server.inner().incoming.leases.borrow_mut().push_back(lease);
+    };
+    // The handshake, byte by byte.
+    assert!(client.poll_handshake(&mut cx).is_pending());
+    for byte in taken_from(client.inner()) {
+        give(&[byte]);
+        assert!(server.poll_handshake(&mut cx).is_pending());
+        let answered = !server.inner().outgoing.leases.borrow().is_empty();
+        assert!(answered || pool.usage().leased_bytes == 0);
+    }
+    assert!(client.poll_handshake(&mut cx).is_ready());
+    let finished = taken_from(client.inner());
+    give(&finished);
+    assert!(server.poll_handshake(&mut cx).is_ready());
+    server.inner().outgoing.leases.borrow_mut().clear();
+    // And then a record of data, cut everywhere.
+    for len in [1, 100, 3_000] {
+        let data = random_bytes(len, &mut Rng::new(1));
+        let mut at = 0;
+        while at < len + 22 {
+            client.send(lease(&pool, &data)).unwrap();
+            let record = taken_from(client.inner());
+            let (front, back) = record.split_at(at.min(record.len() - 1));
+            if !front.is_empty() {
+                give(front);
+            }
+            assert!(server.poll_recv(&mut cx).is_pending());
+            assert_eq!(server.session().has_partial(), !front.is_empty());
+            let small = front.len() <= 512;
+            assert!(!small || pool.usage().leased_bytes == 0, "{at} of {len}");
+            give(back);
+            let Poll::Ready(Ok(Some(plain))) = server.poll_recv(&mut cx) else { panic!("{at} of {len}") };
+            assert!(*plain == *data);
+            assert!(server.poll_recv(&mut cx).is_pending() && !server.session().has_partial());
+            at += 1 + len / 50;
+        }
+    }
+}
+
+#[test]
+fn a_long_part_of_a_record_leaves_its_buffer_when_they_are_few() {
+    let (client, server) = streams(&World::new(Versions::Tls13));
+    let pool = client.inner().pool.clone();
+    let data = random_bytes(16_000, &mut Rng::new(1));
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut held = Vec::new();
+    for few in [false, true] {
+        if few {
+            held.extend((0..pool.buffers_max(Class::Large) / 2).map(|_| pool.take(Class::Large).unwrap()));
+        }
+        let before = pool.usage().leased_bytes;
+        client.send(lease(&pool, &data)).unwrap();
+        let record = taken_from(client.inner());
+        let incoming = |bytes: &[u8]| server.inner().incoming.leases.borrow_mut().push_back(lease(&pool, bytes));
+        incoming(&record[..15_000]);
+        assert!(server.poll_recv(&mut cx).is_pending() && server.session().has_partial());
+        assert_eq!(pool.usage().leased_bytes == before, few);
+        incoming(&record[15_000..]);
+        let Poll::Ready(Ok(Some(plain))) = server.poll_recv(&mut cx) else { panic!("{few}") };
+        assert!(*plain == *data);
+        drop(plain);
+        assert_eq!(pool.usage().leased_bytes, before);
+    }
 }

@@ -49,6 +49,9 @@ pub enum HeadError {
     /// Longer than `HEAD_LEN_MAX` (or, for trailers, `TRAILERS_LEN_MAX`).
     #[error("the header section is too long: send fewer or shorter fields")]
     TooLong,
+    /// Whoever reads it keeps as much of other heads as it may.
+    #[error("too many long header sections are under way here: try again, or send fewer or shorter fields")]
+    Crowded,
     /// More fields than `HEADERS_MAX` (or, for trailers, `TRAILERS_MAX`).
     #[error("the header section has too many fields: send fewer")]
     TooManyFields,
@@ -85,7 +88,7 @@ pub enum HeadError {
     /// `Content_Length` and the like, which some servers read as the real field.
     #[error("a field imitates Content-Length, Transfer-Encoding or Host with underscores: use the real name")]
     DisguisedField,
-    /// More than `CONNECTION_OPTIONS_MAX` options in `Connection`.
+    /// More than `CONNECTION_OPTIONS_MAX` options in `Connection`, or more than `CONNECTION_ELEMENTS_MAX` with the empty ones.
     #[error("the Connection field names too many options: name fewer")]
     TooManyConnectionOptions,
     /// An `Expect` other than `100-continue`.
@@ -100,6 +103,7 @@ impl HeadError {
         match self {
             HeadError::TooLong | HeadError::TooManyFields | HeadError::TooManyConnectionOptions => 431,
             HeadError::UnsupportedMethod | HeadError::UnsupportedTransferEncoding => 501,
+            HeadError::Crowded => 503,
             HeadError::UnsupportedVersion => 505,
             HeadError::UnsupportedExpectation => 417,
             _ => 400,

@@ -1,7 +1,7 @@
 use super::method::Version;
 use super::names::{Known, is_token_byte};
 use super::section::{Field, Section};
-use super::{CONNECTION_OPTIONS_MAX, HeadError};
+use super::{CONNECTION_ELEMENTS_MAX, CONNECTION_OPTIONS_MAX, HeadError};
 
 /// More digits than a length that fits 63 bits can have.
 const LENGTH_DIGITS_MAX: usize = 18;
@@ -49,6 +49,8 @@ pub(super) struct Facts {
     pub(super) upgrade: bool,
     /// How many options `Connection` has in all.
     pub(super) connection_options: usize,
+    /// The same with those that say nothing: the empty ones, and what is no token.
+    connection_elements: usize,
 }
 
 impl Facts {
@@ -59,6 +61,7 @@ impl Facts {
         keep_alive: false,
         upgrade: false,
         connection_options: 0,
+        connection_elements: 0,
     };
 
     pub(super) fn gather(section: &Section, version: Version) -> Result<Facts, HeadError> {
@@ -96,7 +99,13 @@ impl Facts {
                 Ok(())
             }
             Known::TransferEncoding => Err(HeadError::UnsupportedTransferEncoding),
-            Known::Connection => options(value).try_for_each(|option| self.note_option(option)),
+            Known::Connection => {
+                self.connection_elements += value.split(|&byte| byte == b',').take(CONNECTION_ELEMENTS_MAX + 1).count();
+                if self.connection_elements > CONNECTION_ELEMENTS_MAX {
+                    return Err(HeadError::TooManyConnectionOptions);
+                }
+                options(value).try_for_each(|option| self.note_option(option))
+            }
             Known::Upgrade => {
                 self.upgrade = true;
                 Ok(())

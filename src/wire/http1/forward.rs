@@ -1,7 +1,7 @@
 use super::facts::{Framing, options};
 use super::names::{Known, is_token_byte};
 use super::section::{Field, Section, is_control};
-use super::{RequestHead, ResponseHead};
+use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
 
 /// What changes in a request's head on its way on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,24 +121,33 @@ fn goes_on(known: Known) -> bool {
     matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::EndToEnd | Known::Other)
 }
 
-/// The fields that `Connection` names as belonging to one hop.
+/// The fields that `Connection` names as belonging to one hop. Looked for once, however many fields there are to compare.
 struct Named<'a> {
     section: &'a Section,
-    any: bool,
+    options: [&'a [u8]; CONNECTION_OPTIONS_MAX],
+    len: usize,
 }
 
 impl<'a> Named<'a> {
     fn of(section: &'a Section, connection_options: usize) -> Named<'a> {
-        Named { section, any: connection_options > 0 }
+        let mut named = Named { section, options: [&[]; CONNECTION_OPTIONS_MAX], len: 0 };
+        if connection_options > 0 {
+            let connections = section.fields().iter().filter(|field| field.known == Known::Connection);
+            let found = connections.flat_map(|field| options(section.value(field)));
+            for (to, option) in named.options.iter_mut().zip(found) {
+                *to = option;
+                named.len += 1;
+            }
+        }
+        named
     }
 
     fn contains(&self, field: &Field) -> bool {
-        if !self.any || field.known == Known::EndToEnd {
+        if self.len == 0 || field.known == Known::EndToEnd {
             return false;
         }
         let name = self.section.name(field);
-        let connections = self.section.fields().iter().filter(|other| other.known == Known::Connection);
-        connections.flat_map(|other| options(self.section.value(other))).any(|option| option.eq_ignore_ascii_case(name))
+        self.options[..self.len].iter().any(|option| option.eq_ignore_ascii_case(name))
     }
 }
 

@@ -39,6 +39,9 @@ pub const HEADERS_MAX: usize = 100;
 pub const METHOD_LEN_MAX: usize = 32;
 /// The most options that all `Connection` fields of one head may name together.
 pub const CONNECTION_OPTIONS_MAX: usize = 16;
+/// The most elements of all `Connection` fields together, with the empty ones, of which a reasonable number must be taken
+/// (RFC 9110 section 5.6.1).
+pub const CONNECTION_ELEMENTS_MAX: usize = 64;
 /// The most digits of a chunk size, leading zeros included.
 pub const CHUNK_SIZE_DIGITS_MAX: usize = 16;
 /// The longest extension of one chunk, in bytes.

@@ -275,6 +275,18 @@ fn limits_are_exact() {
 }
 
 #[test]
+fn connection_lists_are_bounded_with_their_empty_elements() {
+    let with = |fields: &str| request(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes()).err();
+    let list = |elements: usize| format!("Connection: {}\r\n", ",".repeat(elements - 1));
+    assert_eq!(with(&list(CONNECTION_ELEMENTS_MAX)), None);
+    assert_eq!(with(&list(CONNECTION_ELEMENTS_MAX + 1)), Some(HeadError::TooManyConnectionOptions));
+    assert_eq!(with(&list(60_000)), Some(HeadError::TooManyConnectionOptions));
+    let empty = "Connection:\r\n".repeat(CONNECTION_ELEMENTS_MAX);
+    assert_eq!(with(&empty), None);
+    assert_eq!(with(&(empty + "Connection: ,\r\n")), Some(HeadError::TooManyConnectionOptions));
+}
+
+#[test]
 fn an_endless_head_is_refused_at_the_limit_without_its_end() {
     for piece_len in [1, 7, 4096, HEAD_LEN_MAX, 2 * HEAD_LEN_MAX] {
         let mut head = RequestHead::new();
