@@ -156,6 +156,7 @@ fn reconnects(site: &Site, count: usize) -> Result<(), Box<dyn std::error::Error
             link: mux::Settings::default(),
             calls_max: 10,
             drain_timeout: Duration::ZERO,
+            write_timeout: std::time::Duration::from_secs(60),
             allowed_origins: Vec::new(),
         };
         let seed = (instance as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -112,6 +112,9 @@ section! {
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
         /// How long calls in flight may go on after a stop was asked for.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
+        /// How long an agent may take nothing of what waits to be sent to it, or send nothing of a body that it has begun, before the call is ended. The
+        /// time begins anew with every byte.
+        write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
         /// How long an agent may take to send the whole head of a request.
         header_timeout_ms: Millis = "10s" in 100..=600_000, restart, like "5s";
         /// How long a kept connection of an agent may stay without a request.
@@ -288,6 +291,9 @@ section! {
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
         /// How long calls in flight may go on after a stop was asked for.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
+        /// How long an upstream may take nothing of what waits to be sent to it, before the call is ended. The
+        /// time begins anew with every byte.
+        write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig

@@ -16,7 +16,7 @@ use crate::connector::respond::{Reply, ResponseWork};
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body, forwarded};
+use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, Patient, carry_body, forwarded};
 use crate::latency::ConnectorStamps;
 use crate::link::{CallStream, LinkStream};
 use crate::tls::Connection;
@@ -237,6 +237,7 @@ impl RequestWork {
             Err(CarryError::From(_)) if !stream.is_sealed() => return pending().await,
             Err(CarryError::From(_)) => return Failure::Because(Cause::Cancelled),
             Err(CarryError::Body(_) | CarryError::Length(_)) => return Failure::Because(Cause::RequestBroken),
+            Err(CarryError::To(StreamError::TimedOut)) => return Failure::Because(Cause::UpstreamTimeout),
             Err(CarryError::To(_)) => {
                 // It may have answered before it closed the connection.
                 passage.here.core.sleep(EARLY_ANSWER_WITHIN).await;
@@ -278,7 +279,8 @@ impl RequestWork {
             }
         }
         let encoder = &mut encoder;
-        let carry = Carry { from: stream, intake, decoder, to: connection, outlet, encoder, pool, scratch };
+        let to = &Patient::new(&here.core, connection, here.connector.settings.write_timeout, |_| None);
+        let carry = Carry { from: stream, intake, decoder, to, outlet, encoder, pool, scratch };
         let mut look = peek.as_mut().filter(|_| matches!(caller, Caller::Agent(_)));
         carry_body(carry, |bytes| {
             if let Some(peek) = &mut look {

@@ -61,6 +61,8 @@ pub struct ConnectorSettings {
     pub calls_max: usize,
     /// How long calls in flight may take after the connector was told to end.
     pub drain_timeout: Duration,
+    /// How long an upstream may take nothing of what waits to be sent to it, before the call is ended.
+    pub write_timeout: Duration,
     /// Origins that a browser may call from where its TLS ends here, besides a route's own host.
     pub allowed_origins: Vec<String>,
 }

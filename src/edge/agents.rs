@@ -220,7 +220,8 @@ impl Agent {
                 Next::HandOver(core) => return self.hand_over(core, peer).await,
             }
         }
-        self.connection.close_gracefully(FAREWELL).await;
+        let Agent { here, connection, .. } = *self;
+        connection.close_gracefully_after(&here.core, here.edge.settings.write_timeout, FAREWELL).await;
     }
 
     /// The head of the next request; none when the agent is done, was idle for too long, or the edge is to end.

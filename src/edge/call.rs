@@ -15,9 +15,10 @@ use crate::edge::open::{NoStream, Opened, Wanted};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
-use crate::engine::{Core, StreamError};
+use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{
-    self, Carry, CarryError, HeadReadError, Intake, Outlet, Refusal, carry_body, check_request, forwarded, read_on,
+    self, Carry, CarryError, HeadReadError, Intake, Outlet, Patient, Refusal, carry_body, check_request, forwarded,
+    read_on,
 };
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
@@ -82,11 +83,14 @@ enum Back {
     Failed(Fault, Outcome),
     /// The agent's side failed.
     AgentGone,
+    /// The agent did not read for too long.
+    AgentStalled,
 }
 
 /// How the way there ended before the way back did.
 enum There {
     AgentGone,
+    AgentStalled,
     Broken(BodyError),
 }
 
@@ -144,7 +148,14 @@ impl Work {
         // Raced where they lie: moved into a combinator they would take their place twice, for as long as the call lasts.
         let ended = {
             let mut back = pin!(response.receive(here, head, connection, stream, stamps, &begun));
-            let mut there = pin!(request.send_body(&here.core, connection, intake, framing, stream));
+            let mut there = pin!(request.send_body(
+                &here.core,
+                here.edge.settings.write_timeout,
+                connection,
+                intake,
+                framing,
+                stream
+            ));
             poll_fn(|cx| match back.as_mut().poll(cx) {
                 Poll::Pending => there.as_mut().poll(cx).map(Err),
                 done => done.map(Ok),
@@ -161,8 +172,13 @@ impl Work {
             Ok(Back::Done(keep)) => {
                 stamps.on_last_to_agent(here.core.now());
                 opened.whole.set(stream.is_sealed() && sent_whole && !rest);
-                self.finish(agent, route, opened, stamps, Outcome::Ok);
-                if keep && sent_whole { Next::Keep } else { Next::Close }
+                let outcome = delivered(here, connection, keep).await;
+                self.finish(agent, route, opened, stamps, outcome);
+                match outcome {
+                    Outcome::Ok if keep && sent_whole => Next::Keep,
+                    Outcome::Ok => Next::Close,
+                    _ => Next::Abort,
+                }
             }
             Ok(Back::Failed(fault, outcome)) if !begun.get() => {
                 self.fail(agent, route, Some(&opened.usage), stamps, fault, outcome).await
@@ -174,6 +190,11 @@ impl Work {
             Ok(Back::AgentGone) | Err(There::AgentGone) => {
                 stream.on_link().reset(Cause::Cancelled);
                 self.finish(agent, route, opened, stamps, Outcome::AgentGone);
+                Next::Abort
+            }
+            Ok(Back::AgentStalled) | Err(There::AgentStalled) => {
+                stream.on_link().reset(Cause::Cancelled);
+                self.finish(agent, route, opened, stamps, Outcome::AgentStalled);
                 Next::Abort
             }
             Err(There::Broken(error)) => {
@@ -301,6 +322,7 @@ impl RequestWork {
     async fn send_body(
         &mut self,
         core: &Core,
+        patience: Duration,
         connection: &Connection,
         intake: &mut Intake,
         framing: Framing,
@@ -308,8 +330,9 @@ impl RequestWork {
     ) -> There {
         let RequestWork { decoder, outlet, scratch, peek } = self;
         let mut encoder = BodyEncoder::new(framing);
+        let patient = Patient::new(core, connection, patience, |_| None);
         let carry = Carry {
-            from: connection,
+            from: &patient,
             intake,
             decoder,
             to: stream,
@@ -320,6 +343,7 @@ impl RequestWork {
         };
         match carry_body(carry, |bytes| peek.feed(bytes)).await {
             Ok(()) => stream.finish_message(),
+            Err(CarryError::From(StreamError::TimedOut)) => return There::AgentStalled,
             Err(CarryError::From(_) | CarryError::Body(BodyError::Truncated)) => return There::AgentGone,
             Err(CarryError::Body(error)) => return There::Broken(error),
             Err(CarryError::Length(_) | CarryError::To(_)) => {}
@@ -396,10 +420,17 @@ impl ResponseWork {
         stamps.on_to_agent(here.core.now());
         decoder.restart(head.framing());
         let mut encoder = BodyEncoder::new(framing);
-        let carry =
-            Carry { from: stream, intake, decoder, to: connection, outlet, encoder: &mut encoder, pool, scratch };
+        let patience = here.edge.settings.write_timeout;
+        let to = &Patient::new(&here.core, connection, patience, |cx| stream.on_link().failure(cx));
+        let carry = Carry { from: stream, intake, decoder, to, outlet, encoder: &mut encoder, pool, scratch };
         match carry_body(carry, |_| {}).await {
             Ok(()) => Back::Done(keep),
+            Err(CarryError::To(StreamError::TimedOut)) => Back::AgentStalled,
+            // The agent was waited for, and the answer came to an end meanwhile.
+            Err(CarryError::To(error @ StreamError::ResetWith { .. })) => {
+                let (fault, outcome) = stream_fault(&error);
+                Back::Failed(fault, outcome)
+            }
             Err(CarryError::To(_)) => Back::AgentGone,
             Err(CarryError::From(error)) => {
                 let (fault, outcome) = stream_fault(&error);
@@ -409,6 +440,20 @@ impl ResponseWork {
                 Back::Failed(Fault::UpstreamBroken, Outcome::UpstreamFailed)
             }
         }
+    }
+}
+
+/// Waits until the system has the whole of an answer, where it is the last on its connection or more than is sent at once: an
+/// answer that is cut then was not a good one.
+async fn delivered(here: &Here, connection: &Connection, keep: bool) -> Outcome {
+    let small = poll_fn(|cx| Poll::Ready(connection.poll_ready(cx).is_ready())).await;
+    if keep && small {
+        return Outcome::Ok;
+    }
+    match Patient::new(&here.core, connection, here.edge.settings.write_timeout, |_| None).flushed().await {
+        Ok(()) => Outcome::Ok,
+        Err(StreamError::TimedOut) => Outcome::AgentStalled,
+        Err(_) => Outcome::AgentGone,
     }
 }
 

@@ -47,6 +47,9 @@ pub struct EdgeSettings {
     pub offline_wait: Duration,
     /// How long calls in flight may take after the edge was told to end.
     pub drain_timeout: Duration,
+    /// How long an agent may take nothing of what waits to be sent to it, or send nothing of a body that it has begun, before
+    /// its call is ended.
+    pub write_timeout: Duration,
     /// How figures are kept.
     pub latency: LatencySettings,
     /// Which calls are logged.

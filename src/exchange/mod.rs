@@ -7,10 +7,12 @@ mod carry;
 mod forwarded;
 mod intake;
 mod outlet;
+mod patient;
 mod refusal;
 
 pub use carry::{Carry, CarryError, carry_body, read_on};
 pub use forwarded::forwarded;
 pub use intake::{HeadReadError, Intake};
 pub use outlet::Outlet;
+pub use patient::Patient;
 pub use refusal::{Refusal, check_request, offline, reset, retry_after_s};

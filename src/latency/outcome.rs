@@ -28,11 +28,13 @@ pub enum Outcome {
     Revoked,
     /// No inner TLS session came about between edge and connector (502).
     SealRefused,
+    /// The agent took nothing of its answer, or sent nothing of its request, for longer than it may.
+    AgentStalled,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 12] = [
+    pub const ALL: [Outcome; 13] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -45,6 +47,7 @@ impl Outcome {
         Outcome::TimedOut,
         Outcome::Revoked,
         Outcome::SealRefused,
+        Outcome::AgentStalled,
     ];
 
     /// The stable name.
@@ -63,6 +66,7 @@ impl Outcome {
             Outcome::TimedOut => "timed_out",
             Outcome::Revoked => "revoked",
             Outcome::SealRefused => "seal_refused",
+            Outcome::AgentStalled => "agent_stalled",
         }
     }
 
@@ -74,7 +78,12 @@ impl Outcome {
     pub const fn is_timed(self) -> bool {
         matches!(
             self,
-            Outcome::Ok | Outcome::AgentGone | Outcome::UpstreamFailed | Outcome::LinkLost | Outcome::TimedOut
+            Outcome::Ok
+                | Outcome::AgentGone
+                | Outcome::AgentStalled
+                | Outcome::UpstreamFailed
+                | Outcome::LinkLost
+                | Outcome::TimedOut
         )
     }
 }

@@ -83,6 +83,22 @@ impl LinkStream {
         self.link.streams().borrow_mut().at(self.place).poll_broken(cx)
     }
 
+    /// The error of a stream that has been broken off in a way that nothing can come of the exchange any more: before its last
+    /// byte came, or because what has come is not read. Wakes the task when that happens.
+    #[must_use]
+    pub fn failure(&self, cx: &mut Context<'_>) -> Option<StreamError> {
+        match self.poll_broken(cx) {
+            Poll::Ready(cause) if cause == Cause::SlowReader || !self.is_finished() => {
+                Some(StreamError::ResetWith { code: cause.code() })
+            }
+            _ => None,
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.link.streams().borrow_mut().at(self.place).is_finished()
+    }
+
     /// With which cause the stream is reset, should it be dropped before both sides have finished.
     pub fn on_drop(&self, cause: Cause) {
         self.on_drop.set(cause);

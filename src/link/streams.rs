@@ -122,6 +122,11 @@ impl StreamState {
         Poll::Pending
     }
 
+    /// Whether the other side has said its last on the stream.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     pub(super) fn wait_to_send(&mut self, cx: &Context<'_>) {
         keep(&mut self.send_waker, cx);
     }

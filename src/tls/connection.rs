@@ -194,6 +194,19 @@ impl Connection {
         Ok((Connection(kind), first))
     }
 
+    /// Finishes sending and waits for the peer to finish, throwing away what it still sends, within `patience`. What is queued
+    /// is sent first, for as long as the peer takes some of it in each `patience_to_send`; a peer that does not is cut off.
+    pub async fn close_gracefully_after(self, core: &Core, patience_to_send: Duration, patience: Duration) {
+        self.finish();
+        let mut sent = self.sent_bytes();
+        while core.timeout(patience_to_send, self.flushed()).await.is_err() {
+            if std::mem::replace(&mut sent, self.sent_bytes()) == self.sent_bytes() {
+                return self.abort();
+            }
+        }
+        self.close_gracefully(patience).await;
+    }
+
     /// Finishes sending and waits for the peer to finish, throwing away what it still sends, within `patience`.
     pub async fn close_gracefully(self, patience: Duration) {
         self.finish();

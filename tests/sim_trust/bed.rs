@@ -372,6 +372,7 @@ fn edge_settings() -> EdgeSettings {
         first_byte_timeout: Duration::from_secs(120),
         offline_wait: Duration::from_secs(2),
         drain_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(60),
         latency: LatencySettings::default(),
         slow_calls: SlowCallSettings::default(),
     }
@@ -404,6 +405,7 @@ fn connector_settings() -> ConnectorSettings {
         link: mux::Settings { ping_interval_ms: 600_000, ..mux::Settings::default() },
         calls_max: 1000,
         drain_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(60),
         allowed_origins: Vec::new(),
     }
 }

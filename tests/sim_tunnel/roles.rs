@@ -62,6 +62,7 @@ pub(crate) fn edge_settings(link: mux::Settings) -> EdgeSettings {
         first_byte_timeout: Duration::from_secs(120),
         offline_wait: Duration::from_secs(2),
         drain_timeout: DRAIN_TIMEOUT,
+        write_timeout: Duration::from_secs(60),
         latency: LatencySettings::default(),
         slow_calls: SlowCallSettings::default(),
     }
@@ -93,6 +94,7 @@ pub(crate) fn connector_settings(link: mux::Settings) -> ConnectorSettings {
         link,
         calls_max: 1000,
         drain_timeout: DRAIN_TIMEOUT,
+        write_timeout: Duration::from_secs(60),
         allowed_origins: Vec::new(),
     }
 }

@@ -155,6 +155,7 @@ fn edge(
         first_byte_timeout: Duration::from_secs(60),
         offline_wait: Duration::from_secs(30),
         drain_timeout: Duration::from_secs(5),
+        write_timeout: Duration::from_secs(60),
         latency: LatencySettings::default(),
         slow_calls: SlowCallSettings::default(),
     };
@@ -194,6 +195,7 @@ fn connector(
         link: mux::Settings::default(),
         calls_max: 100,
         drain_timeout: Duration::from_secs(5),
+        write_timeout: Duration::from_secs(60),
         allowed_origins: Vec::new(),
     };
     let upstream = UpstreamSettings {

@@ -54,6 +54,7 @@ impl ConnectConfig {
             link: mux::Settings::default(),
             calls_max: CALLS_PER_CORE_MAX,
             drain_timeout: self.drain_timeout_ms.into(),
+            write_timeout: self.write_timeout_ms.into(),
             allowed_origins: self.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
         })
     }

@@ -88,6 +88,7 @@ impl EdgeConfig {
             first_byte_timeout: unless_zero(self.first_byte_timeout_ms.into()),
             offline_wait: self.offline_wait_ms.into(),
             drain_timeout: self.drain_timeout_ms.into(),
+            write_timeout: self.write_timeout_ms.into(),
             latency: LatencySettings::default(),
             slow_calls: SlowCallSettings {
                 slow_call_ms: Some(self.slow_call_ms.0).filter(|ms| *ms > 0),

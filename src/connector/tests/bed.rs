@@ -257,6 +257,7 @@ pub(super) fn settings() -> ConnectorSettings {
         link: mux::Settings::default(),
         calls_max: 100,
         drain_timeout: ms(30_000),
+        write_timeout: Duration::from_secs(60),
         allowed_origins: Vec::new(),
     }
 }
