@@ -273,7 +273,7 @@ impl Here {
             self.core.spawn(async move {
                 let Some(tls) = tls else { return here.serve(Connection::plain(socket)).await };
                 let timeout = here.core.sleep(HANDSHAKE_TIMEOUT);
-                if let Ok(connection) = Connection::server(socket, &tls, None, timeout).await {
+                if let Ok(connection) = Connection::server(socket, &tls, None, None, timeout).await {
                     here.serve(connection).await;
                 }
             });
