@@ -12,6 +12,8 @@ mod messages;
 mod raw;
 #[path = "transparency/refusals.rs"]
 mod refusals;
+#[path = "transparency/stalls.rs"]
+mod stalls;
 #[path = "transparency/streams.rs"]
 mod streams;
 mod tunnel;

@@ -279,7 +279,7 @@ impl RequestWork {
             }
         }
         let encoder = &mut encoder;
-        let to = &Patient::new(&here.core, connection, here.connector.settings.write_timeout, |_| None);
+        let to = &Patient::new(connection, &here.connector.settings.write_timeout, |_| None);
         let carry = Carry { from: stream, intake, decoder, to, outlet, encoder, pool, scratch };
         let mut look = peek.as_mut().filter(|_| matches!(caller, Caller::Agent(_)));
         carry_body(carry, |bytes| {

@@ -139,6 +139,7 @@ impl Work {
         let (Work { request, response, .. }, stream) = (&mut *self, &opened.stream);
         let Agent { here, connection, intake, head, peer, .. } = agent;
         let begun = Cell::new(false);
+        let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |cx| stream.on_link().failure(cx));
         let framing = match request.send_head(here, connection, head, peer, stream).await {
             Ok(framing) => framing,
             // Whatever there is to say of it, the way back says.
@@ -147,15 +148,8 @@ impl Work {
         stamps.on_handed_to_link(here.core.now());
         // Raced where they lie: moved into a combinator they would take their place twice, for as long as the call lasts.
         let ended = {
-            let mut back = pin!(response.receive(here, head, connection, stream, stamps, &begun));
-            let mut there = pin!(request.send_body(
-                &here.core,
-                here.edge.settings.write_timeout,
-                connection,
-                intake,
-                framing,
-                stream
-            ));
+            let mut back = pin!(response.receive(here, head, &to_agent, stream, stamps, &begun));
+            let mut there = pin!(request.send_body(&here.core, &to_agent, connection, intake, framing, stream));
             poll_fn(|cx| match back.as_mut().poll(cx) {
                 Poll::Pending => there.as_mut().poll(cx).map(Err),
                 done => done.map(Ok),
@@ -172,7 +166,7 @@ impl Work {
             Ok(Back::Done(keep)) => {
                 stamps.on_last_to_agent(here.core.now());
                 opened.whole.set(stream.is_sealed() && sent_whole && !rest);
-                let outcome = delivered(here, connection, keep).await;
+                let outcome = delivered(&to_agent, keep).await;
                 self.finish(agent, route, opened, stamps, outcome);
                 match outcome {
                     Outcome::Ok if keep && sent_whole => Next::Keep,
@@ -322,7 +316,7 @@ impl RequestWork {
     async fn send_body(
         &mut self,
         core: &Core,
-        patience: Duration,
+        patient: &impl ByteStream,
         connection: &Connection,
         intake: &mut Intake,
         framing: Framing,
@@ -330,9 +324,8 @@ impl RequestWork {
     ) -> There {
         let RequestWork { decoder, outlet, scratch, peek } = self;
         let mut encoder = BodyEncoder::new(framing);
-        let patient = Patient::new(core, connection, patience, |_| None);
         let carry = Carry {
-            from: &patient,
+            from: patient,
             intake,
             decoder,
             to: stream,
@@ -379,7 +372,7 @@ impl ResponseWork {
         &mut self,
         here: &Here,
         request: &RequestHead,
-        connection: &Connection,
+        to: &impl ByteStream,
         stream: &CallStream,
         stamps: &mut EdgeStamps,
         begun: &Cell<bool>,
@@ -397,7 +390,7 @@ impl ResponseWork {
             if head.is_interim() {
                 if request.version() == crate::wire::http1::Version::Http11 {
                     write_response(head, &ResponseEdits::default(), scratch);
-                    if outlet.put(connection, pool, scratch).await.and_then(|()| outlet.flush(connection)).is_err() {
+                    if outlet.put(to, pool, scratch).await.and_then(|()| outlet.flush(to)).is_err() {
                         return Back::AgentGone;
                     }
                 }
@@ -414,14 +407,12 @@ impl ResponseWork {
         let append: [(&str, &[u8]); 1] = [("Server-Timing", timing)];
         write_response(head, &ResponseEdits { framing, close: !keep, append: &append }, scratch);
         begun.set(true);
-        if outlet.put(connection, pool, scratch).await.is_err() {
+        if outlet.put(to, pool, scratch).await.is_err() {
             return Back::AgentGone;
         }
         stamps.on_to_agent(here.core.now());
         decoder.restart(head.framing());
         let mut encoder = BodyEncoder::new(framing);
-        let patience = here.edge.settings.write_timeout;
-        let to = &Patient::new(&here.core, connection, patience, |cx| stream.on_link().failure(cx));
         let carry = Carry { from: stream, intake, decoder, to, outlet, encoder: &mut encoder, pool, scratch };
         match carry_body(carry, |_| {}).await {
             Ok(()) => Back::Done(keep),
@@ -445,12 +436,12 @@ impl ResponseWork {
 
 /// Waits until the system has the whole of an answer, where it is the last on its connection or more than is sent at once: an
 /// answer that is cut then was not a good one.
-async fn delivered(here: &Here, connection: &Connection, keep: bool) -> Outcome {
-    let small = poll_fn(|cx| Poll::Ready(connection.poll_ready(cx).is_ready())).await;
+async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
+    let small = poll_fn(|cx| Poll::Ready(to_agent.poll_ready(cx).is_ready())).await;
     if keep && small {
         return Outcome::Ok;
     }
-    match Patient::new(&here.core, connection, here.edge.settings.write_timeout, |_| None).flushed().await {
+    match to_agent.flushed().await {
         Ok(()) => Outcome::Ok,
         Err(StreamError::TimedOut) => Outcome::AgentStalled,
         Err(_) => Outcome::AgentGone,

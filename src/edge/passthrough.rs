@@ -217,7 +217,7 @@ async fn carry(
         future::pending::<Result<(), StreamError>>().await
     };
     let back = async {
-        let to = Patient::new(core, connection, patience, |cx| stream.failure(cx));
+        let to = Patient::new(connection, &patience, |cx| stream.failure(cx));
         while let Some(lease) = stream.recv().await? {
             begun.set(true);
             to.ready().await?;

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::Clock;
-use crate::engine::{ByteStream, Core, Lease, StreamError, Timer};
+use crate::engine::{ByteStream, Lease, StreamError, Timer};
 use crate::tls::Connection;
 
 /// A connection whose peer may not stand still: for as long as something waits to be sent to it, or it owes more of a body,
@@ -12,26 +12,30 @@ use crate::tls::Connection;
 /// A wait for the peer ends with [`StreamError::TimedOut`] when the limit has passed without any progress, and with whatever
 /// `ended` gives when the exchange has come to an end on its other side: otherwise a peer that has stopped reading would
 /// keep the call, and all the buffers that it holds, after the reason for it is gone.
+///
+/// One serves both directions of an exchange: progress in either counts.
 pub struct Patient<'a, E> {
     connection: &'a Connection,
-    core: &'a Core,
-    limit: Duration,
+    limit: &'a Duration,
     ended: E,
     stall: RefCell<Option<Stall>>,
 }
 
-/// A wait for the peer.
+/// Since the peer was first waited for.
 struct Stall {
     timer: Timer,
-    /// What the system had taken of what is sent when the timer was set.
+    /// What the system had taken of what is sent when the timer was set; [`MOVED`] when the peer did since what it was waited for.
     sent_bytes: u64,
 }
+
+/// More than any connection sends.
+const MOVED: u64 = u64::MAX;
 
 impl<'a, E: Fn(&mut Context<'_>) -> Option<StreamError>> Patient<'a, E> {
     /// Watches `connection` with a limit of `limit` for each wait. `ended` is asked while the peer is waited for, and sees to it
     /// that the task is woken when its answer changes.
-    pub fn new(core: &'a Core, connection: &'a Connection, limit: Duration, ended: E) -> Patient<'a, E> {
-        Patient { connection, core, limit, ended, stall: RefCell::new(None) }
+    pub fn new(connection: &'a Connection, limit: &'a Duration, ended: E) -> Patient<'a, E> {
+        Patient { connection, limit, ended, stall: RefCell::new(None) }
     }
 
     /// What ends a wait for the peer, if something does now.
@@ -39,21 +43,22 @@ impl<'a, E: Fn(&mut Context<'_>) -> Option<StreamError>> Patient<'a, E> {
         if let Some(error) = (self.ended)(cx) {
             return Poll::Ready(error);
         }
-        let sent_bytes = self.connection.sent_bytes();
+        let (core, sent_bytes) = (self.connection.core(), self.connection.sent_bytes());
         let mut stall = self.stall.borrow_mut();
-        let stall = stall.get_or_insert_with(|| Stall { timer: self.core.sleep(self.limit), sent_bytes });
+        let stall = stall.get_or_insert_with(|| Stall { timer: core.sleep(*self.limit), sent_bytes });
         while stall.timer.poll_elapsed(cx).is_ready() {
-            if stall.sent_bytes == sent_bytes {
+            if std::mem::replace(&mut stall.sent_bytes, sent_bytes) == sent_bytes {
                 return Poll::Ready(StreamError::TimedOut);
             }
-            stall.sent_bytes = sent_bytes;
-            stall.timer.set(self.core.now() + self.limit);
+            stall.timer.set(core.now() + *self.limit);
         }
         Poll::Pending
     }
 
     fn moved(&self) {
-        *self.stall.borrow_mut() = None;
+        if let Some(stall) = &mut *self.stall.borrow_mut() {
+            stall.sent_bytes = MOVED;
+        }
     }
 
     fn or_give_up(&self, waited: Poll<Result<(), StreamError>>, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {

@@ -141,6 +141,12 @@ impl Connection {
         self.socket().received_at()
     }
 
+    /// The core that it lives on.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        self.socket().core()
+    }
+
     /// How many bytes the system has taken to be sent, as they stand on the wire; see [`Socket::sent_bytes`].
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {

@@ -200,12 +200,35 @@ impl Peer {
         }
     }
 
+    /// The other end of the connection.
+    pub(crate) fn other_end(&self) -> OtherEnd {
+        let address = |end: std::io::Result<SocketAddr>| end.expect("a connection has two ends");
+        OtherEnd { there: address(self.stream.peer_addr()), here: address(self.stream.local_addr()) }
+    }
+
     /// Whether bytes or an end wait to be read.
     fn has_news(&self) -> bool {
         self.stream.set_nonblocking(true).expect("a socket can be non-blocking");
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).expect("a socket can block");
         !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+/// The end of a connection that the program under test holds.
+pub(crate) struct OtherEnd {
+    there: SocketAddr,
+    here: SocketAddr,
+}
+
+impl OtherEnd {
+    /// Waits until it is closed.
+    pub(crate) fn until_gone(&self) {
+        let started = Instant::now();
+        while tcp_state(self.there, self.here) == Some(TCP_ESTABLISHED) {
+            assert!(started.elapsed() < PATIENCE, "the connection is still held");
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -348,7 +348,7 @@ fn a_freed_connection_goes_to_a_call_that_still_waits() {
     let mut bed = Bed::new(script(|mut peer| async move {
         loop {
             peer.talk.head().await;
-            peer.core.sleep(ms(500)).await;
+            peer.core.sleep(ms(100)).await;
             peer.talk.say(OK).await;
         }
     }));
@@ -369,4 +369,46 @@ fn a_freed_connection_goes_to_a_call_that_still_waits() {
         // The rest of the first call, and its own: it did not wait for its time to run out.
         assert!(edge.now() - began < ms(1_001), "{:?}", edge.now() - began);
     });
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_more_ends_the_call_in_its_time_and_one_that_goes_on_does_not() {
+    // The first is far more than all that lies between the edge and the upstream can hold.
+    for (goes_on, len) in [(false, 8_000_000_usize), (true, 1_000_000)] {
+        let request = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {len}\r\n\r\n");
+        let faults = Faults { receive_buffer_bytes: 10_000, send_buffer_bytes: 10_000, ..Faults::none() };
+        let upstream = script(move |mut peer| async move {
+            peer.talk.head().await;
+            // What came with the head is not counted.
+            let mut left: usize = len - 65_536;
+            while goes_on && left > 0 {
+                // Slowly, but never for as long as an upstream may stand still.
+                let Ok(Some(lease)) = peer.talk.stream.recv().await else { return };
+                left = left.saturating_sub(lease.len());
+                peer.core.sleep(ms(100)).await;
+            }
+            if goes_on {
+                peer.talk.say(OK).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        let mut bed = Bed::with(settings(), 1, faults, Some(upstream));
+        let began = Rc::new(Cell::new(Time::ZERO));
+        let since = Rc::clone(&began);
+        bed.run(move |edge| async move {
+            since.set(edge.now());
+            let mut call = edge.call(request).await;
+            let body = vec![b'x'; 50_000];
+            for _ in 0..len / body.len() {
+                call.say(&body).await;
+            }
+            if goes_on {
+                assert!(call.whole().await.ends_with("ok"));
+            } else {
+                assert_eq!(call.cause().await, Cause::UpstreamTimeout);
+                let took = edge.now() - since.get();
+                assert!(took >= ms(60_000) && took < ms(130_000), "{took:?}");
+            }
+        });
+    }
 }
