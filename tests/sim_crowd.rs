@@ -89,8 +89,8 @@ fn crowd(seed: u64) {
     let until = sim.net().now() + 20 * MINUTE;
     sim.run(until, || tally.left.get() == 0).expect("agents that read are served");
     assert_eq!(tally.cut.get(), 0, "answers to agents that read were cut");
-    // By now those that do not read have had their time.
-    sim.run_until(sim.net().now() + 5 * MINUTE).expect("time passes");
+    // Those that do not read have their time, and what one leaves of their buffers another takes first.
+    sim.run_until(sim.net().now() + 15 * MINUTE).expect("time passes");
     assert_eq!(edge.counters().links_ended.load(Ordering::Relaxed), 0, "the link fell");
     for (role, core) in [("edge", &edge_core), ("connector", &connector_core)] {
         assert_eq!(core.pool().usage().leased_bytes, 0, "the {role} keeps buffers: {:?}", core.pool().usage());
