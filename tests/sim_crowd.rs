@@ -65,7 +65,8 @@ fn crowd(seed: u64) {
     edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
     let (connector_events, _connector_told) = mailbox(4096);
     let connector = Connector::new(roles::connector_settings(link), roles::connector_tables(), 1, 2, &connector_events);
-    connector_core.spawn(Arc::clone(&connector).run(connector_core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
+    connector_core
+        .spawn(Arc::clone(&connector).run(connector_core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
     sim.run_until(sim.net().now() + 2 * SECOND).expect("the link comes up");
 
     let tally = Rc::new(Tally::default());

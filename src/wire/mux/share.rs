@@ -5,6 +5,12 @@ use super::settings::Settings;
 
 /// What every stream may have under way or unread at the peer, however little of the link's window is left, in bytes.
 const SHARE_MIN: u32 = 512;
+/// The same while more than a quarter of the link's window is left, and while more than half is: many streams then take turns
+/// with pieces that are worth a send, and do not all have tiny ones under way at once.
+const SHARE_MIN_QUARTER: u32 = 4 * 1024;
+const SHARE_MIN_HALF: u32 = 16 * 1024;
+/// A stream that has used up all but this part of its least share waits for credit.
+const PIECE_PART: u32 = 4;
 /// This part of the link's window is only for streams that have less than [`SHARE_MIN`] under way.
 const SMALL_PART: u32 = 4;
 /// With an empty link a stream's share is this part (numerator, denominator) of its window times the square of what is left;
@@ -33,12 +39,22 @@ impl Share {
 
     /// What one stream may have under way while `left` bytes are left of the link's window.
     pub(super) fn of(self, left: u32) -> u32 {
+        let least = self.least(left);
         let size = u64::from(self.link_window);
         let left = u64::from(left.min(self.link_window).saturating_sub(self.link_window / SMALL_PART));
         // At most 2^31 * 2^31 * 12: a stream's window is divided by the link's first.
         let scaled = left * left / size * SCALE.0 / SCALE.1;
         let share = scaled.saturating_mul(self.stream_window) / size;
-        SHARE_MIN.saturating_add(u32::try_from(share).unwrap_or(u32::MAX))
+        u32::try_from(share).unwrap_or(u32::MAX).max(least)
+    }
+
+    /// What every stream may have under way while `left` bytes are left of the link's window.
+    fn least(self, left: u32) -> u32 {
+        match left {
+            left if left > self.link_window / 2 => SHARE_MIN_HALF,
+            left if left > self.link_window / SMALL_PART => SHARE_MIN_QUARTER,
+            _ => SHARE_MIN,
+        }
     }
 
     /// Below so much left the receiver gives credit back early.
@@ -81,28 +97,34 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// The sender: how many bytes more a stream may have under way. None keeps it out of the schedule until credit comes.
-    pub(super) fn share_left(&mut self, slot: u32) -> usize {
-        let share = self.share.of(u32::try_from(self.credit.left()).unwrap_or(u32::MAX));
+    /// The sender: how many bytes more a stream may have under way, of the `wanted` that it has to send next. None keeps it out of
+    /// the schedule until credit comes.
+    pub(super) fn share_left(&mut self, slot: u32, wanted: usize) -> usize {
+        let credit = u32::try_from(self.credit.left()).unwrap_or(u32::MAX);
+        let (share, least) = (self.share.of(credit), self.share.least(credit));
         let stream = self.streams.at(slot);
         let left = share.saturating_sub(stream.under_way);
-        if left == 0 && !stream.capped {
+        if left >= least / PIECE_PART || left as usize >= wanted {
+            return left as usize;
+        }
+        if !stream.capped {
             stream.capped = true;
             if !std::mem::replace(&mut stream.cap_listed, true) {
                 self.capped.push_back(slot);
             }
             self.touch(slot);
         }
-        left as usize
+        0
     }
 
     /// Link credit has come: streams that used up their share may have more of it.
     pub(super) fn uncap(&mut self) {
-        let share = self.share.of(u32::try_from(self.credit.left()).unwrap_or(u32::MAX));
+        let credit = u32::try_from(self.credit.left()).unwrap_or(u32::MAX);
+        let enough = self.share.of(credit) - self.share.least(credit) / PIECE_PART;
         for _ in 0..self.capped.len() {
             let Some(slot) = self.capped.pop_front() else { break };
             let stream = self.streams.at(slot);
-            stream.cap_listed = stream.capped && stream.under_way >= share;
+            stream.cap_listed = stream.capped && stream.under_way > enough;
             if stream.cap_listed {
                 self.capped.push_back(slot);
             } else if std::mem::take(&mut stream.capped) {

@@ -229,11 +229,16 @@ impl<B: Chunk> Mux<B> {
         if stream.id == 0 || !stream.can_send() {
             return Choice::Pass;
         }
-        let of_bytes = matches!(stream.queue.front(), Some(Item::Bytes(_)));
-        let share = if of_bytes { self.share_left(slot) } else { 0 };
-        if of_bytes && share == 0 {
-            return Choice::Pass;
-        }
+        let share = match stream.queue.front() {
+            Some(Item::Bytes(chunk)) => {
+                let wanted = chunk.len();
+                match self.share_left(slot, wanted) {
+                    0 => return Choice::Pass,
+                    share => share,
+                }
+            }
+            _ => 0,
+        };
         let credit = self.credit.left().min(share);
         let stream = self.streams.at(slot);
         let (most, least) = match stream.queue.front() {
