@@ -90,6 +90,9 @@ pub trait Store: Send {
     fn key(&mut self, id: &str) -> Result<ProvisioningKey, StoreError>;
     /// The provisioning key with this secret, if it is good.
     fn good_key(&mut self, hash: &SecretHash, now: WallTime) -> Result<ProvisioningKey, StoreError>;
+    /// Whether the provisioning key with this secret is good, or a tunnel was made for it since then and it was not
+    /// withdrawn.
+    fn may_trade(&mut self, hash: &SecretHash, now: WallTime, since: WallTime) -> Result<bool, StoreError>;
     /// Provisioning keys.
     fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError>;
     /// Withdraws a provisioning key. Once more changes nothing.

@@ -128,6 +128,17 @@ impl Tunnels {
         Ok((id, secret))
     }
 
+    /// Whether a key may be traded, or was so lately that its host may ask again.
+    ///
+    /// # Errors
+    ///
+    /// When neither is so, or the store cannot be read.
+    pub async fn look_at_key(&self, key: &Secret) -> Result<(), TunnelsError> {
+        let (hash, now) = (SecretHash::of(key), WallTime::now());
+        let may = self.store.with(move |store| store.may_trade(&hash, now, now.before(TRADE_AGAIN))).await?;
+        if may { Ok(()) } else { Err(Refused::KeyNotGood.into()) }
+    }
+
     /// Another secret of the tunnel that was made for this requester a moment ago, if one was. The one before, which nobody
     /// may have got, is good no more.
     async fn trade_again(
@@ -182,23 +193,30 @@ impl Tunnels {
 }
 
 impl Provisioning for Tunnels {
+    fn look_at<'a>(&'a self, key: &'a Secret) -> Later<'a, Result<(), NotCertified>> {
+        Box::pin(async move { self.look_at_key(key).await.map_err(not_certified) })
+    }
+
     fn trade<'a>(
         &'a self,
         key: &'a Secret,
         name: &'a str,
         requester: Requester,
     ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
-        Box::pin(async move {
-            self.trade_key(key, name, requester).await.map_err(|error| match error {
-                TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
-                TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
-                TunnelsError::Invalid(why) => {
-                    tracing::warn!(%why, "a provisioning key was not traded");
-                    NotCertified::ProvisioningKey
-                }
-                other => NotCertified::Failed(other.to_string()),
-            })
-        })
+        Box::pin(async move { self.trade_key(key, name, requester).await.map_err(not_certified) })
+    }
+}
+
+/// What a stranger is told.
+fn not_certified(error: TunnelsError) -> NotCertified {
+    match error {
+        TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
+        TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
+        TunnelsError::Invalid(why) => {
+            tracing::warn!(%why, "a provisioning key was not traded");
+            NotCertified::ProvisioningKey
+        }
+        other => NotCertified::Failed(other.to_string()),
     }
 }
 

@@ -49,6 +49,18 @@ pub(super) fn good(look: &Transaction<'_>, hash: &SecretHash, now: WallTime) -> 
     Ok(found.ok_or(Refused::KeyNotGood)?)
 }
 
+pub(super) fn may_trade(look: &Transaction<'_>, hash: &SecretHash, now: WallTime, since: WallTime) -> Outcome<bool> {
+    let found = look.query_row(
+        "SELECT (expires_at > ?2 AND uses < uses_max) OR EXISTS (
+             SELECT 1 FROM tunnel WHERE tunnel.provisioning_key = provisioning_key.id
+                 AND tunnel.created_at >= ?3 AND tunnel.archived_at IS NULL)
+         FROM provisioning_key WHERE hash = ?1 AND revoked_at IS NULL",
+        params![hash.as_bytes(), now.0, since.0],
+        |row| row.get(0),
+    );
+    Ok(found.optional()?.unwrap_or(false))
+}
+
 pub(super) fn list(look: &Transaction<'_>, page: Page) -> Outcome<Listed<ProvisioningKey>> {
     let (limit, before) = window(page);
     let sql = format!("SELECT {COLUMNS} FROM provisioning_key WHERE seq < ? ORDER BY seq DESC LIMIT ?");

@@ -222,6 +222,10 @@ impl Store for SqliteStore {
         self.look(|look| keys::good(look, hash, now))
     }
 
+    fn may_trade(&mut self, hash: &SecretHash, now: WallTime, since: WallTime) -> Result<bool, StoreError> {
+        self.look(|look| keys::may_trade(look, hash, now, since))
+    }
+
     fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError> {
         self.look(|look| keys::list(look, page))
     }

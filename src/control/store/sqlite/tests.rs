@@ -286,6 +286,7 @@ fn a_provisioning_key_is_good_for_so_many_hosts_and_so_long() {
     let kept = bench.store.add_key(&NewKey { key: key.clone(), hash: hash.clone() }, &note(NOW)).unwrap();
     assert_eq!(kept, key);
     assert_eq!(bench.store.good_key(&hash, NOW).unwrap(), key);
+    assert!(bench.store.may_trade(&hash, NOW, NOW).unwrap());
     for n in 0..2 {
         let (id, host) = (format!("tnl_{n}"), format!("web-{n}.a.test"));
         let tunnel = bench.store.trade_key("pkey_a", &new_tunnel(&id, &[&host]), &note(NOW)).unwrap();
@@ -322,7 +323,15 @@ fn a_host_that_trades_again_is_known_by_its_key_for_a_while() {
     for (hash, requester, since) in [(&hash, stranger, NOW), (&other, me, NOW), (&hash, me, WallTime(NOW.0 + 1))] {
         assert_eq!(store.traded(hash, &requester, since).unwrap(), None);
     }
+    // What is looked at before anything else of a request does not keep such a host out.
+    let late = NOW.after(MINUTE * 90);
+    for (hash, now, since, may) in
+        [(&hash, NOW, NOW, true), (&hash, late, NOW, true), (&hash, late, late, false), (&other, NOW, NOW, false)]
+    {
+        assert_eq!(store.may_trade(hash, now, since).unwrap(), may);
+    }
     store.revoke_key("pkey_a", &note(NOW)).unwrap();
+    assert!(!store.may_trade(&hash, NOW, NOW).unwrap());
     assert_eq!(store.traded(&hash, &me, NOW).unwrap(), None, "the key was withdrawn");
 }
 
