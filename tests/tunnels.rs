@@ -579,6 +579,51 @@ fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
     assert!(matches!(ask(&own), Answer::Refused(_)));
 }
 
+#[test]
+fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one() {
+    let mut site = Site::new("auto");
+    let wide = site.tunnel(&["create", "--host", "*.f.test"]);
+    assert_eq!(wide["warnings"], json!([]));
+    // Whoever has the admin token may mean it.
+    let below = site.tunnel(&["create", "--host", "a.f.test"]);
+    let told = below["warnings"][0].as_str().unwrap();
+    assert!(told.contains("a.f.test") && told.contains("*.f.test") && told.contains(id_of(&wide)), "{told}");
+    let shown = site.run(&["tunnel", "create", "--host", "b.f.test"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("warning      calls for b.f.test"), "{shown}");
+    // Nor does a wildcard come silently over what is there.
+    let other = site.tunnel(&["create", "--host", "c.g.test"]);
+    let over = site.tunnel(&["update", id_of(&below), "--host", "*.g.test"]);
+    let told = over["warnings"][0].as_str().unwrap();
+    assert!(told.contains("c.g.test") && told.contains("*.g.test") && told.contains(id_of(&other)), "{told}");
+    assert_eq!(site.tunnel(&["update", id_of(&below), "--name", "x"])["warnings"], json!([]));
+
+    // A host with a provisioning key did not come by anybody's leave: it takes no calls that are another's.
+    let ca = site.data_dir().join("ca.pem");
+    let ask = |site: &Site, secret: &str| trade::trade(&site.connectors, &ca, secret, &KeyRequest::new().unwrap());
+    let refused = |site: &Site, host: &str| {
+        let key = site.tunnel(&["key", "create", "--uses", "1", "--host", host]);
+        let Answer::Refused(refused) = ask(site, key["secret"].as_str().unwrap()) else { panic!("{host} is taken") };
+        assert_eq!(refused.refusal, adit::wire::Refusal::ProvisioningKey);
+        assert!(refused.reason.contains("wildcard"), "{}", refused.reason);
+        assert_eq!(site.tunnel(&["key", "show", id_of(&key)])["uses"], 0, "it is not used up");
+    };
+    refused(&site, "{name}.f.test");
+    site.tunnel(&["create", "--host", "z.web-1.h.test"]);
+    refused(&site, "*.{name}.h.test");
+
+    // The same where the wildcard stands in the configuration.
+    site.end_edge();
+    let secret = site.data_dir().join("c.secret");
+    private_write(&secret, &"s".repeat(43));
+    let file = text_of(&secret);
+    site.configure(&format!("[[tunnel]]\nid = 'tnl_c'\nsecret_file = '{file}'\nhosts = ['*.i.test']\n"));
+    site.run_edge("auto");
+    refused(&site, "{name}.i.test");
+    let told = site.tunnel(&["create", "--host", "a.i.test"]);
+    assert!(told["warnings"][0].as_str().unwrap().contains("tnl_c"), "{told}");
+}
+
 /// What `adit edge` says when it cannot start over a directory.
 fn start_refused(dir: &Path) -> String {
     let args = ["--listen", "127.0.0.1:0", "--connectors-listen", "127.0.0.1:0", "--admin", "off", "--data-dir"];

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use super::rows::Overlap;
 use crate::base::{CredentialId, TunnelId};
 
 /// Why the store did not do what it was asked to. Nothing of the change was kept then.
@@ -88,6 +89,10 @@ pub enum Refused {
         /// Whose it is.
         tunnel: TunnelId,
     },
+    /// The host is below another tunnel's wildcard, or a wildcard over another tunnel's host, and whoever asked may not have
+    /// such a one.
+    #[error("the hosts {} and {} of the tunnel {} overlap, as one is a wildcard over the other: no provisioning key gives such a host", .0.host, .0.theirs, .0.tunnel)]
+    HostOverlaps(Box<Overlap>),
     /// The host was one of a tunnel that was made up by the edge, and such hosts are never given again.
     #[error("the host {0} was an archived tunnel's and is not given again: choose another")]
     HostRetired(String),

@@ -98,7 +98,7 @@ impl Tunnels {
     ///
     /// # Errors
     ///
-    /// When the key is not good, the name does not fit its template, or a host is another tunnel's.
+    /// When the key is not good, the name does not fit its template, or a host is another tunnel's or overlaps with one.
     pub async fn trade_key(
         &self,
         key: &Secret,
@@ -121,6 +121,9 @@ impl Tunnels {
         let hosts: Vec<String> = key.hosts.iter().map(|host| host.replace(NAME, &name)).collect();
         let made_up = hosts.is_empty();
         let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(&hosts)? };
+        if !made_up && let Some(overlap) = self.serving.configured_overlaps(&hosts, 1).pop() {
+            return Err(Refused::HostOverlaps(Box::new(overlap)).into());
+        }
         let (new, secret) = self.new_tunnel(Some(name), hosts, made_up)?;
         let new = NewTunnel { requester: Some(requester), ..new };
         let (id, note) = (new.id.clone(), now(None));
@@ -211,6 +214,11 @@ impl Provisioning for Tunnels {
 fn not_certified(error: TunnelsError) -> NotCertified {
     match error {
         TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
+        TunnelsError::Store(StoreError::Refused(Refused::HostOverlaps(overlap))) => {
+            tracing::warn!(why = %Refused::HostOverlaps(overlap.clone()), "a provisioning key was not traded");
+            // Whose the other one is stays among operators.
+            NotCertified::HostNotFree { host: overlap.host.to_string() }
+        }
         TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
         TunnelsError::Invalid(why) => {
             tracing::warn!(%why, "a provisioning key was not traded");

@@ -84,7 +84,14 @@ pub(super) fn trade(change: &Transaction<'_>, id: &str, new: &NewTunnel, note: &
         return Err(Refused::KeyNotGood.into());
     }
     change.execute("UPDATE provisioning_key SET uses = uses + 1 WHERE id = ?", [id])?;
-    tunnels::create(change, new, Some(id), note)
+    let tunnel = tunnels::create(change, new, Some(id), note)?;
+    // What the edge made up is random, and takes nothing that anybody meant to have.
+    if !new.hosts_made_up
+        && let Some(overlap) = tunnels::overlaps(change, &new.id)?.pop()
+    {
+        return Err(Refused::HostOverlaps(Box::new(overlap)).into());
+    }
+    Ok(tunnel)
 }
 
 pub(super) fn traded(

@@ -20,8 +20,8 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey, Refused, Requester,
-    ServedTunnel, Store, StoreError, Tunnel, TunnelChange, Usage,
+    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey, Refused,
+    Requester, ServedTunnel, Store, StoreError, Tunnel, TunnelChange, Usage,
 };
 use crate::base::{CredentialId, SecretHash, TunnelId};
 use crate::control::wall_time::WallTime;
@@ -169,6 +169,10 @@ impl Store for SqliteStore {
 
     fn change_tunnel(&mut self, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Result<Tunnel, StoreError> {
         self.change(|change| tunnels::change(change, id, wanted, note))
+    }
+
+    fn overlaps(&mut self, id: &TunnelId) -> Result<Vec<Overlap>, StoreError> {
+        self.look(|look| tunnels::overlaps(look, id))
     }
 
     fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError> {

@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::base::{Secret, Traffic};
+use crate::control::store::OVERLAPS_TOLD_MAX;
 use crate::policy::TunnelLists;
 
 const NOW: WallTime = WallTime(1_800_000_000_000);
@@ -107,6 +108,64 @@ fn a_host_belongs_to_one_tunnel() {
     bench.store.create_tunnel(&made_up, &note(NOW)).unwrap();
     bench.store.archive_tunnel(&tunnel_id("tnl_c"), &note(NOW)).unwrap();
     assert_eq!(refused(bench.create("tnl_d", &["c.test"])), Refused::HostRetired("c.test".to_owned()));
+}
+
+#[test]
+fn hosts_of_two_tunnels_overlap_where_one_is_a_wildcard_over_the_other() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["*.a.test", "x.b.test", "a.test"]).unwrap();
+    bench.create("tnl_b", &["x.a.test", "*.b.test", "y.x.a.test"]).unwrap();
+    let overlap = |host: &str, theirs: &str, tunnel: &str| Overlap {
+        host: host.parse().unwrap(),
+        theirs: theirs.parse().unwrap(),
+        tunnel: tunnel_id(tunnel),
+    };
+    let found = bench.store.overlaps(&tunnel_id("tnl_b")).unwrap();
+    assert_eq!(found, [overlap("x.a.test", "*.a.test", "tnl_a"), overlap("*.b.test", "x.b.test", "tnl_a")]);
+    let found = bench.store.overlaps(&tunnel_id("tnl_a")).unwrap();
+    assert_eq!(found, [overlap("x.b.test", "*.b.test", "tnl_b"), overlap("*.a.test", "x.a.test", "tnl_b")]);
+    // One tunnel may have both, and what was given up covers nothing.
+    bench.create("tnl_c", &["*.c.test", "x.c.test"]).unwrap();
+    assert!(bench.store.overlaps(&tunnel_id("tnl_c")).unwrap().is_empty());
+    bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
+    assert!(bench.store.overlaps(&tunnel_id("tnl_b")).unwrap().is_empty());
+    // So many are told and no more.
+    for n in 0..=OVERLAPS_TOLD_MAX {
+        bench.create(&format!("tnl_d{n}"), &[&format!("h{n}.d.test")]).unwrap();
+    }
+    bench.create("tnl_d", &["*.d.test"]).unwrap();
+    assert_eq!(bench.store.overlaps(&tunnel_id("tnl_d")).unwrap().len(), OVERLAPS_TOLD_MAX);
+}
+
+#[test]
+fn a_provisioning_key_takes_nothing_from_anothers_wildcard() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["*.a.test", "x.b.test"]).unwrap();
+    let key = ProvisioningKey {
+        id: "pkey_a".to_owned(),
+        display_name: None,
+        name_template: "*".to_owned(),
+        hosts: Vec::new(),
+        uses_max: 1,
+        uses: 0,
+        created_at: NOW,
+        expires_at: NOW.after(MINUTE),
+        revoked_at: None,
+    };
+    bench.store.add_key(&NewKey { key, hash: SecretHash::of(&Secret::from("key")) }, &note(NOW)).unwrap();
+    for hosts in [&["web.a.test"][..], &["web.c.test", "*.b.test"]] {
+        let refused = refused(bench.store.trade_key("pkey_a", &new_tunnel("tnl_b", hosts), &note(NOW)));
+        assert!(
+            matches!(&refused, Refused::HostOverlaps(overlap) if overlap.tunnel == tunnel_id("tnl_a")),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("wildcard"), "{refused}");
+    }
+    assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), Refused::NoTunnel(tunnel_id("tnl_b")));
+    assert_eq!(bench.store.key("pkey_a").unwrap().uses, 0);
+    // What the edge makes up is nobody's.
+    let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_b", &["random.a.test", "*.random.a.test"]) };
+    bench.store.trade_key("pkey_a", &made_up, &note(NOW)).unwrap();
 }
 
 #[test]
