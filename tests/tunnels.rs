@@ -416,6 +416,55 @@ fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
 }
 
 #[test]
+fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let (id, credential) = (id_of(&made).to_owned(), id_of(&made["token"]).to_owned());
+    let backup = site.data_dir().join("mine.sqlite");
+    assert!(site.run(&["edge", "backup", "--to", text_of(&backup)]).status.success());
+    site.tunnel(&["revoke", &id]);
+    site.end_edge();
+    let restore = |site: &Site, more: &[&str]| {
+        let done = site.run(&[&["edge", "restore", "--from", text_of(&backup)], more].concat());
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let first = restore(&site, &[]);
+    let command = format!("\n  adit tunnel revoke {id} --credential {credential}\n");
+    assert!(first.contains(&command) && first.contains("--keep-withdrawn"), "{first}");
+    site.run_edge("auto");
+    assert_eq!(site.tunnel(&["show", &id])["state"], "offline");
+    site.tunnel(&["revoke", &id, "--credential", &credential]);
+    site.end_edge();
+    let told = restore(&site, &["--keep-withdrawn"]);
+    assert!(told.contains(&credential) && !told.contains(&command), "{told}");
+    site.run_edge("auto");
+    assert_eq!(site.tunnel(&["show", &id])["state"], "revoked");
+}
+
+#[test]
+fn an_edge_finishes_a_restore_that_was_cut_off() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let store = site.data_dir().join("store.sqlite");
+    let pending = site.data_dir().join("store.sqlite.restored-20270115T080000Z");
+    assert!(site.run(&["edge", "backup", "--to", text_of(&pending)]).status.success());
+    site.tunnel(&["create", "--host", "b.test"]);
+    site.end_edge();
+    // Just before the last move, where no store is left.
+    fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
+    for args in [&["edge", "backup"][..], &["edge", "init"]] {
+        let told = String::from_utf8(site.run(args).stderr).unwrap();
+        assert!(told.contains("was cut off"), "{told}");
+    }
+    assert!(!store.exists(), "no empty one took its place");
+    site.run_edge("auto");
+    let tunnels = site.tunnel(&["list"]);
+    let ids: Vec<&str> = tunnels["data"].as_array().unwrap().iter().map(id_of).collect();
+    assert_eq!(ids, [id_of(&made)]);
+}
+
+#[test]
 fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
     let site = Site::new("auto");
     let made = site.tunnel(&["create", "--host", "a.test"]);

@@ -154,7 +154,7 @@ impl From<StoreError> for ApiError {
             StoreError::Locked { .. } => ApiError::new(S::SERVICE_UNAVAILABLE, "store_locked", message),
             StoreError::Full { .. } => ApiError::new(S::INSUFFICIENT_STORAGE, "store_full", message),
             StoreError::Damaged { .. } => ApiError::new(S::INTERNAL_SERVER_ERROR, "store_damaged", message),
-            StoreError::Newer { .. } | StoreError::Unusable { .. } => {
+            StoreError::Newer { .. } | StoreError::Unusable { .. } | StoreError::HalfRestored { .. } => {
                 ApiError::new(S::INTERNAL_SERVER_ERROR, "store_unusable", message)
             }
         }

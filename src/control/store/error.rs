@@ -34,6 +34,12 @@ pub enum StoreError {
         /// The newest back-up that lies beside it.
         backup: Option<PathBuf>,
     },
+    /// A restore of it was cut off before its last move, or goes on at this moment.
+    #[error("a restore of the store {} was cut off: start the edge, which finishes it, or run `adit edge restore` again", path.display())]
+    HalfRestored {
+        /// The store's file.
+        path: PathBuf,
+    },
     /// There is no room for the change.
     #[error("there is no room for the store {}: free some space on its disk, then try again", path.display())]
     Full {

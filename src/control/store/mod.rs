@@ -15,7 +15,10 @@ pub use rows::{
     Certificate, CredentialRow, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey,
     Requester, ServedTunnel, Tunnel, TunnelChange, Usage,
 };
-pub use sqlite::{BACKUPS_MAX, SCHEMA_VERSION, SqliteStore, newest_backup, restore};
+pub use sqlite::{
+    BACKUPS_MAX, Restored, Revived, RevivedKind, SCHEMA_VERSION, SqliteStore, finish_restore, is_half_restored,
+    newest_backup, restore,
+};
 pub use thread::{STORE_QUEUE_MAX, StoreHandle};
 
 use std::path::{Path, PathBuf};

@@ -4,12 +4,14 @@ mod backup;
 mod certificates;
 mod keys;
 mod records;
+mod restore;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod tunnels;
 
-pub use backup::{BACKUPS_MAX, newest_backup, restore};
+pub use backup::{BACKUPS_MAX, newest_backup};
+pub use restore::{Restored, Revived, RevivedKind, finish_restore, is_half_restored, restore};
 pub use schema::SCHEMA_VERSION;
 
 use std::path::{Path, PathBuf};
@@ -63,9 +65,12 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// When it is open to others, held by another process, damaged, or of a newer version. The file is then as it was.
+    /// When a restore of it was cut off, or it is open to others, held by another process, damaged, or of a newer version. The file is then as it was.
     pub fn open(path: &Path, backups: &Path) -> Result<SqliteStore, StoreError> {
         let unusable = |cause: String| StoreError::Unusable { path: path.to_path_buf(), cause };
+        if is_half_restored(path)? {
+            return Err(StoreError::HalfRestored { path: path.to_path_buf() });
+        }
         private::ensure(path).map_err(|error| unusable(error.to_string()))?;
         private::folder(backups).map_err(|error| unusable(error.to_string()))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -516,8 +516,9 @@ fn a_damaged_store_is_left_as_it_is_and_its_back_up_takes_its_place() {
     assert_eq!(*offered, backup);
     assert!(told.to_string().contains("adit edge restore --from"), "{told}");
     assert_eq!(fs::read(&path).unwrap(), damaged, "it was not touched");
-    let aside = restore(&backup, &path, NOW).unwrap().unwrap();
-    assert_eq!(fs::read(aside).unwrap(), damaged, "it is kept");
+    let restored = restore(&backup, &path, false, NOW).unwrap();
+    assert_eq!(restored.revived, None, "it cannot be told");
+    assert_eq!(fs::read(restored.aside.unwrap()).unwrap(), damaged, "it is kept");
     assert_eq!(open(dir.path()).unwrap().served(NOW).unwrap().len(), 1);
 }
 
@@ -529,8 +530,8 @@ fn a_file_that_is_no_store_is_told_so_and_no_restore_takes_one() {
     let told = open(dir.path()).err().unwrap();
     assert!(matches!(told, StoreError::Damaged { backup: None, .. }), "{told}");
     private::write(&other, &[b'y'; 8192]).unwrap();
-    assert!(matches!(restore(&other, &path, NOW), Err(StoreError::Damaged { .. })));
-    assert!(restore(&dir.path().join("none"), &path, NOW).is_err());
+    assert!(matches!(restore(&other, &path, false, NOW), Err(StoreError::Damaged { .. })));
+    assert!(restore(&dir.path().join("none"), &path, false, NOW).is_err());
     assert_eq!(fs::read(&path).unwrap(), [b'x'; 8192]);
 }
 
