@@ -416,6 +416,55 @@ fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
 }
 
 #[test]
+fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let (id, credential) = (id_of(&made).to_owned(), id_of(&made["token"]).to_owned());
+    let backup = site.data_dir().join("mine.sqlite");
+    assert!(site.run(&["edge", "backup", "--to", text_of(&backup)]).status.success());
+    site.tunnel(&["revoke", &id]);
+    site.end_edge();
+    let restore = |site: &Site, more: &[&str]| {
+        let done = site.run(&[&["edge", "restore", "--from", text_of(&backup)], more].concat());
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let first = restore(&site, &[]);
+    let command = format!("\n  adit tunnel revoke {id} --credential {credential}\n");
+    assert!(first.contains(&command) && first.contains("--keep-withdrawn"), "{first}");
+    site.run_edge("auto");
+    assert_eq!(site.tunnel(&["show", &id])["state"], "offline");
+    site.tunnel(&["revoke", &id, "--credential", &credential]);
+    site.end_edge();
+    let told = restore(&site, &["--keep-withdrawn"]);
+    assert!(told.contains(&credential) && !told.contains(&command), "{told}");
+    site.run_edge("auto");
+    assert_eq!(site.tunnel(&["show", &id])["state"], "revoked");
+}
+
+#[test]
+fn an_edge_finishes_a_restore_that_was_cut_off() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let store = site.data_dir().join("store.sqlite");
+    let pending = site.data_dir().join("store.sqlite.restored-20270115T080000Z");
+    assert!(site.run(&["edge", "backup", "--to", text_of(&pending)]).status.success());
+    site.tunnel(&["create", "--host", "b.test"]);
+    site.end_edge();
+    // Just before the last move, where no store is left.
+    fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
+    for args in [&["edge", "backup"][..], &["edge", "init"]] {
+        let told = String::from_utf8(site.run(args).stderr).unwrap();
+        assert!(told.contains("was cut off"), "{told}");
+    }
+    assert!(!store.exists(), "no empty one took its place");
+    site.run_edge("auto");
+    let tunnels = site.tunnel(&["list"]);
+    let ids: Vec<&str> = tunnels["data"].as_array().unwrap().iter().map(id_of).collect();
+    assert_eq!(ids, [id_of(&made)]);
+}
+
+#[test]
 fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
     let site = Site::new("auto");
     let made = site.tunnel(&["create", "--host", "a.test"]);
@@ -577,6 +626,51 @@ fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
     // A tunnel that was revoked does not come back so.
     site.tunnel(&["revoke", id_of(&tunnels[0])]);
     assert!(matches!(ask(&own), Answer::Refused(_)));
+}
+
+#[test]
+fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one() {
+    let mut site = Site::new("auto");
+    let wide = site.tunnel(&["create", "--host", "*.f.test"]);
+    assert_eq!(wide["warnings"], json!([]));
+    // Whoever has the admin token may mean it.
+    let below = site.tunnel(&["create", "--host", "a.f.test"]);
+    let told = below["warnings"][0].as_str().unwrap();
+    assert!(told.contains("a.f.test") && told.contains("*.f.test") && told.contains(id_of(&wide)), "{told}");
+    let shown = site.run(&["tunnel", "create", "--host", "b.f.test"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("warning      calls for b.f.test"), "{shown}");
+    // Nor does a wildcard come silently over what is there.
+    let other = site.tunnel(&["create", "--host", "c.g.test"]);
+    let over = site.tunnel(&["update", id_of(&below), "--host", "*.g.test"]);
+    let told = over["warnings"][0].as_str().unwrap();
+    assert!(told.contains("c.g.test") && told.contains("*.g.test") && told.contains(id_of(&other)), "{told}");
+    assert_eq!(site.tunnel(&["update", id_of(&below), "--name", "x"])["warnings"], json!([]));
+
+    // A host with a provisioning key did not come by anybody's leave: it takes no calls that are another's.
+    let ca = site.data_dir().join("ca.pem");
+    let ask = |site: &Site, secret: &str| trade::trade(&site.connectors, &ca, secret, &KeyRequest::new().unwrap());
+    let refused = |site: &Site, host: &str| {
+        let key = site.tunnel(&["key", "create", "--uses", "1", "--host", host]);
+        let Answer::Refused(refused) = ask(site, key["secret"].as_str().unwrap()) else { panic!("{host} is taken") };
+        assert_eq!(refused.refusal, adit::wire::Refusal::ProvisioningKey);
+        assert!(refused.reason.contains("wildcard"), "{}", refused.reason);
+        assert_eq!(site.tunnel(&["key", "show", id_of(&key)])["uses"], 0, "it is not used up");
+    };
+    refused(&site, "{name}.f.test");
+    site.tunnel(&["create", "--host", "z.web-1.h.test"]);
+    refused(&site, "*.{name}.h.test");
+
+    // The same where the wildcard stands in the configuration.
+    site.end_edge();
+    let secret = site.data_dir().join("c.secret");
+    private_write(&secret, &"s".repeat(43));
+    let file = text_of(&secret);
+    site.configure(&format!("[[tunnel]]\nid = 'tnl_c'\nsecret_file = '{file}'\nhosts = ['*.i.test']\n"));
+    site.run_edge("auto");
+    refused(&site, "{name}.i.test");
+    let told = site.tunnel(&["create", "--host", "a.i.test"]);
+    assert!(told["warnings"][0].as_str().unwrap().contains("tnl_c"), "{told}");
 }
 
 /// What `adit edge` says when it cannot start over a directory.

@@ -216,7 +216,8 @@ pub enum EdgeDirCommand {
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
-    /// Put a back-up in the store's place, and keep what was there aside; the edge must not run
+    /// Put a back-up in the store's place, keep what was there aside, and name what was withdrawn since and is good again;
+    /// the edge must not run
     Restore {
         /// Which directory.
         #[command(flatten)]
@@ -224,6 +225,9 @@ pub enum EdgeDirCommand {
         /// The back-up [default: the newest in the directory's backups]
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
+        /// Keep withdrawn what was: credentials, tunnels, certificates and provisioning keys
+        #[arg(long)]
+        keep_withdrawn: bool,
     },
 }
 

@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use rustls_pki_types::UnixTime;
 use serde_json::json;
 
+use crate::base::TunnelId;
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{DataDirArgs, EdgeDirCommand};
 use crate::cli::run::{RunError, refuse};
-use crate::control::store::{SqliteStore, Store, newest_backup, restore};
+use crate::cli::table::Table;
+use crate::control::store::{
+    Restored, Revived, RevivedKind, SqliteStore, Store, is_half_restored, newest_backup, restore,
+};
 use crate::control::{DataDir, WallTime};
 
 /// The variable that names the data directory: that of the setting.
@@ -28,7 +32,7 @@ pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, Stri
     let done = match command {
         EdgeDirCommand::Init { name, json, .. } => init(&dir, name, *json),
         EdgeDirCommand::Backup { to, .. } => backup(&dir, to.clone()),
-        EdgeDirCommand::Restore { from, .. } => put_back(&dir, from.clone()),
+        EdgeDirCommand::Restore { from, keep_withdrawn, .. } => put_back(&dir, from.clone(), *keep_withdrawn),
     };
     done.map_or_else(|error| refuse(&error), |()| 0)
 }
@@ -69,7 +73,7 @@ fn init(dir: &DataDir, names: &[String], json: bool) -> Result<(), RunError> {
 }
 
 fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
-    if !dir.store().exists() {
+    if !dir.store().exists() && !is_half_restored(&dir.store())? {
         return Err(RunError::Other(format!("there is no store in {}: nothing to back up", dir.path().display())));
     }
     let mut store = SqliteStore::open(&dir.store(), &dir.backups())?;
@@ -84,16 +88,65 @@ fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
     Ok(())
 }
 
-fn put_back(dir: &DataDir, from: Option<PathBuf>) -> Result<(), RunError> {
+fn put_back(dir: &DataDir, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<(), RunError> {
     let _lock = dir.lock()?;
     let none = || RunError::Other(format!("there is no back-up in {}: name one with --from", dir.backups().display()));
     let from = from.or_else(|| newest_backup(&dir.backups())).ok_or_else(none)?;
-    let aside = restore(&from, &dir.store(), WallTime::now())?;
+    let Restored { aside, revived } = restore(&from, &dir.store(), keep_withdrawn, WallTime::now())?;
     println!("the store is that of {} again", from.display());
     if let Some(aside) = aside {
         println!("what was there before is kept as {}", aside.display());
     }
+    match revived {
+        None => println!(
+            "\nWhat was there before cannot be read: what was revoked, archived or rotated after the back-up was made is good \
+             again, and is not known here. Look through `adit tunnel list`, and rotate or revoke what should not be."
+        ),
+        Some(revived) if revived.is_empty() => {}
+        Some(revived) if keep_withdrawn => print!("\nwithdrawn as before:\n\n{}", revived_table(&revived)),
+        Some(revived) => print!(
+            "\nGood again, though withdrawn after the back-up was made:\n\n{}\nWithdraw them as soon as the edge runs:\n\n{}\n\
+             or restore once more with --from {} --keep-withdrawn before it does.\n",
+            revived_table(&revived),
+            withdrawals(&revived),
+            from.display(),
+        ),
+    }
     Ok(())
+}
+
+fn revived_table(revived: &[Revived]) -> String {
+    let mut table = Table::new(["WHAT", "TUNNEL", "ID", "GOOD UNTIL"]);
+    for Revived { kind, tunnel, id, ended_at } in revived {
+        let what = match kind {
+            RevivedKind::Tunnel => "tunnel",
+            RevivedKind::Credential => "credential",
+            RevivedKind::Certificate => "certificate",
+            RevivedKind::ProvisioningKey => "provisioning key",
+        };
+        let tunnel = tunnel.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        table.row([what.to_owned(), tunnel, id.clone(), ended_at.to_string()]);
+    }
+    table.text("nothing")
+}
+
+/// The commands that withdraw what came back; a tunnel takes along what is its own.
+fn withdrawals(revived: &[Revived]) -> String {
+    let archived = |tunnel: &Option<TunnelId>| {
+        revived.iter().any(|other| other.kind == RevivedKind::Tunnel && other.tunnel == *tunnel)
+    };
+    let command = |one: &Revived| {
+        let tunnel = one.tunnel.as_ref().map_or("", TunnelId::as_str);
+        let id = &one.id;
+        match one.kind {
+            RevivedKind::Tunnel => Some(format!("  adit tunnel archive {id}\n")),
+            RevivedKind::ProvisioningKey => Some(format!("  adit tunnel key revoke {id}\n")),
+            _ if archived(&one.tunnel) => None,
+            RevivedKind::Credential => Some(format!("  adit tunnel revoke {tunnel} --credential {id}\n")),
+            RevivedKind::Certificate => Some(format!("  adit tunnel cert archive {tunnel} {id}\n")),
+        }
+    };
+    revived.iter().filter_map(command).collect()
 }
 
 /// This machine's name, and those by which it knows itself.

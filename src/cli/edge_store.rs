@@ -13,7 +13,7 @@ use crate::base::AuthorityPin;
 use crate::cli::run::{AbortOnDrop, RunError};
 use crate::config::EdgeConfig;
 use crate::control::api::{Access, AdminToken};
-use crate::control::store::{SqliteStore, StoreHandle, newest_backup};
+use crate::control::store::{SqliteStore, StoreHandle, finish_restore, newest_backup};
 use crate::control::tunnels::{Serving, Tunnels, TunnelsSettings};
 use crate::control::{DataDir, DataDirLock};
 use crate::tls::{Authority, CertFacts, Fingerprint};
@@ -52,6 +52,9 @@ impl OpenDir {
             tracing::info!("the edge's certificate for connectors was renewed");
         }
         let token = AdminToken::new(&dir.admin_token()?);
+        if let Some(aside) = finish_restore(&dir.store())? {
+            tracing::warn!(former = %aside.display(), "a restore of the store that was cut off is finished");
+        }
         let store = SqliteStore::open(&dir.store(), &dir.backups())?;
         Ok(Some(OpenDir { dir, store, token, lock }))
     }

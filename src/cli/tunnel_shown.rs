@@ -45,6 +45,9 @@ pub(super) fn tunnel(tunnel: &Value) -> String {
             format!("{}, made {}{until}", text(credential, "id"), text(credential, "created_at")),
         ));
     }
+    for warning in tunnel["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        lines.push(("warning", warning.chars().filter(|c| !c.is_control()).collect()));
+    }
     lines.iter().filter(|(_, value)| value != "-").map(|(name, value)| format!("{name:<13}{value}\n")).collect()
 }
 

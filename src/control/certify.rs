@@ -14,6 +14,10 @@ use crate::tls::{Authority, CertError, WallClock};
 
 /// Trades provisioning keys for tunnels: whoever keeps both.
 pub trait Provisioning: Send + Sync {
+    /// Looks at a key alone, before anything else of what a stranger sent is read: whether it may be traded, or was so
+    /// lately that its host may ask again. It uses nothing up.
+    fn look_at<'a>(&'a self, key: &'a Secret) -> Later<'a, Result<(), NotCertified>>;
+
     /// Makes a tunnel for a key, called `name` as far as the key's template lets it; or gives the tunnel that was made for
     /// this requester a new secret, as whoever asks again did not get the answer.
     ///
@@ -82,9 +86,11 @@ impl Signing {
         let (tunnel, secret) = match whose {
             Whose::Tunnel(tunnel) => (tunnel, None),
             Whose::Provisioning { key, name } => {
+                let provisioning = self.provisioning.as_ref().ok_or(NotCertified::ProvisioningOff)?;
+                // A stranger's request is neither parsed nor signed.
+                provisioning.look_at(&key).await?;
                 // What proves no key uses no provisioning key up.
                 let proven = self.sign(csr, &"provisioning".parse().expect("a short plain word is an id"))?;
-                let provisioning = self.provisioning.as_ref().ok_or(NotCertified::ProvisioningOff)?;
                 let requester = proven.chain.first().and_then(requester_of);
                 let requester =
                     requester.ok_or_else(|| NotCertified::Failed("a certificate without a key".to_owned()))?;
@@ -138,6 +144,13 @@ mod tests {
     struct Shop(AtomicU32, Mutex<Vec<Requester>>);
 
     impl Provisioning for Shop {
+        fn look_at<'a>(&'a self, key: &'a Secret) -> Later<'a, Result<(), NotCertified>> {
+            Box::pin(async move {
+                let good = [&b"good"[..], b"used up"].contains(&key.expose());
+                good.then_some(()).ok_or(NotCertified::ProvisioningKey)
+            })
+        }
+
         fn trade<'a>(
             &'a self,
             key: &'a Secret,
@@ -182,8 +195,12 @@ mod tests {
         let signing = signing(Some(Arc::clone(&shop) as Arc<dyn Provisioning>));
         let request = KeyRequest::new().unwrap();
         assert!(matches!(signing.certify(by_key("good"), b"no").await.err(), Some(NotCertified::KeyUnproven(_))));
-        let refused = signing.certify(by_key("bad"), request.csr()).await.err();
-        assert_eq!(refused, Some(NotCertified::ProvisioningKey));
+        // A stranger has nothing read.
+        assert_eq!(signing.certify(by_key("bad"), b"no").await.err(), Some(NotCertified::ProvisioningKey));
+        for key in ["bad", "used up"] {
+            let refused = signing.certify(by_key(key), request.csr()).await.err();
+            assert_eq!(refused, Some(NotCertified::ProvisioningKey));
+        }
         assert_eq!(shop.0.load(Ordering::Relaxed), 0);
         let certified = signing.certify(by_key("good"), request.csr()).await.unwrap();
         // Whoever shows the same key again is known by it, though the request is signed anew.
@@ -201,7 +218,9 @@ mod tests {
     #[tokio::test]
     async fn without_anybody_who_takes_them_provisioning_keys_are_refused() {
         let request = KeyRequest::new().unwrap();
-        let refused = signing(None).certify(by_key("good"), request.csr()).await.err();
-        assert_eq!(refused, Some(NotCertified::ProvisioningOff));
+        for csr in [request.csr(), b"no"] {
+            let refused = signing(None).certify(by_key("good"), csr).await.err();
+            assert_eq!(refused, Some(NotCertified::ProvisioningOff));
+        }
     }
 }

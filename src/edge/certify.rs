@@ -45,6 +45,12 @@ pub enum NotCertified {
     /// The provisioning key is not good, or not any more.
     #[error("the provisioning key is not known here, has expired or is used up: make another one")]
     ProvisioningKey,
+    /// The host that the provisioning key would give is below another tunnel's wildcard, or is one over another's host.
+    #[error("the host {host} overlaps with a wildcard of another tunnel: give this machine another name")]
+    HostNotFree {
+        /// The host.
+        host: String,
+    },
     /// There is nobody who could look at provisioning keys.
     #[error("this edge takes no provisioning keys: use the id and the secret of a tunnel")]
     ProvisioningOff,

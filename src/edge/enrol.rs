@@ -80,6 +80,7 @@ fn denied(why: NotCertified) -> Denied {
     match why {
         NotCertified::KeyUnproven(cause) => Denied::new(Refusal::KeyUnproven, cause),
         NotCertified::ProvisioningKey => Denied::new(Refusal::ProvisioningKey, "make another one at the edge"),
+        NotCertified::HostNotFree { .. } => Denied::new(Refusal::ProvisioningKey, why.to_string()),
         NotCertified::ProvisioningOff => Denied::new(Refusal::ProvisioningOff, "use the id and the secret of a tunnel"),
         NotCertified::Busy => Denied::new(Refusal::Overloaded, why.to_string()),
         NotCertified::Failed(cause) => {

@@ -154,6 +154,18 @@ pub enum HostPattern {
     Wildcard(Hostname),
 }
 
+impl HostPattern {
+    /// Whether one of the two is the wildcard that covers the other. Its calls go to the other then, which is exact.
+    #[must_use]
+    pub fn overlaps(&self, other: &HostPattern) -> bool {
+        match (self, other) {
+            (HostPattern::Wildcard(parent), HostPattern::Exact(host))
+            | (HostPattern::Exact(host), HostPattern::Wildcard(parent)) => host.parent() == Some(parent.as_str()),
+            _ => false,
+        }
+    }
+}
+
 impl FromStr for HostPattern {
     type Err = HostError;
 
@@ -266,6 +278,23 @@ mod tests {
             assert_eq!(bad.parse::<HostPattern>(), Err(HostError::BadWildcard), "{bad}");
         }
         assert_eq!("*.0.0.1".parse::<HostPattern>(), Err(HostError::BadAddress));
+    }
+
+    #[test]
+    fn a_wildcard_covers_hosts_of_one_label_more() {
+        for (one, other, want) in [
+            ("*.a.test", "x.a.test", true),
+            ("*.a.test", "a.test", false),
+            ("*.a.test", "y.x.a.test", false),
+            ("*.a.test", "x.b.test", false),
+            ("*.a.test", "*.a.test", false),
+            ("*.test", "*.a.test", false),
+            ("x.a.test", "x.a.test", false),
+            ("*.test", "test", false),
+        ] {
+            let (one, other): (HostPattern, HostPattern) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!((one.overlaps(&other), other.overlaps(&one)), (want, want), "{one} {other}");
+        }
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl From<StoreError> for ApiError {
             StoreError::Locked { .. } => ApiError::new(S::SERVICE_UNAVAILABLE, "store_locked", message),
             StoreError::Full { .. } => ApiError::new(S::INSUFFICIENT_STORAGE, "store_full", message),
             StoreError::Damaged { .. } => ApiError::new(S::INTERNAL_SERVER_ERROR, "store_damaged", message),
-            StoreError::Newer { .. } | StoreError::Unusable { .. } => {
+            StoreError::Newer { .. } | StoreError::Unusable { .. } | StoreError::HalfRestored { .. } => {
                 ApiError::new(S::INTERNAL_SERVER_ERROR, "store_unusable", message)
             }
         }
@@ -171,6 +171,7 @@ impl From<Refused> for ApiError {
             Refused::NoKey(_) => (S::NOT_FOUND, "provisioning_key_not_found"),
             Refused::Archived(_) => (S::CONFLICT, "tunnel_archived"),
             Refused::HostTaken { .. } => (S::CONFLICT, "host_taken"),
+            Refused::HostOverlaps(_) => (S::CONFLICT, "host_overlaps"),
             Refused::HostRetired(_) => (S::CONFLICT, "host_retired"),
             Refused::TooManyTunnels(_) => (S::CONFLICT, "too_many_tunnels"),
             Refused::TooManyHosts(_) => (S::CONFLICT, "too_many_hosts"),

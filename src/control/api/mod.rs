@@ -15,7 +15,7 @@ pub use body::{BODY_LEN_MAX, LIMIT_MAX, ListBody};
 pub use error::{ApiError, ErrorBody, ErrorDetail};
 pub use shapes::{
     CertificateBody, ConnectionBody, CreatedBody, CreatedKeyBody, CredentialBody, EventBody, KeyBody, RevokedBody,
-    TunnelBody, TunnelState, TunnelTokenBody, UsageBody, UsageLineBody,
+    TunnelBody, TunnelState, TunnelTokenBody, UpdatedBody, UsageBody, UsageLineBody,
 };
 
 use std::collections::HashMap;

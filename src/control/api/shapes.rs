@@ -111,6 +111,18 @@ pub struct CreatedBody {
     pub tunnel: TunnelBody,
     /// Its first credential. This is the one time that the secret is shown.
     pub token: TunnelTokenBody,
+    /// What was done and may not have been meant, for people: where its hosts and those of other tunnels overlap.
+    pub warnings: Vec<String>,
+}
+
+/// A tunnel that was just changed.
+#[derive(Serialize, ToSchema)]
+pub struct UpdatedBody {
+    /// The tunnel.
+    #[serde(flatten)]
+    pub tunnel: TunnelBody,
+    /// What was done and may not have been meant, for people: where its new hosts and those of other tunnels overlap.
+    pub warnings: Vec<String>,
 }
 
 /// What revoking did.
@@ -421,7 +433,7 @@ pub(super) fn text(secret: &Secret) -> String {
     String::from_utf8_lossy(secret.expose()).into_owned()
 }
 
-fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+pub(super) fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 

@@ -10,7 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Asked, ListBody, Optional, PageQuery, checked_reason, whole_if};
 use super::error::{ApiError, ErrorBody};
-use super::shapes::{ConnectionBody, CreatedBody, RevokedBody, TunnelBody, TunnelTokenBody, UsageBody, UsageLineBody};
+use super::shapes::{
+    ConnectionBody, CreatedBody, RevokedBody, TunnelBody, TunnelTokenBody, UpdatedBody, UsageBody, UsageLineBody, texts,
+};
 use super::wanted::{CreateTunnel, UpdateTunnel};
 use super::{Api, tunnel_id};
 use crate::base::CredentialId;
@@ -75,9 +77,9 @@ pub(super) async fn create(
     Optional(wanted): Optional<CreateTunnel>,
 ) -> Result<Json<CreatedBody>, ApiError> {
     let tunnels = api.tunnels()?;
-    let made = tunnels.create(wanted.wanted()?).await?;
+    let (made, overlaps) = tunnels.create(wanted.wanted()?).await?;
     let token = TunnelTokenBody::of(&made, &tunnels.settings().connectors);
-    Ok(Json(CreatedBody { tunnel: TunnelBody::of(made.tunnel, 0), token }))
+    Ok(Json(CreatedBody { tunnel: TunnelBody::of(made.tunnel, 0), token, warnings: texts(&overlaps) }))
 }
 
 /// Tunnels, the newest first.
@@ -115,16 +117,16 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Resul
     post, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "update_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
     request_body = Option<UpdateTunnel>,
-    responses((status = 200, body = TunnelBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = UpdatedBody), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn update(
     State(api): State<Api>,
     Path(id): Path<String>,
     Optional(wanted): Optional<UpdateTunnel>,
-) -> Result<Json<TunnelBody>, ApiError> {
+) -> Result<Json<UpdatedBody>, ApiError> {
     let (wanted, reason) = wanted.wanted()?;
-    let tunnel = api.tunnels()?.update(tunnel_id(&id)?, wanted, reason).await?;
-    Ok(Json(api.shown(tunnel).await))
+    let (tunnel, overlaps) = api.tunnels()?.update(tunnel_id(&id)?, wanted, reason).await?;
+    Ok(Json(UpdatedBody { tunnel: api.shown(tunnel).await, warnings: texts(&overlaps) }))
 }
 
 /// Gives a tunnel up for good: links end, hosts are served no more, secrets and certificates are good for nothing. Once

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use super::rows::Overlap;
 use crate::base::{CredentialId, TunnelId};
 
 /// Why the store did not do what it was asked to. Nothing of the change was kept then.
@@ -32,6 +33,12 @@ pub enum StoreError {
         cause: String,
         /// The newest back-up that lies beside it.
         backup: Option<PathBuf>,
+    },
+    /// A restore of it was cut off before its last move, or goes on at this moment.
+    #[error("a restore of the store {} was cut off: start the edge, which finishes it, or run `adit edge restore` again", path.display())]
+    HalfRestored {
+        /// The store's file.
+        path: PathBuf,
     },
     /// There is no room for the change.
     #[error("there is no room for the store {}: free some space on its disk, then try again", path.display())]
@@ -88,6 +95,10 @@ pub enum Refused {
         /// Whose it is.
         tunnel: TunnelId,
     },
+    /// The host is below another tunnel's wildcard, or a wildcard over another tunnel's host, and whoever asked may not have
+    /// such a one.
+    #[error("the hosts {} and {} of the tunnel {} overlap, as one is a wildcard over the other: no provisioning key gives such a host", .0.host, .0.theirs, .0.tunnel)]
+    HostOverlaps(Box<Overlap>),
     /// The host was one of a tunnel that was made up by the edge, and such hosts are never given again.
     #[error("the host {0} was an archived tunnel's and is not given again: choose another")]
     HostRetired(String),

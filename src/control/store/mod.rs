@@ -12,10 +12,13 @@ mod thread;
 
 pub use error::{Refused, StoreError};
 pub use rows::{
-    Certificate, CredentialRow, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey,
+    Certificate, CredentialRow, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey,
     Requester, ServedTunnel, Tunnel, TunnelChange, Usage,
 };
-pub use sqlite::{BACKUPS_MAX, SCHEMA_VERSION, SqliteStore, newest_backup, restore};
+pub use sqlite::{
+    BACKUPS_MAX, Restored, Revived, RevivedKind, SCHEMA_VERSION, SqliteStore, finish_restore, is_half_restored,
+    newest_backup, restore,
+};
 pub use thread::{STORE_QUEUE_MAX, StoreHandle};
 
 use std::path::{Path, PathBuf};
@@ -27,6 +30,8 @@ use crate::control::wall_time::WallTime;
 pub const TUNNELS_MAX: u32 = 10_000;
 /// The most hosts of one tunnel.
 pub const TUNNEL_HOSTS_MAX: usize = 64;
+/// The most overlaps with hosts of other tunnels that are told at once.
+pub const OVERLAPS_TOLD_MAX: usize = 16;
 /// The most entries of one list of who may come to a tunnel; more go into a set.
 pub const TUNNEL_LIST_LEN_MAX: usize = 256;
 /// The most certificates of one tunnel that are active: one in use, and during a change the next one.
@@ -56,6 +61,8 @@ pub trait Store: Send {
     fn tunnels(&mut self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, StoreError>;
     /// Changes what a tunnel is called, its hosts, or who may come to it.
     fn change_tunnel(&mut self, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Result<Tunnel, StoreError>;
+    /// Where hosts of a tunnel overlap with those of others: at most [`OVERLAPS_TOLD_MAX`].
+    fn overlaps(&mut self, id: &TunnelId) -> Result<Vec<Overlap>, StoreError>;
     /// Gives a tunnel up for good, with its hosts, credentials and certificates. Once more changes nothing.
     fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError>;
 
@@ -90,6 +97,9 @@ pub trait Store: Send {
     fn key(&mut self, id: &str) -> Result<ProvisioningKey, StoreError>;
     /// The provisioning key with this secret, if it is good.
     fn good_key(&mut self, hash: &SecretHash, now: WallTime) -> Result<ProvisioningKey, StoreError>;
+    /// Whether the provisioning key with this secret is good, or a tunnel was made for it since then and it was not
+    /// withdrawn.
+    fn may_trade(&mut self, hash: &SecretHash, now: WallTime, since: WallTime) -> Result<bool, StoreError>;
     /// Provisioning keys.
     fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError>;
     /// Withdraws a provisioning key. Once more changes nothing.
@@ -102,7 +112,8 @@ pub trait Store: Send {
         requester: &Requester,
         since: WallTime,
     ) -> Result<Option<Tunnel>, StoreError>;
-    /// Makes a tunnel for a provisioning key, and counts that the key was used.
+    /// Makes a tunnel for a provisioning key, and counts that the key was used. Hosts that the edge did not make up may not
+    /// overlap with those of others.
     fn trade_key(&mut self, id: &str, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
 
     /// What was done, the newest first.

@@ -1,5 +1,7 @@
 //! What the store holds, as its users see it.
 
+use std::fmt;
+
 use crate::base::{CredentialId, SecretHash, Traffic, TunnelId};
 use crate::control::wall_time::WallTime;
 use crate::policy::{Member, Network, TunnelLists};
@@ -122,6 +124,31 @@ impl TunnelChange {
             allow_from: self.allow_from.clone().unwrap_or(before.allow_from),
             deny_from: self.deny_from.clone().unwrap_or(before.deny_from),
             dry_run: self.dry_run.unwrap_or(before.dry_run),
+        }
+    }
+}
+
+/// Hosts of two tunnels of which one is a wildcard that covers the other: calls go to the tunnel of the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The host of the tunnel that was asked about.
+    pub host: HostPattern,
+    /// The other tunnel's host.
+    pub theirs: HostPattern,
+    /// The other tunnel.
+    pub tunnel: TunnelId,
+}
+
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Overlap { host, theirs, tunnel } = self;
+        match host {
+            HostPattern::Exact(_) => {
+                write!(f, "calls for {host} come to this tunnel, and no longer to {tunnel}, which has {theirs}")
+            }
+            HostPattern::Wildcard(_) => {
+                write!(f, "calls for {theirs} go to {tunnel}, which has it, and not to this tunnel for {host}")
+            }
         }
     }
 }

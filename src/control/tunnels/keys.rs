@@ -98,7 +98,7 @@ impl Tunnels {
     ///
     /// # Errors
     ///
-    /// When the key is not good, the name does not fit its template, or a host is another tunnel's.
+    /// When the key is not good, the name does not fit its template, or a host is another tunnel's or overlaps with one.
     pub async fn trade_key(
         &self,
         key: &Secret,
@@ -121,11 +121,25 @@ impl Tunnels {
         let hosts: Vec<String> = key.hosts.iter().map(|host| host.replace(NAME, &name)).collect();
         let made_up = hosts.is_empty();
         let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(&hosts)? };
+        if !made_up && let Some(overlap) = self.serving.configured_overlaps(&hosts, 1).pop() {
+            return Err(Refused::HostOverlaps(Box::new(overlap)).into());
+        }
         let (new, secret) = self.new_tunnel(Some(name), hosts, made_up)?;
         let new = NewTunnel { requester: Some(requester), ..new };
         let (id, note) = (new.id.clone(), now(None));
         self.change(move |store| store.trade_key(&key.id, &new, &note)).await?;
         Ok((id, secret))
+    }
+
+    /// Whether a key may be traded, or was so lately that its host may ask again.
+    ///
+    /// # Errors
+    ///
+    /// When neither is so, or the store cannot be read.
+    pub async fn look_at_key(&self, key: &Secret) -> Result<(), TunnelsError> {
+        let (hash, now) = (SecretHash::of(key), WallTime::now());
+        let may = self.store.with(move |store| store.may_trade(&hash, now, now.before(TRADE_AGAIN))).await?;
+        if may { Ok(()) } else { Err(Refused::KeyNotGood.into()) }
     }
 
     /// Another secret of the tunnel that was made for this requester a moment ago, if one was. The one before, which nobody
@@ -182,23 +196,35 @@ impl Tunnels {
 }
 
 impl Provisioning for Tunnels {
+    fn look_at<'a>(&'a self, key: &'a Secret) -> Later<'a, Result<(), NotCertified>> {
+        Box::pin(async move { self.look_at_key(key).await.map_err(not_certified) })
+    }
+
     fn trade<'a>(
         &'a self,
         key: &'a Secret,
         name: &'a str,
         requester: Requester,
     ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
-        Box::pin(async move {
-            self.trade_key(key, name, requester).await.map_err(|error| match error {
-                TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
-                TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
-                TunnelsError::Invalid(why) => {
-                    tracing::warn!(%why, "a provisioning key was not traded");
-                    NotCertified::ProvisioningKey
-                }
-                other => NotCertified::Failed(other.to_string()),
-            })
-        })
+        Box::pin(async move { self.trade_key(key, name, requester).await.map_err(not_certified) })
+    }
+}
+
+/// What a stranger is told.
+fn not_certified(error: TunnelsError) -> NotCertified {
+    match error {
+        TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
+        TunnelsError::Store(StoreError::Refused(Refused::HostOverlaps(overlap))) => {
+            tracing::warn!(why = %Refused::HostOverlaps(overlap.clone()), "a provisioning key was not traded");
+            // Whose the other one is stays among operators.
+            NotCertified::HostNotFree { host: overlap.host.to_string() }
+        }
+        TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
+        TunnelsError::Invalid(why) => {
+            tracing::warn!(%why, "a provisioning key was not traded");
+            NotCertified::ProvisioningKey
+        }
+        other => NotCertified::Failed(other.to_string()),
     }
 }
 

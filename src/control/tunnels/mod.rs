@@ -23,8 +23,8 @@ use crate::base::{
 };
 use crate::control::data_dir::DataDirError;
 use crate::control::store::{
-    Certificate, Event, Listed, NewCredential, NewTunnel, Note, Page, Refused, Store, StoreError, StoreHandle,
-    TUNNEL_HOSTS_MAX, Tunnel, Usage,
+    Certificate, Event, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, Store,
+    StoreError, StoreHandle, TUNNEL_HOSTS_MAX, Tunnel, Usage,
 };
 use crate::control::wall_time::WallTime;
 use crate::policy::TunnelLists;
@@ -139,12 +139,12 @@ impl Tunnels {
     }
 
     /// Makes a tunnel, which is served when this returns. Without hosts it gets one below the edge's domain, and all
-    /// names below that one.
+    /// names below that one. Returned besides is where its hosts overlap with those of other tunnels.
     ///
     /// # Errors
     ///
     /// When a host is malformed or another tunnel's, a list names nobody, or the store does not take it.
-    pub async fn create(&self, wanted: WantedTunnel) -> Result<WithSecret, TunnelsError> {
+    pub async fn create(&self, wanted: WantedTunnel) -> Result<(WithSecret, Vec<Overlap>), TunnelsError> {
         let wanted = wanted.checked(self)?;
         let (lists, traffic) = (wanted.lists(TunnelLists::default()), wanted.traffic.unwrap_or_default());
         let given = wanted.hosts.filter(|hosts| !hosts.is_empty());
@@ -154,12 +154,16 @@ impl Tunnels {
         let new = NewTunnel { lists, traffic, ..new };
         let credential = new.credential.id.clone();
         let note = now(None);
-        let tunnel = self.change(move |store| store.create_tunnel(&new, &note)).await?;
-        Ok(WithSecret { tunnel, credential, secret })
+        let overlaps = self.serving.configured_overlaps(&new.hosts, OVERLAPS_TOLD_MAX);
+        let both = move |store: &mut dyn Store| Ok((store.create_tunnel(&new, &note)?, store.overlaps(&new.id)));
+        let (tunnel, stored) = self.change(both).await?;
+        let overlaps = told(&tunnel, overlaps, stored);
+        Ok((WithSecret { tunnel, credential, secret }, overlaps))
     }
 
     /// Changes what a tunnel is called, its hosts, or who may come to it. It is served so when this returns, and links
-    /// that came from where connectors may no longer come have ended.
+    /// that came from where connectors may no longer come have ended. Returned besides is where hosts that it was given
+    /// overlap with those of other tunnels.
     ///
     /// # Errors
     ///
@@ -170,18 +174,25 @@ impl Tunnels {
         id: TunnelId,
         wanted: WantedTunnel,
         reason: Option<String>,
-    ) -> Result<Tunnel, TunnelsError> {
+    ) -> Result<(Tunnel, Vec<Overlap>), TunnelsError> {
         let wanted = wanted.checked(self)?;
         if wanted.hosts.as_ref().is_some_and(Vec::is_empty) {
             let remedy = "a tunnel has a host at least: to give it up, archive it";
             return Err(TunnelsError::Invalid(remedy.to_owned()));
         }
         let (narrower, note) = (wanted.connectors_from.is_some(), now(reason));
-        let tunnel = self.change(move |store| store.change_tunnel(&id, &wanted, &note)).await?;
+        let hosts = wanted.hosts.as_deref().unwrap_or_default();
+        let overlaps = self.serving.configured_overlaps(hosts, OVERLAPS_TOLD_MAX);
+        let both = move |store: &mut dyn Store| {
+            let changed = store.change_tunnel(&id, &wanted, &note)?;
+            Ok((changed, if wanted.hosts.is_some() { store.overlaps(&id) } else { Ok(Vec::new()) }))
+        };
+        let (tunnel, stored) = self.change(both).await?;
         if narrower {
             self.serving.review().await;
         }
-        Ok(tunnel)
+        let overlaps = told(&tunnel, overlaps, stored);
+        Ok((tunnel, overlaps))
     }
 
     /// One tunnel.
@@ -439,6 +450,20 @@ impl Tunnels {
         }
         Ok(checked)
     }
+}
+
+/// The overlaps of a tunnel that was just changed, with configuration and store, of which the log is told too.
+fn told(tunnel: &Tunnel, mut overlaps: Vec<Overlap>, stored: Result<Vec<Overlap>, StoreError>) -> Vec<Overlap> {
+    // The change is kept, so that it is no failure of it when this cannot be read.
+    match stored {
+        Ok(stored) => overlaps.extend(stored),
+        Err(error) => tracing::error!(%error, tunnel = %tunnel.id, "hosts could not be compared with other tunnels'"),
+    }
+    overlaps.truncate(OVERLAPS_TOLD_MAX);
+    for Overlap { host, theirs, tunnel: other } in &overlaps {
+        tracing::warn!(tunnel = %tunnel.id, %host, %other, %theirs, "hosts of two tunnels overlap");
+    }
+    overlaps
 }
 
 fn now(reason: Option<String>) -> Note {

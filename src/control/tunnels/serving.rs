@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::base::{Clock, Time, Traffic, TunnelId};
 use crate::control::state::CORE_ANSWER_MAX;
-use crate::control::store::ServedTunnel;
+use crate::control::store::{Overlap, ServedTunnel};
 use crate::control::wall_time::WallTime;
 use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, Seals, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
@@ -119,6 +119,19 @@ impl Serving {
     pub fn configured_owner(&self, host: &HostPattern) -> Option<TunnelId> {
         let parts = self.parts();
         parts.configured.routes.iter().find(|(taken, _)| taken == host).map(|(_, route)| route.tunnel.clone())
+    }
+
+    /// Where hosts overlap with those of tunnels of the configuration: at most so many.
+    #[must_use]
+    pub fn configured_overlaps(&self, hosts: &[HostPattern], max: usize) -> Vec<Overlap> {
+        let parts = self.parts();
+        let overlap = |host: &HostPattern, theirs: &HostPattern, route: &Route| {
+            host.overlaps(theirs).then(|| Overlap { host: *host, theirs: *theirs, tunnel: route.tunnel.clone() })
+        };
+        let routes = parts.configured.routes.iter();
+        let found =
+            routes.flat_map(|(theirs, route)| hosts.iter().filter_map(move |host| overlap(host, theirs, route)));
+        found.take(max).collect()
     }
 
     /// What lists name and the edge does not know, if there is something.

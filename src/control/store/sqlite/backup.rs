@@ -1,4 +1,4 @@
-//! Copies of the store, and how one takes the store's place.
+//! Copies of the store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,55 +110,4 @@ fn list(backups: &Path) -> Vec<PathBuf> {
         .collect();
     all.sort();
     all.into_iter().map(|(_, path)| path).collect()
-}
-
-/// Puts a back-up in the store's place, and keeps what was there aside. No edge may run with it. Returns where the former
-/// store is now, if there was one.
-///
-/// # Errors
-///
-/// When the back-up is itself no good store, or a file cannot be moved or written. The store is then as it was.
-pub fn restore(backup: &Path, store: &Path, now: WallTime) -> Result<Option<PathBuf>, StoreError> {
-    let unusable = |path: &Path, cause: String| StoreError::Unusable { path: path.to_path_buf(), cause };
-    let draft = store.with_extension("restoring");
-    let _ = fs::remove_file(&draft);
-    let from = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .map_err(|error| unusable(backup, error.to_string()))?;
-    let found = from.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
-    match found {
-        Ok(found) if found == "ok" => {}
-        Ok(cause) => return Err(StoreError::Damaged { path: backup.to_path_buf(), cause, backup: None }),
-        Err(error) => {
-            return Err(StoreError::Damaged { path: backup.to_path_buf(), cause: error.to_string(), backup: None });
-        }
-    }
-    copy(&from, &draft).map_err(|failure| match failure {
-        CopyFailure::Sql(error) => unusable(&draft, error.to_string()),
-        CopyFailure::File(cause) => unusable(&draft, cause),
-    })?;
-    let aside = set_aside(store, now)?;
-    fs::rename(&draft, store).map_err(|error| unusable(store, error.to_string()))?;
-    Ok(aside)
-}
-
-/// Moves a store and its log to names that say when.
-fn set_aside(store: &Path, now: WallTime) -> Result<Option<PathBuf>, StoreError> {
-    if !store.exists() {
-        return Ok(None);
-    }
-    let plain: String = now.to_string().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
-    let beside = |path: &Path, more: &str| {
-        let mut name = path.as_os_str().to_os_string();
-        name.push(more);
-        PathBuf::from(name)
-    };
-    let aside = beside(store, &format!(".replaced-{plain}"));
-    for tail in ["-wal", "-shm", ""] {
-        let (from, to) = (beside(store, tail), beside(&aside, tail));
-        if from.exists() {
-            fs::rename(&from, &to)
-                .map_err(|error| StoreError::Unusable { path: from.clone(), cause: error.to_string() })?;
-        }
-    }
-    Ok(Some(aside))
 }

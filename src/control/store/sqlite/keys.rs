@@ -49,6 +49,18 @@ pub(super) fn good(look: &Transaction<'_>, hash: &SecretHash, now: WallTime) -> 
     Ok(found.ok_or(Refused::KeyNotGood)?)
 }
 
+pub(super) fn may_trade(look: &Transaction<'_>, hash: &SecretHash, now: WallTime, since: WallTime) -> Outcome<bool> {
+    let found = look.query_row(
+        "SELECT (expires_at > ?2 AND uses < uses_max) OR EXISTS (
+             SELECT 1 FROM tunnel WHERE tunnel.provisioning_key = provisioning_key.id
+                 AND tunnel.created_at >= ?3 AND tunnel.archived_at IS NULL)
+         FROM provisioning_key WHERE hash = ?1 AND revoked_at IS NULL",
+        params![hash.as_bytes(), now.0, since.0],
+        |row| row.get(0),
+    );
+    Ok(found.optional()?.unwrap_or(false))
+}
+
 pub(super) fn list(look: &Transaction<'_>, page: Page) -> Outcome<Listed<ProvisioningKey>> {
     let (limit, before) = window(page);
     let sql = format!("SELECT {COLUMNS} FROM provisioning_key WHERE seq < ? ORDER BY seq DESC LIMIT ?");
@@ -72,7 +84,14 @@ pub(super) fn trade(change: &Transaction<'_>, id: &str, new: &NewTunnel, note: &
         return Err(Refused::KeyNotGood.into());
     }
     change.execute("UPDATE provisioning_key SET uses = uses + 1 WHERE id = ?", [id])?;
-    tunnels::create(change, new, Some(id), note)
+    let tunnel = tunnels::create(change, new, Some(id), note)?;
+    // What the edge made up is random, and takes nothing that anybody meant to have.
+    if !new.hosts_made_up
+        && let Some(overlap) = tunnels::overlaps(change, &new.id)?.pop()
+    {
+        return Err(Refused::HostOverlaps(Box::new(overlap)).into());
+    }
+    Ok(tunnel)
 }
 
 pub(super) fn traded(

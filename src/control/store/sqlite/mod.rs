@@ -4,12 +4,14 @@ mod backup;
 mod certificates;
 mod keys;
 mod records;
+mod restore;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod tunnels;
 
-pub use backup::{BACKUPS_MAX, newest_backup, restore};
+pub use backup::{BACKUPS_MAX, newest_backup};
+pub use restore::{Restored, Revived, RevivedKind, finish_restore, is_half_restored, restore};
 pub use schema::SCHEMA_VERSION;
 
 use std::path::{Path, PathBuf};
@@ -20,8 +22,8 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Page, ProvisioningKey, Refused, Requester,
-    ServedTunnel, Store, StoreError, Tunnel, TunnelChange, Usage,
+    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey, Refused,
+    Requester, ServedTunnel, Store, StoreError, Tunnel, TunnelChange, Usage,
 };
 use crate::base::{CredentialId, SecretHash, TunnelId};
 use crate::control::wall_time::WallTime;
@@ -63,9 +65,12 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// When it is open to others, held by another process, damaged, or of a newer version. The file is then as it was.
+    /// When a restore of it was cut off, or it is open to others, held by another process, damaged, or of a newer version. The file is then as it was.
     pub fn open(path: &Path, backups: &Path) -> Result<SqliteStore, StoreError> {
         let unusable = |cause: String| StoreError::Unusable { path: path.to_path_buf(), cause };
+        if is_half_restored(path)? {
+            return Err(StoreError::HalfRestored { path: path.to_path_buf() });
+        }
         private::ensure(path).map_err(|error| unusable(error.to_string()))?;
         private::folder(backups).map_err(|error| unusable(error.to_string()))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -171,6 +176,10 @@ impl Store for SqliteStore {
         self.change(|change| tunnels::change(change, id, wanted, note))
     }
 
+    fn overlaps(&mut self, id: &TunnelId) -> Result<Vec<Overlap>, StoreError> {
+        self.look(|look| tunnels::overlaps(look, id))
+    }
+
     fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError> {
         self.change(|change| tunnels::archive(change, id, note))
     }
@@ -220,6 +229,10 @@ impl Store for SqliteStore {
 
     fn good_key(&mut self, hash: &SecretHash, now: WallTime) -> Result<ProvisioningKey, StoreError> {
         self.look(|look| keys::good(look, hash, now))
+    }
+
+    fn may_trade(&mut self, hash: &SecretHash, now: WallTime, since: WallTime) -> Result<bool, StoreError> {
+        self.look(|look| keys::may_trade(look, hash, now, since))
     }
 
     fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError> {

@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::base::{Secret, Traffic};
+use crate::control::store::OVERLAPS_TOLD_MAX;
 use crate::policy::TunnelLists;
 
 const NOW: WallTime = WallTime(1_800_000_000_000);
@@ -107,6 +108,64 @@ fn a_host_belongs_to_one_tunnel() {
     bench.store.create_tunnel(&made_up, &note(NOW)).unwrap();
     bench.store.archive_tunnel(&tunnel_id("tnl_c"), &note(NOW)).unwrap();
     assert_eq!(refused(bench.create("tnl_d", &["c.test"])), Refused::HostRetired("c.test".to_owned()));
+}
+
+#[test]
+fn hosts_of_two_tunnels_overlap_where_one_is_a_wildcard_over_the_other() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["*.a.test", "x.b.test", "a.test"]).unwrap();
+    bench.create("tnl_b", &["x.a.test", "*.b.test", "y.x.a.test"]).unwrap();
+    let overlap = |host: &str, theirs: &str, tunnel: &str| Overlap {
+        host: host.parse().unwrap(),
+        theirs: theirs.parse().unwrap(),
+        tunnel: tunnel_id(tunnel),
+    };
+    let found = bench.store.overlaps(&tunnel_id("tnl_b")).unwrap();
+    assert_eq!(found, [overlap("x.a.test", "*.a.test", "tnl_a"), overlap("*.b.test", "x.b.test", "tnl_a")]);
+    let found = bench.store.overlaps(&tunnel_id("tnl_a")).unwrap();
+    assert_eq!(found, [overlap("x.b.test", "*.b.test", "tnl_b"), overlap("*.a.test", "x.a.test", "tnl_b")]);
+    // One tunnel may have both, and what was given up covers nothing.
+    bench.create("tnl_c", &["*.c.test", "x.c.test"]).unwrap();
+    assert!(bench.store.overlaps(&tunnel_id("tnl_c")).unwrap().is_empty());
+    bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
+    assert!(bench.store.overlaps(&tunnel_id("tnl_b")).unwrap().is_empty());
+    // So many are told and no more.
+    for n in 0..=OVERLAPS_TOLD_MAX {
+        bench.create(&format!("tnl_d{n}"), &[&format!("h{n}.d.test")]).unwrap();
+    }
+    bench.create("tnl_d", &["*.d.test"]).unwrap();
+    assert_eq!(bench.store.overlaps(&tunnel_id("tnl_d")).unwrap().len(), OVERLAPS_TOLD_MAX);
+}
+
+#[test]
+fn a_provisioning_key_takes_nothing_from_anothers_wildcard() {
+    let mut bench = Bench::new();
+    bench.create("tnl_a", &["*.a.test", "x.b.test"]).unwrap();
+    let key = ProvisioningKey {
+        id: "pkey_a".to_owned(),
+        display_name: None,
+        name_template: "*".to_owned(),
+        hosts: Vec::new(),
+        uses_max: 1,
+        uses: 0,
+        created_at: NOW,
+        expires_at: NOW.after(MINUTE),
+        revoked_at: None,
+    };
+    bench.store.add_key(&NewKey { key, hash: SecretHash::of(&Secret::from("key")) }, &note(NOW)).unwrap();
+    for hosts in [&["web.a.test"][..], &["web.c.test", "*.b.test"]] {
+        let refused = refused(bench.store.trade_key("pkey_a", &new_tunnel("tnl_b", hosts), &note(NOW)));
+        assert!(
+            matches!(&refused, Refused::HostOverlaps(overlap) if overlap.tunnel == tunnel_id("tnl_a")),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("wildcard"), "{refused}");
+    }
+    assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), Refused::NoTunnel(tunnel_id("tnl_b")));
+    assert_eq!(bench.store.key("pkey_a").unwrap().uses, 0);
+    // What the edge makes up is nobody's.
+    let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_b", &["random.a.test", "*.random.a.test"]) };
+    bench.store.trade_key("pkey_a", &made_up, &note(NOW)).unwrap();
 }
 
 #[test]
@@ -286,6 +345,7 @@ fn a_provisioning_key_is_good_for_so_many_hosts_and_so_long() {
     let kept = bench.store.add_key(&NewKey { key: key.clone(), hash: hash.clone() }, &note(NOW)).unwrap();
     assert_eq!(kept, key);
     assert_eq!(bench.store.good_key(&hash, NOW).unwrap(), key);
+    assert!(bench.store.may_trade(&hash, NOW, NOW).unwrap());
     for n in 0..2 {
         let (id, host) = (format!("tnl_{n}"), format!("web-{n}.a.test"));
         let tunnel = bench.store.trade_key("pkey_a", &new_tunnel(&id, &[&host]), &note(NOW)).unwrap();
@@ -322,7 +382,15 @@ fn a_host_that_trades_again_is_known_by_its_key_for_a_while() {
     for (hash, requester, since) in [(&hash, stranger, NOW), (&other, me, NOW), (&hash, me, WallTime(NOW.0 + 1))] {
         assert_eq!(store.traded(hash, &requester, since).unwrap(), None);
     }
+    // What is looked at before anything else of a request does not keep such a host out.
+    let late = NOW.after(MINUTE * 90);
+    for (hash, now, since, may) in
+        [(&hash, NOW, NOW, true), (&hash, late, NOW, true), (&hash, late, late, false), (&other, NOW, NOW, false)]
+    {
+        assert_eq!(store.may_trade(hash, now, since).unwrap(), may);
+    }
     store.revoke_key("pkey_a", &note(NOW)).unwrap();
+    assert!(!store.may_trade(&hash, NOW, NOW).unwrap());
     assert_eq!(store.traded(&hash, &me, NOW).unwrap(), None, "the key was withdrawn");
 }
 
@@ -448,8 +516,9 @@ fn a_damaged_store_is_left_as_it_is_and_its_back_up_takes_its_place() {
     assert_eq!(*offered, backup);
     assert!(told.to_string().contains("adit edge restore --from"), "{told}");
     assert_eq!(fs::read(&path).unwrap(), damaged, "it was not touched");
-    let aside = restore(&backup, &path, NOW).unwrap().unwrap();
-    assert_eq!(fs::read(aside).unwrap(), damaged, "it is kept");
+    let restored = restore(&backup, &path, false, NOW).unwrap();
+    assert_eq!(restored.revived, None, "it cannot be told");
+    assert_eq!(fs::read(restored.aside.unwrap()).unwrap(), damaged, "it is kept");
     assert_eq!(open(dir.path()).unwrap().served(NOW).unwrap().len(), 1);
 }
 
@@ -461,8 +530,8 @@ fn a_file_that_is_no_store_is_told_so_and_no_restore_takes_one() {
     let told = open(dir.path()).err().unwrap();
     assert!(matches!(told, StoreError::Damaged { backup: None, .. }), "{told}");
     private::write(&other, &[b'y'; 8192]).unwrap();
-    assert!(matches!(restore(&other, &path, NOW), Err(StoreError::Damaged { .. })));
-    assert!(restore(&dir.path().join("none"), &path, NOW).is_err());
+    assert!(matches!(restore(&other, &path, false, NOW), Err(StoreError::Damaged { .. })));
+    assert!(restore(&dir.path().join("none"), &path, false, NOW).is_err());
     assert_eq!(fs::read(&path).unwrap(), [b'x'; 8192]);
 }
 

@@ -1,5 +1,6 @@
 //! Tunnels, their hosts and their credentials.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -8,8 +9,8 @@ use super::records::{Fact, record};
 use super::{Outcome, hash, listed, parsed, parsed_lines, time, time_if, window};
 use crate::base::{CredentialId, TunnelId};
 use crate::control::store::{
-    CredentialRow, Listed, NewCredential, NewTunnel, Note, Page, Refused, ServedTunnel, TUNNELS_MAX, Tunnel,
-    TunnelChange,
+    CredentialRow, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, ServedTunnel,
+    TUNNELS_MAX, Tunnel, TunnelChange,
 };
 use crate::control::wall_time::WallTime;
 use crate::policy::TunnelLists;
@@ -202,6 +203,45 @@ fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) ->
         )?;
     }
     Ok(())
+}
+
+/// Where the hosts of a tunnel that are in use overlap with those of others.
+pub(super) fn overlaps(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Vec<Overlap>> {
+    let mut own = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
+    let own: Vec<HostPattern> = own.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
+    let mut above = look.prepare("SELECT host, tunnel FROM host WHERE retired = 0 AND host = ? AND tunnel <> ?")?;
+    let mut below = look.prepare("SELECT host, tunnel FROM host WHERE retired = 0 AND tunnel <> ? ORDER BY seq")?;
+    let theirs = |row: &Row<'_>| Ok((parsed::<HostPattern>(row, 0)?, parsed::<TunnelId>(row, 1)?));
+    let mut found = Vec::new();
+    let mut wildcards = HashMap::new();
+    for host in own {
+        match &host {
+            HostPattern::Exact(name) => {
+                let Some(parent) = name.parent() else { continue };
+                let rows = above.query_map(params![format!("*.{parent}"), id.as_str()], theirs)?;
+                for row in rows {
+                    let (theirs, tunnel) = row?;
+                    found.push(Overlap { host, theirs, tunnel });
+                }
+            }
+            HostPattern::Wildcard(parent) => {
+                wildcards.insert(parent.to_string(), host);
+            }
+        }
+    }
+    if !wildcards.is_empty() {
+        for row in below.query_map([id.as_str()], theirs)? {
+            let (theirs, tunnel) = row?;
+            let HostPattern::Exact(name) = &theirs else { continue };
+            let covering = name.parent().and_then(|parent| wildcards.get(parent));
+            found.extend(covering.map(|host| Overlap { host: *host, theirs, tunnel }));
+            if found.len() >= OVERLAPS_TOLD_MAX {
+                break;
+            }
+        }
+    }
+    found.truncate(OVERLAPS_TOLD_MAX);
+    Ok(found)
 }
 
 fn check_host_count(look: &Transaction<'_>) -> Outcome<()> {
