@@ -14,7 +14,7 @@ codes! {
         CertificateOfOther = 9, "the certificate is one of another tunnel";
         Malformed = 10, "the request is malformed";
         KeyUnproven = 11, "the certificate request does not prove a usable key";
-        ProvisioningKey = 12, "the provisioning key is not known here, has expired or is used up";
+        ProvisioningKey = 12, "the provisioning key is not known here, has expired or is used up, or gives no host of this name";
         ProvisioningOff = 13, "the edge takes no provisioning keys";
     }
 }
