@@ -348,7 +348,7 @@ fn a_freed_connection_goes_to_a_call_that_still_waits() {
     let mut bed = Bed::new(script(|mut peer| async move {
         loop {
             peer.talk.head().await;
-            peer.core.sleep(ms(100)).await;
+            peer.core.sleep(ms(500)).await;
             peer.talk.say(OK).await;
         }
     }));
