@@ -337,6 +337,8 @@ impl RequestWork {
         match carry_body(carry, |bytes| peek.feed(bytes)).await {
             Ok(()) => stream.finish_message(),
             Err(CarryError::From(StreamError::TimedOut)) => return There::AgentStalled,
+            // The stream failed while the agent was waited for: the way back tells why.
+            Err(CarryError::From(StreamError::ResetWith { .. })) => {}
             Err(CarryError::From(_) | CarryError::Body(BodyError::Truncated)) => return There::AgentGone,
             Err(CarryError::Body(error)) => return There::Broken(error),
             Err(CarryError::Length(_) | CarryError::To(_)) => {}
@@ -437,11 +439,17 @@ impl ResponseWork {
 /// Waits until the system has the whole of an answer, where it is the last on its connection or more than is sent at once: an
 /// answer that is cut then was not a good one.
 async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
-    let small = poll_fn(|cx| Poll::Ready(to_agent.poll_ready(cx).is_ready())).await;
-    if keep && small {
-        return Outcome::Ok;
-    }
-    match to_agent.flushed().await {
+    let mut whole = !keep;
+    let sent = poll_fn(|cx| {
+        if !whole {
+            match to_agent.poll_ready(cx) {
+                Poll::Pending => whole = true,
+                ready => return ready,
+            }
+        }
+        to_agent.poll_flushed(cx)
+    });
+    match sent.await {
         Ok(()) => Outcome::Ok,
         Err(StreamError::TimedOut) => Outcome::AgentStalled,
         Err(_) => Outcome::AgentGone,
@@ -511,5 +519,59 @@ fn connector_times(phases: Phases) -> ConnectorTimes {
         upstream_connect: some(phases.upstream_connect_ns),
         upstream: Duration::from_nanos(phases.upstream_first_ns),
         upstream_last: some(phases.upstream_last_ns),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Context;
+
+    use super::*;
+    use crate::engine::Lease;
+
+    /// An agent's connection that is in one state for good.
+    struct Agent {
+        ready: Poll<Result<(), StreamError>>,
+        flushed: Result<(), StreamError>,
+    }
+
+    impl ByteStream for Agent {
+        fn poll_recv(&self, _: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+            Poll::Pending
+        }
+
+        fn send(&self, _: Lease) -> Result<(), StreamError> {
+            Ok(())
+        }
+
+        fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+            self.ready.clone()
+        }
+
+        fn poll_flushed(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+            Poll::Ready(self.flushed.clone())
+        }
+
+        fn finish(&self) {}
+
+        fn abort(&self) {}
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_is_not_a_good_one() {
+        let (ok, reset, late) = (Ok(()), Err(StreamError::Reset), Err(StreamError::TimedOut));
+        for (keep, ready, flushed, outcome) in [
+            (true, Poll::Ready(ok.clone()), late.clone(), Outcome::Ok),
+            (true, Poll::Ready(reset.clone()), ok.clone(), Outcome::AgentGone),
+            (true, Poll::Pending, ok.clone(), Outcome::Ok),
+            (true, Poll::Pending, late.clone(), Outcome::AgentStalled),
+            (false, Poll::Ready(ok.clone()), ok.clone(), Outcome::Ok),
+            (false, Poll::Ready(ok.clone()), late, Outcome::AgentStalled),
+            (false, Poll::Ready(reset.clone()), reset.clone(), Outcome::AgentGone),
+            (false, Poll::Pending, reset, Outcome::AgentGone),
+        ] {
+            let agent = Agent { ready, flushed };
+            assert_eq!(futures_lite::future::block_on(delivered(&agent, keep)), outcome, "{keep}");
+        }
     }
 }
