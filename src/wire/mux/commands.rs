@@ -215,8 +215,9 @@ impl<B: Chunk> Mux<B> {
         let found = self.streams.at(slot);
         let taken = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
         found.taken = found.taken.saturating_add(taken);
-        let share = self.share.of(self.window.left());
-        if !found.peer_finished && !found.credit_due && found.window.is_due_beside(self.is_tight, share) {
+        // Only a link that is tight asks for it.
+        let share = self.is_tight.then(|| self.share.of(self.window.left()));
+        if !found.peer_finished && !found.credit_due && found.window.is_due_beside(share) {
             found.credit_due = true;
             self.list(slot);
         }

@@ -86,10 +86,11 @@ impl Window {
         self.owed > 0 && (self.owed >= self.size / 2 || self.owed >= self.left)
     }
 
-    /// As [`is_due`](Window::is_due) for the window of a stream. On a link that is tight a stream that holds nothing owes
-    /// nothing either, and one that is read as it comes no more than half of its share.
-    pub(super) fn is_due_beside(&self, is_tight: bool, share: u32) -> bool {
-        self.is_due() || (is_tight && self.owed > 0 && (self.held == 0 || self.owed >= share / 2))
+    /// As [`is_due`](Window::is_due) for the window of a stream. On a link that is tight, which gives the stream's share, a
+    /// stream that holds nothing owes nothing either, and one that holds something owes at most half of its share.
+    pub(super) fn is_due_beside(&self, share: Option<u32>) -> bool {
+        let is_due_early = |share: u32| self.owed > 0 && (self.held == 0 || self.owed >= share / 2);
+        self.is_due() || share.is_some_and(is_due_early)
     }
 
     /// As [`is_due`](Window::is_due) for the window of a link, of which the peer's streams have shares: given back in small
