@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::Chunk;
 use crate::engine::{LARGE_LEN, Lease};
 
 /// Pieces up to this length are copied behind others that wait, in bytes: cheaper than a buffer for each.
@@ -15,12 +16,9 @@ pub fn push_packed(queue: &mut VecDeque<Lease>, fixed: usize, mut lease: Lease) 
     let pressed = lease.pool_is_pressed();
     let waits = queue.len() > fixed;
     if let Some(last) = queue.back_mut().filter(|_| waits) {
-        match last.join(lease) {
-            Ok(()) => return,
-            Err(back) => lease = back,
-        }
-        if lease.len() <= COPY_LEN_MAX && last.tailroom() >= lease.len() {
-            return last.append(&lease);
+        match last.absorb(lease) {
+            None => return,
+            Some(back) => lease = back,
         }
         if pressed {
             let taken = last.append_some(&lease);

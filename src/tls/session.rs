@@ -19,8 +19,6 @@ pub(super) const OUTGOING_LEN_MAX: usize = 2 * 1024;
 /// The longest part of a record that leaves its buffer however many there are, and the memory that is kept for the next,
 /// in bytes.
 const PARKED_KEPT: usize = 512;
-/// Buffers are plenty while less than this part of the pool is leased: half of those of either class are left then.
-const PLENTY_SHARE: usize = 8;
 
 /// A TLS connection over leases: encrypted bytes and plaintext in and out, no socket.
 ///
@@ -123,7 +121,7 @@ impl Session {
     /// To be called when more must be received and is not there: a record that has come in part is copied out of its
     /// buffer where it may be waited for long, so that those who say little hold nothing of the pool.
     ///
-    /// A record in the middle of a stream of data stays where it is while buffers are plenty: its rest is on its way.
+    /// A record in the middle of a stream of data stays where it is unless the pool is under pressure: its rest is on its way.
     ///
     /// During the handshake all that is kept is then counted, if it is to be ([`Session::limit_greeting`]); the session fails
     /// where it may not be kept.
@@ -143,9 +141,7 @@ impl Session {
 
     fn park_input(&mut self, pool: &Pool) {
         let Some(front) = self.input.front() else { return };
-        let usage = pool.usage();
-        let plenty = usage.leased_bytes < usage.bytes_max / PLENTY_SHARE;
-        if front.len() > PARKED_KEPT && plenty && !self.core.is_handshaking() {
+        if front.len() > PARKED_KEPT && !self.core.is_handshaking() && !pool.is_pressed() {
             return;
         }
         extend_by_steps(&mut self.parked, front);
