@@ -22,7 +22,7 @@ use crate::engine::{ByteStream, Detached, Lease, Listener, Socket};
 use crate::exchange::{HeadReadError, Intake, Refusal};
 use crate::policy::Source;
 use crate::tls::{Connection, DetachedConnection, HandshakeError, TlsError};
-use crate::wire::http1::{HeadError, RequestHead};
+use crate::wire::http1::{Answer, HeadError, Method, RequestHead};
 
 /// How long an agent that was refused may take to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -271,7 +271,7 @@ impl Agent {
     async fn refuse(&self, refusal: Refusal) {
         Counters::add(&self.here.edge.counters.requests_refused);
         let mut answer = Vec::new();
-        refusal.answer().write(&mut answer);
+        Answer { to_head: self.head.method() == Method::Head, ..refusal.answer() }.write(&mut answer);
         say(&self.here, &self.connection, &answer).await;
     }
 
