@@ -171,9 +171,11 @@ impl ReadyEdge {
         let connections = u64::from(config.connections_max);
         let allowed = connections_within_file_limit(connections);
         if allowed < connections {
-            tracing::warn!(
-                "connections_max is {connections}, and the limit of open files allows {allowed}, so that links and the admin API have \
-                 theirs: raise LimitNOFILE"
+            tracing::info!(
+                allowed,
+                connections_max = connections,
+                "fewer agents' connections are served than edge.connections_max says: the limit of open files leaves no more beside \
+                 links and the admin API; raise it (LimitNOFILE, ulimit -n)"
             );
             settings.connections_max = usize::try_from(allowed).unwrap_or(usize::MAX).div_ceil(cores.max(1));
         }
