@@ -46,7 +46,7 @@ codes! {
         FrameAfterFin = 0x0305, "a frame after the FIN of its stream";
         StaleData = 0x0306, "more data for a closed stream than can have been on its way";
         StaleFrames = 0x0307, "more frames for closed streams than can have been on their way";
-        PhasesRepeated = 0x0308, "a stage of PHASES reported twice or out of order";
+        PhasesRepeated = 0x0308, "more PHASES than the DATA of the stream allow for";
 
         StreamCreditExceeded = 0x0400, "more data than the stream's credit";
         LinkCreditExceeded = 0x0401, "more data than the link's credit";

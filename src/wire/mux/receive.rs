@@ -246,6 +246,7 @@ impl<B: Chunk> Mux<B> {
             if !stream.window.take(len) {
                 return Err(Fault::StreamCreditExceeded);
             }
+                stream.allow_phases();
             if len > 0 {
                 stream.stages = 0;
             }
@@ -384,7 +385,7 @@ impl<B: Chunk> Mux<B> {
                 if stream.peer_finished {
                     return Err(Fault::FrameAfterFin);
                 }
-                if !stream.book_stage(phases.stage) {
+                if !stream.book_phases() {
                     return Err(Fault::PhasesRepeated);
                 }
                 if stream.reset_due.is_none() {

@@ -13,6 +13,9 @@ pub(super) const QUEUE_ITEMS_MAX: usize = 64;
 const NO_SLOT: u32 = u32::MAX;
 const INDEX_SLACK: usize = 32;
 
+/// How many reports each DATA allows for: one of each stage.
+const STAGES: u32 = 2;
+
 /// What waits for its turn on a stream.
 #[derive(Debug)]
 pub(super) enum Item<B> {
@@ -66,8 +69,10 @@ pub(super) struct Stream<B> {
     pub(super) room_below: usize,
     /// Bytes that the application has taken since slow readers are looked for.
     pub(super) taken: u32,
-    /// The stages reported since DATA last moved.
+    /// At the connector: the stages reported since DATA last moved.
     pub(super) stages: u8,
+    /// At the edge: how many PHASES may still come.
+    pub(super) phases_left: u32,
 }
 
 impl<B: Chunk> Stream<B> {
@@ -94,6 +99,7 @@ impl<B: Chunk> Stream<B> {
             room_below: 0,
             taken: 0,
             stages: 0,
+            phases_left: 0,
         }
     }
 
@@ -109,6 +115,7 @@ impl<B: Chunk> Stream<B> {
         self.lingers = false;
         self.taken = 0;
         self.stages = 0;
+        self.phases_left = STAGES;
     }
 
     /// Forgets everything that is still to be sent.
@@ -131,8 +138,21 @@ impl<B: Chunk> Stream<B> {
             }
     }
 
-    /// Books a stage; false when it, or a later one, has been booked since DATA last moved: so that what is reported costs
-    /// its sender credit.
+    /// Books DATA that has moved, in either direction, for which as many reports more may come.
+    pub(super) fn allow_phases(&mut self) {
+        self.phases_left = self.phases_left.saturating_add(STAGES);
+    }
+
+    /// Books a report that has come in; false when there were more of them than DATA allows for. The receiver counts and does
+    /// not look at the stages: DATA of the two directions cross each other, so that it does not know between which of its
+    /// own the sender was.
+    pub(super) fn book_phases(&mut self) -> bool {
+        let left = self.phases_left.checked_sub(1);
+        self.phases_left = left.unwrap_or_default();
+        left.is_some()
+    }
+
+    /// Books a stage that is to be reported; false when it, or a later one, has been since DATA last moved.
     pub(super) fn book_stage(&mut self, stage: Stage) -> bool {
         let bit = match stage {
             Stage::Head => 0b01,

@@ -294,6 +294,7 @@ impl<B: Chunk> Mux<B> {
                 stream.under_way = stream.under_way.saturating_add(n as u32);
                 if n == chunk.len() {
                     Some(chunk)
+                stream.allow_phases();
                 } else {
                     let part = chunk.split_to(n);
                     stream.queue.push_front(Item::Bytes(chunk));

@@ -203,3 +203,21 @@ fn a_stream_that_is_let_go_before_both_have_finished_is_reset() {
         assert_eq!(pair.cause(CONNECTOR, connector), Some(Cause::Cancelled));
     }
 }
+
+/// The edge may begin the next exchange of a sealed stream before it has heard the last of the one before.
+#[test]
+fn a_report_that_crosses_the_next_request_is_no_fault() {
+    let mut pair = Pair::ready(Settings::default());
+    let [edge, connector] = pair.open();
+    pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)).unwrap();
+    pair.sides[CONNECTOR].send(connector, b"answer".to_vec()).unwrap();
+    pair.settle();
+    pair.sides[EDGE].send(edge, b"next request".to_vec()).unwrap();
+    pair.sides[CONNECTOR].phases(connector, phases(Stage::End)).unwrap();
+    pair.settle();
+    pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)).unwrap();
+    pair.settle();
+    assert!(pair.sides[EDGE].is_ready() && pair.sides[CONNECTOR].is_ready(), "{:?}", pair.events);
+    let stages = pair.events[EDGE].iter().filter(|event| matches!(event, Event::Phases { .. })).count();
+    assert_eq!(stages, 3);
+}
