@@ -70,6 +70,8 @@ pub struct ConnectorReport {
     pub calls_done: u64,
     /// Sockets.
     pub sockets_open: usize,
+    /// Tasks.
+    pub tasks_open: usize,
     /// Its buffers.
     pub pool: PoolUse,
 }
@@ -251,6 +253,7 @@ impl Here {
             calls_open: self.workers.busy() - self.sessions_idle.get(),
             calls_done: self.calls_done.get(),
             sockets_open: self.core.open_sockets(),
+            tasks_open: self.core.open_tasks(),
             pool: self.core.pool().usage(),
         }
     }

@@ -162,6 +162,7 @@ fn core(report: &ConnectorReport) -> CoreReading {
         core: report.core,
         calls_open: report.calls_open,
         sockets_open: report.sockets_open,
+        tasks_open: report.tasks_open,
         pool: report.pool,
         ..CoreReading::default()
     }

@@ -123,6 +123,7 @@ fn add(reading: &mut RoleReading, report: CoreReport) {
         calls_open: report.calls_open,
         agents_open: report.agents_open,
         sockets_open: report.sockets_open,
+        tasks_open: report.tasks_open,
         pool: report.pool,
         last_good_call: report.last_good_call,
     });

@@ -42,6 +42,8 @@ pub struct CoreReading {
     pub agents_open: usize,
     /// Sockets and listeners.
     pub sockets_open: usize,
+    /// Tasks.
+    pub tasks_open: usize,
     /// Its buffers.
     pub pool: PoolUse,
     /// How long ago a call last went through the whole path.

@@ -58,6 +58,7 @@ pub(super) fn edge_reading() -> RoleReading {
         calls_open: 3,
         agents_open: 4,
         sockets_open: 9,
+        tasks_open: 12,
         last_good_call: Some(Duration::from_millis(250)),
         ..CoreReading::default()
     };

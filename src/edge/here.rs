@@ -79,6 +79,8 @@ pub struct CoreReport {
     pub calls_open: usize,
     /// Sockets and listeners.
     pub sockets_open: usize,
+    /// Tasks.
+    pub tasks_open: usize,
     /// Its buffers.
     pub pool: PoolUse,
     /// How long ago a call last went through the whole path.
@@ -383,6 +385,7 @@ impl Here {
             agents_open: self.agents_open.get(),
             calls_open: self.calls_open.get(),
             sockets_open: self.core.open_sockets(),
+            tasks_open: self.core.open_tasks(),
             pool: self.core.pool().usage(),
             last_good_call: self.last_good_call.get().map(|at| now - at),
         }

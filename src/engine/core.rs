@@ -100,6 +100,12 @@ impl Core {
         self.0.executor.spawn_detached(future);
     }
 
+    /// How many tasks run that were started with [`Core::spawn`].
+    #[must_use]
+    pub fn open_tasks(&self) -> usize {
+        self.0.executor.detached_open()
+    }
+
     /// Starts a task that is ended when the returned handle is dropped.
     #[must_use = "dropping the handle ends the task"]
     pub fn spawn_held<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {

@@ -108,6 +108,12 @@ impl Executor {
         self.ready.parked.store(false, Ordering::SeqCst);
     }
 
+    /// How many tasks run that nobody holds.
+    pub(super) fn detached_open(&self) -> usize {
+        let detached = self.detached.borrow();
+        detached.tasks.len() - detached.free.len()
+    }
+
     /// Ends every detached task, and drops what they hold.
     pub(super) fn clear(&self) {
         // Dropping a task may end others, or start new ones: until none is left.
