@@ -100,10 +100,11 @@ impl Scrape {
 
     fn cores(&self, families: &mut Families<'_>) -> fmt::Result {
         type Read = fn(&CoreReading) -> f64;
-        let gauges: [(&str, &str, Option<Unit>, Read); 11] = [
+        let gauges: [(&str, &str, Option<Unit>, Read); 13] = [
             ("adit_calls_open", "Calls in flight", None, |core| core.calls_open as f64),
             ("adit_agent_connections_open", "Connections of agents", None, |core| core.agents_open as f64),
             ("adit_sockets_open", "Sockets and listeners", None, |core| core.sockets_open as f64),
+            ("adit_tasks_open", "Tasks", None, |core| core.tasks_open as f64),
             ("adit_buffers_leased", "Buffers in use", Some(Unit::Bytes), |core| core.pool.leased_bytes as f64),
             ("adit_buffers_allocated", "Buffers in use or free", Some(Unit::Bytes), |core| {
                 core.pool.allocated_bytes as f64
@@ -116,6 +117,9 @@ impl Scrape {
             }),
             ("adit_buffers_for_links", "Buffers in use that were taken for links", Some(Unit::Bytes), |core| {
                 core.pool.link_bytes as f64
+            }),
+            ("adit_link_windows", "What peers of links may make this side hold", Some(Unit::Bytes), |core| {
+                core.pool.window_bytes as f64
             }),
             ("adit_buffers_allowance", "What one queue may hold now", Some(Unit::Bytes), |core| {
                 core.pool.allowance_bytes as f64
@@ -401,9 +405,11 @@ mod tests {
                 "adit_link_age_seconds core,link,role,tunnel",
                 "adit_link_round_trip_seconds core,link,role,tunnel",
                 "adit_link_streams_open core,link,role,tunnel",
+                "adit_link_windows_bytes core,role",
                 "adit_links_ended_total role",
                 "adit_links_open role",
                 "adit_sockets_open core,role",
+                "adit_tasks_open core,role",
                 "adit_upstream_connections_open role,route",
                 "adit_upstream_failing role,route",
                 "adit_uptime_seconds ",

@@ -194,12 +194,14 @@ fn core_json(role: &RoleReading, core: &CoreReading) -> Value {
         "calls_open": core.calls_open,
         "agents_open": core.agents_open,
         "sockets_open": core.sockets_open,
+        "tasks_open": core.tasks_open,
         "buffers": {
             "leased_bytes": core.pool.leased_bytes,
             "allocated_bytes": core.pool.allocated_bytes,
             "receive_bytes": core.pool.receive_bytes,
             "send_bytes": core.pool.send_bytes,
             "link_bytes": core.pool.link_bytes,
+            "window_bytes": core.pool.window_bytes,
             "allowance_bytes": core.pool.allowance_bytes,
             "waiting": core.pool.waiting,
             "limit_bytes": core.pool.bytes_max,
@@ -303,9 +305,9 @@ mod tests {
             "admin_url": "http://127.0.0.1:9443",
             "uptime_s": 61.2,
             "cores": [{
-                "role": "edge", "core": 0, "calls_open": 3, "agents_open": 4, "sockets_open": 9,
+                "role": "edge", "core": 0, "calls_open": 3, "agents_open": 4, "sockets_open": 9, "tasks_open": 12,
                 "buffers": {
-                    "leased_bytes": 0, "allocated_bytes": 0, "receive_bytes": 0, "send_bytes": 0, "link_bytes": 0,
+                    "leased_bytes": 0, "allocated_bytes": 0, "receive_bytes": 0, "send_bytes": 0, "link_bytes": 0, "window_bytes": 0,
                     "allowance_bytes": 0, "waiting": 0, "limit_bytes": 0, "exhausted": 0
                 },
                 "last_good_call_s": 0.3,

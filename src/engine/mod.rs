@@ -21,6 +21,7 @@ mod spin;
 mod suite;
 mod sys;
 mod timers;
+mod windows;
 
 pub use self::core::{Core, Elapsed, Task, Timer, lease_of};
 pub use byte_stream::{ByteStream, StreamError};
@@ -34,3 +35,4 @@ pub use reserve::Reservation;
 pub use signal::{After, Signal};
 pub use socket::{Detached, LINGER_MAX, Listener, Socket};
 pub use sys::lease::Lease;
+pub use windows::WindowGrant;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::sys::arena::Arena;
 use crate::engine::sys::lease::{Lease, References};
+use crate::engine::windows::Windows;
 
 /// Bytes of a small buffer.
 pub const SMALL_LEN: usize = 4 * 1024;
@@ -101,6 +102,8 @@ pub struct PoolUse {
     pub send_bytes: usize,
     /// Of these, bytes that were taken for links, received frames included.
     pub link_bytes: usize,
+    /// Bytes that the peers of links may make this core hold: the windows of all links together.
+    pub window_bytes: usize,
     /// Bytes of memory behind the buffers, in use or not.
     pub allocated_bytes: usize,
     /// Bytes that may be in use.
@@ -117,8 +120,9 @@ impl Pool {
     /// A pool of at most `bytes_max` ([`BUFFER_MEMORY_MIN`] when that is less), which takes no memory at first.
     #[must_use]
     pub fn new(bytes_max: usize) -> Pool {
+        let bytes_max = bytes_max.max(BUFFER_MEMORY_MIN);
         let shared = PoolShared {
-            bytes_max: bytes_max.max(BUFFER_MEMORY_MIN),
+            bytes_max,
             small: RefCell::new(Slots::new(SMALL_LEN)),
             large: RefCell::new(Slots::new(LARGE_LEN)),
             leased: Cell::new(0),
@@ -128,6 +132,7 @@ impl Pool {
             trim_at: Cell::new(Time::NEVER),
             exhausted: Cell::new(0),
             waiting: RefCell::new(VecDeque::new()),
+            windows: Windows::new(bytes_max),
         };
         Pool { shared: Rc::new(shared), for_links: Cell::new(false) }
     }
@@ -230,6 +235,11 @@ impl Pool {
         }
     }
 
+    /// What the windows of the core's links take.
+    pub(super) fn windows(&self) -> &Rc<Windows> {
+        &self.shared.windows
+    }
+
     /// When [`Pool::trim`] should be called next.
     pub(in crate::engine) fn trim_at(&self) -> Time {
         self.shared.trim_at.get()
@@ -250,6 +260,7 @@ impl Pool {
             receive_bytes: taken_for(Purpose::Receive),
             send_bytes: taken_for(Purpose::Send),
             link_bytes: taken_for(Purpose::Link),
+            window_bytes: shared.windows.granted(),
             allocated_bytes: shared.leased.get() + shared.idle.get(),
             bytes_max: shared.bytes_max,
             allowance_bytes: self.allowance(),
@@ -297,6 +308,7 @@ pub(in crate::engine) struct PoolShared {
     trim_at: Cell<Time>,
     exhausted: Cell<u64>,
     waiting: RefCell<VecDeque<Waiter>>,
+    windows: Rc<Windows>,
 }
 
 impl PoolShared {

@@ -1,4 +1,4 @@
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{Clock, LinkId, Time};
-use crate::engine::{ByteStream, Core, Lease, Pool, Signal};
+use crate::engine::{ByteStream, Core, Lease, Pool, Signal, WindowGrant};
 use crate::link::packer::transmit;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{StreamState, Streams, keep, wake};
@@ -36,6 +36,9 @@ struct Shared {
     /// Raised when one side has asked to drain, and when the link has ended.
     going: Signal,
     round_trip: Cell<Option<Duration>>,
+    /// Our receive window, once the greeting is over, and the most that it may be.
+    window: OnceCell<WindowGrant>,
+    window_max: u32,
     ended: RefCell<Option<Ended>>,
     /// Bytes that the transport puts around what it is given.
     around: Cell<(usize, usize)>,
@@ -81,7 +84,7 @@ impl Link {
     /// The edge's side of a link over a new connection.
     #[must_use]
     pub fn edge(core: &Core, id: LinkId, settings: Settings) -> Link {
-        Link::new(core, id, Mux::edge(core.now(), settings))
+        Link::new(core, id, settings.link_window, Mux::edge(core.now(), settings))
     }
 
     /// The connector's side of a link over a new connection.
@@ -90,10 +93,10 @@ impl Link {
     ///
     /// When the secret has no length that can be sent.
     pub fn connector(core: &Core, id: LinkId, settings: Settings, hello: Hello) -> Result<Link, HelloError> {
-        Ok(Link::new(core, id, Mux::connector(core.now(), settings, hello)?))
+        Ok(Link::new(core, id, settings.link_window, Mux::connector(core.now(), settings, hello)?))
     }
 
-    fn new(core: &Core, id: LinkId, mux: Mux<Lease>) -> Link {
+    fn new(core: &Core, id: LinkId, window_max: u32, mux: Mux<Lease>) -> Link {
         Link(Rc::new(Shared {
             core: core.clone(),
             pool: core.pool().for_links(),
@@ -105,6 +108,8 @@ impl Link {
             greeting: RefCell::default(),
             going: Signal::default(),
             round_trip: Cell::new(None),
+            window: OnceCell::new(),
+            window_max,
             ended: RefCell::default(),
             around: Cell::new((0, 0)),
             transmit_waker: RefCell::default(),
@@ -148,9 +153,14 @@ impl Link {
         .await
     }
 
-    /// At the edge: lets the connector in.
+    /// At the edge: lets the connector in. The window of the link is as large as the core has memory for, at most as the
+    /// settings say.
     pub fn welcome(&self, edge: EdgeIdentity) {
-        self.0.mux.borrow_mut().welcome(self.0.core.now(), edge);
+        let window = self.0.window.get_or_init(|| WindowGrant::first(&self.0.pool, self.0.window_max)).size();
+        let mut mux = self.0.mux.borrow_mut();
+        mux.set_link_window(window);
+        mux.welcome(self.0.core.now(), edge);
+        drop(mux);
         self.settle();
     }
 
@@ -335,6 +345,7 @@ impl Link {
             }
             // What other tasks have to send in this turn goes into the same records.
             self.0.core.turn_end().await;
+            self.size_window();
             let sent = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.turn_time()).await;
             let ready = match sent {
                 Ok(()) => transport.ready().await,
@@ -360,6 +371,19 @@ impl Link {
             future::or(poll_fn(|cx| timer.poll_elapsed(cx)), earlier).await;
             self.0.mux.borrow_mut().handle_timeout(self.0.core.now());
             self.settle();
+        }
+    }
+
+    /// Gives the window the size that it should have now, when the peer is about to hear of it.
+    fn size_window(&self) {
+        let mut mux = self.0.mux.borrow_mut();
+        if mux.is_window_due()
+            && let Some(window) = self.0.window.get()
+        {
+            let wanted = window.wanted(mux.is_window_short(), self.0.window_max);
+            if wanted != window.size() {
+                window.set(mux.resize_window(wanted));
+            }
         }
     }
 
@@ -405,7 +429,10 @@ impl Link {
                 return false;
             }
             Event::Hello(hello) => shared.greeting.borrow_mut().hello = Some(hello),
-            Event::Welcomed(welcome) => shared.greeting.borrow_mut().welcome = Some(welcome),
+            Event::Welcomed(welcome) => {
+                shared.window.get_or_init(|| WindowGrant::of_size(&shared.pool, welcome.link_window));
+                shared.greeting.borrow_mut().welcome = Some(welcome);
+            }
             Event::Refused(refused) => shared.greeting.borrow_mut().refused = Some(refused),
             Event::Draining => shared.going.raise(),
             Event::RoundTrip(round_trip) => shared.round_trip.set(Some(round_trip)),

@@ -4,10 +4,12 @@ use crate::wire::Refusal;
 use super::cause::Cause;
 use super::event::{Event, OpenError, SendError, Side, StreamError, StreamId};
 use super::fault::Fault;
+use super::flow::{CREDIT_MAX, Credit, Window};
 use super::hello::{EdgeIdentity, VERSION, Welcome};
 use super::machine::{Greeting, Mux, Progress, Role};
 use super::open::Open;
 use super::phases::Phases;
+use super::settings::Settings;
 use super::stream::{Item, QUEUE_ITEMS_MAX, Sending};
 
 /// How far a stream's backlog may be exceeded by one who asked whether there is room and then sent several chunks: two of
@@ -19,6 +21,16 @@ impl<B: Chunk> Mux<B> {
     /// What has happened next, if anything.
     pub fn poll_event(&mut self) -> Option<Event<B>> {
         self.events.pop_front()
+    }
+
+    /// At the edge, before [`welcome`](Mux::welcome): the size in bytes with which the window of the link begins in both
+    /// directions, instead of that in the settings. Ignored afterwards.
+    pub fn set_link_window(&mut self, size: u32) {
+        if self.progress == Progress::AnswerAwaited {
+            self.settings = Settings { link_window: size, ..self.settings }.bounded();
+            self.credit = Credit::new(self.settings.link_window);
+            self.window = Window::new(self.settings.link_window);
+        }
     }
 
     /// At the edge: lets the connector in. Ignored unless [`Event::Hello`] awaits its answer.
@@ -212,17 +224,47 @@ impl<B: Chunk> Mux<B> {
     /// credit for them. More than was given counts as all of it; on a stream that is gone nothing is left to say.
     pub fn consumed(&mut self, stream: StreamId, n: usize) {
         let Ok(slot) = self.slot_of(stream) else { return };
+        // Only a link that is tight asks for it.
+        let share = self.is_tight.then(|| self.share_received().of(self.window.left()));
         let found = self.streams.at(slot);
         let taken = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
         found.taken = found.taken.saturating_add(taken);
-        // Only a link that is tight asks for it.
-        let share = self.is_tight.then(|| self.share.of(self.window.left()));
         if !found.peer_finished && !found.credit_due && found.window.is_due_beside(share) {
             found.credit_due = true;
             self.list(slot);
         }
         self.give_back(taken);
         self.settle(slot);
+    }
+
+    /// The size of the window of the link in which the peer sends, in bytes.
+    #[must_use]
+    pub fn window_size(&self) -> u32 {
+        self.window.size()
+    }
+
+    /// Whether the peer is told next how much it may send on the link: the moment to ask for
+    /// [another size](Mux::resize_window).
+    #[must_use]
+    pub fn is_window_due(&self) -> bool {
+        self.link_credit_due && self.progress == Progress::Ready
+    }
+
+    /// Whether the size of the window holds the peer up, and not those who take what it sends: it had less than half of the
+    /// window left, and a quarter at most waits to be taken.
+    #[must_use]
+    pub fn is_window_short(&self) -> bool {
+        self.window.left() < self.window.size() / 2 && self.window.held() <= self.window.size() / 4
+    }
+
+    /// Makes the window of the link larger, or smaller as far as the peer has not been told already that it may send; says
+    /// what its size is now, in bytes.
+    pub fn resize_window(&mut self, size: u32) -> u32 {
+        self.window.resize(size.min(CREDIT_MAX));
+        // The peer hears of it at once: it shares the window out by the size that it knows.
+        self.link_credit_due = self.window.owed() > 0 && self.progress == Progress::Ready;
+        self.watch_window();
+        self.window.size()
     }
 
     /// Takes no new streams from here on, and asks the peer to do the same. What runs may finish.

@@ -7,11 +7,21 @@ pub const CREDIT_MAX: u32 = i32::MAX as u32;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Credit {
     left: u32,
+    /// The size of the peer's window, as it last said.
+    size: u32,
 }
 
 impl Credit {
-    pub(super) fn new(left: u32) -> Credit {
-        Credit { left }
+    pub(super) fn new(size: u32) -> Credit {
+        Credit { left: size, size }
+    }
+
+    pub(super) fn size(self) -> u32 {
+        self.size
+    }
+
+    pub(super) fn set_size(&mut self, size: u32) {
+        self.size = size;
     }
 
     pub(super) fn left(self) -> usize {
@@ -46,6 +56,10 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn new(size: u32) -> Window {
         Window { size, left: size, held: 0, owed: 0 }
+    }
+
+    pub(super) fn size(&self) -> u32 {
+        self.size
     }
 
     pub(super) fn left(&self) -> u32 {
@@ -99,6 +113,19 @@ impl Window {
         self.is_due() || self.owed > self.size / 16
     }
 
+    /// Makes the window larger, or smaller as far as that is possible now: only bytes that are owed can be kept back, and
+    /// only half of them are, so that the rest tells the peer of the new size. What it grew by is owed.
+    pub(super) fn resize(&mut self, size: u32) {
+        if size > self.size {
+            self.owed += size - self.size;
+            self.size = size;
+        } else {
+            let kept = (self.owed / 2).min(self.size - size);
+            self.owed -= kept;
+            self.size -= kept;
+        }
+    }
+
     /// Gives back everything owed; the caller tells the peer.
     pub(super) fn grant(&mut self) -> u32 {
         let n = std::mem::take(&mut self.owed);
@@ -149,12 +176,17 @@ mod tests {
         let mut window = Window::new(1_000);
         for _ in 0..10_000 {
             let n = rng.below(300) as u32;
-            match rng.below(3) {
+            match rng.below(4) {
                 0 => {
                     let fits = n <= window.left();
                     assert_eq!(window.take(n), fits);
                 }
                 1 => assert!(window.consume(n) <= n),
+                2 => {
+                    let (before, wanted) = (window.size(), n * 10);
+                    window.resize(wanted);
+                    assert!((wanted.min(before)..=wanted.max(before)).contains(&window.size()));
+                }
                 _ if window.is_due() => assert!(window.grant() > 0),
                 _ => {}
             }

@@ -70,7 +70,7 @@ impl Kind {
             Kind::Refused => (hello::REFUSED_LEN_MIN, hello::REFUSED_LEN_MAX),
             Kind::Open => (open::OPEN_LEN_MIN, open::OPEN_LEN_MAX),
             Kind::Data => (0, PAYLOAD_LEN_MAX),
-            Kind::Credit => (4, 4),
+            Kind::Credit => (4, 8),
             Kind::Fin | Kind::Drain => (0, 0),
             Kind::Reset => (2, 2),
             Kind::Phases => (phases::PHASES_LEN, phases::PHASES_LEN),

@@ -12,7 +12,6 @@ use super::hello::{Hello, HelloError, Refused, Welcome};
 use super::receive::Inbound;
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::share::Share;
 use super::stream::{Sending, Stream, Streams};
 
 /// How many frames that carry no data a peer may have had on their way for each stream that has ended.
@@ -97,13 +96,14 @@ pub struct Mux<B> {
 
     pub(super) credit: Credit,
     pub(super) window: Window,
-    pub(super) share: Share,
     /// Slots of streams that have used up their share, and some that have it again.
     pub(super) capped: VecDeque<u32>,
     /// Little enough of our window is left that credit is given back early.
     pub(super) is_tight: bool,
     /// There is no memory for more than what the applications hold.
     pub(super) pressed: bool,
+    #[cfg(test)]
+    pub(super) ignores_shares: bool,
     /// The id of the next stream; `None` when they are used up.
     pub(super) next_id: Option<u32>,
     /// The highest id opened so far.
@@ -166,10 +166,11 @@ impl<B: Chunk> Mux<B> {
             scratch: Vec::new(),
             credit: Credit::new(settings.link_window),
             window: Window::new(settings.link_window),
-            share: Share::new(&settings),
             capped: VecDeque::new(),
             is_tight: false,
             pressed: false,
+            #[cfg(test)]
+            ignores_shares: false,
             next_id: Some(FIRST_STREAM),
             last_id: 0,
             stale_bytes: 0,
@@ -299,7 +300,7 @@ impl<B: Chunk> Mux<B> {
     /// Books what can still be on its way for a stream that has ended. What is on its way for all of them together can
     /// be no more than the link's window.
     pub(super) fn expect_stale(&mut self, bytes: u32) {
-        self.stale_bytes = self.stale_bytes.saturating_add(bytes).min(self.settings.link_window);
+        self.stale_bytes = self.stale_bytes.saturating_add(bytes).min(self.window.size());
         self.stale_frames = (self.stale_frames + STALE_FRAMES_EACH).min(STALE_FRAMES_MAX);
     }
 

@@ -43,7 +43,7 @@ impl<B: Chunk> Mux<B> {
                 slow.push((held, slot));
             }
         }
-        let keep = if self.pressed { self.window.held() } else { self.settings.link_window } / 2;
+        let keep = if self.pressed { self.window.held() } else { self.window.size() } / 2;
         slow.sort_unstable_by(|a, b| b.cmp(a));
         for (_, slot) in slow {
             if self.window.held() <= keep {
@@ -68,7 +68,7 @@ impl<B: Chunk> Mux<B> {
 
     /// Whether three quarters of the window are held, and by more than one stream's choice to be slow, or memory is short.
     fn is_clogged(&self) -> bool {
-        let full = self.streams.live() > 1 && self.window.held() >= self.settings.link_window / 4 * 3;
+        let full = self.streams.live() > 1 && self.window.held() >= self.window.size() / 4 * 3;
         full || (self.pressed && self.window.held() > 0)
     }
 }

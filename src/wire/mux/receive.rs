@@ -13,7 +13,6 @@ use super::hello::{Hello, Refused, Welcome};
 use super::machine::{Mux, PONGS_MAX, Progress, Role, TURNED_AWAY_MAX};
 use super::open::Open;
 use super::phases::Phases;
-use super::share::Share;
 
 /// Where in the peer's bytes we are.
 #[derive(Debug)]
@@ -185,7 +184,6 @@ impl<B: Chunk> Mux<B> {
         self.settings.stream_window = welcome.stream_window;
         self.settings.link_window = welcome.link_window;
         self.settings.ping_interval_ms = welcome.ping_interval_ms;
-        self.share = Share::new(&self.settings);
         self.credit = Credit::new(welcome.link_window);
         self.window = Window::new(welcome.link_window);
         self.events.push_back(Event::Welcomed(welcome));
@@ -246,9 +244,9 @@ impl<B: Chunk> Mux<B> {
             if !stream.window.take(len) {
                 return Err(Fault::StreamCreditExceeded);
             }
-                stream.allow_phases();
             if len > 0 {
                 stream.stages = 0;
+                stream.allow_phases();
             }
         } else {
             self.book_stale(len)?;
@@ -352,12 +350,15 @@ impl<B: Chunk> Mux<B> {
     fn on_credit(&mut self, id: u32, payload: &[u8]) -> Result<(), Fault> {
         let mut fields = Fields::new(payload);
         let n = fields.u32()?;
-        fields.end()?;
         if id == 0 {
+            let size = fields.u32()?;
+            fields.end()?;
             self.credit.add(n)?;
+            self.credit.set_size(size);
             self.uncap();
             return Ok(());
         }
+        fields.end()?;
         match self.target(id)? {
             Target::Ended => self.book_stale_frame(),
             Target::Live(slot) => {

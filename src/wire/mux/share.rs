@@ -1,7 +1,6 @@
 use crate::base::Chunk;
 
 use super::machine::Mux;
-use super::settings::Settings;
 
 /// What every stream may have under way or unread at the peer, however little of the link's window is left, in bytes.
 const SHARE_MIN: u32 = 512;
@@ -28,43 +27,45 @@ const SCALE: (u64, u64) = (12, 5);
 /// therefore give credit back as soon as a stream holds nothing, and not save it up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
-    stream_window: u64,
-    link_window: u32,
+    /// The window of a stream, in bytes.
+    stream: u64,
+    /// The window of the link, in bytes.
+    link: u32,
 }
 
 impl Share {
-    pub(super) fn new(settings: &Settings) -> Share {
-        Share { stream_window: u64::from(settings.stream_window), link_window: settings.link_window }
+    pub(super) fn new(stream_window: u32, link_window: u32) -> Share {
+        Share { stream: u64::from(stream_window), link: link_window.max(1) }
     }
 
     /// What one stream may have under way while `left` bytes are left of the link's window.
     pub(super) fn of(self, left: u32) -> u32 {
         let least = self.least(left);
-        let size = u64::from(self.link_window);
-        let left = u64::from(left.min(self.link_window).saturating_sub(self.link_window / SMALL_PART));
+        let size = u64::from(self.link);
+        let left = u64::from(left.min(self.link).saturating_sub(self.link / SMALL_PART));
         // At most 2^31 * 2^31 * 12: a stream's window is divided by the link's first.
         let scaled = left * left / size * SCALE.0 / SCALE.1;
-        let share = scaled.saturating_mul(self.stream_window) / size;
+        let share = scaled.saturating_mul(self.stream) / size;
         u32::try_from(share).unwrap_or(u32::MAX).max(least)
     }
 
     /// What every stream may have under way while `left` bytes are left of the link's window.
     fn least(self, left: u32) -> u32 {
         match left {
-            left if left > self.link_window / 2 => SHARE_MIN_HALF,
-            left if left > self.link_window / SMALL_PART => SHARE_MIN_QUARTER,
+            left if left > self.link / 2 => SHARE_MIN_HALF,
+            left if left > self.link / SMALL_PART => SHARE_MIN_QUARTER,
             _ => SHARE_MIN,
         }
     }
 
     /// Below so much left the receiver gives credit back early.
     fn tight_below(self) -> u32 {
-        self.link_window - self.link_window / 8
+        self.link - self.link / 8
     }
 
     /// Above so much left it may save credit up again.
     fn loose_above(self) -> u32 {
-        self.link_window - self.link_window / 16
+        self.link - self.link / 16
     }
 }
 
@@ -72,16 +73,30 @@ impl Share {
 impl<B: Chunk> Mux<B> {
     /// Lets each stream use its whole window, as a peer might.
     pub(super) fn ignore_shares(&mut self) {
-        self.share = Share { stream_window: u64::from(u32::MAX), link_window: 1 };
+        self.ignores_shares = true;
     }
 }
 
 /// The two sides of the rule.
 impl<B: Chunk> Mux<B> {
+    /// The share in our own window, as the peer computes it.
+    pub(super) fn share_received(&self) -> Share {
+        Share::new(self.settings.stream_window, self.window.size())
+    }
+
+    /// The share in the peer's window.
+    fn share_sent(&self) -> Share {
+        #[cfg(test)]
+        if self.ignores_shares {
+            return Share { stream: u64::from(u32::MAX), link: 1 };
+        }
+        Share::new(self.settings.stream_window, self.credit.size())
+    }
+
     /// The receiver: called after bytes have come in, or credit was given back.
     pub(super) fn watch_window(&mut self) {
-        let left = self.window.left();
-        if !self.is_tight && left < self.share.tight_below() {
+        let (left, share) = (self.window.left(), self.share_received());
+        if !self.is_tight && left < share.tight_below() {
             self.is_tight = true;
             // What was saved up until now.
             let slots: Vec<u32> = self.streams.slots_by_id().collect();
@@ -92,7 +107,7 @@ impl<B: Chunk> Mux<B> {
                     self.list(slot);
                 }
             }
-        } else if self.is_tight && left > self.share.loose_above() {
+        } else if self.is_tight && left > share.loose_above() {
             self.is_tight = false;
         }
     }
@@ -101,7 +116,8 @@ impl<B: Chunk> Mux<B> {
     /// the schedule until credit comes.
     pub(super) fn share_left(&mut self, slot: u32, wanted: usize) -> usize {
         let credit = u32::try_from(self.credit.left()).unwrap_or(u32::MAX);
-        let (share, least) = (self.share.of(credit), self.share.least(credit));
+        let share = self.share_sent();
+        let (share, least) = (share.of(credit), share.least(credit));
         let stream = self.streams.at(slot);
         let left = share.saturating_sub(stream.under_way);
         if left >= least / PIECE_PART || left as usize >= wanted {
@@ -120,7 +136,8 @@ impl<B: Chunk> Mux<B> {
     /// Link credit has come: streams that used up their share may have more of it.
     pub(super) fn uncap(&mut self) {
         let credit = u32::try_from(self.credit.left()).unwrap_or(u32::MAX);
-        let enough = self.share.of(credit) - self.share.least(credit) / PIECE_PART;
+        let share = self.share_sent();
+        let enough = share.of(credit) - share.least(credit) / PIECE_PART;
         for _ in 0..self.capped.len() {
             let Some(slot) = self.capped.pop_front() else { break };
             let stream = self.streams.at(slot);
@@ -145,11 +162,12 @@ impl<B: Chunk> Mux<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::mux::Settings;
 
     #[test]
     fn a_stream_alone_has_its_whole_window_and_many_that_are_not_read_leave_room() {
         let settings = Settings::default();
-        let share = Share::new(&settings);
+        let share = Share::new(settings.stream_window, settings.link_window);
         let mut left = settings.link_window;
         let first = share.of(left - settings.stream_window / 2);
         assert!(first >= settings.stream_window, "{first}");
@@ -165,7 +183,7 @@ mod tests {
     #[test]
     fn it_does_not_overflow_and_never_falls_below_the_least() {
         for (stream_window, link_window) in [(1, 1), (u32::MAX, 1), (1, u32::MAX), (u32::MAX, u32::MAX)] {
-            let share = Share::new(&Settings { stream_window, link_window, ..Settings::default() });
+            let share = Share::new(stream_window, link_window);
             for left in [0, 1, link_window / 2, link_window, u32::MAX] {
                 assert!(share.of(left) >= SHARE_MIN);
             }

@@ -160,10 +160,13 @@ impl<B: Chunk> Mux<B> {
                 put(out, Kind::Ping, 0, |out| out.extend_from_slice(&now.as_nanos().to_be_bytes()));
             }
             Control::Drain => put(out, Kind::Drain, 0, |_| {}),
-            Control::LinkCredit => put_credit(out, 0, self.window.owed()),
+            Control::LinkCredit => put(out, Kind::Credit, 0, |out| {
+                out.extend_from_slice(&self.window.owed().to_be_bytes());
+                out.extend_from_slice(&self.window.size().to_be_bytes());
+            }),
             Control::Credit(slot) => {
                 let stream = self.streams.at(slot);
-                put_credit(out, stream.id, stream.window.owed());
+                put(out, Kind::Credit, stream.id, |out| out.extend_from_slice(&stream.window.owed().to_be_bytes()));
             }
             Control::TurnAway(id, cause) => put_reset(out, id, cause),
             Control::Reset(slot, cause) => put_reset(out, self.streams.at(slot).id, cause),
@@ -291,10 +294,10 @@ impl<B: Chunk> Mux<B> {
             Some(Item::Bytes(mut chunk)) => {
                 stream.queued -= n;
                 stream.credit.spend(n);
+                stream.allow_phases();
                 stream.under_way = stream.under_way.saturating_add(n as u32);
                 if n == chunk.len() {
                     Some(chunk)
-                stream.allow_phases();
                 } else {
                     let part = chunk.split_to(n);
                     stream.queue.push_front(Item::Bytes(chunk));
@@ -323,10 +326,6 @@ fn put(out: &mut Vec<u8>, kind: Kind, stream: u32, payload: impl FnOnce(&mut Vec
     payload(out);
     let header = Header::new(kind, stream, out.len() - start - HEADER_LEN);
     out[start..start + HEADER_LEN].copy_from_slice(&header.encode());
-}
-
-fn put_credit(out: &mut Vec<u8>, stream: u32, n: u32) {
-    put(out, Kind::Credit, stream, |out| out.extend_from_slice(&n.to_be_bytes()));
 }
 
 fn put_reset(out: &mut Vec<u8>, stream: u32, cause: Cause) {

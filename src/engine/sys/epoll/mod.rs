@@ -179,10 +179,11 @@ impl EpollDriver {
             self.ready.append(&mut self.starved);
         } else {
             // What is kept for links is not for the others that wait.
+            let left_for_links = self.link_pool.can_receive();
             for _ in 0..self.starved.len() {
                 let Some(token) = self.starved.pop_front() else { break };
                 let is_link = self.connection(token).is_some_and(|connection| connection.serves_link);
-                if is_link { self.ready.push_back(token) } else { self.starved.push_back(token) }
+                if is_link && left_for_links { self.ready.push_back(token) } else { self.starved.push_back(token) }
             }
         }
     }

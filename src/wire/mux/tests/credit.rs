@@ -219,3 +219,49 @@ fn any_number_of_bulk_streams_end_whole() {
     }
     assert_eq!(came, 200 * 600_000);
 }
+
+#[test]
+fn the_sender_hears_of_every_size_of_the_window_and_shares_it_out() {
+    let settings = Settings { stream_window: 20_000, link_window: 400_000, backlog: 1 << 20, ..Settings::default() };
+    let mut pair = Pair::new(settings, 1);
+    // The edge has memory for less than its settings say.
+    let hello = |pair: &Pair| pair.events[EDGE].iter().any(|event| matches!(event, Event::Hello(_)));
+    pair.transmit(CONNECTOR, 16_384);
+    pair.now += pair.latency;
+    let (_, bytes) = pair.wires[EDGE].pop_front().unwrap();
+    pair.sides[EDGE].receive(pair.now, bytes);
+    pair.sides[EDGE].set_link_window(30_000);
+    pair.collect(EDGE);
+    assert!(hello(&pair));
+    pair.settle();
+    for side in [EDGE, CONNECTOR] {
+        assert_eq!((pair.sides[side].window_size(), pair.sides[side].credit.size()), (30_000, 30_000));
+    }
+    let [edge, far] = pair.open();
+    pair.sides[EDGE].send(edge, vec![0; 400_000]).expect("it has room");
+    pair.settle();
+    let alone = pair.bytes(CONNECTOR, far).len();
+    assert!((5_000..20_000).contains(&alone), "{alone} under way in a window of 30,000");
+    pair.sides[CONNECTOR].consumed(far, alone);
+    assert!(pair.sides[CONNECTOR].is_window_due());
+    assert_eq!(pair.sides[CONNECTOR].resize_window(400_000), 400_000);
+    pair.settle();
+    assert_eq!(pair.sides[EDGE].credit.size(), 400_000);
+    assert_eq!(pair.bytes(CONNECTOR, far).len() - alone, 20_000, "it has its whole own window in a large one");
+    // It gets smaller only as the peer uses what it was allowed to.
+    assert_eq!(pair.sides[CONNECTOR].resize_window(30_000), 400_000);
+    let mut taken = alone;
+    while pair.sides[CONNECTOR].window_size() > 30_000 {
+        let all = pair.bytes(CONNECTOR, far).len();
+        pair.sides[CONNECTOR].consumed(far, all - taken);
+        taken = all;
+        pair.sides[CONNECTOR].resize_window(30_000);
+        pair.sides[EDGE].send(edge, vec![0; 20_000]).expect("it has room");
+        pair.settle();
+        let [sender, receiver] = &pair.sides;
+        assert_eq!(sender.credit.size(), receiver.window_size());
+    }
+    pair.sides[CONNECTOR].consumed(far, usize::MAX);
+    pair.settle();
+    assert_eq!(pair.sides[EDGE].credit.size(), 30_000);
+}

@@ -52,7 +52,8 @@ fn reset(id: u32) -> Bytes {
 }
 
 fn credit(id: u32, n: u32) -> Bytes {
-    frame(Kind::Credit, id, &n.to_be_bytes())
+    let size = if id == 0 { &[0, 1, 0, 0][..] } else { &[] };
+    frame(Kind::Credit, id, &[&n.to_be_bytes(), size].concat())
 }
 
 fn hello_with(change: impl Fn(&mut Bytes)) -> Bytes {

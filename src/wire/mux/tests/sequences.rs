@@ -86,6 +86,13 @@ impl World {
     fn act(&mut self) {
         let side = self.pair.rng.below(2) as usize;
         let pick = self.pair.rng.below(100);
+        if self.pair.rng.chance(0.02) {
+            // Whatever the size of the link's window becomes, nothing stops for good.
+            let (mux, most) = (&mut self.pair.sides[side], 200_000);
+            let size = mux.resize_window(self.pair.rng.between(1_024, most) as u32);
+            assert!(size >= 1_024, "seed {}", self.seed);
+            return;
+        }
         if side == EDGE && pick < 15 {
             if let Ok(stream) = self.pair.sides[EDGE].open(&open()) {
                 self.books[EDGE].insert(stream.wire(), Book { id: Some(stream), ..Book::default() });
@@ -143,7 +150,7 @@ impl World {
         let most = mux.settings.backlog as usize + OVERSHOOT_MAX + 20_000;
         let slots: Vec<u32> = mux.streams.slots_by_id().collect();
         assert!(slots.iter().all(|slot| mux.streams.at(*slot).queued <= most), "seed {}", self.seed);
-        assert!(mux.window.held() <= mux.settings.link_window, "seed {}", self.seed);
+        assert!(mux.window.held() <= mux.window.size(), "seed {}", self.seed);
         assert!(mux.control.len() <= slots.len() && mux.events.is_empty(), "seed {}", self.seed);
     }
 

@@ -110,7 +110,7 @@ fn every_frame_means_the_same_wherever_it_is_cut() {
     // CREDIT and PING tell the application nothing; a frame after them shows that they were read to their end.
     let end = frame(Kind::Fin, 1, &[]);
     every_split("CREDIT", &ready_edge, &[frame(Kind::Credit, 1, &[0, 0, 1, 0]), end.clone()].concat());
-    every_split("link CREDIT", &ready_edge, &[frame(Kind::Credit, 0, &[0, 0, 1, 0]), end.clone()].concat());
+    every_split("link CREDIT", &ready_edge, &[frame(Kind::Credit, 0, &[0, 0, 1, 0, 0, 1, 0, 0]), end.clone()].concat());
     every_split("PING", &ready_edge, &[frame(Kind::Ping, 0, &stamp), end].concat());
 }
 
