@@ -129,7 +129,8 @@ section! {
         /// How much of one stream may be on its way in each direction, unread: with a round trip of 100 ms each 256 KiB
         /// are 20 Mbit/s. Connectors follow.
         stream_window_bytes: Bytes = "256KiB" in 1_024..=16_777_216, restart, like "2MiB";
-        /// The same for all streams of one link together: what a peer can make us hold.
+        /// The most for all streams of one link together: what its peer can make us hold. The links of a core have half of
+        /// its buffers together; where there are many of them each begins with less.
         link_window_bytes: Bytes = "4MiB" in 1_024..=1_073_741_824, restart, like "32MiB";
         /// How long a call waits for an absent connector to come back before it is refused with 503.
         offline_wait_ms: Millis = "1500ms" in 0..=60_000, restart, like "3s";
