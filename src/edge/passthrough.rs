@@ -140,7 +140,7 @@ impl Passing {
         usage.count(label, here.core.turn_time());
         let Passing { connection, received, .. } = self;
         let carried = carry(here, &connection, received, &stream).await;
-        if matches!(carried, Err(Broken::Agent)) {
+        if matches!(carried, Err(Broken::AgentGone | Broken::AgentStalled)) {
             stream.reset(Cause::Cancelled);
         }
         // Nothing more is wanted of the connector, which waits for nothing more then.
@@ -150,7 +150,11 @@ impl Passing {
                 let patience = here.edge.settings.write_timeout;
                 connection.close_gracefully_after(&here.core, patience, FAREWELL).await;
             }
-            Err(Broken::Agent) => connection.abort(),
+            Err(Broken::AgentGone) => connection.abort(),
+            Err(Broken::AgentStalled) => {
+                Counters::add(&here.edge.counters.passed_through_stalled);
+                connection.abort();
+            }
             // Its alert has gone before.
             Err(Broken::Link { begun: true, cause: Cause::SealFailed }) => connection.close_gracefully(FAREWELL).await,
             Err(Broken::Link { begun: false, .. }) => {
@@ -180,9 +184,11 @@ impl Passing {
     }
 }
 
-/// Which side ended a connection early.
+/// How a connection ended early.
 enum Broken {
-    Agent,
+    AgentGone,
+    /// The agent took nothing of what was for it for longer than it may.
+    AgentStalled,
     Link {
         cause: Cause,
         /// Whether the agent had been sent anything.
@@ -197,7 +203,8 @@ async fn carry(here: &Here, connection: &Connection, received: Vec<u8>, stream: 
     let broken = |error: StreamError| match error {
         // The agent's half: what is wrong with it, the way back tells.
         StreamError::ResetWith { code } => Broken::Link { cause: Cause::from_code(code), begun: begun.get() },
-        _ => Broken::Agent,
+        StreamError::TimedOut => Broken::AgentStalled,
+        _ => Broken::AgentGone,
     };
     let there = async {
         for piece in received.chunks(PIECE_LEN_MAX) {
