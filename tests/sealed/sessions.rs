@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 
 use adit::base::Traffic;
 
-use crate::site::{Agent, HOST, OPEN_HOST, Site, ask, authority, call, drivers, get, try_call};
+use crate::drivers::drivers;
+use crate::site::{Agent, HOST, OPEN_HOST, Site, ask, authority, call, get, try_call};
 
 const SEAL_CA: &str = "state/seal-ca.pem";
 

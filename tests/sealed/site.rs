@@ -169,13 +169,6 @@ pub(crate) fn authority(dir: &Path, name: &str) -> Authority {
     Authority::load(&cert, &key, UnixTime::now()).unwrap()
 }
 
-/// The drivers that work on this machine.
-pub(crate) fn drivers() -> Vec<&'static str> {
-    let out = crate::process::command(&["up", "--once", "--json"]).output().unwrap();
-    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    if told["driver"] == "uring" { vec!["uring", "epoll"] } else { vec!["epoll"] }
-}
-
 /// One call, and its answer.
 pub(crate) fn call(agent: &mut (impl Read + Write), host: &str, body: &str) -> Answer {
     try_call(agent, host, body).unwrap()
