@@ -17,9 +17,7 @@ use adit::connector::{Connector, ConnectorCommand, ConnectorEvent};
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
-use adit::engine::{
-    BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Class, Core, Lease, MailReceiver, MailSender, StreamError, mailbox,
-};
+use adit::engine::{BUFFER_MEMORY_MIN, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox};
 use adit::latency::Outcome;
 use adit::upstream::Resolver;
 use adit::wire::mux;
@@ -49,6 +47,8 @@ struct Bed {
     connector_core: (Core, MemberId),
     connector_events: MailReceiver<ConnectorEvent>,
     agents: Core,
+    /// Whose buffers no agent that stands still has.
+    probes: Core,
 }
 
 /// What became of an agent: nothing yet, the bytes of its answer that it read, or why it did not get all of them.
@@ -60,8 +60,9 @@ impl Bed {
         // What an agent does not read may not disappear in the buffers of systems.
         let faults = Faults { send_buffer_bytes: 30_000, receive_buffer_bytes: 30_000, ..Faults::none() };
         let mut sim = Simulation::new(SimNet::new(1, faults));
-        let (upstream, _) = add_core(&mut sim, UPSTREAM, 0, BUFFER_MEMORY_DEFAULT);
+        let (upstream, _) = add_core(&mut sim, UPSTREAM, 0, BUFFER_MEMORY_MIN);
         let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_MIN);
+        let (probes, _) = add_core(&mut sim, AGENTS, 1, BUFFER_MEMORY_MIN);
         let (edge_core, _) = add_core(&mut sim, EDGE, 0, 8 << 20);
         let connector_core = add_core(&mut sim, CONNECTOR, 0, 8 << 20);
         serve(&upstream);
@@ -77,7 +78,8 @@ impl Bed {
         let connector = Connector::new(settings, roles::connector_tables(), 1, 2, &told);
         let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
         connector_core.0.spawn(Arc::clone(&connector).run(connector_core.0.clone(), nobody));
-        let mut bed = Bed { sim, edge, edge_core, edge_events, connector, connector_core, connector_events, agents };
+        let mut bed =
+            Bed { sim, edge, edge_core, edge_events, connector, connector_core, connector_events, agents, probes };
         bed.pass(2 * SECOND);
         bed
     }
@@ -100,6 +102,21 @@ impl Bed {
             told.replace(Some(ended));
         });
         fate
+    }
+
+    /// An agent that uploads in pieces of 60 bytes, each by itself, to an upstream that takes none of them.
+    fn chatty_upload(&self) {
+        let core = self.agents.clone();
+        self.agents.spawn(async move {
+            let socket = connect(&core).await;
+            let head = format!("POST /deaf HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let mut sent = send(&socket, head.as_bytes()).await;
+            let piece = format!("3c\r\n{}\r\n", "x".repeat(60));
+            while sent.is_ok() {
+                core.sleep(Duration::from_millis(1)).await;
+                sent = send(&socket, piece.as_bytes()).await;
+            }
+        });
     }
 
     /// How calls have ended so far.
@@ -157,8 +174,12 @@ impl Bed {
     }
 }
 
+async fn connect(core: &Core) -> Socket {
+    core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens")
+}
+
 async fn call(core: &Core, path: &str, len: usize, first: Duration, pause: Duration) -> Result<Vec<u8>, StreamError> {
-    let socket = core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens");
+    let socket = connect(core).await;
     send(&socket, format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await?;
     core.sleep(first).await;
     let mut received = Vec::new();
@@ -261,6 +282,29 @@ fn an_agent_that_takes_nothing_holds_up_the_end_of_the_connector_only_for_a_mome
     assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
     assert!(bed.connector_has_ended(), "the connector still waits for an agent");
     bed.assert_nothing_is_left();
+}
+
+#[test]
+fn uploads_in_tiny_pieces_that_an_upstream_does_not_take_hold_nobody_up() {
+    let mut bed = Bed::start();
+    for _ in 0..4 {
+        bed.chatty_upload();
+    }
+    for _ in 0..4 {
+        bed.pass(2 * SECOND);
+        let (core, answered) = (bed.probes.clone(), Fate::default());
+        let told = Rc::clone(&answered);
+        bed.probes.spawn(async move {
+            let ended = call(&core, "/100000", 100_000, Duration::ZERO, Duration::ZERO).await;
+            told.replace(Some(ended));
+        });
+        bed.pass(AT_ONCE);
+        let answered = answered.borrow_mut().take();
+        let usage = bed.connector_core.0.pool().usage();
+        assert!(answered.expect("it is answered").is_ok_and(|read| read == body(100_000)), "{usage:?}");
+    }
+    let usage = bed.connector_core.0.pool().usage();
+    assert!(usage.leased_bytes < usage.bytes_max / 2, "{usage:?}");
 }
 
 /// A call whose answer comes when the edge has no buffer to send it with.

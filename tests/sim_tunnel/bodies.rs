@@ -8,7 +8,7 @@ use adit::engine::{ByteStream, Class, Core, Socket, StreamError};
 use crate::roles::UPSTREAM_AT;
 
 /// The upstream: takes any body, and answers with as many bytes as it is asked for: `/LENGTH`, or `/LENGTH/MILLISECONDS` to
-/// wait before it answers.
+/// wait before it answers. Of a body for `/deaf` it takes nothing.
 pub(crate) fn serve(core: &Core) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
     let core = core.clone();
@@ -30,6 +30,9 @@ async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
         let head = read_head(socket, &mut received).await?;
         let mut words = head.split([' ', '/']).filter(|word| !word.is_empty());
         let upload = words.next() == Some("POST");
+        if head.starts_with("POST /deaf ") {
+            std::future::pending::<()>().await;
+        }
         let len: usize = words.next().and_then(|len| len.parse().ok()).expect("the path says how long");
         let after_ms = words.next().and_then(|after| after.parse().ok()).unwrap_or(0);
         let (of_request, of_answer) = if upload { (len, 2) } else { (0, len) };
