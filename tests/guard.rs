@@ -4,6 +4,8 @@
 mod admission;
 #[path = "guard/doctor.rs"]
 mod doctor;
+#[path = "up/drivers.rs"]
+mod drivers;
 #[path = "guard/events.rs"]
 mod events;
 #[path = "guard/greetings.rs"]
@@ -21,3 +23,5 @@ mod proxies;
 mod secrets;
 #[path = "guard/site.rs"]
 mod site;
+#[path = "guard/stalls.rs"]
+mod stalls;

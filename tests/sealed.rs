@@ -3,6 +3,8 @@
 
 #[path = "sealed/blind.rs"]
 mod blind;
+#[path = "up/drivers.rs"]
+mod drivers;
 #[path = "sealed/link.rs"]
 mod link;
 #[path = "up/process.rs"]

@@ -3,6 +3,8 @@
 //!
 //! `ADIT_SIM_SEED=n cargo test --test sim_crowd` runs one seed again; `ADIT_SIM_SEEDS=n` tries that many.
 
+#[path = "sim_tunnel/bodies.rs"]
+mod bodies;
 #[path = "sim_tunnel/roles.rs"]
 mod roles;
 
@@ -18,11 +20,12 @@ use adit::connector::Connector;
 use adit::edge::Edge;
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
-use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, ByteStream, Class, Core, Socket, StreamError, mailbox};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, StreamError, mailbox};
 use adit::upstream::Resolver;
 use adit::wire::mux;
 
-use roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core};
+use bodies::{body, read, read_head, send, serve};
+use roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, add_core};
 
 /// Seeds that every run of the test tries.
 const SEEDS: Range<u64> = 1..41;
@@ -103,36 +106,6 @@ fn crowd(seed: u64) {
     }
 }
 
-/// The upstream: takes any body, and answers with as many bytes as it is asked for.
-fn serve(core: &Core) {
-    let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
-    let core = core.clone();
-    core.clone().spawn(async move {
-        loop {
-            let Ok((detached, _)) = listener.accept().await else { continue };
-            let Ok(socket) = core.adopt(detached, SocketOptions::default()).await else { continue };
-            core.spawn(async move {
-                // Whatever goes wrong, its agent sees.
-                let _ = answer_all(&socket).await;
-            });
-        }
-    });
-}
-
-async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
-    let mut received = Vec::new();
-    loop {
-        let head = read_head(socket, &mut received).await?;
-        let mut words = head.split([' ', '/']).filter(|word| !word.is_empty());
-        let upload = words.next() == Some("POST");
-        let len: usize = words.next().and_then(|len| len.parse().ok()).expect("the path says how long");
-        let (of_request, of_answer) = if upload { (len, 2) } else { (0, len) };
-        read(socket, &mut received, of_request, Duration::ZERO).await?;
-        send(socket, format!("HTTP/1.1 200 OK\r\nContent-Length: {of_answer}\r\n\r\n").as_bytes()).await?;
-        send(socket, &body(of_answer)).await?;
-    }
-}
-
 /// One call; an error when its answer is not whole.
 async fn call(core: &Core, reader: Reader, len: usize, upload: bool) -> Result<(), StreamError> {
     let socket = core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens");
@@ -152,44 +125,6 @@ async fn call(core: &Core, reader: Reader, len: usize, upload: bool) -> Result<(
     let head = read_head(&socket, &mut received).await?;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(read(&socket, &mut received, of_answer, pause).await? == body(of_answer), "other bytes arrived");
-    Ok(())
-}
-
-fn body(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 / 7) as u8).collect()
-}
-
-async fn read_head(socket: &Socket, received: &mut Vec<u8>) -> Result<String, StreamError> {
-    loop {
-        if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
-            let rest = received.split_off(end + 4);
-            return Ok(String::from_utf8(std::mem::replace(received, rest)).expect("a head is text"));
-        }
-        let lease = socket.recv().await?.ok_or(StreamError::Truncated)?;
-        received.extend_from_slice(&lease);
-    }
-}
-
-async fn read(socket: &Socket, received: &mut Vec<u8>, len: usize, pause: Duration) -> Result<Vec<u8>, StreamError> {
-    while received.len() < len {
-        let lease = socket.recv().await?.ok_or(StreamError::Truncated)?;
-        received.extend_from_slice(&lease);
-        drop(lease);
-        if !pause.is_zero() {
-            socket.core().sleep(pause).await;
-        }
-    }
-    let rest = received.split_off(len);
-    Ok(std::mem::replace(received, rest))
-}
-
-async fn send(socket: &Socket, bytes: &[u8]) -> Result<(), StreamError> {
-    for piece in bytes.chunks(Class::Small.bytes()) {
-        socket.ready().await?;
-        let mut lease = socket.core().pool().lease(Class::Small).await;
-        lease.append(piece);
-        socket.send(lease)?;
-    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::{Clock, Traffic};
@@ -16,7 +16,7 @@ use crate::connector::respond::{Reply, ResponseWork};
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, Patient, carry_body, forwarded};
+use crate::exchange::{Carry, CarryError, Course, HeadReadError, Intake, Outlet, Patient, carry_body, forwarded};
 use crate::latency::ConnectorStamps;
 use crate::link::{CallStream, LinkStream};
 use crate::tls::Connection;
@@ -279,7 +279,11 @@ impl RequestWork {
             }
         }
         let encoder = &mut encoder;
-        let to = &Patient::new(connection, &here.connector.settings.write_timeout, |_| None);
+        let course = |_: &mut Context<'_>| match stream.on_link().link().is_draining() {
+            true => Course::Draining,
+            false => Course::Open,
+        };
+        let to = &Patient::new(connection, &here.connector.settings.write_timeout, course);
         let carry = Carry { from: stream, intake, decoder, to, outlet, encoder, pool, scratch };
         let mut look = peek.as_mut().filter(|_| matches!(caller, Caller::Agent(_)));
         carry_body(carry, |bytes| {

@@ -191,6 +191,11 @@ fn counts(counters: &Counters) -> Vec<Count> {
         count("links_limited", "Links refused as their tunnel has as many as it may", &counters.links_limited),
         count("links_refused", "Connectors that were not let in", &counters.links_refused),
         count("passed_through", "Connections of agents that went on unread", &counters.passed_through),
+        count(
+            "passed_through_stalled",
+            "Connections that went on unread and ended as their agent took nothing for too long",
+            &counters.passed_through_stalled,
+        ),
         count("proxy_headers_refused", "Proxies that did not say for whom they speak", &counters.proxy_headers_refused),
         count("registrations_failed", "Links and enrolments that were refused", &counters.registrations_failed),
         count(

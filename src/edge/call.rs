@@ -87,6 +87,21 @@ enum Back {
     AgentStalled,
 }
 
+impl Back {
+    /// Why an answer could not be sent on.
+    fn unsent(error: &StreamError) -> Back {
+        match error {
+            StreamError::TimedOut => Back::AgentStalled,
+            // The agent or a buffer was waited for, and the answer came to an end meanwhile.
+            StreamError::ResetWith { .. } => {
+                let (fault, outcome) = stream_fault(error);
+                Back::Failed(fault, outcome)
+            }
+            _ => Back::AgentGone,
+        }
+    }
+}
+
 /// How the way there ended before the way back did.
 enum There {
     AgentGone,
@@ -139,7 +154,8 @@ impl Work {
         let (Work { request, response, .. }, stream) = (&mut *self, &opened.stream);
         let Agent { here, connection, intake, head, peer, .. } = agent;
         let begun = Cell::new(false);
-        let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |cx| stream.on_link().failure(cx));
+        let to_agent =
+            Patient::new(connection, &here.edge.settings.write_timeout, |cx| here.course(stream.on_link(), cx));
         let framing = match request.send_head(here, connection, head, peer, stream).await {
             Ok(framing) => framing,
             // Whatever there is to say of it, the way back says.
@@ -392,8 +408,8 @@ impl ResponseWork {
             if head.is_interim() {
                 if request.version() == crate::wire::http1::Version::Http11 {
                     write_response(head, &ResponseEdits::default(), scratch);
-                    if outlet.put(to, pool, scratch).await.and_then(|()| outlet.flush(to)).is_err() {
-                        return Back::AgentGone;
+                    if let Err(error) = outlet.put(to, pool, scratch).await.and_then(|()| outlet.flush(to)) {
+                        return Back::unsent(&error);
                     }
                 }
                 continue;
@@ -409,8 +425,8 @@ impl ResponseWork {
         let append: [(&str, &[u8]); 1] = [("Server-Timing", timing)];
         write_response(head, &ResponseEdits { framing, close: !keep, append: &append }, scratch);
         begun.set(true);
-        if outlet.put(to, pool, scratch).await.is_err() {
-            return Back::AgentGone;
+        if let Err(error) = outlet.put(to, pool, scratch).await {
+            return Back::unsent(&error);
         }
         stamps.on_to_agent(here.core.now());
         decoder.restart(head.framing());
@@ -418,13 +434,7 @@ impl ResponseWork {
         let carry = Carry { from: stream, intake, decoder, to, outlet, encoder: &mut encoder, pool, scratch };
         match carry_body(carry, |_| {}).await {
             Ok(()) => Back::Done(keep),
-            Err(CarryError::To(StreamError::TimedOut)) => Back::AgentStalled,
-            // The agent was waited for, and the answer came to an end meanwhile.
-            Err(CarryError::To(error @ StreamError::ResetWith { .. })) => {
-                let (fault, outcome) = stream_fault(&error);
-                Back::Failed(fault, outcome)
-            }
-            Err(CarryError::To(_)) => Back::AgentGone,
+            Err(CarryError::To(error)) => Back::unsent(&error),
             Err(CarryError::From(error)) => {
                 let (fault, outcome) = stream_fault(&error);
                 Back::Failed(fault, outcome)

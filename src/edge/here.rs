@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use crate::base::{Budget, Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
@@ -16,8 +17,9 @@ use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::edge::{agents, connectors, passthrough};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver, MailSender, PoolUse, Signal};
+use crate::exchange::Course;
 use crate::latency::{Recorder, SlowCalls};
-use crate::link::Link;
+use crate::link::{Link, LinkStream};
 use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
 use crate::wire::mux::Fault;
 
@@ -156,6 +158,15 @@ impl Here {
     /// Whether the core was told to end.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.count() > 0
+    }
+
+    /// How an exchange over `stream` stands, apart from its agent.
+    pub(super) fn course(&self, stream: &LinkStream, cx: &mut Context<'_>) -> Course {
+        match stream.failure(cx) {
+            Some(error) => Course::Over(error),
+            None if self.is_draining() || stream.holds_up_drain() => Course::Draining,
+            None => Course::Open,
+        }
     }
 
     /// Where a call for `tunnel` goes. Another core is only named when the connection may be handed over.

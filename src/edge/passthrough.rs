@@ -13,7 +13,7 @@ use crate::edge::message::CoreMessage;
 use crate::edge::open::{NoStream, Wanted};
 use crate::edge::shared::Counters;
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Core, Lease, Pool, StreamError, lease_of};
+use crate::engine::{ByteStream, Lease, Pool, StreamError, lease_of};
 use crate::exchange::Patient;
 use crate::link::LinkStream;
 use crate::route::{Hostname, Route};
@@ -139,16 +139,22 @@ impl Passing {
         let label = here.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
         usage.count(label, here.core.turn_time());
         let Passing { connection, received, .. } = self;
-        let patience = here.edge.settings.write_timeout;
-        let carried = carry(&here.core, patience, &connection, received, &stream).await;
-        if matches!(carried, Err(Broken::Agent)) {
+        let carried = carry(here, &connection, received, &stream).await;
+        if matches!(carried, Err(Broken::AgentGone | Broken::AgentStalled)) {
             stream.reset(Cause::Cancelled);
         }
         // Nothing more is wanted of the connector, which waits for nothing more then.
         drop(stream);
         match carried {
-            Ok(()) => connection.close_gracefully_after(&here.core, patience, FAREWELL).await,
-            Err(Broken::Agent) => connection.abort(),
+            Ok(()) => {
+                let patience = here.edge.settings.write_timeout;
+                connection.close_gracefully_after(&here.core, patience, FAREWELL).await;
+            }
+            Err(Broken::AgentGone) => connection.abort(),
+            Err(Broken::AgentStalled) => {
+                Counters::add(&here.edge.counters.passed_through_stalled);
+                connection.abort();
+            }
             // Its alert has gone before.
             Err(Broken::Link { begun: true, cause: Cause::SealFailed }) => connection.close_gracefully(FAREWELL).await,
             Err(Broken::Link { begun: false, .. }) => {
@@ -178,9 +184,11 @@ impl Passing {
     }
 }
 
-/// Which side ended a connection early.
+/// How a connection ended early.
 enum Broken {
-    Agent,
+    AgentGone,
+    /// The agent took nothing of what was for it for longer than it may.
+    AgentStalled,
     Link {
         cause: Cause,
         /// Whether the agent had been sent anything.
@@ -189,19 +197,14 @@ enum Broken {
 }
 
 /// Carries bytes both ways until the connector has said its last.
-async fn carry(
-    core: &Core,
-    patience: Duration,
-    connection: &Connection,
-    received: Vec<u8>,
-    stream: &LinkStream,
-) -> Result<(), Broken> {
-    let pool = core.pool();
+async fn carry(here: &Here, connection: &Connection, received: Vec<u8>, stream: &LinkStream) -> Result<(), Broken> {
+    let pool = here.core.pool();
     let begun = std::cell::Cell::new(false);
     let broken = |error: StreamError| match error {
         // The agent's half: what is wrong with it, the way back tells.
         StreamError::ResetWith { code } => Broken::Link { cause: Cause::from_code(code), begun: begun.get() },
-        _ => Broken::Agent,
+        StreamError::TimedOut => Broken::AgentStalled,
+        _ => Broken::AgentGone,
     };
     let there = async {
         for piece in received.chunks(PIECE_LEN_MAX) {
@@ -217,7 +220,7 @@ async fn carry(
         future::pending::<Result<(), StreamError>>().await
     };
     let back = async {
-        let to = Patient::new(connection, &patience, |cx| stream.failure(cx));
+        let to = Patient::new(connection, &here.edge.settings.write_timeout, |cx| here.course(stream, cx));
         while let Some(lease) = stream.recv().await? {
             begun.set(true);
             to.ready().await?;

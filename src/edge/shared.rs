@@ -82,6 +82,8 @@ pub struct Counters {
     pub greetings_refused: AtomicU64,
     /// Connections of agents that went on to the connector unread.
     pub passed_through: AtomicU64,
+    /// Of these, those that ended as their agent took nothing for too long.
+    pub passed_through_stalled: AtomicU64,
     /// Sealed sessions with connectors that came about.
     pub sessions_sealed: AtomicU64,
     /// Sealed sessions with connectors that did not.

@@ -68,6 +68,15 @@ pub trait ByteStream {
     /// Ready when everything queued was handed to the layer below, or the sending direction has failed.
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
 
+    /// Ready when the sending direction has failed, for those who wait for something else before they send: without it, a task
+    /// that waits for a buffer would learn only with the buffer that nobody wants what it has to say.
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        match self.poll_ready(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            _ => Poll::Pending,
+        }
+    }
+
     /// Says that nothing more will be sent, after what is queued. Sending afterwards is an error; finishing twice is not.
     fn finish(&self);
 

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 
 use crate::base::Chunk;
-use crate::engine::{LARGE_LEN, Lease};
+use crate::engine::{LARGE_LEN, Lease, SMALL_LEN};
 
 /// Pieces up to this length are copied behind others that wait, in bytes: cheaper than a buffer for each.
 pub(super) const COPY_LEN_MAX: usize = 2048;
 
 /// Puts a lease at the end of a queue whose first `fixed` leases must stay as they are.
 ///
-/// A small piece is copied behind the last one where there is room. While the pool is under pressure everything that does
+/// A small piece is copied behind the last one where there is room, and where there is none into a buffer that has some for
+/// those to come, unless it has room itself: what it is cut from may be kept for it alone. While the pool is under pressure everything that does
 /// not fill its buffer is copied together: a slice of a large buffer would keep the whole of it.
 pub fn push_packed(queue: &mut VecDeque<Lease>, fixed: usize, mut lease: Lease) {
     let pressed = lease.pool_is_pressed();
@@ -25,8 +26,12 @@ pub fn push_packed(queue: &mut VecDeque<Lease>, fixed: usize, mut lease: Lease) 
             lease.advance(taken);
         }
     }
-    let copies =
-        lease.is_of_large() && if pressed { lease.len() < LARGE_LEN / 2 } else { waits && lease.len() <= COPY_LEN_MAX };
+    let is_small = waits && lease.len() <= COPY_LEN_MAX;
+    let copies = if lease.is_of_large() {
+        if pressed { lease.len() < LARGE_LEN / 2 } else { is_small }
+    } else {
+        is_small && lease.capacity() < SMALL_LEN / 2
+    };
     while copies && !lease.is_empty() {
         let Some(mut small) = lease.small_of_same_pool() else { break };
         let taken = small.append_some(&lease);
@@ -42,7 +47,7 @@ pub fn push_packed(queue: &mut VecDeque<Lease>, fixed: usize, mut lease: Lease) 
 mod tests {
     use super::*;
     use crate::base::Rng;
-    use crate::engine::{BUFFER_MEMORY_DEFAULT, Class, Pool, SMALL_LEN};
+    use crate::engine::{BUFFER_MEMORY_DEFAULT, Class, Pool};
 
     fn lease(pool: &Pool, class: Class, bytes: &[u8]) -> Lease {
         let mut lease = pool.take(class).unwrap();
@@ -59,6 +64,24 @@ mod tests {
         }
         assert_eq!(queue[0].len(), 16);
         assert!(queue.len() <= 1 + 16_000_usize.div_ceil(SMALL_LEN), "{} buffers", queue.len());
+    }
+
+    #[test]
+    fn what_is_cut_from_one_small_buffer_for_many_queues_does_not_keep_it_for_each() {
+        const QUEUES: usize = 4;
+        let pool = Pool::new(0);
+        let mut queues = [const { VecDeque::new() }; QUEUES];
+        let mut pushed = 0;
+        for _ in 0..400 {
+            // As frames of many streams that came together.
+            let mut received = lease(&pool, Class::Small, &[7; QUEUES * 66]);
+            for queue in &mut queues {
+                push_packed(queue, 0, received.split_to(66));
+                pushed += 66;
+            }
+        }
+        let kept = pool.usage().leased_bytes;
+        assert!(kept <= pushed + QUEUES * 2 * SMALL_LEN, "{kept} bytes for {pushed}");
     }
 
     #[test]

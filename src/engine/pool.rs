@@ -202,7 +202,8 @@ impl Pool {
         self.lease(Class::for_len(len)).await
     }
 
-    fn poll_lease(&self, class: Class, cx: &Context<'_>) -> Poll<Lease> {
+    /// As [`Pool::lease`].
+    pub fn poll_lease(&self, class: Class, cx: &Context<'_>) -> Poll<Lease> {
         if let Some(lease) = self.take(class) {
             return Poll::Ready(lease);
         }

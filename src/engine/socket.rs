@@ -175,6 +175,12 @@ impl Socket {
         self.with(|state| state.sent_bytes())
     }
 
+    /// Whether something is queued that the system has not taken.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        self.with(|state| state.has_queued())
+    }
+
     /// Takes the connection off its core, after what is queued went out.
     ///
     /// # Errors
@@ -237,6 +243,10 @@ impl ByteStream for Socket {
         self.with(|state| state.poll_queued_below(0, cx))
     }
 
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.with(|state| state.poll_send_failed(cx))
+    }
+
     fn expect_more(&self) {
         if self.with(SocketState::take_ack_due) {
             self.core.shared().driver.borrow_mut().acknowledge(self.token);
@@ -263,7 +273,7 @@ impl ByteStream for Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let shared = self.core.shared();
-        let queued = self.with(|state| state.has_queued());
+        let queued = self.has_queued();
         shared.sockets.borrow_mut().let_go(self.token);
         shared.driver.borrow_mut().close(self.token, Close::Flush);
         if queued {

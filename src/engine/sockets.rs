@@ -328,6 +328,14 @@ impl SocketState {
         Poll::Pending
     }
 
+    pub(super) fn poll_send_failed(&mut self, cx: &Context<'_>) -> Poll<StreamError> {
+        if let Some(error) = &self.send_error {
+            return Poll::Ready(error.clone());
+        }
+        keep(&mut self.send_waker, cx);
+        Poll::Pending
+    }
+
     /// Whether an acknowledgement is due, which is then taken for given.
     pub(super) fn take_ack_due(&mut self) -> bool {
         std::mem::take(&mut self.ack_due)

@@ -1,3 +1,6 @@
+use std::future::poll_fn;
+use std::task::Poll;
+
 use crate::engine::{ByteStream, Class, Lease, Pool, StreamError};
 
 /// Up to this length bytes are copied together with what goes out beside them, so that they share a record and a send.
@@ -16,16 +19,16 @@ impl Outlet {
     ///
     /// # Errors
     ///
-    /// When what was gathered before could not be sent.
+    /// When what was gathered before could not be sent, or the connection failed while a buffer was waited for.
     pub async fn put(&mut self, to: &impl ByteStream, pool: &Pool, mut bytes: &[u8]) -> Result<(), StreamError> {
         while !bytes.is_empty() {
             let mut lease = match self.gathered.take() {
                 Some(lease) if lease.tailroom() > to.tailroom() => lease,
                 Some(full) => {
                     to.send(full)?;
-                    fresh(to, pool, bytes.len()).await
+                    fresh(to, pool, bytes.len()).await?
                 }
-                None => fresh(to, pool, bytes.len()).await,
+                None => fresh(to, pool, bytes.len()).await?,
             };
             let n = bytes.len().min(lease.tailroom() - to.tailroom());
             lease.append(&bytes[..n]);
@@ -82,10 +85,15 @@ impl Outlet {
     }
 }
 
-async fn fresh(to: &impl ByteStream, pool: &Pool, len: usize) -> Lease {
+/// An empty buffer for what goes out next. The wait for one ends with what it is for: nobody may be there to take it any more.
+async fn fresh(to: &impl ByteStream, pool: &Pool, len: usize) -> Result<Lease, StreamError> {
     let around = to.headroom() + to.tailroom();
     let class = if len + around <= Class::Small.bytes() { Class::Small } else { Class::Large };
-    let mut lease = pool.lease(class).await;
+    let mut lease = poll_fn(|cx| match pool.poll_lease(class, cx) {
+        Poll::Pending => to.poll_send_failed(cx).map(Err),
+        Poll::Ready(lease) => Poll::Ready(Ok(lease)),
+    })
+    .await?;
     lease.reserve_headroom(to.headroom());
-    lease
+    Ok(lease)
 }

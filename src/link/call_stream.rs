@@ -65,6 +65,10 @@ impl ByteStream for CallStream {
         }
     }
 
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.on_link().poll_send_failed(cx)
+    }
+
     fn finish(&self) {
         match self {
             CallStream::Plain(stream) => stream.finish(),

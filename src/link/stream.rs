@@ -95,6 +95,12 @@ impl LinkStream {
         }
     }
 
+    /// Whether its link is to end and waits for what the other side has still to say on it.
+    #[must_use]
+    pub fn holds_up_drain(&self) -> bool {
+        self.link.is_draining() && !self.is_finished()
+    }
+
     fn is_finished(&self) -> bool {
         self.link.streams().borrow_mut().at(self.place).is_finished()
     }
@@ -151,6 +157,16 @@ impl ByteStream for LinkStream {
         }
         state.wait_to_send(cx);
         self.link.wake_when_sent(cx);
+        Poll::Pending
+    }
+
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let mut streams = self.link.streams().borrow_mut();
+        let state = streams.at(self.place);
+        if let Some(error) = state.error() {
+            return Poll::Ready(error);
+        }
+        state.wait_to_send(cx);
         Poll::Pending
     }
 

@@ -153,6 +153,12 @@ impl Connection {
         self.socket().sent_bytes()
     }
 
+    /// Whether something waits for the system to take it; see [`Socket::has_queued`].
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        self.socket().has_queued()
+    }
+
     /// Takes the connection off its core, after what is queued went out. `unread` is put in front of what comes next.
     ///
     /// # Errors
@@ -274,6 +280,10 @@ impl ByteStream for Connection {
             Kind::Plain(socket) => socket.poll_flushed(cx),
             Kind::Tls(stream) => stream.poll_flushed(cx),
         }
+    }
+
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.socket().poll_send_failed(cx)
     }
 
     fn finish(&self) {

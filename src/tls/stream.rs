@@ -283,6 +283,10 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
         self.inner.poll_flushed(cx)
     }
 
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.inner.poll_send_failed(cx)
+    }
+
     /// If the pool is exhausted, what is queued goes out only while the stream is waited on with
     /// [`ByteStream::poll_flushed`].
     fn finish(&self) {

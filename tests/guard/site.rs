@@ -29,6 +29,16 @@ pub(crate) struct Site {
     pub(crate) admin: SocketAddr,
     authority: Authority,
     linked: Vec<Adit>,
+    scale: Scale,
+}
+
+/// Lines about the size of things.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Scale {
+    /// In the table `[engine]` of each process.
+    pub(crate) engine: &'static str,
+    /// In the table `[edge]` of the edge.
+    pub(crate) edge: &'static str,
 }
 
 /// An agent's connection, over TLS.
@@ -45,6 +55,11 @@ impl Site {
     }
 
     pub(crate) fn without_connectors(tunnels: [&str; 2], more: &str) -> Site {
+        Site::scaled(Scale::default(), tunnels, more)
+    }
+
+    /// The same, of another size.
+    pub(crate) fn scaled(scale: Scale, tunnels: [&str; 2], more: &str) -> Site {
         let dir = tempfile::tempdir().expect("a folder");
         let authority = Authority::new("test", UnixTime::now(), 1).expect("an authority");
         for (name, hosts) in [("agents", &HOSTS[..]), ("link", &["localhost"])] {
@@ -56,12 +71,12 @@ impl Site {
         for (n, secret) in SECRETS.iter().enumerate() {
             private::write(&dir.path().join(format!("{n}.secret")), secret.as_bytes()).expect("written");
         }
-        write_edge(dir.path(), tunnels, more);
+        write_edge(dir.path(), scale, tunnels, more);
         let edge = Adit::start(&["edge", "--json", "--config", &text(&dir.path().join("edge.toml"))]);
         let listening = edge.event("listening");
         let address = |key: &str| listening[key].as_str().and_then(|text| text.parse().ok()).expect("an address");
         let (agents, connectors, admin) = (address("agents"), address("connectors"), address("admin"));
-        Site { dir, edge, agents, connectors, admin, authority, linked: Vec::new() }
+        Site { dir, edge, agents, connectors, admin, authority, linked: Vec::new(), scale }
     }
 
     /// Links a connector of tunnel `n`, which would serve these hosts, and an upstream that says whose it is.
@@ -92,8 +107,9 @@ impl Site {
         let routes: String =
             hosts.iter().map(|host| format!("[[route]]\nhost = \"{host}\"\nupstream = \"{upstream}\"\n")).collect();
         let settings = format!(
-            "[engine]\ncores = 1\npin = false\n[connect]\nedge = \"{edge}\"\nedge_name = \"localhost\"\n\
+            "[engine]\ncores = 1\npin = false\n{}\n[connect]\nedge = \"{edge}\"\nedge_name = \"localhost\"\n\
              tunnel = \"tnl_{n}\"\nsecret_file = \"{}\"\nedge_ca_file = \"ca.pem\"\nbackoff_max_ms = 200\n{routes}",
+            self.scale.engine,
             secret_file.display()
         );
         fs::write(&file, settings).expect("written");
@@ -102,7 +118,7 @@ impl Site {
 
     /// Changes the configuration of the edge and waits until it acts.
     pub(crate) fn reload(&self, tunnels: [&str; 2], more: &str) {
-        write_edge(self.dir.path(), tunnels, more);
+        write_edge(self.dir.path(), self.scale, tunnels, more);
         self.edge.signal("HUP");
         self.edge.event("reloaded");
     }
@@ -157,10 +173,19 @@ impl Site {
 
     /// The value of a counter of the edge.
     pub(crate) fn count(&self, name: &str) -> u64 {
+        self.metric(&format!("adit_{name}_total{{role=\"edge\"}}")) as u64
+    }
+
+    /// How many bytes one queue of the edge's core may hold.
+    pub(crate) fn allowance(&self) -> f64 {
+        self.metric("adit_buffers_allowance_bytes{role=\"edge\",core=\"0\"}")
+    }
+
+    fn metric(&self, name: &str) -> f64 {
         let mut socket = TcpStream::connect(self.admin).expect("the admin API listens");
         let metrics =
             ask(&mut socket, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("metrics");
-        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("adit_{name}_total{{role=\"edge\"}} ")));
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().expect("a number")
     }
 
@@ -219,11 +244,11 @@ fn serve_upstream(n: usize) -> SocketAddr {
 
 /// An upstream that always answers the same.
 pub(crate) fn serve_upstream_saying(answer: &'static str) -> SocketAddr {
-    serve(move |_| answer.to_owned())
+    serve(move |_| answer)
 }
 
 /// An upstream that answers each request by this.
-pub(crate) fn serve(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn serve<A: AsRef<[u8]>>(answer: impl Fn(&str) -> A + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind((LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
     let answer = Arc::new(answer);
@@ -232,7 +257,7 @@ pub(crate) fn serve(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> 
             let answer = Arc::clone(&answer);
             thread::spawn(move || {
                 while let Ok(request) = read_message(&mut socket) {
-                    if request.is_empty() || socket.write_all(answer(&request).as_bytes()).is_err() {
+                    if request.is_empty() || socket.write_all(answer(&request).as_ref()).is_err() {
                         break;
                     }
                 }
@@ -242,16 +267,17 @@ pub(crate) fn serve(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> 
     address
 }
 
-fn write_edge(dir: &Path, tunnels: [&str; 2], more: &str) {
+fn write_edge(dir: &Path, scale: Scale, tunnels: [&str; 2], more: &str) {
     let tunnels: String = (tunnels.iter().zip(HOSTS).enumerate())
         .map(|(n, (lines, host))| {
             format!("[[tunnel]]\nid = \"tnl_{n}\"\nsecret_file = \"{n}.secret\"\nhosts = \"{host}\"\n{lines}\n")
         })
         .collect();
+    let Scale { engine, edge } = scale;
     let settings = format!(
-        "[engine]\ncores = 1\npin = false\n[edge]\nagents_listen = \"127.0.0.1:0\"\nconnectors_listen = \"127.0.0.1:0\"\n\
+        "[engine]\ncores = 1\npin = false\n{engine}\n[edge]\nagents_listen = \"127.0.0.1:0\"\nconnectors_listen = \"127.0.0.1:0\"\n\
          admin_listen = \"127.0.0.1:0\"\nagents_cert_file = \"agents.crt\"\nagents_key_file = \"agents.key\"\n\
-         connectors_cert_file = \"link.crt\"\nconnectors_key_file = \"link.key\"\noffline_wait_ms = 100\n{tunnels}{more}\n"
+         connectors_cert_file = \"link.crt\"\nconnectors_key_file = \"link.key\"\noffline_wait_ms = 100\n{edge}\n{tunnels}{more}\n"
     );
     fs::write(dir.join("edge.toml"), settings).expect("written");
 }

@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt;
 
 use adit::base::Traffic;
 
-use crate::site::{HOST, OPEN_HOST, Site, call, drivers};
+use crate::drivers::drivers;
+use crate::site::{HOST, OPEN_HOST, Site, call};
 
 /// Whether a piece of memory that a process may write holds these bytes.
 fn memory_holds(pid: u32, needle: &[u8]) -> bool {

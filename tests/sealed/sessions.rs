@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 
 use adit::base::Traffic;
 
-use crate::site::{Agent, HOST, OPEN_HOST, Site, authority, call, drivers, get, try_call};
+use crate::drivers::drivers;
+use crate::site::{Agent, HOST, OPEN_HOST, Site, ask, authority, call, get, try_call};
 
 const SEAL_CA: &str = "state/seal-ca.pem";
 
@@ -70,6 +71,21 @@ fn passthrough_ends_in_the_connector_which_knows_where_the_agent_comes_from() {
             agent.read_to_string(&mut answer).unwrap();
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         }
+    }
+}
+
+#[test]
+fn a_passthrough_connection_whose_agent_takes_nothing_ends_and_is_counted() {
+    for driver in drivers() {
+        let site = Site::start_with(driver, Traffic::Passthrough, "write_timeout_ms = '200ms'");
+        let _connector = site.connect(driver, Traffic::Passthrough);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        // It is answered with what it has sent, and more than the systems of both sides keep for it.
+        ask(&mut agent, HOST, &"x".repeat(32 << 20)).unwrap();
+        site.until_metric("adit_passed_through_stalled_total", 1);
+        // What it has not read is lost to it.
+        let error = std::io::copy(&mut agent, &mut std::io::sink()).unwrap_err();
+        assert!([ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof].contains(&error.kind()), "{error}");
     }
 }
 

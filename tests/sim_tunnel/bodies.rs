@@ -1,0 +1,87 @@
+//! Bodies of any length, asked for by their path, and both ends of the connections that carry them.
+
+use std::time::Duration;
+
+use adit::engine::driver::{Address, SocketOptions};
+use adit::engine::{ByteStream, Class, Core, Socket, StreamError};
+
+use crate::roles::UPSTREAM_AT;
+
+/// The upstream: takes any body, and answers with as many bytes as it is asked for: `/LENGTH`, or `/LENGTH/MILLISECONDS` to
+/// wait before it answers. Of a body for `/deaf` it takes nothing.
+pub(crate) fn serve(core: &Core) {
+    let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
+    let core = core.clone();
+    core.clone().spawn(async move {
+        loop {
+            let Ok((detached, _)) = listener.accept().await else { continue };
+            let Ok(socket) = core.adopt(detached, SocketOptions::default()).await else { continue };
+            core.spawn(async move {
+                // Whatever goes wrong, its agent sees.
+                let _ = answer_all(&socket).await;
+            });
+        }
+    });
+}
+
+async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
+    let mut received = Vec::new();
+    loop {
+        let head = read_head(socket, &mut received).await?;
+        let mut words = head.split([' ', '/']).filter(|word| !word.is_empty());
+        let upload = words.next() == Some("POST");
+        if head.starts_with("POST /deaf ") {
+            std::future::pending::<()>().await;
+        }
+        let len: usize = words.next().and_then(|len| len.parse().ok()).expect("the path says how long");
+        let after_ms = words.next().and_then(|after| after.parse().ok()).unwrap_or(0);
+        let (of_request, of_answer) = if upload { (len, 2) } else { (0, len) };
+        read(socket, &mut received, of_request, Duration::ZERO).await?;
+        socket.core().sleep(Duration::from_millis(after_ms)).await;
+        send(socket, format!("HTTP/1.1 200 OK\r\nContent-Length: {of_answer}\r\n\r\n").as_bytes()).await?;
+        send(socket, &body(of_answer)).await?;
+    }
+}
+
+pub(crate) fn body(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 / 7) as u8).collect()
+}
+
+pub(crate) async fn read_head(socket: &Socket, received: &mut Vec<u8>) -> Result<String, StreamError> {
+    loop {
+        if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = received.split_off(end + 4);
+            return Ok(String::from_utf8(std::mem::replace(received, rest)).expect("a head is text"));
+        }
+        let lease = socket.recv().await?.ok_or(StreamError::Truncated)?;
+        received.extend_from_slice(&lease);
+    }
+}
+
+pub(crate) async fn read(
+    socket: &Socket,
+    received: &mut Vec<u8>,
+    len: usize,
+    pause: Duration,
+) -> Result<Vec<u8>, StreamError> {
+    while received.len() < len {
+        let lease = socket.recv().await?.ok_or(StreamError::Truncated)?;
+        received.extend_from_slice(&lease);
+        drop(lease);
+        if !pause.is_zero() {
+            socket.core().sleep(pause).await;
+        }
+    }
+    let rest = received.split_off(len);
+    Ok(std::mem::replace(received, rest))
+}
+
+pub(crate) async fn send(socket: &Socket, bytes: &[u8]) -> Result<(), StreamError> {
+    for piece in bytes.chunks(Class::Small.bytes()) {
+        socket.ready().await?;
+        let mut lease = socket.core().pool().lease(Class::Small).await;
+        lease.append(piece);
+        socket.send(lease)?;
+    }
+    Ok(())
+}
