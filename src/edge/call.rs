@@ -166,7 +166,10 @@ impl Work {
             Ok(Back::Done(keep)) => {
                 stamps.on_last_to_agent(here.core.now());
                 opened.whole.set(stream.is_sealed() && sent_whole && !rest);
-                let outcome = delivered(&to_agent, keep).await;
+                let outcome = match delivered(&to_agent, keep).await {
+                    Outcome::Ok if !keep => taken(connection, here.edge.settings.write_timeout).await,
+                    outcome => outcome,
+                };
                 self.finish(agent, route, opened, stamps, outcome);
                 match outcome {
                     Outcome::Ok if keep && sent_whole => Next::Keep,
@@ -437,7 +440,7 @@ impl ResponseWork {
 }
 
 /// Waits until the system has the whole of an answer, where it is the last on its connection or more than is sent at once: an
-/// answer that is cut then was not a good one.
+/// answer that is cut then was not a good one. A last one has still to be [`taken`].
 async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
     let mut whole = !keep;
     let sent = poll_fn(|cx| {
@@ -449,7 +452,17 @@ async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
         }
         to_agent.poll_flushed(cx)
     });
-    match sent.await {
+    outcome_of(&sent.await)
+}
+
+/// Ends a connection behind its last answer, and waits until the agent's system has all of it: until then, whatever ends the connection
+/// cuts the answer.
+async fn taken(connection: &Connection, write_timeout: Duration) -> Outcome {
+    outcome_of(&connection.taken(write_timeout).await)
+}
+
+fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {
+    match sent {
         Ok(()) => Outcome::Ok,
         Err(StreamError::TimedOut) => Outcome::AgentStalled,
         Err(_) => Outcome::AgentGone,

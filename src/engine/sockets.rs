@@ -338,6 +338,11 @@ impl SocketState {
         self.sent_bytes
     }
 
+    /// How many bytes wait to be given to the system.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
     /// Whether this is the first time that sending is finished.
     pub(super) fn finish(&mut self) -> bool {
         !std::mem::replace(&mut self.finished, true) && self.send_error.is_none()

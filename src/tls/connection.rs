@@ -153,6 +153,12 @@ impl Connection {
         self.socket().sent_bytes()
     }
 
+    /// How many bytes the peer's system has acknowledged, as they stand on the wire; see [`Socket::taken_bytes`].
+    #[must_use]
+    pub fn taken_bytes(&self) -> u64 {
+        self.socket().taken_bytes()
+    }
+
     /// Takes the connection off its core, after what is queued went out. `unread` is put in front of what comes next.
     ///
     /// # Errors
@@ -200,17 +206,38 @@ impl Connection {
         Ok((Connection(kind), first))
     }
 
-    /// Finishes sending and waits for the peer to finish, throwing away what it still sends, within `patience`. What is queued
-    /// is sent first, for as long as the peer takes some of it in each `patience_to_send`; a peer that does not is cut off.
-    pub async fn close_gracefully_after(self, core: &Core, patience_to_send: Duration, patience: Duration) {
+    /// Finishes sending, and waits until the peer's system has acknowledged everything, for as long as it takes some of it in
+    /// each `limit`. What the peer sends meanwhile is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::TimedOut`] when the peer took nothing for so long; otherwise why the connection failed.
+    pub async fn taken(&self, limit: Duration) -> Result<(), StreamError> {
         self.finish();
-        let mut sent = self.sent_bytes();
-        while core.timeout(patience_to_send, self.flushed()).await.is_err() {
-            if std::mem::replace(&mut sent, self.sent_bytes()) == self.sent_bytes() {
-                return self.abort();
+        // Until then a session may still have a part of it.
+        let mut taken_bytes = self.taken_bytes();
+        while self.core().timeout(limit, self.flushed()).await.is_err() {
+            if std::mem::replace(&mut taken_bytes, self.taken_bytes()) == self.taken_bytes() {
+                return Err(StreamError::TimedOut);
             }
         }
-        self.close_gracefully(patience).await;
+        self.socket().taken(limit).await
+    }
+
+    /// Closes as soon as the peer has everything and has finished too, for which it has `patience` then. A peer that takes nothing
+    /// for `limit` is cut off.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Connection::taken`]. The connection is closed either way.
+    pub async fn close_when_taken(self, limit: Duration, patience: Duration) -> Result<(), StreamError> {
+        let taken = self.taken(limit).await;
+        if taken == Err(StreamError::TimedOut) {
+            self.abort();
+        } else {
+            self.close_gracefully(patience).await;
+        }
+        taken
     }
 
     /// Finishes sending and waits for the peer to finish, throwing away what it still sends, within `patience`.
