@@ -33,6 +33,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// As the edge is set.
 const WRITE_TIMEOUT: Duration = MINUTE;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer is, in bytes.
 const LEN: usize = 4_000_000;
 /// What a host keeps for a connection: what it has to send, and what its process has not read.
@@ -309,4 +310,24 @@ fn an_agent_that_never_reads_on_is_reset_and_its_cut_answer_is_none_of_the_good_
         }
     }
     assert_eq!(bed.ended(Outcome::Ok), 0);
+}
+
+#[test]
+fn an_agent_that_says_nothing_after_its_handshake_is_owed_the_time_of_a_head() {
+    let mut bed = Bed::new();
+    // One that has made a call is owed more.
+    let called = bed.start(true, async |agent| {
+        send(&agent, format!("GET /10 HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+        while agent.recv().await.unwrap().is_some() {}
+    });
+    let silent = bed.start(true, async |agent| assert!(agent.recv().await.unwrap().is_none()));
+    bed.pass(HEADER_TIMEOUT - SECOND);
+    assert_eq!(bed.report().agents_open, 2);
+    bed.pass(2 * SECOND);
+    assert!(silent.borrow().is_some(), "it is still waited for");
+    assert!(called.borrow().is_none());
+    bed.pass(roles::EDGE_IDLE_TIMEOUT);
+    assert!(called.borrow().is_some());
+    bed.pass(5 * SECOND);
+    bed.assert_nothing_is_left();
 }

@@ -43,6 +43,8 @@ pub(super) struct Agent {
     place: Option<Place>,
     /// What it keeps of a head that is not whole.
     greeting: Share,
+    /// Whether it has begun a request: until then it is owed no more patience than one that has said nothing.
+    has_called: bool,
     /// Whether it may still go to another core.
     pub(super) may_hand_over: bool,
 }
@@ -194,7 +196,8 @@ impl Agent {
         let peer = visitor.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
         let (here, head, source) = (Rc::clone(here), RequestHead::new(), visitor.source);
         let (place, greeting) = (visitor.place.take(), here.greetings.share());
-        Box::new(Agent { here, connection, intake, head, peer, source, place, greeting, may_hand_over: true })
+        let (has_called, may_hand_over) = (false, true);
+        Box::new(Agent { here, connection, intake, head, peer, source, place, greeting, has_called, may_hand_over })
     }
 
     /// Serves one request after another.
@@ -245,7 +248,8 @@ impl Agent {
             Poll::Pending if self.connection.has_partial() => Poll::Ready(Ok(true)),
             filled => filled,
         });
-        let idle = self.here.core.timeout(settings.idle_timeout, begun);
+        let patience = if self.has_called { settings.idle_timeout } else { settings.header_timeout };
+        let idle = self.here.core.timeout(patience, begun);
         match future::or(async { Some(idle.await) }, draining).await {
             Some(Ok(filled)) => {
                 if !filled? {
@@ -254,6 +258,7 @@ impl Agent {
             }
             Some(Err(_)) | None => return Ok(None),
         }
+        self.has_called = true;
         let (connection, core) = (&self.connection, &self.here.core);
         let greeting = &mut self.greeting;
         let head = self.intake.request_head_within(connection, &mut self.head, core, |len| greeting.set(len));
