@@ -331,3 +331,35 @@ fn an_agent_that_says_nothing_after_its_handshake_is_owed_the_time_of_a_head() {
     bed.pass(5 * SECOND);
     bed.assert_nothing_is_left();
 }
+
+#[test]
+fn an_agent_that_sent_bytes_ahead_and_left_is_noticed() {
+    let mut bed = Bed::new();
+    let mut left = 0;
+    for over_tls in [false, true] {
+        for (ahead, resets) in [(1, false), (1, true), (60_000, false), (60_000, true)] {
+            let go = Rc::new(Cell::new(false));
+            let told = Rc::clone(&go);
+            let agent = bed.start(over_tls, async move |agent| {
+                send(&agent, format!("GET /never HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+                send(&agent, &body(ahead)).await.unwrap();
+                while !told.get() {
+                    agent.core().sleep(SECOND / 10).await;
+                }
+                if resets {
+                    agent.abort();
+                }
+            });
+            let what = format!("TLS: {over_tls}, {ahead} bytes ahead, resets: {resets}");
+            let (asked, abandoned) = (Rc::clone(&bed.asked), Rc::clone(&bed.abandoned));
+            bed.until(SECOND, || asked.get() == left + 1);
+            bed.pass(SECOND);
+            assert_eq!(abandoned.get(), left, "{what}: it is still there");
+            go.set(true);
+            left += 1;
+            bed.until(2 * SECOND, || abandoned.get() == left && agent.borrow().is_some());
+            assert_eq!(bed.ended(Outcome::AgentGone), left as u64, "{what}");
+            bed.assert_nothing_is_left();
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! One call: an agent's request, down a link, and what comes back.
 
 use std::cell::Cell;
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -348,10 +348,8 @@ impl RequestWork {
         }
         // The agent has nothing more to say in this call. If it ends the connection, it has gone; if it sends another
         // request ahead, that waits.
-        match intake.fill(connection).await {
-            Ok(true) => pending().await,
-            Ok(false) | Err(_) => There::AgentGone,
-        }
+        intake.ended(connection).await;
+        There::AgentGone
     }
 
     /// Reads on, for a moment, what of the body is still to come, to find the message's id.

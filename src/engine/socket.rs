@@ -217,6 +217,10 @@ impl ByteStream for Socket {
         shared.sockets.borrow_mut().socket(self.token).poll_recv(self.token, &mut **shared.driver.borrow_mut(), cx)
     }
 
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.with(|state| state.poll_ended(cx))
+    }
+
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         if lease.is_empty() {
             return Ok(());

@@ -289,6 +289,14 @@ impl SocketState {
         Poll::Pending
     }
 
+    pub(super) fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.receive_end.is_some() {
+            return Poll::Ready(());
+        }
+        keep(&mut self.receive_waker, cx);
+        Poll::Pending
+    }
+
     /// When the first of the bytes that wait to be read came, or the last that were read.
     pub(super) fn received_at(&self) -> Time {
         self.received_at

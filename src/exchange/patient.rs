@@ -80,6 +80,10 @@ impl<E: Fn(&mut Context<'_>) -> Option<StreamError>> ByteStream for Patient<'_, 
         received
     }
 
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.connection.poll_ended(cx)
+    }
+
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         self.connection.send(lease)
     }

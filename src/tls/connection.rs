@@ -282,6 +282,10 @@ impl ByteStream for Connection {
         }
     }
 
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.socket().poll_ended(cx)
+    }
+
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         match &self.0 {
             Kind::Plain(socket) => socket.send(lease),
