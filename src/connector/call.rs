@@ -248,10 +248,8 @@ impl RequestWork {
             return pending().await;
         }
         // Nothing more is to be said in this call. Who ends the session has gone; what is sent ahead waits.
-        match self.intake.fill(stream).await {
-            Ok(true) => pending().await,
-            Ok(false) | Err(_) => Failure::Because(Cause::Cancelled),
-        }
+        self.intake.ended(stream).await;
+        Failure::Because(Cause::Cancelled)
     }
 
     async fn carry(&mut self, passage: &Passage<'_>, to: &Onward<'_>) -> Result<(), CarryError> {

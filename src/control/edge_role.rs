@@ -166,6 +166,11 @@ fn counts(counters: &Counters) -> Vec<Count> {
             "Connections and calls that admission would turn away if it were not only tried out",
             &counters.admission_dry_run,
         ),
+        count(
+            "answers_cut_at_close",
+            "Connections of agents cut off before they had all that was sent last",
+            &counters.answers_cut_at_close,
+        ),
         count("calls_limited", "Calls refused as their source has too many in flight", &counters.calls_limited),
         count("certificates_refused", "Certificates of connectors that were not good", &counters.certificates_refused),
         count(

@@ -18,13 +18,13 @@ use crate::edge::passthrough::{self, Passing};
 use crate::edge::places::Place;
 use crate::edge::shared::Counters;
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Detached, Lease, Listener, Socket};
+use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
 use crate::exchange::{HeadReadError, Intake, Refusal};
 use crate::policy::Source;
 use crate::tls::{Connection, DetachedConnection, HandshakeError, TlsError};
 use crate::wire::http1::{Answer, HeadError, Method, RequestHead};
 
-/// How long an agent that was refused may take to read why.
+/// How long an agent that was refused may take to read why, and one that has everything to end its side.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -43,6 +43,8 @@ pub(super) struct Agent {
     place: Option<Place>,
     /// What it keeps of a head that is not whole.
     greeting: Share,
+    /// Whether it has begun a request: until then it is owed no more patience than one that has said nothing.
+    has_called: bool,
     /// Whether it may still go to another core.
     pub(super) may_hand_over: bool,
 }
@@ -194,7 +196,8 @@ impl Agent {
         let peer = visitor.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
         let (here, head, source) = (Rc::clone(here), RequestHead::new(), visitor.source);
         let (place, greeting) = (visitor.place.take(), here.greetings.share());
-        Box::new(Agent { here, connection, intake, head, peer, source, place, greeting, may_hand_over: true })
+        let (has_called, may_hand_over) = (false, true);
+        Box::new(Agent { here, connection, intake, head, peer, source, place, greeting, has_called, may_hand_over })
     }
 
     /// Serves one request after another.
@@ -220,8 +223,15 @@ impl Agent {
                 Next::HandOver(core) => return self.hand_over(core, peer).await,
             }
         }
-        let Agent { here, connection, .. } = *self;
-        connection.close_gracefully_after(&here.core, here.edge.settings.write_timeout, FAREWELL).await;
+        // Nothing but its place is kept for the time that the agent takes to read on.
+        drop(work);
+        let (here, connection, _place) = self.into_closing();
+        close(&here, connection).await;
+    }
+
+    fn into_closing(self: Box<Self>) -> (Rc<Here>, Connection, Option<Place>) {
+        let Agent { here, connection, place, .. } = *self;
+        (here, connection, place)
     }
 
     /// The head of the next request; none when the agent is done, was idle for too long, or the edge is to end.
@@ -238,7 +248,8 @@ impl Agent {
             Poll::Pending if self.connection.has_partial() => Poll::Ready(Ok(true)),
             filled => filled,
         });
-        let idle = self.here.core.timeout(settings.idle_timeout, begun);
+        let patience = if self.has_called { settings.idle_timeout } else { settings.header_timeout };
+        let idle = self.here.core.timeout(patience, begun);
         match future::or(async { Some(idle.await) }, draining).await {
             Some(Ok(filled)) => {
                 if !filled? {
@@ -247,6 +258,7 @@ impl Agent {
             }
             Some(Err(_)) | None => return Ok(None),
         }
+        self.has_called = true;
         let (connection, core) = (&self.connection, &self.here.core);
         let greeting = &mut self.greeting;
         let head = self.intake.request_head_within(connection, &mut self.head, core, |len| greeting.set(len));
@@ -290,6 +302,15 @@ impl Agent {
         if here.edge.send_to(core, CoreMessage::Agent(Box::new(detached), peer)).is_err() {
             tracing::warn!(%core, "a connection was dropped: the core that has its link takes no more");
         }
+    }
+}
+
+/// Closes a connection once the agent has all that was sent.
+pub(super) async fn close(here: &Here, connection: Connection) {
+    let closed = connection.close_when_taken(|| here.write_timeout(), FAREWELL).await;
+    if closed == Err(StreamError::TimedOut) {
+        Counters::add(&here.edge.counters.answers_cut_at_close);
+        tracing::debug!("an agent was cut off before it had all of its last answer: it took nothing for too long");
     }
 }
 

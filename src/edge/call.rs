@@ -1,7 +1,7 @@
 //! One call: an agent's request, down a link, and what comes back.
 
 use std::cell::Cell;
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -182,7 +182,10 @@ impl Work {
             Ok(Back::Done(keep)) => {
                 stamps.on_last_to_agent(here.core.now());
                 opened.whole.set(stream.is_sealed() && sent_whole && !rest);
-                let outcome = delivered(&to_agent, keep).await;
+                let outcome = match delivered(&to_agent, keep).await {
+                    Outcome::Ok if !keep => taken(here, connection).await,
+                    outcome => outcome,
+                };
                 self.finish(agent, route, opened, stamps, outcome);
                 match outcome {
                     Outcome::Ok if keep && sent_whole => Next::Keep,
@@ -361,10 +364,8 @@ impl RequestWork {
         }
         // The agent has nothing more to say in this call. If it ends the connection, it has gone; if it sends another
         // request ahead, that waits.
-        match intake.fill(connection).await {
-            Ok(true) => pending().await,
-            Ok(false) | Err(_) => There::AgentGone,
-        }
+        intake.ended(connection).await;
+        There::AgentGone
     }
 
     /// Reads on, for a moment, what of the body is still to come, to find the message's id.
@@ -447,7 +448,7 @@ impl ResponseWork {
 }
 
 /// Waits until the system has the whole of an answer, where it is the last on its connection or more than is sent at once: an
-/// answer that is cut then was not a good one.
+/// answer that is cut then was not a good one. A last one has still to be [`taken`].
 async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
     let mut whole = !keep;
     let sent = poll_fn(|cx| {
@@ -459,7 +460,17 @@ async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
         }
         to_agent.poll_flushed(cx)
     });
-    match sent.await {
+    outcome_of(&sent.await)
+}
+
+/// Ends a connection behind its last answer, and waits until the agent's system has all of it: until then, whatever ends the connection
+/// cuts the answer.
+async fn taken(here: &Here, connection: &Connection) -> Outcome {
+    outcome_of(&connection.taken(|| here.write_timeout()).await)
+}
+
+fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {
+    match sent {
         Ok(()) => Outcome::Ok,
         Err(StreamError::TimedOut) => Outcome::AgentStalled,
         Err(_) => Outcome::AgentGone,

@@ -17,7 +17,7 @@ use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::edge::{agents, connectors, passthrough};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver, MailSender, PoolUse, Signal};
-use crate::exchange::Course;
+use crate::exchange::{Course, DRAIN_STALL_MAX};
 use crate::latency::{Recorder, SlowCalls};
 use crate::link::{Link, LinkStream};
 use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
@@ -158,6 +158,12 @@ impl Here {
     /// Whether the core was told to end.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.count() > 0
+    }
+
+    /// How long an agent may take nothing of what waits for it.
+    pub(super) fn write_timeout(&self) -> Duration {
+        let limit = self.edge.settings.write_timeout;
+        if self.is_draining() { limit.min(DRAIN_STALL_MAX) } else { limit }
     }
 
     /// How an exchange over `stream` stands, apart from its agent.

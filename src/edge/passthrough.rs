@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::Traffic;
+use crate::edge::agents;
 use crate::edge::gate::{self, Visitor};
 use crate::edge::here::{Counted, Here};
 use crate::edge::message::CoreMessage;
@@ -20,7 +21,7 @@ use crate::route::{Hostname, Route};
 use crate::tls::{Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek, TlsError};
 use crate::wire::mux::Cause;
 
-/// How long an agent may take to read why it was turned away, and to end its side after the connector has.
+/// How long an agent may take to read why it was turned away.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How such connections are called where calls have a method: what they carry nobody here can read.
 const LABEL: &str = "passthrough";
@@ -146,10 +147,7 @@ impl Passing {
         // Nothing more is wanted of the connector, which waits for nothing more then.
         drop(stream);
         match carried {
-            Ok(()) => {
-                let patience = here.edge.settings.write_timeout;
-                connection.close_gracefully_after(&here.core, patience, FAREWELL).await;
-            }
+            Ok(()) => agents::close(here, connection).await,
             Err(Broken::AgentGone) => connection.abort(),
             Err(Broken::AgentStalled) => {
                 Counters::add(&here.edge.counters.passed_through_stalled);

@@ -44,6 +44,8 @@ pub struct Edge {
 /// What happened and how often, all cores together. Counted only off the way of a good call.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Connections of agents that were cut off before they had all that was sent last, as they took nothing for too long.
+    pub answers_cut_at_close: AtomicU64,
     /// Connections of agents that were refused because there were too many.
     pub connections_refused: AtomicU64,
     /// Accepts that the system refused.

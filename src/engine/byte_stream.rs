@@ -55,6 +55,13 @@ pub trait ByteStream {
     /// Bytes that came before an error are given before it.
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>>;
 
+    /// Ready when it is known that nothing more will come after what lies unread: the peer has finished, or the connection has failed.
+    /// Never ready where that is not told. Receiving goes no further than the stream's allowance, behind which an end is
+    /// not seen. Waits in place of [`ByteStream::poll_recv`].
+    fn poll_ended(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// Queues bytes to be sent. Never waits: a caller that respects [`ByteStream::poll_ready`] keeps the queue bounded.
     ///
     /// # Errors

@@ -238,6 +238,10 @@ pub trait Driver {
     /// Queues bytes to be sent, in order, gathered with what else is queued when the turn begins.
     fn send(&mut self, socket: Token, lease: Lease);
 
+    /// How many of the bytes that the system was given to send the peer's system has not acknowledged; the end of sending counts
+    /// as one. Costs a system call. None of a socket that is not known.
+    fn unacknowledged_bytes(&self, socket: Token) -> usize;
+
     /// Finishes the sending direction after everything that is queued went out.
     fn shutdown(&mut self, socket: Token);
 

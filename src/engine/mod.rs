@@ -8,6 +8,7 @@ mod cpus;
 pub mod driver;
 mod executor;
 pub mod ladder;
+mod linger;
 mod mailbox;
 mod packed;
 mod pool;

@@ -16,8 +16,6 @@ use crate::engine::{ByteStream, Class, Lease, StreamError};
 pub const LINGER_MAX: Duration = Duration::from_secs(5);
 /// How long accepting pauses after the system refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How many bytes of a peer that goes on sending are thrown away before its connection is closed all the same.
-const DISCARD_MAX: usize = 1024 * 1024;
 
 impl Core {
     /// Listens at `address`.
@@ -181,6 +179,19 @@ impl Socket {
         self.with(|state| state.has_queued())
     }
 
+    /// How many bytes the peer's system has not acknowledged of what was sent and is to be sent, the end of sending counted as one.
+    /// Costs a system call.
+    #[must_use]
+    pub fn untaken_bytes(&self) -> usize {
+        self.with(|state| state.queued_bytes()) + self.unacknowledged_bytes()
+    }
+
+    /// How many bytes the peer's system has acknowledged. Costs a system call.
+    #[must_use]
+    pub fn taken_bytes(&self) -> u64 {
+        self.sent_bytes().saturating_sub(self.unacknowledged_bytes() as u64)
+    }
+
     /// Takes the connection off its core, after what is queued went out.
     ///
     /// # Errors
@@ -193,21 +204,8 @@ impl Socket {
         Ok(Detached { raw, received })
     }
 
-    /// Finishes sending and waits for the peer to finish, throwing away what it still sends, so that it can read what
-    /// was sent last: closing a socket with unread bytes would reset it. Bounded in bytes and, by `patience`, in time.
-    pub async fn close_gracefully(self, patience: Duration) {
-        self.finish();
-        let discard = async {
-            let mut left = DISCARD_MAX;
-            while let Ok(Some(lease)) = self.recv().await {
-                left = left.saturating_sub(lease.len());
-                if left == 0 {
-                    break;
-                }
-            }
-        };
-        // Either way the socket is dropped now.
-        let _ = self.core.timeout(patience, discard).await;
+    fn unacknowledged_bytes(&self) -> usize {
+        self.core.shared().driver.borrow().unacknowledged_bytes(self.token)
     }
 
     fn arm(&self) {
@@ -223,6 +221,10 @@ impl ByteStream for Socket {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let shared = self.core.shared();
         shared.sockets.borrow_mut().socket(self.token).poll_recv(self.token, &mut **shared.driver.borrow_mut(), cx)
+    }
+
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.with(|state| state.poll_ended(cx))
     }
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {

@@ -289,6 +289,14 @@ impl SocketState {
         Poll::Pending
     }
 
+    pub(super) fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.receive_end.is_some() {
+            return Poll::Ready(());
+        }
+        keep(&mut self.receive_waker, cx);
+        Poll::Pending
+    }
+
     /// When the first of the bytes that wait to be read came, or the last that were read.
     pub(super) fn received_at(&self) -> Time {
         self.received_at
@@ -344,6 +352,11 @@ impl SocketState {
     /// How many bytes the system has taken.
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent_bytes
+    }
+
+    /// How many bytes wait to be given to the system.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
     }
 
     /// Whether this is the first time that sending is finished.

@@ -77,6 +77,14 @@ impl Intake {
         filled
     }
 
+    /// Waits until the peer finishes or the connection fails, even behind bytes that are not used yet: as many are taken in
+    /// as the connection may hold, and none is lost.
+    pub async fn ended(&mut self, stream: &impl ByteStream) {
+        if self.fill(stream).await == Ok(true) {
+            std::future::poll_fn(|cx| stream.poll_ended(cx)).await;
+        }
+    }
+
     /// As [`Intake::fill`], for the first bytes of an answer: what the peer sends only once it has been asked, it does not
     /// keep back.
     ///

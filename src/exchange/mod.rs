@@ -14,5 +14,5 @@ pub use carry::{Carry, CarryError, carry_body, read_on};
 pub use forwarded::forwarded;
 pub use intake::{HeadReadError, Intake};
 pub use outlet::Outlet;
-pub use patient::{Course, Patient};
+pub use patient::{Course, DRAIN_STALL_MAX, Patient};
 pub use refusal::{Refusal, check_request, offline, reset, retry_after_s};

@@ -7,7 +7,7 @@ use crate::engine::{ByteStream, Lease, StreamError, Timer};
 use crate::tls::Connection;
 
 /// How long a peer may stand still once its exchange holds up the end of a process, if it may for longer otherwise.
-const DRAIN_STALL_MAX: Duration = Duration::from_secs(5);
+pub const DRAIN_STALL_MAX: Duration = Duration::from_secs(5);
 
 /// How an exchange stands, apart from the peer that is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,9 @@ struct Stall {
     since: Time,
     /// What the system had taken of what is sent at that time; [`MOVED`] when the peer did since what it was waited for.
     sent_bytes: u64,
+    /// What the peer's system had acknowledged of it, when that was last asked: a slow reader takes from the system long before the
+    /// system takes more from us.
+    taken_bytes: Option<u64>,
 }
 
 /// More than any connection sends.
@@ -63,10 +66,17 @@ impl<'a, C: Fn(&mut Context<'_>) -> Course> Patient<'a, C> {
         let hurried = (*self.limit).min(DRAIN_STALL_MAX);
         let (core, sent_bytes) = (self.connection.core(), self.connection.sent_bytes());
         let mut stall = self.stall.borrow_mut();
-        let stall = stall.get_or_insert_with(|| Stall { timer: core.sleep(hurried), since: core.now(), sent_bytes });
+        let stall = stall.get_or_insert_with(|| Stall {
+            timer: core.sleep(hurried),
+            since: core.now(),
+            sent_bytes,
+            taken_bytes: None,
+        });
         while stall.timer.poll_elapsed(cx).is_ready() {
             let now = core.now();
-            if std::mem::replace(&mut stall.sent_bytes, sent_bytes) != sent_bytes {
+            let taken_bytes = self.connection.taken_bytes();
+            let took = stall.taken_bytes.replace(taken_bytes).is_some_and(|before| before != taken_bytes);
+            if std::mem::replace(&mut stall.sent_bytes, sent_bytes) != sent_bytes || took {
                 stall.since = now;
             }
             if now >= stall.since + if draining { hurried } else { *self.limit } {
@@ -101,6 +111,10 @@ impl<C: Fn(&mut Context<'_>) -> Course> ByteStream for Patient<'_, C> {
         }
         self.moved();
         received
+    }
+
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.connection.poll_ended(cx)
     }
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {

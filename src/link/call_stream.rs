@@ -44,6 +44,10 @@ impl ByteStream for CallStream {
         }
     }
 
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.on_link().poll_ended(cx)
+    }
+
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         match self {
             CallStream::Plain(stream) => stream.send(lease),

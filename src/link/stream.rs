@@ -121,6 +121,10 @@ impl ByteStream for LinkStream {
         received
     }
 
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.link.streams().borrow_mut().at(self.place).poll_ended(cx)
+    }
+
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         if lease.is_empty() {
             return Ok(());

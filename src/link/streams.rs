@@ -114,6 +114,15 @@ impl StreamState {
         Poll::Pending
     }
 
+    /// Ready when nothing more will come after what lies unread.
+    pub(super) fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.finished || self.reset.is_some() {
+            return Poll::Ready(());
+        }
+        keep(&mut self.receive_waker, cx);
+        Poll::Pending
+    }
+
     pub(super) fn poll_broken(&mut self, cx: &Context<'_>) -> Poll<Cause> {
         if let Some(cause) = self.reset {
             return Poll::Ready(cause);

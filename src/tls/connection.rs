@@ -11,12 +11,14 @@ use rustls::{ClientConfig, ServerConfig};
 use super::error::TlsError;
 use super::session::{self, Session};
 use super::stream::{HandshakeError, TlsStream};
-use crate::base::{Share, Time};
+use crate::base::{Clock, Share, Time};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{self, ByteStream, Core, Lease, Socket, StreamError};
 
 /// How long a peer whose handshake failed may take to read why.
 const ALERT_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a connection that is to end, and that still has something to send, is looked at.
+const FLUSH_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection on a core, with TLS or without.
 pub struct Connection(Kind);
@@ -159,6 +161,12 @@ impl Connection {
         self.socket().has_queued()
     }
 
+    /// How many bytes the peer's system has acknowledged, as they stand on the wire; see [`Socket::taken_bytes`].
+    #[must_use]
+    pub fn taken_bytes(&self) -> u64 {
+        self.socket().taken_bytes()
+    }
+
     /// Takes the connection off its core, after what is queued went out. `unread` is put in front of what comes next.
     ///
     /// # Errors
@@ -206,17 +214,41 @@ impl Connection {
         Ok((Connection(kind), first))
     }
 
-    /// Finishes sending and waits for the peer to finish, throwing away what it still sends, within `patience`. What is queued
-    /// is sent first, for as long as the peer takes some of it in each `patience_to_send`; a peer that does not is cut off.
-    pub async fn close_gracefully_after(self, core: &Core, patience_to_send: Duration, patience: Duration) {
+    /// Finishes sending, and waits until the peer's system has acknowledged everything, for as long as it takes some of it in
+    /// each `limit`, which is asked again and again. What the peer sends meanwhile is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::TimedOut`] when the peer took nothing for so long; otherwise why the connection failed.
+    pub async fn taken(&self, limit: impl Fn() -> Duration) -> Result<(), StreamError> {
         self.finish();
-        let mut sent = self.sent_bytes();
-        while core.timeout(patience_to_send, self.flushed()).await.is_err() {
-            if std::mem::replace(&mut sent, self.sent_bytes()) == self.sent_bytes() {
-                return self.abort();
+        let core = self.core();
+        let (mut taken_bytes, mut moved_at) = (self.taken_bytes(), core.now());
+        // Until then a session may still have a part of it.
+        while core.timeout(limit().min(FLUSH_LOOK_EVERY), self.flushed()).await.is_err() {
+            if std::mem::replace(&mut taken_bytes, self.taken_bytes()) != self.taken_bytes() {
+                moved_at = core.now();
+            } else if core.now() - moved_at >= limit() {
+                return Err(StreamError::TimedOut);
             }
         }
-        self.close_gracefully(patience).await;
+        self.socket().taken(limit).await
+    }
+
+    /// Closes as soon as the peer has everything and has finished too, for which it has `patience` then. A peer that takes nothing
+    /// for `limit` is cut off.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Connection::taken`]. The connection is closed either way.
+    pub async fn close_when_taken(self, limit: impl Fn() -> Duration, patience: Duration) -> Result<(), StreamError> {
+        let taken = self.taken(limit).await;
+        if taken == Err(StreamError::TimedOut) {
+            self.abort();
+        } else {
+            self.close_gracefully(patience).await;
+        }
+        taken
     }
 
     /// Finishes sending and waits for the peer to finish, throwing away what it still sends, within `patience`.
@@ -259,6 +291,10 @@ impl ByteStream for Connection {
             Kind::Plain(socket) => socket.poll_recv(cx),
             Kind::Tls(stream) => stream.poll_recv(cx),
         }
+    }
+
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.socket().poll_ended(cx)
     }
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {

@@ -262,6 +262,11 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
         }
     }
 
+    /// Of the stream below: an end within what lies unread is seen only when it is read.
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_ended(cx)
+    }
+
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         if self.finishing.get() {
             return Err(StreamError::Closed);

@@ -27,14 +27,16 @@ use adit::upstream::{Resolver, UpstreamSettings};
 use adit::wire::mux;
 use rustls::pki_types::{ServerName, UnixTime};
 
-const HOST: &str = "mcp.test";
+pub(crate) const HOST: &str = "mcp.test";
+/// How long either side waits for somebody who takes nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
 const TOOL_CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#;
 
 /// Edge and connector on the same cores.
 pub(crate) struct Tunnel {
     pub(crate) edge: Arc<Edge>,
     pub(crate) connector: Arc<Connector>,
-    agents: SocketAddr,
+    pub(crate) agents: SocketAddr,
     authority: Authority,
     cores: Cores,
 }
@@ -43,13 +45,18 @@ impl Tunnel {
     /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
     /// called on each core's thread first.
     pub(crate) fn start(driver: DriverChoice, traffic: Traffic, cores: usize, links: u16, on_core: fn()) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (cores, links), on_core, None)
+        Tunnel::start_with(driver, traffic, (cores, links), on_core, PATIENCE, None)
     }
 
     /// Starts both on one core, with one link that goes through `tap`, which is told where the edge is and says where the
     /// connector is to dial. The link has no TLS of its own, so that all of it can be looked at.
     pub(crate) fn tapped(driver: DriverChoice, traffic: Traffic, tap: &dyn Fn(SocketAddr) -> SocketAddr) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (1, 1), || {}, Some(tap))
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, PATIENCE, Some(tap))
+    }
+
+    /// Starts both on one core, with so much patience for agents that take nothing.
+    pub(crate) fn with_write_timeout(driver: DriverChoice, write_timeout: Duration) -> Tunnel {
+        Tunnel::start_with(driver, Traffic::Plain, (1, 1), || {}, write_timeout, None)
     }
 
     fn start_with(
@@ -57,13 +64,14 @@ impl Tunnel {
         traffic: Traffic,
         (cores, links): (usize, u16),
         on_core: fn(),
+        write_timeout: Duration,
         tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
     ) -> Tunnel {
         let upstream = serve_upstream();
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
         let (told, mut events) = mailbox(64);
         let link_tls = tap.is_none();
-        let (edge, agents, connectors) = edge(&authority, traffic, link_tls, cores, &told);
+        let (edge, agents, connectors) = edge(&authority, traffic, (link_tls, write_timeout), cores, &told);
         let dialled = tap.map_or(connectors, |tap| tap(connectors));
         let connector = connector(&authority, traffic, link_tls, (cores, links), dialled, upstream);
         let engine = EngineSettings { driver, cores, pin: false, ..EngineSettings::default() };
@@ -91,9 +99,14 @@ impl Tunnel {
 
     /// A new agent's connection.
     pub(crate) fn agent(&self) -> Agent {
+        self.agent_on(TcpStream::connect(self.agents).unwrap())
+    }
+
+    /// The same, on a connection to the edge that has been made.
+    pub(crate) fn agent_on(&self, socket: TcpStream) -> Agent {
         let config = tls_client(&self.authority, ALPN_HTTP1);
         let session = rustls::ClientConnection::new(config, ServerName::try_from(HOST).unwrap()).unwrap();
-        rustls::StreamOwned::new(session, TcpStream::connect(self.agents).unwrap())
+        rustls::StreamOwned::new(session, socket)
     }
 
     /// Ends both, after what is in flight.
@@ -133,7 +146,7 @@ fn tunnel() -> TunnelId {
 fn edge(
     authority: &Authority,
     traffic: Traffic,
-    link_tls: bool,
+    (link_tls, write_timeout): (bool, Duration),
     cores: usize,
     events: &MailSender<EdgeEvent>,
 ) -> (Arc<Edge>, SocketAddr, SocketAddr) {
@@ -155,7 +168,7 @@ fn edge(
         first_byte_timeout: Duration::from_secs(60),
         offline_wait: Duration::from_secs(30),
         drain_timeout: Duration::from_secs(5),
-        write_timeout: Duration::from_secs(60),
+        write_timeout,
         latency: LatencySettings::default(),
         slow_calls: SlowCallSettings::default(),
     };
@@ -195,7 +208,7 @@ fn connector(
         link: mux::Settings::default(),
         calls_max: 100,
         drain_timeout: Duration::from_secs(5),
-        write_timeout: Duration::from_secs(60),
+        write_timeout: PATIENCE,
         allowed_origins: Vec::new(),
     };
     let upstream = UpstreamSettings {
@@ -254,17 +267,26 @@ fn read_message(from: &mut impl Read) -> String {
     }
 }
 
+/// Answers each call; a request for `/bytes/N` with so many bytes.
 fn serve_upstream() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
             thread::spawn(move || {
-                let body = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
-                while !read_message(&mut socket).is_empty() {
-                    socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+                loop {
+                    let request = read_message(&mut socket);
+                    let Some(path) = request.split(' ').nth(1) else { return };
+                    let body = match path.strip_prefix("/bytes/") {
+                        Some(len) => "x".repeat(len.parse().unwrap()),
+                        None => r#"{"jsonrpc":"2.0","id":7,"result":{}}"#.to_owned(),
+                    };
+                    let length = body.len();
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}");
+                    // A connection that the call's end has broken is dropped.
+                    if socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).is_err() {
+                        return;
+                    }
                 }
             });
         }

@@ -108,6 +108,8 @@ pub(super) struct Pipe {
     pub(super) fin_arrived: bool,
     pub(super) flight: VecDeque<Segment>,
     flight_bytes: usize,
+    /// Bytes that were given to the sender's host and dropped before they arrived.
+    lost_bytes: usize,
     /// What waits at the receiver's host.
     pub(super) arrived: VecDeque<u8>,
     arrived_max: usize,
@@ -126,6 +128,7 @@ impl Pipe {
             fin_arrived: false,
             flight: VecDeque::new(),
             flight_bytes: 0,
+            lost_bytes: 0,
             arrived: VecDeque::new(),
             arrived_max: faults.receive_buffer_bytes.max(1),
             stall: None,
@@ -165,14 +168,21 @@ impl Pipe {
     pub(super) fn drop_undelivered(&mut self) {
         self.drop_unsent();
         self.flight.clear();
-        self.flight_bytes = 0;
+        self.lost_bytes += std::mem::take(&mut self.flight_bytes);
         self.stall = None;
     }
 
     /// Forgets what has not been put under way.
     pub(super) fn drop_unsent(&mut self) {
+        self.lost_bytes += self.unsent.len();
         self.unsent.clear();
         self.finishing = false;
+    }
+
+    /// Bytes that were given to the sender's host and have not arrived; a mark that has not counts as one.
+    pub(super) fn unacknowledged_bytes(&self) -> usize {
+        let mark = (self.finishing || self.fin_sent) && !self.fin_arrived;
+        self.unsent.len() + self.flight_bytes + self.lost_bytes + usize::from(mark)
     }
 
     /// Bytes that were given to the sender's host and that the receiver has not read.

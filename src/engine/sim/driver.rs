@@ -215,6 +215,15 @@ impl Driver for SimDriver {
         }
     }
 
+    fn unacknowledged_bytes(&self, socket: Token) -> usize {
+        match self.sockets.get(&socket.index) {
+            Some(Socket { token, role: Role::Stream(stream), .. }) if *token == socket => {
+                self.net.world.borrow().unacknowledged_bytes(stream.end)
+            }
+            _ => 0,
+        }
+    }
+
     fn shutdown(&mut self, socket: Token) {
         if let Some(stream) = self.stream(socket) {
             stream.finish = true;

@@ -192,6 +192,12 @@ impl World {
         Ok(n)
     }
 
+    /// How many of the bytes that an end was given to send have not arrived, and never will if the connection has failed; its
+    /// mark counts as one.
+    pub(super) fn unacknowledged_bytes(&self, end: EndId) -> usize {
+        self.connections.get(&end.connection).map_or(0, |connection| connection.out(end.side).unacknowledged_bytes())
+    }
+
     /// Why nothing more can be sent, if so.
     pub(super) fn failure(&self, end: EndId) -> Option<ErrorKind> {
         match self.connections.get(&end.connection) {

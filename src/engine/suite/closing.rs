@@ -120,6 +120,24 @@ pub(super) fn a_stuck_flushing_close_can_be_aborted<N: Network>(seed: u64) -> Op
     Some(())
 }
 
+/// What the peer's system has no room for is told as unacknowledged until there is room, and so is the end.
+pub(super) fn what_was_not_acknowledged_is_told<N: Network>(seed: u64) -> Option<()> {
+    let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;
+    let (near, far) = world.pair();
+    world.nodes[FAR].driver.receive(far, false);
+    world.nodes[NEAR].send(near, &payload(seed, 16 * 1024 * 1024));
+    world.nodes[NEAR].driver.shutdown(near);
+    world.a_while();
+    assert!(world.nodes[NEAR].driver.unacknowledged_bytes(near) > 0, "the peer's system has room for everything");
+    world.nodes[FAR].driver.receive(far, true);
+    world.until("the end arrives", |world| world.nodes[FAR].log(far).ended.is_some());
+    world.until("all is acknowledged", |world| world.nodes[NEAR].driver.unacknowledged_bytes(near) == 0);
+    let unknown = Token { index: near.index + 1000, generation: 0 };
+    assert_eq!(world.nodes[NEAR].driver.unacknowledged_bytes(unknown), 0);
+    world.finish();
+    Some(())
+}
+
 /// A socket can be closed, either way, before it is connected.
 pub(super) fn an_unconnected_socket_closes<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;

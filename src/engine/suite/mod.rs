@@ -151,6 +151,7 @@ macro_rules! conformance {
             closing::a_flushing_close_sends_what_is_queued,
             closing::an_aborting_close_drops_what_is_queued,
             closing::a_stuck_flushing_close_can_be_aborted,
+            closing::what_was_not_acknowledged_is_told,
             closing::an_unconnected_socket_closes,
             closing::a_socket_moves_between_drivers,
             closing::a_broken_socket_does_not_detach,

@@ -120,6 +120,10 @@ impl Driver for Waiting {
         self.driver.send(socket, lease);
     }
 
+    fn unacknowledged_bytes(&self, socket: Token) -> usize {
+        self.driver.unacknowledged_bytes(socket)
+    }
+
     fn shutdown(&mut self, socket: Token) {
         self.driver.shutdown(socket);
     }

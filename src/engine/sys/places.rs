@@ -39,6 +39,13 @@ impl<T> Places<T> {
         Ok(())
     }
 
+    pub(in crate::engine) fn get(&self, token: Token) -> Option<&T> {
+        match self.0.get(token.index as usize)? {
+            Some((generation, value)) if *generation == token.generation => Some(value),
+            _ => None,
+        }
+    }
+
     pub(in crate::engine) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         match self.0.get_mut(token.index as usize)? {
             Some((generation, value)) if *generation == token.generation => Some(value),
@@ -68,11 +75,11 @@ mod tests {
         let (old, new) = (Token { index: 3, generation: 1 }, Token { index: 3, generation: 2 });
         places.insert(old, 'a').unwrap();
         assert!(places.insert(new, 'b').is_err());
-        assert!(places.get_mut(new).is_none() && places.remove(new).is_none());
+        assert!(places.get(new).is_none() && places.get_mut(new).is_none() && places.remove(new).is_none());
         assert_eq!(places.remove(old), Some('a'));
         places.insert(new, 'b').unwrap();
         assert!(places.get_mut(old).is_none() && !places.contains(old));
-        assert_eq!(places.get_mut(new), Some(&mut 'b'));
+        assert_eq!((places.get(new).copied(), places.get_mut(new).copied()), (Some('b'), Some('b')));
         assert!(places.insert(Token { index: PLACES_MAX, generation: 0 }, 'c').is_err());
     }
 }

@@ -91,6 +91,15 @@ pub(in crate::engine) fn acknowledge(fd: &impl AsFd, options: SocketOptions) {
     }
 }
 
+/// How many bytes the system has still to send or to hear the peer's acknowledgement of, the end of sending included. A system that
+/// cannot tell says none.
+pub(in crate::engine) fn unacknowledged_bytes(fd: &impl AsFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one integer, to `bytes`, which outlives the call; the descriptor is open while `fd` is borrowed.
+    let told = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes)) };
+    if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
 /// Makes closing the socket reset the connection.
 pub(in crate::engine) fn reset_on_close(fd: &impl AsFd) {
     let _ = SockRef::from(fd).set_linger(Some(Duration::ZERO));

@@ -325,6 +325,13 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn unacknowledged_bytes(&self, socket: Token) -> usize {
+        match self.places.get(socket) {
+            Some(Endpoint::Connection(connection)) => socket::unacknowledged_bytes(&**connection),
+            _ => 0,
+        }
+    }
+
     fn shutdown(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.finish();
