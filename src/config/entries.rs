@@ -12,21 +12,11 @@ use crate::config::leaf::Raw;
 use crate::config::load::CREDENTIALS_ENV;
 use crate::config::profile::Profile;
 use crate::config::section::{Part, Setting};
-use crate::config::table::{self, ADMIN_ENVS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
+use crate::config::table::{self, ADMIN_ENVS, CREDENTIAL_KEYS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
 use crate::config::{FileText, Flag, Sources};
 
 /// The most tables of one kind, `[[tunnel]]` or `[[route]]`.
 pub(super) const RECORDS_MAX: usize = 4_096;
-
-/// Of these only one may be set in one layer; the one in the highest layer takes the others' place.
-const EXCLUSIVE: [&str; 6] = [
-    "connect.token",
-    "connect.token_file",
-    "connect.provisioning_key",
-    "connect.provisioning_key_file",
-    "connect.secret",
-    "connect.secret_file",
-];
 
 /// A value that somebody set.
 pub(super) struct Entry {
@@ -191,14 +181,14 @@ impl Entries {
 
     fn keep_highest(&mut self) {
         let rank = |path: &str, entries: &Entries| entries.values.get(path).map(|entry| entry.origin.rank());
-        let Some(highest) = EXCLUSIVE.iter().filter_map(|path| rank(path, self)).max() else { return };
-        for path in EXCLUSIVE {
+        let Some(highest) = CREDENTIAL_KEYS.iter().filter_map(|path| rank(path, self)).max() else { return };
+        for path in CREDENTIAL_KEYS {
             if rank(path, self).is_some_and(|rank| rank < highest) {
                 self.values.remove(path);
             }
         }
         // A token that is set above an id names another tunnel, and a provisioning key makes one.
-        let by_token = EXCLUSIVE[..4].iter().any(|path| self.values.contains_key(*path));
+        let by_token = CREDENTIAL_KEYS[..4].iter().any(|path| self.values.contains_key(*path));
         if by_token && rank("connect.tunnel", self).is_some_and(|rank| rank < highest) {
             self.values.remove("connect.tunnel");
         }
@@ -206,7 +196,7 @@ impl Entries {
 
     /// Where nothing tells what a connector proves itself by, what systemd has put there.
     fn lay_credentials(&mut self, credentials: &[(&'static str, PathBuf)]) {
-        let told = EXCLUSIVE.iter().any(|path| self.values.contains_key(*path));
+        let told = CREDENTIAL_KEYS.iter().any(|path| self.values.contains_key(*path));
         let Some((key, file)) = credentials.first().filter(|_| !told) else { return };
         let (raw, origin) = (Raw::Word(file.display().to_string()), Origin::Env(CREDENTIALS_ENV.into()));
         self.set((*key).to_owned(), raw, origin, PathBuf::new());
