@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::fault::quoted;
-use crate::config::leaf::{Leaf, Raw};
+use crate::config::leaf::{Leaf, Raw, list_leaf, optional_leaf};
 use crate::route::{HOST_LEN_MAX, HostPattern, Hostname, UpstreamUrl, UpstreamUrlError};
 
 /// The longest label of a host name, in bytes (RFC 1035, section 2.3.4).
@@ -211,6 +211,9 @@ fn hostname(text: &str) -> Option<Box<str>> {
     let numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     (!numeric || text.parse::<Ipv4Addr>().is_ok()).then(|| text.to_ascii_lowercase().into())
 }
+
+optional_leaf!(HostPort, Hostname, HttpUrl);
+list_leaf!(HostPort = "list of host:port", HostPattern = "list of hosts", WebOrigin = "list of origins");
 
 #[cfg(test)]
 mod tests {

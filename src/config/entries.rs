@@ -9,11 +9,10 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{Fault, Origin, nearest, quoted};
 use crate::config::leaf::Raw;
-use crate::config::load::CREDENTIALS_ENV;
 use crate::config::profile::Profile;
 use crate::config::section::{Part, Setting};
+use crate::config::sources::{CREDENTIALS_ENV, FileText, Flag, Sources};
 use crate::config::table::{self, ADMIN_ENVS, CREDENTIAL_KEYS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
-use crate::config::{FileText, Flag, Sources};
 
 /// The most tables of one kind, `[[tunnel]]` or `[[route]]`.
 pub(super) const RECORDS_MAX: usize = 4_096;

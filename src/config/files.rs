@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::Secret;
 use crate::config::fault::{Fault, Faults, Origin};
+use crate::config::load::Config;
 use crate::config::reader::{Holds, NamedFile};
+use crate::config::sources::FileText;
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
-use crate::config::{Config, FileText};
 use crate::private::{self, PrivateError};
 
 /// The longest configuration file that is read, in bytes.

@@ -181,24 +181,24 @@ impl Leaf for TunnelId {
 /// The types that may be left out: an `Option` that is absent when nobody sets it.
 macro_rules! optional_leaf {
     ($($leaf:ty),+) => { $(
-        impl Leaf for Option<$leaf> {
-            const KIND: &'static str = <$leaf as Leaf>::KIND;
-            const SECRET: bool = <$leaf as Leaf>::SECRET;
+        impl $crate::config::leaf::Leaf for Option<$leaf> {
+            const KIND: &'static str = <$leaf as $crate::config::leaf::Leaf>::KIND;
+            const SECRET: bool = <$leaf as $crate::config::leaf::Leaf>::SECRET;
 
-            fn take(raw: &Raw, dir: &Path) -> Result<Self, String> {
-                <$leaf as Leaf>::take(raw, dir).map(Some)
+            fn take(raw: &$crate::config::leaf::Raw, dir: &std::path::Path) -> Result<Self, String> {
+                <$leaf as $crate::config::leaf::Leaf>::take(raw, dir).map(Some)
             }
 
-            fn show(&self) -> Value {
-                self.as_ref().map_or(Value::Null, Leaf::show)
+            fn show(&self) -> serde_json::Value {
+                self.as_ref().map_or(serde_json::Value::Null, $crate::config::leaf::Leaf::show)
             }
 
             fn absent() -> Option<Self> {
                 Some(None)
             }
 
-            fn file(&self) -> Option<&Path> {
-                self.as_ref().and_then(Leaf::file)
+            fn file(&self) -> Option<&std::path::Path> {
+                self.as_ref().and_then($crate::config::leaf::Leaf::file)
             }
         }
     )+ };
@@ -207,15 +207,15 @@ macro_rules! optional_leaf {
 /// The types of which there may be several: in a file a list or a single one, in a variable with commas between.
 macro_rules! list_leaf {
     ($($leaf:ty = $kind:literal),+) => { $(
-        impl Leaf for Vec<$leaf> {
+        impl $crate::config::leaf::Leaf for Vec<$leaf> {
             const KIND: &'static str = $kind;
 
-            fn take(raw: &Raw, dir: &Path) -> Result<Self, String> {
-                take_list(raw, dir)
+            fn take(raw: &$crate::config::leaf::Raw, dir: &std::path::Path) -> Result<Self, String> {
+                $crate::config::leaf::take_list(raw, dir)
             }
 
-            fn show(&self) -> Value {
-                Value::Array(self.iter().map(Leaf::show).collect())
+            fn show(&self) -> serde_json::Value {
+                serde_json::Value::Array(self.iter().map($crate::config::leaf::Leaf::show).collect())
             }
 
             fn absent() -> Option<Self> {
@@ -225,29 +225,14 @@ macro_rules! list_leaf {
     )+ };
 }
 
-optional_leaf!(
-    PathBuf,
-    super::values::SecretText,
-    super::values::FolderPath,
-    super::addresses::HttpUrl,
-    super::addresses::HostPort,
-    crate::base::Traffic,
-    crate::base::TunnelId,
-    crate::route::Hostname
-);
-list_leaf!(
-    super::addresses::HostPort = "list of host:port",
-    crate::route::HostPattern = "list of hosts",
-    super::addresses::WebOrigin = "list of origins",
-    super::networks::UpstreamNetwork = "list of networks",
-    crate::policy::Member = "list of networks, AS numbers and sets",
-    crate::policy::Network = "list of networks"
-);
+pub(super) use {list_leaf, optional_leaf};
+
+optional_leaf!(PathBuf, TunnelId);
 
 /// The most entries that one list may have.
 const LIST_LEN_MAX: usize = 1_024;
 
-fn take_list<T: Leaf>(raw: &Raw, dir: &Path) -> Result<Vec<T>, String> {
+pub(super) fn take_list<T: Leaf>(raw: &Raw, dir: &Path) -> Result<Vec<T>, String> {
     let taken: Vec<T> = match raw {
         Raw::List(items) => items.iter().map(|item| T::take(item, dir)).collect::<Result<_, _>>()?,
         Raw::Word(words) => {

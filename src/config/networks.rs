@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::fault::quoted;
-use crate::config::leaf::{Leaf, Raw};
+use crate::config::leaf::{Leaf, Raw, list_leaf};
 use crate::policy::{AllowedUpstreams, Member, MemberError, Network, NetworkError, SetName, private_networks};
 
 /// The word that stands for all private networks.
@@ -105,6 +105,12 @@ fn network(text: &str, besides: &str) -> Result<Network, String> {
         beyond @ NetworkError::BitsBeyondPrefix { .. } => beyond.to_string(),
     })
 }
+
+list_leaf!(
+    Member = "list of networks, AS numbers and sets",
+    Network = "list of networks",
+    UpstreamNetwork = "list of networks"
+);
 
 #[cfg(test)]
 mod tests {

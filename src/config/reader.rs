@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::config::entries::{Entries, Entry};
 use crate::config::fault::{Fault, Origin};
 use crate::config::leaf::{Leaf, Raw};
-use crate::config::section::{Preset, Section, Setting};
+use crate::config::section::{Preset, ReadSettings, Section, Setting};
 
 /// A value with its origin, ready to be shown: a secret is masked already.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,39 +80,6 @@ impl<'a> Reader<'a> {
         S::build(self)
     }
 
-    /// Reads all tables of a kind, `[[tunnel]]`.
-    pub(super) fn records<S: Section>(&mut self) -> Option<Vec<S>> {
-        let outer = std::mem::take(&mut self.at);
-        let rows = (0..self.entries.count(S::NAME)).map(|index| {
-            self.at = format!("{}[{index}]", S::NAME);
-            S::build(self)
-        });
-        let rows = rows.collect();
-        self.at = outer;
-        rows
-    }
-
-    /// Reads one value.
-    pub(super) fn leaf<T: Leaf>(&mut self, setting: &'static Setting) -> Option<T> {
-        let key = format!("{}.{}", self.at, setting.key);
-        let (value, origin) = match self.entries.get(&key) {
-            Some(entry) => (self.read::<T>(setting, &key, entry)?, entry.origin.clone()),
-            None => (self.preset::<T>(setting, &key)?, Origin::Default),
-        };
-        if let Some(path) = value.file() {
-            self.name_file(&key, &origin, path.to_path_buf(), Holds::of(setting));
-        }
-        if let Origin::File { name, .. } = &origin
-            && setting.secret
-        {
-            self.name_file(&key, &origin, PathBuf::from(&**name), Holds::SettingsWithSecret);
-        }
-        let unset = origin == Origin::Default && setting.preset == Preset::Required;
-        let value_shown = if unset { Value::Null } else { value.show() };
-        self.shown.push(Shown { key, value: value_shown, origin });
-        Some(value)
-    }
-
     fn name_file(&mut self, key: &str, origin: &Origin, path: PathBuf, holds: Holds) {
         self.files.push(NamedFile { key: key.to_owned(), origin: origin.clone(), path, holds });
     }
@@ -138,6 +105,39 @@ impl<'a> Reader<'a> {
                 stand_in(setting)
             }
         }
+    }
+}
+
+impl ReadSettings for Reader<'_> {
+    fn records<S: Section>(&mut self) -> Option<Vec<S>> {
+        let outer = std::mem::take(&mut self.at);
+        let rows = (0..self.entries.count(S::NAME)).map(|index| {
+            self.at = format!("{}[{index}]", S::NAME);
+            S::build(self)
+        });
+        let rows = rows.collect();
+        self.at = outer;
+        rows
+    }
+
+    fn leaf<T: Leaf>(&mut self, setting: &'static Setting) -> Option<T> {
+        let key = format!("{}.{}", self.at, setting.key);
+        let (value, origin) = match self.entries.get(&key) {
+            Some(entry) => (self.read::<T>(setting, &key, entry)?, entry.origin.clone()),
+            None => (self.preset::<T>(setting, &key)?, Origin::Default),
+        };
+        if let Some(path) = value.file() {
+            self.name_file(&key, &origin, path.to_path_buf(), Holds::of(setting));
+        }
+        if let Origin::File { name, .. } = &origin
+            && setting.secret
+        {
+            self.name_file(&key, &origin, PathBuf::from(&**name), Holds::SettingsWithSecret);
+        }
+        let unset = origin == Origin::Default && setting.preset == Preset::Required;
+        let value_shown = if unset { Value::Null } else { value.show() };
+        self.shown.push(Shown { key, value: value_shown, origin });
+        Some(value)
     }
 }
 

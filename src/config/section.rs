@@ -1,4 +1,4 @@
-use crate::config::reader::Reader;
+use crate::config::leaf::Leaf;
 
 /// What a setting is when nobody sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,15 @@ impl Part {
     }
 }
 
+/// What a section reads its settings from.
+pub(super) trait ReadSettings {
+    /// Reads one value of the current table. Nothing comes back only if the table of settings itself is wrong.
+    fn leaf<T: Leaf>(&mut self, setting: &'static Setting) -> Option<T>;
+
+    /// Reads all tables of a kind, `[[tunnel]]`.
+    fn records<S: Section>(&mut self) -> Option<Vec<S>>;
+}
+
 /// A plain struct that the macro `section!` made from its rows of the table.
 pub(super) trait Section: Sized {
     const NAME: &'static str;
@@ -107,7 +116,7 @@ pub(super) trait Section: Sized {
     const SETTINGS: &'static [Setting];
 
     /// Reads every setting, also after one was found wrong, so that all faults come out at once.
-    fn build(reader: &mut Reader<'_>) -> Option<Self>;
+    fn build(reader: &mut impl ReadSettings) -> Option<Self>;
 
     /// The settings in which two of a kind differ.
     fn changed(&self, other: &Self) -> Vec<&'static Setting>;
@@ -156,7 +165,7 @@ macro_rules! section {
                 ), )+
             ];
 
-            fn build(reader: &mut $crate::config::reader::Reader<'_>) -> Option<Self> {
+            fn build(reader: &mut impl $crate::config::section::ReadSettings) -> Option<Self> {
                 let mut settings = Self::SETTINGS.iter();
                 $( let $field = settings.next().and_then(|setting| reader.leaf::<$leaf>(setting)); )+
                 $( let $rows = reader.records::<$row>(); )?

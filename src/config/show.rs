@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use crate::config::Config;
 use crate::config::fault::Origin;
+use crate::config::load::Config;
 
 impl Config {
     /// Every value and where it came from, as a table in text; secrets are masked.

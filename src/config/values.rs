@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::base::{Secret, Traffic};
 use crate::config::fault::quoted;
-use crate::config::leaf::{Leaf, Raw};
+use crate::config::leaf::{Leaf, Raw, optional_leaf};
 
 /// What stands in the place of a secret wherever values are shown.
 pub const MASK: &str = "********";
@@ -300,6 +300,8 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     };
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
+
+optional_leaf!(FolderPath, SecretText, Traffic);
 
 #[cfg(test)]
 mod tests {
