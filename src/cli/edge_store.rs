@@ -16,7 +16,7 @@ use crate::control::api::{Access, AdminToken};
 use crate::control::store::{SqliteStore, StoreHandle, finish_restore, newest_backup};
 use crate::control::tunnels::{Serving, Tunnels, TunnelsSettings};
 use crate::control::{DataDir, DataDirLock};
-use crate::tls::{Authority, CertFacts, Fingerprint};
+use crate::tls::{Authority, CertInfo, Fingerprint};
 
 /// How often the edge's certificate and the age of the last back-up are looked at.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -142,7 +142,7 @@ fn connectors_public(config: &EdgeConfig, port: u16) -> String {
     let named = || {
         let files = config.connectors_tls()?;
         let pem = std::fs::read(&files.cert_file).ok()?;
-        CertFacts::of_pem(("", &pem)).ok()?.names.into_iter().find(|name| !name.starts_with('*'))
+        CertInfo::of_pem(("", &pem)).ok()?.names.into_iter().find(|name| !name.starts_with('*'))
     };
     let host = named().unwrap_or_else(|| config.connectors_listen.ip().to_string());
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }

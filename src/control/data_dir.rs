@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::base::{AuthorityPin, SECRET_ENTROPY_LEN, Secret, SecretKind, mint};
 use crate::private::{self, PrivateError};
-use crate::tls::{Authority, CertError, CertFacts, Fingerprint};
+use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
 /// How long a certificate of the edge lives that its own authority issued.
 pub const EDGE_CERT_LIFE: Duration = Duration::from_secs(397 * 24 * 3_600);
@@ -151,10 +151,11 @@ impl DataDir {
             made.extend([self.ca_cert(), self.ca_key()]);
         }
         let authority = self.authority(now)?;
-        let present = if both_or_none(&self.edge_cert(), &self.edge_key())? { Some(self.edge_facts()?) } else { None };
-        let wanted = if names.is_empty() { present.as_ref().map_or(names, |facts| &facts.names) } else { names };
+        let present =
+            if both_or_none(&self.edge_cert(), &self.edge_key())? { Some(self.edge_cert_info()?) } else { None };
+        let wanted = if names.is_empty() { present.as_ref().map_or(names, |info| &info.names) } else { names };
         let vouched_for = present.is_some() && self.shows(&authority)?;
-        if !vouched_for || present.as_ref().is_none_or(|facts| facts.names != wanted || is_due(facts, now)) {
+        if !vouched_for || present.as_ref().is_none_or(|info| info.names != wanted || is_due(info, now)) {
             self.issue_edge_cert(&authority, wanted, now)?;
             made.extend([self.edge_cert(), self.edge_key()]);
         }
@@ -162,7 +163,7 @@ impl DataDir {
             private::write(&self.admin_token_file(), &[mint_random(SecretKind::AdminToken)?.expose(), b"\n"].concat())?;
             made.push(self.admin_token_file());
         }
-        let names = self.edge_facts()?.names;
+        let names = self.edge_cert_info()?.names;
         Ok(Initialised { made, names, authority: Fingerprint::of(authority.cert_der()) })
     }
 
@@ -198,11 +199,11 @@ impl DataDir {
     ///
     /// When the authority or the certificate cannot be read, or the new one not be written.
     pub fn renew_edge_cert(&self, now: UnixTime) -> Result<bool, DataDirError> {
-        let facts = self.edge_facts()?;
-        if !is_due(&facts, now) {
+        let info = self.edge_cert_info()?;
+        if !is_due(&info, now) {
             return Ok(false);
         }
-        self.issue_edge_cert(&self.authority(now)?, &facts.names, now)?;
+        self.issue_edge_cert(&self.authority(now)?, &info.names, now)?;
         Ok(true)
     }
 
@@ -246,10 +247,10 @@ impl DataDir {
         }
     }
 
-    fn edge_facts(&self) -> Result<CertFacts, DataDirError> {
+    fn edge_cert_info(&self) -> Result<CertInfo, DataDirError> {
         let path = self.edge_cert();
         let pem = private::read(&path, PEM_LEN_MAX)?;
-        Ok(CertFacts::of_pem((&path.display().to_string(), &pem))?)
+        Ok(CertInfo::of_pem((&path.display().to_string(), &pem))?)
     }
 
     fn issue_edge_cert(&self, authority: &Authority, names: &[String], now: UnixTime) -> Result<(), DataDirError> {
@@ -273,9 +274,9 @@ pub(super) fn mint_random(kind: SecretKind) -> Result<Secret, DataDirError> {
     Ok(mint(kind, &entropy, None))
 }
 
-fn is_due(facts: &CertFacts, now: UnixTime) -> bool {
+fn is_due(info: &CertInfo, now: UnixTime) -> bool {
     let soon = now.as_secs().saturating_add(EDGE_CERT_RENEWED_BEFORE.as_secs());
-    facts.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
+    info.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
 }
 
 fn both_or_none(one: &Path, other: &Path) -> Result<bool, DataDirError> {
@@ -342,7 +343,7 @@ mod tests {
         assert!(!data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE * 2)).unwrap());
         assert!(data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE / 2)).unwrap());
         assert!(!data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE / 2)).unwrap());
-        assert_eq!(data.edge_facts().unwrap().names, ["edge.test"]);
+        assert_eq!(data.edge_cert_info().unwrap().names, ["edge.test"]);
     }
 
     #[test]

@@ -13,14 +13,13 @@ use crate::cli::run::RunError;
 use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork, UpstreamTrust};
 use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables};
 use crate::control::doctor::{
-    Findings, McpTarget, Shown, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, judge_clock,
-    meet,
+    Findings, McpTarget, check_dns, check_mcp, check_tcp, check_udp, file_limit, judge_certificate, judge_clock, meet,
 };
 use crate::control::{micros, serve_resolves};
 use crate::engine::{Cores, EngineSettings, MonotonicClock};
 use crate::policy::AllowedUpstreams;
 use crate::route::UpstreamAddr;
-use crate::tls::{ALPN_LINK, ClientSettings, Versions, client_config};
+use crate::tls::{ALPN_LINK, CertInfo, ClientSettings, Versions, client_config};
 
 /// How long a link may take to come up, with all that is in front of it.
 const LINK_PATIENCE: Duration = Duration::from_secs(15);
@@ -58,14 +57,14 @@ fn seal(findings: &mut Findings, connect: &ConnectConfig) {
     if own.is_some() && !file.exists() {
         return findings.ok(CHECK, format!("{} is made when the connector starts", file.display()));
     }
-    let shown = std::fs::read(file).ok().and_then(|pem| Shown::of(&CertificateDer::from_pem_slice(&pem).ok()?));
-    match shown {
+    let cert = std::fs::read(file).ok().and_then(|pem| CertInfo::of_der(&CertificateDer::from_pem_slice(&pem).ok()?));
+    match cert {
         // An authority bears no hosts: those that it vouches for are told.
-        Some(shown) if own.is_some() => {
-            let shown = Shown { names: connect.sealed_hosts().collect(), ..shown };
-            judge_certificate(findings, CHECK, &file.display().to_string(), &shown, UnixTime::now());
+        Some(cert) if own.is_some() => {
+            let cert = CertInfo { names: connect.sealed_hosts().collect(), ..cert };
+            judge_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now());
         }
-        Some(shown) => judge_certificate(findings, CHECK, &file.display().to_string(), &shown, UnixTime::now()),
+        Some(cert) => judge_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now()),
         None => findings.fail_plainly(CHECK, format!("{} holds no certificate that can be read", file.display())),
     }
 }
@@ -107,7 +106,7 @@ async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort
     match met {
         Ok(met) => {
             let what = format!("{edge} as {name}, {}", met.version);
-            judge_certificate(findings, "edge.certificate", &what, &met.shown, UnixTime::now());
+            judge_certificate(findings, "edge.certificate", &what, &met.cert, UnixTime::now());
         }
         Err(why) => findings.fail_plainly("edge.certificate", format!("{edge} as {name}: {why}")),
     }

@@ -10,11 +10,12 @@ use tokio::time::timeout;
 
 use super::{add_faults, http_client};
 use crate::config::{AdmissionMemory, Config, EdgeConfig, TlsFiles};
-use crate::control::doctor::{Findings, PATIENCE, Shown, file_limit, judge_certificate};
+use crate::control::doctor::{Findings, PATIENCE, file_limit, judge_certificate};
 use crate::control::reachable;
 use crate::engine::Reservation;
 use crate::policy::Verdict;
 use crate::route::HostPattern;
+use crate::tls::CertInfo;
 
 pub(super) async fn examine(findings: &mut Findings, config: &Config) {
     let Some(edge) = &config.edge else { return };
@@ -41,21 +42,21 @@ fn certificate(findings: &mut Findings, check: &'static str, files: TlsFiles<'_>
     if let Err(faults) = files.load(key) {
         return add_faults(findings, check, &faults);
     }
-    let Some(shown) = shown(&files.cert_file) else {
+    let Some(cert) = read_certificate(&files.cert_file) else {
         return findings.fail(check, format!("{} cannot be read", files.cert_file.display()), "issue it anew");
     };
-    judge_certificate(findings, check, &files.cert_file.display().to_string(), &shown, UnixTime::now());
+    judge_certificate(findings, check, &files.cert_file.display().to_string(), &cert, UnixTime::now());
     let missing: Vec<String> =
-        hosts.iter().filter(|host| !is_covered(host, &shown.names)).map(|host| host.to_string()).collect();
+        hosts.iter().filter(|host| !is_covered(host, &cert.names)).map(|host| host.to_string()).collect();
     if !missing.is_empty() {
         let remedy = "issue a certificate with these names; agents refuse one that is for others";
         findings.fail(check, format!("it is not for {}", missing.join(", ")), remedy);
     }
 }
 
-fn shown(file: &Path) -> Option<Shown> {
+fn read_certificate(file: &Path) -> Option<CertInfo> {
     let pem = std::fs::read(file).ok()?;
-    Shown::of(&CertificateDer::from_pem_slice(&pem).ok()?)
+    CertInfo::of_der(&CertificateDer::from_pem_slice(&pem).ok()?)
 }
 
 /// Whether one of the names is this host, or a wildcard that stands for it.

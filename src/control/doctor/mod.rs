@@ -11,7 +11,7 @@ mod public;
 mod reach;
 mod stream;
 
-pub use certificate::{Met, Shown, judge_certificate, meet};
+pub use certificate::{Met, judge_certificate, meet};
 pub use clock::judge_clock;
 pub use finding::{Finding, Findings, Verdict};
 pub use limits::{connections_within_file_limit, file_limit, raise_file_limit};
