@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use adit::config::{
     self, Config, Driver, FileText, Flag, MASK, Millis, Origin, Preset, Profile, Purpose, Reload, Sources,
 };
+use adit::process::credentials;
 
 const SECRET: &str = "a-very-hidden-secret-0123";
 
@@ -248,7 +249,7 @@ fn a_token_or_an_id_and_a_secret_and_the_highest_layer_counts() {
         Config::load(&sources(Purpose::Connect, text, env, flags)).map_err(|faults| faults.to_string())
     };
     let who = |config: &Config| {
-        let token = config.connect.as_ref().unwrap().credentials().unwrap();
+        let token = credentials(config.connect.as_ref().unwrap()).unwrap();
         (token.id.to_string(), String::from_utf8(token.secret.expose().to_vec()).unwrap())
     };
     let of = |id: &str, secret: &str| (id.to_owned(), secret.to_owned());

@@ -686,7 +686,7 @@ mod tests {
         assert_eq!(connect.routes.len(), 3);
         assert_eq!(edge.admin_listen.unwrap().port(), 0, "with --once any port does");
         assert_eq!(connect.tunnel.as_ref(), Some(&edge.tunnels[0].id));
-        assert!(edge.connectors_tls().is_none());
+        assert!(edge.connectors_cert_file.is_none());
 
         let Command::Up(args) = parse(&["up", "--host", "not a host", "--listen", "nowhere"]) else { panic!() };
         let sources = args.sources(&BTreeMap::new(), "0123456789abcdef0123", "http://127.0.0.1:9000");

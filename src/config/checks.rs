@@ -3,18 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::base::{Traffic, TunnelToken, TunnelTokenError};
+use crate::base::Traffic;
 use crate::config::entries::Entries;
 use crate::config::fault::{Fault, nearest};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelConfig};
 use crate::config::values::SecretText;
 use crate::policy::Member;
-
-/// What a token says.
-pub(super) fn token(text: &SecretText) -> Result<TunnelToken, TunnelTokenError> {
-    std::str::from_utf8(text.0.expose()).map_err(|_| TunnelTokenError)?.parse()
-}
 
 /// Checks what lies between settings, and leaves out what involves one that is wrong by itself.
 pub(super) struct Checker<'a> {
@@ -177,7 +172,7 @@ impl<'a> Checker<'a> {
                 self.fault(key, &[other], &message);
             }
         }
-        if let Some(Err(error)) = connect.token.as_ref().map(token) {
+        if let Some(Err(error)) = connect.token.as_ref().map(SecretText::token) {
             self.fault("connect.token", &[], &error.to_string());
         }
     }

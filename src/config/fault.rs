@@ -81,7 +81,9 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Fault {
+    /// A fault of a key, found at this place.
+    #[must_use]
+    pub fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Fault {
         Fault { origin, key: key.into(), message: message.into() }
     }
 }
@@ -105,9 +107,16 @@ pub struct Faults(Vec<Fault>);
 
 impl Faults {
     /// Puts the faults in their order. There must be at least one for this to be an error.
-    pub(super) fn new(mut faults: Vec<Fault>) -> Faults {
+    #[must_use]
+    pub fn new(mut faults: Vec<Fault>) -> Faults {
         faults.sort_by_cached_key(|fault| (fault.origin == Origin::Default, fault.origin.clone()));
         Faults(faults)
+    }
+
+    /// One fault of a key, found when its value was put to use.
+    #[must_use]
+    pub fn of(key: &str, error: impl fmt::Display) -> Faults {
+        Faults::new(vec![Fault::new(Origin::Default, key, error.to_string())])
     }
 
     /// The faults one by one.

@@ -1,24 +1,17 @@
-use std::borrow::Cow;
 use std::path::Path;
 
+use crate::base::Traffic;
 use crate::config::checks::Checker;
 use crate::config::entries::Entries;
 use crate::config::fault::{Faults, Origin};
-use crate::config::reader::{NamedFile, Reader, Shown};
+use crate::config::reader::{Holds, NamedFile, Reader, Shown};
 use crate::config::section::{Reload, Section, Setting};
 use crate::config::sources::{Purpose, Sources};
-use crate::config::table::{self, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, TunnelConfig};
+use crate::config::table::{
+    self, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, RouteConfig, TunnelConfig,
+};
 use crate::config::values::{SecretSource, SecretText};
-use crate::control::DataDir;
-
-/// A certificate chain and its key, both PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles<'a> {
-    /// The chain, the end entity first.
-    pub cert_file: Cow<'a, Path>,
-    /// The private key.
-    pub key_file: Cow<'a, Path>,
-}
+use crate::policy::Member;
 
 /// The checked configuration.
 #[derive(Clone, Debug)]
@@ -87,6 +80,12 @@ impl Config {
         }
     }
 
+    /// The files that settings name, but for the configuration file itself.
+    pub fn named_files(&self) -> impl Iterator<Item = &Path> {
+        let others = self.files.iter().filter(|file| file.holds != Holds::SettingsWithSecret);
+        others.map(|file| file.path.as_path())
+    }
+
     /// The keys that differ between two configurations and act only after a new start. Empty when a reload is enough:
     /// tunnels, routes, admission and log levels.
     #[must_use]
@@ -108,34 +107,15 @@ impl Config {
     }
 }
 
-impl EdgeConfig {
-    /// The certificate for agents; none means plain HTTP.
-    #[must_use]
-    pub fn agents_tls(&self) -> Option<TlsFiles<'_>> {
-        tls_files(self.agents_cert_file.as_deref(), self.agents_key_file.as_deref())
-    }
-
-    /// The edge's own authority, if it has one: the one that is named, else that of the data directory.
-    #[must_use]
-    pub fn connectors_ca(&self) -> Option<TlsFiles<'_>> {
-        let named = tls_files(self.connectors_ca_file.as_deref(), self.connectors_ca_key_file.as_deref());
-        let own = |dir: DataDir| TlsFiles { cert_file: dir.ca_cert().into(), key_file: dir.ca_key().into() };
-        named.or_else(|| self.data_dir().map(own))
-    }
-
-    /// The certificate for connectors: the one that is named, else that of the data directory; none only under
-    /// [`Purpose::Up`].
-    #[must_use]
-    pub fn connectors_tls(&self) -> Option<TlsFiles<'_>> {
-        let named = tls_files(self.connectors_cert_file.as_deref(), self.connectors_key_file.as_deref());
-        let own = |dir: DataDir| TlsFiles { cert_file: dir.edge_cert().into(), key_file: dir.edge_key().into() };
-        named.or_else(|| self.data_dir().map(own))
-    }
-
-    /// The data directory, if there is to be one.
-    #[must_use]
-    pub fn data_dir(&self) -> Option<DataDir> {
-        self.data_dir.as_ref().map(|path| DataDir::new(&path.0))
+impl AdmissionConfig {
+    /// The lists by their keys.
+    pub(super) fn lists(&self) -> [(&'static str, &Vec<Member>); 4] {
+        [
+            ("allow_from", &self.allow_from),
+            ("deny_from", &self.deny_from),
+            ("connectors_allow_from", &self.connectors_allow_from),
+            ("connectors_deny_from", &self.connectors_deny_from),
+        ]
     }
 }
 
@@ -165,10 +145,17 @@ impl ConnectConfig {
     pub fn token_source(&self) -> Option<SecretSource> {
         secret_source(self.token.as_ref(), self.token_file.as_deref())
     }
-}
 
-fn tls_files<'a>(cert_file: Option<&'a Path>, key_file: Option<&'a Path>) -> Option<TlsFiles<'a>> {
-    Some(TlsFiles { cert_file: cert_file?.into(), key_file: key_file?.into() })
+    /// How the calls of a route are carried.
+    #[must_use]
+    pub fn traffic_of(&self, route: &RouteConfig) -> Traffic {
+        route.traffic.unwrap_or(self.traffic)
+    }
+
+    /// The hosts whose traffic is sealed.
+    pub fn sealed_hosts(&self) -> impl Iterator<Item = String> {
+        self.routes.iter().filter(|route| self.traffic_of(route).is_sealed()).map(|route| route.host.to_string())
+    }
 }
 
 fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<SecretSource> {

@@ -19,7 +19,6 @@ mod networks;
 mod profile;
 mod reader;
 mod section;
-mod settings;
 mod show;
 mod sources;
 mod table;
@@ -29,14 +28,11 @@ pub use addresses::{HostPort, HttpUrl, WebOrigin};
 pub use docs::markdown;
 pub use fault::{Fault, Faults, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
-pub use load::{Config, TlsFiles};
+pub use load::Config;
 pub use networks::UpstreamNetwork;
 pub use profile::{NoProfile, Profile};
 pub use reader::Shown;
 pub use section::{Part, Preset, Reload, Setting};
-pub use settings::{
-    AdmissionMemory, Certifying, EdgeListeners, IdentityDir, UpstreamTrust, connectors_tls_config, route_name,
-};
 pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
 pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::{Secret, Traffic};
+use crate::base::{Secret, Traffic, TunnelToken, TunnelTokenError};
 use crate::config::fault::quoted;
 use crate::config::leaf::{Leaf, Raw, optional_leaf};
 
@@ -212,6 +212,17 @@ impl SecretText {
                 "a secret has {SECRET_LEN_MIN} to {SECRET_LEN_MAX} bytes, this one has {len}; `openssl rand -hex 32` makes one"
             )),
         }
+    }
+}
+
+impl SecretText {
+    /// The id and the secret, if this is a token.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn token(&self) -> Result<TunnelToken, TunnelTokenError> {
+        std::str::from_utf8(self.0.expose()).map_err(|_| TunnelTokenError)?.parse()
     }
 }
 

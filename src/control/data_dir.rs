@@ -144,10 +144,7 @@ impl DataDir {
         private::folder(&self.path)?;
         let mut made = Vec::new();
         if !both_or_none(&self.ca_cert(), &self.ca_key())? {
-            let authority = Authority::make("adit edge", now)?;
-            // The key first: without its certificate it is noticed as a half and harms nobody.
-            private::write(&self.ca_key(), authority.key_pem.expose())?;
-            private::write(&self.ca_cert(), authority.cert_pem.as_bytes())?;
+            make_authority("adit edge", (&self.ca_cert(), &self.ca_key()), now)?;
             made.extend([self.ca_cert(), self.ca_key()]);
         }
         let authority = self.authority(now)?;
@@ -265,6 +262,14 @@ impl DataDir {
 #[derive(Debug)]
 pub struct DataDirLock {
     _file: File,
+}
+
+/// Makes an authority and keeps its certificate and key. The key is written first: a key alone is believed by nobody.
+pub(super) fn make_authority(name: &str, (cert, key): (&Path, &Path), now: UnixTime) -> Result<(), CertError> {
+    let authority = Authority::make(name, now)?;
+    private::write(key, authority.key_pem.expose())?;
+    private::write(cert, authority.cert_pem.as_bytes())?;
+    Ok(())
 }
 
 /// A secret of the system's random bytes that names no authority.
