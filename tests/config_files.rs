@@ -55,9 +55,9 @@ fn files_in(folder: &str) -> Vec<(PathBuf, FileText)> {
 
 fn origin_of(config: &Config, key: &str) -> String {
     config
-        .shown
+        .values
         .iter()
-        .find(|shown| shown.key == key)
+        .find(|value| value.key == key)
         .unwrap_or_else(|| panic!("{key} is not shown"))
         .origin
         .to_string()

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{Fault, Origin, nearest, quoted};
-use crate::config::leaf::Raw;
 use crate::config::profile::Profile;
 use crate::config::section::{Part, Setting};
+use crate::config::setting_type::Raw;
 use crate::config::sources::{CREDENTIALS_ENV, FileText, Flag, Sources};
 use crate::config::table::{self, ADMIN_ENVS, CREDENTIAL_KEYS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
 
@@ -40,15 +40,15 @@ impl Entries {
     pub(super) fn collect(sources: &Sources, faults: &mut Vec<Fault>) -> Entries {
         let mut entries = Entries::default();
         if let Some(profile) = sources.profile {
-            entries.lay_profile(profile);
+            entries.add_profile(profile);
         }
         if let Some(file) = &sources.file {
             FileLayer::new(file).walk(&mut entries, faults);
         }
-        entries.lay_env(&sources.env, faults);
-        entries.lay_flags(&sources.flags, faults);
-        entries.keep_highest();
-        entries.lay_credentials(&sources.credentials);
+        entries.add_env(&sources.env, faults);
+        entries.add_flags(&sources.flags, faults);
+        entries.keep_highest_layer();
+        entries.add_credentials(&sources.credentials);
         entries
     }
 
@@ -83,7 +83,7 @@ impl Entries {
 
     /// Profiles are part of the program: tests hold them to be without fault. What they set is no sign that a role is
     /// wanted, so that nothing is noted of their tables.
-    fn lay_profile(&mut self, profile: Profile) {
+    fn add_profile(&mut self, profile: Profile) {
         let file = FileText { path: PathBuf::new(), text: profile.text().to_owned() };
         let mut laid = Entries::default();
         FileLayer::new(&file).walk(&mut laid, &mut Vec::new());
@@ -92,7 +92,7 @@ impl Entries {
         }
     }
 
-    fn lay_env(&mut self, env: &BTreeMap<String, String>, faults: &mut Vec<Fault>) {
+    fn add_env(&mut self, env: &BTreeMap<String, String>, faults: &mut Vec<Fault>) {
         let known: BTreeMap<String, &Setting> = table::settings().filter_map(|s| Some((s.env()?, s))).collect();
         for (name, value) in env.iter().filter(|(name, _)| name.starts_with("ADIT_")) {
             let origin = Origin::Env(name.as_str().into());
@@ -102,7 +102,7 @@ impl Entries {
                 Some(setting) => self.set(setting.path(), Raw::Word(value.clone()), origin, PathBuf::new()),
                 None if name == ROUTES_ENV && !value.is_empty() => {
                     self.clear_records("route");
-                    value.split(',').for_each(|pair| self.lay_route(pair.trim(), origin.clone(), faults));
+                    value.split(',').for_each(|pair| self.add_route(pair.trim(), origin.clone(), faults));
                 }
                 None if name == ROUTES_ENV || name == FILE_ENV || ADMIN_ENVS.contains(&name.as_str()) => {}
                 None if name.starts_with(FOREIGN_ENV_PREFIX) => {}
@@ -111,7 +111,7 @@ impl Entries {
         }
     }
 
-    fn lay_flags(&mut self, flags: &[Flag], faults: &mut Vec<Fault>) {
+    fn add_flags(&mut self, flags: &[Flag], faults: &mut Vec<Fault>) {
         let mut replaced: Vec<&'static str> = Vec::new();
         for flag in flags {
             let origin = Origin::Flag(flag.name.as_str().into());
@@ -126,19 +126,19 @@ impl Entries {
                 self.clear_records(record);
             }
             match target {
-                FlagTarget::Route => self.lay_route(&flag.value, origin, faults),
+                FlagTarget::Route => self.add_route(&flag.value, origin, faults),
                 FlagTarget::Field(record, index) => {
                     let count = self.counts.entry(record).or_insert(0);
                     *count = (*count).max(index + 1);
                     self.set(flag.key.clone(), Raw::Word(flag.value.clone()), origin, PathBuf::new());
                 }
-                FlagTarget::Scalar(setting) => self.lay_flag(setting, flag, origin, faults),
+                FlagTarget::Scalar(setting) => self.add_flag(setting, flag, origin, faults),
             }
         }
     }
 
     /// A flag that may come several times where the setting is a list.
-    fn lay_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<Fault>) {
+    fn add_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<Fault>) {
         let word = Raw::Word(flag.value.clone());
         match self.values.get_mut(&flag.key) {
             Some(Entry { raw, origin: Origin::Flag(first), .. }) => match raw {
@@ -151,7 +151,7 @@ impl Entries {
     }
 
     /// `HOST=URL` as one more route.
-    fn lay_route(&mut self, pair: &str, origin: Origin, faults: &mut Vec<Fault>) {
+    fn add_route(&mut self, pair: &str, origin: Origin, faults: &mut Vec<Fault>) {
         let index = self.count("route");
         if index == RECORDS_MAX {
             return faults.push(Fault::new(origin, "route", format!("more than {RECORDS_MAX} routes")));
@@ -178,7 +178,7 @@ impl Entries {
         self.counts.remove(record);
     }
 
-    fn keep_highest(&mut self) {
+    fn keep_highest_layer(&mut self) {
         let rank = |path: &str, entries: &Entries| entries.values.get(path).map(|entry| entry.origin.rank());
         let Some(highest) = CREDENTIAL_KEYS.iter().filter_map(|path| rank(path, self)).max() else { return };
         for path in CREDENTIAL_KEYS {
@@ -194,7 +194,7 @@ impl Entries {
     }
 
     /// Where nothing tells what a connector proves itself by, what systemd has put there.
-    fn lay_credentials(&mut self, credentials: &[(&'static str, PathBuf)]) {
+    fn add_credentials(&mut self, credentials: &[(&'static str, PathBuf)]) {
         let told = CREDENTIAL_KEYS.iter().any(|path| self.values.contains_key(*path));
         let Some((key, file)) = credentials.first().filter(|_| !told) else { return };
         let (raw, origin) = (Raw::Word(file.display().to_string()), Origin::Env(CREDENTIALS_ENV.into()));

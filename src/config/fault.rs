@@ -33,7 +33,7 @@ pub enum Origin {
 impl Origin {
     /// One word for the kind of place: `default`, `profile`, `file`, `env` or `flag`.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Origin::Default => "default",
             Origin::Profile(_) => "profile",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_stand_in_the_order_of_their_places_and_are_bounded() {
+    fn faults_placeholder_the_order_of_their_places_and_are_bounded() {
         let file = |line| Origin::File { name: "a.toml".into(), line };
         let faults = Faults::new(vec![
             Fault::new(Origin::Default, "x", "missing"),

@@ -4,7 +4,7 @@ use crate::base::Traffic;
 use crate::config::checks::Checker;
 use crate::config::entries::Entries;
 use crate::config::fault::{Faults, Origin};
-use crate::config::reader::{Holds, NamedFile, Reader, Shown};
+use crate::config::reader::{EffectiveValue, Holds, NamedFile, Reader};
 use crate::config::section::{Reload, Section, Setting};
 use crate::config::sources::{Purpose, Sources};
 use crate::config::table::{
@@ -13,10 +13,10 @@ use crate::config::table::{
 use crate::config::values::{SecretSource, SecretText};
 use crate::policy::Member;
 
-/// The checked configuration.
+/// The checked configuration of a process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The data plane.
+    /// The data plane: cores, driver and buffers.
     pub engine: EngineConfig,
     /// The public side, if this process is one.
     pub edge: Option<EdgeConfig>,
@@ -24,10 +24,10 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// The private side, if this process is one.
     pub connect: Option<ConnectConfig>,
-    /// The log.
+    /// What is logged, and in which format.
     pub log: LogConfig,
     /// Every value with its origin, in the order of the table of settings.
-    pub shown: Vec<Shown>,
+    pub values: Vec<EffectiveValue>,
     /// What is allowed and yet unwise, one sentence each.
     pub warnings: Vec<String>,
     pub(super) files: Vec<NamedFile>,
@@ -58,7 +58,7 @@ impl Config {
         let admission = reader.section::<AdmissionConfig>(wants_edge);
         let connect = reader.section::<ConnectConfig>(wants_connect);
         let log = reader.section::<LogConfig>(true);
-        let Reader { faults: found, shown, files, .. } = reader;
+        let Reader { faults: found, values, files, .. } = reader;
         faults.extend(found);
 
         let mut checker = Checker::new(&entries, &faults);
@@ -73,8 +73,8 @@ impl Config {
 
         match (engine, admission, log) {
             (Some(engine), Some(admission), Some(log)) if faults.is_empty() => {
-                let (warnings, files) = (warnings(&shown), wanted(files, wants_edge, wants_connect));
-                Ok(Config { engine, edge, admission, connect, log, shown, warnings, files })
+                let (warnings, files) = (warnings(&values), wanted(files, wants_edge, wants_connect));
+                Ok(Config { engine, edge, admission, connect, log, values, warnings, files })
             }
             _ => Err(Faults::new(faults)),
         }
@@ -170,18 +170,18 @@ fn wanted(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<NamedFile> {
     files.into_iter().filter(|file| if of_edge(&file.key) { edge } else { connect }).collect()
 }
 
-fn warnings(shown: &[Shown]) -> Vec<String> {
+fn warnings(values: &[EffectiveValue]) -> Vec<String> {
     let secrets: Vec<&Setting> = table::settings().filter(|setting| setting.secret).collect();
-    shown
+    values
         .iter()
-        .filter_map(|shown| match &shown.origin {
+        .filter_map(|value| match &value.origin {
             Origin::Flag(name)
-                if name.starts_with("--") && secrets.iter().any(|setting| is_of(&shown.key, setting)) =>
+                if name.starts_with("--") && secrets.iter().any(|setting| is_of(&value.key, setting)) =>
             {
                 Some(format!(
                     "{name}: {}: every user of this machine can read a command line; prefer ADIT_TUNNEL_TOKEN, \
                  ADIT_TUNNEL_SECRET or a file",
-                    shown.key
+                    value.key
                 ))
             }
             _ => None,

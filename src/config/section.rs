@@ -1,4 +1,4 @@
-use crate::config::leaf::Leaf;
+use crate::config::setting_type::SettingType;
 
 /// What a setting is when nobody sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Part {
 /// What a section reads its settings from.
 pub(super) trait ReadSettings {
     /// Reads one value of the current table. Nothing comes back only if the table of settings itself is wrong.
-    fn leaf<T: Leaf>(&mut self, setting: &'static Setting) -> Option<T>;
+    fn setting<T: SettingType>(&mut self, setting: &'static Setting) -> Option<T>;
 
     /// Reads all tables of a kind, `[[tunnel]]`.
     fn records<S: Section>(&mut self) -> Option<Vec<S>>;
@@ -132,7 +132,7 @@ macro_rules! section {
         $shape:ident $name:literal => $type:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $field:ident: $leaf:ty = $preset:tt $(in $least:literal ..= $greatest:literal)?
+                $field:ident: $value:ty = $preset:tt $(in $least:literal ..= $greatest:literal)?
                 , $reload:ident, like $example:literal $(, env $env:literal)? $(, flag $flag:literal)?;
             )+
         }
@@ -144,7 +144,7 @@ macro_rules! section {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq)]
         pub struct $type {
-            $( $(#[doc = $doc])+ pub $field: $leaf, )+
+            $( $(#[doc = $doc])+ pub $field: $value, )+
             $( $(#[doc = $rows_doc])+ pub $rows: Vec<$row>, )?
         }
 
@@ -155,7 +155,7 @@ macro_rules! section {
             const SETTINGS: &'static [$crate::config::section::Setting] = &[
                 $( $crate::config::section::Setting::row(
                     ($name, stringify!($field), Self::RECORD),
-                    (<$leaf as $crate::config::leaf::Leaf>::KIND, <$leaf as $crate::config::leaf::Leaf>::SECRET),
+                    (<$value as $crate::config::setting_type::SettingType>::KIND, <$value as $crate::config::setting_type::SettingType>::SECRET),
                     $crate::config::section::preset!($preset),
                     $crate::config::section::optional!($(($least, $greatest))?),
                     $crate::config::section::optional!($($env)?),
@@ -167,7 +167,7 @@ macro_rules! section {
 
             fn build(reader: &mut impl $crate::config::section::ReadSettings) -> Option<Self> {
                 let mut settings = Self::SETTINGS.iter();
-                $( let $field = settings.next().and_then(|setting| reader.leaf::<$leaf>(setting)); )+
+                $( let $field = settings.next().and_then(|setting| reader.setting::<$value>(setting)); )+
                 $( let $rows = reader.records::<$row>(); )?
                 Some(Self { $( $field: $field?, )+ $( $rows: $rows?, )? })
             }

@@ -54,17 +54,17 @@ impl Raw {
 }
 
 /// A type that a setting can have.
-pub(super) trait Leaf: Sized + PartialEq {
+pub(super) trait SettingType: Sized + PartialEq {
     /// Its name in the documentation.
     const KIND: &'static str;
     /// Whether its value is never shown.
     const SECRET: bool = false;
 
     /// Reads the value. `dir` is the folder from which relative paths count. The message never repeats a secret.
-    fn take(raw: &Raw, dir: &Path) -> Result<Self, String>;
+    fn parse(raw: &Raw, dir: &Path) -> Result<Self, String>;
 
     /// The value as it is shown; a secret shows its mask.
-    fn show(&self) -> Value;
+    fn to_json(&self) -> Value;
 
     /// What it is when nobody sets it and it has no default; `None` if that cannot be.
     fn absent() -> Option<Self> {
@@ -82,10 +82,10 @@ pub(super) trait Leaf: Sized + PartialEq {
     }
 }
 
-impl Leaf for bool {
+impl SettingType for bool {
     const KIND: &'static str = "boolean";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<bool, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<bool, String> {
         match raw {
             Raw::Boolean(value) => Ok(*value),
             Raw::Word(word) => word.parse().map_err(|_| format!("expected true or false, found {}", quoted(word))),
@@ -93,15 +93,15 @@ impl Leaf for bool {
         }
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(*self)
     }
 }
 
-impl Leaf for u32 {
+impl SettingType for u32 {
     const KIND: &'static str = "integer";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<u32, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<u32, String> {
         let number = match raw {
             Raw::Integer(n) => u32::try_from(*n).map_err(|_| n.to_string()),
             Raw::Word(word) => word.parse().map_err(|_| quoted(word)),
@@ -110,7 +110,7 @@ impl Leaf for u32 {
         number.map_err(|found| format!("expected an integer, 0 or more, found {found}"))
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(*self)
     }
 
@@ -119,37 +119,37 @@ impl Leaf for u32 {
     }
 }
 
-impl Leaf for SocketAddr {
+impl SettingType for SocketAddr {
     const KIND: &'static str = "address";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<SocketAddr, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<SocketAddr, String> {
         let text = raw.text("an address")?;
         text.parse().map_err(|_| {
             format!("{} is not an address, write IP:PORT, for example 127.0.0.1:8443 or [::1]:8443", quoted(text))
         })
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.to_string())
     }
 }
 
-impl Leaf for Option<SocketAddr> {
+impl SettingType for Option<SocketAddr> {
     const KIND: &'static str = "address or off";
 
-    fn take(raw: &Raw, dir: &Path) -> Result<Option<SocketAddr>, String> {
-        if raw.text("an address or \"off\"")? == "off" { Ok(None) } else { SocketAddr::take(raw, dir).map(Some) }
+    fn parse(raw: &Raw, dir: &Path) -> Result<Option<SocketAddr>, String> {
+        if raw.text("an address or \"off\"")? == "off" { Ok(None) } else { SocketAddr::parse(raw, dir).map(Some) }
     }
 
-    fn show(&self) -> Value {
-        self.as_ref().map_or_else(|| Value::from("off"), Leaf::show)
+    fn to_json(&self) -> Value {
+        self.as_ref().map_or_else(|| Value::from("off"), SettingType::to_json)
     }
 }
 
-impl Leaf for PathBuf {
+impl SettingType for PathBuf {
     const KIND: &'static str = "path";
 
-    fn take(raw: &Raw, dir: &Path) -> Result<PathBuf, String> {
+    fn parse(raw: &Raw, dir: &Path) -> Result<PathBuf, String> {
         match raw.text("the path of a file")? {
             "" => Err("the path is empty".to_owned()),
             text if text.contains('\0') => Err("the path holds a NUL character".to_owned()),
@@ -157,7 +157,7 @@ impl Leaf for PathBuf {
         }
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.display().to_string())
     }
 
@@ -166,31 +166,31 @@ impl Leaf for PathBuf {
     }
 }
 
-impl Leaf for TunnelId {
+impl SettingType for TunnelId {
     const KIND: &'static str = "tunnel id";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<TunnelId, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<TunnelId, String> {
         raw.text("a tunnel id")?.parse().map_err(|error: crate::base::TunnelIdError| error.to_string())
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.as_str())
     }
 }
 
 /// The types that may be left out: an `Option` that is absent when nobody sets it.
-macro_rules! optional_leaf {
-    ($($leaf:ty),+) => { $(
-        impl $crate::config::leaf::Leaf for Option<$leaf> {
-            const KIND: &'static str = <$leaf as $crate::config::leaf::Leaf>::KIND;
-            const SECRET: bool = <$leaf as $crate::config::leaf::Leaf>::SECRET;
+macro_rules! optional_setting {
+    ($($value:ty),+) => { $(
+        impl $crate::config::setting_type::SettingType for Option<$value> {
+            const KIND: &'static str = <$value as $crate::config::setting_type::SettingType>::KIND;
+            const SECRET: bool = <$value as $crate::config::setting_type::SettingType>::SECRET;
 
-            fn take(raw: &$crate::config::leaf::Raw, dir: &std::path::Path) -> Result<Self, String> {
-                <$leaf as $crate::config::leaf::Leaf>::take(raw, dir).map(Some)
+            fn parse(raw: &$crate::config::setting_type::Raw, dir: &std::path::Path) -> Result<Self, String> {
+                <$value as $crate::config::setting_type::SettingType>::parse(raw, dir).map(Some)
             }
 
-            fn show(&self) -> serde_json::Value {
-                self.as_ref().map_or(serde_json::Value::Null, $crate::config::leaf::Leaf::show)
+            fn to_json(&self) -> serde_json::Value {
+                self.as_ref().map_or(serde_json::Value::Null, $crate::config::setting_type::SettingType::to_json)
             }
 
             fn absent() -> Option<Self> {
@@ -198,24 +198,24 @@ macro_rules! optional_leaf {
             }
 
             fn file(&self) -> Option<&std::path::Path> {
-                self.as_ref().and_then($crate::config::leaf::Leaf::file)
+                self.as_ref().and_then($crate::config::setting_type::SettingType::file)
             }
         }
     )+ };
 }
 
 /// The types of which there may be several: in a file a list or a single one, in a variable with commas between.
-macro_rules! list_leaf {
-    ($($leaf:ty = $kind:literal),+) => { $(
-        impl $crate::config::leaf::Leaf for Vec<$leaf> {
+macro_rules! list_setting {
+    ($($value:ty = $kind:literal),+) => { $(
+        impl $crate::config::setting_type::SettingType for Vec<$value> {
             const KIND: &'static str = $kind;
 
-            fn take(raw: &$crate::config::leaf::Raw, dir: &std::path::Path) -> Result<Self, String> {
-                $crate::config::leaf::take_list(raw, dir)
+            fn parse(raw: &$crate::config::setting_type::Raw, dir: &std::path::Path) -> Result<Self, String> {
+                $crate::config::setting_type::parse_list(raw, dir)
             }
 
-            fn show(&self) -> serde_json::Value {
-                serde_json::Value::Array(self.iter().map($crate::config::leaf::Leaf::show).collect())
+            fn to_json(&self) -> serde_json::Value {
+                serde_json::Value::Array(self.iter().map($crate::config::setting_type::SettingType::to_json).collect())
             }
 
             fn absent() -> Option<Self> {
@@ -225,20 +225,20 @@ macro_rules! list_leaf {
     )+ };
 }
 
-pub(super) use {list_leaf, optional_leaf};
+pub(super) use {list_setting, optional_setting};
 
-optional_leaf!(PathBuf, TunnelId);
+optional_setting!(PathBuf, TunnelId);
 
 /// The most entries that one list may have.
 const LIST_LEN_MAX: usize = 1_024;
 
-pub(super) fn take_list<T: Leaf>(raw: &Raw, dir: &Path) -> Result<Vec<T>, String> {
+pub(super) fn parse_list<T: SettingType>(raw: &Raw, dir: &Path) -> Result<Vec<T>, String> {
     let taken: Vec<T> = match raw {
-        Raw::List(items) => items.iter().map(|item| T::take(item, dir)).collect::<Result<_, _>>()?,
+        Raw::List(items) => items.iter().map(|item| T::parse(item, dir)).collect::<Result<_, _>>()?,
         Raw::Word(words) => {
-            words.split(',').map(|word| T::take(&Raw::Word(word.trim().to_owned()), dir)).collect::<Result<_, _>>()?
+            words.split(',').map(|word| T::parse(&Raw::Word(word.trim().to_owned()), dir)).collect::<Result<_, _>>()?
         }
-        single => vec![T::take(single, dir)?],
+        single => vec![T::parse(single, dir)?],
     };
     if taken.len() > LIST_LEN_MAX {
         return Err(format!("a list has at most {LIST_LEN_MAX} entries, this one has {}", taken.len()));
@@ -258,35 +258,35 @@ mod tests {
     #[test]
     fn a_variable_can_hold_every_type_and_a_file_is_strict() {
         let here = Path::new("");
-        assert_eq!(u32::take(&word("12"), here), Ok(12));
-        assert_eq!(bool::take(&word("true"), here), Ok(true));
-        assert!(u32::take(&Raw::Text("12".to_owned()), here).is_err());
-        assert!(bool::take(&Raw::Text("true".to_owned()), here).is_err());
-        assert!(u32::take(&Raw::Integer(-1), here).is_err());
-        assert!(u32::take(&Raw::Integer(1 << 40), here).is_err());
-        assert!(SocketAddr::take(&Raw::List(Vec::new()), here).is_err());
+        assert_eq!(u32::parse(&word("12"), here), Ok(12));
+        assert_eq!(bool::parse(&word("true"), here), Ok(true));
+        assert!(u32::parse(&Raw::Text("12".to_owned()), here).is_err());
+        assert!(bool::parse(&Raw::Text("true".to_owned()), here).is_err());
+        assert!(u32::parse(&Raw::Integer(-1), here).is_err());
+        assert!(u32::parse(&Raw::Integer(1 << 40), here).is_err());
+        assert!(SocketAddr::parse(&Raw::List(Vec::new()), here).is_err());
     }
 
     #[test]
     fn a_relative_path_counts_from_the_given_folder() {
         let dir = Path::new("/etc/adit");
-        assert_eq!(PathBuf::take(&word("a.pem"), dir), Ok(PathBuf::from("/etc/adit/a.pem")));
-        assert_eq!(PathBuf::take(&word("/a.pem"), dir), Ok(PathBuf::from("/a.pem")));
-        assert!(PathBuf::take(&word(""), dir).is_err());
+        assert_eq!(PathBuf::parse(&word("a.pem"), dir), Ok(PathBuf::from("/etc/adit/a.pem")));
+        assert_eq!(PathBuf::parse(&word("/a.pem"), dir), Ok(PathBuf::from("/a.pem")));
+        assert!(PathBuf::parse(&word(""), dir).is_err());
     }
 
     #[test]
     fn a_list_may_be_written_with_commas_and_has_an_end() {
         let here = Path::new("");
-        let two: Vec<HostPattern> = Leaf::take(&word("A.example, b.example"), here).unwrap();
+        let two: Vec<HostPattern> = SettingType::parse(&word("A.example, b.example"), here).unwrap();
         assert_eq!(two.iter().map(HostPattern::to_string).collect::<Vec<_>>(), ["a.example", "b.example"]);
         let many = Raw::List(vec![word("a.example"); LIST_LEN_MAX + 1]);
-        assert!(<Vec<HostPattern> as Leaf>::take(&many, here).is_err());
+        assert!(<Vec<HostPattern> as SettingType>::parse(&many, here).is_err());
     }
 
     #[test]
     fn off_is_no_address() {
-        assert_eq!(<Option<SocketAddr> as Leaf>::take(&word("off"), Path::new("")), Ok(None));
-        assert!(<Option<SocketAddr> as Leaf>::take(&word("of"), Path::new("")).is_err());
+        assert_eq!(<Option<SocketAddr> as SettingType>::parse(&word("off"), Path::new("")), Ok(None));
+        assert!(<Option<SocketAddr> as SettingType>::parse(&word("of"), Path::new("")).is_err());
     }
 }
