@@ -307,7 +307,7 @@ fn faults_of_all_layers_come_together() {
         "ADIT_EDGE_DRAIN_TIMEOUT_MS: edge.drain_timeout_ms: ",
         "ADIT_ROUTES: route: \"nothing\" is not HOST=URL",
         "--log-format: log.format: already given by --log-format",
-        "--log-level: log.level: \"loud\" is none of ",
+        "--log-level: log.level: \"loud\" is not one of ",
         "--set: route[x].host: unknown key",
     ];
     for place in places {

@@ -22,7 +22,7 @@ pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, Stri
     let (EdgeDirCommand::Init { dir, .. } | EdgeDirCommand::Backup { dir, .. } | EdgeDirCommand::Restore { dir, .. }) =
         command;
     let Some(dir) = data_dir(dir, env) else {
-        eprintln!("which data directory is missing: give --data-dir, or set {DATA_DIR_ENV}");
+        eprintln!("no data directory: give --data-dir, or set {DATA_DIR_ENV}");
         return EXIT_USAGE;
     };
     let done = match command {
@@ -68,19 +68,19 @@ fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
 fn put_back(dir: &DataDir, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<(), RunError> {
     let RestoredFrom { backup, restored: Restored { aside, revived } } =
         process::restore_store(dir, from, keep_withdrawn)?;
-    println!("the store is that of {} again", backup.display());
+    println!("the store was restored from {}", backup.display());
     if let Some(aside) = aside {
-        println!("what was there before is kept as {}", aside.display());
+        println!("the former store is kept as {}", aside.display());
     }
     match revived {
         None => println!(
-            "\nWhat was there before cannot be read: what was revoked, archived or rotated after the back-up was made is good \
+            "\nThe former store cannot be read: whatever was revoked, archived or rotated after the back-up was made is valid \
              again, and is not known here. Look through `adit tunnel list`, and rotate or revoke what should not be."
         ),
         Some(revived) if revived.is_empty() => {}
         Some(revived) if keep_withdrawn => print!("\nwithdrawn as before:\n\n{}", revived_table(&revived)),
         Some(revived) => print!(
-            "\nGood again, though withdrawn after the back-up was made:\n\n{}\nWithdraw them as soon as the edge runs:\n\n{}\n\
+            "\nValid again, though withdrawn after the back-up was made:\n\n{}\nWithdraw them as soon as the edge runs:\n\n{}\n\
              or restore once more with --from {} --keep-withdrawn before it does.\n",
             revived_table(&revived),
             withdrawals(&revived),

@@ -19,7 +19,7 @@ impl SettingType for Hostname {
 
     fn parse(raw: &Raw, _dir: &Path) -> Result<Hostname, String> {
         let text = raw.text("a host name")?;
-        text.parse().map_err(|error| format!("{} is not a host name: {error}", quoted(text)))
+        text.parse().map_err(|error| format!("{} is not a valid host name: {error}", quoted(text)))
     }
 
     fn to_json(&self) -> Value {
@@ -32,7 +32,7 @@ impl SettingType for HostPattern {
 
     fn parse(raw: &Raw, _dir: &Path) -> Result<HostPattern, String> {
         let text = raw.text("a host")?;
-        text.parse().map_err(|error| format!("{} is not a host without port: {error}", quoted(text)))
+        text.parse().map_err(|error| format!("{} is not a valid host name: {error}", quoted(text)))
     }
 
     fn to_json(&self) -> Value {

@@ -39,7 +39,7 @@ pub enum SecretFault {
     #[error("the secret: {0}")]
     File(#[from] PrivateError),
     /// The file holds no fitting secret.
-    #[error("no secret in {}: {why}", path.display())]
+    #[error("{} holds no valid secret: {why}", path.display())]
     Unfit {
         /// The file.
         path: PathBuf,
@@ -94,7 +94,7 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
         Holds::Key => private::check(path).err().map(|error| error.to_string()),
         Holds::SettingsWithSecret => {
             let error = private::check(path).err()?;
-            Some(format!("a secret stands in this file, and {error}, or put the secret into a file of its own"))
+            Some(format!("this file holds a secret, and {error}, or move the secret to a file of its own"))
         }
     }
 }

@@ -98,7 +98,7 @@ impl SettingType for Network {
 fn network(text: &str, besides: &str) -> Result<Network, String> {
     text.parse().map_err(|error| match error {
         NetworkError::Malformed(_) => format!(
-            "{} is no network: write an address, or one with the length of its prefix, such as 10.0.0.0/8 or \
+            "{} is not a network: write an address, or an address with a prefix length, such as 10.0.0.0/8 or \
              fd00::/8{besides}",
             quoted(text)
         ),

@@ -14,7 +14,7 @@ pub enum Profile {
 
 /// No profile has this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such profile: take latency, shared or bulk")]
+#[error("unknown profile: use latency, shared or bulk")]
 pub struct UnknownProfile;
 
 impl Profile {

@@ -125,7 +125,7 @@ impl SettingType for SocketAddr {
     fn parse(raw: &Raw, _dir: &Path) -> Result<SocketAddr, String> {
         let text = raw.text("an address")?;
         text.parse().map_err(|_| {
-            format!("{} is not an address, write IP:PORT, for example 127.0.0.1:8443 or [::1]:8443", quoted(text))
+            format!("{} is not an address; write IP:PORT, for example 127.0.0.1:8443 or [::1]:8443", quoted(text))
         })
     }
 

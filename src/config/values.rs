@@ -133,7 +133,7 @@ macro_rules! choice {
             fn parse(raw: &Raw, _dir: &Path) -> Result<$name, String> {
                 match raw.text("a text")? {
                     $($word => Ok($name::$variant),)+
-                    other => Err(format!("{} is none of {}", quoted(other), $name::WORDS.join(", "))),
+                    other => Err(format!("{} is not one of {}", quoted(other), $name::WORDS.join(", "))),
                 }
             }
 
@@ -171,7 +171,7 @@ impl SettingType for Traffic {
 
     fn parse(raw: &Raw, _dir: &Path) -> Result<Traffic, String> {
         let word = raw.text("a text")?;
-        word.parse().map_err(|_| format!("{} is none of plain, resealed, passthrough", quoted(word)))
+        word.parse().map_err(|_| format!("{} is not one of plain, resealed, passthrough", quoted(word)))
     }
 
     fn to_json(&self) -> Value {
@@ -272,10 +272,10 @@ impl SettingType for LogLevels {
         for directive in text.split(',') {
             let (module, level) = directive.split_once('=').unwrap_or(("adit", directive));
             if module.is_empty() || !module.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':') {
-                return Err(format!("{} names no module, write MODULE=LEVEL", quoted(directive)));
+                return Err(format!("{} does not name a module; write MODULE=LEVEL", quoted(directive)));
             }
             if !LEVELS.contains(&level) {
-                return Err(format!("{} is none of {}", quoted(level), LEVELS.join(", ")));
+                return Err(format!("{} is not one of {}", quoted(level), LEVELS.join(", ")));
             }
         }
         Ok(LogLevels(text.to_owned()))

@@ -35,7 +35,7 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// Of two files that belong together one is there.
-    #[error("{} is there, but {} beside it is missing: bring it back from a back-up, or move the first one away and run `adit edge init` again", there.display(), missing.display())]
+    #[error("{} exists, but {} is missing: restore it from a back-up, or move the first file away and run `adit edge init` again", there.display(), missing.display())]
     Half {
         /// The one that is there.
         there: PathBuf,

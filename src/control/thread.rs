@@ -122,7 +122,7 @@ pub enum ControlError {
         why: String,
     },
     /// The roles did not end in their time.
-    #[error("the roles did not end within {} s of being told to", .0.as_secs())]
+    #[error("the roles did not end within {} s", .0.as_secs())]
     Stuck(Duration),
     /// The second signal.
     #[error("ended at once, as asked a second time")]
@@ -272,7 +272,7 @@ impl Control {
             }
             RoleEvent::Ended(core) => {
                 if self.drain.is_none() {
-                    let why = "it ended without being told to".to_owned();
+                    let why = "it ended unexpectedly".to_owned();
                     self.failure.get_or_insert(ControlError::Role { role, core, why });
                 }
                 self.on_core_gone(role);
@@ -334,7 +334,7 @@ impl Control {
 
     fn reload(&mut self) {
         let Some(reload) = &mut self.reload else {
-            tracing::info!("there is nothing to reload");
+            tracing::info!("a reload was requested, but this command has no configuration to reload");
             return;
         };
         let notice = match reload() {
@@ -347,7 +347,7 @@ impl Control {
                 if reloads.restart_needed.is_empty() {
                     tracing::info!("the configuration was reloaded");
                 } else {
-                    tracing::warn!(after_restart = ?reloads.restart_needed, "the configuration was reloaded, but for what acts only after a restart");
+                    tracing::warn!(after_restart = ?reloads.restart_needed, "the configuration was reloaded, except for settings that need a restart");
                 }
                 Notice::Reloaded
             }
@@ -356,7 +356,7 @@ impl Control {
                 reloads.refused += 1;
                 reloads.faults = Some(faults.clone());
                 for fault in faults.lines() {
-                    tracing::error!(fault, "the configuration was not reloaded, the old one goes on");
+                    tracing::error!(fault, "the configuration was not reloaded; the old one stays in effect");
                 }
                 Notice::ReloadRefused(faults)
             }

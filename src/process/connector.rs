@@ -118,7 +118,7 @@ impl ConnectorProcess {
     pub async fn run(mut self) -> Result<(), RunError> {
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
-        self.cores.join().map_err(RunError::io("a core broke"))?;
+        self.cores.join().map_err(RunError::io("a core failed"))?;
         tracing::info!("ended");
         Ok(())
     }

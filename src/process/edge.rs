@@ -135,7 +135,7 @@ impl EdgeProcess {
     pub async fn run(mut self) -> Result<(), RunError> {
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
-        self.cores.join().map_err(RunError::io("a core broke"))?;
+        self.cores.join().map_err(RunError::io("a core failed"))?;
         if let Some(store) = self.store {
             store.close().await;
         }

@@ -174,7 +174,7 @@ impl UpProcess {
     ) -> Result<Option<T>, RunError> {
         let result = run_beside(&mut self.control, session).await?;
         drop(self.admin);
-        self.cores.join().map_err(RunError::io("a core broke"))?;
+        self.cores.join().map_err(RunError::io("a core failed"))?;
         Ok(result)
     }
 }

@@ -161,7 +161,7 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
     connector.command(|| ConnectorCommand::Drain);
     let ended = tokio::task::spawn_blocking(move || cores.join()).await;
     if !matches!(ended, Ok(Ok(()))) {
-        findings.warn("edge.link", "the trial link did not end well", "look at the log of the edge");
+        findings.warn("edge.link", "the trial link was not closed cleanly", "look at the log of the edge");
     }
     resolving.abort();
 }
@@ -190,7 +190,7 @@ fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, 
     const CHECK: &str = "edge.link";
     match event {
         ConnectorEvent::Linked { edge, .. } => {
-            findings.ok(CHECK, format!("{edge} takes this connector as {tunnel} ({:.0} µs)", micros(took)));
+            findings.ok(CHECK, format!("{edge} accepts this connector as {tunnel} ({:.0} µs)", micros(took)));
         }
         ConnectorEvent::Refused { edge, why, .. } => findings.fail(
             CHECK,
@@ -199,7 +199,7 @@ fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, 
         ),
         ConnectorEvent::Failed { edge, why } => findings.fail_plainly(CHECK, format!("{edge}: {why}")),
         ConnectorEvent::Certified { edge, lifetime, .. } => {
-            findings.ok("edge.enrolment", format!("{edge} gives certificates, each for {} s", lifetime.as_secs()));
+            findings.ok("edge.enrolment", format!("{edge} issues certificates, each valid for {} s", lifetime.as_secs()));
             return false;
         }
         _ => return false,

@@ -47,14 +47,14 @@ fn certificate(findings: &mut Findings, check: &'static str, files: &TlsFiles<'_
         return findings.add_faults(check, &faults);
     }
     let Some(cert) = read_certificate(&files.cert_file) else {
-        return findings.fail(check, format!("{} cannot be read", files.cert_file.display()), "issue it anew");
+        return findings.fail(check, format!("{} cannot be read", files.cert_file.display()), "issue a new one");
     };
     judge_certificate(findings, check, &files.cert_file.display().to_string(), &cert, UnixTime::now());
     let missing: Vec<String> =
         hosts.iter().filter(|host| !is_covered(host, &cert.names)).map(|host| host.to_string()).collect();
     if !missing.is_empty() {
-        let remedy = "issue a certificate with these names; agents refuse one that is for others";
-        findings.fail(check, format!("it is not for {}", missing.join(", ")), remedy);
+        let remedy = "issue a certificate with these names; agents refuse one without them";
+        findings.fail(check, format!("it does not name {}", missing.join(", ")), remedy);
     }
 }
 
@@ -95,10 +95,10 @@ async fn listener(findings: &mut Findings, check: &'static str, address: SocketA
 fn remedy_of(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need a right: AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, or another port"
+            "ports below 1024 need a capability: AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, or another port"
         }
         io::ErrorKind::AddrNotAvailable => "the address is not of this machine: choose one that is, or 0.0.0.0",
-        io::ErrorKind::AddrInUse => "another program has it: end that, or choose another port",
+        io::ErrorKind::AddrInUse => "another program uses it: stop that program, or choose another port",
         _ => "choose another address",
     }
 }
@@ -124,8 +124,8 @@ fn admission(findings: &mut Findings, config: &Config) {
     if matches!(admission.agents.judge(&admission.source(Some(own))), Verdict::Denied(_)) {
         findings.warn(
             CHECK,
-            format!("{own} may not come, from where /readyz probes the path"),
-            format!("add {own} to admission.allow_from, or let /readyz rest on real calls alone"),
+            format!("{own} is not admitted, and /readyz probes the path from there"),
+            format!("add {own} to admission.allow_from, or accept that /readyz depends on real calls alone"),
         );
     }
 }

@@ -89,7 +89,7 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
                 Ok(who) => findings.ok(check, format!("{what}: {who} ({:.0} µs)", micros(began.elapsed()))),
                 Err(why) => findings.fail(
                     check,
-                    format!("{what}: no MCP there ({status}): {why}"),
+                    format!("{what}: not an MCP server ({status}): {why}"),
                     "check that the URL is that of an MCP server with Streamable HTTP, and --mcp-path",
                 ),
             }

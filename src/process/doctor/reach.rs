@@ -60,12 +60,12 @@ pub(super) async fn check_tcp(
     let told: Vec<String> = refused.iter().map(|(address, _, why)| format!("{address}: {why}")).collect();
     match good {
         Some((address, took)) if told.is_empty() => {
-            findings.ok(check, format!("{address} takes connections ({:.0} µs)", micros(took)));
+            findings.ok(check, format!("{address} accepts connections ({:.0} µs)", micros(took)));
         }
         Some((address, _)) => findings.warn(
             check,
-            format!("{address} takes connections, others do not: {}", told.join("; ")),
-            "take the addresses that nobody listens at out of DNS, or start what should listen there",
+            format!("{address} accepts connections, others do not: {}", told.join("; ")),
+            "remove the addresses that nobody listens on from DNS, or start what should listen there",
         ),
         None => findings.fail(check, told.join("; "), remedy_of(refused.first().map(|(_, kind, _)| *kind))),
     }
