@@ -45,7 +45,7 @@ impl SettingType for HostPattern {
 pub struct HostPort {
     /// The host in lower case.
     pub host: Box<str>,
-    /// The port.
+    /// The port, 0 to 65535.
     pub port: u16,
 }
 

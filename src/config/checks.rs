@@ -62,7 +62,11 @@ impl<'a> Checker<'a> {
     pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
         self.credentials(connect);
         if connect.backoff_min_ms > connect.backoff_max_ms {
-            self.fault("connect.backoff_min_ms", &["connect.backoff_max_ms"], "must not be greater than backoff_max_ms");
+            self.fault(
+                "connect.backoff_min_ms",
+                &["connect.backoff_max_ms"],
+                "must not be greater than backoff_max_ms",
+            );
         }
         self.admin("connect", connect.admin_listen, connect.allow_admin_off_loopback);
         if connect.edge.is_empty() {

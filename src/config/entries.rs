@@ -1,4 +1,4 @@
-//! The layers, one over the other: what the file says, then the environment, then the flags.
+//! The layers of a configuration: the profile, the file, the environment and the flags, each over the one before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::config::table::{self, ADMIN_ENVS, CREDENTIAL_KEYS, FILE_ENV, FOREIGN_
 /// The most tables of one kind, `[[tunnel]]` or `[[route]]`.
 pub(super) const RECORDS_MAX: usize = 4_096;
 
-/// A value that somebody set.
+/// A value that a layer sets.
 pub(super) struct Entry {
     pub(super) raw: Raw,
     pub(super) origin: Origin,
@@ -25,7 +25,7 @@ pub(super) struct Entry {
     pub(super) dir: PathBuf,
 }
 
-/// Everything that was set, by key path.
+/// All values that are set, by key path.
 #[derive(Default)]
 pub(super) struct Entries {
     values: BTreeMap<String, Entry>,
@@ -61,7 +61,7 @@ impl Entries {
         self.counts.get(record).copied().unwrap_or(0)
     }
 
-    /// Whether anybody set anything in a table of this name.
+    /// Whether any layer but the profile sets something in a table of this name.
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.heads.contains_key(part) || self.count(part) > 0 || {
             let prefix = format!("{part}.");
@@ -81,8 +81,8 @@ impl Entries {
         self.values.insert(path, Entry { raw, origin, dir });
     }
 
-    /// Profiles are part of the program: tests hold them to be without fault. What they set is no sign that a role is
-    /// wanted, so that nothing is noted of their tables.
+    /// Profiles are part of the program, and tests prove them valid. A setting in a profile does not mean that a role is
+    /// wanted, so their tables are not recorded.
     fn add_profile(&mut self, profile: Profile) {
         let file = FileText { path: PathBuf::new(), text: profile.text().to_owned() };
         let mut laid = Entries::default();
@@ -170,7 +170,7 @@ impl Entries {
         set("upstream", upstream);
     }
 
-    /// Forgets the tables of this kind that a lower layer gave.
+    /// Removes the tables of this kind that a lower layer set.
     fn clear_records(&mut self, record: &'static str) {
         let prefix = format!("{record}[");
         self.values.retain(|path, _| !path.starts_with(&prefix));
@@ -193,10 +193,10 @@ impl Entries {
         }
     }
 
-    /// Where nothing tells what a connector proves itself by, what systemd has put there.
+    /// Adds the credential of systemd, unless a connector's credential is set already.
     fn add_credentials(&mut self, credentials: &[(&'static str, PathBuf)]) {
-        let told = CREDENTIAL_KEYS.iter().any(|path| self.values.contains_key(*path));
-        let Some((key, file)) = credentials.first().filter(|_| !told) else { return };
+        let is_set = CREDENTIAL_KEYS.iter().any(|path| self.values.contains_key(*path));
+        let Some((key, file)) = credentials.first().filter(|_| !is_set) else { return };
         let (raw, origin) = (Raw::Word(file.display().to_string()), Origin::Env(CREDENTIALS_ENV.into()));
         self.set((*key).to_owned(), raw, origin, PathBuf::new());
     }
@@ -205,9 +205,9 @@ impl Entries {
 /// What the key of a flag means.
 enum FlagTarget {
     Scalar(&'static Setting),
-    /// `tunnel[0].id`
+    /// A field of a table in a list: `tunnel[0].id`.
     Field(&'static str, usize),
-    /// `HOST=URL`
+    /// A whole route, written as `HOST=URL`.
     Route,
 }
 

@@ -13,7 +13,7 @@ const QUOTED_LEN_MAX: usize = 80;
 /// Where a value came from. The order is the order of precedence: what is later wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// Nobody set it.
+    /// No layer sets it: the default.
     Default,
     /// The profile that was asked for.
     Profile(Profile),
@@ -24,7 +24,7 @@ pub enum Origin {
         /// The line of the key; 0 when the whole file is meant.
         line: usize,
     },
-    /// An environment variable.
+    /// An environment variable, by its name.
     Env(Arc<str>),
     /// A flag on the command line, with its dashes.
     Flag(Arc<str>),
@@ -67,12 +67,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong with the configuration.
+/// One error in the configuration.
 ///
 /// A message never repeats a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where the wrong thing stands; `Default` for something that nobody wrote.
+    /// Where the faulty value is; `Default` for something that is missing.
     pub origin: Origin,
     /// The key path, such as `edge.agents_listen` or `route[0].upstream`; empty when no key is concerned.
     pub key: String,

@@ -41,7 +41,7 @@ pub enum SecretFault {
     /// The file holds no fitting secret.
     #[error("{} holds no valid secret: {why}", path.display())]
     Unfit {
-        /// The file.
+        /// The file that should hold it.
         path: PathBuf,
         /// What is wrong with it, without its content.
         why: String,

@@ -17,7 +17,7 @@ const PRIVATE: &str = "private";
 pub enum UpstreamNetwork {
     /// Every private network, and loopback.
     Private,
-    /// This one.
+    /// One network, by its address and prefix.
     One(Network),
 }
 

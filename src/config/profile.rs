@@ -18,7 +18,7 @@ pub enum Profile {
 pub struct UnknownProfile;
 
 impl Profile {
-    /// Every profile.
+    /// All profiles, in the order in which they are listed.
     pub const ALL: [Profile; 3] = [Profile::Latency, Profile::Shared, Profile::Bulk];
 
     /// Its name, as `--profile` takes it.

@@ -1,6 +1,6 @@
 use crate::config::setting_type::SettingType;
 
-/// What a setting is when nobody sets it.
+/// The value of a setting that is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// This value, written as one would write it in a variable.
@@ -20,16 +20,16 @@ pub enum Reload {
     Restart,
 }
 
-/// One row of the table of settings: all that is known of a key, from which everything else is made.
+/// One row of the table of settings: everything about a key, from which all else is generated.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// The table of the file in which it stands.
     pub section: &'static str,
-    /// Its key there.
+    /// Its key in that table.
     pub key: &'static str,
     /// Its type in a word or two.
     pub kind: &'static str,
-    /// Its value when nobody sets it.
+    /// Its value when it is not set.
     pub preset: Preset,
     /// The least and the greatest value, for numbers, durations and sizes.
     pub bounds: Option<(u64, u64)>,

@@ -8,20 +8,20 @@ use serde_json::Value;
 use crate::base::TunnelId;
 use crate::config::fault::quoted;
 
-/// A value as it was found, before anyone knows what it should be.
+/// A value as it was found, before its type is known.
 #[derive(Clone)]
 pub(super) enum Raw {
-    /// What a variable or a flag holds: every type can be written so, a list with commas.
+    /// The text of a variable or a flag: every type can be written so, a list with commas.
     Word(String),
-    /// A TOML string.
+    /// A TOML string, taken as it is.
     Text(String),
     /// A TOML integer; one that is too large stands as the largest.
     Integer(i128),
-    /// A TOML boolean.
+    /// A TOML boolean, `true` or `false`.
     Boolean(bool),
     /// A TOML array, or a flag that was given several times.
     List(Vec<Raw>),
-    /// Something that no setting takes, by its name.
+    /// A TOML type that no setting has, by its name.
     Other(&'static str),
 }
 
@@ -66,7 +66,7 @@ pub(super) trait SettingType: Sized + PartialEq {
     /// The value as it is shown; a secret shows its mask.
     fn to_json(&self) -> Value;
 
-    /// What it is when nobody sets it and it has no default; `None` if that cannot be.
+    /// Its value when it is not set and has no default; `None` if that is not allowed.
     fn absent() -> Option<Self> {
         None
     }

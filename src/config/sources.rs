@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::profile::Profile;
 use crate::config::table;
 
-/// What the configuration is wanted for: this decides which tables must be complete.
+/// The command that reads the configuration: this decides which tables must be complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// `adit edge`: the edge alone.
@@ -24,7 +24,7 @@ pub enum Purpose {
 pub struct FileText {
     /// The file as it was named; relative paths in it count from its folder.
     pub path: PathBuf,
-    /// What it holds.
+    /// The content of the file.
     pub text: String,
 }
 
@@ -42,7 +42,7 @@ pub struct Flag {
 /// Everything that a configuration is made from. What comes later wins: profile, file, environment, flags.
 #[derive(Clone)]
 pub struct Sources {
-    /// What it is wanted for.
+    /// The command that it is for.
     pub purpose: Purpose,
     /// The profile, if one was asked for.
     pub profile: Option<Profile>,
@@ -52,8 +52,8 @@ pub struct Sources {
     pub env: BTreeMap<String, String>,
     /// The flags in their order.
     pub flags: Vec<Flag>,
-    /// Files that systemd has put there for this service, by the setting that each is for. They count where nothing else
-    /// tells what a connector proves itself by.
+    /// Credential files that systemd provides to this service, by the setting that each is for. They count where no other
+    /// credential of a connector is set.
     pub credentials: Vec<(&'static str, PathBuf)>,
 }
 

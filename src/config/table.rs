@@ -36,7 +36,7 @@ pub const ADMIN_URL_ENV: &str = "ADIT_ADMIN_URL";
 pub const ADMIN_TOKEN_ENV: &str = "ADIT_ADMIN_TOKEN";
 /// A file that holds the admin token.
 pub const ADMIN_TOKEN_FILE_ENV: &str = "ADIT_ADMIN_TOKEN_FILE";
-/// All of them.
+/// All variables that `adit tunnel` reads.
 pub(super) const ADMIN_ENVS: [&str; 3] = [ADMIN_URL_ENV, ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV];
 /// The settings by which a connector proves itself, those that name the tunnel first. Only one of them counts: the one that
 /// the highest layer sets.

@@ -151,7 +151,7 @@ choice! {
         Auto = "auto",
         /// `io_uring`, or no start at all.
         Uring = "uring",
-        /// `epoll`.
+        /// `epoll` alone.
         Epoll = "epoll",
     }
 }
@@ -159,7 +159,7 @@ choice! {
 choice! {
     /// How log lines are written.
     LogFormat {
-        /// For people.
+        /// Lines for people to read.
         Text = "text",
         /// One JSON object on each line.
         Json = "json",
@@ -289,9 +289,9 @@ impl SettingType for LogLevels {
 /// Where a tunnel's secret is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SecretSource {
-    /// In the configuration itself.
+    /// In the configuration itself, or in a variable or a flag.
     Inline(SecretText),
-    /// In this file.
+    /// In a file of its own.
     File(PathBuf),
 }
 

@@ -48,13 +48,13 @@ pub enum DataDirError {
     /// The token's file holds no token.
     #[error("{} holds no admin token: remove it and run `adit edge init` again", path.display())]
     NoToken {
-        /// The file.
+        /// The file that should hold the token.
         path: PathBuf,
     },
-    /// Another process has it.
+    /// Another process uses it.
     #[error("another `adit edge` uses {}: stop it, or give this one a data directory of its own", path.display())]
     InUse {
-        /// The directory.
+        /// The directory that is in use.
         path: PathBuf,
     },
     /// The system gives no random bytes.
@@ -80,13 +80,13 @@ pub struct Initialised {
 }
 
 impl DataDir {
-    /// The directory here, whether it is there or not.
+    /// The data directory at this path, whether it exists or not.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> DataDir {
         DataDir { path: path.into() }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -116,7 +116,7 @@ impl DataDir {
         self.path.join("edge.key")
     }
 
-    /// The store.
+    /// The file of the store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.path.join("store.sqlite")

@@ -47,7 +47,7 @@ pub use state::{CORE_ANSWER_MAX, State};
 pub use state_dir::{StateDir, StateDirError};
 pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, Reload, Reloaded, Request, RoleEvent, WATCH_INTERVAL,
-    forward_events, forward_events_after, serve_admin, signals,
+    forward_events, forward_events_with, serve_admin, signals,
 };
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

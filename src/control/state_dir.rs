@@ -28,7 +28,7 @@ pub enum StateDirError {
     /// The file of the token holds something else.
     #[error("{} holds no token: {why}; remove it to exchange the provisioning key again", path.display())]
     NoToken {
-        /// The file.
+        /// The file that should hold the token.
         path: PathBuf,
         /// What a token is.
         why: TunnelTokenError,
@@ -43,13 +43,13 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// The directory here, whether it is there or not.
+    /// The state directory at this path, whether it exists or not.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> StateDir {
         StateDir { path: path.into() }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

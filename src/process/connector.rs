@@ -12,7 +12,7 @@ use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
 use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Notice, Reload, Reloaded, Request, RoleKind, State,
-    StateDir, forward_events_after, serve_resolves, signals,
+    StateDir, forward_events_with, serve_resolves, signals,
 };
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::process::edge::EVENTS_MAX;
@@ -82,7 +82,7 @@ impl ConnectorProcess {
 
         let (sender, events) = mpsc::unbounded_channel();
         let keep = move |event: &ConnectorEvent| keep_certificate(state_dir.as_ref(), event);
-        forward_events_after(RoleKind::Connector, connector_events, sender, keep);
+        forward_events_with(RoleKind::Connector, connector_events, sender, keep);
         let parts = ControlParts {
             state: Arc::clone(&state),
             roles: vec![(RoleKind::Connector, core_count)],

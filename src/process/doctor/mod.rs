@@ -92,7 +92,11 @@ async fn public(findings: &mut Findings, options: &DoctorOptions, config: &Confi
     let Some(url) = options.url.clone().or(set) else { return };
     let parsed = Url::parse(&url).ok().and_then(|parsed| Some(parsed.host_str()?.to_owned()));
     let Some(host) = parsed else {
-        findings.fail("public.mcp", format!("{url} is not a URL"), "give the URL that agents use: --url https://HOST/PATH");
+        findings.fail(
+            "public.mcp",
+            format!("{url} is not a URL"),
+            "give the URL that agents use: --url https://HOST/PATH",
+        );
         return;
     };
     match http_client(options.url_ca_file.as_deref(), |builder| builder) {
