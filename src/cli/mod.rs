@@ -6,12 +6,12 @@
 mod admin_client;
 mod announce;
 mod args;
+mod call_times;
 mod config;
 mod connect;
 mod doctor;
 mod edge;
 mod edge_dir;
-mod figures;
 mod run;
 mod table;
 mod tunnel;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::announce::Announcer;
 use crate::cli::args::UpArgs;
-use crate::cli::figures::{live_json, live_line, once_json, once_table, tool_calls};
+use crate::cli::call_times::{live_json, live_line, once_json, once_table, tool_calls};
 use crate::cli::run::{EXIT_FAILURE, on_control_thread, refuse};
 use crate::config::Config;
 use crate::latency::Snapshot;

@@ -23,7 +23,7 @@ impl CaFile {
         Ok(file)
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -16,11 +16,11 @@ pub enum RunError {
     /// An address cannot be listened at.
     #[error("cannot listen for {what} at {address}: {error}; choose another with {flag}")]
     Listen {
-        /// For whom.
+        /// The peers that would have connected.
         what: &'static str,
-        /// Where.
+        /// The address that was asked for.
         address: SocketAddr,
-        /// As the system says it.
+        /// The error of the system.
         error: io::Error,
         /// The flag that sets it.
         flag: &'static str,
@@ -43,9 +43,9 @@ pub enum RunError {
     /// The system refused something else.
     #[error("{what}: {error}")]
     Io {
-        /// What was tried.
+        /// What failed, as a sentence.
         what: &'static str,
-        /// As the system says it.
+        /// The error of the system.
         error: io::Error,
     },
     /// Something else went wrong.

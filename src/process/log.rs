@@ -17,7 +17,7 @@ static LIVE_LINE: AtomicBool = AtomicBool::new(false);
 /// Puts the cursor at the start of an emptied line.
 pub const ERASE_LINE: &str = "\r\x1b[2K";
 
-/// The running log.
+/// The log of this process, whose levels can be changed.
 #[derive(Clone)]
 pub struct Log {
     filter: reload::Handle<EnvFilter, Registry>,

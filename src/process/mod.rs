@@ -5,12 +5,11 @@
 //! command line and prints nothing: [`crate::cli`] does both.
 
 mod ca_file;
-mod connector;
-mod data_dir;
+mod connector_process;
 mod demo_server;
 pub mod doctor;
-mod edge;
 mod edge_identity;
+mod edge_process;
 mod edge_reload;
 mod edge_store;
 mod error;
@@ -18,24 +17,25 @@ mod facts;
 mod file_limit;
 mod listen;
 mod log;
+mod maintenance;
 mod provision;
 mod random;
 mod runtime;
 mod settings;
 mod source;
 mod tls_files;
-mod up;
+mod up_process;
 
 pub use ca_file::CaFile;
-pub use connector::ConnectorProcess;
-pub use data_dir::{RestoredFrom, back_up_store, init_data_dir, restore_store};
+pub use connector_process::ConnectorProcess;
 pub use demo_server::DemoServer;
-pub use edge::EdgeProcess;
+pub use edge_process::EdgeProcess;
 pub use error::RunError;
 pub use facts::COMMIT;
 pub use log::{ERASE_LINE, Log, set_live_line};
+pub use maintenance::{RestoredFrom, back_up_store, init_data_dir, restore_store};
 pub use random::{random, random_number};
 pub use runtime::on_control_thread;
 pub use settings::credentials;
 pub use source::{LoadedConfig, ReadConfig};
-pub use up::{Measured, NODE_CERTS_ENV, UpHandle, UpProcess};
+pub use up_process::{Measured, NODE_CERTS_ENV, UpHandle, UpProcess};

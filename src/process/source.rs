@@ -7,7 +7,7 @@ use crate::process::settings::watched_files;
 
 /// A configuration whose files can be read, and the files to watch for changes.
 pub struct LoadedConfig {
-    /// The checked configuration.
+    /// The configuration, checked with its files.
     pub config: Config,
     /// Every file that it was read from or that it names.
     pub files: BTreeSet<PathBuf>,

@@ -14,7 +14,7 @@ use crate::tls::{Authority, CertError, CertSet, ServerCert};
 pub(super) struct TlsFiles<'a> {
     /// The chain, the end entity first.
     pub(super) cert_file: Cow<'a, Path>,
-    /// The private key.
+    /// The private key of the certificate.
     pub(super) key_file: Cow<'a, Path>,
     /// The setting that names the certificate.
     key: &'static str,

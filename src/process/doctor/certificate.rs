@@ -1,4 +1,4 @@
-//! The certificate that a server shows: whether it is believed, for whom it is, and for how long.
+//! The certificate that a server shows: whether it is trusted, its names, and its validity.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -11,12 +11,12 @@ use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
 use crate::tls::{CertInfo, ClientConfig, TlsError};
 
-/// A handshake that came about.
+/// A completed handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Met {
-    /// The certificate that was shown.
+pub(super) struct Handshake {
+    /// The server's certificate.
     pub(super) cert: CertInfo,
-    /// Which version of TLS.
+    /// The version of TLS.
     pub(super) version: &'static str,
 }
 
@@ -24,15 +24,19 @@ pub(super) struct Met {
 ///
 /// # Errors
 ///
-/// Why none came about, for a person.
-pub(super) async fn meet(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> Result<Met, String> {
+/// Why there is none, as a sentence.
+pub(super) async fn shake_hands(
+    address: SocketAddr,
+    name: &str,
+    config: Arc<ClientConfig>,
+) -> Result<Handshake, String> {
     let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name} cannot stand in a certificate"))?;
     // rustls alone needs no runtime; the few sockets of a doctor may each have a thread for a while.
-    let met = tokio::task::spawn_blocking(move || handshake(address, name, config)).await;
-    met.map_err(|error| error.to_string())?
+    let done = tokio::task::spawn_blocking(move || handshake(address, name, config)).await;
+    done.map_err(|error| error.to_string())?
 }
 
-fn handshake(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Result<Met, String> {
+fn handshake(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Result<Handshake, String> {
     let mut session = ClientConnection::new(config, name).map_err(|error| TlsError::from(error).to_string())?;
     let mut made = || -> io::Result<()> {
         let mut socket = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
@@ -41,18 +45,18 @@ fn handshake(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientC
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }
-        // What a server refuses of the handshake's end comes behind it.
+        // A server that refuses the client's last message says so after it.
         session.send_close_notify();
         session.complete_io(&mut socket).map(|_| ())
     };
-    made().map_err(|error| said_by(&error))?;
+    made().map_err(|error| reason(&error))?;
     let cert = session.peer_certificates().and_then(|chain| CertInfo::of_der(chain.first()?));
     let version = session.protocol_version().map_or("TLS", crate::tls::version_name);
-    cert.map(|cert| Met { cert, version }).ok_or_else(|| "it showed no certificate that can be read".to_owned())
+    cert.map(|cert| Handshake { cert, version }).ok_or_else(|| "it showed no certificate that can be read".to_owned())
 }
 
-/// What went wrong, in the words that the rest of the program has for it.
-fn said_by(error: &io::Error) -> String {
+/// Why the handshake failed, in the words that the rest of the program uses.
+fn reason(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(tls) => TlsError::from(tls.clone()).to_string(),
         None if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
@@ -62,8 +66,8 @@ fn said_by(error: &io::Error) -> String {
     }
 }
 
-/// Says for whom a certificate is, and whether it lasts.
-pub(super) fn judge_certificate(
+/// Checks the validity of a certificate, and reports its names.
+pub(super) fn check_certificate(
     findings: &mut Findings,
     check: &'static str,
     what: &str,
@@ -71,15 +75,15 @@ pub(super) fn judge_certificate(
     now: UnixTime,
 ) {
     let names = if cert.names.is_empty() { "nobody".to_owned() } else { cert.names.join(", ") };
-    let told = format!("{what}: for {names}, from {}, {} days left", cert.issuer, cert.expires_in_days(now));
+    let found = format!("{what}: for {names}, from {}, {} days left", cert.issuer, cert.expires_in_days(now));
     if cert.expires_in_s(now) < 0 {
-        findings.fail(check, told, "renew it; or set this machine's clock, if that is wrong");
+        findings.fail(check, found, "renew it; or set this machine's clock, if that is wrong");
     } else if cert.is_not_yet_valid(now) {
         findings.fail(check, format!("{what}: for {names}, not valid yet"), "set this machine's clock");
     } else if cert.is_renewal_due(now) {
-        findings.warn(check, told, "renew it now; the file is read again when it changes, without a restart");
+        findings.warn(check, found, "renew it now; the file is read again when it changes, without a restart");
     } else {
-        findings.ok(check, told);
+        findings.ok(check, found);
     }
 }
 
@@ -101,7 +105,7 @@ mod tests {
         let judged = |now_unix_s: i64| {
             let mut findings = Findings::default();
             let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now_unix_s.unsigned_abs()));
-            judge_certificate(&mut findings, "cert", "the edge", &cert, now);
+            check_certificate(&mut findings, "cert", "the edge", &cert, now);
             findings.all()[0].verdict
         };
         assert_eq!([first + 1, first - 1, last + 1].map(judged), [Verdict::Ok, Verdict::Fail, Verdict::Fail]);

@@ -4,22 +4,28 @@ use std::time::Duration;
 
 use crate::process::doctor::finding::Findings;
 
-/// Clocks that differ by more are told; certificates and tokens of a short life suffer first.
+/// From this difference on there is a warning: certificates and tokens of a short life fail first.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
-/// From here on hardly any certificate or token is good on both sides.
+/// From this difference on hardly any certificate or token is valid on both sides.
 const CLOCKS_FAR_APART: Duration = Duration::from_secs(3_600);
 
-/// Judges by how much this machine's clock is ahead of another, or behind it.
-pub(super) fn judge_clock(findings: &mut Findings, check: &'static str, whose: &str, ahead: bool, apart: Duration) {
+/// Checks how far this machine's clock is ahead of another one, or behind it.
+pub(super) fn check_clock_skew(
+    findings: &mut Findings,
+    check: &'static str,
+    whose: &str,
+    ahead: bool,
+    apart: Duration,
+) {
     let direction = if ahead { "ahead of" } else { "behind" };
-    let told = format!("{} s {direction} the clock of {whose}", apart.as_secs());
+    let found = format!("{} s {direction} the clock of {whose}", apart.as_secs());
     let remedy = "let both machines keep their clocks by NTP: `timedatectl set-ntp true`";
     if apart > CLOCKS_FAR_APART {
-        findings.fail(check, told, remedy);
+        findings.fail(check, found, remedy);
     } else if apart > CLOCKS_APART_MAX {
-        findings.warn(check, told, remedy);
+        findings.warn(check, found, remedy);
     } else {
-        findings.ok(check, told);
+        findings.ok(check, found);
     }
 }
 
@@ -32,7 +38,7 @@ mod tests {
     fn clocks_are_compared_both_ways() {
         let judged = |ahead: bool, apart_s: u64| {
             let mut findings = Findings::default();
-            judge_clock(&mut findings, "edge.clock", "a.test", ahead, Duration::from_secs(apart_s));
+            check_clock_skew(&mut findings, "edge.clock", "a.test", ahead, Duration::from_secs(apart_s));
             (findings.all()[0].verdict, findings.all()[0].found.clone())
         };
         for ahead in [true, false] {

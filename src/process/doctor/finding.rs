@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::config::Faults;
 use crate::process::error::RunError;
 
-/// How something is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -18,21 +18,21 @@ pub enum Verdict {
     Fail,
 }
 
-/// One thing that was looked at.
+/// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Its name for programs, such as `edge.tcp`.
     pub check: &'static str,
-    /// How it is.
+    /// The result of the check.
     pub verdict: Verdict,
-    /// What was found.
+    /// What was found, as a sentence.
     pub found: String,
-    /// What to do about it, if anything is to be done.
+    /// What to do about it, if there is anything to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
-/// All that was looked at, in its order.
+/// The findings of all checks, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(Vec<Finding>);
 
@@ -53,20 +53,20 @@ impl Findings {
     }
 
     /// Something does not work, and what is found says the remedy already.
-    pub fn fail_plainly(&mut self, check: &'static str, found: impl Into<String>) {
+    pub fn fail_without_remedy(&mut self, check: &'static str, found: impl Into<String>) {
         self.0.push(Finding { check, verdict: Verdict::Fail, found: found.into(), remedy: None });
     }
 
     /// Faults of the configuration; each says its remedy.
     pub(super) fn add_faults(&mut self, check: &'static str, faults: &Faults) {
-        faults.all().iter().for_each(|fault| self.fail_plainly(check, fault.to_string()));
+        faults.all().iter().for_each(|fault| self.fail_without_remedy(check, fault.to_string()));
     }
 
     /// The error that would keep a role from running.
     pub(super) fn add_error(&mut self, check: &'static str, error: &RunError) {
         match error {
             RunError::Config(faults) => self.add_faults(check, faults),
-            other => self.fail_plainly(check, other.to_string()),
+            other => self.fail_without_remedy(check, other.to_string()),
         }
     }
 
@@ -117,7 +117,7 @@ impl fmt::Display for Findings {
     }
 }
 
-/// What a peer said may hold line ends and worse.
+/// Text from a peer may hold line ends and control characters.
 fn on_one_line(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
         let _ = line.write_char(if c.is_control() { ' ' } else { c });

@@ -4,8 +4,8 @@
 mod certificate;
 mod client;
 mod clock;
-mod connector;
-mod edge;
+mod connector_checks;
+mod edge_checks;
 mod finding;
 mod limits;
 mod mcp;
@@ -23,7 +23,7 @@ use reqwest::Url;
 use crate::config::{Config, EngineConfig, Faults, Sources};
 use crate::engine::{Cores, EngineSettings};
 use crate::process::doctor::client::http_client;
-use crate::process::doctor::connector::Upstream;
+use crate::process::doctor::connector_checks::Upstream;
 use crate::process::doctor::public::{PublicUrl, check_public};
 use crate::process::doctor::stream::EventSource;
 use crate::process::settings::engine_settings;
@@ -61,11 +61,11 @@ pub async fn examine(sources: Result<Sources, Faults>, options: &DoctorOptions) 
     }
     driver(&mut findings, &config.engine);
     if config.edge.is_some() {
-        edge::examine(&mut findings, &config).await;
+        edge_checks::check_edge(&mut findings, &config).await;
     }
     let mut upstreams = Vec::new();
     if let Some(connect) = &config.connect {
-        upstreams = connector::examine(&mut findings, connect, &config.engine, &options.mcp_path).await;
+        upstreams = connector_checks::check_connector(&mut findings, connect, &config.engine, &options.mcp_path).await;
     }
     public(&mut findings, options, &config, &upstreams).await;
     findings
@@ -105,6 +105,6 @@ async fn public(findings: &mut Findings, options: &DoctorOptions, config: &Confi
             let near = near.map(|near| EventSource { check: "upstream.sse", client: &near.client, url: &near.url });
             check_public(findings, &client, &PublicUrl { url: &url, host: &host, near: near.as_ref() }).await;
         }
-        Err(why) => findings.fail_plainly("public.mcp", why),
+        Err(why) => findings.fail_without_remedy("public.mcp", why),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use reqwest::Client;
 use reqwest::header::{DATE, HeaderMap};
 
-use crate::process::doctor::clock::judge_clock;
+use crate::process::doctor::clock::check_clock_skew;
 use crate::process::doctor::finding::Findings;
 use crate::process::doctor::mcp::{McpTarget, check_mcp};
 use crate::process::doctor::stream::{EventSource, check_stream};
@@ -42,7 +42,7 @@ fn check_clock(findings: &mut Findings, headers: &HeaderMap, now: SystemTime) {
     let unix_s = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (here, there) = (unix_s(now), unix_s(there));
     let apart = Duration::from_secs(here.abs_diff(there));
-    judge_clock(findings, CHECK, "the far side", here > there, apart);
+    check_clock_skew(findings, CHECK, "the far side", here > there, apart);
 }
 
 #[cfg(test)]

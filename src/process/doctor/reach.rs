@@ -57,17 +57,17 @@ pub(super) async fn check_tcp(
             Err(_) => refused.push((*address, io::ErrorKind::TimedOut, "no answer".to_owned())),
         }
     }
-    let told: Vec<String> = refused.iter().map(|(address, _, why)| format!("{address}: {why}")).collect();
+    let failed: Vec<String> = refused.iter().map(|(address, _, why)| format!("{address}: {why}")).collect();
     match good {
-        Some((address, took)) if told.is_empty() => {
+        Some((address, took)) if failed.is_empty() => {
             findings.ok(check, format!("{address} accepts connections ({:.0} µs)", micros(took)));
         }
         Some((address, _)) => findings.warn(
             check,
-            format!("{address} accepts connections, others do not: {}", told.join("; ")),
+            format!("{address} accepts connections, others do not: {}", failed.join("; ")),
             "remove the addresses that nobody listens on from DNS, or start what should listen there",
         ),
-        None => findings.fail(check, told.join("; "), remedy_of(refused.first().map(|(_, kind, _)| *kind))),
+        None => findings.fail(check, failed.join("; "), remedy_of(refused.first().map(|(_, kind, _)| *kind))),
     }
     good.map(|(address, _)| address)
 }
@@ -86,14 +86,14 @@ fn remedy_of(kind: Option<io::ErrorKind>) -> &'static str {
 
 /// Whether a datagram gets through. Links run over TCP today, so that nothing depends on it.
 pub(super) async fn check_udp(findings: &mut Findings, check: &'static str, address: SocketAddr) {
-    let told = match timeout(ANSWER_TIMEOUT, echo_of_a_datagram(address)).await {
+    let found = match timeout(ANSWER_TIMEOUT, echo_of_a_datagram(address)).await {
         Ok(Ok(())) => "a datagram was answered",
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "a datagram arrives, nobody listens for it"
         }
         Ok(Err(_)) | Err(_) => "a datagram gets no answer",
     };
-    findings.ok(check, format!("{address}: {told} (not needed: links run over TCP)"));
+    findings.ok(check, format!("{address}: {found} (not needed: links run over TCP)"));
 }
 
 /// Sends one byte and waits: an answer, or word that nobody listens, means that it arrived.

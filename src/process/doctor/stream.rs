@@ -1,5 +1,6 @@
-//! Whether events come as they are sent. Nobody can ask an MCP server for events at known times; but a server that sends
-//! some by itself is listened to from outside and from beside it at once, and what arrives here and not there was held back.
+//! Whether events arrive as they are sent. An MCP server cannot be asked for events at known times. So the stream on which it
+//! sends events by itself is read twice at once, through the tunnel and beside the server: events that arrive beside it and
+//! not through the tunnel are held back on the way.
 
 use std::time::{Duration, Instant};
 
@@ -21,19 +22,19 @@ const PIECES_WANTED: usize = 3;
 /// So much later than beside the server they may come outside.
 const LATE_MAX: Duration = Duration::from_secs(2);
 
-/// Where a stream of events is listened to.
+/// A stream of events to read.
 pub(super) struct EventSource<'a> {
     /// The name of the check.
     pub(super) check: &'static str,
-    /// What connects.
+    /// The HTTP client that opens the stream.
     pub(super) client: &'a Client,
     /// The URL of the MCP endpoint.
     pub(super) url: &'a str,
 }
 
-/// What came of a stream.
+/// What was received on a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Heard {
+struct Received {
     /// How many events, or less, each piece held that arrived by itself.
     pieces: Vec<u64>,
     /// When there were [`PIECES_WANTED`].
@@ -41,13 +42,13 @@ struct Heard {
     ended: bool,
 }
 
-/// How a stream came that was listened to.
+/// How the events of a stream arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     /// One piece after the other.
     Spaced,
     /// Several events at once, and none by itself.
-    Lumped(u64),
+    Batched(u64),
     /// Too little to tell.
     Unclear,
 }
@@ -61,9 +62,9 @@ pub(super) async fn check_stream(findings: &mut Findings, far: &EventSource<'_>,
     };
     listen(&mut outside, beside.as_mut()).await;
     if let (Some(near), Some(stream)) = (near, &beside) {
-        tell_near(findings, near, &stream.heard);
+        report_near(findings, near, &stream.received);
     }
-    tell_far(findings, far, &outside, beside.as_ref().map(|stream| &stream.heard));
+    report_far(findings, far, &outside, beside.as_ref().map(|stream| &stream.received));
     outside.close(far).await;
     if let (Some(near), Some(stream)) = (near, beside) {
         stream.close(near).await;
@@ -77,7 +78,7 @@ struct Stream {
     /// How long its head took.
     head: Duration,
     splitter: Splitter,
-    heard: Heard,
+    received: Received,
 }
 
 /// Opens a stream. What holds it back until there is enough of it holds back the head as well.
@@ -91,8 +92,8 @@ async fn open(findings: &mut Findings, source: &EventSource<'_>) -> Option<Strea
     let began = Instant::now();
     match timeout(ANSWER_TIMEOUT, request.send()).await {
         Ok(Ok(answer)) if answer.status().is_success() => {
-            let (head, splitter, heard) = (began.elapsed(), Splitter::new(), Heard::default());
-            return Some(Stream { answer, session, head, splitter, heard });
+            let (head, splitter, received) = (began.elapsed(), Splitter::new(), Received::default());
+            return Some(Stream { answer, session, head, splitter, received });
         }
         Ok(Ok(answer)) if answer.status() == StatusCode::METHOD_NOT_ALLOWED => {
             findings.ok(check, "the server has no stream of its own to try (405)");
@@ -121,12 +122,12 @@ const REMEDY: &str =
 async fn listen(outside: &mut Stream, mut beside: Option<&mut Stream>) {
     let end = Instant::now() + LISTENING;
     loop {
-        let near = beside.as_ref().map(|stream| &stream.heard);
-        let Some(left) = left_to_listen(&outside.heard, near, Instant::now(), end) else { return };
+        let near = beside.as_ref().map(|stream| &stream.received);
+        let Some(left) = time_left(&outside.received, near, Instant::now(), end) else { return };
         let next = async {
             match beside.as_deref_mut() {
-                Some(beside) => future::or(outside.hear(), beside.hear()).await,
-                None => outside.hear().await,
+                Some(beside) => future::or(outside.receive(), beside.receive()).await,
+                None => outside.receive().await,
             }
         };
         // Whether something came or not, it is looked at again.
@@ -135,7 +136,7 @@ async fn listen(outside: &mut Stream, mut beside: Option<&mut Stream>) {
 }
 
 /// For how long it is still worth listening, at most; none when enough is known.
-fn left_to_listen(far: &Heard, near: Option<&Heard>, now: Instant, end: Instant) -> Option<Duration> {
+fn time_left(far: &Received, near: Option<&Received>, now: Instant, end: Instant) -> Option<Duration> {
     let both_flow = far.flowing.is_some() && near.is_none_or(|near| near.flowing.is_some() || near.ended);
     if both_flow || (far.ended && near.is_none_or(|near| near.ended)) {
         return None;
@@ -149,17 +150,17 @@ fn left_to_listen(far: &Heard, near: Option<&Heard>, now: Instant, end: Instant)
 
 impl Stream {
     /// Waits for the next piece; for ever once there is none.
-    async fn hear(&mut self) {
-        if self.heard.ended {
+    async fn receive(&mut self) {
+        if self.received.ended {
             return std::future::pending().await;
         }
         // Cancelling this loses nothing: a piece that is not taken stays with the answer.
         match self.answer.chunk().await {
             Ok(Some(piece)) => {
                 let events = self.splitter.feed(&piece);
-                self.heard.add(events, Instant::now());
+                self.received.add(events, Instant::now());
             }
-            Ok(None) | Err(_) => self.heard.ended = true,
+            Ok(None) | Err(_) => self.received.ended = true,
         }
     }
 
@@ -172,7 +173,7 @@ impl Stream {
     }
 }
 
-impl Heard {
+impl Received {
     fn add(&mut self, events: u64, now: Instant) {
         self.pieces.push(events);
         if self.pieces.len() == PIECES_WANTED {
@@ -185,16 +186,16 @@ impl Heard {
             return Flow::Spaced;
         }
         match self.pieces.iter().copied().max() {
-            Some(events) if events >= PIECES_WANTED as u64 => Flow::Lumped(events),
+            Some(events) if events >= PIECES_WANTED as u64 => Flow::Batched(events),
             _ => Flow::Unclear,
         }
     }
 }
 
-fn tell_near(findings: &mut Findings, near: &EventSource<'_>, heard: &Heard) {
-    match heard.flow() {
+fn report_near(findings: &mut Findings, near: &EventSource<'_>, received: &Received) {
+    match received.flow() {
         Flow::Spaced => findings.ok(near.check, format!("{} sends events one by one", near.url)),
-        Flow::Lumped(events) => findings.warn(
+        Flow::Batched(events) => findings.warn(
             near.check,
             format!("{} sent {events} events at once and none before: it may hold them back", near.url),
             "let the MCP server flush each event, and switch off buffering in whatever stands in front of it",
@@ -205,61 +206,64 @@ fn tell_near(findings: &mut Findings, near: &EventSource<'_>, heard: &Heard) {
     }
 }
 
-fn tell_far(findings: &mut Findings, far: &EventSource<'_>, stream: &Stream, near: Option<&Heard>) {
+fn report_far(findings: &mut Findings, far: &EventSource<'_>, stream: &Stream, near: Option<&Received>) {
     let head = format!("a stream of events began within {:.0} µs", micros(stream.head));
-    let told = match (stream.heard.flow(), near.map(Heard::flow)) {
+    let found = match (stream.received.flow(), near.map(Received::flow)) {
         (Flow::Spaced, _) => return findings.ok(far.check, format!("{head}, and its events come one by one")),
-        (Flow::Lumped(events), Some(Flow::Spaced)) => {
+        (Flow::Batched(events), Some(Flow::Spaced)) => {
             format!("{head}, but {events} events came at once that the server sent one by one")
         }
         (Flow::Unclear, Some(Flow::Spaced)) => {
             format!("{head}, but events that the server sent did not come within {} s", LATE_MAX.as_secs())
         }
-        (Flow::Lumped(events), _) => {
-            let told = format!("{head}, but {events} events came at once and none before");
+        (Flow::Batched(events), _) => {
+            let found = format!("{head}, but {events} events came at once and none before");
             let remedy = "if the server sends them one by one, something holds them back: ";
-            return findings.warn(far.check, told, format!("{remedy}{REMEDY}"));
+            return findings.warn(far.check, found, format!("{remedy}{REMEDY}"));
         }
         (Flow::Unclear, _) => {
             let nothing = format!("{head}; no events came within {} s to time", LISTENING.as_secs());
             return findings.ok(far.check, nothing);
         }
     };
-    findings.fail(far.check, format!("{told}: something on the way holds them back"), REMEDY);
+    findings.fail(far.check, format!("{found}: something on the way holds them back"), REMEDY);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn heard(pieces: &[u64], at: Instant) -> Heard {
-        let mut heard = Heard::default();
-        pieces.iter().for_each(|events| heard.add(*events, at));
-        heard
+    fn received(pieces: &[u64], at: Instant) -> Received {
+        let mut received = Received::default();
+        pieces.iter().for_each(|events| received.add(*events, at));
+        received
     }
 
     #[test]
     fn pieces_one_after_the_other_are_a_flow_and_many_events_in_one_are_a_lump() {
         let now = Instant::now();
-        assert_eq!(heard(&[1, 1, 1], now).flow(), Flow::Spaced);
-        assert_eq!(heard(&[0, 0, 0], now).flow(), Flow::Spaced, "comments that keep it alive");
-        assert_eq!(heard(&[0, 5], now).flow(), Flow::Lumped(5));
-        assert_eq!([heard(&[], now).flow(), heard(&[2], now).flow(), heard(&[1, 1], now).flow()], [Flow::Unclear; 3]);
+        assert_eq!(received(&[1, 1, 1], now).flow(), Flow::Spaced);
+        assert_eq!(received(&[0, 0, 0], now).flow(), Flow::Spaced, "comments that keep it alive");
+        assert_eq!(received(&[0, 5], now).flow(), Flow::Batched(5));
+        assert_eq!(
+            [received(&[], now).flow(), received(&[2], now).flow(), received(&[1, 1], now).flow()],
+            [Flow::Unclear; 3]
+        );
     }
 
     #[test]
     fn it_is_listened_until_both_flow_or_one_is_late() {
         let now = Instant::now();
         let end = now + LISTENING;
-        let (flows, silent) = (heard(&[1, 1, 1], now), Heard::default());
-        assert_eq!(left_to_listen(&flows, Some(&flows), now, end), None);
-        assert_eq!(left_to_listen(&flows, None, now, end), None);
-        assert_eq!(left_to_listen(&silent, Some(&silent), now, end), Some(LISTENING));
-        assert_eq!(left_to_listen(&flows, Some(&silent), now, end), Some(LISTENING));
-        assert_eq!(left_to_listen(&silent, Some(&flows), now, end), Some(LATE_MAX));
-        assert_eq!(left_to_listen(&silent, Some(&flows), now + LATE_MAX, end), None);
-        assert_eq!(left_to_listen(&silent, None, end, end), None);
-        let over = Heard { ended: true, ..Heard::default() };
-        assert_eq!(left_to_listen(&over, Some(&over), now, end), None);
+        let (flows, silent) = (received(&[1, 1, 1], now), Received::default());
+        assert_eq!(time_left(&flows, Some(&flows), now, end), None);
+        assert_eq!(time_left(&flows, None, now, end), None);
+        assert_eq!(time_left(&silent, Some(&silent), now, end), Some(LISTENING));
+        assert_eq!(time_left(&flows, Some(&silent), now, end), Some(LISTENING));
+        assert_eq!(time_left(&silent, Some(&flows), now, end), Some(LATE_MAX));
+        assert_eq!(time_left(&silent, Some(&flows), now + LATE_MAX, end), None);
+        assert_eq!(time_left(&silent, None, end, end), None);
+        let over = Received { ended: true, ..Received::default() };
+        assert_eq!(time_left(&over, Some(&over), now, end), None);
     }
 }

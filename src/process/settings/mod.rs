@@ -1,16 +1,16 @@
 //! The settings and tables of each module of the lower floors, made from the checked configuration.
 
-mod admission;
-mod connector;
-mod edge;
+mod admission_reader;
+mod connector_settings;
+mod edge_settings;
 mod sealing;
 
-pub(super) use admission::AdmissionReader;
-pub use connector::credentials;
-pub(super) use connector::{
+pub(super) use admission_reader::AdmissionReader;
+pub use connector_settings::credentials;
+pub(super) use connector_settings::{
     UpstreamTrust, connector_settings, connector_tables, edge_addresses, edge_roots, open_state_dir,
 };
-pub(super) use edge::{
+pub(super) use edge_settings::{
     Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,
 };
 pub(super) use sealing::{seal_ca, sealing};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
-use super::connector::state_dir;
+use super::connector_settings::state_dir;
 use crate::config::{ConnectConfig, Faults};
 use crate::connector::Sealing;
 use crate::control::StateDir;

@@ -12,7 +12,7 @@ use crate::config::{Config, EdgeConfig};
 use crate::control::reachable;
 use crate::engine::Reservation;
 use crate::policy::Verdict;
-use crate::process::doctor::certificate::judge_certificate;
+use crate::process::doctor::certificate::check_certificate;
 use crate::process::doctor::client::{ANSWER_TIMEOUT, http_client};
 use crate::process::doctor::finding::Findings;
 use crate::process::doctor::limits::file_limit;
@@ -21,7 +21,8 @@ use crate::process::tls_files::TlsFiles;
 use crate::route::HostPattern;
 use crate::tls::CertInfo;
 
-pub(super) async fn examine(findings: &mut Findings, config: &Config) {
+/// Checks everything that an edge depends on.
+pub(super) async fn check_edge(findings: &mut Findings, config: &Config) {
     let Some(edge) = &config.edge else { return };
     // An agent's connection may have a link's stream beside it, which is no file.
     file_limit(findings, u64::from(edge.connections_max));
@@ -49,7 +50,7 @@ fn certificate(findings: &mut Findings, check: &'static str, files: &TlsFiles<'_
     let Some(cert) = read_certificate(&files.cert_file) else {
         return findings.fail(check, format!("{} cannot be read", files.cert_file.display()), "issue a new one");
     };
-    judge_certificate(findings, check, &files.cert_file.display().to_string(), &cert, UnixTime::now());
+    check_certificate(findings, check, &files.cert_file.display().to_string(), &cert, UnixTime::now());
     let missing: Vec<String> =
         hosts.iter().filter(|host| !is_covered(host, &cert.names)).map(|host| host.to_string()).collect();
     if !missing.is_empty() {

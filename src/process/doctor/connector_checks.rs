@@ -13,10 +13,10 @@ use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables};
 use crate::control::{micros, serve_resolves};
 use crate::engine::{Cores, EngineSettings, MonotonicClock};
 use crate::policy::AllowedUpstreams;
-use crate::process::connector::PreparedConnector;
-use crate::process::doctor::certificate::{judge_certificate, meet};
+use crate::process::connector_process::PreparedConnector;
+use crate::process::doctor::certificate::{check_certificate, shake_hands};
 use crate::process::doctor::client::http_client;
-use crate::process::doctor::clock::judge_clock;
+use crate::process::doctor::clock::check_clock_skew;
 use crate::process::doctor::finding::Findings;
 use crate::process::doctor::limits::file_limit;
 use crate::process::doctor::mcp::{McpTarget, check_mcp};
@@ -30,7 +30,7 @@ use crate::route::{RouteName, UpstreamAddr};
 use crate::tls::{ALPN_LINK, CertInfo, ClientSettings, Versions, client_config};
 
 /// How long a link may take to come up, with all that is in front of it.
-const LINK_PATIENCE: Duration = Duration::from_secs(15);
+const LINK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The MCP server of a route, as this machine calls it.
 pub(super) struct Upstream {
@@ -39,8 +39,8 @@ pub(super) struct Upstream {
     pub(super) url: String,
 }
 
-/// Looks at all that a connector depends on; gives the upstreams that can be asked.
-pub(super) async fn examine(
+/// Checks everything that a connector depends on, and returns the upstreams that can be called.
+pub(super) async fn check_connector(
     findings: &mut Findings,
     connect: &ConnectConfig,
     engine: &EngineConfig,
@@ -61,7 +61,7 @@ pub(super) async fn examine(
     upstreams
 }
 
-/// Who vouches for sealed routes, and for how long.
+/// The certificate for sealed routes, or the authority that signs it.
 fn seal(findings: &mut Findings, connect: &ConnectConfig) {
     const CHECK: &str = "seal.certificate";
     if connect.sealed_hosts().next().is_none() {
@@ -74,17 +74,19 @@ fn seal(findings: &mut Findings, connect: &ConnectConfig) {
     }
     let cert = std::fs::read(file).ok().and_then(|pem| CertInfo::of_der(&CertificateDer::from_pem_slice(&pem).ok()?));
     match cert {
-        // An authority bears no hosts: those that it vouches for are told.
+        // The certificate of an authority has no hosts: the hosts that it signs for are reported.
         Some(cert) if own.is_some() => {
             let cert = CertInfo { names: connect.sealed_hosts().collect(), ..cert };
-            judge_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now());
+            check_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now());
         }
-        Some(cert) => judge_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now()),
-        None => findings.fail_plainly(CHECK, format!("{} holds no certificate that can be read", file.display())),
+        Some(cert) => check_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now()),
+        None => {
+            findings.fail_without_remedy(CHECK, format!("{} holds no certificate that can be read", file.display()))
+        }
     }
 }
 
-/// Whether the edges are there, and take this connector in.
+/// Whether the edges can be reached, and accept this connector.
 async fn edges(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, credentials: TunnelToken) {
     let mut reachable = false;
     for edge in &connect.edge {
@@ -95,7 +97,7 @@ async fn edges(findings: &mut Findings, connect: &ConnectConfig, engine: &Engine
     }
 }
 
-/// Whether an edge is there and shows a certificate that is believed.
+/// Whether an edge can be reached and shows a trusted certificate.
 async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort, secret: &Secret) -> bool {
     let addresses = check_dns(findings, "edge.dns", &edge.host, edge.port).await;
     if addresses.is_empty() {
@@ -114,21 +116,21 @@ async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort
     let alpn = vec![ALPN_LINK.to_vec()];
     let settings = ClientSettings { roots, alpn, versions: Versions::Tls13, ..ClientSettings::default() };
     let name = connect.edge_name.map_or_else(|| edge.host.to_string(), |name| name.as_str().to_owned());
-    let met = match client_config(settings) {
-        Ok(config) => meet(address, name.trim_matches(['[', ']']), config).await,
+    let handshake = match client_config(settings) {
+        Ok(config) => shake_hands(address, name.trim_matches(['[', ']']), config).await,
         Err(error) => Err(error.to_string()),
     };
-    match met {
-        Ok(met) => {
-            let what = format!("{edge} as {name}, {}", met.version);
-            judge_certificate(findings, "edge.certificate", &what, &met.cert, UnixTime::now());
+    match handshake {
+        Ok(handshake) => {
+            let what = format!("{edge} as {name}, {}", handshake.version);
+            check_certificate(findings, "edge.certificate", &what, &handshake.cert, UnixTime::now());
         }
-        Err(why) => findings.fail_plainly("edge.certificate", format!("{edge} as {name}: {why}")),
+        Err(why) => findings.fail_without_remedy("edge.certificate", format!("{edge} as {name}: {why}")),
     }
     true
 }
 
-/// Links once, as the connector itself does, to learn who it is to the edge. Calls that come meanwhile are served.
+/// Opens one link to each edge, as the connector does, to see whether it is accepted. Calls that arrive meanwhile are served.
 async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, credentials: TunnelToken) {
     let ready = match ready(connect, credentials) {
         Ok(ready) => ready,
@@ -137,25 +139,25 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
     let one = EngineSettings { cores: 1, pin: false, ..engine_settings(engine) };
     let cores = match Cores::start(&one, ready.on_core()) {
         Ok(cores) => cores,
-        Err(error) => return findings.fail_plainly("edge.link", error.to_string()),
+        Err(error) => return findings.fail_without_remedy("edge.link", error.to_string()),
     };
     let PreparedConnector { connector, mut events, resolves, .. } = ready;
     let resolving = tokio::spawn(serve_resolves(resolves));
     let began = MonotonicClock.now();
     let mut waiting = connect.edge.len();
-    let told = timeout(LINK_PATIENCE, async {
+    let reported = timeout(LINK_TIMEOUT, async {
         while waiting > 0
             && let Some(event) = events.recv().await
         {
             waiting -= usize::from(add_event(findings, connector.tunnel(), event, MonotonicClock.now() - began));
         }
     });
-    if told.await.is_err() {
+    if reported.await.is_err() {
         findings.fail("edge.link", "no link came up in time", "look at the log of the edge");
     }
     for view in connector.edges() {
         if let Some(skew) = view.clock_skew {
-            judge_clock(findings, "edge.clock", &view.edge.to_string(), skew.ahead, skew.by);
+            check_clock_skew(findings, "edge.clock", &view.edge.to_string(), skew.ahead, skew.by);
         }
     }
     connector.command(|| ConnectorCommand::Drain);
@@ -174,7 +176,7 @@ fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<PreparedCo
     let roots = edge_roots(&connect, &credentials.secret)?;
     let mut settings = connector_settings(&connect, edge_addresses(&connect), roots, credentials)?;
     settings.links = 1;
-    settings.drain_timeout = LINK_PATIENCE;
+    settings.drain_timeout = LINK_TIMEOUT;
     let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
     // While the trial link is up calls may come down it.
     let sealing = sealing(sealed, &callers)?;
@@ -185,7 +187,7 @@ fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<PreparedCo
     PreparedConnector::new(settings, tables, 1)
 }
 
-/// Adds what an event says about an edge; whether that is all there is to say about it.
+/// Adds the finding of an event; true if the edge needs no further one.
 fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, took: Duration) -> bool {
     const CHECK: &str = "edge.link";
     match event {
@@ -197,7 +199,7 @@ fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, 
             format!("{edge} refuses this connector as {tunnel}: {why}"),
             "compare connect.tunnel and the secret, or the token, with what the edge has; a rotated or revoked secret must be replaced",
         ),
-        ConnectorEvent::Failed { edge, why } => findings.fail_plainly(CHECK, format!("{edge}: {why}")),
+        ConnectorEvent::Failed { edge, why } => findings.fail_without_remedy(CHECK, format!("{edge}: {why}")),
         ConnectorEvent::Certified { edge, lifetime, .. } => {
             findings.ok("edge.enrolment", format!("{edge} issues certificates, each valid for {} s", lifetime.as_secs()));
             return false;
@@ -207,7 +209,7 @@ fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, 
     true
 }
 
-/// Whether calls for a route have somewhere to go; where, if they have.
+/// Checks the upstream of a route, and returns it if it can be called.
 async fn upstream(
     findings: &mut Findings,
     route: &RouteConfig,
@@ -228,7 +230,7 @@ async fn upstream(
             let found = check_dns(findings, "upstream.dns", host, *port).await;
             for refused in &found {
                 if let Err(why) = allowed.judge(refused.ip()) {
-                    findings.fail_plainly("upstream.address", format!("{url} at {}: {why}", refused.ip()));
+                    findings.fail_without_remedy("upstream.address", format!("{url} at {}: {why}", refused.ip()));
                 }
             }
             address = found.into_iter().find(|address| allowed.judge(address.ip()).is_ok());
@@ -243,7 +245,7 @@ async fn upstream(
     let client = match client {
         Ok(client) => client,
         Err(why) => {
-            findings.fail_plainly("upstream.mcp", why);
+            findings.fail_without_remedy("upstream.mcp", why);
             return None;
         }
     };

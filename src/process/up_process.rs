@@ -19,10 +19,10 @@ use crate::control::{
 };
 use crate::engine::{Cores, EngineSettings, Reservation};
 use crate::process::ca_file::CaFile;
-use crate::process::connector::PreparedConnector;
+use crate::process::connector_process::PreparedConnector;
 use crate::process::demo_server::DemoServer;
-use crate::process::edge::{BoundEdge, prober, serve_certifying};
 use crate::process::edge_identity::EdgeIdentity;
+use crate::process::edge_process::{BoundEdge, prober, serve_certifying};
 use crate::process::error::RunError;
 use crate::process::facts::facts;
 use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
@@ -186,7 +186,7 @@ impl UpHandle {
         &self.facts
     }
 
-    /// Where agents connect.
+    /// The address that agents connect to.
     #[must_use]
     pub fn agents(&self) -> SocketAddr {
         self.agents

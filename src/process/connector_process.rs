@@ -15,7 +15,7 @@ use crate::control::{
     StateDir, forward_events_with, serve_resolves, signals,
 };
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
-use crate::process::edge::EVENTS_MAX;
+use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
 use crate::process::facts::facts;
 use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
@@ -35,7 +35,7 @@ use crate::upstream::{ResolveRequest, Resolver, resolver};
 /// How often the configuration is read again without being asked, so that certificates for sealed routes stay fresh.
 const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
-/// A running connector.
+/// A connector whose cores run.
 pub struct ConnectorProcess {
     facts: Facts,
     edges: Vec<String>,

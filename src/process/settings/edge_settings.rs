@@ -28,11 +28,11 @@ const SLOW_CALL_LINES_PER_S: u32 = 10;
 /// Where an edge listens and what it shows there: what is decided only when it starts.
 #[derive(Clone)]
 pub(crate) struct EdgeListeners {
-    /// Where agents call.
+    /// The address that agents connect to.
     pub(crate) agents: SocketAddr,
     /// What agents are shown; without it they speak plain HTTP.
     pub(crate) agents_certs: Option<Arc<ReloadingCerts>>,
-    /// Where connectors dial in.
+    /// The address that connectors connect to.
     pub(crate) connectors: SocketAddr,
     /// What connectors are shown.
     pub(crate) connectors_certs: Arc<ReloadingCerts>,

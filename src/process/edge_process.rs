@@ -33,7 +33,7 @@ use crate::tls::WallClock;
 /// The most events of cores that wait for the control thread.
 pub(super) const EVENTS_MAX: usize = 4096;
 
-/// A running edge.
+/// An edge whose cores run.
 pub struct EdgeProcess {
     facts: Facts,
     control: Control,
@@ -115,13 +115,13 @@ impl EdgeProcess {
         &self.facts
     }
 
-    /// Where agents connect.
+    /// The address that agents connect to.
     #[must_use]
     pub fn agents(&self) -> SocketAddr {
         self.listeners[0].address()
     }
 
-    /// Where connectors connect.
+    /// The address that connectors connect to.
     #[must_use]
     pub fn connectors(&self) -> SocketAddr {
         self.listeners[1].address()
@@ -155,7 +155,7 @@ pub(super) struct BoundEdge {
 }
 
 impl BoundEdge {
-    /// Reserves the addresses.
+    /// Reserves the addresses, and makes the edge.
     pub(super) async fn bind(
         config: &EdgeConfig,
         cores: usize,

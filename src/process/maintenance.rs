@@ -12,7 +12,7 @@ use crate::route::Hostname;
 /// By what connectors on the same machine dial an edge.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// A restored store.
+/// What a restore did with the store.
 pub struct RestoredFrom {
     /// The back-up that it was restored from.
     pub backup: PathBuf,
