@@ -12,6 +12,7 @@ pub mod latency;
 pub mod link;
 pub mod policy;
 pub mod private;
+pub mod process;
 pub mod route;
 pub mod tls;
 pub mod upstream;

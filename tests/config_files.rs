@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use adit::config::{
     self, Config, Driver, FileText, Flag, MASK, Millis, Origin, Preset, Profile, Purpose, Reload, Sources,
 };
+use adit::process::credentials;
 
 const SECRET: &str = "a-very-hidden-secret-0123";
 
@@ -54,9 +55,9 @@ fn files_in(folder: &str) -> Vec<(PathBuf, FileText)> {
 
 fn origin_of(config: &Config, key: &str) -> String {
     config
-        .shown
+        .values
         .iter()
-        .find(|shown| shown.key == key)
+        .find(|value| value.key == key)
         .unwrap_or_else(|| panic!("{key} is not shown"))
         .origin
         .to_string()
@@ -248,7 +249,7 @@ fn a_token_or_an_id_and_a_secret_and_the_highest_layer_counts() {
         Config::load(&sources(Purpose::Connect, text, env, flags)).map_err(|faults| faults.to_string())
     };
     let who = |config: &Config| {
-        let token = config.connect.as_ref().unwrap().credentials().unwrap();
+        let token = credentials(config.connect.as_ref().unwrap()).unwrap();
         (token.id.to_string(), String::from_utf8(token.secret.expose().to_vec()).unwrap())
     };
     let of = |id: &str, secret: &str| (id.to_owned(), secret.to_owned());
@@ -306,7 +307,7 @@ fn faults_of_all_layers_come_together() {
         "ADIT_EDGE_DRAIN_TIMEOUT_MS: edge.drain_timeout_ms: ",
         "ADIT_ROUTES: route: \"nothing\" is not HOST=URL",
         "--log-format: log.format: already given by --log-format",
-        "--log-level: log.level: \"loud\" is none of ",
+        "--log-level: log.level: \"loud\" is not one of ",
         "--set: route[x].host: unknown key",
     ];
     for place in places {

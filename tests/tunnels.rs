@@ -379,7 +379,7 @@ fn the_doctor_enrols_as_the_connector_does_and_tells_how_that_went() {
     let token = made["token"]["tunnel_token"].as_str().unwrap();
     let findings = examined(token);
     for (told, words) in
-        findings.iter().zip(["days left", "gives certificates", "takes this connector", "the clock of"])
+        findings.iter().zip(["days left", "issues certificates", "accepts this connector", "the clock of"])
     {
         assert!(matches!(&told[..], [(verdict, found)] if verdict == "ok" && found.contains(words)), "{findings:?}");
     }

@@ -4,20 +4,20 @@ use serde_json::{Value, json};
 
 use crate::control::{Notice, RoleEvent};
 
-/// Tells programs what happens: one JSON object on each line of standard output, if that was asked for.
+/// Reports what happens to programs: one JSON object on each line of standard output, if `--json` was given.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcer {
     json: bool,
 }
 
 impl Announcer {
-    /// Tells something only with `json`.
+    /// An announcer that prints events only with `json`, and nothing without.
     #[must_use]
     pub fn new(json: bool) -> Announcer {
         Announcer { json }
     }
 
-    /// Tells one event.
+    /// Prints one event with these fields.
     pub fn event(&self, name: &str, mut fields: Value) {
         if self.json {
             fields["event"] = json!(name);
@@ -25,7 +25,7 @@ impl Announcer {
         }
     }
 
-    /// Tells what happened to the process, if programs want to know of it.
+    /// Prints what happened to the process, if it is an event for programs.
     pub fn notice(&self, notice: &Notice) {
         match notice {
             Notice::Role(role, RoleEvent::Linked { core, link, peer }) => {

@@ -28,12 +28,12 @@ const UP_ANY_PORT: &str = "127.0.0.1:0";
     disable_help_subcommand = true
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
+/// The commands of `adit`.
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the public side: agents call it, connectors dial it; or make and keep its data directory
@@ -115,7 +115,7 @@ pub struct ProfileArgs {
 /// The flags that say which file and which single settings count.
 #[derive(Args, Clone)]
 pub struct FileArgs {
-    /// The profile.
+    /// The profile below all other settings.
     #[command(flatten)]
     pub profile: ProfileArgs,
     /// The configuration file (TOML); without it ADIT_CONFIG names it, and without both there is none
@@ -143,7 +143,7 @@ pub struct EngineArgs {
     pub log_format: Option<String>,
 }
 
-/// `adit edge`.
+/// The arguments of `adit edge`.
 #[derive(Args, Clone)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct EdgeArgs {
@@ -196,7 +196,7 @@ pub struct EdgeArgs {
 pub enum EdgeDirCommand {
     /// Make the data directory: the edge's authority, its certificate, its admin token and its store; what is there stays
     Init {
-        /// Which directory.
+        /// The data directory to work on.
         #[command(flatten)]
         dir: DataDirArgs,
         /// A name or address by which connectors dial this edge; may be given several times
@@ -209,7 +209,7 @@ pub enum EdgeDirCommand {
     },
     /// Copy the store, while the edge runs or not
     Backup {
-        /// Which directory.
+        /// The data directory to work on.
         #[command(flatten)]
         dir: DataDirArgs,
         /// Where to, a file that is not there yet [default: one of its own in the directory's backups]
@@ -219,7 +219,7 @@ pub enum EdgeDirCommand {
     /// Put a back-up in the store's place, keep what was there aside, and name what was withdrawn since and is good again;
     /// the edge must not run
     Restore {
-        /// Which directory.
+        /// The data directory to work on.
         #[command(flatten)]
         dir: DataDirArgs,
         /// The back-up [default: the newest in the directory's backups]
@@ -231,7 +231,7 @@ pub enum EdgeDirCommand {
     },
 }
 
-/// Which data directory.
+/// The flag that names the data directory of an edge.
 #[derive(Args, Clone)]
 pub struct DataDirArgs {
     /// The data directory of the edge; without it ADIT_EDGE_DATA_DIR names it
@@ -239,7 +239,7 @@ pub struct DataDirArgs {
     pub data_dir: Option<PathBuf>,
 }
 
-/// `adit connect`.
+/// The arguments of `adit connect`.
 #[derive(Args, Clone)]
 pub struct ConnectArgs {
     /// The edge to dial; may be given several times, for several edges
@@ -297,7 +297,7 @@ pub struct ConnectArgs {
     pub engine: EngineArgs,
 }
 
-/// `adit up`.
+/// The arguments of `adit up`.
 #[derive(Args, Clone)]
 pub struct UpArgs {
     /// The MCP server to reach: http://HOST:PORT, https://HOST:PORT or unix:PATH
@@ -321,7 +321,7 @@ pub struct UpArgs {
     /// Print JSON instead of text: with --once one object, else one on each line
     #[arg(long)]
     pub json: bool,
-    /// The profile.
+    /// The profile below all other settings.
     #[command(flatten)]
     pub profile: ProfileArgs,
     /// Data plane and log.
@@ -329,7 +329,7 @@ pub struct UpArgs {
     pub engine: EngineArgs,
 }
 
-/// `adit config`.
+/// The arguments of `adit config`.
 #[derive(Args)]
 pub struct ConfigArgs {
     /// What to do with the configuration.
@@ -362,7 +362,7 @@ pub enum ConfigCommand {
     Docs,
 }
 
-/// `adit doctor`.
+/// The arguments of `adit doctor`.
 #[derive(Args)]
 pub struct DoctorArgs {
     /// File and single settings.
@@ -382,7 +382,7 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// `adit version`.
+/// The arguments of `adit version`.
 #[derive(Args)]
 pub struct VersionArgs {
     /// Print one JSON object
@@ -542,8 +542,8 @@ impl UpArgs {
     /// Where to listen. With `--once` nobody needs to know the port, so that any free one does unless one is asked for.
     fn address(&self, flag: &Option<String>, key: &str, env: &BTreeMap<String, String>) -> Option<String> {
         let setting = settings().find(|setting| setting.path() == key)?;
-        let told = flag.is_some() || setting.env().is_some_and(|name| env.contains_key(&name));
-        if self.once && !told { Some(UP_ANY_PORT.to_owned()) } else { flag.clone() }
+        let given = flag.is_some() || setting.env().is_some_and(|name| env.contains_key(&name));
+        if self.once && !given { Some(UP_ANY_PORT.to_owned()) } else { flag.clone() }
     }
 }
 
@@ -686,7 +686,7 @@ mod tests {
         assert_eq!(connect.routes.len(), 3);
         assert_eq!(edge.admin_listen.unwrap().port(), 0, "with --once any port does");
         assert_eq!(connect.tunnel.as_ref(), Some(&edge.tunnels[0].id));
-        assert!(edge.connectors_tls().is_none());
+        assert!(edge.connectors_cert_file.is_none());
 
         let Command::Up(args) = parse(&["up", "--host", "not a host", "--listen", "nowhere"]) else { panic!() };
         let sources = args.sources(&BTreeMap::new(), "0123456789abcdef0123", "http://127.0.0.1:9000");

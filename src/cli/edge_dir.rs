@@ -3,30 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rustls_pki_types::UnixTime;
 use serde_json::json;
 
 use crate::base::TunnelId;
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{DataDirArgs, EdgeDirCommand};
-use crate::cli::run::{RunError, refuse};
+use crate::cli::run::refuse;
 use crate::cli::table::Table;
-use crate::control::store::{
-    Restored, Revived, RevivedKind, SqliteStore, Store, is_half_restored, newest_backup, restore,
-};
-use crate::control::{DataDir, WallTime};
+use crate::control::DataDir;
+use crate::control::store::{Restored, Revived, RevivedKind};
+use crate::process::{self, RestoredFrom, RunError};
 
 /// The variable that names the data directory: that of the setting.
 pub(super) const DATA_DIR_ENV: &str = "ADIT_EDGE_DATA_DIR";
-/// By what connectors on the same machine dial an edge.
-const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Runs a command about the data directory, and gives back the exit code.
 pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, String>) -> u8 {
     let (EdgeDirCommand::Init { dir, .. } | EdgeDirCommand::Backup { dir, .. } | EdgeDirCommand::Restore { dir, .. }) =
         command;
     let Some(dir) = data_dir(dir, env) else {
-        eprintln!("which data directory is missing: give --data-dir, or set {DATA_DIR_ENV}");
+        eprintln!("no data directory: give --data-dir, or set {DATA_DIR_ENV}");
         return EXIT_USAGE;
     };
     let done = match command {
@@ -44,23 +40,15 @@ pub(super) fn data_dir(args: &DataDirArgs, env: &BTreeMap<String, String>) -> Op
 }
 
 fn init(dir: &DataDir, names: &[String], json: bool) -> Result<(), RunError> {
-    let fresh = !dir.edge_cert().exists();
-    let names = if names.is_empty() && fresh { local_names() } else { names.to_vec() };
-    let done = dir.init(&names, UnixTime::now())?;
-    let had_store = dir.store().exists();
-    SqliteStore::open(&dir.store(), &dir.backups())?;
-    let mut made = done.made;
-    if !had_store {
-        made.push(dir.store());
-    }
+    let done = process::init_data_dir(dir, names)?;
     let path = dir.path().display();
     if json {
-        let made: Vec<String> = made.iter().map(|file| file.display().to_string()).collect();
+        let made: Vec<String> = done.made.iter().map(|file| file.display().to_string()).collect();
         let authority = done.authority.to_string();
         println!("{:#}", json!({ "data_dir": dir.path(), "made": made, "names": done.names, "authority": authority }));
         return Ok(());
     }
-    for file in &made {
+    for file in &done.made {
         println!("made       {}", file.display());
     }
     println!("names      {}", done.names.join(", "));
@@ -73,43 +61,30 @@ fn init(dir: &DataDir, names: &[String], json: bool) -> Result<(), RunError> {
 }
 
 fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
-    if !dir.store().exists() && !is_half_restored(&dir.store())? {
-        return Err(RunError::Other(format!("there is no store in {}: nothing to back up", dir.path().display())));
-    }
-    let mut store = SqliteStore::open(&dir.store(), &dir.backups())?;
-    let file = match to {
-        Some(to) => {
-            store.backup(&to)?;
-            to
-        }
-        None => store.keep_backup(WallTime::now())?,
-    };
-    println!("{}", file.display());
+    println!("{}", process::back_up_store(dir, to)?.display());
     Ok(())
 }
 
 fn put_back(dir: &DataDir, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<(), RunError> {
-    let _lock = dir.lock()?;
-    let none = || RunError::Other(format!("there is no back-up in {}: name one with --from", dir.backups().display()));
-    let from = from.or_else(|| newest_backup(&dir.backups())).ok_or_else(none)?;
-    let Restored { aside, revived } = restore(&from, &dir.store(), keep_withdrawn, WallTime::now())?;
-    println!("the store is that of {} again", from.display());
+    let RestoredFrom { backup, restored: Restored { aside, revived } } =
+        process::restore_store(dir, from, keep_withdrawn)?;
+    println!("the store was restored from {}", backup.display());
     if let Some(aside) = aside {
-        println!("what was there before is kept as {}", aside.display());
+        println!("the former store is kept as {}", aside.display());
     }
     match revived {
         None => println!(
-            "\nWhat was there before cannot be read: what was revoked, archived or rotated after the back-up was made is good \
+            "\nThe former store cannot be read: whatever was revoked, archived or rotated after the back-up was made is valid \
              again, and is not known here. Look through `adit tunnel list`, and rotate or revoke what should not be."
         ),
         Some(revived) if revived.is_empty() => {}
         Some(revived) if keep_withdrawn => print!("\nwithdrawn as before:\n\n{}", revived_table(&revived)),
         Some(revived) => print!(
-            "\nGood again, though withdrawn after the back-up was made:\n\n{}\nWithdraw them as soon as the edge runs:\n\n{}\n\
+            "\nValid again, though withdrawn after the back-up was made:\n\n{}\nWithdraw them as soon as the edge runs:\n\n{}\n\
              or restore once more with --from {} --keep-withdrawn before it does.\n",
             revived_table(&revived),
             withdrawals(&revived),
-            from.display(),
+            backup.display(),
         ),
     }
     Ok(())
@@ -147,11 +122,4 @@ fn withdrawals(revived: &[Revived]) -> String {
         }
     };
     revived.iter().filter_map(command).collect()
-}
-
-/// This machine's name, and those by which it knows itself.
-fn local_names() -> Vec<String> {
-    let own = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
-    let own = Some(own).filter(|name| name.parse::<crate::route::Hostname>().is_ok() && name != LOCAL_NAMES[0]);
-    own.into_iter().chain(LOCAL_NAMES.map(str::to_owned)).collect()
 }

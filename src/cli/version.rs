@@ -1,10 +1,6 @@
 use serde_json::{Map, Value};
 
-/// The commit from which this binary was built, if the build was told `GIT_COMMIT`.
-pub const COMMIT: &str = match option_env!("GIT_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+use crate::process::COMMIT;
 
 /// The text of `adit version`: version and commit, and `facts` that only the running machine knows, such as the driver.
 #[must_use]

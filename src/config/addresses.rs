@@ -8,34 +8,34 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::fault::quoted;
-use crate::config::leaf::{Leaf, Raw};
+use crate::config::setting_type::{Raw, SettingType, list_setting, optional_setting};
 use crate::route::{HOST_LEN_MAX, HostPattern, Hostname, UpstreamUrl, UpstreamUrlError};
 
 /// The longest label of a host name, in bytes (RFC 1035, section 2.3.4).
 const LABEL_LEN_MAX: usize = 63;
 
-impl Leaf for Hostname {
+impl SettingType for Hostname {
     const KIND: &'static str = "host name";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<Hostname, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<Hostname, String> {
         let text = raw.text("a host name")?;
-        text.parse().map_err(|error| format!("{} is not a host name: {error}", quoted(text)))
+        text.parse().map_err(|error| format!("{} is not a valid host name: {error}", quoted(text)))
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.as_str())
     }
 }
 
-impl Leaf for HostPattern {
+impl SettingType for HostPattern {
     const KIND: &'static str = "host";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<HostPattern, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<HostPattern, String> {
         let text = raw.text("a host")?;
-        text.parse().map_err(|error| format!("{} is not a host without port: {error}", quoted(text)))
+        text.parse().map_err(|error| format!("{} is not a valid host name: {error}", quoted(text)))
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.to_string())
     }
 }
@@ -45,7 +45,7 @@ impl Leaf for HostPattern {
 pub struct HostPort {
     /// The host in lower case.
     pub host: Box<str>,
-    /// The port.
+    /// The port, 0 to 65535.
     pub port: u16,
 }
 
@@ -59,24 +59,24 @@ impl fmt::Display for HostPort {
     }
 }
 
-impl Leaf for HostPort {
+impl SettingType for HostPort {
     const KIND: &'static str = "host:port";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<HostPort, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<HostPort, String> {
         let text = raw.text("HOST:PORT")?;
         host_port(text, None)
             .ok_or_else(|| format!("{} is not HOST:PORT, for example edge.example.com:7844", quoted(text)))
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.to_string())
     }
 }
 
-impl Leaf for UpstreamUrl {
+impl SettingType for UpstreamUrl {
     const KIND: &'static str = "upstream";
 
-    fn take(raw: &Raw, dir: &Path) -> Result<UpstreamUrl, String> {
+    fn parse(raw: &Raw, dir: &Path) -> Result<UpstreamUrl, String> {
         let text = raw.text("the URL of a server")?;
         // Before anything else, so that no message repeats a part of a password.
         if text.contains('@') {
@@ -91,7 +91,7 @@ impl Leaf for UpstreamUrl {
         url.map_err(|error: UpstreamUrlError| error.to_string())
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.to_string())
     }
 }
@@ -108,10 +108,10 @@ impl HttpUrl {
     }
 }
 
-impl Leaf for HttpUrl {
+impl SettingType for HttpUrl {
     const KIND: &'static str = "URL";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<HttpUrl, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<HttpUrl, String> {
         let text = raw.text("a URL")?;
         let wrong = || format!("{} is not a URL such as https://mcp.example.com, without a path", quoted(text));
         let (scheme, authority, path) = split_url(text).ok_or_else(wrong)?;
@@ -122,7 +122,7 @@ impl Leaf for HttpUrl {
         Ok(HttpUrl(format!("{scheme}://{}", authority.to_ascii_lowercase()).into()))
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.as_str())
     }
 }
@@ -140,10 +140,10 @@ impl WebOrigin {
     }
 }
 
-impl Leaf for WebOrigin {
+impl SettingType for WebOrigin {
     const KIND: &'static str = "origin";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<WebOrigin, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<WebOrigin, String> {
         let text = raw.text("a web origin")?;
         let wrong =
             || format!("{} is not an origin such as https://app.example.com, without path and slash", quoted(text));
@@ -161,7 +161,7 @@ impl Leaf for WebOrigin {
         Ok(WebOrigin(format!("{scheme}://{authority}").into()))
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.as_str())
     }
 }
@@ -212,41 +212,44 @@ fn hostname(text: &str) -> Option<Box<str>> {
     (!numeric || text.parse::<Ipv4Addr>().is_ok()).then(|| text.to_ascii_lowercase().into())
 }
 
+optional_setting!(HostPort, Hostname, HttpUrl);
+list_setting!(HostPort = "list of host:port", HostPattern = "list of hosts", WebOrigin = "list of origins");
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn take<T: Leaf>(text: &str) -> Result<T, String> {
-        T::take(&Raw::Text(text.to_owned()), Path::new("/etc/adit"))
+    fn parse<T: SettingType>(text: &str) -> Result<T, String> {
+        T::parse(&Raw::Text(text.to_owned()), Path::new("/etc/adit"))
     }
 
     #[test]
     fn hosts_with_ports() {
         for text in ["edge.example.com:7844", "10.0.0.1:1", "[::1]:65535"] {
-            assert_eq!(take::<HostPort>(text).unwrap().to_string(), text);
+            assert_eq!(parse::<HostPort>(text).unwrap().to_string(), text);
         }
         for wrong in
             ["edge", "edge:", "edge:+1", "edge:65536", "::1:80", "[::1]", "[::1]80", "[x]:80", "http://a:80", ":80"]
         {
-            assert!(take::<HostPort>(wrong).is_err(), "{wrong}");
+            assert!(parse::<HostPort>(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_relative_socket_counts_from_the_folder_and_a_password_is_not_repeated() {
-        assert_eq!(take::<UpstreamUrl>("unix:mcp.sock").unwrap().to_string(), "unix:/etc/adit/mcp.sock");
-        assert_eq!(take::<UpstreamUrl>("unix:/run/mcp.sock").unwrap().to_string(), "unix:/run/mcp.sock");
-        assert!(take::<UpstreamUrl>("unix:").is_err());
+        assert_eq!(parse::<UpstreamUrl>("unix:mcp.sock").unwrap().to_string(), "unix:/etc/adit/mcp.sock");
+        assert_eq!(parse::<UpstreamUrl>("unix:/run/mcp.sock").unwrap().to_string(), "unix:/run/mcp.sock");
+        assert!(parse::<UpstreamUrl>("unix:").is_err());
         for text in ["http://me:hunter2@a:1", "http://me:hun/hunter2@a:1", "hunter2@"] {
-            assert!(!take::<UpstreamUrl>(text).unwrap_err().contains("hunter2"));
+            assert!(!parse::<UpstreamUrl>(text).unwrap_err().contains("hunter2"));
         }
     }
 
     #[test]
     fn urls_and_origins() {
-        assert_eq!(take::<HttpUrl>("https://MCP.example.com/").unwrap().as_str(), "https://mcp.example.com");
+        assert_eq!(parse::<HttpUrl>("https://MCP.example.com/").unwrap().as_str(), "https://mcp.example.com");
         for wrong in ["mcp.example.com", "ws://a", "https://a/b", "https://a b"] {
-            assert!(take::<HttpUrl>(wrong).is_err(), "{wrong}");
+            assert!(parse::<HttpUrl>(wrong).is_err(), "{wrong}");
         }
         for (text, origin) in [
             ("https://App.example.com", "https://app.example.com"),
@@ -254,10 +257,10 @@ mod tests {
             ("http://localhost:6274", "http://localhost:6274"),
             ("chrome-extension://abcdef", "chrome-extension://abcdef"),
         ] {
-            assert_eq!(take::<WebOrigin>(text).unwrap().as_str(), origin);
+            assert_eq!(parse::<WebOrigin>(text).unwrap().as_str(), origin);
         }
         for wrong in ["*", "null", "https://a/", "a.example.com", "https://"] {
-            assert!(take::<WebOrigin>(wrong).is_err(), "{wrong}");
+            assert!(parse::<WebOrigin>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -3,18 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::base::{Traffic, TunnelToken, TunnelTokenError};
+use crate::base::Traffic;
 use crate::config::entries::Entries;
 use crate::config::fault::{Fault, nearest};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelConfig};
 use crate::config::values::SecretText;
 use crate::policy::Member;
-
-/// What a token says.
-pub(super) fn token(text: &SecretText) -> Result<TunnelToken, TunnelTokenError> {
-    std::str::from_utf8(text.0.expose()).map_err(|_| TunnelTokenError)?.parse()
-}
 
 /// Checks what lies between settings, and leaves out what involves one that is wrong by itself.
 pub(super) struct Checker<'a> {
@@ -43,8 +38,8 @@ impl<'a> Checker<'a> {
         if certificates && given == (false, false) && edge.data_dir.is_none() {
             self.demand(
                 connectors.0,
-                "missing; connectors speak TLS only, set this and connectors_key_file, or data_dir with what `adit edge \
-                 init` made",
+                "missing; connectors use TLS only: set this and connectors_key_file, or set data_dir to a directory that \
+                 `adit edge init` made",
             );
         }
         let plain = edge.agents_cert_file.is_none() && edge.agents_key_file.is_none();
@@ -53,7 +48,7 @@ impl<'a> Checker<'a> {
                 "edge.agents_listen",
                 &["edge.agents_cert_file", "edge.agents_key_file", "edge.allow_plain_http_off_loopback"],
                 "plain HTTP on an address other than loopback; set agents_cert_file and agents_key_file, or \
-                 allow_plain_http_off_loopback if something in front ends TLS",
+                 allow_plain_http_off_loopback if a proxy in front terminates TLS",
             );
         }
         let authority = ("edge.connectors_ca_file", "edge.connectors_ca_key_file");
@@ -67,7 +62,11 @@ impl<'a> Checker<'a> {
     pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
         self.credentials(connect);
         if connect.backoff_min_ms > connect.backoff_max_ms {
-            self.fault("connect.backoff_min_ms", &["connect.backoff_max_ms"], "greater than backoff_max_ms");
+            self.fault(
+                "connect.backoff_min_ms",
+                &["connect.backoff_max_ms"],
+                "must not be greater than backoff_max_ms",
+            );
         }
         self.admin("connect", connect.admin_listen, connect.allow_admin_off_loopback);
         if connect.edge.is_empty() {
@@ -77,7 +76,7 @@ impl<'a> Checker<'a> {
             self.fault("connect.edge", &[], "port 0 cannot be dialled");
         }
         if connect.routes.is_empty() && !self.entries.unreadable {
-            self.fault("route", &[], "missing; give one [[route]] at least, or --route HOST=URL, or ADIT_ROUTES");
+            self.fault("route", &[], "missing; add at least one [[route]], or give --route HOST=URL or ADIT_ROUTES");
         }
         let given = (connect.seal_cert_file.is_some(), connect.seal_key_file.is_some());
         self.pair(("connect.seal_cert_file", "connect.seal_key_file"), given);
@@ -119,7 +118,7 @@ impl<'a> Checker<'a> {
             for member in list {
                 match member {
                     Member::Asn(asn) if admission.asn_file.is_none() => {
-                        let message = format!("AS{asn} needs a file that knows AS numbers; set admission.asn_file");
+                        let message = format!("AS{asn} needs a file of AS numbers; set admission.asn_file");
                         self.fault(&key, &["admission.asn_file"], &message);
                     }
                     Member::Set(name) if !names.contains_key(name.as_str()) => {
@@ -158,11 +157,11 @@ impl<'a> Checker<'a> {
                 let by_key = key.starts_with("connect.provisioning_key");
                 let by_token = by_key || key.starts_with("connect.token");
                 if by_token && connect.tunnel.is_some() {
-                    let message = if by_key { "a provisioning key makes a tunnel" } else { "a token names the tunnel already" };
-                    self.fault("connect.tunnel", &[key], &format!("{message}, keep one"));
+                    let message = if by_key { "a provisioning key creates a tunnel" } else { "a token names the tunnel already" };
+                    self.fault("connect.tunnel", &[key], &format!("{message}; remove one"));
                 }
                 if by_key && connect.state_dir.is_none() {
-                    self.demand("connect.state_dir", "missing; what a provisioning key is traded for must be kept somewhere");
+                    self.demand("connect.state_dir", "missing; the token that a provisioning key is exchanged for is kept there");
                 }
                 if !by_token && connect.tunnel.is_none() {
                     self.demand(
@@ -173,11 +172,11 @@ impl<'a> Checker<'a> {
             }
             [key, other, ..] => {
                 let short = |key: &str| key.trim_start_matches("connect.").to_owned();
-                let message = format!("{} and {} are both set, keep one", short(key), short(other));
+                let message = format!("{} and {} are both set; remove one", short(key), short(other));
                 self.fault(key, &[other], &message);
             }
         }
-        if let Some(Err(error)) = connect.token.as_ref().map(token) {
+        if let Some(Err(error)) = connect.token.as_ref().map(SecretText::token) {
             self.fault("connect.token", &[], &error.to_string());
         }
     }
@@ -186,7 +185,7 @@ impl<'a> Checker<'a> {
         if edge.tunnels.is_empty() && edge.data_dir.is_none() {
             self.demand(
                 "tunnel",
-                "missing; give one [[tunnel]] at least, or a data_dir for tunnels that are created later",
+                "missing; add at least one [[tunnel]], or set data_dir for tunnels that are created later",
             );
         }
         let (mut ids, mut hosts) = (BTreeMap::new(), BTreeMap::new());
@@ -213,7 +212,7 @@ impl<'a> Checker<'a> {
             self.fault(
                 &key,
                 &[],
-                "missing; resealed traffic needs the authority of the connector, which it writes to seal-ca.pem",
+                "missing; resealed traffic needs the certificate of the connector's authority, which the connector writes to seal-ca.pem",
             );
         }
         if edge.data_dir.is_none() && edge.connectors_ca_file.is_none() {
@@ -233,7 +232,7 @@ impl<'a> Checker<'a> {
             // Port 0 lets the system choose a free one.
             let Some(address) = address.filter(|address| address.port() != 0) else { continue };
             if let Some(other) = taken.insert(address, key) {
-                self.fault(key, &[other], &format!("{address} is taken by {other}"));
+                self.fault(key, &[other], &format!("{address} is already used by {other}"));
             }
         }
     }
@@ -244,15 +243,15 @@ impl<'a> Checker<'a> {
             self.fault(
                 &format!("{section}.admin_listen"),
                 &[&allow],
-                "not a loopback address; whoever reaches it can read it, set allow_admin_off_loopback if that is meant",
+                "not a loopback address: anyone who can connect can read it; set allow_admin_off_loopback if that is intended",
             );
         }
     }
 
     fn pair(&mut self, (cert, key): (&str, &str), given: (bool, bool)) {
         match given {
-            (true, false) => self.fault(cert, &[key], &format!("{key} is missing beside it")),
-            (false, true) => self.fault(key, &[cert], &format!("{cert} is missing beside it")),
+            (true, false) => self.fault(cert, &[key], &format!("{key} must be set too")),
+            (false, true) => self.fault(key, &[cert], &format!("{cert} must be set too")),
             _ => {}
         }
     }
@@ -260,7 +259,7 @@ impl<'a> Checker<'a> {
     fn one_secret(&mut self, table: &str, inline: bool, file: bool) {
         let (key, other) = (format!("{table}.secret"), format!("{table}.secret_file"));
         match (inline, file) {
-            (true, true) => self.fault(&key, &[&other], "secret and secret_file are both set, keep one"),
+            (true, true) => self.fault(&key, &[&other], "secret and secret_file are both set; remove one"),
             (false, false) if !self.wrong.contains(&other) => {
                 self.demand(&key, "missing; set secret or secret_file");
             }
@@ -275,7 +274,7 @@ impl<'a> Checker<'a> {
         }
         match seen.get(name) {
             Some(first) => {
-                let message = format!("{name:?} stands in {first} already");
+                let message = format!("{name:?} is already used in {first}");
                 self.fault(key, &[], &message);
             }
             None => _ = seen.insert(name.to_owned(), key.to_owned()),

@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use crate::config::section::{Part, Preset, Reload, Setting};
-use crate::config::table::{FILE_ENV, PARTS, ROUTES_ENV};
+use crate::config::table::{CREDENTIAL_KEYS, FILE_ENV, PARTS, ROUTES_ENV};
 
 /// A file that both roles could start from; shown in the documentation.
 const EXAMPLE: &str = r#"[edge]
@@ -34,6 +34,7 @@ level = "info"
 /// The page `docs/CONFIG.md`, made from the table of settings.
 #[must_use]
 pub fn markdown() -> String {
+    let credentials = CREDENTIAL_KEYS.map(|key| format!("`{key}`")).join(", ");
     let mut page = format!(
         "# Configuration\n\n\
          This page is made from the program's own table of settings by `cargo run -- config docs > docs/CONFIG.md`.\n\n\
@@ -52,7 +53,8 @@ pub fn markdown() -> String {
            flag is given several times.\n\
          - `{ROUTES_ENV}` gives routes as `HOST=URL`, with commas between them, and `--route` gives one. Either takes the\n\
            place of all `[[route]]` of the file.\n\
-         - Of `connect.secret` and `connect.secret_file` the one that is set in the later place wins.\n\
+         - A connector proves itself by one setting: {credentials}.\n\
+           The one that is set in the later place wins; two in the same place are refused.\n\
          - *Live* settings act on SIGHUP and when the file changes; the others after a new start.\n\n\
          ```toml\n{EXAMPLE}```\n"
     );
@@ -107,6 +109,15 @@ mod tests {
         };
         let config = Config::load(&sources).unwrap();
         assert!(config.edge.is_some() && config.connect.is_some());
+    }
+
+    #[test]
+    fn of_keys_that_exclude_each_other_the_page_names_all() {
+        let page = markdown();
+        let line = page.lines().find(|line| line.starts_with("- A connector proves itself by one setting")).unwrap();
+        for key in CREDENTIAL_KEYS {
+            assert!(line.contains(&format!("`{key}`")), "{key} is missing in: {line}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The layers, one over the other: what the file says, then the environment, then the flags.
+//! The layers of a configuration: the profile, the file, the environment and the flags, each over the one before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,27 +8,16 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{Fault, Origin, nearest, quoted};
-use crate::config::leaf::Raw;
-use crate::config::load::CREDENTIALS_ENV;
 use crate::config::profile::Profile;
 use crate::config::section::{Part, Setting};
-use crate::config::table::{self, ADMIN_ENVS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
-use crate::config::{FileText, Flag, Sources};
+use crate::config::setting_type::Raw;
+use crate::config::sources::{CREDENTIALS_ENV, FileText, Flag, Sources};
+use crate::config::table::{self, ADMIN_ENVS, CREDENTIAL_KEYS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
 
 /// The most tables of one kind, `[[tunnel]]` or `[[route]]`.
 pub(super) const RECORDS_MAX: usize = 4_096;
 
-/// Of these only one may be set in one layer; the one in the highest layer takes the others' place.
-const EXCLUSIVE: [&str; 6] = [
-    "connect.token",
-    "connect.token_file",
-    "connect.provisioning_key",
-    "connect.provisioning_key_file",
-    "connect.secret",
-    "connect.secret_file",
-];
-
-/// A value that somebody set.
+/// A value that a layer sets.
 pub(super) struct Entry {
     pub(super) raw: Raw,
     pub(super) origin: Origin,
@@ -36,7 +25,7 @@ pub(super) struct Entry {
     pub(super) dir: PathBuf,
 }
 
-/// Everything that was set, by key path.
+/// All values that are set, by key path.
 #[derive(Default)]
 pub(super) struct Entries {
     values: BTreeMap<String, Entry>,
@@ -51,15 +40,15 @@ impl Entries {
     pub(super) fn collect(sources: &Sources, faults: &mut Vec<Fault>) -> Entries {
         let mut entries = Entries::default();
         if let Some(profile) = sources.profile {
-            entries.lay_profile(profile);
+            entries.add_profile(profile);
         }
         if let Some(file) = &sources.file {
             FileLayer::new(file).walk(&mut entries, faults);
         }
-        entries.lay_env(&sources.env, faults);
-        entries.lay_flags(&sources.flags, faults);
-        entries.keep_highest();
-        entries.lay_credentials(&sources.credentials);
+        entries.add_env(&sources.env, faults);
+        entries.add_flags(&sources.flags, faults);
+        entries.keep_highest_layer();
+        entries.add_credentials(&sources.credentials);
         entries
     }
 
@@ -72,7 +61,7 @@ impl Entries {
         self.counts.get(record).copied().unwrap_or(0)
     }
 
-    /// Whether anybody set anything in a table of this name.
+    /// Whether any layer but the profile sets something in a table of this name.
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.heads.contains_key(part) || self.count(part) > 0 || {
             let prefix = format!("{part}.");
@@ -92,9 +81,9 @@ impl Entries {
         self.values.insert(path, Entry { raw, origin, dir });
     }
 
-    /// Profiles are part of the program: tests hold them to be without fault. What they set is no sign that a role is
-    /// wanted, so that nothing is noted of their tables.
-    fn lay_profile(&mut self, profile: Profile) {
+    /// Profiles are part of the program, and tests prove them valid. A setting in a profile does not mean that a role is
+    /// wanted, so their tables are not recorded.
+    fn add_profile(&mut self, profile: Profile) {
         let file = FileText { path: PathBuf::new(), text: profile.text().to_owned() };
         let mut laid = Entries::default();
         FileLayer::new(&file).walk(&mut laid, &mut Vec::new());
@@ -103,7 +92,7 @@ impl Entries {
         }
     }
 
-    fn lay_env(&mut self, env: &BTreeMap<String, String>, faults: &mut Vec<Fault>) {
+    fn add_env(&mut self, env: &BTreeMap<String, String>, faults: &mut Vec<Fault>) {
         let known: BTreeMap<String, &Setting> = table::settings().filter_map(|s| Some((s.env()?, s))).collect();
         for (name, value) in env.iter().filter(|(name, _)| name.starts_with("ADIT_")) {
             let origin = Origin::Env(name.as_str().into());
@@ -113,7 +102,7 @@ impl Entries {
                 Some(setting) => self.set(setting.path(), Raw::Word(value.clone()), origin, PathBuf::new()),
                 None if name == ROUTES_ENV && !value.is_empty() => {
                     self.clear_records("route");
-                    value.split(',').for_each(|pair| self.lay_route(pair.trim(), origin.clone(), faults));
+                    value.split(',').for_each(|pair| self.add_route(pair.trim(), origin.clone(), faults));
                 }
                 None if name == ROUTES_ENV || name == FILE_ENV || ADMIN_ENVS.contains(&name.as_str()) => {}
                 None if name.starts_with(FOREIGN_ENV_PREFIX) => {}
@@ -122,7 +111,7 @@ impl Entries {
         }
     }
 
-    fn lay_flags(&mut self, flags: &[Flag], faults: &mut Vec<Fault>) {
+    fn add_flags(&mut self, flags: &[Flag], faults: &mut Vec<Fault>) {
         let mut replaced: Vec<&'static str> = Vec::new();
         for flag in flags {
             let origin = Origin::Flag(flag.name.as_str().into());
@@ -137,19 +126,19 @@ impl Entries {
                 self.clear_records(record);
             }
             match target {
-                FlagTarget::Route => self.lay_route(&flag.value, origin, faults),
+                FlagTarget::Route => self.add_route(&flag.value, origin, faults),
                 FlagTarget::Field(record, index) => {
                     let count = self.counts.entry(record).or_insert(0);
                     *count = (*count).max(index + 1);
                     self.set(flag.key.clone(), Raw::Word(flag.value.clone()), origin, PathBuf::new());
                 }
-                FlagTarget::Scalar(setting) => self.lay_flag(setting, flag, origin, faults),
+                FlagTarget::Scalar(setting) => self.add_flag(setting, flag, origin, faults),
             }
         }
     }
 
     /// A flag that may come several times where the setting is a list.
-    fn lay_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<Fault>) {
+    fn add_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<Fault>) {
         let word = Raw::Word(flag.value.clone());
         match self.values.get_mut(&flag.key) {
             Some(Entry { raw, origin: Origin::Flag(first), .. }) => match raw {
@@ -162,7 +151,7 @@ impl Entries {
     }
 
     /// `HOST=URL` as one more route.
-    fn lay_route(&mut self, pair: &str, origin: Origin, faults: &mut Vec<Fault>) {
+    fn add_route(&mut self, pair: &str, origin: Origin, faults: &mut Vec<Fault>) {
         let index = self.count("route");
         if index == RECORDS_MAX {
             return faults.push(Fault::new(origin, "route", format!("more than {RECORDS_MAX} routes")));
@@ -181,7 +170,7 @@ impl Entries {
         set("upstream", upstream);
     }
 
-    /// Forgets the tables of this kind that a lower layer gave.
+    /// Removes the tables of this kind that a lower layer set.
     fn clear_records(&mut self, record: &'static str) {
         let prefix = format!("{record}[");
         self.values.retain(|path, _| !path.starts_with(&prefix));
@@ -189,25 +178,25 @@ impl Entries {
         self.counts.remove(record);
     }
 
-    fn keep_highest(&mut self) {
+    fn keep_highest_layer(&mut self) {
         let rank = |path: &str, entries: &Entries| entries.values.get(path).map(|entry| entry.origin.rank());
-        let Some(highest) = EXCLUSIVE.iter().filter_map(|path| rank(path, self)).max() else { return };
-        for path in EXCLUSIVE {
+        let Some(highest) = CREDENTIAL_KEYS.iter().filter_map(|path| rank(path, self)).max() else { return };
+        for path in CREDENTIAL_KEYS {
             if rank(path, self).is_some_and(|rank| rank < highest) {
                 self.values.remove(path);
             }
         }
         // A token that is set above an id names another tunnel, and a provisioning key makes one.
-        let by_token = EXCLUSIVE[..4].iter().any(|path| self.values.contains_key(*path));
+        let by_token = CREDENTIAL_KEYS[..4].iter().any(|path| self.values.contains_key(*path));
         if by_token && rank("connect.tunnel", self).is_some_and(|rank| rank < highest) {
             self.values.remove("connect.tunnel");
         }
     }
 
-    /// Where nothing tells what a connector proves itself by, what systemd has put there.
-    fn lay_credentials(&mut self, credentials: &[(&'static str, PathBuf)]) {
-        let told = EXCLUSIVE.iter().any(|path| self.values.contains_key(*path));
-        let Some((key, file)) = credentials.first().filter(|_| !told) else { return };
+    /// Adds the credential of systemd, unless a connector's credential is set already.
+    fn add_credentials(&mut self, credentials: &[(&'static str, PathBuf)]) {
+        let is_set = CREDENTIAL_KEYS.iter().any(|path| self.values.contains_key(*path));
+        let Some((key, file)) = credentials.first().filter(|_| !is_set) else { return };
         let (raw, origin) = (Raw::Word(file.display().to_string()), Origin::Env(CREDENTIALS_ENV.into()));
         self.set((*key).to_owned(), raw, origin, PathBuf::new());
     }
@@ -216,9 +205,9 @@ impl Entries {
 /// What the key of a flag means.
 enum FlagTarget {
     Scalar(&'static Setting),
-    /// `tunnel[0].id`
+    /// A field of a table in a list: `tunnel[0].id`.
     Field(&'static str, usize),
-    /// `HOST=URL`
+    /// A whole route, written as `HOST=URL`.
     Route,
 }
 

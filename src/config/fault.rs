@@ -13,7 +13,7 @@ const QUOTED_LEN_MAX: usize = 80;
 /// Where a value came from. The order is the order of precedence: what is later wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// Nobody set it.
+    /// No layer sets it: the default.
     Default,
     /// The profile that was asked for.
     Profile(Profile),
@@ -24,7 +24,7 @@ pub enum Origin {
         /// The line of the key; 0 when the whole file is meant.
         line: usize,
     },
-    /// An environment variable.
+    /// An environment variable, by its name.
     Env(Arc<str>),
     /// A flag on the command line, with its dashes.
     Flag(Arc<str>),
@@ -33,7 +33,7 @@ pub enum Origin {
 impl Origin {
     /// One word for the kind of place: `default`, `profile`, `file`, `env` or `flag`.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Origin::Default => "default",
             Origin::Profile(_) => "profile",
@@ -67,12 +67,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong with the configuration.
+/// One error in the configuration.
 ///
 /// A message never repeats a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where the wrong thing stands; `Default` for something that nobody wrote.
+    /// Where the faulty value is; `Default` for something that is missing.
     pub origin: Origin,
     /// The key path, such as `edge.agents_listen` or `route[0].upstream`; empty when no key is concerned.
     pub key: String,
@@ -81,7 +81,9 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Fault {
+    /// A fault of a key, found at this place.
+    #[must_use]
+    pub fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Fault {
         Fault { origin, key: key.into(), message: message.into() }
     }
 }
@@ -105,9 +107,16 @@ pub struct Faults(Vec<Fault>);
 
 impl Faults {
     /// Puts the faults in their order. There must be at least one for this to be an error.
-    pub(super) fn new(mut faults: Vec<Fault>) -> Faults {
+    #[must_use]
+    pub fn new(mut faults: Vec<Fault>) -> Faults {
         faults.sort_by_cached_key(|fault| (fault.origin == Origin::Default, fault.origin.clone()));
         Faults(faults)
+    }
+
+    /// One fault of a key, found when its value was put to use.
+    #[must_use]
+    pub fn of(key: &str, error: impl fmt::Display) -> Faults {
+        Faults::new(vec![Fault::new(Origin::Default, key, error.to_string())])
     }
 
     /// The faults one by one.
@@ -173,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_stand_in_the_order_of_their_places_and_are_bounded() {
+    fn faults_placeholder_the_order_of_their_places_and_are_bounded() {
         let file = |line| Origin::File { name: "a.toml".into(), line };
         let faults = Faults::new(vec![
             Fault::new(Origin::Default, "x", "missing"),

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::Secret;
 use crate::config::fault::{Fault, Faults, Origin};
+use crate::config::load::Config;
 use crate::config::reader::{Holds, NamedFile};
+use crate::config::sources::FileText;
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
-use crate::config::{Config, FileText};
 use crate::private::{self, PrivateError};
 
 /// The longest configuration file that is read, in bytes.
@@ -38,9 +39,9 @@ pub enum SecretFault {
     #[error("the secret: {0}")]
     File(#[from] PrivateError),
     /// The file holds no fitting secret.
-    #[error("no secret in {}: {why}", path.display())]
+    #[error("{} holds no valid secret: {why}", path.display())]
     Unfit {
-        /// The file.
+        /// The file that should hold it.
         path: PathBuf,
         /// What is wrong with it, without its content.
         why: String,
@@ -93,7 +94,7 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
         Holds::Key => private::check(path).err().map(|error| error.to_string()),
         Holds::SettingsWithSecret => {
             let error = private::check(path).err()?;
-            Some(format!("a secret stands in this file, and {error}, or put the secret into a file of its own"))
+            Some(format!("this file holds a secret, and {error}, or move the secret to a file of its own"))
         }
     }
 }

@@ -1,87 +1,22 @@
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::base::Traffic;
 use crate::config::checks::Checker;
 use crate::config::entries::Entries;
 use crate::config::fault::{Faults, Origin};
-use crate::config::profile::Profile;
-use crate::config::reader::{NamedFile, Reader, Shown};
+use crate::config::reader::{EffectiveValue, Holds, NamedFile, Reader};
 use crate::config::section::{Reload, Section, Setting};
-use crate::config::table::{self, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, TunnelConfig};
+use crate::config::sources::{Purpose, Sources};
+use crate::config::table::{
+    self, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, RouteConfig, TunnelConfig,
+};
 use crate::config::values::{SecretSource, SecretText};
-use crate::control::DataDir;
+use crate::policy::Member;
 
-/// What the configuration is wanted for: this decides which tables must be complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// `adit edge`: the edge alone.
-    Edge,
-    /// `adit connect`: the connector alone.
-    Connect,
-    /// `adit up`: both, with certificates made on the spot.
-    Up,
-    /// `adit config`: whichever of the two anything is set for.
-    Check,
-}
-
-/// The text of a configuration file.
-#[derive(Clone)]
-pub struct FileText {
-    /// The file as it was named; relative paths in it count from its folder.
-    pub path: PathBuf,
-    /// What it holds.
-    pub text: String,
-}
-
-/// A setting that was given on the command line.
-#[derive(Clone)]
-pub struct Flag {
-    /// The key path, such as `edge.agents_listen` or `tunnel[0].id`; or `route`, whose value is `HOST=URL`.
-    pub key: String,
-    /// The flag as it was written, such as `--listen`.
-    pub name: String,
-    /// Its value; a list takes several flags of one key.
-    pub value: String,
-}
-
-/// Everything that a configuration is made from. What comes later wins: profile, file, environment, flags.
-#[derive(Clone)]
-pub struct Sources {
-    /// What it is wanted for.
-    pub purpose: Purpose,
-    /// The profile, if one was asked for.
-    pub profile: Option<Profile>,
-    /// The file, if there is one.
-    pub file: Option<FileText>,
-    /// The environment; only names that begin with `ADIT_` are looked at.
-    pub env: BTreeMap<String, String>,
-    /// The flags in their order.
-    pub flags: Vec<Flag>,
-    /// Files that systemd has put there for this service, by the setting that each is for. They count where nothing else
-    /// tells what a connector proves itself by.
-    pub credentials: Vec<(&'static str, PathBuf)>,
-}
-
-/// The variable that names the folder of systemd's credentials.
-pub const CREDENTIALS_ENV: &str = "CREDENTIALS_DIRECTORY";
-/// The credentials that are looked for there, and the settings that they are for; the first that is there counts.
-pub const CREDENTIALS: [(&str, &str); 2] =
-    [("adit.token", "connect.token_file"), ("adit.secret", "connect.secret_file")];
-
-/// A certificate chain and its key, both PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles<'a> {
-    /// The chain, the end entity first.
-    pub cert_file: Cow<'a, Path>,
-    /// The private key.
-    pub key_file: Cow<'a, Path>,
-}
-
-/// The checked configuration.
+/// The checked configuration of a process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The data plane.
+    /// The data plane: cores, driver and buffers.
     pub engine: EngineConfig,
     /// The public side, if this process is one.
     pub edge: Option<EdgeConfig>,
@@ -89,10 +24,10 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// The private side, if this process is one.
     pub connect: Option<ConnectConfig>,
-    /// The log.
+    /// What is logged, and in which format.
     pub log: LogConfig,
     /// Every value with its origin, in the order of the table of settings.
-    pub shown: Vec<Shown>,
+    pub values: Vec<EffectiveValue>,
     /// What is allowed and yet unwise, one sentence each.
     pub warnings: Vec<String>,
     pub(super) files: Vec<NamedFile>,
@@ -123,7 +58,7 @@ impl Config {
         let admission = reader.section::<AdmissionConfig>(wants_edge);
         let connect = reader.section::<ConnectConfig>(wants_connect);
         let log = reader.section::<LogConfig>(true);
-        let Reader { faults: found, shown, files, .. } = reader;
+        let Reader { faults: found, values, files, .. } = reader;
         faults.extend(found);
 
         let mut checker = Checker::new(&entries, &faults);
@@ -138,11 +73,17 @@ impl Config {
 
         match (engine, admission, log) {
             (Some(engine), Some(admission), Some(log)) if faults.is_empty() => {
-                let (warnings, files) = (warnings(&shown), wanted(files, wants_edge, wants_connect));
-                Ok(Config { engine, edge, admission, connect, log, shown, warnings, files })
+                let (warnings, files) = (warnings(&values), wanted(files, wants_edge, wants_connect));
+                Ok(Config { engine, edge, admission, connect, log, values, warnings, files })
             }
             _ => Err(Faults::new(faults)),
         }
+    }
+
+    /// The files that settings name, but for the configuration file itself.
+    pub fn named_files(&self) -> impl Iterator<Item = &Path> {
+        let others = self.files.iter().filter(|file| file.holds != Holds::SettingsWithSecret);
+        others.map(|file| file.path.as_path())
     }
 
     /// The keys that differ between two configurations and act only after a new start. Empty when a reload is enough:
@@ -166,46 +107,15 @@ impl Config {
     }
 }
 
-impl Flag {
-    /// A flag under the name that the table of settings gives it; `--set` if it gives none.
-    #[must_use]
-    pub fn new(key: &str, value: impl Into<String>) -> Flag {
-        let name = match key {
-            "route" => table::ROUTE_FLAG,
-            key => table::settings().find(|setting| setting.path() == key).and_then(|s| s.flag).unwrap_or("--set"),
-        };
-        Flag { key: key.to_owned(), name: name.to_owned(), value: value.into() }
-    }
-}
-
-impl EdgeConfig {
-    /// The certificate for agents; none means plain HTTP.
-    #[must_use]
-    pub fn agents_tls(&self) -> Option<TlsFiles<'_>> {
-        tls_files(self.agents_cert_file.as_deref(), self.agents_key_file.as_deref())
-    }
-
-    /// The edge's own authority, if it has one: the one that is named, else that of the data directory.
-    #[must_use]
-    pub fn connectors_ca(&self) -> Option<TlsFiles<'_>> {
-        let named = tls_files(self.connectors_ca_file.as_deref(), self.connectors_ca_key_file.as_deref());
-        let own = |dir: DataDir| TlsFiles { cert_file: dir.ca_cert().into(), key_file: dir.ca_key().into() };
-        named.or_else(|| self.data_dir().map(own))
-    }
-
-    /// The certificate for connectors: the one that is named, else that of the data directory; none only under
-    /// [`Purpose::Up`].
-    #[must_use]
-    pub fn connectors_tls(&self) -> Option<TlsFiles<'_>> {
-        let named = tls_files(self.connectors_cert_file.as_deref(), self.connectors_key_file.as_deref());
-        let own = |dir: DataDir| TlsFiles { cert_file: dir.edge_cert().into(), key_file: dir.edge_key().into() };
-        named.or_else(|| self.data_dir().map(own))
-    }
-
-    /// The data directory, if there is to be one.
-    #[must_use]
-    pub fn data_dir(&self) -> Option<DataDir> {
-        self.data_dir.as_ref().map(|path| DataDir::new(&path.0))
+impl AdmissionConfig {
+    /// The lists by their keys.
+    pub(super) fn lists(&self) -> [(&'static str, &Vec<Member>); 4] {
+        [
+            ("allow_from", &self.allow_from),
+            ("deny_from", &self.deny_from),
+            ("connectors_allow_from", &self.connectors_allow_from),
+            ("connectors_deny_from", &self.connectors_deny_from),
+        ]
     }
 }
 
@@ -235,10 +145,17 @@ impl ConnectConfig {
     pub fn token_source(&self) -> Option<SecretSource> {
         secret_source(self.token.as_ref(), self.token_file.as_deref())
     }
-}
 
-fn tls_files<'a>(cert_file: Option<&'a Path>, key_file: Option<&'a Path>) -> Option<TlsFiles<'a>> {
-    Some(TlsFiles { cert_file: cert_file?.into(), key_file: key_file?.into() })
+    /// How the calls of a route are carried.
+    #[must_use]
+    pub fn traffic_of(&self, route: &RouteConfig) -> Traffic {
+        route.traffic.unwrap_or(self.traffic)
+    }
+
+    /// The hosts whose traffic is sealed.
+    pub fn sealed_hosts(&self) -> impl Iterator<Item = String> {
+        self.routes.iter().filter(|route| self.traffic_of(route).is_sealed()).map(|route| route.host.to_string())
+    }
 }
 
 fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<SecretSource> {
@@ -253,18 +170,18 @@ fn wanted(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<NamedFile> {
     files.into_iter().filter(|file| if of_edge(&file.key) { edge } else { connect }).collect()
 }
 
-fn warnings(shown: &[Shown]) -> Vec<String> {
+fn warnings(values: &[EffectiveValue]) -> Vec<String> {
     let secrets: Vec<&Setting> = table::settings().filter(|setting| setting.secret).collect();
-    shown
+    values
         .iter()
-        .filter_map(|shown| match &shown.origin {
+        .filter_map(|value| match &value.origin {
             Origin::Flag(name)
-                if name.starts_with("--") && secrets.iter().any(|setting| is_of(&shown.key, setting)) =>
+                if name.starts_with("--") && secrets.iter().any(|setting| is_of(&value.key, setting)) =>
             {
                 Some(format!(
                     "{name}: {}: every user of this machine can read a command line; prefer ADIT_TUNNEL_TOKEN, \
                  ADIT_TUNNEL_SECRET or a file",
-                    shown.key
+                    value.key
                 ))
             }
             _ => None,

@@ -13,14 +13,14 @@ mod docs;
 mod entries;
 mod fault;
 mod files;
-mod leaf;
 mod load;
 mod networks;
 mod profile;
 mod reader;
 mod section;
-mod settings;
+mod setting_type;
 mod show;
+mod sources;
 mod table;
 mod values;
 
@@ -28,14 +28,12 @@ pub use addresses::{HostPort, HttpUrl, WebOrigin};
 pub use docs::markdown;
 pub use fault::{Fault, Faults, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
-pub use load::{CREDENTIALS, CREDENTIALS_ENV, Config, FileText, Flag, Purpose, Sources, TlsFiles};
+pub use load::Config;
 pub use networks::UpstreamNetwork;
-pub use profile::{NoProfile, Profile};
-pub use reader::Shown;
+pub use profile::{Profile, UnknownProfile};
+pub use reader::EffectiveValue;
 pub use section::{Part, Preset, Reload, Setting};
-pub use settings::{
-    AdmissionMemory, Certifying, EdgeListeners, IdentityDir, UpstreamTrust, connectors_tls_config, route_name,
-};
+pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
 pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig,
     FILE_ENV, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TunnelConfig, settings,

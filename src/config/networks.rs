@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::fault::quoted;
-use crate::config::leaf::{Leaf, Raw};
+use crate::config::setting_type::{Raw, SettingType, list_setting};
 use crate::policy::{AllowedUpstreams, Member, MemberError, Network, NetworkError, SetName, private_networks};
 
 /// The word that stands for all private networks.
@@ -17,7 +17,7 @@ const PRIVATE: &str = "private";
 pub enum UpstreamNetwork {
     /// Every private network, and loopback.
     Private,
-    /// This one.
+    /// One network, by its address and prefix.
     One(Network),
 }
 
@@ -43,53 +43,53 @@ impl fmt::Display for UpstreamNetwork {
     }
 }
 
-impl Leaf for UpstreamNetwork {
+impl SettingType for UpstreamNetwork {
     const KIND: &'static str = "network";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<UpstreamNetwork, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<UpstreamNetwork, String> {
         match raw.text("a network")? {
             PRIVATE => Ok(UpstreamNetwork::Private),
             text => network(text, ", or \"private\"").map(UpstreamNetwork::One),
         }
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.to_string())
     }
 }
 
-impl Leaf for SetName {
+impl SettingType for SetName {
     const KIND: &'static str = "name";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<SetName, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<SetName, String> {
         raw.text("a name")?.parse().map_err(|error: MemberError| error.to_string())
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.as_str())
     }
 }
 
-impl Leaf for Member {
+impl SettingType for Member {
     const KIND: &'static str = "network, AS number or set";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<Member, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<Member, String> {
         raw.text("a network")?.parse().map_err(|error: MemberError| error.to_string())
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.to_string())
     }
 }
 
-impl Leaf for Network {
+impl SettingType for Network {
     const KIND: &'static str = "network";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<Network, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<Network, String> {
         network(raw.text("a network")?, "")
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.to_string())
     }
 }
@@ -98,7 +98,7 @@ impl Leaf for Network {
 fn network(text: &str, besides: &str) -> Result<Network, String> {
     text.parse().map_err(|error| match error {
         NetworkError::Malformed(_) => format!(
-            "{} is no network: write an address, or one with the length of its prefix, such as 10.0.0.0/8 or \
+            "{} is not a network: write an address, or an address with a prefix length, such as 10.0.0.0/8 or \
              fd00::/8{besides}",
             quoted(text)
         ),
@@ -106,24 +106,30 @@ fn network(text: &str, besides: &str) -> Result<Network, String> {
     })
 }
 
+list_setting!(
+    Member = "list of networks, AS numbers and sets",
+    Network = "list of networks",
+    UpstreamNetwork = "list of networks"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn take(texts: &[&str]) -> Result<Vec<UpstreamNetwork>, String> {
+    fn parse(texts: &[&str]) -> Result<Vec<UpstreamNetwork>, String> {
         let list = texts.iter().map(|text| Raw::Text((*text).to_owned())).collect();
-        <Vec<UpstreamNetwork> as Leaf>::take(&Raw::List(list), Path::new(""))
+        <Vec<UpstreamNetwork> as SettingType>::parse(&Raw::List(list), Path::new(""))
     }
 
     #[test]
     fn private_may_stand_beside_networks_and_a_list_without_it_leaves_it_out() {
         let judge = |texts: &[&str], address: &str| {
-            UpstreamNetwork::allowed(&take(texts).unwrap()).judge(address.parse().unwrap()).is_ok()
+            UpstreamNetwork::allowed(&parse(texts).unwrap()).judge(address.parse().unwrap()).is_ok()
         };
         assert!(judge(&["private", "192.0.2.0/24"], "10.0.0.1") && judge(&["private", "192.0.2.0/24"], "192.0.2.1"));
         assert!(!judge(&["192.0.2.0/24"], "10.0.0.1") && !judge(&[], "127.0.0.1"));
-        assert_eq!(take(&["private", "10.0.0.0/8"]).unwrap().show(), serde_json::json!(["private", "10.0.0.0/8"]));
-        assert!(take(&["privat"]).unwrap_err().contains("or \"private\""));
-        assert!(take(&["10.0.0.1/8"]).unwrap_err().contains("write 10.0.0.0/8"));
+        assert_eq!(parse(&["private", "10.0.0.0/8"]).unwrap().to_json(), serde_json::json!(["private", "10.0.0.0/8"]));
+        assert!(parse(&["privat"]).unwrap_err().contains("or \"private\""));
+        assert!(parse(&["10.0.0.1/8"]).unwrap_err().contains("write 10.0.0.0/8"));
     }
 }

@@ -14,11 +14,11 @@ pub enum Profile {
 
 /// No profile has this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such profile: take latency, shared or bulk")]
-pub struct NoProfile;
+#[error("unknown profile: use latency, shared or bulk")]
+pub struct UnknownProfile;
 
 impl Profile {
-    /// Every profile.
+    /// All profiles, in the order in which they are listed.
     pub const ALL: [Profile; 3] = [Profile::Latency, Profile::Shared, Profile::Bulk];
 
     /// Its name, as `--profile` takes it.
@@ -48,10 +48,10 @@ impl fmt::Display for Profile {
 }
 
 impl FromStr for Profile {
-    type Err = NoProfile;
+    type Err = UnknownProfile;
 
-    fn from_str(text: &str) -> Result<Profile, NoProfile> {
-        Profile::ALL.into_iter().find(|profile| profile.as_str() == text).ok_or(NoProfile)
+    fn from_str(text: &str) -> Result<Profile, UnknownProfile> {
+        Profile::ALL.into_iter().find(|profile| profile.as_str() == text).ok_or(UnknownProfile)
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
     }
 
     fn origin(config: &Config, key: &str) -> Origin {
-        config.shown.iter().find(|shown| shown.key == key).expect("the key is shown").origin.clone()
+        config.values.iter().find(|value| value.key == key).expect("the key is shown").origin.clone()
     }
 
     #[test]
@@ -82,9 +82,9 @@ mod tests {
         for profile in Profile::ALL {
             assert_eq!(profile.as_str().parse(), Ok(profile));
             let config = load(profile, "", Vec::new());
-            assert!(config.shown.iter().any(|shown| shown.origin == Origin::Profile(profile)), "{profile}");
+            assert!(config.values.iter().any(|value| value.origin == Origin::Profile(profile)), "{profile}");
         }
-        assert_eq!("fast".parse::<Profile>(), Err(NoProfile));
+        assert_eq!("fast".parse::<Profile>(), Err(UnknownProfile));
     }
 
     #[test]

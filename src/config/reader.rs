@@ -4,13 +4,13 @@ use serde_json::Value;
 
 use crate::config::entries::{Entries, Entry};
 use crate::config::fault::{Fault, Origin};
-use crate::config::leaf::{Leaf, Raw};
-use crate::config::section::{Preset, Section, Setting};
+use crate::config::section::{Preset, ReadSettings, Section, Setting};
+use crate::config::setting_type::{Raw, SettingType};
 
-/// A value with its origin, ready to be shown: a secret is masked already.
+/// The value of a setting as it is in effect, with its origin; a secret is masked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shown {
-    /// The key path.
+pub struct EffectiveValue {
+    /// The key path, such as `edge.agents_listen`.
     pub key: String,
     /// The value, null when it is not set.
     pub value: Value,
@@ -63,14 +63,14 @@ pub(super) struct Reader<'a> {
     /// Whether what is required and absent is a fault.
     demand: bool,
     pub(super) faults: Vec<Fault>,
-    pub(super) shown: Vec<Shown>,
+    pub(super) values: Vec<EffectiveValue>,
     pub(super) files: Vec<NamedFile>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(entries: &'a Entries) -> Reader<'a> {
         let at = String::new();
-        Reader { entries, at, demand: false, faults: Vec::new(), shown: Vec::new(), files: Vec::new() }
+        Reader { entries, at, demand: false, faults: Vec::new(), values: Vec::new(), files: Vec::new() }
     }
 
     /// Reads a table. Nothing comes back only if the table of settings itself is wrong.
@@ -80,8 +80,36 @@ impl<'a> Reader<'a> {
         S::build(self)
     }
 
-    /// Reads all tables of a kind, `[[tunnel]]`.
-    pub(super) fn records<S: Section>(&mut self) -> Option<Vec<S>> {
+    fn name_file(&mut self, key: &str, origin: &Origin, path: PathBuf, holds: Holds) {
+        self.files.push(NamedFile { key: key.to_owned(), origin: origin.clone(), path, holds });
+    }
+
+    fn read<T: SettingType>(&mut self, setting: &'static Setting, key: &str, entry: &Entry) -> Option<T> {
+        match T::parse(&entry.raw, &entry.dir).and_then(|value| bounded(setting, value)) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.faults.push(Fault::new(entry.origin.clone(), key, message));
+                placeholder(setting)
+            }
+        }
+    }
+
+    fn preset<T: SettingType>(&mut self, setting: &'static Setting, key: &str) -> Option<T> {
+        match setting.preset {
+            Preset::Value(text) => parse_word(text),
+            Preset::Unset => T::absent(),
+            Preset::Required => {
+                if self.demand {
+                    self.faults.push(Fault::new(self.entries.place(key), key, missing(setting)));
+                }
+                placeholder(setting)
+            }
+        }
+    }
+}
+
+impl ReadSettings for Reader<'_> {
+    fn records<S: Section>(&mut self) -> Option<Vec<S>> {
         let outer = std::mem::take(&mut self.at);
         let rows = (0..self.entries.count(S::NAME)).map(|index| {
             self.at = format!("{}[{index}]", S::NAME);
@@ -92,8 +120,7 @@ impl<'a> Reader<'a> {
         rows
     }
 
-    /// Reads one value.
-    pub(super) fn leaf<T: Leaf>(&mut self, setting: &'static Setting) -> Option<T> {
+    fn setting<T: SettingType>(&mut self, setting: &'static Setting) -> Option<T> {
         let key = format!("{}.{}", self.at, setting.key);
         let (value, origin) = match self.entries.get(&key) {
             Some(entry) => (self.read::<T>(setting, &key, entry)?, entry.origin.clone()),
@@ -108,53 +135,26 @@ impl<'a> Reader<'a> {
             self.name_file(&key, &origin, PathBuf::from(&**name), Holds::SettingsWithSecret);
         }
         let unset = origin == Origin::Default && setting.preset == Preset::Required;
-        let value_shown = if unset { Value::Null } else { value.show() };
-        self.shown.push(Shown { key, value: value_shown, origin });
+        let shown = if unset { Value::Null } else { value.to_json() };
+        self.values.push(EffectiveValue { key, value: shown, origin });
         Some(value)
-    }
-
-    fn name_file(&mut self, key: &str, origin: &Origin, path: PathBuf, holds: Holds) {
-        self.files.push(NamedFile { key: key.to_owned(), origin: origin.clone(), path, holds });
-    }
-
-    fn read<T: Leaf>(&mut self, setting: &'static Setting, key: &str, entry: &Entry) -> Option<T> {
-        match T::take(&entry.raw, &entry.dir).and_then(|value| bounded(setting, value)) {
-            Ok(value) => Some(value),
-            Err(message) => {
-                self.faults.push(Fault::new(entry.origin.clone(), key, message));
-                stand_in(setting)
-            }
-        }
-    }
-
-    fn preset<T: Leaf>(&mut self, setting: &'static Setting, key: &str) -> Option<T> {
-        match setting.preset {
-            Preset::Value(text) => take_word(text),
-            Preset::Unset => T::absent(),
-            Preset::Required => {
-                if self.demand {
-                    self.faults.push(Fault::new(self.entries.place(key), key, missing(setting)));
-                }
-                stand_in(setting)
-            }
-        }
     }
 }
 
-fn take_word<T: Leaf>(text: &str) -> Option<T> {
-    T::take(&Raw::Word(text.to_owned()), Path::new("")).ok()
+fn parse_word<T: SettingType>(text: &str) -> Option<T> {
+    T::parse(&Raw::Word(text.to_owned()), Path::new("")).ok()
 }
 
 /// A value with which reading can go on after a fault.
-fn stand_in<T: Leaf>(setting: &'static Setting) -> Option<T> {
+fn placeholder<T: SettingType>(setting: &'static Setting) -> Option<T> {
     match setting.preset {
-        Preset::Value(text) => take_word(text),
+        Preset::Value(text) => parse_word(text),
         Preset::Unset => T::absent(),
-        Preset::Required => take_word(setting.example),
+        Preset::Required => parse_word(setting.example),
     }
 }
 
-fn bounded<T: Leaf>(setting: &Setting, value: T) -> Result<T, String> {
+fn bounded<T: SettingType>(setting: &Setting, value: T) -> Result<T, String> {
     match (setting.bounds, value.size()) {
         (Some((least, greatest)), Some(size)) if !(least..=greatest).contains(&size) => {
             Err(format!("{size} is out of range, {least} to {greatest}"))

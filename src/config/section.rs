@@ -1,6 +1,6 @@
-use crate::config::reader::Reader;
+use crate::config::setting_type::SettingType;
 
-/// What a setting is when nobody sets it.
+/// The value of a setting that is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// This value, written as one would write it in a variable.
@@ -20,16 +20,16 @@ pub enum Reload {
     Restart,
 }
 
-/// One row of the table of settings: all that is known of a key, from which everything else is made.
+/// One row of the table of settings: everything about a key, from which all else is generated.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// The table of the file in which it stands.
     pub section: &'static str,
-    /// Its key there.
+    /// Its key in that table.
     pub key: &'static str,
     /// Its type in a word or two.
     pub kind: &'static str,
-    /// Its value when nobody sets it.
+    /// Its value when it is not set.
     pub preset: Preset,
     /// The least and the greatest value, for numbers, durations and sizes.
     pub bounds: Option<(u64, u64)>,
@@ -99,6 +99,15 @@ impl Part {
     }
 }
 
+/// What a section reads its settings from.
+pub(super) trait ReadSettings {
+    /// Reads one value of the current table. Nothing comes back only if the table of settings itself is wrong.
+    fn setting<T: SettingType>(&mut self, setting: &'static Setting) -> Option<T>;
+
+    /// Reads all tables of a kind, `[[tunnel]]`.
+    fn records<S: Section>(&mut self) -> Option<Vec<S>>;
+}
+
 /// A plain struct that the macro `section!` made from its rows of the table.
 pub(super) trait Section: Sized {
     const NAME: &'static str;
@@ -107,7 +116,7 @@ pub(super) trait Section: Sized {
     const SETTINGS: &'static [Setting];
 
     /// Reads every setting, also after one was found wrong, so that all faults come out at once.
-    fn build(reader: &mut Reader<'_>) -> Option<Self>;
+    fn build(reader: &mut impl ReadSettings) -> Option<Self>;
 
     /// The settings in which two of a kind differ.
     fn changed(&self, other: &Self) -> Vec<&'static Setting>;
@@ -123,7 +132,7 @@ macro_rules! section {
         $shape:ident $name:literal => $type:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $field:ident: $leaf:ty = $preset:tt $(in $least:literal ..= $greatest:literal)?
+                $field:ident: $value:ty = $preset:tt $(in $least:literal ..= $greatest:literal)?
                 , $reload:ident, like $example:literal $(, env $env:literal)? $(, flag $flag:literal)?;
             )+
         }
@@ -135,7 +144,7 @@ macro_rules! section {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq)]
         pub struct $type {
-            $( $(#[doc = $doc])+ pub $field: $leaf, )+
+            $( $(#[doc = $doc])+ pub $field: $value, )+
             $( $(#[doc = $rows_doc])+ pub $rows: Vec<$row>, )?
         }
 
@@ -146,7 +155,7 @@ macro_rules! section {
             const SETTINGS: &'static [$crate::config::section::Setting] = &[
                 $( $crate::config::section::Setting::row(
                     ($name, stringify!($field), Self::RECORD),
-                    (<$leaf as $crate::config::leaf::Leaf>::KIND, <$leaf as $crate::config::leaf::Leaf>::SECRET),
+                    (<$value as $crate::config::setting_type::SettingType>::KIND, <$value as $crate::config::setting_type::SettingType>::SECRET),
                     $crate::config::section::preset!($preset),
                     $crate::config::section::optional!($(($least, $greatest))?),
                     $crate::config::section::optional!($($env)?),
@@ -156,9 +165,9 @@ macro_rules! section {
                 ), )+
             ];
 
-            fn build(reader: &mut $crate::config::reader::Reader<'_>) -> Option<Self> {
+            fn build(reader: &mut impl $crate::config::section::ReadSettings) -> Option<Self> {
                 let mut settings = Self::SETTINGS.iter();
-                $( let $field = settings.next().and_then(|setting| reader.leaf::<$leaf>(setting)); )+
+                $( let $field = settings.next().and_then(|setting| reader.setting::<$value>(setting)); )+
                 $( let $rows = reader.records::<$row>(); )?
                 Some(Self { $( $field: $field?, )+ $( $rows: $rows?, )? })
             }

@@ -1,16 +1,16 @@
 use serde_json::{Value, json};
 
-use crate::config::Config;
 use crate::config::fault::Origin;
+use crate::config::load::Config;
 
 impl Config {
     /// Every value and where it came from, as a table in text; secrets are masked.
     #[must_use]
     pub fn show(&self) -> String {
         let rows: Vec<[String; 3]> = self
-            .shown
+            .values
             .iter()
-            .map(|shown| [shown.key.clone(), in_text(&shown.value), shown.origin.to_string()])
+            .map(|value| [value.key.clone(), in_text(&value.value), value.origin.to_string()])
             .collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let (keys, values) = (width(0), width(1));
@@ -22,11 +22,11 @@ impl Config {
     #[must_use]
     pub fn show_json(&self) -> Value {
         let values: Vec<Value> = self
-            .shown
+            .values
             .iter()
-            .map(|shown| {
-                let place = (shown.origin != Origin::Default).then(|| shown.origin.to_string());
-                json!({ "key": shown.key, "value": shown.value, "from": shown.origin.word(), "where": place })
+            .map(|value| {
+                let place = (value.origin != Origin::Default).then(|| value.origin.to_string());
+                json!({ "key": value.key, "value": value.value, "from": value.origin.kind(), "where": place })
             })
             .collect();
         json!({ "values": values, "warnings": self.warnings })

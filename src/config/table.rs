@@ -36,8 +36,18 @@ pub const ADMIN_URL_ENV: &str = "ADIT_ADMIN_URL";
 pub const ADMIN_TOKEN_ENV: &str = "ADIT_ADMIN_TOKEN";
 /// A file that holds the admin token.
 pub const ADMIN_TOKEN_FILE_ENV: &str = "ADIT_ADMIN_TOKEN_FILE";
-/// All of them.
+/// All variables that `adit tunnel` reads.
 pub(super) const ADMIN_ENVS: [&str; 3] = [ADMIN_URL_ENV, ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV];
+/// The settings by which a connector proves itself, those that name the tunnel first. Only one of them counts: the one that
+/// the highest layer sets.
+pub(super) const CREDENTIAL_KEYS: [&str; 6] = [
+    "connect.token",
+    "connect.token_file",
+    "connect.provisioning_key",
+    "connect.provisioning_key_file",
+    "connect.secret",
+    "connect.secret_file",
+];
 /// Variables that begin so belong to tests and measuring programs and are left alone.
 pub(super) const FOREIGN_ENV_PREFIX: &str = "ADIT_TEST_";
 

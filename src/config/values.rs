@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::{Secret, Traffic};
+use crate::base::{Secret, Traffic, TunnelToken, TunnelTokenError};
 use crate::config::fault::quoted;
-use crate::config::leaf::{Leaf, Raw};
+use crate::config::setting_type::{Raw, SettingType, optional_setting};
 
 /// What stands in the place of a secret wherever values are shown.
 pub const MASK: &str = "********";
@@ -32,19 +32,19 @@ impl FromStr for Millis {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Millis, String> {
-        Millis::take(&Raw::Text(text.to_owned()), Path::new(""))
+        Millis::parse(&Raw::Text(text.to_owned()), Path::new(""))
     }
 }
 
-impl Leaf for Millis {
+impl SettingType for Millis {
     const KIND: &'static str = "duration";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<Millis, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<Millis, String> {
         const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
         scaled(raw, "a duration, a number of milliseconds or a text such as \"30s\" or \"100ms\"", &UNITS).map(Millis)
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.0)
     }
 
@@ -57,15 +57,15 @@ impl Leaf for Millis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
-impl Leaf for Bytes {
+impl SettingType for Bytes {
     const KIND: &'static str = "size";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<Bytes, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<Bytes, String> {
         const UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
         scaled(raw, "a size, a number of bytes or a text such as \"64KiB\" or \"16MiB\"", &UNITS).map(Bytes)
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.0)
     }
 
@@ -83,10 +83,10 @@ pub enum Spin {
     Micros(u64),
 }
 
-impl Leaf for Spin {
+impl SettingType for Spin {
     const KIND: &'static str = "auto or duration";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<Spin, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<Spin, String> {
         const UNITS: [(&str, u64); 2] = [("us", 1), ("ms", 1_000)];
         match raw {
             Raw::Word(text) | Raw::Text(text) if text == "auto" => Ok(Spin::Auto),
@@ -94,7 +94,7 @@ impl Leaf for Spin {
         }
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         match self {
             Spin::Auto => Value::from("auto"),
             Spin::Micros(us) => Value::from(*us),
@@ -127,17 +127,17 @@ macro_rules! choice {
             }
         }
 
-        impl Leaf for $name {
+        impl SettingType for $name {
             const KIND: &'static str = "word";
 
-            fn take(raw: &Raw, _dir: &Path) -> Result<$name, String> {
+            fn parse(raw: &Raw, _dir: &Path) -> Result<$name, String> {
                 match raw.text("a text")? {
                     $($word => Ok($name::$variant),)+
-                    other => Err(format!("{} is none of {}", quoted(other), $name::WORDS.join(", "))),
+                    other => Err(format!("{} is not one of {}", quoted(other), $name::WORDS.join(", "))),
                 }
             }
 
-            fn show(&self) -> Value {
+            fn to_json(&self) -> Value {
                 Value::from(self.as_str())
             }
         }
@@ -151,7 +151,7 @@ choice! {
         Auto = "auto",
         /// `io_uring`, or no start at all.
         Uring = "uring",
-        /// `epoll`.
+        /// `epoll` alone.
         Epoll = "epoll",
     }
 }
@@ -159,22 +159,22 @@ choice! {
 choice! {
     /// How log lines are written.
     LogFormat {
-        /// For people.
+        /// Lines for people to read.
         Text = "text",
         /// One JSON object on each line.
         Json = "json",
     }
 }
 
-impl Leaf for Traffic {
+impl SettingType for Traffic {
     const KIND: &'static str = "word";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<Traffic, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<Traffic, String> {
         let word = raw.text("a text")?;
-        word.parse().map_err(|_| format!("{} is none of plain, resealed, passthrough", quoted(word)))
+        word.parse().map_err(|_| format!("{} is not one of plain, resealed, passthrough", quoted(word)))
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.name())
     }
 }
@@ -183,15 +183,15 @@ impl Leaf for Traffic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderPath(pub PathBuf);
 
-impl Leaf for FolderPath {
+impl SettingType for FolderPath {
     const KIND: &'static str = "path";
 
-    fn take(raw: &Raw, dir: &Path) -> Result<FolderPath, String> {
-        PathBuf::take(raw, dir).map(FolderPath)
+    fn parse(raw: &Raw, dir: &Path) -> Result<FolderPath, String> {
+        PathBuf::parse(raw, dir).map(FolderPath)
     }
 
-    fn show(&self) -> Value {
-        self.0.show()
+    fn to_json(&self) -> Value {
+        self.0.to_json()
     }
 }
 
@@ -215,6 +215,17 @@ impl SecretText {
     }
 }
 
+impl SecretText {
+    /// The id and the secret, if this is a token.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn token(&self) -> Result<TunnelToken, TunnelTokenError> {
+        std::str::from_utf8(self.0.expose()).map_err(|_| TunnelTokenError)?.parse()
+    }
+}
+
 impl PartialEq for SecretText {
     fn eq(&self, other: &SecretText) -> bool {
         self.0.expose() == other.0.expose()
@@ -227,15 +238,15 @@ impl fmt::Debug for SecretText {
     }
 }
 
-impl Leaf for SecretText {
+impl SettingType for SecretText {
     const KIND: &'static str = "secret";
     const SECRET: bool = true;
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<SecretText, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<SecretText, String> {
         SecretText::new(raw.text("a text")?)
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(MASK)
     }
 }
@@ -252,25 +263,25 @@ impl LogLevels {
     }
 }
 
-impl Leaf for LogLevels {
+impl SettingType for LogLevels {
     const KIND: &'static str = "log levels";
 
-    fn take(raw: &Raw, _dir: &Path) -> Result<LogLevels, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<LogLevels, String> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         let text = raw.text("log levels")?;
         for directive in text.split(',') {
             let (module, level) = directive.split_once('=').unwrap_or(("adit", directive));
             if module.is_empty() || !module.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':') {
-                return Err(format!("{} names no module, write MODULE=LEVEL", quoted(directive)));
+                return Err(format!("{} does not name a module; write MODULE=LEVEL", quoted(directive)));
             }
             if !LEVELS.contains(&level) {
-                return Err(format!("{} is none of {}", quoted(level), LEVELS.join(", ")));
+                return Err(format!("{} is not one of {}", quoted(level), LEVELS.join(", ")));
             }
         }
         Ok(LogLevels(text.to_owned()))
     }
 
-    fn show(&self) -> Value {
+    fn to_json(&self) -> Value {
         Value::from(self.as_str())
     }
 }
@@ -278,9 +289,9 @@ impl Leaf for LogLevels {
 /// Where a tunnel's secret is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SecretSource {
-    /// In the configuration itself.
+    /// In the configuration itself, or in a variable or a flag.
     Inline(SecretText),
-    /// In this file.
+    /// In a file of its own.
     File(PathBuf),
 }
 
@@ -301,31 +312,33 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
+optional_setting!(FolderPath, SecretText, Traffic);
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn take<T: Leaf>(text: &str) -> Result<T, String> {
-        T::take(&Raw::Text(text.to_owned()), Path::new(""))
+    fn parse<T: SettingType>(text: &str) -> Result<T, String> {
+        T::parse(&Raw::Text(text.to_owned()), Path::new(""))
     }
 
     #[test]
     fn durations_and_sizes_take_bare_numbers_and_units() {
         for (text, ms) in [("0", 0), ("250", 250), ("100ms", 100), ("30s", 30_000), ("2m", 120_000), ("1h", 3_600_000)]
         {
-            assert_eq!(take::<Millis>(text), Ok(Millis(ms)), "{text}");
+            assert_eq!(parse::<Millis>(text), Ok(Millis(ms)), "{text}");
         }
-        assert_eq!(Millis::take(&Raw::Integer(250), Path::new("")), Ok(Millis(250)));
+        assert_eq!(Millis::parse(&Raw::Integer(250), Path::new("")), Ok(Millis(250)));
         for wrong in ["", "s", "-1s", "1.5s", "1 s", "10us", "1d", "99999999999999999999", "18446744073709551615h"] {
-            assert!(take::<Millis>(wrong).is_err(), "{wrong}");
+            assert!(parse::<Millis>(wrong).is_err(), "{wrong}");
         }
         for (text, bytes) in [("4096", 4096), ("64KiB", 65_536), ("1MiB", 1 << 20), ("2GiB", 2 << 30), ("7B", 7)] {
-            assert_eq!(take::<Bytes>(text), Ok(Bytes(bytes)), "{text}");
+            assert_eq!(parse::<Bytes>(text), Ok(Bytes(bytes)), "{text}");
         }
-        assert!(take::<Bytes>("64KB").is_err());
-        assert!(Bytes::take(&Raw::Integer(-1), Path::new("")).is_err());
-        assert_eq!(take::<Spin>("auto"), Ok(Spin::Auto));
-        assert_eq!(take::<Spin>("50us"), Ok(Spin::Micros(50)));
+        assert!(parse::<Bytes>("64KB").is_err());
+        assert!(Bytes::parse(&Raw::Integer(-1), Path::new("")).is_err());
+        assert_eq!(parse::<Spin>("auto"), Ok(Spin::Auto));
+        assert_eq!(parse::<Spin>("50us"), Ok(Spin::Micros(50)));
     }
 
     #[test]
@@ -334,17 +347,17 @@ mod tests {
         assert!(SecretText::new(&"s".repeat(SECRET_LEN_MAX + 1)).is_err());
         let secret = SecretText::new("a-very-hidden-thing").unwrap();
         assert_eq!(format!("{secret:?}"), MASK);
-        assert_eq!(secret.show(), Value::from(MASK));
+        assert_eq!(secret.to_json(), Value::from(MASK));
         assert!(!SecretText::new("hidden").unwrap_err().contains("hidden"));
     }
 
     #[test]
     fn log_levels_are_known_words() {
         for right in ["info", "off", "info,adit::link=debug", "adit=trace"] {
-            assert_eq!(take::<LogLevels>(right).unwrap().as_str(), right);
+            assert_eq!(parse::<LogLevels>(right).unwrap().as_str(), right);
         }
         for wrong in ["", "inof", "info,", "=debug", "adit link=debug", "adit=loud"] {
-            assert!(take::<LogLevels>(wrong).is_err(), "{wrong}");
+            assert!(parse::<LogLevels>(wrong).is_err(), "{wrong}");
         }
     }
 }

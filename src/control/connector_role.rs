@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::base::Traffic;
-use crate::base::{Clock, Time};
+use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, Counters, EdgeView, LinkReport,
     LinkState, Standing,
@@ -33,21 +32,6 @@ impl ConnectorRole {
     pub fn new(connector: Arc<Connector>, cores: usize, tunnel: String) -> ConnectorRole {
         ConnectorRole { connector, cores, tunnel }
     }
-
-    fn link(&self, report: &ConnectorReport, link: &LinkReport) -> LinkReading {
-        LinkReading {
-            // Each core counts its own.
-            id: link.id.0 * self.cores as u64 + u64::from(report.core.0),
-            core: report.core,
-            tunnel: self.tunnel.clone(),
-            credential: None,
-            peer: link.edge.to_string(),
-            streams: link.streams,
-            round_trip: link.round_trip,
-            age: link.age,
-            draining: link.state == LinkState::Draining,
-        }
-    }
 }
 
 impl Role for ConnectorRole {
@@ -68,7 +52,7 @@ impl Role for ConnectorRole {
             let mut upstreams = BTreeMap::new();
             let gathered = timeout(wait, async {
                 while let Some(report) = answers.recv().await {
-                    reading.links.extend(report.links.iter().map(|link| self.link(&report, link)));
+                    reading.links.extend(report.links.iter().map(|link| link_reading(&self.tunnel, report.core, link)));
                     add_upstreams(&mut upstreams, &report);
                     reading.cores.push(core(&report));
                 }
@@ -132,6 +116,21 @@ impl From<ConnectorEvent> for RoleEvent {
             }
             ConnectorEvent::Ended(core) => RoleEvent::Ended(core),
         }
+    }
+}
+
+fn link_reading(tunnel: &str, core: CoreId, link: &LinkReport) -> LinkReading {
+    LinkReading {
+        // Unlike that of any other core's already.
+        id: link.id.0,
+        core,
+        tunnel: tunnel.to_owned(),
+        credential: None,
+        peer: link.edge.to_string(),
+        streams: link.streams,
+        round_trip: link.round_trip,
+        age: link.age,
+        draining: link.state == LinkState::Draining,
     }
 }
 
@@ -200,4 +199,25 @@ fn counts(counters: &Counters) -> Vec<Count> {
         count("seals_failed", "Sealed sessions that did not come about", &counters.seals_failed),
         count("sessions_sealed", "Sealed sessions that came about", &counters.sessions_sealed),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::LinkId;
+    use crate::connector::EdgeAddress;
+
+    #[test]
+    fn a_link_is_reported_under_the_id_that_the_core_gave_it() {
+        let link = LinkReport {
+            id: LinkId(5),
+            edge: EdgeAddress { host: "edge.test".into(), port: 7844 },
+            link_index: 0,
+            state: LinkState::Open,
+            streams: 0,
+            round_trip: None,
+            age: Duration::ZERO,
+        };
+        assert_eq!(link_reading("tnl_a", CoreId(1), &link).id, 5);
+    }
 }

@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::base::{AuthorityPin, SECRET_ENTROPY_LEN, Secret, SecretKind, mint};
 use crate::private::{self, PrivateError};
-use crate::tls::{Authority, CertError, CertFacts, Fingerprint};
+use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
 /// How long a certificate of the edge lives that its own authority issued.
 pub const EDGE_CERT_LIFE: Duration = Duration::from_secs(397 * 24 * 3_600);
@@ -35,7 +35,7 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// Of two files that belong together one is there.
-    #[error("{} is there, but {} beside it is missing: bring it back from a back-up, or move the first one away and run `adit edge init` again", there.display(), missing.display())]
+    #[error("{} exists, but {} is missing: restore it from a back-up, or move the first file away and run `adit edge init` again", there.display(), missing.display())]
     Half {
         /// The one that is there.
         there: PathBuf,
@@ -48,13 +48,13 @@ pub enum DataDirError {
     /// The token's file holds no token.
     #[error("{} holds no admin token: remove it and run `adit edge init` again", path.display())]
     NoToken {
-        /// The file.
+        /// The file that should hold the token.
         path: PathBuf,
     },
-    /// Another process has it.
+    /// Another process uses it.
     #[error("another `adit edge` uses {}: stop it, or give this one a data directory of its own", path.display())]
     InUse {
-        /// The directory.
+        /// The directory that is in use.
         path: PathBuf,
     },
     /// The system gives no random bytes.
@@ -80,13 +80,13 @@ pub struct Initialised {
 }
 
 impl DataDir {
-    /// The directory here, whether it is there or not.
+    /// The data directory at this path, whether it exists or not.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> DataDir {
         DataDir { path: path.into() }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -116,7 +116,7 @@ impl DataDir {
         self.path.join("edge.key")
     }
 
-    /// The store.
+    /// The file of the store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.path.join("store.sqlite")
@@ -144,17 +144,15 @@ impl DataDir {
         private::folder(&self.path)?;
         let mut made = Vec::new();
         if !both_or_none(&self.ca_cert(), &self.ca_key())? {
-            let authority = Authority::make("adit edge", now)?;
-            // The key first: without its certificate it is noticed as a half and harms nobody.
-            private::write(&self.ca_key(), authority.key_pem.expose())?;
-            private::write(&self.ca_cert(), authority.cert_pem.as_bytes())?;
+            make_authority("adit edge", (&self.ca_cert(), &self.ca_key()), now)?;
             made.extend([self.ca_cert(), self.ca_key()]);
         }
         let authority = self.authority(now)?;
-        let present = if both_or_none(&self.edge_cert(), &self.edge_key())? { Some(self.edge_facts()?) } else { None };
-        let wanted = if names.is_empty() { present.as_ref().map_or(names, |facts| &facts.names) } else { names };
+        let present =
+            if both_or_none(&self.edge_cert(), &self.edge_key())? { Some(self.edge_cert_info()?) } else { None };
+        let wanted = if names.is_empty() { present.as_ref().map_or(names, |info| &info.names) } else { names };
         let vouched_for = present.is_some() && self.shows(&authority)?;
-        if !vouched_for || present.as_ref().is_none_or(|facts| facts.names != wanted || is_due(facts, now)) {
+        if !vouched_for || present.as_ref().is_none_or(|info| info.names != wanted || is_due(info, now)) {
             self.issue_edge_cert(&authority, wanted, now)?;
             made.extend([self.edge_cert(), self.edge_key()]);
         }
@@ -162,7 +160,7 @@ impl DataDir {
             private::write(&self.admin_token_file(), &[mint_random(SecretKind::AdminToken)?.expose(), b"\n"].concat())?;
             made.push(self.admin_token_file());
         }
-        let names = self.edge_facts()?.names;
+        let names = self.edge_cert_info()?.names;
         Ok(Initialised { made, names, authority: Fingerprint::of(authority.cert_der()) })
     }
 
@@ -198,11 +196,11 @@ impl DataDir {
     ///
     /// When the authority or the certificate cannot be read, or the new one not be written.
     pub fn renew_edge_cert(&self, now: UnixTime) -> Result<bool, DataDirError> {
-        let facts = self.edge_facts()?;
-        if !is_due(&facts, now) {
+        let info = self.edge_cert_info()?;
+        if !is_due(&info, now) {
             return Ok(false);
         }
-        self.issue_edge_cert(&self.authority(now)?, &facts.names, now)?;
+        self.issue_edge_cert(&self.authority(now)?, &info.names, now)?;
         Ok(true)
     }
 
@@ -246,10 +244,10 @@ impl DataDir {
         }
     }
 
-    fn edge_facts(&self) -> Result<CertFacts, DataDirError> {
+    fn edge_cert_info(&self) -> Result<CertInfo, DataDirError> {
         let path = self.edge_cert();
         let pem = private::read(&path, PEM_LEN_MAX)?;
-        Ok(CertFacts::of_pem((&path.display().to_string(), &pem))?)
+        Ok(CertInfo::of_pem((&path.display().to_string(), &pem))?)
     }
 
     fn issue_edge_cert(&self, authority: &Authority, names: &[String], now: UnixTime) -> Result<(), DataDirError> {
@@ -266,6 +264,14 @@ pub struct DataDirLock {
     _file: File,
 }
 
+/// Makes an authority and keeps its certificate and key. The key is written first: a key alone is believed by nobody.
+pub(super) fn make_authority(name: &str, (cert, key): (&Path, &Path), now: UnixTime) -> Result<(), CertError> {
+    let authority = Authority::make(name, now)?;
+    private::write(key, authority.key_pem.expose())?;
+    private::write(cert, authority.cert_pem.as_bytes())?;
+    Ok(())
+}
+
 /// A secret of the system's random bytes that names no authority.
 pub(super) fn mint_random(kind: SecretKind) -> Result<Secret, DataDirError> {
     let mut entropy = zeroize::Zeroizing::new([0; SECRET_ENTROPY_LEN]);
@@ -273,9 +279,9 @@ pub(super) fn mint_random(kind: SecretKind) -> Result<Secret, DataDirError> {
     Ok(mint(kind, &entropy, None))
 }
 
-fn is_due(facts: &CertFacts, now: UnixTime) -> bool {
+fn is_due(info: &CertInfo, now: UnixTime) -> bool {
     let soon = now.as_secs().saturating_add(EDGE_CERT_RENEWED_BEFORE.as_secs());
-    facts.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
+    info.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
 }
 
 fn both_or_none(one: &Path, other: &Path) -> Result<bool, DataDirError> {
@@ -342,7 +348,7 @@ mod tests {
         assert!(!data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE * 2)).unwrap());
         assert!(data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE / 2)).unwrap());
         assert!(!data.renew_edge_cert(at(EDGE_CERT_RENEWED_BEFORE / 2)).unwrap());
-        assert_eq!(data.edge_facts().unwrap().names, ["edge.test"]);
+        assert_eq!(data.edge_cert_info().unwrap().names, ["edge.test"]);
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
-use crate::control::doctor::Shown;
 use crate::control::figures::gather;
 use crate::control::reading::{
     CertificateReading, CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
@@ -14,6 +13,7 @@ use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Counters, Edge, EdgeCommand, EdgeEvent, LinkReport};
 use crate::engine::{MailSender, mailbox};
 use crate::latency::{CoreFigures, Snapshot};
+use crate::tls::CertInfo;
 
 /// An edge, as the control thread sees it.
 pub struct EdgeRole {
@@ -146,13 +146,13 @@ fn link(link: LinkReport) -> LinkReading {
 }
 
 fn certificate((of, found): &(&'static str, Certificate), now: UnixTime) -> Option<CertificateReading> {
-    let shown = Shown::of(&found()?)?;
+    let info = CertInfo::of_der(&found()?)?;
     Some(CertificateReading {
         of,
-        expires_in_s: shown.left_s(now),
-        renewal_due: shown.is_renewal_due(now),
-        names: shown.names,
-        issuer: shown.issuer,
+        expires_in_s: info.expires_in_s(now),
+        renewal_due: info.is_renewal_due(now),
+        names: info.names,
+        issuer: info.issuer,
     })
 }
 

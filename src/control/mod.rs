@@ -11,7 +11,6 @@ mod certify;
 mod connector_role;
 mod data_dir;
 pub mod demo;
-pub mod doctor;
 mod edge_role;
 mod figures;
 mod metrics;
@@ -23,6 +22,7 @@ mod resolve;
 #[cfg(test)]
 mod sample;
 mod state;
+mod state_dir;
 pub mod store;
 mod thread;
 pub mod tunnels;
@@ -44,9 +44,10 @@ pub use reading::{
 pub use report::{Facts, Reloads, Report, Served, micros, phase_json};
 pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};
 pub use state::{CORE_ANSWER_MAX, State};
+pub use state_dir::{StateDir, StateDirError};
 pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, Reload, Reloaded, Request, RoleEvent, WATCH_INTERVAL,
-    forward_events, forward_events_after, serve_admin, signals,
+    forward_events, forward_events_with, serve_admin, signals,
 };
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

@@ -212,7 +212,7 @@ fn tool_fault(response: &rmcp::model::CallToolResponse) -> Option<String> {
 }
 
 /// An error with all its causes in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -1,5 +1,5 @@
-//! The control thread's own loop: it waits for what cores tell, for signals and for files that change, and ends the roles
-//! in their order.
+//! The loop of the control thread: it waits for events of cores, for signals and for changed files, and ends the roles in
+//! their order.
 
 use std::future::Future;
 use std::io;
@@ -22,7 +22,7 @@ use crate::control::state::State;
 use crate::control::watch::FileWatch;
 use crate::engine::MailReceiver;
 
-/// How often watched files are looked at. A change acts at the second look that sees it.
+/// How often watched files are checked. A change acts at the second check that sees it.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How much longer than its own limit a role may take to end, before it is called stuck.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
@@ -30,18 +30,18 @@ pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How soon after the first a further signal to end is taken for the same.
 const ECHO_MAX: Duration = Duration::from_millis(200);
 
-/// What a role's core tells.
+/// An event of a core of a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleEvent {
-    /// It runs, and listens where it has to.
+    /// The core runs, and listens where it has to.
     Running(CoreId),
-    /// It cannot run: for people.
+    /// The core cannot run, and why.
     Failed(CoreId, String),
-    /// It has ended.
+    /// The core has ended.
     Ended(CoreId),
     /// A link has come up.
     Linked {
-        /// On which core.
+        /// The core that the link is on.
         core: CoreId,
         /// Its number: on an edge unlike any other's, on a connector which of the links to that edge.
         link: u64,
@@ -50,42 +50,42 @@ pub enum RoleEvent {
     },
     /// A link has ended.
     Unlinked {
-        /// On which core.
+        /// The core that the link is on.
         core: CoreId,
-        /// Its number.
+        /// The link's number.
         link: u64,
         /// As it was when it came up.
         peer: String,
     },
     /// No link comes about; the role goes on trying.
     NoLink {
-        /// With whom.
+        /// The edge that the connector tried to reach.
         peer: String,
-        /// Why, for people.
+        /// The reason, as a sentence.
         why: String,
     },
     /// An edge gave the connector a certificate.
     Certified {
-        /// Which edge.
+        /// The edge that issued it.
         peer: String,
         /// How long it is good for, in seconds.
         lifetime_s: u64,
     },
 }
 
-/// What asks the process from outside.
+/// A request to the process from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// End, after what is in flight; the second time at once.
+    /// End once calls in flight have ended; the second time at once.
     End,
     /// Read the configuration again.
     Reload,
 }
 
-/// Something that happened, for whoever watches the process.
+/// A notice for whoever watches the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A role tells.
+    /// An event of a role.
     Role(RoleKind, RoleEvent),
     /// The process takes nothing new and finishes what is in flight.
     Draining,
@@ -104,8 +104,8 @@ pub struct Reloaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the configuration again, and everything that it names, and puts it to work; or changes nothing and says what is
-/// wrong, one fault on each line.
+/// Reads the configuration and every file that it names again, and applies them; or changes nothing and returns the faults,
+/// one on each line.
 pub type Reload = Box<dyn FnMut() -> Result<Reloaded, String> + Send>;
 
 /// Why the process did not end well.
@@ -114,17 +114,17 @@ pub enum ControlError {
     /// A core could not run.
     #[error("core {core} of the {}: {why}", role.as_str())]
     Role {
-        /// Which role.
+        /// The role that failed.
         role: RoleKind,
-        /// Which core.
+        /// The core that failed.
         core: CoreId,
-        /// Why.
+        /// The reason, as a sentence.
         why: String,
     },
     /// The roles did not end in their time.
-    #[error("the roles did not end within {} s of being told to", .0.as_secs())]
+    #[error("the roles did not end within {} s", .0.as_secs())]
     Stuck(Duration),
-    /// The second signal.
+    /// A second signal to end came before the roles had ended.
     #[error("ended at once, as asked a second time")]
     AtOnce,
     /// Signals cannot be received.
@@ -161,9 +161,9 @@ pub struct ControlParts {
     pub state: Arc<State>,
     /// The roles in the order in which they end, with their numbers of cores.
     pub roles: Vec<(RoleKind, usize)>,
-    /// What the cores tell.
+    /// The events of the cores.
     pub events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
-    /// What is asked from outside, as [`signals`] gives it.
+    /// Requests from outside, as [`signals`] gives them.
     pub requests: mpsc::UnboundedReceiver<Request>,
     /// How long the roles may take to end, all together: what their own settings allow, and [`DRAIN_GRACE`].
     pub drain_max: Duration,
@@ -196,7 +196,7 @@ impl Control {
         self
     }
 
-    /// Tells everything that happens to `notify`.
+    /// Calls `notify` for everything that happens.
     #[must_use]
     pub fn with_notices(mut self, notify: impl FnMut(&Notice) + Send + 'static) -> Control {
         self.notify = Box::new(notify);
@@ -226,8 +226,8 @@ impl Control {
     /// When a core failed, the roles did not end in time, or were not given it.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), ControlError> {
         let mut stop = pin!(stop);
-        let mut looks = interval(WATCH_INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut checks = interval(WATCH_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             if self.has_ended() {
                 return self.failure.take().map_or(Ok(()), Err);
@@ -248,7 +248,7 @@ impl Control {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     return Err(self.failure.take().unwrap_or(ControlError::Stuck(self.drain_max)));
                 }
-                _ = looks.tick(), if self.reload.is_some() => self.look(),
+                _ = checks.tick(), if self.reload.is_some() => self.check_files(),
             }
         }
     }
@@ -272,7 +272,7 @@ impl Control {
             }
             RoleEvent::Ended(core) => {
                 if self.drain.is_none() {
-                    let why = "it ended without being told to".to_owned();
+                    let why = "it ended unexpectedly".to_owned();
                     self.failure.get_or_insert(ControlError::Role { role, core, why });
                 }
                 self.on_core_gone(role);
@@ -324,7 +324,7 @@ impl Control {
     }
 
     /// Reloads when a watched file has changed.
-    fn look(&mut self) {
+    fn check_files(&mut self) {
         let changed = self.watch.look();
         if !changed.is_empty() {
             tracing::info!(files = ?changed, "files have changed");
@@ -334,7 +334,7 @@ impl Control {
 
     fn reload(&mut self) {
         let Some(reload) = &mut self.reload else {
-            tracing::info!("there is nothing to reload");
+            tracing::info!("a reload was requested, but this command has no configuration to reload");
             return;
         };
         let notice = match reload() {
@@ -347,7 +347,7 @@ impl Control {
                 if reloads.restart_needed.is_empty() {
                     tracing::info!("the configuration was reloaded");
                 } else {
-                    tracing::warn!(after_restart = ?reloads.restart_needed, "the configuration was reloaded, but for what acts only after a restart");
+                    tracing::warn!(after_restart = ?reloads.restart_needed, "the configuration was reloaded, except for settings that need a restart");
                 }
                 Notice::Reloaded
             }
@@ -356,7 +356,7 @@ impl Control {
                 reloads.refused += 1;
                 reloads.faults = Some(faults.clone());
                 for fault in faults.lines() {
-                    tracing::error!(fault, "the configuration was not reloaded, the old one goes on");
+                    tracing::error!(fault, "the configuration was not reloaded; the old one stays in effect");
                 }
                 Notice::ReloadRefused(faults)
             }
@@ -395,7 +395,7 @@ pub fn signals(on_hangup: Request, again_every: Option<Duration>) -> io::Result<
     Ok(requests)
 }
 
-/// Passes on what the cores of a role tell.
+/// Forwards the events of a role's cores.
 pub fn forward_events<E>(
     role: RoleKind,
     from: MailReceiver<E>,
@@ -404,22 +404,22 @@ pub fn forward_events<E>(
 where
     E: Into<RoleEvent> + Send + 'static,
 {
-    forward_events_after(role, from, to, |_| ())
+    forward_events_with(role, from, to, |_| ())
 }
 
-/// The same, after somebody looked at each event: there may be more in it than is passed on.
-pub fn forward_events_after<E>(
+/// The same, after `inspect` saw each event: it may hold more than is forwarded.
+pub fn forward_events_with<E>(
     role: RoleKind,
     mut from: MailReceiver<E>,
     to: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
-    mut look: impl FnMut(&E) + Send + 'static,
+    mut inspect: impl FnMut(&E) + Send + 'static,
 ) -> JoinHandle<()>
 where
     E: Into<RoleEvent> + Send + 'static,
 {
     tokio::spawn(async move {
         while let Some(event) = from.recv().await {
-            look(&event);
+            inspect(&event);
             if to.send((role, event.into())).is_err() {
                 break;
             }
@@ -455,7 +455,7 @@ mod tests {
     use crate::control::reading::RoleReading;
     use crate::control::sample::{self, SampleRole};
 
-    struct Bench {
+    struct TestBed {
         control: Control,
         events: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
         requests: mpsc::UnboundedSender<Request>,
@@ -463,7 +463,7 @@ mod tests {
         notices: Arc<Mutex<Vec<Notice>>>,
     }
 
-    fn bench() -> Bench {
+    fn test_bed() -> TestBed {
         let roles = [RoleKind::Edge, RoleKind::Connector].map(|kind| SampleRole::new(RoleReading::new(kind, 1)));
         let (event_sender, events) = mpsc::unbounded_channel();
         let (request_sender, requests) = mpsc::unbounded_channel();
@@ -478,11 +478,11 @@ mod tests {
             drain_max: Duration::from_secs(30),
         })
         .with_notices(move |notice| seen.lock().unwrap().push(notice.clone()));
-        Bench { control, events: event_sender, requests: request_sender, roles, notices }
+        TestBed { control, events: event_sender, requests: request_sender, roles, notices }
     }
 
-    impl Bench {
-        fn tell(&self, role: RoleKind, event: RoleEvent) {
+    impl TestBed {
+        fn send(&self, role: RoleKind, event: RoleEvent) {
             self.events.send((role, event)).unwrap();
         }
 
@@ -495,91 +495,91 @@ mod tests {
 
     #[tokio::test]
     async fn the_edge_ends_first_and_the_connector_after_it() {
-        let mut bench = bench();
-        bench.tell(RoleKind::Edge, RoleEvent::Running(CORE));
-        bench.control.started().await.unwrap();
-        bench.control.drain();
-        assert_eq!(bench.drains(), [1, 0]);
-        bench.control.on_event(RoleKind::Edge, RoleEvent::Ended(CORE));
-        assert_eq!(bench.drains(), [1, 1]);
-        bench.tell(RoleKind::Connector, RoleEvent::Ended(CORE));
-        bench.control.run(std::future::pending()).await.unwrap();
-        assert!(bench.control.state.is_draining());
+        let mut bed = test_bed();
+        bed.send(RoleKind::Edge, RoleEvent::Running(CORE));
+        bed.control.started().await.unwrap();
+        bed.control.drain();
+        assert_eq!(bed.drains(), [1, 0]);
+        bed.control.on_event(RoleKind::Edge, RoleEvent::Ended(CORE));
+        assert_eq!(bed.drains(), [1, 1]);
+        bed.send(RoleKind::Connector, RoleEvent::Ended(CORE));
+        bed.control.run(std::future::pending()).await.unwrap();
+        assert!(bed.control.state.is_draining());
     }
 
     #[tokio::test]
     async fn a_second_request_to_end_ends_at_once() {
-        let mut bench = bench();
-        bench.control.echo_max = Duration::ZERO;
-        bench.requests.send(Request::End).unwrap();
-        bench.requests.send(Request::End).unwrap();
-        assert!(matches!(bench.control.run(std::future::pending()).await, Err(ControlError::AtOnce)));
-        assert_eq!(bench.drains(), [1, 0]);
+        let mut bed = test_bed();
+        bed.control.echo_max = Duration::ZERO;
+        bed.requests.send(Request::End).unwrap();
+        bed.requests.send(Request::End).unwrap();
+        assert!(matches!(bed.control.run(std::future::pending()).await, Err(ControlError::AtOnce)));
+        assert_eq!(bed.drains(), [1, 0]);
     }
 
     #[tokio::test]
     async fn an_echo_of_the_first_signal_is_not_a_second() {
-        let mut bench = bench();
-        bench.control.echo_max = Duration::from_secs(3_600);
-        bench.requests.send(Request::End).unwrap();
-        bench.requests.send(Request::End).unwrap();
-        bench.tell(RoleKind::Edge, RoleEvent::Running(CORE));
+        let mut bed = test_bed();
+        bed.control.echo_max = Duration::from_secs(3_600);
+        bed.requests.send(Request::End).unwrap();
+        bed.requests.send(Request::End).unwrap();
+        bed.send(RoleKind::Edge, RoleEvent::Running(CORE));
         let ended = async {
-            while !bench.requests.is_closed() && bench.roles[0].drains.load(Ordering::Relaxed) == 0 {
+            while !bed.requests.is_closed() && bed.roles[0].drains.load(Ordering::Relaxed) == 0 {
                 tokio::task::yield_now().await;
             }
-            bench.events.send((RoleKind::Edge, RoleEvent::Ended(CORE))).unwrap();
-            bench.events.send((RoleKind::Connector, RoleEvent::Ended(CORE))).unwrap();
+            bed.events.send((RoleKind::Edge, RoleEvent::Ended(CORE))).unwrap();
+            bed.events.send((RoleKind::Connector, RoleEvent::Ended(CORE))).unwrap();
         };
-        let (run, ()) = tokio::join!(bench.control.run(std::future::pending()), ended);
+        let (run, ()) = tokio::join!(bed.control.run(std::future::pending()), ended);
         run.unwrap();
     }
 
     #[tokio::test]
     async fn roles_that_do_not_end_are_not_waited_for_for_ever() {
-        let mut bench = bench();
-        bench.control.drain_max = Duration::ZERO;
-        assert!(matches!(bench.control.run(async {}).await, Err(ControlError::Stuck(_))));
+        let mut bed = test_bed();
+        bed.control.drain_max = Duration::ZERO;
+        assert!(matches!(bed.control.run(async {}).await, Err(ControlError::Stuck(_))));
     }
 
     #[tokio::test]
     async fn a_core_that_cannot_run_ends_all_and_is_the_error() {
-        let mut bench = bench();
-        bench.tell(RoleKind::Edge, RoleEvent::Failed(CORE, "cannot listen".to_owned()));
-        bench.tell(RoleKind::Connector, RoleEvent::Ended(CORE));
-        let error = bench.control.started().await.unwrap_err();
+        let mut bed = test_bed();
+        bed.send(RoleKind::Edge, RoleEvent::Failed(CORE, "cannot listen".to_owned()));
+        bed.send(RoleKind::Connector, RoleEvent::Ended(CORE));
+        let error = bed.control.started().await.unwrap_err();
         assert_eq!(error.to_string(), "core 0 of the edge: cannot listen");
-        assert_eq!(bench.drains(), [1, 1]);
+        assert_eq!(bed.drains(), [1, 1]);
     }
 
     #[tokio::test]
     async fn a_core_that_ends_by_itself_is_an_error() {
-        let mut bench = bench();
-        bench.tell(RoleKind::Edge, RoleEvent::Ended(CORE));
-        bench.tell(RoleKind::Connector, RoleEvent::Ended(CORE));
-        assert!(bench.control.run(std::future::pending()).await.is_err());
+        let mut bed = test_bed();
+        bed.send(RoleKind::Edge, RoleEvent::Ended(CORE));
+        bed.send(RoleKind::Connector, RoleEvent::Ended(CORE));
+        assert!(bed.control.run(std::future::pending()).await.is_err());
     }
 
     #[tokio::test]
     async fn a_faulty_configuration_is_refused_whole_and_counted() {
-        let mut bench = bench();
+        let mut bed = test_bed();
         let answers = Arc::new(Mutex::new(vec![
             Ok(Reloaded { restart_needed: vec!["engine.cores".to_owned()], files: Vec::new() }),
             Err("adit.toml:3: bad\nadit.toml:4: worse".to_owned()),
             Ok(Reloaded::default()),
         ]));
         let next = Arc::clone(&answers);
-        bench.control = bench.control.with_reload(Box::new(move || next.lock().unwrap().remove(0)), []);
-        bench.control.reload();
-        assert_eq!(bench.control.state.reloads().restart_needed, ["engine.cores"]);
-        bench.control.reload();
-        let reloads = bench.control.state.reloads().clone();
+        bed.control = bed.control.with_reload(Box::new(move || next.lock().unwrap().remove(0)), []);
+        bed.control.reload();
+        assert_eq!(bed.control.state.reloads().restart_needed, ["engine.cores"]);
+        bed.control.reload();
+        let reloads = bed.control.state.reloads().clone();
         assert_eq!((reloads.applied, reloads.refused), (1, 1));
         assert_eq!(reloads.faults.as_deref(), Some("adit.toml:3: bad\nadit.toml:4: worse"));
-        bench.control.reload();
-        let reloads = bench.control.state.reloads().clone();
+        bed.control.reload();
+        let reloads = bed.control.state.reloads().clone();
         assert_eq!((reloads.applied, reloads.refused, reloads.faults, reloads.restart_needed.len()), (2, 1, None, 0));
-        let notices = bench.notices.lock().unwrap();
+        let notices = bed.notices.lock().unwrap();
         assert!(matches!(notices[..], [Notice::Reloaded, Notice::ReloadRefused(_), Notice::Reloaded]));
     }
 
@@ -591,13 +591,13 @@ mod tests {
         std::fs::write(&new, "1").unwrap();
         let files = vec![new.clone()];
         let reload = move || Ok(Reloaded { restart_needed: Vec::new(), files: files.clone() });
-        let mut bench = bench();
-        bench.control = bench.control.with_reload(Box::new(reload), [old.clone()]);
+        let mut bed = test_bed();
+        bed.control = bed.control.with_reload(Box::new(reload), [old.clone()]);
         let mut applied_after_change_of = |file: &PathBuf| {
             std::fs::write(file, "22").unwrap();
-            bench.control.look();
-            bench.control.look();
-            bench.control.state.reloads().applied
+            bed.control.check_files();
+            bed.control.check_files();
+            bed.control.state.reloads().applied
         };
         assert_eq!(applied_after_change_of(&old), 1);
         assert_eq!(applied_after_change_of(&new), 2, "the list of files is new after a reload");

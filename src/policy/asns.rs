@@ -15,7 +15,7 @@ pub struct AsnTable(Reader<Vec<u8>>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AsnTableError {
     /// It is not in the format.
-    #[error("it is not in MaxMind's format ({0}): take a file that ends with .mmdb")]
+    #[error("it is not in MaxMind's format ({0}): use a file whose name ends with .mmdb")]
     Malformed(Box<str>),
     /// It tells of something else, such as cities.
     #[error(

@@ -32,7 +32,7 @@ pub enum Member {
 pub enum MemberError {
     /// It is none of the three.
     #[error(
-        "{0:?} is no network: write an address, or one with the length of its prefix, such as 10.0.0.0/8 or fd00::/8, or \
+        "{0:?} is not a network: write an address, or an address with a prefix length, such as 10.0.0.0/8 or fd00::/8, or \
          AS64500, or set:NAME"
     )]
     Malformed(Box<str>),
@@ -40,10 +40,10 @@ pub enum MemberError {
     #[error(transparent)]
     Network(NetworkError),
     /// The number is too large.
-    #[error("{0:?} is no AS number: AS1 to AS4294967295")]
+    #[error("{0:?} is not an AS number; they go from AS1 to AS4294967295")]
     Asn(Box<str>),
     /// The name is not plain.
-    #[error("{0:?} is no name of a set: 1 to 64 letters, digits, '.', '_' or '-'")]
+    #[error("{0:?} is not a valid name of a set: 1 to 64 letters, digits, '.', '_' or '-'")]
     SetName(Box<str>),
 }
 
@@ -67,7 +67,7 @@ pub enum Unmet {
     #[error("no [[network_set]] of the edge has the name {}", .0.as_str())]
     Set(SetName),
     /// Nobody knows which addresses the system has.
-    #[error("AS{0} needs a file that knows AS numbers: set admission.asn_file at the edge")]
+    #[error("AS{0} needs a file of AS numbers: set admission.asn_file at the edge")]
     Asn(Asn),
 }
 

@@ -18,7 +18,7 @@ pub struct Network(IpNet);
 pub enum NetworkError {
     /// It is neither an address nor one with a length.
     #[error(
-        "{0:?} is no network: write an address, or one with the length of its prefix, such as 10.0.0.0/8 or fd00::/8"
+        "{0:?} is not a network: write an address, or an address with a prefix length, such as 10.0.0.0/8 or fd00::/8"
     )]
     Malformed(Box<str>),
     /// Bits are set beyond the prefix, so that it is not certain what is meant.

@@ -41,10 +41,10 @@ pub struct AllowedUpstreams {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
     /// No allowed network holds it.
-    #[error("outside of `connect.allowed_upstreams`: add {0} there if it is meant")]
+    #[error("outside of `connect.allowed_upstreams`: add {0} there if that is intended")]
     Outside(Network),
     /// It is special, and not named.
-    #[error("{what}, and not named in `connect.allowed_upstreams`: add {network} there if it is meant")]
+    #[error("{what}, and not named in `connect.allowed_upstreams`: add {network} there if that is intended")]
     Special {
         /// The address alone, as a network.
         network: Network,

@@ -12,7 +12,7 @@ const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 const MODE: u32 = 0o7777;
 
-/// The user as whom this process reads.
+/// The user of this process.
 #[derive(Clone, Copy)]
 pub(super) struct Reader {
     uid: u32,
@@ -28,50 +28,50 @@ impl Reader {
     }
 }
 
-pub(super) fn judge_file(path: &Path, meta: &Metadata, reader: Reader) -> Result<(), PrivateError> {
+pub(super) fn check_file(path: &Path, meta: &Metadata, reader: Reader) -> Result<(), PrivateError> {
     if !meta.is_file() {
-        return Err(PrivateError::NoFile { path: path.to_path_buf() });
+        return Err(PrivateError::NotAFile { path: path.to_path_buf() });
     }
     owned(path, meta, reader)?;
     if file_is_private(meta.mode(), meta.uid(), reader) {
         return Ok(());
     }
-    Err(PrivateError::LooseFile { path: path.to_path_buf(), mode: meta.mode() & MODE })
+    Err(PrivateError::FileOpenToOthers { path: path.to_path_buf(), mode: meta.mode() & MODE })
 }
 
-pub(super) fn judge_folder(path: &Path, meta: &Metadata, reader: Reader) -> Result<(), PrivateError> {
+pub(super) fn check_folder(path: &Path, meta: &Metadata, reader: Reader) -> Result<(), PrivateError> {
     owned(path, meta, reader)?;
     if meta.mode() & OTHERS == 0 {
         return Ok(());
     }
-    Err(PrivateError::LooseFolder { path: path.to_path_buf(), mode: meta.mode() & MODE })
+    Err(PrivateError::FolderOpenToOthers { path: path.to_path_buf(), mode: meta.mode() & MODE })
 }
 
-/// Judges a folder in which a private file lies, or will.
-pub(super) fn judge_folder_around(path: &Path, folder: &Path, reader: Reader) -> Result<(), PrivateError> {
+/// Checks a folder that holds a private file, or will.
+pub(super) fn check_parent_folder(path: &Path, folder: &Path, reader: Reader) -> Result<(), PrivateError> {
     let meta = fs::metadata(folder).map_err(|cause| PrivateError::unreadable(folder, &cause))?;
     owned(folder, &meta, reader)?;
-    if folder_keeps(meta.mode()) {
+    if folder_protects(meta.mode()) {
         return Ok(());
     }
     let (path, folder) = (path.to_path_buf(), folder.to_path_buf());
-    Err(PrivateError::LooseFolderAround { path, folder, mode: meta.mode() & MODE })
+    Err(PrivateError::ParentOpenToOthers { path, folder, mode: meta.mode() & MODE })
 }
 
 fn owned(path: &Path, meta: &Metadata, reader: Reader) -> Result<(), PrivateError> {
     if reader.trusts(meta.uid()) {
         return Ok(());
     }
-    Err(PrivateError::Foreign { path: path.to_path_buf(), owner: meta.uid(), user: reader.uid })
+    Err(PrivateError::ForeignOwner { path: path.to_path_buf(), owner: meta.uid(), user: reader.uid })
 }
 
 fn file_is_private(mode: u32, owner: u32, reader: Reader) -> bool {
-    let lent_by_root = owner == ROOT && reader.uid != ROOT;
-    let allowed = if lent_by_root { GROUP_READS } else { 0 };
+    let shared_by_root = owner == ROOT && reader.uid != ROOT;
+    let allowed = if shared_by_root { GROUP_READS } else { 0 };
     mode & OTHERS & !allowed == 0
 }
 
-fn folder_keeps(mode: u32) -> bool {
+fn folder_protects(mode: u32) -> bool {
     mode & OTHERS_WRITE == 0 || mode & STICKY != 0
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_root_can_lend_a_file_to_a_group() {
+    fn only_root_can_share_a_file_with_a_group() {
         let (root, service) = (Reader { uid: ROOT }, Reader { uid: 1000 });
         assert!(file_is_private(0o100440, ROOT, service) && file_is_private(0o100640, ROOT, service));
         assert!(!file_is_private(0o100640, 1000, service) && !file_is_private(0o100640, ROOT, root));

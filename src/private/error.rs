@@ -1,53 +1,53 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a file or folder cannot be trusted with a secret, or not be used at all. It never holds what the file holds.
+/// Why a file or folder cannot be trusted with a secret, or not be used at all. It never repeats the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateError {
     /// It cannot be opened or read.
     #[error("cannot read {}: {cause}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         cause: Box<str>,
     },
     /// It cannot be made or written.
     #[error("cannot write {}: {cause}", path.display())]
     Unwritable {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         cause: Box<str>,
     },
-    /// It is a folder, a device or the like.
+    /// It is a folder, a device or another special file.
     #[error("{} is not a plain file", path.display())]
-    NoFile {
-        /// Which.
+    NotAFile {
+        /// The file or folder.
         path: PathBuf,
     },
-    /// It holds more than it can.
+    /// It is longer than such a file can be.
     #[error("{} is longer than {len_max} bytes: is it the right file?", path.display())]
     TooLong {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
         /// The most that was expected.
         len_max: usize,
     },
     /// Others may read or change the file.
     #[error("{} is open to others than its owner (mode {mode:04o}): run `chmod 600 {}`", path.display(), shell(path))]
-    LooseFile {
-        /// Which.
+    FileOpenToOthers {
+        /// The file or folder.
         path: PathBuf,
-        /// Its mode.
+        /// Its permission bits.
         mode: u32,
     },
     /// Others may look into a folder of ours.
     #[error("the folder {} is open to others than its owner (mode {mode:04o}): run `chmod 700 {}`", path.display(), shell(path))]
-    LooseFolder {
-        /// Which.
+    FolderOpenToOthers {
+        /// The file or folder.
         path: PathBuf,
-        /// Its mode.
+        /// Its permission bits.
         mode: u32,
     },
     /// Others may put another file in the place of this one.
@@ -56,12 +56,12 @@ pub enum PrivateError {
          `chmod go-w {}`",
         folder.display(), path.display(), shell(folder)
     )]
-    LooseFolderAround {
-        /// The file.
+    ParentOpenToOthers {
+        /// The file in that folder.
         path: PathBuf,
         /// The folder in which it lies.
         folder: PathBuf,
-        /// The folder's mode.
+        /// The permission bits of the folder.
         mode: u32,
     },
     /// It belongs to somebody else, who can read and change it.
@@ -69,12 +69,12 @@ pub enum PrivateError {
         "{} belongs to the user {owner}, and neither to this one ({user}) nor to root: if what it holds can be trusted, \
          run `chown {user} {}`", path.display(), shell(path)
     )]
-    Foreign {
-        /// Which.
+    ForeignOwner {
+        /// The file or folder.
         path: PathBuf,
-        /// Whose it is.
+        /// The user id of its owner.
         owner: u32,
-        /// Who reads it.
+        /// The user id of this process.
         user: u32,
     },
 }

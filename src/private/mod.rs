@@ -1,11 +1,11 @@
-//! Floor 2: files and folders that are their owner's alone. Whatever holds a secret or a key is read, made and written here.
+//! Floor 2: private files and folders. Everything that holds a secret or a key is read, created and written here.
 //!
-//! The rule, kept on every read and not only when the program starts: a private file belongs to this user or to root and
-//! nobody else may read or write it (0600 or less); where it is root's and this user is not, its group may read it, for only
-//! root can have meant that (Kubernetes and systemd hand secrets to a service so). The folder that it lies in may be seen
-//! into, but only its owner may change what lies there. A folder of our own, made by [`folder`], is 0700.
+//! The rule is checked on every read, not only at the start. A private file belongs to this user or to root, and nobody else
+//! may read or write it (mode 0600 or less). One exception: the group of a file that belongs to root may read it, where this
+//! user is not root; Kubernetes and systemd hand secrets to a service in this way. Others may list the folder of a private
+//! file, but only its owner may change it. A folder that [`folder`] creates has mode 0700.
 //!
-//! What is refused is refused with the command that mends it.
+//! Each error names the command that corrects the permissions.
 
 mod access;
 mod error;
@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-use crate::private::access::{Reader, judge_file, judge_folder, judge_folder_around};
+use crate::private::access::{Reader, check_file, check_folder, check_parent_folder};
 
-/// The mode of a private file that is made here.
+/// The mode of a private file that is created here.
 pub const FILE_MODE: u32 = 0o600;
-/// The mode of a private folder that is made here.
+/// The mode of a private folder that is created here.
 pub const FOLDER_MODE: u32 = 0o700;
 
 /// Reads a private file of at most `len_max` bytes. What was read is wiped from memory when it is dropped.
@@ -35,8 +35,8 @@ pub const FOLDER_MODE: u32 = 0o700;
 pub fn read(path: &Path, len_max: usize) -> Result<Zeroizing<Vec<u8>>, PrivateError> {
     let unreadable = |cause: io::Error| PrivateError::unreadable(path, &cause);
     let file = open(path)?;
-    check_open(path, &file)?;
-    // A buffer that grew would leave pieces of the secret behind, so it is as large as it can ever have to be.
+    check_opened(path, &file)?;
+    // A buffer that grew would leave parts of the secret in freed memory, so it has its final size from the start.
     let mut content = Zeroizing::new(vec![0; len_max + 1]);
     let len = read_full(file, &mut content).map_err(unreadable)?;
     if len > len_max {
@@ -46,41 +46,41 @@ pub fn read(path: &Path, len_max: usize) -> Result<Zeroizing<Vec<u8>>, PrivateEr
     Ok(content)
 }
 
-/// Checks a file that others will open, such as a database; it is there and private.
+/// Checks that a file exists and is private, before other code opens it, such as a database.
 ///
 /// # Errors
 ///
 /// It cannot be opened, or is not private.
 pub fn check(path: &Path) -> Result<(), PrivateError> {
-    check_open(path, &open(path)?)
+    check_opened(path, &open(path)?)
 }
 
-/// Makes sure that there is a private file here, empty if there was none.
+/// Creates an empty private file at this path, unless there is one.
 ///
 /// # Errors
 ///
-/// It cannot be made, or is there and not private.
+/// It cannot be created, or exists and is not private.
 pub fn ensure(path: &Path) -> Result<(), PrivateError> {
     match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path) {
-        Ok(file) => check_open(path, &file),
+        Ok(file) => check_opened(path, &file),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check(path),
         Err(error) => Err(PrivateError::unwritable(path, &error)),
     }
 }
 
-/// Writes a private file, in the place of any that was there. Whoever reads it finds the old content or the new, whole, also
-/// after a loss of power. Readable by this user alone from its first byte on.
+/// Writes a private file, in place of one that exists. A reader finds the whole old content or the whole new content, also
+/// after a power failure. Nobody else can read it at any time.
 ///
 /// # Errors
 ///
-/// It cannot be written, or the folder is not such that a secret may lie there. The old file is then as it was.
+/// It cannot be written, or others may change its folder. The old file is then unchanged.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), PrivateError> {
     let unwritable = |cause: io::Error| PrivateError::unwritable(path, &cause);
     let reader = Reader::current();
-    for folder in folders_around(path) {
-        judge_folder_around(path, &folder, reader)?;
+    for folder in parent_folders(path) {
+        check_parent_folder(path, &folder, reader)?;
     }
-    let draft = draft_beside(path);
+    let draft = draft_path(path);
     let written = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&draft).and_then(|mut file| {
         file.write_all(content)?;
         file.sync_all()?;
@@ -88,40 +88,40 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), PrivateError> {
         File::open(parent(path))?.sync_all()
     });
     written.map_err(|cause| {
-        // After the renaming there is none, before it nobody else knows it.
+        // After the rename there is no draft; before it no other process knows its name.
         let _ = fs::remove_file(&draft);
         unwritable(cause)
     })
 }
 
-/// Makes sure that there is a folder here that this user alone can look into, making it and those above it if need be.
+/// Creates a folder that only this user can list, and its parents, unless it exists.
 ///
 /// # Errors
 ///
-/// It cannot be made, or is there and open to others.
+/// It cannot be created, or exists and is open to others.
 pub fn folder(path: &Path) -> Result<(), PrivateError> {
     let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path);
     made.map_err(|cause| PrivateError::unwritable(path, &cause))?;
     let meta = fs::metadata(path).map_err(|cause| PrivateError::unreadable(path, &cause))?;
-    judge_folder(path, &meta, Reader::current())
+    check_folder(path, &meta, Reader::current())
 }
 
-/// Opens what is to be read, without waiting for the other end where it is a pipe: that is no file, and refused.
+/// Opens a file for reading. A pipe, which is refused later, is opened without waiting for its other end.
 fn open(path: &Path) -> Result<File, PrivateError> {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     opened.map_err(|cause| PrivateError::unreadable(path, &cause))
 }
 
-/// Judges the file that was opened, not the one that may have taken its name since.
-fn check_open(path: &Path, file: &File) -> Result<(), PrivateError> {
+/// Checks the file that was opened, not another that may have got its name since.
+fn check_opened(path: &Path, file: &File) -> Result<(), PrivateError> {
     let reader = Reader::current();
     let meta = file.metadata().map_err(|cause| PrivateError::unreadable(path, &cause))?;
-    judge_file(path, &meta, reader)?;
-    folders_around(path).iter().try_for_each(|folder| judge_folder_around(path, folder, reader))
+    check_file(path, &meta, reader)?;
+    parent_folders(path).iter().try_for_each(|folder| check_parent_folder(path, folder, reader))
 }
 
-/// The folder in which a file stands by its name, and the one where it really is, if it is named by a link.
-fn folders_around(path: &Path) -> Vec<PathBuf> {
+/// The folder in a file's path, and the folder of the file itself, if the path is a symbolic link.
+fn parent_folders(path: &Path) -> Vec<PathBuf> {
     let named = parent(path);
     let real = fs::canonicalize(path).ok().map(|real| parent(&real));
     let same = |real: &PathBuf| fs::canonicalize(&named).is_ok_and(|named| named == *real);
@@ -136,15 +136,15 @@ fn parent(path: &Path) -> PathBuf {
     }
 }
 
-/// A name in the same folder that no other writer takes.
-fn draft_beside(path: &Path) -> PathBuf {
+/// A path in the same folder that no other writer uses.
+fn draft_path(path: &Path) -> PathBuf {
     static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}-{}.tmp", std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed)));
     parent(path).join(name)
 }
 
-/// Reads until the end of the file or of the room.
+/// Reads until the end of the file or of the buffer.
 fn read_full(mut file: File, room: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     while len < room.len() {
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!((mode_of(&path), read(&path, 6).unwrap().as_slice()), (0o600, &b"second"[..]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
         assert_eq!(read(&path, 5).unwrap_err(), PrivateError::TooLong { path: path.clone(), len_max: 5 });
-        assert!(matches!(read(dir.path(), 5), Err(PrivateError::NoFile { .. })));
+        assert!(matches!(read(dir.path(), 5), Err(PrivateError::NotAFile { .. })));
         assert!(matches!(read(&dir.path().join("none"), 5), Err(PrivateError::Unreadable { .. })));
     }
 
@@ -193,7 +193,7 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o602, 0o644, 0o660, 0o777] {
             chmod(&path, mode);
             let refused = read(&path, 100).unwrap_err();
-            assert!(matches!(refused, PrivateError::LooseFile { .. }), "{mode:o}: {refused}");
+            assert!(matches!(refused, PrivateError::FileOpenToOthers { .. }), "{mode:o}: {refused}");
             assert!(check(&path).is_err() && ensure(&path).is_err());
             let told = refused.to_string();
             let command = told.split('`').nth(1).unwrap();
@@ -222,7 +222,7 @@ mod tests {
         // A link does not hide where the file really is.
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
-        assert!(matches!(read(&link, 10), Err(PrivateError::LooseFolderAround { .. })));
+        assert!(matches!(read(&link, 10), Err(PrivateError::ParentOpenToOthers { .. })));
         chmod(&folder, 0o700);
         assert!(read(&link, 10).is_ok());
     }

@@ -52,7 +52,7 @@ pub enum RouteFaultKind {
         first: String,
     },
     /// The host is malformed.
-    #[error("'{host}' is no host: {cause}")]
+    #[error("'{host}' is not a valid host name: {cause}")]
     Host {
         /// As it was written.
         host: String,
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "routes[1].host: 'b_c.example' is no host: a host is made of letters, digits, '-' and '.'",
+                "routes[1].host: 'b_c.example' is not a valid host name: a host is made of letters, digits, '-' and '.'",
                 "routes[2].host: 'a.example' already has a route at routes[0].host; remove one of them",
                 "routes[4].host: '*.x.example' already has a route at routes[3].host; remove one of them",
             ]

@@ -15,8 +15,8 @@ const REMEDY: &str = "write http://host:port, https://host:port or unix:/path/of
 pub enum UpstreamUrlError {
     /// The URL has a path of its own.
     #[error(
-        "an upstream has no path of its own, as the path of a call is passed on unchanged: leave '{path}' out here \
-         and put it into the agent's URL"
+        "an upstream has no path, as the path of a call is passed on unchanged: remove '{path}' here and \
+         add it to the agents' URL"
     )]
     BasePath {
         /// What is to be left out.
@@ -26,13 +26,13 @@ pub enum UpstreamUrlError {
     #[error("an upstream's URL must not carry a user name or password: agents send their own credentials")]
     Credentials,
     /// The host is missing or malformed.
-    #[error("'{host}' is no host of an upstream; {REMEDY}, an IPv6 address in brackets")]
+    #[error("'{host}' is not a valid host of an upstream; {REMEDY}, an IPv6 address in brackets")]
     Host {
         /// As it was written.
         host: String,
     },
     /// The port is no number from 1 to 65535.
-    #[error("'{port}' is no port; it is a number from 1 to 65535")]
+    #[error("'{port}' is not a port number; ports go from 1 to 65535")]
     Port {
         /// As it was written.
         port: String,
@@ -41,7 +41,7 @@ pub enum UpstreamUrlError {
     #[error("an upstream's URL has no query and no fragment: those of a call are passed on unchanged")]
     QueryOrFragment,
     /// The scheme is none of the three.
-    #[error("an upstream is reached by http, https or unix; {REMEDY}")]
+    #[error("the URL of an upstream begins with http, https or unix; {REMEDY}")]
     Scheme,
     /// The path of the socket is not absolute, too long, or has a zero byte.
     #[error("the path of a unix socket is absolute and at most {UNIX_PATH_LEN_MAX} bytes; write unix:/path/of/socket")]

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::UnixTime;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::{Authority, Issued, failed, params_until};
-use super::certs::{CertError, read_chain};
+use super::certs::CertError;
 use crate::base::Secret;
 
 /// How long an authority that is kept lives: ten years.
@@ -51,51 +50,13 @@ impl Authority {
     }
 }
 
-/// For whom the first certificate of a PEM file is, and until when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertFacts {
-    /// Host names and addresses, in the order of the certificate.
-    pub names: Vec<String>,
-    /// The last second of its validity, since 1970.
-    pub not_after_unix_s: i64,
-}
-
-impl CertFacts {
-    /// Reads them, valid or not; the file name is for errors.
-    ///
-    /// # Errors
-    ///
-    /// When there is no certificate, or none that can be read.
-    pub fn of_pem((file, pem): (&str, &[u8])) -> Result<CertFacts, CertError> {
-        let bad = |cause: String| CertError::BadCertificate { file: file.to_owned(), cause };
-        let chain = read_chain(file, pem)?;
-        let cert = chain.first().ok_or_else(|| CertError::NoCertificate { file: file.to_owned() })?;
-        let (_, cert) = X509Certificate::from_der(cert).map_err(|error| bad(error.to_string()))?;
-        let alternatives = cert.subject_alternative_name().map_err(|error| bad(error.to_string()))?;
-        let names = alternatives.map(|names| names.value.general_names.iter().filter_map(name).collect());
-        Ok(CertFacts { names: names.unwrap_or_default(), not_after_unix_s: cert.validity().not_after.timestamp() })
-    }
-}
-
-fn name(name: &GeneralName<'_>) -> Option<String> {
-    use std::net::IpAddr;
-    match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok().map(|address| address.to_string())
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
 
     use super::*;
-    use crate::tls::Fingerprint;
+    use crate::tls::{CertInfo, Fingerprint};
 
     const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
     const LIFE: Duration = Duration::from_secs(90 * 24 * 3_600);
@@ -114,10 +75,9 @@ mod tests {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(issued.cert_pem.as_bytes()).map(Result::unwrap).collect();
         assert_eq!(chain.len(), 2);
         assert_eq!(Fingerprint::of(&chain[1]), Fingerprint::of(load(&made).cert_der()));
-        let facts = CertFacts::of_pem(("edge.pem", issued.cert_pem.as_bytes())).unwrap();
-        assert_eq!(facts.names, names);
-        assert_eq!(facts.not_after_unix_s, i64::try_from((NOW.as_secs()) + LIFE.as_secs()).unwrap());
-        assert!(CertFacts::of_pem(("none", b"no pem")).is_err());
+        let info = CertInfo::of_pem(("edge.pem", issued.cert_pem.as_bytes())).unwrap();
+        assert_eq!(info.names, names);
+        assert_eq!(info.not_after_unix_s, i64::try_from((NOW.as_secs()) + LIFE.as_secs()).unwrap());
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn a_connector_that_is_well_is_told_so_line_by_line() {
     {
         verdict(&findings, check, "ok");
     }
-    assert!(verdict(&findings, "edge.link", "ok").contains("takes this connector as tnl_0"));
+    assert!(verdict(&findings, "edge.link", "ok").contains("accepts this connector as tnl_0"));
     assert!(verdict(&findings, "upstream.mcp", "ok").contains("MCP 20"));
     assert!(findings.iter().all(|finding| finding["verdict"] != "fail"), "{findings:?}");
     assert_eq!(code, Some(0));
@@ -110,7 +110,7 @@ fn what_is_wrong_with_a_connector_is_told_with_its_remedy() {
     // An upstream that is no MCP server, and one that is not allowed.
     let silent = serve_upstream_saying("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     let config = write_connector(&site, SECRETS[0], &edge, &format!("http://{silent}"), "");
-    assert!(verdict(&examine(&config, &[]).1, "upstream.mcp", "fail").contains("no MCP there"));
+    assert!(verdict(&examine(&config, &[]).1, "upstream.mcp", "fail").contains("not an MCP server"));
     let config = write_connector(&site, SECRETS[0], &edge, "http://localhost:9", "allowed_upstreams = \"10.0.0.0/8\"");
     let (_, told) = of(&examine(&config, &[]).1, "upstream.address");
     assert!(told.contains("add 127.0.0.1/32 there"), "{told}");
@@ -177,7 +177,7 @@ fn an_edge_is_looked_at_while_it_runs_and_while_it_does_not() {
     let (code, findings) = examine(&site.file("idle.toml"), &[]);
     assert_eq!(code, Some(2));
     let (verdicts, told) = of(&findings, "agents.certificate");
-    assert!(verdicts == ["ok", "fail"] && told.contains("it is not for three.test"), "{told}");
+    assert!(verdicts == ["ok", "fail"] && told.contains("it does not name three.test"), "{told}");
     let (verdicts, told) = of(&findings, "admission");
     assert!(verdicts == ["ok", "warn"] && told.contains("/readyz"), "{told}");
 }

@@ -159,5 +159,5 @@ fn files_are_read_and_named() {
     ServerCert::load(&cert_path, &key_path, now()).unwrap();
     std::fs::set_permissions(&key_path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let error = ServerCert::load(&cert_path, &key_path, now()).unwrap_err();
-    assert!(matches!(&error, CertError::KeyFile(PrivateError::LooseFile { .. })), "{error}");
+    assert!(matches!(&error, CertError::KeyFile(PrivateError::FileOpenToOthers { .. })), "{error}");
 }

@@ -1,0 +1,245 @@
+//! The connector's state directory: its certificates, the authority for sealed routes, and the token that a provisioning
+//! key was exchanged for.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+
+use crate::base::{TunnelId, TunnelToken, TunnelTokenError};
+use crate::connector::EdgeAddress;
+use crate::control::data_dir::make_authority;
+use crate::private::{self, PrivateError};
+use crate::tls::{Authority, CertError, Identity, KeyRequest, ServerCert};
+
+/// The longest file of a certificate and its key, in bytes.
+const IDENTITY_FILE_LEN_MAX: usize = 64 * 1024;
+/// The longest file of a token, in bytes.
+const TOKEN_FILE_LEN_MAX: usize = 1024;
+/// How long a certificate for sealed routes lives. It is issued anew at every start and reload, and once a day.
+const SEAL_CERT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// A file or the directory cannot be read or written, or is open to others.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
+    /// The file of the token holds something else.
+    #[error("{} holds no token: {why}; remove it to exchange the provisioning key again", path.display())]
+    NoToken {
+        /// The file that should hold the token.
+        path: PathBuf,
+        /// What a token is.
+        why: TunnelTokenError,
+    },
+}
+
+/// The directory in which a connector keeps what it need not ask for again: one certificate with its key for each edge, all
+/// for this user alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// The state directory at this path, whether it exists or not.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> StateDir {
+        StateDir { path: path.into() }
+    }
+
+    /// The path of the directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The certificate of the authority for sealed routes (PEM).
+    #[must_use]
+    pub fn seal_ca_cert(&self) -> PathBuf {
+        self.path.join("seal-ca.pem")
+    }
+
+    /// The key of that authority (PEM).
+    #[must_use]
+    pub fn seal_ca_key(&self) -> PathBuf {
+        self.path.join("seal-ca.key")
+    }
+
+    /// The token that a provisioning key was exchanged for.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.path.join("tunnel.token")
+    }
+
+    /// The key with which that exchange is made, as long as it is not done.
+    #[must_use]
+    pub fn trade_key_file(&self) -> PathBuf {
+        self.path.join("trade.key")
+    }
+
+    /// The certificate that an edge gave, with its key (PEM).
+    #[must_use]
+    pub fn identity_file(&self, edge: &EdgeAddress) -> PathBuf {
+        let host: String = edge.host.chars().map(|c| if c == ':' || c == '/' { '_' } else { c }).collect();
+        self.path.join(format!("{host}_{}.pem", edge.port))
+    }
+
+    /// Makes the directory if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or others than its owner can look into it.
+    pub fn init(&self) -> Result<(), StateDirError> {
+        Ok(private::folder(&self.path)?)
+    }
+
+    /// Keeps the certificate that an edge gave.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written. The old one is then as it was.
+    pub fn keep(&self, edge: &EdgeAddress, identity: &Identity) -> Result<(), PrivateError> {
+        private::write(&self.identity_file(edge), identity.to_pem().expose())
+    }
+
+    /// The certificate that was kept for an edge, if it is still valid and names this tunnel. One that cannot be used is
+    /// logged and counts as none.
+    #[must_use]
+    pub fn identity(&self, edge: &EdgeAddress, tunnel: &TunnelId, now: UnixTime) -> Option<Identity> {
+        let file = self.identity_file(edge);
+        if !file.exists() {
+            return None;
+        }
+        let name = file.display().to_string();
+        let read = private::read(&file, IDENTITY_FILE_LEN_MAX).map_err(|error| error.to_string());
+        let identity = read.and_then(|pem| Identity::from_pem(&name, &pem).map_err(|error| error.to_string()));
+        match identity {
+            Ok(identity) if identity.tunnel() == tunnel && !identity.left(now).is_zero() => Some(identity),
+            Ok(_) => None,
+            Err(why) => {
+                tracing::warn!(%why, "a kept certificate cannot be used; a new one will be requested");
+                None
+            }
+        }
+    }
+
+    /// The token that was kept, if one was.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and cannot be used.
+    pub fn token(&self) -> Result<Option<TunnelToken>, StateDirError> {
+        let path = self.token_file();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let content = private::read(&path, TOKEN_FILE_LEN_MAX)?;
+        let token =
+            std::str::from_utf8(&content).map_err(|_| TunnelTokenError).and_then(|text| text.trim_end().parse());
+        token.map(Some).map_err(|why| StateDirError::NoToken { path, why })
+    }
+
+    /// Keeps a token.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn keep_token(&self, token: &TunnelToken) -> Result<(), PrivateError> {
+        private::write(&self.token_file(), token.text().expose())
+    }
+
+    /// The key with which this host exchanges its provisioning key, the same one until the exchange is done: by it an edge
+    /// recognises a host that asks again because the answer was lost.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made or kept, or the kept one cannot be used.
+    pub fn trade_key(&self) -> Result<KeyRequest, CertError> {
+        let file = self.trade_key_file();
+        if file.exists() {
+            let pem = private::read(&file, IDENTITY_FILE_LEN_MAX)?;
+            return KeyRequest::from_pem(&file.display().to_string(), &pem);
+        }
+        let key = KeyRequest::new()?;
+        private::write(&file, key.key_pem().expose())?;
+        Ok(key)
+    }
+
+    /// Removes that key: the exchange is done, and its result is kept.
+    pub fn end_trade(&self) {
+        // A key that stays is used by nobody.
+        let _ = std::fs::remove_file(self.trade_key_file());
+    }
+
+    /// Issues a certificate for the hosts of sealed routes, by the authority that is kept here and made now if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the authority cannot be made, kept or used.
+    pub fn issue_seal_cert(&self, hosts: &[String], now: UnixTime) -> Result<ServerCert, CertError> {
+        private::folder(&self.path)?;
+        let (cert, key) = (self.seal_ca_cert(), self.seal_ca_key());
+        if !cert.exists() {
+            make_authority("adit connector", (&cert, &key), now)?;
+            tracing::info!(file = %cert.display(), "an authority for sealed routes was made");
+        }
+        Authority::load(&cert, &key, now)?.issue_chain(hosts, now, SEAL_CERT_LIFE)?.server_cert(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tls::{Authority, KeyRequest};
+
+    fn identity(tunnel: &str, now: UnixTime) -> Identity {
+        let authority = Authority::new("test", now, 2).unwrap();
+        let request = KeyRequest::new().unwrap();
+        let lifetime = Duration::from_secs(3600);
+        let cert = authority.certify(request.csr(), &tunnel.parse().unwrap(), lifetime, now).unwrap();
+        request.into_identity(cert.chain).unwrap()
+    }
+
+    #[test]
+    fn what_was_kept_is_taken_up_by_its_owner_alone_and_while_it_is_good() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("state");
+        let dir = StateDir::new(&path);
+        dir.init().unwrap();
+        let edge = EdgeAddress { host: "::1".into(), port: 7844 };
+        let (tunnel, now) = ("tnl_a".parse().unwrap(), UnixTime::now());
+        assert_eq!(dir.identity(&edge, &tunnel, now), None);
+        let made = identity("tnl_a", now);
+        dir.keep(&edge, &made).unwrap();
+        let file = path.join("__1_7844.pem");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&file)), (0o700, 0o600));
+        assert_eq!(dir.identity(&edge, &tunnel, now), Some(made));
+        assert_eq!(dir.identity(&edge, &"tnl_b".parse().unwrap(), now), None);
+        let later = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs() + 3601));
+        assert_eq!(dir.identity(&edge, &tunnel, later), None);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(dir.identity(&edge, &tunnel, now), None, "others could have read the key");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(dir.init().is_err());
+    }
+
+    #[test]
+    fn a_token_is_kept_until_it_is_damaged() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(parent.path().join("state"));
+        dir.init().unwrap();
+        assert!(dir.token().unwrap().is_none());
+        let token: TunnelToken = "tnl_a:an-example-secret-0123".parse().unwrap();
+        dir.keep_token(&token).unwrap();
+        assert_eq!(dir.token().unwrap().unwrap().text().expose(), token.text().expose());
+        private::write(&dir.token_file(), b"hunter2").unwrap();
+        let error = dir.token().err().unwrap().to_string();
+        assert!(error.contains("tunnel.token holds no token") && !error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,220 @@
+//! A process that is a connector.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::base::{Traffic, TunnelId};
+use crate::config::{Config, ConnectConfig};
+use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
+use crate::control::{
+    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Notice, Reload, Reloaded, Request, RoleKind, State,
+    StateDir, forward_events_with, serve_resolves, signals,
+};
+use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
+use crate::process::edge_process::EVENTS_MAX;
+use crate::process::error::RunError;
+use crate::process::facts::facts;
+use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
+use crate::process::log::Log;
+use crate::process::provision::provision;
+use crate::process::random::random_number;
+use crate::process::runtime::AbortOnDrop;
+use crate::process::settings::{
+    UpstreamTrust, connector_settings, connector_tables, credentials, edge_addresses, edge_roots, engine_settings,
+    open_state_dir, seal_ca, sealing,
+};
+use crate::process::source::{LoadedConfig, ReadConfig, connect_of};
+use crate::route::RouteName;
+use crate::tls::CallerAuthorities;
+use crate::upstream::{ResolveRequest, Resolver, resolver};
+
+/// How often the configuration is read again without being asked, so that certificates for sealed routes stay fresh.
+const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
+
+/// A connector whose cores run.
+pub struct ConnectorProcess {
+    facts: Facts,
+    edges: Vec<String>,
+    control: Control,
+    cores: Cores,
+    admin: Option<AbortOnDrop>,
+}
+
+impl ConnectorProcess {
+    /// Starts a connector; its cores dial from now on. `read` reads the configuration again for a reload, and `notify` is told
+    /// what happens.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the connector from running.
+    pub async fn start(
+        LoadedConfig { config, files }: LoadedConfig,
+        read: ReadConfig,
+        log: Log,
+        notify: impl FnMut(&Notice) + Send + 'static,
+    ) -> Result<ConnectorProcess, RunError> {
+        let connect_config = connect_of(&config)?;
+        provision(connect_config).await?;
+        let credentials = credentials(connect_config)?;
+        let roots = edge_roots(connect_config, &credentials.secret)?;
+        let settings = connector_settings(connect_config, edge_addresses(connect_config), roots, credentials)?;
+        let state_dir = open_state_dir(connect_config)?;
+
+        let engine = engine_settings(&config.engine);
+        let core_count = engine.core_count();
+        let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
+        let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default() };
+        let prepared = PreparedConnector::new(settings, tables.read(connect_config)?, core_count)?;
+        let admin = listen_admin(connect_config.admin_listen)?;
+        let requests = signals(Request::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
+            .map_err(RunError::io("signals cannot be received"))?;
+
+        let cores = Cores::start(&engine, prepared.on_core())?;
+        let PreparedConnector { connector, events: connector_events, resolves, .. } = prepared;
+        let facts = Facts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };
+        let role = ConnectorRole::new(Arc::clone(&connector), core_count, connector.tunnel().to_string());
+        let state = State::new(facts.clone(), vec![Arc::new(role)], None);
+        tokio::spawn(serve_resolves(resolves));
+
+        let (sender, events) = mpsc::unbounded_channel();
+        let keep = move |event: &ConnectorEvent| keep_certificate(state_dir.as_ref(), event);
+        forward_events_with(RoleKind::Connector, connector_events, sender, keep);
+        let parts = ControlParts {
+            state: Arc::clone(&state),
+            roles: vec![(RoleKind::Connector, core_count)],
+            events,
+            requests,
+            drain_max: Duration::from(connect_config.drain_timeout_ms) + DRAIN_GRACE,
+        };
+        log_start(&facts, connect_config, connector.tunnel());
+        let edges = connect_config.edge.iter().map(ToString::to_string).collect();
+        let reload = tables.into_reload(config, connector, read, log);
+        let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
+        let admin = serve_admin_if(admin, state, None)?;
+        Ok(ConnectorProcess { facts, edges, control, cores, admin })
+    }
+
+    /// What is known of the process: where its admin API listens, and its driver.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The edges that are dialled.
+    #[must_use]
+    pub fn edges(&self) -> &[String] {
+        &self.edges
+    }
+
+    /// Runs until the connector was told to end and has.
+    ///
+    /// # Errors
+    ///
+    /// When a core failed, or did not end in time.
+    pub async fn run(mut self) -> Result<(), RunError> {
+        self.control.run(std::future::pending()).await?;
+        drop(self.admin);
+        self.cores.join().map_err(RunError::io("a core failed"))?;
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+/// A connector whose cores are still to start.
+pub(super) struct PreparedConnector {
+    pub(super) connector: Arc<Connector>,
+    pub(super) events: MailReceiver<ConnectorEvent>,
+    pub(super) resolves: MailReceiver<ResolveRequest>,
+    resolve: MailSender<ResolveRequest>,
+}
+
+/// What runs on a core.
+pub(super) type OnCore = Pin<Box<dyn Future<Output = ()>>>;
+
+impl PreparedConnector {
+    pub(super) fn new(
+        settings: ConnectorSettings,
+        tables: ConnectorTables,
+        cores: usize,
+    ) -> Result<PreparedConnector, RunError> {
+        let (sender, events) = mailbox(EVENTS_MAX);
+        let connector = Connector::new(settings, tables, cores, random_number()?, &sender);
+        let (resolve, resolves) = resolver();
+        Ok(PreparedConnector { connector, events, resolves, resolve })
+    }
+
+    /// What each core does.
+    pub(super) fn on_core(&self) -> impl Fn(Core) -> OnCore + Clone + Send + 'static {
+        let (connector, resolve) = (Arc::clone(&self.connector), self.resolve.clone());
+        move |core| {
+            let (connector, resolve) = (Arc::clone(&connector), Resolver::Control(resolve.clone()));
+            Box::pin(connector.run(core, resolve)) as OnCore
+        }
+    }
+}
+
+/// What is remembered from one reading of the tables to the next.
+struct ConnectorReload {
+    core_count: usize,
+    trust: UpstreamTrust,
+    callers: Arc<CallerAuthorities>,
+}
+
+impl ConnectorReload {
+    fn read(&mut self, config: &ConnectConfig) -> Result<ConnectorTables, RunError> {
+        let sealing = sealing(config, &self.callers)?;
+        let tables = connector_tables(config, self.core_count, &mut self.trust, RouteName::of_host)?;
+        Ok(ConnectorTables { sealing, ..tables })
+    }
+
+    /// Reads everything first, and replaces something only when all of it is valid.
+    fn into_reload(mut self, started: Config, connector: Arc<Connector>, mut read: ReadConfig, log: Log) -> Reload {
+        Box::new(move || {
+            let LoadedConfig { config, files } = read().map_err(|faults| faults.to_string())?;
+            let tables = connect_of(&config).and_then(|config| self.read(config));
+            connector.reload(tables.map_err(|error| error.to_string())?);
+            log.set_levels(&config.log.level);
+            let restart_needed = Config::restart_needed(&started, &config);
+            Ok(Reloaded { restart_needed, files: files.into_iter().collect() })
+        })
+    }
+}
+
+/// Keeps a certificate that an edge gave, if the connector has a state directory.
+fn keep_certificate(dir: Option<&StateDir>, event: &ConnectorEvent) {
+    let (Some(dir), ConnectorEvent::Certified { edge, identity, .. }) = (dir, event) else { return };
+    if let Err(error) = dir.keep(edge, identity) {
+        tracing::warn!(%edge, %error, "the certificate cannot be kept; it is valid as long as this process runs");
+    }
+}
+
+fn log_start(facts: &Facts, config: &ConnectConfig, tunnel: &TunnelId) {
+    let edges: Vec<String> = config.edge.iter().map(ToString::to_string).collect();
+    tracing::info!("driver: {}", facts.driver_why);
+    tracing::info!("tunnel {tunnel} to {}", edges.join(", "));
+    for route in &config.routes {
+        let readers = readers(config.traffic_of(route));
+        tracing::info!("calls for {} go to {}, {readers}", route.host, route.upstream);
+    }
+    if let Some(file) = seal_ca(config) {
+        let file = file.display();
+        tracing::info!("the authority for sealed routes is {file}");
+        if config.routes.iter().any(|route| config.traffic_of(route) == Traffic::Resealed) {
+            tracing::info!("it must be registered at the edge: adit tunnel cert add {tunnel} {file}");
+        }
+    }
+    tracing::info!("admin API at {}", facts.admin_url.as_deref().unwrap_or("nowhere"));
+}
+
+/// Who can read calls of this traffic.
+fn readers(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::Plain => "plain: the edge and its operator can read them",
+        Traffic::Resealed => "resealed: the edge can read them, and nothing between it and this connector",
+        Traffic::Passthrough => "passthrough: only the agent and this connector can read them",
+    }
+}

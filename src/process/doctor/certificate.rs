@@ -1,0 +1,114 @@
+//! The certificate that a server shows: whether it is trusted, its names, and its validity.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::ClientConnection;
+use rustls_pki_types::{ServerName, UnixTime};
+
+use crate::process::doctor::client::ANSWER_TIMEOUT;
+use crate::process::doctor::finding::Findings;
+use crate::tls::{CertInfo, ClientConfig, TlsError};
+
+/// A completed handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Handshake {
+    /// The server's certificate.
+    pub(super) cert: CertInfo,
+    /// The version of TLS.
+    pub(super) version: &'static str,
+}
+
+/// Makes a TLS handshake with a server at `address`, under this name, and ends it.
+///
+/// # Errors
+///
+/// Why there is none, as a sentence.
+pub(super) async fn shake_hands(
+    address: SocketAddr,
+    name: &str,
+    config: Arc<ClientConfig>,
+) -> Result<Handshake, String> {
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name} cannot stand in a certificate"))?;
+    // rustls alone needs no runtime; the few sockets of a doctor may each have a thread for a while.
+    let done = tokio::task::spawn_blocking(move || handshake(address, name, config)).await;
+    done.map_err(|error| error.to_string())?
+}
+
+fn handshake(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Result<Handshake, String> {
+    let mut session = ClientConnection::new(config, name).map_err(|error| TlsError::from(error).to_string())?;
+    let mut made = || -> io::Result<()> {
+        let mut socket = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
+        socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        while session.is_handshaking() {
+            session.complete_io(&mut socket)?;
+        }
+        // A server that refuses the client's last message says so after it.
+        session.send_close_notify();
+        session.complete_io(&mut socket).map(|_| ())
+    };
+    made().map_err(|error| reason(&error))?;
+    let cert = session.peer_certificates().and_then(|chain| CertInfo::of_der(chain.first()?));
+    let version = session.protocol_version().map_or("TLS", crate::tls::version_name);
+    cert.map(|cert| Handshake { cert, version }).ok_or_else(|| "it showed no certificate that can be read".to_owned())
+}
+
+/// Why the handshake failed, in the words that the rest of the program uses.
+fn reason(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => TlsError::from(tls.clone()).to_string(),
+        None if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())
+        }
+        None => error.to_string(),
+    }
+}
+
+/// Checks the validity of a certificate, and reports its names.
+pub(super) fn check_certificate(
+    findings: &mut Findings,
+    check: &'static str,
+    what: &str,
+    cert: &CertInfo,
+    now: UnixTime,
+) {
+    let names = if cert.names.is_empty() { "nobody".to_owned() } else { cert.names.join(", ") };
+    let found = format!("{what}: for {names}, from {}, {} days left", cert.issuer, cert.expires_in_days(now));
+    if cert.expires_in_s(now) < 0 {
+        findings.fail(check, found, "renew it; or set this machine's clock, if that is wrong");
+    } else if cert.is_not_yet_valid(now) {
+        findings.fail(check, format!("{what}: for {names}, not valid yet"), "set this machine's clock");
+    } else if cert.is_renewal_due(now) {
+        findings.warn(check, found, "renew it now; the file is read again when it changes, without a restart");
+    } else {
+        findings.ok(check, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::doctor::Verdict;
+
+    #[test]
+    fn a_certificate_is_judged_by_its_validity() {
+        const DAY_S: i64 = 24 * 3_600;
+        let (first, last) = (1_800_000_000, 1_800_000_000 + 90 * DAY_S);
+        let cert = CertInfo {
+            names: vec!["edge.test".to_owned()],
+            issuer: "CN=test".to_owned(),
+            not_before_unix_s: first,
+            not_after_unix_s: last,
+        };
+        let judged = |now_unix_s: i64| {
+            let mut findings = Findings::default();
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now_unix_s.unsigned_abs()));
+            check_certificate(&mut findings, "cert", "the edge", &cert, now);
+            findings.all()[0].verdict
+        };
+        assert_eq!([first + 1, first - 1, last + 1].map(judged), [Verdict::Ok, Verdict::Fail, Verdict::Fail]);
+        assert_eq!([last - DAY_S, last - 20 * DAY_S].map(judged), [Verdict::Warn, Verdict::Ok]);
+    }
+}

@@ -1,0 +1,23 @@
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, ClientBuilder};
+
+/// How long the doctor waits for an answer.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An HTTP client that follows no redirects, uses no proxy, and trusts these authorities, or the well-known ones.
+pub(super) fn http_client(
+    ca_file: Option<&Path>,
+    more: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<Client, String> {
+    let redirects = reqwest::redirect::Policy::none();
+    let mut builder =
+        Client::builder().redirect(redirects).no_proxy().tcp_nodelay(true).connect_timeout(ANSWER_TIMEOUT);
+    if let Some(file) = ca_file {
+        let pem = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let certs = Certificate::from_pem_bundle(&pem).map_err(|error| format!("{}: {error}", file.display()))?;
+        builder = builder.tls_certs_only(certs);
+    }
+    more(builder).build().map_err(|error| format!("no HTTP client: {error}"))
+}

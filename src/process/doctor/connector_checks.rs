@@ -1,0 +1,257 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::time::timeout;
+
+use crate::base::{Clock, Secret, TunnelId, TunnelToken};
+use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork};
+use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables};
+use crate::control::{micros, serve_resolves};
+use crate::engine::{Cores, EngineSettings, MonotonicClock};
+use crate::policy::AllowedUpstreams;
+use crate::process::connector_process::PreparedConnector;
+use crate::process::doctor::certificate::{check_certificate, shake_hands};
+use crate::process::doctor::client::http_client;
+use crate::process::doctor::clock::check_clock_skew;
+use crate::process::doctor::finding::Findings;
+use crate::process::doctor::limits::file_limit;
+use crate::process::doctor::mcp::{McpTarget, check_mcp};
+use crate::process::doctor::reach::{check_dns, check_tcp, check_udp};
+use crate::process::error::RunError;
+use crate::process::settings::{
+    UpstreamTrust, connector_settings, connector_tables, credentials, edge_addresses, edge_roots, engine_settings,
+    seal_ca, sealing,
+};
+use crate::route::{RouteName, UpstreamAddr};
+use crate::tls::{ALPN_LINK, CertInfo, ClientSettings, Versions, client_config};
+
+/// How long a link may take to come up, with all that is in front of it.
+const LINK_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The MCP server of a route, as this machine calls it.
+pub(super) struct Upstream {
+    pub(super) host: String,
+    pub(super) client: Client,
+    pub(super) url: String,
+}
+
+/// Checks everything that a connector depends on, and returns the upstreams that can be called.
+pub(super) async fn check_connector(
+    findings: &mut Findings,
+    connect: &ConnectConfig,
+    engine: &EngineConfig,
+    mcp_path: &str,
+) -> Vec<Upstream> {
+    let connections = connect.routes.iter().map(|route| u64::from(route.upstream_connections_max)).sum();
+    file_limit(findings, connections);
+    match credentials(connect) {
+        Ok(credentials) => edges(findings, connect, engine, credentials).await,
+        Err(faults) => findings.add_faults("edge.link", &faults),
+    }
+    seal(findings, connect);
+    let allowed = UpstreamNetwork::allowed(&connect.allowed_upstreams);
+    let mut upstreams = Vec::new();
+    for route in &connect.routes {
+        upstreams.extend(upstream(findings, route, &allowed, mcp_path).await);
+    }
+    upstreams
+}
+
+/// The certificate for sealed routes, or the authority that signs it.
+fn seal(findings: &mut Findings, connect: &ConnectConfig) {
+    const CHECK: &str = "seal.certificate";
+    if connect.sealed_hosts().next().is_none() {
+        return;
+    }
+    let own = seal_ca(connect);
+    let Some(file) = connect.seal_cert_file.as_ref().or(own.as_ref()) else { return };
+    if own.is_some() && !file.exists() {
+        return findings.ok(CHECK, format!("{} is made when the connector starts", file.display()));
+    }
+    let cert = std::fs::read(file).ok().and_then(|pem| CertInfo::of_der(&CertificateDer::from_pem_slice(&pem).ok()?));
+    match cert {
+        // The certificate of an authority has no hosts: the hosts that it signs for are reported.
+        Some(cert) if own.is_some() => {
+            let cert = CertInfo { names: connect.sealed_hosts().collect(), ..cert };
+            check_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now());
+        }
+        Some(cert) => check_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now()),
+        None => {
+            findings.fail_without_remedy(CHECK, format!("{} holds no certificate that can be read", file.display()))
+        }
+    }
+}
+
+/// Whether the edges can be reached, and accept this connector.
+async fn edges(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, credentials: TunnelToken) {
+    let mut reachable = false;
+    for edge in &connect.edge {
+        reachable |= reach(findings, connect, edge, &credentials.secret).await;
+    }
+    if reachable {
+        link(findings, connect, engine, credentials).await;
+    }
+}
+
+/// Whether an edge can be reached and shows a trusted certificate.
+async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort, secret: &Secret) -> bool {
+    let addresses = check_dns(findings, "edge.dns", &edge.host, edge.port).await;
+    if addresses.is_empty() {
+        return false;
+    }
+    let address = check_tcp(findings, "edge.tcp", &addresses).await;
+    check_udp(findings, "edge.udp", address.unwrap_or(addresses[0])).await;
+    let Some(address) = address else { return false };
+    let roots = match edge_roots(connect, secret) {
+        Ok(roots) => roots,
+        Err(faults) => {
+            findings.add_faults("edge.certificate", &faults);
+            return false;
+        }
+    };
+    let alpn = vec![ALPN_LINK.to_vec()];
+    let settings = ClientSettings { roots, alpn, versions: Versions::Tls13, ..ClientSettings::default() };
+    let name = connect.edge_name.map_or_else(|| edge.host.to_string(), |name| name.as_str().to_owned());
+    let handshake = match client_config(settings) {
+        Ok(config) => shake_hands(address, name.trim_matches(['[', ']']), config).await,
+        Err(error) => Err(error.to_string()),
+    };
+    match handshake {
+        Ok(handshake) => {
+            let what = format!("{edge} as {name}, {}", handshake.version);
+            check_certificate(findings, "edge.certificate", &what, &handshake.cert, UnixTime::now());
+        }
+        Err(why) => findings.fail_without_remedy("edge.certificate", format!("{edge} as {name}: {why}")),
+    }
+    true
+}
+
+/// Opens one link to each edge, as the connector does, to see whether it is accepted. Calls that arrive meanwhile are served.
+async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, credentials: TunnelToken) {
+    let ready = match ready(connect, credentials) {
+        Ok(ready) => ready,
+        Err(error) => return findings.add_error("edge.link", &error),
+    };
+    let one = EngineSettings { cores: 1, pin: false, ..engine_settings(engine) };
+    let cores = match Cores::start(&one, ready.on_core()) {
+        Ok(cores) => cores,
+        Err(error) => return findings.fail_without_remedy("edge.link", error.to_string()),
+    };
+    let PreparedConnector { connector, mut events, resolves, .. } = ready;
+    let resolving = tokio::spawn(serve_resolves(resolves));
+    let began = MonotonicClock.now();
+    let mut waiting = connect.edge.len();
+    let reported = timeout(LINK_TIMEOUT, async {
+        while waiting > 0
+            && let Some(event) = events.recv().await
+        {
+            waiting -= usize::from(add_event(findings, connector.tunnel(), event, MonotonicClock.now() - began));
+        }
+    });
+    if reported.await.is_err() {
+        findings.fail("edge.link", "no link came up in time", "look at the log of the edge");
+    }
+    for view in connector.edges() {
+        if let Some(skew) = view.clock_skew {
+            check_clock_skew(findings, "edge.clock", &view.edge.to_string(), skew.ahead, skew.by);
+        }
+    }
+    connector.command(|| ConnectorCommand::Drain);
+    let ended = tokio::task::spawn_blocking(move || cores.join()).await;
+    if !matches!(ended, Ok(Ok(()))) {
+        findings.warn("edge.link", "the trial link was not closed cleanly", "look at the log of the edge");
+    }
+    resolving.abort();
+}
+
+/// A connector of one core with one link to each edge. It asks for a certificate of its own, so that enrolment is tried too,
+/// and leaves those alone that the real one keeps.
+fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<PreparedConnector, RunError> {
+    let sealed = connect;
+    let connect = ConnectConfig { state_dir: None, ..connect.clone() };
+    let roots = edge_roots(&connect, &credentials.secret)?;
+    let mut settings = connector_settings(&connect, edge_addresses(&connect), roots, credentials)?;
+    settings.links = 1;
+    settings.drain_timeout = LINK_TIMEOUT;
+    let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
+    // While the trial link is up calls may come down it.
+    let sealing = sealing(sealed, &callers)?;
+    let tables = ConnectorTables {
+        sealing,
+        ..connector_tables(&connect, 1, &mut UpstreamTrust::default(), RouteName::of_host)?
+    };
+    PreparedConnector::new(settings, tables, 1)
+}
+
+/// Adds the finding of an event; true if the edge needs no further one.
+fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, took: Duration) -> bool {
+    const CHECK: &str = "edge.link";
+    match event {
+        ConnectorEvent::Linked { edge, .. } => {
+            findings.ok(CHECK, format!("{edge} accepts this connector as {tunnel} ({:.0} µs)", micros(took)));
+        }
+        ConnectorEvent::Refused { edge, why, .. } => findings.fail(
+            CHECK,
+            format!("{edge} refuses this connector as {tunnel}: {why}"),
+            "compare connect.tunnel and the secret, or the token, with what the edge has; a rotated or revoked secret must be replaced",
+        ),
+        ConnectorEvent::Failed { edge, why } => findings.fail_without_remedy(CHECK, format!("{edge}: {why}")),
+        ConnectorEvent::Certified { edge, lifetime, .. } => {
+            findings.ok("edge.enrolment", format!("{edge} issues certificates, each valid for {} s", lifetime.as_secs()));
+            return false;
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Checks the upstream of a route, and returns it if it can be called.
+async fn upstream(
+    findings: &mut Findings,
+    route: &RouteConfig,
+    allowed: &AllowedUpstreams,
+    mcp_path: &str,
+) -> Option<Upstream> {
+    let url = &route.upstream;
+    let mut socket = None;
+    let mut address: Option<SocketAddr> = None;
+    let mut base = url.to_string();
+    match url.addr() {
+        UpstreamAddr::Unix { path } => {
+            socket = Some(std::path::PathBuf::from(&**path));
+            base = "http://localhost".to_owned();
+            findings.ok("upstream.address", format!("{url} for {}", route.host));
+        }
+        UpstreamAddr::Tcp { host, port } => {
+            let found = check_dns(findings, "upstream.dns", host, *port).await;
+            for refused in &found {
+                if let Err(why) = allowed.judge(refused.ip()) {
+                    findings.fail_without_remedy("upstream.address", format!("{url} at {}: {why}", refused.ip()));
+                }
+            }
+            address = found.into_iter().find(|address| allowed.judge(address.ip()).is_ok());
+            address?;
+        }
+    }
+    let client = http_client(route.upstream_ca_file.as_deref(), |builder| match (&socket, address, url.addr()) {
+        (Some(socket), ..) => builder.unix_socket(socket.as_path()),
+        (None, Some(address), UpstreamAddr::Tcp { host, .. }) => builder.resolve(host, address),
+        _ => builder,
+    });
+    let client = match client {
+        Ok(client) => client,
+        Err(why) => {
+            findings.fail_without_remedy("upstream.mcp", why);
+            return None;
+        }
+    };
+    let (host, url) = (route.host.to_string(), format!("{base}{mcp_path}"));
+    let target =
+        McpTarget { check: "upstream.mcp", url: &url, what: format!("{url} for {host}"), public_host: Some(&host) };
+    check_mcp(findings, &client, &target).await;
+    Some(Upstream { host, client, url })
+}

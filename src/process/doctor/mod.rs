@@ -1,0 +1,110 @@
+//! `adit doctor`: checks what a role depends on, one thing after the other, and says of each whether it works and what to do
+//! if it does not. It changes nothing.
+
+mod certificate;
+mod client;
+mod clock;
+mod connector_checks;
+mod edge_checks;
+mod finding;
+mod limits;
+mod mcp;
+mod oauth;
+mod public;
+mod reach;
+mod stream;
+
+pub use finding::{Finding, Findings, Verdict};
+
+use std::path::PathBuf;
+
+use reqwest::Url;
+
+use crate::config::{Config, EngineConfig, Faults, Sources};
+use crate::engine::{Cores, EngineSettings};
+use crate::process::doctor::client::http_client;
+use crate::process::doctor::connector_checks::Upstream;
+use crate::process::doctor::public::{PublicUrl, check_public};
+use crate::process::doctor::stream::EventSource;
+use crate::process::settings::engine_settings;
+
+/// What to check beside the configuration.
+pub struct DoctorOptions {
+    /// The URL that agents call; without it that of the configuration.
+    pub url: Option<String>,
+    /// The certificates of the authorities that may vouch for that URL (PEM), instead of the well-known ones.
+    pub url_ca_file: Option<PathBuf>,
+    /// The path of the MCP endpoint of upstreams.
+    pub mcp_path: String,
+}
+
+/// Checks everything that the roles of a configuration depend on.
+pub async fn examine(sources: Result<Sources, Faults>, options: &DoctorOptions) -> Findings {
+    let mut findings = Findings::default();
+    let config = match sources.and_then(|sources| Config::load(&sources)) {
+        Ok(config) => config,
+        Err(faults) => {
+            findings.add_faults("config", &faults);
+            return findings;
+        }
+    };
+    if config.edge.is_none() && config.connect.is_none() {
+        findings.fail("config", "neither an edge nor a connector is configured", "name the file with --config");
+        return findings;
+    }
+    match config.check_files() {
+        Ok(()) => findings.ok("config", "nothing is wrong with the settings and their files"),
+        Err(faults) => findings.add_faults("config", &faults),
+    }
+    for warning in &config.warnings {
+        findings.warn("config", warning.as_str(), "see docs/CONFIG.md");
+    }
+    driver(&mut findings, &config.engine);
+    if config.edge.is_some() {
+        edge_checks::check_edge(&mut findings, &config).await;
+    }
+    let mut upstreams = Vec::new();
+    if let Some(connect) = &config.connect {
+        upstreams = connector_checks::check_connector(&mut findings, connect, &config.engine, &options.mcp_path).await;
+    }
+    public(&mut findings, options, &config, &upstreams).await;
+    findings
+}
+
+/// Starts one core, which proves its driver on a loopback connection, and ends it.
+fn driver(findings: &mut Findings, engine: &EngineConfig) {
+    let one = EngineSettings { cores: 1, ..engine_settings(engine) };
+    match Cores::start(&one, |_| std::future::ready(())) {
+        Ok(cores) => {
+            findings.ok("driver", cores.why());
+            if let Err(error) = cores.join() {
+                findings.fail("driver", error.to_string(), "set engine.driver to epoll");
+            }
+        }
+        Err(error) => findings.fail("driver", error.to_string(), "set engine.driver to auto, or allow what it needs"),
+    }
+}
+
+/// The whole path from outside, if it is known where that begins.
+async fn public(findings: &mut Findings, options: &DoctorOptions, config: &Config, upstreams: &[Upstream]) {
+    let set = config.edge.as_ref().and_then(|edge| edge.public_url.as_ref());
+    let set = set.map(|url| format!("{}{}", url.as_str().trim_end_matches('/'), options.mcp_path));
+    let Some(url) = options.url.clone().or(set) else { return };
+    let parsed = Url::parse(&url).ok().and_then(|parsed| Some(parsed.host_str()?.to_owned()));
+    let Some(host) = parsed else {
+        findings.fail(
+            "public.mcp",
+            format!("{url} is not a URL"),
+            "give the URL that agents use: --url https://HOST/PATH",
+        );
+        return;
+    };
+    match http_client(options.url_ca_file.as_deref(), |builder| builder) {
+        Ok(client) => {
+            let near = upstreams.iter().find(|upstream| upstream.host == host);
+            let near = near.map(|near| EventSource { check: "upstream.sse", client: &near.client, url: &near.url });
+            check_public(findings, &client, &PublicUrl { url: &url, host: &host, near: near.as_ref() }).await;
+        }
+        Err(why) => findings.fail_without_remedy("public.mcp", why),
+    }
+}

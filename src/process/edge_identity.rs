@@ -1,0 +1,123 @@
+//! The certificates that an edge shows, and the authority by which it certifies connectors.
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::base::AuthorityPin;
+use crate::config::{EdgeConfig, Faults};
+use crate::control::{EdgeRole, ReloadingAuthority};
+use crate::edge::Seals;
+use crate::process::runtime::AbortOnDrop;
+use crate::process::tls_files::TlsFiles;
+use crate::tls::{Authority, CALLER_LIFE, CertSet, Fingerprint, ReloadingCerts, WallClock};
+
+/// What an edge shows to agents, to connectors and inside sealed sessions. All of it can be replaced while the edge runs.
+pub(super) struct EdgeIdentity {
+    /// The certificate for agents; none means plain HTTP.
+    pub(super) agents: Option<Arc<ReloadingCerts>>,
+    /// The certificate for connectors.
+    pub(super) connectors: Arc<ReloadingCerts>,
+    /// The authority that certifies connectors; without one their secret alone is enough.
+    pub(super) authority: Option<Arc<ReloadingAuthority>>,
+    /// The edge's certificate inside sealed sessions, and the authorities of connectors.
+    pub(super) seals: Arc<Seals>,
+}
+
+/// Both certificates, as their files hold them now.
+pub(super) struct EdgeCerts {
+    agents: Option<CertSet>,
+    connectors: CertSet,
+}
+
+impl EdgeCerts {
+    pub(super) fn load(config: &EdgeConfig) -> Result<EdgeCerts, Faults> {
+        let agents = TlsFiles::for_agents(config).map(|files| files.load()).transpose()?;
+        let connectors = TlsFiles::for_connectors(config).expect("a checked configuration of an edge alone has them");
+        Ok(EdgeCerts { agents, connectors: connectors.load()? })
+    }
+}
+
+impl EdgeIdentity {
+    /// Reads all files. An edge without an authority is logged.
+    pub(super) fn load(config: &EdgeConfig) -> Result<EdgeIdentity, Faults> {
+        let certs = EdgeCerts::load(config)?;
+        let authority = load_authority(config)?;
+        if authority.is_none() {
+            tracing::warn!(
+                "connectors are let in by their secret alone: set connectors_ca_file and connectors_ca_key_file to give them \
+                 certificates"
+            );
+        }
+        Ok(EdgeIdentity {
+            agents: certs.agents.map(ReloadingCerts::new),
+            connectors: ReloadingCerts::new(certs.connectors),
+            authority: authority.map(|authority| ReloadingAuthority::new(Arc::new(authority))),
+            seals: Arc::default(),
+        })
+    }
+
+    /// One certificate for agents and connectors, with an authority that lives as long as the process.
+    pub(super) fn temporary(certs: Arc<ReloadingCerts>, authority: Arc<Authority>) -> EdgeIdentity {
+        EdgeIdentity {
+            agents: Some(Arc::clone(&certs)),
+            connectors: certs,
+            authority: Some(ReloadingAuthority::new(authority)),
+            seals: Arc::default(),
+        }
+    }
+
+    /// Shows these certificates from now on.
+    pub(super) fn replace_certs(&self, fresh: EdgeCerts) {
+        if let (Some(agents), Some(fresh)) = (&self.agents, fresh.agents) {
+            agents.reload(fresh);
+        }
+        self.connectors.reload(fresh.connectors);
+    }
+
+    /// Renews the edge's certificate for sealed sessions, now and again before it expires.
+    pub(super) fn keep_seals_fresh(&self) -> Option<AbortOnDrop> {
+        let (authority, seals) = (Arc::clone(self.authority.as_ref()?), Arc::clone(&self.seals));
+        renew_seal_identity(&seals, &authority.current());
+        Some(AbortOnDrop(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(CALLER_LIFE / 2).await;
+                renew_seal_identity(&seals, &authority.current());
+            }
+        })))
+    }
+
+    /// Has the role report these certificates, as they are at each moment.
+    pub(super) fn report_in(&self, mut role: EdgeRole) -> EdgeRole {
+        let certs = [("agents", self.agents.clone()), ("connectors", Some(Arc::clone(&self.connectors)))];
+        for (of, certs) in certs.into_iter().filter_map(|(of, certs)| Some((of, certs?))) {
+            role = role.with_certificate(of, move || certs.shown());
+        }
+        if let Some(authority) = self.authority.clone() {
+            role = role.with_certificate("authority", move || Some(authority.current().cert_der().clone()));
+        }
+        role
+    }
+}
+
+/// The edge's own authority, if it has one.
+pub(super) fn load_authority(config: &EdgeConfig) -> Result<Option<Authority>, Faults> {
+    TlsFiles::of_authority(config).map(|files| files.load_authority()).transpose()
+}
+
+/// Issues the edge's certificate for sealed sessions.
+pub(super) fn renew_seal_identity(seals: &Seals, authority: &Authority) {
+    if let Err(error) = seals.identity().renew(authority, WallClock::default().now()) {
+        tracing::error!(%error, "the edge's certificate for sealed sessions cannot be issued");
+    }
+}
+
+/// The pin by which secrets name the edge's authority: only where it stands in the chain that connectors are shown.
+pub(super) fn authority_pin(config: &EdgeConfig, authority: &Authority) -> Option<AuthorityPin> {
+    let files = TlsFiles::for_connectors(config)?;
+    let chain = std::fs::read(&files.cert_file).ok()?;
+    let fingerprint = Fingerprint::of(authority.cert_der());
+    let shown = CertificateDer::pem_slice_iter(&chain).flatten().any(|cert| Fingerprint::of(&cert) == fingerprint);
+    shown.then_some(AuthorityPin(*fingerprint.as_bytes()))
+}

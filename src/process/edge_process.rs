@@ -1,0 +1,224 @@
+//! A process that is an edge.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::config::EdgeConfig;
+use crate::control::tunnels::Serving;
+use crate::control::{
+    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Notice, Prober, Provisioning, Request, RoleKind, Signing,
+    State, forward_events, serve_certifications, signals,
+};
+use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
+use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
+use crate::process::edge_identity::EdgeIdentity;
+use crate::process::edge_reload::EdgeReload;
+use crate::process::edge_store::{EdgeStore, OpenDataDir};
+use crate::process::error::RunError;
+use crate::process::facts::facts;
+use crate::process::file_limit::connections_within_file_limit;
+use crate::process::listen::{admin_url, listen_admin, reserve, serve_admin_if};
+use crate::process::log::Log;
+use crate::process::random::random_number;
+use crate::process::runtime::AbortOnDrop;
+use crate::process::settings::{
+    AdmissionReader, Certifying, EdgeListeners, edge_settings, engine_settings, sealed_edge_tables,
+};
+use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
+use crate::tls::WallClock;
+
+/// The most events of cores that wait for the control thread.
+pub(super) const EVENTS_MAX: usize = 4096;
+
+/// An edge whose cores run.
+pub struct EdgeProcess {
+    facts: Facts,
+    control: Control,
+    cores: Cores,
+    listeners: [Reservation; 2],
+    admin: Option<AbortOnDrop>,
+    store: Option<EdgeStore>,
+    _tasks: Vec<AbortOnDrop>,
+}
+
+impl EdgeProcess {
+    /// Starts an edge; on return every core listens. `read` reads the configuration again for a reload, and `notify` is told
+    /// what happens.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the edge from running.
+    pub async fn start(
+        LoadedConfig { config, files }: LoadedConfig,
+        read: ReadConfig,
+        log: Log,
+        notify: impl FnMut(&Notice) + Send + 'static,
+    ) -> Result<EdgeProcess, RunError> {
+        let edge_config = edge_of(&config)?;
+        // Opening the data directory renews the certificate that is read next.
+        let data_dir = OpenDataDir::open(edge_config)?;
+        let identity = EdgeIdentity::load(edge_config)?;
+        let mut admission = AdmissionReader::default();
+        let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &identity.seals)?;
+
+        let engine = engine_settings(&config.engine);
+        let bound = BoundEdge::bind(edge_config, engine.core_count(), &identity, tables).await?;
+        let serving = Serving::new(Arc::clone(&bound.edge), engine.core_count(), Arc::clone(&identity.seals));
+        let store = match data_dir {
+            Some(dir) => Some(dir.serve(edge_config, &serving, &identity, bound.connectors.address().port()).await?),
+            None => None,
+        };
+        let access = store.as_ref().map(EdgeStore::access);
+        let mut tasks = vec![AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing()))];
+        tasks.extend(identity.keep_seals_fresh());
+        let admin = listen_admin(edge_config.admin_listen)?;
+        let requests = signals(Request::Reload, None).map_err(RunError::io("signals cannot be received"))?;
+
+        let running = Arc::clone(&bound.edge);
+        let cores = Cores::start(&engine, move |core| Arc::clone(&running).run(core))?;
+        let facts = Facts {
+            agent_url: Some(agent_url(edge_config, &bound, identity.agents.is_some())),
+            connectors_listen: Some(bound.connectors.address().to_string()),
+            admin_url: admin_url(admin.as_ref()),
+            ..facts(&cores)
+        };
+        let role = identity.report_in(EdgeRole::new(Arc::clone(&bound.edge), cores.count()));
+        let prober = prober(bound.agents.address(), identity.agents.is_some())?;
+        let state = State::new(facts.clone(), vec![Arc::new(role)], Some(prober));
+        let provisioning = access.as_ref().map(|access| Arc::clone(&access.tunnels) as Arc<dyn Provisioning>);
+        serve_certifying(bound.certify_requests, edge_config, &identity, provisioning);
+
+        let (sender, events) = mpsc::unbounded_channel();
+        forward_events(RoleKind::Edge, bound.events, sender);
+        let parts = ControlParts {
+            state: Arc::clone(&state),
+            roles: vec![(RoleKind::Edge, cores.count())],
+            events,
+            requests,
+            drain_max: Duration::from(edge_config.drain_timeout_ms) + DRAIN_GRACE,
+        };
+        let reload = EdgeReload { started: config, serving, identity, access: access.clone(), admission };
+        let mut control = Control::new(parts).with_notices(notify).with_reload(reload.into_reload(read, log), files);
+        control.started().await?;
+        let admin = serve_admin_if(admin, state, access)?;
+        log_listening(&facts);
+        let listeners = [bound.agents, bound.connectors];
+        Ok(EdgeProcess { facts, control, cores, listeners, admin, store, _tasks: tasks })
+    }
+
+    /// What is known of the process: where it listens, and its driver.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The address that agents connect to.
+    #[must_use]
+    pub fn agents(&self) -> SocketAddr {
+        self.listeners[0].address()
+    }
+
+    /// The address that connectors connect to.
+    #[must_use]
+    pub fn connectors(&self) -> SocketAddr {
+        self.listeners[1].address()
+    }
+
+    /// Runs until the edge was told to end and has.
+    ///
+    /// # Errors
+    ///
+    /// When a core failed, or did not end in time.
+    pub async fn run(mut self) -> Result<(), RunError> {
+        self.control.run(std::future::pending()).await?;
+        drop(self.admin);
+        self.cores.join().map_err(RunError::io("a core failed"))?;
+        if let Some(store) = self.store {
+            store.close().await;
+        }
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+/// An edge whose addresses are reserved and whose cores are still to start.
+pub(super) struct BoundEdge {
+    pub(super) edge: Arc<Edge>,
+    pub(super) events: MailReceiver<EdgeEvent>,
+    pub(super) agents: Reservation,
+    pub(super) connectors: Reservation,
+    /// Where the cores ask for certificates of connectors.
+    pub(super) certify_requests: MailReceiver<CertifyRequest>,
+}
+
+impl BoundEdge {
+    /// Reserves the addresses, and makes the edge.
+    pub(super) async fn bind(
+        config: &EdgeConfig,
+        cores: usize,
+        identity: &EdgeIdentity,
+        tables: EdgeTables,
+    ) -> Result<BoundEdge, RunError> {
+        let agents = reserve("agents", config.agents_listen, "--listen").await?;
+        let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen").await?;
+        let (requests, certify_requests) = certifier();
+        let listeners = EdgeListeners {
+            agents: agents.address(),
+            agents_certs: identity.agents.clone(),
+            connectors: connectors.address(),
+            connectors_certs: Arc::clone(&identity.connectors),
+            certifying: identity
+                .authority
+                .as_ref()
+                .map(|authority| Certifying { authority: authority.current(), requests }),
+        };
+        let mut settings = edge_settings(config, &listeners, cores)?;
+        let connections = u64::from(config.connections_max);
+        let allowed = connections_within_file_limit(connections);
+        if allowed < connections {
+            tracing::info!(
+                allowed,
+                connections_max = connections,
+                "fewer agents' connections are served than edge.connections_max says: the limit of open files leaves no more beside \
+                 links and the admin API; raise it (LimitNOFILE, ulimit -n)"
+            );
+            settings.connections_max = usize::try_from(allowed).unwrap_or(usize::MAX).div_ceil(cores.max(1));
+        }
+        let (sender, events) = mailbox(EVENTS_MAX);
+        let edge = Edge::new(settings, tables, cores, random_number()?, &sender);
+        Ok(BoundEdge { edge, events, agents, connectors, certify_requests })
+    }
+}
+
+/// Signs certificates for connectors from now on, if the edge has an authority.
+pub(super) fn serve_certifying(
+    requests: MailReceiver<CertifyRequest>,
+    config: &EdgeConfig,
+    identity: &EdgeIdentity,
+    provisioning: Option<Arc<dyn Provisioning>>,
+) {
+    let Some(authority) = identity.authority.clone() else { return };
+    let lifetime = config.connector_cert_life_ms.into();
+    let signing = Signing { authority, lifetime, clock: WallClock::default(), provisioning };
+    tokio::spawn(serve_certifications(requests, signing));
+}
+
+/// The client by which `/readyz` tries the whole path.
+pub(super) fn prober(agents: SocketAddr, tls: bool) -> Result<Prober, RunError> {
+    Prober::new(agents, tls).map_err(|error| RunError::Other(format!("no HTTP client for probes: {error}")))
+}
+
+fn agent_url(config: &EdgeConfig, bound: &BoundEdge, tls: bool) -> String {
+    let listener = || format!("{}://{}", if tls { "https" } else { "http" }, bound.agents.address());
+    config.public_url.as_ref().map_or_else(listener, |url| url.as_str().to_owned())
+}
+
+fn log_listening(facts: &Facts) {
+    tracing::info!("driver: {}", facts.driver_why);
+    tracing::info!("agents call {}", facts.agent_url.as_deref().unwrap_or_default());
+    tracing::info!("connectors dial {}", facts.connectors_listen.as_deref().unwrap_or_default());
+    tracing::info!("admin API at {}", facts.admin_url.as_deref().unwrap_or("nowhere"));
+}

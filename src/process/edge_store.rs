@@ -1,0 +1,145 @@
+//! The data directory of an edge while it runs: its certificate is renewed, its store served and backed up.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+use tokio::task::JoinHandle;
+
+use crate::config::EdgeConfig;
+use crate::control::api::{Access, AdminToken};
+use crate::control::store::{SqliteStore, StoreHandle, finish_restore, newest_backup};
+use crate::control::tunnels::{Serving, Tunnels, TunnelsSettings};
+use crate::control::{DataDir, DataDirLock};
+use crate::process::edge_identity::{EdgeIdentity, authority_pin};
+use crate::process::error::RunError;
+use crate::process::runtime::AbortOnDrop;
+use crate::process::tls_files::{TlsFiles, data_dir};
+use crate::tls::CertInfo;
+
+/// How often the edge's certificate and the age of the last back-up are looked at.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How old the newest back-up becomes before another is made.
+const BACKUP_AGE_MAX: Duration = Duration::from_secs(20 * 3_600);
+/// How long recording the last calls and closing the store may take when the edge ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The data directory of an edge that is about to run: locked, its certificate fresh, its store open.
+pub(super) struct OpenDataDir {
+    dir: DataDir,
+    store: SqliteStore,
+    token: Arc<AdminToken>,
+    lock: DataDirLock,
+}
+
+/// The tunnels of an edge, and what is done for them in the background.
+pub(super) struct EdgeStore {
+    access: Access,
+    _tasks: Vec<AbortOnDrop>,
+    _lock: DataDirLock,
+}
+
+impl OpenDataDir {
+    /// Opens the data directory of the configuration, if it has one. The edge's certificate is renewed first when it is near
+    /// its end, so that it can be loaded afterwards.
+    pub(super) fn open(config: &EdgeConfig) -> Result<Option<OpenDataDir>, RunError> {
+        let Some(dir) = data_dir(config) else { return Ok(None) };
+        let now = UnixTime::now();
+        dir.authority(now)?;
+        let lock = dir.lock()?;
+        if dir.renew_edge_cert(now)? {
+            tracing::info!("the edge's certificate for connectors was renewed");
+        }
+        let token = AdminToken::new(&dir.admin_token()?);
+        if let Some(aside) = finish_restore(&dir.store())? {
+            tracing::warn!(former = %aside.display(), "a restore of the store that was cut off is finished");
+        }
+        let store = SqliteStore::open(&dir.store(), &dir.backups())?;
+        Ok(Some(OpenDataDir { dir, store, token, lock }))
+    }
+
+    /// Has the edge serve the tunnels of the store from now on.
+    pub(super) async fn serve(
+        self,
+        config: &EdgeConfig,
+        serving: &Arc<Serving>,
+        identity: &EdgeIdentity,
+        connectors_port: u16,
+    ) -> Result<EdgeStore, RunError> {
+        let OpenDataDir { dir, store, token, lock } = self;
+        let store = StoreHandle::start(store).map_err(RunError::io("the store's thread could not start"))?;
+        let settings = TunnelsSettings {
+            domain: config.tunnel_domain,
+            pin: identity.authority.as_ref().and_then(|authority| authority_pin(config, &authority.current())),
+            connectors: connectors_public(config, connectors_port),
+        };
+        let tunnels = Tunnels::open(store, Arc::clone(serving), settings).await?;
+        let tasks = [
+            tokio::spawn(Arc::clone(&tunnels).keep_up()),
+            tokio::spawn(Arc::clone(tunnels.usage_record()).keep_gathering()),
+            upkeep(dir, Arc::clone(&tunnels)),
+        ];
+        let access = Access { tunnels, token };
+        Ok(EdgeStore { access, _tasks: tasks.map(AbortOnDrop).into(), _lock: lock })
+    }
+}
+
+impl EdgeStore {
+    /// The tunnels and the admin token, for the admin API.
+    pub(super) fn access(&self) -> Access {
+        self.access.clone()
+    }
+
+    /// Records the last calls, after the cores have ended, and closes the store.
+    pub(super) async fn close(self) {
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.access.tunnels.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the store was not closed well"),
+            Err(_) => tracing::error!("the store was not closed well: it took too long"),
+        }
+    }
+}
+
+/// Renews the edge's certificate before its end, and makes a back-up a day. A new certificate acts when its file is seen to
+/// have changed.
+fn upkeep(dir: DataDir, tunnels: Arc<Tunnels>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            match dir.renew_edge_cert(UnixTime::now()) {
+                Ok(true) => tracing::info!("the edge's certificate for connectors was renewed"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the edge's certificate for connectors cannot be renewed"),
+            }
+            if !backup_is_due(&dir.backups()) {
+                continue;
+            }
+            match tunnels.keep_backup().await {
+                Ok(file) => tracing::info!(file = %file.display(), "the store was backed up"),
+                Err(error) => tracing::error!(%error, "the store cannot be backed up"),
+            }
+        }
+    })
+}
+
+fn backup_is_due(backups: &Path) -> bool {
+    let newest = newest_backup(backups).and_then(|file| std::fs::metadata(file).ok()?.modified().ok());
+    // One from the future counts as new.
+    newest.is_none_or(|made| made.elapsed().is_ok_and(|age| age > BACKUP_AGE_MAX))
+}
+
+/// The address that connectors dial, as it is shown to people.
+fn connectors_public(config: &EdgeConfig, port: u16) -> String {
+    if let Some(configured) = &config.connectors_public {
+        return configured.to_string();
+    }
+    let named = || {
+        let files = TlsFiles::for_connectors(config)?;
+        let pem = std::fs::read(&files.cert_file).ok()?;
+        CertInfo::of_pem(("", &pem)).ok()?.names.into_iter().find(|name| !name.starts_with('*'))
+    };
+    let host = named().unwrap_or_else(|| config.connectors_listen.ip().to_string());
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}

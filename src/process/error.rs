@@ -1,0 +1,61 @@
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::Faults;
+use crate::control::store::StoreError;
+use crate::control::{ControlError, DataDirError};
+use crate::engine::StartError;
+use crate::tls::CertError;
+
+/// Why a command ended before it had done its work.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is wrong, or a file that it names.
+    #[error("{0}")]
+    Config(#[from] Faults),
+    /// An address cannot be listened at.
+    #[error("cannot listen for {what} at {address}: {error}; choose another with {flag}")]
+    Listen {
+        /// The peers that would have connected.
+        what: &'static str,
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The error of the system.
+        error: io::Error,
+        /// The flag that sets it.
+        flag: &'static str,
+    },
+    /// The cores could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The roles did not run, or did not end well.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Cert(#[from] CertError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system refused something else.
+    #[error("{what}: {error}")]
+    Io {
+        /// What failed, as a sentence.
+        what: &'static str,
+        /// The error of the system.
+        error: io::Error,
+    },
+    /// Something else went wrong.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl RunError {
+    /// What was tried and refused, for `map_err`.
+    pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+        move |error| RunError::Io { what, error }
+    }
+}

@@ -1,0 +1,97 @@
+//! The log, on standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt, reload};
+
+use crate::config::{LogConfig, LogFormat, LogLevels};
+
+/// Whether the last line of the terminal is one that is rewritten in place: a log line then takes its place first.
+static LIVE_LINE: AtomicBool = AtomicBool::new(false);
+
+/// Puts the cursor at the start of an emptied line.
+pub const ERASE_LINE: &str = "\r\x1b[2K";
+
+/// The log of this process, whose levels can be changed.
+#[derive(Clone)]
+pub struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl Log {
+    /// Starts the log of this process. A second start changes nothing.
+    #[must_use]
+    pub fn start(config: &LogConfig) -> Log {
+        let (filter, handle) = reload::Layer::new(filter(&config.level));
+        let registry = tracing_subscriber::registry().with(filter);
+        let lines = fmt::layer().with_writer(LogWriter).with_ansi(io::stderr().is_terminal());
+        let started = match config.format {
+            LogFormat::Text => registry.with(lines.with_target(false)).try_init(),
+            LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        };
+        if let Err(error) = started {
+            tracing::debug!(%error, "the log had been started before");
+        }
+        Log { filter: handle }
+    }
+
+    /// Logs by these levels from now on.
+    pub fn set_levels(&self, levels: &LogLevels) {
+        if let Err(error) = self.filter.reload(filter(levels)) {
+            tracing::warn!(%error, "the log keeps its levels");
+        }
+    }
+}
+
+/// Marks the last line of the terminal as one that is rewritten in place.
+pub fn set_live_line(live: bool) {
+    LIVE_LINE.store(live, Ordering::Relaxed);
+}
+
+/// The levels as the log library writes them. A level without a module is adit's own: libraries only warn, unless they
+/// are named.
+fn filter(levels: &LogLevels) -> EnvFilter {
+    EnvFilter::new(directives(levels.as_str()))
+}
+
+fn directives(levels: &str) -> String {
+    let each = levels.split(',').map(|directive| match directive {
+        "off" | "error" => directive.to_owned(),
+        module if module.contains('=') => module.to_owned(),
+        level => format!("warn,adit={level}"),
+    });
+    each.collect::<Vec<_>>().join(",")
+}
+
+struct LogWriter;
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = io::Stderr;
+
+    fn make_writer(&'a self) -> io::Stderr {
+        let mut stderr = io::stderr();
+        if LIVE_LINE.load(Ordering::Relaxed) {
+            // If standard error is gone, the line itself will find out.
+            let _ = stderr.write_all(ERASE_LINE.as_bytes());
+        }
+        stderr
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_adits_own_and_libraries_are_named() {
+        assert_eq!(directives("info"), "warn,adit=info");
+        assert_eq!(directives("off"), "off");
+        assert_eq!(directives("debug,hyper=trace"), "warn,adit=debug,hyper=trace");
+        assert_eq!(directives("adit::link=debug"), "adit::link=debug");
+    }
+}

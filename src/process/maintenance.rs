@@ -1,0 +1,74 @@
+//! What is done with the data directory of an edge that does not run: it is made, backed up and restored.
+
+use std::path::PathBuf;
+
+use rustls_pki_types::UnixTime;
+
+use crate::control::store::{Restored, SqliteStore, Store, is_half_restored, newest_backup, restore};
+use crate::control::{DataDir, Initialised, WallTime};
+use crate::process::error::RunError;
+use crate::route::Hostname;
+
+/// By what connectors on the same machine dial an edge.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// What a restore did with the store.
+pub struct RestoredFrom {
+    /// The back-up that it was restored from.
+    pub backup: PathBuf,
+    /// What became of the former store, and what is valid again.
+    pub restored: Restored,
+}
+
+/// Makes what is missing in the directory, its store too. Without `names` a new certificate gets those of this machine.
+///
+/// # Errors
+///
+/// When something is there that cannot be used, or something cannot be made.
+pub fn init_data_dir(dir: &DataDir, names: &[String]) -> Result<Initialised, RunError> {
+    let fresh = !dir.edge_cert().exists();
+    let names = if names.is_empty() && fresh { local_names() } else { names.to_vec() };
+    let mut done = dir.init(&names, UnixTime::now())?;
+    let had_store = dir.store().exists();
+    SqliteStore::open(&dir.store(), &dir.backups())?;
+    if !had_store {
+        done.made.push(dir.store());
+    }
+    Ok(done)
+}
+
+/// Copies the store to a file of its own, or to one in the directory's back-ups, and returns that file.
+///
+/// # Errors
+///
+/// When there is no store, or the copy cannot be made.
+pub fn back_up_store(dir: &DataDir, to: Option<PathBuf>) -> Result<PathBuf, RunError> {
+    if !dir.store().exists() && !is_half_restored(&dir.store())? {
+        return Err(RunError::Other(format!("there is no store in {}: nothing to back up", dir.path().display())));
+    }
+    let mut store = SqliteStore::open(&dir.store(), &dir.backups())?;
+    match to {
+        Some(to) => store.backup(&to).map(|()| to).map_err(Into::into),
+        None => store.keep_backup(WallTime::now()).map_err(Into::into),
+    }
+}
+
+/// Puts a back-up, the newest one unless another is named, in the place of the store.
+///
+/// # Errors
+///
+/// When an edge runs on the directory, there is no back-up, or it cannot be used.
+pub fn restore_store(dir: &DataDir, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<RestoredFrom, RunError> {
+    let _lock = dir.lock()?;
+    let none = || RunError::Other(format!("there is no back-up in {}: name one with --from", dir.backups().display()));
+    let backup = from.or_else(|| newest_backup(&dir.backups())).ok_or_else(none)?;
+    let restored = restore(&backup, &dir.store(), keep_withdrawn, WallTime::now())?;
+    Ok(RestoredFrom { backup, restored })
+}
+
+/// The host name of this machine, and the names of its loopback addresses.
+fn local_names() -> Vec<String> {
+    let own = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    let own = Some(own).filter(|name| name.parse::<Hostname>().is_ok() && name != LOCAL_NAMES[0]);
+    own.into_iter().chain(LOCAL_NAMES.map(str::to_owned)).collect()
+}

@@ -1,0 +1,41 @@
+//! Floor 5: a process from its start to its end.
+//!
+//! It turns the checked configuration into the settings of each role, opens the data directory and its store, reserves the
+//! listeners, starts the cores, renews certificates, makes back-ups, reloads, and ends the roles in their order. It takes no
+//! command line and prints nothing: [`crate::cli`] does both.
+
+mod ca_file;
+mod connector_process;
+mod demo_server;
+pub mod doctor;
+mod edge_identity;
+mod edge_process;
+mod edge_reload;
+mod edge_store;
+mod error;
+mod facts;
+mod file_limit;
+mod listen;
+mod log;
+mod maintenance;
+mod provision;
+mod random;
+mod runtime;
+mod settings;
+mod source;
+mod tls_files;
+mod up_process;
+
+pub use ca_file::CaFile;
+pub use connector_process::ConnectorProcess;
+pub use demo_server::DemoServer;
+pub use edge_process::EdgeProcess;
+pub use error::RunError;
+pub use facts::COMMIT;
+pub use log::{ERASE_LINE, Log, set_live_line};
+pub use maintenance::{RestoredFrom, back_up_store, init_data_dir, restore_store};
+pub use random::{random, random_number};
+pub use runtime::on_control_thread;
+pub use settings::credentials;
+pub use source::{LoadedConfig, ReadConfig};
+pub use up_process::{Measured, NODE_CERTS_ENV, UpHandle, UpProcess};

@@ -1,0 +1,22 @@
+use crate::process::error::RunError;
+
+/// Bytes of the system's random source.
+///
+/// # Errors
+///
+/// When the system has none to give.
+pub fn random<const N: usize>() -> Result<[u8; N], RunError> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| RunError::Other("the system's random source gave no bytes".to_owned()))?;
+    Ok(bytes)
+}
+
+/// A random number, such as one that tells this process from all others.
+///
+/// # Errors
+///
+/// As for [`random`].
+pub fn random_number() -> Result<u64, RunError> {
+    random().map(u64::from_ne_bytes)
+}

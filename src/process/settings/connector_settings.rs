@@ -1,0 +1,214 @@
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+
+use crate::base::{AuthorityPin, Secret, TunnelId, TunnelToken, pin_of};
+use crate::config::{ConnectConfig, Fault, Faults, Origin, SecretText, UpstreamNetwork};
+use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
+use crate::control::StateDir;
+use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
+use crate::tls::{
+    ALPN_HTTP1, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock, client_config,
+};
+use crate::upstream::UpstreamSettings;
+use crate::wire::mux;
+
+/// How long dialling an edge may take, TLS included.
+const EDGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that one core of a connector carries at once.
+const CALLS_PER_CORE_MAX: usize = 65_536;
+/// How long a call may wait for a connection while all that may be made to its upstream are in use.
+const UPSTREAM_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The settings of a connector. `edges` are those of the configuration, unless the caller knows better.
+///
+/// # Errors
+///
+/// When the TLS library refuses what is asked of it.
+pub(crate) fn connector_settings(
+    config: &ConnectConfig,
+    edges: Vec<EdgeAddress>,
+    roots: Roots,
+    TunnelToken { id, secret }: TunnelToken,
+) -> Result<ConnectorSettings, Faults> {
+    let tls = EdgeTls::new(roots, WallClock::default(), edges.len());
+    let tls = tls.map_err(|error| Faults::of("connect.edge_ca_file", error))?;
+    let tls = with_kept_identities(config, tls, &edges, &id)?;
+    Ok(ConnectorSettings {
+        edges,
+        edge_tls: Some(Arc::new(tls)),
+        edge_name: config.edge_name.map(|name| name.as_str().trim_matches(['[', ']']).into()),
+        tunnel: id,
+        secret,
+        software: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
+        links: u16::try_from(config.links).unwrap_or(LINKS_MAX),
+        backoff_min: config.backoff_min_ms.into(),
+        backoff_max: config.backoff_max_ms.into(),
+        connect_timeout: EDGE_CONNECT_TIMEOUT,
+        link: mux::Settings::default(),
+        calls_max: CALLS_PER_CORE_MAX,
+        drain_timeout: config.drain_timeout_ms.into(),
+        write_timeout: config.write_timeout_ms.into(),
+        allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+    })
+}
+
+/// What the connector proves itself by; with a provisioning key, what that was traded for. A file is read now.
+///
+/// # Errors
+///
+/// When it cannot be read, or is no secret or token.
+pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, Faults> {
+    if config.provisioning_source().is_some() {
+        let token = |dir: StateDir| dir.token().map_err(|error| Faults::of("connect.state_dir", error));
+        let kept = open_state_dir(config)?.map(token).transpose()?.flatten();
+        return kept.ok_or_else(|| Faults::of("connect.provisioning_key", "it was not exchanged for a tunnel yet"));
+    }
+    if let Some(source) = config.token_source() {
+        let read = source.read().map_err(|error| Faults::of("connect.token_file", error))?;
+        return SecretText(read).token().map_err(|error| Faults::of("connect.token_file", error));
+    }
+    let source = config.secret_source().ok_or_else(|| Faults::of("connect.secret", "missing"))?;
+    let secret = source.read().map_err(|error| Faults::of("connect.secret_file", error))?;
+    let id = config.tunnel.clone().ok_or_else(|| Faults::of("connect.tunnel", "missing"))?;
+    Ok(TunnelToken { id, secret })
+}
+
+/// The edges that are dialled.
+pub(crate) fn edge_addresses(config: &ConnectConfig) -> Vec<EdgeAddress> {
+    config.edge.iter().map(|edge| EdgeAddress { host: edge.host.clone(), port: edge.port }).collect()
+}
+
+/// The authorities that may vouch for an edge: those of the file, or the one that the secret names, or the public ones.
+///
+/// # Errors
+///
+/// When they cannot be read.
+pub(crate) fn edge_roots(config: &ConnectConfig, secret: &Secret) -> Result<Roots, Faults> {
+    if let Some(AuthorityPin(pin)) = pin_of(secret).filter(|_| config.edge_ca_file.is_none()) {
+        return Ok(Roots::pinned(Fingerprint::from_bytes(pin)));
+    }
+    read_roots("connect.edge_ca_file", config.edge_ca_file.as_deref()).map(|(roots, _)| roots)
+}
+
+/// The routes of a connector on so many cores. What `trust` knows from before is used again. `name` gives each host its name
+/// in metrics and logs.
+///
+/// # Errors
+///
+/// Everything that is wrong.
+pub(crate) fn connector_tables(
+    config: &ConnectConfig,
+    cores: usize,
+    trust: &mut UpstreamTrust,
+    name: impl Fn(&HostPattern) -> RouteName,
+) -> Result<ConnectorTables, Faults> {
+    let (mut faults, mut entries) = (Vec::new(), Vec::new());
+    let allowed = Arc::new(UpstreamNetwork::allowed(&config.allowed_upstreams));
+    for (index, route) in config.routes.iter().enumerate() {
+        let key = format!("route[{index}].upstream_ca_file");
+        let tls = match route.upstream.is_tls().then(|| trust.config(&key, route.upstream_ca_file.as_deref())) {
+            Some(Err(found)) => {
+                faults.extend(found.all().iter().cloned());
+                continue;
+            }
+            Some(Ok(tls)) => Some(tls),
+            None => None,
+        };
+        let upstream = UpstreamSettings {
+            url: route.upstream.clone(),
+            tls,
+            connections_max: (route.upstream_connections_max as usize).div_ceil(cores.max(1)),
+            connect_timeout: route.connect_timeout_ms.into(),
+            idle_timeout: route.idle_timeout_ms.into(),
+            queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
+            allowed: Arc::clone(&allowed),
+        };
+        entries.push(RouteEntry {
+            host: route.host.to_string(),
+            place: format!("route[{index}].host"),
+            target: ConnectorRoute { name: name(&route.host), upstream, traffic: config.traffic_of(route) },
+        });
+    }
+    let routes = RouteTable::new(entries).unwrap_or_else(|found| {
+        faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
+        RouteTable::default()
+    });
+    if faults.is_empty() { Ok(ConnectorTables { routes, sealing: None }) } else { Err(Faults::new(faults)) }
+}
+
+/// Where certificates are kept, if they are to be; made now if it is not there.
+///
+/// # Errors
+///
+/// When the directory cannot be used.
+pub(crate) fn open_state_dir(config: &ConnectConfig) -> Result<Option<StateDir>, Faults> {
+    let Some(dir) = state_dir(config) else { return Ok(None) };
+    dir.init().map_err(|error| Faults::of("connect.state_dir", error))?;
+    Ok(Some(dir))
+}
+
+/// The state directory, whether it is there or not.
+pub(crate) fn state_dir(config: &ConnectConfig) -> Option<StateDir> {
+    config.state_dir.as_ref().map(|path| StateDir::new(&path.0))
+}
+
+/// Begins with the certificates that were kept for each edge.
+fn with_kept_identities(
+    config: &ConnectConfig,
+    mut tls: EdgeTls,
+    edges: &[EdgeAddress],
+    tunnel: &TunnelId,
+) -> Result<EdgeTls, Faults> {
+    let Some(dir) = open_state_dir(config)? else { return Ok(tls) };
+    for (index, edge) in edges.iter().enumerate() {
+        if let Some(identity) = dir.identity(edge, tunnel, UnixTime::now()) {
+            tls = tls.with_kept(index, identity);
+        }
+    }
+    Ok(tls)
+}
+
+/// Whom a connector trusts as upstreams. It remembers what it made, so that a reload which changes nothing about it leaves
+/// the connections to an upstream alone.
+#[derive(Default)]
+pub(crate) struct UpstreamTrust {
+    known: HashMap<Option<PathBuf>, (Vec<u8>, Arc<ClientConfig>)>,
+}
+
+impl UpstreamTrust {
+    /// For upstreams that the authorities of a file vouch for, or the well-known ones where there is none.
+    fn config(&mut self, key: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Faults> {
+        let (roots, pem) = read_roots(key, ca_file)?;
+        let known = self.known.get(&ca_file.map(Path::to_path_buf));
+        if let Some((_, config)) = known.filter(|(of, _)| *of == pem) {
+            return Ok(Arc::clone(config));
+        }
+        let settings = ClientSettings {
+            roots,
+            alpn: vec![ALPN_HTTP1.to_vec()],
+            versions: Versions::Tls12And13,
+            sessions: Some(SessionMemory::default()),
+            ..ClientSettings::default()
+        };
+        let config = client_config(settings).map_err(|error| Faults::of(key, error))?;
+        self.known.insert(ca_file.map(Path::to_path_buf), (pem, Arc::clone(&config)));
+        Ok(config)
+    }
+}
+
+/// The authorities of a file with its content, or those that this machine trusts.
+fn read_roots(key: &str, file: Option<&Path>) -> Result<(Roots, Vec<u8>), Faults> {
+    let mut roots = Roots::new();
+    let Some(file) = file else {
+        roots.add_platform().map_err(|error| Faults::of(key, error))?;
+        return Ok((roots, Vec::new()));
+    };
+    let name = file.display().to_string();
+    let pem = std::fs::read(file).map_err(|error| Faults::of(key, format!("cannot read {name}: {error}")))?;
+    roots.add_pem(&name, &pem).map_err(|error| Faults::of(key, error))?;
+    Ok((roots, pem))
+}

@@ -1,0 +1,190 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::unless_zero;
+use crate::config::{Bytes, EdgeConfig, Fault, Faults, Origin};
+use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, Seals, TunnelEntry};
+use crate::engine::MailSender;
+use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::policy::Admission;
+use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
+use crate::tls::{
+    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig, ServerSettings,
+    Versions, WallClock, server_config,
+};
+use crate::wire::mux;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// At most so many lines about slow calls in a second, on each core.
+const SLOW_CALL_LINES_PER_S: u32 = 10;
+
+/// Where an edge listens and what it shows there: what is decided only when it starts.
+#[derive(Clone)]
+pub(crate) struct EdgeListeners {
+    /// The address that agents connect to.
+    pub(crate) agents: SocketAddr,
+    /// What agents are shown; without it they speak plain HTTP.
+    pub(crate) agents_certs: Option<Arc<ReloadingCerts>>,
+    /// The address that connectors connect to.
+    pub(crate) connectors: SocketAddr,
+    /// What connectors are shown.
+    pub(crate) connectors_certs: Arc<ReloadingCerts>,
+    /// How connectors get certificates; without it their secret alone is enough.
+    pub(crate) certifying: Option<Certifying>,
+}
+
+/// How connectors get certificates.
+#[derive(Clone)]
+pub(crate) struct Certifying {
+    /// Who signs them, and vouches for them when they are shown.
+    pub(crate) authority: Arc<Authority>,
+    /// Where the cores ask for them.
+    pub(crate) requests: MailSender<CertifyRequest>,
+}
+
+/// The settings of an edge on so many cores.
+///
+/// # Errors
+///
+/// When the TLS library refuses what is asked of it.
+pub(crate) fn edge_settings(
+    config: &EdgeConfig,
+    listeners: &EdgeListeners,
+    cores: usize,
+) -> Result<EdgeSettings, Faults> {
+    let for_agents =
+        ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls12And13, ..ServerSettings::default() };
+    let agents_tls = listeners.agents_certs.as_ref().map(|certs| server_config(certs.clone(), &for_agents));
+    let agents_tls = agents_tls.transpose().map_err(|error| Faults::of("edge.agents_cert_file", error))?;
+    let authority = listeners.certifying.as_ref().map(|with| &*with.authority);
+    let connectors_tls = connectors_tls_config(&listeners.connectors_certs, authority)?;
+    let streams_max = config.streams_per_link_max;
+    let bytes = |window: Bytes| u32::try_from(window.0).unwrap_or(u32::MAX);
+    let (stream_window, link_window) = (bytes(config.stream_window_bytes), bytes(config.link_window_bytes));
+    Ok(EdgeSettings {
+        agents_listen: listeners.agents,
+        agents_tls,
+        plain_http_anywhere: config.allow_plain_http_off_loopback,
+        connectors_listen: listeners.connectors,
+        connectors_tls: Some(connectors_tls),
+        certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
+        clock: WallClock::default(),
+        link: mux::Settings { streams_max, stream_window, link_window, ..mux::Settings::default() }.bounded(),
+        allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+        connections_max: (config.connections_max as usize).div_ceil(cores.max(1)),
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+        header_timeout: config.header_timeout_ms.into(),
+        idle_timeout: config.idle_timeout_ms.into(),
+        first_byte_timeout: unless_zero(config.first_byte_timeout_ms.into()),
+        offline_wait: config.offline_wait_ms.into(),
+        drain_timeout: config.drain_timeout_ms.into(),
+        write_timeout: config.write_timeout_ms.into(),
+        latency: LatencySettings::default(),
+        slow_calls: SlowCallSettings {
+            slow_call_ms: Some(config.slow_call_ms.0).filter(|ms| *ms > 0),
+            lines_per_second_max: SLOW_CALL_LINES_PER_S,
+        },
+    })
+}
+
+/// The tables of an edge: tunnels and routes, and with them who may come. Secrets are read from their files now. `name` gives
+/// each host its name in metrics and logs.
+///
+/// # Errors
+///
+/// Everything that is wrong.
+pub(crate) fn edge_tables(
+    config: &EdgeConfig,
+    admission: Admission,
+    name: impl Fn(&HostPattern) -> RouteName,
+) -> Result<EdgeTables, Faults> {
+    let mut faults = Vec::new();
+    let mut tunnels = HashMap::new();
+    let mut entries = Vec::new();
+    for (index, tunnel) in config.tunnels.iter().enumerate() {
+        match tunnel.secret_source().map(|source| source.read()) {
+            Some(Ok(secret)) => {
+                let connectors_from = tunnel.connectors_from.iter().copied().collect();
+                let entry = TunnelEntry { connectors_from, ..TunnelEntry::of_secret(&secret) };
+                tunnels.insert(tunnel.id.clone(), entry);
+            }
+            Some(Err(error)) => {
+                faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret_file"), error.to_string()));
+            }
+            None => faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret"), "missing")),
+        }
+        entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
+            host: host.to_string(),
+            place: format!("tunnel[{index}].hosts"),
+            target: Route { name: name(host), tunnel: tunnel.id.clone(), traffic: tunnel.traffic },
+        }));
+    }
+    let routes = RouteTable::new(entries).unwrap_or_else(|found| {
+        faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
+        RouteTable::default()
+    });
+    if faults.is_empty() { Ok(EdgeTables { routes, tunnels, admission }) } else { Err(Faults::new(faults)) }
+}
+
+/// TLS towards connectors: what they are shown, and the authority that vouches for them, if there is one.
+///
+/// # Errors
+///
+/// When the TLS library refuses what is asked of it.
+pub(crate) fn connectors_tls_config(
+    certs: &Arc<ReloadingCerts>,
+    authority: Option<&Authority>,
+) -> Result<Arc<ServerConfig>, Faults> {
+    let mut settings =
+        ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13, ..ServerSettings::default() };
+    if let Some(authority) = authority {
+        let mut clients = Roots::new();
+        let added = clients.add_der(authority.cert_der().clone());
+        added.map_err(|error| Faults::of("edge.connectors_ca_file", error))?;
+        settings.alpn.push(ALPN_ENROL.to_vec());
+        settings.clients = Clients::Known(clients);
+    }
+    let config = server_config(Arc::<ReloadingCerts>::clone(certs), &settings);
+    config.map_err(|error| Faults::of("edge.connectors_cert_file", error))
+}
+
+/// The same under the usual names, with what resealed traffic needs: the authorities of connectors are read from their files
+/// now.
+///
+/// # Errors
+///
+/// Everything that is wrong.
+pub(crate) fn sealed_edge_tables(
+    config: &EdgeConfig,
+    admission: Admission,
+    seals: &Seals,
+) -> Result<EdgeTables, Faults> {
+    let mut tables = edge_tables(config, admission, RouteName::of_host)?;
+    let mut faults = Vec::new();
+    for (index, tunnel) in config.tunnels.iter().enumerate() {
+        let Some(file) = tunnel.seal_ca_file.as_deref() else { continue };
+        let key = format!("tunnel[{index}].seal_ca_file");
+        match read_authorities(file).and_then(|found| seals.for_tunnel(found).map_err(|error| error.to_string())) {
+            Ok(seal) => {
+                tables.tunnels.entry(tunnel.id.clone()).and_modify(|entry| entry.seal = Some(seal));
+            }
+            Err(why) => faults.push(Fault::new(Origin::Default, key, why)),
+        }
+    }
+    if faults.is_empty() { Ok(tables) } else { Err(Faults::new(faults)) }
+}
+
+fn read_authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let unreadable = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", file.display());
+    let pem = std::fs::read(file).map_err(|error| unreadable(&error))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|error| unreadable(&error))?;
+    if found.is_empty() { Err(format!("{} holds no certificate", file.display())) } else { Ok(found) }
+}

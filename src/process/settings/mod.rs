@@ -1,0 +1,210 @@
+//! The settings and tables of each module of the lower floors, made from the checked configuration.
+
+mod admission_reader;
+mod connector_settings;
+mod edge_settings;
+mod sealing;
+
+pub(super) use admission_reader::AdmissionReader;
+pub use connector_settings::credentials;
+pub(super) use connector_settings::{
+    UpstreamTrust, connector_settings, connector_tables, edge_addresses, edge_roots, open_state_dir,
+};
+pub(super) use edge_settings::{
+    Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,
+};
+pub(super) use sealing::{seal_ca, sealing};
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::tls_files::{TlsFiles, data_dir};
+use crate::config::{Config, Driver, EngineConfig, Spin};
+use crate::engine::EngineSettings;
+use crate::engine::ladder::DriverChoice;
+
+/// Every file that is read again when it changes, or when a reload is asked for; not the configuration's own.
+pub(super) fn watched_files(config: &Config) -> BTreeSet<PathBuf> {
+    let mut files: BTreeSet<PathBuf> = config.named_files().map(Path::to_path_buf).collect();
+    if let Some(edge) = &config.edge {
+        let pairs = [TlsFiles::for_connectors(edge), TlsFiles::of_authority(edge)].into_iter().flatten();
+        files.extend(pairs.flat_map(|tls| [tls.cert_file.into_owned(), tls.key_file.into_owned()]));
+        files.extend(data_dir(edge).map(|dir| dir.admin_token_file()));
+    }
+    files
+}
+
+/// The settings of the cores.
+pub(super) fn engine_settings(config: &EngineConfig) -> EngineSettings {
+    EngineSettings {
+        driver: match config.driver {
+            Driver::Auto => DriverChoice::Auto,
+            Driver::Uring => DriverChoice::Uring,
+            Driver::Epoll => DriverChoice::Epoll,
+        },
+        cores: config.cores as usize,
+        pin: config.pin,
+        spin: match config.spin_us {
+            Spin::Auto => None,
+            Spin::Micros(us) => Some(Duration::from_micros(us)),
+        },
+        buffer_memory_max: usize::try_from(config.buffer_memory_max_bytes.0).unwrap_or(usize::MAX),
+    }
+}
+
+/// A limit of which zero means that there is none.
+fn unless_zero(limit: Duration) -> Duration {
+    if limit.is_zero() { Duration::MAX } else { limit }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use rustls_pki_types::UnixTime;
+
+    use super::*;
+    use crate::config::{FileText, Purpose, Sources};
+    use crate::edge::certifier;
+    use crate::policy::Admission;
+    use crate::route::{Hostname, RouteName};
+    use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
+
+    const TEXT: &str = r#"
+[engine]
+cores = 3
+spin_us = "25us"
+driver = "epoll"
+[edge]
+connectors_cert_file = "edge.crt"
+connectors_key_file = "edge.key"
+first_byte_timeout_ms = 0
+slow_call_ms = 0
+connections_max = 100
+streams_per_link_max = 7
+allowed_origins = ["https://app.example.com"]
+[[tunnel]]
+id = "tnl_a"
+secret = "an-example-secret-0123"
+hosts = ["a.test", "*.b.test", "[::1]"]
+[connect]
+edge = ["edge.test:7844", "[::1]:7845"]
+tunnel = "tnl_a"
+secret = "an-example-secret-0123"
+edge_name = "edge.internal"
+[[route]]
+host = "a.test"
+upstream = "https://localhost:9000"
+upstream_ca_file = "ca.pem"
+upstream_connections_max = 10
+[[route]]
+host = "b.test"
+upstream = "https://localhost:9001"
+upstream_ca_file = "ca.pem"
+"#;
+
+    fn config(dir: &Path, text: &str) -> Config {
+        let file = FileText { path: dir.join("adit.toml"), text: text.to_owned() };
+        let sources = Sources {
+            purpose: Purpose::Check,
+            profile: None,
+            file: Some(file),
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+            credentials: Vec::new(),
+        };
+        Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    fn authority(dir: &Path) -> Authority {
+        let authority = Authority::new("test", UnixTime::now(), 1).unwrap();
+        std::fs::write(dir.join("ca.pem"), authority.cert_pem()).unwrap();
+        authority
+    }
+
+    fn hostname(host: &str) -> Hostname {
+        host.parse().unwrap()
+    }
+
+    #[test]
+    fn the_engine_is_told_what_was_set() {
+        let engine = engine_settings(&config(Path::new(""), TEXT).engine);
+        assert_eq!((engine.cores, engine.driver), (3, DriverChoice::Epoll));
+        assert_eq!(engine.spin, Some(Duration::from_micros(25)));
+        assert_eq!(engine_settings(&config(Path::new(""), "").engine).spin, None);
+    }
+
+    #[test]
+    fn an_edge_is_told_its_share_of_each_core_and_zero_means_no_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let cert = authority(dir.path()).issue(&["localhost"]).unwrap().server_cert(UnixTime::now()).unwrap();
+        let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
+        let any = "127.0.0.1:1".parse().unwrap();
+        let (requests, _asked) = certifier();
+        let certifying = Some(Certifying { authority: Arc::new(authority(dir.path())), requests });
+        let listeners =
+            EdgeListeners { agents: any, agents_certs: None, connectors: any, connectors_certs: certs, certifying };
+        let edge = config(dir.path(), TEXT).edge.unwrap();
+        let settings = edge_settings(&edge, &listeners, 3).unwrap();
+        assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some() && settings.certifier.is_some());
+        assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
+        assert_eq!((settings.first_byte_timeout, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
+        assert_eq!(settings.allowed_origins, ["https://app.example.com"]);
+        let tables = edge_tables(&edge, Admission::default(), RouteName::of_host).unwrap();
+        assert_eq!(tables.routes.lookup(&hostname("x.b.test")).unwrap().name.as_str(), "*.b.test");
+        assert_eq!(tables.routes.lookup(&hostname("[::1]")).unwrap().name.as_str(), "___1_");
+        assert_eq!(tables.tunnels.len(), 1);
+        let named = edge_tables(&edge, Admission::default(), |_| "one".parse().unwrap()).unwrap();
+        assert!(named.routes.iter().all(|(_, route)| route.name.as_str() == "one"));
+    }
+
+    #[test]
+    fn a_connector_is_told_its_edges_and_keeps_its_trust_until_the_file_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        authority(dir.path());
+        let connect = config(dir.path(), TEXT).connect.unwrap();
+        let settings =
+            connector_settings(&connect, edge_addresses(&connect), Roots::new(), credentials(&connect).unwrap())
+                .unwrap();
+        let edges: Vec<String> = settings.edges.iter().map(ToString::to_string).collect();
+        assert_eq!(edges, ["edge.test:7844", "[::1]:7845"]);
+        assert_eq!(settings.edge_name.as_deref(), Some("edge.internal"));
+
+        let mut trust = UpstreamTrust::default();
+        let mut tls_of = |host: &str| {
+            let tables = connector_tables(&connect, 3, &mut trust, RouteName::of_host).unwrap();
+            let route = tables.routes.lookup(&hostname(host)).unwrap();
+            assert_eq!(route.upstream.connections_max, if host == "a.test" { 4 } else { 342 });
+            Arc::clone(route.upstream.tls.as_ref().unwrap())
+        };
+        let first = tls_of("a.test");
+        assert!(Arc::ptr_eq(&first, &tls_of("a.test")) && Arc::ptr_eq(&first, &tls_of("b.test")));
+        authority(dir.path());
+        assert!(!Arc::ptr_eq(&first, &tls_of("a.test")));
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_told_under_their_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), "no PEM").unwrap();
+        for file in ["edge.crt", "edge.key"] {
+            std::fs::write(dir.path().join(file), "no PEM").unwrap();
+        }
+        let config = config(dir.path(), TEXT);
+        let (edge, connect) = (config.edge.as_ref().unwrap(), config.connect.as_ref().unwrap());
+        let faults = TlsFiles::for_connectors(edge).unwrap().load().unwrap_err().to_string();
+        assert!(faults.starts_with("edge.connectors_cert_file: "), "{faults}");
+        let faults = connector_tables(connect, 1, &mut UpstreamTrust::default(), RouteName::of_host).err().unwrap();
+        let keys: Vec<&str> = faults.all().iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["route[0].upstream_ca_file", "route[1].upstream_ca_file"]);
+    }
+
+    #[test]
+    fn the_files_that_are_watched_are_those_that_settings_name() {
+        let files: Vec<PathBuf> = watched_files(&config(Path::new("/etc/adit"), TEXT)).into_iter().collect();
+        assert_eq!(files, ["/etc/adit/ca.pem", "/etc/adit/edge.crt", "/etc/adit/edge.key"].map(PathBuf::from));
+    }
+}

@@ -1,0 +1,47 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::config::{Config, ConnectConfig, EdgeConfig, Faults, Sources};
+use crate::process::error::RunError;
+use crate::process::settings::watched_files;
+
+/// A configuration whose files can be read, and the files to watch for changes.
+pub struct LoadedConfig {
+    /// The configuration, checked with its files.
+    pub config: Config,
+    /// Every file that it was read from or that it names.
+    pub files: BTreeSet<PathBuf>,
+}
+
+/// Reads the configuration again, from the same sources as at the start.
+pub type ReadConfig = Box<dyn FnMut() -> Result<LoadedConfig, Faults> + Send>;
+
+impl LoadedConfig {
+    /// Loads the configuration and checks the files that it names.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with either.
+    pub fn load(sources: Sources) -> Result<LoadedConfig, Faults> {
+        let config = Config::load(&sources)?;
+        config.check_files()?;
+        let mut files = watched_files(&config);
+        files.extend(sources.file.map(|file| file.path));
+        Ok(LoadedConfig { config, files })
+    }
+
+    /// Logs what is allowed and yet unwise.
+    pub fn log_warnings(&self) {
+        self.config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+}
+
+/// The settings of the edge.
+pub(super) fn edge_of(config: &Config) -> Result<&EdgeConfig, RunError> {
+    config.edge.as_ref().ok_or_else(|| RunError::Other("the configuration has no edge".to_owned()))
+}
+
+/// The settings of the connector.
+pub(super) fn connect_of(config: &Config) -> Result<&ConnectConfig, RunError> {
+    config.connect.as_ref().ok_or_else(|| RunError::Other("the configuration has no connector".to_owned()))
+}
