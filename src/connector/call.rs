@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::{Clock, Traffic};
-use crate::connector::here::Here;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::respond::{Reply, ResponseWork};
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
@@ -56,7 +56,7 @@ pub(super) enum Caller<'a> {
 
 /// A call on its way. Passed on as one: a task keeps what each of its functions was given.
 pub(super) struct Passage<'a> {
-    pub(super) here: &'a Here,
+    pub(super) here: &'a ConnectorCore,
     pub(super) stream: &'a CallStream,
     pub(super) caller: Caller<'a>,
     /// How its route must be carried.
@@ -91,7 +91,7 @@ struct Kept {
 
 impl Work {
     /// Carries the one call of a stream.
-    pub(super) async fn carry(&mut self, here: &Here, stream: &CallStream) {
+    pub(super) async fn carry(&mut self, here: &ConnectorCore, stream: &CallStream) {
         let passage = Passage { here, stream, caller: Caller::Edge, traffic: Traffic::Plain };
         let ended = {
             let mut calling = pin!(async {
@@ -202,7 +202,7 @@ pub(super) fn unless_broken<T>(
 }
 
 /// Counts how a call ended; none when the edge gave it up.
-pub(super) fn count(here: &Here, ended: Option<Result<(), Cause>>) {
+pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), Cause>>) {
     let counters = &here.connector.counters;
     match ended {
         Some(Ok(())) => {}
@@ -215,7 +215,7 @@ pub(super) fn count(here: &Here, ended: Option<Result<(), Cause>>) {
 }
 
 impl RequestWork {
-    async fn read_head(&mut self, here: &Here, stream: &CallStream) -> Result<(), Cause> {
+    async fn read_head(&mut self, here: &ConnectorCore, stream: &CallStream) -> Result<(), Cause> {
         let read = self.intake.request_head(stream, &mut self.head, &here.core);
         match here.core.timeout(HEAD_TIMEOUT, read).await {
             Ok(Ok(Some(_))) => {
@@ -332,7 +332,7 @@ impl Kept {
 }
 
 /// Whether it is certain that the system has taken no byte of what was to be sent.
-async fn has_sent_nothing(here: &Here, connection: &Connection, sent_before: u64) -> bool {
+async fn has_sent_nothing(here: &ConnectorCore, connection: &Connection, sent_before: u64) -> bool {
     let settled: Result<Result<(), StreamError>, _> = here.core.timeout(CERTAIN_WITHIN, connection.flushed()).await;
     settled.is_ok() && connection.sent_bytes() == sent_before
 }

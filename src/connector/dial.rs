@@ -3,14 +3,14 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use crate::connector::here::Here;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::no_link::NoLink;
 use crate::connector::settings::EdgeAddress;
 use crate::engine::Socket;
 use crate::engine::driver::SocketOptions;
 use crate::tls::{ClientConfig, Connection, ServerName};
 
-impl Here {
+impl ConnectorCore {
     /// A connection to an edge, sealed if there is a `config` for it. The caller bounds the time for it.
     pub(super) async fn dial(&self, edge: usize, config: Option<&Arc<ClientConfig>>) -> Result<Connection, NoLink> {
         let address = &self.connector.settings.edges[edge];

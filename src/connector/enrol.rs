@@ -9,8 +9,8 @@ use futures_lite::future;
 use rustls_pki_types::CertificateDer;
 
 use crate::base::Clock;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::edge_tls::EdgeTls;
-use crate::connector::here::Here;
 use crate::connector::message::ConnectorEvent;
 use crate::connector::no_link::{NoLink, NotEnrolled};
 use crate::connector::settings::EdgeAddress;
@@ -28,14 +28,14 @@ const DOUBT_TOO_SOON: Duration = Duration::from_secs(5);
 
 /// Keeps this connector certified towards one edge. One core does it for all.
 struct Enroller {
-    here: Rc<Here>,
+    here: Rc<ConnectorCore>,
     tls: Arc<EdgeTls>,
     edge: usize,
 }
 
-impl Here {
+impl ConnectorCore {
     /// Begins to see to the certificates for which this core is responsible.
-    pub(super) fn keep_certified(self: &Rc<Here>) {
+    pub(super) fn keep_certified(self: &Rc<ConnectorCore>) {
         let Some(tls) = &self.connector.settings.edge_tls else { return };
         for edge in 0..self.connector.edges.len() {
             if self.connector.core_for_certificates(edge) == self.core.id() {

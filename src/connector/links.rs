@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::Clock;
-use crate::connector::here::Here;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::message::ConnectorEvent;
 use crate::connector::no_link::{NoLink, OwnCertificate};
 use crate::connector::settings::EdgeAddress;
@@ -32,14 +32,14 @@ struct Up {
 /// One of the links to one edge.
 #[derive(Clone)]
 struct Post {
-    here: Rc<Here>,
+    here: Rc<ConnectorCore>,
     edge: usize,
     index: u16,
 }
 
-impl Here {
+impl ConnectorCore {
     /// Opens those links of this core that there should be and are not.
-    pub(super) fn open_links(self: &Rc<Here>) {
+    pub(super) fn open_links(self: &Rc<ConnectorCore>) {
         let cores = self.connector.core_count().max(1);
         for (edge, opened) in self.links_opened.borrow_mut().iter_mut().enumerate() {
             let wanted = self.connector.links_wanted(edge);
@@ -190,7 +190,7 @@ impl Post {
     }
 }
 
-impl Here {
+impl ConnectorCore {
     /// Tells people what the matter with an edge is, once.
     pub(super) fn tell_trouble(&self, edge: usize, error: &NoLink) {
         if !self.connector.should_tell(edge, error.gist(), error.to_string()) {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::CoreId;
-use crate::connector::here::ConnectorReport;
+use crate::connector::connector_core::ConnectorReport;
 use crate::connector::settings::EdgeAddress;
 use crate::engine::MailSender;
 use crate::latency::CoreFigures;

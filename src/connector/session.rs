@@ -10,7 +10,7 @@ use futures_lite::future;
 
 use crate::base::{Clock, Traffic};
 use crate::connector::call::{Caller, Passage, Work, count, unless_broken};
-use crate::connector::here::Here;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::respond::Reply;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
@@ -57,7 +57,7 @@ enum Next {
 }
 
 /// Serves the session of a stream, which is taken, to its end.
-pub(super) async fn serve(work: &mut Work, here: &Here, stream: &mut Option<CallStream>) {
+pub(super) async fn serve(work: &mut Work, here: &ConnectorCore, stream: &mut Option<CallStream>) {
     let Some(CallStream::Plain(stream)) = stream.take() else { return };
     let terms = stream.opening(|open| {
         let host = open.route.parse().ok()?;
@@ -113,7 +113,7 @@ impl Terms {
         self.traffic == Traffic::Passthrough
     }
 
-    async fn serve(&mut self, work: &mut Work, here: &Here, session: &CallStream) {
+    async fn serve(&mut self, work: &mut Work, here: &ConnectorCore, session: &CallStream) {
         loop {
             work.request.clear_call();
             work.response.clear();
@@ -134,7 +134,12 @@ impl Terms {
     }
 
     /// The head of the next request; false when none will come.
-    async fn next_request(&self, work: &mut Work, here: &Here, session: &CallStream) -> Result<bool, HeadReadError> {
+    async fn next_request(
+        &self,
+        work: &mut Work,
+        here: &ConnectorCore,
+        session: &CallStream,
+    ) -> Result<bool, HeadReadError> {
         let request = &mut work.request;
         let draining = async {
             // The edge sees for itself that the link is to end, and closes what it does not use.
@@ -157,7 +162,7 @@ impl Terms {
         Ok(head.is_some())
     }
 
-    async fn call(&mut self, work: &mut Work, here: &Here, session: &CallStream) -> Next {
+    async fn call(&mut self, work: &mut Work, here: &ConnectorCore, session: &CallStream) -> Next {
         if self.is_agents() {
             let refusal = match check_request(&work.request.head, &here.connector.settings.allowed_origins) {
                 Ok(host) if host == self.host => None,
@@ -201,7 +206,7 @@ impl Terms {
     }
 
     /// Ready when the answer to an agent should have begun and has not.
-    fn late(&self, work: &Work, here: &Here) -> impl Future<Output = ()> + use<> {
+    fn late(&self, work: &Work, here: &ConnectorCore) -> impl Future<Output = ()> + use<> {
         let begun = work.response.agent.as_ref().map(|agent| Rc::clone(&agent.begun));
         let begun = begun.filter(|_| work.request.head.method() != Method::Get);
         let timeout = here.core.sleep(FIRST_BYTE_TIMEOUT);
@@ -215,7 +220,7 @@ impl Terms {
     }
 
     /// Puts down how long an agent's call took.
-    fn record(&mut self, work: &Work, here: &Here, ended: Option<Result<(), Cause>>, took: Duration) {
+    fn record(&mut self, work: &Work, here: &ConnectorCore, ended: Option<Result<(), Cause>>, took: Duration) {
         self.call.read_head(&work.request.head);
         if let Some(peek) = &work.request.peek {
             self.call.read_body(peek);
@@ -238,7 +243,14 @@ impl Terms {
     }
 
     /// Answers an agent whose call got no answer from its upstream, with the id of its message if that can be learnt.
-    async fn answer_for(&self, work: &mut Work, here: &Here, session: &CallStream, cause: Cause, close: bool) -> Next {
+    async fn answer_for(
+        &self,
+        work: &mut Work,
+        here: &ConnectorCore,
+        session: &CallStream,
+        cause: Cause,
+        close: bool,
+    ) -> Next {
         let request = &mut work.request;
         if let Some(peek) = request.peek.as_mut().filter(|_| !request.head.expects_continue()) {
             let reading = read_on(session, &mut request.intake, &mut request.decoder, |bytes| {
@@ -256,7 +268,7 @@ impl Terms {
         if close { Next::Close } else { Next::Keep }
     }
 
-    async fn refuse_head(&self, here: &Here, session: &CallStream, error: &HeadReadError) -> Next {
+    async fn refuse_head(&self, here: &ConnectorCore, session: &CallStream, error: &HeadReadError) -> Next {
         Counters::add(&here.connector.counters.requests_refused);
         let mut answer = Vec::new();
         error.write_answer(&mut answer);
@@ -273,14 +285,14 @@ fn has_begun(work: &Work) -> bool {
     work.response.agent.as_ref().is_some_and(|agent| agent.begun.get())
 }
 
-async fn say(here: &Here, session: &CallStream, answer: &Answer<'_>) {
+async fn say(here: &ConnectorCore, session: &CallStream, answer: &Answer<'_>) {
     let mut bytes = Vec::new();
     answer.write(&mut bytes);
     say_bytes(here, session, &bytes).await;
 }
 
 /// Sends a few bytes that are not part of a call.
-async fn say_bytes(here: &Here, session: &CallStream, bytes: &[u8]) {
+async fn say_bytes(here: &ConnectorCore, session: &CallStream, bytes: &[u8]) {
     let mut outlet = Outlet::default();
     // Who has gone cannot be told.
     if outlet.put(session, here.core.pool(), bytes).await.is_ok() {
@@ -289,7 +301,7 @@ async fn say_bytes(here: &Here, session: &CallStream, bytes: &[u8]) {
 }
 
 /// Waits, after our own last byte, for the other side's: given up at once, the stream would be reset, and what it says lost.
-async fn linger(here: &Here, session: &CallStream) {
+async fn linger(here: &ConnectorCore, session: &CallStream) {
     let ending = async { while let Ok(Some(_)) = session.on_link().recv().await {} };
     let _ = here.core.timeout(FAREWELL, ending).await;
 }

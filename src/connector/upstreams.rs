@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, Time, Traffic};
-use crate::connector::here::{Here, UpstreamReport};
+use crate::connector::connector_core::{ConnectorCore, UpstreamReport};
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
@@ -60,7 +60,7 @@ impl Upstreams {
     }
 }
 
-impl Here {
+impl ConnectorCore {
     /// What serves a request, if anything does.
     pub(super) fn upstream_for(&self, head: &RequestHead) -> Option<Rc<Served>> {
         self.see_tables();
@@ -141,7 +141,7 @@ impl Here {
 }
 
 impl Served {
-    fn new(here: &Here, route: &ConnectorRoute) -> Served {
+    fn new(here: &ConnectorCore, route: &ConnectorRoute) -> Served {
         let pool = Upstream::new(&here.core, route.upstream.clone(), here.resolver.clone());
         Served { pool, route: route.clone(), failing: RefCell::new(None) }
     }

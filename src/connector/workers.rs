@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::connector::call::Work;
-use crate::connector::here::Here;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::session;
 use crate::connector::shared::Counters;
 use crate::link::{CallStream, LinkStream};
@@ -59,9 +59,9 @@ impl Workers {
     }
 }
 
-impl Here {
+impl ConnectorCore {
     /// Has a call carried.
-    pub(super) fn carry(self: &Rc<Here>, stream: LinkStream) {
+    pub(super) fn carry(self: &Rc<ConnectorCore>, stream: LinkStream) {
         let workers = &self.workers;
         if workers.busy() >= self.connector.settings.calls_max {
             Counters::add(&self.connector.counters.calls_overloaded);
@@ -104,7 +104,7 @@ impl Desk {
     }
 }
 
-async fn work(here: Rc<Here>, first: CallStream) {
+async fn work(here: Rc<ConnectorCore>, first: CallStream) {
     let desk = Rc::new(Desk::default());
     let mut work = Work::default();
     let mut next = Some(first);

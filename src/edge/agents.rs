@@ -11,8 +11,8 @@ use futures_lite::future;
 
 use crate::base::{Share, Time};
 use crate::edge::call::{Next, Work};
+use crate::edge::edge_core::{Counted, EdgeCore};
 use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
-use crate::edge::here::{Counted, Here};
 use crate::edge::message::CoreMessage;
 use crate::edge::passthrough::{self, Passing};
 use crate::edge::places::Place;
@@ -31,7 +31,7 @@ const TLS_HANDSHAKE: u8 = 22;
 
 /// An agent's connection.
 pub(super) struct Agent {
-    pub(super) here: Rc<Here>,
+    pub(super) here: Rc<EdgeCore>,
     pub(super) connection: Connection,
     pub(super) intake: Intake,
     pub(super) head: RequestHead,
@@ -50,7 +50,7 @@ pub(super) struct Agent {
 }
 
 /// Accepts agents until it is dropped.
-pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
+pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
     loop {
         match listener.accept().await {
             Ok(_) if here.agents_open.get() >= here.edge.settings.connections_max => {
@@ -70,7 +70,7 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
 }
 
 /// Takes in a connection that another core accepted, with its first request unread.
-pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<SocketAddr>) {
+pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>) {
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
@@ -88,7 +88,7 @@ pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<
     });
 }
 
-async fn serve_new(here: Rc<Here>, detached: Detached, knock: Knock) {
+async fn serve_new(here: Rc<EdgeCore>, detached: Detached, knock: Knock) {
     let _counted = Counted::new(&here.agents_open, &here.ended);
     // Taken out of the match: within it, the agent would take its place twice for as long as it is served.
     let (agent, peer) = match greet(&here, detached, knock).await {
@@ -110,7 +110,7 @@ async fn serve_new(here: Rc<Here>, detached: Detached, knock: Knock) {
 type Greeted = (Box<Agent>, Option<SocketAddr>);
 
 /// Finds out whether the agent speaks TLS, by its first byte, and makes the handshake if it does.
-async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Option<Greeted>, TurnedAway> {
+async fn greet(here: &Rc<EdgeCore>, detached: Detached, knock: Knock) -> Result<Option<Greeted>, TurnedAway> {
     let settings = &here.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
     let socket = here.core.adopt(detached, SocketOptions::default()).await.map_err(io_error)?;
@@ -142,7 +142,7 @@ async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Opti
 
 /// Looks for the name first: the TLS of some ends elsewhere. Their connection is then carried to its end.
 async fn greet_named(
-    here: &Rc<Here>,
+    here: &Rc<EdgeCore>,
     socket: Socket,
     first: Lease,
     mut visitor: Visitor,
@@ -167,7 +167,7 @@ async fn greet_named(
 }
 
 async fn greet_plain(
-    here: &Rc<Here>,
+    here: &Rc<EdgeCore>,
     connection: Connection,
     first: Lease,
     visitor: &mut Visitor,
@@ -188,7 +188,7 @@ async fn greet_plain(
 
 impl Agent {
     /// In a box: a task holds what is moved from one function into the next at each of its places.
-    fn new(here: &Rc<Here>, connection: Connection, first: Option<Lease>, visitor: &mut Visitor) -> Box<Agent> {
+    fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut Visitor) -> Box<Agent> {
         let mut intake = Intake::default();
         if let Some(lease) = first {
             intake.prime(lease);
@@ -229,7 +229,7 @@ impl Agent {
         close(&here, connection).await;
     }
 
-    fn into_closing(self: Box<Self>) -> (Rc<Here>, Connection, Option<Place>) {
+    fn into_closing(self: Box<Self>) -> (Rc<EdgeCore>, Connection, Option<Place>) {
         let Agent { here, connection, place, .. } = *self;
         (here, connection, place)
     }
@@ -306,7 +306,7 @@ impl Agent {
 }
 
 /// Closes a connection once the agent has all that was sent.
-pub(super) async fn close(here: &Here, connection: Connection) {
+pub(super) async fn close(here: &EdgeCore, connection: Connection) {
     let closed = connection.close_when_taken(|| here.write_timeout(), FAREWELL).await;
     if closed == Err(StreamError::TimedOut) {
         Counters::add(&here.edge.counters.answers_cut_at_close);
@@ -315,7 +315,7 @@ pub(super) async fn close(here: &Here, connection: Connection) {
 }
 
 /// Sends a few bytes that are not part of a call.
-pub(super) async fn say(here: &Here, connection: &Connection, bytes: &[u8]) {
+pub(super) async fn say(here: &EdgeCore, connection: &Connection, bytes: &[u8]) {
     let mut outlet = crate::exchange::Outlet::default();
     // An agent that has gone cannot be told.
     if outlet.put(connection, here.core.pool(), bytes).await.is_ok() {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::edge::agents::{Agent, say};
+use crate::edge::edge_core::{Counted, EdgeCore};
 use crate::edge::gate;
-use crate::edge::here::{Counted, Here};
 use crate::edge::open::{NoStream, Opened, Wanted};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
@@ -314,7 +314,7 @@ impl RequestWork {
     /// Puts the head of the request on the stream; returns how its body goes on.
     async fn send_head(
         &mut self,
-        here: &Here,
+        here: &EdgeCore,
         connection: &Connection,
         head: &RequestHead,
         peer: &str,
@@ -389,7 +389,7 @@ impl ResponseWork {
     /// Carries what comes back to the agent.
     async fn receive(
         &mut self,
-        here: &Here,
+        here: &EdgeCore,
         request: &RequestHead,
         to: &impl ByteStream,
         stream: &CallStream,
@@ -465,7 +465,7 @@ async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
 
 /// Ends a connection behind its last answer, and waits until the agent's system has all of it: until then, whatever ends the connection
 /// cuts the answer.
-async fn taken(here: &Here, connection: &Connection) -> Outcome {
+async fn taken(here: &EdgeCore, connection: &Connection) -> Outcome {
     outcome_of(&connection.taken(|| here.write_timeout()).await)
 }
 
@@ -478,7 +478,7 @@ fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {
 }
 
 /// Counts a request that is of no route.
-fn count_refused(here: &Here, refusal: Refusal) {
+fn count_refused(here: &EdgeCore, refusal: Refusal) {
     let mut recorder = here.recorder.borrow_mut();
     let label = recorder.label(OTHER, OTHER, "");
     recorder.record(label, &CallPhases::default(), refusal.outcome());
@@ -486,7 +486,7 @@ fn count_refused(here: &Here, refusal: Refusal) {
 
 /// Reads the head of the response, within the time that the upstream has for it.
 async fn response_head(
-    here: &Here,
+    here: &EdgeCore,
     method: Method,
     stream: &CallStream,
     intake: &mut Intake,

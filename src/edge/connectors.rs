@@ -8,9 +8,9 @@ use futures_lite::future;
 
 use crate::base::{Clock, CoreId, TunnelId};
 use crate::edge::credential::Proof;
+use crate::edge::edge_core::EdgeCore;
 use crate::edge::enrol;
 use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
-use crate::edge::here::Here;
 use crate::edge::message::CoreMessage;
 use crate::edge::no_link::NoLink;
 use crate::edge::registration::{self, Denied};
@@ -26,7 +26,7 @@ use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
 const STRANGERS_MAX: usize = 1024;
 
 /// Accepts connectors until it is dropped.
-pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
+pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
     let strangers = Rc::new(std::cell::Cell::new(0_usize));
     loop {
         match listener.accept().await {
@@ -57,7 +57,7 @@ pub(super) async fn accept(here: Rc<Here>, listener: Listener) {
     }
 }
 
-fn tell_failed(here: &Here, peer: Option<SocketAddr>, error: &NoLink) {
+fn tell_failed(here: &EdgeCore, peer: Option<SocketAddr>, error: &NoLink) {
     if error.asks_to_enrol() && here.edge.settings.certifier.is_none() {
         tracing::debug!(?peer, "a connector asked for a certificate; this edge has no authority");
         return;
@@ -74,7 +74,7 @@ fn tell_failed(here: &Here, peer: Option<SocketAddr>, error: &NoLink) {
 }
 
 /// Takes in a link that another core accepted.
-pub(super) fn adopt(here: &Rc<Here>, (detached, booking): (DetachedConnection, Booking)) {
+pub(super) fn adopt(here: &Rc<EdgeCore>, (detached, booking): (DetachedConnection, Booking)) {
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
@@ -100,7 +100,7 @@ struct Greeted {
 }
 
 /// Makes the handshake and hears who it is; none when the connection was for an enrolment, which is then done.
-async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Option<(Greeted, Visitor)>, NoLink> {
+async fn greet(here: &Rc<EdgeCore>, detached: Detached, knock: Knock) -> Result<Option<(Greeted, Visitor)>, NoLink> {
     let settings = &here.edge.settings;
     let socket = here.core.adopt(detached, SocketOptions::default()).await?;
     let (mut visitor, first) = gate::introduce(here, Port::Connectors, knock, &socket).await?;
@@ -122,7 +122,7 @@ async fn greet(here: &Rc<Here>, detached: Detached, knock: Knock) -> Result<Opti
 }
 
 /// Reads as far as the connector's HELLO. The bytes are kept: the link, here or on another core, reads them again.
-async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, NoLink> {
+async fn read_hello(here: &EdgeCore, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, NoLink> {
     let now = here.core.now();
     let mut probe: Mux<Vec<u8>> = Mux::edge(now, here.edge.settings.link);
     let mut fresh = bytes.clone();
@@ -140,7 +140,7 @@ async fn read_hello(here: &Here, connection: Connection, mut bytes: Vec<u8>) -> 
 }
 
 /// Finds the core on which the link should be, and brings it there.
-async fn settle(here: &Rc<Here>, greeted: Greeted, visitor: &Visitor) -> Result<(), NoLink> {
+async fn settle(here: &Rc<EdgeCore>, greeted: Greeted, visitor: &Visitor) -> Result<(), NoLink> {
     let hello = &greeted.hello;
     let certificate = greeted.connection.peer_certificate();
     let proof = match registration::check(here, hello, certificate.as_ref(), visitor) {
@@ -166,7 +166,7 @@ async fn settle(here: &Rc<Here>, greeted: Greeted, visitor: &Visitor) -> Result<
 }
 
 /// Runs the link until it ends.
-async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<(), NoLink> {
+async fn serve(here: &Rc<EdgeCore>, greeted: Greeted, booking: Booking) -> Result<(), NoLink> {
     let Greeted { connection, hello, bytes } = greeted;
     let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
     let first = lease_of(here.core.pool(), &bytes, 0).await;
@@ -196,7 +196,7 @@ async fn serve(here: &Rc<Here>, greeted: Greeted, booking: Booking) -> Result<()
 }
 
 /// Tells a connector that it is not let in.
-async fn refuse(here: &Rc<Here>, greeted: Greeted, denied: &Denied, visitor: &Visitor) -> Result<(), NoLink> {
+async fn refuse(here: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, visitor: &Visitor) -> Result<(), NoLink> {
     let Greeted { connection, bytes, .. } = greeted;
     Counters::add(&here.edge.counters.links_refused);
     denied.note(here, visitor);
@@ -227,7 +227,7 @@ pub(super) struct Booking {
 
 impl Booking {
     /// None when the tunnel has as many links as it may have.
-    fn make(here: &Here, tunnel: &TunnelId, connector: u64, proof: Proof) -> Option<Booking> {
+    fn make(here: &EdgeCore, tunnel: &TunnelId, connector: u64, proof: Proof) -> Option<Booking> {
         let max = here.edge.tables().admission.links_per_tunnel;
         let core = here.edge.place_link(tunnel, connector, here.core.id(), max)?;
         Some(Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, proof })

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crate::edge::certify::{Certifier, NotCertified, Whose};
+use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate::Visitor;
-use crate::edge::here::Here;
 use crate::edge::no_link::NoLink;
 use crate::edge::registration::{self, Denied};
 use crate::edge::shared::Counters;
@@ -18,7 +18,7 @@ const BUSY_RETRY_AFTER_S: u32 = 2;
 
 /// Carries one enrolment, whatever comes of it.
 pub(super) async fn serve(
-    here: &Rc<Here>,
+    here: &Rc<EdgeCore>,
     certifier: &Certifier,
     connection: Connection,
     visitor: &Visitor,
@@ -53,7 +53,7 @@ async fn read_request(connection: &Connection) -> Result<Request, NoLink> {
     }
 }
 
-async fn decide(here: &Here, certifier: &Certifier, request: Request, visitor: &Visitor) -> Result<Answer, Denied> {
+async fn decide(here: &EdgeCore, certifier: &Certifier, request: Request, visitor: &Visitor) -> Result<Answer, Denied> {
     let Request { credential, software, csr } = request;
     let whose = match credential {
         Credential::Tunnel { id, secret } => {
@@ -90,7 +90,7 @@ fn denied(why: NotCertified) -> Denied {
     }
 }
 
-fn refuse(here: &Here, denied: &Denied, visitor: &Visitor) -> Answer {
+fn refuse(here: &EdgeCore, denied: &Denied, visitor: &Visitor) -> Answer {
     denied.note(here, visitor);
     Answer::Refused(Refused {
         edge_time_unix_s: now_s(here),
@@ -100,13 +100,13 @@ fn refuse(here: &Here, denied: &Denied, visitor: &Visitor) -> Answer {
     })
 }
 
-async fn send(here: &Here, connection: &Connection, answer: &Answer) -> Result<(), NoLink> {
+async fn send(here: &EdgeCore, connection: &Connection, answer: &Answer) -> Result<(), NoLink> {
     let bytes = answer.encode()?;
     connection.send(lease_of(here.core.pool(), bytes.expose(), connection.headroom()).await)?;
     connection.flushed().await?;
     Ok(())
 }
 
-fn now_s(here: &Here) -> u64 {
+fn now_s(here: &EdgeCore) -> u64 {
     here.edge.settings.clock.now().as_secs()
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::base::Clock;
-use crate::edge::here::Here;
+use crate::edge::edge_core::EdgeCore;
 use crate::edge::places::{CallPlace, Place};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease, Socket};
@@ -94,7 +94,7 @@ impl Port {
 }
 
 /// Judges somebody by their address alone. None: the connection is to be dropped.
-pub(super) fn knock(here: &Here, port: Port, peer: Option<SocketAddr>) -> Option<Knock> {
+pub(super) fn knock(here: &EdgeCore, port: Port, peer: Option<SocketAddr>) -> Option<Knock> {
     let tables = here.edge.tables();
     let admission = &tables.admission;
     let is_proxy = peer.is_some_and(|peer| port.proxies(admission).contains(peer.ip()));
@@ -106,7 +106,7 @@ pub(super) fn knock(here: &Here, port: Port, peer: Option<SocketAddr>) -> Option
 
 /// Lets somebody in who was welcome, or whose proxy says who they are; and gives what was read beyond that.
 pub(super) async fn introduce(
-    here: &Rc<Here>,
+    here: &Rc<EdgeCore>,
     port: Port,
     knock: Knock,
     socket: &Socket,
@@ -136,18 +136,18 @@ pub(super) async fn introduce(
 }
 
 /// Whether a call may enter its tunnel.
-pub(super) fn admits_call(here: &Here, source: &Source, verdict: Verdict) -> bool {
+pub(super) fn admits_call(here: &EdgeCore, source: &Source, verdict: Verdict) -> bool {
     obey(here, "call", source, verdict)
 }
 
 /// An agent that was let in on another core. It keeps its place: the limit was asked for there.
-pub(super) fn handed_over(here: &Here, peer: Option<SocketAddr>, source: Source) -> Visitor {
+pub(super) fn handed_over(here: &EdgeCore, peer: Option<SocketAddr>, source: Source) -> Visitor {
     let place = limited_key(&source).and_then(|key| here.edge.agents.take(key, None));
     Visitor { peer, direct: None, source, place }
 }
 
 /// Whether the source of a connection may have one more call in flight, which it has as long as what is returned is kept.
-pub(super) fn admits_more(here: &Here, place: Option<&Place>) -> Result<Option<CallPlace>, TooManyCalls> {
+pub(super) fn admits_more(here: &EdgeCore, place: Option<&Place>) -> Result<Option<CallPlace>, TooManyCalls> {
     let Some(place) = place else { return Ok(None) };
     let begun = place.begin_call();
     if begun.is_none() {
@@ -157,7 +157,7 @@ pub(super) fn admits_more(here: &Here, place: Option<&Place>) -> Result<Option<C
 }
 
 /// Notes that a connector of this source could not prove itself.
-pub(super) fn on_failed_registration(here: &Here, visitor: &Visitor) {
+pub(super) fn on_failed_registration(here: &EdgeCore, visitor: &Visitor) {
     let tables = here.edge.tables();
     let key = limited_key(&visitor.source);
     let (Some(rate), Some(key)) = (tables.admission.failed_registrations, key) else { return };
@@ -166,7 +166,7 @@ pub(super) fn on_failed_registration(here: &Here, visitor: &Visitor) {
 
 /// Judges by lists and rates.
 fn enter(
-    here: &Here,
+    here: &EdgeCore,
     port: Port,
     admission: &Admission,
     peer: Option<SocketAddr>,
@@ -218,7 +218,7 @@ fn limited_key(source: &Source) -> Option<SourceKey> {
 }
 
 /// Counts and tells what the rules say; whether to go on.
-fn obey(here: &Here, what: &'static str, source: &Source, verdict: Verdict) -> bool {
+fn obey(here: &EdgeCore, what: &'static str, source: &Source, verdict: Verdict) -> bool {
     let (denied, why) = match verdict {
         Verdict::Admitted => return true,
         Verdict::Denied(why) => (true, why),
@@ -240,7 +240,7 @@ fn say_denied(what: &'static str, source: &Source, why: Why, denied: bool, left_
 }
 
 /// Writes a line, unless this second has had its lines.
-pub(super) fn tell(here: &Here, write: impl FnOnce(u64)) {
+pub(super) fn tell(here: &EdgeCore, write: impl FnOnce(u64)) {
     let left_out = here.gate.0.borrow_mut().take(here.core.now());
     if let Some(left_out) = left_out {
         write(left_out);

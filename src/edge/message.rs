@@ -1,6 +1,6 @@
 use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::connectors::Booking;
-use crate::edge::here::CoreReport;
+use crate::edge::edge_core::CoreReport;
 use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
 use crate::latency::CoreFigures;

@@ -5,9 +5,9 @@ mod call;
 mod certify;
 mod connectors;
 mod credential;
+mod edge_core;
 mod enrol;
 mod gate;
-mod here;
 mod message;
 mod no_link;
 mod open;
@@ -24,7 +24,7 @@ pub use certify::{
     CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
 };
 pub use credential::{CREDENTIALS_MAX, Credential, Proof, Standing, TunnelEntry};
-pub use here::{CoreReport, LinkReport};
+pub use edge_core::{CoreReport, LinkReport};
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};
 pub use seals::Seals;
 pub use settings::{EdgeSettings, EdgeTables};

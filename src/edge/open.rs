@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Traffic};
-use crate::edge::here::{Chosen, Here};
+use crate::edge::edge_core::{Chosen, EdgeCore};
 use crate::edge::resealed::Seal;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::Refusal;
@@ -52,7 +52,7 @@ pub(super) struct Wanted<'a> {
     pub(super) may_hand_over: bool,
 }
 
-impl Here {
+impl EdgeCore {
     /// Opens a stream, or takes up a sealed session, waiting a little for a connector that is away.
     pub(super) async fn open(&self, wanted: Wanted<'_>) -> Result<Opened, NoStream> {
         if wanted.route.traffic == Traffic::Resealed {

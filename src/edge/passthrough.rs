@@ -8,8 +8,8 @@ use futures_lite::future;
 
 use crate::base::Traffic;
 use crate::edge::agents;
+use crate::edge::edge_core::{Counted, EdgeCore};
 use crate::edge::gate::{self, Visitor};
-use crate::edge::here::{Counted, Here};
 use crate::edge::message::CoreMessage;
 use crate::edge::open::{NoStream, Wanted};
 use crate::edge::shared::Counters;
@@ -44,7 +44,7 @@ pub(super) struct Passing {
 }
 
 /// Reads as far as the name that the agent asks for.
-pub(super) async fn peek(here: &Here, socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
+pub(super) async fn peek(here: &EdgeCore, socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
     let mut greeting = here.greetings.share();
     let reading = read_name(socket, first, |len| greeting.set(len));
     let reading = here.core.timeout(here.edge.settings.handshake_timeout, reading);
@@ -82,7 +82,7 @@ impl Peek {
     }
 
     /// The route, if the name has one whose TLS does not end here.
-    pub(super) fn route(&self, here: &Here) -> Option<(Hostname, Route)> {
+    pub(super) fn route(&self, here: &EdgeCore) -> Option<(Hostname, Route)> {
         let host = self.host?;
         let tables = here.edge.tables();
         let route = tables.routes.lookup(&host).filter(|route| route.traffic == Traffic::Passthrough)?;
@@ -91,7 +91,7 @@ impl Peek {
 }
 
 /// Takes in a connection that another core accepted.
-pub(super) fn adopt(here: &Rc<Here>, detached: DetachedConnection, peer: Option<SocketAddr>) {
+pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>) {
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
@@ -117,7 +117,7 @@ impl Passing {
     }
 
     /// Carries the connection to its end.
-    pub(super) async fn serve(self, here: &Rc<Here>, visitor: &Visitor, may_hand_over: bool) {
+    pub(super) async fn serve(self, here: &Rc<EdgeCore>, visitor: &Visitor, may_hand_over: bool) {
         let verdict = here.edge.tables().admission.judge_call(&visitor.source, &self.route.tunnel);
         if !gate::admits_call(here, &visitor.source, verdict) {
             return self.turn_away(here, Alert::AccessDenied).await;
@@ -164,13 +164,13 @@ impl Passing {
         }
     }
 
-    async fn turn_away(self, here: &Here, alert: Alert) {
+    async fn turn_away(self, here: &EdgeCore, alert: Alert) {
         say(here, &self.connection, alert).await;
         self.connection.close_gracefully(FAREWELL).await;
     }
 
     /// Gives the connection to a core that has a link for it, with all that was read of it.
-    async fn hand_over(self, here: &Here, core: crate::base::CoreId, peer: Option<SocketAddr>) {
+    async fn hand_over(self, here: &EdgeCore, core: crate::base::CoreId, peer: Option<SocketAddr>) {
         let detached = match self.connection.detach(self.received).await {
             Ok(detached) => detached,
             Err(error) => return tracing::debug!(%error, "handing a connection over"),
@@ -195,7 +195,7 @@ enum Broken {
 }
 
 /// Carries bytes both ways until the connector has said its last.
-async fn carry(here: &Here, connection: &Connection, received: Vec<u8>, stream: &LinkStream) -> Result<(), Broken> {
+async fn carry(here: &EdgeCore, connection: &Connection, received: Vec<u8>, stream: &LinkStream) -> Result<(), Broken> {
     let pool = here.core.pool();
     let begun = std::cell::Cell::new(false);
     let broken = |error: StreamError| match error {
@@ -229,7 +229,7 @@ async fn carry(here: &Here, connection: &Connection, received: Vec<u8>, stream: 
     future::or(back, there).await.map_err(broken)
 }
 
-async fn say(here: &Here, connection: &Connection, alert: Alert) {
+async fn say(here: &EdgeCore, connection: &Connection, alert: Alert) {
     let lease = lease_of(here.core.pool(), &alert.record(), 0).await;
     // An agent that has gone cannot be told.
     let _ = connection.send(lease);

@@ -4,8 +4,8 @@ use rustls_pki_types::CertificateDer;
 
 use crate::base::{Clock, Secret, TunnelId};
 use crate::edge::credential::Proof;
+use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate::{self, Visitor};
-use crate::edge::here::Here;
 use crate::edge::shared::Counters;
 use crate::tls::tunnel_of;
 use crate::wire::Refusal;
@@ -23,7 +23,7 @@ pub(super) struct Denied {
 /// Where the edge has an authority the certificate comes first, which the handshake has verified: without one nobody learns
 /// whether a secret is good.
 pub(super) fn check(
-    here: &Here,
+    here: &EdgeCore,
     hello: &Hello,
     certificate: Option<&CertificateDer<'_>>,
     visitor: &Visitor,
@@ -36,7 +36,7 @@ pub(super) fn check(
 
 /// Whether the secret is the tunnel's, and comes from where the tunnel's connectors may come from.
 pub(super) fn check_secret(
-    here: &Here,
+    here: &EdgeCore,
     tunnel: &TunnelId,
     secret: &Secret,
     visitor: &Visitor,
@@ -91,7 +91,7 @@ impl Denied {
 
     /// Counts it, against its source too where it failed to prove itself, and says it in the log. Every registration that
     /// fails comes through here: links and enrolments.
-    pub(super) fn note(&self, here: &Here, visitor: &Visitor) {
+    pub(super) fn note(&self, here: &EdgeCore, visitor: &Visitor) {
         let counters = &here.edge.counters;
         Counters::add(&counters.registrations_failed);
         if self.refusal.is_of_certificate() {

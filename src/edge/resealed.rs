@@ -8,8 +8,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::base::{Clock, LinkId, Time, TunnelId};
+use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate;
-use crate::edge::here::Here;
 use crate::edge::open::{NoStream, Opened, Wanted};
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
@@ -50,7 +50,7 @@ pub(super) struct Seal {
     config: Arc<ClientConfig>,
 }
 
-impl Here {
+impl EdgeCore {
     /// A session with the connector of a route that was kept, if there is one.
     pub(super) fn kept_session(&self, wanted: Wanted<'_>) -> Option<Opened> {
         let host = wanted.host.parse::<Hostname>().ok()?;
@@ -118,7 +118,7 @@ impl Here {
     }
 
     /// Keeps a session for another call, if both messages of this one were whole.
-    pub(super) fn keep_session(self: &Rc<Here>, opened: Opened, host: &str) {
+    pub(super) fn keep_session(self: &Rc<EdgeCore>, opened: Opened, host: &str) {
         let Opened { stream: CallStream::Sealed(session), usage, seal: Some(seal), whole } = opened else { return };
         let sessions = &self.idle_sessions;
         let room = whole.get() && !self.is_draining() && sessions.count.get() < IDLE_MAX;

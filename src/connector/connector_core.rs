@@ -22,7 +22,7 @@ use crate::wire::mux::Fault;
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the tasks of one core of a connector share.
-pub(super) struct Here {
+pub(super) struct ConnectorCore {
     pub(super) core: Core,
     pub(super) connector: Arc<Connector>,
     pub(super) resolver: Resolver,
@@ -121,18 +121,18 @@ impl Connector {
     /// Runs one core of the connector until it was told to drain and has.
     pub async fn run(self: Arc<Connector>, core: Core, resolver: Resolver) {
         let Some(messages) = self.take_seat(core.id()) else { return };
-        let here = Rc::new(Here::new(core, self, resolver));
+        let here = Rc::new(ConnectorCore::new(core, self, resolver));
         here.run(messages).await;
         here.connector.tell(ConnectorEvent::Ended(here.core.id()));
     }
 }
 
-impl Here {
-    fn new(core: Core, connector: Arc<Connector>, resolver: Resolver) -> Here {
+impl ConnectorCore {
+    fn new(core: Core, connector: Arc<Connector>, resolver: Resolver) -> ConnectorCore {
         let (tables, version) = (connector.tables(), connector.tables_version());
         let rng = Rng::new(connector.instance ^ u64::from(core.id().0).rotate_left(48));
         let edges = connector.edges.len();
-        Here {
+        ConnectorCore {
             core,
             resolver,
             upstreams: Upstreams::new(tables, version),
@@ -178,7 +178,7 @@ impl Here {
         LinkId(n * self.connector.core_count() as u64 + u64::from(self.core.id().0))
     }
 
-    async fn run(self: &Rc<Here>, mut messages: Seat) {
+    async fn run(self: &Rc<ConnectorCore>, mut messages: Seat) {
         self.keep_certified();
         self.open_links();
         while !self.is_draining() {
@@ -191,7 +191,7 @@ impl Here {
     }
 
     /// Lets what is in flight finish, within the time there is for it, and ends the links.
-    async fn finish(self: &Rc<Here>, mut messages: Seat) {
+    async fn finish(self: &Rc<ConnectorCore>, mut messages: Seat) {
         self.each_link(Link::drain);
         let here = Rc::clone(self);
         let reading = self.core.spawn_held(async move {
@@ -227,7 +227,7 @@ impl Here {
         links.iter().for_each(act);
     }
 
-    fn take(self: &Rc<Here>, message: CoreMessage) {
+    fn take(self: &Rc<ConnectorCore>, message: CoreMessage) {
         match message {
             CoreMessage::Command(ConnectorCommand::Drain) => self.drain.raise(),
             CoreMessage::Command(ConnectorCommand::Report(reply)) => {

@@ -29,7 +29,7 @@ const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;
 const GREETING_LEN_FREE: usize = 4 * 1024;
 
 /// What the tasks of one core of an edge share.
-pub(super) struct Here {
+pub(super) struct EdgeCore {
     pub(super) core: Core,
     pub(super) edge: Arc<Edge>,
     events: MailSender<EdgeEvent>,
@@ -116,7 +116,7 @@ impl Edge {
     /// Runs one core of the edge until it was told to drain and has.
     pub async fn run(self: Arc<Edge>, core: Core) {
         let Some(seat) = self.take_seat(core.id()) else { return };
-        let here = Rc::new(Here::new(core, self, seat.events));
+        let here = Rc::new(EdgeCore::new(core, self, seat.events));
         let id = here.core.id();
         let event = match here.listen() {
             Ok((agents, connectors)) => {
@@ -130,11 +130,11 @@ impl Edge {
     }
 }
 
-impl Here {
-    fn new(core: Core, edge: Arc<Edge>, events: MailSender<EdgeEvent>) -> Here {
+impl EdgeCore {
+    fn new(core: Core, edge: Arc<Edge>, events: MailSender<EdgeEvent>) -> EdgeCore {
         let recorder = Recorder::new(edge.settings.latency);
         let slow_calls = SlowCalls::new(edge.settings.slow_calls);
-        Here {
+        EdgeCore {
             core,
             edge,
             events,
@@ -258,7 +258,7 @@ impl Here {
         Ok((listen("agents", settings.agents_listen)?, listen("connectors", settings.connectors_listen)?))
     }
 
-    async fn run(self: &Rc<Here>, mut messages: MailReceiver<CoreMessage>, agents: Listener, connectors: Listener) {
+    async fn run(self: &Rc<EdgeCore>, mut messages: MailReceiver<CoreMessage>, agents: Listener, connectors: Listener) {
         let agents = self.core.spawn_held(agents::accept(Rc::clone(self), agents));
         let connectors = self.core.spawn_held(connectors::accept(Rc::clone(self), connectors));
         while !self.is_draining() {
@@ -272,7 +272,7 @@ impl Here {
     }
 
     /// Lets what is in flight finish, within the time there is for it, and ends the links.
-    async fn finish(self: &Rc<Here>, mut messages: MailReceiver<CoreMessage>) {
+    async fn finish(self: &Rc<EdgeCore>, mut messages: MailReceiver<CoreMessage>) {
         self.each_link(Link::drain);
         let here = Rc::clone(self);
         // What other cores hand over meanwhile, and reports.
@@ -311,7 +311,7 @@ impl Here {
         links.iter().for_each(act);
     }
 
-    fn take(self: &Rc<Here>, message: CoreMessage) {
+    fn take(self: &Rc<EdgeCore>, message: CoreMessage) {
         match message {
             CoreMessage::Command(EdgeCommand::Drain) => self.drain.raise(),
             CoreMessage::Command(EdgeCommand::Report(reply)) => {
@@ -334,7 +334,7 @@ impl Here {
     }
 
     /// Ends the links that would not be let in any more.
-    fn review(self: &Rc<Here>) -> Reviewed {
+    fn review(self: &Rc<EdgeCore>) -> Reviewed {
         let (tables, now) = (self.edge.tables(), self.core.now());
         let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
         let links = self.links.borrow();
@@ -356,7 +356,7 @@ impl Here {
     }
 
     /// Ends a link that would not be let in any more: at once, or after what is under way.
-    pub(super) fn withdraw(self: &Rc<Here>, link: &Link, standing: Standing) {
+    pub(super) fn withdraw(self: &Rc<EdgeCore>, link: &Link, standing: Standing) {
         match standing {
             Standing::Good => {}
             Standing::Withdrawn => link.close(Fault::Revoked),
