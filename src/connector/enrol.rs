@@ -16,7 +16,7 @@ use crate::connector::no_link::{NoLink, NotEnrolled};
 use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
 use crate::connector::standing::{RENEW_EARLY_MAX, Standing};
-use crate::engine::{ByteStream, lease_of};
+use crate::engine::{ByteStream, send_bytes};
 use crate::link::Backoff;
 use crate::tls::{Connection, Identity, KeyRequest};
 use crate::wire::enrol::{Answer, Credential, Grant, Incoming, Message, Refused, Request};
@@ -172,7 +172,7 @@ impl Enroller {
 
     async fn exchange(&self, connection: &Connection, request: &Request) -> Result<Answer, NotEnrolled> {
         let bytes = request.encode()?;
-        connection.send(lease_of(self.here.core.pool(), bytes.expose(), connection.headroom()).await)?;
+        send_bytes(connection, self.here.core.pool(), bytes.expose()).await?;
         let mut incoming = Incoming::default();
         loop {
             let Some(lease) = connection.recv().await? else { return Err(NotEnrolled::Silent) };

@@ -16,7 +16,7 @@ use crate::edge::no_link::NoLink;
 use crate::edge::registration::{self, Denied};
 use crate::edge::shared::{Counters, Edge};
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Detached, Listener, lease_of};
+use crate::engine::{ByteStream, Detached, Listener, leases_of};
 use crate::link::Link;
 use crate::tls::{ALPN_ENROL, Connection, DetachedConnection, HandshakeError, TlsError};
 use crate::wire::Refusal;
@@ -169,9 +169,9 @@ async fn settle(here: &Rc<EdgeCore>, greeted: Greeted, visitor: &Visitor) -> Res
 async fn serve(here: &Rc<EdgeCore>, greeted: Greeted, booking: Booking) -> Result<(), NoLink> {
     let Greeted { connection, hello, bytes } = greeted;
     let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
-    let first = lease_of(here.core.pool(), &bytes, 0).await;
+    let first = leases_of(here.core.pool(), &bytes).await;
     let running = link.clone();
-    let run = here.core.spawn_held(async move { running.run(&connection, Some(first)).await });
+    let run = here.core.spawn_held(async move { running.run(&connection, first).await });
     link.hello().await?;
     let cores = u16::try_from(here.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: here.edge.instance, core: here.core.id(), cores });
@@ -201,14 +201,14 @@ async fn refuse(here: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, visitor:
     Counters::add(&here.edge.counters.links_refused);
     denied.note(here, visitor);
     let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
-    let first = lease_of(here.core.pool(), &bytes, 0).await;
+    let first = leases_of(here.core.pool(), &bytes).await;
     let say = async {
         link.hello().await?;
         link.refuse(denied.refusal, &denied.reason);
         std::future::pending::<Result<(), NoLink>>().await
     };
     let run = async {
-        link.run(&connection, Some(first)).await;
+        link.run(&connection, first).await;
         Ok(())
     };
     future::or(run, say).await?;

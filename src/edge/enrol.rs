@@ -8,7 +8,7 @@ use crate::edge::gate::Visitor;
 use crate::edge::no_link::NoLink;
 use crate::edge::registration::{self, Denied};
 use crate::edge::shared::Counters;
-use crate::engine::{ByteStream, lease_of};
+use crate::engine::{ByteStream, send_bytes};
 use crate::tls::Connection;
 use crate::wire::Refusal;
 use crate::wire::enrol::{Answer, Credential, Grant, Incoming, Message, Refused, Request};
@@ -102,7 +102,7 @@ fn refuse(here: &EdgeCore, denied: &Denied, visitor: &Visitor) -> Answer {
 
 async fn send(here: &EdgeCore, connection: &Connection, answer: &Answer) -> Result<(), NoLink> {
     let bytes = answer.encode()?;
-    connection.send(lease_of(here.core.pool(), bytes.expose(), connection.headroom()).await)?;
+    send_bytes(connection, here.core.pool(), bytes.expose()).await?;
     connection.flushed().await?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::edge::message::CoreMessage;
 use crate::edge::open::{NoStream, Wanted};
 use crate::edge::shared::Counters;
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Lease, Pool, StreamError, lease_of};
+use crate::engine::{ByteStream, Lease, Pool, StreamError, leases_of, send_bytes};
 use crate::exchange::Patient;
 use crate::link::LinkStream;
 use crate::route::{Hostname, Route};
@@ -25,9 +25,6 @@ use crate::wire::mux::Cause;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How such connections are called where calls have a method: what they carry nobody here can read.
 const LABEL: &str = "passthrough";
-
-/// How much of what was read goes on in one piece, in bytes.
-const PIECE_LEN_MAX: usize = 16 * 1024;
 
 /// The first bytes of a connection, and what they say.
 pub(super) struct Peek {
@@ -74,11 +71,7 @@ async fn read_name(
 impl Peek {
     /// What was received, for whoever makes the handshake.
     pub(super) async fn into_leases(self, pool: &Pool) -> Vec<Lease> {
-        let mut leases = Vec::new();
-        for piece in self.received.chunks(PIECE_LEN_MAX) {
-            leases.push(lease_of(pool, piece, 0).await);
-        }
-        leases
+        leases_of(pool, &self.received).await
     }
 
     /// The route, if the name has one whose TLS does not end here.
@@ -205,10 +198,7 @@ async fn carry(here: &EdgeCore, connection: &Connection, received: Vec<u8>, stre
         _ => Broken::AgentGone,
     };
     let there = async {
-        for piece in received.chunks(PIECE_LEN_MAX) {
-            stream.ready().await?;
-            stream.send(lease_of(pool, piece, stream.headroom()).await)?;
-        }
+        send_bytes(stream, pool, &received).await?;
         drop(received);
         while let Some(lease) = connection.recv().await? {
             stream.ready().await?;
@@ -230,9 +220,8 @@ async fn carry(here: &EdgeCore, connection: &Connection, received: Vec<u8>, stre
 }
 
 async fn say(here: &EdgeCore, connection: &Connection, alert: Alert) {
-    let lease = lease_of(here.core.pool(), &alert.record(), 0).await;
     // An agent that has gone cannot be told.
-    let _ = connection.send(lease);
+    let _ = send_bytes(connection, here.core.pool(), &alert.record()).await;
 }
 
 #[cfg(test)]

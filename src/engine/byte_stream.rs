@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use crate::engine::Lease;
+use crate::engine::{LARGE_LEN, Lease, Pool};
 
 /// Why a byte stream failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,4 +121,32 @@ pub trait ByteStream {
     fn flushed(&self) -> impl Future<Output = Result<(), StreamError>> {
         poll_fn(|cx| self.poll_flushed(cx))
     }
+}
+
+/// Copies `bytes` into buffers, as many as they need; waits where none is left.
+pub async fn leases_of(pool: &Pool, bytes: &[u8]) -> Vec<Lease> {
+    let mut leases = Vec::new();
+    for piece in bytes.chunks(LARGE_LEN) {
+        let mut lease = pool.lease_for(piece.len()).await;
+        lease.append(piece);
+        leases.push(lease);
+    }
+    leases
+}
+
+/// Sends a copy of `bytes`, however many they are; waits for room and for buffers.
+///
+/// # Errors
+///
+/// When they cannot be sent any more.
+pub async fn send_bytes(to: &impl ByteStream, pool: &Pool, bytes: &[u8]) -> Result<(), StreamError> {
+    let around = to.headroom() + to.tailroom();
+    for piece in bytes.chunks(LARGE_LEN - around) {
+        to.ready().await?;
+        let mut lease = pool.lease_for(piece.len() + around).await;
+        lease.reserve_headroom(to.headroom());
+        lease.append(piece);
+        to.send(lease)?;
+    }
+    Ok(())
 }

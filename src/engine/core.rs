@@ -11,12 +11,12 @@ use std::time::Duration;
 pub use async_task::Task;
 
 use crate::base::{Clock, CoreId, Time};
+use crate::engine::Pool;
 use crate::engine::driver::{Driver, DriverKind, Event, Wait};
 use crate::engine::executor::Executor;
 use crate::engine::sockets::Sockets;
 use crate::engine::spin::Spin;
 use crate::engine::timers::{TimerId, Timers};
-use crate::engine::{Lease, Pool};
 
 /// Polls of tasks between two looks at the driver.
 const POLLS_PER_TURN: usize = 512;
@@ -357,15 +357,3 @@ impl Drop for Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the time that was given is over")]
 pub struct Elapsed;
-
-/// A lease made of `bytes`, which fit in one buffer.
-///
-/// # Panics
-///
-/// When they do not.
-pub async fn lease_of(pool: &Pool, bytes: &[u8], headroom: usize) -> Lease {
-    let mut lease = pool.lease_for(bytes.len() + headroom).await;
-    lease.reserve_headroom(headroom);
-    lease.append(bytes);
-    lease
-}

@@ -24,8 +24,8 @@ mod sys;
 mod timers;
 mod windows;
 
-pub use self::core::{Core, Elapsed, Task, Timer, lease_of};
-pub use byte_stream::{ByteStream, StreamError};
+pub use self::core::{Core, Elapsed, Task, Timer};
+pub use byte_stream::{ByteStream, StreamError, leases_of, send_bytes};
 pub use clock::MonotonicClock;
 pub use cores::{Cores, EngineSettings, SPIN_DEFAULT, StartError};
 pub use cpus::{cpu_quota, cpus_allowed, pin_to_cpu};

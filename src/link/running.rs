@@ -126,10 +126,10 @@ impl Link {
 
     /// Carries the link over `transport` until it ends, and says how. Run it as a task of its own. `first` are bytes that
     /// were received already.
-    pub async fn run(&self, transport: &impl ByteStream, first: Option<Lease>) -> Ended {
+    pub async fn run(&self, transport: &impl ByteStream, first: impl IntoIterator<Item = Lease>) -> Ended {
         self.0.around.set((transport.headroom(), transport.tailroom()));
         transport.serve_link();
-        if let Some(lease) = first {
+        for lease in first {
             self.receive(lease);
         }
         let ended = future::or(self.run_receive(transport), self.run_time());
