@@ -16,7 +16,9 @@ use crate::connector::respond::{Reply, ResponseWork};
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Carry, CarryError, Course, HeadReadError, Intake, Outlet, Patient, carry_body, forwarded};
+use crate::exchange::{
+    Carry, CarryError, Course, HeadReadError, Intake, Outlet, Patient, carry_body, clear_scratch, forwarded,
+};
 use crate::latency::ConnectorStamps;
 use crate::link::{CallStream, LinkStream};
 use crate::tls::Connection;
@@ -314,6 +316,7 @@ impl RequestWork {
     pub(super) fn clear_call(&mut self) {
         self.head.clear();
         self.outlet.clear();
+        clear_scratch(&mut self.scratch);
         if let Some(peek) = &mut self.peek {
             peek.clear();
         }

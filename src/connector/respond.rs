@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::base::Clock;
 use crate::connector::call::{Caller, Failure, Passage};
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body};
+use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body, clear_scratch};
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::tls::Connection;
 use crate::wire::http1::{
@@ -162,6 +162,7 @@ impl ResponseWork {
         self.head.clear();
         *self.intake.rest() = None;
         self.outlet.clear();
+        clear_scratch(&mut self.scratch);
     }
 }
 

@@ -17,8 +17,8 @@ use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{
-    self, Carry, CarryError, HeadReadError, Intake, Outlet, Patient, Refusal, carry_body, check_request, forwarded,
-    read_on,
+    self, Carry, CarryError, HeadReadError, Intake, Outlet, Patient, Refusal, carry_body, check_request, clear_scratch,
+    forwarded, read_on,
 };
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
@@ -175,6 +175,9 @@ impl Work {
         let sent_whole = request.decoder.is_done();
         request.outlet.clear();
         response.outlet.clear();
+        clear_scratch(&mut request.scratch);
+        clear_scratch(&mut response.scratch);
+        response.head.clear();
         // Behind an answer there should be nothing.
         let rest = response.intake.has_rest();
         *response.intake.rest() = None;

@@ -16,3 +16,28 @@ pub use intake::{HeadReadError, Intake};
 pub use outlet::Outlet;
 pub use patient::{Course, DRAIN_STALL_MAX, Patient};
 pub use refusal::{Refusal, check_request, offline, reset, retry_after_s};
+
+/// How much memory for heads that are to be sent is kept from one call to the next, in bytes.
+const SCRATCH_LEN_KEPT: usize = 4096;
+
+/// Empties what a head was written to, and gives the memory of a long one back.
+pub fn clear_scratch(scratch: &mut Vec<u8>) {
+    scratch.clear();
+    scratch.shrink_to(SCRATCH_LEN_KEPT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_a_long_head_is_not_kept() {
+        let mut scratch = vec![0; 60_000];
+        clear_scratch(&mut scratch);
+        assert!(scratch.is_empty() && scratch.capacity() <= SCRATCH_LEN_KEPT, "{}", scratch.capacity());
+        scratch.reserve(1000);
+        let kept = scratch.capacity();
+        clear_scratch(&mut scratch);
+        assert_eq!(scratch.capacity(), kept, "what is short is used again");
+    }
+}
