@@ -28,7 +28,7 @@ use bodies::{body, read, read_head, send, serve};
 use roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, add_core};
 
 /// Seeds that every run of the test tries.
-const SEEDS: Range<u64> = 1..41;
+const SEEDS: Range<u64> = 1..201;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -139,8 +139,17 @@ fn whoever_reads_is_served_whole_and_the_link_stays_however_few_buffers_there_ar
         (None, Some(count)) => 1..count + 1,
         (None, None) => SEEDS,
     };
-    for seed in seeds {
-        let ran = std::panic::catch_unwind(|| crowd(seed));
-        assert!(ran.is_ok(), "seed {seed} failed: ADIT_SIM_SEED={seed} cargo test --test sim_crowd");
-    }
+    // A run is one thread, and independent of the others.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for nth in 0..threads {
+            let seeds = seeds.clone().skip(nth).step_by(threads);
+            scope.spawn(move || {
+                for seed in seeds {
+                    let ran = std::panic::catch_unwind(|| crowd(seed));
+                    assert!(ran.is_ok(), "seed {seed} failed: ADIT_SIM_SEED={seed} cargo test --test sim_crowd");
+                }
+            });
+        }
+    });
 }
