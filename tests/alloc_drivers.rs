@@ -67,7 +67,9 @@ impl Echo {
         let loopback = Address::Tcp((Ipv4Addr::LOCALHOST, 0).into());
         let address = echo.driver.listen(LISTENER, &loopback).expect("a free port");
         echo.driver.accept(LISTENER, true);
-        echo.driver.connect(CLIENT, &address, SocketOptions { quick_ack: true }).expect("a socket");
+        echo.driver
+            .connect(CLIENT, &address, SocketOptions { quick_ack: true, ..SocketOptions::default() })
+            .expect("a socket");
         let mut ends = 0;
         while ends < 2 {
             echo.turn();

@@ -17,7 +17,6 @@ use crate::edge::message::CoreMessage;
 use crate::edge::passthrough::{self, Passing};
 use crate::edge::places::Place;
 use crate::edge::shared::Counters;
-use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
 use crate::exchange::{HeadReadError, Intake, Refusal};
 use crate::policy::Source;
@@ -75,7 +74,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
     let core = here.core.clone();
     core.spawn(async move {
         let _counted = Counted::new(&here.agents_open, &here.ended);
-        match Connection::adopt(&here.core, detached, SocketOptions::default()).await {
+        match Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await {
             Ok((connection, first)) => {
                 let source = here.edge.tables().admission.source(peer.map(|peer| peer.ip()));
                 let mut visitor = gate::handed_over(&here, peer, source);
@@ -113,7 +112,7 @@ type Greeted = (Box<Agent>, Option<SocketAddr>);
 async fn greet(here: &Rc<EdgeCore>, detached: Detached, knock: Knock) -> Result<Option<Greeted>, TurnedAway> {
     let settings = &here.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
-    let socket = here.core.adopt(detached, SocketOptions::default()).await.map_err(io_error)?;
+    let socket = here.core.adopt(detached, here.edge.settings.agent_socket()).await.map_err(io_error)?;
     let (mut visitor, mut first) = gate::introduce(here, Port::Agents, knock, &socket).await?;
     if first.is_none() {
         let draining = async {

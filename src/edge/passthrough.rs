@@ -13,7 +13,6 @@ use crate::edge::gate::{self, Visitor};
 use crate::edge::message::CoreMessage;
 use crate::edge::open::{NoStream, Wanted};
 use crate::edge::shared::Counters;
-use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Lease, Pool, StreamError, leases_of, send_bytes};
 use crate::exchange::Patient;
 use crate::link::LinkStream;
@@ -89,7 +88,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
     let core = here.core.clone();
     core.spawn(async move {
         let _counted = Counted::new(&here.agents_open, &here.ended);
-        let adopted = Connection::adopt(&here.core, detached, SocketOptions::default()).await;
+        let adopted = Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await;
         let (connection, first) = match adopted {
             Ok((connection, Some(first))) => (connection, first),
             Ok((_, None)) => return,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::{Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
+use crate::engine::driver::SocketOptions;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
 use crate::route::{Route, RouteTable};
@@ -54,6 +55,14 @@ pub struct EdgeSettings {
     pub latency: LatencySettings,
     /// Which calls are logged.
     pub slow_calls: SlowCallSettings,
+}
+
+impl EdgeSettings {
+    /// How the socket of an agent is set up. A host that answers nothing has a quarter more time than one that does not read,
+    /// so that the two are told apart.
+    pub(super) fn agent_socket(&self) -> SocketOptions {
+        SocketOptions { silence_max: Some(self.write_timeout * 5 / 4), ..SocketOptions::default() }
+    }
 }
 
 /// What an edge serves. Replaced whole when the configuration is reloaded.

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::Lease;
@@ -95,6 +96,10 @@ pub struct SocketOptions {
     /// The peer may leave Nagle on: [`Driver::acknowledge`] is to tell it at once what has arrived, so that it does not keep
     /// the rest back until a delayed acknowledgement.
     pub quick_ack: bool,
+    /// How long the peer's system may answer nothing, neither data nor keep-alive probes, before the connection fails; rounded
+    /// up to whole seconds for the probes. None leaves it to the system, which waits for a quarter of an hour, or for ever where
+    /// nothing is sent.
+    pub silence_max: Option<Duration>,
 }
 
 /// How a socket is closed.

@@ -108,7 +108,7 @@ fn prove(driver: &mut dyn Driver, pool: &Pool) -> io::Result<()> {
     let loopback = Address::Tcp((Ipv4Addr::LOCALHOST, 0).into());
     let address = driver.listen(LISTENER, &loopback)?;
     driver.accept(LISTENER, true);
-    driver.connect(CLIENT, &address, SocketOptions { quick_ack: true })?;
+    driver.connect(CLIENT, &address, SocketOptions { quick_ack: true, ..SocketOptions::default() })?;
     let deadline = driver.now() + PROOF_MAX;
     let mut proof = Proof::default();
     let mut events = Vec::new();

@@ -16,6 +16,9 @@ use crate::route::{UpstreamAddr, UpstreamUrl};
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName};
 use crate::upstream::{ResolveError, Resolver};
 
+/// How long the host of an upstream may answer nothing, neither data nor keep-alive probes, before a connection to it fails.
+const SILENCE_MAX: Duration = Duration::from_secs(75);
+
 /// What a pool can be told.
 #[derive(Clone)]
 pub struct UpstreamSettings {
@@ -228,7 +231,7 @@ impl Upstream {
     }
 
     async fn dial_one(&self, address: &Address) -> Result<Socket, UpstreamError> {
-        let options = SocketOptions { quick_ack: true };
+        let options = SocketOptions { quick_ack: true, silence_max: Some(SILENCE_MAX) };
         self.0.core.connect(address, options).await.map_err(|error| {
             let (address, reason) = (address.to_string().into(), error.to_string().into());
             match error.kind() {

@@ -62,7 +62,9 @@ impl Node {
 
     pub(super) fn connect(&mut self, address: &Address) -> Token {
         let token = self.open();
-        self.driver.connect(token, address, SocketOptions { quick_ack: true }).expect("a socket");
+        self.driver
+            .connect(token, address, SocketOptions { quick_ack: true, ..SocketOptions::default() })
+            .expect("a socket");
         token
     }
 

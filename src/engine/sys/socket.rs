@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::engine::driver::{Address, RawSocket, SocketOptions};
 
@@ -63,13 +63,31 @@ const LINK_WINDOW_MAX: libc::c_int = 64 * 1024 * 1024;
 /// The most that the system takes before it has sent it, in bytes: what waits there can neither be dropped nor overtaken.
 const UNSENT_MAX: u32 = 128 * 1024;
 
+/// How many keep-alive probes a silent peer is sent in the second half of its time.
+const PROBES_MAX: u32 = 3;
+
 /// Sets what every connection has. A unix socket knows none of it, and a connection that has failed already says so
 /// when it is used: neither is an error here.
 pub(in crate::engine) fn set_up(fd: &impl AsFd, options: SocketOptions) {
     let _ = SockRef::from(fd).set_tcp_nodelay(true);
     let _ = SockRef::from(fd).set_tcp_notsent_lowat(UNSENT_MAX);
     clamp_window(fd, RECEIVE_WINDOW_MAX);
+    if let Some(silence_max) = options.silence_max {
+        notice_silence(fd, silence_max);
+    }
     acknowledge(fd, options);
+}
+
+/// Makes the system probe a peer that says nothing, and give one up that answers nothing for `silence_max`.
+fn notice_silence(fd: &impl AsFd, silence_max: Duration) {
+    let at_least_a_second = |time: Duration| Duration::from_secs(time.as_secs().max(1));
+    let probes = TcpKeepalive::new()
+        .with_time(at_least_a_second(silence_max / 2))
+        .with_interval(at_least_a_second(silence_max / (2 * PROBES_MAX)))
+        .with_retries(PROBES_MAX);
+    let _ = SockRef::from(fd).set_tcp_keepalive(&probes);
+    // For what was sent and is not acknowledged; it also overrides the number of probes.
+    let _ = SockRef::from(fd).set_tcp_user_timeout(Some(silence_max));
 }
 
 /// Sets what a connection has that carries a link.
