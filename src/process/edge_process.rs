@@ -45,8 +45,8 @@ pub struct EdgeProcess {
 }
 
 impl EdgeProcess {
-    /// Starts an edge; on return every core listens. `read` reads the configuration again for a reload, and `notify` is told
-    /// what happens.
+    /// Starts an edge; on return every core listens. `read` reads the configuration again for a reload, and `notify` is
+    /// called for everything that happens.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl EdgeProcess {
         Ok(EdgeProcess { facts, control, cores, listeners, admin, store, _tasks: tasks })
     }
 
-    /// What is known of the process: where it listens, and its driver.
+    /// The facts of the process: where it listens, and its driver.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -206,7 +206,7 @@ pub(super) fn serve_certifying(
     tokio::spawn(serve_certifications(requests, signing));
 }
 
-/// The client by which `/readyz` tries the whole path.
+/// The client with which `/readyz` tests the whole path.
 pub(super) fn prober(agents: SocketAddr, tls: bool) -> Result<Prober, RunError> {
     Prober::new(agents, tls).map_err(|error| RunError::Other(format!("no HTTP client for probes: {error}")))
 }
