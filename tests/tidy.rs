@@ -3,6 +3,8 @@
 //! The sources are read as text, comments and literals told apart. Each rule is itself tried on a bad sample, so that
 //! it is known to be able to fail.
 
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -84,6 +86,15 @@ const FLOORS: &[(&str, &[&str])] = &[
 /// The module of the top floor, which may import all, and the two roots.
 const TOP: &[&str] = &["cli", "lib", "main"];
 
+/// Modules whose files import each other in no circle of more than [`CIRCLE_FILES_MAX`].
+const UNTANGLED: &[&str] = &[
+    "base", "wire", "route", "latency", "policy", "private", "exchange", "link", "upstream", "control", "config",
+    "process", "cli",
+];
+
+/// The most files that may be understood only together.
+const CIRCLE_FILES_MAX: usize = 3;
+
 /// Modules that decide: bytes and durations in, events out.
 const DECIDING: &[&str] = &["base", "wire", "route", "latency", "policy"];
 
@@ -142,6 +153,18 @@ fn the_house_rules_are_kept() {
     let faults: Vec<String> =
         sources.iter().flat_map(|source| RULES.iter().flat_map(|rule| rule(source))).map(|f| f.to_string()).collect();
     assert!(faults.is_empty(), "{} breaches of the house rules:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn no_circle_of_imports_is_large() {
+    let sources = sources_of(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for module in UNTANGLED {
+        let found = circles::circles(module, CIRCLE_FILES_MAX, &sources);
+        assert!(
+            found.is_empty(),
+            "`{module}` has circles of imports; pass in what is needed, or move it down: {found:?}"
+        );
+    }
 }
 
 fn arrows_point_down(source: &Source) -> Vec<Fault> {

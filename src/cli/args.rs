@@ -8,11 +8,11 @@ use crate::config::{
     CREDENTIALS, CREDENTIALS_ENV, FILE_ENV, Faults, FileText, Flag, Profile, Purpose, Sources, settings,
 };
 
-/// What an agent on the same machine calls: always served by `adit up`, beside the host that it is given.
+/// The hosts by which an agent on the same machine calls; `adit up` always serves them, besides the given host.
 const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The tunnel of `adit up`.
 const UP_TUNNEL: &str = "tnl_up";
-/// The port is chosen by the system.
+/// The address where the system chooses the port.
 const UP_ANY_PORT: &str = "127.0.0.1:0";
 
 /// The command line of `adit`.
@@ -36,22 +36,22 @@ pub struct Cli {
 /// The commands of `adit`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Run the public side: agents call it, connectors dial it; or make and keep its data directory
+    /// Run the public side, which agents call and connectors dial; or manage its data directory
     #[command(after_help = EDGE_EXAMPLES)]
     Edge(EdgeArgs),
-    /// Run the private side: dial the edge and carry calls to MCP servers
+    /// Run the private side, which dials the edge and forwards calls to MCP servers
     #[command(after_help = CONNECT_EXAMPLES)]
     Connect(ConnectArgs),
     /// Run both sides in one process, to try them or to measure them
     #[command(after_help = UP_EXAMPLES)]
     Up(UpArgs),
-    /// Make tunnels, rotate and revoke their secrets, see who is connected, while the edge runs
+    /// Create tunnels, rotate and revoke their secrets, and list connections, while the edge runs
     #[command(after_help = TUNNEL_EXAMPLES)]
     Tunnel(TunnelArgs),
-    /// Look at the configuration without starting anything
+    /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
-    /// Look at everything that a role depends on, and say what is wrong and what to do
+    /// Check everything that a role depends on, and say what is wrong and what to do
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
     /// Print the version
@@ -64,8 +64,8 @@ const EDGE_EXAMPLES: &str = "Examples:
   adit edge init --data-dir /var/lib/adit --name edge.example.com
   adit edge --data-dir /var/lib/adit --listen 0.0.0.0:443 --tunnel-domain tunnel.example.com …
 
-Tunnels and their secrets stand in the file, as [[tunnel]], or are made by `adit tunnel create` while an edge with a data
-directory runs. Exit code 2 means a wrong flag or configuration.";
+Tunnels and their secrets are defined in the file, as [[tunnel]], or created by `adit tunnel create` while an edge with a
+data directory runs. Exit code 2 means a wrong flag or configuration.";
 
 const TUNNEL_EXAMPLES: &str = "Examples:
   adit tunnel create --data-dir /var/lib/adit --host orders.mcp.example.com
@@ -73,7 +73,7 @@ const TUNNEL_EXAMPLES: &str = "Examples:
   adit tunnel revoke tnl_… --leak-report 24h
   ADIT_ADMIN_URL=http://127.0.0.1:9443 ADIT_ADMIN_TOKEN_FILE=admin.token adit tunnel list --json
 
-They go to the admin API of a running edge, with the admin token that `adit edge init` made. Exit code 1 means that the edge
+They use the admin API of a running edge, with the admin token that `adit edge init` created. Exit code 1 means that the edge
 refused or cannot be reached, 2 a wrong flag.";
 
 const CONNECT_EXAMPLES: &str = "Examples:
@@ -97,28 +97,28 @@ const DOCTOR_EXAMPLES: &str = "Examples:
   adit doctor --config connect.toml --url https://orders.tunnel.example.com/mcp
   adit doctor --config edge.toml --json
 
-It reads the configuration of the role, changes nothing, and looks at the roles for which anything is set. To see who it is to
-the edge, it links once, as the connector does, and leaves. Exit code 2 means that something fails.";
+It changes nothing, and checks the roles that are configured. To test the connector's credentials it opens one link to each
+edge, and closes it again. Exit code 2 means that a check failed.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml
   ADIT_LOG=debug adit config show --config adit.toml --set edge.drain_timeout_ms=5s";
 
-/// The flag that says for which purpose the engine is set up.
+/// The flag that selects a profile.
 #[derive(Args, Clone)]
 pub struct ProfileArgs {
-    /// Set the engine up for one purpose: latency, shared or bulk; whatever else is set wins over it
+    /// Tune the engine for one purpose: latency, shared or bulk; every other setting takes precedence
     #[arg(long, value_name = "NAME")]
     pub profile: Option<Profile>,
 }
 
-/// The flags that say which file and which single settings count.
+/// The flags for the configuration file and single settings.
 #[derive(Args, Clone)]
 pub struct FileArgs {
     /// The profile below all other settings.
     #[command(flatten)]
     pub profile: ProfileArgs,
-    /// The configuration file (TOML); without it ADIT_CONFIG names it, and without both there is none
+    /// The configuration file (TOML) [default: the file that ADIT_CONFIG names, if it is set]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Set any setting by its key, such as edge.drain_timeout_ms=5s; may be given several times
@@ -126,19 +126,19 @@ pub struct FileArgs {
     pub set: Vec<(String, String)>,
 }
 
-/// The flags about the data plane and the log, which every role has.
+/// The flags for the data plane and the log, which every role has.
 #[derive(Args, Clone)]
 pub struct EngineArgs {
-    /// What talks to the kernel: auto, uring or epoll; auto takes io_uring where it works
+    /// The kernel interface for network I/O: auto, uring or epoll; auto uses io_uring where it works
     #[arg(long, value_name = "DRIVER")]
     pub driver: Option<String>,
-    /// How many threads carry traffic; 0 is one for each CPU
+    /// The number of threads that carry traffic; 0 uses one for each CPU
     #[arg(long, value_name = "N")]
     pub cores: Option<String>,
     /// How much to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// How log lines look: text for people, json for machines
+    /// The format of log lines: text for people, json for programs
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }
@@ -147,22 +147,22 @@ pub struct EngineArgs {
 #[derive(Args, Clone)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct EdgeArgs {
-    /// What to do with the data directory, instead of running.
+    /// A command about the data directory, instead of running.
     #[command(subcommand)]
     pub command: Option<EdgeDirCommand>,
-    /// Where agents connect [default: 127.0.0.1:8443]
+    /// The address for agents [default: 127.0.0.1:8443]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<String>,
-    /// The certificate chain for agents (PEM); without it they speak plain HTTP, on loopback only
+    /// The certificate chain for agents (PEM); without it they use plain HTTP, on loopback only
     #[arg(long, value_name = "FILE")]
     pub agents_cert_file: Option<String>,
     /// The private key of that certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub agents_key_file: Option<String>,
-    /// Let agents speak plain HTTP to an address other than loopback: only behind something that ends TLS
+    /// Allow plain HTTP for agents at an address other than loopback; only behind a proxy that terminates TLS
     #[arg(long)]
     pub allow_plain_http_off_loopback: bool,
-    /// Where connectors connect, over TLS [default: 0.0.0.0:7844]
+    /// The address for connectors, which use TLS [default: 0.0.0.0:7844]
     #[arg(long, value_name = "IP:PORT")]
     pub connectors_listen: Option<String>,
     /// The certificate chain for connectors (PEM)
@@ -171,16 +171,16 @@ pub struct EdgeArgs {
     /// The private key of that certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub connectors_key_file: Option<String>,
-    /// The directory that `adit edge init` made: with it connectors enrol, and tunnels are managed by `adit tunnel`
+    /// The directory that `adit edge init` created; with it connectors enrol, and `adit tunnel` manages tunnels
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
     /// The domain below which a tunnel that is created without hosts gets one
     #[arg(long, value_name = "NAME")]
     pub tunnel_domain: Option<String>,
-    /// Where metrics, status, health and the API of `adit tunnel` are served; off for nowhere [default: 127.0.0.1:9443]
+    /// The address that serves metrics, status, health and the API of `adit tunnel`, or off [default: 127.0.0.1:9443]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<String>,
-    /// Print what happens as JSON, one object a line: listening, linked, reloaded and others
+    /// Print events as JSON, one object on each line: listening, linked, reloaded and others
     #[arg(long)]
     pub json: bool,
     /// File and single settings.
@@ -194,7 +194,8 @@ pub struct EdgeArgs {
 /// The commands under `adit edge`.
 #[derive(Subcommand, Clone)]
 pub enum EdgeDirCommand {
-    /// Make the data directory: the edge's authority, its certificate, its admin token and its store; what is there stays
+    /// Create the data directory: the edge's certificate authority, its certificate, its admin token and its store;
+    /// existing files are kept
     Init {
         /// The data directory to work on.
         #[command(flatten)]
@@ -207,17 +208,17 @@ pub enum EdgeDirCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Copy the store, while the edge runs or not
+    /// Back up the store; the edge may be running
     Backup {
         /// The data directory to work on.
         #[command(flatten)]
         dir: DataDirArgs,
-        /// Where to, a file that is not there yet [default: one of its own in the directory's backups]
+        /// The file to write, which must not exist [default: a new file in the backups folder of the directory]
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
-    /// Put a back-up in the store's place, keep what was there aside, and name what was withdrawn since and is good again;
-    /// the edge must not run
+    /// Restore the store from a back-up, keep the former store, and list what was withdrawn since and is valid again;
+    /// the edge must not be running
     Restore {
         /// The data directory to work on.
         #[command(flatten)]
@@ -225,7 +226,7 @@ pub enum EdgeDirCommand {
         /// The back-up [default: the newest in the directory's backups]
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
-        /// Keep withdrawn what was: credentials, tunnels, certificates and provisioning keys
+        /// Withdraw again what was withdrawn since: credentials, tunnels, certificates and provisioning keys
         #[arg(long)]
         keep_withdrawn: bool,
     },
@@ -251,7 +252,7 @@ pub struct ConnectArgs {
     /// A file that holds the secret of the tunnel
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<String>,
-    /// The secret itself; prefer --secret-file or ADIT_TUNNEL_SECRET, other users can read a command line
+    /// The secret itself; prefer --secret-file or ADIT_TUNNEL_SECRET, as other users can read a command line
     #[arg(long, value_name = "SECRET")]
     pub secret: Option<String>,
     /// A file that holds id and secret in one string, as adit tunnel create prints it
@@ -260,33 +261,33 @@ pub struct ConnectArgs {
     /// Id and secret in one string; prefer --token-file or ADIT_TUNNEL_TOKEN
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
-    /// A file that holds a provisioning key, which a new host trades for a tunnel of its own; needs --state-dir
+    /// A file that holds a provisioning key, which a new host exchanges for a tunnel of its own; needs --state-dir
     #[arg(long, value_name = "FILE")]
     pub provisioning_key_file: Option<String>,
     /// The provisioning key itself; prefer --provisioning-key-file or ADIT_PROVISIONING_KEY
     #[arg(long, value_name = "KEY")]
     pub provisioning_key: Option<String>,
-    /// Keep certificates and their keys in this folder, so that a new start needs no new ones
+    /// Keep certificates and their keys in this folder, so that a restart needs no new ones
     #[arg(long, value_name = "FOLDER")]
     pub state_dir: Option<String>,
-    /// Carry the calls for a host name to a server: http://HOST:PORT, https://HOST:PORT or unix:PATH; may be given
+    /// Forward the calls for a host name to a server: http://HOST:PORT, https://HOST:PORT or unix:PATH; may be given
     /// several times
     #[arg(long, value_name = "HOST=URL")]
     pub route: Vec<String>,
-    /// How calls are carried: plain, resealed (the edge seals each call in TLS that ends here) or passthrough (the agent's own
-    /// TLS ends here); the edge must be told the same [default: plain]
+    /// How calls are carried: plain, resealed (re-encrypted, with an inner TLS session from the edge to this connector) or
+    /// passthrough (the agent's own TLS session ends here); the edge must have the same value [default: plain]
     #[arg(long, value_name = "HOW")]
     pub traffic: Option<String>,
-    /// The authorities that may vouch for the edge (PEM), instead of the public ones
+    /// The certificates (PEM) of the authorities to trust for the edge, instead of the public ones
     #[arg(long, value_name = "FILE")]
     pub edge_ca_file: Option<String>,
-    /// The name in the edge's certificate, where it is not the host that is dialled
+    /// The name in the edge's certificate, if it differs from the host that is dialled
     #[arg(long, value_name = "NAME")]
     pub edge_name: Option<String>,
-    /// Where metrics, status and health are served; off for nowhere [default: off]
+    /// The address that serves metrics, status and health, or off [default: off]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<String>,
-    /// Print what happens as JSON, one object a line: listening, linked, reloaded and others
+    /// Print events as JSON, one object on each line: listening, linked, reloaded and others
     #[arg(long)]
     pub json: bool,
     /// File and single settings.
@@ -303,19 +304,19 @@ pub struct UpArgs {
     /// The MCP server to reach: http://HOST:PORT, https://HOST:PORT or unix:PATH
     #[arg(long, value_name = "URL", conflicts_with = "demo")]
     pub upstream: Option<String>,
-    /// Reach a small built-in MCP server; this is the default when no upstream is given
+    /// Use a small built-in MCP server; this is the default when no upstream is given
     #[arg(long)]
     pub demo: bool,
     /// The host name that agents call, beside localhost and the loopback addresses [default: localhost]
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
-    /// Where agents connect [default: 127.0.0.1:8443; any free port with --once]
+    /// The address for agents [default: 127.0.0.1:8443; any free port with --once]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<String>,
-    /// Where metrics, status and health are served; off for nowhere [default: 127.0.0.1:9443; any free port with --once]
+    /// The address that serves metrics, status and health, or off [default: 127.0.0.1:9443; any free port with --once]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<String>,
-    /// Make 200 MCP tool calls, print where their time went, and end
+    /// Make 200 MCP tool calls, print where their time went, and exit
     #[arg(long)]
     pub once: bool,
     /// Print JSON instead of text: with --once one object, else one on each line
@@ -368,10 +369,10 @@ pub struct DoctorArgs {
     /// File and single settings.
     #[command(flatten)]
     pub file: FileArgs,
-    /// The URL that agents call, to try the whole path [default: edge.public_url, if it is set]
+    /// The URL that agents call, to test the whole path [default: edge.public_url, if it is set]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// The certificates (PEM) of the authorities that may vouch for the public URL, instead of the well-known ones
+    /// The certificates (PEM) of the authorities to trust for the public URL, instead of the public ones
     #[arg(long, value_name = "FILE")]
     pub url_ca_file: Option<PathBuf>,
     /// The path of the MCP endpoint of upstreams
@@ -547,7 +548,7 @@ impl UpArgs {
     }
 }
 
-/// The credentials that systemd has put there for this service.
+/// The credentials that systemd provides to this service.
 fn credentials(env: &BTreeMap<String, String>) -> Vec<(&'static str, PathBuf)> {
     let Some(folder) = env.get(CREDENTIALS_ENV).filter(|folder| !folder.is_empty()) else { return Vec::new() };
     let there = |(name, key): (&str, &'static str)| {

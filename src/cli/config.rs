@@ -7,7 +7,8 @@ use crate::cli::EXIT_USAGE;
 use crate::cli::args::{ConfigCommand, FileArgs};
 use crate::config::{self, CREDENTIALS_ENV, Config, Faults, Origin, Purpose};
 
-/// The variables of the environment that are ours, and the one by which systemd hands credentials over. A value that is not UTF-8 is refused later, where it does not fit.
+/// The variables of the environment that adit reads, and the one by which systemd passes credentials. A value that is not UTF-8
+/// is refused later, where it is parsed.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_a_secret_or_a_key_and_is_open_to_others_is_told_with_the_command_that_mends_it() {
+    fn what_holds_a_secret_or_a_key_and_is_open_to_others_is_reported_with_the_command_that_corrects_it() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         let text = "[edge]\nconnectors_cert_file = \"c\"\nconnectors_key_file = \"k\"\n[[tunnel]]\nid = \"t\"\nhosts = \"a\"\n\

@@ -1,5 +1,5 @@
-//! Names and addresses: hosts and upstreams, which `route` knows, and `host:port`, URLs and web origins, which only the
-//! configuration does. All host names are kept in lower case.
+//! Names and addresses: the hosts and upstreams of `route`, and `host:port`, URLs and web origins, which only the
+//! configuration has. All host names are kept in lower case.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -78,7 +78,7 @@ impl SettingType for UpstreamUrl {
 
     fn parse(raw: &Raw, dir: &Path) -> Result<UpstreamUrl, String> {
         let text = raw.text("the URL of a server")?;
-        // Before anything else, so that no message repeats a part of a password.
+        // Checked first, so that no message repeats a part of a password.
         if text.contains('@') {
             return Err(UpstreamUrlError::Credentials.to_string());
         }

@@ -1,4 +1,4 @@
-//! What must hold between settings, each of which is right by itself.
+//! Checks between settings, each of which is valid by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelCon
 use crate::config::values::SecretText;
 use crate::policy::Member;
 
-/// Checks what lies between settings, and leaves out what involves one that is wrong by itself.
+/// Checks settings against each other, and skips checks of a setting that is invalid by itself.
 pub(super) struct Checker<'a> {
     entries: &'a Entries,
     wrong: BTreeSet<String>,
@@ -27,8 +27,7 @@ impl<'a> Checker<'a> {
         self.faults
     }
 
-    /// `certificates`: whether they must be given for HTTPS and for connectors, as they must except in `adit up`, which
-    /// makes its own.
+    /// `certificates`: whether certificates for HTTPS and for connectors are required. Only `adit up` makes its own.
     pub(super) fn edge(&mut self, edge: &EdgeConfig, certificates: bool) {
         let agents = ("edge.agents_cert_file", "edge.agents_key_file");
         self.pair(agents, (edge.agents_cert_file.is_some(), edge.agents_key_file.is_some()));
@@ -36,7 +35,7 @@ impl<'a> Checker<'a> {
         let given = (edge.connectors_cert_file.is_some(), edge.connectors_key_file.is_some());
         self.pair(connectors, given);
         if certificates && given == (false, false) && edge.data_dir.is_none() {
-            self.demand(
+            self.missing(
                 connectors.0,
                 "missing; connectors use TLS only: set this and connectors_key_file, or set data_dir to a directory that \
                  `adit edge init` made",
@@ -58,7 +57,7 @@ impl<'a> Checker<'a> {
         self.tunnels(edge);
     }
 
-    /// `ports`: whether the port of the edge must be known, as it must except in `adit up`, where the system chooses it.
+    /// `ports`: whether the port of the edge must be known. Only in `adit up` the system chooses it.
     pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
         self.credentials(connect);
         if connect.backoff_min_ms > connect.backoff_max_ms {
@@ -81,7 +80,7 @@ impl<'a> Checker<'a> {
         let given = (connect.seal_cert_file.is_some(), connect.seal_key_file.is_some());
         self.pair(("connect.seal_cert_file", "connect.seal_key_file"), given);
         if connect.sealed_hosts().next().is_some() && given == (false, false) && connect.state_dir.is_none() {
-            self.demand(
+            self.missing(
                 "connect.state_dir",
                 "missing; sealed routes need a certificate: set state_dir, where the connector makes and keeps an authority of its \
                  own, or seal_cert_file and seal_key_file",
@@ -95,7 +94,7 @@ impl<'a> Checker<'a> {
                 self.fault(&upstream, &["connect.allowed_upstreams"], &format!("{} is {why}", route.upstream));
             }
             let key = format!("route[{index}].host");
-            self.once(&mut hosts, &key, &route.host.to_string());
+            self.unique(&mut hosts, &key, &route.host.to_string());
             if route.upstream_ca_file.is_some() && !route.upstream.is_tls() {
                 let key = format!("route[{index}].upstream_ca_file");
                 self.fault(&key, &[&upstream], "only an https upstream has a certificate");
@@ -103,11 +102,11 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Sets that are named must be there, and whoever lists AS numbers needs the file that knows them.
+    /// Sets that lists name must exist, and AS numbers in lists require the file of AS numbers.
     pub(super) fn admission(&mut self, admission: &AdmissionConfig, tunnels: &[TunnelConfig]) {
         let mut names = BTreeMap::new();
         for (index, set) in admission.sets.iter().enumerate() {
-            self.once(&mut names, &format!("network_set[{index}].name"), set.name.as_str());
+            self.unique(&mut names, &format!("network_set[{index}].name"), set.name.as_str());
         }
         let lists = admission.lists().into_iter().map(|(key, list)| (format!("admission.{key}"), list));
         let of_tunnels = tunnels.iter().enumerate().flat_map(|(index, tunnel)| {
@@ -133,7 +132,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A token, or an id and a secret.
+    /// Exactly one credential is required, and an id with a secret.
     fn credentials(&mut self, connect: &ConnectConfig) {
         let ways = [
             ("connect.token", connect.token.is_some()),
@@ -147,7 +146,7 @@ impl<'a> Checker<'a> {
         match given[..] {
             [] if ways.iter().any(|(key, _)| self.wrong.contains(*key)) => {}
             [] => {
-                self.demand(
+                self.missing(
                 "connect.secret",
                 "missing; set token_file (--token-file, ADIT_TUNNEL_TOKEN), or tunnel (--id, ADIT_TUNNEL_ID) and secret_file \
                  (--secret-file, ADIT_TUNNEL_SECRET)",
@@ -161,10 +160,10 @@ impl<'a> Checker<'a> {
                     self.fault("connect.tunnel", &[key], &format!("{message}; remove one"));
                 }
                 if by_key && connect.state_dir.is_none() {
-                    self.demand("connect.state_dir", "missing; the token that a provisioning key is exchanged for is kept there");
+                    self.missing("connect.state_dir", "missing; the token that a provisioning key is exchanged for is kept there");
                 }
                 if !by_token && connect.tunnel.is_none() {
-                    self.demand(
+                    self.missing(
                         "connect.tunnel",
                         "missing; set it (--id, ADIT_TUNNEL_ID), or a token in place of the secret",
                     );
@@ -183,14 +182,14 @@ impl<'a> Checker<'a> {
 
     fn tunnels(&mut self, edge: &EdgeConfig) {
         if edge.tunnels.is_empty() && edge.data_dir.is_none() {
-            self.demand(
+            self.missing(
                 "tunnel",
                 "missing; add at least one [[tunnel]], or set data_dir for tunnels that are created later",
             );
         }
         let (mut ids, mut hosts) = (BTreeMap::new(), BTreeMap::new());
         for (index, tunnel) in edge.tunnels.iter().enumerate() {
-            self.once(&mut ids, &format!("tunnel[{index}].id"), tunnel.id.as_str());
+            self.unique(&mut ids, &format!("tunnel[{index}].id"), tunnel.id.as_str());
             self.one_secret(&format!("tunnel[{index}]"), tunnel.secret.is_some(), tunnel.secret_file.is_some());
             let key = format!("tunnel[{index}].hosts");
             if tunnel.hosts.is_empty() {
@@ -200,12 +199,12 @@ impl<'a> Checker<'a> {
                 self.resealed(edge, index, tunnel);
             }
             for host in &tunnel.hosts {
-                self.once(&mut hosts, &key, &host.to_string());
+                self.unique(&mut hosts, &key, &host.to_string());
             }
         }
     }
 
-    /// Who seals again must know whom to believe, and be somebody.
+    /// Resealed traffic requires the authority of the connector, and an edge with an authority of its own.
     fn resealed(&mut self, edge: &EdgeConfig, index: usize, tunnel: &TunnelConfig) {
         let key = format!("tunnel[{index}].seal_ca_file");
         if tunnel.seal_ca_file.is_none() {
@@ -261,14 +260,14 @@ impl<'a> Checker<'a> {
         match (inline, file) {
             (true, true) => self.fault(&key, &[&other], "secret and secret_file are both set; remove one"),
             (false, false) if !self.wrong.contains(&other) => {
-                self.demand(&key, "missing; set secret or secret_file");
+                self.missing(&key, "missing; set secret or secret_file");
             }
             _ => {}
         }
     }
 
-    /// A name that may stand in one place only.
-    fn once(&mut self, seen: &mut BTreeMap<String, String>, key: &str, name: &str) {
+    /// Checks that a name is used only once.
+    fn unique(&mut self, seen: &mut BTreeMap<String, String>, key: &str, name: &str) {
         if self.wrong.contains(key) {
             return;
         }
@@ -281,14 +280,14 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Something that is not there, unless the file could not be read at all.
-    fn demand(&mut self, key: &str, message: &str) {
+    /// Adds a fault for a missing setting, unless the file could not be read at all.
+    fn missing(&mut self, key: &str, message: &str) {
         if !self.entries.unreadable {
             self.fault(key, &[], message);
         }
     }
 
-    /// A fault of `key` in view of `others`, unless one of them is wrong by itself.
+    /// Adds a fault of `key` that involves `others`, unless one of them is invalid by itself.
     fn fault(&mut self, key: &str, others: &[&str], message: &str) {
         if !others.iter().copied().chain([key]).any(|key| self.wrong.contains(key)) {
             self.faults.push(Fault::new(self.entries.place(key), key, message));

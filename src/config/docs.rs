@@ -3,7 +3,7 @@ use std::fmt::Write;
 use crate::config::section::{Part, Preset, Reload, Setting};
 use crate::config::table::{CREDENTIAL_KEYS, FILE_ENV, PARTS, ROUTES_ENV};
 
-/// A file that both roles could start from; shown in the documentation.
+/// An example from which both roles can start.
 const EXAMPLE: &str = r#"[edge]
 agents_listen = "0.0.0.0:443"
 agents_cert_file = "agents.crt"      # relative to this file
@@ -31,31 +31,31 @@ upstream = "http://127.0.0.1:9000"
 level = "info"
 "#;
 
-/// The page `docs/CONFIG.md`, made from the table of settings.
+/// The page `docs/CONFIG.md`, generated from the table of settings.
 #[must_use]
 pub fn markdown() -> String {
     let credentials = CREDENTIAL_KEYS.map(|key| format!("`{key}`")).join(", ");
     let mut page = format!(
         "# Configuration\n\n\
-         This page is made from the program's own table of settings by `cargo run -- config docs > docs/CONFIG.md`.\n\n\
-         Both roles read the same kind of file; `adit edge` demands `[edge]` and `[[tunnel]]`, `adit connect` demands\n\
-         `[connect]` and `[[route]]`. The file is named by `--config` or `{FILE_ENV}`; without either there is none.\n\n\
-         A value is looked for in this order, and the last one found wins: the default, the file, the environment, the\n\
-         flags. Every setting outside the lists of tables has a variable, and `--set KEY=VALUE` as a flag.\n\
-         `adit config show` prints every value and where it came from, `adit config check` only what is wrong.\n\n\
-         - A key that is not known is refused, and so is a variable that begins with `ADIT_` and is not known (except\n\
+         This page is generated from the program's table of settings by `cargo run -- config docs > docs/CONFIG.md`.\n\n\
+         Both roles read the same file: `adit edge` requires `[edge]` and `[[tunnel]]`, `adit connect` requires `[connect]`\n\
+         and `[[route]]`. `--config` or `{FILE_ENV}` names the file; without either no file is read.\n\n\
+         A value comes from the default, the profile, the file, the environment or a flag; each of these takes precedence\n\
+         over the ones before it. Every setting outside the lists of tables has a variable, and `--set KEY=VALUE` as a flag.\n\
+         `adit config show` prints every value and its origin, `adit config check` prints only what is wrong.\n\n\
+         - An unknown key is an error, and so is an unknown variable whose name begins with `ADIT_` (except\n\
            `ADIT_TEST_…`). An empty variable counts as not set.\n\
-         - A duration is a number in the unit of its key, or a text with a unit: `us` and `ms` for `_us`; `ms`, `s`,\n\
-           `m` and `h` for `_ms`. Whole numbers only: `\"1500ms\"`, not `\"1.5s\"`.\n\
-         - A size is a number of bytes, or a text with `B`, `KiB`, `MiB` or `GiB`.\n\
-         - A path in a file counts from the folder of the file, in a variable or a flag from the working folder.\n\
-         - A list may be written as one value if it has only one; in a variable commas stand between the values, and a\n\
-           flag is given several times.\n\
-         - `{ROUTES_ENV}` gives routes as `HOST=URL`, with commas between them, and `--route` gives one. Either takes the\n\
-           place of all `[[route]]` of the file.\n\
-         - A connector proves itself by one setting: {credentials}.\n\
-           The one that is set in the later place wins; two in the same place are refused.\n\
-         - *Live* settings act on SIGHUP and when the file changes; the others after a new start.\n\n\
+         - A duration is a number in the unit of its key, or a string with a unit: `us` and `ms` for `_us`; `ms`, `s`,\n\
+           `m` and `h` for `_ms`. Only whole numbers are allowed: `\"1500ms\"`, not `\"1.5s\"`.\n\
+         - A size is a number of bytes, or a string with `B`, `KiB`, `MiB` or `GiB`.\n\
+         - A relative path in a file starts from the folder of the file, in a variable or a flag from the working folder.\n\
+         - A list with one value may be written as that value. In a variable commas separate the values, and a flag is given\n\
+           several times.\n\
+         - `{ROUTES_ENV}` gives routes as `HOST=URL`, separated by commas, and `--route` gives one. Either replaces all\n\
+           `[[route]]` of the file.\n\
+         - A connector has one credential setting: {credentials}.\n\
+           The setting with the highest precedence is used; two with the same precedence are an error.\n\
+         - A *live* setting takes effect on SIGHUP and when the file changes, every other setting after a restart.\n\n\
          ```toml\n{EXAMPLE}```\n"
     );
     for part in &PARTS {
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn of_keys_that_exclude_each_other_the_page_names_all() {
         let page = markdown();
-        let line = page.lines().find(|line| line.starts_with("- A connector proves itself by one setting")).unwrap();
+        let line = page.lines().find(|line| line.starts_with("- A connector has one credential setting")).unwrap();
         for key in CREDENTIAL_KEYS {
             assert!(line.contains(&format!("`{key}`")), "{key} is missing in: {line}");
         }

@@ -32,7 +32,7 @@ pub(super) struct Entries {
     /// Where each table begins: `edge`, `route[0]`.
     heads: BTreeMap<String, Origin>,
     counts: BTreeMap<&'static str, usize>,
-    /// Whether the file could not be read as TOML, so that nothing can be said to be missing.
+    /// Whether the file is not valid TOML, so that no setting can be reported as missing.
     pub(super) unreadable: bool,
 }
 
@@ -70,7 +70,7 @@ impl Entries {
         }
     }
 
-    /// The best place to point at for a key: where it is set, else where its table begins.
+    /// The place to report for a key: where it is set, else where its table begins.
     pub(super) fn place(&self, path: &str) -> Origin {
         let table = path.rsplit_once('.').map_or(path, |(table, _)| table);
         let set = self.values.get(path).map(|entry| &entry.origin);
@@ -137,7 +137,7 @@ impl Entries {
         }
     }
 
-    /// A flag that may come several times where the setting is a list.
+    /// Adds a flag. It may be given several times where the setting is a list.
     fn add_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<Fault>) {
         let word = Raw::Word(flag.value.clone());
         match self.values.get_mut(&flag.key) {
@@ -150,7 +150,7 @@ impl Entries {
         }
     }
 
-    /// `HOST=URL` as one more route.
+    /// Adds a route, written as `HOST=URL`.
     fn add_route(&mut self, pair: &str, origin: Origin, faults: &mut Vec<Fault>) {
         let index = self.count("route");
         if index == RECORDS_MAX {
@@ -186,7 +186,7 @@ impl Entries {
                 self.values.remove(path);
             }
         }
-        // A token that is set above an id names another tunnel, and a provisioning key makes one.
+        // A token in a higher layer than the id names another tunnel, and a provisioning key creates one.
         let by_token = CREDENTIAL_KEYS[..4].iter().any(|path| self.values.contains_key(*path));
         if by_token && rank("connect.tunnel", self).is_some_and(|rank| rank < highest) {
             self.values.remove("connect.tunnel");
@@ -202,7 +202,7 @@ impl Entries {
     }
 }
 
-/// What the key of a flag means.
+/// The setting that the key of a flag stands for.
 enum FlagTarget {
     Scalar(&'static Setting),
     /// A field of a table in a list: `tunnel[0].id`.
@@ -235,7 +235,7 @@ impl FlagTarget {
     }
 }
 
-/// The file, walked table by table.
+/// The layer of the file, read table by table.
 struct FileLayer<'a> {
     file: &'a FileText,
     name: Arc<str>,
@@ -335,7 +335,7 @@ fn unknown(what: &str, meant: Option<String>) -> String {
     }
 }
 
-/// A key that its table does not know: perhaps misspelt, perhaps in the wrong table.
+/// The message for a key that its table does not have: it may be misspelt, or in the wrong table.
 fn unknown_in(part: &Part, key: &str) -> String {
     let elsewhere = || table::settings().find(|setting| setting.key == key).map(|setting| setting.path());
     let near = || nearest(key, part.settings.iter().map(|setting| setting.key)).map(str::to_owned);
@@ -344,7 +344,7 @@ fn unknown_in(part: &Part, key: &str) -> String {
     unknown("key", meant)
 }
 
-/// A name that is no table of the file.
+/// The message for an unknown table.
 fn unknown_top(name: &str) -> String {
     let near = nearest(name, PARTS.iter().map(|part| part.name));
     let table = near.and_then(|near| PARTS.iter().find(|part| part.name == near)).map(heading);
@@ -353,14 +353,14 @@ fn unknown_top(name: &str) -> String {
     unknown("table", table.or_else(inside))
 }
 
-/// The key of a flag `--set`.
+/// The message for an unknown key of `--set`.
 fn unknown_path(path: &str) -> String {
     let known: Vec<String> = table::settings().map(Setting::path).collect();
     unknown("key", nearest(path, known.iter().map(String::as_str)).map(|path| format!("{path:?}")))
 }
 
 fn unknown_env(name: &str) -> String {
-    // Some variables have a short name; who follows the rule by which the others are named is told it.
+    // Some variables have a short name, which is suggested for the name by the usual rule too.
     let named: Vec<(String, String)> = table::settings()
         .filter_map(|setting| setting.env().map(|env| (setting.env_by_rule(), env)))
         .flat_map(|(rule, env)| [(env.clone(), env.clone()), (rule, env)])

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use crate::config::profile::Profile;
 
-/// How many faults are printed; what lies beyond is counted.
+/// The most faults that are printed; further ones are only counted.
 const FAULTS_SHOWN_MAX: usize = 100;
-/// The longest word for which a near one is sought.
+/// The longest word for which a similar one is suggested.
 const NEAREST_LEN_MAX: usize = 64;
 /// The longest piece of a wrong value that a message repeats.
 const QUOTED_LEN_MAX: usize = 80;
@@ -31,7 +31,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// One word for the kind of place: `default`, `profile`, `file`, `env` or `flag`.
+    /// The kind of origin in one word: `default`, `profile`, `file`, `env` or `flag`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -100,8 +100,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that is wrong with the configuration, in the order of its places: file by line, environment, flags, and
-/// at the end what is missing. Printed with one fault on each line.
+/// All errors in the configuration, ordered by place: the file by line, the environment, the flags, and last what is missing.
+/// Displayed with one fault on each line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Faults(Vec<Fault>);
 
@@ -113,7 +113,7 @@ impl Faults {
         Faults(faults)
     }
 
-    /// One fault of a key, found when its value was put to use.
+    /// One fault of a key, found when its value was used.
     #[must_use]
     pub fn of(key: &str, error: impl fmt::Display) -> Faults {
         Faults::new(vec![Fault::new(Origin::Default, key, error.to_string())])
@@ -141,7 +141,7 @@ impl fmt::Display for Faults {
     }
 }
 
-/// The candidate that a person most likely meant by `word`, if one is near enough.
+/// The candidate that is most similar to `word`, if one is similar enough.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > NEAREST_LEN_MAX {
         return None;
@@ -155,7 +155,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// A wrong value as a message may repeat it: short, without control characters, and not at all where it could carry a
+/// A wrong value as a message may repeat it: short and without control characters; and not at all where it could contain a
 /// password (`user:password@host`).
 pub(super) fn quoted(text: &str) -> String {
     if text.contains('@') {

@@ -1,4 +1,4 @@
-//! The only place where the configuration touches the file system.
+//! The only code of the configuration that reads files.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -32,13 +32,13 @@ impl FileText {
     }
 }
 
-/// Why a secret could not be had.
+/// Why a secret could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFault {
     /// The file cannot be read, or others than its owner could read or change it.
     #[error("the secret: {0}")]
     File(#[from] PrivateError),
-    /// The file holds no fitting secret.
+    /// The content of the file is not a valid secret.
     #[error("{} holds no valid secret: {why}", path.display())]
     Unfit {
         /// The file that should hold it.
@@ -58,7 +58,7 @@ impl SecretSource {
         match self {
             SecretSource::Inline(text) => Ok(text.0.clone()),
             SecretSource::File(path) => {
-                // Room for white space after the longest secret; what is longer is refused either way.
+                // The longest secret and some white space after it; longer content is refused in any case.
                 let content = private::read(path, SECRET_LEN_MAX + 16)?;
                 let text = std::str::from_utf8(&content).map_err(|_| "it is not UTF-8".to_owned());
                 let secret = text.and_then(|text| SecretText::new(text.trim_end()));
@@ -69,12 +69,12 @@ impl SecretSource {
 }
 
 impl Config {
-    /// Looks whether every file that the settings name can be opened, every secret file holds a secret, and what holds
-    /// a secret or a key is its owner's alone.
+    /// Checks that every file that a setting names can be opened, that secret files hold secrets, and that files with secrets
+    /// or keys are private.
     ///
     /// # Errors
     ///
-    /// All files with which something is wrong.
+    /// A fault for each file that fails.
     pub fn check_files(&self) -> Result<(), Faults> {
         let faults: Vec<Fault> = self
             .files
@@ -85,7 +85,7 @@ impl Config {
     }
 }
 
-/// What is wrong with a file, if anything is.
+/// The fault of a file, if it has one.
 fn wrong_with(file: &NamedFile) -> Option<String> {
     let path = &file.path;
     match file.holds {

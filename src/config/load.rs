@@ -28,7 +28,7 @@ pub struct Config {
     pub log: LogConfig,
     /// Every value with its origin, in the order of the table of settings.
     pub values: Vec<EffectiveValue>,
-    /// What is allowed and yet unwise, one sentence each.
+    /// Warnings about what is allowed and yet unwise, one sentence each.
     pub warnings: Vec<String>,
     pub(super) files: Vec<NamedFile>,
 }
@@ -38,7 +38,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, not only the first thing.
+    /// All faults, not only the first one.
     pub fn load(sources: &Sources) -> Result<Config, Faults> {
         let mut faults = Vec::new();
         let entries = Entries::collect(sources, &mut faults);
@@ -73,7 +73,7 @@ impl Config {
 
         match (engine, admission, log) {
             (Some(engine), Some(admission), Some(log)) if faults.is_empty() => {
-                let (warnings, files) = (warnings(&values), wanted(files, wants_edge, wants_connect));
+                let (warnings, files) = (warnings(&values), files_of_roles(files, wants_edge, wants_connect));
                 Ok(Config { engine, edge, admission, connect, log, values, warnings, files })
             }
             _ => Err(Faults::new(faults)),
@@ -86,8 +86,8 @@ impl Config {
         others.map(|file| file.path.as_path())
     }
 
-    /// The keys that differ between two configurations and act only after a new start. Empty when a reload is enough:
-    /// tunnels, routes, admission and log levels.
+    /// The keys that differ between two configurations and take effect only after a restart. Empty when a reload is enough:
+    /// for tunnels, routes, admission and log levels.
     #[must_use]
     pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         let mut changed = old.engine.changed(&new.engine);
@@ -108,7 +108,7 @@ impl Config {
 }
 
 impl AdmissionConfig {
-    /// The lists by their keys.
+    /// The four lists with their keys.
     pub(super) fn lists(&self) -> [(&'static str, &Vec<Member>); 4] {
         [
             ("allow_from", &self.allow_from),
@@ -163,8 +163,8 @@ fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<Sec
     inline.cloned().map(SecretSource::Inline).or_else(file)
 }
 
-/// The files of the roles that are wanted: those of the other one need not be there.
-fn wanted(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<NamedFile> {
+/// The files of the roles that are wanted; those of another role need not exist.
+fn files_of_roles(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<NamedFile> {
     let of_edge =
         |key: &str| ["edge.", "tunnel[", "admission.", "network_set["].iter().any(|part| key.starts_with(part));
     files.into_iter().filter(|file| if of_edge(&file.key) { edge } else { connect }).collect()

@@ -1,10 +1,9 @@
-//! Floor 5: files, environment and flags made into one checked [`Config`].
+//! Floor 5: files, environment and flags, read into one checked [`Config`].
 //!
-//! One table, [`PARTS`], says everything about every setting: key, type, default, limits, variable, flag, meaning. The
-//! structs, the reading, the refusal of unknown keys, `adit config show` and `docs/CONFIG.md` are made from it, so that
-//! none of them can say something else.
+//! One table, [`PARTS`], defines every setting: key, type, default, limits, variable, flag, meaning. The structs, the reading,
+//! the check for unknown keys, `adit config show` and `docs/CONFIG.md` are generated from it, so that they agree.
 //!
-//! [`Config::load`] is pure: it is given the text of the file, the environment and the flags. Only [`FileText::read`],
+//! [`Config::load`] is pure: it takes the text of the file, the environment and the flags. Only [`FileText::read`],
 //! [`Config::check_files`] and [`SecretSource::read`] touch the file system.
 
 mod addresses;

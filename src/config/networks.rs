@@ -1,4 +1,4 @@
-//! Networks, as the configuration writes them.
+//! Networks, as they are written in the configuration.
 
 use std::fmt;
 use std::path::Path;
@@ -94,7 +94,7 @@ impl SettingType for Network {
     }
 }
 
-/// Reads a network; `besides` is what else may stand there.
+/// Reads a network; `besides` says what else is allowed.
 fn network(text: &str, besides: &str) -> Result<Network, String> {
     text.parse().map_err(|error| match error {
         NetworkError::Malformed(_) => format!(

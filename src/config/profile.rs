@@ -1,14 +1,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A set of settings for one purpose, below whatever the file, the environment and the flags say.
+/// A set of settings for one purpose, with lower precedence than the file, the environment and the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
     /// For large answers and uploads.
     Bulk,
-    /// For the least delay, on CPUs of its own.
+    /// For the lowest latency, on dedicated CPUs.
     Latency,
-    /// For CPUs that others need too.
+    /// For CPUs that other processes use too.
     Shared,
 }
 

@@ -52,15 +52,15 @@ impl Holds {
     }
 }
 
-/// Turns entries into typed values, and notes on the way what is wrong and what came from where.
+/// Turns entries into typed values, and records faults and origins.
 ///
-/// After a fault it goes on with a stand-in, so that all faults come out at once; a configuration with faults is
-/// never handed out.
+/// After a fault it goes on with a placeholder, so that all faults are reported at once. A configuration with faults is never
+/// returned.
 pub(super) struct Reader<'a> {
     entries: &'a Entries,
     /// The table that is being read: `edge`, `route[0]`.
     at: String,
-    /// Whether what is required and absent is a fault.
+    /// Whether a missing required setting is a fault.
     demand: bool,
     pub(super) faults: Vec<Fault>,
     pub(super) values: Vec<EffectiveValue>,
@@ -145,7 +145,7 @@ fn parse_word<T: SettingType>(text: &str) -> Option<T> {
     T::parse(&Raw::Word(text.to_owned()), Path::new("")).ok()
 }
 
-/// A value with which reading can go on after a fault.
+/// A value with which reading goes on after a fault.
 fn placeholder<T: SettingType>(setting: &'static Setting) -> Option<T> {
     match setting.preset {
         Preset::Value(text) => parse_word(text),

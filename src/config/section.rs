@@ -7,16 +7,16 @@ pub enum Preset {
     Value(&'static str),
     /// Nothing: the setting is optional.
     Unset,
-    /// The command that reads the section demands it.
+    /// The command that reads the section requires it.
     Required,
 }
 
-/// What it takes for a changed setting to act.
+/// When a changed setting takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// A reload (SIGHUP, or the file changes) is enough.
+    /// On a reload: SIGHUP, or the file changes.
     Live,
-    /// The process must be started again.
+    /// After a restart of the process.
     Restart,
 }
 
@@ -35,7 +35,7 @@ pub struct Setting {
     pub bounds: Option<(u64, u64)>,
     /// The flag that sets it.
     pub flag: Option<&'static str>,
-    /// What it takes for a change to act.
+    /// When a change takes effect.
     pub reload: Reload,
     /// A value that differs from the default.
     pub example: &'static str,

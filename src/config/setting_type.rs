@@ -178,7 +178,7 @@ impl SettingType for TunnelId {
     }
 }
 
-/// The types that may be left out: an `Option` that is absent when nobody sets it.
+/// Types whose setting may be absent: `Option`, which is `None` when it is not set.
 macro_rules! optional_setting {
     ($($value:ty),+) => { $(
         impl $crate::config::setting_type::SettingType for Option<$value> {
@@ -204,7 +204,7 @@ macro_rules! optional_setting {
     )+ };
 }
 
-/// The types of which there may be several: in a file a list or a single one, in a variable with commas between.
+/// Types of which a setting may have several values: in a file a list or one value, in a variable separated by commas.
 macro_rules! list_setting {
     ($($value:ty = $kind:literal),+) => { $(
         impl $crate::config::setting_type::SettingType for Vec<$value> {

@@ -1,4 +1,4 @@
-//! What a configuration is made from: the file, the environment and the flags.
+//! The sources of a configuration: the profile, the file, the environment and the flags.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -57,18 +57,20 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 section! {
-    /// The data plane: how many cores, how they wait, how much memory they may take. Both roles read it.
+    /// The data plane: how many cores there are, how they wait for work, and how much memory they may use. Both roles
+    /// read it.
     section "engine" => EngineConfig {
-        /// What talks to the kernel. `auto` tries io_uring and falls back to epoll where it is forbidden or broken.
+        /// The kernel interface for network I/O. `auto` tries io_uring and falls back to epoll where io_uring is
+        /// forbidden or does not work.
         driver: Driver = "auto", restart, like "epoll", env "ADIT_DRIVER", flag "--driver";
-        /// How many threads carry traffic, each on its own CPU; 0 takes every CPU that the process may use.
+        /// The number of threads that carry traffic, each on its own CPU; 0 uses every CPU that the process may use.
         cores: u32 = "0" in 0..=256, restart, like "2", flag "--cores";
-        /// Whether each core stays on one CPU. Switch it off where several busy processes share the CPUs.
+        /// Whether each core stays on one CPU. Disable it where several busy processes share the CPUs.
         pin: bool = "true", restart, like "false";
-        /// How long an idle core looks for new work before it sleeps: `auto` adapts to the traffic and does not spin
-        /// where CPUs are scarce; 0 always sleeps, which saves CPU and costs some tens of microseconds per call.
+        /// How long an idle core polls for new work before it sleeps. `auto` adapts to the traffic and does not poll
+        /// where CPUs are scarce; 0 always sleeps, which saves CPU time and costs some tens of microseconds per call.
         spin_us: Spin = "auto" in 0..=1_000, restart, like "50us";
-        /// The most memory that the buffers of one core may take. At the limit peers are slowed down, not refused.
+        /// The maximum memory for the buffers of one core. At the limit peers are slowed down, not refused.
         buffer_memory_max_bytes: Bytes = "64MiB" in 1_048_576..=68_719_476_736, restart, like "128MiB";
     }
 }
@@ -76,75 +78,79 @@ section! {
 section! {
     /// The public side, read by `adit edge`.
     section "edge" => EdgeConfig {
-        /// Where agents connect.
+        /// The address on which the edge accepts connections of agents.
         agents_listen: SocketAddr = "127.0.0.1:8443", restart, like "0.0.0.0:443", flag "--listen";
-        /// The certificate chain (PEM) shown to agents. With it and its key agents speak HTTPS, without them plain
-        /// HTTP. The file is read again when it changes.
+        /// The certificate chain (PEM) for agents. With it and its key agents use HTTPS, without them plain HTTP. The
+        /// file is read again when it changes.
         agents_cert_file: Option<PathBuf> = unset, restart, like "agents.crt", flag "--agents-cert-file";
         /// The private key (PEM) of `agents_cert_file`, mode 0600.
         agents_key_file: Option<PathBuf> = unset, restart, like "agents.key", flag "--agents-key-file";
-        /// Lets agents speak plain HTTP to an address other than loopback: only behind something that ends TLS.
+        /// Allows plain HTTP on `agents_listen` at an address other than loopback. Use it only behind a proxy that
+        /// terminates TLS.
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
-        /// Where connectors connect, always over TLS.
+        /// The address on which the edge accepts connections of connectors, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
-        /// The certificate chain (PEM) shown to connectors; `adit edge` demands it unless it has a `data_dir`. The file is
-        /// read again when it changes.
+        /// The certificate chain (PEM) for connectors. `adit edge` requires it unless it has a `data_dir`. The file
+        /// is read again when it changes.
         connectors_cert_file: Option<PathBuf> = unset, restart, like "edge.crt", flag "--connectors-cert-file";
         /// The private key (PEM) of `connectors_cert_file`, mode 0600.
         connectors_key_file: Option<PathBuf> = unset, restart, like "edge.key", flag "--connectors-key-file";
-        /// The certificate (PEM) of the edge's own authority. With it and its key connectors get certificates by their
-        /// tunnel's id and secret, and no link comes up without one; without them, and without a `data_dir`, which has
-        /// them, the secret alone is enough.
+        /// The certificate (PEM) of the edge's own certificate authority. With it and its key, connectors obtain
+        /// certificates with their tunnel's id and secret, and every link needs one. Without them, and without a
+        /// `data_dir`, which contains them, the secret alone is enough.
         connectors_ca_file: Option<PathBuf> = unset, restart, like "ca.pem";
         /// The private key (PEM, PKCS #8) of `connectors_ca_file`, mode 0600.
         connectors_ca_key_file: Option<PathBuf> = unset, restart, like "ca.key";
-        /// How long a connector's certificate is good for. It is renewed when two thirds of that are over.
+        /// How long the certificate of a connector is valid. It is renewed after two thirds of that time.
         connector_cert_life_ms: Millis = "24h" in 2_000..=2_592_000_000, restart, like "8h";
-        /// The directory that `adit edge init` made: the edge's own authority, its certificate for connectors, its admin
-        /// token and its store. With it connectors enrol for certificates, and tunnels are made and revoked while the edge
-        /// runs (`adit tunnel`); `[[tunnel]]` and connectors_cert_file are not demanded then.
+        /// The directory that `adit edge init` creates. It holds the edge's certificate authority, its certificate
+        /// for connectors, its admin token and its store. With it connectors enrol for certificates, tunnels are
+        /// created and revoked while the edge runs (`adit tunnel`), and `[[tunnel]]` and `connectors_cert_file` are
+        /// optional.
         data_dir: Option<FolderPath> = unset, restart, like "/var/lib/adit", flag "--data-dir";
-        /// The domain below which a tunnel that is created without hosts gets one; a wildcard record in DNS and a wildcard
-        /// certificate for agents belong to it.
+        /// The domain below which a tunnel that is created without hosts gets one. It needs a wildcard record in DNS
+        /// and a wildcard certificate for agents.
         tunnel_domain: Option<Hostname> = unset, restart, like "tunnel.example.com", flag "--tunnel-domain";
-        /// Where connectors dial this edge from outside, where it differs from the first name in its certificate; only
-        /// shown, in the commands that are printed for a new tunnel.
+        /// The address by which connectors reach this edge from outside, if it differs from the first name in its
+        /// certificate. It is only shown, in the commands that are printed for a new tunnel.
         connectors_public: Option<HostPort> = unset, restart, like "edge.example.com:7844";
-        /// Where metrics, status and health are served, over plain HTTP, and with a data_dir also the API of `adit tunnel`,
-        /// which asks for the admin token; `off` for nowhere.
+        /// The address that serves metrics, status and health over plain HTTP, or `off`. With a `data_dir` it also
+        /// serves the API of `adit tunnel`, which requires the admin token.
         admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
-        /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
+        /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
-        /// The URL under which agents reach this edge, where it differs from the listener's; only shown, never matched.
+        /// The URL by which agents reach this edge, if it differs from the listener's address. It is only shown,
+        /// never matched.
         public_url: Option<HttpUrl> = unset, restart, like "https://mcp.example.com";
-        /// The web origins whose pages may call; a request with any other `Origin` header is refused, one without the
+        /// The web origins whose pages may call. A request with another `Origin` header is refused; one without the
         /// header is not.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
-        /// How long calls in flight may go on after a stop was asked for.
+        /// How long calls in flight may continue after a stop was requested.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
-        /// How long an agent may take nothing of what waits to be sent to it, or send nothing of a body that it has begun, before the call is ended. The
-        /// time begins anew with every byte.
+        /// How long an agent may accept no data of an answer, or send no data of a request body, before the call is
+        /// ended. The timer restarts with every byte.
         write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
-        /// How long an agent may take to send the whole head of a request.
+        /// How long an agent may take to send the complete head of a request.
         header_timeout_ms: Millis = "10s" in 100..=600_000, restart, like "5s";
-        /// How long a kept connection of an agent may stay without a request.
+        /// How long a connection of an agent is kept open without a request.
         idle_timeout_ms: Millis = "2m" in 1_000..=86_400_000, restart, like "5m";
-        /// How long an upstream may take until the first byte of its answer; 0 for ever. It does not act on the GET
-        /// streams of MCP, which may stay silent.
+        /// How long an upstream may take until the first byte of its answer; 0 for no limit. It does not apply to the
+        /// GET streams of MCP, which may stay silent.
         first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, restart, like "30s";
-        /// The most connections of agents at one time, all cores together.
+        /// The maximum number of connections of agents at one time, for all cores together.
         connections_max: u32 = "65536" in 1..=10_000_000, restart, like "1000";
-        /// The most calls in flight on one link; further ones take another link or are refused with 503.
+        /// The maximum number of calls in flight on one link. Further calls use another link, or are refused with
+        /// 503.
         streams_per_link_max: u32 = "4096" in 1..=1_000_000, restart, like "512";
-        /// How much of one stream may be on its way in each direction, unread: with a round trip of 100 ms each 256 KiB
-        /// are 20 Mbit/s. Connectors follow.
+        /// How much data of one stream may be in transit in each direction. With a round trip of 100 ms, each 256 KiB
+        /// allow 20 Mbit/s. Connectors use the same value.
         stream_window_bytes: Bytes = "256KiB" in 1_024..=16_777_216, restart, like "2MiB";
-        /// The most for all streams of one link together: what its peer can make us hold. The links of a core have half of
-        /// its buffers together; where there are many of them each begins with less.
+        /// The same for all streams of one link together. This limits how much memory a peer can make the edge use. All
+        /// links of a core share half of its buffers, so that a link may begin with less.
         link_window_bytes: Bytes = "4MiB" in 1_024..=1_073_741_824, restart, like "32MiB";
         /// How long a call waits for an absent connector to come back before it is refused with 503.
         offline_wait_ms: Millis = "1500ms" in 0..=60_000, restart, like "3s";
-        /// A call slower than this is logged with its time taken apart; 0 for none.
+        /// Calls slower than this are logged with the time of each phase; 0 logs none.
         slow_call_ms: Millis = "1s" in 0..=86_400_000, restart, like "250ms";
     } with {
         /// The tunnels that connectors may open: the tables `[[tunnel]]`.
@@ -153,79 +159,79 @@ section! {
 }
 
 section! {
-    /// A tunnel that a connector may open: `[[tunnel]]`, once for each. Read by `adit edge`, which demands one at least
+    /// A tunnel that a connector may open: one `[[tunnel]]` each. Read by `adit edge`, which requires at least one
     /// unless it has a `data_dir`.
     record "tunnel" => TunnelConfig {
         /// Its id: 1 to 64 letters, digits, `_` or `-`.
         id: TunnelId = required, live, like "tnl_demo";
-        /// The secret by which its connector proves itself, 16 to 256 bytes. Exactly one of `secret` and `secret_file`.
+        /// The secret that authenticates its connector, 16 to 256 bytes. Exactly one of `secret` and `secret_file`.
         secret: Option<SecretText> = unset, live, like "an-example-secret-0123";
-        /// A file that holds the secret, mode 0600; white space at its end does not count.
+        /// A file that holds the secret, mode 0600. White space at its end is ignored.
         secret_file: Option<PathBuf> = unset, live, like "demo.secret";
-        /// The hosts that agents call and that belong to this tunnel, without port; `*.example.com` is every host of one
-        /// label more.
+        /// The hosts of this tunnel that agents call, without port. `*.example.com` stands for every host with one
+        /// more label.
         hosts: Vec<HostPattern> = required, live, like "demo.example.com";
-        /// How its calls are carried. `plain`: under the link's TLS alone. `resealed`: the edge seals each call again, in a TLS
-        /// session that ends in the connector. `passthrough`: the agent's own TLS ends in the connector, and the edge reads
-        /// nothing but the name that the agent asks for. The connector's routes must say the same.
+        /// How its calls are carried. `plain`: protected by the TLS of the link alone. `resealed`: re-encrypted, with
+        /// an inner TLS session from the edge to the connector. `passthrough`: the agent's own TLS session ends in
+        /// the connector, and the edge reads only the server name. The connector's routes must have the same value.
         traffic: Traffic = "plain", live, like "passthrough";
-        /// The certificates (PEM) of the authorities that may vouch for the connector where traffic is resealed, which
-        /// demands it: one, or two while one takes the other's place.
+        /// The certificates (PEM) of the authorities that sign the connector's certificate for resealed traffic,
+        /// which requires them: one, or two while one replaces the other.
         seal_ca_file: Option<PathBuf> = unset, live, like "seal-ca.pem";
-        /// From where its connectors may come: networks, or single addresses. Empty for from everywhere. Others get neither a
-        /// certificate nor a link, whatever they show.
+        /// The networks and addresses from which its connectors may connect; empty for any. Others get neither a
+        /// certificate nor a link, whatever credentials they present.
         connectors_from: Vec<Network> = unset, live, like "198.51.100.7";
-        /// From where agents may call this tunnel, besides what `[admission]` says: networks, AS numbers such as
-        /// `AS64500`, and sets such as `set:vendor`. Empty for from everywhere. Others are answered 403.
+        /// The sources from which agents may call this tunnel, in addition to the rules of `[admission]`: networks,
+        /// AS numbers such as `AS64500`, and sets such as `set:vendor`; empty for any. Others are answered with 403.
         allow_from: Vec<Member> = unset, live, like "192.0.2.0/24";
-        /// From where agents may not call this tunnel; stronger than `allow_from`.
+        /// The sources from which agents may not call this tunnel. It takes precedence over `allow_from`.
         deny_from: Vec<Member> = unset, live, like "AS64501";
-        /// Only counts and logs whom the two lists of this tunnel would turn away.
+        /// Only counts and logs calls that the two lists of this tunnel would refuse.
         admission_dry_run: bool = "false", live, like "true";
     }
 }
 
 section! {
-    /// Who may come to the edge at all, before any TLS. Read by `adit edge`.
+    /// Which sources may connect to the edge, before TLS. Read by `adit edge`.
     section "admission" => AdmissionConfig {
-        /// From where agents may come: networks, AS numbers such as `AS64500`, and sets such as `set:vendor`. Empty for
-        /// from everywhere. Connections from elsewhere are dropped. It also acts on probes of `/readyz`, which come from
-        /// the edge's own address.
+        /// The sources from which agents may connect: networks, AS numbers such as `AS64500`, and sets such as
+        /// `set:vendor`; empty for any. Connections from elsewhere are dropped. The rule also applies to the probes
+        /// of `/readyz`, which come from the edge's own address.
         allow_from: Vec<Member> = unset, live, like "192.0.2.0/24";
-        /// From where agents may not come; stronger than `allow_from`.
+        /// The sources from which agents may not connect. It takes precedence over `allow_from`.
         deny_from: Vec<Member> = unset, live, like "198.51.100.0/24";
-        /// From where connectors may come. Empty for from everywhere.
+        /// The sources from which connectors may connect; empty for any.
         connectors_allow_from: Vec<Member> = unset, live, like "203.0.113.0/24";
-        /// From where connectors may not come; stronger than `connectors_allow_from`.
+        /// The sources from which connectors may not connect. It takes precedence over `connectors_allow_from`.
         connectors_deny_from: Vec<Member> = unset, live, like "198.51.100.0/24";
-        /// Only counts and logs whom the four lists would turn away.
+        /// Only counts and logs connections that the four lists would refuse.
         dry_run: bool = "false", live, like "true";
-        /// A file in MaxMind's format that says which autonomous system announces an address, such as GeoLite2-ASN.mmdb.
-        /// AS numbers in lists demand it. It is read again when it changes.
+        /// A file in MaxMind's format that maps addresses to autonomous systems, such as GeoLite2-ASN.mmdb. AS
+        /// numbers in lists require it. It is read again when it changes.
         asn_file: Option<PathBuf> = unset, live, like "GeoLite2-ASN.mmdb";
-        /// Proxies in front of the agents' port, each of which must begin its connections with a PROXY protocol header of
-        /// version 2 and is believed. From nobody else is one read.
+        /// Trusted proxies in front of the agents' port. Each of their connections must begin with a PROXY protocol
+        /// header of version 2. The header is read from no other source.
         agents_proxies: Vec<Network> = unset, live, like "10.0.0.5";
-        /// The same, in front of the connectors' port.
+        /// Trusted proxies in front of the connectors' port, in the same way.
         connectors_proxies: Vec<Network> = unset, live, like "10.0.0.5";
-        /// How many connections one source (an IPv4 address, or a /64 of IPv6) may make in a minute on the average, on
-        /// both ports together; 0 for any number. Loopback is not counted.
+        /// How many connections one source (an IPv4 address, or an IPv6 /64) may open per minute on average, on both
+        /// ports together; 0 for no limit. Loopback is not counted.
         handshakes_per_min: u32 = "30000" in 0..=60_000_000, live, like "600";
-        /// How many of them at once.
+        /// How many of these connections may be opened at once.
         handshakes_burst: u32 = "5000" in 1..=1_000_000, live, like "100";
-        /// How often connectors of one source may fail to prove themselves in a minute on the average, before all of that
-        /// source are turned away for a while; 0 for any number.
+        /// How many times per minute on average connectors of one source may fail to authenticate, before the source
+        /// is refused for a while; 0 for no limit.
         failed_registrations_per_min: u32 = "30" in 0..=1_000_000, live, like "6";
-        /// How many of them at once.
+        /// How many of these failures may happen at once.
         failed_registrations_burst: u32 = "60" in 1..=1_000_000, live, like "10";
-        /// How many connections of agents one source may have open at one time; 0 for any number. Loopback is not counted.
+        /// How many connections of agents one source may have open at one time; 0 for no limit. Loopback is not
+        /// counted.
         connections_per_source_max: u32 = "1024" in 0..=10_000_000, live, like "256";
-        /// How many calls one source may have in flight at one time, streams of events among them; 0 for any number.
+        /// How many calls one source may have in flight at one time, event streams included; 0 for no limit.
         calls_per_source_max: u32 = "1024" in 0..=10_000_000, live, like "128";
-        /// How many connections one source may have open at the connectors' port that have not yet proved themselves; 0 for
-        /// any number.
+        /// How many unauthenticated connections one source may have open on the connectors' port; 0 for no limit.
         strangers_per_source_max: u32 = "64" in 0..=1_000_000, live, like "16";
-        /// How many links one tunnel may have at one time, those of all its connectors together; 0 for any number.
+        /// How many links one tunnel may have at one time, for all its connectors together; 0 for no limit.
         links_per_tunnel_max: u32 = "256" in 0..=1_000_000, live, like "32";
     } with {
         /// Sets of networks: the tables `[[network_set]]`.
@@ -234,13 +240,13 @@ section! {
 }
 
 section! {
-    /// Networks that are kept in a file and named in lists as `set:NAME`: `[[network_set]]`, once for each. Read by
+    /// A set of networks that is kept in a file and named in lists as `set:NAME`: one `[[network_set]]` each. Read by
     /// `adit edge`.
     record "network_set" => NetworkSetConfig {
         /// Its name: 1 to 64 letters, digits, `.`, `_` or `-`.
         name: SetName = required, live, like "vendor";
-        /// The file: one network on a line, `#` begins a comment; or JSON as vendors publish it, of which every text
-        /// that is a network counts. It is read again when it changes.
+        /// The file. Either one network on each line, where `#` begins a comment; or JSON as vendors publish it, of
+        /// which every string that is a network is used. It is read again when it changes.
         file: PathBuf = required, live, like "vendor-egress.txt";
     }
 }
@@ -248,62 +254,65 @@ section! {
 section! {
     /// The private side, read by `adit connect`.
     section "connect" => ConnectConfig {
-        /// The edge to dial, `HOST:PORT`; several for several edges, each of which gets its own links.
+        /// The edge to connect to, `HOST:PORT`. With several edges, each gets its own links.
         edge: Vec<HostPort> = required, restart, like "edge.example.com:7844", flag "--edge";
-        /// The id of the tunnel that this connector opens; not beside a token, which names it.
+        /// The id of the tunnel that this connector opens. Not allowed with a token, which contains it.
         tunnel: Option<TunnelId> = unset, restart, like "tnl_demo", env "ADIT_TUNNEL_ID", flag "--id";
         /// Id and secret of the tunnel in one string, as `adit tunnel create` prints it. Exactly one of `token`,
-        /// `token_file`, `secret`, `secret_file`, `provisioning_key` and `provisioning_key_file`; where none is set,
-        /// systemd's credentials `adit.token` and `adit.secret` are looked for in `$CREDENTIALS_DIRECTORY`.
+        /// `token_file`, `secret`, `secret_file`, `provisioning_key` and `provisioning_key_file` is required. If none
+        /// is set, the systemd credentials `adit.token` and `adit.secret` in `$CREDENTIALS_DIRECTORY` are used.
         token: Option<SecretText> = unset, restart, like "tnl_demo:an-example-secret-0123", env "ADIT_TUNNEL_TOKEN", flag "--token";
-        /// A file that holds the token, mode 0600; white space at its end does not count.
+        /// A file that holds the token, mode 0600. White space at its end is ignored.
         token_file: Option<PathBuf> = unset, restart, like "tunnel.token", env "ADIT_TUNNEL_TOKEN_FILE", flag "--token-file";
-        /// The secret of the tunnel, 16 to 256 bytes. Prefer the variable or the file: a command line can be read by
-        /// every user of the machine.
+        /// The secret of the tunnel, 16 to 256 bytes. Prefer the variable or the file: every user of the machine can
+        /// read a command line.
         secret: Option<SecretText> = unset, restart, like "an-example-secret-0123", env "ADIT_TUNNEL_SECRET", flag "--secret";
-        /// A file that holds the secret, mode 0600; white space at its end does not count.
+        /// A file that holds the secret, mode 0600. White space at its end is ignored.
         secret_file: Option<PathBuf> = unset, restart, like "tunnel.secret", env "ADIT_TUNNEL_SECRET_FILE", flag "--secret-file";
-        /// A key that new hosts trade for a tunnel of their own, named after the host, at their first start: for images that
-        /// many hosts are made from. What they got is kept in `state_dir`, which is demanded with it, and used from then on.
+        /// A key that a new host exchanges for a tunnel of its own, named after the host, at its first start. It is
+        /// meant for images from which many hosts are made. The result is kept in `state_dir`, which is required with
+        /// it, and is used from then on.
         provisioning_key: Option<SecretText> = unset, restart, like "adpk_an-example-key", env "ADIT_PROVISIONING_KEY", flag "--provisioning-key";
-        /// A file that holds the provisioning key, mode 0600; white space at its end does not count.
+        /// A file that holds the provisioning key, mode 0600. White space at its end is ignored.
         provisioning_key_file: Option<PathBuf> = unset, restart, like "provisioning.key", env "ADIT_PROVISIONING_KEY_FILE", flag "--provisioning-key-file";
-        /// The certificates (PEM) of the authorities that may vouch for the edge. Without it that is the edge's own
-        /// authority, where the secret names it as the secrets of `adit tunnel create` do, else the well-known public ones.
+        /// The certificates (PEM) of the authorities that sign the edge's certificate. Without it the edge's own
+        /// authority is trusted, if the secret names it, as the secrets of `adit tunnel create` do; otherwise the
+        /// public authorities are trusted.
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
-        /// The name that the edge's certificate must bear, where it is not the host that is dialled.
+        /// The name in the edge's certificate, if it differs from the host that is dialled.
         edge_name: Option<Hostname> = unset, restart, like "edge.internal", flag "--edge-name";
-        /// A folder in which certificates and their keys are kept, so that a new start needs no new ones. Made if it is not
-        /// there, for this user alone. Without it they are in memory only.
+        /// A directory in which certificates and their keys are kept, so that a restart needs no new ones. It is
+        /// created if it does not exist, for this user alone. Without it they are kept in memory only.
         state_dir: Option<FolderPath> = unset, restart, like "state", env "ADIT_STATE_DIR", flag "--state-dir";
-        /// How many links to each edge; 0 opens one for each core that the edge says it has.
+        /// The number of links to each edge; 0 opens one for each core of the edge.
         links: u32 = "0" in 0..=64, restart, like "2";
-        /// The first wait before a lost link is dialled again; each further one doubles, with full jitter.
+        /// The first wait before a lost link is dialled again. Each further wait is twice as long, with full jitter.
         backoff_min_ms: Millis = "100ms" in 10..=60_000, restart, like "250ms";
-        /// The longest wait before a lost link is dialled again. In the first 30 s of an outage no wait is longer than 1 s.
+        /// The longest wait before a lost link is dialled again. In the first 30 s of an outage no wait is longer
+        /// than 1 s.
         backoff_max_ms: Millis = "5s" in 10..=3_600_000, restart, like "10s";
-        /// Where metrics, status and health are served, over plain HTTP without a password; `off` for nowhere.
+        /// The address that serves metrics, status and health over plain HTTP without a password, or `off`.
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
-        /// Lets the admin listener take an address other than loopback: whoever reaches it can read it.
+        /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
-        /// The networks in which upstreams may be, checked on every address that a name resolves to; `private` is every
-        /// private network and loopback. Link-local and metadata addresses are refused unless a network within them is
-        /// named. Unix sockets are always allowed.
+        /// The networks in which upstreams may be, checked on every address that a name resolves to. `private` stands
+        /// for all private networks and loopback. Link-local and metadata addresses are refused unless a network
+        /// within them is listed. Unix sockets are always allowed.
         allowed_upstreams: Vec<UpstreamNetwork> = "private", live, like "127.0.0.0/8";
-        /// How the calls of routes are carried that do not say it themselves: `plain`, `resealed` or `passthrough`. The edge
-        /// must be told the same. What is not plain needs seal_cert_file or a state_dir.
+        /// How the calls of routes without a `traffic` of their own are carried: `plain`, `resealed` or
+        /// `passthrough`. The edge must have the same value. All but `plain` need `seal_cert_file` or `state_dir`.
         traffic: Traffic = "plain", live, like "resealed", env "ADIT_TRAFFIC", flag "--traffic";
-        /// The certificate chain (PEM) that is shown for the hosts of sealed routes. Without it the connector makes an
-        /// authority of its own in state_dir, `seal-ca.pem`, and certificates by it.
+        /// The certificate chain (PEM) for the hosts of sealed routes. Without it the connector creates a certificate
+        /// authority in `state_dir`, `seal-ca.pem`, and issues certificates itself.
         seal_cert_file: Option<PathBuf> = unset, live, like "hosts.crt";
         /// The private key (PEM) of `seal_cert_file`, mode 0600.
         seal_key_file: Option<PathBuf> = unset, live, like "hosts.key";
-        /// The web origins whose pages may call routes whose traffic is passthrough; the edge cannot see them there.
+        /// The web origins whose pages may call routes with passthrough traffic, which the edge cannot check.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
-        /// How long calls in flight may go on after a stop was asked for.
+        /// How long calls in flight may continue after a stop was requested.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
-        /// How long an upstream may take nothing of what waits to be sent to it, before the call is ended. The
-        /// time begins anew with every byte.
+        /// How long an upstream may accept no data of a request before the call is ended. The timer restarts with
+        /// every byte.
         write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
     } with {
         /// Where calls go: the tables `[[route]]`.
@@ -312,24 +321,24 @@ section! {
 }
 
 section! {
-    /// Which private server answers for a host: `[[route]]`, once for each. Read by `adit connect`, which demands
-    /// one at least.
+    /// The private server of a host: one `[[route]]` each. Read by `adit connect`, which requires at least one.
     record "route" => RouteConfig {
-        /// The host that agents call, without port; `*.example.com` is every host of one label more.
+        /// The host that agents call, without port. `*.example.com` stands for every host with one more label.
         host: HostPattern = required, live, like "demo.example.com";
-        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. No path: the path of
-        /// each call is passed unchanged.
+        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. It has no path: the
+        /// path of each call is passed on unchanged.
         upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
-        /// How its calls are carried, where that is not what `connect.traffic` says.
+        /// How its calls are carried, if that differs from `connect.traffic`.
         traffic: Option<Traffic> = unset, live, like "passthrough";
-        /// The certificates (PEM) of the authorities that may vouch for an `https` upstream, instead of the well-known
+        /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
-        /// The most connections to the upstream at one time, all cores together.
+        /// The maximum number of connections to the upstream at one time, for all cores together.
         upstream_connections_max: u32 = "1024" in 1..=65_536, live, like "32";
-        /// How long a connection to the upstream may take to be made, with TLS.
+        /// How long connecting to the upstream may take, TLS included.
         connect_timeout_ms: Millis = "5s" in 1..=600_000, live, like "1s";
-        /// How long a connection to the upstream is kept without a call. Keep it below what the upstream does.
+        /// How long a connection to the upstream is kept open without a call. Set it below the idle timeout of the
+        /// upstream.
         idle_timeout_ms: Millis = "30s" in 0..=86_400_000, live, like "10s";
     }
 }

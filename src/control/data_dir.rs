@@ -28,18 +28,18 @@ pub enum DataDirError {
     /// A file or the directory is missing, cannot be read or written, or is open to others.
     #[error(transparent)]
     Private(#[from] PrivateError),
-    /// There is none yet.
+    /// There is no data directory at the path.
     #[error("{} is not a data directory of an edge: make it with `adit edge init --data-dir {}`", path.display(), path.display())]
     NotMade {
-        /// Where it was looked for.
+        /// The path that was given.
         path: PathBuf,
     },
-    /// Of two files that belong together one is there.
+    /// Only one of two files that belong together exists.
     #[error("{} exists, but {} is missing: restore it from a back-up, or move the first file away and run `adit edge init` again", there.display(), missing.display())]
     Half {
-        /// The one that is there.
+        /// The file that exists.
         there: PathBuf,
-        /// The one that is not.
+        /// The file that is missing.
         missing: PathBuf,
     },
     /// A certificate or key is damaged or expired, or could not be made.
@@ -62,7 +62,7 @@ pub enum DataDirError {
     NoRandom,
 }
 
-/// The directory in which an edge keeps what it must not lose.
+/// The directory with everything that an edge must not lose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataDir {
     path: PathBuf,
@@ -134,12 +134,12 @@ impl DataDir {
         self.path.join("admin.token")
     }
 
-    /// Makes what is missing of the authority, the edge's certificate and the admin token, and leaves alone what is there.
-    /// With `names` other than those of the certificate, that one is issued anew.
+    /// Creates the authority, the edge's certificate and the admin token, and keeps those that exist. With `names` other than
+    /// those of the certificate, a new one is issued.
     ///
     /// # Errors
     ///
-    /// When something is there that cannot be used, or something cannot be made.
+    /// When something exists that cannot be used, or something cannot be created.
     pub fn init(&self, names: &[String], now: UnixTime) -> Result<Initialised, DataDirError> {
         private::folder(&self.path)?;
         let mut made = Vec::new();
@@ -190,7 +190,7 @@ impl DataDir {
         Ok(AuthorityPin(*Fingerprint::of(authority.cert_der()).as_bytes()))
     }
 
-    /// Issues the edge's certificate anew, for the same names, when it is near its end. Returns whether it did.
+    /// Renews the edge's certificate, for the same names, when it is near its end. Returns whether it did.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl DataDir {
         Ok(Secret::new(token.to_vec()))
     }
 
-    /// Keeps other edges out of the directory for as long as what comes back lives.
+    /// Locks the directory against other edges, until the lock is dropped.
     ///
     /// # Errors
     ///
@@ -258,13 +258,13 @@ impl DataDir {
     }
 }
 
-/// Keeps other edges out of a data directory.
+/// The lock of a data directory.
 #[derive(Debug)]
 pub struct DataDirLock {
     _file: File,
 }
 
-/// Makes an authority and keeps its certificate and key. The key is written first: a key alone is believed by nobody.
+/// Creates an authority and writes its certificate and key. The key is written first: without a certificate it is harmless.
 pub(super) fn make_authority(name: &str, (cert, key): (&Path, &Path), now: UnixTime) -> Result<(), CertError> {
     let authority = Authority::make(name, now)?;
     private::write(key, authority.key_pem.expose())?;

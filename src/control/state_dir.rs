@@ -35,8 +35,8 @@ pub enum StateDirError {
     },
 }
 
-/// The directory in which a connector keeps what it need not ask for again: one certificate with its key for each edge, all
-/// for this user alone.
+/// The directory in which a connector keeps its certificates with their keys, one for each edge, so that a restart needs no
+/// new ones. All files are private.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDir {
     path: PathBuf,
@@ -86,11 +86,11 @@ impl StateDir {
         self.path.join(format!("{host}_{}.pem", edge.port))
     }
 
-    /// Makes the directory if it is not there.
+    /// Creates the directory, unless it exists.
     ///
     /// # Errors
     ///
-    /// When it cannot be made, or others than its owner can look into it.
+    /// When it cannot be created, or others can list it.
     pub fn init(&self) -> Result<(), StateDirError> {
         Ok(private::folder(&self.path)?)
     }
@@ -99,7 +99,7 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written. The old one is then as it was.
+    /// When the file cannot be written. The old one is then unchanged.
     pub fn keep(&self, edge: &EdgeAddress, identity: &Identity) -> Result<(), PrivateError> {
         private::write(&self.identity_file(edge), identity.to_pem().expose())
     }
@@ -129,7 +129,7 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// When it is there and cannot be used.
+    /// When it exists and cannot be used.
     pub fn token(&self) -> Result<Option<TunnelToken>, StateDirError> {
         let path = self.token_file();
         if !path.exists() {
@@ -155,7 +155,7 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// When it cannot be made or kept, or the kept one cannot be used.
+    /// When it cannot be created or written, or the kept one cannot be used.
     pub fn trade_key(&self) -> Result<KeyRequest, CertError> {
         let file = self.trade_key_file();
         if file.exists() {
@@ -173,7 +173,8 @@ impl StateDir {
         let _ = std::fs::remove_file(self.trade_key_file());
     }
 
-    /// Issues a certificate for the hosts of sealed routes, by the authority that is kept here and made now if there is none.
+    /// Issues a certificate for the hosts of sealed routes, by the authority in the directory, which is created first if there
+    /// is none.
     ///
     /// # Errors
     ///

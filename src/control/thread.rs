@@ -24,11 +24,11 @@ use crate::engine::MailReceiver;
 
 /// How often watched files are checked. A change acts at the second check that sees it.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
-/// How much longer than its own limit a role may take to end, before it is called stuck.
+/// How much longer than its own limit a role may take to end before that is an error.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
-/// How soon after the first a further signal to end is taken for the same.
-const ECHO_MAX: Duration = Duration::from_millis(200);
+/// A further signal to end that comes within this time after the first counts as the same.
+const REPEAT_MAX: Duration = Duration::from_millis(200);
 
 /// An event of a core of a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +39,11 @@ pub enum RoleEvent {
     Failed(CoreId, String),
     /// The core has ended.
     Ended(CoreId),
-    /// A link has come up.
+    /// A link was established.
     Linked {
         /// The core that the link is on.
         core: CoreId,
-        /// Its number: on an edge unlike any other's, on a connector which of the links to that edge.
+        /// Its number: on an edge its id, on a connector its index among the links to that edge.
         link: u64,
         /// The tunnel that it is for (on an edge), or the edge that it goes to (on a connector).
         peer: String,
@@ -54,10 +54,10 @@ pub enum RoleEvent {
         core: CoreId,
         /// The link's number.
         link: u64,
-        /// As it was when it came up.
+        /// The same as when it was established.
         peer: String,
     },
-    /// No link comes about; the role goes on trying.
+    /// No link could be established; the role tries again.
     NoLink {
         /// The edge that the connector tried to reach.
         peer: String,
@@ -68,7 +68,7 @@ pub enum RoleEvent {
     Certified {
         /// The edge that issued it.
         peer: String,
-        /// How long it is good for, in seconds.
+        /// How long it is valid, in seconds.
         lifetime_s: u64,
     },
 }
@@ -87,18 +87,18 @@ pub enum Request {
 pub enum Notice {
     /// An event of a role.
     Role(RoleKind, RoleEvent),
-    /// The process takes nothing new and finishes what is in flight.
+    /// The process accepts nothing new and finishes what is in flight.
     Draining,
-    /// The configuration was read again and acts.
+    /// The configuration was reloaded.
     Reloaded,
-    /// The configuration was read again and is faulty: the old one goes on.
+    /// The new configuration is faulty, and the old one stays in effect: the faults, one on each line.
     ReloadRefused(String),
 }
 
-/// What a reload came to.
+/// The result of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Settings that differ from what runs and act only after a new start.
+    /// Changed settings that take effect only after a restart.
     pub restart_needed: Vec<String>,
     /// The files to watch from now on.
     pub files: Vec<PathBuf>,
@@ -108,7 +108,7 @@ pub struct Reloaded {
 /// one on each line.
 pub type Reload = Box<dyn FnMut() -> Result<Reloaded, String> + Send>;
 
-/// Why the process did not end well.
+/// Why the process failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// A core could not run.
@@ -135,7 +135,7 @@ pub enum ControlError {
 /// The loop of the control thread.
 pub struct Control {
     state: Arc<State>,
-    /// Of each role, in the order in which they are to end: the cores that have not ended.
+    /// The number of cores that still run, for each role in the order in which the roles end.
     left: Vec<(RoleKind, usize)>,
     events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -143,7 +143,7 @@ pub struct Control {
     watch: FileWatch,
     notify: Box<dyn FnMut(&Notice) + Send>,
     drain_max: Duration,
-    echo_max: Duration,
+    repeat_max: Duration,
     drain: Option<Drain>,
     failure: Option<ControlError>,
 }
@@ -170,7 +170,7 @@ pub struct ControlParts {
 }
 
 impl Control {
-    /// A loop that has not begun.
+    /// A loop that does not run yet.
     #[must_use]
     pub fn new(parts: ControlParts) -> Control {
         Control {
@@ -182,13 +182,13 @@ impl Control {
             watch: FileWatch::default(),
             notify: Box::new(|_| ()),
             drain_max: parts.drain_max,
-            echo_max: ECHO_MAX,
+            repeat_max: REPEAT_MAX,
             drain: None,
             failure: None,
         }
     }
 
-    /// Reloads by this when asked, or when one of these files changes.
+    /// Calls `reload` on request, and when one of these files changes.
     #[must_use]
     pub fn with_reload(mut self, reload: Reload, files: impl IntoIterator<Item = PathBuf>) -> Control {
         self.reload = Some(reload);
@@ -203,7 +203,7 @@ impl Control {
         self
     }
 
-    /// Waits until every core of an edge listens. A connector has nothing to say until it has a link.
+    /// Waits until every core of an edge listens. A connector reports nothing before it has a link.
     ///
     /// # Errors
     ///
@@ -219,11 +219,11 @@ impl Control {
         if self.failure.is_some() { self.run(std::future::pending()).await } else { Ok(()) }
     }
 
-    /// Runs until the roles have ended: because `stop` came, a signal did, or a core failed.
+    /// Runs until the roles have ended: because of `stop`, a signal, or a core that failed.
     ///
     /// # Errors
     ///
-    /// When a core failed, the roles did not end in time, or were not given it.
+    /// When a core failed, the roles did not end in time, or were told to end at once.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), ControlError> {
         let mut stop = pin!(stop);
         let mut checks = interval(WATCH_INTERVAL);
@@ -236,7 +236,7 @@ impl Control {
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some((role, event)) => self.on_event(role, event),
-                    // All cores are gone, those that said goodbye and those that did not.
+                    // All cores have ended, with an event or without.
                     None => return self.failure.take().map_or(Ok(()), Err),
                 },
                 Some(request) = self.requests.recv() => match request {
@@ -253,10 +253,10 @@ impl Control {
         }
     }
 
-    /// Whether this request to end is a second one, and no echo: a terminal or a supervisor that signals a process and its
-    /// group signals twice.
+    /// Whether this request to end is a second one, and not the first one twice: a terminal or a supervisor may signal both the
+    /// process and its group.
     fn was_asked_before(&self) -> bool {
-        self.drain.as_ref().is_some_and(|drain| drain.began.elapsed() > self.echo_max)
+        self.drain.as_ref().is_some_and(|drain| drain.began.elapsed() > self.repeat_max)
     }
 
     fn has_ended(&self) -> bool {
@@ -289,12 +289,12 @@ impl Control {
         if let Some((_, cores)) = self.left.iter_mut().find(|(kind, _)| *kind == role) {
             *cores = cores.saturating_sub(1);
         }
-        // One core gone is the end of all: half a process would serve half of the connections.
+        // Without one core the process would serve only a part of the connections, so all end.
         self.drain();
         self.next_stage();
     }
 
-    /// Begins to end, if that has not begun.
+    /// Starts to end the roles, unless that was started before.
     fn drain(&mut self) {
         if self.drain.is_some() {
             return;
@@ -365,12 +365,12 @@ impl Control {
     }
 }
 
-/// The signals that ask something of the process: SIGTERM and SIGINT to end, SIGHUP for `on_hangup`. Only from then on they
-/// do not end it by themselves. `on_hangup` comes without a signal as well, where it is to come again and again.
+/// The requests of signals: SIGTERM and SIGINT to end, SIGHUP for `on_hangup`. From this call on the signals do not kill the
+/// process. `on_hangup` is also repeated at the interval `again_every`, if there is one.
 ///
 /// # Errors
 ///
-/// When the system does not let them be received.
+/// When the system does not allow to receive them.
 pub fn signals(on_hangup: Request, again_every: Option<Duration>) -> io::Result<mpsc::UnboundedReceiver<Request>> {
     let (sender, requests) = mpsc::unbounded_channel();
     let kinds = [
@@ -510,7 +510,7 @@ mod tests {
     #[tokio::test]
     async fn a_second_request_to_end_ends_at_once() {
         let mut bed = test_bed();
-        bed.control.echo_max = Duration::ZERO;
+        bed.control.repeat_max = Duration::ZERO;
         bed.requests.send(Request::End).unwrap();
         bed.requests.send(Request::End).unwrap();
         assert!(matches!(bed.control.run(std::future::pending()).await, Err(ControlError::AtOnce)));
@@ -518,9 +518,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_echo_of_the_first_signal_is_not_a_second() {
+    async fn a_repeat_of_the_first_signal_is_not_a_second() {
         let mut bed = test_bed();
-        bed.control.echo_max = Duration::from_secs(3_600);
+        bed.control.repeat_max = Duration::from_secs(3_600);
         bed.requests.send(Request::End).unwrap();
         bed.requests.send(Request::End).unwrap();
         bed.send(RoleKind::Edge, RoleEvent::Running(CORE));
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn roles_that_do_not_end_are_not_waited_for_for_ever() {
+    async fn roles_that_do_not_end_in_time_are_an_error() {
         let mut bed = test_bed();
         bed.control.drain_max = Duration::ZERO;
         assert!(matches!(bed.control.run(async {}).await, Err(ControlError::Stuck(_))));

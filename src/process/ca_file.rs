@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The certificate of an authority as a file that other programs can be pointed at. It is gone when this is dropped.
+/// The certificate of an authority in a file, for other programs to read. The file is removed when this is dropped.
 #[derive(Debug)]
 pub struct CaFile {
     dir: PathBuf,
@@ -32,7 +32,7 @@ impl CaFile {
 
 impl Drop for CaFile {
     fn drop(&mut self) {
-        // What is left is a certificate that nothing believes any more.
+        // A file that stays holds a certificate that nothing trusts any more.
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_dir(&self.dir);
     }

@@ -45,8 +45,8 @@ pub struct ConnectorProcess {
 }
 
 impl ConnectorProcess {
-    /// Starts a connector; its cores dial from now on. `read` reads the configuration again for a reload, and `notify` is told
-    /// what happens.
+    /// Starts a connector; its cores dial from now on. `read` reads the configuration again for a reload, and `notify` is
+    /// called for everything that happens.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl ConnectorProcess {
         Ok(ConnectorProcess { facts, edges, control, cores, admin })
     }
 
-    /// What is known of the process: where its admin API listens, and its driver.
+    /// The facts of the process: where its admin API listens, and its driver.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -157,7 +157,7 @@ impl PreparedConnector {
     }
 }
 
-/// What is remembered from one reading of the tables to the next.
+/// What is kept from one reading of the tables to the next.
 struct ConnectorReload {
     core_count: usize,
     trust: UpstreamTrust,

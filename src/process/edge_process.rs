@@ -13,7 +13,7 @@ use crate::control::{
     State, forward_events, serve_certifications, signals,
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
-use crate::engine::{Cores, MailReceiver, Reservation, mailbox};
+use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
 use crate::process::edge_identity::EdgeIdentity;
 use crate::process::edge_reload::EdgeReload;
 use crate::process::edge_store::{EdgeStore, OpenDataDir};
@@ -45,8 +45,8 @@ pub struct EdgeProcess {
 }
 
 impl EdgeProcess {
-    /// Starts an edge; on return every core listens. `read` reads the configuration again for a reload, and `notify` is told
-    /// what happens.
+    /// Starts an edge; on return every core listens. `read` reads the configuration again for a reload, and `notify` is
+    /// called for everything that happens.
     ///
     /// # Errors
     ///
@@ -58,13 +58,15 @@ impl EdgeProcess {
         notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<EdgeProcess, RunError> {
         let edge_config = edge_of(&config)?;
-        // Opening the data directory renews the certificate that is read next.
+        let engine = engine_settings(&config.engine);
+
+        // Read everything that the configuration names. Opening the data directory renews the certificate that is read next.
         let data_dir = OpenDataDir::open(edge_config)?;
         let identity = EdgeIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &identity.seals)?;
 
-        let engine = engine_settings(&config.engine);
+        // Take what only one process can have: the listeners and the store.
         let bound = BoundEdge::bind(edge_config, engine.core_count(), &identity, tables).await?;
         let serving = Serving::new(Arc::clone(&bound.edge), engine.core_count(), Arc::clone(&identity.seals));
         let store = match data_dir {
@@ -72,44 +74,44 @@ impl EdgeProcess {
             None => None,
         };
         let access = store.as_ref().map(EdgeStore::access);
-        let mut tasks = vec![AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing()))];
-        tasks.extend(identity.keep_seals_fresh());
         let admin = listen_admin(edge_config.admin_listen)?;
         let requests = signals(Request::Reload, None).map_err(RunError::io("signals cannot be received"))?;
 
-        let running = Arc::clone(&bound.edge);
-        let cores = Cores::start(&engine, move |core| Arc::clone(&running).run(core))?;
-        let facts = Facts {
-            agent_url: Some(agent_url(edge_config, &bound, identity.agents.is_some())),
-            connectors_listen: Some(bound.connectors.address().to_string()),
-            admin_url: admin_url(admin.as_ref()),
-            ..facts(&cores)
-        };
+        // Start the cores, and the tasks beside them.
+        let cores = bound.start_cores(&engine)?;
+        let tls = identity.agents.is_some();
+        let facts = bound.facts(edge_config, tls, &cores, admin_url(admin.as_ref()));
         let role = identity.report_in(EdgeRole::new(Arc::clone(&bound.edge), cores.count()));
-        let prober = prober(bound.agents.address(), identity.agents.is_some())?;
+        let prober = prober(bound.agents.address(), tls)?;
         let state = State::new(facts.clone(), vec![Arc::new(role)], Some(prober));
+        let mut tasks = vec![AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing()))];
+        tasks.extend(identity.keep_seals_fresh());
         let provisioning = access.as_ref().map(|access| Arc::clone(&access.tunnels) as Arc<dyn Provisioning>);
         serve_certifying(bound.certify_requests, edge_config, &identity, provisioning);
 
+        // Wait until every core listens, then answer on the admin API.
         let (sender, events) = mpsc::unbounded_channel();
         forward_events(RoleKind::Edge, bound.events, sender);
-        let parts = ControlParts {
-            state: Arc::clone(&state),
-            roles: vec![(RoleKind::Edge, cores.count())],
-            events,
-            requests,
-            drain_max: Duration::from(edge_config.drain_timeout_ms) + DRAIN_GRACE,
-        };
+        let roles = vec![(RoleKind::Edge, cores.count())];
+        let drain_max = Duration::from(edge_config.drain_timeout_ms) + DRAIN_GRACE;
+        let parts = ControlParts { state: Arc::clone(&state), roles, events, requests, drain_max };
         let reload = EdgeReload { started: config, serving, identity, access: access.clone(), admission };
         let mut control = Control::new(parts).with_notices(notify).with_reload(reload.into_reload(read, log), files);
         control.started().await?;
         let admin = serve_admin_if(admin, state, access)?;
         log_listening(&facts);
-        let listeners = [bound.agents, bound.connectors];
-        Ok(EdgeProcess { facts, control, cores, listeners, admin, store, _tasks: tasks })
+        Ok(EdgeProcess {
+            facts,
+            control,
+            cores,
+            listeners: [bound.agents, bound.connectors],
+            admin,
+            store,
+            _tasks: tasks,
+        })
     }
 
-    /// What is known of the process: where it listens, and its driver.
+    /// The facts of the process: where it listens, and its driver.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -191,6 +193,19 @@ impl BoundEdge {
         let edge = Edge::new(settings, tables, cores, random_number()?, &sender);
         Ok(BoundEdge { edge, events, agents, connectors, certify_requests })
     }
+
+    fn start_cores(&self, engine: &EngineSettings) -> Result<Cores, StartError> {
+        let edge = Arc::clone(&self.edge);
+        Cores::start(engine, move |core| Arc::clone(&edge).run(core))
+    }
+
+    /// The facts of the edge. `tls`: whether agents use it.
+    fn facts(&self, config: &EdgeConfig, tls: bool, cores: &Cores, admin_url: Option<String>) -> Facts {
+        let listener = || format!("{}://{}", if tls { "https" } else { "http" }, self.agents.address());
+        let agent_url = config.public_url.as_ref().map_or_else(listener, |url| url.as_str().to_owned());
+        let connectors_listen = Some(self.connectors.address().to_string());
+        Facts { agent_url: Some(agent_url), connectors_listen, admin_url, ..facts(cores) }
+    }
 }
 
 /// Signs certificates for connectors from now on, if the edge has an authority.
@@ -206,14 +221,9 @@ pub(super) fn serve_certifying(
     tokio::spawn(serve_certifications(requests, signing));
 }
 
-/// The client by which `/readyz` tries the whole path.
+/// The client with which `/readyz` tests the whole path.
 pub(super) fn prober(agents: SocketAddr, tls: bool) -> Result<Prober, RunError> {
     Prober::new(agents, tls).map_err(|error| RunError::Other(format!("no HTTP client for probes: {error}")))
-}
-
-fn agent_url(config: &EdgeConfig, bound: &BoundEdge, tls: bool) -> String {
-    let listener = || format!("{}://{}", if tls { "https" } else { "http" }, bound.agents.address());
-    config.public_url.as_ref().map_or_else(listener, |url| url.as_str().to_owned())
 }
 
 fn log_listening(facts: &Facts) {

@@ -18,9 +18,9 @@ use crate::process::runtime::AbortOnDrop;
 use crate::process::tls_files::{TlsFiles, data_dir};
 use crate::tls::CertInfo;
 
-/// How often the edge's certificate and the age of the last back-up are looked at.
+/// How often the edge's certificate and the age of the last back-up are checked.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(3_600);
-/// How old the newest back-up becomes before another is made.
+/// The age of the newest back-up at which another one is made.
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(20 * 3_600);
 /// How long recording the last calls and closing the store may take when the edge ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -33,7 +33,7 @@ pub(super) struct OpenDataDir {
     lock: DataDirLock,
 }
 
-/// The tunnels of an edge, and what is done for them in the background.
+/// The tunnels of a running edge, and the background tasks for them.
 pub(super) struct EdgeStore {
     access: Access,
     _tasks: Vec<AbortOnDrop>,
@@ -95,14 +95,14 @@ impl EdgeStore {
     pub(super) async fn close(self) {
         match tokio::time::timeout(CLOSE_TIMEOUT, self.access.tunnels.close()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the store was not closed well"),
-            Err(_) => tracing::error!("the store was not closed well: it took too long"),
+            Ok(Err(error)) => tracing::error!(%error, "the store could not be closed cleanly"),
+            Err(_) => tracing::error!("the store was not closed in time"),
         }
     }
 }
 
-/// Renews the edge's certificate before its end, and makes a back-up a day. A new certificate acts when its file is seen to
-/// have changed.
+/// Renews the edge's certificate before it expires, and makes a back-up each day. A new certificate takes effect when the
+/// change of its file is noticed.
 fn upkeep(dir: DataDir, tunnels: Arc<Tunnels>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
@@ -126,7 +126,7 @@ fn upkeep(dir: DataDir, tunnels: Arc<Tunnels>) -> JoinHandle<()> {
 
 fn backup_is_due(backups: &Path) -> bool {
     let newest = newest_backup(backups).and_then(|file| std::fs::metadata(file).ok()?.modified().ok());
-    // One from the future counts as new.
+    // A back-up from the future counts as new.
     newest.is_none_or(|made| made.elapsed().is_ok_and(|age| age > BACKUP_AGE_MAX))
 }
 

@@ -7,13 +7,13 @@ use crate::control::{ControlError, DataDirError};
 use crate::engine::StartError;
 use crate::tls::CertError;
 
-/// Why a command ended before it had done its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The configuration is wrong, or a file that it names.
     #[error("{0}")]
     Config(#[from] Faults),
-    /// An address cannot be listened at.
+    /// The process cannot listen on an address.
     #[error("cannot listen for {what} at {address}: {error}; choose another with {flag}")]
     Listen {
         /// The peers that would have connected.
@@ -28,7 +28,7 @@ pub enum RunError {
     /// The cores could not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The roles did not run, or did not end well.
+    /// A role failed, or did not end in time.
     #[error(transparent)]
     Control(#[from] ControlError),
     /// A certificate could not be made.
@@ -54,7 +54,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// What was tried and refused, for `map_err`.
+    /// Says what failed, for `map_err`.
     pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
         move |error| RunError::Io { what, error }
     }

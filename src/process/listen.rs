@@ -16,21 +16,20 @@ const IN_USE_POLL: Duration = Duration::from_millis(10);
 /// The most pauses: two seconds, longer than the listener of a killed process was ever seen to last.
 const IN_USE_POLLS_MAX: usize = 200;
 
-/// Keeps an address for all cores.
+/// Reserves an address for all cores.
 ///
-/// One that is taken is tried for a while, as it may be that of a predecessor which was killed: the kernel takes down an
-/// io_uring, and with it the listener that it accepts on, some time after the process has gone, and whoever restarts
-/// edges at once would find them not starting.
+/// An address in use is tried for a while, as it may belong to a predecessor that was killed: the kernel closes an io_uring,
+/// and with it the listener that it accepts on, some time after the process has ended. An immediate restart would fail.
 pub(super) async fn reserve(
     what: &'static str,
     address: SocketAddr,
     flag: &'static str,
 ) -> Result<Reservation, RunError> {
-    let reserved = reserve_patiently(address, async || tokio::time::sleep(IN_USE_POLL).await).await;
+    let reserved = reserve_with_retries(address, async || tokio::time::sleep(IN_USE_POLL).await).await;
     reserved.map_err(|error| RunError::Listen { what, address, error, flag })
 }
 
-async fn reserve_patiently(address: SocketAddr, mut pause: impl AsyncFnMut()) -> io::Result<Reservation> {
+async fn reserve_with_retries(address: SocketAddr, mut pause: impl AsyncFnMut()) -> io::Result<Reservation> {
     for _ in 0..IN_USE_POLLS_MAX {
         match Reservation::new(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause().await,
@@ -40,7 +39,7 @@ async fn reserve_patiently(address: SocketAddr, mut pause: impl AsyncFnMut()) ->
     Reservation::new(address)
 }
 
-/// Listens for readers of the admin API, if that is wanted.
+/// Listens for the admin API, if there is an address for it.
 pub(super) fn listen_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
     let Some(address) = address else { return Ok(None) };
     let listen = |error| RunError::Listen { what: "readers of the admin API", address, error, flag: "--admin" };
@@ -57,7 +56,7 @@ pub(super) fn serve_admin_if(
     Ok(served.map_err(RunError::io("the admin API could not start"))?.map(AbortOnDrop))
 }
 
-/// Where a listener is, as a URL.
+/// The URL of a listener.
 pub(super) fn admin_url(listener: Option<&TcpListener>) -> Option<String> {
     let address = listener?.local_addr().ok()?;
     Some(format!("http://{address}"))
@@ -68,21 +67,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_that_its_last_owner_lets_go_of_late_is_taken_all_the_same() {
+    async fn an_address_that_its_last_owner_releases_late_is_reserved_all_the_same() {
         let mut last = Some(TcpListener::bind("127.0.0.1:0").unwrap());
         let address = last.as_ref().unwrap().local_addr().unwrap();
-        let reserved = reserve_patiently(address, async || drop(last.take())).await.unwrap();
+        let reserved = reserve_with_retries(address, async || drop(last.take())).await.unwrap();
         assert_eq!(reserved.address(), address);
     }
 
     #[tokio::test]
-    async fn an_address_that_stays_taken_is_told_in_the_end() {
+    async fn an_address_that_stays_in_use_is_an_error_in_the_end() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut pauses = 0;
-        let error = reserve_patiently(other.local_addr().unwrap(), async || pauses += 1).await.unwrap_err();
+        let error = reserve_with_retries(other.local_addr().unwrap(), async || pauses += 1).await.unwrap_err();
         assert_eq!((error.kind(), pauses), (io::ErrorKind::AddrInUse, IN_USE_POLLS_MAX));
-        // Of any other kind of fault waiting mends nothing.
+        // Other errors are not retried.
         let nowhere = "192.0.2.1:1".parse().unwrap();
-        reserve_patiently(nowhere, async || panic!("there is nothing to wait for")).await.unwrap_err();
+        reserve_with_retries(nowhere, async || panic!("there is nothing to wait for")).await.unwrap_err();
     }
 }

@@ -11,10 +11,10 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{LogConfig, LogFormat, LogLevels};
 
-/// Whether the last line of the terminal is one that is rewritten in place: a log line then takes its place first.
+/// Whether the last line of the terminal is rewritten in place, so that a log line must erase it first.
 static LIVE_LINE: AtomicBool = AtomicBool::new(false);
 
-/// Puts the cursor at the start of an emptied line.
+/// The terminal sequence that erases the line and puts the cursor at its start.
 pub const ERASE_LINE: &str = "\r\x1b[2K";
 
 /// The log of this process, whose levels can be changed.
@@ -24,7 +24,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts the log of this process. A second start changes nothing.
+    /// Starts the log of this process. A second start has no effect.
     #[must_use]
     pub fn start(config: &LogConfig) -> Log {
         let (filter, handle) = reload::Layer::new(filter(&config.level));
@@ -40,7 +40,7 @@ impl Log {
         Log { filter: handle }
     }
 
-    /// Logs by these levels from now on.
+    /// Changes the levels.
     pub fn set_levels(&self, levels: &LogLevels) {
         if let Err(error) = self.filter.reload(filter(levels)) {
             tracing::warn!(%error, "the log keeps its levels");
@@ -53,8 +53,8 @@ pub fn set_live_line(live: bool) {
     LIVE_LINE.store(live, Ordering::Relaxed);
 }
 
-/// The levels as the log library writes them. A level without a module is adit's own: libraries only warn, unless they
-/// are named.
+/// The levels as directives of the log library. A level without a module applies to adit: libraries log warnings only, unless
+/// they are named.
 fn filter(levels: &LogLevels) -> EnvFilter {
     EnvFilter::new(directives(levels.as_str()))
 }
@@ -76,7 +76,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     fn make_writer(&'a self) -> io::Stderr {
         let mut stderr = io::stderr();
         if LIVE_LINE.load(Ordering::Relaxed) {
-            // If standard error is gone, the line itself will find out.
+            // A standard error that is closed is noticed with the line itself.
             let _ = stderr.write_all(ERASE_LINE.as_bytes());
         }
         stderr

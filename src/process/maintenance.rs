@@ -1,4 +1,4 @@
-//! What is done with the data directory of an edge that does not run: it is made, backed up and restored.
+//! The commands for the data directory of an edge: create it, back up its store, restore the store.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::control::{DataDir, Initialised, WallTime};
 use crate::process::error::RunError;
 use crate::route::Hostname;
 
-/// By what connectors on the same machine dial an edge.
+/// The names by which connectors on the same machine dial an edge.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// What a restore did with the store.
@@ -20,11 +20,11 @@ pub struct RestoredFrom {
     pub restored: Restored,
 }
 
-/// Makes what is missing in the directory, its store too. Without `names` a new certificate gets those of this machine.
+/// Creates what is missing in the directory, its store included. Without `names` a new certificate has those of this machine.
 ///
 /// # Errors
 ///
-/// When something is there that cannot be used, or something cannot be made.
+/// When something exists that cannot be used, or something cannot be created.
 pub fn init_data_dir(dir: &DataDir, names: &[String]) -> Result<Initialised, RunError> {
     let fresh = !dir.edge_cert().exists();
     let names = if names.is_empty() && fresh { local_names() } else { names.to_vec() };
@@ -53,7 +53,7 @@ pub fn back_up_store(dir: &DataDir, to: Option<PathBuf>) -> Result<PathBuf, RunE
     }
 }
 
-/// Puts a back-up, the newest one unless another is named, in the place of the store.
+/// Restores the store from a back-up, the newest one unless another is named.
 ///
 /// # Errors
 ///

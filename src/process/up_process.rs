@@ -78,8 +78,8 @@ pub struct Measured {
 }
 
 impl UpProcess {
-    /// Starts both roles; on return every core of the edge listens. `path` is what the agents' URL ends in, and `notify` is
-    /// told what happens.
+    /// Starts both roles; on return every core of the edge listens. `path` is the path of the agents' URL, and `notify` is
+    /// called for everything that happens.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl UpProcess {
         demo: Option<DemoServer>,
         mut notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<UpProcess, RunError> {
-        // Whoever closes the terminal wants an end.
+        // A closed terminal ends the process.
         let requests = signals(Request::End, None).map_err(RunError::io("signals cannot be received"))?;
         let demo = demo.map(DemoServer::serve).transpose()?;
         let (edge_config, connect_config) = (edge_of(config)?, connect_of(config)?);
@@ -162,8 +162,8 @@ impl UpProcess {
         self.handle.clone()
     }
 
-    /// Runs until the session is done, or the roles were told to end; either ends the other. Gives back the session's result,
-    /// if it came to have one.
+    /// Runs until the session is done, or the roles were told to end; each ends the other. Returns the session's result, if it
+    /// was completed.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl UpProcess {
 }
 
 impl UpHandle {
-    /// What is known of the process: where it listens, and its driver.
+    /// The facts of the process: where it listens, and its driver.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -219,7 +219,7 @@ impl UpHandle {
         Ok(Measured { calls, tool, report })
     }
 
-    /// Writes the authority's certificate to a file that a Node.js client can be pointed at.
+    /// Writes the authority's certificate to a file that a Node.js client can be configured with.
     ///
     /// # Errors
     ///

@@ -24,7 +24,7 @@ use crate::tls::CertInfo;
 /// Checks everything that an edge depends on.
 pub(super) async fn check_edge(findings: &mut Findings, config: &Config) {
     let Some(edge) = &config.edge else { return };
-    // An agent's connection may have a link's stream beside it, which is no file.
+    // Only connections of agents count: streams of links are not files.
     file_limit(findings, u64::from(edge.connections_max));
     let hosts: Vec<&HostPattern> = edge.tunnels.iter().flat_map(|tunnel| &tunnel.hosts).collect();
     match TlsFiles::for_agents(edge) {
@@ -42,7 +42,7 @@ pub(super) async fn check_edge(findings: &mut Findings, config: &Config) {
     }
 }
 
-/// A certificate of our own: whether it can be used, for whom it is, and whether agents will find their hosts in it.
+/// Checks a certificate of the edge: whether it can be used, is valid, and names all hosts.
 fn certificate(findings: &mut Findings, check: &'static str, files: &TlsFiles<'_>, hosts: &[&HostPattern]) {
     if let Err(faults) = files.load() {
         return findings.add_faults(check, &faults);
@@ -64,7 +64,7 @@ fn read_certificate(file: &Path) -> Option<CertInfo> {
     CertInfo::of_der(&CertificateDer::from_pem_slice(&pem).ok()?)
 }
 
-/// Whether one of the names is this host, or a wildcard that stands for it.
+/// Whether one of the names is this host, or a wildcard that covers it.
 fn is_covered(host: &HostPattern, names: &[String]) -> bool {
     let host = host.to_string();
     let host = host.trim_matches(['[', ']']);
@@ -76,7 +76,7 @@ fn is_covered(host: &HostPattern, names: &[String]) -> bool {
     })
 }
 
-/// Whether somebody listens at an address, or could; true when somebody does.
+/// Checks that an address is listened on, or free; true if something listens.
 async fn listener(findings: &mut Findings, check: &'static str, address: SocketAddr) -> bool {
     if address.port() == 0 {
         findings.ok(check, format!("{address}: the system chooses a port when it starts"));
@@ -104,7 +104,7 @@ fn remedy_of(error: &io::Error) -> &'static str {
     }
 }
 
-/// Whether the files of admission can be used, and whom the lists let in.
+/// Checks the files of admission, and that the probes of `/readyz` are admitted.
 fn admission(findings: &mut Findings, config: &Config) {
     const CHECK: &str = "admission";
     let admission = match AdmissionReader::default().read(config) {
@@ -131,7 +131,7 @@ fn admission(findings: &mut Findings, config: &Config) {
     }
 }
 
-/// Which tunnels have a connector, by the edge that runs.
+/// Asks the running edge which tunnels have a connector.
 async fn links(findings: &mut Findings, edge: &EdgeConfig, admin: SocketAddr) {
     const CHECK: &str = "tunnel.links";
     let status = match http_client(None, |builder| builder) {
@@ -142,7 +142,7 @@ async fn links(findings: &mut Findings, edge: &EdgeConfig, admin: SocketAddr) {
         Ok(status) => status,
         Err(why) => return findings.warn(CHECK, why, "ask the edge's admin API: /v1/status"),
     };
-    // Those of the configuration and, where the edge has a store, its own.
+    // The tunnels of the configuration and of the store.
     let served: Vec<(&str, u64)> = status["tunnels"]
         .as_array()
         .into_iter()

@@ -16,31 +16,31 @@ use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
 use crate::process::doctor::oauth;
 
-/// What every revision up to 2025-11-25 begins with. To a server of a later one it is a method that it does not know.
+/// The first request of every revision up to 2025-11-25. A server of a later revision does not know its method.
 const INITIALIZE: &str = concat!(
     r#"{"jsonrpc":"2.0","id":"adit-doctor","method":"initialize","params":{"protocolVersion":"2025-11-25","#,
     r#""capabilities":{},"clientInfo":{"name":"adit-doctor","version":""#,
     env!("CARGO_PKG_VERSION"),
     r#""}}}"#
 );
-/// Both kinds of answer, as Streamable HTTP demands.
+/// Both media types, as Streamable HTTP requires.
 pub(super) const BOTH_KINDS: &str = "application/json, text/event-stream";
 /// The header that names a session.
 pub(super) const SESSION: &str = "mcp-session-id";
 
-/// A server to ask.
+/// An MCP server to check.
 pub(super) struct McpTarget<'a> {
     /// The name of this check.
     pub(super) check: &'static str,
     /// The URL of the MCP endpoint, path and all.
     pub(super) url: &'a str,
-    /// What it is in words.
+    /// Its name in findings.
     pub(super) what: String,
     /// The host under which agents call it, to compare what it says of itself; none where that is not known.
     pub(super) public_host: Option<&'a str>,
 }
 
-/// What a first request brought.
+/// The answer to a first request.
 pub(super) struct First {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -127,7 +127,7 @@ async fn introduce(client: &Client, url: &str) -> Result<String, String> {
     Ok(who.unwrap_or_else(|| "speaks MCP".to_owned()))
 }
 
-/// A session that nobody needs is not left behind.
+/// Ends a session that is not needed any more.
 pub(super) async fn end_session(client: &Client, url: &str, session: &str) {
     let ended = timeout(ANSWER_TIMEOUT, client.delete(url).header(SESSION, session).send()).await;
     if !matches!(ended, Ok(Ok(_))) {

@@ -1,4 +1,4 @@
-//! Whether an address is there: names, TCP, UDP.
+//! Whether an address can be reached: DNS, TCP and UDP.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
 use crate::upstream::ADDRESSES_MAX;
 
-/// The addresses of a host; none if there is no answer that can be used.
+/// Resolves a host; no addresses if that fails.
 pub(super) async fn check_dns(findings: &mut Findings, check: &'static str, host: &str, port: u16) -> Vec<SocketAddr> {
     if let Ok(address) = host.parse::<IpAddr>() {
         findings.ok(check, format!("{host} is an address, there is nothing to look up"));
@@ -42,7 +42,7 @@ pub(super) async fn check_dns(findings: &mut Findings, check: &'static str, host
     }
 }
 
-/// The first of these addresses that takes a connection.
+/// The first of these addresses that accepts a connection.
 pub(super) async fn check_tcp(
     findings: &mut Findings,
     check: &'static str,
@@ -84,9 +84,9 @@ fn remedy_of(kind: Option<io::ErrorKind>) -> &'static str {
     }
 }
 
-/// Whether a datagram gets through. Links run over TCP today, so that nothing depends on it.
+/// Whether a datagram arrives. Links use TCP today, so nothing depends on it.
 pub(super) async fn check_udp(findings: &mut Findings, check: &'static str, address: SocketAddr) {
-    let found = match timeout(ANSWER_TIMEOUT, echo_of_a_datagram(address)).await {
+    let found = match timeout(ANSWER_TIMEOUT, send_datagram(address)).await {
         Ok(Ok(())) => "a datagram was answered",
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "a datagram arrives, nobody listens for it"
@@ -97,7 +97,7 @@ pub(super) async fn check_udp(findings: &mut Findings, check: &'static str, addr
 }
 
 /// Sends one byte and waits: an answer, or word that nobody listens, means that it arrived.
-async fn echo_of_a_datagram(address: SocketAddr) -> io::Result<()> {
+async fn send_datagram(address: SocketAddr) -> io::Result<()> {
     let any: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

@@ -24,11 +24,11 @@ pub(crate) struct AdmissionReader {
 }
 
 impl AdmissionReader {
-    /// Who may come to the edge. The files of sets and of AS numbers are read now.
+    /// The rules of admission. The files of sets and of AS numbers are read now.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the files.
+    /// All faults of the files.
     pub(crate) fn read(&mut self, config: &Config) -> Result<Admission, Faults> {
         let admission = &config.admission;
         let mut faults = Vec::new();
@@ -101,9 +101,9 @@ fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<Fault>) -> Sets {
     sets
 }
 
-/// The networks of a file: in JSON every text that is one, else one on each line.
+/// The networks of a file: in JSON every string that is a network, else one on each line.
 ///
-/// A file without any is a mistake, and a dangerous one: an allow list of nobody allows all.
+/// A file without networks is refused, as an empty allow list would allow everybody.
 fn networks_of(text: &str) -> Result<Vec<Network>, String> {
     let mut networks = Vec::new();
     if text.trim_start().starts_with(['{', '[']) {

@@ -23,11 +23,11 @@ const CALLS_PER_CORE_MAX: usize = 65_536;
 /// How long a call may wait for a connection while all that may be made to its upstream are in use.
 const UPSTREAM_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The settings of a connector. `edges` are those of the configuration, unless the caller knows better.
+/// The settings of a connector. `edges` are usually those of the configuration.
 ///
 /// # Errors
 ///
-/// When the TLS library refuses what is asked of it.
+/// When the TLS library rejects the settings.
 pub(crate) fn connector_settings(
     config: &ConnectConfig,
     edges: Vec<EdgeAddress>,
@@ -56,11 +56,11 @@ pub(crate) fn connector_settings(
     })
 }
 
-/// What the connector proves itself by; with a provisioning key, what that was traded for. A file is read now.
+/// The credentials of the connector; with a provisioning key, those that it was exchanged for. A file is read now.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or is no secret or token.
+/// When they cannot be read, or are not a secret or token.
 pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, Faults> {
     if config.provisioning_source().is_some() {
         let token = |dir: StateDir| dir.token().map_err(|error| Faults::of("connect.state_dir", error));
@@ -82,7 +82,7 @@ pub(crate) fn edge_addresses(config: &ConnectConfig) -> Vec<EdgeAddress> {
     config.edge.iter().map(|edge| EdgeAddress { host: edge.host.clone(), port: edge.port }).collect()
 }
 
-/// The authorities that may vouch for an edge: those of the file, or the one that the secret names, or the public ones.
+/// The authorities to trust for an edge: those of the file, or the one that the secret names, or the public ones.
 ///
 /// # Errors
 ///
@@ -94,12 +94,12 @@ pub(crate) fn edge_roots(config: &ConnectConfig, secret: &Secret) -> Result<Root
     read_roots("connect.edge_ca_file", config.edge_ca_file.as_deref()).map(|(roots, _)| roots)
 }
 
-/// The routes of a connector on so many cores. What `trust` knows from before is used again. `name` gives each host its name
+/// The routes of a connector on so many cores. TLS configurations in `trust` are used again. `name` gives each host its name
 /// in metrics and logs.
 ///
 /// # Errors
 ///
-/// Everything that is wrong.
+/// All faults.
 pub(crate) fn connector_tables(
     config: &ConnectConfig,
     cores: usize,
@@ -140,7 +140,7 @@ pub(crate) fn connector_tables(
     if faults.is_empty() { Ok(ConnectorTables { routes, sealing: None }) } else { Err(Faults::new(faults)) }
 }
 
-/// Where certificates are kept, if they are to be; made now if it is not there.
+/// The state directory, if there is to be one; created now if it does not exist.
 ///
 /// # Errors
 ///
@@ -151,12 +151,12 @@ pub(crate) fn open_state_dir(config: &ConnectConfig) -> Result<Option<StateDir>,
     Ok(Some(dir))
 }
 
-/// The state directory, whether it is there or not.
+/// The state directory of the configuration, whether it exists or not.
 pub(crate) fn state_dir(config: &ConnectConfig) -> Option<StateDir> {
     config.state_dir.as_ref().map(|path| StateDir::new(&path.0))
 }
 
-/// Begins with the certificates that were kept for each edge.
+/// Starts with the certificates that were kept for each edge.
 fn with_kept_identities(
     config: &ConnectConfig,
     mut tls: EdgeTls,
@@ -172,15 +172,15 @@ fn with_kept_identities(
     Ok(tls)
 }
 
-/// Whom a connector trusts as upstreams. It remembers what it made, so that a reload which changes nothing about it leaves
-/// the connections to an upstream alone.
+/// The TLS configurations for upstreams, by their file of authorities. A reload that finds the same content returns the same
+/// configuration, so that connections to upstreams are kept.
 #[derive(Default)]
 pub(crate) struct UpstreamTrust {
     known: HashMap<Option<PathBuf>, (Vec<u8>, Arc<ClientConfig>)>,
 }
 
 impl UpstreamTrust {
-    /// For upstreams that the authorities of a file vouch for, or the well-known ones where there is none.
+    /// The configuration that trusts the authorities of a file, or the public ones where there is no file.
     fn config(&mut self, key: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Faults> {
         let (roots, pem) = read_roots(key, ca_file)?;
         let known = self.known.get(&ca_file.map(Path::to_path_buf));
@@ -200,7 +200,7 @@ impl UpstreamTrust {
     }
 }
 
-/// The authorities of a file with its content, or those that this machine trusts.
+/// The authorities of a file, with its content; or those that this machine trusts.
 fn read_roots(key: &str, file: Option<&Path>) -> Result<(Roots, Vec<u8>), Faults> {
     let mut roots = Roots::new();
     let Some(file) = file else {

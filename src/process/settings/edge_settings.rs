@@ -22,30 +22,30 @@ use crate::wire::mux;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// At most so many lines about slow calls in a second, on each core.
+/// The most log lines about slow calls per second, on each core.
 const SLOW_CALL_LINES_PER_S: u32 = 10;
 
-/// Where an edge listens and what it shows there: what is decided only when it starts.
+/// Where an edge listens and which certificates it shows there; known only when it starts.
 #[derive(Clone)]
 pub(crate) struct EdgeListeners {
     /// The address that agents connect to.
     pub(crate) agents: SocketAddr,
-    /// What agents are shown; without it they speak plain HTTP.
+    /// The certificate for agents; without it they use plain HTTP.
     pub(crate) agents_certs: Option<Arc<ReloadingCerts>>,
     /// The address that connectors connect to.
     pub(crate) connectors: SocketAddr,
-    /// What connectors are shown.
+    /// The certificate for connectors.
     pub(crate) connectors_certs: Arc<ReloadingCerts>,
-    /// How connectors get certificates; without it their secret alone is enough.
+    /// How connectors obtain certificates; without it their secret alone is enough.
     pub(crate) certifying: Option<Certifying>,
 }
 
-/// How connectors get certificates.
+/// How connectors obtain certificates.
 #[derive(Clone)]
 pub(crate) struct Certifying {
-    /// Who signs them, and vouches for them when they are shown.
+    /// The authority that signs them, and that the edge trusts.
     pub(crate) authority: Arc<Authority>,
-    /// Where the cores ask for them.
+    /// Where the cores request them.
     pub(crate) requests: MailSender<CertifyRequest>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Certifying {
 ///
 /// # Errors
 ///
-/// When the TLS library refuses what is asked of it.
+/// When the TLS library rejects the settings.
 pub(crate) fn edge_settings(
     config: &EdgeConfig,
     listeners: &EdgeListeners,
@@ -94,12 +94,12 @@ pub(crate) fn edge_settings(
     })
 }
 
-/// The tables of an edge: tunnels and routes, and with them who may come. Secrets are read from their files now. `name` gives
-/// each host its name in metrics and logs.
+/// The tables of an edge: tunnels, routes and admission. Secrets are read from their files now. `name` gives each host its name
+/// in metrics and logs.
 ///
 /// # Errors
 ///
-/// Everything that is wrong.
+/// All faults.
 pub(crate) fn edge_tables(
     config: &EdgeConfig,
     admission: Admission,
@@ -133,11 +133,11 @@ pub(crate) fn edge_tables(
     if faults.is_empty() { Ok(EdgeTables { routes, tunnels, admission }) } else { Err(Faults::new(faults)) }
 }
 
-/// TLS towards connectors: what they are shown, and the authority that vouches for them, if there is one.
+/// The TLS configuration for connectors: the edge's certificate, and the authority that signs theirs, if there is one.
 ///
 /// # Errors
 ///
-/// When the TLS library refuses what is asked of it.
+/// When the TLS library rejects the settings.
 pub(crate) fn connectors_tls_config(
     certs: &Arc<ReloadingCerts>,
     authority: Option<&Authority>,
@@ -155,12 +155,12 @@ pub(crate) fn connectors_tls_config(
     config.map_err(|error| Faults::of("edge.connectors_cert_file", error))
 }
 
-/// The same under the usual names, with what resealed traffic needs: the authorities of connectors are read from their files
+/// The same under the usual names, and with the authorities of connectors for resealed traffic, which are read from their files
 /// now.
 ///
 /// # Errors
 ///
-/// Everything that is wrong.
+/// All faults.
 pub(crate) fn sealed_edge_tables(
     config: &EdgeConfig,
     admission: Admission,

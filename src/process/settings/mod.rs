@@ -53,7 +53,7 @@ pub(super) fn engine_settings(config: &EngineConfig) -> EngineSettings {
     }
 }
 
-/// A limit of which zero means that there is none.
+/// A limit, where zero means that there is none.
 fn unless_zero(limit: Duration) -> Duration {
     if limit.is_zero() { Duration::MAX } else { limit }
 }

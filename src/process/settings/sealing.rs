@@ -1,4 +1,4 @@
-//! With what a connector serves sealed sessions: a certificate that it is given, or one by an authority of its own.
+//! The certificate with which a connector serves sealed sessions: one of the configuration, or one by its own authority.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::tls::{
     server_config,
 };
 
-/// The certificate of the authority that this connector makes for itself, if it does.
+/// The certificate of the connector's own authority, if it has one.
 pub(crate) fn seal_ca(config: &ConnectConfig) -> Option<PathBuf> {
     let own = config.seal_cert_file.is_none() && config.sealed_hosts().next().is_some();
     state_dir(config).filter(|_| own).map(|dir| dir.seal_ca_cert())
 }
 
-/// With what sealed sessions are served, to edges of `callers` and to agents; nothing where no route is sealed. The
-/// authority is made now if it is not there.
+/// The TLS configurations for sealed sessions with the edges of `callers` and with agents; none where no route is sealed. The
+/// authority is created now if it does not exist.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ fn seal_certs(config: &ConnectConfig) -> Result<CertSet, Faults> {
     made.and_then(|cert| CertSet::new([cert])).map_err(|error| Faults::of(key, error))
 }
 
-/// A certificate by an authority of this connector's own.
+/// A certificate by the connector's own authority.
 fn own_cert(config: &ConnectConfig, now: UnixTime) -> Result<ServerCert, CertError> {
     let hosts: Vec<String> = config.sealed_hosts().map(|host| host.trim_matches(['[', ']']).to_owned()).collect();
     // A checked configuration has a state directory where a certificate is made.
