@@ -33,7 +33,6 @@ use crate::control::{
 };
 use crate::edge::EdgeTables;
 use crate::engine::{Cores, EngineSettings, Reservation};
-use crate::latency::Snapshot;
 use crate::route::HostPattern;
 use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
 
@@ -283,7 +282,7 @@ impl Up {
         loop {
             ticks.tick().await;
             let report = state.report().await;
-            let Some(figures) = report.latency.as_ref().map(Snapshot::total) else { continue };
+            let Some(figures) = report.latency.as_ref().map(|latency| latency.snapshot.total()) else { continue };
             if self.args.json {
                 announcer.event("figures", live_json(figures));
             } else if terminal {

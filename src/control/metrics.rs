@@ -78,7 +78,7 @@ impl Scrape {
     }
 
     fn calls(&self, families: &mut Families<'_>) -> fmt::Result {
-        let Some(latency) = &self.0.latency else { return Ok(()) };
+        let Some(latency) = self.0.latency.as_ref().map(|latency| &latency.snapshot) else { return Ok(()) };
         let rows = latency.labels().flat_map(|(label, figures)| {
             Outcome::ALL.iter().filter(|outcome| figures.outcome(**outcome) > 0).map(move |outcome| {
                 let mut labels = call_labels(label);

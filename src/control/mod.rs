@@ -41,7 +41,7 @@ pub use reading::{
     CertificateReading, CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     UpstreamReading,
 };
-pub use report::{Facts, Reloads, Report, Served, micros, phase_json};
+pub use report::{CallTimes, Facts, Reloads, Report, Served, micros, phase_json};
 pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};
 pub use state::{CORE_ANSWER_MAX, State};
 pub use thread::{

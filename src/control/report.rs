@@ -41,6 +41,15 @@ pub struct Reloads {
     pub restart_needed: Vec<String>,
 }
 
+/// The times of calls, and the role that measured them.
+#[derive(Clone)]
+pub struct CallTimes {
+    /// The edge where there is one. A connector alone measures the calls that pass through to it encrypted.
+    pub measured_by: RoleKind,
+    /// The figures of all its cores.
+    pub snapshot: Snapshot,
+}
+
 /// Everything that is told at one moment.
 #[derive(Clone)]
 pub struct Report {
@@ -52,8 +61,8 @@ pub struct Report {
     pub draining: bool,
     /// The roles, as their cores answered.
     pub roles: Vec<RoleReading>,
-    /// The times of calls, as the edge measured them; a connector alone keeps none.
-    pub latency: Option<Snapshot>,
+    /// The times of calls; none where no role keeps any.
+    pub latency: Option<CallTimes>,
     /// How reloading went.
     pub reloads: Reloads,
 }
@@ -74,7 +83,7 @@ impl Report {
     #[must_use]
     pub fn latency_json(&self, route: Option<&str>) -> Value {
         let nothing = Snapshot::new();
-        let snapshot = self.latency.as_ref().unwrap_or(&nothing);
+        let snapshot = self.latency.as_ref().map_or(&nothing, |latency| &latency.snapshot);
         let wanted = |name: &str| route.is_none_or(|route| route == name);
         let labels: Vec<Value> = snapshot
             .labels()
@@ -94,7 +103,7 @@ impl Report {
             Some(route) => figures_json(&snapshot.routes().remove(route).unwrap_or_default()),
         };
         json!({
-            "measured_by": self.latency.as_ref().map(|_| RoleKind::Edge),
+            "measured_by": self.latency.as_ref().map(|latency| latency.measured_by),
             "route": route,
             "total": total,
             "labels": labels,

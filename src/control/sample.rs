@@ -9,17 +9,23 @@ use crate::control::reading::{
     CertificateReading, CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     UpstreamReading,
 };
-use crate::control::report::{Facts, Reloads, Report};
+use crate::control::report::{CallTimes, Facts, Reloads, Report};
 use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot};
 
 pub(super) struct SampleRole {
     pub(super) reading: Mutex<RoleReading>,
     pub(super) drains: AtomicUsize,
+    /// How often it was asked for the times of calls.
+    pub(super) latency_requests: AtomicUsize,
 }
 
 impl SampleRole {
     pub(super) fn new(reading: RoleReading) -> Arc<SampleRole> {
-        Arc::new(SampleRole { reading: Mutex::new(reading), drains: AtomicUsize::new(0) })
+        Arc::new(SampleRole {
+            reading: Mutex::new(reading),
+            drains: AtomicUsize::new(0),
+            latency_requests: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -38,7 +44,10 @@ impl Role for SampleRole {
     }
 
     fn latency(&self, _wait: Duration) -> Later<'_, Option<Snapshot>> {
-        Box::pin(async { Some(snapshot()) })
+        Box::pin(async {
+            self.latency_requests.fetch_add(1, Ordering::Relaxed);
+            Some(snapshot())
+        })
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -138,7 +147,7 @@ pub(super) fn report() -> Report {
         uptime: Duration::from_millis(61_230),
         draining: false,
         roles: vec![edge_reading()],
-        latency: Some(snapshot()),
+        latency: Some(CallTimes { measured_by: RoleKind::Edge, snapshot: snapshot() }),
         reloads: Reloads {
             applied: 2,
             refused: 1,
