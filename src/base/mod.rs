@@ -4,6 +4,7 @@
 
 mod budget;
 mod chunk;
+mod counters;
 mod ids;
 mod minted;
 mod rng;
@@ -14,6 +15,8 @@ mod traffic;
 
 pub use budget::{Budget, Share};
 pub use chunk::Chunk;
+pub use counters::Count;
+pub(crate) use counters::counters;
 pub use ids::{
     CREDENTIAL_ID_LEN_MAX, CoreId, CredentialId, CredentialIdError, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError,
 };

@@ -449,4 +449,18 @@ mod tests {
         assert_eq!(samples["adit_cores_silent"][0].1, 2.0);
         assert!(!samples.contains_key("adit_calls_total") && !samples.contains_key("adit_link_age_seconds"));
     }
+
+    #[test]
+    fn a_counter_of_both_roles_has_one_help() {
+        let (edge, connector) =
+            (crate::edge::Counters::default().counts(), crate::connector::Counters::default().counts());
+        let shared: Vec<_> = edge
+            .iter()
+            .filter_map(|edge| Some((edge, connector.iter().find(|count| count.name == edge.name)?)))
+            .collect();
+        assert!(!shared.is_empty());
+        for (edge, connector) in shared {
+            assert_eq!(edge.help, connector.help, "{}", edge.name);
+        }
+    }
 }

@@ -38,7 +38,7 @@ pub use metrics::{METRICS_TYPE, metrics};
 pub use once::{OnceClient, OnceError, OnceReport};
 pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};
 pub use reading::{
-    CertificateReading, CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    CertificateReading, CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     UpstreamReading,
 };
 pub use report::{CallTimes, Facts, Reloads, Report, Served, micros, phase_json};

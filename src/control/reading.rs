@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::base::CoreId;
+use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
 use crate::latency::Snapshot;
 
@@ -120,17 +120,6 @@ pub struct EdgeReading {
     pub trouble: Option<String>,
 }
 
-/// Something that is counted, off the way of a good call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// The stable name, such as `links_ended`.
-    pub name: &'static str,
-    /// What it means, without a full stop.
-    pub help: &'static str,
-    /// How often it happened.
-    pub count: u64,
-}
-
 /// How a role is: what its cores answered, put together.
 #[derive(Clone)]
 pub struct RoleReading {
@@ -148,7 +137,7 @@ pub struct RoleReading {
     pub certificates: Vec<CertificateReading>,
     /// How it stands with each edge (on a connector).
     pub edges: Vec<EdgeReading>,
-    /// What is counted for all cores together.
+    /// Its counters, all cores together.
     pub counts: Vec<Count>,
 }
 

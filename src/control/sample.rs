@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::base::CoreId;
+use crate::base::{CoreId, Count};
 use crate::control::reading::{
-    CertificateReading, CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    CertificateReading, CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     UpstreamReading,
 };
 use crate::control::report::{CallTimes, Facts, Reloads, Report};

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::base::{CoreId, TunnelId};
+use crate::base::{CoreId, TunnelId, counters};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::places::Places;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
@@ -41,58 +41,31 @@ pub struct Edge {
     pub(super) counters: Counters,
 }
 
-/// What happened and how often, all cores together. Counted only off the way of a good call.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections of agents that were refused because there were too many.
-    pub connections_refused: AtomicU64,
-    /// Accepts that the system refused.
-    pub accepts_failed: AtomicU64,
-    /// TLS handshakes that failed, with agents and connectors.
-    pub handshakes_failed: AtomicU64,
-    /// Connections that were handed to another core.
-    pub handed_over: AtomicU64,
-    /// Certificates of connectors that were refused: out of date, of another authority or tunnel, or missing.
-    pub certificates_refused: AtomicU64,
-    /// Certificates that connectors were given.
-    pub enrolments: AtomicU64,
-    /// Links and enrolments of connectors that were refused, for whatever reason.
-    pub registrations_failed: AtomicU64,
-    /// Links of connectors that were not let in.
-    pub links_refused: AtomicU64,
-    /// Links that ended, for whatever reason.
-    pub links_ended: AtomicU64,
-    /// Requests that were refused before they became calls.
-    pub requests_refused: AtomicU64,
-    /// Connections and calls that admission turned away.
-    pub admission_denied: AtomicU64,
-    /// Connections and calls that it would turn away if it were not only tried out.
-    pub admission_dry_run: AtomicU64,
-    /// Connections that were turned away as their source makes too many.
-    pub handshakes_limited: AtomicU64,
-    /// Connections of connectors that were turned away as others of their source failed to prove themselves too often.
-    pub registrations_limited: AtomicU64,
-    /// Connections that were turned away as their source has too many open.
-    pub connections_limited: AtomicU64,
-    /// Calls that were refused as their source has too many in flight.
-    pub calls_limited: AtomicU64,
-    /// Links that were refused as their tunnel has as many as it may have.
-    pub links_limited: AtomicU64,
-    /// Heads and handshakes that were refused as too much of others was under way.
-    pub greetings_refused: AtomicU64,
-    /// Connections of agents that went on to the connector unread.
-    pub passed_through: AtomicU64,
-    /// Sealed sessions with connectors that came about.
-    pub sessions_sealed: AtomicU64,
-    /// Sealed sessions with connectors that did not.
-    pub seals_failed: AtomicU64,
-    /// Connections of proxies that did not say for whom they speak.
-    pub proxy_headers_refused: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
+counters! {
+    /// Events off the path of a good call, counted for all cores together.
+    pub struct Counters {
+        accepts_failed, "Accepts that the system refused";
+        admission_denied, "Connections and calls that admission turned away";
+        admission_dry_run, "Connections and calls that admission would turn away if it were enforced";
+        calls_limited, "Calls refused because their source has too many in flight";
+        certificates_refused, "Certificates of connectors that were refused: expired, of another authority or tunnel, or missing";
+        connections_limited, "Connections refused because their source has too many open";
+        connections_refused, "Connections of agents refused above the limit of the core";
+        enrolments, "Certificates that edges issued to connectors";
+        greetings_refused, "Request heads and handshakes refused because unfinished ones took too much memory";
+        handed_over, "Connections handed over to another core";
+        handshakes_failed, "TLS handshakes that failed, with agents and connectors";
+        handshakes_limited, "Connections refused because their source opens too many per second";
+        links_ended, "Links that ended, for any reason";
+        links_limited, "Links refused because their tunnel has as many as it may have";
+        links_refused, "Links of connectors that were refused";
+        passed_through, "Connections of agents passed through to the connector still encrypted";
+        proxy_headers_refused, "Connections of proxies without a valid PROXY header";
+        registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
+        registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
+        requests_refused, "Requests that were refused before they became calls";
+        seals_failed, "Inner TLS sessions that could not be established";
+        sessions_sealed, "Inner TLS sessions that were established";
     }
 }
 
