@@ -10,6 +10,7 @@ mod minted;
 mod rng;
 mod secret;
 mod secret_hash;
+mod shared_map;
 mod time;
 mod traffic;
 
@@ -26,5 +27,6 @@ pub use minted::{
 pub use rng::Rng;
 pub use secret::Secret;
 pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
+pub use shared_map::SharedMap;
 pub use time::{Clock, Time};
 pub use traffic::{Traffic, TrafficError};

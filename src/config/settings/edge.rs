@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::{fault, route_name, unless_zero};
+use crate::base::SharedMap;
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::TlsFiles;
 use crate::config::table::EdgeConfig;
@@ -114,7 +114,7 @@ impl EdgeConfig {
     /// Everything that is wrong.
     pub fn tables_named(&self, name: impl Fn(&HostPattern) -> RouteName) -> Result<EdgeTables, Faults> {
         let mut faults = Vec::new();
-        let mut tunnels = HashMap::new();
+        let mut tunnels = SharedMap::default();
         let mut entries = Vec::new();
         for (index, tunnel) in self.tunnels.iter().enumerate() {
             match tunnel.secret_source().map(|source| source.read()) {
@@ -182,7 +182,9 @@ impl EdgeConfig {
             let key = format!("tunnel[{index}].seal_ca_file");
             match read_authorities(file).and_then(|found| seals.for_tunnel(found).map_err(|error| error.to_string())) {
                 Ok(seal) => {
-                    tables.tunnels.entry(tunnel.id.clone()).and_modify(|entry| entry.seal = Some(seal));
+                    if let Some(entry) = tables.tunnels.get_mut(&tunnel.id) {
+                        entry.seal = Some(seal);
+                    }
                 }
                 Err(why) => faults.push(Fault::new(Origin::Default, key, why)),
             }

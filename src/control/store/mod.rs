@@ -12,8 +12,8 @@ mod thread;
 
 pub use error::{Refused, StoreError};
 pub use rows::{
-    Certificate, CredentialRow, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey,
-    Requester, ServedTunnel, Tunnel, TunnelChange, Usage,
+    Certificate, CredentialRow, Event, KNOWN_AFTER_END, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page,
+    ProvisioningKey, Requester, Tunnel, TunnelChange, Usage,
 };
 pub use sqlite::{
     BACKUPS_MAX, Restored, Revived, RevivedKind, SCHEMA_VERSION, SqliteStore, finish_restore, is_half_restored,
@@ -49,9 +49,8 @@ pub const USAGE_ROWS_MAX: u32 = 200_000;
 ///
 /// Every operation tells a rule that forbids it as [`StoreError::Refused`], and everything else by what it takes to mend it.
 pub trait Store: Send {
-    /// Every tunnel that is not archived, as the edge serves it. Credentials that ended more than an hour before `now` are
-    /// left out.
-    fn served(&mut self, now: WallTime) -> Result<Vec<ServedTunnel>, StoreError>;
+    /// Every tunnel that is not archived, the oldest first.
+    fn active_tunnels(&mut self) -> Result<Vec<Tunnel>, StoreError>;
 
     /// Makes a tunnel.
     fn create_tunnel(&mut self, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
@@ -77,8 +76,8 @@ pub trait Store: Send {
     /// Withdraws one credential, or all.
     fn revoke(&mut self, id: &TunnelId, which: Option<&CredentialId>, note: &Note) -> Result<Tunnel, StoreError>;
 
-    /// Registers a certificate.
-    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<Certificate, StoreError>;
+    /// Registers a certificate; returned is also its tunnel as it is then.
+    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<(Tunnel, Certificate), StoreError>;
     /// One certificate of a tunnel.
     fn certificate(&mut self, tunnel: &TunnelId, id: &str) -> Result<Certificate, StoreError>;
     /// Certificates of a tunnel; those that are archived only if they are wanted too.
@@ -88,8 +87,13 @@ pub trait Store: Send {
         archived_too: bool,
         page: Page,
     ) -> Result<Listed<Certificate>, StoreError>;
-    /// Takes a certificate out of use. Once more changes nothing.
-    fn archive_certificate(&mut self, tunnel: &TunnelId, id: &str, note: &Note) -> Result<Certificate, StoreError>;
+    /// Takes a certificate out of use; returned is also its tunnel as it is then. Once more changes nothing.
+    fn archive_certificate(
+        &mut self,
+        tunnel: &TunnelId,
+        id: &str,
+        note: &Note,
+    ) -> Result<(Tunnel, Certificate), StoreError>;
 
     /// Keeps a provisioning key.
     fn add_key(&mut self, new: &NewKey, note: &Note) -> Result<ProvisioningKey, StoreError>;

@@ -1,6 +1,7 @@
 //! What the store holds, as its users see it.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::base::{CredentialId, SecretHash, Traffic, TunnelId};
 use crate::control::wall_time::WallTime;
@@ -23,10 +24,8 @@ pub struct Tunnel {
     pub id: TunnelId,
     /// What people call it.
     pub display_name: Option<String>,
-    /// The first of its hosts, by which it is shown.
-    pub domain: String,
-    /// Its hosts, in normal form.
-    pub hosts: Vec<String>,
+    /// Its hosts, the first of which names it.
+    pub hosts: Vec<HostPattern>,
     /// How its calls are carried.
     pub traffic: Traffic,
     /// Who may come to it.
@@ -39,8 +38,9 @@ pub struct Tunnel {
     pub provisioning_key: Option<String>,
     /// Its credentials, the newest first, with those that are no longer good.
     pub credentials: Vec<CredentialRow>,
-    /// How many certificates are registered with it and active.
-    pub certificates_active: u32,
+    /// The certificates (PEM) that are registered with it and active: of the authorities that vouch for its connectors where
+    /// calls are re-encrypted.
+    pub authorities: Vec<String>,
 }
 
 impl Tunnel {
@@ -48,19 +48,42 @@ impl Tunnel {
     pub fn good_credentials(&self, now: WallTime) -> impl Iterator<Item = &CredentialRow> {
         self.credentials.iter().filter(move |credential| credential.is_good(now))
     }
+
+    /// The credentials that cores must know, the newest first: those that are good, and those that ended within
+    /// [`KNOWN_AFTER_END`] and were not withdrawn.
+    pub fn known_credentials(&self, now: WallTime) -> impl Iterator<Item = &CredentialRow> {
+        let known_from = now.before(KNOWN_AFTER_END);
+        let known = move |row: &&CredentialRow| row.until.is_none_or(|until| until > known_from);
+        self.credentials.iter().filter(|row| row.revoked_at.is_none()).filter(known)
+    }
 }
 
-/// A credential, without the secret and without its hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How long cores still know a credential that has ended, so that calls on links that came in with it can finish.
+pub const KNOWN_AFTER_END: Duration = Duration::from_secs(3_600);
+
+/// A credential, without the secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct CredentialRow {
     /// Its id.
     pub id: CredentialId,
+    /// The hash of its secret.
+    pub hash: SecretHash,
     /// When it was made.
     pub created_at: WallTime,
     /// When it ends, if another has taken its place.
     pub until: Option<WallTime>,
     /// When it was withdrawn.
     pub revoked_at: Option<WallTime>,
+}
+
+impl fmt::Debug for CredentialRow {
+    /// Without the hash.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CredentialRow { id, created_at, until, revoked_at, .. } = self;
+        let mut row = f.debug_struct("CredentialRow");
+        row.field("id", id).field("created_at", created_at).field("until", until).field("revoked_at", revoked_at);
+        row.finish_non_exhaustive()
+    }
 }
 
 impl CredentialRow {
@@ -160,23 +183,6 @@ pub struct NewCredential {
     pub id: CredentialId,
     /// The hash of its secret.
     pub hash: SecretHash,
-}
-
-/// What the edge needs to know of a tunnel that is not archived.
-#[derive(Clone)]
-pub struct ServedTunnel {
-    /// Its id.
-    pub id: TunnelId,
-    /// Its hosts.
-    pub hosts: Vec<HostPattern>,
-    /// How its calls are carried.
-    pub traffic: Traffic,
-    /// The certificates of the authorities that vouch for its connectors where calls are sealed again (PEM).
-    pub authorities: Vec<String>,
-    /// Who may come to it.
-    pub lists: TunnelLists,
-    /// What is good, or was until a moment ago: id, hash, end.
-    pub credentials: Vec<(CredentialId, SecretHash, Option<WallTime>)>,
 }
 
 /// The certificate of an authority that is registered with a tunnel.

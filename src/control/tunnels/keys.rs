@@ -127,7 +127,7 @@ impl Tunnels {
         let (new, secret) = self.new_tunnel(Some(name), hosts, made_up)?;
         let new = NewTunnel { requester: Some(requester), ..new };
         let (id, note) = (new.id.clone(), now(None));
-        self.change(move |store| store.trade_key(&key.id, &new, &note)).await?;
+        self.change(move |store| Ok((store.trade_key(&key.id, &new, &note)?, ()))).await?;
         Ok((id, secret))
     }
 

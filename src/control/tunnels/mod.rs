@@ -14,7 +14,6 @@ pub use serving::{ReviewOutcome, Serving};
 pub use usage::{USAGE_INTERVAL, UsageRecord};
 pub use wanted::WantedTunnel;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,9 +34,6 @@ use crate::tls::{CaCertificate, CaFault};
 pub const OVERLAP_PRESET: Duration = Duration::from_secs(3_600);
 /// The longest that it may be.
 pub const OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
-
-/// How often it is tried again to read a change that was kept.
-const STALE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why something was not done with tunnels.
 #[derive(Debug, thiserror::Error)]
@@ -91,10 +87,6 @@ pub struct Tunnels {
     settings: TunnelsSettings,
     /// The authority that new secrets name.
     pin: Mutex<Option<AuthorityPin>>,
-    /// How often the store was read for serving, counted on its thread.
-    readings: Arc<AtomicU64>,
-    /// Whether a change was kept and then not read again.
-    stale: AtomicBool,
 }
 
 impl Tunnels {
@@ -109,10 +101,9 @@ impl Tunnels {
         settings: TunnelsSettings,
     ) -> Result<Arc<Tunnels>, StoreError> {
         let usage = UsageRecord::new(store.clone(), Arc::clone(&serving));
-        let (readings, stale, pin) = (Arc::default(), AtomicBool::new(false), Mutex::new(settings.pin));
-        let tunnels = Tunnels { store, serving, usage, settings, pin, readings, stale };
-        tunnels.change(|_| Ok(())).await?;
-        Ok(Arc::new(tunnels))
+        serving.set_stored(store.with(|store| store.active_tunnels()).await?);
+        let pin = Mutex::new(settings.pin);
+        Ok(Arc::new(Tunnels { store, serving, usage, settings, pin }))
     }
 
     /// What the edge serves.
@@ -220,7 +211,7 @@ impl Tunnels {
     /// When there is none, or the store does not take it.
     pub async fn archive(&self, id: TunnelId, reason: Option<String>) -> Result<Tunnel, TunnelsError> {
         let note = now(reason);
-        let tunnel = self.change(move |store| store.archive_tunnel(&id, &note)).await?;
+        let (tunnel, ()) = self.change(move |store| Ok((store.archive_tunnel(&id, &note)?, ()))).await?;
         self.serving.review().await;
         Ok(tunnel)
     }
@@ -245,7 +236,7 @@ impl Tunnels {
         let (credential, secret) = self.new_credential()?;
         let (name, note) = (credential.id.clone(), now(reason));
         let until = note.at.after(overlap);
-        let tunnel = self.change(move |store| store.rotate(&id, &credential, until, &note)).await?;
+        let (tunnel, ()) = self.change(move |store| Ok((store.rotate(&id, &credential, until, &note)?, ()))).await?;
         if overlap.is_zero() {
             self.serving.review().await;
         }
@@ -264,7 +255,7 @@ impl Tunnels {
         reason: Option<String>,
     ) -> Result<(Tunnel, ReviewOutcome), TunnelsError> {
         let note = now(reason);
-        let tunnel = self.change(move |store| store.revoke(&id, which.as_ref(), &note)).await?;
+        let (tunnel, ()) = self.change(move |store| Ok((store.revoke(&id, which.as_ref(), &note)?, ()))).await?;
         Ok((tunnel, self.serving.review().await))
     }
 
@@ -285,7 +276,8 @@ impl Tunnels {
             expires_at: WallTime(read.not_after_unix_s.saturating_mul(1_000)),
             archived_at: None,
         };
-        Ok(self.change(move |store| store.add_certificate(&new, &note)).await?)
+        let (_, certificate) = self.change(move |store| store.add_certificate(&new, &note)).await?;
+        Ok(certificate)
     }
 
     /// One certificate of a tunnel.
@@ -318,7 +310,8 @@ impl Tunnels {
     /// When there is none, or the store does not take it.
     pub async fn archive_certificate(&self, tunnel: TunnelId, id: String) -> Result<Certificate, TunnelsError> {
         let note = now(None);
-        Ok(self.change(move |store| store.archive_certificate(&tunnel, &id, &note)).await?)
+        let (_, certificate) = self.change(move |store| store.archive_certificate(&tunnel, &id, &note)).await?;
+        Ok(certificate)
     }
 
     /// What was done, the newest first.
@@ -365,36 +358,19 @@ impl Tunnels {
         Ok(self.store.with(|store| store.keep_backup(WallTime::now())).await?)
     }
 
-    /// Has the edge serve what the store says, should a change have been kept and not been read again, until it is dropped.
-    pub async fn keep_up(self: Arc<Tunnels>) {
-        let mut ticks = tokio::time::interval(STALE_INTERVAL);
-        loop {
-            ticks.tick().await;
-            if self.stale.load(Ordering::Relaxed) && self.change(|_| Ok(())).await.is_ok() {
-                self.serving.review().await;
-            }
-        }
-    }
-
-    /// Changes something, and has the edge serve what the store says then.
+    /// Changes a tunnel, and has the edge serve it as it is then.
     async fn change<T: Send + 'static>(
         &self,
-        run: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let readings = Arc::clone(&self.readings);
-        let both = move |store: &mut dyn Store| {
-            let value = run(store)?;
-            let stored = store.served(WallTime::now());
-            Ok((value, stored.map(|stored| (readings.fetch_add(1, Ordering::Relaxed) + 1, stored))))
+        run: impl FnOnce(&mut dyn Store) -> Result<(Tunnel, T), StoreError> + Send + 'static,
+    ) -> Result<(Tunnel, T), StoreError> {
+        let serving = Arc::clone(&self.serving);
+        let change_and_serve = move |store: &mut dyn Store| {
+            let (tunnel, value) = run(store)?;
+            // On the store's thread, so that changes are served in the order in which they were made.
+            serving.set_tunnel(tunnel.clone());
+            Ok((tunnel, value))
         };
-        let (value, read) = self.store.with(both).await?;
-        // The change is kept, whether it could be read again or not.
-        self.stale.store(read.is_err(), Ordering::Relaxed);
-        let (revision, stored) = read.inspect_err(|error| {
-            tracing::error!(%error, "a change is kept in the store but not served yet");
-        })?;
-        self.serving.set_stored(revision, stored);
-        Ok(value)
+        self.store.with(change_and_serve).await
     }
 
     fn new_tunnel(

@@ -23,7 +23,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::{
     Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey, Refused,
-    Requester, ServedTunnel, Store, StoreError, Tunnel, TunnelChange, Usage,
+    Requester, Store, StoreError, Tunnel, TunnelChange, Usage,
 };
 use crate::base::{CredentialId, SecretHash, TunnelId};
 use crate::control::wall_time::WallTime;
@@ -156,8 +156,8 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn served(&mut self, now: WallTime) -> Result<Vec<ServedTunnel>, StoreError> {
-        self.look(|look| tunnels::served(look, now))
+    fn active_tunnels(&mut self) -> Result<Vec<Tunnel>, StoreError> {
+        self.look(tunnels::all_active)
     }
 
     fn create_tunnel(&mut self, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError> {
@@ -198,7 +198,7 @@ impl Store for SqliteStore {
         self.change(|change| tunnels::revoke(change, id, which, note))
     }
 
-    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<Certificate, StoreError> {
+    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<(Tunnel, Certificate), StoreError> {
         self.change(|change| certificates::add(change, new, note))
     }
 
@@ -215,7 +215,12 @@ impl Store for SqliteStore {
         self.look(|look| certificates::list(look, tunnel, archived_too, page))
     }
 
-    fn archive_certificate(&mut self, tunnel: &TunnelId, id: &str, note: &Note) -> Result<Certificate, StoreError> {
+    fn archive_certificate(
+        &mut self,
+        tunnel: &TunnelId,
+        id: &str,
+        note: &Note,
+    ) -> Result<(Tunnel, Certificate), StoreError> {
         self.change(|change| certificates::archive(change, tunnel, id, note))
     }
 

@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn served(dir: &Path) -> Vec<String> {
-        open(dir).unwrap().served(NOW).unwrap().into_iter().map(|tunnel| tunnel.id.to_string()).collect()
+        open(dir).unwrap().active_tunnels().unwrap().into_iter().map(|tunnel| tunnel.id.to_string()).collect()
     }
 
     /// A folder with a store as a killed edge leaves it, what was done still in its log, and a back-up of it from before `then`.
@@ -435,12 +435,10 @@ mod tests {
             ];
             assert_eq!(told, want);
             let mut store = open(dir.path()).unwrap();
-            let good: Vec<String> = store
-                .served(at)
-                .unwrap()
-                .iter()
-                .flat_map(|t| t.credentials.clone())
-                .map(|(id, ..)| id.to_string())
+            let tunnels = store.active_tunnels().unwrap();
+            let good: Vec<String> = (tunnels.iter())
+                .flat_map(|tunnel| tunnel.known_credentials(at))
+                .map(|credential| credential.id.to_string())
                 .collect();
             let is_good = |id: &str| good.contains(&id.to_owned());
             assert_eq!(["a", "b", "c"].map(|name| is_good(&format!("crd_{name}"))), [!keep; 3]);

@@ -1,16 +1,14 @@
 //! Tunnels, their hosts and their credentials.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Statement, Transaction, params};
 
 use super::records::{Fact, record};
+use super::schema::PARENT;
 use super::{Outcome, hash, listed, parsed, parsed_lines, time, time_if, window};
 use crate::base::{CredentialId, TunnelId};
 use crate::control::store::{
-    CredentialRow, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, ServedTunnel,
-    TUNNELS_MAX, Tunnel, TunnelChange,
+    CredentialRow, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, TUNNELS_MAX,
+    Tunnel, TunnelChange,
 };
 use crate::control::wall_time::WallTime;
 use crate::policy::TunnelLists;
@@ -24,38 +22,14 @@ mod retired {
     pub(super) const GIVEN_UP: i64 = 2;
 }
 
-/// How long the edge is still told of a credential that has ended, so that it can let what came in with it finish.
-const TOLD_AFTER_END: Duration = Duration::from_secs(3_600);
+const COLUMNS: &str = "seq, id, display_name, created_at, archived_at, provisioning_key, connectors_from, allow_from, \
+                       deny_from, admission_dry_run, traffic";
 
-const COLUMNS: &str = "seq, id, display_name, created_at, archived_at, provisioning_key,
-    (SELECT count(*) FROM certificate WHERE certificate.tunnel = tunnel.id AND certificate.archived_at IS NULL),
-    connectors_from, allow_from, deny_from, admission_dry_run, traffic";
-/// The columns of the lists.
-const LIST_COLUMNS: &str = "connectors_from, allow_from, deny_from, admission_dry_run";
-
-pub(super) fn served(look: &Transaction<'_>, now: WallTime) -> Outcome<Vec<ServedTunnel>> {
-    let sql = format!("SELECT id, traffic, {LIST_COLUMNS} FROM tunnel WHERE archived_at IS NULL ORDER BY seq");
-    let mut tunnels = look.prepare(&sql)?;
-    let tunnels = tunnels.query_map([], |row| Ok((parsed::<TunnelId>(row, 0)?, parsed(row, 1)?, lists(row, 2)?)))?;
-    let tunnels: Vec<_> = tunnels.collect::<Result<_, _>>()?;
-    let mut hosts = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
-    let mut credentials = look.prepare(
-        "SELECT id, hash, until FROM credential
-         WHERE tunnel = ? AND revoked_at IS NULL AND (until IS NULL OR until > ?) ORDER BY seq DESC",
-    )?;
-    let mut authorities =
-        look.prepare("SELECT pem FROM certificate WHERE tunnel = ? AND archived_at IS NULL ORDER BY seq")?;
-    let told_from = now.before(TOLD_AFTER_END).0;
-    let mut all = Vec::with_capacity(tunnels.len());
-    for (id, traffic, lists) in tunnels {
-        let hosts = hosts.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
-        let credential = |row: &Row<'_>| Ok((parsed(row, 0)?, hash(row, 1)?, time_if(row, 2)?));
-        let credentials =
-            credentials.query_map(params![id.as_str(), told_from], credential)?.collect::<Result<_, _>>()?;
-        let authorities = authorities.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        all.push(ServedTunnel { id, hosts, traffic, authorities, lists, credentials });
-    }
-    Ok(all)
+pub(super) fn all_active(look: &Transaction<'_>) -> Outcome<Vec<Tunnel>> {
+    let mut rows = look.prepare(&format!("SELECT {COLUMNS} FROM tunnel WHERE archived_at IS NULL ORDER BY seq"))?;
+    let tunnels: Vec<_> = rows.query_map([], tunnel)?.collect::<Result<_, _>>()?;
+    let mut parts = Parts::new(look)?;
+    tunnels.into_iter().map(|(_, tunnel)| parts.of(tunnel)).collect()
 }
 
 pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str>, note: &Note) -> Outcome<Tunnel> {
@@ -87,7 +61,7 @@ pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str
 pub(super) fn one(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Tunnel> {
     let row = look.query_row(&format!("SELECT {COLUMNS} FROM tunnel WHERE id = ?"), [id.as_str()], tunnel);
     let (_, tunnel) = row.optional()?.ok_or_else(|| Refused::NoTunnel(id.clone()))?;
-    filled(look, tunnel)
+    Parts::new(look)?.of(tunnel)
 }
 
 pub(super) fn list(look: &Transaction<'_>, archived_too: bool, page: Page) -> Outcome<Listed<Tunnel>> {
@@ -96,8 +70,9 @@ pub(super) fn list(look: &Transaction<'_>, archived_too: bool, page: Page) -> Ou
         "SELECT {COLUMNS} FROM tunnel WHERE seq < ? AND (? OR archived_at IS NULL) ORDER BY seq DESC LIMIT ?"
     ))?;
     let rows: Vec<_> = rows.query_map(params![before, archived_too, limit], tunnel)?.collect::<Result<Vec<_>, _>>()?;
-    let filled = rows.into_iter().map(|(seq, tunnel)| Ok((seq, filled(look, tunnel)?)));
-    Ok(listed(filled.collect::<Outcome<_>>()?, page))
+    let mut parts = Parts::new(look)?;
+    let whole = rows.into_iter().map(|(seq, tunnel)| Ok((seq, parts.of(tunnel)?)));
+    Ok(listed(whole.collect::<Outcome<_>>()?, page))
 }
 
 pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Outcome<Tunnel> {
@@ -210,31 +185,24 @@ pub(super) fn overlaps(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Vec<Ove
     let mut own = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
     let own: Vec<HostPattern> = own.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
     let mut above = look.prepare("SELECT host, tunnel FROM host WHERE retired = 0 AND host = ? AND tunnel <> ?")?;
-    let mut below = look.prepare("SELECT host, tunnel FROM host WHERE retired = 0 AND tunnel <> ? ORDER BY seq")?;
+    let mut below = look.prepare(&format!(
+        "SELECT host, tunnel FROM host WHERE retired = 0 AND {PARENT} = ? AND tunnel <> ? ORDER BY seq"
+    ))?;
     let theirs = |row: &Row<'_>| Ok((parsed::<HostPattern>(row, 0)?, parsed::<TunnelId>(row, 1)?));
     let mut found = Vec::new();
-    let mut wildcards = HashMap::new();
     for host in own {
-        match &host {
+        let rows = match &host {
             HostPattern::Exact(name) => {
                 let Some(parent) = name.parent() else { continue };
-                let rows = above.query_map(params![format!("*.{parent}"), id.as_str()], theirs)?;
-                for row in rows {
-                    let (theirs, tunnel) = row?;
-                    found.push(Overlap { host, theirs, tunnel });
-                }
+                above.query_map(params![format!("*.{parent}"), id.as_str()], theirs)?
             }
-            HostPattern::Wildcard(parent) => {
-                wildcards.insert(parent.to_string(), host);
-            }
-        }
-    }
-    if !wildcards.is_empty() {
-        for row in below.query_map([id.as_str()], theirs)? {
+            HostPattern::Wildcard(parent) => below.query_map(params![parent.as_str(), id.as_str()], theirs)?,
+        };
+        for row in rows {
             let (theirs, tunnel) = row?;
-            let HostPattern::Exact(name) = &theirs else { continue };
-            let covering = name.parent().and_then(|parent| wildcards.get(parent));
-            found.extend(covering.map(|host| Overlap { host: *host, theirs, tunnel }));
+            if host.overlaps(&theirs) {
+                found.push(Overlap { host, theirs, tunnel });
+            }
             if found.len() >= OVERLAPS_TOLD_MAX {
                 break;
             }
@@ -277,36 +245,55 @@ fn tunnel(row: &Row<'_>) -> rusqlite::Result<(i64, Tunnel)> {
     let tunnel = Tunnel {
         id: parsed(row, 1)?,
         display_name: row.get(2)?,
-        domain: String::new(),
         hosts: Vec::new(),
-        traffic: parsed(row, 11)?,
-        lists: lists(row, 7)?,
+        traffic: parsed(row, 10)?,
+        lists: lists(row, 6)?,
         created_at: time(row, 3)?,
         archived_at: time_if(row, 4)?,
         provisioning_key: row.get(5)?,
         credentials: Vec::new(),
-        certificates_active: row.get(6)?,
+        authorities: Vec::new(),
     };
     Ok((row.get(0)?, tunnel))
 }
 
-fn filled(look: &Transaction<'_>, mut tunnel: Tunnel) -> Outcome<Tunnel> {
-    let mut hosts = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired <> ? ORDER BY seq")?;
-    let of_tunnel = params![tunnel.id.as_str(), retired::GIVEN_UP];
-    tunnel.hosts = hosts.query_map(of_tunnel, |row| row.get(0))?.collect::<Result<_, _>>()?;
-    tunnel.domain = tunnel.hosts.first().cloned().unwrap_or_default();
-    let mut credentials =
-        look.prepare("SELECT id, created_at, until, revoked_at FROM credential WHERE tunnel = ? ORDER BY seq DESC")?;
-    let credential = |row: &Row<'_>| {
-        Ok(CredentialRow {
-            id: parsed(row, 0)?,
-            created_at: time(row, 1)?,
-            until: time_if(row, 2)?,
-            revoked_at: time_if(row, 3)?,
+/// What stands in other tables of a tunnel, read by statements that are prepared once for many.
+struct Parts<'a> {
+    hosts: Statement<'a>,
+    credentials: Statement<'a>,
+    authorities: Statement<'a>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(look: &'a Transaction<'_>) -> Outcome<Parts<'a>> {
+        Ok(Parts {
+            hosts: look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired <> ? ORDER BY seq")?,
+            credentials: look.prepare(
+                "SELECT id, hash, created_at, until, revoked_at FROM credential WHERE tunnel = ? ORDER BY seq DESC",
+            )?,
+            authorities: look
+                .prepare("SELECT pem FROM certificate WHERE tunnel = ? AND archived_at IS NULL ORDER BY seq")?,
         })
-    };
-    tunnel.credentials = credentials.query_map([tunnel.id.as_str()], credential)?.collect::<Result<_, _>>()?;
-    Ok(tunnel)
+    }
+
+    /// The tunnel with them.
+    fn of(&mut self, mut tunnel: Tunnel) -> Outcome<Tunnel> {
+        let id = tunnel.id.as_str();
+        let hosts = self.hosts.query_map(params![id, retired::GIVEN_UP], |row| parsed(row, 0))?;
+        tunnel.hosts = hosts.collect::<Result<_, _>>()?;
+        let credential = |row: &Row<'_>| {
+            Ok(CredentialRow {
+                id: parsed(row, 0)?,
+                hash: hash(row, 1)?,
+                created_at: time(row, 2)?,
+                until: time_if(row, 3)?,
+                revoked_at: time_if(row, 4)?,
+            })
+        };
+        tunnel.credentials = self.credentials.query_map([id], credential)?.collect::<Result<_, _>>()?;
+        tunnel.authorities = self.authorities.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(tunnel)
+    }
 }
 
 /// The lists of a tunnel, which stand from this column on.
