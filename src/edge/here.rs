@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Budget, Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
+use crate::edge::core_tables::CoreTables;
 use crate::edge::credential::{Proof, Standing};
 use crate::edge::gate::Gate;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent, Reviewed};
@@ -30,6 +31,7 @@ const GREETING_LEN_FREE: usize = 4 * 1024;
 pub(super) struct Here {
     pub(super) core: Core,
     pub(super) edge: Arc<Edge>,
+    pub(super) tables: CoreTables,
     events: MailSender<EdgeEvent>,
     links: RefCell<HashMap<TunnelId, Vec<KnownLink>>>,
     /// Raised when a link has come, gone, or begun to drain.
@@ -49,6 +51,7 @@ pub(super) struct Here {
     ended_usage: RefCell<EndedUsage>,
     last_good_call: Cell<Option<Time>>,
     links_made: Cell<u64>,
+    calls_made: Cell<u64>,
 }
 
 /// A link that takes streams, and where its calls are counted.
@@ -132,6 +135,7 @@ impl Here {
         let slow_calls = SlowCalls::new(edge.settings.slow_calls);
         Here {
             core,
+            tables: CoreTables::new(&edge),
             edge,
             events,
             links: RefCell::default(),
@@ -148,6 +152,7 @@ impl Here {
             ended_usage: RefCell::default(),
             last_good_call: Cell::new(None),
             links_made: Cell::new(0),
+            calls_made: Cell::new(0),
         }
     }
 
@@ -223,6 +228,13 @@ impl Here {
         let n = self.links_made.get();
         self.links_made.set(n + 1);
         LinkId(n * self.edge.core_count() as u64 + u64::from(self.core.id().0))
+    }
+
+    /// The number of the next call of this core, unlike that of any other core's.
+    pub(super) fn next_call(&self) -> u64 {
+        let n = self.calls_made.get() + 1;
+        self.calls_made.set(n);
+        n * self.edge.core_count() as u64 + u64::from(self.core.id().0)
     }
 
     /// A call went through the whole path.
@@ -316,7 +328,7 @@ impl Here {
 
     /// Ends the links that would not be let in any more.
     fn review(self: &Rc<Here>) -> Reviewed {
-        let (tables, now) = (self.edge.tables(), self.core.now());
+        let (tables, now) = (self.tables(), self.core.now());
         let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
         let links = self.links.borrow();
         let standings = links.iter().flat_map(|(tunnel, known)| known.iter().map(move |known| (tunnel, known)));

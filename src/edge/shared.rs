@@ -2,6 +2,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use crossbeam::utils::CachePadded;
+
 use crate::base::{CoreId, TunnelId, counters};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::places::Places;
@@ -22,14 +24,12 @@ pub struct Edge {
     /// A random number of this process, so that connectors see that it was restarted.
     pub(super) instance: u64,
     tables: RwLock<Arc<EdgeTables>>,
+    published: CachePadded<Published>,
     /// TLS towards connectors. Asked for once for a connection.
     connectors_tls: RwLock<Option<Arc<ServerConfig>>>,
-    /// Whether some route's TLS ends in its connector, so that names are looked for at all.
-    passes_through: AtomicBool,
     presence: Mutex<HashMap<TunnelId, Presence>>,
     cores: Vec<MailSender<CoreMessage>>,
     seats: Mutex<Vec<Option<Seat>>>,
-    calls: AtomicU64,
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
     /// Who has how many connections open at the agents' port.
@@ -39,6 +39,21 @@ pub struct Edge {
     /// What cores that have ended had not told yet.
     usage_left: Mutex<Vec<UsageLine>>,
     pub(super) counters: Counters,
+}
+
+/// What every call and connection reads, and only a reload writes: on a cache line of its own, so that no core waits for
+/// another one's counters.
+struct Published {
+    /// Counts versions of the tables.
+    tables_version: AtomicU64,
+    /// Whether some route's TLS ends in its connector, so that names are looked for at all.
+    passes_through: AtomicBool,
+}
+
+impl Published {
+    fn new(tables: &EdgeTables) -> Published {
+        Published { tables_version: AtomicU64::new(0), passes_through: AtomicBool::new(tables.pass_through()) }
+    }
 }
 
 counters! {
@@ -112,12 +127,11 @@ impl Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
             settings,
             instance,
-            passes_through: AtomicBool::new(tables.pass_through()),
+            published: CachePadded::new(Published::new(&tables)),
             tables: RwLock::new(Arc::new(tables)),
             presence: Mutex::default(),
             cores: senders,
             seats: Mutex::new(seats),
-            calls: AtomicU64::new(1),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
             agents,
@@ -129,12 +143,13 @@ impl Edge {
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.
     pub fn reload(&self, tables: EdgeTables) {
-        self.passes_through.store(tables.pass_through(), Ordering::Relaxed);
+        self.published.passes_through.store(tables.pass_through(), Ordering::Relaxed);
         self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
+        self.published.tables_version.fetch_add(1, Ordering::Release);
     }
 
-    /// What is served now.
+    /// What is served now. Cores keep a reference of their own and ask again only when the version has changed.
     #[must_use]
     pub fn tables(&self) -> Arc<EdgeTables> {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
@@ -151,7 +166,12 @@ impl Edge {
     }
 
     pub(super) fn passes_through(&self) -> bool {
-        self.passes_through.load(Ordering::Relaxed)
+        self.published.passes_through.load(Ordering::Relaxed)
+    }
+
+    /// Counts versions of the tables.
+    pub(super) fn tables_version(&self) -> u64 {
+        self.published.tables_version.load(Ordering::Acquire)
     }
 
     /// Asks every core something. Cores that have ended, or whose mailbox is full, are passed over; returns how many were
@@ -199,11 +219,6 @@ impl Edge {
     /// How often connectors of each source fail to prove themselves.
     pub(super) fn failed_registrations(&self) -> MutexGuard<'_, SourceLimits> {
         self.failed_registrations.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The number of the next call.
-    pub(super) fn next_call(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The cores that have a link of the tunnel which takes new streams.
