@@ -12,7 +12,8 @@ use crate::connector::{
 };
 use crate::control::figures::gather;
 use crate::control::reading::{
-    CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading,
+    CertificateState, CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    UpstreamReading,
 };
 use crate::control::thread::RoleEvent;
 use crate::engine::{MailSender, MonotonicClock, mailbox};
@@ -145,10 +146,10 @@ fn edge(view: EdgeView, now: Time) -> EdgeReading {
         ..EdgeReading::default()
     };
     match view.standing {
-        Standing::Unknown => EdgeReading { standing: "unknown", ..reading },
-        Standing::Uncertified => EdgeReading { standing: "uncertified", ..reading },
+        Standing::Unknown => EdgeReading { standing: CertificateState::Unknown, ..reading },
+        Standing::Uncertified => EdgeReading { standing: CertificateState::Uncertified, ..reading },
         Standing::Certified { renew_at, until } => EdgeReading {
-            standing: "certified",
+            standing: CertificateState::Certified,
             expires_in_s: Some((until - now).as_secs()),
             renews_in_s: Some((renew_at - now).as_secs()),
             ..reading

@@ -146,7 +146,7 @@ fn link(link: LinkReport) -> LinkReading {
 fn certificate((of, found): &(&'static str, Certificate), now: UnixTime) -> Option<CertificateReading> {
     let shown = Shown::of(&found()?)?;
     Some(CertificateReading {
-        of,
+        of: (*of).to_owned(),
         expires_in_s: shown.left_s(now),
         renewal_due: shown.is_renewal_due(now),
         names: shown.names,

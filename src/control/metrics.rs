@@ -162,7 +162,7 @@ impl Scrape {
     fn certificates(&self, families: &mut Families<'_>) -> fmt::Result {
         let mut rows = Vec::new();
         for role in &self.0.roles {
-            let own = role.certificates.iter().map(|one| (one.of.to_owned(), one.expires_in_s as f64));
+            let own = role.certificates.iter().map(|one| (one.of.clone(), one.expires_in_s as f64));
             let given = role.edges.iter().filter_map(|one| Some((one.edge.clone(), one.expires_in_s? as f64)));
             rows.extend(own.chain(given).map(|(of, left)| {
                 let mut labels = role_label(role);

@@ -4,14 +4,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
 use crate::latency::Snapshot;
 
 /// Which role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoleKind {
     /// The public side.
@@ -72,7 +73,7 @@ pub struct LinkReading {
 }
 
 /// How the upstream of one route is (on a connector), all cores together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamReading {
     /// The name of the route.
     pub route: String,
@@ -88,10 +89,10 @@ pub struct UpstreamReading {
 }
 
 /// A certificate that a role uses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateReading {
     /// What for: `agents`, `connectors` or `authority` (on an edge).
-    pub of: &'static str,
+    pub of: String,
     /// Its names and addresses.
     pub names: Vec<String>,
     /// Who signed it.
@@ -102,13 +103,26 @@ pub struct CertificateReading {
     pub renewal_due: bool,
 }
 
+/// Whether an edge certified a connector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateState {
+    /// The connector has a certificate of the edge.
+    Certified,
+    /// The edge has no authority: the secret alone is enough.
+    Uncertified,
+    /// The edge did not answer yet.
+    #[default]
+    Unknown,
+}
+
 /// How a connector stands with one edge, links aside.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EdgeReading {
     /// Which edge, as it is dialled.
     pub edge: String,
-    /// `certified`, `uncertified` where the edge has no authority, or `unknown` as long as the edge did not say.
-    pub standing: &'static str,
+    /// Whether the edge certified the connector.
+    pub standing: CertificateState,
     /// For how many seconds the connector's certificate is still good, if it has one.
     pub expires_in_s: Option<u64>,
     /// In how many seconds the next one is asked for.
@@ -171,7 +185,7 @@ impl RoleReading {
 }
 
 /// One line of the routes that are shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RouteLine {
     /// The host that agents call.
     pub host: String,

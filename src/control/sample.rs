@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::{CoreId, Count};
 use crate::control::reading::{
-    CertificateReading, CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
-    UpstreamReading,
+    CertificateReading, CertificateState, CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading,
+    RouteLine, UpstreamReading,
 };
 use crate::control::report::{CallTimes, Facts, Reloads, Report};
 use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot};
@@ -92,7 +92,7 @@ pub(super) fn edge_reading() -> RoleReading {
         why: Some("the upstream 127.0.0.1:9000 refused the connection".to_owned()),
     }];
     reading.certificates = vec![CertificateReading {
-        of: "agents",
+        of: "agents".to_owned(),
         names: vec!["demo.test".to_owned()],
         issuer: "CN=demo".to_owned(),
         expires_in_s: 86_400,
@@ -100,7 +100,7 @@ pub(super) fn edge_reading() -> RoleReading {
     }];
     reading.edges = vec![EdgeReading {
         edge: "edge.test:7844".to_owned(),
-        standing: "certified",
+        standing: CertificateState::Certified,
         expires_in_s: Some(86_400),
         renews_in_s: Some(57_600),
         clock_ahead_s: Some(-3),

@@ -5,19 +5,18 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::error::ApiError;
-use crate::control::store::{Listed, Page};
+use crate::control::bodies::LIMIT_MAX;
+use crate::control::store::Page;
 
 /// The longest body of a request, in bytes.
 pub const BODY_LEN_MAX: usize = 64 * 1024;
 /// Entries of one part of a list, unless something else is asked for.
 const LIMIT_PRESET: u32 = 20;
-/// The most entries of one part of a list.
-pub const LIMIT_MAX: u32 = 1_000;
 
 /// A JSON object in the body.
 pub(super) struct Object<T>(pub(super) T);
@@ -65,42 +64,6 @@ fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::invalid("the body must be a JSON object"));
     }
     serde_json::from_slice(bytes).map_err(|error| ApiError::invalid(format!("the body: {error}")))
-}
-
-/// A whole number, also one that is written with a fraction of zero, as JSON lets it be (RFC 8259 section 6).
-pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let number = serde_json::Number::deserialize(deserializer)?;
-    // Beyond this a fraction could have been lost.
-    let exact = |float: &f64| float.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(float);
-    let whole = number.as_u64().or_else(|| number.as_f64().filter(exact).map(|float| float as u64));
-    whole.ok_or_else(|| D::Error::custom("expected a whole number, 0 or more"))
-}
-
-/// The same where it may be left out.
-pub(super) fn whole_if<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    struct Whole(#[serde(deserialize_with = "whole")] u64);
-    Ok(Option::<Whole>::deserialize(deserializer)?.map(|whole| whole.0))
-}
-
-/// What `reason` may be.
-pub(super) fn checked_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
-    checked_text("reason", reason, 500)
-}
-
-/// What `display_name` may be.
-pub(super) fn checked_name(name: Option<String>) -> Result<Option<String>, ApiError> {
-    checked_text("display_name", name, 255)
-}
-
-fn checked_text(what: &str, text: Option<String>, len_max: usize) -> Result<Option<String>, ApiError> {
-    if text.as_ref().is_some_and(|text| !(1..=len_max).contains(&text.chars().count())) {
-        return Err(ApiError::invalid(format!("{what} is 1 to {len_max} characters")));
-    }
-    if text.as_ref().is_some_and(|text| text.chars().any(char::is_control)) {
-        return Err(ApiError::invalid(format!("{what} has no control characters")));
-    }
-    Ok(text)
 }
 
 /// Which part of a list is wanted.
@@ -166,22 +129,6 @@ pub(super) fn page(limit: u32, cursor: Option<&str>) -> Result<Page, ApiError> {
         }
     };
     Ok(Page { limit, before })
-}
-
-/// A part of a list.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct ListBody<T> {
-    /// The entries, the newest first.
-    pub data: Vec<T>,
-    /// Where the next part begins; null after the last.
-    pub next_page: Option<String>,
-}
-
-impl<T> ListBody<T> {
-    pub(super) fn of<R>(listed: Listed<R>, show: impl Fn(R) -> T) -> ListBody<T> {
-        let next_page = listed.next.map(|seq| seq.to_string());
-        ListBody { data: listed.rows.into_iter().map(show).collect(), next_page }
-    }
 }
 
 /// The parameters of the query, checked for unknown ones.

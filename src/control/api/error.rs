@@ -1,42 +1,14 @@
-//! The one shape of an error of the admin API.
+//! Errors of the admin API, and the status and code of each.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
 
+use crate::control::bodies::{ErrorBody, ErrorDetail};
 use crate::control::store::{Refused, StoreError};
 use crate::control::tunnels::TunnelsError;
-
-/// What went wrong, as the body of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ErrorBody {
-    /// Always `error`.
-    #[serde(rename = "type")]
-    #[schema(rename = "type")]
-    pub kind: String,
-    /// What went wrong.
-    pub error: ErrorDetail,
-}
-
-/// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ErrorDetail {
-    /// The kind of error: `invalid_request_error`, `authentication_error`, `not_found_error`, `conflict_error`,
-    /// `overloaded_error` or `api_error`.
-    #[serde(rename = "type")]
-    #[schema(rename = "type")]
-    pub kind: String,
-    /// What exactly, for programs; it does not change from version to version.
-    pub code: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What went wrong and what to do, for people.
-    pub message: String,
-}
 
 /// An answer that says what went wrong.
 #[derive(Clone, Debug)]

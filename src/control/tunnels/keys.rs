@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Tunnels, TunnelsError, ids, now};
+use super::{Tunnels, TunnelsError, check, ids, now};
 use crate::base::{Secret, SecretHash, SecretKind, TunnelId};
+use crate::control::bodies::CreateKey;
 use crate::control::certify::Provisioning;
 use crate::control::reading::Later;
 use crate::control::store::{
@@ -23,23 +24,10 @@ const TRADE_AGAIN: Duration = Duration::from_secs(3_600);
 const TRADES_MAX: usize = 16;
 /// The most uses that one key may have.
 pub const KEY_USES_MAX: u32 = 100_000;
+/// How long a key is good unless something else is asked for.
+const KEY_LIFE_PRESET: Duration = Duration::from_secs(24 * 3_600);
 /// The longest that a key may be good.
 pub const KEY_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
-
-/// A provisioning key that is wanted.
-#[derive(Clone, Debug)]
-pub struct WantedKey {
-    /// What people call it.
-    pub display_name: Option<String>,
-    /// What the names of hosts must look like; `*` stands for any letters, digits and hyphens.
-    pub name_template: String,
-    /// The hosts of each tunnel, with `{name}` for the host's name; with none the edge makes one up.
-    pub hosts: Vec<String>,
-    /// How many hosts may use it.
-    pub uses_max: u32,
-    /// How long it is good.
-    pub life: Duration,
-}
 
 impl Tunnels {
     /// Makes a provisioning key. Its secret is never seen again.
@@ -47,20 +35,21 @@ impl Tunnels {
     /// # Errors
     ///
     /// When something about it is malformed or out of bounds, or the store does not take it.
-    pub async fn create_key(&self, wanted: WantedKey) -> Result<(ProvisioningKey, Secret), TunnelsError> {
-        self.check_key(&wanted)?;
-        let (secret, note) = (self.mint(SecretKind::ProvisioningKey)?, now(None));
+    pub async fn create_key(&self, body: CreateKey) -> Result<(ProvisioningKey, Secret), TunnelsError> {
+        let note = now(None);
         let key = ProvisioningKey {
             id: ids::id("pkey_")?,
-            display_name: wanted.display_name,
-            name_template: wanted.name_template,
-            hosts: wanted.hosts,
-            uses_max: wanted.uses_max,
+            display_name: check::display_name(body.display_name)?,
+            name_template: body.name_template.unwrap_or_else(|| "*".to_owned()),
+            hosts: body.hosts.into_iter().map(|host| host.0).collect(),
+            uses_max: u32::try_from(body.uses_max).unwrap_or(u32::MAX),
             uses: 0,
             created_at: note.at,
-            expires_at: note.at.after(wanted.life),
+            expires_at: note.at.after(body.life_s.map_or(KEY_LIFE_PRESET, Duration::from_secs)),
             revoked_at: None,
         };
+        self.check_key(&key)?;
+        let secret = self.mint(SecretKind::ProvisioningKey)?;
         let new = NewKey { key, hash: SecretHash::of(&secret) };
         Ok((self.store.with(move |store| store.add_key(&new, &note)).await?, secret))
     }
@@ -120,12 +109,12 @@ impl Tunnels {
         }
         let hosts: Vec<String> = key.hosts.iter().map(|host| host.replace(NAME, &name)).collect();
         let made_up = hosts.is_empty();
-        let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(&hosts)? };
+        let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(hosts.iter().map(String::as_str))? };
         if !made_up && let Some(overlap) = self.serving.configured_overlaps(&hosts, 1).pop() {
             return Err(Refused::HostOverlaps(Box::new(overlap)).into());
         }
-        let (new, secret) = self.new_tunnel(Some(name), hosts, made_up)?;
-        let new = NewTunnel { requester: Some(requester), ..new };
+        let (new, secret) = self.new_tunnel(hosts)?;
+        let new = NewTunnel { display_name: Some(name), hosts_made_up: made_up, requester: Some(requester), ..new };
         let (id, note) = (new.id.clone(), now(None));
         self.change(move |store| Ok((store.trade_key(&key.id, &new, &note)?, ()))).await?;
         Ok((id, secret))
@@ -163,7 +152,7 @@ impl Tunnels {
         Ok(Some((tunnel.id, made.secret)))
     }
 
-    fn check_key(&self, wanted: &WantedKey) -> Result<(), TunnelsError> {
+    fn check_key(&self, wanted: &ProvisioningKey) -> Result<(), TunnelsError> {
         let invalid = |text: String| Err(TunnelsError::Invalid(text));
         let template = &wanted.name_template;
         if template.is_empty() || template.len() > NAME_LEN_MAX || !template.bytes().all(|b| b == b'*' || is_plain(b)) {
@@ -182,13 +171,14 @@ impl Tunnels {
                 return invalid(format!("{host:?} would be the same for every host: put {NAME} into it"));
             }
             if let Err(error) = host.replace(NAME, "name").parse::<HostPattern>() {
-                return invalid(format!("{host:?} is no host: {error}"));
+                return invalid(format!("{host:?} is not a valid host name: {error}"));
             }
         }
         if !(1..=KEY_USES_MAX).contains(&wanted.uses_max) {
             return invalid(format!("a key has 1 to {KEY_USES_MAX} uses"));
         }
-        if wanted.life.is_zero() || wanted.life > KEY_LIFE_MAX {
+        let life = wanted.expires_at.since(wanted.created_at);
+        if life.is_zero() || life > KEY_LIFE_MAX {
             return invalid(format!("a key is good for 1 s to {} days", KEY_LIFE_MAX.as_secs() / 86_400));
         }
         Ok(())

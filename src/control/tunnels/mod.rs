@@ -3,16 +3,15 @@
 //! [`Tunnels`] is what the admin API and enrolment act through: it draws ids and secrets, keeps hashes in the store, and has
 //! the edge serve what the store says, before it answers. [`Serving`] puts configuration and store together.
 
+mod check;
 mod ids;
 mod keys;
 mod serving;
 mod usage;
-mod wanted;
 
-pub use keys::{KEY_LIFE_MAX, KEY_USES_MAX, WantedKey};
+pub use keys::{KEY_LIFE_MAX, KEY_USES_MAX};
 pub use serving::{ReviewOutcome, Serving};
 pub use usage::{USAGE_INTERVAL, UsageRecord};
-pub use wanted::WantedTunnel;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use std::time::Duration;
 use crate::base::{
     AuthorityPin, CredentialId, SECRET_ENTROPY_LEN, Secret, SecretHash, SecretKind, Traffic, TunnelId, mint,
 };
+use crate::control::bodies::{CreateTunnel, UpdateTunnel};
 use crate::control::data_dir::DataDirError;
 use crate::control::store::{
     Certificate, Event, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, Store,
@@ -135,14 +135,14 @@ impl Tunnels {
     /// # Errors
     ///
     /// When a host is malformed or another tunnel's, a list names nobody, or the store does not take it.
-    pub async fn create(&self, wanted: WantedTunnel) -> Result<(WithSecret, Vec<Overlap>), TunnelsError> {
-        let wanted = wanted.checked(self)?;
-        let (lists, traffic) = (wanted.lists(TunnelLists::default()), wanted.traffic.unwrap_or_default());
-        let given = wanted.hosts.filter(|hosts| !hosts.is_empty());
-        let made_up = given.is_none();
+    pub async fn create(&self, body: CreateTunnel) -> Result<(WithSecret, Vec<Overlap>), TunnelsError> {
+        let (given, lists) = check::new_tunnel(self, &body)?;
+        let hosts_made_up = given.is_none();
         let hosts = given.map_or_else(|| self.made_up_hosts(), Ok)?;
-        let (new, secret) = self.new_tunnel(wanted.display_name, hosts, made_up)?;
-        let new = NewTunnel { lists, traffic, ..new };
+        let traffic = body.traffic.map(Traffic::from).unwrap_or_default();
+        let display_name = check::display_name(body.display_name)?;
+        let (new, secret) = self.new_tunnel(hosts)?;
+        let new = NewTunnel { display_name, hosts_made_up, lists, traffic, ..new };
         let credential = new.credential.id.clone();
         let note = now(None);
         let overlaps = self.serving.configured_overlaps(&new.hosts, OVERLAPS_TOLD_MAX);
@@ -160,17 +160,9 @@ impl Tunnels {
     ///
     /// When there is no such tunnel, a host is malformed or another tunnel's, a list names nobody, or the store does not
     /// take it.
-    pub async fn update(
-        &self,
-        id: TunnelId,
-        wanted: WantedTunnel,
-        reason: Option<String>,
-    ) -> Result<(Tunnel, Vec<Overlap>), TunnelsError> {
-        let wanted = wanted.checked(self)?;
-        if wanted.hosts.as_ref().is_some_and(Vec::is_empty) {
-            let remedy = "a tunnel has a host at least: to give it up, archive it";
-            return Err(TunnelsError::Invalid(remedy.to_owned()));
-        }
+    pub async fn update(&self, id: TunnelId, mut body: UpdateTunnel) -> Result<(Tunnel, Vec<Overlap>), TunnelsError> {
+        let reason = check::reason(body.reason.take())?;
+        let wanted = check::change(self, body)?;
         let (narrower, note) = (wanted.connectors_from.is_some(), now(reason));
         let hosts = wanted.hosts.as_deref().unwrap_or_default();
         let overlaps = self.serving.configured_overlaps(hosts, OVERLAPS_TOLD_MAX);
@@ -210,7 +202,7 @@ impl Tunnels {
     ///
     /// When there is none, or the store does not take it.
     pub async fn archive(&self, id: TunnelId, reason: Option<String>) -> Result<Tunnel, TunnelsError> {
-        let note = now(reason);
+        let note = now(check::reason(reason)?);
         let (tunnel, ()) = self.change(move |store| Ok((store.archive_tunnel(&id, &note)?, ()))).await?;
         self.serving.review().await;
         Ok(tunnel)
@@ -233,8 +225,9 @@ impl Tunnels {
                 OVERLAP_MAX.as_secs() / 86_400
             )));
         }
+        let note = now(check::reason(reason)?);
         let (credential, secret) = self.new_credential()?;
-        let (name, note) = (credential.id.clone(), now(reason));
+        let name = credential.id.clone();
         let until = note.at.after(overlap);
         let (tunnel, ()) = self.change(move |store| Ok((store.rotate(&id, &credential, until, &note)?, ()))).await?;
         if overlap.is_zero() {
@@ -254,7 +247,7 @@ impl Tunnels {
         which: Option<CredentialId>,
         reason: Option<String>,
     ) -> Result<(Tunnel, ReviewOutcome), TunnelsError> {
-        let note = now(reason);
+        let note = now(check::reason(reason)?);
         let (tunnel, ()) = self.change(move |store| Ok((store.revoke(&id, which.as_ref(), &note)?, ()))).await?;
         Ok((tunnel, self.serving.review().await))
     }
@@ -373,16 +366,21 @@ impl Tunnels {
         self.store.with(change_and_serve).await
     }
 
-    fn new_tunnel(
-        &self,
-        display_name: Option<String>,
-        hosts: Vec<HostPattern>,
-        hosts_made_up: bool,
-    ) -> Result<(NewTunnel, Secret), TunnelsError> {
+    /// A plain tunnel that anybody may call, with a secret of its own.
+    fn new_tunnel(&self, hosts: Vec<HostPattern>) -> Result<(NewTunnel, Secret), TunnelsError> {
         let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
         let (credential, secret) = self.new_credential()?;
-        let (traffic, lists) = (Traffic::Plain, TunnelLists::default());
-        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, traffic, lists, credential, requester: None }, secret))
+        let new = NewTunnel {
+            id,
+            display_name: None,
+            hosts,
+            hosts_made_up: false,
+            traffic: Traffic::Plain,
+            lists: TunnelLists::default(),
+            credential,
+            requester: None,
+        };
+        Ok((new, secret))
     }
 
     fn new_credential(&self) -> Result<(NewCredential, Secret), TunnelsError> {
@@ -404,17 +402,20 @@ impl Tunnels {
             return Err(TunnelsError::Invalid(remedy.to_owned()));
         };
         let host = format!("{}.{domain}", ids::letters(ids::LABEL_LETTERS)?);
-        self.checked_hosts(&[host.clone(), format!("*.{host}")])
+        self.checked_hosts([host.as_str(), &format!("*.{host}")].into_iter())
     }
 
     /// Hosts in normal form, each once; none may stand in the configuration.
-    fn checked_hosts(&self, hosts: &[String]) -> Result<Vec<HostPattern>, TunnelsError> {
+    fn checked_hosts<'a>(
+        &self,
+        hosts: impl ExactSizeIterator<Item = &'a str>,
+    ) -> Result<Vec<HostPattern>, TunnelsError> {
         if hosts.len() > TUNNEL_HOSTS_MAX {
             return Err(TunnelsError::Invalid(format!("a tunnel has at most {TUNNEL_HOSTS_MAX} hosts")));
         }
         let mut checked: Vec<HostPattern> = Vec::with_capacity(hosts.len());
         for host in hosts {
-            let invalid = |error| TunnelsError::Invalid(format!("{host:?} is no host: {error}"));
+            let invalid = |error| TunnelsError::Invalid(format!("{host:?} is not a valid host name: {error}"));
             let host: HostPattern = host.parse().map_err(invalid)?;
             if checked.contains(&host) {
                 continue;
