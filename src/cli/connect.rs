@@ -49,7 +49,7 @@ async fn connect(source: ConfigSource, config: Config, files: Vec<PathBuf>, log:
     let connect_config = connect_of(&config)?;
     let engine = config.engine.settings();
     let count = engine.core_count();
-    provision(connect_config).await?;
+    provision(connect_config, &engine).await?;
     let credentials = connect_config.credentials()?;
     let roots = connect_config.edge_roots(&credentials.secret)?;
     let settings = connect_config.settings(connect_config.edge_addresses(), roots, credentials)?;

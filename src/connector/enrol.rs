@@ -10,16 +10,16 @@ use rustls_pki_types::CertificateDer;
 
 use crate::base::Clock;
 use crate::connector::edge_tls::EdgeTls;
+use crate::connector::enrolment;
 use crate::connector::here::Here;
 use crate::connector::message::ConnectorEvent;
 use crate::connector::no_link::{NoLink, NotEnrolled};
 use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
 use crate::connector::standing::{RENEW_EARLY_MAX, Standing};
-use crate::engine::{ByteStream, lease_of};
 use crate::link::Backoff;
-use crate::tls::{Connection, Identity, KeyRequest};
-use crate::wire::enrol::{Answer, Credential, Grant, Incoming, Message, Refused, Request};
+use crate::tls::{Identity, KeyRequest};
+use crate::wire::enrol::{Answer, Credential, Grant, Refused, Request};
 
 /// How far the wall clocks of connector and edge may differ before people are told.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(120);
@@ -151,9 +151,7 @@ impl Enroller {
         let settings = &self.here.connector.settings;
         let credential = Credential::Tunnel { id: settings.tunnel.clone(), secret: settings.secret.clone() };
         let request = Request { credential, software: settings.software.clone(), csr: key.csr().to_vec() };
-        let answer = self.exchange(&connection, &request).await?;
-        connection.finish();
-        let grant = match answer {
+        let grant = match enrolment::ask(&self.here.core, &connection, &request).await? {
             Answer::Granted(grant) => grant,
             Answer::Refused(Refused { refusal, reason, retry_after_s, edge_time_unix_s }) => {
                 self.compare_clocks(edge_time_unix_s);
@@ -168,18 +166,6 @@ impl Enroller {
             return Err(NotEnrolled::OfOther { given, asked }.into());
         }
         Ok((grant, identity))
-    }
-
-    async fn exchange(&self, connection: &Connection, request: &Request) -> Result<Answer, NotEnrolled> {
-        let bytes = request.encode()?;
-        connection.send(lease_of(self.here.core.pool(), bytes.expose(), connection.headroom()).await)?;
-        let mut incoming = Incoming::default();
-        loop {
-            let Some(lease) = connection.recv().await? else { return Err(NotEnrolled::Silent) };
-            if let Some(answer) = incoming.receive(&lease)? {
-                return Ok(answer);
-            }
-        }
     }
 
     /// Waits before the next try. A certificate that has ended meanwhile is shown no more.

@@ -4,6 +4,7 @@ mod call;
 mod dial;
 mod edge_tls;
 mod enrol;
+mod enrolment;
 mod here;
 mod links;
 mod message;
@@ -19,6 +20,7 @@ mod upstreams;
 mod workers;
 
 pub use edge_tls::EdgeTls;
+pub use enrolment::{TradeError, trade};
 pub use here::{ConnectorReport, LinkReport, LinkState, UpstreamReport};
 pub use message::{ConnectorCommand, ConnectorEvent};
 pub use settings::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX, Sealing};
