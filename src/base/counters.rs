@@ -26,7 +26,7 @@ macro_rules! counters {
         }
 
         impl $Name {
-            /// Counts one event.
+            /// Counts one event, on whichever core it happened.
             pub(super) fn add(counter: &std::sync::atomic::AtomicU64) {
                 counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }

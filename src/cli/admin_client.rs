@@ -57,7 +57,7 @@ pub(super) enum AdminError {
     NotAdit {
         /// The URL that was asked.
         url: String,
-        /// The HTTP status.
+        /// The HTTP status of the answer.
         status: u16,
     },
     /// The answer is that of another version, or of something else.
@@ -68,7 +68,7 @@ pub(super) enum AdminError {
         /// What is wrong with it.
         cause: String,
     },
-    /// The edge refused.
+    /// The edge refused what it was asked to do.
     #[error("the edge refused: {message} ({code})")]
     Refused {
         /// What exactly, for programs.

@@ -18,7 +18,7 @@ const TRADE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Why an edge gave no tunnel for a provisioning key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TradeError {
-    /// It refused.
+    /// The edge refused the key or the request.
     #[error("it refused the provisioning key: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
     Refused {
         /// The reason, for programs.

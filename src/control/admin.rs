@@ -59,7 +59,7 @@ async fn wrong_method() -> ApiError {
 /// Lets through what has no body: what is only read needs none.
 async fn without_body(request: Request, next: Next) -> Response {
     if has_body(request.headers()) {
-        return ApiError::too_large("a request that only reads has no body").into_response();
+        return ApiError::too_large("a request to this path must have no body").into_response();
     }
     next.run(request).await
 }

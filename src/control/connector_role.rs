@@ -12,7 +12,7 @@ use crate::connector::{
 };
 use crate::control::figures::gather;
 use crate::control::reading::{
-    CertificateState, CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    BoxFuture, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     UpstreamReading,
 };
 use crate::control::thread::RoleEvent;
@@ -59,7 +59,7 @@ impl Role for ConnectorRole {
         self.connector.command(|| ConnectorCommand::Drain);
     }
 
-    fn read(&self, wait: Duration) -> Later<'_, RoleReading> {
+    fn read(&self, wait: Duration) -> BoxFuture<'_, RoleReading> {
         Box::pin(async move {
             let (reply, mut answers) = mailbox(self.cores);
             self.connector.command(|| ConnectorCommand::Report(reply.clone()));
@@ -85,7 +85,7 @@ impl Role for ConnectorRole {
         })
     }
 
-    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>> {
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
         Box::pin(async move {
             // Of other calls the edge tells more.
             let passed_through = |route: &ConnectorRoute| route.traffic == Traffic::Passthrough;

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use crate::control::doctor::Shown;
 use crate::control::figures::gather;
 use crate::control::reading::{
-    CertificateReading, CoreReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    BoxFuture, CertificateReading, CoreReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
 };
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, LinkReport};
@@ -52,7 +52,7 @@ impl Role for EdgeRole {
         self.edge.command(|| EdgeCommand::Drain);
     }
 
-    fn read(&self, wait: Duration) -> Later<'_, RoleReading> {
+    fn read(&self, wait: Duration) -> BoxFuture<'_, RoleReading> {
         Box::pin(async move {
             let (reply, mut answers) = mailbox(self.cores);
             self.edge.command(|| EdgeCommand::Report(reply.clone()));
@@ -72,7 +72,7 @@ impl Role for EdgeRole {
         })
     }
 
-    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>> {
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
         Box::pin(async move {
             let ask = |index, reply: &MailSender<CoreFigures>| {
                 self.edge.command(|| EdgeCommand::Figures(index, reply.clone()));

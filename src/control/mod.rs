@@ -39,8 +39,8 @@ pub use metrics::{METRICS_TYPE, metrics};
 pub use once::{OnceClient, OnceError, OnceReport};
 pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};
 pub use reading::{
-    CertificateReading, CertificateState, CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading,
-    RouteLine, UpstreamReading,
+    BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
+    RoleReading, RouteLine, UpstreamReading,
 };
 pub use report::{CallTimes, Facts, Reloads, Report, Served, micros};
 pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};

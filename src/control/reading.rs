@@ -11,13 +11,13 @@ use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
 use crate::latency::Snapshot;
 
-/// Which role.
+/// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoleKind {
-    /// The public side.
+    /// The public side, which agents call.
     Edge,
-    /// The private side.
+    /// The private side, which dials out.
     Connector,
 }
 
@@ -35,15 +35,15 @@ impl RoleKind {
 /// How one core of a role is.
 #[derive(Clone, Debug, Default)]
 pub struct CoreReading {
-    /// Which core.
+    /// The number of the core.
     pub core: CoreId,
-    /// Calls in flight.
+    /// Calls in flight on this core.
     pub calls_open: usize,
     /// Connections of agents (on an edge).
     pub agents_open: usize,
-    /// Sockets and listeners.
+    /// Sockets and listeners that are open.
     pub sockets_open: usize,
-    /// Its buffers.
+    /// The use of its buffers.
     pub pool: PoolUse,
     /// How long ago a call last went through the whole path.
     pub last_good_call: Option<Duration>,
@@ -54,9 +54,9 @@ pub struct CoreReading {
 pub struct LinkReading {
     /// Its number, unlike that of any other link of the same role.
     pub id: u64,
-    /// On which core.
+    /// The core that carries it.
     pub core: CoreId,
-    /// Whose.
+    /// The id of its tunnel.
     pub tunnel: String,
     /// The credential that it came in with (on an edge).
     pub credential: Option<String>,
@@ -77,7 +77,7 @@ pub struct LinkReading {
 pub struct UpstreamReading {
     /// The name of the route.
     pub route: String,
-    /// The upstream's URL.
+    /// The URL of the upstream.
     pub upstream: String,
     /// Connections to it, in use or kept.
     pub connections_open: usize,
@@ -95,7 +95,7 @@ pub struct CertificateReading {
     pub of: String,
     /// Its names and addresses.
     pub names: Vec<String>,
-    /// Who signed it.
+    /// The name of the authority that signed it.
     pub issuer: String,
     /// For how many seconds it is still good; less than none when it has ended.
     pub expires_in_s: i64,
@@ -137,7 +137,7 @@ pub struct EdgeReading {
 /// How a role is: what its cores answered, put together.
 #[derive(Clone)]
 pub struct RoleReading {
-    /// Which role.
+    /// The role that was asked.
     pub kind: RoleKind,
     /// How many cores there are; fewer may have answered.
     pub cores_asked: usize,
@@ -156,7 +156,7 @@ pub struct RoleReading {
 }
 
 impl RoleReading {
-    /// Nothing known yet.
+    /// A reading to which nothing was added yet.
     #[must_use]
     pub fn new(kind: RoleKind, cores_asked: usize) -> RoleReading {
         RoleReading {
@@ -200,21 +200,21 @@ pub struct RouteLine {
 }
 
 /// An answer that comes later.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A running role, as the control thread sees it.
 pub trait Role: Send + Sync {
-    /// Which role.
+    /// The role that this is.
     fn kind(&self) -> RoleKind;
 
     /// Tells every core to finish what is in flight and end.
     fn drain(&self);
 
     /// Asks every core how it is, and waits at most `wait` for the answers.
-    fn read(&self, wait: Duration) -> Later<'_, RoleReading>;
+    fn read(&self, wait: Duration) -> BoxFuture<'_, RoleReading>;
 
     /// Asks every core for the times of calls, and waits at most `wait` for the answers. None from a role that keeps none.
-    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>>;
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>>;
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

@@ -20,7 +20,7 @@ pub struct Facts {
     pub commit: &'static str,
     /// The driver of the cores.
     pub driver: String,
-    /// Why that one.
+    /// Why this driver was chosen.
     pub driver_why: String,
     /// Where agents call, as they write it.
     pub agent_url: Option<String>,
@@ -65,16 +65,16 @@ pub struct Report {
     pub roles: Vec<RoleReading>,
     /// The times of calls; none where no role keeps any.
     pub latency: Option<CallTimes>,
-    /// How reloading went.
+    /// How reloads of the configuration went.
     pub reloads: Reloads,
 }
 
 /// What is served: the routes and tunnels of one role.
 #[derive(Clone, Debug)]
 pub struct Served {
-    /// Which role.
+    /// The role that serves them.
     pub kind: RoleKind,
-    /// Its routes.
+    /// The routes that it serves.
     pub routes: Vec<RouteLine>,
     /// Its tunnels, without secrets.
     pub tunnels: Vec<String>,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::{CoreId, Count};
 use crate::control::reading::{
-    CertificateReading, CertificateState, CoreReading, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading,
-    RouteLine, UpstreamReading,
+    BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
+    RoleReading, RouteLine, UpstreamReading,
 };
 use crate::control::report::{CallTimes, Facts, Reloads, Report};
 use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot};
@@ -38,12 +38,12 @@ impl Role for SampleRole {
         self.drains.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn read(&self, _wait: Duration) -> Later<'_, RoleReading> {
+    fn read(&self, _wait: Duration) -> BoxFuture<'_, RoleReading> {
         let reading = self.reading.lock().unwrap().clone();
         Box::pin(async { reading })
     }
 
-    fn latency(&self, _wait: Duration) -> Later<'_, Option<Snapshot>> {
+    fn latency(&self, _wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
         Box::pin(async {
             self.latency_requests.fetch_add(1, Ordering::Relaxed);
             Some(snapshot())

@@ -71,7 +71,7 @@ impl State {
         self.roles.iter().map(served).collect()
     }
 
-    /// How reloading goes.
+    /// How reloads of the configuration went so far.
     pub fn reloads(&self) -> MutexGuard<'_, Reloads> {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,7 +82,7 @@ impl State {
         self.readiness().on_draining();
     }
 
-    /// Whether it is.
+    /// Whether the process is ending.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)

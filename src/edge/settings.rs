@@ -60,9 +60,9 @@ pub struct EdgeSettings {
 pub struct EdgeTables {
     /// Which tunnel serves which host.
     pub routes: RouteTable<Route>,
-    /// The tunnels.
+    /// The tunnels that connectors may serve.
     pub tunnels: SharedMap<TunnelId, TunnelEntry>,
-    /// Who may come.
+    /// Who may connect and call.
     pub admission: Admission,
 }
 

@@ -19,27 +19,27 @@ pub const BODY_LEN_MAX: usize = 64 * 1024;
 const LIMIT_PRESET: u32 = 20;
 
 /// A JSON object in the body.
-pub(super) struct Object<T>(pub(super) T);
+pub(super) struct JsonObject<T>(pub(super) T);
 
 /// The same where all members may be left out: without a body, or with `null`, all of them are.
-pub(super) struct Optional<T>(pub(super) T);
+pub(super) struct OptionalObject<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Object<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonObject<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Object<T>, ApiError> {
-        object(&json(request).await?).map(Object)
+    async fn from_request(request: Request, _: &S) -> Result<JsonObject<T>, ApiError> {
+        object(&json(request).await?).map(JsonObject)
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Optional<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalObject<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Optional<T>, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<OptionalObject<T>, ApiError> {
         let bytes = json(request).await?;
         match bytes.trim_ascii() {
-            b"" | b"null" => object(b"{}").map(Optional),
-            _ => object(&bytes).map(Optional),
+            b"" | b"null" => object(b"{}").map(OptionalObject),
+            _ => object(&bytes).map(OptionalObject),
         }
     }
 }
@@ -47,7 +47,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Optional<T> {
 /// The body of a request, if it is said to be JSON or there is none.
 async fn json(request: Request) -> Result<Bytes, ApiError> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-    let too_large = |_| ApiError::too_large("the body is longer than 64 KiB, or it broke off");
+    let too_large = |_| ApiError::too_large("the body is longer than 64 KiB, or the connection ended within it");
     let bytes = to_bytes(request.into_body(), BODY_LEN_MAX).await.map_err(too_large)?;
     let kind = kind.unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
@@ -116,12 +116,12 @@ impl PlainPageQuery {
 
 pub(super) fn page(limit: u32, cursor: Option<&str>) -> Result<Page, ApiError> {
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(ApiError::bad_query("limit is 1 to 1000"));
+        return Err(ApiError::bad_query("limit must be 1 to 1000"));
     }
     let before = match cursor {
         None => None,
         Some(text) => {
-            let invalid = || ApiError::bad_query("page is not the next_page of a part of this list");
+            let invalid = || ApiError::bad_query("page must be the next_page of an earlier answer for this list");
             // What a number's reading lets pass, such as a sign, no cursor has.
             let plain =
                 (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
@@ -132,12 +132,12 @@ pub(super) fn page(limit: u32, cursor: Option<&str>) -> Result<Page, ApiError> {
 }
 
 /// The parameters of the query, checked for unknown ones.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct ValidQuery<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ValidQuery<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asked<T>, ApiError> {
-        Ok(Asked(Query::<T>::from_request_parts(parts, state).await?.0))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<ValidQuery<T>, ApiError> {
+        Ok(ValidQuery(Query::<T>::from_request_parts(parts, state).await?.0))
     }
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::body::{Asked, Object, PageQuery};
+use super::body::{JsonObject, PageQuery, ValidQuery};
 use super::error::ApiError;
 use super::{Api, tunnel_id};
 use crate::control::bodies::{AddCertificate, CertificateInfo, ErrorBody, ListPart};
@@ -18,7 +18,7 @@ use crate::control::bodies::{AddCertificate, CertificateInfo, ErrorBody, ListPar
 pub(super) async fn add(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Object(wanted): Object<AddCertificate>,
+    JsonObject(wanted): JsonObject<AddCertificate>,
 ) -> Result<Json<CertificateInfo>, ApiError> {
     let added = api.tunnels()?.add_certificate(tunnel_id(&id)?, &wanted.ca_certificate_pem).await?;
     Ok(Json(CertificateInfo::of(added)))
@@ -36,13 +36,13 @@ pub(super) async fn add(
 pub(super) async fn list(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Asked(query): Asked<PageQuery>,
+    ValidQuery(query): ValidQuery<PageQuery>,
 ) -> Result<Json<ListPart<CertificateInfo>>, ApiError> {
     let listed = api.tunnels()?.certificates(tunnel_id(&id)?, query.include_archived, query.page()?).await?;
     Ok(Json(ListPart::of(listed, CertificateInfo::of)))
 }
 
-/// One certificate.
+/// Returns one certificate of a tunnel.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}/certificates/{certificate_id}", tag = "certificates",
     operation_id = "get_certificate",

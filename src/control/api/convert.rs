@@ -7,7 +7,7 @@ use crate::control::bodies::{
 };
 use crate::control::reading::LinkReading;
 use crate::control::store::{Certificate, CredentialRow, Event, Listed, ProvisioningKey, Tunnel, Usage};
-use crate::control::tunnels::WithSecret;
+use crate::control::tunnels::IssuedCredential;
 use crate::control::wall_time::WallTime;
 
 impl<T> ListPart<T> {
@@ -56,7 +56,7 @@ impl CredentialInfo {
 }
 
 impl IssuedToken {
-    pub(super) fn of(made: &WithSecret, edge: &str) -> IssuedToken {
+    pub(super) fn of(made: &IssuedCredential, edge: &str) -> IssuedToken {
         let token = TunnelToken { id: made.tunnel.id.clone(), secret: made.secret.clone() };
         let before = made.tunnel.good_credentials(WallTime::now()).find(|row| row.id != made.credential);
         IssuedToken {

@@ -6,13 +6,13 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::body::{Asked, Object, PlainPageQuery, page};
+use super::body::{JsonObject, PlainPageQuery, ValidQuery, page};
 use super::convert::text;
 use super::error::ApiError;
 use super::{Api, tunnel_id};
 use crate::control::bodies::{CreateKey, CreatedKey, ErrorBody, EventInfo, KeyInfo, ListPart};
 
-/// Which events.
+/// The events that are wanted.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -36,7 +36,7 @@ pub(super) struct EventsQuery {
 )]
 pub(super) async fn create(
     State(api): State<Api>,
-    Object(wanted): Object<CreateKey>,
+    JsonObject(wanted): JsonObject<CreateKey>,
 ) -> Result<Json<CreatedKey>, ApiError> {
     let tunnels = api.tunnels()?;
     let (key, secret) = tunnels.create_key(wanted).await?;
@@ -52,12 +52,12 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Asked(query): Asked<PlainPageQuery>,
+    ValidQuery(query): ValidQuery<PlainPageQuery>,
 ) -> Result<Json<ListPart<KeyInfo>>, ApiError> {
     Ok(Json(ListPart::of(api.tunnels()?.keys(query.page()?).await?, KeyInfo::of)))
 }
 
-/// One provisioning key.
+/// Returns one provisioning key, without its secret.
 #[utoipa::path(
     get, path = "/v1/provisioning_keys/{key_id}", tag = "provisioning keys", operation_id = "get_key",
     params(("key_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -84,7 +84,7 @@ pub(super) async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Re
 )]
 pub(super) async fn events(
     State(api): State<Api>,
-    Asked(query): Asked<EventsQuery>,
+    ValidQuery(query): ValidQuery<EventsQuery>,
 ) -> Result<Json<ListPart<EventInfo>>, ApiError> {
     let tunnel = query.tunnel_id.as_deref().map(tunnel_id).transpose()?;
     let page = page(query.limit.unwrap_or(20), query.page.as_deref())?;

@@ -51,9 +51,9 @@ pub struct Api {
 /// The tunnels, and the token that opens them.
 #[derive(Clone)]
 pub struct Access {
-    /// The tunnels.
+    /// The tunnels of the edge.
     pub tunnels: Arc<Tunnels>,
-    /// The admin token.
+    /// The token that requests must show.
     pub token: Arc<AdminToken>,
 }
 

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::body::Asked;
+use super::body::ValidQuery;
 use super::error::ApiError;
 use crate::control::bodies::{ErrorBody, LatencyBody, StatusBody};
 use crate::control::state::State;
@@ -43,7 +43,7 @@ async fn status(Given(state): Given<Arc<State>>) -> Json<StatusBody> {
 )]
 async fn latency(
     Given(state): Given<Arc<State>>,
-    Asked(query): Asked<LatencyQuery>,
+    ValidQuery(query): ValidQuery<LatencyQuery>,
 ) -> Result<Json<LatencyBody>, ApiError> {
     Ok(Json(state.report().await.latency_body(query.route.as_deref())))
 }

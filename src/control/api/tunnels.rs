@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::body::{Asked, Optional, PageQuery};
+use super::body::{OptionalObject, PageQuery, ValidQuery};
 use super::convert::texts;
 use super::error::ApiError;
 use super::{Api, tunnel_id};
@@ -41,7 +41,7 @@ pub(super) struct UsageQuery {
 )]
 pub(super) async fn create(
     State(api): State<Api>,
-    Optional(wanted): Optional<CreateTunnel>,
+    OptionalObject(wanted): OptionalObject<CreateTunnel>,
 ) -> Result<Json<CreatedTunnel>, ApiError> {
     let tunnels = api.tunnels()?;
     let (made, overlaps) = tunnels.create(wanted).await?;
@@ -56,7 +56,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Asked(query): Asked<PageQuery>,
+    ValidQuery(query): ValidQuery<PageQuery>,
 ) -> Result<Json<ListPart<TunnelInfo>>, ApiError> {
     let listed = api.tunnels()?.list(query.include_archived, query.page()?).await?;
     let links = api.links_by_tunnel().await;
@@ -67,7 +67,7 @@ pub(super) async fn list(
     })))
 }
 
-/// One tunnel.
+/// Returns one tunnel, also an archived one.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "get_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -89,7 +89,7 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Resul
 pub(super) async fn update(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(wanted): Optional<UpdateTunnel>,
+    OptionalObject(wanted): OptionalObject<UpdateTunnel>,
 ) -> Result<Json<UpdatedTunnel>, ApiError> {
     let (tunnel, overlaps) = api.tunnels()?.update(tunnel_id(&id)?, wanted).await?;
     Ok(Json(UpdatedTunnel { tunnel: api.tunnel_info(tunnel).await, warnings: texts(&overlaps) }))
@@ -106,13 +106,13 @@ pub(super) async fn update(
 pub(super) async fn archive(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(why): Optional<Reason>,
+    OptionalObject(why): OptionalObject<Reason>,
 ) -> Result<Json<TunnelInfo>, ApiError> {
     let tunnel = api.tunnels()?.archive(tunnel_id(&id)?, why.reason).await?;
     Ok(Json(TunnelInfo::of(tunnel, 0)))
 }
 
-/// Refused: an edge keeps a hash of each secret, not the secret. Rotate instead.
+/// RuleViolation: an edge keeps a hash of each secret, not the secret. Rotate instead.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/reveal_token", tag = "tunnels", operation_id = "reveal_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -125,7 +125,7 @@ pub(super) async fn archive(
 pub(super) async fn reveal_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(_why): Optional<Reason>,
+    OptionalObject(_why): OptionalObject<Reason>,
 ) -> Result<Json<IssuedToken>, ApiError> {
     let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
     let message = format!(
@@ -147,7 +147,7 @@ pub(super) async fn reveal_token(
 pub(super) async fn rotate_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(wanted): Optional<RotateToken>,
+    OptionalObject(wanted): OptionalObject<RotateToken>,
 ) -> Result<Json<IssuedToken>, ApiError> {
     let tunnels = api.tunnels()?;
     let overlap = wanted.overlap_s.map_or(OVERLAP_PRESET, Duration::from_secs);
@@ -166,7 +166,7 @@ pub(super) async fn rotate_token(
 pub(super) async fn revoke_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(wanted): Optional<RevokeToken>,
+    OptionalObject(wanted): OptionalObject<RevokeToken>,
 ) -> Result<Json<Revocation>, ApiError> {
     let (id, which) = (tunnel_id(&id)?, credential_id(wanted.credential_id)?);
     let (tunnel, outcome) = api.tunnels()?.revoke(id, which, wanted.reason).await?;
@@ -206,7 +206,7 @@ pub(super) async fn connections(
 pub(super) async fn usage(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Asked(query): Asked<UsageQuery>,
+    ValidQuery(query): ValidQuery<UsageQuery>,
 ) -> Result<Json<UsageReport>, ApiError> {
     let tunnels = api.tunnels()?;
     let since: Option<WallTime> = match query.since {

@@ -15,14 +15,14 @@ pub struct AddCertificate {
 /// The certificate of an authority that is registered with a tunnel.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CertificateInfo {
-    /// Its id.
+    /// The id of the certificate.
     #[schema(example = "tcrt_abcdefghijkmnpqrstuvwxyz")]
     pub id: String,
-    /// Always `tunnel_certificate`.
+    /// The type of this object: always `tunnel_certificate`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// The tunnel.
+    /// The id of its tunnel.
     pub tunnel_id: String,
     /// SHA-256 of the certificate (DER), in hexadecimal.
     #[schema(pattern = "^[0-9a-f]{64}$")]

@@ -40,10 +40,10 @@ pub struct NamedHostText(pub String);
 /// A provisioning key, without its secret.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct KeyInfo {
-    /// Its id.
+    /// The id of the key.
     #[schema(example = "pkey_abcdefghijkmnpqrstuvwxyz")]
     pub id: String,
-    /// Always `provisioning_key`.
+    /// The type of this object: always `provisioning_key`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
@@ -55,12 +55,12 @@ pub struct KeyInfo {
     pub hosts: Vec<String>,
     /// How many hosts may use it.
     pub uses_max: u32,
-    /// How many did.
+    /// How many hosts have used it.
     pub uses: u32,
     /// When it was made.
     #[schema(format = DateTime)]
     pub created_at: String,
-    /// When it ends.
+    /// When the key expires.
     #[schema(format = DateTime)]
     pub expires_at: String,
     /// When it was withdrawn.
@@ -73,7 +73,7 @@ pub struct KeyInfo {
 /// A provisioning key that was just made.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreatedKey {
-    /// The key.
+    /// The key without its secret.
     #[serde(flatten)]
     pub key: KeyInfo,
     /// Its secret. This is the one time that it is shown.

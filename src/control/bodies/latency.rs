@@ -14,7 +14,7 @@ pub struct LatencyBody {
     pub measured_by: Option<RoleKind>,
     /// The route that was asked for; null for all.
     pub route: Option<String>,
-    /// All calls together.
+    /// The times of all calls together.
     pub total: CallTimesSummary,
     /// The same by route, MCP method and tool.
     pub labels: Vec<CallTimesOfLabel>,
@@ -31,7 +31,7 @@ pub struct CallTimesOfLabel {
     pub method: String,
     /// The tool; empty for other methods.
     pub tool: String,
-    /// Their times.
+    /// The times of the calls with this label.
     #[serde(flatten)]
     pub times: CallTimesSummary,
 }
@@ -54,14 +54,14 @@ pub struct CallTimesSummary {
 pub struct PhaseTimes {
     /// How many calls had it.
     pub count: u64,
-    /// The mean.
+    /// The arithmetic mean over these calls.
     pub mean_us: f64,
-    /// The median.
+    /// The median: half of the calls took no longer.
     pub p50_us: f64,
-    /// The 95th percentile.
+    /// The 95th percentile over these calls.
     pub p95_us: f64,
-    /// The 99th percentile.
+    /// The 99th percentile over these calls.
     pub p99_us: f64,
-    /// The longest.
+    /// The longest time of any call.
     pub max_us: f64,
 }

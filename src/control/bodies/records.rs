@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 pub struct EventInfo {
     /// Its place in the order of events.
     pub id: i64,
-    /// Always `event`.
+    /// The type of this object: always `event`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// When.
+    /// When it was done (RFC 3339).
     #[schema(format = DateTime)]
     pub at: String,
     /// What: `tunnel.created`, `credential.revoked` and so on.
@@ -28,16 +28,16 @@ pub struct EventInfo {
 /// What was called over a tunnel's links.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UsageReport {
-    /// Always `tunnel_usage`.
+    /// The type of this object: always `tunnel_usage`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// The tunnel.
+    /// The id of the tunnel.
     pub tunnel_id: String,
     /// From when on; calls count from the beginning of that hour.
     #[schema(format = DateTime)]
     pub since: String,
-    /// All calls together.
+    /// The number of all calls together.
     pub calls: u64,
     /// By credential and what was called, the latest first.
     pub data: Vec<UsageEntry>,
@@ -48,13 +48,13 @@ pub struct UsageReport {
 pub struct UsageEntry {
     /// The credential with which the link came in.
     pub credential_id: String,
-    /// The route.
+    /// The name of the route.
     pub route: String,
     /// The MCP method, or what stands for it.
     pub method: String,
     /// The tool; null for other methods.
     pub tool: Option<String>,
-    /// How many calls.
+    /// How many calls of this kind ended.
     pub calls: u64,
     /// When the first of them ended.
     #[schema(format = DateTime)]

@@ -20,7 +20,7 @@ pub struct StatusBody {
     pub state: ProcessState,
     /// The driver of the cores.
     pub driver: DriverStatus,
-    /// Where agents call.
+    /// The URL that agents call.
     pub agent_url: Option<String>,
     /// Where connectors dial in.
     pub connectors_listen: Option<String>,
@@ -46,14 +46,14 @@ pub struct StatusBody {
     pub tunnels: Vec<OfRole<TunnelLinks>>,
     /// The counters of each role, by its name and theirs.
     pub counts: BTreeMap<String, BTreeMap<String, u64>>,
-    /// How reloading went.
+    /// How reloads of the configuration went.
     pub reload: ReloadStatus,
 }
 
 /// Something with the role that it belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OfRole<T> {
-    /// The role.
+    /// The role that it belongs to.
     pub role: RoleKind,
     /// What belongs to it.
     #[serde(flatten)]
@@ -64,7 +64,7 @@ pub struct OfRole<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessState {
-    /// It takes calls.
+    /// The process takes calls.
     Running,
     /// It finishes the calls that it has.
     Draining,
@@ -84,13 +84,13 @@ pub struct DriverStatus {
 pub struct CoreStatus {
     /// The number of the core.
     pub core: u16,
-    /// Calls in flight.
+    /// Calls in flight on this core.
     pub calls_open: u64,
     /// Connections of agents (on an edge).
     pub agents_open: u64,
-    /// Sockets and listeners.
+    /// Sockets and listeners that are open.
     pub sockets_open: u64,
-    /// Its buffers.
+    /// The use of its buffers.
     pub buffers: BuffersStatus,
     /// How many seconds ago a call last went through the whole path.
     pub last_good_call_s: Option<f64>,
@@ -99,7 +99,7 @@ pub struct CoreStatus {
 /// The buffers of one core, in bytes unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuffersStatus {
-    /// In use.
+    /// Bytes in buffers that are in use.
     pub leased_bytes: u64,
     /// In use or free.
     pub allocated_bytes: u64,
@@ -126,7 +126,7 @@ pub struct LinkStatus {
     pub id: u64,
     /// The core that carries it.
     pub core: u16,
-    /// The tunnel.
+    /// The id of its tunnel.
     pub tunnel: String,
     /// What the connector says that it runs (on an edge), or where the edge is (on a connector).
     pub peer: String,
@@ -149,7 +149,7 @@ pub struct TunnelLinks {
     pub links: u64,
 }
 
-/// How reloading went.
+/// How reloads of the configuration went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReloadStatus {
     /// Reloads that took effect.

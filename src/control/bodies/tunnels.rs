@@ -140,13 +140,13 @@ pub enum TunnelState {
     Archived,
 }
 
-/// A tunnel.
+/// A tunnel and its state.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TunnelInfo {
-    /// Its id.
+    /// The id of the tunnel.
     #[schema(example = "tnl_abcdefghijkmnpqrstuvwxyz")]
     pub id: String,
-    /// Always `tunnel`.
+    /// The type of this object: always `tunnel`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
@@ -154,7 +154,7 @@ pub struct TunnelInfo {
     pub display_name: Option<String>,
     /// The first of its hosts.
     pub domain: String,
-    /// Its hosts.
+    /// The hosts that agents call, each a name or `*.` and a name.
     pub hosts: Vec<String>,
     /// How its calls are carried.
     pub traffic: TrafficKind,
@@ -172,7 +172,7 @@ pub struct TunnelInfo {
     /// When it was given up for good.
     #[schema(format = DateTime)]
     pub archived_at: Option<String>,
-    /// How it is.
+    /// Whether it can be called, and why not.
     pub state: TunnelState,
     /// Links of connectors that are up.
     pub connections: u32,
@@ -187,7 +187,7 @@ pub struct TunnelInfo {
 /// A credential, without its secret.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CredentialInfo {
-    /// Its id.
+    /// The id of the credential.
     pub id: String,
     /// When it was made.
     #[schema(format = DateTime)]
@@ -202,11 +202,11 @@ pub struct CredentialInfo {
 pub struct IssuedToken {
     /// The id of the credential; a rotation makes another.
     pub id: String,
-    /// Always `tunnel_token`.
+    /// The type of this object: always `tunnel_token`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// The tunnel.
+    /// The id of the tunnel.
     pub tunnel_id: String,
     /// Id and secret in one string, for `adit connect --token`.
     pub tunnel_token: String,
@@ -222,7 +222,7 @@ pub struct IssuedToken {
 /// A tunnel that was just made.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreatedTunnel {
-    /// The tunnel.
+    /// The tunnel as it is now.
     #[serde(flatten)]
     pub tunnel: TunnelInfo,
     /// Its first credential. This is the one time that the secret is shown.
@@ -234,17 +234,17 @@ pub struct CreatedTunnel {
 /// A tunnel that was just changed.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UpdatedTunnel {
-    /// The tunnel.
+    /// The tunnel as it is now.
     #[serde(flatten)]
     pub tunnel: TunnelInfo,
     /// What was done and may not have been meant, for people: where its new hosts and those of other tunnels overlap.
     pub warnings: Vec<String>,
 }
 
-/// What revoking did.
+/// The outcome of a revocation.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Revocation {
-    /// Always `tunnel_revocation`.
+    /// The type of this object: always `tunnel_revocation`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
@@ -261,7 +261,7 @@ pub struct Revocation {
 pub struct ConnectionInfo {
     /// Its number, unlike that of any other link of this process.
     pub id: u64,
-    /// Always `tunnel_connection`.
+    /// The type of this object: always `tunnel_connection`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,

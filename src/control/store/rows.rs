@@ -11,16 +11,16 @@ use crate::route::HostPattern;
 /// When something is done, and why, for the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Note {
-    /// When.
+    /// When it was done.
     pub at: WallTime,
     /// Why, in the words of whoever did it.
     pub reason: Option<String>,
 }
 
-/// A tunnel.
+/// A tunnel as the store holds it, and as the API and the cores are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Its id.
+    /// The id of the tunnel.
     pub id: TunnelId,
     /// What people call it.
     pub display_name: Option<String>,
@@ -64,7 +64,7 @@ pub const KNOWN_AFTER_END: Duration = Duration::from_secs(3_600);
 /// A credential, without the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CredentialRow {
-    /// Its id.
+    /// The id of the credential.
     pub id: CredentialId,
     /// The hash of its secret.
     pub hash: SecretHash,
@@ -77,7 +77,7 @@ pub struct CredentialRow {
 }
 
 impl fmt::Debug for CredentialRow {
-    /// Without the hash.
+    /// Leaves the hash of the secret out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CredentialRow { id, created_at, until, revoked_at, .. } = self;
         let mut row = f.debug_struct("CredentialRow");
@@ -101,7 +101,7 @@ pub struct Requester(pub [u8; 32]);
 /// A tunnel that is to be made.
 #[derive(Clone)]
 pub struct NewTunnel {
-    /// Its id.
+    /// The id of the tunnel.
     pub id: TunnelId,
     /// What people call it.
     pub display_name: Option<String>,
@@ -113,7 +113,7 @@ pub struct NewTunnel {
     pub traffic: Traffic,
     /// Who may come to it.
     pub lists: TunnelLists,
-    /// Its first credential.
+    /// The first credential of the tunnel.
     pub credential: NewCredential,
     /// Who traded a provisioning key for it, if somebody did.
     pub requester: Option<Requester>,
@@ -158,7 +158,7 @@ pub struct Overlap {
     pub host: HostPattern,
     /// The other tunnel's host.
     pub theirs: HostPattern,
-    /// The other tunnel.
+    /// The id of the other tunnel.
     pub tunnel: TunnelId,
 }
 
@@ -179,7 +179,7 @@ impl fmt::Display for Overlap {
 /// A credential that is to be kept.
 #[derive(Clone)]
 pub struct NewCredential {
-    /// Its id.
+    /// The id of the credential.
     pub id: CredentialId,
     /// The hash of its secret.
     pub hash: SecretHash,
@@ -188,13 +188,13 @@ pub struct NewCredential {
 /// The certificate of an authority that is registered with a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Its id.
+    /// Its public id.
     pub id: String,
-    /// Whose.
+    /// The id of its tunnel.
     pub tunnel: TunnelId,
     /// SHA-256 of the certificate (DER), in hexadecimal.
     pub fingerprint: String,
-    /// The certificate itself.
+    /// The certificate itself, as PEM.
     pub pem: String,
     /// When it was registered.
     pub created_at: WallTime,
@@ -207,7 +207,7 @@ pub struct Certificate {
 /// A key that new hosts trade for a tunnel of their own, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvisioningKey {
-    /// Its id.
+    /// Its public id.
     pub id: String,
     /// What people call it.
     pub display_name: Option<String>,
@@ -221,7 +221,7 @@ pub struct ProvisioningKey {
     pub uses: u32,
     /// When it was made.
     pub created_at: WallTime,
-    /// When it ends.
+    /// When the key expires.
     pub expires_at: WallTime,
     /// When it was withdrawn.
     pub revoked_at: Option<WallTime>,
@@ -249,7 +249,7 @@ pub struct NewKey {
 pub struct Event {
     /// Its place in the order of events.
     pub seq: i64,
-    /// When.
+    /// When it was done.
     pub at: WallTime,
     /// What: `tunnel.created` and so on.
     pub kind: String,
@@ -264,17 +264,17 @@ pub struct Event {
 /// How often something was called over links that came in with one credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Whose.
+    /// The id of its tunnel.
     pub tunnel: TunnelId,
-    /// Which credential.
+    /// The credential that the link came in with.
     pub credential: CredentialId,
-    /// The route's name.
+    /// The name of the route.
     pub route: String,
     /// The MCP method, or what stands for it.
     pub method: String,
     /// The tool; empty for other methods.
     pub tool: String,
-    /// How many calls.
+    /// How many calls of this kind ended.
     pub calls: u64,
     /// When the first of them ended.
     pub first: WallTime,
@@ -294,7 +294,7 @@ pub struct Page {
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// The part.
+    /// The rows of this part.
     pub rows: Vec<T>,
     /// Where the next part begins; none after the last.
     pub next: Option<i64>,

@@ -6,9 +6,9 @@ use super::{Tunnels, TunnelsError, check, ids, now};
 use crate::base::{Secret, SecretHash, SecretKind, TunnelId};
 use crate::control::bodies::CreateKey;
 use crate::control::certify::Provisioning;
-use crate::control::reading::Later;
+use crate::control::reading::BoxFuture;
 use crate::control::store::{
-    Listed, NewKey, NewTunnel, Page, ProvisioningKey, Refused, Requester, StoreError, TUNNEL_HOSTS_MAX,
+    Listed, NewKey, NewTunnel, Page, ProvisioningKey, Requester, RuleViolation, StoreError, TUNNEL_HOSTS_MAX,
 };
 use crate::control::wall_time::WallTime;
 use crate::edge::NotCertified;
@@ -104,14 +104,14 @@ impl Tunnels {
         if !is_name(&name) || !fits(&key.name_template, &name) {
             let template = &key.name_template;
             return Err(TunnelsError::Invalid(format!(
-                "the name {name:?} is not one of those that the key is for ({template})"
+                "the name {name:?} does not match the name template of the key ({template})"
             )));
         }
         let hosts: Vec<String> = key.hosts.iter().map(|host| host.replace(NAME, &name)).collect();
         let made_up = hosts.is_empty();
         let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(hosts.iter().map(String::as_str))? };
         if !made_up && let Some(overlap) = self.serving.configured_overlaps(&hosts, 1).pop() {
-            return Err(Refused::HostOverlaps(Box::new(overlap)).into());
+            return Err(RuleViolation::HostOverlaps(Box::new(overlap)).into());
         }
         let (new, secret) = self.new_tunnel(hosts)?;
         let new = NewTunnel { display_name: Some(name), hosts_made_up: made_up, requester: Some(requester), ..new };
@@ -125,10 +125,10 @@ impl Tunnels {
     /// # Errors
     ///
     /// When neither is so, or the store cannot be read.
-    pub async fn look_at_key(&self, key: &Secret) -> Result<(), TunnelsError> {
+    pub async fn check_provisioning_key(&self, key: &Secret) -> Result<(), TunnelsError> {
         let (hash, now) = (SecretHash::of(key), WallTime::now());
         let may = self.store.with(move |store| store.may_trade(&hash, now, now.before(TRADE_AGAIN))).await?;
-        if may { Ok(()) } else { Err(Refused::KeyNotGood.into()) }
+        if may { Ok(()) } else { Err(RuleViolation::KeyNotGood.into()) }
     }
 
     /// Another secret of the tunnel that was made for this requester a moment ago, if one was. The one before, which nobody
@@ -145,7 +145,7 @@ impl Tunnels {
         // Whoever revoked it did not mean it to come back so.
         let revoked = tunnel.good_credentials(WallTime::now()).next().is_none();
         if revoked || tunnel.credentials.len() >= TRADES_MAX {
-            return Err(Refused::KeyNotGood.into());
+            return Err(RuleViolation::KeyNotGood.into());
         }
         let why = Some("its host traded the provisioning key once more".to_owned());
         let made = self.rotate(tunnel.id.clone(), Duration::ZERO, why).await?;
@@ -161,7 +161,7 @@ impl Tunnels {
             ));
         }
         if wanted.hosts.is_empty() && self.settings.domain.is_none() {
-            return invalid("give hosts, or set edge.tunnel_domain so that the edge can make them up".to_owned());
+            return invalid("give hosts, or set edge.tunnel_domain so that the edge can generate them".to_owned());
         }
         if wanted.hosts.len() > TUNNEL_HOSTS_MAX {
             return invalid(format!("a tunnel has at most {TUNNEL_HOSTS_MAX} hosts"));
@@ -175,19 +175,19 @@ impl Tunnels {
             }
         }
         if !(1..=KEY_USES_MAX).contains(&wanted.uses_max) {
-            return invalid(format!("a key has 1 to {KEY_USES_MAX} uses"));
+            return invalid(format!("uses_max must be 1 to {KEY_USES_MAX}"));
         }
         let life = wanted.expires_at.since(wanted.created_at);
         if life.is_zero() || life > KEY_LIFE_MAX {
-            return invalid(format!("a key is good for 1 s to {} days", KEY_LIFE_MAX.as_secs() / 86_400));
+            return invalid(format!("a key can be valid for 1 s to {} days", KEY_LIFE_MAX.as_secs() / 86_400));
         }
         Ok(())
     }
 }
 
 impl Provisioning for Tunnels {
-    fn look_at<'a>(&'a self, key: &'a Secret) -> Later<'a, Result<(), NotCertified>> {
-        Box::pin(async move { self.look_at_key(key).await.map_err(not_certified) })
+    fn look_at<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<(), NotCertified>> {
+        Box::pin(async move { self.check_provisioning_key(key).await.map_err(not_certified) })
     }
 
     fn trade<'a>(
@@ -195,7 +195,7 @@ impl Provisioning for Tunnels {
         key: &'a Secret,
         name: &'a str,
         requester: Requester,
-    ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
+    ) -> BoxFuture<'a, Result<(TunnelId, Secret), NotCertified>> {
         Box::pin(async move { self.trade_key(key, name, requester).await.map_err(not_certified) })
     }
 }
@@ -203,9 +203,9 @@ impl Provisioning for Tunnels {
 /// What a stranger is told.
 fn not_certified(error: TunnelsError) -> NotCertified {
     match error {
-        TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
-        TunnelsError::Store(StoreError::Refused(Refused::HostOverlaps(overlap))) => {
-            tracing::warn!(why = %Refused::HostOverlaps(overlap.clone()), "a provisioning key was not traded");
+        TunnelsError::Store(StoreError::Refused(RuleViolation::KeyNotGood)) => NotCertified::ProvisioningKey,
+        TunnelsError::Store(StoreError::Refused(RuleViolation::HostOverlaps(overlap))) => {
+            tracing::warn!(why = %RuleViolation::HostOverlaps(overlap.clone()), "a provisioning key was not traded");
             // Whose the other one is stays among operators.
             NotCertified::HostNotFree { host: overlap.host.to_string() }
         }

@@ -22,8 +22,8 @@ use crate::base::{
 use crate::control::bodies::{CreateTunnel, UpdateTunnel};
 use crate::control::data_dir::DataDirError;
 use crate::control::store::{
-    Certificate, Event, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, Store,
-    StoreError, StoreHandle, TUNNEL_HOSTS_MAX, Tunnel, Usage,
+    Certificate, Event, Listed, NewCredential, NewTunnel, Note, OVERLAPS_REPORTED_MAX, Overlap, Page, RuleViolation,
+    Store, StoreError, StoreHandle, TUNNEL_HOSTS_MAX, Tunnel, Usage,
 };
 use crate::control::wall_time::WallTime;
 use crate::policy::TunnelLists;
@@ -52,8 +52,8 @@ pub enum TunnelsError {
     Random(#[from] DataDirError),
 }
 
-impl From<Refused> for TunnelsError {
-    fn from(refused: Refused) -> TunnelsError {
+impl From<RuleViolation> for TunnelsError {
+    fn from(refused: RuleViolation) -> TunnelsError {
         TunnelsError::Store(refused.into())
     }
 }
@@ -70,12 +70,12 @@ pub struct TunnelsSettings {
 }
 
 /// A tunnel with the secret that was just made for it and is never seen again.
-pub struct WithSecret {
-    /// The tunnel.
+pub struct IssuedCredential {
+    /// The tunnel as it is now.
     pub tunnel: Tunnel,
-    /// The credential.
+    /// The id of the new credential.
     pub credential: CredentialId,
-    /// Its secret.
+    /// The secret of the new credential.
     pub secret: Secret,
 }
 
@@ -112,7 +112,7 @@ impl Tunnels {
         &self.serving
     }
 
-    /// What was called.
+    /// The record of what was called.
     #[must_use]
     pub fn usage_record(&self) -> &Arc<UsageRecord> {
         &self.usage
@@ -135,7 +135,7 @@ impl Tunnels {
     /// # Errors
     ///
     /// When a host is malformed or another tunnel's, a list names nobody, or the store does not take it.
-    pub async fn create(&self, body: CreateTunnel) -> Result<(WithSecret, Vec<Overlap>), TunnelsError> {
+    pub async fn create(&self, body: CreateTunnel) -> Result<(IssuedCredential, Vec<Overlap>), TunnelsError> {
         let (given, lists) = check::new_tunnel(self, &body)?;
         let hosts_made_up = given.is_none();
         let hosts = given.map_or_else(|| self.made_up_hosts(), Ok)?;
@@ -145,11 +145,11 @@ impl Tunnels {
         let new = NewTunnel { display_name, hosts_made_up, lists, traffic, ..new };
         let credential = new.credential.id.clone();
         let note = now(None);
-        let overlaps = self.serving.configured_overlaps(&new.hosts, OVERLAPS_TOLD_MAX);
+        let overlaps = self.serving.configured_overlaps(&new.hosts, OVERLAPS_REPORTED_MAX);
         let both = move |store: &mut dyn Store| Ok((store.create_tunnel(&new, &note)?, store.overlaps(&new.id)));
         let (tunnel, stored) = self.change(both).await?;
-        let overlaps = told(&tunnel, overlaps, stored);
-        Ok((WithSecret { tunnel, credential, secret }, overlaps))
+        let overlaps = log_overlaps(&tunnel, overlaps, stored);
+        Ok((IssuedCredential { tunnel, credential, secret }, overlaps))
     }
 
     /// Changes what a tunnel is called, its hosts, or who may come to it. It is served so when this returns, and links
@@ -165,7 +165,7 @@ impl Tunnels {
         let wanted = check::change(self, body)?;
         let (narrower, note) = (wanted.connectors_from.is_some(), now(reason));
         let hosts = wanted.hosts.as_deref().unwrap_or_default();
-        let overlaps = self.serving.configured_overlaps(hosts, OVERLAPS_TOLD_MAX);
+        let overlaps = self.serving.configured_overlaps(hosts, OVERLAPS_REPORTED_MAX);
         let both = move |store: &mut dyn Store| {
             let changed = store.change_tunnel(&id, &wanted, &note)?;
             Ok((changed, if wanted.hosts.is_some() { store.overlaps(&id) } else { Ok(Vec::new()) }))
@@ -174,7 +174,7 @@ impl Tunnels {
         if narrower {
             self.serving.review().await;
         }
-        let overlaps = told(&tunnel, overlaps, stored);
+        let overlaps = log_overlaps(&tunnel, overlaps, stored);
         Ok((tunnel, overlaps))
     }
 
@@ -218,10 +218,10 @@ impl Tunnels {
         id: TunnelId,
         overlap: Duration,
         reason: Option<String>,
-    ) -> Result<WithSecret, TunnelsError> {
+    ) -> Result<IssuedCredential, TunnelsError> {
         if overlap > OVERLAP_MAX {
             return Err(TunnelsError::Invalid(format!(
-                "an overlap is at most {} days",
+                "the overlap must be at most {} days",
                 OVERLAP_MAX.as_secs() / 86_400
             )));
         }
@@ -233,7 +233,7 @@ impl Tunnels {
         if overlap.is_zero() {
             self.serving.review().await;
         }
-        Ok(WithSecret { tunnel, credential: name, secret })
+        Ok(IssuedCredential { tunnel, credential: name, secret })
     }
 
     /// Withdraws one credential of a tunnel, or all: what came in with them has ended when this returns.
@@ -398,7 +398,7 @@ impl Tunnels {
 
     fn made_up_hosts(&self) -> Result<Vec<HostPattern>, TunnelsError> {
         let Some(domain) = self.settings.domain else {
-            let remedy = "give hosts, or set edge.tunnel_domain so that the edge can make one up";
+            let remedy = "give hosts, or set edge.tunnel_domain so that the edge can generate one";
             return Err(TunnelsError::Invalid(remedy.to_owned()));
         };
         let host = format!("{}.{domain}", ids::letters(ids::LABEL_LETTERS)?);
@@ -421,7 +421,7 @@ impl Tunnels {
                 continue;
             }
             if let Some(tunnel) = self.serving.configured_owner(&host) {
-                return Err(Refused::HostTaken { host: host.to_string(), tunnel }.into());
+                return Err(RuleViolation::HostTaken { host: host.to_string(), tunnel }.into());
             }
             checked.push(host);
         }
@@ -430,13 +430,13 @@ impl Tunnels {
 }
 
 /// The overlaps of a tunnel that was just changed, with configuration and store, of which the log is told too.
-fn told(tunnel: &Tunnel, mut overlaps: Vec<Overlap>, stored: Result<Vec<Overlap>, StoreError>) -> Vec<Overlap> {
+fn log_overlaps(tunnel: &Tunnel, mut overlaps: Vec<Overlap>, stored: Result<Vec<Overlap>, StoreError>) -> Vec<Overlap> {
     // The change is kept, so that it is no failure of it when this cannot be read.
     match stored {
         Ok(stored) => overlaps.extend(stored),
         Err(error) => tracing::error!(%error, tunnel = %tunnel.id, "hosts could not be compared with other tunnels'"),
     }
-    overlaps.truncate(OVERLAPS_TOLD_MAX);
+    overlaps.truncate(OVERLAPS_REPORTED_MAX);
     for Overlap { host, theirs, tunnel: other } in &overlaps {
         tracing::warn!(tunnel = %tunnel.id, %host, %other, %theirs, "hosts of two tunnels overlap");
     }

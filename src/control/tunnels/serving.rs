@@ -82,7 +82,7 @@ impl Serving {
         })
     }
 
-    /// The edge.
+    /// The edge whose tables are kept.
     #[must_use]
     pub fn edge(&self) -> &Arc<Edge> {
         &self.edge

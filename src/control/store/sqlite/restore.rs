@@ -39,17 +39,17 @@ pub struct Restored {
 /// Something that the former store says is good no more, and the copy that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revived {
-    /// What it is.
+    /// The kind of thing that came back.
     pub kind: RevivedKind,
     /// Whose it is, or the tunnel itself; a provisioning key is nobody's.
     pub tunnel: Option<TunnelId>,
-    /// Its id.
+    /// The id of what came back.
     pub id: String,
     /// When it was withdrawn, or was to end as another took its place.
     pub ended_at: WallTime,
 }
 
-/// What came back.
+/// The kind of thing that a restore brings back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RevivedKind {
     /// A tunnel that was archived.

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::base::{Secret, Traffic};
-use crate::control::store::OVERLAPS_TOLD_MAX;
+use crate::control::store::OVERLAPS_REPORTED_MAX;
 use crate::policy::TunnelLists;
 
 const NOW: WallTime = WallTime(1_800_000_000_000);
@@ -68,7 +68,7 @@ fn new_tunnel(id: &str, hosts: &[&str]) -> NewTunnel {
     }
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Refused {
+fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> RuleViolation {
     match result.unwrap_err() {
         StoreError::Refused(refused) => refused,
         other => panic!("{other}"),
@@ -104,15 +104,15 @@ fn a_restart_keeps_all() {
 fn a_host_belongs_to_one_tunnel() {
     let mut bench = Bench::new();
     bench.create("tnl_a", &["a.test"]).unwrap();
-    let taken = Refused::HostTaken { host: "a.test".to_owned(), tunnel: tunnel_id("tnl_a") };
+    let taken = RuleViolation::HostTaken { host: "a.test".to_owned(), tunnel: tunnel_id("tnl_a") };
     assert_eq!(refused(bench.create("tnl_b", &["b.test", "A.test"])), taken);
-    assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), Refused::NoTunnel(tunnel_id("tnl_b")));
+    assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), RuleViolation::NoTunnel(tunnel_id("tnl_b")));
     bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
     bench.create("tnl_b", &["a.test"]).unwrap();
     let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_c", &["c.test"]) };
     bench.store.create_tunnel(&made_up, &note(NOW)).unwrap();
     bench.store.archive_tunnel(&tunnel_id("tnl_c"), &note(NOW)).unwrap();
-    assert_eq!(refused(bench.create("tnl_d", &["c.test"])), Refused::HostRetired("c.test".to_owned()));
+    assert_eq!(refused(bench.create("tnl_d", &["c.test"])), RuleViolation::HostRetired("c.test".to_owned()));
 }
 
 #[test]
@@ -135,11 +135,11 @@ fn hosts_of_two_tunnels_overlap_where_one_is_a_wildcard_over_the_other() {
     bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
     assert!(bench.store.overlaps(&tunnel_id("tnl_b")).unwrap().is_empty());
     // So many are told and no more.
-    for n in 0..=OVERLAPS_TOLD_MAX {
+    for n in 0..=OVERLAPS_REPORTED_MAX {
         bench.create(&format!("tnl_d{n}"), &[&format!("h{n}.d.test")]).unwrap();
     }
     bench.create("tnl_d", &["*.d.test"]).unwrap();
-    assert_eq!(bench.store.overlaps(&tunnel_id("tnl_d")).unwrap().len(), OVERLAPS_TOLD_MAX);
+    assert_eq!(bench.store.overlaps(&tunnel_id("tnl_d")).unwrap().len(), OVERLAPS_REPORTED_MAX);
 }
 
 #[test]
@@ -161,12 +161,12 @@ fn a_provisioning_key_takes_nothing_from_anothers_wildcard() {
     for hosts in [&["web.a.test"][..], &["web.c.test", "*.b.test"]] {
         let refused = refused(bench.store.trade_key("pkey_a", &new_tunnel("tnl_b", hosts), &note(NOW)));
         assert!(
-            matches!(&refused, Refused::HostOverlaps(overlap) if overlap.tunnel == tunnel_id("tnl_a")),
+            matches!(&refused, RuleViolation::HostOverlaps(overlap) if overlap.tunnel == tunnel_id("tnl_a")),
             "{refused}"
         );
         assert!(refused.to_string().contains("wildcard"), "{refused}");
     }
-    assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), Refused::NoTunnel(tunnel_id("tnl_b")));
+    assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), RuleViolation::NoTunnel(tunnel_id("tnl_b")));
     assert_eq!(bench.store.key("pkey_a").unwrap().uses, 0);
     // What the edge makes up is nobody's.
     let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_b", &["random.a.test", "*.random.a.test"]) };
@@ -216,7 +216,7 @@ fn a_tunnel_gets_other_hosts_and_what_it_gives_up_is_free() {
         let hosts = Some(hosts.iter().map(|host| host.parse().unwrap()).collect());
         bench.store.change_tunnel(&tunnel_id(id), &TunnelChange { hosts, ..TunnelChange::default() }, &note(NOW))
     };
-    let taken = Refused::HostTaken { host: "c.test".to_owned(), tunnel: tunnel_id("tnl_b") };
+    let taken = RuleViolation::HostTaken { host: "c.test".to_owned(), tunnel: tunnel_id("tnl_b") };
     assert_eq!(refused(set("tnl_a", &["b.test", "c.test"])), taken);
     let changed = set("tnl_a", &["b.test", "d.test"]).unwrap();
     assert_eq!(hosts_of(&changed), ["b.test", "d.test"]);
@@ -227,7 +227,7 @@ fn a_tunnel_gets_other_hosts_and_what_it_gives_up_is_free() {
     assert_eq!(hosts_of(&archived), ["b.test", "d.test"]);
     let change = TunnelChange::default();
     let late = bench.store.change_tunnel(&tunnel_id("tnl_a"), &change, &note(NOW));
-    assert_eq!(refused(late), Refused::Archived(tunnel_id("tnl_a")));
+    assert_eq!(refused(late), RuleViolation::Archived(tunnel_id("tnl_a")));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_host_that_was_made_up_comes_back_to_its_tunnel_alone() {
     let store = &mut bench.store;
     assert_eq!(hosts_of(&store.change_tunnel(&made_up.id, &hosts(&["a.test"]), &note(NOW)).unwrap()), ["a.test"]);
     let other = store.create_tunnel(&new_tunnel("tnl_b", &["x.test"]), &note(NOW));
-    assert_eq!(refused(other), Refused::HostRetired("x.test".to_owned()));
+    assert_eq!(refused(other), RuleViolation::HostRetired("x.test".to_owned()));
     let back = store.change_tunnel(&made_up.id, &hosts(&["x.test", "a.test"]), &note(NOW)).unwrap();
     assert_eq!(hosts_of(&back), ["x.test", "a.test"]);
     assert_eq!(hosts_of(&store.archive_tunnel(&made_up.id, &note(NOW)).unwrap()), ["x.test", "a.test"]);
@@ -285,7 +285,10 @@ fn a_rotation_leaves_two_good_and_ends_the_old_one() {
     };
     assert_eq!(good(&rotated, NOW), ["crd_2", "crd_tnl_a"]);
     assert_eq!(good(&rotated, end), ["crd_2"]);
-    assert_eq!(refused(bench.store.rotate(&id, &credential("crd_3"), end, &note(NOW))), Refused::RotationUnderWay);
+    assert_eq!(
+        refused(bench.store.rotate(&id, &credential("crd_3"), end, &note(NOW))),
+        RuleViolation::RotationUnderWay
+    );
     let cut = bench.store.rotate(&id, &credential("crd_3"), NOW, &note(NOW)).unwrap();
     assert_eq!(good(&cut, NOW), ["crd_3"]);
     // For a while the edge is still told of those that ended.
@@ -301,14 +304,14 @@ fn what_is_revoked_is_not_served() {
     let one = "crd_tnl_a".parse().unwrap();
     bench.store.revoke(&id, Some(&one), &note(NOW)).unwrap();
     assert_eq!(bench.store.active_tunnels().unwrap()[0].known_credentials(NOW).count(), 1);
-    assert_eq!(refused(bench.store.revoke(&id, Some(&one), &note(NOW))), Refused::NoCredential(one));
+    assert_eq!(refused(bench.store.revoke(&id, Some(&one), &note(NOW))), RuleViolation::NoCredential(one));
     let revoked = bench.store.revoke(&id, None, &note(NOW)).unwrap();
     assert_eq!(revoked.good_credentials(NOW).count(), 0);
     assert!(bench.store.active_tunnels().unwrap()[0].known_credentials(NOW).next().is_none(), "its hosts stay its own");
     bench.store.archive_tunnel(&id, &note(NOW)).unwrap();
     assert!(bench.store.active_tunnels().unwrap().is_empty());
     assert_eq!(bench.store.archive_tunnel(&id, &note(NOW.after(MINUTE))).unwrap().archived_at, Some(NOW));
-    assert_eq!(refused(bench.store.revoke(&id, None, &note(NOW))), Refused::Archived(id));
+    assert_eq!(refused(bench.store.revoke(&id, None, &note(NOW))), RuleViolation::Archived(id));
 }
 
 #[test]
@@ -328,16 +331,16 @@ fn certificates_have_two_slots() {
         bench.store.add_certificate(&new, &note(NOW))
     };
     add(1).unwrap();
-    assert_eq!(refused(add(1)), Refused::CertificateKnown("tcrt_1".to_owned()));
+    assert_eq!(refused(add(1)), RuleViolation::CertificateKnown("tcrt_1".to_owned()));
     add(2).unwrap();
-    assert_eq!(refused(add(3)), Refused::CertificateSlots(2));
+    assert_eq!(refused(add(3)), RuleViolation::CertificateSlots(2));
     bench.store.archive_certificate(&tunnel, "tcrt_1", &note(NOW)).unwrap();
     assert_eq!(bench.store.certificates(&tunnel, false, PAGE).unwrap().rows.len(), 1);
     assert_eq!(bench.store.certificates(&tunnel, true, PAGE).unwrap().rows.len(), 2);
     assert_eq!(bench.store.tunnel(&tunnel).unwrap().authorities.len(), 1);
     bench.create("tnl_b", &["b.test"]).unwrap();
     let elsewhere = bench.store.certificate(&tunnel_id("tnl_b"), "tcrt_2");
-    assert_eq!(refused(elsewhere), Refused::NoCertificate("tcrt_2".to_owned()));
+    assert_eq!(refused(elsewhere), RuleViolation::NoCertificate("tcrt_2".to_owned()));
 }
 
 #[test]
@@ -365,8 +368,8 @@ fn a_provisioning_key_is_good_for_so_many_hosts_and_so_long() {
         assert_eq!(tunnel.provisioning_key.as_deref(), Some("pkey_a"));
     }
     let third = new_tunnel("tnl_3", &["web-3.a.test"]);
-    assert_eq!(refused(bench.store.trade_key("pkey_a", &third, &note(NOW))), Refused::KeyNotGood);
-    assert_eq!(refused(bench.store.good_key(&hash, NOW)), Refused::KeyNotGood);
+    assert_eq!(refused(bench.store.trade_key("pkey_a", &third, &note(NOW))), RuleViolation::KeyNotGood);
+    assert_eq!(refused(bench.store.good_key(&hash, NOW)), RuleViolation::KeyNotGood);
     assert_eq!(bench.store.key("pkey_a").unwrap().uses, 2);
     assert!(!key.is_good(NOW.after(MINUTE)) && !ProvisioningKey { revoked_at: Some(NOW), ..key }.is_good(NOW));
 }
@@ -425,7 +428,7 @@ fn a_key_whose_tunnel_cannot_be_made_is_not_used_up() {
     let hash = SecretHash::of(&Secret::from("key"));
     bench.store.add_key(&NewKey { key, hash }, &note(NOW)).unwrap();
     let taken = bench.store.trade_key("pkey_a", &new_tunnel("tnl_b", &["a.test"]), &note(NOW));
-    assert!(matches!(refused(taken), Refused::HostTaken { .. }));
+    assert!(matches!(refused(taken), RuleViolation::HostTaken { .. }));
     assert_eq!(bench.store.key("pkey_a").unwrap().uses, 0);
 }
 

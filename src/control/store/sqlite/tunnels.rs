@@ -4,11 +4,11 @@ use rusqlite::{OptionalExtension, Row, Statement, Transaction, params};
 
 use super::records::{Fact, record};
 use super::schema::PARENT;
-use super::{Outcome, hash, listed, parsed, parsed_lines, time, time_if, window};
+use super::{SqlResult, hash, listed, parsed, parsed_lines, time, time_if, window};
 use crate::base::{CredentialId, TunnelId};
 use crate::control::store::{
-    CredentialRow, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, TUNNELS_MAX,
-    Tunnel, TunnelChange,
+    CredentialRow, Listed, NewCredential, NewTunnel, Note, OVERLAPS_REPORTED_MAX, Overlap, Page, RuleViolation,
+    TUNNELS_MAX, Tunnel, TunnelChange,
 };
 use crate::control::wall_time::WallTime;
 use crate::policy::TunnelLists;
@@ -25,17 +25,17 @@ mod retired {
 const COLUMNS: &str = "seq, id, display_name, created_at, archived_at, provisioning_key, connectors_from, allow_from, \
                        deny_from, admission_dry_run, traffic";
 
-pub(super) fn all_active(look: &Transaction<'_>) -> Outcome<Vec<Tunnel>> {
+pub(super) fn all_active(look: &Transaction<'_>) -> SqlResult<Vec<Tunnel>> {
     let mut rows = look.prepare(&format!("SELECT {COLUMNS} FROM tunnel WHERE archived_at IS NULL ORDER BY seq"))?;
     let tunnels: Vec<_> = rows.query_map([], tunnel)?.collect::<Result<_, _>>()?;
     let mut parts = Parts::new(look)?;
     tunnels.into_iter().map(|(_, tunnel)| parts.of(tunnel)).collect()
 }
 
-pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str>, note: &Note) -> Outcome<Tunnel> {
+pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str>, note: &Note) -> SqlResult<Tunnel> {
     let count: u32 = change.query_row("SELECT count(*) FROM tunnel WHERE archived_at IS NULL", [], |row| row.get(0))?;
     if count >= TUNNELS_MAX {
-        return Err(Refused::TooManyTunnels(TUNNELS_MAX).into());
+        return Err(RuleViolation::TooManyTunnels(TUNNELS_MAX).into());
     }
     change.execute(
         "INSERT INTO tunnel (id, display_name, created_at, provisioning_key, requester, traffic) VALUES (?, ?, ?, ?, ?, ?)",
@@ -58,13 +58,13 @@ pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str
     one(change, &new.id)
 }
 
-pub(super) fn one(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Tunnel> {
+pub(super) fn one(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Tunnel> {
     let row = look.query_row(&format!("SELECT {COLUMNS} FROM tunnel WHERE id = ?"), [id.as_str()], tunnel);
-    let (_, tunnel) = row.optional()?.ok_or_else(|| Refused::NoTunnel(id.clone()))?;
+    let (_, tunnel) = row.optional()?.ok_or_else(|| RuleViolation::NoTunnel(id.clone()))?;
     Parts::new(look)?.of(tunnel)
 }
 
-pub(super) fn list(look: &Transaction<'_>, archived_too: bool, page: Page) -> Outcome<Listed<Tunnel>> {
+pub(super) fn list(look: &Transaction<'_>, archived_too: bool, page: Page) -> SqlResult<Listed<Tunnel>> {
     let (limit, before) = window(page);
     let mut rows = look.prepare(&format!(
         "SELECT {COLUMNS} FROM tunnel WHERE seq < ? AND (? OR archived_at IS NULL) ORDER BY seq DESC LIMIT ?"
@@ -72,10 +72,10 @@ pub(super) fn list(look: &Transaction<'_>, archived_too: bool, page: Page) -> Ou
     let rows: Vec<_> = rows.query_map(params![before, archived_too, limit], tunnel)?.collect::<Result<Vec<_>, _>>()?;
     let mut parts = Parts::new(look)?;
     let whole = rows.into_iter().map(|(seq, tunnel)| Ok((seq, parts.of(tunnel)?)));
-    Ok(listed(whole.collect::<Outcome<_>>()?, page))
+    Ok(listed(whole.collect::<SqlResult<_>>()?, page))
 }
 
-pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Outcome<Tunnel> {
+pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> SqlResult<Tunnel> {
     let tunnel = active(change, id)?;
     if let Some(name) = &wanted.display_name {
         change.execute("UPDATE tunnel SET display_name = ? WHERE id = ?", params![name, id.as_str()])?;
@@ -92,7 +92,7 @@ pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelCha
     one(change, id)
 }
 
-pub(super) fn archive(change: &Transaction<'_>, id: &TunnelId, note: &Note) -> Outcome<Tunnel> {
+pub(super) fn archive(change: &Transaction<'_>, id: &TunnelId, note: &Note) -> SqlResult<Tunnel> {
     let tunnel = one(change, id)?;
     if tunnel.archived_at.is_some() {
         return Ok(tunnel);
@@ -116,11 +116,11 @@ pub(super) fn rotate(
     new: &NewCredential,
     old_until: WallTime,
     note: &Note,
-) -> Outcome<Tunnel> {
+) -> SqlResult<Tunnel> {
     let tunnel = active(change, id)?;
     let overlaps = old_until > note.at;
     if overlaps && tunnel.good_credentials(note.at).count() > 1 {
-        return Err(Refused::RotationUnderWay.into());
+        return Err(RuleViolation::RotationUnderWay.into());
     }
     change.execute(
         "UPDATE credential SET until = min(coalesce(until, ?1), ?1) WHERE tunnel = ?2 AND revoked_at IS NULL",
@@ -136,12 +136,12 @@ pub(super) fn revoke(
     id: &TunnelId,
     which: Option<&CredentialId>,
     note: &Note,
-) -> Outcome<Tunnel> {
+) -> SqlResult<Tunnel> {
     let tunnel = active(change, id)?;
     if let Some(which) = which
         && !tunnel.credentials.iter().any(|credential| credential.id == *which && credential.revoked_at.is_none())
     {
-        return Err(Refused::NoCredential(which.clone()).into());
+        return Err(RuleViolation::NoCredential(which.clone()).into());
     }
     change.execute(
         "UPDATE credential SET revoked_at = ?1
@@ -154,16 +154,16 @@ pub(super) fn revoke(
 }
 
 /// A tunnel that is not archived.
-pub(super) fn active(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Tunnel> {
+pub(super) fn active(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Tunnel> {
     let tunnel = one(look, id)?;
     if tunnel.archived_at.is_some() {
-        return Err(Refused::Archived(id.clone()).into());
+        return Err(RuleViolation::Archived(id.clone()).into());
     }
     Ok(tunnel)
 }
 
 /// Gives a tunnel these hosts instead of those that it has.
-fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) -> Outcome<()> {
+fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) -> SqlResult<()> {
     let mut made_up = change.prepare("SELECT host FROM host WHERE tunnel = ? AND made_up = 1")?;
     let made_up: Vec<String> = made_up.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
     change.execute("DELETE FROM host WHERE tunnel = ?", [id.as_str()])?;
@@ -181,7 +181,7 @@ fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) ->
 }
 
 /// Where the hosts of a tunnel that are in use overlap with those of others.
-pub(super) fn overlaps(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Vec<Overlap>> {
+pub(super) fn overlaps(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Vec<Overlap>> {
     let mut own = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
     let own: Vec<HostPattern> = own.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
     let mut above = look.prepare("SELECT host, tunnel FROM host WHERE retired = 0 AND host = ? AND tunnel <> ?")?;
@@ -203,36 +203,36 @@ pub(super) fn overlaps(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Vec<Ove
             if host.overlaps(&theirs) {
                 found.push(Overlap { host, theirs, tunnel });
             }
-            if found.len() >= OVERLAPS_TOLD_MAX {
+            if found.len() >= OVERLAPS_REPORTED_MAX {
                 break;
             }
         }
     }
-    found.truncate(OVERLAPS_TOLD_MAX);
+    found.truncate(OVERLAPS_REPORTED_MAX);
     Ok(found)
 }
 
-fn check_host_count(look: &Transaction<'_>) -> Outcome<()> {
+fn check_host_count(look: &Transaction<'_>) -> SqlResult<()> {
     let hosts: i64 = look.query_row("SELECT count(*) FROM host WHERE retired = 0", [], |row| row.get(0))?;
     if hosts.unsigned_abs() as usize > ROUTES_MAX {
-        return Err(Refused::TooManyHosts(ROUTES_MAX).into());
+        return Err(RuleViolation::TooManyHosts(ROUTES_MAX).into());
     }
     Ok(())
 }
 
-fn add_host(change: &Transaction<'_>, id: &TunnelId, host: &str, made_up: bool) -> Outcome<()> {
+fn add_host(change: &Transaction<'_>, id: &TunnelId, host: &str, made_up: bool) -> SqlResult<()> {
     let known = "SELECT tunnel, retired FROM host WHERE host = ? AND (retired = 0 OR made_up = 1)";
     let known = change.query_row(known, [host], |row| Ok((parsed::<TunnelId>(row, 0)?, row.get::<_, bool>(1)?)));
     match known.optional()? {
-        Some((_, true)) => return Err(Refused::HostRetired(host.to_owned()).into()),
-        Some((tunnel, false)) => return Err(Refused::HostTaken { host: host.to_owned(), tunnel }.into()),
+        Some((_, true)) => return Err(RuleViolation::HostRetired(host.to_owned()).into()),
+        Some((tunnel, false)) => return Err(RuleViolation::HostTaken { host: host.to_owned(), tunnel }.into()),
         None => {}
     }
     change.execute("INSERT INTO host (host, tunnel, made_up) VALUES (?, ?, ?)", params![host, id.as_str(), made_up])?;
     Ok(())
 }
 
-fn add_credential(change: &Transaction<'_>, id: &TunnelId, new: &NewCredential, note: &Note) -> Outcome<()> {
+fn add_credential(change: &Transaction<'_>, id: &TunnelId, new: &NewCredential, note: &Note) -> SqlResult<()> {
     change.execute(
         "INSERT INTO credential (id, tunnel, hash, created_at) VALUES (?, ?, ?, ?)",
         params![new.id.as_str(), id.as_str(), new.hash.as_bytes(), note.at.0],
@@ -265,7 +265,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn new(look: &'a Transaction<'_>) -> Outcome<Parts<'a>> {
+    fn new(look: &'a Transaction<'_>) -> SqlResult<Parts<'a>> {
         Ok(Parts {
             hosts: look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired <> ? ORDER BY seq")?,
             credentials: look.prepare(
@@ -277,7 +277,7 @@ impl<'a> Parts<'a> {
     }
 
     /// The tunnel with them.
-    fn of(&mut self, mut tunnel: Tunnel) -> Outcome<Tunnel> {
+    fn of(&mut self, mut tunnel: Tunnel) -> SqlResult<Tunnel> {
         let id = tunnel.id.as_str();
         let hosts = self.hosts.query_map(params![id, retired::GIVEN_UP], |row| parsed(row, 0))?;
         tunnel.hosts = hosts.collect::<Result<_, _>>()?;
@@ -306,7 +306,7 @@ fn lists(row: &Row<'_>, at: usize) -> rusqlite::Result<TunnelLists> {
     })
 }
 
-fn set_lists(change: &Transaction<'_>, id: &TunnelId, lists: &TunnelLists) -> Outcome<()> {
+fn set_lists(change: &Transaction<'_>, id: &TunnelId, lists: &TunnelLists) -> SqlResult<()> {
     change.execute(
         "UPDATE tunnel SET connectors_from = ?, allow_from = ?, deny_from = ?, admission_dry_run = ? WHERE id = ?",
         params![
