@@ -1,7 +1,11 @@
-//! What it costs to create a tunnel beside thousands of others.
+//! What it costs to create a tunnel beside thousands of others: at most 5 ms is asked.
 //!
-//! `cargo bench --bench create -- [--tunnels N] [--creates N]`. The admin API of a real edge is called over loopback, one
-//! create after the other; each is on the disk and served when it is answered. The store is filled before the edge starts.
+//! ```sh
+//! cargo bench --bench create -- [--tunnels 9800] [--creates 100]
+//! ```
+//!
+//! The admin API of an edge, a process of its own, is called over loopback, one create after the other; each is on the disk
+//! and served when it is answered. The store is filled before the edge starts.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
