@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{Request, State as Given};
+use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -34,7 +35,7 @@ use crate::control::bodies::TunnelInfo;
 use crate::control::reading::LinkReading;
 use crate::control::state::State;
 use crate::control::store::Tunnel;
-use crate::control::tunnels::Tunnels;
+use crate::control::tunnels::{Tunnels, TunnelsError};
 
 /// The path of the document that describes the API.
 pub const OPENAPI_PATH: &str = "/v1/openapi.json";
@@ -180,10 +181,21 @@ async fn check_token(Given(api): Given<Api>, request: Request, next: Next) -> Re
     }
 }
 
+/// Runs a change to its end, also when whoever asked has gone meanwhile: after a withdrawal links are still to be ended.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, TunnelsError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let broken = |_| {
+        let message = "the change broke off: the log of the edge says why";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    };
+    Ok(tokio::spawn(change).await.map_err(broken)??)
+}
+
 /// An id that is malformed is one that no tunnel has.
 fn tunnel_id(text: &str) -> Result<TunnelId, ApiError> {
     text.parse().map_err(|_| {
         let shown: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
-        ApiError::new(axum::http::StatusCode::NOT_FOUND, "tunnel_not_found", format!("there is no tunnel {shown}"))
+        ApiError::new(StatusCode::NOT_FOUND, "tunnel_not_found", format!("there is no tunnel {shown}"))
     })
 }

@@ -1,5 +1,6 @@
 //! `/v1/tunnels`: tunnels, their secrets, links and record.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -11,7 +12,7 @@ use utoipa::IntoParams;
 use super::body::{OptionalObject, PageQuery, ValidQuery};
 use super::convert::texts;
 use super::error::ApiError;
-use super::{Api, tunnel_id};
+use super::{Api, to_the_end, tunnel_id};
 use crate::base::CredentialId;
 use crate::control::bodies::{
     ConnectionInfo, CreateTunnel, CreatedTunnel, ErrorBody, IssuedToken, ListPart, Reason, Revocation, RevokeToken,
@@ -91,7 +92,8 @@ pub(super) async fn update(
     Path(id): Path<String>,
     OptionalObject(wanted): OptionalObject<UpdateTunnel>,
 ) -> Result<Json<UpdatedTunnel>, ApiError> {
-    let (tunnel, overlaps) = api.tunnels()?.update(tunnel_id(&id)?, wanted).await?;
+    let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
+    let (tunnel, overlaps) = to_the_end(async move { tunnels.update(id, wanted).await }).await?;
     Ok(Json(UpdatedTunnel { tunnel: api.tunnel_info(tunnel).await, warnings: texts(&overlaps) }))
 }
 
@@ -108,7 +110,8 @@ pub(super) async fn archive(
     Path(id): Path<String>,
     OptionalObject(why): OptionalObject<Reason>,
 ) -> Result<Json<TunnelInfo>, ApiError> {
-    let tunnel = api.tunnels()?.archive(tunnel_id(&id)?, why.reason).await?;
+    let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
+    let tunnel = to_the_end(async move { tunnels.archive(id, why.reason).await }).await?;
     Ok(Json(TunnelInfo::of(tunnel, 0)))
 }
 
@@ -149,9 +152,10 @@ pub(super) async fn rotate_token(
     Path(id): Path<String>,
     OptionalObject(wanted): OptionalObject<RotateToken>,
 ) -> Result<Json<IssuedToken>, ApiError> {
-    let tunnels = api.tunnels()?;
+    let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
     let overlap = wanted.overlap_s.map_or(OVERLAP_PRESET, Duration::from_secs);
-    let made = tunnels.rotate(tunnel_id(&id)?, overlap, wanted.reason).await?;
+    let rotating = Arc::clone(&tunnels);
+    let made = to_the_end(async move { rotating.rotate(id, overlap, wanted.reason).await }).await?;
     Ok(Json(IssuedToken::of(&made, &tunnels.settings().connectors)))
 }
 
@@ -168,8 +172,9 @@ pub(super) async fn revoke_token(
     Path(id): Path<String>,
     OptionalObject(wanted): OptionalObject<RevokeToken>,
 ) -> Result<Json<Revocation>, ApiError> {
-    let (id, which) = (tunnel_id(&id)?, credential_id(wanted.credential_id)?);
-    let (tunnel, outcome) = api.tunnels()?.revoke(id, which, wanted.reason).await?;
+    let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
+    let which = credential_id(wanted.credential_id)?;
+    let (tunnel, outcome) = to_the_end(async move { tunnels.revoke(id, which, wanted.reason).await }).await?;
     Ok(Json(Revocation {
         kind: "tunnel_revocation".to_owned(),
         tunnel: api.tunnel_info(tunnel).await,
