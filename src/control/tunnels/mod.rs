@@ -434,7 +434,9 @@ fn log_overlaps(tunnel: &Tunnel, mut overlaps: Vec<Overlap>, stored: Result<Vec<
     // The change is kept, so that it is no failure of it when this cannot be read.
     match stored {
         Ok(stored) => overlaps.extend(stored),
-        Err(error) => tracing::error!(%error, tunnel = %tunnel.id, "hosts could not be compared with other tunnels'"),
+        Err(error) => {
+            tracing::error!(%error, tunnel = %tunnel.id, "hosts could not be compared with those of other tunnels")
+        }
     }
     overlaps.truncate(OVERLAPS_REPORTED_MAX);
     for Overlap { host, theirs, tunnel: other } in &overlaps {

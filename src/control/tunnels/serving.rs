@@ -64,8 +64,8 @@ pub struct ReviewOutcome {
 }
 
 impl Serving {
-    /// For an edge on so many cores, which serves what its tables say now: the configuration. What is to be sealed again is
-    /// by `seals`.
+    /// For an edge on so many cores whose tables are those of the configuration. `seals` makes the TLS configurations for
+    /// tunnels whose calls are re-encrypted.
     #[must_use]
     pub fn new(edge: Arc<Edge>, cores: usize, seals: Arc<Seals>) -> Arc<Serving> {
         let configured = EdgeTables::clone(&edge.tables());
@@ -88,8 +88,8 @@ impl Serving {
         &self.edge
     }
 
-    /// Serves what a configuration says that was read again, besides what the store says. Links whose secret it no longer
-    /// has are ended soon after.
+    /// Serves a configuration that was reloaded, besides the tunnels of the store. Links whose secret it no longer has are
+    /// ended soon after.
     pub fn set_configured(&self, tables: &EdgeTables) {
         let mut parts = self.parts();
         parts.configured = tables.clone();
@@ -186,7 +186,7 @@ impl Serving {
             tracing::info!(
                 ended = outcome.ended,
                 draining = outcome.draining,
-                "links that would not be let in any more"
+                "links ended or draining: their credential or address is no longer accepted"
             );
         }
         outcome
@@ -233,19 +233,20 @@ impl Serving {
 }
 
 impl Parts {
-    /// Everything together. Where both speak of the same host or tunnel, the configuration counts.
+    /// The tables of configuration and store together. Where both have the same host or tunnel, the configuration takes
+    /// precedence.
     fn tables(&mut self, seals: &Seals) -> EdgeTables {
         let mut tables = self.configured.clone();
         let mut stored: Vec<&Tunnel> = self.stored.values().collect();
         stored.sort_unstable_by_key(|tunnel| (tunnel.created_at, &tunnel.id));
         self.left_out = stored.into_iter().map(|tunnel| self.add(tunnel, &mut tables, seals)).sum();
         if self.left_out > 0 {
-            tracing::error!(left_out = self.left_out, "there are more hosts than can be served");
+            tracing::error!(left_out = self.left_out, "there are more hosts than an edge can serve: some are left out");
         }
         tables
     }
 
-    /// Puts the tunnel in the place of what was there of it.
+    /// Replaces what the tables hold of a tunnel.
     fn replace(&mut self, tunnel: Tunnel, tables: &mut EdgeTables, seals: &Seals) {
         if let Some(before) = self.stored.remove(&tunnel.id) {
             self.remove(&before, tables);
@@ -269,7 +270,7 @@ impl Parts {
     fn add(&self, tunnel: &Tunnel, tables: &mut EdgeTables, seals: &Seals) -> usize {
         let id = &tunnel.id;
         if self.configured.tunnels.contains_key(id) {
-            tracing::warn!(tunnel = %id, "the tunnel stands in the configuration too, which counts");
+            tracing::warn!(tunnel = %id, "the tunnel is also in the configuration, which takes precedence");
             return 0;
         }
         let (now, cores_now) = (WallTime::now(), MonotonicClock.now());
@@ -286,7 +287,7 @@ impl Parts {
         for host in &tunnel.hosts {
             let route = Route { name: RouteName::of_host(host), tunnel: id.clone(), traffic: tunnel.traffic };
             if self.configured.routes.get(host).is_some() {
-                tracing::warn!(tunnel = %id, %host, "the host stands in the configuration too, which counts");
+                tracing::warn!(tunnel = %id, %host, "the host is also in the configuration, which takes precedence");
             } else if !tables.routes.insert(*host, id.as_str(), route) {
                 left_out += 1;
             }
@@ -315,7 +316,7 @@ fn ends(tunnel: &Tunnel) -> impl Iterator<Item = (WallTime, CredentialId)> {
     credentials.filter_map(|row| Some((row.until?, row.id.clone())))
 }
 
-/// With what the connectors of a tunnel are spoken to where its calls are sealed again; nothing before an authority is
+/// The TLS configuration towards the connectors of a tunnel whose calls are re-encrypted; none before an authority is
 /// registered.
 fn seal(stored: &Tunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     if stored.traffic != Traffic::Resealed || stored.authorities.is_empty() {
@@ -329,14 +330,14 @@ fn seal(stored: &Tunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     made.inspect_err(|why| tracing::error!(tunnel = %stored.id, why, "a registered certificate cannot be used")).ok()
 }
 
-/// Adds who may call a tunnel of the store. Where its lists name something that is not known nobody may, which is said.
+/// Adds who may call a tunnel of the store. Where its lists name something unknown nobody may, and it is logged.
 fn admit(stored: &Tunnel, admission: &mut Admission) {
     let lists = &stored.lists;
     if lists.admits_all_agents() {
         return;
     }
     if let Some(unmet) = unmet(lists, admission) {
-        tracing::error!(tunnel = %stored.id, %unmet, "no agent may call the tunnel: its lists name what is not known");
+        tracing::error!(tunnel = %stored.id, %unmet, "no agent may call the tunnel: its lists name something unknown");
     }
     admission.tunnels.insert(stored.id.clone(), lists.rules(&admission.sets, admission.asns.is_some()));
 }

@@ -49,7 +49,7 @@ impl UsageRecord {
         loop {
             ticks.tick().await;
             if let Err(error) = self.gather().await {
-                tracing::warn!(%error, "what was called is not put down yet");
+                tracing::warn!(%error, "calls could not be recorded in the store: trying again");
             }
         }
     }
@@ -108,7 +108,10 @@ impl UsageRecord {
             (std::mem::take(&mut pending.lines), std::mem::take(&mut pending.lost))
         };
         if lost > 0 {
-            tracing::error!(calls = lost, "calls are missing in the record of what was called: the store took nothing");
+            tracing::error!(
+                calls = lost,
+                "calls are missing from the usage record: the store accepted nothing for too long"
+            );
         }
         let rows: Vec<Usage> = lines.into_values().collect();
         if rows.is_empty() {
