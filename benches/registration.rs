@@ -174,7 +174,7 @@ fn reconnects(site: &Site, count: usize) -> Result<(), Box<dyn std::error::Error
         }
     })?;
     let links = |of: &[Arc<Connector>]| -> u64 {
-        of.iter().map(|connector| connector.counters().links_up.load(Ordering::Relaxed)).sum()
+        of.iter().map(|connector| connector.counters().links_made.load(Ordering::Relaxed)).sum()
     };
     let until = |wanted: u64| {
         while links(&connectors) < wanted {

@@ -11,7 +11,12 @@ mod setup;
 use std::path::Path;
 use std::process::Command;
 
+use adit::control::RoleKind;
+use adit::control::bodies::{
+    CreateTunnel, CreatedTunnel, ErrorBody, HostText, LatencyBody, ListPart, ProcessState, StatusBody, TunnelInfo,
+};
 use process::Adit;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Requests for each operation, beside those for each limit of the document.
@@ -70,6 +75,43 @@ impl Edge {
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
+
+    /// A new tunnel with one host.
+    async fn create(&self, host: &str) -> TunnelInfo {
+        let body = CreateTunnel { hosts: vec![HostText(host.to_owned())], ..CreateTunnel::default() };
+        let created: CreatedTunnel =
+            read(self.ask("POST", "/v1/tunnels", Some(serde_json::to_value(body).unwrap())).await);
+        assert_eq!((created.token.tunnel_id, created.warnings.len()), (created.tunnel.id.clone(), 0));
+        created.tunnel
+    }
+}
+
+/// The answer as the type that it should be.
+fn read<T: DeserializeOwned>((status, answer): (u16, Value)) -> T {
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_value(answer).unwrap()
+}
+
+#[tokio::test]
+async fn status_and_latency_are_described_and_need_no_token() {
+    let edge = Edge::start();
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("{}{path}", edge.url)).await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let (_, document) = get("/v1/openapi.json").await;
+    for (path, body) in [("/v1/status", "StatusBody"), ("/v1/latency", "LatencyBody")] {
+        let operation = &document["paths"][path]["get"];
+        let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(schema, &json!(format!("#/components/schemas/{body}")));
+        assert_eq!(operation["security"], json!([{}]), "{path}");
+    }
+    edge.create("a.test").await;
+    let status: StatusBody = read(get("/v1/status").await);
+    assert_eq!((status.roles, status.state, status.routes.len()), (vec![RoleKind::Edge], ProcessState::Running, 1));
+    let latency: LatencyBody = read(get("/v1/latency?route=a.test").await);
+    assert_eq!((latency.measured_by, latency.total.calls), (Some(RoleKind::Edge), 0));
+    assert_eq!(get("/v1/latency?rout=a.test").await.0, 400);
 }
 
 #[test]
@@ -91,29 +133,25 @@ async fn a_list_is_read_part_by_part() {
     let edge = Edge::start();
     let mut made = Vec::new();
     for n in 0..5 {
-        let body = json!({ "display_name": format!("the {n}th"), "hosts": [format!("h{n}.test")] });
-        made.push(edge.ask("POST", "/v1/tunnels", Some(body)).await.1["id"].clone());
+        made.push(edge.create(&format!("h{n}.test")).await.id);
     }
-    let (mut read, mut page) = (Vec::new(), String::new());
+    let (mut seen, mut page) = (Vec::new(), String::new());
     loop {
-        let (status, part) = edge.ask("GET", &format!("/v1/tunnels?limit=2{page}"), None).await;
-        assert_eq!(status, 200, "{part}");
-        read.extend(part["data"].as_array().unwrap().iter().map(|tunnel| tunnel["id"].clone()));
-        match part["next_page"].as_str() {
+        let part: ListPart<TunnelInfo> = read(edge.ask("GET", &format!("/v1/tunnels?limit=2{page}"), None).await);
+        seen.extend(part.data.into_iter().map(|tunnel| tunnel.id));
+        match part.next_page {
             Some(next) => page = format!("&page={next}"),
             None => break,
         }
     }
     made.reverse();
-    assert_eq!(read, made);
+    assert_eq!(seen, made);
 }
 
 #[tokio::test]
 async fn what_is_refused_has_one_shape_and_a_code() {
     let edge = Edge::start();
-    let tunnel = edge.ask("POST", "/v1/tunnels", Some(json!({ "hosts": ["a.test"] }))).await.1;
-    let id = tunnel["id"].as_str().unwrap();
-    let one = format!("/v1/tunnels/{id}");
+    let one = format!("/v1/tunnels/{}", edge.create("a.test").await.id);
     let cases = [
         ("GET", "/v1/tunnels/tnl_none".to_owned(), None, 404, "tunnel_not_found", "not_found_error"),
         ("POST", format!("{one}/reveal_token"), None, 409, "token_not_kept", "conflict_error"),
@@ -134,10 +172,10 @@ async fn what_is_refused_has_one_shape_and_a_code() {
     ];
     for (method, path, body, status, code, kind) in cases {
         let (found, answer) = edge.ask(method, &path, body).await;
-        assert_eq!((found, &answer["type"]), (status, &json!("error")), "{method} {path}: {answer}");
-        let error = &answer["error"];
-        assert_eq!((error["code"].as_str(), error["type"].as_str()), (Some(code), Some(kind)), "{method} {path}");
-        assert!(error["status"] == status && error["message"].is_string(), "{method} {path}: {answer}");
+        let ErrorBody { kind: of_body, error } = serde_json::from_value(answer).unwrap();
+        assert_eq!((found, error.status, of_body.as_str()), (status, status, "error"), "{method} {path}: {error:?}");
+        assert_eq!((error.code.as_str(), error.kind.as_str()), (code, kind), "{method} {path}");
+        assert!(!error.message.is_empty(), "{method} {path}");
     }
     let long = json!({ "display_name": "x".repeat(70_000) });
     assert_eq!(edge.ask("POST", "/v1/tunnels", Some(long)).await.0, 413);

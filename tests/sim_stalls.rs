@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::Secret;
+use adit::base::{Secret, TunnelId};
 use adit::connector::{Connector, ConnectorCommand, ConnectorEvent};
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
@@ -154,8 +154,10 @@ impl Bed {
     /// The tunnel's credential is withdrawn.
     fn revoke(&mut self) {
         let mut tables = roles::edge_tables();
-        for entry in tables.tunnels.values_mut() {
-            *entry = TunnelEntry::of_secret(&Secret::from("the secret that came after it"));
+        let tunnels: Vec<TunnelId> = tables.tunnels.keys().cloned().collect();
+        for tunnel in tunnels {
+            let entry = TunnelEntry::of_secret(&Secret::from("the secret that came after it"));
+            tables.tunnels.insert(tunnel, entry);
         }
         self.edge.reload(tables);
         let (sender, mut reviewed) = mailbox(1);

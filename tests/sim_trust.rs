@@ -24,18 +24,18 @@ fn enrolments(connector: &ConnectorSide) -> u64 {
 }
 
 fn links_up(connector: &ConnectorSide) -> u64 {
-    connector.handle.counters().links_up.load(Ordering::Relaxed)
+    connector.handle.counters().links_made.load(Ordering::Relaxed)
 }
 
 fn links_down(connector: &ConnectorSide) -> u64 {
-    connector.handle.counters().links_down.load(Ordering::Relaxed)
+    connector.handle.counters().links_ended.load(Ordering::Relaxed)
 }
 
 /// Waits for a link; how long it took.
 #[track_caller]
 fn until_linked(bed: &mut Bed, connector: &ConnectorSide, within: Duration) -> Duration {
     let (handle, before) = (Arc::clone(&connector.handle), links_up(connector));
-    bed.until("there is a link", within, || handle.counters().links_up.load(Ordering::Relaxed) > before)
+    bed.until("there is a link", within, || handle.counters().links_made.load(Ordering::Relaxed) > before)
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn two_hundred_connectors_come_back_within_two_seconds_of_a_restart_and_not_all_
     let connectors: Vec<ConnectorSide> =
         (0..CONNECTORS).map(|_| bed.connect(&ConnectorPlan::default(), None)).collect();
     let handles: Vec<_> = connectors.iter().map(|connector| Arc::clone(&connector.handle)).collect();
-    let up = |handle: &Arc<adit::connector::Connector>| handle.counters().links_up.load(Ordering::Relaxed);
+    let up = |handle: &Arc<adit::connector::Connector>| handle.counters().links_made.load(Ordering::Relaxed);
     bed.until("all have links", 5 * SECOND, || handles.iter().all(|handle| up(handle) == 1));
     for away in [Duration::from_millis(200), 3 * SECOND, 40 * SECOND] {
         bed.pass(10 * SECOND);

@@ -10,6 +10,7 @@ mod site;
 mod trade;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -68,6 +69,21 @@ fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
         assert_eq!((&last["what"], &last["reason"]), (&json!("credential.revoked"), &json!("it leaked")));
         site.upstream.let_go();
     }
+}
+
+#[test]
+fn a_revocation_goes_on_when_whoever_asked_hangs_up() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let id = id_of(&made);
+    let connector = site.connect("a.test", &made["token"]);
+    let token = fs::read_to_string(site.data_dir().join("admin.token")).unwrap();
+    let mut socket = std::net::TcpStream::connect(&site.admin).unwrap();
+    let head = format!("POST /v1/tunnels/{id}/revoke_token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n");
+    socket.write_all(format!("{head}Authorization: Bearer {}\r\n\r\n", token.trim()).as_bytes()).unwrap();
+    drop(socket);
+    connector.event("unlinked");
+    assert_eq!(site.tunnel(&["show", id])["state"], "revoked");
 }
 
 #[test]

@@ -4,16 +4,20 @@
 
 mod budget;
 mod chunk;
+mod counters;
 mod ids;
 mod minted;
 mod rng;
 mod secret;
 mod secret_hash;
+mod shared_map;
 mod time;
 mod traffic;
 
 pub use budget::{Budget, Share};
 pub use chunk::Chunk;
+pub use counters::Count;
+pub(crate) use counters::counters;
 pub use ids::{
     CREDENTIAL_ID_LEN_MAX, CoreId, CredentialId, CredentialIdError, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError,
 };
@@ -23,5 +27,6 @@ pub use minted::{
 pub use rng::Rng;
 pub use secret::Secret;
 pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
+pub use shared_map::SharedMap;
 pub use time::{Clock, Time};
 pub use traffic::{Traffic, TrafficError};

@@ -5,20 +5,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::{Client, Method, Url};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::base::Secret;
 use crate::cli::edge_dir::data_dir;
 use crate::cli::tunnel_args::AdminArgs;
 use crate::config::{ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV};
 use crate::control::DataDirError;
-use crate::control::api::LIMIT_MAX;
+use crate::control::bodies::{ErrorBody, LIMIT_MAX, ListPart};
 use crate::private::{self, PrivateError};
 
 /// Where the admin API is unless somebody says something else.
 const URL_PRESET: &str = "http://127.0.0.1:9443";
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest admin token, in bytes.
 const TOKEN_LEN_MAX: usize = 1_024;
 /// The most parts of a list that are read.
@@ -40,26 +41,34 @@ pub(super) enum AdminError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// The address is none.
-    #[error("{0:?} is not where an admin API can be: write it as in {URL_PRESET}")]
+    /// The URL is malformed.
+    #[error("{0:?} is not a valid URL of an admin API: write it as in {URL_PRESET}")]
     BadUrl(String),
     /// The edge cannot be reached.
     #[error("the edge's admin API at {url} cannot be reached: {cause}; is `adit edge` running there?")]
     Unreachable {
-        /// Where.
+        /// The URL that was asked.
         url: String,
         /// As the HTTP library says it.
         cause: String,
     },
     /// The answer is not one of the admin API.
-    #[error("what answers at {url} is no admin API of adit (status {status})")]
+    #[error("{url} is not the admin API of an edge: it answered with status {status}")]
     NotAdit {
-        /// Where.
+        /// The URL that was asked.
         url: String,
-        /// The status.
+        /// The HTTP status of the answer.
         status: u16,
     },
-    /// The edge refused.
+    /// The answer is that of another version, or of something else.
+    #[error("the answer of the admin API at {url} cannot be read: {cause}; is the edge of another version of adit?")]
+    NotUnderstood {
+        /// The URL that was asked.
+        url: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The edge refused what it was asked to do.
     #[error("the edge refused: {message} ({code})")]
     Refused {
         /// What exactly, for programs.
@@ -67,7 +76,7 @@ pub(super) enum AdminError {
         /// What went wrong, for people.
         message: String,
     },
-    /// Something else is wrong with what was asked for.
+    /// The command line is at fault.
     #[error("{0}")]
     Usage(String),
 }
@@ -94,43 +103,54 @@ impl AdminClient {
             (None, None, None) => data_dir(&args.dir(), env).ok_or(AdminError::NoToken)?.admin_token()?,
         };
         // The token goes where it was sent and nowhere else.
-        let client = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+        let client =
+            Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
         let client = client.map_err(|error| AdminError::Usage(format!("no HTTP client: {error}")))?;
         Ok(AdminClient { client, base, token })
     }
 
-    pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, AdminError> {
-        self.ask(Method::GET, path, query, None).await
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, AdminError> {
+        self.request(Method::GET, path, query, None::<&()>).await
     }
 
-    pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Value, AdminError> {
-        self.ask(Method::POST, path, &[], Some(body)).await
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, AdminError> {
+        self.request(Method::POST, path, &[], Some(body)).await
     }
 
     /// All parts of a list, put together.
-    pub(super) async fn list(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, AdminError> {
-        let mut data = Vec::new();
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<ListPart<T>, AdminError> {
+        let mut all = ListPart { data: Vec::new(), next_page: None };
         let mut query = query.to_vec();
         query.push(("limit", LIMIT_MAX.to_string()));
         for _ in 0..PARTS_MAX {
-            let mut part = self.get(path, &query).await?;
-            if let Some(Value::Array(rows)) = part.get_mut("data").map(Value::take) {
-                data.extend(rows);
-            }
-            let Some(next) = part["next_page"].as_str().map(str::to_owned) else { break };
+            let part: ListPart<T> = self.get(path, &query).await?;
+            all.data.extend(part.data);
+            let Some(next) = part.next_page else { break };
             query.retain(|(name, _)| *name != "page");
             query.push(("page", next));
         }
-        Ok(serde_json::json!({ "data": data, "next_page": null }))
+        Ok(all)
     }
 
-    async fn ask(
+    async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
         query: &[(&str, String)],
-        body: Option<&Value>,
-    ) -> Result<Value, AdminError> {
+        body: Option<&impl Serialize>,
+    ) -> Result<T, AdminError> {
         let mut url = self.base.clone();
         // Each piece is one piece, whatever somebody typed.
         if let Ok(mut pieces) = url.path_segments_mut() {
@@ -151,14 +171,15 @@ impl AdminClient {
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
         let text = answer.text().await.map_err(unreachable)?;
-        let value: Option<Value> = serde_json::from_str(&text).ok();
-        match value {
-            Some(value) if status.is_success() => Ok(value),
-            Some(value) if value["error"]["message"].is_string() => {
-                let text = |name: &str| value["error"][name].as_str().unwrap_or_default().to_owned();
-                Err(AdminError::Refused { code: text("code"), message: text("message") })
-            }
-            _ => Err(AdminError::NotAdit { url: self.base.to_string(), status: status.as_u16() }),
+        let url = || self.base.to_string();
+        if status.is_success() {
+            let not_understood =
+                |error: serde_json::Error| AdminError::NotUnderstood { url: url(), cause: error.to_string() };
+            return serde_json::from_str(&text).map_err(not_understood);
+        }
+        match serde_json::from_str::<ErrorBody>(&text) {
+            Ok(ErrorBody { error, .. }) => Err(AdminError::Refused { code: error.code, message: error.message }),
+            Err(_) => Err(AdminError::NotAdit { url: url(), status: status.as_u16() }),
         }
     }
 }

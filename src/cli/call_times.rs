@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::control::{OnceReport, Report, micros};
+use crate::control::{CallTimes, OnceReport, Report, micros};
 use crate::latency::{Distribution, LabelFigures, Phase};
 
 /// The phases that the split is made of, and the whole.
@@ -16,7 +16,7 @@ const TOOL_CALL: &str = "tools/call";
 /// The figures of tool calls alone: not of the requests by which a client begins, nor of probes.
 pub(super) fn tool_calls(report: &Report) -> LabelFigures {
     let mut figures = LabelFigures::new();
-    if let Some(snapshot) = &report.latency {
+    if let Some(CallTimes { snapshot, .. }) = &report.latency {
         let labels = snapshot.labels().filter(|(label, _)| &*label.method == TOOL_CALL);
         labels.for_each(|(_, of_label)| figures.merge(of_label));
     }
@@ -89,7 +89,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::control::{Facts, Reloads};
+    use crate::control::{Facts, Reloads, RoleKind};
     use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder};
 
     fn report() -> Report {
@@ -100,7 +100,7 @@ mod tests {
         let far = ConnectorTimes { connector: us(12), upstream: us(50), ..ConnectorTimes::default() };
         recorder.record(call, &CallPhases::split(edge, Some(far)), Outcome::Ok);
         recorder.record(list, &CallPhases::split(EdgeTimes { total: us(9_000), ..edge }, Some(far)), Outcome::Ok);
-        let latency = Some(recorder.snapshot());
+        let latency = Some(CallTimes { measured_by: RoleKind::Edge, snapshot: recorder.snapshot() });
         let facts = Facts {
             driver: "epoll".to_owned(),
             agent_url: Some("https://localhost:1/mcp".to_owned()),

@@ -16,7 +16,7 @@ mod run;
 mod table;
 mod tunnel;
 mod tunnel_args;
-mod tunnel_shown;
+mod tunnel_text;
 mod up;
 mod version;
 

@@ -1,46 +1,49 @@
 //! `adit tunnel`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::base::Traffic;
 use crate::cli::EXIT_USAGE;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::run::{EXIT_FAILURE, RunError, on_control_thread};
 use crate::cli::tunnel_args::{CertCommand, KeyCommand, ListArgs, TunnelArgs, TunnelCommand};
-use crate::cli::tunnel_shown as shown;
+use crate::cli::tunnel_text as text;
 use crate::config::Millis;
 use crate::control::WallTime;
+use crate::control::bodies::{
+    AddCertificate, CertificateInfo, ConnectionInfo, CreateKey, CreateTunnel, CreatedKey, CreatedTunnel, EventInfo,
+    HostText, IssuedToken, KeyInfo, ListPart, MemberText, NamedHostText, NetworkText, Reason, Revocation, RevokeToken,
+    RotateToken, TunnelInfo, UpdateTunnel, UpdatedTunnel, UsageReport,
+};
 use crate::tls::CA_PEM_LEN_MAX;
 
 /// What stands for a list without entries.
 const NONE: &str = "none";
-
-/// How an answer is shown to people.
-type Show = Box<dyn FnOnce(&Value) -> String>;
 
 /// Runs `adit tunnel …` and gives back the exit code.
 #[must_use]
 pub fn run_tunnel(args: &TunnelArgs, env: &BTreeMap<String, String>) -> u8 {
     let client = match AdminClient::new(&args.admin, env) {
         Ok(client) => client,
-        Err(error) => return tell(&error),
+        Err(error) => return report(&error),
     };
+    let commands = Commands { client, json: args.admin.json };
     on_control_thread(async {
-        let done = run(&client, args).await;
+        let done = commands.run(&args.command).await;
         Ok::<u8, RunError>(match done {
-            Ok(text) => {
-                print!("{text}");
+            Ok(output) => {
+                print!("{output}");
                 0
             }
-            Err(error) => tell(&error),
+            Err(error) => report(&error),
         })
     })
 }
 
-fn tell(error: &AdminError) -> u8 {
+fn report(error: &AdminError) -> u8 {
     eprintln!("{error}");
     match error {
         AdminError::NoToken | AdminError::BadUrl(_) | AdminError::Usage(_) => EXIT_USAGE,
@@ -48,158 +51,211 @@ fn tell(error: &AdminError) -> u8 {
     }
 }
 
-async fn run(client: &AdminClient, args: &TunnelArgs) -> Result<String, AdminError> {
-    let (answer, show) = ask(client, &args.command).await?;
-    Ok(if args.admin.json { format!("{answer:#}\n") } else { show(&answer) })
+/// The commands, over the admin API of one edge.
+struct Commands {
+    client: AdminClient,
+    /// Whether answers are printed as JSON.
+    json: bool,
 }
 
-async fn ask(client: &AdminClient, command: &TunnelCommand) -> Result<(Value, Show), AdminError> {
-    Ok(match command {
-        TunnelCommand::Create { name, host, traffic, lists } => {
-            let traffic = traffic.map(Traffic::name);
-            let mut body = json!({ "display_name": name, "hosts": host, "traffic": traffic });
-            add_lists(&mut body, lists)?;
-            (client.post(&["tunnels"], &body).await?, Box::new(shown::created))
-        }
-        TunnelCommand::Update { id, name, host, traffic, lists, reason } => {
-            let traffic = traffic.map(Traffic::name);
-            let mut body = json!({ "display_name": name, "traffic": traffic, "reason": reason });
-            if !host.is_empty() {
-                body["hosts"] = json!(host);
+/// A revocation, with what was called before it.
+#[derive(Serialize)]
+struct RevocationWithReport<'a> {
+    #[serde(flatten)]
+    revocation: &'a Revocation,
+    leak_report: &'a UsageReport,
+}
+
+impl Commands {
+    /// Runs one command; returns what it prints.
+    async fn run(&self, command: &TunnelCommand) -> Result<String, AdminError> {
+        let client = &self.client;
+        Ok(match command {
+            TunnelCommand::Create { name, host, traffic, lists } => {
+                let body = CreateTunnel {
+                    display_name: name.clone(),
+                    hosts: host.iter().cloned().map(HostText).collect(),
+                    traffic: traffic.map(Into::into),
+                    connectors_from: list("--connectors-from", &lists.connectors_from, NetworkText)?,
+                    allow_from: list("--allow", &lists.allow, MemberText)?,
+                    deny_from: list("--deny", &lists.deny, MemberText)?,
+                    admission_dry_run: lists.dry_run,
+                };
+                let created: CreatedTunnel = client.post(&["tunnels"], &body).await?;
+                self.output(&created, text::created)
             }
-            add_lists(&mut body, lists)?;
-            if body.as_object().is_some_and(|body| body.iter().all(|(key, value)| key == "reason" || value.is_null())) {
-                return Err(AdminError::Usage(
-                    "nothing is to be changed: `adit tunnel update --help` says what can be".into(),
-                ));
+            TunnelCommand::Update { id, name, host, traffic, lists, reason } => {
+                let body = UpdateTunnel { reason: reason.clone(), ..update(name, host, *traffic, lists)? };
+                let updated: UpdatedTunnel = client.post(&["tunnels", id], &body).await?;
+                self.output(&updated, text::updated)
             }
-            (client.post(&["tunnels", id], &body).await?, Box::new(shown::tunnel))
-        }
-        TunnelCommand::List { all } => {
-            let query = [("include_archived", all.to_string())];
-            (client.list(&["tunnels"], &query).await?, Box::new(shown::tunnels))
-        }
-        TunnelCommand::Show { id } => (client.get(&["tunnels", id], &[]).await?, Box::new(shown::tunnel)),
-        TunnelCommand::Rotate { id, overlap, reason } => {
-            let body = json!({ "overlap_s": overlap.0.div_ceil(1_000), "reason": reason });
-            let token = client.post(&["tunnels", id, "rotate_token"], &body).await?;
-            (token, Box::new(|token| shown::with_secret(token, "-")))
-        }
-        TunnelCommand::Revoke { id, credential, reason, leak_report } => {
-            return revoke(client, id, credential.as_deref(), reason.as_deref(), leak_report.as_deref()).await;
-        }
-        TunnelCommand::Archive { id, reason } => {
-            let body = json!({ "reason": reason });
-            (client.post(&["tunnels", id, "archive"], &body).await?, Box::new(shown::tunnel))
-        }
-        TunnelCommand::Connections { id } => {
-            (client.get(&["tunnels", id, "connections"], &[]).await?, Box::new(shown::connections))
-        }
-        TunnelCommand::Usage { id, since, credential } => {
-            (usage(client, id, credential.as_deref(), since.as_deref()).await?, Box::new(shown::usage))
-        }
-        TunnelCommand::Events { id } => {
-            let query: Vec<(&str, String)> = id.iter().map(|id| ("tunnel_id", id.clone())).collect();
-            (client.list(&["events"], &query).await?, Box::new(shown::events))
-        }
-        TunnelCommand::Cert { command } => return ask_cert(client, command).await,
-        TunnelCommand::Key { command } => return ask_key(client, command).await,
-    })
-}
-
-/// The lists that were given; `none` is one without entries.
-fn add_lists(body: &mut Value, lists: &ListArgs) -> Result<(), AdminError> {
-    let given = [
-        ("--allow", "allow_from", &lists.allow),
-        ("--deny", "deny_from", &lists.deny),
-        ("--connectors-from", "connectors_from", &lists.connectors_from),
-    ];
-    for (flag, key, list) in given.into_iter().filter(|(.., list)| !list.is_empty()) {
-        let empties = list.iter().any(|entry| entry == NONE);
-        if empties && list.len() > 1 {
-            return Err(AdminError::Usage(format!("{flag} {NONE} empties the list: give it alone")));
-        }
-        body[key] = if empties { json!([]) } else { json!(list) };
-    }
-    if let Some(dry_run) = lists.dry_run {
-        body["admission_dry_run"] = json!(dry_run);
-    }
-    Ok(())
-}
-
-async fn ask_cert(client: &AdminClient, command: &CertCommand) -> Result<(Value, Show), AdminError> {
-    let one = |certificate: &Value| shown::certificates(&json!({ "data": [certificate] }));
-    Ok(match command {
-        CertCommand::Add { id, file } => {
-            let unreadable = |cause: String| AdminError::Usage(format!("cannot read {}: {cause}", file.display()));
-            let len = std::fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
-            if len > CA_PEM_LEN_MAX as u64 {
-                return Err(unreadable(format!("longer than {CA_PEM_LEN_MAX} bytes, give one certificate")));
+            TunnelCommand::List { all } => {
+                let query = [("include_archived", all.to_string())];
+                let tunnels: ListPart<TunnelInfo> = client.list(&["tunnels"], &query).await?;
+                self.output(&tunnels, |tunnels| text::tunnels(&tunnels.data))
             }
-            let pem = std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
-            let body = json!({ "ca_certificate_pem": pem });
-            (client.post(&["tunnels", id, "certificates"], &body).await?, Box::new(one))
-        }
-        CertCommand::List { id, all } => {
-            let query = [("include_archived", all.to_string())];
-            (client.list(&["tunnels", id, "certificates"], &query).await?, Box::new(shown::certificates))
-        }
-        CertCommand::Archive { id, certificate } => {
-            let path = ["tunnels", id, "certificates", certificate, "archive"];
-            (client.post(&path, &json!({})).await?, Box::new(one))
-        }
-    })
-}
-
-async fn ask_key(client: &AdminClient, command: &KeyCommand) -> Result<(Value, Show), AdminError> {
-    let one = |key: &Value| shown::keys(&json!({ "data": [key] }));
-    Ok(match command {
-        KeyCommand::Create { name, template, host, uses, life } => {
-            let body = json!({
-                "display_name": name, "name_template": template, "hosts": host, "uses_max": uses,
-                "life_s": life.0.div_ceil(1_000),
-            });
-            (client.post(&["provisioning_keys"], &body).await?, Box::new(shown::created_key))
-        }
-        KeyCommand::List => (client.list(&["provisioning_keys"], &[]).await?, Box::new(shown::keys)),
-        KeyCommand::Show { id } => (client.get(&["provisioning_keys", id], &[]).await?, Box::new(one)),
-        KeyCommand::Revoke { id } => {
-            (client.post(&["provisioning_keys", id, "revoke"], &json!({})).await?, Box::new(one))
-        }
-    })
-}
-
-async fn revoke(
-    client: &AdminClient,
-    id: &str,
-    credential: Option<&str>,
-    reason: Option<&str>,
-    leak_report: Option<&str>,
-) -> Result<(Value, Show), AdminError> {
-    // What is wrong with it shall be told before, not after, the secret is gone.
-    leak_report.map(since_text).transpose()?;
-    let body = json!({ "credential_id": credential, "reason": reason });
-    let mut answer = client.post(&["tunnels", id, "revoke_token"], &body).await?;
-    let Some(since) = leak_report else { return Ok((answer, Box::new(shown::revoked))) };
-    answer["leak_report"] = usage(client, id, credential, Some(since)).await?;
-    Ok((answer, Box::new(|answer| format!("{}\n{}", shown::revoked(answer), shown::usage(&answer["leak_report"])))))
-}
-
-async fn usage(
-    client: &AdminClient,
-    id: &str,
-    credential: Option<&str>,
-    since: Option<&str>,
-) -> Result<Value, AdminError> {
-    let mut query = Vec::new();
-    if let Some(since) = since {
-        query.push(("since", since_text(since)?));
+            TunnelCommand::Show { id } => {
+                let tunnel: TunnelInfo = client.get(&["tunnels", id], &[]).await?;
+                self.output(&tunnel, text::tunnel)
+            }
+            TunnelCommand::Rotate { id, overlap, reason } => {
+                let body = RotateToken { overlap_s: Some(overlap.0.div_ceil(1_000)), reason: reason.clone() };
+                let token: IssuedToken = client.post(&["tunnels", id, "rotate_token"], &body).await?;
+                self.output(&token, |token| text::token(token, None))
+            }
+            TunnelCommand::Revoke { id, credential, reason, leak_report } => {
+                self.revoke(id, credential.as_deref(), reason.clone(), leak_report.as_deref()).await?
+            }
+            TunnelCommand::Archive { id, reason } => {
+                let body = Reason { reason: reason.clone() };
+                let tunnel: TunnelInfo = client.post(&["tunnels", id, "archive"], &body).await?;
+                self.output(&tunnel, text::tunnel)
+            }
+            TunnelCommand::Connections { id } => {
+                let links: ListPart<ConnectionInfo> = client.get(&["tunnels", id, "connections"], &[]).await?;
+                self.output(&links, |links| text::connections(&links.data))
+            }
+            TunnelCommand::Usage { id, since, credential } => {
+                let usage = self.usage(id, credential.as_deref(), since.as_deref()).await?;
+                self.output(&usage, text::usage)
+            }
+            TunnelCommand::Events { id } => {
+                let query: Vec<(&str, String)> = id.iter().map(|id| ("tunnel_id", id.clone())).collect();
+                let events: ListPart<EventInfo> = client.list(&["events"], &query).await?;
+                self.output(&events, |events| text::events(&events.data))
+            }
+            TunnelCommand::Cert { command } => self.run_cert(command).await?,
+            TunnelCommand::Key { command } => self.run_key(command).await?,
+        })
     }
-    query.extend(credential.map(|credential| ("credential_id", credential.to_owned())));
-    client.get(&["tunnels", id, "usage"], &query).await
+
+    async fn run_cert(&self, command: &CertCommand) -> Result<String, AdminError> {
+        let client = &self.client;
+        let certificate: CertificateInfo = match command {
+            CertCommand::Add { id, file } => {
+                let body = AddCertificate { ca_certificate_pem: read_certificate(file)? };
+                client.post(&["tunnels", id, "certificates"], &body).await?
+            }
+            CertCommand::List { id, all } => {
+                let query = [("include_archived", all.to_string())];
+                let listed: ListPart<CertificateInfo> = client.list(&["tunnels", id, "certificates"], &query).await?;
+                return Ok(self.output(&listed, |listed| text::certificates(&listed.data)));
+            }
+            CertCommand::Archive { id, certificate } => {
+                client.post(&["tunnels", id, "certificates", certificate, "archive"], &Reason::default()).await?
+            }
+        };
+        Ok(self.output(&certificate, |certificate| text::certificates(std::slice::from_ref(certificate))))
+    }
+
+    async fn run_key(&self, command: &KeyCommand) -> Result<String, AdminError> {
+        let client = &self.client;
+        let key: KeyInfo = match command {
+            KeyCommand::Create { name, template, host, uses, life } => {
+                let body = CreateKey {
+                    display_name: name.clone(),
+                    name_template: Some(template.clone()),
+                    hosts: host.iter().cloned().map(NamedHostText).collect(),
+                    uses_max: (*uses).into(),
+                    life_s: Some(life.0.div_ceil(1_000)),
+                };
+                let created: CreatedKey = client.post(&["provisioning_keys"], &body).await?;
+                return Ok(self.output(&created, text::created_key));
+            }
+            KeyCommand::List => {
+                let listed: ListPart<KeyInfo> = client.list(&["provisioning_keys"], &[]).await?;
+                return Ok(self.output(&listed, |listed| text::keys(&listed.data)));
+            }
+            KeyCommand::Show { id } => client.get(&["provisioning_keys", id], &[]).await?,
+            KeyCommand::Revoke { id } => client.post(&["provisioning_keys", id, "revoke"], &Reason::default()).await?,
+        };
+        Ok(self.output(&key, |key| text::keys(std::slice::from_ref(key))))
+    }
+
+    async fn revoke(
+        &self,
+        id: &str,
+        credential: Option<&str>,
+        reason: Option<String>,
+        leak_report: Option<&str>,
+    ) -> Result<String, AdminError> {
+        // A malformed time is reported before the secret is revoked, not after.
+        leak_report.map(since_text).transpose()?;
+        let body = RevokeToken { credential_id: credential.map(str::to_owned), reason };
+        let revocation: Revocation = self.client.post(&["tunnels", id, "revoke_token"], &body).await?;
+        let Some(since) = leak_report else { return Ok(self.output(&revocation, text::revoked)) };
+        let usage = self.usage(id, credential, Some(since)).await?;
+        let both = RevocationWithReport { revocation: &revocation, leak_report: &usage };
+        Ok(self.output(&both, |both| format!("{}\n{}", text::revoked(both.revocation), text::usage(both.leak_report))))
+    }
+
+    async fn usage(&self, id: &str, credential: Option<&str>, since: Option<&str>) -> Result<UsageReport, AdminError> {
+        let mut query = Vec::new();
+        if let Some(since) = since {
+            query.push(("since", since_text(since)?));
+        }
+        query.extend(credential.map(|credential| ("credential_id", credential.to_owned())));
+        self.client.get(&["tunnels", id, "usage"], &query).await
+    }
+
+    /// An answer as it is printed: as JSON, or for people.
+    fn output<T: Serialize>(&self, answer: &T, for_people: impl FnOnce(&T) -> String) -> String {
+        if !self.json {
+            return for_people(answer);
+        }
+        let json = serde_json::to_string_pretty(answer).expect("the bodies of the API are plain data");
+        format!("{json}\n")
+    }
 }
 
-/// A time on, or so long ago, as a time.
+/// What is to be changed of a tunnel, which must be something.
+fn update(
+    name: &Option<String>,
+    host: &[String],
+    traffic: Option<crate::base::Traffic>,
+    lists: &ListArgs,
+) -> Result<UpdateTunnel, AdminError> {
+    let body = UpdateTunnel {
+        display_name: name.clone(),
+        hosts: (!host.is_empty()).then(|| host.iter().cloned().map(HostText).collect()),
+        traffic: traffic.map(Into::into),
+        connectors_from: list("--connectors-from", &lists.connectors_from, NetworkText)?,
+        allow_from: list("--allow", &lists.allow, MemberText)?,
+        deny_from: list("--deny", &lists.deny, MemberText)?,
+        admission_dry_run: lists.dry_run,
+        reason: None,
+    };
+    if body == UpdateTunnel::default() {
+        let remedy = "nothing to change: `adit tunnel update --help` lists what can be changed";
+        return Err(AdminError::Usage(remedy.into()));
+    }
+    Ok(body)
+}
+
+/// A list as it was given; `none` alone is one without entries.
+fn list<T>(flag: &str, given: &[String], entry: fn(String) -> T) -> Result<Option<Vec<T>>, AdminError> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    if !given.iter().any(|entry| entry == NONE) {
+        return Ok(Some(given.iter().cloned().map(entry).collect()));
+    }
+    if given.len() > 1 {
+        return Err(AdminError::Usage(format!("{flag} {NONE} empties the list: give it alone")));
+    }
+    Ok(Some(Vec::new()))
+}
+
+fn read_certificate(file: &Path) -> Result<String, AdminError> {
+    let unreadable = |cause: String| AdminError::Usage(format!("cannot read {}: {cause}", file.display()));
+    let len = std::fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
+    if len > CA_PEM_LEN_MAX as u64 {
+        return Err(unreadable(format!("it is longer than {CA_PEM_LEN_MAX} bytes: give one certificate")));
+    }
+    std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))
+}
+
+/// A point in time, or a duration before now, as a point in time.
 fn since_text(text: &str) -> Result<String, AdminError> {
     if let Ok(time) = text.parse::<WallTime>() {
         return Ok(time.to_string());

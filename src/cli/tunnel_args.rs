@@ -6,13 +6,13 @@ use crate::base::Traffic;
 use crate::cli::args::DataDirArgs;
 use crate::config::Millis;
 
-/// `adit tunnel`.
+/// The arguments of `adit tunnel`.
 #[derive(Args)]
 pub struct TunnelArgs {
     /// How the edge is reached.
     #[command(flatten)]
     pub admin: AdminArgs,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: TunnelCommand,
 }
@@ -140,13 +140,13 @@ pub enum TunnelCommand {
     },
     /// The certificates of authorities that vouch for a tunnel's connector
     Cert {
-        /// What to do.
+        /// The command to run.
         #[command(subcommand)]
         command: CertCommand,
     },
     /// Provisioning keys: one secret that many new hosts trade for a tunnel of their own
     Key {
-        /// What to do.
+        /// The command to run.
         #[command(subcommand)]
         command: KeyCommand,
     },

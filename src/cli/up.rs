@@ -11,7 +11,6 @@ use crate::cli::args::UpArgs;
 use crate::cli::call_times::{live_json, live_line, once_json, once_table, tool_calls};
 use crate::cli::run::{EXIT_FAILURE, on_control_thread, refuse};
 use crate::config::Config;
-use crate::latency::Snapshot;
 use crate::process::{
     DemoServer, ERASE_LINE, Log, Measured, NODE_CERTS_ENV, RunError, UpHandle, UpProcess, random, set_live_line,
 };
@@ -120,7 +119,7 @@ async fn show_figures(handle: &UpHandle, json: bool, announcer: Announcer) -> Re
     loop {
         ticks.tick().await;
         let report = handle.report().await;
-        let Some(figures) = report.latency.as_ref().map(Snapshot::total) else { continue };
+        let Some(figures) = report.latency.as_ref().map(|latency| latency.snapshot.total()) else { continue };
         if json {
             announcer.event("figures", live_json(figures));
         } else if terminal {

@@ -6,23 +6,41 @@ use std::sync::Arc;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::no_link::NoLink;
 use crate::connector::settings::EdgeAddress;
-use crate::engine::Socket;
 use crate::engine::driver::SocketOptions;
+use crate::engine::{Core, Socket};
 use crate::tls::{ClientConfig, Connection, ServerName};
+use crate::upstream::Resolver;
+
+/// What is needed to reach one edge.
+pub(super) struct Dialer<'a> {
+    pub(super) core: &'a Core,
+    pub(super) resolver: &'a Resolver,
+    pub(super) edge: &'a EdgeAddress,
+    /// The name that the edge's certificate must bear; the host of its address when there is none.
+    pub(super) edge_name: Option<&'a str>,
+}
 
 impl ConnectorCore {
-    /// A connection to an edge, sealed if there is a `config` for it. The caller bounds the time for it.
+    /// A connection to an edge, encrypted if there is a `config` for it. The caller bounds the time for it.
     pub(super) async fn dial(&self, edge: usize, config: Option<&Arc<ClientConfig>>) -> Result<Connection, NoLink> {
-        let address = &self.connector.settings.edges[edge];
-        let socket = self.connect(address).await?;
+        let settings = &self.connector.settings;
+        let (edge, edge_name) = (&settings.edges[edge], settings.edge_name.as_deref());
+        Dialer { core: &self.core, resolver: &self.resolver, edge, edge_name }.dial(config).await
+    }
+}
+
+impl Dialer<'_> {
+    /// A connection to the edge, encrypted if there is a `config` for it. The caller bounds the time for it.
+    pub(super) async fn dial(&self, config: Option<&Arc<ClientConfig>>) -> Result<Connection, NoLink> {
+        let socket = self.connect().await?;
         let Some(config) = config else { return Ok(Connection::plain(socket)) };
-        let name = self.connector.settings.edge_name.as_ref().unwrap_or(&address.host);
-        let server = ServerName::try_from(name.to_string()).map_err(|_| NoLink::BadName(name.clone()))?;
+        let name = self.edge_name.unwrap_or(&self.edge.host);
+        let server = ServerName::try_from(name.to_owned()).map_err(|_| NoLink::BadName(name.into()))?;
         Ok(Connection::client(socket, config, server, pending()).await?)
     }
 
-    async fn connect(&self, edge: &EdgeAddress) -> Result<Socket, NoLink> {
-        let addresses = self.resolver.resolve(&edge.host, edge.port).await?;
+    async fn connect(&self) -> Result<Socket, NoLink> {
+        let addresses = self.resolver.resolve(&self.edge.host, self.edge.port).await?;
         let mut last = None;
         for address in addresses {
             match self.core.connect(&address.into(), SocketOptions::default()).await {
@@ -31,7 +49,7 @@ impl ConnectorCore {
             }
         }
         let (address, reason) = last.map_or_else(
-            || (edge.to_string(), String::from("no address")),
+            || (self.edge.to_string(), String::from("no address")),
             |(address, error)| (address.to_string(), error.to_string()),
         );
         Err(NoLink::Connect { address, reason })

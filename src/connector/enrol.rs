@@ -11,15 +11,15 @@ use rustls_pki_types::CertificateDer;
 use crate::base::Clock;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::edge_tls::EdgeTls;
+use crate::connector::enrolment;
 use crate::connector::message::ConnectorEvent;
 use crate::connector::no_link::{NoLink, NotEnrolled};
 use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
 use crate::connector::standing::{RENEW_EARLY_MAX, Standing};
-use crate::engine::{ByteStream, send_bytes};
 use crate::link::Backoff;
-use crate::tls::{Connection, Identity, KeyRequest};
-use crate::wire::enrol::{Answer, Credential, Grant, Incoming, Message, Refused, Request};
+use crate::tls::{Identity, KeyRequest};
+use crate::wire::enrol::{Answer, Credential, Grant, Refused, Request};
 
 /// How far the wall clocks of connector and edge may differ before people are told.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(120);
@@ -72,7 +72,7 @@ impl Enroller {
         let settings = &self.here.connector.settings;
         let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max);
         if let Some(kept) = self.tls.kept(self.edge) {
-            self.take_up(kept);
+            self.use_kept(kept);
         }
         let mut came = None;
         loop {
@@ -84,7 +84,7 @@ impl Enroller {
                 backoff.reset();
             }
             while let Err(error) = self.enrol().await {
-                self.rest(&error, &mut backoff).await;
+                self.wait_to_retry(&error, &mut backoff).await;
             }
             came = Some(self.here.core.now());
         }
@@ -92,7 +92,7 @@ impl Enroller {
 
     /// A certificate from before this process; how long its whole life was is not known, so that a third of all between its
     /// two dates is kept for renewing it.
-    fn take_up(&self, kept: &Identity) {
+    fn use_kept(&self, kept: &Identity) {
         let left = kept.left(self.tls.clock().now());
         let now = self.here.core.now();
         if !left.is_zero() {
@@ -127,7 +127,7 @@ impl Enroller {
         let asked = self.here.core.timeout(limit, self.ask()).await.map_err(|_| NoLink::Timeout(limit))?;
         let (grant, identity) = match asked {
             Err(error) if error.is_not_offered() => {
-                tracing::info!(edge = %self.address(), "the edge has no authority: links are proven by the secret alone");
+                tracing::info!(edge = %self.address(), "the edge has no authority: links authenticate by the secret alone");
                 self.set(Standing::Uncertified);
                 return Ok(());
             }
@@ -151,9 +151,7 @@ impl Enroller {
         let settings = &self.here.connector.settings;
         let credential = Credential::Tunnel { id: settings.tunnel.clone(), secret: settings.secret.clone() };
         let request = Request { credential, software: settings.software.clone(), csr: key.csr().to_vec() };
-        let answer = self.exchange(&connection, &request).await?;
-        connection.finish();
-        let grant = match answer {
+        let grant = match enrolment::ask(&self.here.core, &connection, &request).await? {
             Answer::Granted(grant) => grant,
             Answer::Refused(Refused { refusal, reason, retry_after_s, edge_time_unix_s }) => {
                 self.compare_clocks(edge_time_unix_s);
@@ -170,20 +168,8 @@ impl Enroller {
         Ok((grant, identity))
     }
 
-    async fn exchange(&self, connection: &Connection, request: &Request) -> Result<Answer, NotEnrolled> {
-        let bytes = request.encode()?;
-        send_bytes(connection, self.here.core.pool(), bytes.expose()).await?;
-        let mut incoming = Incoming::default();
-        loop {
-            let Some(lease) = connection.recv().await? else { return Err(NotEnrolled::Silent) };
-            if let Some(answer) = incoming.receive(&lease)? {
-                return Ok(answer);
-            }
-        }
-    }
-
     /// Waits before the next try. A certificate that has ended meanwhile is shown no more.
-    async fn rest(&self, error: &NoLink, backoff: &mut Backoff) {
+    async fn wait_to_retry(&self, error: &NoLink, backoff: &mut Backoff) {
         let here = &self.here;
         Counters::add(&here.connector.counters.enrolments_failed);
         if let Standing::Certified { until, .. } = self.standing()
@@ -207,8 +193,8 @@ impl Enroller {
             tracing::warn!(
                 edge = %self.address(),
                 skew_s = skew.as_secs(),
-                "this machine's clock is {direction} the edge's: set whichever of the two is wrong, certificates seem out of \
-                 date by it"
+                "this machine's clock is {direction} the edge's: correct whichever of the two is wrong, or certificates seem \
+                 expired or not yet valid"
             );
         }
     }

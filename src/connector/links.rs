@@ -79,7 +79,7 @@ impl Post {
         here.add_link(&link, self.edge, self.index);
         here.connector.on_linked(self.edge);
         here.connector.on_edge_cores(self.edge, welcome.cores);
-        Counters::add(&here.connector.counters.links_up);
+        Counters::add(&here.connector.counters.links_made);
         here.connector.tell(ConnectorEvent::Linked {
             core: here.core.id(),
             edge: self.address().clone(),
@@ -118,7 +118,7 @@ impl Post {
         future::or(taking, draining).await;
         let ended = run.await;
         here.remove_link(&link);
-        Counters::add(&here.connector.counters.links_down);
+        Counters::add(&here.connector.counters.links_ended);
         tracing::info!(edge = %self.address(), link = self.index, why = %ended.fault, by = ?ended.by, "link down");
         here.connector.tell(ConnectorEvent::Unlinked {
             core: here.core.id(),

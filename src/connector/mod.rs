@@ -5,6 +5,7 @@ mod connector_core;
 mod dial;
 mod edge_tls;
 mod enrol;
+mod enrolment;
 mod links;
 mod message;
 mod no_link;
@@ -20,6 +21,7 @@ mod workers;
 
 pub use connector_core::{ConnectorReport, LinkReport, LinkState, UpstreamReport};
 pub use edge_tls::EdgeTls;
+pub use enrolment::{TradeError, trade};
 pub use message::{ConnectorCommand, ConnectorEvent};
 pub use settings::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX, Sealing};
 pub use shared::{ClockSkew, Connector, Counters, EdgeView};

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::base::{CoreId, TunnelId};
+use crate::base::{CoreId, TunnelId, counters};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::connector::standing::{SharedStanding, Standing};
@@ -72,40 +72,22 @@ impl EdgeState {
     }
 }
 
-/// What happened and how often, all cores together. Counted only off the way of a good call.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Links that came up.
-    pub links_up: AtomicU64,
-    /// Links that were up and ended.
-    pub links_down: AtomicU64,
-    /// Tries to get a link that failed.
-    pub dials_failed: AtomicU64,
-    /// Certificates that edges gave.
-    pub enrolments: AtomicU64,
-    /// Tries to get a certificate that failed.
-    pub enrolments_failed: AtomicU64,
-    /// Calls for hosts without a route.
-    pub calls_unrouted: AtomicU64,
-    /// Calls that were turned away because there were too many.
-    pub calls_overloaded: AtomicU64,
-    /// Calls whose agent or link went away first.
-    pub calls_cancelled: AtomicU64,
-    /// Calls that their upstream did not answer, or not to the end.
-    pub calls_failed: AtomicU64,
-    /// Requests that were sent once more because nothing of them had been sent.
-    pub requests_resent: AtomicU64,
-    /// Requests on sealed sessions that were refused before they became calls.
-    pub requests_refused: AtomicU64,
-    /// Sealed sessions that came about.
-    pub sessions_sealed: AtomicU64,
-    /// Sealed sessions that did not.
-    pub seals_failed: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
+counters! {
+    /// Events off the path of a good call, counted for all cores together.
+    pub struct Counters {
+        calls_cancelled, "Calls whose agent or link went away before the answer was complete";
+        calls_failed, "Calls that the upstream did not answer completely";
+        calls_overloaded, "Calls refused because too many were in flight";
+        calls_unrouted, "Calls for hosts without a route";
+        dials_failed, "Attempts to open a link that failed";
+        enrolments, "Certificates that edges issued to connectors";
+        enrolments_failed, "Attempts to get a certificate that failed";
+        links_ended, "Links that ended, for any reason";
+        links_made, "Links that were established";
+        requests_refused, "Requests that were refused before they became calls";
+        requests_resent, "Requests sent again because nothing of them had been sent";
+        seals_failed, "Inner TLS sessions that could not be established";
+        sessions_sealed, "Inner TLS sessions that were established";
     }
 }
 

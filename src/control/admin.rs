@@ -4,17 +4,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Query, Request, State as Given};
+use axum::extract::{Request, State as Given};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::control::api::{Access, Api, ApiError};
+use crate::control::api::{Access, Api, ApiError, open_routes};
 use crate::control::metrics::{METRICS_TYPE, metrics};
 use crate::control::state::State;
 
@@ -26,10 +25,9 @@ pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
     let tunnels = Api::new(Arc::clone(&state), access).router();
     Router::new()
         .route("/metrics", get(get_metrics))
-        .route("/v1/latency", get(get_latency))
-        .route("/v1/status", get(get_status))
         .route("/healthz", get(get_health))
         .route("/readyz", get(get_ready))
+        .merge(open_routes())
         .route_layer(middleware::from_fn(without_body))
         .with_state(state)
         .merge(tunnels)
@@ -38,29 +36,8 @@ pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
         .layer(middleware::from_fn(guard))
 }
 
-/// What `GET /v1/latency` can be asked.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LatencyQuery {
-    route: Option<String>,
-}
-
 async fn get_metrics(Given(state): Given<Arc<State>>) -> Response {
     ([(CONTENT_TYPE, METRICS_TYPE)], metrics(state.report().await)).into_response()
-}
-
-async fn get_latency(
-    Given(state): Given<Arc<State>>,
-    query: Result<Query<LatencyQuery>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    match query {
-        Ok(Query(query)) => Json(state.report().await.latency_json(query.route.as_deref())).into_response(),
-        Err(_) => ApiError::bad_query("the only parameter is route: the name of a route").into_response(),
-    }
-}
-
-async fn get_status(Given(state): Given<Arc<State>>) -> Json<Value> {
-    Json(state.report().await.status_json(&state.served()))
 }
 
 async fn get_health(Given(state): Given<Arc<State>>) -> Response {
@@ -82,7 +59,7 @@ async fn wrong_method() -> ApiError {
 /// Lets through what has no body: what is only read needs none.
 async fn without_body(request: Request, next: Next) -> Response {
     if has_body(request.headers()) {
-        return ApiError::too_large("a request that only reads has no body").into_response();
+        return ApiError::too_large("a request to this path must have no body").into_response();
     }
     next.run(request).await
 }

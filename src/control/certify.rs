@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::base::{Secret, TunnelId};
-use crate::control::reading::Later;
+use crate::control::reading::BoxFuture;
 use crate::control::store::Requester;
 use crate::edge::{Certified, CertifyRequest, NotCertified, Whose};
 use crate::engine::MailReceiver;
@@ -16,7 +16,7 @@ use crate::tls::{Authority, CertError, WallClock};
 pub trait Provisioning: Send + Sync {
     /// Looks at a key alone, before anything else of what a stranger sent is read: whether it may be traded, or was so
     /// lately that its host may ask again. It uses nothing up.
-    fn look_at<'a>(&'a self, key: &'a Secret) -> Later<'a, Result<(), NotCertified>>;
+    fn look_at<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<(), NotCertified>>;
 
     /// Makes a tunnel for a key, called `name` as far as the key's template lets it; or gives the tunnel that was made for
     /// this requester a new secret, as whoever asks again did not get the answer.
@@ -27,7 +27,7 @@ pub trait Provisioning: Send + Sync {
         key: &'a Secret,
         name: &'a str,
         requester: Requester,
-    ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>>;
+    ) -> BoxFuture<'a, Result<(TunnelId, Secret), NotCertified>>;
 }
 
 /// The edge's authority, which can be replaced while connectors ask for certificates.
@@ -144,7 +144,7 @@ mod tests {
     struct Shop(AtomicU32, Mutex<Vec<Requester>>);
 
     impl Provisioning for Shop {
-        fn look_at<'a>(&'a self, key: &'a Secret) -> Later<'a, Result<(), NotCertified>> {
+        fn look_at<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<(), NotCertified>> {
             Box::pin(async move {
                 let good = [&b"good"[..], b"used up"].contains(&key.expose());
                 good.then_some(()).ok_or(NotCertified::ProvisioningKey)
@@ -156,7 +156,7 @@ mod tests {
             key: &'a Secret,
             name: &'a str,
             requester: Requester,
-        ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
+        ) -> BoxFuture<'a, Result<(TunnelId, Secret), NotCertified>> {
             self.1.lock().unwrap().push(requester);
             Box::pin(async move {
                 if key.expose() != b"good" {

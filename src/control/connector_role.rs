@@ -1,18 +1,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::connector::{
-    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, Counters, EdgeView, LinkReport,
-    LinkState, Standing,
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, EdgeView, LinkReport, LinkState,
+    Standing,
 };
 use crate::control::figures::gather;
 use crate::control::reading::{
-    CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine, UpstreamReading,
+    BoxFuture, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    UpstreamReading,
 };
 use crate::control::thread::RoleEvent;
 use crate::engine::{MailSender, MonotonicClock, mailbox};
@@ -43,7 +43,7 @@ impl Role for ConnectorRole {
         self.connector.command(|| ConnectorCommand::Drain);
     }
 
-    fn read(&self, wait: Duration) -> Later<'_, RoleReading> {
+    fn read(&self, wait: Duration) -> BoxFuture<'_, RoleReading> {
         Box::pin(async move {
             let (reply, mut answers) = mailbox(self.cores);
             self.connector.command(|| ConnectorCommand::Report(reply.clone()));
@@ -64,12 +64,12 @@ impl Role for ConnectorRole {
             reading.upstreams = upstreams.into_values().collect();
             let now = MonotonicClock.now();
             reading.edges = self.connector.edges().into_iter().map(|view| edge(view, now)).collect();
-            reading.counts = counts(self.connector.counters());
+            reading.counts = self.connector.counters().counts();
             reading
         })
     }
 
-    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>> {
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
         Box::pin(async move {
             // Of other calls the edge tells more.
             let passed_through = |route: &ConnectorRoute| route.traffic == Traffic::Passthrough;
@@ -145,10 +145,10 @@ fn edge(view: EdgeView, now: Time) -> EdgeReading {
         ..EdgeReading::default()
     };
     match view.standing {
-        Standing::Unknown => EdgeReading { standing: "unknown", ..reading },
-        Standing::Uncertified => EdgeReading { standing: "uncertified", ..reading },
+        Standing::Unknown => EdgeReading { standing: CertificateState::Unknown, ..reading },
+        Standing::Uncertified => EdgeReading { standing: CertificateState::Uncertified, ..reading },
         Standing::Certified { renew_at, until } => EdgeReading {
-            standing: "certified",
+            standing: CertificateState::Certified,
             expires_in_s: Some((until - now).as_secs()),
             renews_in_s: Some((renew_at - now).as_secs()),
             ..reading
@@ -176,29 +176,6 @@ fn add_upstreams(upstreams: &mut BTreeMap<(String, String), UpstreamReading>, re
         all.failing |= of_core.failing.is_some();
         all.why = all.why.take().or_else(|| of_core.failing.clone());
     }
-}
-
-fn counts(counters: &Counters) -> Vec<Count> {
-    let count = |name, help, counter: &AtomicU64| Count { name, help, count: counter.load(Ordering::Relaxed) };
-    vec![
-        count("calls_cancelled", "Calls whose agent or link went away first", &counters.calls_cancelled),
-        count("calls_failed", "Calls that their upstream did not answer to the end", &counters.calls_failed),
-        count("calls_overloaded", "Calls that were turned away as there were too many", &counters.calls_overloaded),
-        count("calls_unrouted", "Calls for hosts without a route", &counters.calls_unrouted),
-        count("dials_failed", "Tries to get a link that failed", &counters.dials_failed),
-        count("enrolments", "Certificates that edges gave", &counters.enrolments),
-        count("enrolments_failed", "Tries to get a certificate that failed", &counters.enrolments_failed),
-        count("links_ended", "Links that ended, for whatever reason", &counters.links_down),
-        count("links_made", "Links that came up", &counters.links_up),
-        count("requests_refused", "Requests on sealed sessions that became no calls", &counters.requests_refused),
-        count(
-            "requests_resent",
-            "Requests sent once more, as nothing of them had been sent",
-            &counters.requests_resent,
-        ),
-        count("seals_failed", "Sealed sessions that did not come about", &counters.seals_failed),
-        count("sessions_sealed", "Sealed sessions that came about", &counters.sessions_sealed),
-    ]
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -7,10 +6,10 @@ use tokio::time::timeout;
 
 use crate::control::figures::gather;
 use crate::control::reading::{
-    CertificateReading, CoreReading, Count, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    BoxFuture, CertificateReading, CoreReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
 };
 use crate::control::thread::RoleEvent;
-use crate::edge::{CoreReport, Counters, Edge, EdgeCommand, EdgeEvent, LinkReport};
+use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, LinkReport};
 use crate::engine::{MailSender, mailbox};
 use crate::latency::{CoreFigures, Snapshot};
 use crate::tls::CertInfo;
@@ -53,7 +52,7 @@ impl Role for EdgeRole {
         self.edge.command(|| EdgeCommand::Drain);
     }
 
-    fn read(&self, wait: Duration) -> Later<'_, RoleReading> {
+    fn read(&self, wait: Duration) -> BoxFuture<'_, RoleReading> {
         Box::pin(async move {
             let (reply, mut answers) = mailbox(self.cores);
             self.edge.command(|| EdgeCommand::Report(reply.clone()));
@@ -68,12 +67,12 @@ impl Role for EdgeRole {
             let _ = gathered.await;
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
-            reading.counts = counts(self.edge.counters());
+            reading.counts = self.edge.counters().counts();
             reading
         })
     }
 
-    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>> {
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
         Box::pin(async move {
             let ask = |index, reply: &MailSender<CoreFigures>| {
                 self.edge.command(|| EdgeCommand::Figures(index, reply.clone()));
@@ -148,68 +147,10 @@ fn link(link: LinkReport) -> LinkReading {
 fn certificate((of, found): &(&'static str, Certificate), now: UnixTime) -> Option<CertificateReading> {
     let info = CertInfo::of_der(&found()?)?;
     Some(CertificateReading {
-        of,
+        of: (*of).to_owned(),
         expires_in_s: info.expires_in_s(now),
         renewal_due: info.is_renewal_due(now),
         names: info.names,
         issuer: info.issuer,
     })
-}
-
-fn counts(counters: &Counters) -> Vec<Count> {
-    let count = |name, help, counter: &AtomicU64| Count { name, help, count: counter.load(Ordering::Relaxed) };
-    vec![
-        count("accepts_failed", "Connections that the system did not let in", &counters.accepts_failed),
-        count("admission_denied", "Connections and calls that admission turned away", &counters.admission_denied),
-        count(
-            "admission_dry_run",
-            "Connections and calls that admission would turn away if it were not only tried out",
-            &counters.admission_dry_run,
-        ),
-        count(
-            "answers_cut_at_close",
-            "Connections of agents cut off before they had all that was sent last",
-            &counters.answers_cut_at_close,
-        ),
-        count("calls_limited", "Calls refused as their source has too many in flight", &counters.calls_limited),
-        count("certificates_refused", "Certificates of connectors that were not good", &counters.certificates_refused),
-        count(
-            "connections_limited",
-            "Connections that were turned away as their source has too many open",
-            &counters.connections_limited,
-        ),
-        count("connections_refused", "Connections of agents above the limit", &counters.connections_refused),
-        count("enrolments", "Certificates that connectors were given", &counters.enrolments),
-        count(
-            "greetings_refused",
-            "Heads and handshakes that were refused as too much of others was under way",
-            &counters.greetings_refused,
-        ),
-        count("handed_over", "Connections that another core took over", &counters.handed_over),
-        count("handshakes_failed", "Handshakes with agents or connectors that failed", &counters.handshakes_failed),
-        count(
-            "handshakes_limited",
-            "Connections that were turned away as their source makes too many",
-            &counters.handshakes_limited,
-        ),
-        count("links_ended", "Links that ended, for whatever reason", &counters.links_ended),
-        count("links_limited", "Links refused as their tunnel has as many as it may", &counters.links_limited),
-        count("links_refused", "Connectors that were not let in", &counters.links_refused),
-        count("passed_through", "Connections of agents that went on unread", &counters.passed_through),
-        count(
-            "passed_through_stalled",
-            "Connections that went on unread and ended as their agent took nothing for too long",
-            &counters.passed_through_stalled,
-        ),
-        count("proxy_headers_refused", "Proxies that did not say for whom they speak", &counters.proxy_headers_refused),
-        count("registrations_failed", "Links and enrolments that were refused", &counters.registrations_failed),
-        count(
-            "registrations_limited",
-            "Connectors turned away as others of their source failed to prove themselves too often",
-            &counters.registrations_limited,
-        ),
-        count("requests_refused", "Requests that were refused before they became calls", &counters.requests_refused),
-        count("seals_failed", "Sealed sessions with connectors that did not come about", &counters.seals_failed),
-        count("sessions_sealed", "Sealed sessions with connectors that came about", &counters.sessions_sealed),
-    ]
 }

@@ -78,7 +78,7 @@ impl Scrape {
     }
 
     fn calls(&self, families: &mut Families<'_>) -> fmt::Result {
-        let Some(latency) = &self.0.latency else { return Ok(()) };
+        let Some(latency) = self.0.latency.as_ref().map(|latency| &latency.snapshot) else { return Ok(()) };
         let rows = latency.labels().flat_map(|(label, figures)| {
             Outcome::ALL.iter().filter(|outcome| figures.outcome(**outcome) > 0).map(move |outcome| {
                 let mut labels = call_labels(label);
@@ -166,7 +166,7 @@ impl Scrape {
     fn certificates(&self, families: &mut Families<'_>) -> fmt::Result {
         let mut rows = Vec::new();
         for role in &self.0.roles {
-            let own = role.certificates.iter().map(|one| (one.of.to_owned(), one.expires_in_s as f64));
+            let own = role.certificates.iter().map(|one| (one.of.clone(), one.expires_in_s as f64));
             let given = role.edges.iter().filter_map(|one| Some((one.edge.clone(), one.expires_in_s? as f64)));
             rows.extend(own.chain(given).map(|(of, left)| {
                 let mut labels = role_label(role);
@@ -454,5 +454,19 @@ mod tests {
         let samples = parse(&metrics(report));
         assert_eq!(samples["adit_cores_silent"][0].1, 2.0);
         assert!(!samples.contains_key("adit_calls_total") && !samples.contains_key("adit_link_age_seconds"));
+    }
+
+    #[test]
+    fn a_counter_of_both_roles_has_one_help() {
+        let (edge, connector) =
+            (crate::edge::Counters::default().counts(), crate::connector::Counters::default().counts());
+        let shared: Vec<_> = edge
+            .iter()
+            .filter_map(|edge| Some((edge, connector.iter().find(|count| count.name == edge.name)?)))
+            .collect();
+        assert!(!shared.is_empty());
+        for (edge, connector) in shared {
+            assert_eq!(edge.help, connector.help, "{}", edge.name);
+        }
     }
 }

@@ -7,6 +7,7 @@
 pub mod admin;
 mod admin_listener;
 pub mod api;
+pub mod bodies;
 mod certify;
 mod connector_role;
 mod data_dir;
@@ -38,10 +39,10 @@ pub use metrics::{METRICS_TYPE, metrics};
 pub use once::{OnceClient, OnceError, OnceReport};
 pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};
 pub use reading::{
-    CertificateReading, CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
-    UpstreamReading,
+    BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
+    RoleReading, RouteLine, UpstreamReading,
 };
-pub use report::{Facts, Reloads, Report, Served, micros, phase_json};
+pub use report::{CallTimes, Facts, Reloads, Report, Served, micros};
 pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};
 pub use state::{CORE_ANSWER_MAX, State};
 pub use state_dir::{StateDir, StateDirError};

@@ -28,7 +28,7 @@ pub enum ProbeError {
         /// What the edge said.
         status: StatusCode,
     },
-    /// No answer came.
+    /// No answer came, or the connection failed.
     #[error("a probe of {host} failed: {cause}")]
     Failed {
         /// Which host was called.

@@ -4,19 +4,20 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::base::CoreId;
+use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
 use crate::latency::Snapshot;
 
-/// Which role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+/// The role of a process, or of a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoleKind {
-    /// The public side.
+    /// The public side, which agents call.
     Edge,
-    /// The private side.
+    /// The private side, which dials out.
     Connector,
 }
 
@@ -34,17 +35,17 @@ impl RoleKind {
 /// How one core of a role is.
 #[derive(Clone, Debug, Default)]
 pub struct CoreReading {
-    /// Which core.
+    /// The number of the core.
     pub core: CoreId,
-    /// Calls in flight.
+    /// Calls in flight on this core.
     pub calls_open: usize,
     /// Connections of agents (on an edge).
     pub agents_open: usize,
-    /// Sockets and listeners.
+    /// Sockets and listeners that are open.
     pub sockets_open: usize,
     /// Tasks.
     pub tasks_open: usize,
-    /// Its buffers.
+    /// The use of its buffers.
     pub pool: PoolUse,
     /// How long ago a call last went through the whole path.
     pub last_good_call: Option<Duration>,
@@ -55,9 +56,9 @@ pub struct CoreReading {
 pub struct LinkReading {
     /// Its number, unlike that of any other link of the same role.
     pub id: u64,
-    /// On which core.
+    /// The core that carries it.
     pub core: CoreId,
-    /// Whose.
+    /// The id of its tunnel.
     pub tunnel: String,
     /// The credential that it came in with (on an edge).
     pub credential: Option<String>,
@@ -74,11 +75,11 @@ pub struct LinkReading {
 }
 
 /// How the upstream of one route is (on a connector), all cores together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamReading {
     /// The name of the route.
     pub route: String,
-    /// The upstream's URL.
+    /// The URL of the upstream.
     pub upstream: String,
     /// Connections to it, in use or kept.
     pub connections_open: usize,
@@ -90,13 +91,13 @@ pub struct UpstreamReading {
 }
 
 /// A certificate that a role uses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateReading {
     /// What for: `agents`, `connectors` or `authority` (on an edge).
-    pub of: &'static str,
+    pub of: String,
     /// Its names and addresses.
     pub names: Vec<String>,
-    /// Who signed it.
+    /// The name of the authority that signed it.
     pub issuer: String,
     /// For how many seconds it is still good; less than none when it has ended.
     pub expires_in_s: i64,
@@ -104,13 +105,26 @@ pub struct CertificateReading {
     pub renewal_due: bool,
 }
 
+/// Whether an edge certified a connector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateState {
+    /// The connector has a certificate of the edge.
+    Certified,
+    /// The edge has no authority: the secret alone is enough.
+    Uncertified,
+    /// The edge did not answer yet.
+    #[default]
+    Unknown,
+}
+
 /// How a connector stands with one edge, links aside.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EdgeReading {
     /// Which edge, as it is dialled.
     pub edge: String,
-    /// `certified`, `uncertified` where the edge has no authority, or `unknown` as long as the edge did not say.
-    pub standing: &'static str,
+    /// Whether the edge certified the connector.
+    pub standing: CertificateState,
     /// For how many seconds the connector's certificate is still good, if it has one.
     pub expires_in_s: Option<u64>,
     /// In how many seconds the next one is asked for.
@@ -122,21 +136,10 @@ pub struct EdgeReading {
     pub trouble: Option<String>,
 }
 
-/// Something that is counted, off the way of a good call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// The stable name, such as `links_ended`.
-    pub name: &'static str,
-    /// What it means, without a full stop.
-    pub help: &'static str,
-    /// How often it happened.
-    pub count: u64,
-}
-
 /// How a role is: what its cores answered, put together.
 #[derive(Clone)]
 pub struct RoleReading {
-    /// Which role.
+    /// The role that was asked.
     pub kind: RoleKind,
     /// How many cores there are; fewer may have answered.
     pub cores_asked: usize,
@@ -150,12 +153,12 @@ pub struct RoleReading {
     pub certificates: Vec<CertificateReading>,
     /// How it stands with each edge (on a connector).
     pub edges: Vec<EdgeReading>,
-    /// What is counted for all cores together.
+    /// Its counters, all cores together.
     pub counts: Vec<Count>,
 }
 
 impl RoleReading {
-    /// Nothing known yet.
+    /// A reading to which nothing was added yet.
     #[must_use]
     pub fn new(kind: RoleKind, cores_asked: usize) -> RoleReading {
         RoleReading {
@@ -184,7 +187,7 @@ impl RoleReading {
 }
 
 /// One line of the routes that are shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RouteLine {
     /// The host that agents call.
     pub host: String,
@@ -199,21 +202,21 @@ pub struct RouteLine {
 }
 
 /// An answer that comes later.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A running role, as the control thread sees it.
 pub trait Role: Send + Sync {
-    /// Which role.
+    /// The role that this is.
     fn kind(&self) -> RoleKind;
 
     /// Tells every core to finish what is in flight and end.
     fn drain(&self);
 
     /// Asks every core how it is, and waits at most `wait` for the answers.
-    fn read(&self, wait: Duration) -> Later<'_, RoleReading>;
+    fn read(&self, wait: Duration) -> BoxFuture<'_, RoleReading>;
 
     /// Asks every core for the times of calls, and waits at most `wait` for the answers. None from a role that keeps none.
-    fn latency(&self, wait: Duration) -> Later<'_, Option<Snapshot>>;
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>>;
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

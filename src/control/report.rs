@@ -1,11 +1,13 @@
 //! What the control thread tells at one moment, and as JSON: `GET /v1/latency` and `GET /v1/status`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
-
+use crate::control::bodies::{
+    BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus, DriverStatus, LatencyBody, LinkStatus, OfRole,
+    PhaseTimes, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
+};
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine};
 use crate::latency::{Distribution, LabelFigures, Outcome, Phase, Snapshot};
 
@@ -18,7 +20,7 @@ pub struct Facts {
     pub commit: &'static str,
     /// The driver of the cores.
     pub driver: String,
-    /// Why that one.
+    /// Why this driver was chosen.
     pub driver_why: String,
     /// Where agents call, as they write it.
     pub agent_url: Option<String>,
@@ -41,6 +43,15 @@ pub struct Reloads {
     pub restart_needed: Vec<String>,
 }
 
+/// The times of calls, and the role that measured them.
+#[derive(Clone)]
+pub struct CallTimes {
+    /// The edge where there is one. A connector alone measures the calls that pass through to it encrypted.
+    pub measured_by: RoleKind,
+    /// The figures of all its cores.
+    pub snapshot: Snapshot,
+}
+
 /// Everything that is told at one moment.
 #[derive(Clone)]
 pub struct Report {
@@ -52,18 +63,18 @@ pub struct Report {
     pub draining: bool,
     /// The roles, as their cores answered.
     pub roles: Vec<RoleReading>,
-    /// The times of calls, as the edge measured them; a connector alone keeps none.
-    pub latency: Option<Snapshot>,
-    /// How reloading went.
+    /// The times of calls; none where no role keeps any.
+    pub latency: Option<CallTimes>,
+    /// How reloads of the configuration went.
     pub reloads: Reloads,
 }
 
 /// What is served: the routes and tunnels of one role.
 #[derive(Clone, Debug)]
 pub struct Served {
-    /// Which role.
+    /// The role that serves them.
     pub kind: RoleKind,
-    /// Its routes.
+    /// The routes that it serves.
     pub routes: Vec<RouteLine>,
     /// Its tunnels, without secrets.
     pub tunnels: Vec<String>,
@@ -72,90 +83,103 @@ pub struct Served {
 impl Report {
     /// The body of `GET /v1/latency`, of all calls or those of one route.
     #[must_use]
-    pub fn latency_json(&self, route: Option<&str>) -> Value {
+    pub fn latency_body(&self, route: Option<&str>) -> LatencyBody {
         let nothing = Snapshot::new();
-        let snapshot = self.latency.as_ref().unwrap_or(&nothing);
-        let wanted = |name: &str| route.is_none_or(|route| route == name);
-        let labels: Vec<Value> = snapshot
-            .labels()
-            .filter(|(label, _)| wanted(&label.route))
-            .map(|(label, figures)| {
-                let mut object = Map::from_iter([
-                    ("route".to_owned(), json!(label.route)),
-                    ("method".to_owned(), json!(label.method)),
-                    ("tool".to_owned(), json!(label.tool)),
-                ]);
-                object.extend(figures_map(figures));
-                Value::Object(object)
-            })
-            .collect();
-        let total = match route {
-            None => figures_json(snapshot.total()),
-            Some(route) => figures_json(&snapshot.routes().remove(route).unwrap_or_default()),
-        };
-        json!({
-            "measured_by": self.latency.as_ref().map(|_| RoleKind::Edge),
-            "route": route,
-            "total": total,
-            "labels": labels,
-            "over_cap": snapshot.over_cap(),
-        })
+        let snapshot = self.latency.as_ref().map_or(&nothing, |latency| &latency.snapshot);
+        let labels = snapshot.labels().filter(|(label, _)| route.is_none_or(|route| *route == *label.route));
+        let labels = labels.map(|(label, figures)| CallTimesOfLabel {
+            route: label.route.to_string(),
+            method: label.method.to_string(),
+            tool: label.tool.to_string(),
+            times: CallTimesSummary::of(figures),
+        });
+        LatencyBody {
+            measured_by: self.latency.as_ref().map(|latency| latency.measured_by),
+            route: route.map(str::to_owned),
+            total: match route {
+                None => CallTimesSummary::of(snapshot.total()),
+                Some(route) => CallTimesSummary::of(&snapshot.routes().remove(route).unwrap_or_default()),
+            },
+            labels: labels.collect(),
+            over_cap: snapshot.over_cap(),
+        }
     }
 
     /// The body of `GET /v1/status`.
     #[must_use]
-    pub fn status_json(&self, served: &[Served]) -> Value {
+    pub fn status_body(&self, served: &[Served]) -> StatusBody {
         let facts = &self.facts;
-        let each = |rows: fn(&RoleReading) -> Vec<Value>| -> Vec<Value> { self.roles.iter().flat_map(rows).collect() };
-        json!({
-            "version": facts.version,
-            "commit": facts.commit,
-            "roles": self.roles.iter().map(|role| role.kind).collect::<Vec<_>>(),
-            "state": if self.draining { "draining" } else { "running" },
-            "driver": { "name": facts.driver, "why": facts.driver_why },
-            "agent_url": facts.agent_url,
-            "connectors_listen": facts.connectors_listen,
-            "admin_url": facts.admin_url,
-            "uptime_s": tenths(self.uptime.as_secs_f64()),
-            "cores": each(|role| role.cores.iter().map(|core| core_json(role, core)).collect()),
-            "cores_silent": self.roles.iter().map(|role| role.cores_asked - role.cores.len()).sum::<usize>(),
-            "links": each(|role| role.links.iter().map(|link| link_json(role, link)).collect()),
-            "certificates": each(|role| with_role(role, &role.certificates)),
-            "edges": each(|role| with_role(role, &role.edges)),
-            "upstreams": self.roles.iter().flat_map(|role| &role.upstreams).collect::<Vec<_>>(),
-            "routes": served.iter().flat_map(routes_json).collect::<Vec<_>>(),
-            "tunnels": served.iter().flat_map(|served| self.tunnels_json(served)).collect::<Vec<_>>(),
-            "counts": self.roles.iter().map(counts_json).collect::<Map<_, _>>(),
-            "reload": {
-                "applied": self.reloads.applied,
-                "refused": self.reloads.refused,
-                "faults": self.reloads.faults.as_deref().map(|faults| faults.lines().collect::<Vec<_>>()),
-                "restart_needed": self.reloads.restart_needed,
+        StatusBody {
+            version: facts.version.to_owned(),
+            commit: facts.commit.to_owned(),
+            roles: self.roles.iter().map(|role| role.kind).collect(),
+            state: if self.draining { ProcessState::Draining } else { ProcessState::Running },
+            driver: DriverStatus { name: facts.driver.clone(), why: facts.driver_why.clone() },
+            agent_url: facts.agent_url.clone(),
+            connectors_listen: facts.connectors_listen.clone(),
+            admin_url: facts.admin_url.clone(),
+            uptime_s: tenths(self.uptime.as_secs_f64()),
+            cores: self.of_each(|role| role.cores.iter().map(core_status).collect()),
+            cores_silent: self.roles.iter().map(|role| (role.cores_asked - role.cores.len()) as u64).sum(),
+            links: self.of_each(|role| role.links.iter().map(link_status).collect()),
+            certificates: self.of_each(|role| role.certificates.clone()),
+            edges: self.of_each(|role| role.edges.clone()),
+            upstreams: self.roles.iter().flat_map(|role| role.upstreams.clone()).collect(),
+            routes: served.iter().flat_map(routes_of).collect(),
+            tunnels: served.iter().flat_map(|served| self.tunnel_links(served)).collect(),
+            counts: self.roles.iter().map(counts_of).collect(),
+            reload: ReloadStatus {
+                applied: self.reloads.applied,
+                refused: self.reloads.refused,
+                faults: self.reloads.faults.as_deref().map(|faults| faults.lines().map(str::to_owned).collect()),
+                restart_needed: self.reloads.restart_needed.clone(),
             },
-        })
+        }
     }
 
-    fn tunnels_json(&self, served: &Served) -> Vec<Value> {
-        let links = |tunnel: &str| {
-            let roles = self.roles.iter().filter(|role| role.kind == served.kind);
-            roles.flat_map(|role| &role.links).filter(|link| link.tunnel == tunnel).count()
+    /// Rows of every role, each with its role.
+    fn of_each<T>(&self, rows: impl Fn(&RoleReading) -> Vec<T>) -> Vec<OfRole<T>> {
+        let of = |role: &RoleReading| rows(role).into_iter().map(|row| of_role(role, row)).collect::<Vec<_>>();
+        self.roles.iter().flat_map(of).collect()
+    }
+
+    fn tunnel_links(&self, served: &Served) -> Vec<OfRole<TunnelLinks>> {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for link in self.roles.iter().filter(|role| role.kind == served.kind).flat_map(|role| &role.links) {
+            *counts.entry(&link.tunnel).or_default() += 1;
+        }
+        let line = |id: &String| OfRole {
+            role: served.kind,
+            of: TunnelLinks { id: id.clone(), links: counts.get(id.as_str()).copied().unwrap_or(0) },
         };
-        let line = |tunnel: &String| json!({ "role": served.kind, "id": tunnel, "links": links(tunnel) });
         served.tunnels.iter().map(line).collect()
     }
 }
 
-/// One phase: how many calls had it, and how long it took them.
-#[must_use]
-pub fn phase_json(distribution: &Distribution) -> Value {
-    json!({
-        "count": distribution.count(),
-        "mean_us": micros(distribution.mean()),
-        "p50_us": micros(distribution.quantile(0.50)),
-        "p95_us": micros(distribution.quantile(0.95)),
-        "p99_us": micros(distribution.quantile(0.99)),
-        "max_us": micros(distribution.max()),
-    })
+impl CallTimesSummary {
+    fn of(figures: &LabelFigures) -> CallTimesSummary {
+        let outcomes = Outcome::ALL.iter().filter(|outcome| figures.outcome(**outcome) > 0);
+        let phases = Phase::ALL.iter().filter(|phase| figures.phase(**phase).count() > 0);
+        CallTimesSummary {
+            calls: figures.calls(),
+            outcomes: outcomes.map(|outcome| (outcome.name().to_owned(), figures.outcome(*outcome))).collect(),
+            phases: phases.map(|phase| (phase.name().to_owned(), PhaseTimes::of(figures.phase(*phase)))).collect(),
+            clock_disagreements: figures.clock_disagreements(),
+        }
+    }
+}
+
+impl PhaseTimes {
+    fn of(distribution: &Distribution) -> PhaseTimes {
+        PhaseTimes {
+            count: distribution.count(),
+            mean_us: micros(distribution.mean()),
+            p50_us: micros(distribution.quantile(0.50)),
+            p95_us: micros(distribution.quantile(0.95)),
+            p99_us: micros(distribution.quantile(0.99)),
+            max_us: micros(distribution.max()),
+        }
+    }
 }
 
 /// Microseconds, to a tenth.
@@ -168,95 +192,74 @@ fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-fn figures_json(figures: &LabelFigures) -> Value {
-    Value::Object(figures_map(figures))
+fn of_role<T>(role: &RoleReading, of: T) -> OfRole<T> {
+    OfRole { role: role.kind, of }
 }
 
-fn figures_map(figures: &LabelFigures) -> Map<String, Value> {
-    let outcomes = Outcome::ALL.iter().filter(|outcome| figures.outcome(**outcome) > 0);
-    let outcomes: Map<String, Value> =
-        outcomes.map(|outcome| (outcome.name().to_owned(), json!(figures.outcome(*outcome)))).collect();
-    let phases = Phase::ALL.iter().filter(|phase| figures.phase(**phase).count() > 0);
-    let phases: Map<String, Value> =
-        phases.map(|phase| (phase.name().to_owned(), phase_json(figures.phase(*phase)))).collect();
-    Map::from_iter([
-        ("calls".to_owned(), json!(figures.calls())),
-        ("outcomes".to_owned(), Value::Object(outcomes)),
-        ("phases".to_owned(), Value::Object(phases)),
-        ("clock_disagreements".to_owned(), json!(figures.clock_disagreements())),
-    ])
-}
-
-fn core_json(role: &RoleReading, core: &CoreReading) -> Value {
-    json!({
-        "role": role.kind,
-        "core": core.core.0,
-        "calls_open": core.calls_open,
-        "agents_open": core.agents_open,
-        "sockets_open": core.sockets_open,
-        "tasks_open": core.tasks_open,
-        "buffers": {
-            "leased_bytes": core.pool.leased_bytes,
-            "allocated_bytes": core.pool.allocated_bytes,
-            "receive_bytes": core.pool.receive_bytes,
-            "send_bytes": core.pool.send_bytes,
-            "link_bytes": core.pool.link_bytes,
-            "window_bytes": core.pool.window_bytes,
-            "allowance_bytes": core.pool.allowance_bytes,
-            "waiting": core.pool.waiting,
-            "limit_bytes": core.pool.bytes_max,
-            "exhausted": core.pool.exhausted,
+fn core_status(core: &CoreReading) -> CoreStatus {
+    CoreStatus {
+        core: core.core.0,
+        calls_open: core.calls_open as u64,
+        agents_open: core.agents_open as u64,
+        sockets_open: core.sockets_open as u64,
+        tasks_open: core.tasks_open as u64,
+        buffers: BuffersStatus {
+            leased_bytes: core.pool.leased_bytes as u64,
+            allocated_bytes: core.pool.allocated_bytes as u64,
+            receive_bytes: core.pool.receive_bytes as u64,
+            send_bytes: core.pool.send_bytes as u64,
+            link_bytes: core.pool.link_bytes as u64,
+            window_bytes: core.pool.window_bytes as u64,
+            allowance_bytes: core.pool.allowance_bytes as u64,
+            waiting: core.pool.waiting as u64,
+            limit_bytes: core.pool.bytes_max as u64,
+            exhausted: core.pool.exhausted,
         },
-        "last_good_call_s": core.last_good_call.map(|ago| tenths(ago.as_secs_f64())),
-    })
+        last_good_call_s: core.last_good_call.map(|ago| tenths(ago.as_secs_f64())),
+    }
 }
 
-fn link_json(role: &RoleReading, link: &LinkReading) -> Value {
-    json!({
-        "role": role.kind,
-        "id": link.id,
-        "core": link.core.0,
-        "tunnel": link.tunnel,
-        "peer": link.peer,
-        "streams": link.streams,
-        "round_trip_us": link.round_trip.map(micros),
-        "age_s": tenths(link.age.as_secs_f64()),
-        "draining": link.draining,
-    })
+fn link_status(link: &LinkReading) -> LinkStatus {
+    LinkStatus {
+        id: link.id,
+        core: link.core.0,
+        tunnel: link.tunnel.clone(),
+        peer: link.peer.clone(),
+        streams: link.streams as u64,
+        round_trip_us: link.round_trip.map(micros),
+        age_s: tenths(link.age.as_secs_f64()),
+        draining: link.draining,
+    }
 }
 
-fn with_role<T: Serialize>(role: &RoleReading, rows: &[T]) -> Vec<Value> {
-    let line = |row: &T| {
-        let mut line = json!(row);
-        line["role"] = json!(role.kind);
-        line
-    };
-    rows.iter().map(line).collect()
+fn routes_of(served: &Served) -> impl Iterator<Item = OfRole<RouteLine>> {
+    served.routes.iter().map(|route| OfRole { role: served.kind, of: route.clone() })
 }
 
-fn routes_json(served: &Served) -> Vec<Value> {
-    let line = |route: &RouteLine| {
-        let mut line = json!(route);
-        line["role"] = json!(served.kind);
-        line
-    };
-    served.routes.iter().map(line).collect()
-}
-
-fn counts_json(role: &RoleReading) -> (String, Value) {
-    let counts: Map<String, Value> =
-        role.counts.iter().map(|count| (count.name.to_owned(), json!(count.count))).collect();
-    (role.kind.as_str().to_owned(), Value::Object(counts))
+fn counts_of(role: &RoleReading) -> (String, BTreeMap<String, u64>) {
+    let counts = role.counts.iter().map(|count| (count.name.to_owned(), count.count)).collect();
+    (role.kind.as_str().to_owned(), counts)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::control::sample;
 
+    /// As it is sent, after a look that the type reads what it writes.
+    fn sent<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(body: T) -> Value {
+        let sent = serde_json::to_value(&body).unwrap();
+        assert_eq!(serde_json::from_value::<T>(sent.clone()).unwrap(), body);
+        sent
+    }
+
     #[test]
     fn the_shape_of_latency_is_stable() {
-        let json = sample::report().latency_json(None);
+        let json = sent(sample::report().latency_body(None));
         let phase = |total: &Value, name: &str| total["phases"][name].clone();
         assert_eq!(
             phase(&json["total"], "tunnel"),
@@ -274,9 +277,9 @@ mod tests {
     #[test]
     fn latency_of_one_route_is_that_routes_alone() {
         let report = sample::report();
-        let demo = report.latency_json(Some("demo"));
+        let demo = sent(report.latency_body(Some("demo")));
         assert_eq!((&demo["total"]["calls"], demo["labels"].as_array().unwrap().len()), (&json!(3), 1));
-        let other = report.latency_json(Some("other"));
+        let other = sent(report.latency_body(Some("other")));
         assert_eq!((&other["total"]["calls"], other["labels"].as_array().unwrap().len()), (&json!(0), 0));
     }
 
@@ -284,7 +287,7 @@ mod tests {
     fn without_an_edge_there_are_no_figures() {
         let mut report = sample::report();
         report.latency = None;
-        let json = report.latency_json(None);
+        let json = sent(report.latency_body(None));
         assert_eq!((&json["measured_by"], &json["total"]["calls"]), (&Value::Null, &json!(0)));
     }
 
@@ -293,7 +296,7 @@ mod tests {
         let role = sample::SampleRole::new(sample::edge_reading());
         let (routes, tunnels) = (crate::control::Role::routes(&*role), crate::control::Role::tunnels(&*role));
         let served = [Served { kind: RoleKind::Edge, routes, tunnels }];
-        let json = sample::report().status_json(&served);
+        let json = sent(sample::report().status_body(&served));
         let golden = json!({
             "version": "0.1.0",
             "commit": "unknown",

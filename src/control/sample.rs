@@ -4,22 +4,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::base::CoreId;
+use crate::base::{CoreId, Count};
 use crate::control::reading::{
-    CertificateReading, CoreReading, Count, EdgeReading, Later, LinkReading, Role, RoleKind, RoleReading, RouteLine,
-    UpstreamReading,
+    BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
+    RoleReading, RouteLine, UpstreamReading,
 };
-use crate::control::report::{Facts, Reloads, Report};
+use crate::control::report::{CallTimes, Facts, Reloads, Report};
 use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot};
 
 pub(super) struct SampleRole {
     pub(super) reading: Mutex<RoleReading>,
     pub(super) drains: AtomicUsize,
+    /// How often it was asked for the times of calls.
+    pub(super) latency_requests: AtomicUsize,
 }
 
 impl SampleRole {
     pub(super) fn new(reading: RoleReading) -> Arc<SampleRole> {
-        Arc::new(SampleRole { reading: Mutex::new(reading), drains: AtomicUsize::new(0) })
+        Arc::new(SampleRole {
+            reading: Mutex::new(reading),
+            drains: AtomicUsize::new(0),
+            latency_requests: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -32,13 +38,16 @@ impl Role for SampleRole {
         self.drains.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn read(&self, _wait: Duration) -> Later<'_, RoleReading> {
+    fn read(&self, _wait: Duration) -> BoxFuture<'_, RoleReading> {
         let reading = self.reading.lock().unwrap().clone();
         Box::pin(async { reading })
     }
 
-    fn latency(&self, _wait: Duration) -> Later<'_, Option<Snapshot>> {
-        Box::pin(async { Some(snapshot()) })
+    fn latency(&self, _wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
+        Box::pin(async {
+            self.latency_requests.fetch_add(1, Ordering::Relaxed);
+            Some(snapshot())
+        })
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -84,7 +93,7 @@ pub(super) fn edge_reading() -> RoleReading {
         why: Some("the upstream 127.0.0.1:9000 refused the connection".to_owned()),
     }];
     reading.certificates = vec![CertificateReading {
-        of: "agents",
+        of: "agents".to_owned(),
         names: vec!["demo.test".to_owned()],
         issuer: "CN=demo".to_owned(),
         expires_in_s: 86_400,
@@ -92,7 +101,7 @@ pub(super) fn edge_reading() -> RoleReading {
     }];
     reading.edges = vec![EdgeReading {
         edge: "edge.test:7844".to_owned(),
-        standing: "certified",
+        standing: CertificateState::Certified,
         expires_in_s: Some(86_400),
         renews_in_s: Some(57_600),
         clock_ahead_s: Some(-3),
@@ -139,7 +148,7 @@ pub(super) fn report() -> Report {
         uptime: Duration::from_millis(61_230),
         draining: false,
         roles: vec![edge_reading()],
-        latency: Some(snapshot()),
+        latency: Some(CallTimes { measured_by: RoleKind::Edge, snapshot: snapshot() }),
         reloads: Reloads {
             applied: 2,
             refused: 1,

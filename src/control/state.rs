@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::base::{Clock, Time};
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
-use crate::control::report::{Facts, Reloads, Report, Served};
+use crate::control::report::{CallTimes, Facts, Reloads, Report, Served};
 use crate::engine::MonotonicClock;
 use crate::latency::{Readiness, ReadinessSettings};
 
@@ -53,12 +53,8 @@ impl State {
 
     /// Asks the roles, and puts together what is told at this moment.
     pub async fn report(&self) -> Report {
-        let mut latency = None;
-        for role in &self.roles {
-            latency = latency.or(role.latency(CORE_ANSWER_MAX).await);
-        }
         Report {
-            latency,
+            latency: self.latency().await,
             facts: Arc::clone(&self.facts),
             uptime: MonotonicClock.now() - self.started,
             draining: self.is_draining(),
@@ -75,7 +71,7 @@ impl State {
         self.roles.iter().map(served).collect()
     }
 
-    /// How reloading goes.
+    /// How reloads of the configuration went so far.
     pub fn reloads(&self) -> MutexGuard<'_, Reloads> {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,7 +82,7 @@ impl State {
         self.readiness().on_draining();
     }
 
-    /// Whether it is.
+    /// Whether the process is ending.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -112,6 +108,16 @@ impl State {
             Some(edge) => self.ready_edge(edge).await,
             None => self.ready_connector(&roles),
         }
+    }
+
+    /// The times of calls, from the first role that keeps some. An edge comes first: it measures the whole path.
+    async fn latency(&self) -> Option<CallTimes> {
+        for role in &self.roles {
+            if let Some(snapshot) = role.latency(CORE_ANSWER_MAX).await {
+                return Some(CallTimes { measured_by: role.kind(), snapshot });
+            }
+        }
+        None
     }
 
     pub(super) async fn read(&self) -> Vec<RoleReading> {
@@ -175,4 +181,29 @@ fn before(now: Time, ago: Duration) -> Time {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::sample::{self, SampleRole};
+
+    fn role(kind: RoleKind) -> Arc<SampleRole> {
+        SampleRole::new(RoleReading { kind, ..sample::edge_reading() })
+    }
+
+    #[tokio::test]
+    async fn only_the_first_role_with_call_times_is_asked_for_them() {
+        let (edge, connector) = (role(RoleKind::Edge), role(RoleKind::Connector));
+        let state = State::new(sample::facts(), vec![edge.clone(), connector.clone()], None);
+        assert_eq!(state.report().await.latency_body(None).measured_by, Some(RoleKind::Edge));
+        let asked = [&edge, &connector].map(|role| role.latency_requests.load(Ordering::Relaxed));
+        assert_eq!(asked, [1, 0]);
+    }
+
+    #[tokio::test]
+    async fn call_times_of_a_connector_alone_are_reported_as_its_own() {
+        let state = State::new(sample::facts(), vec![role(RoleKind::Connector)], None);
+        assert_eq!(state.report().await.latency_body(None).measured_by, Some(RoleKind::Connector));
+    }
 }

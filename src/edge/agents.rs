@@ -76,7 +76,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
         let _counted = Counted::new(&here.agents_open, &here.ended);
         match Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await {
             Ok((connection, first)) => {
-                let source = here.edge.tables().admission.source(peer.map(|peer| peer.ip()));
+                let source = here.tables().admission.source(peer.map(|peer| peer.ip()));
                 let mut visitor = gate::handed_over(&here, peer, source);
                 let mut agent = Agent::new(&here, connection, first, &mut visitor);
                 agent.may_hand_over = false;

@@ -114,7 +114,7 @@ impl Work {
     pub(super) async fn call(&mut self, agent: &mut Agent, began: Time) -> Next {
         let here = Rc::clone(&agent.here);
         let _counted = Counted::new(&here.calls_open, &here.ended);
-        let tables = here.edge.tables();
+        let tables = here.tables();
         self.call.read_head(&agent.head);
         self.request.peek.clear();
         self.request.decoder.restart(agent.head.framing());

@@ -181,7 +181,7 @@ async fn serve(here: &Rc<EdgeCore>, greeted: Greeted, booking: Booking) -> Resul
         link.drain();
     }
     // The tables may have changed since the connector was let in, and a review not have seen this link yet.
-    let standing = here.edge.tables().standing(&hello.tunnel, &booking.proof, here.core.now());
+    let standing = here.tables().standing(&hello.tunnel, &booking.proof, here.core.now());
     here.withdraw(&link, standing);
     link.draining().await;
     here.idle_sessions.close_link(link.id());
@@ -228,7 +228,7 @@ pub(super) struct Booking {
 impl Booking {
     /// None when the tunnel has as many links as it may have.
     fn make(here: &EdgeCore, tunnel: &TunnelId, connector: u64, proof: Proof) -> Option<Booking> {
-        let max = here.edge.tables().admission.links_per_tunnel;
+        let max = here.tables().admission.links_per_tunnel;
         let core = here.edge.place_link(tunnel, connector, here.core.id(), max)?;
         Some(Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, proof })
     }

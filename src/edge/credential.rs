@@ -115,10 +115,10 @@ impl EdgeTables {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::time::Duration;
 
     use super::*;
+    use crate::base::SharedMap;
     use crate::policy::Admission;
     use crate::route::RouteTable;
 
@@ -131,7 +131,7 @@ mod tests {
         let entry = TunnelEntry { credentials: credentials.collect(), ..TunnelEntry::default() };
         EdgeTables {
             routes: RouteTable::default(),
-            tunnels: HashMap::from([("tnl_a".parse().unwrap(), entry)]),
+            tunnels: SharedMap::from([("tnl_a".parse().unwrap(), entry)]),
             admission: Admission::default(),
         }
     }

@@ -8,6 +8,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use crate::base::{Budget, Clock, CoreId, CredentialId, LinkId, Time, TunnelId};
+use crate::edge::core_tables::CoreTables;
 use crate::edge::credential::{Proof, Standing};
 use crate::edge::gate::Gate;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent, Reviewed};
@@ -32,6 +33,7 @@ const GREETING_LEN_FREE: usize = 4 * 1024;
 pub(super) struct EdgeCore {
     pub(super) core: Core,
     pub(super) edge: Arc<Edge>,
+    pub(super) tables: CoreTables,
     events: MailSender<EdgeEvent>,
     links: RefCell<HashMap<TunnelId, Vec<KnownLink>>>,
     /// Raised when a link has come, gone, or begun to drain.
@@ -51,6 +53,7 @@ pub(super) struct EdgeCore {
     ended_usage: RefCell<EndedUsage>,
     last_good_call: Cell<Option<Time>>,
     links_made: Cell<u64>,
+    calls_made: Cell<u64>,
 }
 
 /// A link that takes streams, and where its calls are counted.
@@ -136,6 +139,7 @@ impl EdgeCore {
         let slow_calls = SlowCalls::new(edge.settings.slow_calls);
         EdgeCore {
             core,
+            tables: CoreTables::new(&edge),
             edge,
             events,
             links: RefCell::default(),
@@ -152,6 +156,7 @@ impl EdgeCore {
             ended_usage: RefCell::default(),
             last_good_call: Cell::new(None),
             links_made: Cell::new(0),
+            calls_made: Cell::new(0),
         }
     }
 
@@ -242,6 +247,13 @@ impl EdgeCore {
         let n = self.links_made.get();
         self.links_made.set(n + 1);
         LinkId(n * self.edge.core_count() as u64 + u64::from(self.core.id().0))
+    }
+
+    /// The number of the next call of this core, unlike that of any other core's.
+    pub(super) fn next_call(&self) -> u64 {
+        let n = self.calls_made.get() + 1;
+        self.calls_made.set(n);
+        n * self.edge.core_count() as u64 + u64::from(self.core.id().0)
     }
 
     /// A call went through the whole path.
@@ -335,7 +347,7 @@ impl EdgeCore {
 
     /// Ends the links that would not be let in any more.
     fn review(self: &Rc<EdgeCore>) -> Reviewed {
-        let (tables, now) = (self.edge.tables(), self.core.now());
+        let (tables, now) = (self.tables(), self.core.now());
         let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
         let links = self.links.borrow();
         let standings = links.iter().flat_map(|(tunnel, known)| known.iter().map(move |known| (tunnel, known)));

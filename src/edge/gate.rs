@@ -95,7 +95,7 @@ impl Port {
 
 /// Judges somebody by their address alone. None: the connection is to be dropped.
 pub(super) fn knock(here: &EdgeCore, port: Port, peer: Option<SocketAddr>) -> Option<Knock> {
-    let tables = here.edge.tables();
+    let tables = here.tables();
     let admission = &tables.admission;
     let is_proxy = peer.is_some_and(|peer| port.proxies(admission).contains(peer.ip()));
     if is_proxy {
@@ -123,7 +123,7 @@ pub(super) async fn introduce(
             return Err(error);
         }
     };
-    let tables = here.edge.tables();
+    let tables = here.tables();
     let visitor = match said {
         Some(peer) => enter(here, port, &tables.admission, Some(peer), direct).ok_or(TurnedAway::Refused)?,
         // The proxy itself, to see whether anybody is here. Its calls, if it made any, would be judged as its own.
@@ -158,7 +158,7 @@ pub(super) fn admits_more(here: &EdgeCore, place: Option<&Place>) -> Result<Opti
 
 /// Notes that a connector of this source could not prove itself.
 pub(super) fn on_failed_registration(here: &EdgeCore, visitor: &Visitor) {
-    let tables = here.edge.tables();
+    let tables = here.tables();
     let key = limited_key(&visitor.source);
     let (Some(rate), Some(key)) = (tables.admission.failed_registrations, key) else { return };
     here.edge.failed_registrations().take(key, rate, here.core.now());

@@ -4,6 +4,7 @@ mod agents;
 mod call;
 mod certify;
 mod connectors;
+mod core_tables;
 mod credential;
 mod edge_core;
 mod enrol;

@@ -92,7 +92,7 @@ impl EdgeCore {
 
     fn open_on(&self, chosen: &Chosen, wanted: Wanted<'_>) -> Result<LinkStream, Offline> {
         let Wanted { route, host, peer, .. } = wanted;
-        let open = mux::Open { route: host, call: self.edge.next_call(), traffic: route.traffic, peer };
+        let open = mux::Open { route: host, call: self.next_call(), traffic: route.traffic, peer };
         chosen.link.open(&open).map_err(|error| match error {
             mux::OpenError::StreamLimit => Offline::Full,
             mux::OpenError::Draining => Offline::Draining,

@@ -76,7 +76,7 @@ impl Peek {
     /// The route, if the name has one whose TLS does not end here.
     pub(super) fn route(&self, here: &EdgeCore) -> Option<(Hostname, Route)> {
         let host = self.host?;
-        let tables = here.edge.tables();
+        let tables = here.tables();
         let route = tables.routes.lookup(&host).filter(|route| route.traffic == Traffic::Passthrough)?;
         Some((host, route.clone()))
     }
@@ -97,7 +97,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
         let Ok(peek) = peek(&here, &connection, first).await else { return };
         // The tables may have changed on the way: then it is as if the agent had come to the wrong place.
         let Some((host, route)) = peek.route(&here) else { return };
-        let source = here.edge.tables().admission.source(peer.map(|peer| peer.ip()));
+        let source = here.tables().admission.source(peer.map(|peer| peer.ip()));
         let visitor = gate::handed_over(&here, peer, source);
         Passing { connection, received: peek.received, host, route }.serve(&here, &visitor, false).await;
     });
@@ -110,7 +110,7 @@ impl Passing {
 
     /// Carries the connection to its end.
     pub(super) async fn serve(self, here: &Rc<EdgeCore>, visitor: &Visitor, may_hand_over: bool) {
-        let verdict = here.edge.tables().admission.judge_call(&visitor.source, &self.route.tunnel);
+        let verdict = here.tables().admission.judge_call(&visitor.source, &self.route.tunnel);
         if !gate::admits_call(here, &visitor.source, verdict) {
             return self.turn_away(here, Alert::AccessDenied).await;
         }

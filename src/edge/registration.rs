@@ -41,7 +41,7 @@ pub(super) fn check_secret(
     secret: &Secret,
     visitor: &Visitor,
 ) -> Result<Proof, Denied> {
-    let tables = here.edge.tables();
+    let tables = here.tables();
     let known = tables.verify(tunnel, secret, here.core.now()).ok_or_else(Denied::credentials)?;
     let address = visitor.peer.map(|peer| peer.ip());
     if tables.may_come_from(tunnel, address) {

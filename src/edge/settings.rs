@@ -1,9 +1,8 @@
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Traffic, TunnelId};
+use crate::base::{SharedMap, Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
@@ -65,19 +64,20 @@ impl EdgeSettings {
     }
 }
 
-/// What an edge serves. Replaced whole when the configuration is reloaded.
+/// What an edge serves. Each version takes the place of the one before as a whole; versions share what they have in common.
+#[derive(Clone)]
 pub struct EdgeTables {
     /// Which tunnel serves which host.
     pub routes: RouteTable<Route>,
-    /// The tunnels.
-    pub tunnels: HashMap<TunnelId, TunnelEntry>,
-    /// Who may come.
+    /// The tunnels that connectors may serve.
+    pub tunnels: SharedMap<TunnelId, TunnelEntry>,
+    /// Who may connect and call.
     pub admission: Admission,
 }
 
 impl EdgeTables {
     /// Whether the TLS of some route ends in its connector.
     pub(super) fn pass_through(&self) -> bool {
-        self.routes.iter().any(|(_, route)| route.traffic == Traffic::Passthrough)
+        self.routes.targets().any(|route| route.traffic == Traffic::Passthrough)
     }
 }

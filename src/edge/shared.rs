@@ -2,7 +2,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::base::{CoreId, TunnelId};
+use crossbeam::utils::CachePadded;
+
+use crate::base::{CoreId, TunnelId, counters};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::places::Places;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
@@ -22,14 +24,12 @@ pub struct Edge {
     /// A random number of this process, so that connectors see that it was restarted.
     pub(super) instance: u64,
     tables: RwLock<Arc<EdgeTables>>,
+    published: CachePadded<Published>,
     /// TLS towards connectors. Asked for once for a connection.
     connectors_tls: RwLock<Option<Arc<ServerConfig>>>,
-    /// Whether some route's TLS ends in its connector, so that names are looked for at all.
-    passes_through: AtomicBool,
     presence: Mutex<HashMap<TunnelId, Presence>>,
     cores: Vec<MailSender<CoreMessage>>,
     seats: Mutex<Vec<Option<Seat>>>,
-    calls: AtomicU64,
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
     /// Who has how many connections open at the agents' port.
@@ -41,62 +41,48 @@ pub struct Edge {
     pub(super) counters: Counters,
 }
 
-/// What happened and how often, all cores together. Counted only off the way of a good call.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections of agents that were cut off before they had all that was sent last, as they took nothing for too long.
-    pub answers_cut_at_close: AtomicU64,
-    /// Connections of agents that were refused because there were too many.
-    pub connections_refused: AtomicU64,
-    /// Accepts that the system refused.
-    pub accepts_failed: AtomicU64,
-    /// TLS handshakes that failed, with agents and connectors.
-    pub handshakes_failed: AtomicU64,
-    /// Connections that were handed to another core.
-    pub handed_over: AtomicU64,
-    /// Certificates of connectors that were refused: out of date, of another authority or tunnel, or missing.
-    pub certificates_refused: AtomicU64,
-    /// Certificates that connectors were given.
-    pub enrolments: AtomicU64,
-    /// Links and enrolments of connectors that were refused, for whatever reason.
-    pub registrations_failed: AtomicU64,
-    /// Links of connectors that were not let in.
-    pub links_refused: AtomicU64,
-    /// Links that ended, for whatever reason.
-    pub links_ended: AtomicU64,
-    /// Requests that were refused before they became calls.
-    pub requests_refused: AtomicU64,
-    /// Connections and calls that admission turned away.
-    pub admission_denied: AtomicU64,
-    /// Connections and calls that it would turn away if it were not only tried out.
-    pub admission_dry_run: AtomicU64,
-    /// Connections that were turned away as their source makes too many.
-    pub handshakes_limited: AtomicU64,
-    /// Connections of connectors that were turned away as others of their source failed to prove themselves too often.
-    pub registrations_limited: AtomicU64,
-    /// Connections that were turned away as their source has too many open.
-    pub connections_limited: AtomicU64,
-    /// Calls that were refused as their source has too many in flight.
-    pub calls_limited: AtomicU64,
-    /// Links that were refused as their tunnel has as many as it may have.
-    pub links_limited: AtomicU64,
-    /// Heads and handshakes that were refused as too much of others was under way.
-    pub greetings_refused: AtomicU64,
-    /// Connections of agents that went on to the connector unread.
-    pub passed_through: AtomicU64,
-    /// Of these, those that ended as their agent took nothing for too long.
-    pub passed_through_stalled: AtomicU64,
-    /// Sealed sessions with connectors that came about.
-    pub sessions_sealed: AtomicU64,
-    /// Sealed sessions with connectors that did not.
-    pub seals_failed: AtomicU64,
-    /// Connections of proxies that did not say for whom they speak.
-    pub proxy_headers_refused: AtomicU64,
+/// What every call and connection reads, and only a reload writes: on a cache line of its own, so that no core waits for
+/// another one's counters.
+struct Published {
+    /// Counts versions of the tables.
+    tables_version: AtomicU64,
+    /// Whether some route's TLS ends in its connector, so that names are looked for at all.
+    passes_through: AtomicBool,
 }
 
-impl Counters {
-    pub(super) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
+impl Published {
+    fn new(tables: &EdgeTables) -> Published {
+        Published { tables_version: AtomicU64::new(0), passes_through: AtomicBool::new(tables.pass_through()) }
+    }
+}
+
+counters! {
+    /// Events off the path of a good call, counted for all cores together.
+    pub struct Counters {
+        accepts_failed, "Accepts that the system refused";
+        admission_denied, "Connections and calls that admission turned away";
+        admission_dry_run, "Connections and calls that admission would turn away if it were enforced";
+        answers_cut_at_close, "Connections of agents that were reset before they had taken all of their last answer";
+        calls_limited, "Calls refused because their source has too many in flight";
+        certificates_refused, "Certificates of connectors that were refused: expired, of another authority or tunnel, or missing";
+        connections_limited, "Connections refused because their source has too many open";
+        connections_refused, "Connections of agents refused above the limit of the core";
+        enrolments, "Certificates that edges issued to connectors";
+        greetings_refused, "Request heads and handshakes refused because unfinished ones took too much memory";
+        handed_over, "Connections handed over to another core";
+        handshakes_failed, "TLS handshakes that failed, with agents and connectors";
+        handshakes_limited, "Connections refused because their source opens too many per second";
+        links_ended, "Links that ended, for any reason";
+        links_limited, "Links refused because their tunnel has as many as it may have";
+        links_refused, "Links of connectors that were refused";
+        passed_through, "Connections of agents passed through to the connector still encrypted";
+        passed_through_stalled, "Passed-through connections that ended because their agent took nothing for too long";
+        proxy_headers_refused, "Connections of proxies without a valid PROXY header";
+        registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
+        registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
+        requests_refused, "Requests that were refused before they became calls";
+        seals_failed, "Inner TLS sessions that could not be established";
+        sessions_sealed, "Inner TLS sessions that were established";
     }
 }
 
@@ -143,12 +129,11 @@ impl Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
             settings,
             instance,
-            passes_through: AtomicBool::new(tables.pass_through()),
+            published: CachePadded::new(Published::new(&tables)),
             tables: RwLock::new(Arc::new(tables)),
             presence: Mutex::default(),
             cores: senders,
             seats: Mutex::new(seats),
-            calls: AtomicU64::new(1),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
             agents,
@@ -160,12 +145,13 @@ impl Edge {
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.
     pub fn reload(&self, tables: EdgeTables) {
-        self.passes_through.store(tables.pass_through(), Ordering::Relaxed);
+        self.published.passes_through.store(tables.pass_through(), Ordering::Relaxed);
         self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
+        self.published.tables_version.fetch_add(1, Ordering::Release);
     }
 
-    /// What is served now.
+    /// What is served now. Cores keep a reference of their own and ask again only when the version has changed.
     #[must_use]
     pub fn tables(&self) -> Arc<EdgeTables> {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
@@ -182,7 +168,12 @@ impl Edge {
     }
 
     pub(super) fn passes_through(&self) -> bool {
-        self.passes_through.load(Ordering::Relaxed)
+        self.published.passes_through.load(Ordering::Relaxed)
+    }
+
+    /// Counts versions of the tables.
+    pub(super) fn tables_version(&self) -> u64 {
+        self.published.tables_version.load(Ordering::Acquire)
     }
 
     /// Asks every core something. Cores that have ended, or whose mailbox is full, are passed over; returns how many were
@@ -230,11 +221,6 @@ impl Edge {
     /// How often connectors of each source fail to prove themselves.
     pub(super) fn failed_registrations(&self) -> MutexGuard<'_, SourceLimits> {
         self.failed_registrations.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The number of the next call.
-    pub(super) fn next_call(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The cores that have a link of the tunnel which takes new streams.

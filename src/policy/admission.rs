@@ -1,8 +1,7 @@
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::TunnelId;
+use crate::base::{SharedMap, TunnelId};
 use crate::policy::{Asn, AsnTable, Network, Networks, Rate, Sets, Source};
 
 /// Which networks may come: nobody in `deny`, and where `allow` names anybody, nobody else.
@@ -19,8 +18,8 @@ pub struct Rules {
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     networks: Networks,
-    /// Sorted.
-    asns: Box<[Asn]>,
+    /// Sorted, and shared by copies.
+    asns: Arc<[Asn]>,
 }
 
 /// What the rules say about somebody.
@@ -109,7 +108,7 @@ pub struct Admission {
     /// For agents, whatever they call.
     pub agents: Rules,
     /// For agents that call one tunnel, besides.
-    pub tunnels: HashMap<TunnelId, Rules>,
+    pub tunnels: SharedMap<TunnelId, Rules>,
     /// For connectors.
     pub connectors: Rules,
     /// Who tells with the PROXY protocol for whom it speaks, on the agents' port. Nobody else is believed.
@@ -207,8 +206,10 @@ mod tests {
         let only = |network: &str, dry_run| Rules::new(members(&[network], &[]), Members::default(), dry_run);
         let [strict, tried] = ["tnl_strict", "tnl_tried"].map(|id| id.parse::<TunnelId>().unwrap());
         let other: TunnelId = "tnl_other".parse().unwrap();
-        let tunnels =
-            HashMap::from([(strict.clone(), only("192.0.2.0/28", false)), (tried.clone(), only("192.0.2.0/28", true))]);
+        let tunnels = SharedMap::from([
+            (strict.clone(), only("192.0.2.0/28", false)),
+            (tried.clone(), only("192.0.2.0/28", true)),
+        ]);
         let admission = Admission { agents: only("192.0.2.0/24", false), tunnels, ..Admission::default() };
         let judge = |address, tunnel| admission.judge_call(&from(address, None), tunnel);
         assert_eq!(judge("192.0.2.1", &strict), Verdict::Admitted);

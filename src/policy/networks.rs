@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::policy::network::{Network, number};
 
@@ -9,8 +10,8 @@ pub struct Networks {
     v6: Ranges,
 }
 
-/// Ranges of numbers, sorted, that neither overlap nor touch.
-type Ranges = Box<[(u128, u128)]>;
+/// Ranges of numbers, sorted, that neither overlap nor touch; shared by copies.
+type Ranges = Arc<[(u128, u128)]>;
 
 impl Networks {
     /// Whether the address lies in one of them. An IPv4 address within IPv6 counts as what it is.

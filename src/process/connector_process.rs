@@ -58,13 +58,13 @@ impl ConnectorProcess {
         notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<ConnectorProcess, RunError> {
         let connect_config = connect_of(&config)?;
-        provision(connect_config).await?;
+        let engine = engine_settings(&config.engine);
+        provision(connect_config, &engine).await?;
         let credentials = credentials(connect_config)?;
         let roots = edge_roots(connect_config, &credentials.secret)?;
         let settings = connector_settings(connect_config, edge_addresses(connect_config), roots, credentials)?;
         let state_dir = open_state_dir(connect_config)?;
 
-        let engine = engine_settings(&config.engine);
         let core_count = engine.core_count();
         let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default() };

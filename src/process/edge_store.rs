@@ -75,11 +75,8 @@ impl OpenDataDir {
             connectors: connectors_public(config, connectors_port),
         };
         let tunnels = Tunnels::open(store, Arc::clone(serving), settings).await?;
-        let tasks = [
-            tokio::spawn(Arc::clone(&tunnels).keep_up()),
-            tokio::spawn(Arc::clone(tunnels.usage_record()).keep_gathering()),
-            upkeep(dir, Arc::clone(&tunnels)),
-        ];
+        let tasks =
+            [tokio::spawn(Arc::clone(tunnels.usage_record()).keep_gathering()), upkeep(dir, Arc::clone(&tunnels))];
         let access = Access { tunnels, token };
         Ok(EdgeStore { access, _tasks: tasks.map(AbortOnDrop).into(), _lock: lock })
     }

@@ -1,26 +1,21 @@
 //! A new host trades a provisioning key for a tunnel of its own, before its connector starts.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{AlertDescription, ClientConnection, StreamOwned};
-
 use crate::base::{Secret, TunnelToken};
 use crate::config::{ConnectConfig, Faults};
-use crate::connector::EdgeAddress;
-use crate::control::StateDir;
+use crate::connector::{EdgeAddress, EdgeTls, TradeError, trade};
+use crate::control::{StateDir, serve_resolves};
+use crate::engine::{Cores, EngineSettings, StartError, mailbox};
 use crate::private::PrivateError;
 use crate::process::error::RunError;
 use crate::process::random::random;
 use crate::process::settings::{edge_addresses, edge_roots, open_state_dir};
-use crate::tls::{ALPN_ENROL, CertError, ClientConfig, ClientSettings, ServerName, TlsError, client_config};
-use crate::wire::Refusal;
-use crate::wire::enrol::{Answer, Credential, EnrolFault, Grant, Incoming, Message, NAME_LEN_MAX, Refused, Request};
+use crate::tls::{CertError, WallClock};
+use crate::upstream::{Resolver, resolver};
+use crate::wire::enrol::{Credential, Grant, NAME_LEN_MAX, Request};
 
-/// How long each step with one edge may take: connecting, and each read.
-const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The least wait between two rounds, and by how much it may be longer, so that hosts of one image do not come all at once.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_SPREAD_MS: u64 = 4_000;
@@ -30,22 +25,16 @@ const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 /// Why a key was not traded.
 #[derive(Debug, thiserror::Error)]
 enum NotTraded {
-    #[error("it refused the provisioning key: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
-    Refused { refusal: Refusal, reason: String },
-    #[error("it gives no certificates: a provisioning key needs an edge with a data_dir")]
-    NotOffered,
-    #[error("it cannot be reached: {0}")]
-    Io(#[from] io::Error),
-    #[error("its answer was broken: {0}")]
-    Broken(#[from] EnrolFault),
+    #[error(transparent)]
+    Edge(#[from] TradeError),
     #[error("it gave no secret for the new tunnel")]
     NoSecret,
-    #[error("'{0}' cannot stand in a certificate: set `edge_name` to the name that the edge's certificate bears")]
-    BadName(String),
+    #[error("no core could be started to reach it: {0}")]
+    Start(#[from] StartError),
+    #[error("the core that was to reach it broke")]
+    Broken,
     #[error(transparent)]
     Cert(#[from] CertError),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     #[error("what it gave cannot be kept: {0}")]
     Keep(#[from] PrivateError),
 }
@@ -54,35 +43,35 @@ impl NotTraded {
     /// Whether asking again is in vain until somebody changes something.
     fn is_final(&self) -> bool {
         match self {
-            NotTraded::Refused { refusal, .. } => refusal.is_final(),
-            NotTraded::NotOffered | NotTraded::BadName(_) | NotTraded::Cert(_) | NotTraded::Keep(_) => true,
-            _ => false,
+            NotTraded::Edge(error) => error.is_final(),
+            NotTraded::NoSecret => false,
+            NotTraded::Start(_) | NotTraded::Broken | NotTraded::Cert(_) | NotTraded::Keep(_) => true,
         }
     }
 }
 
-/// Sees to it that a connector with a provisioning key has its tunnel: from an earlier start, or from the first edge that
-/// makes one. Returns when it has, however long edges are away.
+/// Ensures that a connector with a provisioning key has its tunnel: from an earlier start, or from the first edge that
+/// creates one. Returns when it has, however long edges are away.
 ///
 /// # Errors
 ///
 /// When the key is refused, or what came for it cannot be kept.
-pub(super) async fn provision(config: &ConnectConfig) -> Result<(), RunError> {
+pub(super) async fn provision(config: &ConnectConfig, engine: &EngineSettings) -> Result<(), RunError> {
     let Some(source) = config.provisioning_source() else { return Ok(()) };
     let Some(dir) = open_state_dir(config)? else { return Ok(()) };
     if dir.token().map_err(|error| Faults::of("connect.state_dir", error))?.is_some() {
         return Ok(());
     }
     let key = source.read().map_err(|error| RunError::Other(error.to_string()))?;
-    let roots = edge_roots(config, &key)?;
-    let settings = ClientSettings { roots, alpn: vec![ALPN_ENROL.to_vec()], ..ClientSettings::default() };
-    let tls = client_config(settings).map_err(|error| RunError::Other(error.to_string()))?;
+    let tls = EdgeTls::new(edge_roots(config, &key)?, WallClock::default(), 0);
+    let client = Arc::new(Client {
+        engine: EngineSettings { cores: 1, ..engine.clone() },
+        tls: tls.map_err(|error| RunError::Other(error.to_string()))?,
+        edge_name: config.edge_name.map(|name| name.as_str().to_owned()),
+    });
     loop {
         for edge in edge_addresses(config) {
-            let name = config.edge_name.map_or_else(|| edge.host.to_string(), |name| name.as_str().to_owned());
-            let (there, trade) = (edge.clone(), (key.clone(), Arc::clone(&tls), dir.clone()));
-            let traded = tokio::task::spawn_blocking(move || trade_at(&there, &name, trade)).await;
-            match traded.map_err(|error| RunError::Other(error.to_string()))? {
+            match trade_at(&edge, &client, &key, &dir).await {
                 Ok(tunnel) => {
                     tracing::info!(%edge, %tunnel, "the provisioning key was traded for a tunnel");
                     return Ok(());
@@ -96,24 +85,24 @@ pub(super) async fn provision(config: &ConnectConfig) -> Result<(), RunError> {
     }
 }
 
+/// What edges are reached with.
+struct Client {
+    engine: EngineSettings,
+    tls: EdgeTls,
+    edge_name: Option<String>,
+}
+
 /// Asks one edge, and keeps what it gives.
-fn trade_at(
-    edge: &EdgeAddress,
-    name: &str,
-    (key, tls, dir): (Secret, Arc<ClientConfig>, StateDir),
-) -> Result<String, NotTraded> {
+async fn trade_at(edge: &EdgeAddress, client: &Arc<Client>, key: &Secret, dir: &StateDir) -> Result<String, NotTraded> {
     let request = dir.trade_key()?;
     let hostname = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
+    let name = hostname.trim().chars().take(NAME_LEN_MAX).collect();
     let asked = Request {
-        credential: Credential::Provisioning { key, name: hostname.trim().chars().take(NAME_LEN_MAX).collect() },
+        credential: Credential::Provisioning { key: key.clone(), name },
         software: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
         csr: request.csr().to_vec(),
     };
-    let grant = match exchange(edge, name, tls, &asked)? {
-        Answer::Granted(grant) => grant,
-        Answer::Refused(Refused { refusal, reason, .. }) => return Err(NotTraded::Refused { refusal, reason }),
-    };
-    let Grant { tunnel: id, secret, chain, .. } = grant;
+    let Grant { tunnel: id, secret, chain, .. } = client.send(edge, asked).await?;
     let token = TunnelToken { id, secret: secret.ok_or(NotTraded::NoSecret)? };
     // First what cannot be had twice.
     dir.keep_token(&token)?;
@@ -123,45 +112,27 @@ fn trade_at(
     Ok(token.id.to_string())
 }
 
-fn exchange(edge: &EdgeAddress, name: &str, tls: Arc<ClientConfig>, asked: &Request) -> Result<Answer, NotTraded> {
-    let server = ServerName::try_from(name.trim_matches(['[', ']']).to_owned());
-    let server = server.map_err(|_| NotTraded::BadName(name.to_owned()))?;
-    let session = ClientConnection::new(tls, server).map_err(TlsError::from)?;
-    let mut stream = StreamOwned::new(session, connect(edge)?);
-    stream.write_all(asked.encode()?.expose()).and_then(|()| stream.flush()).map_err(explain)?;
-    let (mut incoming, mut piece) = (Incoming::default(), [0; 4096]);
-    loop {
-        let n = stream.read(&mut piece).map_err(explain)?;
-        if n == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        if let Some(answer) = incoming.receive(&piece[..n])? {
-            return Ok(answer);
-        }
-    }
-}
-
-fn connect(edge: &EdgeAddress) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in (&*edge.host, edge.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, STEP_TIMEOUT) {
-            Ok(socket) => {
-                socket.set_read_timeout(Some(STEP_TIMEOUT))?;
-                socket.set_write_timeout(Some(STEP_TIMEOUT))?;
-                return Ok(socket);
+impl Client {
+    /// Sends a request from a core of its own, which ends with it: those of the connector do not run before there is a
+    /// tunnel.
+    async fn send(self: &Arc<Client>, edge: &EdgeAddress, request: Request) -> Result<Grant, NotTraded> {
+        let (resolve, resolves) = resolver();
+        let resolving = tokio::spawn(serve_resolves(resolves));
+        let (reply, mut answer) = mailbox(1);
+        let (client, asked) = (Arc::clone(self), Arc::new((edge.clone(), request)));
+        let cores = Cores::start(&self.engine, move |core| {
+            let (client, asked) = (Arc::clone(&client), Arc::clone(&asked));
+            let (reply, resolver) = (reply.clone(), Resolver::Control(resolve.clone()));
+            async move {
+                let (edge, request) = &*asked;
+                let edge = (edge, client.edge_name.as_deref());
+                // Whoever asked waits for it.
+                let _ = reply.send(trade(&core, &resolver, edge, &client.tls, request).await);
             }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// What TLS has to say, where it is that which failed.
-fn explain(error: io::Error) -> NotTraded {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => NotTraded::NotOffered,
-        Some(cause) => TlsError::from(cause.clone()).into(),
-        None => error.into(),
+        })?;
+        let answer = answer.recv().await;
+        cores.join().map_err(|_| NotTraded::Broken)?;
+        resolving.abort();
+        Ok(answer.ok_or(NotTraded::Broken)??)
     }
 }

@@ -1,9 +1,9 @@
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use super::host::{HostError, HostPattern, Hostname};
 use super::name::RouteName;
-use crate::base::{Traffic, TunnelId};
+use crate::base::{SharedMap, Traffic, TunnelId};
 
 /// The most routes in one table.
 pub const ROUTES_MAX: usize = 10_000;
@@ -64,13 +64,15 @@ pub enum RouteFaultKind {
     TooMany,
 }
 
-/// Which target serves which host. Never changed; a new one takes its place.
+/// Which target serves which host.
 ///
-/// An exact host goes before a wildcard; a wildcard stands for exactly one label.
+/// An exact host goes before a wildcard; a wildcard stands for exactly one label. A copy shares what it has in common with
+/// the original, so that the next version of a large table costs what it changes.
 pub struct RouteTable<T> {
-    exact: HashMap<Box<str>, usize>,
-    wildcard: HashMap<Box<str>, usize>,
-    rows: Vec<Row<T>>,
+    exact: SharedMap<Box<str>, Arc<Row<T>>>,
+    wildcard: SharedMap<Box<str>, Arc<Row<T>>>,
+    /// The place in the order of the row that is added next.
+    next: u64,
 }
 
 impl<T> RouteTable<T> {
@@ -80,10 +82,10 @@ impl<T> RouteTable<T> {
     ///
     /// Every fault of every line, in their order.
     pub fn new(entries: impl IntoIterator<Item = RouteEntry<T>>) -> Result<RouteTable<T>, Vec<RouteFault>> {
-        let mut table = RouteTable { exact: HashMap::new(), wildcard: HashMap::new(), rows: Vec::new() };
+        let mut table = RouteTable::default();
         let mut faults = Vec::new();
         for entry in entries {
-            if table.rows.len() == ROUTES_MAX {
+            if table.len() == ROUTES_MAX {
                 faults.push(RouteFault { place: entry.place, kind: RouteFaultKind::TooMany });
                 break;
             }
@@ -97,24 +99,59 @@ impl<T> RouteTable<T> {
     pub fn lookup(&self, host: &Hostname) -> Option<&T> {
         let exact = self.exact.get(host.as_str());
         let row = exact.or_else(|| self.wildcard.get(host.parent()?))?;
-        self.rows.get(*row).map(|row| &row.target)
+        Some(&row.target)
+    }
+
+    /// The target of just this pattern.
+    #[must_use]
+    pub fn get(&self, pattern: &HostPattern) -> Option<&T> {
+        let row = match pattern {
+            HostPattern::Exact(host) => self.exact.get(host.as_str()),
+            HostPattern::Wildcard(parent) => self.wildcard.get(parent.as_str()),
+        };
+        row.map(|row| &row.target)
+    }
+
+    /// Gives a pattern its target. False, and nothing is changed, where it has one already or the table has
+    /// [`ROUTES_MAX`] routes.
+    pub fn insert(&mut self, pattern: HostPattern, place: &str, target: T) -> bool {
+        let free = self.get(&pattern).is_none() && self.len() < ROUTES_MAX;
+        if free {
+            self.put(Row { pattern, place: place.into(), target, order: self.next });
+        }
+        free
+    }
+
+    /// Takes a pattern out, if it is there.
+    pub fn remove(&mut self, pattern: &HostPattern) {
+        match pattern {
+            HostPattern::Exact(host) => self.exact.remove(host.as_str()),
+            HostPattern::Wildcard(parent) => self.wildcard.remove(parent.as_str()),
+        };
     }
 
     /// Every route, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = (&HostPattern, &T)> {
-        self.rows.iter().map(|row| (&row.pattern, &row.target))
+        let mut rows: Vec<&Row<T>> = self.exact.values().chain(self.wildcard.values()).map(|row| &**row).collect();
+        rows.sort_unstable_by_key(|row| row.order);
+        rows.into_iter().map(|row| (&row.pattern, &row.target))
+    }
+
+    /// Every target, in no order.
+    pub fn targets(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.wildcard.values()).map(|row| &row.target)
     }
 
     /// How many routes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.exact.len() + self.wildcard.len()
     }
 
     /// Whether there is no route.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     fn add(&mut self, entry: RouteEntry<T>) -> Result<(), RouteFault> {
@@ -124,22 +161,36 @@ impl<T> RouteTable<T> {
             Err(cause) => return Err(RouteFault { place, kind: RouteFaultKind::Host { host, cause } }),
         };
         let (map, key) = match &pattern {
+            HostPattern::Exact(host) => (&self.exact, host),
+            HostPattern::Wildcard(parent) => (&self.wildcard, parent),
+        };
+        if let Some(first) = map.get(key.as_str()) {
+            let first = first.place.to_string();
+            return Err(RouteFault { place, kind: RouteFaultKind::Duplicate { host: pattern.to_string(), first } });
+        }
+        self.put(Row { pattern, place: place.into(), target, order: self.next });
+        Ok(())
+    }
+
+    fn put(&mut self, row: Row<T>) {
+        self.next += 1;
+        let (map, key) = match &row.pattern {
             HostPattern::Exact(host) => (&mut self.exact, host),
             HostPattern::Wildcard(parent) => (&mut self.wildcard, parent),
         };
-        if let Some(first) = map.get(key.as_str()) {
-            let first = self.rows[*first].place.clone();
-            return Err(RouteFault { place, kind: RouteFaultKind::Duplicate { host: pattern.to_string(), first } });
-        }
-        map.insert(key.as_str().into(), self.rows.len());
-        self.rows.push(Row { pattern, place, target });
-        Ok(())
+        map.insert(key.as_str().into(), Arc::new(row));
     }
 }
 
 impl<T> Default for RouteTable<T> {
     fn default() -> RouteTable<T> {
-        RouteTable { exact: HashMap::new(), wildcard: HashMap::new(), rows: Vec::new() }
+        RouteTable { exact: SharedMap::default(), wildcard: SharedMap::default(), next: 0 }
+    }
+}
+
+impl<T> Clone for RouteTable<T> {
+    fn clone(&self) -> RouteTable<T> {
+        RouteTable { exact: self.exact.clone(), wildcard: self.wildcard.clone(), next: self.next }
     }
 }
 
@@ -151,8 +202,10 @@ impl<T: fmt::Debug> fmt::Debug for RouteTable<T> {
 
 struct Row<T> {
     pattern: HostPattern,
-    place: String,
+    place: Box<str>,
     target: T,
+    /// Its place in the order of the table.
+    order: u64,
 }
 
 #[cfg(test)]
@@ -183,6 +236,25 @@ mod tests {
         assert_eq!(lookup(&table, "127.0.0.1:8080"), Some(3));
         assert_eq!(lookup(&table, "[0::1]:8080"), Some(4));
         assert_eq!(table.len(), 5);
+    }
+
+    #[test]
+    fn a_changed_copy_leaves_the_original_as_it_was() {
+        let old = table(&["a.example", "*.b.example"]).unwrap();
+        let mut new = old.clone();
+        new.remove(&"a.example".parse().unwrap());
+        assert!(new.insert("c.example".parse().unwrap(), "there", 2));
+        assert!(!new.insert("*.b.example".parse().unwrap(), "there", 3), "it has a route");
+        let hosts = |table: &RouteTable<usize>| table.iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>();
+        assert_eq!(
+            (hosts(&old), hosts(&new)),
+            (vec!["a.example".into(), "*.b.example".into()], vec!["*.b.example".into(), "c.example".into()])
+        );
+        assert_eq!(
+            (lookup(&old, "a.example"), lookup(&new, "a.example"), lookup(&new, "c.example")),
+            (Some(0), None, Some(2))
+        );
+        assert_eq!((old.len(), new.get(&"*.b.example".parse().unwrap())), (2, Some(&1)));
     }
 
     #[test]

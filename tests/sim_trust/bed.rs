@@ -2,7 +2,6 @@
 //! wall clocks that go with the simulated time, or wrong.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{CoreId, Secret, Time, Traffic, TunnelId};
+use adit::base::{CoreId, Secret, SharedMap, Time, Traffic, TunnelId};
 use adit::connector::{
     Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls,
 };
@@ -384,7 +383,7 @@ fn edge_tables() -> EdgeTables {
     let entry = TunnelEntry::of_secret(&Secret::from(SECRET));
     EdgeTables {
         routes: RouteTable::new([route]).unwrap(),
-        tunnels: HashMap::from([(tunnel(), entry)]),
+        tunnels: SharedMap::from([(tunnel(), entry)]),
         admission: Admission::default(),
     }
 }

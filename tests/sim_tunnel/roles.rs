@@ -1,11 +1,10 @@
 //! The two roles as the simulations start them, and where everybody is.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::base::{CoreId, Secret, Traffic, TunnelId};
+use adit::base::{CoreId, Secret, SharedMap, Traffic, TunnelId};
 use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress};
 use adit::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{MemberId, Simulation};
@@ -74,7 +73,7 @@ pub(crate) fn edge_tables() -> EdgeTables {
     let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone(), traffic: Traffic::Plain };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
-    let tunnels = HashMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
+    let tunnels = SharedMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
     EdgeTables { routes, tunnels, admission: Admission::default() }
 }
 

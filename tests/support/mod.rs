@@ -1,7 +1,6 @@
 //! A small tunnel in this process, on real sockets: for the tests that need edge and connector themselves.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use adit::base::{Secret, Traffic, TunnelId};
+use adit::base::{Secret, SharedMap, Traffic, TunnelId};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, Sealing,
 };
@@ -180,7 +179,7 @@ fn edge(
     let served = TunnelEntry { seal, ..TunnelEntry::of_secret(&Secret::from("0123456789abcdef")) };
     let tables = EdgeTables {
         routes: RouteTable::new([entry]).unwrap(),
-        tunnels: HashMap::from([(tunnel(), served)]),
+        tunnels: SharedMap::from([(tunnel(), served)]),
         admission: Admission::default(),
     };
     (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)

@@ -5,42 +5,41 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::error::ApiError;
-use crate::control::store::{Listed, Page};
+use crate::control::bodies::LIMIT_MAX;
+use crate::control::store::Page;
 
 /// The longest body of a request, in bytes.
 pub const BODY_LEN_MAX: usize = 64 * 1024;
 /// Entries of one part of a list, unless something else is asked for.
 const LIMIT_PRESET: u32 = 20;
-/// The most entries of one part of a list.
-pub const LIMIT_MAX: u32 = 1_000;
 
 /// A JSON object in the body.
-pub(super) struct Object<T>(pub(super) T);
+pub(super) struct JsonObject<T>(pub(super) T);
 
 /// The same where all members may be left out: without a body, or with `null`, all of them are.
-pub(super) struct Optional<T>(pub(super) T);
+pub(super) struct OptionalObject<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Object<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonObject<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Object<T>, ApiError> {
-        object(&json(request).await?).map(Object)
+    async fn from_request(request: Request, _: &S) -> Result<JsonObject<T>, ApiError> {
+        object(&json(request).await?).map(JsonObject)
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Optional<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalObject<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Optional<T>, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<OptionalObject<T>, ApiError> {
         let bytes = json(request).await?;
         match bytes.trim_ascii() {
-            b"" | b"null" => object(b"{}").map(Optional),
-            _ => object(&bytes).map(Optional),
+            b"" | b"null" => object(b"{}").map(OptionalObject),
+            _ => object(&bytes).map(OptionalObject),
         }
     }
 }
@@ -48,7 +47,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Optional<T> {
 /// The body of a request, if it is said to be JSON or there is none.
 async fn json(request: Request) -> Result<Bytes, ApiError> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-    let too_large = |_| ApiError::too_large("the body is longer than 64 KiB, or it broke off");
+    let too_large = |_| ApiError::too_large("the body is longer than 64 KiB, or the connection ended within it");
     let bytes = to_bytes(request.into_body(), BODY_LEN_MAX).await.map_err(too_large)?;
     let kind = kind.unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
@@ -65,42 +64,6 @@ fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::invalid("the body must be a JSON object"));
     }
     serde_json::from_slice(bytes).map_err(|error| ApiError::invalid(format!("the body: {error}")))
-}
-
-/// A whole number, also one that is written with a fraction of zero, as JSON lets it be (RFC 8259 section 6).
-pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let number = serde_json::Number::deserialize(deserializer)?;
-    // Beyond this a fraction could have been lost.
-    let exact = |float: &f64| float.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(float);
-    let whole = number.as_u64().or_else(|| number.as_f64().filter(exact).map(|float| float as u64));
-    whole.ok_or_else(|| D::Error::custom("expected a whole number, 0 or more"))
-}
-
-/// The same where it may be left out.
-pub(super) fn whole_if<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    struct Whole(#[serde(deserialize_with = "whole")] u64);
-    Ok(Option::<Whole>::deserialize(deserializer)?.map(|whole| whole.0))
-}
-
-/// What `reason` may be.
-pub(super) fn checked_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
-    checked_text("reason", reason, 500)
-}
-
-/// What `display_name` may be.
-pub(super) fn checked_name(name: Option<String>) -> Result<Option<String>, ApiError> {
-    checked_text("display_name", name, 255)
-}
-
-fn checked_text(what: &str, text: Option<String>, len_max: usize) -> Result<Option<String>, ApiError> {
-    if text.as_ref().is_some_and(|text| !(1..=len_max).contains(&text.chars().count())) {
-        return Err(ApiError::invalid(format!("{what} is 1 to {len_max} characters")));
-    }
-    if text.as_ref().is_some_and(|text| text.chars().any(char::is_control)) {
-        return Err(ApiError::invalid(format!("{what} has no control characters")));
-    }
-    Ok(text)
 }
 
 /// Which part of a list is wanted.
@@ -153,12 +116,12 @@ impl PlainPageQuery {
 
 pub(super) fn page(limit: u32, cursor: Option<&str>) -> Result<Page, ApiError> {
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(ApiError::bad_query("limit is 1 to 1000"));
+        return Err(ApiError::bad_query("limit must be 1 to 1000"));
     }
     let before = match cursor {
         None => None,
         Some(text) => {
-            let invalid = || ApiError::bad_query("page is not the next_page of a part of this list");
+            let invalid = || ApiError::bad_query("page must be the next_page of an earlier answer for this list");
             // What a number's reading lets pass, such as a sign, no cursor has.
             let plain =
                 (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
@@ -168,29 +131,13 @@ pub(super) fn page(limit: u32, cursor: Option<&str>) -> Result<Page, ApiError> {
     Ok(Page { limit, before })
 }
 
-/// A part of a list.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct ListBody<T> {
-    /// The entries, the newest first.
-    pub data: Vec<T>,
-    /// Where the next part begins; null after the last.
-    pub next_page: Option<String>,
-}
-
-impl<T> ListBody<T> {
-    pub(super) fn of<R>(listed: Listed<R>, show: impl Fn(R) -> T) -> ListBody<T> {
-        let next_page = listed.next.map(|seq| seq.to_string());
-        ListBody { data: listed.rows.into_iter().map(show).collect(), next_page }
-    }
-}
-
 /// The parameters of the query, checked for unknown ones.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct ValidQuery<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ValidQuery<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asked<T>, ApiError> {
-        Ok(Asked(Query::<T>::from_request_parts(parts, state).await?.0))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<ValidQuery<T>, ApiError> {
+        Ok(ValidQuery(Query::<T>::from_request_parts(parts, state).await?.0))
     }
 }

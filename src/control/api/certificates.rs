@@ -2,37 +2,26 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde::Deserialize;
-use utoipa::ToSchema;
 
-use super::body::{Asked, ListBody, Object, PageQuery};
-use super::error::{ApiError, ErrorBody};
-use super::shapes::CertificateBody;
+use super::body::{JsonObject, PageQuery, ValidQuery};
+use super::error::ApiError;
 use super::{Api, tunnel_id};
-
-/// A certificate that is to be registered.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AddCertificate {
-    /// The certificate of an authority, a root or an intermediate one, as PEM.
-    #[schema(min_length = 1, max_length = 8192)]
-    ca_certificate_pem: String,
-}
+use crate::control::bodies::{AddCertificate, CertificateInfo, ErrorBody, ListPart};
 
 /// Registers the certificate of an authority. Two can be active, so that one can replace the other.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/certificates", tag = "certificates", operation_id = "add_certificate",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
     request_body = AddCertificate,
-    responses((status = 200, body = CertificateBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = CertificateInfo), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn add(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Object(wanted): Object<AddCertificate>,
-) -> Result<Json<CertificateBody>, ApiError> {
+    JsonObject(wanted): JsonObject<AddCertificate>,
+) -> Result<Json<CertificateInfo>, ApiError> {
     let added = api.tunnels()?.add_certificate(tunnel_id(&id)?, &wanted.ca_certificate_pem).await?;
-    Ok(Json(CertificateBody::of(added)))
+    Ok(Json(CertificateInfo::of(added)))
 }
 
 /// The certificates of a tunnel, the newest first.
@@ -42,18 +31,18 @@ pub(super) async fn add(
         ("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$"),
         PageQuery
     ),
-    responses((status = 200, body = ListBody<CertificateBody>), (status = "default", body = ErrorBody))
+    responses((status = 200, body = ListPart<CertificateInfo>), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Asked(query): Asked<PageQuery>,
-) -> Result<Json<ListBody<CertificateBody>>, ApiError> {
+    ValidQuery(query): ValidQuery<PageQuery>,
+) -> Result<Json<ListPart<CertificateInfo>>, ApiError> {
     let listed = api.tunnels()?.certificates(tunnel_id(&id)?, query.include_archived, query.page()?).await?;
-    Ok(Json(ListBody::of(listed, CertificateBody::of)))
+    Ok(Json(ListPart::of(listed, CertificateInfo::of)))
 }
 
-/// One certificate.
+/// Returns one certificate of a tunnel.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}/certificates/{certificate_id}", tag = "certificates",
     operation_id = "get_certificate",
@@ -61,13 +50,13 @@ pub(super) async fn list(
         ("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$"),
         ("certificate_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")
     ),
-    responses((status = 200, body = CertificateBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = CertificateInfo), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn get(
     State(api): State<Api>,
     Path((tunnel, id)): Path<(String, String)>,
-) -> Result<Json<CertificateBody>, ApiError> {
-    Ok(Json(CertificateBody::of(api.tunnels()?.certificate(tunnel_id(&tunnel)?, id).await?)))
+) -> Result<Json<CertificateInfo>, ApiError> {
+    Ok(Json(CertificateInfo::of(api.tunnels()?.certificate(tunnel_id(&tunnel)?, id).await?)))
 }
 
 /// Takes a certificate out of use. Once more changes nothing.
@@ -78,11 +67,11 @@ pub(super) async fn get(
         ("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$"),
         ("certificate_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")
     ),
-    responses((status = 200, body = CertificateBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = CertificateInfo), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn archive(
     State(api): State<Api>,
     Path((tunnel, id)): Path<(String, String)>,
-) -> Result<Json<CertificateBody>, ApiError> {
-    Ok(Json(CertificateBody::of(api.tunnels()?.archive_certificate(tunnel_id(&tunnel)?, id).await?)))
+) -> Result<Json<CertificateInfo>, ApiError> {
+    Ok(Json(CertificateInfo::of(api.tunnels()?.archive_certificate(tunnel_id(&tunnel)?, id).await?)))
 }

@@ -1,42 +1,14 @@
-//! The one shape of an error of the admin API.
+//! Errors of the admin API, and the status and code of each.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
 
-use crate::control::store::{Refused, StoreError};
+use crate::control::bodies::{ErrorBody, ErrorDetail};
+use crate::control::store::{RuleViolation, StoreError};
 use crate::control::tunnels::TunnelsError;
-
-/// What went wrong, as the body of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ErrorBody {
-    /// Always `error`.
-    #[serde(rename = "type")]
-    #[schema(rename = "type")]
-    pub kind: String,
-    /// What went wrong.
-    pub error: ErrorDetail,
-}
-
-/// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ErrorDetail {
-    /// The kind of error: `invalid_request_error`, `authentication_error`, `not_found_error`, `conflict_error`,
-    /// `overloaded_error` or `api_error`.
-    #[serde(rename = "type")]
-    #[schema(rename = "type")]
-    pub kind: String,
-    /// What exactly, for programs; it does not change from version to version.
-    pub code: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What went wrong and what to do, for people.
-    pub message: String,
-}
 
 /// An answer that says what went wrong.
 #[derive(Clone, Debug)]
@@ -58,12 +30,16 @@ impl ApiError {
 
     /// No path, or none with this method.
     pub(in crate::control) fn unknown_path(paths: &str) -> ApiError {
-        let message = format!("there is nothing here; the paths are {paths}, and those of /v1/openapi.json");
+        let message = format!("there is no such path: the paths are {paths}, and those in /v1/openapi.json");
         ApiError::new(StatusCode::NOT_FOUND, "unknown_path", message)
     }
 
     pub(in crate::control) fn wrong_method() -> ApiError {
-        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this path does not take this method: see Allow")
+        ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "wrong_method",
+            "this path does not allow this method: see the Allow header",
+        )
     }
 
     pub(in crate::control) fn forbidden_host() -> ApiError {
@@ -81,12 +57,13 @@ impl ApiError {
 
     pub(super) fn unauthorized() -> ApiError {
         let message =
-            "send the admin token as `Authorization: Bearer …`: it stands in admin.token of the data directory";
+            "send the admin token as `Authorization: Bearer …`: it is in the file admin.token of the data directory";
         ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
     pub(super) fn no_store() -> ApiError {
-        let message = "this edge has no data directory: make one with `adit edge init`, and start it with --data-dir";
+        let message =
+            "this edge has no data directory: create one with `adit edge init`, and start the edge with --data-dir";
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_store", message)
     }
 
@@ -161,25 +138,25 @@ impl From<StoreError> for ApiError {
     }
 }
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> ApiError {
+impl From<RuleViolation> for ApiError {
+    fn from(refused: RuleViolation) -> ApiError {
         use StatusCode as S;
         let (status, code) = match refused {
-            Refused::NoTunnel(_) => (S::NOT_FOUND, "tunnel_not_found"),
-            Refused::NoCertificate(_) => (S::NOT_FOUND, "certificate_not_found"),
-            Refused::NoCredential(_) => (S::NOT_FOUND, "credential_not_found"),
-            Refused::NoKey(_) => (S::NOT_FOUND, "provisioning_key_not_found"),
-            Refused::Archived(_) => (S::CONFLICT, "tunnel_archived"),
-            Refused::HostTaken { .. } => (S::CONFLICT, "host_taken"),
-            Refused::HostOverlaps(_) => (S::CONFLICT, "host_overlaps"),
-            Refused::HostRetired(_) => (S::CONFLICT, "host_retired"),
-            Refused::TooManyTunnels(_) => (S::CONFLICT, "too_many_tunnels"),
-            Refused::TooManyHosts(_) => (S::CONFLICT, "too_many_hosts"),
-            Refused::RotationUnderWay => (S::CONFLICT, "rotation_under_way"),
-            Refused::CertificateSlots(_) => (S::CONFLICT, "certificate_slots_taken"),
-            Refused::CertificateKnown(_) => (S::CONFLICT, "certificate_known"),
-            Refused::TooManyKeys(_) => (S::CONFLICT, "too_many_provisioning_keys"),
-            Refused::KeyNotGood => (S::CONFLICT, "provisioning_key_not_good"),
+            RuleViolation::NoTunnel(_) => (S::NOT_FOUND, "tunnel_not_found"),
+            RuleViolation::NoCertificate(_) => (S::NOT_FOUND, "certificate_not_found"),
+            RuleViolation::NoCredential(_) => (S::NOT_FOUND, "credential_not_found"),
+            RuleViolation::NoKey(_) => (S::NOT_FOUND, "provisioning_key_not_found"),
+            RuleViolation::Archived(_) => (S::CONFLICT, "tunnel_archived"),
+            RuleViolation::HostTaken { .. } => (S::CONFLICT, "host_taken"),
+            RuleViolation::HostOverlaps(_) => (S::CONFLICT, "host_overlaps"),
+            RuleViolation::HostRetired(_) => (S::CONFLICT, "host_retired"),
+            RuleViolation::TooManyTunnels(_) => (S::CONFLICT, "too_many_tunnels"),
+            RuleViolation::TooManyHosts(_) => (S::CONFLICT, "too_many_hosts"),
+            RuleViolation::RotationUnderWay => (S::CONFLICT, "rotation_under_way"),
+            RuleViolation::CertificateSlots(_) => (S::CONFLICT, "certificate_slots_taken"),
+            RuleViolation::CertificateKnown(_) => (S::CONFLICT, "certificate_known"),
+            RuleViolation::TooManyKeys(_) => (S::CONFLICT, "too_many_provisioning_keys"),
+            RuleViolation::KeyNotGood => (S::CONFLICT, "provisioning_key_not_good"),
         };
         ApiError::new(status, code, refused.to_string())
     }
@@ -209,7 +186,7 @@ mod tests {
             (StoreError::Damaged { path: path.clone(), cause: cause.clone(), backup: None }, 500, "store_damaged"),
             (StoreError::Newer { path: path.clone(), found: 2, known: 1 }, 500, "store_unusable"),
             (StoreError::Unusable { path, cause }, 500, "store_unusable"),
-            (StoreError::Refused(Refused::RotationUnderWay), 409, "rotation_under_way"),
+            (StoreError::Refused(RuleViolation::RotationUnderWay), 409, "rotation_under_way"),
         ];
         for (error, status, code) in cases {
             let message = error.to_string();

@@ -1,27 +1,25 @@
-//! The API by which tunnels are made, changed and given up: `/v1/tunnels` and what belongs to it, for whoever has the admin
-//! token. Shaped after the Tunnels API that Anthropic publishes, so that what was written for that one finds its way.
+//! The admin API below `/v1`: how the process is, for everybody who reaches it; and tunnels, to create, change and archive
+//! them, for whoever has the admin token. The latter is modelled on the Tunnels API that Anthropic publishes, so that clients
+//! written for that one need few changes.
 //!
-//! The document at `/v1/openapi.json` is made from the same lines as the routes.
+//! The OpenAPI document at `/v1/openapi.json` is made from the same lines as the routes.
 
 mod body;
 mod certificates;
+mod convert;
 mod error;
 mod keys;
-mod shapes;
+mod process;
 mod tunnels;
-mod wanted;
 
-pub use body::{BODY_LEN_MAX, LIMIT_MAX, ListBody};
-pub use error::{ApiError, ErrorBody, ErrorDetail};
-pub use shapes::{
-    CertificateBody, ConnectionBody, CreatedBody, CreatedKeyBody, CredentialBody, EventBody, KeyBody, RevokedBody,
-    TunnelBody, TunnelState, TunnelTokenBody, UpdatedBody, UsageBody, UsageLineBody,
-};
+pub use body::BODY_LEN_MAX;
+pub use error::ApiError;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{Request, State as Given};
+use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -33,10 +31,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::base::{Secret, SecretHash, TunnelId};
+use crate::control::bodies::TunnelInfo;
 use crate::control::reading::LinkReading;
 use crate::control::state::State;
 use crate::control::store::Tunnel;
-use crate::control::tunnels::Tunnels;
+use crate::control::tunnels::{Tunnels, TunnelsError};
 
 /// The path of the document that describes the API.
 pub const OPENAPI_PATH: &str = "/v1/openapi.json";
@@ -53,9 +52,9 @@ pub struct Api {
 /// The tunnels, and the token that opens them.
 #[derive(Clone)]
 pub struct Access {
-    /// The tunnels.
+    /// The tunnels of the edge.
     pub tunnels: Arc<Tunnels>,
-    /// The admin token.
+    /// The token that requests must show.
     pub token: Arc<AdminToken>,
 }
 
@@ -89,8 +88,8 @@ impl Api {
 
     /// Its routes, which ask for the admin token, and the document, which does not.
     pub(super) fn router(self) -> Router {
-        let (router, document) = routes().split_for_parts();
-        let document = Arc::new(described(document));
+        let router = routes().split_for_parts().0;
+        let document = Arc::new(openapi());
         let guarded = router.layer(middleware::from_fn_with_state(self.clone(), check_token)).with_state(self);
         let show = move || {
             let document = Arc::clone(&document);
@@ -116,16 +115,23 @@ impl Api {
         counts
     }
 
-    async fn shown(&self, tunnel: Tunnel) -> TunnelBody {
+    async fn tunnel_info(&self, tunnel: Tunnel) -> TunnelInfo {
         let connections = self.links_by_tunnel().await.get(tunnel.id.as_str()).copied().unwrap_or(0);
-        TunnelBody::of(tunnel, connections)
+        TunnelInfo::of(tunnel, connections)
     }
 }
 
 /// The document that describes the API.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    described(routes().into_openapi())
+    let mut document = routes().into_openapi();
+    document.merge(process::routes().into_openapi());
+    described(document)
+}
+
+/// The routes that only read and need no token.
+pub(super) fn open_routes() -> Router<Arc<State>> {
+    process::routes().split_for_parts().0
 }
 
 fn routes() -> OpenApiRouter<Api> {
@@ -149,8 +155,8 @@ fn routes() -> OpenApiRouter<Api> {
 
 fn described(document: OpenApi) -> OpenApi {
     let info = InfoBuilder::new()
-        .title("adit edge: tunnels")
-        .description(Some("Tunnels of an edge, their secrets, certificates, connections and record."))
+        .title("adit: admin API")
+        .description(Some("How a process of adit is; and the tunnels of an edge, their secrets, certificates, connections and record."))
         .version(env!("CARGO_PKG_VERSION"))
         .build();
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -175,10 +181,21 @@ async fn check_token(Given(api): Given<Api>, request: Request, next: Next) -> Re
     }
 }
 
+/// Runs a change to its end, also when whoever asked has gone meanwhile: after a withdrawal links are still to be ended.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, TunnelsError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let broken = |_| {
+        let message = "the change broke off: the log of the edge says why";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    };
+    Ok(tokio::spawn(change).await.map_err(broken)??)
+}
+
 /// An id that is malformed is one that no tunnel has.
 fn tunnel_id(text: &str) -> Result<TunnelId, ApiError> {
     text.parse().map_err(|_| {
         let shown: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
-        ApiError::new(axum::http::StatusCode::NOT_FOUND, "tunnel_not_found", format!("there is no tunnel {shown}"))
+        ApiError::new(StatusCode::NOT_FOUND, "tunnel_not_found", format!("there is no tunnel {shown}"))
     })
 }

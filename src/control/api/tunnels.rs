@@ -1,58 +1,26 @@
 //! `/v1/tunnels`: tunnels, their secrets, links and record.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
-use super::body::{Asked, ListBody, Optional, PageQuery, checked_reason, whole_if};
-use super::error::{ApiError, ErrorBody};
-use super::shapes::{
-    ConnectionBody, CreatedBody, RevokedBody, TunnelBody, TunnelTokenBody, UpdatedBody, UsageBody, UsageLineBody, texts,
-};
-use super::wanted::{CreateTunnel, UpdateTunnel};
-use super::{Api, tunnel_id};
+use super::body::{OptionalObject, PageQuery, ValidQuery};
+use super::convert::texts;
+use super::error::ApiError;
+use super::{Api, to_the_end, tunnel_id};
 use crate::base::CredentialId;
+use crate::control::bodies::{
+    ConnectionInfo, CreateTunnel, CreatedTunnel, ErrorBody, IssuedToken, ListPart, Reason, Revocation, RevokeToken,
+    RotateToken, TunnelInfo, UpdateTunnel, UpdatedTunnel, UsageEntry, UsageReport,
+};
 use crate::control::store::Tunnel;
-use crate::control::tunnels::{OVERLAP_MAX, OVERLAP_PRESET};
+use crate::control::tunnels::OVERLAP_PRESET;
 use crate::control::wall_time::WallTime;
-
-/// Why something is done.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WithReason {
-    /// Why, for the record.
-    #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
-    reason: Option<String>,
-}
-
-/// A new secret is wanted.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RotateToken {
-    /// For how many seconds the old secret stays good; an hour unless this says something else.
-    #[serde(default, deserialize_with = "whole_if")]
-    #[schema(minimum = 0, maximum = 2592000)]
-    overlap_s: Option<u64>,
-    /// Why, for the record.
-    #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
-    reason: Option<String>,
-}
-
-/// Secrets are to be withdrawn.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RevokeToken {
-    /// Which credential; without it all of the tunnel's.
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
-    credential_id: Option<String>,
-    /// Why, for the record.
-    #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
-    reason: Option<String>,
-}
 
 /// Since when, and over which links.
 #[derive(Deserialize, IntoParams)]
@@ -70,45 +38,45 @@ pub(super) struct UsageQuery {
 /// Makes a tunnel. The secret is shown in this answer, and never again.
 #[utoipa::path(
     post, path = "/v1/tunnels", tag = "tunnels", operation_id = "create_tunnel", request_body = Option<CreateTunnel>,
-    responses((status = 200, body = CreatedBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = CreatedTunnel), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn create(
     State(api): State<Api>,
-    Optional(wanted): Optional<CreateTunnel>,
-) -> Result<Json<CreatedBody>, ApiError> {
+    OptionalObject(wanted): OptionalObject<CreateTunnel>,
+) -> Result<Json<CreatedTunnel>, ApiError> {
     let tunnels = api.tunnels()?;
-    let (made, overlaps) = tunnels.create(wanted.wanted()?).await?;
-    let token = TunnelTokenBody::of(&made, &tunnels.settings().connectors);
-    Ok(Json(CreatedBody { tunnel: TunnelBody::of(made.tunnel, 0), token, warnings: texts(&overlaps) }))
+    let (made, overlaps) = tunnels.create(wanted).await?;
+    let token = IssuedToken::of(&made, &tunnels.settings().connectors);
+    Ok(Json(CreatedTunnel { tunnel: TunnelInfo::of(made.tunnel, 0), token, warnings: texts(&overlaps) }))
 }
 
 /// Tunnels, the newest first.
 #[utoipa::path(
     get, path = "/v1/tunnels", tag = "tunnels", operation_id = "list_tunnels", params(PageQuery),
-    responses((status = 200, body = ListBody<TunnelBody>), (status = "default", body = ErrorBody))
+    responses((status = 200, body = ListPart<TunnelInfo>), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Asked(query): Asked<PageQuery>,
-) -> Result<Json<ListBody<TunnelBody>>, ApiError> {
+    ValidQuery(query): ValidQuery<PageQuery>,
+) -> Result<Json<ListPart<TunnelInfo>>, ApiError> {
     let listed = api.tunnels()?.list(query.include_archived, query.page()?).await?;
     let links = api.links_by_tunnel().await;
     let count = |tunnel: &Tunnel| links.get(tunnel.id.as_str()).copied().unwrap_or(0);
-    Ok(Json(ListBody::of(listed, |tunnel| {
+    Ok(Json(ListPart::of(listed, |tunnel| {
         let connections = count(&tunnel);
-        TunnelBody::of(tunnel, connections)
+        TunnelInfo::of(tunnel, connections)
     })))
 }
 
-/// One tunnel.
+/// Returns one tunnel, also an archived one.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "get_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
-    responses((status = 200, body = TunnelBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = TunnelInfo), (status = "default", body = ErrorBody))
 )]
-pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TunnelBody>, ApiError> {
+pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TunnelInfo>, ApiError> {
     let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
-    Ok(Json(api.shown(tunnel).await))
+    Ok(Json(api.tunnel_info(tunnel).await))
 }
 
 /// Changes what a tunnel is called, its hosts, or who may come to it. It is served so when the answer comes; links of
@@ -117,16 +85,16 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Resul
     post, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "update_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
     request_body = Option<UpdateTunnel>,
-    responses((status = 200, body = UpdatedBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = UpdatedTunnel), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn update(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(wanted): Optional<UpdateTunnel>,
-) -> Result<Json<UpdatedBody>, ApiError> {
-    let (wanted, reason) = wanted.wanted()?;
-    let (tunnel, overlaps) = api.tunnels()?.update(tunnel_id(&id)?, wanted, reason).await?;
-    Ok(Json(UpdatedBody { tunnel: api.shown(tunnel).await, warnings: texts(&overlaps) }))
+    OptionalObject(wanted): OptionalObject<UpdateTunnel>,
+) -> Result<Json<UpdatedTunnel>, ApiError> {
+    let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
+    let (tunnel, overlaps) = to_the_end(async move { tunnels.update(id, wanted).await }).await?;
+    Ok(Json(UpdatedTunnel { tunnel: api.tunnel_info(tunnel).await, warnings: texts(&overlaps) }))
 }
 
 /// Gives a tunnel up for good: links end, hosts are served no more, secrets and certificates are good for nothing. Once
@@ -134,23 +102,24 @@ pub(super) async fn update(
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/archive", tag = "tunnels", operation_id = "archive_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
-    request_body = Option<WithReason>,
-    responses((status = 200, body = TunnelBody), (status = "default", body = ErrorBody))
+    request_body = Option<Reason>,
+    responses((status = 200, body = TunnelInfo), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn archive(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(why): Optional<WithReason>,
-) -> Result<Json<TunnelBody>, ApiError> {
-    let tunnel = api.tunnels()?.archive(tunnel_id(&id)?, checked_reason(why.reason)?).await?;
-    Ok(Json(TunnelBody::of(tunnel, 0)))
+    OptionalObject(why): OptionalObject<Reason>,
+) -> Result<Json<TunnelInfo>, ApiError> {
+    let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
+    let tunnel = to_the_end(async move { tunnels.archive(id, why.reason).await }).await?;
+    Ok(Json(TunnelInfo::of(tunnel, 0)))
 }
 
-/// Refused: an edge keeps a hash of each secret, not the secret. Rotate instead.
+/// RuleViolation: an edge keeps a hash of each secret, not the secret. Rotate instead.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/reveal_token", tag = "tunnels", operation_id = "reveal_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
-    request_body = Option<WithReason>,
+    request_body = Option<Reason>,
     responses(
         (status = 409, description = "Always: only a hash is kept", body = ErrorBody),
         (status = "default", body = ErrorBody)
@@ -159,8 +128,8 @@ pub(super) async fn archive(
 pub(super) async fn reveal_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(_why): Optional<WithReason>,
-) -> Result<Json<TunnelTokenBody>, ApiError> {
+    OptionalObject(_why): OptionalObject<Reason>,
+) -> Result<Json<IssuedToken>, ApiError> {
     let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
     let message = format!(
         "the secret of {} is not kept, only its hash: make a new one with POST /v1/tunnels/{}/rotate_token, which leaves \
@@ -176,20 +145,18 @@ pub(super) async fn reveal_token(
     post, path = "/v1/tunnels/{tunnel_id}/rotate_token", tag = "tunnels", operation_id = "rotate_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
     request_body = Option<RotateToken>,
-    responses((status = 200, body = TunnelTokenBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = IssuedToken), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn rotate_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(wanted): Optional<RotateToken>,
-) -> Result<Json<TunnelTokenBody>, ApiError> {
-    let tunnels = api.tunnels()?;
+    OptionalObject(wanted): OptionalObject<RotateToken>,
+) -> Result<Json<IssuedToken>, ApiError> {
+    let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
     let overlap = wanted.overlap_s.map_or(OVERLAP_PRESET, Duration::from_secs);
-    if overlap > OVERLAP_MAX {
-        return Err(ApiError::invalid(format!("overlap_s is at most {}", OVERLAP_MAX.as_secs())));
-    }
-    let made = tunnels.rotate(tunnel_id(&id)?, overlap, checked_reason(wanted.reason)?).await?;
-    Ok(Json(TunnelTokenBody::of(&made, &tunnels.settings().connectors)))
+    let rotating = Arc::clone(&tunnels);
+    let made = to_the_end(async move { rotating.rotate(id, overlap, wanted.reason).await }).await?;
+    Ok(Json(IssuedToken::of(&made, &tunnels.settings().connectors)))
 }
 
 /// Withdraws one credential, or all. Links that came in with them have ended when the answer comes, and what they carried
@@ -198,18 +165,19 @@ pub(super) async fn rotate_token(
     post, path = "/v1/tunnels/{tunnel_id}/revoke_token", tag = "tunnels", operation_id = "revoke_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
     request_body = Option<RevokeToken>,
-    responses((status = 200, body = RevokedBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = Revocation), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn revoke_token(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Optional(wanted): Optional<RevokeToken>,
-) -> Result<Json<RevokedBody>, ApiError> {
-    let (id, which) = (tunnel_id(&id)?, credential_id(wanted.credential_id)?);
-    let (tunnel, outcome) = api.tunnels()?.revoke(id, which, checked_reason(wanted.reason)?).await?;
-    Ok(Json(RevokedBody {
+    OptionalObject(wanted): OptionalObject<RevokeToken>,
+) -> Result<Json<Revocation>, ApiError> {
+    let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
+    let which = credential_id(wanted.credential_id)?;
+    let (tunnel, outcome) = to_the_end(async move { tunnels.revoke(id, which, wanted.reason).await }).await?;
+    Ok(Json(Revocation {
         kind: "tunnel_revocation".to_owned(),
-        tunnel: api.shown(tunnel).await,
+        tunnel: api.tunnel_info(tunnel).await,
         links_ended: u32::try_from(outcome.ended).unwrap_or(u32::MAX),
         cores_silent: u32::try_from(outcome.silent).unwrap_or(u32::MAX),
     }))
@@ -219,16 +187,16 @@ pub(super) async fn revoke_token(
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}/connections", tag = "tunnels", operation_id = "list_connections",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
-    responses((status = 200, body = ListBody<ConnectionBody>), (status = "default", body = ErrorBody))
+    responses((status = 200, body = ListPart<ConnectionInfo>), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn connections(
     State(api): State<Api>,
     Path(id): Path<String>,
-) -> Result<Json<ListBody<ConnectionBody>>, ApiError> {
+) -> Result<Json<ListPart<ConnectionInfo>>, ApiError> {
     let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
     let links = api.links().await;
     let of_tunnel = links.iter().filter(|link| link.tunnel == tunnel.id.as_str());
-    Ok(Json(ListBody { data: of_tunnel.map(ConnectionBody::of).collect(), next_page: None }))
+    Ok(Json(ListPart { data: of_tunnel.map(ConnectionInfo::of).collect(), next_page: None }))
 }
 
 /// What was called over a tunnel's links, by credential: what a secret that leaked may have been used for.
@@ -238,13 +206,13 @@ pub(super) async fn connections(
         ("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$"),
         UsageQuery
     ),
-    responses((status = 200, body = UsageBody), (status = "default", body = ErrorBody))
+    responses((status = 200, body = UsageReport), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn usage(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Asked(query): Asked<UsageQuery>,
-) -> Result<Json<UsageBody>, ApiError> {
+    ValidQuery(query): ValidQuery<UsageQuery>,
+) -> Result<Json<UsageReport>, ApiError> {
     let tunnels = api.tunnels()?;
     let since: Option<WallTime> = match query.since {
         Some(text) => Some(
@@ -256,12 +224,12 @@ pub(super) async fn usage(
     let (id, since) = (tunnel_id(&id)?, since.unwrap_or_default());
     tunnels.get(id.clone()).await?;
     let usage = tunnels.usage(id.clone(), credential_id(query.credential_id)?, since).await?;
-    Ok(Json(UsageBody {
+    Ok(Json(UsageReport {
         kind: "tunnel_usage".to_owned(),
         tunnel_id: id.to_string(),
         since: since.to_string(),
         calls: usage.iter().map(|line| line.calls).sum(),
-        data: usage.into_iter().map(UsageLineBody::of).collect(),
+        data: usage.into_iter().map(UsageEntry::of).collect(),
     }))
 }
 

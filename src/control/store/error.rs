@@ -7,15 +7,15 @@ use crate::base::{CredentialId, TunnelId};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Too much waits for it.
-    #[error("the store has too much to do: try again shortly")]
+    #[error("the store is overloaded: try again shortly")]
     Busy,
     /// The thread on which it runs has ended.
     #[error("the store is closed: the edge is ending")]
     Closed,
     /// Another process holds it.
-    #[error("another process holds the store {}: end what has it open (`fuser {}` tells which), then try again", path.display(), path.display())]
+    #[error("another process has the store {} open: end it (`fuser {}` shows which one it is), then try again", path.display(), path.display())]
     Locked {
-        /// The store's file.
+        /// The path of its file.
         path: PathBuf,
     },
     /// What the file holds is not whole.
@@ -27,7 +27,7 @@ pub enum StoreError {
         }
     )]
     Damaged {
-        /// The store's file.
+        /// The path of its file.
         path: PathBuf,
         /// What is wrong with it.
         cause: String,
@@ -37,21 +37,21 @@ pub enum StoreError {
     /// A restore of it was cut off before its last move, or goes on at this moment.
     #[error("a restore of the store {} was cut off: start the edge, which finishes it, or run `adit edge restore` again", path.display())]
     HalfRestored {
-        /// The store's file.
+        /// The path of its file.
         path: PathBuf,
     },
     /// There is no room for the change.
-    #[error("there is no room for the store {}: free some space on its disk, then try again", path.display())]
+    #[error("the disk has no room for the store {}: free some space on its disk, then try again", path.display())]
     Full {
-        /// The store's file.
+        /// The path of its file.
         path: PathBuf,
     },
     /// A newer version of adit made it.
     #[error("the store {} was made by a newer adit (its schema is {found}, this one knows {known}): run that version", path.display())]
     Newer {
-        /// The store's file.
+        /// The path of its file.
         path: PathBuf,
-        /// Its schema.
+        /// The version of its schema.
         found: i64,
         /// The newest schema that this version knows.
         known: i64,
@@ -59,19 +59,19 @@ pub enum StoreError {
     /// The system refuses to read or write it.
     #[error("the store {} cannot be used: {cause}", path.display())]
     Unusable {
-        /// The store's file.
+        /// The path of its file.
         path: PathBuf,
         /// As the system or SQLite says it.
         cause: String,
     },
     /// A rule forbids the change.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] RuleViolation),
 }
 
 /// Which rule forbids a change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum RuleViolation {
     /// There is no such tunnel.
     #[error("there is no tunnel {0}")]
     NoTunnel(TunnelId),
@@ -79,48 +79,48 @@ pub enum Refused {
     #[error("the tunnel has no certificate {0}")]
     NoCertificate(String),
     /// There is no such credential.
-    #[error("the tunnel has no credential {0} that is good")]
+    #[error("the tunnel has no valid credential {0}")]
     NoCredential(CredentialId),
     /// There is no such provisioning key.
     #[error("there is no provisioning key {0}")]
     NoKey(String),
     /// The tunnel is archived.
-    #[error("the tunnel {0} is archived, which cannot be taken back: create a new one")]
+    #[error("the tunnel {0} is archived, which cannot be undone: create a new one")]
     Archived(TunnelId),
     /// The host is another tunnel's.
     #[error("the host {host} belongs to the tunnel {tunnel}: choose another, or archive that tunnel")]
     HostTaken {
-        /// The host.
+        /// The host that was asked for.
         host: String,
-        /// Whose it is.
+        /// The tunnel that has it.
         tunnel: TunnelId,
     },
     /// The host is below another tunnel's wildcard, or a wildcard over another tunnel's host, and whoever asked may not have
     /// such a one.
-    #[error("the hosts {} and {} of the tunnel {} overlap, as one is a wildcard over the other: no provisioning key gives such a host", .0.host, .0.theirs, .0.tunnel)]
+    #[error("the hosts {} and {} of the tunnel {} overlap because one is a wildcard that covers the other: a provisioning key cannot create such a host", .0.host, .0.theirs, .0.tunnel)]
     HostOverlaps(Box<Overlap>),
     /// The host was one of a tunnel that was made up by the edge, and such hosts are never given again.
-    #[error("the host {0} was an archived tunnel's and is not given again: choose another")]
+    #[error("the host {0} belonged to an archived tunnel and is not reused: choose another")]
     HostRetired(String),
     /// There are as many tunnels as there may be.
-    #[error("there are {0} tunnels, which is the most: archive some")]
+    #[error("this edge has {0} tunnels, which is the limit: archive some")]
     TooManyTunnels(u32),
     /// There are as many hosts as there may be.
-    #[error("there are {0} hosts, which is the most: archive tunnels, or use a '*.' host for many of them")]
+    #[error("this edge has {0} hosts, which is the limit: archive tunnels, or use a '*.' host for many of them")]
     TooManyHosts(usize),
     /// Two credentials are good already.
     #[error(
-        "a rotation is under way and two secrets are good: wait until the old one ends, revoke it, or rotate with no overlap"
+        "a rotation is under way and two secrets are valid: wait until the old one ends, revoke it, or rotate with no overlap"
     )]
     RotationUnderWay,
     /// Both slots for certificates are taken.
-    #[error("the tunnel has {0} active certificates, which is the most: archive one")]
+    #[error("the tunnel has {0} active certificates, which is the limit: archive one")]
     CertificateSlots(usize),
     /// The certificate is there already.
     #[error("this certificate is registered already, as {0}")]
     CertificateKnown(String),
     /// There are as many provisioning keys as there may be.
-    #[error("there are {0} provisioning keys that are good, which is the most: revoke some")]
+    #[error("this edge has {0} valid provisioning keys, which is the limit: revoke some")]
     TooManyKeys(u32),
     /// A provisioning key that cannot be traded.
     #[error("the provisioning key is not known, was revoked, has expired, or is used up")]

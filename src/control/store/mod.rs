@@ -10,10 +10,10 @@ mod rows;
 mod sqlite;
 mod thread;
 
-pub use error::{Refused, StoreError};
+pub use error::{RuleViolation, StoreError};
 pub use rows::{
-    Certificate, CredentialRow, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey,
-    Requester, ServedTunnel, Tunnel, TunnelChange, Usage,
+    Certificate, CredentialRow, Event, KNOWN_AFTER_END, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page,
+    ProvisioningKey, Requester, Tunnel, TunnelChange, Usage,
 };
 pub use sqlite::{
     BACKUPS_MAX, Restored, Revived, RevivedKind, SCHEMA_VERSION, SqliteStore, finish_restore, is_half_restored,
@@ -31,7 +31,7 @@ pub const TUNNELS_MAX: u32 = 10_000;
 /// The most hosts of one tunnel.
 pub const TUNNEL_HOSTS_MAX: usize = 64;
 /// The most overlaps with hosts of other tunnels that are told at once.
-pub const OVERLAPS_TOLD_MAX: usize = 16;
+pub const OVERLAPS_REPORTED_MAX: usize = 16;
 /// The most entries of one list of who may come to a tunnel; more go into a set.
 pub const TUNNEL_LIST_LEN_MAX: usize = 256;
 /// The most certificates of one tunnel that are active: one in use, and during a change the next one.
@@ -49,19 +49,18 @@ pub const USAGE_ROWS_MAX: u32 = 200_000;
 ///
 /// Every operation tells a rule that forbids it as [`StoreError::Refused`], and everything else by what it takes to mend it.
 pub trait Store: Send {
-    /// Every tunnel that is not archived, as the edge serves it. Credentials that ended more than an hour before `now` are
-    /// left out.
-    fn served(&mut self, now: WallTime) -> Result<Vec<ServedTunnel>, StoreError>;
+    /// Every tunnel that is not archived, the oldest first.
+    fn active_tunnels(&mut self) -> Result<Vec<Tunnel>, StoreError>;
 
-    /// Makes a tunnel.
+    /// Creates a tunnel with its first credential.
     fn create_tunnel(&mut self, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
-    /// One tunnel.
+    /// Returns one tunnel, also an archived one.
     fn tunnel(&mut self, id: &TunnelId) -> Result<Tunnel, StoreError>;
     /// Tunnels; those that are archived only if they are wanted too.
     fn tunnels(&mut self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, StoreError>;
     /// Changes what a tunnel is called, its hosts, or who may come to it.
     fn change_tunnel(&mut self, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Result<Tunnel, StoreError>;
-    /// Where hosts of a tunnel overlap with those of others: at most [`OVERLAPS_TOLD_MAX`].
+    /// Where hosts of a tunnel overlap with those of others: at most [`OVERLAPS_REPORTED_MAX`].
     fn overlaps(&mut self, id: &TunnelId) -> Result<Vec<Overlap>, StoreError>;
     /// Gives a tunnel up for good, with its hosts, credentials and certificates. Once more changes nothing.
     fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError>;
@@ -77,8 +76,8 @@ pub trait Store: Send {
     /// Withdraws one credential, or all.
     fn revoke(&mut self, id: &TunnelId, which: Option<&CredentialId>, note: &Note) -> Result<Tunnel, StoreError>;
 
-    /// Registers a certificate.
-    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<Certificate, StoreError>;
+    /// Registers a certificate; returned is also its tunnel as it is then.
+    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<(Tunnel, Certificate), StoreError>;
     /// One certificate of a tunnel.
     fn certificate(&mut self, tunnel: &TunnelId, id: &str) -> Result<Certificate, StoreError>;
     /// Certificates of a tunnel; those that are archived only if they are wanted too.
@@ -88,19 +87,24 @@ pub trait Store: Send {
         archived_too: bool,
         page: Page,
     ) -> Result<Listed<Certificate>, StoreError>;
-    /// Takes a certificate out of use. Once more changes nothing.
-    fn archive_certificate(&mut self, tunnel: &TunnelId, id: &str, note: &Note) -> Result<Certificate, StoreError>;
+    /// Takes a certificate out of use; returned is also its tunnel as it is then. Once more changes nothing.
+    fn archive_certificate(
+        &mut self,
+        tunnel: &TunnelId,
+        id: &str,
+        note: &Note,
+    ) -> Result<(Tunnel, Certificate), StoreError>;
 
     /// Keeps a provisioning key.
     fn add_key(&mut self, new: &NewKey, note: &Note) -> Result<ProvisioningKey, StoreError>;
-    /// One provisioning key.
+    /// Returns one provisioning key, also a revoked one.
     fn key(&mut self, id: &str) -> Result<ProvisioningKey, StoreError>;
     /// The provisioning key with this secret, if it is good.
     fn good_key(&mut self, hash: &SecretHash, now: WallTime) -> Result<ProvisioningKey, StoreError>;
     /// Whether the provisioning key with this secret is good, or a tunnel was made for it since then and it was not
     /// withdrawn.
     fn may_trade(&mut self, hash: &SecretHash, now: WallTime, since: WallTime) -> Result<bool, StoreError>;
-    /// Provisioning keys.
+    /// Returns one part of the provisioning keys, the newest first.
     fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError>;
     /// Withdraws a provisioning key. Once more changes nothing.
     fn revoke_key(&mut self, id: &str, note: &Note) -> Result<ProvisioningKey, StoreError>;

@@ -1,6 +1,7 @@
 //! What the store holds, as its users see it.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::base::{CredentialId, SecretHash, Traffic, TunnelId};
 use crate::control::wall_time::WallTime;
@@ -10,23 +11,21 @@ use crate::route::HostPattern;
 /// When something is done, and why, for the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Note {
-    /// When.
+    /// When it was done.
     pub at: WallTime,
     /// Why, in the words of whoever did it.
     pub reason: Option<String>,
 }
 
-/// A tunnel.
+/// A tunnel as the store holds it, and as the API and the cores are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Its id.
+    /// The id of the tunnel.
     pub id: TunnelId,
     /// What people call it.
     pub display_name: Option<String>,
-    /// The first of its hosts, by which it is shown.
-    pub domain: String,
-    /// Its hosts, in normal form.
-    pub hosts: Vec<String>,
+    /// Its hosts, the first of which names it.
+    pub hosts: Vec<HostPattern>,
     /// How its calls are carried.
     pub traffic: Traffic,
     /// Who may come to it.
@@ -39,8 +38,9 @@ pub struct Tunnel {
     pub provisioning_key: Option<String>,
     /// Its credentials, the newest first, with those that are no longer good.
     pub credentials: Vec<CredentialRow>,
-    /// How many certificates are registered with it and active.
-    pub certificates_active: u32,
+    /// The certificates (PEM) that are registered with it and active: of the authorities that vouch for its connectors where
+    /// calls are re-encrypted.
+    pub authorities: Vec<String>,
 }
 
 impl Tunnel {
@@ -48,19 +48,42 @@ impl Tunnel {
     pub fn good_credentials(&self, now: WallTime) -> impl Iterator<Item = &CredentialRow> {
         self.credentials.iter().filter(move |credential| credential.is_good(now))
     }
+
+    /// The credentials that cores must know, the newest first: those that are good, and those that ended within
+    /// [`KNOWN_AFTER_END`] and were not withdrawn.
+    pub fn known_credentials(&self, now: WallTime) -> impl Iterator<Item = &CredentialRow> {
+        let known_from = now.before(KNOWN_AFTER_END);
+        let known = move |row: &&CredentialRow| row.until.is_none_or(|until| until > known_from);
+        self.credentials.iter().filter(|row| row.revoked_at.is_none()).filter(known)
+    }
 }
 
-/// A credential, without the secret and without its hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How long cores still know a credential that has ended, so that calls on links that came in with it can finish.
+pub const KNOWN_AFTER_END: Duration = Duration::from_secs(3_600);
+
+/// A credential, without the secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct CredentialRow {
-    /// Its id.
+    /// The id of the credential.
     pub id: CredentialId,
+    /// The hash of its secret.
+    pub hash: SecretHash,
     /// When it was made.
     pub created_at: WallTime,
     /// When it ends, if another has taken its place.
     pub until: Option<WallTime>,
     /// When it was withdrawn.
     pub revoked_at: Option<WallTime>,
+}
+
+impl fmt::Debug for CredentialRow {
+    /// Leaves the hash of the secret out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CredentialRow { id, created_at, until, revoked_at, .. } = self;
+        let mut row = f.debug_struct("CredentialRow");
+        row.field("id", id).field("created_at", created_at).field("until", until).field("revoked_at", revoked_at);
+        row.finish_non_exhaustive()
+    }
 }
 
 impl CredentialRow {
@@ -78,7 +101,7 @@ pub struct Requester(pub [u8; 32]);
 /// A tunnel that is to be made.
 #[derive(Clone)]
 pub struct NewTunnel {
-    /// Its id.
+    /// The id of the tunnel.
     pub id: TunnelId,
     /// What people call it.
     pub display_name: Option<String>,
@@ -90,7 +113,7 @@ pub struct NewTunnel {
     pub traffic: Traffic,
     /// Who may come to it.
     pub lists: TunnelLists,
-    /// Its first credential.
+    /// The first credential of the tunnel.
     pub credential: NewCredential,
     /// Who traded a provisioning key for it, if somebody did.
     pub requester: Option<Requester>,
@@ -135,7 +158,7 @@ pub struct Overlap {
     pub host: HostPattern,
     /// The other tunnel's host.
     pub theirs: HostPattern,
-    /// The other tunnel.
+    /// The id of the other tunnel.
     pub tunnel: TunnelId,
 }
 
@@ -156,39 +179,22 @@ impl fmt::Display for Overlap {
 /// A credential that is to be kept.
 #[derive(Clone)]
 pub struct NewCredential {
-    /// Its id.
+    /// The id of the credential.
     pub id: CredentialId,
     /// The hash of its secret.
     pub hash: SecretHash,
 }
 
-/// What the edge needs to know of a tunnel that is not archived.
-#[derive(Clone)]
-pub struct ServedTunnel {
-    /// Its id.
-    pub id: TunnelId,
-    /// Its hosts.
-    pub hosts: Vec<HostPattern>,
-    /// How its calls are carried.
-    pub traffic: Traffic,
-    /// The certificates of the authorities that vouch for its connectors where calls are sealed again (PEM).
-    pub authorities: Vec<String>,
-    /// Who may come to it.
-    pub lists: TunnelLists,
-    /// What is good, or was until a moment ago: id, hash, end.
-    pub credentials: Vec<(CredentialId, SecretHash, Option<WallTime>)>,
-}
-
 /// The certificate of an authority that is registered with a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Its id.
+    /// Its public id.
     pub id: String,
-    /// Whose.
+    /// The id of its tunnel.
     pub tunnel: TunnelId,
     /// SHA-256 of the certificate (DER), in hexadecimal.
     pub fingerprint: String,
-    /// The certificate itself.
+    /// The certificate itself, as PEM.
     pub pem: String,
     /// When it was registered.
     pub created_at: WallTime,
@@ -201,7 +207,7 @@ pub struct Certificate {
 /// A key that new hosts trade for a tunnel of their own, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvisioningKey {
-    /// Its id.
+    /// Its public id.
     pub id: String,
     /// What people call it.
     pub display_name: Option<String>,
@@ -215,7 +221,7 @@ pub struct ProvisioningKey {
     pub uses: u32,
     /// When it was made.
     pub created_at: WallTime,
-    /// When it ends.
+    /// When the key expires.
     pub expires_at: WallTime,
     /// When it was withdrawn.
     pub revoked_at: Option<WallTime>,
@@ -243,7 +249,7 @@ pub struct NewKey {
 pub struct Event {
     /// Its place in the order of events.
     pub seq: i64,
-    /// When.
+    /// When it was done.
     pub at: WallTime,
     /// What: `tunnel.created` and so on.
     pub kind: String,
@@ -258,17 +264,17 @@ pub struct Event {
 /// How often something was called over links that came in with one credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Whose.
+    /// The id of its tunnel.
     pub tunnel: TunnelId,
-    /// Which credential.
+    /// The credential that the link came in with.
     pub credential: CredentialId,
-    /// The route's name.
+    /// The name of the route.
     pub route: String,
     /// The MCP method, or what stands for it.
     pub method: String,
     /// The tool; empty for other methods.
     pub tool: String,
-    /// How many calls.
+    /// How many calls of this kind ended.
     pub calls: u64,
     /// When the first of them ended.
     pub first: WallTime,
@@ -288,7 +294,7 @@ pub struct Page {
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// The part.
+    /// The rows of this part.
     pub rows: Vec<T>,
     /// Where the next part begins; none after the last.
     pub next: Option<i64>,

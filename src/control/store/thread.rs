@@ -9,12 +9,12 @@ use super::{Store, StoreError};
 pub const STORE_QUEUE_MAX: usize = 64;
 
 /// Something to be done with the store.
-type Errand = Box<dyn FnOnce(&mut dyn Store) + Send>;
+type StoreTask = Box<dyn FnOnce(&mut dyn Store) + Send>;
 
 /// What the thread is asked.
 enum Job {
     /// To run something with the store.
-    Run(Errand),
+    Run(StoreTask),
     /// To close the store, and say so.
     Close(oneshot::Sender<()>),
 }

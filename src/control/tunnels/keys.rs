@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Tunnels, TunnelsError, ids, now};
+use super::{Tunnels, TunnelsError, check, ids, now};
 use crate::base::{Secret, SecretHash, SecretKind, TunnelId};
+use crate::control::bodies::CreateKey;
 use crate::control::certify::Provisioning;
-use crate::control::reading::Later;
+use crate::control::reading::BoxFuture;
 use crate::control::store::{
-    Listed, NewKey, NewTunnel, Page, ProvisioningKey, Refused, Requester, StoreError, TUNNEL_HOSTS_MAX,
+    Listed, NewKey, NewTunnel, Page, ProvisioningKey, Requester, RuleViolation, StoreError, TUNNEL_HOSTS_MAX,
 };
 use crate::control::wall_time::WallTime;
 use crate::edge::NotCertified;
@@ -23,23 +24,10 @@ const TRADE_AGAIN: Duration = Duration::from_secs(3_600);
 const TRADES_MAX: usize = 16;
 /// The most uses that one key may have.
 pub const KEY_USES_MAX: u32 = 100_000;
+/// How long a key is good unless something else is asked for.
+const KEY_LIFE_PRESET: Duration = Duration::from_secs(24 * 3_600);
 /// The longest that a key may be good.
 pub const KEY_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
-
-/// A provisioning key that is wanted.
-#[derive(Clone, Debug)]
-pub struct WantedKey {
-    /// What people call it.
-    pub display_name: Option<String>,
-    /// What the names of hosts must look like; `*` stands for any letters, digits and hyphens.
-    pub name_template: String,
-    /// The hosts of each tunnel, with `{name}` for the host's name; with none the edge makes one up.
-    pub hosts: Vec<String>,
-    /// How many hosts may use it.
-    pub uses_max: u32,
-    /// How long it is good.
-    pub life: Duration,
-}
 
 impl Tunnels {
     /// Makes a provisioning key. Its secret is never seen again.
@@ -47,20 +35,21 @@ impl Tunnels {
     /// # Errors
     ///
     /// When something about it is malformed or out of bounds, or the store does not take it.
-    pub async fn create_key(&self, wanted: WantedKey) -> Result<(ProvisioningKey, Secret), TunnelsError> {
-        self.check_key(&wanted)?;
-        let (secret, note) = (self.mint(SecretKind::ProvisioningKey)?, now(None));
+    pub async fn create_key(&self, body: CreateKey) -> Result<(ProvisioningKey, Secret), TunnelsError> {
+        let note = now(None);
         let key = ProvisioningKey {
             id: ids::id("pkey_")?,
-            display_name: wanted.display_name,
-            name_template: wanted.name_template,
-            hosts: wanted.hosts,
-            uses_max: wanted.uses_max,
+            display_name: check::display_name(body.display_name)?,
+            name_template: body.name_template.unwrap_or_else(|| "*".to_owned()),
+            hosts: body.hosts.into_iter().map(|host| host.0).collect(),
+            uses_max: u32::try_from(body.uses_max).unwrap_or(u32::MAX),
             uses: 0,
             created_at: note.at,
-            expires_at: note.at.after(wanted.life),
+            expires_at: note.at.after(body.life_s.map_or(KEY_LIFE_PRESET, Duration::from_secs)),
             revoked_at: None,
         };
+        self.check_key(&key)?;
+        let secret = self.mint(SecretKind::ProvisioningKey)?;
         let new = NewKey { key, hash: SecretHash::of(&secret) };
         Ok((self.store.with(move |store| store.add_key(&new, &note)).await?, secret))
     }
@@ -115,19 +104,19 @@ impl Tunnels {
         if !is_name(&name) || !fits(&key.name_template, &name) {
             let template = &key.name_template;
             return Err(TunnelsError::Invalid(format!(
-                "the name {name:?} is not one of those that the key is for ({template})"
+                "the name {name:?} does not match the name template of the key ({template})"
             )));
         }
         let hosts: Vec<String> = key.hosts.iter().map(|host| host.replace(NAME, &name)).collect();
         let made_up = hosts.is_empty();
-        let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(&hosts)? };
+        let hosts = if made_up { self.made_up_hosts()? } else { self.checked_hosts(hosts.iter().map(String::as_str))? };
         if !made_up && let Some(overlap) = self.serving.configured_overlaps(&hosts, 1).pop() {
-            return Err(Refused::HostOverlaps(Box::new(overlap)).into());
+            return Err(RuleViolation::HostOverlaps(Box::new(overlap)).into());
         }
-        let (new, secret) = self.new_tunnel(Some(name), hosts, made_up)?;
-        let new = NewTunnel { requester: Some(requester), ..new };
+        let (new, secret) = self.new_tunnel(hosts)?;
+        let new = NewTunnel { display_name: Some(name), hosts_made_up: made_up, requester: Some(requester), ..new };
         let (id, note) = (new.id.clone(), now(None));
-        self.change(move |store| store.trade_key(&key.id, &new, &note)).await?;
+        self.change(move |store| Ok((store.trade_key(&key.id, &new, &note)?, ()))).await?;
         Ok((id, secret))
     }
 
@@ -136,10 +125,10 @@ impl Tunnels {
     /// # Errors
     ///
     /// When neither is so, or the store cannot be read.
-    pub async fn look_at_key(&self, key: &Secret) -> Result<(), TunnelsError> {
+    pub async fn check_provisioning_key(&self, key: &Secret) -> Result<(), TunnelsError> {
         let (hash, now) = (SecretHash::of(key), WallTime::now());
         let may = self.store.with(move |store| store.may_trade(&hash, now, now.before(TRADE_AGAIN))).await?;
-        if may { Ok(()) } else { Err(Refused::KeyNotGood.into()) }
+        if may { Ok(()) } else { Err(RuleViolation::KeyNotGood.into()) }
     }
 
     /// Another secret of the tunnel that was made for this requester a moment ago, if one was. The one before, which nobody
@@ -156,14 +145,14 @@ impl Tunnels {
         // Whoever revoked it did not mean it to come back so.
         let revoked = tunnel.good_credentials(WallTime::now()).next().is_none();
         if revoked || tunnel.credentials.len() >= TRADES_MAX {
-            return Err(Refused::KeyNotGood.into());
+            return Err(RuleViolation::KeyNotGood.into());
         }
         let why = Some("its host traded the provisioning key once more".to_owned());
         let made = self.rotate(tunnel.id.clone(), Duration::ZERO, why).await?;
         Ok(Some((tunnel.id, made.secret)))
     }
 
-    fn check_key(&self, wanted: &WantedKey) -> Result<(), TunnelsError> {
+    fn check_key(&self, wanted: &ProvisioningKey) -> Result<(), TunnelsError> {
         let invalid = |text: String| Err(TunnelsError::Invalid(text));
         let template = &wanted.name_template;
         if template.is_empty() || template.len() > NAME_LEN_MAX || !template.bytes().all(|b| b == b'*' || is_plain(b)) {
@@ -172,7 +161,7 @@ impl Tunnels {
             ));
         }
         if wanted.hosts.is_empty() && self.settings.domain.is_none() {
-            return invalid("give hosts, or set edge.tunnel_domain so that the edge can make them up".to_owned());
+            return invalid("give hosts, or set edge.tunnel_domain so that the edge can generate them".to_owned());
         }
         if wanted.hosts.len() > TUNNEL_HOSTS_MAX {
             return invalid(format!("a tunnel has at most {TUNNEL_HOSTS_MAX} hosts"));
@@ -182,22 +171,23 @@ impl Tunnels {
                 return invalid(format!("{host:?} would be the same for every host: put {NAME} into it"));
             }
             if let Err(error) = host.replace(NAME, "name").parse::<HostPattern>() {
-                return invalid(format!("{host:?} is no host: {error}"));
+                return invalid(format!("{host:?} is not a valid host name: {error}"));
             }
         }
         if !(1..=KEY_USES_MAX).contains(&wanted.uses_max) {
-            return invalid(format!("a key has 1 to {KEY_USES_MAX} uses"));
+            return invalid(format!("uses_max must be 1 to {KEY_USES_MAX}"));
         }
-        if wanted.life.is_zero() || wanted.life > KEY_LIFE_MAX {
-            return invalid(format!("a key is good for 1 s to {} days", KEY_LIFE_MAX.as_secs() / 86_400));
+        let life = wanted.expires_at.since(wanted.created_at);
+        if life.is_zero() || life > KEY_LIFE_MAX {
+            return invalid(format!("a key can be valid for 1 s to {} days", KEY_LIFE_MAX.as_secs() / 86_400));
         }
         Ok(())
     }
 }
 
 impl Provisioning for Tunnels {
-    fn look_at<'a>(&'a self, key: &'a Secret) -> Later<'a, Result<(), NotCertified>> {
-        Box::pin(async move { self.look_at_key(key).await.map_err(not_certified) })
+    fn look_at<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<(), NotCertified>> {
+        Box::pin(async move { self.check_provisioning_key(key).await.map_err(not_certified) })
     }
 
     fn trade<'a>(
@@ -205,7 +195,7 @@ impl Provisioning for Tunnels {
         key: &'a Secret,
         name: &'a str,
         requester: Requester,
-    ) -> Later<'a, Result<(TunnelId, Secret), NotCertified>> {
+    ) -> BoxFuture<'a, Result<(TunnelId, Secret), NotCertified>> {
         Box::pin(async move { self.trade_key(key, name, requester).await.map_err(not_certified) })
     }
 }
@@ -213,9 +203,9 @@ impl Provisioning for Tunnels {
 /// What a stranger is told.
 fn not_certified(error: TunnelsError) -> NotCertified {
     match error {
-        TunnelsError::Store(StoreError::Refused(Refused::KeyNotGood)) => NotCertified::ProvisioningKey,
-        TunnelsError::Store(StoreError::Refused(Refused::HostOverlaps(overlap))) => {
-            tracing::warn!(why = %Refused::HostOverlaps(overlap.clone()), "a provisioning key was not traded");
+        TunnelsError::Store(StoreError::Refused(RuleViolation::KeyNotGood)) => NotCertified::ProvisioningKey,
+        TunnelsError::Store(StoreError::Refused(RuleViolation::HostOverlaps(overlap))) => {
+            tracing::warn!(why = %RuleViolation::HostOverlaps(overlap.clone()), "a provisioning key was not traded");
             // Whose the other one is stays among operators.
             NotCertified::HostNotFree { host: overlap.host.to_string() }
         }

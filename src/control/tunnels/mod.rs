@@ -3,28 +3,27 @@
 //! [`Tunnels`] is what the admin API and enrolment act through: it draws ids and secrets, keeps hashes in the store, and has
 //! the edge serve what the store says, before it answers. [`Serving`] puts configuration and store together.
 
+mod check;
 mod ids;
 mod keys;
 mod serving;
 mod usage;
-mod wanted;
 
-pub use keys::{KEY_LIFE_MAX, KEY_USES_MAX, WantedKey};
+pub use keys::{KEY_LIFE_MAX, KEY_USES_MAX};
 pub use serving::{ReviewOutcome, Serving};
 pub use usage::{USAGE_INTERVAL, UsageRecord};
-pub use wanted::WantedTunnel;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::{
     AuthorityPin, CredentialId, SECRET_ENTROPY_LEN, Secret, SecretHash, SecretKind, Traffic, TunnelId, mint,
 };
+use crate::control::bodies::{CreateTunnel, UpdateTunnel};
 use crate::control::data_dir::DataDirError;
 use crate::control::store::{
-    Certificate, Event, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, Store,
-    StoreError, StoreHandle, TUNNEL_HOSTS_MAX, Tunnel, Usage,
+    Certificate, Event, Listed, NewCredential, NewTunnel, Note, OVERLAPS_REPORTED_MAX, Overlap, Page, RuleViolation,
+    Store, StoreError, StoreHandle, TUNNEL_HOSTS_MAX, Tunnel, Usage,
 };
 use crate::control::wall_time::WallTime;
 use crate::policy::TunnelLists;
@@ -35,9 +34,6 @@ use crate::tls::{CaCertificate, CaFault};
 pub const OVERLAP_PRESET: Duration = Duration::from_secs(3_600);
 /// The longest that it may be.
 pub const OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
-
-/// How often it is tried again to read a change that was kept.
-const STALE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why something was not done with tunnels.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +52,8 @@ pub enum TunnelsError {
     Random(#[from] DataDirError),
 }
 
-impl From<Refused> for TunnelsError {
-    fn from(refused: Refused) -> TunnelsError {
+impl From<RuleViolation> for TunnelsError {
+    fn from(refused: RuleViolation) -> TunnelsError {
         TunnelsError::Store(refused.into())
     }
 }
@@ -74,12 +70,12 @@ pub struct TunnelsSettings {
 }
 
 /// A tunnel with the secret that was just made for it and is never seen again.
-pub struct WithSecret {
-    /// The tunnel.
+pub struct IssuedCredential {
+    /// The tunnel as it is now.
     pub tunnel: Tunnel,
-    /// The credential.
+    /// The id of the new credential.
     pub credential: CredentialId,
-    /// Its secret.
+    /// The secret of the new credential.
     pub secret: Secret,
 }
 
@@ -91,10 +87,6 @@ pub struct Tunnels {
     settings: TunnelsSettings,
     /// The authority that new secrets name.
     pin: Mutex<Option<AuthorityPin>>,
-    /// How often the store was read for serving, counted on its thread.
-    readings: Arc<AtomicU64>,
-    /// Whether a change was kept and then not read again.
-    stale: AtomicBool,
 }
 
 impl Tunnels {
@@ -109,10 +101,9 @@ impl Tunnels {
         settings: TunnelsSettings,
     ) -> Result<Arc<Tunnels>, StoreError> {
         let usage = UsageRecord::new(store.clone(), Arc::clone(&serving));
-        let (readings, stale, pin) = (Arc::default(), AtomicBool::new(false), Mutex::new(settings.pin));
-        let tunnels = Tunnels { store, serving, usage, settings, pin, readings, stale };
-        tunnels.change(|_| Ok(())).await?;
-        Ok(Arc::new(tunnels))
+        serving.set_stored(store.with(|store| store.active_tunnels()).await?);
+        let pin = Mutex::new(settings.pin);
+        Ok(Arc::new(Tunnels { store, serving, usage, settings, pin }))
     }
 
     /// What the edge serves.
@@ -121,7 +112,7 @@ impl Tunnels {
         &self.serving
     }
 
-    /// What was called.
+    /// The record of what was called.
     #[must_use]
     pub fn usage_record(&self) -> &Arc<UsageRecord> {
         &self.usage
@@ -144,21 +135,21 @@ impl Tunnels {
     /// # Errors
     ///
     /// When a host is malformed or another tunnel's, a list names nobody, or the store does not take it.
-    pub async fn create(&self, wanted: WantedTunnel) -> Result<(WithSecret, Vec<Overlap>), TunnelsError> {
-        let wanted = wanted.checked(self)?;
-        let (lists, traffic) = (wanted.lists(TunnelLists::default()), wanted.traffic.unwrap_or_default());
-        let given = wanted.hosts.filter(|hosts| !hosts.is_empty());
-        let made_up = given.is_none();
+    pub async fn create(&self, body: CreateTunnel) -> Result<(IssuedCredential, Vec<Overlap>), TunnelsError> {
+        let (given, lists) = check::new_tunnel(self, &body)?;
+        let hosts_made_up = given.is_none();
         let hosts = given.map_or_else(|| self.made_up_hosts(), Ok)?;
-        let (new, secret) = self.new_tunnel(wanted.display_name, hosts, made_up)?;
-        let new = NewTunnel { lists, traffic, ..new };
+        let traffic = body.traffic.map(Traffic::from).unwrap_or_default();
+        let display_name = check::display_name(body.display_name)?;
+        let (new, secret) = self.new_tunnel(hosts)?;
+        let new = NewTunnel { display_name, hosts_made_up, lists, traffic, ..new };
         let credential = new.credential.id.clone();
         let note = now(None);
-        let overlaps = self.serving.configured_overlaps(&new.hosts, OVERLAPS_TOLD_MAX);
+        let overlaps = self.serving.configured_overlaps(&new.hosts, OVERLAPS_REPORTED_MAX);
         let both = move |store: &mut dyn Store| Ok((store.create_tunnel(&new, &note)?, store.overlaps(&new.id)));
         let (tunnel, stored) = self.change(both).await?;
-        let overlaps = told(&tunnel, overlaps, stored);
-        Ok((WithSecret { tunnel, credential, secret }, overlaps))
+        let overlaps = log_overlaps(&tunnel, overlaps, stored);
+        Ok((IssuedCredential { tunnel, credential, secret }, overlaps))
     }
 
     /// Changes what a tunnel is called, its hosts, or who may come to it. It is served so when this returns, and links
@@ -169,20 +160,12 @@ impl Tunnels {
     ///
     /// When there is no such tunnel, a host is malformed or another tunnel's, a list names nobody, or the store does not
     /// take it.
-    pub async fn update(
-        &self,
-        id: TunnelId,
-        wanted: WantedTunnel,
-        reason: Option<String>,
-    ) -> Result<(Tunnel, Vec<Overlap>), TunnelsError> {
-        let wanted = wanted.checked(self)?;
-        if wanted.hosts.as_ref().is_some_and(Vec::is_empty) {
-            let remedy = "a tunnel has a host at least: to give it up, archive it";
-            return Err(TunnelsError::Invalid(remedy.to_owned()));
-        }
+    pub async fn update(&self, id: TunnelId, mut body: UpdateTunnel) -> Result<(Tunnel, Vec<Overlap>), TunnelsError> {
+        let reason = check::reason(body.reason.take())?;
+        let wanted = check::change(self, body)?;
         let (narrower, note) = (wanted.connectors_from.is_some(), now(reason));
         let hosts = wanted.hosts.as_deref().unwrap_or_default();
-        let overlaps = self.serving.configured_overlaps(hosts, OVERLAPS_TOLD_MAX);
+        let overlaps = self.serving.configured_overlaps(hosts, OVERLAPS_REPORTED_MAX);
         let both = move |store: &mut dyn Store| {
             let changed = store.change_tunnel(&id, &wanted, &note)?;
             Ok((changed, if wanted.hosts.is_some() { store.overlaps(&id) } else { Ok(Vec::new()) }))
@@ -191,7 +174,7 @@ impl Tunnels {
         if narrower {
             self.serving.review().await;
         }
-        let overlaps = told(&tunnel, overlaps, stored);
+        let overlaps = log_overlaps(&tunnel, overlaps, stored);
         Ok((tunnel, overlaps))
     }
 
@@ -219,8 +202,8 @@ impl Tunnels {
     ///
     /// When there is none, or the store does not take it.
     pub async fn archive(&self, id: TunnelId, reason: Option<String>) -> Result<Tunnel, TunnelsError> {
-        let note = now(reason);
-        let tunnel = self.change(move |store| store.archive_tunnel(&id, &note)).await?;
+        let note = now(check::reason(reason)?);
+        let (tunnel, ()) = self.change(move |store| Ok((store.archive_tunnel(&id, &note)?, ()))).await?;
         self.serving.review().await;
         Ok(tunnel)
     }
@@ -235,21 +218,22 @@ impl Tunnels {
         id: TunnelId,
         overlap: Duration,
         reason: Option<String>,
-    ) -> Result<WithSecret, TunnelsError> {
+    ) -> Result<IssuedCredential, TunnelsError> {
         if overlap > OVERLAP_MAX {
             return Err(TunnelsError::Invalid(format!(
-                "an overlap is at most {} days",
+                "the overlap must be at most {} days",
                 OVERLAP_MAX.as_secs() / 86_400
             )));
         }
+        let note = now(check::reason(reason)?);
         let (credential, secret) = self.new_credential()?;
-        let (name, note) = (credential.id.clone(), now(reason));
+        let name = credential.id.clone();
         let until = note.at.after(overlap);
-        let tunnel = self.change(move |store| store.rotate(&id, &credential, until, &note)).await?;
+        let (tunnel, ()) = self.change(move |store| Ok((store.rotate(&id, &credential, until, &note)?, ()))).await?;
         if overlap.is_zero() {
             self.serving.review().await;
         }
-        Ok(WithSecret { tunnel, credential: name, secret })
+        Ok(IssuedCredential { tunnel, credential: name, secret })
     }
 
     /// Withdraws one credential of a tunnel, or all: what came in with them has ended when this returns.
@@ -263,8 +247,8 @@ impl Tunnels {
         which: Option<CredentialId>,
         reason: Option<String>,
     ) -> Result<(Tunnel, ReviewOutcome), TunnelsError> {
-        let note = now(reason);
-        let tunnel = self.change(move |store| store.revoke(&id, which.as_ref(), &note)).await?;
+        let note = now(check::reason(reason)?);
+        let (tunnel, ()) = self.change(move |store| Ok((store.revoke(&id, which.as_ref(), &note)?, ()))).await?;
         Ok((tunnel, self.serving.review().await))
     }
 
@@ -285,7 +269,8 @@ impl Tunnels {
             expires_at: WallTime(read.not_after_unix_s.saturating_mul(1_000)),
             archived_at: None,
         };
-        Ok(self.change(move |store| store.add_certificate(&new, &note)).await?)
+        let (_, certificate) = self.change(move |store| store.add_certificate(&new, &note)).await?;
+        Ok(certificate)
     }
 
     /// One certificate of a tunnel.
@@ -318,7 +303,8 @@ impl Tunnels {
     /// When there is none, or the store does not take it.
     pub async fn archive_certificate(&self, tunnel: TunnelId, id: String) -> Result<Certificate, TunnelsError> {
         let note = now(None);
-        Ok(self.change(move |store| store.archive_certificate(&tunnel, &id, &note)).await?)
+        let (_, certificate) = self.change(move |store| store.archive_certificate(&tunnel, &id, &note)).await?;
+        Ok(certificate)
     }
 
     /// What was done, the newest first.
@@ -365,48 +351,36 @@ impl Tunnels {
         Ok(self.store.with(|store| store.keep_backup(WallTime::now())).await?)
     }
 
-    /// Has the edge serve what the store says, should a change have been kept and not been read again, until it is dropped.
-    pub async fn keep_up(self: Arc<Tunnels>) {
-        let mut ticks = tokio::time::interval(STALE_INTERVAL);
-        loop {
-            ticks.tick().await;
-            if self.stale.load(Ordering::Relaxed) && self.change(|_| Ok(())).await.is_ok() {
-                self.serving.review().await;
-            }
-        }
-    }
-
-    /// Changes something, and has the edge serve what the store says then.
+    /// Changes a tunnel, and has the edge serve it as it is then.
     async fn change<T: Send + 'static>(
         &self,
-        run: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let readings = Arc::clone(&self.readings);
-        let both = move |store: &mut dyn Store| {
-            let value = run(store)?;
-            let stored = store.served(WallTime::now());
-            Ok((value, stored.map(|stored| (readings.fetch_add(1, Ordering::Relaxed) + 1, stored))))
+        run: impl FnOnce(&mut dyn Store) -> Result<(Tunnel, T), StoreError> + Send + 'static,
+    ) -> Result<(Tunnel, T), StoreError> {
+        let serving = Arc::clone(&self.serving);
+        let change_and_serve = move |store: &mut dyn Store| {
+            let (tunnel, value) = run(store)?;
+            // On the store's thread, so that changes are served in the order in which they were made.
+            serving.set_tunnel(tunnel.clone());
+            Ok((tunnel, value))
         };
-        let (value, read) = self.store.with(both).await?;
-        // The change is kept, whether it could be read again or not.
-        self.stale.store(read.is_err(), Ordering::Relaxed);
-        let (revision, stored) = read.inspect_err(|error| {
-            tracing::error!(%error, "a change is kept in the store but not served yet");
-        })?;
-        self.serving.set_stored(revision, stored);
-        Ok(value)
+        self.store.with(change_and_serve).await
     }
 
-    fn new_tunnel(
-        &self,
-        display_name: Option<String>,
-        hosts: Vec<HostPattern>,
-        hosts_made_up: bool,
-    ) -> Result<(NewTunnel, Secret), TunnelsError> {
+    /// A plain tunnel that anybody may call, with a secret of its own.
+    fn new_tunnel(&self, hosts: Vec<HostPattern>) -> Result<(NewTunnel, Secret), TunnelsError> {
         let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
         let (credential, secret) = self.new_credential()?;
-        let (traffic, lists) = (Traffic::Plain, TunnelLists::default());
-        Ok((NewTunnel { id, display_name, hosts, hosts_made_up, traffic, lists, credential, requester: None }, secret))
+        let new = NewTunnel {
+            id,
+            display_name: None,
+            hosts,
+            hosts_made_up: false,
+            traffic: Traffic::Plain,
+            lists: TunnelLists::default(),
+            credential,
+            requester: None,
+        };
+        Ok((new, secret))
     }
 
     fn new_credential(&self) -> Result<(NewCredential, Secret), TunnelsError> {
@@ -424,27 +398,30 @@ impl Tunnels {
 
     fn made_up_hosts(&self) -> Result<Vec<HostPattern>, TunnelsError> {
         let Some(domain) = self.settings.domain else {
-            let remedy = "give hosts, or set edge.tunnel_domain so that the edge can make one up";
+            let remedy = "give hosts, or set edge.tunnel_domain so that the edge can generate one";
             return Err(TunnelsError::Invalid(remedy.to_owned()));
         };
         let host = format!("{}.{domain}", ids::letters(ids::LABEL_LETTERS)?);
-        self.checked_hosts(&[host.clone(), format!("*.{host}")])
+        self.checked_hosts([host.as_str(), &format!("*.{host}")].into_iter())
     }
 
     /// Hosts in normal form, each once; none may stand in the configuration.
-    fn checked_hosts(&self, hosts: &[String]) -> Result<Vec<HostPattern>, TunnelsError> {
+    fn checked_hosts<'a>(
+        &self,
+        hosts: impl ExactSizeIterator<Item = &'a str>,
+    ) -> Result<Vec<HostPattern>, TunnelsError> {
         if hosts.len() > TUNNEL_HOSTS_MAX {
             return Err(TunnelsError::Invalid(format!("a tunnel has at most {TUNNEL_HOSTS_MAX} hosts")));
         }
         let mut checked: Vec<HostPattern> = Vec::with_capacity(hosts.len());
         for host in hosts {
-            let invalid = |error| TunnelsError::Invalid(format!("{host:?} is no host: {error}"));
+            let invalid = |error| TunnelsError::Invalid(format!("{host:?} is not a valid host name: {error}"));
             let host: HostPattern = host.parse().map_err(invalid)?;
             if checked.contains(&host) {
                 continue;
             }
             if let Some(tunnel) = self.serving.configured_owner(&host) {
-                return Err(Refused::HostTaken { host: host.to_string(), tunnel }.into());
+                return Err(RuleViolation::HostTaken { host: host.to_string(), tunnel }.into());
             }
             checked.push(host);
         }
@@ -453,13 +430,15 @@ impl Tunnels {
 }
 
 /// The overlaps of a tunnel that was just changed, with configuration and store, of which the log is told too.
-fn told(tunnel: &Tunnel, mut overlaps: Vec<Overlap>, stored: Result<Vec<Overlap>, StoreError>) -> Vec<Overlap> {
+fn log_overlaps(tunnel: &Tunnel, mut overlaps: Vec<Overlap>, stored: Result<Vec<Overlap>, StoreError>) -> Vec<Overlap> {
     // The change is kept, so that it is no failure of it when this cannot be read.
     match stored {
         Ok(stored) => overlaps.extend(stored),
-        Err(error) => tracing::error!(%error, tunnel = %tunnel.id, "hosts could not be compared with other tunnels'"),
+        Err(error) => {
+            tracing::error!(%error, tunnel = %tunnel.id, "hosts could not be compared with those of other tunnels")
+        }
     }
-    overlaps.truncate(OVERLAPS_TOLD_MAX);
+    overlaps.truncate(OVERLAPS_REPORTED_MAX);
     for Overlap { host, theirs, tunnel: other } in &overlaps {
         tracing::warn!(tunnel = %tunnel.id, %host, %other, %theirs, "hosts of two tunnels overlap");
     }

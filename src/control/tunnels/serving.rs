@@ -1,6 +1,6 @@
 //! What the edge serves: the tunnels of the configuration and those of the store, put together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use rustls_pki_types::pem::PemObject;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::base::{Clock, Time, Traffic, TunnelId};
+use crate::base::{Clock, CredentialId, Time, Traffic, TunnelId};
 use crate::control::state::CORE_ANSWER_MAX;
-use crate::control::store::{Overlap, ServedTunnel};
+use crate::control::store::{CredentialRow, Overlap, Tunnel};
 use crate::control::wall_time::WallTime;
 use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, Seals, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
 use crate::policy::{Admission, TunnelLists, Unmet};
-use crate::route::{HostPattern, ROUTES_MAX, Route, RouteEntry, RouteName, RouteTable};
+use crate::route::{HostPattern, Route, RouteName};
 use crate::tls::ClientConfig;
 
 /// How often cores are asked to look at their links before whoever waits is told that some did not answer. They are asked
@@ -24,6 +24,8 @@ use crate::tls::ClientConfig;
 const REVIEWS_MAX: usize = 3;
 /// How long to wait before they are.
 const REVIEW_PAUSE: Duration = Duration::from_millis(50);
+/// How long after the end of a credential links are reviewed, so that it has ended by the cores' clock too.
+const END_SLACK: Duration = Duration::from_millis(5);
 
 /// Keeps an edge's tables as configuration and store say.
 pub struct Serving {
@@ -39,20 +41,15 @@ pub struct Serving {
     reviewing: tokio::sync::Mutex<()>,
 }
 
-#[derive(Default)]
 struct Parts {
-    configured: Configured,
-    stored: Vec<ServedTunnel>,
-    /// Which reading of the store that is; an older one that comes late is not taken.
-    revision: u64,
-}
-
-/// The tunnels that stand in the configuration, and who may come to any.
-#[derive(Default)]
-struct Configured {
-    routes: Vec<(HostPattern, Route)>,
-    tunnels: HashMap<TunnelId, TunnelEntry>,
-    admission: Admission,
+    /// What stands in the configuration: its tunnels and who may come to any.
+    configured: EdgeTables,
+    /// The tunnels of the store that are not archived.
+    stored: HashMap<TunnelId, Tunnel>,
+    /// When their credentials end, as far as links were not reviewed since.
+    ends: BTreeSet<(WallTime, CredentialId)>,
+    /// Hosts that found no room in the tables.
+    left_out: usize,
 }
 
 /// What became of links whose credential is no longer good, all cores together.
@@ -67,12 +64,12 @@ pub struct ReviewOutcome {
 }
 
 impl Serving {
-    /// For an edge on so many cores, which serves what its tables say now: the configuration. What is to be sealed again is
-    /// by `seals`.
+    /// For an edge on so many cores whose tables are those of the configuration. `seals` makes the TLS configurations for
+    /// tunnels whose calls are re-encrypted.
     #[must_use]
     pub fn new(edge: Arc<Edge>, cores: usize, seals: Arc<Seals>) -> Arc<Serving> {
-        let configured = Configured::of(&edge.tables());
-        let parts = Mutex::new(Parts { configured, ..Parts::default() });
+        let configured = EdgeTables::clone(&edge.tables());
+        let parts = Mutex::new(Parts { configured, stored: HashMap::new(), ends: BTreeSet::new(), left_out: 0 });
         let (review_due, ends_changed) = (Notify::new(), Notify::new());
         Arc::new(Serving {
             edge,
@@ -85,31 +82,41 @@ impl Serving {
         })
     }
 
-    /// The edge.
+    /// The edge whose tables are kept.
     #[must_use]
     pub fn edge(&self) -> &Arc<Edge> {
         &self.edge
     }
 
-    /// Serves what a configuration says that was read again, besides what the store says. Links whose secret it no longer
-    /// has are ended soon after.
+    /// Serves a configuration that was reloaded, besides the tunnels of the store. Links whose secret it no longer has are
+    /// ended soon after.
     pub fn set_configured(&self, tables: &EdgeTables) {
         let mut parts = self.parts();
-        parts.configured = Configured::of(tables);
-        self.serve(&parts);
+        parts.configured = tables.clone();
+        let tables = parts.tables(&self.seals);
+        self.edge.reload(tables);
         drop(parts);
         self.review_due.notify_one();
     }
 
-    /// Serves what the store says, unless a later reading is served already. Links are reviewed by whoever withdrew
-    /// something, and when a credential comes to its end.
-    pub fn set_stored(&self, revision: u64, stored: Vec<ServedTunnel>) {
+    /// Serves these tunnels of the store and no others.
+    pub fn set_stored(&self, tunnels: Vec<Tunnel>) {
         let mut parts = self.parts();
-        if revision <= parts.revision {
-            return;
-        }
-        (parts.revision, parts.stored) = (revision, stored);
-        self.serve(&parts);
+        parts.ends = tunnels.iter().flat_map(ends).collect();
+        parts.stored = tunnels.into_iter().map(|tunnel| (tunnel.id.clone(), tunnel)).collect();
+        let tables = parts.tables(&self.seals);
+        self.edge.reload(tables);
+        drop(parts);
+        self.ends_changed.notify_one();
+    }
+
+    /// Serves one tunnel of the store as it is now, or no longer if it is archived. Links are reviewed by whoever withdrew
+    /// something, and when a credential comes to its end.
+    pub fn set_tunnel(&self, tunnel: Tunnel) {
+        let mut parts = self.parts();
+        let mut tables = EdgeTables::clone(&self.edge.tables());
+        parts.replace(tunnel, &mut tables, &self.seals);
+        self.edge.reload(tables);
         drop(parts);
         self.ends_changed.notify_one();
     }
@@ -117,8 +124,7 @@ impl Serving {
     /// The configured tunnel that a host belongs to, if one does.
     #[must_use]
     pub fn configured_owner(&self, host: &HostPattern) -> Option<TunnelId> {
-        let parts = self.parts();
-        parts.configured.routes.iter().find(|(taken, _)| taken == host).map(|(_, route)| route.tunnel.clone())
+        self.parts().configured.routes.get(host).map(|route| route.tunnel.clone())
     }
 
     /// Where hosts overlap with those of tunnels of the configuration: at most so many.
@@ -140,18 +146,12 @@ impl Serving {
         unmet(lists, &self.parts().configured.admission)
     }
 
-    /// The first tunnel of the store whose lists name something that an edge with this admission would not know, and what
-    /// that is.
+    /// A tunnel of the store whose lists name something that an edge with this admission would not know, and what that is.
     #[must_use]
     pub fn unmet_by(&self, admission: &Admission) -> Option<(TunnelId, Unmet)> {
         let parts = self.parts();
-        parts.stored.iter().find_map(|stored| Some((stored.id.clone(), unmet(&stored.lists, admission)?)))
-    }
-
-    /// Whether a tunnel stands in the configuration.
-    #[must_use]
-    pub fn is_configured(&self, id: &TunnelId) -> bool {
-        self.parts().configured.tunnels.contains_key(id)
+        let unmet = |tunnel: &Tunnel| Some((tunnel.id.clone(), unmet(&tunnel.lists, admission)?));
+        parts.stored.values().filter_map(unmet).min_by(|(one, _), (other, _)| one.cmp(other))
     }
 
     /// Has every core look again at the credentials of its links.
@@ -186,7 +186,7 @@ impl Serving {
             tracing::info!(
                 ended = outcome.ended,
                 draining = outcome.draining,
-                "links that would not be let in any more"
+                "links ended or draining: their credential or address is no longer accepted"
             );
         }
         outcome
@@ -207,21 +207,24 @@ impl Serving {
                 () = self.review_due.notified() => {}
                 () = end => {}
             }
+            let began = WallTime::now();
             self.review().await;
+            self.forget_ends(began);
         }
     }
 
-    /// How long until the next credential ends.
+    /// How long until links are to be reviewed because a credential ends; nothing is left of it when that has passed.
     fn next_end(&self, now: WallTime) -> Option<Duration> {
         let parts = self.parts();
-        let ends = parts.stored.iter().flat_map(|tunnel| &tunnel.credentials).filter_map(|(_, _, until)| *until);
-        // A little later, so that it has ended by the cores' clock too.
-        ends.filter(|end| *end > now).min().map(|end| end.since(now) + Duration::from_millis(5))
+        parts.ends.first().map(|(end, _)| end.after(END_SLACK).since(now))
     }
 
-    fn serve(&self, parts: &Parts) {
-        let tables = parts.tables(WallTime::now(), &self.seals);
-        self.edge.reload(tables);
+    /// Forgets the ends for which links were reviewed from `reviewed` on.
+    fn forget_ends(&self, reviewed: WallTime) {
+        let mut parts = self.parts();
+        while parts.ends.first().is_some_and(|(end, _)| end.after(END_SLACK) <= reviewed) {
+            parts.ends.pop_first();
+        }
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
@@ -229,63 +232,93 @@ impl Serving {
     }
 }
 
-impl Configured {
-    fn of(tables: &EdgeTables) -> Configured {
-        Configured {
-            routes: tables.routes.iter().map(|(host, route)| (*host, route.clone())).collect(),
-            tunnels: tables.tunnels.clone(),
-            admission: tables.admission.clone(),
-        }
-    }
-}
-
 impl Parts {
-    /// Both together. Where they speak of the same host or tunnel, the configuration counts.
-    fn tables(&self, now: WallTime, seals: &Seals) -> EdgeTables {
-        let cores_now = MonotonicClock.now();
-        let mut tunnels = self.configured.tunnels.clone();
-        let mut admission = self.configured.admission.clone();
-        let mut routes: Vec<RouteEntry<Route>> = Vec::new();
-        let mut hosts = HashSet::new();
-        for (host, route) in &self.configured.routes {
-            hosts.insert(host.to_string());
-            routes.push(entry(host, route.clone()));
+    /// The tables of configuration and store together. Where both have the same host or tunnel, the configuration takes
+    /// precedence.
+    fn tables(&mut self, seals: &Seals) -> EdgeTables {
+        let mut tables = self.configured.clone();
+        let mut stored: Vec<&Tunnel> = self.stored.values().collect();
+        stored.sort_unstable_by_key(|tunnel| (tunnel.created_at, &tunnel.id));
+        self.left_out = stored.into_iter().map(|tunnel| self.add(tunnel, &mut tables, seals)).sum();
+        if self.left_out > 0 {
+            tracing::error!(left_out = self.left_out, "there are more hosts than an edge can serve: some are left out");
         }
-        for stored in &self.stored {
-            if tunnels.contains_key(&stored.id) {
-                tracing::warn!(tunnel = %stored.id, "the tunnel stands in the configuration too, which counts");
-                continue;
-            }
-            let credential = |(id, hash, until): &(_, _, Option<WallTime>)| Credential {
-                id: Clone::clone(id),
-                hash: Clone::clone(hash),
-                until: until.map_or(Time::NEVER, |until| until.on_cores(now, cores_now)),
-            };
-            let credentials = stored.credentials.iter().map(credential).collect();
-            let connectors_from = stored.lists.connectors_from.iter().copied().collect();
-            tunnels.insert(stored.id.clone(), TunnelEntry { credentials, connectors_from, seal: seal(stored, seals) });
-            admit(stored, &mut admission);
-            for host in &stored.hosts {
-                if !hosts.insert(host.to_string()) {
-                    tracing::warn!(tunnel = %stored.id, %host, "the host stands in the configuration too, which counts");
-                    continue;
-                }
-                let name = RouteName::of_host(host);
-                routes.push(entry(host, Route { name, tunnel: stored.id.clone(), traffic: stored.traffic }));
+        tables
+    }
+
+    /// Replaces what the tables hold of a tunnel.
+    fn replace(&mut self, tunnel: Tunnel, tables: &mut EdgeTables, seals: &Seals) {
+        if let Some(before) = self.stored.remove(&tunnel.id) {
+            self.remove(&before, tables);
+            for end in ends(&before) {
+                self.ends.remove(&end);
             }
         }
-        if routes.len() > ROUTES_MAX {
-            tracing::error!(left_out = routes.len() - ROUTES_MAX, "there are more hosts than can be served");
-            routes.truncate(ROUTES_MAX);
+        if tunnel.archived_at.is_none() {
+            let left_out = self.add(&tunnel, tables, seals);
+            self.left_out += left_out;
+            self.ends.extend(ends(&tunnel));
+            self.stored.insert(tunnel.id.clone(), tunnel);
         }
-        let routes = RouteTable::new(routes).expect("no host stands twice, and there are not too many");
-        EdgeTables { routes, tunnels, admission }
+        if self.left_out > 0 {
+            // What found no room before may find it now.
+            *tables = self.tables(seals);
+        }
+    }
+
+    /// Adds a tunnel of the store. Returns how many of its hosts found no room.
+    fn add(&self, tunnel: &Tunnel, tables: &mut EdgeTables, seals: &Seals) -> usize {
+        let id = &tunnel.id;
+        if self.configured.tunnels.contains_key(id) {
+            tracing::warn!(tunnel = %id, "the tunnel is also in the configuration, which takes precedence");
+            return 0;
+        }
+        let (now, cores_now) = (WallTime::now(), MonotonicClock.now());
+        let credential = |row: &CredentialRow| Credential {
+            id: row.id.clone(),
+            hash: row.hash.clone(),
+            until: row.until.map_or(Time::NEVER, |until| until.on_cores(now, cores_now)),
+        };
+        let credentials = tunnel.known_credentials(now).map(credential).collect();
+        let connectors_from = tunnel.lists.connectors_from.iter().copied().collect();
+        tables.tunnels.insert(id.clone(), TunnelEntry { credentials, connectors_from, seal: seal(tunnel, seals) });
+        admit(tunnel, &mut tables.admission);
+        let mut left_out = 0;
+        for host in &tunnel.hosts {
+            let route = Route { name: RouteName::of_host(host), tunnel: id.clone(), traffic: tunnel.traffic };
+            if self.configured.routes.get(host).is_some() {
+                tracing::warn!(tunnel = %id, %host, "the host is also in the configuration, which takes precedence");
+            } else if !tables.routes.insert(*host, id.as_str(), route) {
+                left_out += 1;
+            }
+        }
+        left_out
+    }
+
+    /// Takes out what [`add`](Parts::add) put in.
+    fn remove(&self, tunnel: &Tunnel, tables: &mut EdgeTables) {
+        if self.configured.tunnels.contains_key(&tunnel.id) {
+            return;
+        }
+        for host in &tunnel.hosts {
+            if tables.routes.get(host).is_some_and(|route| route.tunnel == tunnel.id) {
+                tables.routes.remove(host);
+            }
+        }
+        tables.tunnels.remove(&tunnel.id);
+        tables.admission.tunnels.remove(&tunnel.id);
     }
 }
 
-/// With what the connectors of a tunnel are spoken to where its calls are sealed again; nothing before an authority is
+/// When the credentials of a tunnel end, of those that do.
+fn ends(tunnel: &Tunnel) -> impl Iterator<Item = (WallTime, CredentialId)> {
+    let credentials = tunnel.credentials.iter().filter(|row| row.revoked_at.is_none());
+    credentials.filter_map(|row| Some((row.until?, row.id.clone())))
+}
+
+/// The TLS configuration towards the connectors of a tunnel whose calls are re-encrypted; none before an authority is
 /// registered.
-fn seal(stored: &ServedTunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
+fn seal(stored: &Tunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     if stored.traffic != Traffic::Resealed || stored.authorities.is_empty() {
         return None;
     }
@@ -297,22 +330,18 @@ fn seal(stored: &ServedTunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     made.inspect_err(|why| tracing::error!(tunnel = %stored.id, why, "a registered certificate cannot be used")).ok()
 }
 
-/// Adds who may call a tunnel of the store. Where its lists name something that is not known nobody may, which is said.
-fn admit(stored: &ServedTunnel, admission: &mut Admission) {
+/// Adds who may call a tunnel of the store. Where its lists name something unknown nobody may, and it is logged.
+fn admit(stored: &Tunnel, admission: &mut Admission) {
     let lists = &stored.lists;
     if lists.admits_all_agents() {
         return;
     }
     if let Some(unmet) = unmet(lists, admission) {
-        tracing::error!(tunnel = %stored.id, %unmet, "no agent may call the tunnel: its lists name what is not known");
+        tracing::error!(tunnel = %stored.id, %unmet, "no agent may call the tunnel: its lists name something unknown");
     }
     admission.tunnels.insert(stored.id.clone(), lists.rules(&admission.sets, admission.asns.is_some()));
 }
 
 fn unmet(lists: &TunnelLists, admission: &Admission) -> Option<Unmet> {
     lists.unmet(&admission.sets, admission.asns.is_some())
-}
-
-fn entry(host: &HostPattern, target: Route) -> RouteEntry<Route> {
-    RouteEntry { host: host.to_string(), place: format!("the tunnel {}", target.tunnel), target }
 }

@@ -49,7 +49,7 @@ impl UsageRecord {
         loop {
             ticks.tick().await;
             if let Err(error) = self.gather().await {
-                tracing::warn!(%error, "what was called is not put down yet");
+                tracing::warn!(%error, "calls could not be recorded in the store: trying again");
             }
         }
     }
@@ -63,8 +63,8 @@ impl UsageRecord {
         let _one = self.gathering.lock().await;
         // As long as a core has more to tell than it tells at once.
         while self.ask().await >= USAGE_TOLD_MAX {}
-        self.take(self.serving.edge().take_usage_left());
-        self.put_down().await
+        self.add_lines(self.serving.edge().take_usage_left());
+        self.flush().await
     }
 
     /// The most lines that one core told.
@@ -77,14 +77,14 @@ impl UsageRecord {
         let _ = timeout(CORE_ANSWER_MAX, async {
             while let Some(lines) = answers.recv().await {
                 most = most.max(lines.len());
-                self.take(lines);
+                self.add_lines(lines);
             }
         })
         .await;
         most
     }
 
-    fn take(&self, lines: Vec<UsageLine>) {
+    fn add_lines(&self, lines: Vec<UsageLine>) {
         let now = WallTime::now();
         let mut pending = self.pending();
         for line in lines {
@@ -102,13 +102,16 @@ impl UsageRecord {
         }
     }
 
-    async fn put_down(&self) -> Result<(), StoreError> {
+    async fn flush(&self) -> Result<(), StoreError> {
         let (lines, lost) = {
             let mut pending = self.pending();
             (std::mem::take(&mut pending.lines), std::mem::take(&mut pending.lost))
         };
         if lost > 0 {
-            tracing::error!(calls = lost, "calls are missing in the record of what was called: the store took nothing");
+            tracing::error!(
+                calls = lost,
+                "calls are missing from the usage record: the store accepted nothing for too long"
+            );
         }
         let rows: Vec<Usage> = lines.into_values().collect();
         if rows.is_empty() {

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::unless_zero;
+use crate::base::SharedMap;
 use crate::config::{Bytes, EdgeConfig, Fault, Faults, Origin};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, Seals, TunnelEntry};
 use crate::engine::MailSender;
@@ -106,7 +106,7 @@ pub(crate) fn edge_tables(
     name: impl Fn(&HostPattern) -> RouteName,
 ) -> Result<EdgeTables, Faults> {
     let mut faults = Vec::new();
-    let mut tunnels = HashMap::new();
+    let mut tunnels = SharedMap::default();
     let mut entries = Vec::new();
     for (index, tunnel) in config.tunnels.iter().enumerate() {
         match tunnel.secret_source().map(|source| source.read()) {
@@ -173,7 +173,9 @@ pub(crate) fn sealed_edge_tables(
         let key = format!("tunnel[{index}].seal_ca_file");
         match read_authorities(file).and_then(|found| seals.for_tunnel(found).map_err(|error| error.to_string())) {
             Ok(seal) => {
-                tables.tunnels.entry(tunnel.id.clone()).and_modify(|entry| entry.seal = Some(seal));
+                if let Some(entry) = tables.tunnels.get_mut(&tunnel.id) {
+                    entry.seal = Some(seal);
+                }
             }
             Err(why) => faults.push(Fault::new(Origin::Default, key, why)),
         }

@@ -30,7 +30,7 @@ pub(super) enum CopyFailure {
 }
 
 impl CopyFailure {
-    pub(super) fn told(self, store: &SqliteStore, to: &Path) -> StoreError {
+    pub(super) fn into_store_error(self, store: &SqliteStore, to: &Path) -> StoreError {
         match self {
             CopyFailure::Sql(error) => store.failed(error),
             CopyFailure::File(cause) => StoreError::Unusable { path: to.to_path_buf(), cause },

@@ -3,20 +3,20 @@
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::records::{Fact, record};
-use super::{Outcome, listed, parsed, time, time_if, tunnels, window};
+use super::{SqlResult, listed, parsed, time, time_if, tunnels, window};
 use crate::base::{SecretHash, TunnelId};
 use crate::control::store::{
-    Listed, NewKey, NewTunnel, Note, PROVISIONING_KEYS_MAX, Page, ProvisioningKey, Refused, Requester, Tunnel,
+    Listed, NewKey, NewTunnel, Note, PROVISIONING_KEYS_MAX, Page, ProvisioningKey, Requester, RuleViolation, Tunnel,
 };
 use crate::control::wall_time::WallTime;
 
 const COLUMNS: &str = "seq, id, display_name, name_template, hosts, uses_max, uses, created_at, expires_at, revoked_at";
 
-pub(super) fn add(change: &Transaction<'_>, new: &NewKey, note: &Note) -> Outcome<ProvisioningKey> {
+pub(super) fn add(change: &Transaction<'_>, new: &NewKey, note: &Note) -> SqlResult<ProvisioningKey> {
     let good = "SELECT count(*) FROM provisioning_key WHERE revoked_at IS NULL AND expires_at > ? AND uses < uses_max";
     let good: u32 = change.query_row(good, [note.at.0], |row| row.get(0))?;
     if good >= PROVISIONING_KEYS_MAX {
-        return Err(Refused::TooManyKeys(PROVISIONING_KEYS_MAX).into());
+        return Err(RuleViolation::TooManyKeys(PROVISIONING_KEYS_MAX).into());
     }
     let key = &new.key;
     change.execute(
@@ -37,19 +37,19 @@ pub(super) fn add(change: &Transaction<'_>, new: &NewKey, note: &Note) -> Outcom
     one(change, &key.id)
 }
 
-pub(super) fn one(look: &Transaction<'_>, id: &str) -> Outcome<ProvisioningKey> {
+pub(super) fn one(look: &Transaction<'_>, id: &str) -> SqlResult<ProvisioningKey> {
     let row = look.query_row(&format!("SELECT {COLUMNS} FROM provisioning_key WHERE id = ?"), [id], key);
-    Ok(row.optional()?.ok_or_else(|| Refused::NoKey(id.to_owned()))?.1)
+    Ok(row.optional()?.ok_or_else(|| RuleViolation::NoKey(id.to_owned()))?.1)
 }
 
-pub(super) fn good(look: &Transaction<'_>, hash: &SecretHash, now: WallTime) -> Outcome<ProvisioningKey> {
+pub(super) fn good(look: &Transaction<'_>, hash: &SecretHash, now: WallTime) -> SqlResult<ProvisioningKey> {
     // What an index tells by its timing is the hash of what was shown, and nothing of a secret.
     let row = look.query_row(&format!("SELECT {COLUMNS} FROM provisioning_key WHERE hash = ?"), [hash.as_bytes()], key);
     let found = row.optional()?.map(|(_, key)| key).filter(|key| key.is_good(now));
-    Ok(found.ok_or(Refused::KeyNotGood)?)
+    Ok(found.ok_or(RuleViolation::KeyNotGood)?)
 }
 
-pub(super) fn may_trade(look: &Transaction<'_>, hash: &SecretHash, now: WallTime, since: WallTime) -> Outcome<bool> {
+pub(super) fn may_trade(look: &Transaction<'_>, hash: &SecretHash, now: WallTime, since: WallTime) -> SqlResult<bool> {
     let found = look.query_row(
         "SELECT (expires_at > ?2 AND uses < uses_max) OR EXISTS (
              SELECT 1 FROM tunnel WHERE tunnel.provisioning_key = provisioning_key.id
@@ -61,7 +61,7 @@ pub(super) fn may_trade(look: &Transaction<'_>, hash: &SecretHash, now: WallTime
     Ok(found.optional()?.unwrap_or(false))
 }
 
-pub(super) fn list(look: &Transaction<'_>, page: Page) -> Outcome<Listed<ProvisioningKey>> {
+pub(super) fn list(look: &Transaction<'_>, page: Page) -> SqlResult<Listed<ProvisioningKey>> {
     let (limit, before) = window(page);
     let sql = format!("SELECT {COLUMNS} FROM provisioning_key WHERE seq < ? ORDER BY seq DESC LIMIT ?");
     let mut rows = look.prepare(&sql)?;
@@ -69,7 +69,7 @@ pub(super) fn list(look: &Transaction<'_>, page: Page) -> Outcome<Listed<Provisi
     Ok(listed(rows.collect::<Result<_, _>>()?, page))
 }
 
-pub(super) fn revoke(change: &Transaction<'_>, id: &str, note: &Note) -> Outcome<ProvisioningKey> {
+pub(super) fn revoke(change: &Transaction<'_>, id: &str, note: &Note) -> SqlResult<ProvisioningKey> {
     let key = one(change, id)?;
     if key.revoked_at.is_some() {
         return Ok(key);
@@ -79,9 +79,9 @@ pub(super) fn revoke(change: &Transaction<'_>, id: &str, note: &Note) -> Outcome
     one(change, id)
 }
 
-pub(super) fn trade(change: &Transaction<'_>, id: &str, new: &NewTunnel, note: &Note) -> Outcome<Tunnel> {
+pub(super) fn trade(change: &Transaction<'_>, id: &str, new: &NewTunnel, note: &Note) -> SqlResult<Tunnel> {
     if !one(change, id)?.is_good(note.at) {
-        return Err(Refused::KeyNotGood.into());
+        return Err(RuleViolation::KeyNotGood.into());
     }
     change.execute("UPDATE provisioning_key SET uses = uses + 1 WHERE id = ?", [id])?;
     let tunnel = tunnels::create(change, new, Some(id), note)?;
@@ -89,7 +89,7 @@ pub(super) fn trade(change: &Transaction<'_>, id: &str, new: &NewTunnel, note: &
     if !new.hosts_made_up
         && let Some(overlap) = tunnels::overlaps(change, &new.id)?.pop()
     {
-        return Err(Refused::HostOverlaps(Box::new(overlap)).into());
+        return Err(RuleViolation::HostOverlaps(Box::new(overlap)).into());
     }
     Ok(tunnel)
 }
@@ -99,7 +99,7 @@ pub(super) fn traded(
     key: &SecretHash,
     requester: &Requester,
     since: WallTime,
-) -> Outcome<Option<Tunnel>> {
+) -> SqlResult<Option<Tunnel>> {
     let found = look.query_row(
         "SELECT tunnel.id FROM tunnel JOIN provisioning_key ON provisioning_key.id = tunnel.provisioning_key
          WHERE provisioning_key.hash = ? AND provisioning_key.revoked_at IS NULL

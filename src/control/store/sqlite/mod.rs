@@ -22,8 +22,8 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey, Refused,
-    Requester, ServedTunnel, Store, StoreError, Tunnel, TunnelChange, Usage,
+    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey, Requester,
+    RuleViolation, Store, StoreError, Tunnel, TunnelChange, Usage,
 };
 use crate::base::{CredentialId, SecretHash, TunnelId};
 use crate::control::wall_time::WallTime;
@@ -42,7 +42,7 @@ pub struct SqliteStore {
 /// What an operation fails by before it is told which file it was.
 enum Failure {
     Sql(rusqlite::Error),
-    Refused(Refused),
+    RuleViolation(RuleViolation),
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -51,13 +51,13 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Failure {
-        Failure::Refused(refused)
+impl From<RuleViolation> for Failure {
+    fn from(refused: RuleViolation) -> Failure {
+        Failure::RuleViolation(refused)
     }
 }
 
-type Outcome<T> = Result<T, Failure>;
+type SqlResult<T> = Result<T, Failure>;
 
 impl SqliteStore {
     /// Opens the store, and makes it if there is none. One of an older schema is copied into `backups` and then brought to
@@ -115,27 +115,27 @@ impl SqliteStore {
     }
 
     /// Runs one transaction that changes something.
-    fn change<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> Outcome<T>) -> Result<T, StoreError> {
+    fn change<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> SqlResult<T>) -> Result<T, StoreError> {
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let done = begun.map_err(Failure::Sql).and_then(|change| {
             let value = run(&change)?;
             change.commit()?;
             Ok(value)
         });
-        done.map_err(|failure| self.told(failure))
+        done.map_err(|failure| self.store_error(failure))
     }
 
     /// Runs one transaction that only reads.
-    fn look<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> Outcome<T>) -> Result<T, StoreError> {
+    fn look<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> SqlResult<T>) -> Result<T, StoreError> {
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Deferred);
         let done = begun.map_err(Failure::Sql).and_then(|look| run(&look));
-        done.map_err(|failure| self.told(failure))
+        done.map_err(|failure| self.store_error(failure))
     }
 
-    fn told(&self, failure: Failure) -> StoreError {
+    fn store_error(&self, failure: Failure) -> StoreError {
         match failure {
             Failure::Sql(error) => self.failed(error),
-            Failure::Refused(refused) => StoreError::Refused(refused),
+            Failure::RuleViolation(refused) => StoreError::Refused(refused),
         }
     }
 
@@ -156,8 +156,8 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn served(&mut self, now: WallTime) -> Result<Vec<ServedTunnel>, StoreError> {
-        self.look(|look| tunnels::served(look, now))
+    fn active_tunnels(&mut self) -> Result<Vec<Tunnel>, StoreError> {
+        self.look(tunnels::all_active)
     }
 
     fn create_tunnel(&mut self, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError> {
@@ -198,7 +198,7 @@ impl Store for SqliteStore {
         self.change(|change| tunnels::revoke(change, id, which, note))
     }
 
-    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<Certificate, StoreError> {
+    fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<(Tunnel, Certificate), StoreError> {
         self.change(|change| certificates::add(change, new, note))
     }
 
@@ -215,7 +215,12 @@ impl Store for SqliteStore {
         self.look(|look| certificates::list(look, tunnel, archived_too, page))
     }
 
-    fn archive_certificate(&mut self, tunnel: &TunnelId, id: &str, note: &Note) -> Result<Certificate, StoreError> {
+    fn archive_certificate(
+        &mut self,
+        tunnel: &TunnelId,
+        id: &str,
+        note: &Note,
+    ) -> Result<(Tunnel, Certificate), StoreError> {
         self.change(|change| certificates::archive(change, tunnel, id, note))
     }
 
@@ -274,7 +279,7 @@ impl Store for SqliteStore {
     }
 
     fn backup(&mut self, to: &Path) -> Result<(), StoreError> {
-        backup::copy(&self.connection, to).map_err(|failure| failure.told(self, to))
+        backup::copy(&self.connection, to).map_err(|failure| failure.into_store_error(self, to))
     }
 
     fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError> {

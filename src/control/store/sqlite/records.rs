@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{Outcome, listed, parsed, time, window};
+use super::{SqlResult, listed, parsed, time, window};
 use crate::base::{CredentialId, TunnelId};
 use crate::control::store::{EVENTS_MAX, Event, Listed, Note, Page, USAGE_ROWS_MAX, Usage};
 use crate::control::wall_time::WallTime;
@@ -17,7 +17,7 @@ pub(super) struct Fact<'a> {
 }
 
 /// Puts down what was done, in the transaction in which it was.
-pub(super) fn record(change: &Transaction<'_>, note: &Note, fact: Fact<'_>) -> Outcome<()> {
+pub(super) fn record(change: &Transaction<'_>, note: &Note, fact: Fact<'_>) -> SqlResult<()> {
     change.execute(
         "INSERT INTO event (at, kind, tunnel, subject, reason) VALUES (?, ?, ?, ?, ?)",
         params![note.at.0, fact.kind, fact.tunnel.map(TunnelId::as_str), fact.subject, note.reason],
@@ -27,7 +27,7 @@ pub(super) fn record(change: &Transaction<'_>, note: &Note, fact: Fact<'_>) -> O
     Ok(())
 }
 
-pub(super) fn events(look: &Transaction<'_>, tunnel: Option<&TunnelId>, page: Page) -> Outcome<Listed<Event>> {
+pub(super) fn events(look: &Transaction<'_>, tunnel: Option<&TunnelId>, page: Page) -> SqlResult<Listed<Event>> {
     let (limit, before) = window(page);
     let mut rows = look.prepare(
         "SELECT seq, at, kind, tunnel, subject, reason FROM event
@@ -49,7 +49,7 @@ pub(super) fn events(look: &Transaction<'_>, tunnel: Option<&TunnelId>, page: Pa
     Ok(listed(rows.collect::<Result<_, _>>()?, page))
 }
 
-pub(super) fn add_usage(change: &Transaction<'_>, rows: &[Usage]) -> Outcome<()> {
+pub(super) fn add_usage(change: &Transaction<'_>, rows: &[Usage]) -> SqlResult<()> {
     let mut add = change.prepare(
         "INSERT INTO usage (tunnel, credential, route, method, tool, hour, calls, first_at, last_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -81,7 +81,7 @@ pub(super) fn usage(
     tunnel: &TunnelId,
     credential: Option<&CredentialId>,
     since: WallTime,
-) -> Outcome<Vec<Usage>> {
+) -> SqlResult<Vec<Usage>> {
     let mut rows = look.prepare(
         "SELECT credential, route, method, tool, sum(calls), min(first_at), max(last_at) FROM usage
          WHERE tunnel = ?1 AND (?2 IS NULL OR credential = ?2) AND last_at >= ?3

@@ -39,17 +39,17 @@ pub struct Restored {
 /// Something that the former store says is good no more, and the copy that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revived {
-    /// What it is.
+    /// The kind of thing that came back.
     pub kind: RevivedKind,
     /// Whose it is, or the tunnel itself; a provisioning key is nobody's.
     pub tunnel: Option<TunnelId>,
-    /// Its id.
+    /// The id of what came back.
     pub id: String,
     /// When it was withdrawn, or was to end as another took its place.
     pub ended_at: WallTime,
 }
 
-/// What came back.
+/// The kind of thing that a restore brings back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RevivedKind {
     /// A tunnel that was archived.
@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn served(dir: &Path) -> Vec<String> {
-        open(dir).unwrap().served(NOW).unwrap().into_iter().map(|tunnel| tunnel.id.to_string()).collect()
+        open(dir).unwrap().active_tunnels().unwrap().into_iter().map(|tunnel| tunnel.id.to_string()).collect()
     }
 
     /// A folder with a store as a killed edge leaves it, what was done still in its log, and a back-up of it from before `then`.
@@ -435,12 +435,10 @@ mod tests {
             ];
             assert_eq!(told, want);
             let mut store = open(dir.path()).unwrap();
-            let good: Vec<String> = store
-                .served(at)
-                .unwrap()
-                .iter()
-                .flat_map(|t| t.credentials.clone())
-                .map(|(id, ..)| id.to_string())
+            let tunnels = store.active_tunnels().unwrap();
+            let good: Vec<String> = (tunnels.iter())
+                .flat_map(|tunnel| tunnel.known_credentials(at))
+                .map(|credential| credential.id.to_string())
                 .collect();
             let is_good = |id: &str| good.contains(&id.to_owned());
             assert_eq!(["a", "b", "c"].map(|name| is_good(&format!("crd_{name}"))), [!keep; 3]);

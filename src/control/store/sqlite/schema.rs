@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// One step for each version of the schema: the first makes it from nothing, each further one from the one before. A step
 /// that was released is never changed.
-const STEPS: [&str; 4] = [FIRST, WHO_MAY_COME, TRAFFIC, WHO_TRADED];
+const STEPS: [&str; 5] = [FIRST, WHO_MAY_COME, TRAFFIC, WHO_TRADED, MANY_TUNNELS];
 
 /// The version of the schema that this version of adit makes and reads.
 pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
@@ -111,6 +111,15 @@ ALTER TABLE tunnel ADD COLUMN traffic TEXT NOT NULL DEFAULT 'plain';
 const WHO_TRADED: &str = "
 ALTER TABLE tunnel ADD COLUMN requester BLOB CHECK (requester IS NULL OR length(requester) = 32);
 CREATE INDEX tunnel_of_requester ON tunnel (requester) WHERE requester IS NOT NULL;
+";
+
+/// What follows the first label of a host, as the index over it says it; the host itself where it has one label.
+pub(super) const PARENT: &str = "substr(host, instr(host, '.') + 1)";
+
+/// What a change looks for among all tunnels is found without reading all of them.
+const MANY_TUNNELS: &str = "
+CREATE INDEX tunnel_in_use ON tunnel (seq) WHERE archived_at IS NULL;
+CREATE INDEX host_by_parent ON host (substr(host, instr(host, '.') + 1)) WHERE retired = 0;
 ";
 
 /// The version of the schema in a file; 0 of one that is empty.

@@ -1,15 +1,13 @@
 //! Tunnels, their hosts and their credentials.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Statement, Transaction, params};
 
 use super::records::{Fact, record};
-use super::{Outcome, hash, listed, parsed, parsed_lines, time, time_if, window};
+use super::schema::PARENT;
+use super::{SqlResult, hash, listed, parsed, parsed_lines, time, time_if, window};
 use crate::base::{CredentialId, TunnelId};
 use crate::control::store::{
-    CredentialRow, Listed, NewCredential, NewTunnel, Note, OVERLAPS_TOLD_MAX, Overlap, Page, Refused, ServedTunnel,
+    CredentialRow, Listed, NewCredential, NewTunnel, Note, OVERLAPS_REPORTED_MAX, Overlap, Page, RuleViolation,
     TUNNELS_MAX, Tunnel, TunnelChange,
 };
 use crate::control::wall_time::WallTime;
@@ -24,44 +22,20 @@ mod retired {
     pub(super) const GIVEN_UP: i64 = 2;
 }
 
-/// How long the edge is still told of a credential that has ended, so that it can let what came in with it finish.
-const TOLD_AFTER_END: Duration = Duration::from_secs(3_600);
+const COLUMNS: &str = "seq, id, display_name, created_at, archived_at, provisioning_key, connectors_from, allow_from, \
+                       deny_from, admission_dry_run, traffic";
 
-const COLUMNS: &str = "seq, id, display_name, created_at, archived_at, provisioning_key,
-    (SELECT count(*) FROM certificate WHERE certificate.tunnel = tunnel.id AND certificate.archived_at IS NULL),
-    connectors_from, allow_from, deny_from, admission_dry_run, traffic";
-/// The columns of the lists.
-const LIST_COLUMNS: &str = "connectors_from, allow_from, deny_from, admission_dry_run";
-
-pub(super) fn served(look: &Transaction<'_>, now: WallTime) -> Outcome<Vec<ServedTunnel>> {
-    let sql = format!("SELECT id, traffic, {LIST_COLUMNS} FROM tunnel WHERE archived_at IS NULL ORDER BY seq");
-    let mut tunnels = look.prepare(&sql)?;
-    let tunnels = tunnels.query_map([], |row| Ok((parsed::<TunnelId>(row, 0)?, parsed(row, 1)?, lists(row, 2)?)))?;
-    let tunnels: Vec<_> = tunnels.collect::<Result<_, _>>()?;
-    let mut hosts = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
-    let mut credentials = look.prepare(
-        "SELECT id, hash, until FROM credential
-         WHERE tunnel = ? AND revoked_at IS NULL AND (until IS NULL OR until > ?) ORDER BY seq DESC",
-    )?;
-    let mut authorities =
-        look.prepare("SELECT pem FROM certificate WHERE tunnel = ? AND archived_at IS NULL ORDER BY seq")?;
-    let told_from = now.before(TOLD_AFTER_END).0;
-    let mut all = Vec::with_capacity(tunnels.len());
-    for (id, traffic, lists) in tunnels {
-        let hosts = hosts.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
-        let credential = |row: &Row<'_>| Ok((parsed(row, 0)?, hash(row, 1)?, time_if(row, 2)?));
-        let credentials =
-            credentials.query_map(params![id.as_str(), told_from], credential)?.collect::<Result<_, _>>()?;
-        let authorities = authorities.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        all.push(ServedTunnel { id, hosts, traffic, authorities, lists, credentials });
-    }
-    Ok(all)
+pub(super) fn all_active(look: &Transaction<'_>) -> SqlResult<Vec<Tunnel>> {
+    let mut rows = look.prepare(&format!("SELECT {COLUMNS} FROM tunnel WHERE archived_at IS NULL ORDER BY seq"))?;
+    let tunnels: Vec<_> = rows.query_map([], tunnel)?.collect::<Result<_, _>>()?;
+    let mut parts = Parts::new(look)?;
+    tunnels.into_iter().map(|(_, tunnel)| parts.of(tunnel)).collect()
 }
 
-pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str>, note: &Note) -> Outcome<Tunnel> {
+pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str>, note: &Note) -> SqlResult<Tunnel> {
     let count: u32 = change.query_row("SELECT count(*) FROM tunnel WHERE archived_at IS NULL", [], |row| row.get(0))?;
     if count >= TUNNELS_MAX {
-        return Err(Refused::TooManyTunnels(TUNNELS_MAX).into());
+        return Err(RuleViolation::TooManyTunnels(TUNNELS_MAX).into());
     }
     change.execute(
         "INSERT INTO tunnel (id, display_name, created_at, provisioning_key, requester, traffic) VALUES (?, ?, ?, ?, ?, ?)",
@@ -84,23 +58,24 @@ pub(super) fn create(change: &Transaction<'_>, new: &NewTunnel, key: Option<&str
     one(change, &new.id)
 }
 
-pub(super) fn one(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Tunnel> {
+pub(super) fn one(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Tunnel> {
     let row = look.query_row(&format!("SELECT {COLUMNS} FROM tunnel WHERE id = ?"), [id.as_str()], tunnel);
-    let (_, tunnel) = row.optional()?.ok_or_else(|| Refused::NoTunnel(id.clone()))?;
-    filled(look, tunnel)
+    let (_, tunnel) = row.optional()?.ok_or_else(|| RuleViolation::NoTunnel(id.clone()))?;
+    Parts::new(look)?.of(tunnel)
 }
 
-pub(super) fn list(look: &Transaction<'_>, archived_too: bool, page: Page) -> Outcome<Listed<Tunnel>> {
+pub(super) fn list(look: &Transaction<'_>, archived_too: bool, page: Page) -> SqlResult<Listed<Tunnel>> {
     let (limit, before) = window(page);
     let mut rows = look.prepare(&format!(
         "SELECT {COLUMNS} FROM tunnel WHERE seq < ? AND (? OR archived_at IS NULL) ORDER BY seq DESC LIMIT ?"
     ))?;
     let rows: Vec<_> = rows.query_map(params![before, archived_too, limit], tunnel)?.collect::<Result<Vec<_>, _>>()?;
-    let filled = rows.into_iter().map(|(seq, tunnel)| Ok((seq, filled(look, tunnel)?)));
-    Ok(listed(filled.collect::<Outcome<_>>()?, page))
+    let mut parts = Parts::new(look)?;
+    let whole = rows.into_iter().map(|(seq, tunnel)| Ok((seq, parts.of(tunnel)?)));
+    Ok(listed(whole.collect::<SqlResult<_>>()?, page))
 }
 
-pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Outcome<Tunnel> {
+pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> SqlResult<Tunnel> {
     let tunnel = active(change, id)?;
     if let Some(name) = &wanted.display_name {
         change.execute("UPDATE tunnel SET display_name = ? WHERE id = ?", params![name, id.as_str()])?;
@@ -117,7 +92,7 @@ pub(super) fn change(change: &Transaction<'_>, id: &TunnelId, wanted: &TunnelCha
     one(change, id)
 }
 
-pub(super) fn archive(change: &Transaction<'_>, id: &TunnelId, note: &Note) -> Outcome<Tunnel> {
+pub(super) fn archive(change: &Transaction<'_>, id: &TunnelId, note: &Note) -> SqlResult<Tunnel> {
     let tunnel = one(change, id)?;
     if tunnel.archived_at.is_some() {
         return Ok(tunnel);
@@ -141,11 +116,11 @@ pub(super) fn rotate(
     new: &NewCredential,
     old_until: WallTime,
     note: &Note,
-) -> Outcome<Tunnel> {
+) -> SqlResult<Tunnel> {
     let tunnel = active(change, id)?;
     let overlaps = old_until > note.at;
     if overlaps && tunnel.good_credentials(note.at).count() > 1 {
-        return Err(Refused::RotationUnderWay.into());
+        return Err(RuleViolation::RotationUnderWay.into());
     }
     change.execute(
         "UPDATE credential SET until = min(coalesce(until, ?1), ?1) WHERE tunnel = ?2 AND revoked_at IS NULL",
@@ -161,12 +136,12 @@ pub(super) fn revoke(
     id: &TunnelId,
     which: Option<&CredentialId>,
     note: &Note,
-) -> Outcome<Tunnel> {
+) -> SqlResult<Tunnel> {
     let tunnel = active(change, id)?;
     if let Some(which) = which
         && !tunnel.credentials.iter().any(|credential| credential.id == *which && credential.revoked_at.is_none())
     {
-        return Err(Refused::NoCredential(which.clone()).into());
+        return Err(RuleViolation::NoCredential(which.clone()).into());
     }
     change.execute(
         "UPDATE credential SET revoked_at = ?1
@@ -179,16 +154,16 @@ pub(super) fn revoke(
 }
 
 /// A tunnel that is not archived.
-pub(super) fn active(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Tunnel> {
+pub(super) fn active(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Tunnel> {
     let tunnel = one(look, id)?;
     if tunnel.archived_at.is_some() {
-        return Err(Refused::Archived(id.clone()).into());
+        return Err(RuleViolation::Archived(id.clone()).into());
     }
     Ok(tunnel)
 }
 
 /// Gives a tunnel these hosts instead of those that it has.
-fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) -> Outcome<()> {
+fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) -> SqlResult<()> {
     let mut made_up = change.prepare("SELECT host FROM host WHERE tunnel = ? AND made_up = 1")?;
     let made_up: Vec<String> = made_up.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
     change.execute("DELETE FROM host WHERE tunnel = ?", [id.as_str()])?;
@@ -206,65 +181,58 @@ fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) ->
 }
 
 /// Where the hosts of a tunnel that are in use overlap with those of others.
-pub(super) fn overlaps(look: &Transaction<'_>, id: &TunnelId) -> Outcome<Vec<Overlap>> {
+pub(super) fn overlaps(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Vec<Overlap>> {
     let mut own = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
     let own: Vec<HostPattern> = own.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
     let mut above = look.prepare("SELECT host, tunnel FROM host WHERE retired = 0 AND host = ? AND tunnel <> ?")?;
-    let mut below = look.prepare("SELECT host, tunnel FROM host WHERE retired = 0 AND tunnel <> ? ORDER BY seq")?;
+    let mut below = look.prepare(&format!(
+        "SELECT host, tunnel FROM host WHERE retired = 0 AND {PARENT} = ? AND tunnel <> ? ORDER BY seq"
+    ))?;
     let theirs = |row: &Row<'_>| Ok((parsed::<HostPattern>(row, 0)?, parsed::<TunnelId>(row, 1)?));
     let mut found = Vec::new();
-    let mut wildcards = HashMap::new();
     for host in own {
-        match &host {
+        let rows = match &host {
             HostPattern::Exact(name) => {
                 let Some(parent) = name.parent() else { continue };
-                let rows = above.query_map(params![format!("*.{parent}"), id.as_str()], theirs)?;
-                for row in rows {
-                    let (theirs, tunnel) = row?;
-                    found.push(Overlap { host, theirs, tunnel });
-                }
+                above.query_map(params![format!("*.{parent}"), id.as_str()], theirs)?
             }
-            HostPattern::Wildcard(parent) => {
-                wildcards.insert(parent.to_string(), host);
-            }
-        }
-    }
-    if !wildcards.is_empty() {
-        for row in below.query_map([id.as_str()], theirs)? {
+            HostPattern::Wildcard(parent) => below.query_map(params![parent.as_str(), id.as_str()], theirs)?,
+        };
+        for row in rows {
             let (theirs, tunnel) = row?;
-            let HostPattern::Exact(name) = &theirs else { continue };
-            let covering = name.parent().and_then(|parent| wildcards.get(parent));
-            found.extend(covering.map(|host| Overlap { host: *host, theirs, tunnel }));
-            if found.len() >= OVERLAPS_TOLD_MAX {
+            if host.overlaps(&theirs) {
+                found.push(Overlap { host, theirs, tunnel });
+            }
+            if found.len() >= OVERLAPS_REPORTED_MAX {
                 break;
             }
         }
     }
-    found.truncate(OVERLAPS_TOLD_MAX);
+    found.truncate(OVERLAPS_REPORTED_MAX);
     Ok(found)
 }
 
-fn check_host_count(look: &Transaction<'_>) -> Outcome<()> {
+fn check_host_count(look: &Transaction<'_>) -> SqlResult<()> {
     let hosts: i64 = look.query_row("SELECT count(*) FROM host WHERE retired = 0", [], |row| row.get(0))?;
     if hosts.unsigned_abs() as usize > ROUTES_MAX {
-        return Err(Refused::TooManyHosts(ROUTES_MAX).into());
+        return Err(RuleViolation::TooManyHosts(ROUTES_MAX).into());
     }
     Ok(())
 }
 
-fn add_host(change: &Transaction<'_>, id: &TunnelId, host: &str, made_up: bool) -> Outcome<()> {
+fn add_host(change: &Transaction<'_>, id: &TunnelId, host: &str, made_up: bool) -> SqlResult<()> {
     let known = "SELECT tunnel, retired FROM host WHERE host = ? AND (retired = 0 OR made_up = 1)";
     let known = change.query_row(known, [host], |row| Ok((parsed::<TunnelId>(row, 0)?, row.get::<_, bool>(1)?)));
     match known.optional()? {
-        Some((_, true)) => return Err(Refused::HostRetired(host.to_owned()).into()),
-        Some((tunnel, false)) => return Err(Refused::HostTaken { host: host.to_owned(), tunnel }.into()),
+        Some((_, true)) => return Err(RuleViolation::HostRetired(host.to_owned()).into()),
+        Some((tunnel, false)) => return Err(RuleViolation::HostTaken { host: host.to_owned(), tunnel }.into()),
         None => {}
     }
     change.execute("INSERT INTO host (host, tunnel, made_up) VALUES (?, ?, ?)", params![host, id.as_str(), made_up])?;
     Ok(())
 }
 
-fn add_credential(change: &Transaction<'_>, id: &TunnelId, new: &NewCredential, note: &Note) -> Outcome<()> {
+fn add_credential(change: &Transaction<'_>, id: &TunnelId, new: &NewCredential, note: &Note) -> SqlResult<()> {
     change.execute(
         "INSERT INTO credential (id, tunnel, hash, created_at) VALUES (?, ?, ?, ?)",
         params![new.id.as_str(), id.as_str(), new.hash.as_bytes(), note.at.0],
@@ -277,36 +245,55 @@ fn tunnel(row: &Row<'_>) -> rusqlite::Result<(i64, Tunnel)> {
     let tunnel = Tunnel {
         id: parsed(row, 1)?,
         display_name: row.get(2)?,
-        domain: String::new(),
         hosts: Vec::new(),
-        traffic: parsed(row, 11)?,
-        lists: lists(row, 7)?,
+        traffic: parsed(row, 10)?,
+        lists: lists(row, 6)?,
         created_at: time(row, 3)?,
         archived_at: time_if(row, 4)?,
         provisioning_key: row.get(5)?,
         credentials: Vec::new(),
-        certificates_active: row.get(6)?,
+        authorities: Vec::new(),
     };
     Ok((row.get(0)?, tunnel))
 }
 
-fn filled(look: &Transaction<'_>, mut tunnel: Tunnel) -> Outcome<Tunnel> {
-    let mut hosts = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired <> ? ORDER BY seq")?;
-    let of_tunnel = params![tunnel.id.as_str(), retired::GIVEN_UP];
-    tunnel.hosts = hosts.query_map(of_tunnel, |row| row.get(0))?.collect::<Result<_, _>>()?;
-    tunnel.domain = tunnel.hosts.first().cloned().unwrap_or_default();
-    let mut credentials =
-        look.prepare("SELECT id, created_at, until, revoked_at FROM credential WHERE tunnel = ? ORDER BY seq DESC")?;
-    let credential = |row: &Row<'_>| {
-        Ok(CredentialRow {
-            id: parsed(row, 0)?,
-            created_at: time(row, 1)?,
-            until: time_if(row, 2)?,
-            revoked_at: time_if(row, 3)?,
+/// What stands in other tables of a tunnel, read by statements that are prepared once for many.
+struct Parts<'a> {
+    hosts: Statement<'a>,
+    credentials: Statement<'a>,
+    authorities: Statement<'a>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(look: &'a Transaction<'_>) -> SqlResult<Parts<'a>> {
+        Ok(Parts {
+            hosts: look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired <> ? ORDER BY seq")?,
+            credentials: look.prepare(
+                "SELECT id, hash, created_at, until, revoked_at FROM credential WHERE tunnel = ? ORDER BY seq DESC",
+            )?,
+            authorities: look
+                .prepare("SELECT pem FROM certificate WHERE tunnel = ? AND archived_at IS NULL ORDER BY seq")?,
         })
-    };
-    tunnel.credentials = credentials.query_map([tunnel.id.as_str()], credential)?.collect::<Result<_, _>>()?;
-    Ok(tunnel)
+    }
+
+    /// The tunnel with them.
+    fn of(&mut self, mut tunnel: Tunnel) -> SqlResult<Tunnel> {
+        let id = tunnel.id.as_str();
+        let hosts = self.hosts.query_map(params![id, retired::GIVEN_UP], |row| parsed(row, 0))?;
+        tunnel.hosts = hosts.collect::<Result<_, _>>()?;
+        let credential = |row: &Row<'_>| {
+            Ok(CredentialRow {
+                id: parsed(row, 0)?,
+                hash: hash(row, 1)?,
+                created_at: time(row, 2)?,
+                until: time_if(row, 3)?,
+                revoked_at: time_if(row, 4)?,
+            })
+        };
+        tunnel.credentials = self.credentials.query_map([id], credential)?.collect::<Result<_, _>>()?;
+        tunnel.authorities = self.authorities.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(tunnel)
+    }
 }
 
 /// The lists of a tunnel, which stand from this column on.
@@ -319,7 +306,7 @@ fn lists(row: &Row<'_>, at: usize) -> rusqlite::Result<TunnelLists> {
     })
 }
 
-fn set_lists(change: &Transaction<'_>, id: &TunnelId, lists: &TunnelLists) -> Outcome<()> {
+fn set_lists(change: &Transaction<'_>, id: &TunnelId, lists: &TunnelLists) -> SqlResult<()> {
     change.execute(
         "UPDATE tunnel SET connectors_from = ?, allow_from = ?, deny_from = ?, admission_dry_run = ? WHERE id = ?",
         params![

@@ -1,0 +1,275 @@
+//! The edge's answers about tunnels, for people.
+
+use crate::cli::table::Table;
+use crate::control::bodies::{
+    CertificateInfo, ConnectionInfo, CreatedKey, CreatedTunnel, EventInfo, IssuedToken, KeyInfo, Revocation,
+    TrafficKind, TunnelInfo, TunnelState, UpdatedTunnel, UsageReport,
+};
+
+/// What stands for something that there is not.
+const NOTHING: &str = "-";
+
+/// Tunnels as a table.
+pub(super) fn tunnels(tunnels: &[TunnelInfo]) -> String {
+    let mut table = Table::new(["ID", "STATE", "LINKS", "NAME", "HOSTS"]);
+    for tunnel in tunnels {
+        table.row([
+            plain(&tunnel.id),
+            state(tunnel.state).to_owned(),
+            tunnel.connections.to_string(),
+            optional(tunnel.display_name.as_deref()),
+            joined(&tunnel.hosts),
+        ]);
+    }
+    table.text("there are no tunnels: create one with `adit tunnel create`")
+}
+
+/// One tunnel, a line for each thing.
+pub(super) fn tunnel(tunnel: &TunnelInfo) -> String {
+    let dry_run = if tunnel.admission_dry_run { " (dry run: only counted and logged)" } else { "" };
+    let from =
+        |list: &[String]| if list.is_empty() { NOTHING.to_owned() } else { format!("{}{dry_run}", joined(list)) };
+    let mut lines = vec![
+        ("id", plain(&tunnel.id)),
+        ("name", optional(tunnel.display_name.as_deref())),
+        ("state", state(tunnel.state).to_owned()),
+        ("hosts", joined(&tunnel.hosts)),
+        ("traffic", traffic(tunnel.traffic).to_owned()),
+        ("allowed from", from(&tunnel.allow_from)),
+        ("denied from", from(&tunnel.deny_from)),
+        ("linked from", joined(&tunnel.connectors_from)),
+        ("links", tunnel.connections.to_string()),
+        ("created", plain(&tunnel.created_at)),
+        ("archived", optional(tunnel.archived_at.as_deref())),
+        ("key", optional(tunnel.provisioning_key_id.as_deref())),
+        ("certificates", tunnel.certificates_active.to_string()),
+    ];
+    for credential in &tunnel.credentials {
+        let until = credential.until.as_deref().map(|until| format!(", ends {}", plain(until))).unwrap_or_default();
+        lines.push((
+            "credential",
+            format!("{}, created {}{until}", plain(&credential.id), plain(&credential.created_at)),
+        ));
+    }
+    let lines = lines.iter().filter(|(_, value)| value != NOTHING);
+    lines.map(|(name, value)| format!("{name:<13}{value}\n")).collect()
+}
+
+/// A tunnel that was just changed.
+pub(super) fn updated(updated: &UpdatedTunnel) -> String {
+    format!("{}{}", tunnel(&updated.tunnel), warnings(&updated.warnings))
+}
+
+/// A tunnel that was just created, with its secret and what to do next.
+pub(super) fn created(created: &CreatedTunnel) -> String {
+    let CreatedTunnel { tunnel: info, token: issued, warnings: about } = created;
+    let host = info.hosts.first().map(String::as_str);
+    format!("{}{}{}{}", tunnel(info), warnings(about), token(issued, host), re_encryption(info))
+}
+
+fn warnings(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("{:<13}{}\n", "warning", plain(warning))).collect()
+}
+
+/// What is to be done besides where calls are encrypted up to the connector.
+fn re_encryption(tunnel: &TunnelInfo) -> String {
+    let then = match tunnel.traffic {
+        TrafficKind::Plain => return String::new(),
+        TrafficKind::Resealed => {
+            format!("register its certificate:\n\n  adit tunnel cert add {} seal-ca.pem\n", plain(&tunnel.id))
+        }
+        TrafficKind::Passthrough => "have agents trust it.\n".to_owned(),
+    };
+    let traffic = traffic(tunnel.traffic);
+    format!("\nWith --traffic {traffic} --state-dir DIR the connector creates an authority there, seal-ca.pem; {then}")
+}
+
+/// A secret that was just created, and what to do with it. The command shows a host of the tunnel, if one is known.
+pub(super) fn token(token: &IssuedToken, host: Option<&str>) -> String {
+    let host = host.map_or_else(|| "HOST".to_owned(), plain);
+    let until = match token.previous_until.as_deref() {
+        Some(until) => {
+            format!("\nThe old secret ends at {}: replace it on every connector before that.\n", plain(until))
+        }
+        None => String::new(),
+    };
+    format!(
+        "secret       {}\ntoken        {}\n\nThey are shown only now: the edge keeps a hash. On the host of the \
+         connector\n\n  umask 077; cat > tunnel.token    # paste the token, then Ctrl-D\n  adit connect --edge {} --token-file tunnel.token --route {host}=http://127.0.0.1:3000\n{until}",
+        plain(&token.secret),
+        plain(&token.tunnel_token),
+        plain(&token.edge),
+    )
+}
+
+/// What a revocation did.
+pub(super) fn revoked(revocation: &Revocation) -> String {
+    let silent = match revocation.cores_silent {
+        0 => String::new(),
+        silent => format!("{silent} cores did not confirm it in time; they are asked again\n"),
+    };
+    let tunnel = &revocation.tunnel;
+    let links = revocation.links_ended;
+    format!("{} is {}: {links} links were ended\n{silent}", plain(&tunnel.id), state(tunnel.state))
+}
+
+/// Links as a table.
+pub(super) fn connections(links: &[ConnectionInfo]) -> String {
+    let mut table = Table::new(["LINK", "CORE", "STATE", "CALLS", "ROUND TRIP", "UP FOR", "CREDENTIAL", "SOFTWARE"]);
+    for link in links {
+        table.row([
+            link.id.to_string(),
+            link.core.to_string(),
+            if link.draining { "draining" } else { "up" }.to_owned(),
+            link.calls.to_string(),
+            link.round_trip_ms.map_or(NOTHING.to_owned(), |ms| format!("{ms:.2} ms")),
+            format!("{:.0} s", link.age_s),
+            optional(link.credential_id.as_deref()),
+            plain(&link.software),
+        ]);
+    }
+    table.text("no connector is linked")
+}
+
+/// What was called, as a table.
+pub(super) fn usage(usage: &UsageReport) -> String {
+    let mut table = Table::new(["CREDENTIAL", "ROUTE", "METHOD", "TOOL", "CALLS", "FIRST", "LAST"]);
+    for entry in &usage.data {
+        table.row([
+            plain(&entry.credential_id),
+            plain(&entry.route),
+            plain(&entry.method),
+            optional(entry.tool.as_deref()),
+            entry.calls.to_string(),
+            plain(&entry.first_at),
+            plain(&entry.last_at),
+        ]);
+    }
+    table.text(&format!("there were no calls since {}", plain(&usage.since)))
+}
+
+/// What was done, as a table.
+pub(super) fn events(events: &[EventInfo]) -> String {
+    let mut table = Table::new(["AT", "WHAT", "TUNNEL", "CONCERNS", "REASON"]);
+    for event in events {
+        table.row([
+            plain(&event.at),
+            plain(&event.what),
+            optional(event.tunnel_id.as_deref()),
+            optional(event.subject_id.as_deref()),
+            optional(event.reason.as_deref()),
+        ]);
+    }
+    table.text("there are no events")
+}
+
+/// Certificates as a table.
+pub(super) fn certificates(certificates: &[CertificateInfo]) -> String {
+    let mut table = Table::new(["ID", "EXPIRES", "ARCHIVED", "SHA-256"]);
+    for certificate in certificates {
+        table.row([
+            plain(&certificate.id),
+            plain(&certificate.expires_at),
+            optional(certificate.archived_at.as_deref()),
+            plain(&certificate.fingerprint),
+        ]);
+    }
+    table.text("no certificate is registered")
+}
+
+/// Provisioning keys as a table.
+pub(super) fn keys(keys: &[KeyInfo]) -> String {
+    let mut table = Table::new(["ID", "GOOD", "USED", "OF", "EXPIRES", "TEMPLATE", "HOSTS", "NAME"]);
+    for key in keys {
+        table.row([
+            plain(&key.id),
+            if key.good { "yes" } else { "no" }.to_owned(),
+            key.uses.to_string(),
+            key.uses_max.to_string(),
+            plain(&key.expires_at),
+            plain(&key.name_template),
+            joined(&key.hosts),
+            optional(key.display_name.as_deref()),
+        ]);
+    }
+    table.text("there are no provisioning keys")
+}
+
+/// A provisioning key that was just created, with its secret.
+pub(super) fn created_key(created: &CreatedKey) -> String {
+    let host = created.key.hosts.first().map_or("HOST", String::as_str).replace("{name}", "$(hostname -s)");
+    format!(
+        "{}secret  {}\n\nIt is shown only now: the edge keeps a hash. A new host whose name fits trades it for a tunnel of its \
+         own, from a file of mode 0600:\n\n  adit connect --edge {} --provisioning-key-file adit.key --state-dir \
+         /var/lib/adit-connect --route \"{}=http://127.0.0.1:3000\"\n",
+        keys(std::slice::from_ref(&created.key)),
+        plain(&created.secret),
+        plain(&created.edge),
+        plain(&host),
+    )
+}
+
+fn state(state: TunnelState) -> &'static str {
+    match state {
+        TunnelState::Online => "online",
+        TunnelState::Offline => "offline",
+        TunnelState::Revoked => "revoked",
+        TunnelState::Archived => "archived",
+    }
+}
+
+fn traffic(traffic: TrafficKind) -> &'static str {
+    crate::base::Traffic::from(traffic).name()
+}
+
+fn joined(texts: &[String]) -> String {
+    if texts.is_empty() { NOTHING.to_owned() } else { plain(&texts.join(", ")) }
+}
+
+fn optional(text: Option<&str>) -> String {
+    text.map_or_else(|| NOTHING.to_owned(), plain)
+}
+
+/// Text without what could control a terminal.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_new_tunnel_is_shown_with_the_command_to_run() {
+        let created: CreatedTunnel = serde_json::from_value(json!({
+            "id": "tnl_a", "type": "tunnel", "display_name": null, "domain": "a.test", "hosts": ["a.test", "*.a.test"],
+            "traffic": "plain", "connectors_from": [], "allow_from": ["10.0.0.0/8"], "deny_from": [],
+            "admission_dry_run": true, "created_at": "2026-07-28T12:00:00Z", "archived_at": null, "state": "offline",
+            "connections": 0, "certificates_active": 0, "credentials": [], "provisioning_key_id": null,
+            "token": {
+                "id": "crd_a", "type": "tunnel_token", "tunnel_id": "tnl_a", "tunnel_token": "tnl_a:adts_s",
+                "secret": "adts_s", "edge": "edge.test:7844", "previous_until": null,
+            },
+            "warnings": ["calls for \u{1b}[2Ja.test go elsewhere"],
+        }))
+        .unwrap();
+        let shown = super::created(&created);
+        for line in [
+            "state        offline\n",
+            "allowed from 10.0.0.0/8 (dry run: only counted and logged)\n",
+            "warning      calls for [2Ja.test go elsewhere\n",
+            "secret       adts_s\ntoken        tnl_a:adts_s\n",
+            "adit connect --edge edge.test:7844 --token-file tunnel.token --route a.test=",
+        ] {
+            assert!(shown.contains(line), "{line:?} in {shown}");
+        }
+        assert!(!shown.contains("archived") && !shown.contains("denied"), "{shown}");
+    }
+
+    #[test]
+    fn nothing_in_an_answer_controls_the_terminal() {
+        assert_eq!(plain("x\u{1b}[2Jy\n"), "x[2Jy");
+    }
+}

@@ -1,0 +1,104 @@
+//! One enrolment: a request on a connection of its own, and the edge's answer.
+
+use std::time::Duration;
+
+use crate::connector::dial::Dialer;
+use crate::connector::edge_tls::EdgeTls;
+use crate::connector::no_link::{NoLink, NotEnrolled};
+use crate::connector::settings::EdgeAddress;
+use crate::engine::{ByteStream, Core, send_bytes};
+use crate::tls::Connection;
+use crate::upstream::Resolver;
+use crate::wire::Refusal;
+use crate::wire::enrol::{Answer, Grant, Incoming, Message, Refused, Request};
+
+/// How long one edge may take to answer a host that trades a provisioning key, connecting included.
+const TRADE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why an edge gave no tunnel for a provisioning key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TradeError {
+    /// The edge refused the key or the request.
+    #[error("it refused the provisioning key: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
+    Refused {
+        /// The reason, for programs.
+        refusal: Refusal,
+        /// The reason, for people.
+        reason: String,
+    },
+    /// It has no authority.
+    #[error("it issues no certificates: a provisioning key needs an edge with a data_dir")]
+    NotOffered,
+    /// The connection or the answer failed.
+    #[error("{cause}")]
+    Failed {
+        /// What went wrong, for people.
+        cause: String,
+        /// Whether it fails again until somebody changes a setting.
+        is_final: bool,
+    },
+}
+
+impl TradeError {
+    /// Whether another attempt fails too until somebody changes something.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            TradeError::Refused { refusal, .. } => refusal.is_final(),
+            TradeError::NotOffered => true,
+            TradeError::Failed { is_final, .. } => *is_final,
+        }
+    }
+}
+
+impl From<NoLink> for TradeError {
+    fn from(error: NoLink) -> TradeError {
+        if error.is_not_offered() {
+            return TradeError::NotOffered;
+        }
+        TradeError::Failed { is_final: matches!(error, NoLink::BadName(_)), cause: error.to_string() }
+    }
+}
+
+/// Trades a provisioning key with one edge for a tunnel, before a connector runs. `edge_name` is the name that the edge's
+/// certificate must bear, where it is not the host that is dialled.
+///
+/// # Errors
+///
+/// When the edge cannot be reached, does not answer within 30 s, or refuses.
+pub async fn trade(
+    core: &Core,
+    resolver: &Resolver,
+    (edge, edge_name): (&EdgeAddress, Option<&str>),
+    tls: &EdgeTls,
+    request: &Request,
+) -> Result<Grant, TradeError> {
+    let dialer = Dialer { core, resolver, edge, edge_name };
+    let answer = async {
+        let connection = dialer.dial(Some(tls.enrol())).await?;
+        ask(core, &connection, request).await
+    };
+    match core.timeout(TRADE_TIMEOUT, answer).await.unwrap_or(Err(NoLink::Timeout(TRADE_TIMEOUT)))? {
+        Answer::Granted(grant) => Ok(grant),
+        Answer::Refused(Refused { refusal, reason, .. }) => Err(TradeError::Refused { refusal, reason }),
+    }
+}
+
+/// Sends a request on a connection that was made for it, and reads the answer.
+pub(super) async fn ask(core: &Core, connection: &Connection, request: &Request) -> Result<Answer, NoLink> {
+    let answer = exchange(core, connection, request).await?;
+    connection.finish();
+    Ok(answer)
+}
+
+async fn exchange(core: &Core, connection: &Connection, request: &Request) -> Result<Answer, NotEnrolled> {
+    let bytes = request.encode()?;
+    send_bytes(connection, core.pool(), bytes.expose()).await?;
+    let mut incoming = Incoming::default();
+    loop {
+        let Some(lease) = connection.recv().await? else { return Err(NotEnrolled::Silent) };
+        if let Some(answer) = incoming.receive(&lease)? {
+            return Ok(answer);
+        }
+    }
+}

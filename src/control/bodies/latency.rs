@@ -1,0 +1,67 @@
+//! `GET /v1/latency`: the times of calls.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::control::reading::RoleKind;
+
+/// The times of calls, of all or of one route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LatencyBody {
+    /// The role that measured them; null where none does.
+    pub measured_by: Option<RoleKind>,
+    /// The route that was asked for; null for all.
+    pub route: Option<String>,
+    /// The times of all calls together.
+    pub total: CallTimesSummary,
+    /// The same by route, MCP method and tool.
+    pub labels: Vec<CallTimesOfLabel>,
+    /// Calls that are counted under the label `(other)`, because there were too many labels.
+    pub over_cap: u64,
+}
+
+/// The calls with one label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CallTimesOfLabel {
+    /// The name of the route.
+    pub route: String,
+    /// The MCP method, or what stands for it.
+    pub method: String,
+    /// The tool; empty for other methods.
+    pub tool: String,
+    /// The times of the calls with this label.
+    #[serde(flatten)]
+    pub times: CallTimesSummary,
+}
+
+/// How calls ended and how long their phases took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CallTimesSummary {
+    /// How many calls ended.
+    pub calls: u64,
+    /// How many ended in each way; ways in which none ended are left out.
+    pub outcomes: BTreeMap<String, u64>,
+    /// How long each phase took; phases that no call had are left out.
+    pub phases: BTreeMap<String, PhaseTimes>,
+    /// Calls whose parts were measured longer than the whole.
+    pub clock_disagreements: u64,
+}
+
+/// How long one phase took, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PhaseTimes {
+    /// How many calls had it.
+    pub count: u64,
+    /// The arithmetic mean over these calls.
+    pub mean_us: f64,
+    /// The median: half of the calls took no longer.
+    pub p50_us: f64,
+    /// The 95th percentile over these calls.
+    pub p95_us: f64,
+    /// The 99th percentile over these calls.
+    pub p99_us: f64,
+    /// The longest time of any call.
+    pub max_us: f64,
+}

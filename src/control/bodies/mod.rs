@@ -1,0 +1,26 @@
+//! The bodies of the admin API's requests and answers: one type for each, which the server, the command line and tests share,
+//! and from which the OpenAPI document is made.
+
+mod certificates;
+mod error;
+mod keys;
+mod latency;
+mod list;
+mod numbers;
+mod records;
+mod status;
+mod tunnels;
+
+pub use certificates::{AddCertificate, CertificateInfo};
+pub use error::{ErrorBody, ErrorDetail};
+pub use keys::{CreateKey, CreatedKey, KeyInfo, NamedHostText};
+pub use latency::{CallTimesOfLabel, CallTimesSummary, LatencyBody, PhaseTimes};
+pub use list::{LIMIT_MAX, ListPart};
+pub use records::{EventInfo, UsageEntry, UsageReport};
+pub use status::{
+    BuffersStatus, CoreStatus, DriverStatus, LinkStatus, OfRole, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
+};
+pub use tunnels::{
+    ConnectionInfo, CreateTunnel, CreatedTunnel, CredentialInfo, HostText, IssuedToken, MemberText, NetworkText,
+    Reason, Revocation, RevokeToken, RotateToken, TrafficKind, TunnelInfo, TunnelState, UpdateTunnel, UpdatedTunnel,
+};

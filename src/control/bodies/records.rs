@@ -1,0 +1,65 @@
+//! What was done, and what was called.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Something that was done.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EventInfo {
+    /// Its place in the order of events.
+    pub id: i64,
+    /// The type of this object: always `event`.
+    #[serde(rename = "type")]
+    #[schema(rename = "type")]
+    pub kind: String,
+    /// When it was done (RFC 3339).
+    #[schema(format = DateTime)]
+    pub at: String,
+    /// What: `tunnel.created`, `credential.revoked` and so on.
+    pub what: String,
+    /// Which tunnel is concerned.
+    pub tunnel_id: Option<String>,
+    /// What else is concerned: a credential, a certificate, a provisioning key.
+    pub subject_id: Option<String>,
+    /// Why, in the words of whoever did it.
+    pub reason: Option<String>,
+}
+
+/// What was called over a tunnel's links.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct UsageReport {
+    /// The type of this object: always `tunnel_usage`.
+    #[serde(rename = "type")]
+    #[schema(rename = "type")]
+    pub kind: String,
+    /// The id of the tunnel.
+    pub tunnel_id: String,
+    /// From when on; calls count from the beginning of that hour.
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// The number of all calls together.
+    pub calls: u64,
+    /// By credential and what was called, the latest first.
+    pub data: Vec<UsageEntry>,
+}
+
+/// How often one thing was called.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct UsageEntry {
+    /// The credential with which the link came in.
+    pub credential_id: String,
+    /// The name of the route.
+    pub route: String,
+    /// The MCP method, or what stands for it.
+    pub method: String,
+    /// The tool; null for other methods.
+    pub tool: Option<String>,
+    /// How many calls of this kind ended.
+    pub calls: u64,
+    /// When the first of them ended.
+    #[schema(format = DateTime)]
+    pub first_at: String,
+    /// When the last of them ended.
+    #[schema(format = DateTime)]
+    pub last_at: String,
+}

@@ -1,0 +1,167 @@
+//! `GET /v1/status`: how the process is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::control::reading::{CertificateReading, EdgeReading, RoleKind, RouteLine, UpstreamReading};
+
+/// How the process is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StatusBody {
+    /// The version of the program.
+    pub version: String,
+    /// The commit from which it was built.
+    pub commit: String,
+    /// The roles that run in the process.
+    pub roles: Vec<RoleKind>,
+    /// Whether the process is ending.
+    pub state: ProcessState,
+    /// The driver of the cores.
+    pub driver: DriverStatus,
+    /// The URL that agents call.
+    pub agent_url: Option<String>,
+    /// Where connectors dial in.
+    pub connectors_listen: Option<String>,
+    /// Where the admin API is.
+    pub admin_url: Option<String>,
+    /// Seconds since the start.
+    pub uptime_s: f64,
+    /// The cores that answered.
+    pub cores: Vec<OfRole<CoreStatus>>,
+    /// How many cores did not answer in time.
+    pub cores_silent: u64,
+    /// The links that are up.
+    pub links: Vec<OfRole<LinkStatus>>,
+    /// The certificates in use (on an edge).
+    pub certificates: Vec<OfRole<CertificateReading>>,
+    /// How a connector stands with each edge.
+    pub edges: Vec<OfRole<EdgeReading>>,
+    /// The upstreams that were called (on a connector).
+    pub upstreams: Vec<UpstreamReading>,
+    /// The routes that are served.
+    pub routes: Vec<OfRole<RouteLine>>,
+    /// The tunnels, and how many links each has.
+    pub tunnels: Vec<OfRole<TunnelLinks>>,
+    /// The counters of each role, by its name and theirs.
+    pub counts: BTreeMap<String, BTreeMap<String, u64>>,
+    /// How reloads of the configuration went.
+    pub reload: ReloadStatus,
+}
+
+/// Something with the role that it belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OfRole<T> {
+    /// The role that it belongs to.
+    pub role: RoleKind,
+    /// What belongs to it.
+    #[serde(flatten)]
+    pub of: T,
+}
+
+/// Whether a process is ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessState {
+    /// The process takes calls.
+    Running,
+    /// It finishes the calls that it has.
+    Draining,
+}
+
+/// The driver of the cores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DriverStatus {
+    /// Its name: `uring` or `epoll`.
+    pub name: String,
+    /// Why it was chosen.
+    pub why: String,
+}
+
+/// How one core is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CoreStatus {
+    /// The number of the core.
+    pub core: u16,
+    /// Calls in flight on this core.
+    pub calls_open: u64,
+    /// Connections of agents (on an edge).
+    pub agents_open: u64,
+    /// Sockets and listeners that are open.
+    pub sockets_open: u64,
+    /// Tasks.
+    pub tasks_open: u64,
+    /// The use of its buffers.
+    pub buffers: BuffersStatus,
+    /// How many seconds ago a call last went through the whole path.
+    pub last_good_call_s: Option<f64>,
+}
+
+/// The buffers of one core, in bytes unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BuffersStatus {
+    /// Bytes in buffers that are in use.
+    pub leased_bytes: u64,
+    /// In use or free.
+    pub allocated_bytes: u64,
+    /// In use, and taken to receive.
+    pub receive_bytes: u64,
+    /// In use, and taken to send.
+    pub send_bytes: u64,
+    /// In use, and taken for links.
+    pub link_bytes: u64,
+    /// Bytes that the peers of links may make this core hold: the receive windows of all links.
+    pub window_bytes: u64,
+    /// What one queue may hold now.
+    pub allowance_bytes: u64,
+    /// Tasks that wait for a buffer.
+    pub waiting: u64,
+    /// The most that buffers may take.
+    pub limit_bytes: u64,
+    /// How often a buffer was wanted and none was left.
+    pub exhausted: u64,
+}
+
+/// How one link is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LinkStatus {
+    /// Its number, unlike that of any other link of the same role.
+    pub id: u64,
+    /// The core that carries it.
+    pub core: u16,
+    /// The id of its tunnel.
+    pub tunnel: String,
+    /// What the connector says that it runs (on an edge), or where the edge is (on a connector).
+    pub peer: String,
+    /// Streams that are open.
+    pub streams: u64,
+    /// Its own round trip in microseconds, when it was measured.
+    pub round_trip_us: Option<f64>,
+    /// For how many seconds it has been up.
+    pub age_s: f64,
+    /// Whether it takes no new streams.
+    pub draining: bool,
+}
+
+/// A tunnel and how many links it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TunnelLinks {
+    /// The id of the tunnel.
+    pub id: String,
+    /// How many links are up.
+    pub links: u64,
+}
+
+/// How reloads of the configuration went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReloadStatus {
+    /// Reloads that took effect.
+    pub applied: u64,
+    /// Reloads that were refused because something was wrong.
+    pub refused: u64,
+    /// What was wrong the last time; null when the last one took effect.
+    pub faults: Option<Vec<String>>,
+    /// Settings that differ from what runs and act only after a restart.
+    pub restart_needed: Vec<String>,
+}

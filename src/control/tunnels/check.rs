@@ -1,0 +1,100 @@
+//! What is asked for, checked: bodies of requests become what the store takes.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use super::{Tunnels, TunnelsError};
+use crate::control::bodies::{CreateTunnel, HostText, MemberText, NetworkText, UpdateTunnel};
+use crate::control::store::{TUNNEL_LIST_LEN_MAX, TunnelChange};
+use crate::policy::{Member, Network, TunnelLists};
+use crate::route::HostPattern;
+
+/// The longest reason, in characters.
+const REASON_LEN_MAX: usize = 500;
+/// The longest name for people, in characters.
+const DISPLAY_NAME_LEN_MAX: usize = 255;
+
+/// The hosts of a new tunnel, if some were given, and who may come to it.
+pub(super) fn new_tunnel(
+    tunnels: &Tunnels,
+    body: &CreateTunnel,
+) -> Result<(Option<Vec<HostPattern>>, TunnelLists), TunnelsError> {
+    let hosts = hosts(tunnels, &body.hosts)?;
+    let lists = TunnelLists {
+        connectors_from: networks(body.connectors_from.as_deref())?.unwrap_or_default(),
+        allow_from: members("allow_from", body.allow_from.as_deref())?.unwrap_or_default(),
+        deny_from: members("deny_from", body.deny_from.as_deref())?.unwrap_or_default(),
+        dry_run: body.admission_dry_run.unwrap_or_default(),
+    };
+    known(tunnels, &lists)?;
+    Ok((Some(hosts).filter(|hosts| !hosts.is_empty()), lists))
+}
+
+/// The change of a tunnel. Its hosts are nobody's in the configuration, and what its lists name is known.
+pub(super) fn change(tunnels: &Tunnels, body: UpdateTunnel) -> Result<TunnelChange, TunnelsError> {
+    let change = TunnelChange {
+        display_name: display_name(body.display_name)?,
+        hosts: body.hosts.map(|texts| hosts(tunnels, &texts)).transpose()?,
+        traffic: body.traffic.map(Into::into),
+        connectors_from: networks(body.connectors_from.as_deref())?,
+        allow_from: members("allow_from", body.allow_from.as_deref())?,
+        deny_from: members("deny_from", body.deny_from.as_deref())?,
+        dry_run: body.admission_dry_run,
+    };
+    if change.hosts.as_ref().is_some_and(Vec::is_empty) {
+        return Err(TunnelsError::Invalid("a tunnel has at least one host: to give it up, archive it".to_owned()));
+    }
+    known(tunnels, &change.lists(TunnelLists::default()))?;
+    Ok(change)
+}
+
+/// What `reason` may be.
+pub(super) fn reason(reason: Option<String>) -> Result<Option<String>, TunnelsError> {
+    text("reason", reason, REASON_LEN_MAX)
+}
+
+/// What `display_name` may be.
+pub(super) fn display_name(name: Option<String>) -> Result<Option<String>, TunnelsError> {
+    text("display_name", name, DISPLAY_NAME_LEN_MAX)
+}
+
+fn text(what: &str, text: Option<String>, len_max: usize) -> Result<Option<String>, TunnelsError> {
+    if text.as_ref().is_some_and(|text| !(1..=len_max).contains(&text.chars().count())) {
+        return Err(TunnelsError::Invalid(format!("{what} must have 1 to {len_max} characters")));
+    }
+    if text.as_ref().is_some_and(|text| text.chars().any(char::is_control)) {
+        return Err(TunnelsError::Invalid(format!("{what} must not contain control characters")));
+    }
+    Ok(text)
+}
+
+fn hosts(tunnels: &Tunnels, texts: &[HostText]) -> Result<Vec<HostPattern>, TunnelsError> {
+    tunnels.checked_hosts(texts.iter().map(|text| text.0.as_str()))
+}
+
+fn networks(texts: Option<&[NetworkText]>) -> Result<Option<Vec<Network>>, TunnelsError> {
+    texts.map(|texts| list("connectors_from", texts.iter().map(|text| text.0.as_str()))).transpose()
+}
+
+fn members(name: &str, texts: Option<&[MemberText]>) -> Result<Option<Vec<Member>>, TunnelsError> {
+    texts.map(|texts| list(name, texts.iter().map(|text| text.0.as_str()))).transpose()
+}
+
+fn list<'a, T: FromStr<Err: Display>>(
+    name: &str,
+    texts: impl ExactSizeIterator<Item = &'a str>,
+) -> Result<Vec<T>, TunnelsError> {
+    if texts.len() > TUNNEL_LIST_LEN_MAX {
+        let remedy = format!("{name} has at most {TUNNEL_LIST_LEN_MAX} entries: put more into a set of the edge");
+        return Err(TunnelsError::Invalid(remedy));
+    }
+    texts.map(|text| text.parse().map_err(|error| TunnelsError::Invalid(format!("{name}: {error}")))).collect()
+}
+
+/// Whether the edge knows all that lists name.
+fn known(tunnels: &Tunnels, lists: &TunnelLists) -> Result<(), TunnelsError> {
+    match tunnels.serving.unmet(lists) {
+        Some(unmet) => Err(TunnelsError::Invalid(unmet.to_string())),
+        None => Ok(()),
+    }
+}
