@@ -9,6 +9,7 @@ mod args;
 mod ca_file;
 mod config;
 mod connect;
+mod demo_server;
 mod doctor;
 mod edge;
 mod edge_dir;

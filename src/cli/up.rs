@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{IsTerminal, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,15 @@ use crate::cli::announce::Announcer;
 use crate::cli::args::UpArgs;
 use crate::cli::ca_file::CaFile;
 use crate::cli::connect::ReadyConnector;
+use crate::cli::demo_server::DemoServer;
 use crate::cli::edge::{ReadyEdge, serve_certifying};
 use crate::cli::figures::{live_json, live_line, once_json, once_table, tool_calls};
 use crate::cli::log::{ERASE_LINE, Log, set_live_line};
 use crate::cli::run::{
-    AbortOnDrop, EXIT_FAILURE, RunError, admin_url, facts, instance, listen_admin, on_control_thread, random, refuse,
-    serve_admin_if,
+    EXIT_FAILURE, RunError, admin_url, facts, instance, listen_admin, on_control_thread, random, refuse, serve_admin_if,
 };
 use crate::config::{AdmissionMemory, Config, ConnectConfig, EdgeConfig, UpstreamTrust, route_name};
 use crate::connector::EdgeAddress;
-use crate::control::demo::{DEMO_PATH, Demo};
 use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Notice, OnceClient, Prober, Report, Request,
     Role, RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
@@ -68,7 +67,7 @@ struct Up {
     args: UpArgs,
     config: Config,
     /// The built-in server, if that is to be reached.
-    demo: Option<TcpListener>,
+    demo: Option<DemoServer>,
     /// What the agent's URL ends in.
     path: String,
 }
@@ -79,10 +78,9 @@ impl Up {
         let (upstream, path, demo) = match args.upstream_parts() {
             Some((upstream, path)) => (upstream.to_owned(), path.to_owned(), None),
             None => {
-                let failed = "the demo server cannot listen";
-                let demo = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(RunError::io(failed))?;
-                let address = demo.local_addr().map_err(RunError::io(failed))?;
-                (format!("http://{address}"), DEMO_PATH.to_owned(), Some(demo))
+                let demo = DemoServer::new()?;
+                let (upstream, path) = demo.url_parts();
+                (upstream, path, Some(demo))
             }
         };
         let config = Config::load(&args.sources(env, &secret, &upstream))?;
@@ -93,7 +91,7 @@ impl Up {
         let _log = Log::start(&self.config.log);
         // Whoever closes the terminal wants an end.
         let requests = signals(Request::End, None).map_err(RunError::io("signals cannot be received"))?;
-        let _demo = self.demo.as_ref().map(serve_demo).transpose()?;
+        let _demo = self.demo.as_ref().map(DemoServer::serve).transpose()?;
         let mut started = self.start().await?;
         let (facts, state, agents) = (started.facts.clone(), Arc::clone(&started.state), started.agents.address());
         let announcer = Announcer::new(self.args.json && !self.args.once);
@@ -352,19 +350,6 @@ impl Drop for LiveLine {
         set_live_line(false);
         eprintln!();
     }
-}
-
-fn serve_demo(listener: &TcpListener) -> Result<AbortOnDrop, RunError> {
-    let listen = || {
-        listener.set_nonblocking(true)?;
-        tokio::net::TcpListener::from_std(listener.try_clone()?)
-    };
-    let listener = listen().map_err(RunError::io("the demo server cannot listen"))?;
-    Ok(AbortOnDrop(tokio::spawn(async move {
-        if let Err(error) = Demo::serve(listener, std::future::pending()).await {
-            tracing::error!(%error, "the demo server ended");
-        }
-    })))
 }
 
 /// An authority of this process alone, and one certificate for agents' hosts and for the link.

@@ -10,6 +10,7 @@ pub mod api;
 mod certify;
 mod connector_role;
 mod data_dir;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
 mod edge_role;

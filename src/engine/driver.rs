@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::base::Time;
 use crate::engine::Lease;
+#[cfg(feature = "sim")]
 use crate::engine::sim::SimSocket;
 
 /// Which driver.
@@ -21,6 +22,7 @@ pub enum DriverKind {
     /// Edge-triggered readiness; works everywhere.
     Epoll,
     /// A network in memory, on virtual time.
+    #[cfg(feature = "sim")]
     Sim,
     /// Completions by io_uring.
     Uring,
@@ -32,6 +34,7 @@ impl DriverKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             DriverKind::Epoll => "epoll",
+            #[cfg(feature = "sim")]
             DriverKind::Sim => "sim",
             DriverKind::Uring => "uring",
         }
@@ -86,6 +89,7 @@ pub enum RawSocket {
     /// Of the system.
     Fd(OwnedFd),
     /// Of the simulated network.
+    #[cfg(feature = "sim")]
     Sim(SimSocket),
 }
 
