@@ -300,7 +300,7 @@ impl Here {
                 let _ = reply.send(self.report());
             }
             CoreMessage::Command(EdgeCommand::Figures(index, reply)) => {
-                let _ = reply.send(self.recorder.borrow().figures(self.core.id(), index));
+                let _ = reply.send(self.recorder.borrow().figures(index));
             }
             CoreMessage::Command(EdgeCommand::Review(reply)) => {
                 let _ = reply.send(self.review());

@@ -9,16 +9,10 @@ use super::jsonrpc::{Message, NAME_LEN_MAX, Peek};
 
 /// The revision a client speaks.
 pub const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
-/// The session of revisions up to 2025-11-25.
-pub const SESSION_ID: &str = "Mcp-Session-Id";
 /// The JSON-RPC method, from revision 2026-07-28 on.
 pub const METHOD: &str = "Mcp-Method";
 /// The tool, prompt, resource or task, from revision 2026-07-28 on.
 pub const NAME: &str = "Mcp-Name";
-/// The start of the fields that mirror parameters of a tool.
-pub const PARAM_PREFIX: &str = "Mcp-Param-";
-/// Where a stream is taken up again, up to revision 2025-11-25.
-pub const LAST_EVENT_ID: &str = "Last-Event-ID";
 /// The first revision whose head says what is called.
 pub const FIRST_STATELESS_REVISION: &str = "2026-07-28";
 
@@ -112,6 +106,7 @@ pub struct Call {
 impl Call {
     /// Nothing is known yet.
     #[must_use]
+    #[cfg(test)]
     pub const fn new() -> Call {
         Call { kind: Kind::Unknown, method: None, target: String::new() }
     }

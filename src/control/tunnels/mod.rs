@@ -115,12 +115,6 @@ impl Tunnels {
         Ok(Arc::new(tunnels))
     }
 
-    /// What the edge serves.
-    #[must_use]
-    pub fn serving(&self) -> &Arc<Serving> {
-        &self.serving
-    }
-
     /// What was called.
     #[must_use]
     pub fn usage_record(&self) -> &Arc<UsageRecord> {

@@ -148,12 +148,6 @@ impl Serving {
         parts.stored.iter().find_map(|stored| Some((stored.id.clone(), unmet(&stored.lists, admission)?)))
     }
 
-    /// Whether a tunnel stands in the configuration.
-    #[must_use]
-    pub fn is_configured(&self, id: &TunnelId) -> bool {
-        self.parts().configured.tunnels.contains_key(id)
-    }
-
     /// Has every core look again at the credentials of its links.
     pub async fn review(&self) -> ReviewOutcome {
         let _one = self.reviewing.lock().await;

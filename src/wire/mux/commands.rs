@@ -250,6 +250,7 @@ impl<B: Chunk> Mux<B> {
 
     /// Whether the link is over and its last frame has been handed out.
     #[must_use]
+    #[cfg(test)]
     pub fn is_closed(&self) -> bool {
         self.progress == Progress::Over && !self.wants_transmit()
     }
