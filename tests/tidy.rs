@@ -3,6 +3,8 @@
 //! The sources are read as text, comments and literals told apart. Each rule is itself tried on a bad sample, so that
 //! it is known to be able to fail.
 
+#[path = "tidy/outsiders.rs"]
+mod outsiders;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -120,6 +122,20 @@ fn the_house_rules_are_kept() {
     let faults: Vec<String> =
         sources.iter().flat_map(|source| RULES.iter().flat_map(|rule| rule(source))).map(|f| f.to_string()).collect();
     assert!(faults.is_empty(), "{} breaches of the house rules:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn what_is_shown_to_outsiders_is_used_by_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources_of(root);
+    let (inside, outside): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|s| s.path.starts_with("src/"));
+    let text = |source: &Source| fs::read_to_string(root.join(&source.path)).expect("it was read before");
+    let faults: Vec<String> = inside
+        .iter()
+        .flat_map(|source| outsiders::unused(source, &text(source), &outside))
+        .map(|fault| fault.to_string())
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 fn arrows_point_down(source: &Source) -> Vec<Fault> {

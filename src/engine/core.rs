@@ -206,7 +206,7 @@ impl Core {
 
     /// Whether no task is ready to run.
     #[must_use]
-    #[cfg(feature = "internals")]
+    #[cfg(feature = "sim")]
     pub fn is_idle(&self) -> bool {
         self.0.executor.is_idle()
     }

@@ -124,7 +124,7 @@ impl Api {
 
 /// The document that describes the API.
 #[must_use]
-#[cfg(feature = "internals")]
+#[cfg(test)]
 pub fn openapi() -> OpenApi {
     described(routes().into_openapi())
 }
