@@ -11,16 +11,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use adit::base::{CoreId, Secret, Time, Traffic, TunnelId};
-use adit::connector::{
-    Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls,
-};
+use adit::connector::{Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls};
 use adit::control::{ReloadingAuthority, Signing};
 use adit::edge::{Certifier, Edge, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry, Whose};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{ByteStream, Core, MailReceiver, Pool, Socket, mailbox};
-use adit::latency::{LatencySettings, SlowCallSettings};
-use adit::policy::{Admission, AllowedUpstreams, Rate};
+use adit::policy::{Admission, Rate};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
     ALPN_ENROL, ALPN_LINK, Authority, CertSet, Clients, Identity, KeyRequest, ReloadingCerts, Roots, ServerSettings,
@@ -354,28 +351,8 @@ fn serve_upstream(core: &Core) {
 }
 
 fn edge_settings() -> EdgeSettings {
-    EdgeSettings {
-        agents_listen: AGENTS_AT,
-        agents_tls: None,
-        plain_http_anywhere: true,
-        connectors_listen: CONNECTORS_AT,
-        connectors_tls: None,
-        certifier: None,
-        clock: WallClock::default(),
-        // Days pass here, which are many pings.
-        link: mux::Settings { ping_interval_ms: 600_000, ..mux::Settings::default() },
-        allowed_origins: Vec::new(),
-        connections_max: 1000,
-        handshake_timeout: Duration::from_secs(10),
-        header_timeout: Duration::from_secs(30),
-        idle_timeout: Duration::from_secs(600),
-        first_byte_timeout: Duration::from_secs(120),
-        offline_wait: Duration::from_secs(2),
-        drain_timeout: Duration::from_secs(10),
-        write_timeout: Duration::from_secs(60),
-        latency: LatencySettings::default(),
-        slow_calls: SlowCallSettings::default(),
-    }
+    let plain = EdgeSettings::for_tests(AGENTS_AT, CONNECTORS_AT);
+    EdgeSettings { link: rare_pings(), idle_timeout: Duration::from_secs(600), ..plain }
 }
 
 fn edge_tables() -> EdgeTables {
@@ -391,35 +368,21 @@ fn edge_tables() -> EdgeTables {
 
 fn connector_settings() -> ConnectorSettings {
     ConnectorSettings {
-        edges: vec![EdgeAddress { host: EDGE.to_string().into(), port: CONNECTORS_AT.port() }],
-        edge_tls: None,
-        edge_name: None,
-        tunnel: tunnel(),
-        secret: Secret::from(SECRET),
-        software: "simulation".to_owned(),
         links: 1,
-        backoff_min: Duration::from_millis(100),
         backoff_max: Duration::from_secs(2),
         connect_timeout: Duration::from_secs(10),
-        // Days pass here, which are many pings.
-        link: mux::Settings { ping_interval_ms: 600_000, ..mux::Settings::default() },
-        calls_max: 1000,
-        drain_timeout: Duration::from_secs(10),
-        write_timeout: Duration::from_secs(60),
-        allowed_origins: Vec::new(),
+        link: rare_pings(),
+        ..ConnectorSettings::for_tests(CONNECTORS_AT, tunnel(), Secret::from(SECRET))
     }
 }
 
+/// Days pass here, which are many pings.
+fn rare_pings() -> mux::Settings {
+    mux::Settings { ping_interval_ms: 600_000, ..mux::Settings::default() }
+}
+
 fn connector_tables() -> ConnectorTables {
-    let upstream = UpstreamSettings {
-        url: format!("http://{UPSTREAM_AT}").parse().unwrap(),
-        tls: None,
-        connections_max: 64,
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(30),
-        queue_timeout: Duration::from_secs(5),
-        allowed: Arc::new(AllowedUpstreams::private()),
-    };
+    let upstream = UpstreamSettings::for_tests(format!("http://{UPSTREAM_AT}").parse().unwrap());
     let target = ConnectorRoute { name: "route".parse().unwrap(), upstream, traffic: Traffic::Plain };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None }

@@ -2,18 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use adit::base::{CoreId, Secret, Traffic, TunnelId};
-use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress};
+use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables};
 use adit::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{MemberId, Simulation};
 use adit::engine::{Core, Pool};
-use adit::latency::{LatencySettings, SlowCallSettings};
-use adit::policy::{Admission, AllowedUpstreams};
+use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteTable};
-use adit::tls::WallClock;
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
@@ -46,25 +43,10 @@ pub(crate) fn add_core(sim: &mut Simulation, host: IpAddr, id: u16, buffer_memor
 /// An edge without TLS.
 pub(crate) fn edge_settings(link: mux::Settings) -> EdgeSettings {
     EdgeSettings {
-        agents_listen: AGENTS_AT,
-        agents_tls: None,
-        plain_http_anywhere: true,
-        connectors_listen: CONNECTORS_AT,
-        connectors_tls: None,
-        certifier: None,
-        clock: WallClock::default(),
         link,
-        allowed_origins: Vec::new(),
-        connections_max: 1000,
-        handshake_timeout: Duration::from_secs(10),
-        header_timeout: Duration::from_secs(30),
         idle_timeout: EDGE_IDLE_TIMEOUT,
-        first_byte_timeout: Duration::from_secs(120),
-        offline_wait: Duration::from_secs(2),
         drain_timeout: DRAIN_TIMEOUT,
-        write_timeout: Duration::from_secs(60),
-        latency: LatencySettings::default(),
-        slow_calls: SlowCallSettings::default(),
+        ..EdgeSettings::for_tests(AGENTS_AT, CONNECTORS_AT)
     }
 }
 
@@ -80,36 +62,13 @@ pub(crate) fn edge_tables() -> EdgeTables {
 
 /// A connector without TLS.
 pub(crate) fn connector_settings(link: mux::Settings) -> ConnectorSettings {
-    ConnectorSettings {
-        edges: vec![EdgeAddress { host: EDGE.to_string().into(), port: CONNECTORS_AT.port() }],
-        edge_tls: None,
-        edge_name: None,
-        tunnel: TUNNEL.parse().expect("an id"),
-        secret: Secret::from(SECRET),
-        software: "simulation".to_owned(),
-        links: 0,
-        backoff_min: Duration::from_millis(100),
-        backoff_max: Duration::from_secs(5),
-        connect_timeout: Duration::from_secs(5),
-        link,
-        calls_max: 1000,
-        drain_timeout: DRAIN_TIMEOUT,
-        write_timeout: Duration::from_secs(60),
-        allowed_origins: Vec::new(),
-    }
+    let plain = ConnectorSettings::for_tests(CONNECTORS_AT, TUNNEL.parse().expect("an id"), Secret::from(SECRET));
+    ConnectorSettings { link, drain_timeout: DRAIN_TIMEOUT, ..plain }
 }
 
 /// One route, one upstream.
 pub(crate) fn connector_tables() -> ConnectorTables {
-    let upstream = UpstreamSettings {
-        url: format!("http://{UPSTREAM_AT}").parse().expect("a URL"),
-        tls: None,
-        connections_max: 64,
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(30),
-        queue_timeout: Duration::from_secs(5),
-        allowed: Arc::new(AllowedUpstreams::private()),
-    };
+    let upstream = UpstreamSettings::for_tests(format!("http://{UPSTREAM_AT}").parse().expect("a URL"));
     let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream, traffic: Traffic::Plain };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }

@@ -11,20 +11,18 @@ use std::time::Duration;
 
 use adit::base::{Secret, Traffic, TunnelId};
 use adit::connector::{
-    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, Sealing,
+    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, Sealing,
 };
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, Seals, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
-use adit::latency::{LatencySettings, SlowCallSettings};
-use adit::policy::{Admission, AllowedUpstreams};
+use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
     ReloadingCerts, Roots, ServerConfig, ServerSettings, WallClock, client_config, server_config,
 };
 use adit::upstream::{Resolver, UpstreamSettings};
-use adit::wire::mux;
 use rustls::pki_types::{ServerName, UnixTime};
 
 const HOST: &str = "mcp.test";
@@ -139,25 +137,11 @@ fn edge(
 ) -> (Arc<Edge>, SocketAddr, SocketAddr) {
     let (agents_listen, connectors_listen) = (free_address(), free_address());
     let settings = EdgeSettings {
-        agents_listen,
         agents_tls: Some(tls_server(authority, ALPN_HTTP1, Clients::Anyone)),
         plain_http_anywhere: false,
-        connectors_listen,
         connectors_tls: link_tls.then(|| tls_server(authority, ALPN_LINK, Clients::Anyone)),
-        certifier: None,
-        clock: WallClock::default(),
-        link: mux::Settings::default(),
-        allowed_origins: Vec::new(),
-        connections_max: 100,
-        handshake_timeout: Duration::from_secs(10),
-        header_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(60),
-        first_byte_timeout: Duration::from_secs(60),
         offline_wait: Duration::from_secs(30),
-        drain_timeout: Duration::from_secs(5),
-        write_timeout: Duration::from_secs(60),
-        latency: LatencySettings::default(),
-        slow_calls: SlowCallSettings::default(),
+        ..EdgeSettings::for_tests(agents_listen, connectors_listen)
     };
     let route = Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
@@ -182,31 +166,14 @@ fn connector(
     upstream: SocketAddr,
 ) -> Arc<Connector> {
     let settings = ConnectorSettings {
-        edges: vec![EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() }],
         edge_tls: link_tls.then(|| Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
         edge_name: Some(HOST.into()),
-        tunnel: tunnel(),
-        secret: Secret::from("0123456789abcdef"),
-        software: "test".to_owned(),
         links,
         backoff_min: Duration::from_millis(10),
         backoff_max: Duration::from_millis(100),
-        connect_timeout: Duration::from_secs(10),
-        link: mux::Settings::default(),
-        calls_max: 100,
-        drain_timeout: Duration::from_secs(5),
-        write_timeout: Duration::from_secs(60),
-        allowed_origins: Vec::new(),
+        ..ConnectorSettings::for_tests(edge, tunnel(), Secret::from("0123456789abcdef"))
     };
-    let upstream = UpstreamSettings {
-        url: format!("http://{upstream}").parse().unwrap(),
-        tls: None,
-        connections_max: 10,
-        connect_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(60),
-        queue_timeout: Duration::from_secs(10),
-        allowed: Arc::new(AllowedUpstreams::private()),
-    };
+    let upstream = UpstreamSettings::for_tests(format!("http://{upstream}").parse().unwrap());
     let route = ConnectorRoute { name: "test".parse().unwrap(), upstream, traffic };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let callers = CallerAuthorities::default();
