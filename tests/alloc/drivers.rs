@@ -1,10 +1,5 @@
 //! Once warm, the drivers allocate nothing for what is sent and received.
-//!
-//! Counted on one thread by an allocator of this test's own.
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -12,38 +7,7 @@ use adit::engine::driver::{Address, Driver, Event, SocketOptions, Token, Wait};
 use adit::engine::ladder::{self, DriverChoice};
 use adit::engine::{Class, Pool};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on to the system's allocator as it came; the counter is a plain thread-local without a
-// destructor, so that touching it neither allocates nor fails.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: `place` came from `System` with this layout, as `alloc` passes everything on.
-        unsafe { System.dealloc(place, layout) }
-    }
-
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: `place` came from `System` with this layout, as `alloc` passes everything on.
-        unsafe { System.realloc(place, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use crate::counting::allocations;
 
 const LISTENER: Token = Token { index: 0, generation: 0 };
 const CLIENT: Token = Token { index: 1, generation: 0 };
@@ -121,10 +85,10 @@ fn a_round_trip_allocates_nothing() {
         for _ in 0..200 {
             echo.round_trip();
         }
-        let before = ALLOCATIONS.get();
+        let before = allocations();
         for _ in 0..1000 {
             echo.round_trip();
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "on {}", echo.driver.kind());
+        assert_eq!(allocations() - before, 0, "on {}", echo.driver.kind());
     }
 }

@@ -1,10 +1,5 @@
 //! Nothing is allocated when a call is routed, timed and recorded, once its label is known.
-//!
-//! Counted on one thread by an allocator of this test's own.
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use adit::base::{CoreId, LinkId, Rng};
@@ -13,38 +8,7 @@ use adit::latency::{
 };
 use adit::route::{CoreSet, Hostname, LinkChoice, LinkLoad, RouteEntry, RouteTable, choose_link};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on to the system's allocator as it came; the counter is a plain thread-local without a
-// destructor, so that touching it neither allocates nor fails.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: `place` came from `System` with this layout, as `alloc` passes everything on.
-        unsafe { System.dealloc(place, layout) }
-    }
-
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: `place` came from `System` with this layout, as `alloc` passes everything on.
-        unsafe { System.realloc(place, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use crate::counting::allocations;
 
 #[test]
 fn a_call_whose_label_is_known_allocates_nothing() {
@@ -78,9 +42,9 @@ fn a_call_whose_label_is_known_allocates_nothing() {
         }
     };
     round(tools.len());
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     round(10_000);
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations() - before, 0);
     assert!(before > 0, "the counter counts");
     assert_eq!((recorder.sets(), recorder.over_cap() > 3_000), (9, true));
 }

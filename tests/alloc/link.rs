@@ -1,10 +1,5 @@
 //! Nothing is allocated when calls go through a link, once it has seen as many at a time before.
-//!
-//! Counted on one thread by an allocator of this test's own.
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,38 +7,7 @@ use std::time::Duration;
 use adit::base::{Chunk, CoreId, Secret, Time, Traffic};
 use adit::wire::mux::{EdgeIdentity, Event, Hello, Mux, Open, Outlet, Phases, Settings, Stage, StreamId};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on to the system's allocator as it came; the counter is a plain thread-local without a
-// destructor, so that touching it neither allocates nor fails.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: `place` came from `System` with this layout, as `alloc` passes everything on.
-        unsafe { System.dealloc(place, layout) }
-    }
-
-    // SAFETY: the caller's promise is the one that `System` asks for.
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: `place` came from `System` with this layout, as `alloc` passes everything on.
-        unsafe { System.realloc(place, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use crate::counting::allocations;
 
 /// A piece of a shared buffer: what a lease is on a core.
 struct Piece {
@@ -237,9 +201,9 @@ fn a_call_on_a_link_in_use_allocates_nothing() {
     };
     world.carry();
     world.calls(600);
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     world.calls(6_000);
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations() - before, 0);
     assert!(before > 0, "the counter counts");
     assert_eq!((world.answered, world.edge.streams_live(), world.connector.streams_live()), (6_600, 0, 0));
 }

@@ -1,54 +1,10 @@
 //! In steady state a record is sealed and opened without one allocation: counted, not believed.
 
-#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod tls_pair;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use crate::tls_pair::pair;
 use adit::engine::{Class, Lease, Pool};
 use adit::tls::{Sealed, Session, Versions};
-use tls_pair::pair;
 
-struct Counting;
-
-thread_local! {
-    // Per thread, as the test harness allocates on its own.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more, and nothing that is measured.
-    let _ = ALLOCATIONS.try_with(|counter| counter.set(counter.get() + 1));
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of the heap.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: the contract is the trait's own, and is passed on.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the system allocator's own.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: the contract is the trait's own, and is passed on.
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    // SAFETY: the contract is the trait's own, and is passed on.
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(memory, layout, len) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::counting::allocations;
 
 /// Seals `len` bytes at `from` and opens them at `to`, whole or in two leases of which the second begins at `cut`.
 fn send(from: &mut Session, to: &mut Session, pool: &Pool, len: usize, in_place: bool, cut: Option<usize>) {
@@ -107,18 +63,18 @@ fn records_are_sealed_and_opened_without_allocation() {
         // The pool and the queues grow to their size once.
         round(&mut client, &mut server);
         round(&mut server, &mut client);
-        let before = ALLOCATIONS.get();
+        let before = allocations();
         for _ in 0..50 {
             round(&mut client, &mut server);
             round(&mut server, &mut client);
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "{versions:?}");
+        assert_eq!(allocations() - before, 0, "{versions:?}");
     }
 }
 
 #[test]
 fn the_counter_counts() {
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     drop(std::hint::black_box(Box::new(1)));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
+    assert_eq!(allocations() - before, 1);
 }

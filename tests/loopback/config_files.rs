@@ -1,7 +1,7 @@
 //! The configuration as its users meet it: whole files, right and wrong, and who wins over whom.
 //!
 //! Beside each file in `tests/config/invalid` stands what is said about it, word for word. To write those files anew after
-//! a message was changed on purpose: `ADIT_TEST_BLESS=1 cargo test --test config_files`, then read the difference.
+//! a message was changed on purpose: `ADIT_TEST_BLESS=1 cargo test --test loopback config_files`, then read the difference.
 
 use std::collections::BTreeMap;
 use std::fs;

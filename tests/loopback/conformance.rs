@@ -3,24 +3,19 @@
 //! The suite and the SDK are fetched once, see [`setup`]; without them these tests fail, they never pass silently.
 //! Passing is not enough: every single check must come out through the intermediary as it does directly.
 
-#[path = "conformance/fixture.rs"]
 mod fixture;
-#[path = "conformance/meddler.rs"]
 mod meddler;
-#[path = "conformance/setup.rs"]
 mod setup;
-#[path = "conformance/suite.rs"]
 mod suite;
-mod tunnel;
 
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::tunnel::Tunnel;
 use fixture::Fixture;
 use meddler::Fault;
 use setup::SetUp;
 use suite::{Outcome, Revision};
-use tunnel::Tunnel;
 
 /// The name under which agents call: the suite wants one that means this machine.
 const HOST: &str = "localhost";
@@ -42,7 +37,7 @@ fn directly(revision: Revision) -> &'static Outcome {
 /// What the Python session printed against `http://{authority}/mcp`.
 fn python_session(authority: &str) -> String {
     let ran = Command::new(&SetUp::get().python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/session.py"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loopback/conformance/session.py"))
         .arg(format!("http://{authority}/mcp"))
         .output()
         .expect("the Python that was set up runs");

@@ -1,16 +1,12 @@
 //! Several cores in one tunnel: links find their places, and connections the core that has a link for them.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-#[allow(dead_code, reason = "other tests need more of it")]
-mod support;
 
 use std::sync::atomic::Ordering;
 
+use crate::support::Tunnel;
 use adit::base::Traffic;
 use adit::edge::{CoreReport, EdgeCommand};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::mailbox;
-use support::Tunnel;
 
 const CORES: usize = 3;
 /// So many that the system spreads them over all cores.
@@ -25,7 +21,7 @@ fn reports(tunnel: &Tunnel) -> Vec<CoreReport> {
 fn calls_on_new_connections(tunnel: &Tunnel) {
     let mut agents: Vec<_> = (0..AGENTS).map(|_| tunnel.agent()).collect();
     for _ in 0..3 {
-        agents.iter_mut().for_each(support::call);
+        agents.iter_mut().for_each(crate::support::call);
     }
 }
 

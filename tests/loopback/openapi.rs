@@ -1,19 +1,15 @@
 //! The API for tunnels against its own document: schemathesis, an independent tool, makes requests that fit and requests
 //! that do not, and judges the answers.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-#[path = "up/process.rs"]
-#[expect(dead_code, reason = "other tests use the rest of it")]
-mod process;
-#[path = "openapi/setup.rs"]
-mod setup;
 
 use std::path::Path;
 use std::process::Command;
 
-use process::Adit;
+use crate::fetched::{REQUIREMENTS, fetch_python, fetched, python_of};
+use crate::process::Adit;
 use serde_json::{Value, json};
 
+/// Schemathesis, and what it needs.
+const PINS: [(&str, &str); 1] = [(REQUIREMENTS, include_str!("openapi/requirements.txt"))];
 /// Requests for each operation, beside those for each limit of the document.
 const EXAMPLES: &str = "30";
 /// What is drawn at random is drawn from this.
@@ -32,7 +28,7 @@ impl Edge {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let data = data.to_str().unwrap();
-        let made = process::command(&["edge", "init", "--data-dir", data]).output().unwrap();
+        let made = crate::process::command(&["edge", "init", "--data-dir", data]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let any = "127.0.0.1:0";
         let edge = Adit::start(&[
@@ -75,9 +71,9 @@ impl Edge {
 #[test]
 fn schemathesis_finds_no_failure() {
     let edge = Edge::start();
-    let mut run = Command::new(setup::python());
+    let mut run = Command::new(python_of(&fetched("openapi", &PINS, fetch_python)));
     run.args(["-m", "schemathesis.cli", "--config-file"]);
-    run.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi/schemathesis.toml"));
+    run.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/loopback/openapi/schemathesis.toml"));
     run.args(["run", &format!("{}/v1/openapi.json", edge.url), "--no-color", "--generation-database", "none"]);
     run.args(["-H", &format!("Authorization: Bearer {}", edge.token), "--max-examples", EXAMPLES, "--seed", SEED]);
     let done = run.current_dir(env!("CARGO_TARGET_TMPDIR")).output().unwrap();

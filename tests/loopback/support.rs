@@ -1,5 +1,4 @@
 //! A small tunnel in this process, on real sockets: for the tests that need edge and connector themselves.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

@@ -3,25 +3,17 @@
 //! Where it can, a test runs three times: against the upstream itself, which shows that it asks for nothing that HTTP does
 //! not promise, through `adit edge` and `adit connect`, and through both with each call sealed again between them.
 
-#[path = "transparency/failures.rs"]
 mod failures;
-#[path = "transparency/lives.rs"]
 mod lives;
-#[path = "transparency/messages.rs"]
 mod messages;
-mod raw;
-#[path = "transparency/refusals.rs"]
 mod refusals;
-#[path = "transparency/stalls.rs"]
 mod stalls;
-#[path = "transparency/streams.rs"]
 mod streams;
-mod tunnel;
 
 use std::net::SocketAddr;
 
-use raw::{Head, Peer, Upstream};
-use tunnel::Tunnel;
+use crate::raw::{Head, Peer, Upstream};
+use crate::tunnel::Tunnel;
 
 /// The host name of the tunnel under test.
 const HOST: &str = "mcp.test";

@@ -1,12 +1,6 @@
 //! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "up/process.rs"]
-#[expect(dead_code, reason = "other tests use the rest of it")]
-mod process;
-#[path = "tunnels/site.rs"]
 mod site;
-#[path = "tunnels/trade.rs"]
 mod trade;
 
 use std::fs;
@@ -612,7 +606,7 @@ fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
     let key_file = dir.path().join("key");
     let args = ["connect", "--json", "--edge", &site.connectors, "--route", &route, "--log-level", "error"];
     let more = ["--provisioning-key-file", text_of(&key_file), "--state-dir", text_of(&state)];
-    let connector = process::Adit::start(&[&args[..], &more].concat());
+    let connector = crate::process::Adit::start(&[&args[..], &more].concat());
     assert_eq!(connector.next_of(&["certified", "linked"])["event"], "linked");
     assert_eq!(site.call("web-1.f.test", "echo").0, 200);
     assert!(!state.join("trade.key").exists(), "it is needed no more");
@@ -676,7 +670,7 @@ fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one(
 /// What `adit edge` says when it cannot start over a directory.
 fn start_refused(dir: &Path) -> String {
     let args = ["--listen", "127.0.0.1:0", "--connectors-listen", "127.0.0.1:0", "--admin", "off", "--data-dir"];
-    let done = process::command(&[&["edge"], &args[..], &[text_of(dir)]].concat()).output().unwrap();
+    let done = crate::process::command(&[&["edge"], &args[..], &[text_of(dir)]].concat()).output().unwrap();
     assert!(matches!(done.status.code(), Some(1 | 2)), "{done:?}");
     String::from_utf8(done.stderr).unwrap()
 }

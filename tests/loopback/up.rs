@@ -1,12 +1,7 @@
 //! The program as people run it: `adit up`, and `adit edge` with `adit connect`, as processes of their own.
 
-#[path = "up/foreign.rs"]
 mod foreign;
-#[path = "up/process.rs"]
-mod process;
-#[path = "up/registrations.rs"]
 mod registrations;
-#[path = "up/trust.rs"]
 mod trust;
 
 use std::collections::BTreeMap;
@@ -15,13 +10,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::process::{Adit, PATIENCE, command};
 use adit::private;
 use adit::tls::Authority;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::routing::get;
-use process::{Adit, PATIENCE, command};
 use reqwest::{Certificate, Client};
 use rustls_pki_types::UnixTime;
 use serde_json::Value;

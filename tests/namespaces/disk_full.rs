@@ -1,14 +1,4 @@
 //! A disk that is full, a real one though small: an edge says so, loses nothing, and goes on when there is room again.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-#[path = "namespaces/mod.rs"]
-mod namespaces;
-#[path = "up/process.rs"]
-#[expect(dead_code, reason = "other tests use the rest of it")]
-mod process;
-#[path = "tunnels/site.rs"]
-#[expect(dead_code, reason = "other tests use the rest of it")]
-mod site;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,20 +6,17 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use site::Site;
+use crate::site::Site;
+use crate::space;
 
 /// The size of the disk.
 const DISK: &str = "size=4m";
 
-#[test]
-fn on_a_full_disk_a_change_is_refused_and_nothing_is_lost() {
-    if !namespaces::enter("on_a_full_disk_a_change_is_refused_and_nothing_is_lost") {
-        return;
-    }
-    namespaces::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
+pub(crate) fn a_change_is_refused_and_nothing_is_lost() -> Result<(), String> {
+    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
     let disk = tempfile::tempdir().unwrap();
     let at = disk.path().to_str().unwrap();
-    namespaces::done(&["mount", "-t", "tmpfs", "-o", DISK, "none", at], "mount is part of every distribution");
+    space::done(&["mount", "-t", "tmpfs", "-o", DISK, "none", at], "mount is part of every distribution");
     let mut site = Site::within(disk.path(), "epoll");
     let first = site.tunnel(&["create", "--host", "first.test"]);
     let _connector = site.connect("first.test", &first["token"]);
@@ -41,7 +28,7 @@ fn on_a_full_disk_a_change_is_refused_and_nothing_is_lost() {
         let host = format!("h{made}.test");
         let done = site.run(&["tunnel", "create", "--host", &host]);
         if !done.status.success() {
-            break namespaces::text(&done);
+            break space::text(&done);
         }
         made += 1;
         assert!(made < 1_000, "the disk does not fill up");
@@ -51,7 +38,7 @@ fn on_a_full_disk_a_change_is_refused_and_nothing_is_lost() {
     // What has to be done in a hurry is refused as clearly, and not half done.
     let told = site.run(&["tunnel", "revoke", first["id"].as_str().unwrap()]);
     if !told.status.success() {
-        assert!(namespaces::text(&told).contains("store_full"), "{}", namespaces::text(&told));
+        assert!(space::text(&told).contains("store_full"), "{}", space::text(&told));
         assert_eq!(site.call("first.test", "echo").0, 200);
     }
     let count = |site: &Site| site.tunnel(&["list"])["data"].as_array().unwrap().len();
@@ -64,6 +51,7 @@ fn on_a_full_disk_a_change_is_refused_and_nothing_is_lost() {
     site.run_edge("epoll");
     assert_eq!(count(&site), made + 1);
     assert_eq!(site.call("after.test", "echo").0, 503, "it is served again");
+    Ok(())
 }
 
 /// Takes all the room that is left.

@@ -1,38 +1,59 @@
-//! A test in namespaces of its own: networks and mounts that are nobody else's, made without rights that a developer lacks.
+//! A process in namespaces of its own, made without rights that a developer lacks.
 
-use std::io::{self, Write};
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
 
-/// Says to the process that it is the one inside.
+/// Says to the process which test it runs inside.
 const INSIDE: &str = "ADIT_TEST_INSIDE";
+/// The exit code that says that the test cannot run here.
+const NOT_RUN: u8 = 77;
+/// What stands before the reason for that.
+const REASON: &str = "not run: ";
 /// Where a user's PATH often does not lead.
 const ADMIN_PATHS: &str = ":/usr/sbin:/sbin";
 
-/// Whether this process is inside. Outside, the test of this name is run once more, inside, and must succeed there; on a
-/// machine that forbids namespaces it is not run, which is said on standard error whether the test is shown or not.
-#[must_use]
-pub(crate) fn enter(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
+/// How a test ended.
+pub(crate) enum Ended {
+    Well,
+    /// With what it said.
+    Badly(String),
+    /// It cannot run on this machine, for this reason.
+    NotRun(String),
+}
+
+/// The test that this process is to run; none outside.
+pub(crate) fn inside() -> Option<String> {
+    std::env::var(INSIDE).ok()
+}
+
+/// From inside, tells how the test ended.
+pub(crate) fn report(ended: Result<(), String>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("{REASON}{why}");
+            ExitCode::from(NOT_RUN)
+        }
     }
+}
+
+/// Runs this program once more, inside, for one test.
+pub(crate) fn run(test: &str) -> Ended {
     let Some(flags) = possible() else {
-        say(test, "this machine lets nobody make namespaces of networks and mounts");
-        return false;
+        return Ended::NotRun("this machine lets nobody make namespaces of networks and mounts".to_owned());
     };
     let own = std::env::current_exe().expect("it has a file");
     let mut again = Command::new("unshare");
-    again.args(flags).arg("--").arg(own).args([test, "--exact", "--nocapture", "--test-threads=1"]);
-    let done = again.env(INSIDE, "1").env("PATH", admin_path()).output().expect("unshare was there before");
+    again.args(flags).arg("--").arg(own).env(INSIDE, test).env("PATH", admin_path());
+    let done = again.output().expect("unshare was there before");
     let said = text(&done);
-    assert!(done.status.success() && said.contains("1 passed"), "inside the namespaces:\n{said}");
-    false
-}
-
-/// Says that a test, or the rest of it, is not run here.
-pub(crate) fn say(test: &str, why: &str) {
-    // Not by a macro: what a test prints is shown only when it fails.
-    let told = io::stderr().write_all(format!("{test}: not run: {why}\n").as_bytes());
-    told.expect("standard error can be written");
+    match done.status.code() {
+        Some(0) => Ended::Well,
+        Some(code) if code == i32::from(NOT_RUN) => {
+            let why = said.lines().find_map(|line| line.strip_prefix(REASON));
+            Ended::NotRun(why.unwrap_or("it does not say why").to_owned())
+        }
+        _ => Ended::Badly(said),
+    }
 }
 
 /// Runs a command of the system, which must be there; its outcome may be any.

@@ -1,14 +1,7 @@
 //! A first deployment as people make it, on two hosts: with the commands that the program prints, through a firewall that
 //! lets nothing in to the connector's. The hosts are two namespaces of networks with one wire between them.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "namespaces/mod.rs"]
-mod namespaces;
-#[path = "walk/private_host.rs"]
 mod private_host;
-#[path = "up/process.rs"]
-#[expect(dead_code, reason = "other tests use the rest of it")]
-mod process;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +9,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use process::{Adit, command};
+use crate::process::{Adit, command};
+use crate::space;
 
 use private_host::{EDGE, PrivateHost, UPSTREAM_PORT};
 
@@ -24,18 +18,11 @@ const HOST: &str = "orders.test";
 /// How long an answer to a knock that a firewall drops is waited for.
 const KNOCK: Duration = Duration::from_millis(700);
 
-#[test]
-fn a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in() {
-    const NAME: &str = "a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in";
-    if !namespaces::enter(NAME) {
-        return;
-    }
+pub(crate) fn a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in() -> Result<(), String> {
     let inside = PrivateHost::new();
     let knock = || TcpStream::connect_timeout(&SocketAddr::from((inside.address, UPSTREAM_PORT)), KNOCK);
     assert!(knock().is_ok(), "without a firewall the server can be reached, or this would prove nothing");
-    if let Err(why) = inside.raise_firewall() {
-        return namespaces::say(NAME, &why);
-    }
+    inside.raise_firewall()?;
     assert_eq!(knock().unwrap_err().kind(), ErrorKind::TimedOut, "nothing comes in");
 
     let dir = tempfile::tempdir().unwrap();
@@ -75,6 +62,7 @@ fn a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in() {
     second.event("unlinked");
     assert_eq!(knock().unwrap_err().kind(), ErrorKind::TimedOut, "still nothing comes in");
     assert!(inside.dropped() >= 2, "it was the firewall that dropped both knocks");
+    Ok(())
 }
 
 /// The edge's host, where its operator types.
@@ -92,7 +80,7 @@ impl Shell<'_> {
 
     fn run(&self, args: &[&str]) -> String {
         let done = self.command(args).output().unwrap();
-        assert!(done.status.success(), "{args:?}: {}", namespaces::text(&done));
+        assert!(done.status.success(), "{args:?}: {}", space::text(&done));
         String::from_utf8(done.stdout).unwrap()
     }
 }

@@ -1,10 +1,7 @@
 //! Many large calls at once through the real edge and the real connector, whose buffers are far too few for them: agents that
 //! read quickly, slowly, or not at all. Those that read get everything, the others end in their time, and the link stays.
 //!
-//! `ADIT_SIM_SEED=n cargo test --test sim_crowd` runs one seed again; `ADIT_SIM_SEEDS=n` tries that many.
-
-#[path = "sim_tunnel/roles.rs"]
-mod roles;
+//! `ADIT_SIM_SEED=n cargo test --test sim crowd` runs one seed again; `ADIT_SIM_SEEDS=n` tries that many.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -22,7 +19,7 @@ use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, ByteStream, Class, 
 use adit::upstream::Resolver;
 use adit::wire::mux;
 
-use roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core};
+use crate::roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core};
 
 /// Seeds that every run of the test tries.
 const SEEDS: Range<u64> = 1..41;
@@ -61,10 +58,16 @@ fn crowd(seed: u64) {
     let (connector_core, _) = add_core(&mut sim, CONNECTOR, 0, buffer_memory);
     serve(&upstream);
     let (edge_events, _edge_told) = mailbox(64);
-    let edge = Edge::new(roles::edge_settings(link), roles::edge_tables(), 1, 1, &edge_events);
+    let edge = Edge::new(crate::roles::edge_settings(link), crate::roles::edge_tables(), 1, 1, &edge_events);
     edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
     let (connector_events, _connector_told) = mailbox(4096);
-    let connector = Connector::new(roles::connector_settings(link), roles::connector_tables(), 1, 2, &connector_events);
+    let connector = Connector::new(
+        crate::roles::connector_settings(link),
+        crate::roles::connector_tables(),
+        1,
+        2,
+        &connector_events,
+    );
     connector_core
         .spawn(Arc::clone(&connector).run(connector_core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
     sim.run_until(sim.net().now() + 2 * SECOND).expect("the link comes up");
@@ -201,6 +204,6 @@ fn whoever_reads_is_served_whole_and_the_link_stays_however_few_buffers_there_ar
     };
     for seed in seeds {
         let ran = std::panic::catch_unwind(|| crowd(seed));
-        assert!(ran.is_ok(), "seed {seed} failed: ADIT_SIM_SEED={seed} cargo test --test sim_crowd");
+        assert!(ran.is_ok(), "seed {seed} failed: ADIT_SIM_SEED={seed} cargo test --test sim crowd");
     }
 }

@@ -1,8 +1,6 @@
 //! Who is who on the link: enrolment, renewal, and everything that can be wrong with a certificate, on a simulated network
 //! with real TLS. Simulated time passes; nobody waits.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "sim_trust/bed.rs"]
 mod bed;
 
 use std::rc::Rc;

@@ -1,21 +1,14 @@
 //! The real edge and the real connector, with simulated agents and a simulated upstream, on a simulated network.
 //!
 //! Everything in a run follows from its seed: the mixture of faults, the calls, who dies and when. `ADIT_SIM_SEED=n cargo
-//! test --test sim_tunnel` runs one seed again; `ADIT_SIM_TRACE=1` shows every event of it.
+//! test --test sim storms` runs one seed again; `ADIT_SIM_TRACE=1` shows every event of it. `ADIT_SIM_FRESH=n` tries so many seeds
+//! that nobody has tried before, and prints them with `--nocapture`; an ordinary run is the same every time.
 
-#[path = "sim_tunnel/agent.rs"]
 mod agent;
-#[path = "sim_tunnel/http.rs"]
 mod http;
-#[path = "sim_tunnel/ledger.rs"]
 mod ledger;
-#[path = "sim_tunnel/path.rs"]
 mod path;
-#[path = "sim_tunnel/plan.rs"]
 mod plan;
-#[path = "sim_tunnel/roles.rs"]
-mod roles;
-#[path = "sim_tunnel/upstream.rs"]
 mod upstream;
 
 use std::hash::{BuildHasher, RandomState};
@@ -27,17 +20,15 @@ use adit::base::Rng;
 use adit::engine::sim::{Death, Faults};
 use adit::latency::Phase;
 
+use crate::roles::{DRAIN_TIMEOUT, EDGE_IDLE_TIMEOUT};
 use ledger::Outcome;
 use path::{Layout, Path};
 use plan::{Fate, Framing, Kind, Leaving, Plan, Weather};
-use roles::{DRAIN_TIMEOUT, EDGE_IDLE_TIMEOUT};
 
 /// Seeds that every run of the test tries.
 const SEEDS_FIXED: u64 = 200;
 /// Others that failed once.
 const SEEDS_MENDED: [u64; 1] = [1073];
-/// Seeds that nobody has tried before.
-const SEEDS_FRESH: u64 = 20;
 /// Each this many seeds one is run twice, to see that it replays.
 const REPLAY_EVERY: u64 = 10;
 
@@ -144,7 +135,7 @@ fn run_seed(seed: u64) -> Tally {
         }
         tally
     }));
-    ran.unwrap_or_else(|_| panic!("seed {seed} fails: ADIT_SIM_SEED={seed} cargo test --test sim_tunnel storms"))
+    ran.unwrap_or_else(|_| panic!("seed {seed} fails: ADIT_SIM_SEED={seed} cargo test --test sim storms"))
 }
 
 /// Runs seeds on as many threads as there are CPUs; each run keeps to one.
@@ -164,17 +155,25 @@ fn run_seeds(seeds: Vec<u64>) -> Vec<Tally> {
 
 #[test]
 fn storms_leave_every_call_with_one_outcome_and_nothing_behind() {
-    if let Some(seed) = std::env::var("ADIT_SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    if let Some(seed) = number("ADIT_SIM_SEED") {
         println!("seed {seed}: {:?}", run_seed(seed));
         return;
     }
-    let fresh = RandomState::new().hash_one(SEEDS_FRESH) >> 16;
-    println!("fresh seeds: {fresh} and the {} after it", SEEDS_FRESH - 1);
-    let tallies = run_seeds((0..SEEDS_FIXED).chain(SEEDS_MENDED).chain(fresh..fresh + SEEDS_FRESH).collect());
+    if let Some(count) = number("ADIT_SIM_FRESH") {
+        let first = RandomState::new().hash_one(count) >> 16;
+        println!("{count} seeds from {first} on");
+        run_seeds((first..first + count).collect());
+        return;
+    }
+    let tallies = run_seeds((0..SEEDS_FIXED).chain(SEEDS_MENDED).collect());
     let sum = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>();
     let (whole, refused, broken) = (sum(|t| t.whole), sum(|t| t.refused), sum(|t| t.broken));
     println!("{whole} whole, {refused} refused, {broken} broken");
     assert!(whole > 2000 && refused > 100 && broken > 100, "{whole} whole, {refused} refused, {broken} broken");
+}
+
+fn number(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().expect("a number"))
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::setup::SetUp;
+use super::setup::SetUp;
 
 /// A protocol revision that the suite has a list of required scenarios for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::Ipv4Addr;
 
-use crate::mmdb::asn_file;
-use crate::site::{LOCALHOST, Site, ask};
+use super::mmdb::asn_file;
+use super::site::{LOCALHOST, Site, ask};
 
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const THIRD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);

@@ -9,8 +9,8 @@ use adit::control::demo::Demo;
 use adit::private;
 use serde_json::Value;
 
+use super::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_saying, text};
 use crate::process::command;
-use crate::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_saying, text};
 
 /// What the doctor says of this configuration, and its exit code.
 pub(crate) fn examine(config: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>) {

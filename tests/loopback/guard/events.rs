@@ -13,8 +13,8 @@ use axum::routing::post;
 use futures_lite::{Stream, stream};
 use tokio::time::{Interval, interval};
 
-use crate::doctor::{examine, of, verdict, write_connector};
-use crate::site::{LOCALHOST, SECRETS, Site};
+use super::doctor::{examine, of, verdict, write_connector};
+use super::site::{LOCALHOST, SECRETS, Site};
 
 /// How far events are apart.
 const APART: Duration = Duration::from_millis(150);

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use crate::site::{LOCALHOST, SECRETS, Site, dial};
+use super::site::{LOCALHOST, SECRETS, Site, dial};
 
 /// What is kept of unfinished heads on one core, in bytes, and of each besides.
 const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use adit::tls::{ALPN_HTTP1, ALPN_LINK};
 
-use crate::site::{HOSTS, LOCALHOST, SECRETS, Site, ask};
+use super::site::{HOSTS, LOCALHOST, SECRETS, Site, ask};
 
 #[test]
 fn a_call_goes_where_its_host_says_whatever_else_it_says() {

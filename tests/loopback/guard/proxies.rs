@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::site::{LOCALHOST, SECRETS, Site, ask, dial, relay, serve};
+use super::site::{LOCALHOST, SECRETS, Site, ask, dial, relay, serve};
 
 const BEHIND_A_PROXY: &str = "[admission]\nagents_proxies = \"127.0.0.1\"\n";
 const GET: &str = "GET / HTTP/1.1\r\nHost: one.test\r\n\r\n";

@@ -11,8 +11,8 @@ use adit::private;
 use adit::tls::Authority;
 use rustls::pki_types::UnixTime;
 
+use super::site::{LOCALHOST, ask, dial, serve, text};
 use crate::process::{PATIENCE, command};
-use crate::site::{LOCALHOST, ask, dial, serve, text};
 
 const SECRET: &str = "a-secret-that-nobody-may-ever-see-4711";
 const WRONG: &str = "another-secret-that-nobody-may-see-0815";

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use adit::base::Traffic;
 
-use crate::site::{HOST, OPEN_HOST, Site, call, drivers};
+use super::site::{HOST, OPEN_HOST, Site, call, drivers};
 
 /// Whether a piece of memory that a process may write holds these bytes.
 fn memory_holds(pid: u32, needle: &[u8]) -> bool {

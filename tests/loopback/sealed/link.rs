@@ -8,7 +8,7 @@ use std::thread;
 use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
 
-use crate::site::drivers;
+use super::site::drivers;
 use crate::support::{Tunnel, call};
 
 /// What went over the link, both ways.

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use adit::base::Traffic;
 
-use crate::site::{Agent, HOST, OPEN_HOST, Site, authority, call, drivers, get, try_call};
+use super::site::{Agent, HOST, OPEN_HOST, Site, authority, call, drivers, get, try_call};
 
 const SEAL_CA: &str = "state/seal-ca.pem";
 

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::{CALL, HOST, Way, get, post};
 use crate::raw::{Head, Peer, Upstream, latin1};
 use crate::tunnel::Tunnel;
-use crate::{CALL, HOST, Way, get, post};
 
 /// Ids of calls, as JSON texts.
 const IDS: [&str; 4] = ["7", "\"7\"", "\"a \\\"b\\\" \u{17c}\"", "-1"];

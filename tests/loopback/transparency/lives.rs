@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
+use super::{CALL, HOST, Way, get, post};
 use crate::raw::{Peer, latin1};
 use crate::tunnel::Process;
-use crate::{CALL, HOST, Way, get, post};
 
 /// Makes one whole call.
 fn serve_one(way: &mut Way) {

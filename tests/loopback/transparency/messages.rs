@@ -2,8 +2,8 @@
 
 use std::thread;
 
+use super::{CALL, HOST, Way, each_way, get, post};
 use crate::raw::latin1;
-use crate::{CALL, HOST, Way, each_way, get, post};
 
 /// Fields of a request that the tunnel sets for its own hop, or may add.
 const REQUEST_HOP: &[&str] = &["host", "connection", "transfer-encoding", "content-length"];

@@ -1,7 +1,7 @@
 //! What the edge refuses, so that nothing behind it has to.
 
+use super::{CALL, HOST, Way, get};
 use crate::raw::latin1;
-use crate::{CALL, HOST, Way, get};
 
 /// Requests by which a stranger could make two readers of one connection disagree, or exhaust one of them.
 fn smuggling_rows() -> Vec<(&'static str, Vec<u8>)> {

@@ -1,6 +1,6 @@
 //! Agents that stop reading: their call ends when there is nothing more to wait for, and they keep nobody else's memory.
 
-use crate::{Way, get};
+use super::{Way, get};
 
 #[test]
 fn a_call_whose_agent_does_not_read_ends_with_its_link() {

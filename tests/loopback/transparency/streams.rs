@@ -1,7 +1,7 @@
 //! Streams of events: each piece at once, and whoever goes away is known to have gone.
 
+use super::{CALL, HOST, each_way, get, post};
 use crate::raw::latin1;
-use crate::{CALL, HOST, each_way, get, post};
 
 #[test]
 fn the_head_of_a_stream_arrives_before_any_event_and_each_piece_before_the_next() {

@@ -1,5 +1,4 @@
 //! Ten thousand registrations that are not as they should be: the edge goes on, and does not grow.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,7 +13,7 @@ use adit::tls::{
 use adit::wire::enrol::{Answer, Credential, Incoming, Message, Request};
 use rustls::ClientConnection;
 
-use crate::trust::{Site, drivers};
+use super::trust::{Site, drivers};
 
 const REGISTRATIONS: u64 = 10_000;
 /// As many before memory is looked at for the first time.

@@ -1,5 +1,4 @@
 //! Enrolment and mutual TLS as people run them: `adit edge` and `adit connect` as processes, on each driver that works here.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -11,8 +11,8 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::namespaces::{done, text, tried};
 use crate::process::command;
+use crate::space::{done, text, tried};
 
 /// The edge's address on the wire.
 pub(crate) const EDGE: &str = "10.77.0.1";

@@ -9,9 +9,9 @@ use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::{Core, Socket, StreamError};
 use futures_lite::future;
 
-use crate::http::{Break, Head, Length, Wire, send, send_chunk};
-use crate::ledger::{Ledger, Outcome};
-use crate::plan::{Kind, Leaving, Plan, Weather};
+use super::http::{Break, Head, Length, Wire, send, send_chunk};
+use super::ledger::{Ledger, Outcome};
+use super::plan::{Kind, Leaving, Plan, Weather};
 
 /// How long an agent waits for the end of a call. Longer than any plan takes.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
@@ -161,7 +161,7 @@ impl Agent {
         plan: &Plan,
         go_on: &std::cell::Cell<bool>,
     ) -> Result<(Outcome, bool, Vec<u8>), Break> {
-        let mut reader = crate::http::Reader { socket, rest };
+        let mut reader = super::http::Reader { socket, rest };
         let head = loop {
             let head = reader.head().await?;
             match head.status() {

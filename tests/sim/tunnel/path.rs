@@ -14,14 +14,14 @@ use adit::latency::LabelFigures;
 use adit::upstream::Resolver;
 use adit::wire::mux;
 
-use crate::agent::Agent;
-use crate::ledger::Ledger;
-use crate::plan::Weather;
+use super::agent::Agent;
+use super::ledger::Ledger;
+use super::plan::Weather;
+use super::upstream::Upstream;
 use crate::roles::{
     AGENTS, AGENTS_AT, CONNECTOR, DRAIN_TIMEOUT, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core, connector_settings,
     connector_tables, edge_settings, edge_tables,
 };
-use crate::upstream::Upstream;
 
 /// What a drain may take beyond its time-out: goodbyes, and agents that read why they were refused.
 const DRAIN_SLACK: Duration = Duration::from_secs(5);

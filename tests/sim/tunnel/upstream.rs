@@ -8,9 +8,9 @@ use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::{ByteStream, Core, Listener, Socket};
 use futures_lite::future;
 
-use crate::http::{Break, Length, Reader, gone, send, send_chunk};
-use crate::ledger::Ledger;
-use crate::plan::{Fate, Framing, Plan, Weather};
+use super::http::{Break, Length, Reader, gone, send, send_chunk};
+use super::ledger::Ledger;
+use super::plan::{Fate, Framing, Plan, Weather};
 
 /// The server.
 #[derive(Clone)]

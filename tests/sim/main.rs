@@ -1,0 +1,9 @@
+//! The real roles on the simulated network, from seeds: the same every time. `cargo test --test sim tunnel::` runs one part.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod crowd;
+mod link;
+mod roles;
+mod timers;
+mod trust;
+mod tunnel;
