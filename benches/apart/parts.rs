@@ -1,9 +1,10 @@
 //! How long the parts take that every call goes through: codecs, records, histograms, routing, and a whole call without
 //! the kernel.
 //!
-//! `cargo bench --bench parts [-- FILTER]`. What is compared from one change to the next is the count of instructions
+//! `cargo bench --manifest-path benches/apart/Cargo.toml --bench parts [-- FILTER]`. What is compared from one change to the next is the count of instructions
 //! (`cargo bench --bench instructions`), which does not depend on what else the machine does.
 
+#[path = "../cases/mod.rs"]
 mod cases;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The same hop on four engines: TLS 1.3 from the agent ends in it, plain TCP goes on to the upstream.
 //!
 //! ```sh
-//! cargo bench --bench hop -- [--seconds 1] [--rounds 7] [--only uring,epoll,tokio,…]
+//! cargo bench --manifest-path benches/apart/Cargo.toml --bench hop -- [--seconds 1] [--rounds 7] [--only uring,epoll,tokio,…]
 //! ```
 //!
 //! This is why adit has an engine of its own, or why it should not: each row is printed against ours, and below it where
@@ -17,7 +17,7 @@ mod on_monoio;
 mod on_tokio;
 mod on_tokio_uring;
 mod place;
-#[path = "../process/mod.rs"]
+#[path = "../../process/mod.rs"]
 mod process;
 mod upstream;
 
