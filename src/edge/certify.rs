@@ -93,6 +93,10 @@ pub fn certifier() -> (MailSender<CertifyRequest>, MailReceiver<CertifyRequest>)
 }
 
 impl Certifier {
+    #[cfg_attr(
+        not(feature = "sim"),
+        allow(clippy::infallible_destructuring_match, reason = "simulated ones are of another kind")
+    )]
     pub(super) async fn certify(&self, whose: Whose, csr: Vec<u8>) -> Result<Certified, NotCertified> {
         let control = match self {
             #[cfg(feature = "sim")]

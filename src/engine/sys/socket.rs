@@ -47,6 +47,10 @@ pub(in crate::engine) fn open(address: &Address) -> io::Result<(Socket, SockAddr
 /// # Errors
 ///
 /// When it is of the simulated network.
+#[cfg_attr(
+    not(feature = "sim"),
+    allow(clippy::infallible_destructuring_match, reason = "simulated ones are of another kind")
+)]
 pub(in crate::engine) fn take_fd(raw: RawSocket) -> io::Result<OwnedFd> {
     let fd = match raw {
         RawSocket::Fd(fd) => fd,
