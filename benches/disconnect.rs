@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench disconnect` prints both; the aim is that the tunnel adds less than 10 ms.
 
-#[path = "../tests/tunnel/mod.rs"]
+#[path = "../tests/loopback/tunnel.rs"]
 mod tunnel;
 
 use std::io::{BufRead, BufReader, Read, Write};

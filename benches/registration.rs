@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use adit::base::Secret;
-use adit::connector::{Connector, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls};
+use adit::connector::{Connector, ConnectorSettings, ConnectorTables, EdgeTls};
 use adit::engine::{Cores, EngineSettings, Lease, Pool, mailbox};
 use adit::private;
 use adit::tls::{
@@ -27,7 +28,6 @@ use adit::tls::{
     ServerCert, ServerName, ServerSettings, Session, WallClock, client_config, server_config,
 };
 use adit::upstream::Resolver;
-use adit::wire::mux;
 
 const EDGE_NAME: &str = "edge.test";
 const SECRET: &str = "a-secret-for-benches-only-0123456789";
@@ -143,21 +143,16 @@ fn reconnects(site: &Site, count: usize) -> Result<(), Box<dyn std::error::Error
     let (events, _) = mailbox(1);
     for instance in 0..count {
         let settings = ConnectorSettings {
-            edges: vec![EdgeAddress { host: "127.0.0.1".into(), port }],
             edge_tls: Some(Arc::new(EdgeTls::new(site.roots()?, WallClock::default(), 1)?)),
             edge_name: Some(EDGE_NAME.into()),
-            tunnel: "tnl_bench".parse()?,
-            secret: Secret::from(SECRET),
-            software: "bench".to_owned(),
             links: 1,
-            backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(2),
-            connect_timeout: Duration::from_secs(10),
-            link: mux::Settings::default(),
-            calls_max: 10,
             drain_timeout: Duration::ZERO,
-            write_timeout: std::time::Duration::from_secs(60),
-            allowed_origins: Vec::new(),
+            ..ConnectorSettings::for_tests(
+                (Ipv4Addr::LOCALHOST, port).into(),
+                "tnl_bench".parse()?,
+                Secret::from(SECRET),
+            )
         };
         let seed = (instance as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         connectors.push(Connector::new(settings, ConnectorTables::default(), 1, seed, &events));

@@ -5,6 +5,8 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/outsiders.rs"]
+mod outsiders;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -167,6 +169,20 @@ fn no_circle_of_imports_is_large() {
     }
 }
 
+#[test]
+fn what_is_shown_to_outsiders_is_used_by_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources_of(root);
+    let (inside, outside): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|s| s.path.starts_with("src/"));
+    let text = |source: &Source| fs::read_to_string(root.join(&source.path)).expect("it was read before");
+    let faults: Vec<String> = inside
+        .iter()
+        .flat_map(|source| outsiders::unused(source, &text(source), &outside))
+        .map(|fault| fault.to_string())
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 fn arrows_point_down(source: &Source) -> Vec<Fault> {
     let Some(module) = source.module().filter(|module| !TOP.contains(module)) else { return Vec::new() };
     let Some((_, allowed)) = FLOORS.iter().find(|(name, _)| *name == module) else {
@@ -244,7 +260,7 @@ fn tokio_stays_on_the_control_thread(source: &Source) -> Vec<Fault> {
 }
 
 fn unsafe_has_its_place(source: &Source) -> Vec<Fault> {
-    let counts_allocations = source.path.starts_with("tests/alloc_");
+    let counts_allocations = source.path == "tests/alloc/counting.rs";
     if source.path.starts_with(UNSAFE_FOLDER) || counts_allocations {
         return Vec::new();
     }
@@ -428,7 +444,7 @@ mod samples {
         bad(unsafe_has_its_place, "src/engine/pool.rs", "\nunsafe { f() }");
         bad(unsafe_has_its_place, "benches/x.rs", "\nunsafe impl Send for X {}");
         good(unsafe_has_its_place, "src/engine/sys/uring.rs", "unsafe { f() }");
-        good(unsafe_has_its_place, "tests/alloc_relay.rs", "unsafe { f() }");
+        good(unsafe_has_its_place, "tests/alloc/counting.rs", "unsafe { f() }");
         good(unsafe_has_its_place, "src/base/x.rs", "// unsafe\n#![forbid(unsafe_code)]");
     }
 

@@ -4,7 +4,7 @@
 //! Agents speak TLS and the link is TLS, as in production. Agents and upstream count too, and are the same from one run to
 //! the next.
 
-#[path = "../../tests/sim_tunnel/roles.rs"]
+#[path = "../../tests/sim/roles.rs"]
 mod roles;
 
 use std::cell::{Cell, RefCell};

@@ -9,7 +9,7 @@ mod mux;
 mod records;
 mod route;
 mod sse;
-#[path = "../../tests/tls_pair/mod.rs"]
+#[path = "../../tests/alloc/tls_pair.rs"]
 mod tls_pair;
 
 /// A piece of work, set up: each time it is run it does the same.

@@ -100,9 +100,7 @@ fn streams_of_a_harness_that_is_killed_are_not_kept_any_longer() {
         let idle = Process::start(&mut program(&flags));
         upstream.until("held", 10);
         drop(idle);
-        while upstream.count("held") > 0 {
-            std::thread::yield_now();
-        }
+        upstream.until_it("held", |held| held == 0);
     }
 }
 

@@ -28,6 +28,7 @@ impl Budget {
 
     /// Bytes that are taken.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn used(&self) -> usize {
         self.0.used.get()
     }

@@ -41,6 +41,7 @@ impl Rng {
     }
 
     /// True with probability `p`.
+    #[cfg(feature = "internals")]
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
@@ -51,6 +52,7 @@ impl Rng {
     }
 
     /// A generator of its own, seeded from this one.
+    #[cfg(test)]
     pub fn fork(&mut self) -> Rng {
         Rng::new(self.next_u64())
     }

@@ -48,7 +48,8 @@ impl Up {
             Some((upstream, path)) => (upstream.to_owned(), path.to_owned(), None),
             None => {
                 let demo = DemoServer::bind()?;
-                (demo.url()?, DemoServer::PATH.to_owned(), Some(demo))
+                let (upstream, path) = demo.url_parts();
+                (upstream, path, Some(demo))
             }
         };
         let config = Config::load(&args.sources(env, &secret, &upstream))?;

@@ -213,7 +213,6 @@ pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), Cause>>) {
         Some(Err(Cause::Cancelled)) | None => Counters::add(&counters.calls_cancelled),
         Some(Err(_)) => Counters::add(&counters.calls_failed),
     }
-    here.calls_done.set(here.calls_done.get() + 1);
 }
 
 impl RequestWork {

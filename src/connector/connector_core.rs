@@ -41,7 +41,6 @@ pub(super) struct ConnectorCore {
     /// Raised once, when the core is told to end.
     pub(super) drain: Signal,
     links_made: Cell<u64>,
-    pub(super) calls_done: Cell<u64>,
     /// The times of calls whose agents' TLS ends here: nobody else can tell them.
     pub(super) recorder: RefCell<Recorder>,
     /// Sealed sessions that wait for their next call.
@@ -51,7 +50,6 @@ pub(super) struct ConnectorCore {
 struct KnownLink {
     link: Link,
     edge: usize,
-    index: u16,
     since: Time,
 }
 
@@ -66,8 +64,6 @@ pub struct ConnectorReport {
     pub upstreams: Vec<UpstreamReport>,
     /// Calls in flight.
     pub calls_open: usize,
-    /// Calls that have ended, well or not.
-    pub calls_done: u64,
     /// Sockets.
     pub sockets_open: usize,
     /// Tasks.
@@ -83,8 +79,6 @@ pub struct LinkReport {
     pub id: LinkId,
     /// To which edge.
     pub edge: EdgeAddress,
-    /// Which of the links to it.
-    pub link_index: u16,
     /// What it does.
     pub state: LinkState,
     /// Streams that are open.
@@ -145,7 +139,6 @@ impl ConnectorCore {
             links_opened: RefCell::new(vec![0; edges]),
             drain: Signal::default(),
             links_made: Cell::new(0),
-            calls_done: Cell::new(0),
             recorder: RefCell::new(Recorder::new(LatencySettings::default())),
             sessions_idle: Cell::new(0),
             connector,
@@ -158,8 +151,8 @@ impl ConnectorCore {
     }
 
     /// A link is up.
-    pub(super) fn add_link(&self, link: &Link, edge: usize, index: u16) {
-        self.links.borrow_mut().push(KnownLink { link: link.clone(), edge, index, since: self.core.now() });
+    pub(super) fn add_link(&self, link: &Link, edge: usize) {
+        self.links.borrow_mut().push(KnownLink { link: link.clone(), edge, since: self.core.now() });
         if let Some(up) = self.edge_up.get(edge) {
             up.raise();
         }
@@ -235,7 +228,7 @@ impl ConnectorCore {
                 let _ = reply.send(self.report());
             }
             CoreMessage::Command(ConnectorCommand::Figures(index, reply)) => {
-                let figures = self.recorder.borrow().figures(self.core.id(), index);
+                let figures = self.recorder.borrow().figures(index);
                 let _ = reply.send(figures);
             }
             CoreMessage::MoreLinks if !self.is_draining() => self.open_links(),
@@ -251,7 +244,6 @@ impl ConnectorCore {
             links: links.iter().map(|known| self.report_link(known)).collect(),
             upstreams: self.upstreams.report(),
             calls_open: self.workers.busy() - self.sessions_idle.get(),
-            calls_done: self.calls_done.get(),
             sockets_open: self.core.open_sockets(),
             tasks_open: self.core.open_tasks(),
             pool: self.core.pool().usage(),
@@ -259,11 +251,10 @@ impl ConnectorCore {
     }
 
     fn report_link(&self, known: &KnownLink) -> LinkReport {
-        let KnownLink { link, edge, index, since } = known;
+        let KnownLink { link, edge, since } = known;
         LinkReport {
             id: link.id(),
             edge: self.connector.settings.edges[*edge].clone(),
-            link_index: *index,
             state: if link.is_draining() { LinkState::Draining } else { LinkState::Open },
             streams: link.streams_live(),
             round_trip: link.round_trip(),

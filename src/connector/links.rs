@@ -76,7 +76,7 @@ impl Post {
     async fn stay(&self, up: Up, backoff: &mut Backoff) {
         let here = &self.here;
         let Up { link, run, welcome } = up;
-        here.add_link(&link, self.edge, self.index);
+        here.add_link(&link, self.edge);
         here.connector.on_linked(self.edge);
         here.connector.on_edge_cores(self.edge, welcome.cores);
         Counters::add(&here.connector.counters.links_made);

@@ -67,6 +67,31 @@ pub struct ConnectorSettings {
     pub allowed_origins: Vec<String>,
 }
 
+#[cfg(feature = "internals")]
+impl ConnectorSettings {
+    /// A connector for tests and benches, which opens links to one edge, without TLS.
+    #[must_use]
+    pub fn for_tests(edge: std::net::SocketAddr, tunnel: TunnelId, secret: Secret) -> ConnectorSettings {
+        ConnectorSettings {
+            edges: vec![EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() }],
+            edge_tls: None,
+            edge_name: None,
+            tunnel,
+            secret,
+            software: "test".to_owned(),
+            links: 0,
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            link: mux::Settings::default(),
+            calls_max: 1_000,
+            drain_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
 /// What serves one host.
 #[derive(Clone)]
 pub struct ConnectorRoute {

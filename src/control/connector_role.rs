@@ -189,7 +189,6 @@ mod tests {
         let link = LinkReport {
             id: LinkId(5),
             edge: EdgeAddress { host: "edge.test".into(), port: 7844 },
-            link_index: 0,
             state: LinkState::Open,
             streams: 0,
             round_trip: None,

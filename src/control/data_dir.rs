@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::base::{AuthorityPin, SECRET_ENTROPY_LEN, Secret, SecretKind, mint};
+use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint};
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
@@ -180,16 +180,6 @@ impl DataDir {
         Ok(Authority::from_pem((&cert, &cert_pem), (&key, &key_pem), now)?)
     }
 
-    /// By what the secrets that this edge makes name its authority.
-    ///
-    /// # Errors
-    ///
-    /// As for [`DataDir::authority`].
-    pub fn pin(&self, now: UnixTime) -> Result<AuthorityPin, DataDirError> {
-        let authority = self.authority(now)?;
-        Ok(AuthorityPin(*Fingerprint::of(authority.cert_der()).as_bytes()))
-    }
-
     /// Renews the edge's certificate, for the same names, when it is near its end. Returns whether it did.
     ///
     /// # Errors
@@ -325,7 +315,7 @@ mod tests {
         let again = data.init(&[], NOW).unwrap();
         assert_eq!((again.made.as_slice(), again.authority, again.names), (&[][..], first.authority, first.names));
         assert_eq!(data.admin_token().unwrap().expose(), token.expose());
-        assert_eq!(data.pin(NOW).unwrap().0, *first.authority.as_bytes());
+        assert_eq!(Fingerprint::of(data.authority(NOW).unwrap().cert_der()), first.authority);
         // Another authority vouches for another certificate, for the same names.
         fs::remove_file(data.ca_cert()).unwrap();
         assert!(matches!(data.init(&[], NOW), Err(DataDirError::Half { .. })));

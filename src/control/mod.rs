@@ -11,6 +11,7 @@ pub mod bodies;
 mod certify;
 mod connector_role;
 mod data_dir;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod edge_role;
 mod figures;

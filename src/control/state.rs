@@ -45,12 +45,6 @@ impl State {
         })
     }
 
-    /// What does not change while the process runs.
-    #[must_use]
-    pub fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
     /// Asks the roles, and puts together what is told at this moment.
     pub async fn report(&self) -> Report {
         Report {

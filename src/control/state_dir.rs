@@ -1,7 +1,7 @@
 //! The connector's state directory: its certificates, the authority for sealed routes, and the token that a provisioning
 //! key was exchanged for.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
@@ -47,12 +47,6 @@ impl StateDir {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> StateDir {
         StateDir { path: path.into() }
-    }
-
-    /// The path of the directory.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The certificate of the authority for sealed routes (PEM).
@@ -194,6 +188,8 @@ impl StateDir {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
+
+    use std::path::Path;
 
     use super::*;
     use crate::tls::{Authority, KeyRequest};

@@ -48,6 +48,7 @@ struct Watched {
 impl FileWatch {
     /// Watches these files, as they are now.
     #[must_use]
+    #[cfg(test)]
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> FileWatch {
         let mut watch = FileWatch::default();
         watch.set(files);

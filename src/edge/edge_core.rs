@@ -331,7 +331,7 @@ impl EdgeCore {
                 let _ = reply.send(self.report());
             }
             CoreMessage::Command(EdgeCommand::Figures(index, reply)) => {
-                let _ = reply.send(self.recorder.borrow().figures(self.core.id(), index));
+                let _ = reply.send(self.recorder.borrow().figures(index));
             }
             CoreMessage::Command(EdgeCommand::Review(reply)) => {
                 let _ = reply.send(self.review());

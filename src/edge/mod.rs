@@ -21,9 +21,9 @@ mod settings;
 mod shared;
 mod usage;
 
-pub use certify::{
-    CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
-};
+#[cfg(feature = "sim")]
+pub use certify::CertifyHere;
+pub use certify::{CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyRequest, NotCertified, Whose, certifier};
 pub use credential::{CREDENTIALS_MAX, Credential, Proof, Standing, TunnelEntry};
 pub use edge_core::{CoreReport, LinkReport};
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};

@@ -104,7 +104,7 @@ impl Denied {
         tracing::warn!(
             peer = ?visitor.peer,
             tunnel,
-            code = self.refusal.name(),
+            code = ?self.refusal,
             "a connector was refused: {}: {}",
             self.refusal,
             self.reason

@@ -17,12 +17,6 @@ pub struct Seals {
 }
 
 impl Seals {
-    /// For an edge that shows itself so.
-    #[must_use]
-    pub fn new(identity: Arc<CallerIdentity>, clock: WallClock) -> Seals {
-        Seals { identity, clock, known: Mutex::default() }
-    }
-
     /// Who this edge is inside.
     #[must_use]
     pub fn identity(&self) -> &CallerIdentity {

@@ -64,6 +64,35 @@ impl EdgeSettings {
     }
 }
 
+#[cfg(feature = "internals")]
+impl EdgeSettings {
+    /// An edge for tests and benches, which listens so, without TLS and for plain HTTP from anywhere.
+    #[must_use]
+    pub fn for_tests(agents_listen: SocketAddr, connectors_listen: SocketAddr) -> EdgeSettings {
+        EdgeSettings {
+            agents_listen,
+            agents_tls: None,
+            plain_http_anywhere: true,
+            connectors_listen,
+            connectors_tls: None,
+            certifier: None,
+            clock: WallClock::default(),
+            link: mux::Settings::default(),
+            allowed_origins: Vec::new(),
+            connections_max: 1_000,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            first_byte_timeout: Duration::from_secs(120),
+            offline_wait: Duration::from_secs(2),
+            drain_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
+            latency: LatencySettings::default(),
+            slow_calls: SlowCallSettings::default(),
+        }
+    }
+}
+
 /// What an edge serves. Each version takes the place of the one before as a whole; versions share what they have in common.
 #[derive(Clone)]
 pub struct EdgeTables {

@@ -29,6 +29,7 @@ pub(super) struct CoreShared {
     id: CoreId,
     pool: Pool,
     pub(super) driver: RefCell<Box<dyn Driver>>,
+    #[cfg(feature = "internals")]
     kind: DriverKind,
     pub(super) sockets: RefCell<Sockets>,
     executor: Executor,
@@ -51,6 +52,7 @@ impl Core {
         Core(Rc::new(CoreShared {
             id,
             pool,
+            #[cfg(feature = "internals")]
             kind: driver.kind(),
             turn_time: Cell::new(driver.now()),
             driver: RefCell::new(driver),
@@ -79,12 +81,14 @@ impl Core {
 
     /// Which driver it runs on.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn driver_kind(&self) -> DriverKind {
         self.0.kind
     }
 
     /// For how long it looks for work before it parks, where that pays.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn spin_budget(&self) -> Duration {
         self.0.spin.borrow().budget()
     }
@@ -208,6 +212,7 @@ impl Core {
 
     /// Whether no task is ready to run.
     #[must_use]
+    #[cfg(feature = "sim")]
     pub fn is_idle(&self) -> bool {
         self.0.executor.is_idle()
     }
@@ -317,12 +322,6 @@ impl Timer {
     pub fn set(&mut self, at: Time) {
         self.at = at;
         self.core.0.timers.borrow_mut().cancel(self.id);
-    }
-
-    /// The deadline.
-    #[must_use]
-    pub fn deadline(&self) -> Time {
-        self.at
     }
 
     /// Ready once the deadline has passed.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::Lease;
+#[cfg(feature = "sim")]
 use crate::engine::sim::SimSocket;
 
 /// Which driver.
@@ -22,6 +23,7 @@ pub enum DriverKind {
     /// Edge-triggered readiness; works everywhere.
     Epoll,
     /// A network in memory, on virtual time.
+    #[cfg(feature = "sim")]
     Sim,
     /// Completions by io_uring.
     Uring,
@@ -33,6 +35,7 @@ impl DriverKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             DriverKind::Epoll => "epoll",
+            #[cfg(feature = "sim")]
             DriverKind::Sim => "sim",
             DriverKind::Uring => "uring",
         }
@@ -87,6 +90,7 @@ pub enum RawSocket {
     /// Of the system.
     Fd(OwnedFd),
     /// Of the simulated network.
+    #[cfg(feature = "sim")]
     Sim(SimSocket),
 }
 

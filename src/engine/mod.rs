@@ -14,6 +14,7 @@ mod packed;
 mod pool;
 mod reserve;
 mod signal;
+#[cfg(feature = "sim")]
 pub mod sim;
 mod socket;
 mod sockets;

@@ -28,9 +28,14 @@ impl Core {
         let token = shared.sockets.borrow_mut().open_listener();
         let mut driver = shared.driver.borrow_mut();
         match driver.listen(token, address) {
-            Ok(local) => {
+            Ok(_local) => {
                 driver.accept(token, true);
-                Ok(Listener { core: self.clone(), token, local })
+                Ok(Listener {
+                    core: self.clone(),
+                    token,
+                    #[cfg(feature = "internals")]
+                    local: _local,
+                })
             }
             Err(error) => {
                 shared.sockets.borrow_mut().never_opened(token);
@@ -105,12 +110,14 @@ impl From<RawSocket> for Detached {
 pub struct Listener {
     core: Core,
     token: Token,
+    #[cfg(feature = "internals")]
     local: Address,
 }
 
 impl Listener {
     /// The address that was bound.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn local(&self) -> &Address {
         &self.local
     }

@@ -1,11 +1,8 @@
 use super::recorder::{Label, LabelSet, Recorder};
-use crate::base::CoreId;
 
 /// Some of the times of calls on one core.
 #[derive(Clone)]
 pub struct CoreFigures {
-    /// Which core.
-    pub core: CoreId,
     /// How many labels have figures.
     pub labels: usize,
     /// How many times a call came that got no label of its own.
@@ -17,11 +14,11 @@ pub struct CoreFigures {
 impl Recorder {
     /// One set of this core's: the total at 0, then those of each label.
     #[must_use]
-    pub fn figures(&self, core: CoreId, index: usize) -> CoreFigures {
+    pub fn figures(&self, index: usize) -> CoreFigures {
         let set = match index.checked_sub(1) {
             None => Some((None, self.total().clone())),
             Some(index) => self.set(index).map(|(label, set)| (Some(label.clone()), set.clone())),
         };
-        CoreFigures { core, labels: self.sets(), over_cap: self.over_cap(), set }
+        CoreFigures { labels: self.sets(), over_cap: self.over_cap(), set }
     }
 }

@@ -4,8 +4,6 @@ use hdrhistogram::Histogram as Hdr;
 
 /// The longest duration that is told apart; longer ones are counted as this long, and counted.
 pub const RANGE_MAX: Duration = Duration::from_secs(120);
-/// The heap memory of one [`Histogram`].
-pub const HISTOGRAM_BYTES: usize = BUCKETS * size_of::<u32>();
 
 /// The finest step. The smallest power of two that tells a 10 µs phase to within 1 %.
 const STEP_NS: u64 = 64;
@@ -13,11 +11,15 @@ const STEP_NS: u64 = 64;
 /// times the memory.
 const DIGITS: u8 = 2;
 /// Buckets that `STEP_NS`, `DIGITS` and `RANGE_MAX` come to: 256 linear ones up to 16 µs, then 128 for each doubling.
+#[cfg(test)]
 const BUCKETS: usize = 3_200;
+/// The heap memory of one [`Histogram`].
+#[cfg(test)]
+pub(super) const HISTOGRAM_BYTES: usize = BUCKETS * size_of::<u32>();
 
 /// Durations of one phase as one core saw them: steps of 64 ns up to 16 µs, then of at most 0.8 %, up to two minutes.
 ///
-/// The memory is fixed at [`HISTOGRAM_BYTES`] (12.5 KiB), so recording neither allocates nor fails. Counts are of 32 bits;
+/// The memory is fixed (12.5 KiB), so recording neither allocates nor fails. Counts are of 32 bits;
 /// before one could overflow, at 4.29 thousand million records, the histogram starts anew (to a metrics store
 /// this looks like a restart).
 #[derive(Clone)]
@@ -44,6 +46,7 @@ impl Histogram {
 
     /// How many durations were recorded.
     #[must_use]
+    #[cfg(test)]
     pub fn count(&self) -> u64 {
         self.counts.len()
     }
@@ -150,6 +153,7 @@ impl Distribution {
 
     /// How many durations exceeded [`RANGE_MAX`].
     #[must_use]
+    #[cfg(test)]
     pub fn over_range(&self) -> u64 {
         self.over_range
     }

@@ -16,7 +16,7 @@ mod snapshot;
 mod stamps;
 
 pub use figures::CoreFigures;
-pub use histogram::{Distribution, HISTOGRAM_BYTES, Histogram, RANGE_MAX};
+pub use histogram::{Distribution, Histogram, RANGE_MAX};
 pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};

@@ -1,10 +1,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::histogram::{HISTOGRAM_BYTES, Histogram};
+use super::histogram::Histogram;
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{CallPhases, PHASES, Phase};
-use super::snapshot::Snapshot;
 
 /// The name under which calls are gathered that have no label of their own.
 pub const OTHER: &str = "(other)";
@@ -16,7 +15,7 @@ const SEPARATOR: u8 = 0xff;
 
 /// How many labels a core keeps figures for.
 ///
-/// A label costs [`LabelSet::BYTES`] (100 KiB) from the call that first has it, so that the defaults come to at most
+/// A label costs 100 KiB from the call that first has it, so that the defaults come to at most
 /// (128 + 64 + 1) x 100 KiB = 19 MiB on a core; a server with 20 tools comes to 2 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatencySettings {
@@ -70,9 +69,6 @@ pub struct LabelSet {
 }
 
 impl LabelSet {
-    /// The memory that one set takes, nearly all of it in histograms.
-    pub const BYTES: usize = PHASES * HISTOGRAM_BYTES + size_of::<LabelSet>();
-
     fn new() -> LabelSet {
         LabelSet { phases: [(); PHASES].map(|()| Histogram::new()), outcomes: [0; OUTCOMES], clock_disagreements: 0 }
     }
@@ -197,8 +193,9 @@ impl Recorder {
 
     /// A copy of everything, at once: for roles that are being shut down and for tests.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot::new();
+    #[cfg(test)]
+    pub fn snapshot(&self) -> super::snapshot::Snapshot {
+        let mut snapshot = super::snapshot::Snapshot::new();
         snapshot.add_total(&self.total, self.over_cap);
         for (label, set) in &self.sets {
             snapshot.add_label(label, set);
@@ -266,6 +263,7 @@ mod tests {
 
     use super::*;
     use crate::base::Rng;
+    use crate::latency::histogram::HISTOGRAM_BYTES;
     use crate::latency::{ConnectorTimes, EdgeTimes};
 
     fn call(total_us: u64) -> CallPhases {
@@ -352,6 +350,7 @@ mod tests {
 
     #[test]
     fn a_set_takes_what_the_documentation_says() {
-        assert!((100_000..105_000).contains(&LabelSet::BYTES), "{} bytes", LabelSet::BYTES);
+        let bytes = PHASES * HISTOGRAM_BYTES + size_of::<LabelSet>();
+        assert!((100_000..105_000).contains(&bytes), "{bytes} bytes");
     }
 }

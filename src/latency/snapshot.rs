@@ -107,6 +107,7 @@ impl Snapshot {
     }
 
     /// Adds another snapshot, as that of one more core.
+    #[cfg(test)]
     pub fn merge(&mut self, other: &Snapshot) {
         self.total.merge(&other.total);
         for (label, figures) in &other.labels {

@@ -11,25 +11,17 @@ pub struct LinkStream {
     link: Link,
     id: StreamId,
     place: usize,
-    /// Why it is reset when it is dropped too early.
-    on_drop: std::cell::Cell<Cause>,
 }
 
 impl LinkStream {
     pub(super) fn new(link: Link, id: StreamId, place: usize) -> LinkStream {
-        LinkStream { link, id, place, on_drop: std::cell::Cell::new(Cause::NotNeeded) }
+        LinkStream { link, id, place }
     }
 
     /// The link that it is on.
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
-    }
-
-    /// The number of the stream on its link.
-    #[must_use]
-    pub fn id(&self) -> StreamId {
-        self.id
     }
 
     /// For which hostname the edge opened it, and the edge's number for the call.
@@ -74,6 +66,7 @@ impl LinkStream {
     }
 
     /// Waits until the other side has reset the stream, or it ended with its link; also after the other side's last byte.
+    #[cfg(feature = "internals")]
     pub async fn broken(&self) -> Cause {
         poll_fn(|cx| self.poll_broken(cx)).await
     }
@@ -103,11 +96,6 @@ impl LinkStream {
 
     fn is_finished(&self) -> bool {
         self.link.streams().borrow_mut().at(self.place).is_finished()
-    }
-
-    /// With which cause the stream is reset, should it be dropped before both sides have finished.
-    pub fn on_drop(&self, cause: Cause) {
-        self.on_drop.set(cause);
     }
 }
 
@@ -181,7 +169,7 @@ impl ByteStream for LinkStream {
     }
 
     fn abort(&self) {
-        self.reset(self.on_drop.get());
+        self.reset(Cause::NotNeeded);
     }
 
     fn headroom(&self) -> usize {
@@ -202,7 +190,7 @@ impl LinkStream {
 impl Drop for LinkStream {
     fn drop(&mut self) {
         // What was received and not read is given back with it.
-        self.link.mux().borrow_mut().let_go(self.id, self.on_drop.get());
+        self.link.mux().borrow_mut().let_go(self.id, Cause::NotNeeded);
         self.link.streams().borrow_mut().remove(self.place);
         self.link.kick();
         self.link.stream_dropped();

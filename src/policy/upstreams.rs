@@ -56,6 +56,7 @@ pub enum NotAllowed {
 impl AllowedUpstreams {
     /// Private networks and loopback.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn private() -> AllowedUpstreams {
         AllowedUpstreams::of(private_networks())
     }

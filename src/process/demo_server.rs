@@ -1,45 +1,82 @@
-use std::net::{Ipv4Addr, TcpListener};
+//! The MCP server that `adit up` starts behind the tunnel when it is given none.
 
-use crate::control::demo::{DEMO_PATH, Demo};
-use crate::process::error::RunError;
-use crate::process::runtime::AbortOnDrop;
+pub use build::DemoServer;
 
-const FAILED: &str = "the demo server cannot listen";
+#[cfg(feature = "demo")]
+mod build {
+    use std::future::pending;
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-/// The built-in MCP server, listening on a free port of the loopback address.
-pub struct DemoServer(TcpListener);
+    use crate::control::demo::{DEMO_PATH, Demo};
+    use crate::process::error::RunError;
+    use crate::process::runtime::AbortOnDrop;
 
-impl DemoServer {
-    /// The path of its MCP endpoint.
-    pub const PATH: &str = DEMO_PATH;
+    const FAILED: &str = "the demo server cannot listen";
 
-    /// Listens; connections wait until it serves.
-    ///
-    /// # Errors
-    ///
-    /// When the system gives no port.
-    pub fn bind() -> Result<DemoServer, RunError> {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(DemoServer).map_err(RunError::io(FAILED))
+    /// The built-in MCP server, listening on a free port of the loopback address.
+    pub struct DemoServer {
+        listener: TcpListener,
+        address: SocketAddr,
     }
 
-    /// Its URL, without the path.
-    ///
-    /// # Errors
-    ///
-    /// When the system does not say where it listens.
-    pub fn url(&self) -> Result<String, RunError> {
-        let address = self.0.local_addr().map_err(RunError::io(FAILED))?;
-        Ok(format!("http://{address}"))
-    }
+    impl DemoServer {
+        /// Listens; connections wait until it serves.
+        ///
+        /// # Errors
+        ///
+        /// When the system gives no port, or this build has no such server.
+        pub fn bind() -> Result<DemoServer, RunError> {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(RunError::io(FAILED))?;
+            let address = listener.local_addr().map_err(RunError::io(FAILED))?;
+            Ok(DemoServer { listener, address })
+        }
 
-    /// Serves until what comes back is dropped.
-    pub(super) fn serve(self) -> Result<AbortOnDrop, RunError> {
-        self.0.set_nonblocking(true).map_err(RunError::io(FAILED))?;
-        let listener = tokio::net::TcpListener::from_std(self.0).map_err(RunError::io(FAILED))?;
-        Ok(AbortOnDrop(tokio::spawn(async move {
-            if let Err(error) = Demo::serve(listener, std::future::pending()).await {
-                tracing::error!(%error, "the demo server ended");
-            }
-        })))
+        /// Its URL without the path, and the path of its MCP endpoint.
+        #[must_use]
+        pub fn url_parts(&self) -> (String, String) {
+            (format!("http://{}", self.address), DEMO_PATH.to_owned())
+        }
+
+        /// Serves until what comes back is dropped.
+        pub(in crate::process) fn serve(self) -> Result<AbortOnDrop, RunError> {
+            self.listener.set_nonblocking(true).map_err(RunError::io(FAILED))?;
+            let listener = tokio::net::TcpListener::from_std(self.listener).map_err(RunError::io(FAILED))?;
+            Ok(AbortOnDrop(tokio::spawn(async move {
+                if let Err(error) = Demo::serve(listener, pending()).await {
+                    tracing::error!(%error, "the demo server ended");
+                }
+            })))
+        }
+    }
+}
+
+#[cfg(not(feature = "demo"))]
+mod build {
+    use crate::process::error::RunError;
+    use crate::process::runtime::AbortOnDrop;
+
+    /// This build has none.
+    pub enum DemoServer {}
+
+    impl DemoServer {
+        /// Fails.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn bind() -> Result<DemoServer, RunError> {
+            let reason = "this build has no demo server: name the MCP server to reach with --upstream URL";
+            Err(RunError::Other(reason.to_owned()))
+        }
+
+        /// Never called.
+        #[must_use]
+        pub fn url_parts(&self) -> (String, String) {
+            match *self {}
+        }
+
+        pub(in crate::process) fn serve(self) -> Result<AbortOnDrop, RunError> {
+            match self {}
+        }
     }
 }

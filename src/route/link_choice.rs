@@ -23,6 +23,7 @@ impl CoreSet {
     }
 
     /// Takes a core out.
+    #[cfg(test)]
     pub fn remove(&mut self, core: CoreId) {
         let at = usize::from(core.0);
         if let Some(word) = self.words.get_mut(at / WORD_BITS) {

@@ -3,7 +3,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::host::HOST_LEN_MAX;
-use super::name::RouteName;
 
 /// The longest path of a unix socket, in bytes (`sun_path` less its final zero, unix(7)).
 pub const UNIX_PATH_LEN_MAX: usize = 107;
@@ -165,15 +164,6 @@ impl fmt::Display for UpstreamUrl {
             UpstreamAddr::Tcp { .. } => write!(f, "http://{}", self.authority),
         }
     }
-}
-
-/// Where the connector sends the calls for a host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamRoute {
-    /// How the route is called in metrics and logs.
-    pub name: RouteName,
-    /// The upstream.
-    pub upstream: UpstreamUrl,
 }
 
 fn split_port(authority: &str, default_port: u16) -> Result<(&str, u16), UpstreamUrlError> {

@@ -124,7 +124,6 @@ pub enum CertError {
 pub struct ServerCert {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
-    not_after: i64,
 }
 
 impl ServerCert {
@@ -141,9 +140,9 @@ impl ServerCert {
         let chain = read_chain(cert_file, cert_pem)?;
         let key = read_key(key_file, key_pem)?;
         let first = chain.first().ok_or_else(|| CertError::NoCertificate { file: cert_file.to_owned() })?;
-        let (names, not_after) = inspect(cert_file, first, now)?;
+        let names = inspect(cert_file, first, now)?;
         let key = certified((cert_file, chain), (key_file, key))?;
-        Ok(ServerCert { key: Arc::new(key), names, not_after })
+        Ok(ServerCert { key: Arc::new(key), names })
     }
 
     /// From two PEM files, which are read now.
@@ -159,14 +158,9 @@ impl ServerCert {
 
     /// The names it is for, in lower case, wildcards as `*.example.com`, without addresses.
     #[must_use]
+    #[cfg(test)]
     pub fn names(&self) -> &[String] {
         &self.names
-    }
-
-    /// The last second of its validity, since 1970.
-    #[must_use]
-    pub fn not_after_unix_s(&self) -> i64 {
-        self.not_after
     }
 }
 
@@ -298,9 +292,9 @@ fn certified(
     })
 }
 
-/// The names of a certificate and its last second, if `now` is within its validity.
-fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<(Vec<String>, i64), CertError> {
-    let not_after = check_validity(file, cert, now)?;
+/// The names of a certificate, if `now` is within its validity.
+fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<Vec<String>, CertError> {
+    check_validity(file, cert, now)?;
     let bad = |cause: String| CertError::BadCertificate { file: file.to_owned(), cause };
     let (_, cert) = X509Certificate::from_der(cert).map_err(|error| bad(error.to_string()))?;
     let names = cert.subject_alternative_name().map_err(|error| bad(error.to_string()))?;
@@ -311,5 +305,5 @@ fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<(Vec<
         };
         names.value.general_names.iter().filter_map(dns).collect()
     });
-    Ok((names, not_after))
+    Ok(names)
 }

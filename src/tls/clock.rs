@@ -19,12 +19,14 @@ impl Default for WallClock {
 impl WallClock {
     /// This machine's clock, off by so many seconds.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn off_by_s(seconds: i64) -> WallClock {
         WallClock::set_by(Arc::new(AtomicI64::new(seconds)))
     }
 
     /// This machine's clock, off by as many seconds as `seconds` holds at each moment.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn set_by(seconds: Arc<AtomicI64>) -> WallClock {
         WallClock(Arc::new(Shifted(seconds)))
     }
@@ -41,8 +43,10 @@ impl WallClock {
 }
 
 #[derive(Debug)]
+#[cfg(feature = "internals")]
 struct Shifted(Arc<AtomicI64>);
 
+#[cfg(feature = "internals")]
 impl TimeProvider for Shifted {
     fn current_time(&self) -> Option<UnixTime> {
         let now = DefaultTimeProvider.current_time()?.as_secs();

@@ -170,12 +170,14 @@ impl Roots {
 
     /// How many there are.
     #[must_use]
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.store.len() + usize::from(self.pin.is_some())
     }
 
     /// Whether there are none.
     #[must_use]
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -6,7 +6,7 @@ use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{ClientConfig, CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, CommonState, ExtractedSecrets, ProtocolVersion, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::error::TlsError;
@@ -24,7 +24,6 @@ pub(super) struct Handshake {
     received: usize,
     /// On the server's side, until the client's first message is whole.
     hello: Option<HelloScan>,
-    server_name: Option<String>,
 }
 
 /// What a finished handshake leaves.
@@ -39,8 +38,8 @@ pub(super) struct Established {
 pub(super) struct Agreed {
     pub(super) version: Option<ProtocolVersion>,
     pub(super) alpn: Option<Vec<u8>>,
-    pub(super) server_name: Option<String>,
     pub(super) peer_certificates: Vec<CertificateDer<'static>>,
+    #[cfg(test)]
     pub(super) resumed: bool,
 }
 
@@ -105,7 +104,7 @@ impl Handshake {
 
     fn new(connection: Connection) -> Box<Handshake> {
         let hello = matches!(connection, Connection::Server(_)).then(HelloScan::default);
-        Box::new(Handshake { connection, incoming: Vec::new(), received: 0, hello, server_name: None })
+        Box::new(Handshake { connection, incoming: Vec::new(), received: 0, hello })
     }
 
     /// How many bytes it keeps of what the peer sent.
@@ -113,8 +112,7 @@ impl Handshake {
         self.incoming.capacity()
     }
 
-    /// Whether rustls can go on. A client's first message is gathered first: it is kept once then, and its name, which rustls
-    /// keeps to itself, read where it lies.
+    /// Whether rustls can go on. A client's first message is gathered first, so that it is kept once.
     fn watch_hello(&mut self) -> Result<bool, TlsError> {
         let Some(scan) = &mut self.hello else { return Ok(true) };
         match scan.advance(&self.incoming) {
@@ -122,8 +120,7 @@ impl Handshake {
             Scanned::More | Scanned::TooLong => {
                 return Err(TlsError::HandshakeTooLarge { limit: CLIENT_HELLO_LEN_MAX });
             }
-            Scanned::Whole => self.server_name = scan.name(&self.incoming),
-            Scanned::Other => {}
+            Scanned::Whole | Scanned::Other => {}
         }
         self.hello = None;
         Ok(true)
@@ -162,18 +159,17 @@ impl Handshake {
         }
     }
 
-    fn establish(mut self) -> Result<Progress, TlsError> {
+    fn establish(self) -> Result<Progress, TlsError> {
         if !self.incoming.is_empty() {
             return Err(TlsError::Malformed("a handshake that ends in the middle of a record"));
         }
-        let server_name = self.server_name.take();
         let common = self.common();
         let agreed = Agreed {
             version: common.protocol_version(),
             alpn: common.alpn_protocol().map(<[u8]>::to_vec),
-            server_name,
             peer_certificates: common.peer_certificates().unwrap_or_default().to_vec(),
-            resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+            #[cfg(test)]
+            resumed: common.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         };
         let (secrets, kernel) = match self.connection {
             Connection::Client(connection) => {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::error::TlsError;
@@ -287,6 +287,7 @@ impl Session {
     /// # Errors
     ///
     /// When the session is not or no longer open.
+    #[cfg(test)]
     pub fn update_key(&mut self) -> Result<(), TlsError> {
         self.core.update_key()
     }
@@ -327,12 +328,6 @@ impl Session {
         &self.core.agreed().peer_certificates
     }
 
-    /// On the server's side, the name that the client asked for, in lower case.
-    #[must_use]
-    pub fn server_name(&self) -> Option<&str> {
-        self.core.agreed().server_name.as_deref()
-    }
-
     /// Why the session failed, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<TlsError> {
@@ -341,13 +336,15 @@ impl Session {
 
     /// Whether an earlier session was resumed.
     #[must_use]
+    #[cfg(test)]
     pub fn resumed(&self) -> bool {
         self.core.agreed().resumed
     }
 
     /// The version agreed on; none before the handshake is done.
     #[must_use]
-    pub fn version(&self) -> Option<ProtocolVersion> {
+    #[cfg(test)]
+    pub fn version(&self) -> Option<rustls::ProtocolVersion> {
         self.core.agreed().version
     }
 

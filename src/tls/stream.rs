@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::error::TlsError;
-use super::record::PLAIN_LEN_MAX;
 use super::session::{Sealed, Session, Unsealed};
 use crate::engine::{ByteStream, Class, Lease, Pool, StreamError};
 
@@ -93,33 +92,6 @@ impl<S: ByteStream> TlsStream<S> {
     #[must_use]
     pub fn inner(&self) -> &S {
         &self.inner
-    }
-
-    /// Sends parts one after the other, copied together so that they take as few records as they can.
-    ///
-    /// # Errors
-    ///
-    /// As for [`ByteStream::send`].
-    pub async fn send_gathered(&self, parts: &[&[u8]]) -> Result<(), StreamError> {
-        let mut left: usize = parts.iter().map(|part| part.len()).sum();
-        let mut parts = parts.iter().copied();
-        let mut part: &[u8] = &[];
-        while left > 0 {
-            let n = left.min(PLAIN_LEN_MAX);
-            let mut lease = self.pool.lease_for(self.headroom() + n + self.tailroom()).await;
-            lease.reserve_headroom(self.headroom());
-            while lease.len() < n {
-                if part.is_empty() {
-                    part = parts.next().unwrap_or_default();
-                }
-                let (front, rest) = part.split_at(part.len().min(n - lease.len()));
-                lease.append(front);
-                part = rest;
-            }
-            left -= n;
-            self.send(lease)?;
-        }
-        Ok(())
     }
 
     pub(super) fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {

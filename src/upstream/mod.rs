@@ -4,4 +4,6 @@ mod pool;
 mod resolve;
 
 pub use pool::{Checkout, Upstream, UpstreamConnection, UpstreamError, UpstreamSettings};
-pub use resolve::{ADDRESSES_MAX, NameTable, ResolveError, ResolveRequest, Resolver, resolver};
+#[cfg(feature = "sim")]
+pub use resolve::NameTable;
+pub use resolve::{ADDRESSES_MAX, ResolveError, ResolveRequest, Resolver, resolver};

@@ -39,6 +39,23 @@ pub struct UpstreamSettings {
     pub allowed: Arc<AllowedUpstreams>,
 }
 
+#[cfg(feature = "internals")]
+impl UpstreamSettings {
+    /// An upstream for tests and benches, without TLS, in a private network.
+    #[must_use]
+    pub fn for_tests(url: UpstreamUrl) -> UpstreamSettings {
+        UpstreamSettings {
+            url,
+            tls: None,
+            connections_max: 64,
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(30),
+            queue_timeout: Duration::from_secs(5),
+            allowed: Arc::new(AllowedUpstreams::private()),
+        }
+    }
+}
+
 /// Why there is no connection to an upstream. In every case nothing has been sent to it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum UpstreamError {

@@ -37,6 +37,7 @@ pub struct ResolveRequest {
 }
 
 /// Tells the addresses of a name.
+#[cfg(feature = "sim")]
 pub type NameTable = dyn Fn(&str, u16) -> Vec<SocketAddr>;
 
 /// Turns names into addresses.
@@ -45,6 +46,7 @@ pub enum Resolver {
     /// By asking the control thread.
     Control(MailSender<ResolveRequest>),
     /// From a table, in the simulation.
+    #[cfg(feature = "sim")]
     Table(Rc<NameTable>),
 }
 
@@ -66,6 +68,7 @@ impl Resolver {
         }
         let failed = |reason: &str| ResolveError::Failed { name: host.into(), reason: reason.into() };
         let mut addresses = match self {
+            #[cfg(feature = "sim")]
             Resolver::Table(table) => table(host, port),
             Resolver::Control(control) => {
                 let (reply, mut answer) = mailbox(1);

@@ -17,6 +17,7 @@ macro_rules! codes {
 
         impl $Name {
             /// Every named value, in the order of the table in `docs/PROTOCOL.md`.
+            #[cfg(test)]
             pub const ALL: &'static [$Name] = &[$( $Name::$Variant, )*];
 
             /// The number that stands for it on the wire.
@@ -34,15 +35,6 @@ macro_rules! codes {
                 match code {
                     $( $code => $Name::$Variant, )*
                     other => $Name::Unrecognized(other),
-                }
-            }
-
-            /// Its name as logs, metrics and `docs/PROTOCOL.md` write it.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $( $Name::$Variant => stringify!($Variant), )*
-                    $Name::Unrecognized(_) => "Unrecognized",
                 }
             }
         }

@@ -194,12 +194,14 @@ impl Peek {
 
     /// Whether the message has an `error`, as a response to a request that failed does.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub const fn has_error(&self) -> bool {
         self.seen & Key::Error.bit() != 0
     }
 
     /// Whether servers may disagree about a member that is looked for, because a key is there twice.
     #[must_use]
+    #[cfg(test)]
     pub const fn is_ambiguous(&self) -> bool {
         self.doubled != 0
     }

@@ -4,21 +4,18 @@
 //! body. For earlier revisions those fields mean nothing (the specification tells intermediaries not to trust them), and
 //! the body is looked at as it passes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::http1::{Method, RequestHead};
 use super::jsonrpc::{Message, NAME_LEN_MAX, Peek};
 
 /// The revision a client speaks.
 pub const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
-/// The session of revisions up to 2025-11-25.
-pub const SESSION_ID: &str = "Mcp-Session-Id";
 /// The JSON-RPC method, from revision 2026-07-28 on.
 pub const METHOD: &str = "Mcp-Method";
 /// The tool, prompt, resource or task, from revision 2026-07-28 on.
 pub const NAME: &str = "Mcp-Name";
-/// The start of the fields that mirror parameters of a tool.
-pub const PARAM_PREFIX: &str = "Mcp-Param-";
-/// Where a stream is taken up again, up to revision 2025-11-25.
-pub const LAST_EVENT_ID: &str = "Last-Event-ID";
 /// The first revision whose head says what is called.
 pub const FIRST_STATELESS_REVISION: &str = "2026-07-28";
 
@@ -112,6 +109,7 @@ pub struct Call {
 impl Call {
     /// Nothing is known yet.
     #[must_use]
+    #[cfg(test)]
     pub const fn new() -> Call {
         Call { kind: Kind::Unknown, method: None, target: String::new() }
     }
@@ -237,7 +235,7 @@ fn read_value(value: &[u8], out: &mut String) -> bool {
     let mut decoded = [0; NAME_LEN_MAX];
     let wrapped = value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
     let plain = match wrapped {
-        Some(text) => decode_base64(text, &mut decoded),
+        Some(text) => STANDARD.decode_slice(text, &mut decoded).ok().map(|len| &decoded[..len]),
         None => Some(value).filter(|value| value.len() <= NAME_LEN_MAX),
     };
     match plain.and_then(|plain| std::str::from_utf8(plain).ok()) {
@@ -247,39 +245,6 @@ fn read_value(value: &[u8], out: &mut String) -> bool {
         }
         None => false,
     }
-}
-
-/// Decodes base64 with its padding (RFC 4648 section 4), strictly: `None` for anything else, and where `out` is too short.
-fn decode_base64<'a>(text: &[u8], out: &'a mut [u8]) -> Option<&'a [u8]> {
-    let mut len = 0;
-    let (groups, rest) = text.as_chunks::<4>();
-    let padding = text.iter().rev().take(2).take_while(|&&byte| byte == b'=').count();
-    for (at, group) in groups.iter().enumerate() {
-        let missing = if at + 1 == groups.len() { padding } else { 0 };
-        let digits = &group[..4 - missing];
-        let bits = digits.iter().try_fold(0_u32, |bits, &byte| Some(bits << 6 | base64_digit(byte)?))?;
-        let bits = bits << (6 * missing);
-        let bytes = &bits.to_be_bytes()[1..4 - missing];
-        let unused = &bits.to_be_bytes()[4 - missing..];
-        if unused.iter().any(|&byte| byte != 0) {
-            return None;
-        }
-        out.get_mut(len..len + bytes.len())?.copy_from_slice(bytes);
-        len += bytes.len();
-    }
-    rest.is_empty().then_some(&out[..len])
-}
-
-fn base64_digit(byte: u8) -> Option<u32> {
-    let digit = match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        _ => return None,
-    };
-    Some(u32::from(digit))
 }
 
 #[cfg(test)]
@@ -378,7 +343,11 @@ mod tests {
             assert!(read_value(value.as_bytes(), &mut out), "{value}");
             assert_eq!(out, text);
         }
-        let long = format!("=?base64?{}?=", "YWJj".repeat(NAME_LEN_MAX / 3 + 1));
+        let longest = "x".repeat(NAME_LEN_MAX);
+        out.clear();
+        assert!(read_value(format!("=?base64?{}?=", STANDARD.encode(&longest)).as_bytes(), &mut out));
+        assert_eq!(out, longest);
+        let long = format!("=?base64?{}?=", STANDARD.encode(format!("{longest}x")));
         let plain = "x".repeat(NAME_LEN_MAX + 1);
         let bad = ["YQ", "YQ=", "Y===", "YR==", "Y Q=", "YQ==YQ==", "_-__", "====", "/w=="];
         let wrapped = bad.map(|text| format!("=?base64?{text}?="));

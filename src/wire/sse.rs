@@ -2,14 +2,11 @@
 
 use memchr::memchr2;
 
-/// A comment that keeps an idle stream alive. It may go out only where [`Splitter::at_boundary`] holds.
-pub const KEEP_ALIVE: &[u8] = b":\n\n";
-
 const BOM: &[u8] = b"\xef\xbb\xbf";
 /// Enough of a line to tell what it is: a byte order mark, `data` and its colon.
 const START_LEN: usize = 8;
 
-/// Watches the bytes of an event stream go by, in any pieces: counts events and knows where it is safe to add a comment.
+/// Watches the bytes of an event stream go by, in any pieces, and counts events.
 ///
 /// An event is a block with a `data` field. Comments alone are none, nor is a block that only sets `id` or `retry`.
 #[derive(Clone, Debug)]
@@ -19,8 +16,6 @@ pub struct Splitter {
     on_first_line: bool,
     /// A carriage return ended the last line, and a line feed may still belong to it.
     after_return: bool,
-    seen_line_feed: bool,
-    at_boundary: bool,
     block_has_data: bool,
     events: u64,
 }
@@ -40,8 +35,6 @@ impl Splitter {
             line_len: 0,
             on_first_line: true,
             after_return: false,
-            seen_line_feed: false,
-            at_boundary: true,
             block_has_data: false,
             events: 0,
         }
@@ -55,7 +48,6 @@ impl Splitter {
             if self.after_return {
                 self.after_return = false;
                 if *first == b'\n' {
-                    self.seen_line_feed = true;
                     rest = &rest[1..];
                     continue;
                 }
@@ -65,23 +57,9 @@ impl Splitter {
             let Some(end) = end else { break };
             self.end_line();
             self.after_return = rest[end] == b'\r';
-            self.seen_line_feed |= rest[end] == b'\n';
             rest = &rest[end + 1..];
         }
         self.events - before
-    }
-
-    /// Whether a comment may be added here: nothing was sent yet, or an empty line was the last, whole with its line end.
-    #[must_use]
-    pub const fn at_boundary(&self) -> bool {
-        // In a stream that uses line feeds, one is still to come after a carriage return; do not tear the two apart.
-        self.at_boundary && !(self.after_return && self.seen_line_feed)
-    }
-
-    /// How many events have ended.
-    #[must_use]
-    pub const fn events(&self) -> u64 {
-        self.events
     }
 
     fn extend_line(&mut self, bytes: &[u8]) {
@@ -90,13 +68,11 @@ impl Splitter {
             room[..len].copy_from_slice(&bytes[..len]);
         }
         self.line_len = self.line_len.saturating_add(bytes.len());
-        self.at_boundary &= bytes.is_empty();
     }
 
     fn end_line(&mut self) {
         let start = &self.start[..self.line_len.min(START_LEN)];
         let line = if self.on_first_line { start.strip_prefix(BOM).unwrap_or(start) } else { start };
-        self.at_boundary = line.is_empty();
         self.block_has_data |= line == b"data" || line.starts_with(b"data:");
         if line.is_empty() {
             self.events += u64::from(std::mem::take(&mut self.block_has_data));
@@ -111,53 +87,51 @@ mod tests {
     use super::*;
     use crate::base::Rng;
 
-    /// A stream, how many events it has, and whether it ends at a boundary.
-    const STREAMS: &[(&[u8], u64, bool)] = &[
-        (b"", 0, true),
-        (b"data: a\n\n", 1, true),
-        (b"data: a\n", 0, false),
-        (b"data: a\n\ndata: b\n\n", 2, true),
-        (b"data: a\r\n\r\ndata: b\r\n\r\n", 2, true),
-        (b"data: a\r\n\r", 1, false),
-        (b"data: a\r\rdata: b\r\r", 2, true),
-        (b"data: a\n\r\n", 1, true),
-        (b"data: a\r\n\n", 1, true),
-        (b"data: a\r\ndata: b\n\rdata: c\n\n", 2, true),
-        (b"\xef\xbb\xbfdata: a\n\n", 1, true),
-        (b"\xef\xbb\xbf\n", 0, true),
-        (b"\xef\xbb\xbf", 0, false),
-        (b": comment\n\n", 0, true),
-        (b": comment\n", 0, false),
-        (b": one\n\n: two\n\ndata: a\n\n", 1, true),
-        (b": comment\ndata: a\n\n", 1, true),
-        (b"id: 7\nretry: 100\ndata:\n\n", 1, true),
-        (b"data\n\n", 1, true),
-        (b"id: 7\n\n", 0, true),
-        (b"retry: 3000\n\n", 0, true),
-        (b"event: ping\n\n", 0, true),
-        (b"database: a\n\n", 0, true),
-        (b" data: a\n\n", 0, true),
-        (b"data: a\ndata: b\n\n\n\n", 1, true),
-        (b"event: message\ndata: {\"a\":\"\\n\\n\"}\n\nda", 1, false),
-        (b"data: a\n\n:", 1, false),
+    /// A stream, and how many events it has.
+    const STREAMS: &[(&[u8], u64)] = &[
+        (b"", 0),
+        (b"data: a\n\n", 1),
+        (b"data: a\n", 0),
+        (b"data: a\n\ndata: b\n\n", 2),
+        (b"data: a\r\n\r\ndata: b\r\n\r\n", 2),
+        (b"data: a\r\n\r", 1),
+        (b"data: a\r\rdata: b\r\r", 2),
+        (b"data: a\n\r\n", 1),
+        (b"data: a\r\n\n", 1),
+        (b"data: a\r\ndata: b\n\rdata: c\n\n", 2),
+        (b"\xef\xbb\xbfdata: a\n\n", 1),
+        (b"\xef\xbb\xbf\n", 0),
+        (b"\xef\xbb\xbf", 0),
+        (b": comment\n\n", 0),
+        (b": comment\n", 0),
+        (b": one\n\n: two\n\ndata: a\n\n", 1),
+        (b": comment\ndata: a\n\n", 1),
+        (b"id: 7\nretry: 100\ndata:\n\n", 1),
+        (b"data\n\n", 1),
+        (b"id: 7\n\n", 0),
+        (b"retry: 3000\n\n", 0),
+        (b"event: ping\n\n", 0),
+        (b"database: a\n\n", 0),
+        (b" data: a\n\n", 0),
+        (b"data: a\ndata: b\n\n\n\n", 1),
+        (b"event: message\ndata: {\"a\":\"\\n\\n\"}\n\nda", 1),
+        (b"data: a\n\n:", 1),
     ];
 
-    fn watch(pieces: &[&[u8]]) -> (u64, bool) {
+    fn watch(pieces: &[&[u8]]) -> u64 {
         let mut splitter = Splitter::new();
-        let sum: u64 = pieces.iter().map(|piece| splitter.feed(piece)).sum();
-        assert_eq!(sum, splitter.events());
-        (sum, splitter.at_boundary())
+        pieces.iter().map(|piece| splitter.feed(piece)).sum()
     }
 
     #[test]
-    fn events_and_boundaries_are_found_in_every_cut() {
-        for (stream, events, at_boundary) in STREAMS {
+    fn events_are_found_in_every_cut() {
+        for (stream, events) in STREAMS {
             for at in 0..=stream.len() {
                 let seen = watch(&[&stream[..at], &stream[at..]]);
-                assert_eq!(seen, (*events, *at_boundary), "{} cut at {at}", stream.escape_ascii());
+                assert_eq!(seen, *events, "{} cut at {at}", stream.escape_ascii());
             }
             let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-            assert_eq!(watch(&bytes), (*events, *at_boundary), "{}", stream.escape_ascii());
+            assert_eq!(watch(&bytes), *events, "{}", stream.escape_ascii());
         }
     }
 
@@ -176,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keep_alive_at_any_boundary_changes_no_event() {
+    fn events_are_counted_as_a_reader_of_the_whole_text_counts_them() {
         let mut rng = Rng::new(21);
         let parts: [&[u8]; 10] = [
             b"data: x",
@@ -193,18 +167,7 @@ mod tests {
         for _ in 0..2000 {
             let stream: Vec<&[u8]> = (0..rng.below(20)).map(|_| parts[rng.below(10) as usize]).collect();
             let whole = stream.concat();
-            assert_eq!(watch(&stream).0, count_simply(&whole), "{}", whole.escape_ascii());
-
-            let mut splitter = Splitter::new();
-            let mut with_comments = Vec::new();
-            for byte in &whole {
-                if splitter.at_boundary() {
-                    with_comments.extend_from_slice(KEEP_ALIVE);
-                }
-                splitter.feed(&[*byte]);
-                with_comments.push(*byte);
-            }
-            assert_eq!(count_simply(&with_comments), count_simply(&whole), "{}", whole.escape_ascii());
+            assert_eq!(watch(&stream), count_simply(&whole), "{}", whole.escape_ascii());
         }
     }
 }

@@ -7,8 +7,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// The longest that anything may take that does happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit-loadtest"));
@@ -125,7 +129,18 @@ impl Upstream {
 
     /// Waits until one of its counts is so high. Calls that prove connections are counted too.
     pub fn until(&self, name: &str, count: u64) {
-        while self.count(name) < count {
+        self.until_it(name, |now| now >= count);
+    }
+
+    /// Waits until one of its counts is so.
+    pub fn until_it(&self, name: &str, is: impl Fn(u64) -> bool) {
+        let began = Instant::now();
+        loop {
+            let now = self.count(name);
+            if is(now) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{name} is still {now} after {PATIENCE:?}");
             std::thread::yield_now();
         }
     }

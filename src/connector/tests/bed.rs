@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::base::{CoreId, LinkId, Secret, Time, Traffic};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
-    EdgeAddress,
 };
 use crate::engine::driver::{Address, SocketOptions};
 use crate::engine::sim::{Faults, MemberId, SimNet, Simulation};
@@ -243,35 +242,14 @@ pub(super) struct Bed {
 }
 
 pub(super) fn settings() -> ConnectorSettings {
-    ConnectorSettings {
-        edges: vec![EdgeAddress { host: EDGE.to_string().into(), port: EDGE_PORT }],
-        edge_tls: None,
-        edge_name: None,
-        tunnel: "tnl_t".parse().unwrap(),
-        secret: Secret::from("secret"),
-        software: "adit/test".to_owned(),
-        links: 0,
-        backoff_min: ms(100),
-        backoff_max: ms(5_000),
-        connect_timeout: ms(5_000),
-        link: mux::Settings::default(),
-        calls_max: 100,
-        drain_timeout: ms(30_000),
-        write_timeout: Duration::from_secs(60),
-        allowed_origins: Vec::new(),
-    }
+    let edge = SocketAddr::new(EDGE, EDGE_PORT);
+    let plain = ConnectorSettings::for_tests(edge, "tnl_t".parse().unwrap(), Secret::from("secret"));
+    ConnectorSettings { software: "adit/test".to_owned(), calls_max: 100, drain_timeout: ms(30_000), ..plain }
 }
 
 fn upstream_settings(url: &str) -> UpstreamSettings {
-    UpstreamSettings {
-        url: url.parse().unwrap(),
-        tls: None,
-        connections_max: 8,
-        connect_timeout: ms(2_000),
-        idle_timeout: ms(30_000),
-        queue_timeout: ms(1_000),
-        allowed: Arc::new(AllowedUpstreams::private()),
-    }
+    let plain = UpstreamSettings::for_tests(url.parse().unwrap());
+    UpstreamSettings { connections_max: 8, connect_timeout: ms(2_000), queue_timeout: ms(1_000), ..plain }
 }
 
 pub(super) fn tables(routes: &[(&str, &str)]) -> ConnectorTables {

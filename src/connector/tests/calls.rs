@@ -133,7 +133,7 @@ fn one_connection_serves_one_call_after_another() {
     });
     assert_eq!(connections.get(), 1);
     let report = bed.report();
-    assert_eq!((report.calls_done, report.upstreams[0].connections_open, report.links[0].streams), (3, 1, 0));
+    assert_eq!((report.upstreams[0].connections_open, report.links[0].streams), (1, 0));
     bed.assert_clean();
 }
 
@@ -318,7 +318,6 @@ fn many_calls_at_once_share_a_bounded_number_of_connections() {
         }
     });
     assert_eq!(most.get(), 8);
-    assert_eq!(bed.report().calls_done, 50);
     bed.assert_clean();
 }
 

@@ -106,12 +106,6 @@ impl Tunnels {
         Ok(Arc::new(Tunnels { store, serving, usage, settings, pin }))
     }
 
-    /// What the edge serves.
-    #[must_use]
-    pub fn serving(&self) -> &Arc<Serving> {
-        &self.serving
-    }
-
     /// The record of what was called.
     #[must_use]
     pub fn usage_record(&self) -> &Arc<UsageRecord> {

@@ -74,15 +74,6 @@ impl SimNet {
         self.world.borrow_mut().advance_to(to);
     }
 
-    /// Moves the clock to the next event of the network, and tells whether there was one.
-    pub fn advance_to_next(&self) -> bool {
-        let next = self.next_event_at();
-        if let Some(next) = next {
-            self.advance_to(next);
-        }
-        next.is_some()
-    }
-
     /// Until when a driver's core has nothing to do unless something happens; none when it has something to do now.
     ///
     /// A core has something to do when its last turn reported something or was not allowed to wait, when a socket of

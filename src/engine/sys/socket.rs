@@ -47,9 +47,17 @@ pub(in crate::engine) fn open(address: &Address) -> io::Result<(Socket, SockAddr
 /// # Errors
 ///
 /// When it is of the simulated network.
+#[cfg_attr(
+    not(feature = "sim"),
+    allow(clippy::infallible_destructuring_match, reason = "simulated ones are of another kind")
+)]
 pub(in crate::engine) fn take_fd(raw: RawSocket) -> io::Result<OwnedFd> {
-    let RawSocket::Fd(fd) = raw else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated socket on a real driver"));
+    let fd = match raw {
+        RawSocket::Fd(fd) => fd,
+        #[cfg(feature = "sim")]
+        RawSocket::Sim(_) => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated socket on a real driver"));
+        }
     };
     SockRef::from(&fd).set_nonblocking(true)?;
     Ok(fd)

@@ -72,6 +72,7 @@ impl Findings {
 
     /// The findings one by one.
     #[must_use]
+    #[cfg(test)]
     pub fn all(&self) -> &[Finding] {
         &self.0
     }

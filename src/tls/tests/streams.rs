@@ -115,7 +115,9 @@ fn streams_carry_data_and_finish() {
     let data = random_bytes(60_000, &mut Rng::new(1));
     let sending = async {
         client.send(lease(&client.inner().pool, &data)).unwrap();
-        client.send_gathered(&[b"a", &data, b"", b"b"]).await.unwrap();
+        for part in [b"a", &data[..], b"b"] {
+            client.send(lease(&client.inner().pool, part)).unwrap();
+        }
         client.finish();
         assert_eq!(client.send(lease(&client.inner().pool, b"late")), Err(StreamError::Closed));
         client.flushed().await.unwrap();
@@ -123,7 +125,7 @@ fn streams_carry_data_and_finish() {
     };
     let answering = async {
         let all = recv_all(&server).await.unwrap();
-        server.send_gathered(&[b"answer"]).await.unwrap();
+        server.send(lease(&server.inner().pool, b"answer")).unwrap();
         server.finish();
         all
     };

@@ -3,6 +3,7 @@ use super::forward::{push_decimal, push_end, push_field};
 use super::{BodyError, HeadError};
 
 /// The interim response that lets an agent send its body.
+#[cfg(feature = "internals")]
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Why a call got no answer from its upstream. Each has a status, a JSON-RPC code and a name.

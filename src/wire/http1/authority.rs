@@ -24,6 +24,7 @@ impl Authority {
         &self.host
     }
 
+    #[cfg(test)]
     pub(super) fn port(&self) -> Option<u16> {
         self.port
     }

@@ -116,6 +116,7 @@ impl BodyDecoder {
 
     /// Whether fields came after the last chunk.
     #[must_use]
+    #[cfg(test)]
     pub fn has_trailers(&self) -> bool {
         !self.trailers.fields().is_empty()
     }

@@ -98,6 +98,7 @@ impl BodyEncoder {
     /// # Errors
     ///
     /// When the whole is not as long as the head announced.
+    #[cfg(test)]
     pub fn last(&mut self, len: usize) -> Result<Wrap, EncodeError> {
         let wrap = self.data(len)?;
         self.check_complete()?;

@@ -31,12 +31,6 @@ impl Framing {
             (same, _) => same,
         }
     }
-
-    /// Whether no byte of a body follows.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        matches!(self, Framing::None | Framing::Length(0))
-    }
 }
 
 /// What the fields of a head say about framing and connection, requests and responses alike.

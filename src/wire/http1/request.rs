@@ -104,6 +104,7 @@ impl RequestHead {
 
     /// The target as it was sent.
     #[must_use]
+    #[cfg(test)]
     pub fn target(&self) -> &[u8] {
         self.target.of(self.section.bytes())
     }
@@ -132,6 +133,7 @@ impl RequestHead {
 
     /// The port that `Host` gives.
     #[must_use]
+    #[cfg(test)]
     pub fn port(&self) -> Option<u16> {
         self.authority.port()
     }
@@ -148,6 +150,7 @@ impl RequestHead {
 
     /// The length that `Content-Length` gives, in bytes.
     #[must_use]
+    #[cfg(test)]
     pub const fn content_length(&self) -> Option<u64> {
         self.facts.content_length
     }

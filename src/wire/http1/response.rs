@@ -95,6 +95,7 @@ impl ResponseHead {
 
     /// The version.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub const fn version(&self) -> Version {
         self.version
     }
@@ -118,6 +119,7 @@ impl ResponseHead {
 
     /// The length that `Content-Length` gives, in bytes; for HEAD and 304 that of a body that is not sent.
     #[must_use]
+    #[cfg(test)]
     pub const fn content_length(&self) -> Option<u64> {
         self.facts.content_length
     }
@@ -133,11 +135,13 @@ impl ResponseHead {
 
     /// The value of the first field of this name, in any case.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.section.get(name)
     }
 
     /// All fields in order: name and value, without the white space around the value.
+    #[cfg(feature = "internals")]
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.section.iter()
     }

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use crate::base::{Chunk, Time};
 
 use super::event::Side;
@@ -11,12 +9,6 @@ const ROUND_TRIP_INTERVALS: u32 = 4;
 
 /// What the time asks for.
 impl<B: Chunk> Mux<B> {
-    /// How long nothing has come from the peer.
-    #[must_use]
-    pub fn silent_for(&self, now: Time) -> Duration {
-        now.since(self.heard_at)
-    }
-
     /// Measures the round trip now, unless a PING is under way.
     pub fn ping(&mut self, now: Time) {
         if self.progress == Progress::Ready && self.ping_out.is_none() && !self.ping_due {

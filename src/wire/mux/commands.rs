@@ -238,8 +238,8 @@ impl<B: Chunk> Mux<B> {
     }
 
     /// The size of the window of the link in which the peer sends, in bytes.
-    #[must_use]
-    pub fn window_size(&self) -> u32 {
+    #[cfg(test)]
+    pub(super) fn window_size(&self) -> u32 {
         self.window.size()
     }
 
@@ -292,6 +292,7 @@ impl<B: Chunk> Mux<B> {
 
     /// Whether the link is over and its last frame has been handed out.
     #[must_use]
+    #[cfg(test)]
     pub fn is_closed(&self) -> bool {
         self.progress == Progress::Over && !self.wants_transmit()
     }

@@ -16,6 +16,7 @@ pub struct StreamId {
 impl StreamId {
     /// The number that stands for it on the wire.
     #[must_use]
+    #[cfg(test)]
     pub const fn wire(self) -> u32 {
         self.id
     }

@@ -89,7 +89,7 @@ mod tests {
     fn every_code_stands_in_the_protocol_page() {
         let page = include_str!("../../../docs/PROTOCOL.md");
         for fault in Fault::ALL {
-            let row = format!("| `0x{:04x}` | {} |", fault.code(), fault.name());
+            let row = format!("| `0x{:04x}` | {fault:?} |", fault.code());
             assert!(page.contains(&row), "docs/PROTOCOL.md lacks {row}");
         }
     }

@@ -1,0 +1,37 @@
+//! A whole call, from an agent over TLS through edge, link and connector to an upstream, allocates nothing on a core's
+//! thread, once the connections are warm.
+//!
+//! Counted on the core's thread; agent and upstream are on other threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use adit::base::Traffic;
+use adit::engine::ladder::DriverChoice;
+
+use crate::counting::count_in;
+
+static ON_CORE: AtomicU64 = AtomicU64::new(0);
+
+#[test]
+fn a_call_allocates_nothing_on_a_core() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in Traffic::ALL {
+            let (counted, calls) = allocations_of_warm_calls(driver, traffic);
+            assert_eq!(counted, 0, "{driver:?}, {traffic}: allocations in {calls} calls");
+        }
+    }
+}
+
+fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic) -> (u64, u32) {
+    let tunnel = crate::support::Tunnel::start(driver, traffic, 1, 0, || count_in(&ON_CORE));
+    let mut agent = tunnel.agent();
+    // As many as it takes to come to the first credit on a stream that carries them all.
+    (0..2_000).for_each(|_| crate::support::call(&mut agent));
+    let before = ON_CORE.load(Ordering::Relaxed);
+    let calls = 1000;
+    (0..calls).for_each(|_| crate::support::call(&mut agent));
+    let counted = ON_CORE.load(Ordering::Relaxed) - before;
+    drop(agent);
+    tunnel.end();
+    (counted, calls)
+}

@@ -1,0 +1,167 @@
+//! The last answer on a connection of an agent that stops reading before its end, on both real drivers.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{self, HOST, Tunnel};
+use adit::edge::EdgeCommand;
+use adit::engine::ladder::DriverChoice;
+use adit::engine::mailbox;
+use adit::latency::Outcome;
+use socket2::{Domain, Socket, Type};
+
+const LEN: usize = 4_000_000;
+/// What the agent's system keeps that was not read, in bytes, as far as it does as it is told.
+const RECEIVE_BUFFER: usize = 16 * 1024;
+/// How much of an answer is missing when its agent stops: more than its system keeps, and little enough for the edge's to take.
+const LEFT: usize = 60_000;
+/// How Linux numbers the states of a connection (`include/net/tcp_states.h`).
+const TCP_FIN_WAIT1: u8 = 4;
+
+trait Stream: Read + Write {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for support::Agent {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref()
+    }
+}
+
+/// An agent whose system takes little that it does not read.
+fn agent(tunnel: &Tunnel, over_tls: bool) -> Box<dyn Stream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
+    socket.connect(&tunnel.agents.into()).unwrap();
+    let socket = TcpStream::from(socket);
+    if over_tls { Box::new(tunnel.agent_on(socket)) } else { Box::new(socket) }
+}
+
+/// Asks for an answer and reads it until no more than `left` bytes of it are missing. Returns how many.
+fn read_until(agent: &mut dyn Stream, last: &str, left: usize) -> usize {
+    agent.write_all(format!("GET /bytes/{LEN} HTTP/{last}Host: {HOST}\r\n\r\n").as_bytes()).unwrap();
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        assert_eq!(agent.read(&mut byte).unwrap(), 1);
+        head.push(byte[0]);
+    }
+    let mut missing = LEN;
+    let mut piece = [0; 1024];
+    while missing > left {
+        missing -= agent.read(&mut piece).unwrap();
+    }
+    missing
+}
+
+/// Reads on to the end. Returns how many bytes came.
+fn read_on(agent: &mut dyn Stream) -> (usize, io::Result<()>) {
+    let (mut came, mut piece) = (0, [0; 16 * 1024]);
+    loop {
+        match agent.read(&mut piece) {
+            Ok(0) => return (came, Ok(())),
+            Ok(n) => came += n,
+            Err(error) => return (came, Err(error)),
+        }
+    }
+}
+
+/// The edge's end of a connection and the agent's, as Linux writes them.
+fn ends(agent: &TcpStream) -> (String, String) {
+    let text = |address: SocketAddr| {
+        let SocketAddr::V4(address) = address else { panic!("tests run on IPv4 loopback") };
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+    };
+    (text(agent.peer_addr().unwrap()), text(agent.local_addr().unwrap()))
+}
+
+/// The state of the edge's end, or none when it is gone.
+fn state_of_edge(ends: &(String, String)) -> Option<u8> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists its connections");
+    table.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let found = words.next() == Some(ends.0.as_str()) && words.next() == Some(ends.1.as_str());
+        found.then(|| u8::from_str_radix(words.next()?, 16).ok())?
+    })
+}
+
+fn ended(tunnel: &Tunnel, outcome: Outcome) -> u64 {
+    let (sender, mut figures) = mailbox(1);
+    tunnel.edge.command(|| EdgeCommand::Figures(0, sender.clone()));
+    let figures = futures_lite::future::block_on(figures.recv()).unwrap();
+    figures.set.unwrap().1.outcome(outcome)
+}
+
+fn until_ended(tunnel: &Tunnel, outcome: Outcome, calls: u64) {
+    while ended(tunnel, outcome) < calls {
+        thread::yield_now();
+    }
+}
+
+fn each_way(test: impl Fn(DriverChoice, bool, &str)) {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for over_tls in [false, true] {
+            for last in ["1.0\r\n", "1.1\r\nConnection: close\r\n"] {
+                test(driver, over_tls, last);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_system_has_still_to_send_arrives_though_the_agent_talks_meanwhile() {
+    each_way(|driver, over_tls, last| {
+        let tunnel = Tunnel::with_write_timeout(driver, Duration::from_secs(60));
+        let mut agent = agent(&tunnel, over_tls);
+        let missing = read_until(&mut *agent, last, LEFT);
+        // The edge has given its system everything.
+        let ends = ends(agent.socket());
+        while state_of_edge(&ends) != Some(TCP_FIN_WAIT1) {
+            thread::yield_now();
+        }
+        assert_eq!(ended(&tunnel, Outcome::Ok), 0, "the agent has not all of it");
+        // More than the edge throws away; what it leaves may fill the connection.
+        agent.socket().set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while sent < 4 << 20 {
+            match agent.socket().write(&[b'x'; 16 * 1024]) {
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        agent.socket().set_nonblocking(false).unwrap();
+        let (came, end) = read_on(&mut *agent);
+        assert_eq!(came, missing, "{driver:?}, TLS: {over_tls}: {end:?}");
+        until_ended(&tunnel, Outcome::Ok, 1);
+        drop(agent);
+        tunnel.end();
+    });
+}
+
+#[test]
+fn who_stops_reading_is_reset_and_its_answer_is_not_counted_as_whole() {
+    each_way(|driver, over_tls, last| {
+        let tunnel = Tunnel::with_write_timeout(driver, Duration::from_millis(200));
+        for (calls, left) in [(1, LEFT), (2, 1_500_000)] {
+            let mut agent = agent(&tunnel, over_tls);
+            let ends = ends(agent.socket());
+            let missing = read_until(&mut *agent, last, left);
+            while state_of_edge(&ends).is_some() {
+                thread::yield_now();
+            }
+            let (came, _) = read_on(&mut *agent);
+            assert!(came < missing, "{driver:?}, TLS: {over_tls}");
+            until_ended(&tunnel, Outcome::AgentStalled, calls);
+        }
+        assert_eq!(ended(&tunnel, Outcome::Ok), 0);
+        tunnel.end();
+    });
+}

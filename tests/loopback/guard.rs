@@ -1,0 +1,12 @@
+//! Who gets in, who does not, and what never gets out: an edge with two tunnels, run as people run it.
+
+mod admission;
+mod doctor;
+mod events;
+mod greetings;
+mod isolation;
+mod mmdb;
+mod proxies;
+mod secrets;
+mod site;
+mod stalls;

@@ -1,0 +1,232 @@
+//! `adit doctor` on both sides, of what is well and of what is not.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::thread;
+
+use adit::control::demo::Demo;
+use adit::private;
+use serde_json::Value;
+
+use super::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_saying, text};
+use crate::process::command;
+
+/// What the doctor says of this configuration, and its exit code.
+pub(crate) fn examine(config: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let out = command(&[&["doctor", "--json", "--config", &text(config)], more].concat()).output().expect("it runs");
+    let said = [out.stdout.as_slice(), &out.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let said: Value =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{error}, {}: {said}", out.status));
+    assert!(!said.to_string().contains(SECRETS[0]) && !String::from_utf8_lossy(&out.stderr).contains(SECRETS[0]));
+    (out.status.code(), said["findings"].as_array().expect("findings").clone())
+}
+
+/// The verdicts of a check, and what was found.
+pub(crate) fn of<'a>(findings: &'a [Value], check: &str) -> (Vec<&'a str>, String) {
+    let rows: Vec<&Value> = findings.iter().filter(|finding| finding["check"] == check).collect();
+    let verdicts = rows.iter().filter_map(|row| row["verdict"].as_str()).collect();
+    (verdicts, rows.iter().map(|row| format!("{} → {}\n", row["found"], row["remedy"])).collect())
+}
+
+pub(crate) fn verdict(findings: &[Value], check: &str, want: &str) -> String {
+    let (verdicts, told) = of(findings, check);
+    assert_eq!(verdicts, [want], "{check}: {told}");
+    told
+}
+
+/// A real MCP server.
+fn serve_mcp() -> SocketAddr {
+    let (told, address) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::bind((LOCALHOST, 0)).await.expect("a port");
+            told.send(listener.local_addr().expect("an address")).expect("somebody waits");
+            Demo::serve(listener, std::future::pending()).await.expect("it serves");
+        });
+    });
+    address.recv().expect("it starts")
+}
+
+/// A configuration of a connector beside the edge's.
+pub(crate) fn write_connector(site: &Site, secret: &str, edge: &str, upstream: &str, more: &str) -> std::path::PathBuf {
+    private::write(&site.file("doctor.secret"), secret.as_bytes()).expect("written");
+    let settings = format!(
+        "[connect]\nedge = \"{edge}\"\nedge_name = \"localhost\"\ntunnel = \"tnl_0\"\nsecret_file = \"doctor.secret\"\n\
+         edge_ca_file = \"ca.pem\"\n{more}\n[[route]]\nhost = \"one.test\"\nupstream = \"{upstream}\"\n"
+    );
+    let file = site.file("doctor.toml");
+    fs::write(&file, settings).expect("written");
+    file
+}
+
+#[test]
+fn a_connector_that_is_well_is_told_so_line_by_line() {
+    let site = Site::without_connectors([""; 2], "");
+    let upstream = format!("http://{}", serve_mcp());
+    let config = write_connector(&site, SECRETS[0], &site.connectors.to_string(), &upstream, "");
+    let (code, findings) = examine(&config, &[]);
+    for check in
+        ["config", "driver", "edge.dns", "edge.tcp", "edge.udp", "edge.certificate", "edge.link", "upstream.dns"]
+    {
+        verdict(&findings, check, "ok");
+    }
+    assert!(verdict(&findings, "edge.link", "ok").contains("accepts this connector as tnl_0"));
+    assert!(verdict(&findings, "upstream.mcp", "ok").contains("MCP 20"));
+    assert!(findings.iter().all(|finding| finding["verdict"] != "fail"), "{findings:?}");
+    assert_eq!(code, Some(0));
+    // For people the same, in lines.
+    let out = command(&["doctor", "--config", &text(&config)]).output().unwrap();
+    let lines = String::from_utf8(out.stdout).unwrap();
+    assert!(lines.lines().any(|line| line.starts_with("OK    edge.link ")), "{lines}");
+    // The edge saw the link come and go.
+    site.edge.event("linked");
+    site.edge.event("unlinked");
+}
+
+#[test]
+fn what_is_wrong_with_a_connector_is_told_with_its_remedy() {
+    let site = Site::without_connectors([""; 2], "");
+    let gone = TcpListener::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let edge = site.connectors.to_string();
+    let config = write_connector(&site, "not-the-secret-of-tunnel-one", &edge, &format!("http://{gone}"), "");
+    let (code, findings) = examine(&config, &[]);
+    assert_eq!(code, Some(2));
+    let told = verdict(&findings, "edge.link", "fail");
+    assert!(told.contains("refuses this connector as tnl_0") && told.contains("compare connect.tunnel"), "{told}");
+    assert!(verdict(&findings, "upstream.mcp", "fail").contains("check that the MCP server runs there"));
+    // Nobody listens at the edge: what depends on it is not tried.
+    let config = write_connector(&site, SECRETS[0], &gone.to_string(), "unix:/nowhere/mcp.sock", "");
+    let (_, findings) = examine(&config, &[]);
+    assert!(verdict(&findings, "edge.tcp", "fail").contains("nobody listens there"));
+    assert!(of(&findings, "edge.link").0.is_empty() && of(&findings, "edge.certificate").0.is_empty());
+    verdict(&findings, "upstream.mcp", "fail");
+    // A name that the edge's certificate does not have.
+    let config = write_connector(&site, SECRETS[0], &edge, "http://127.0.0.1:9", "");
+    let (_, findings) = examine(&config, &["--set", "connect.edge_name=other.test"]);
+    assert!(verdict(&findings, "edge.certificate", "fail").contains("not for"), "{findings:?}");
+    // An upstream that is no MCP server, and one that is not allowed.
+    let silent = serve_upstream_saying("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let config = write_connector(&site, SECRETS[0], &edge, &format!("http://{silent}"), "");
+    assert!(verdict(&examine(&config, &[]).1, "upstream.mcp", "fail").contains("not an MCP server"));
+    let config = write_connector(&site, SECRETS[0], &edge, "http://localhost:9", "allowed_upstreams = \"10.0.0.0/8\"");
+    let (_, told) = of(&examine(&config, &[]).1, "upstream.address");
+    assert!(told.contains("add 127.0.0.1/32 there"), "{told}");
+    // A secret that others can read.
+    let config = write_connector(&site, SECRETS[0], &edge, "http://127.0.0.1:9", "");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(site.file("doctor.secret"), mode).unwrap();
+    let (code, findings) = examine(&config, &[]);
+    assert!(verdict(&findings, "config", "fail").contains("chmod 600"));
+    assert_eq!(code, Some(2));
+}
+
+#[test]
+fn an_upstream_that_calls_itself_by_its_private_address_is_found_out() {
+    let site = Site::without_connectors([""; 2], "");
+    let judge = |metadata: &'static str| {
+        let challenge = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 0\r\n\r\n";
+        let found = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{metadata}", metadata.len());
+        let upstream = serve(move |request| {
+            if request.starts_with("GET /.well-known/oauth-protected-resource") {
+                found.clone()
+            } else {
+                challenge.to_owned()
+            }
+        });
+        let edge = site.connectors.to_string();
+        let config = write_connector(&site, SECRETS[0], &edge, &format!("http://{upstream}"), "");
+        let (_, findings) = examine(&config, &[]);
+        assert!(verdict(&findings, "upstream.mcp", "ok").contains("asks for authorization"));
+        let (verdicts, told) = of(&findings, "upstream.oauth");
+        (verdicts.join(" "), told)
+    };
+    let servers = r#""authorization_servers":["https://as.test"]"#;
+    let good: &'static str = Box::leak(format!(r#"{{"resource":"https://one.test/mcp",{servers}}}"#).into_boxed_str());
+    assert_eq!(judge(good).0, "ok");
+    let own: &'static str =
+        Box::leak(format!(r#"{{"resource":"http://127.0.0.1:3000/mcp",{servers}}}"#).into_boxed_str());
+    let (verdict, told) = judge(own);
+    assert_eq!(verdict, "fail");
+    assert!(told.contains("agents call one.test") && told.contains("public URL"), "{told}");
+}
+
+#[test]
+fn an_edge_is_looked_at_while_it_runs_and_while_it_does_not() {
+    let mut site = Site::without_connectors([""; 2], "");
+    site.connect(0, &["one.test"]);
+    // The configuration with the ports that the system chose.
+    let running = fs::read_to_string(site.file("edge.toml")).unwrap();
+    let running = running
+        .replace("agents_listen = \"127.0.0.1:0\"", &format!("agents_listen = \"{}\"", site.agents))
+        .replace("connectors_listen = \"127.0.0.1:0\"", &format!("connectors_listen = \"{}\"", site.connectors))
+        .replace("admin_listen = \"127.0.0.1:0\"", &format!("admin_listen = \"{}\"", site.admin));
+    fs::write(site.file("running.toml"), &running).unwrap();
+    let (code, findings) = examine(&site.file("running.toml"), &[]);
+    assert_eq!(code, Some(0), "{findings:?}");
+    assert!(verdict(&findings, "agents.listen", "ok").contains("something listens"));
+    let (verdicts, told) = of(&findings, "tunnel.links");
+    assert_eq!(verdicts, ["ok", "warn"], "{told}");
+    assert!(told.contains("tnl_0 has 1 links") && told.contains("tnl_1 has no connector"), "{told}");
+    assert!(verdict(&findings, "agents.certificate", "ok").contains("one.test, two.test"));
+    // Not running, with a host that the certificate lacks and lists that shut out its own probes.
+    let idle = fs::read_to_string(site.file("edge.toml")).unwrap().replace("two.test", "three.test");
+    fs::write(site.file("idle.toml"), format!("{idle}[admission]\nallow_from = \"192.0.2.0/24\"\n")).unwrap();
+    let (code, findings) = examine(&site.file("idle.toml"), &[]);
+    assert_eq!(code, Some(2));
+    let (verdicts, told) = of(&findings, "agents.certificate");
+    assert!(verdicts == ["ok", "fail"] && told.contains("it does not name three.test"), "{told}");
+    let (verdicts, told) = of(&findings, "admission");
+    assert!(verdicts == ["ok", "warn"] && told.contains("/readyz"), "{told}");
+}
+
+#[test]
+fn a_stream_of_events_that_something_holds_back_is_found_out() {
+    let site = Site::without_connectors([""; 2], "");
+    // It answers as an MCP server does, and keeps a stream's head to itself, as a buffering proxy would.
+    let holding = serve(|request| {
+        if request.starts_with("GET ") {
+            loop {
+                thread::park();
+            }
+        }
+        let body = r#"{"jsonrpc":"2.0","id":"adit-doctor","result":{"protocolVersion":"2025-11-25","capabilities":{},"#
+            .to_owned()
+            + r#""serverInfo":{"name":"held","version":"1"}}}"#;
+        let head = "Content-Type: application/json\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nMcp-Session-Id: s";
+        format!("HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    });
+    let gone = TcpListener::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string();
+    let config = write_connector(&site, SECRETS[0], &gone, "http://127.0.0.1:9", "");
+    let (_, findings) = examine(&config, &["--url", &format!("http://{holding}/mcp")]);
+    assert!(verdict(&findings, "public.sse", "fail").contains("buffering"), "{findings:?}");
+    assert!(verdict(&findings, "public.clock", "fail").contains("ahead of"), "{findings:?}");
+}
+
+#[test]
+fn the_public_url_is_tried_as_an_agent_would() {
+    let mut site = Site::without_connectors([""; 2], "");
+    let upstream = format!("http://{}", serve_mcp());
+    site.connect_to(0, &["one.test", "127.0.0.1"], &upstream);
+    // Agents find the host by DNS; here the edge's own address has to do, over plain HTTP.
+    let url = format!("http://{}/mcp", site.agents);
+    let edge = site.file("edge.toml");
+    let hosts =
+        fs::read_to_string(&edge).unwrap().replace("hosts = \"one.test\"", "hosts = [\"one.test\", \"127.0.0.1\"]");
+    fs::write(&edge, hosts).unwrap();
+    site.edge.signal("HUP");
+    site.edge.event("reloaded");
+    let config = write_connector(&site, SECRETS[0], &site.connectors.to_string(), &upstream, "");
+    let with_route =
+        fs::read_to_string(&config).unwrap() + &format!("[[route]]\nhost = \"127.0.0.1\"\nupstream = \"{upstream}\"\n");
+    fs::write(&config, with_route).unwrap();
+    let (_, findings) = examine(&config, &["--url", &url]);
+    verdict(&findings, "public.mcp", "ok");
+    assert!(verdict(&findings, "public.sse", "ok").contains("began within"), "{findings:?}");
+    verdict(&findings, "public.clock", "ok");
+    let (code, findings) = examine(&config, &["--url", &format!("http://{}/elsewhere", site.agents)]);
+    assert!(verdict(&findings, "public.mcp", "fail").contains("--mcp-path"), "{findings:?}");
+    assert_eq!(code, Some(2));
+}

@@ -1,0 +1,189 @@
+//! Who is believed about where an agent comes from, and what one source may do.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::site::{LOCALHOST, SECRETS, Site, ask, dial, relay, serve};
+
+const BEHIND_A_PROXY: &str = "[admission]\nagents_proxies = \"127.0.0.1\"\n";
+const GET: &str = "GET / HTTP/1.1\r\nHost: one.test\r\n\r\n";
+
+/// What a proxy says before a connection that it passes on: version 2, for TCP from this address.
+fn header(source: &str) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+    match source.parse().expect("an address") {
+        IpAddr::V4(source) => {
+            header.extend([0x11, 0, 12]);
+            header.extend(source.octets());
+            header.extend([10, 0, 0, 1]);
+        }
+        IpAddr::V6(source) => {
+            header.extend([0x21, 0, 36]);
+            header.extend(source.octets());
+            header.extend([0; 16]);
+        }
+    }
+    header.extend([0x30, 0x39, 0x01, 0xbb]);
+    header
+}
+
+fn came_from(answer: &str, address: &str) -> bool {
+    answer.contains(&format!("\r\nX-Forwarded-For: {address}\r\n"))
+}
+
+#[test]
+fn what_a_stranger_says_about_where_it_comes_from_is_removed() {
+    let site = Site::start([""; 2], "");
+    let mut agent = site.agent(Ipv4Addr::new(127, 0, 0, 2), "one.test", b"").unwrap();
+    let forged = "GET / HTTP/1.1\r\nHost: one.test\r\nX-Forwarded-For: 192.0.2.9\r\nForwarded: for=192.0.2.9\r\n\
+                  X-Real-IP: 192.0.2.9\r\nX_Forwarded_For: 192.0.2.9\r\nX-Forwarded-Proto: gopher\r\n\
+                  X-Forwarded-Host: two.test\r\nX-Forwarded-Port: 9\r\nAuthorization: Bearer kept\r\n\r\n";
+    let answer = ask(&mut agent, forged).unwrap();
+    assert!(!answer.contains("192.0.2.9") && !answer.contains("gopher") && !answer.contains("two.test"), "{answer}");
+    assert!(!answer.to_ascii_lowercase().contains("forwarded-port") && !answer.contains("\r\nForwarded"), "{answer}");
+    assert!(came_from(&answer, "127.0.0.2"), "{answer}");
+    assert!(answer.contains("\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: one.test\r\n"), "{answer}");
+    assert!(answer.contains("\r\nAuthorization: Bearer kept\r\n"), "{answer}");
+}
+
+#[test]
+fn a_proxy_is_believed_and_must_say_for_whom_it_speaks() {
+    let site = Site::start([""; 2], &format!("{BEHIND_A_PROXY}deny_from = \"192.0.2.66\"\n"));
+    for source in ["192.0.2.7", "2001:db8::7"] {
+        let mut agent = site.agent(LOCALHOST, "one.test", &header(source)).unwrap();
+        let answer = ask(&mut agent, GET).unwrap();
+        assert!(came_from(&answer, source), "{answer}");
+    }
+    assert!(site.agent(LOCALHOST, "one.test", &header("192.0.2.66")).is_err(), "denied by what the proxy says");
+    assert!(site.agent(LOCALHOST, "one.test", b"").is_err(), "a proxy that says nothing");
+    assert!(site.agent(LOCALHOST, "one.test", b"PROXY TCP4 192.0.2.7 10.0.0.1 1 443\r\n").is_err(), "version 1");
+    assert_eq!((site.count("admission_denied"), site.count("proxy_headers_refused")), (1, 2));
+    // The proxy itself, looking whether anybody is here.
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
+    assert!(came_from(&ask(&mut site.agent(LOCALHOST, "one.test", local).unwrap(), GET).unwrap(), "127.0.0.1"));
+}
+
+#[test]
+fn a_header_may_come_in_pieces() {
+    let site = Site::start([""; 2], BEHIND_A_PROXY);
+    let header = header("192.0.2.7");
+    for cut in [1, 12, 13, 16, header.len() - 1] {
+        let mut socket = dial(site.agents, LOCALHOST).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.write_all(&header[..cut]).unwrap();
+        std::thread::yield_now();
+        socket.write_all(&[&header[cut..], GET.as_bytes()].concat()).unwrap();
+        // Plain HTTP, which the proxy may speak: it is on this machine.
+        let answer = ask(&mut socket, "").unwrap();
+        assert!(came_from(&answer, "192.0.2.7"), "{cut}: {answer}");
+    }
+}
+
+#[test]
+fn nobody_but_a_proxy_is_believed() {
+    let site = Site::start([""; 2], BEHIND_A_PROXY);
+    let stranger = Ipv4Addr::new(127, 0, 0, 2);
+    assert!(site.agent(stranger, "one.test", &header("192.0.2.7")).is_err());
+    let mut socket = dial(site.agents, stranger).unwrap();
+    socket.write_all(&[&header("192.0.2.7"), GET.as_bytes()].concat()).unwrap();
+    let mut said = String::new();
+    let _ = socket.read_to_string(&mut said);
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 400 "), "{said}");
+    let answer = site.get(stranger, "one.test").unwrap();
+    assert!(came_from(&answer, "127.0.0.2"), "{answer}");
+}
+
+#[test]
+fn one_source_may_make_so_many_connections_and_others_their_own() {
+    let site = Site::start([""; 2], &format!("{BEHIND_A_PROXY}handshakes_per_min = 1\nhandshakes_burst = 3\n"));
+    let made = |source: &str| (0..5).filter(|_| site.agent(LOCALHOST, "one.test", &header(source)).is_ok()).count();
+    assert_eq!(made("192.0.2.7"), 3);
+    assert_eq!(made("192.0.2.8"), 3);
+    assert_eq!((made("2001:db8::7"), made("2001:db8::8"), made("2001:db8:0:1::8")), (3, 0, 3), "a /64 is one source");
+    assert_eq!(site.count("handshakes_limited"), 2 + 2 + 2 + 5 + 2);
+}
+
+#[test]
+fn connectors_that_cannot_prove_themselves_are_not_heard_for_a_while() {
+    let more = "[admission]\nconnectors_proxies = \"127.0.0.1\"\nfailed_registrations_per_min = 1\n\
+                failed_registrations_burst = 2\n";
+    let site = Site::without_connectors([""; 2], more);
+    let (bad, good) = (relay(site.connectors, header("192.0.2.7")), relay(site.connectors, header("192.0.2.8")));
+    let guesser = site.start_connector(0, "not-the-secret-of-tunnel-one", &["one.test"], bad);
+    guesser.event("no_link");
+    // It dials again and again; soon nothing is read of it any more.
+    while site.count("registrations_limited") == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(site.count("links_refused"), 2);
+    let honest = site.start_connector(1, SECRETS[1], &["two.test"], good);
+    honest.event("linked");
+    site.edge.event("linked");
+    assert!(site.agent(LOCALHOST, "two.test", b"").is_ok());
+    assert!(site.get(LOCALHOST, "two.test").unwrap().contains("upstream 1"));
+}
+
+#[test]
+fn one_source_may_have_so_many_connections_open_and_others_their_own() {
+    let site = Site::start([""; 2], &format!("{BEHIND_A_PROXY}connections_per_source_max = 2\n"));
+    let open = |source: &str| site.agent(LOCALHOST, "one.test", &header(source));
+    let (first, second) = (open("192.0.2.7").unwrap(), open("192.0.2.7").unwrap());
+    assert!(open("192.0.2.7").is_err());
+    assert_eq!(site.count("connections_limited"), 1);
+    assert!(open("192.0.2.8").is_ok());
+    assert!(site.get(LOCALHOST, "one.test").is_err(), "the proxy must say for whom it speaks");
+    // A place is free again when the edge has seen that its connection ended.
+    drop(first);
+    while open("192.0.2.7").is_err() {
+        std::thread::yield_now();
+    }
+    drop(second);
+}
+
+#[test]
+fn one_source_may_have_so_many_calls_in_flight() {
+    let (asked, asking) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (asked, released) = (std::sync::Mutex::new(asked), std::sync::Mutex::new(released));
+    let upstream = serve(move |_| {
+        asked.lock().unwrap().send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone".to_owned()
+    });
+    let mut site = Site::without_connectors([""; 2], &format!("{BEHIND_A_PROXY}calls_per_source_max = 1\n"));
+    site.connect_to(0, &["one.test"], &format!("http://{upstream}"));
+    site.connect(1, &["two.test"]);
+    let open = |source: &str, host| site.agent(LOCALHOST, host, &header(source)).unwrap();
+    let mut slow = open("192.0.2.7", "one.test");
+    slow.write_all(GET.as_bytes()).unwrap();
+    asking.recv().unwrap();
+    let two = "GET / HTTP/1.1\r\nHost: two.test\r\n\r\n";
+    let refused = ask(&mut open("192.0.2.7", "two.test"), two).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("too_many_calls"), "{refused}");
+    assert!(ask(&mut open("192.0.2.8", "two.test"), two).unwrap().starts_with("HTTP/1.1 200 "));
+    release.send(()).unwrap();
+    assert!(ask(&mut slow, "").unwrap().starts_with("HTTP/1.1 200 "));
+    assert_eq!(site.count("calls_limited"), 1);
+    assert!(ask(&mut open("192.0.2.7", "two.test"), two).unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn one_source_may_have_so_many_connectors_that_have_not_said_who_they_are() {
+    let more = "[admission]\nconnectors_proxies = \"127.0.0.1\"\nstrangers_per_source_max = 1\n";
+    let mut site = Site::without_connectors([""; 2], more);
+    let knock = |source: &str| {
+        let mut socket = dial(site.connectors, LOCALHOST).unwrap();
+        socket.write_all(&header(source)).unwrap();
+        socket
+    };
+    let held = [knock("192.0.2.7"), knock("192.0.2.8")];
+    let mut refused = knock("192.0.2.7");
+    // One of the two from there is the one too many, whichever came first.
+    assert_eq!(refused.read(&mut [0]).unwrap_or(0), 0);
+    assert_eq!(site.count("connections_limited"), 1);
+    drop(held);
+    site.connectors = relay(site.connectors, header("192.0.2.9"));
+    // Those that have are not counted: this one links, and another may come.
+    site.connect(0, &["one.test"]);
+    site.connect(1, &["two.test"]);
+}

@@ -1,0 +1,24 @@
+//! The real thing on real sockets of this machine: the engine, edge and connector in this process, and the program as people
+//! run it. `cargo test --test loopback guard::` runs one part.
+//!
+//! One binary, as each that holds all of adit takes seconds to link.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod config_files;
+mod conformance;
+mod drivers;
+mod endings;
+mod engine;
+mod fetched;
+mod guard;
+mod many_cores;
+mod no_ring;
+mod openapi;
+mod process;
+mod raw;
+mod sealed;
+mod support;
+mod transparency;
+mod tunnel;
+mod tunnels;
+mod up;

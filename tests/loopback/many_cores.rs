@@ -1,0 +1,57 @@
+//! Several cores in one tunnel: links find their places, and connections the core that has a link for them.
+
+use std::sync::atomic::Ordering;
+
+use crate::support::Tunnel;
+use adit::base::Traffic;
+use adit::edge::{CoreReport, EdgeCommand};
+use adit::engine::ladder::DriverChoice;
+use adit::engine::mailbox;
+
+const CORES: usize = 3;
+/// So many that the system spreads them over all cores.
+const AGENTS: usize = 48;
+
+fn reports(tunnel: &Tunnel) -> Vec<CoreReport> {
+    let (sender, mut receiver) = mailbox(CORES);
+    let asked = tunnel.edge.command(|| EdgeCommand::Report(sender.clone()));
+    (0..asked).map(|_| futures_lite::future::block_on(receiver.recv()).unwrap()).collect()
+}
+
+fn calls_on_new_connections(tunnel: &Tunnel) {
+    let mut agents: Vec<_> = (0..AGENTS).map(|_| tunnel.agent()).collect();
+    for _ in 0..3 {
+        agents.iter_mut().for_each(crate::support::call);
+    }
+}
+
+#[test]
+fn each_core_of_the_edge_gets_a_link() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        let tunnel = Tunnel::start(driver, Traffic::Plain, CORES, 0, || {});
+        calls_on_new_connections(&tunnel);
+        // Wherever the system put the links at first.
+        let links: Vec<usize> = loop {
+            let links: Vec<usize> = reports(&tunnel).iter().map(|report| report.links.len()).collect();
+            if links.iter().sum::<usize>() == CORES {
+                break links;
+            }
+        };
+        assert_eq!(links, [1; CORES], "{driver:?}");
+        calls_on_new_connections(&tunnel);
+        tunnel.end();
+    }
+}
+
+#[test]
+fn a_connection_is_handed_to_the_core_that_has_the_link() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in Traffic::ALL {
+            let tunnel = Tunnel::start(driver, traffic, CORES, 1, || {});
+            calls_on_new_connections(&tunnel);
+            let handed_over = tunnel.edge.counters().handed_over.load(Ordering::Relaxed);
+            assert!(handed_over > 0, "{driver:?} {traffic}: of {AGENTS} some landed on a core without a link");
+            tunnel.end();
+        }
+    }
+}

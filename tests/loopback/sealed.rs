@@ -1,0 +1,6 @@
+//! Sealed traffic: who can read what, who believes whom, and that calls cross it whole.
+
+mod blind;
+mod link;
+mod sessions;
+mod site;

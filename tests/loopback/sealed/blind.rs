@@ -1,0 +1,54 @@
+//! What the edge holds in its memory.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use adit::base::Traffic;
+
+use super::site::{HOST, OPEN_HOST, Site, call};
+use crate::drivers::drivers;
+
+/// Whether a piece of memory that a process may write holds these bytes.
+fn memory_holds(pid: u32, needle: &[u8]) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let finder = memchr::memmem::Finder::new(needle);
+    let mut read = 0;
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        // Some, such as the system's own pages, cannot be read.
+        if memory.read_exact_at(&mut bytes, from).is_ok() {
+            read += bytes.len();
+            if finder.find(&bytes).is_some() {
+                return true;
+            }
+        }
+    }
+    assert!(read > 1 << 20, "only {read} bytes of process {pid} could be read");
+    false
+}
+
+#[test]
+fn an_edge_that_passes_tls_through_never_holds_what_is_said() {
+    for driver in drivers() {
+        for traffic in [Traffic::Passthrough, Traffic::Resealed] {
+            let (site, connector) = Site::linked(driver, traffic, traffic);
+            let mut agent = match traffic {
+                Traffic::Passthrough => site.agent("state/seal-ca.pem", Some(HOST)),
+                _ => site.agent("ca.pem", Some(OPEN_HOST)),
+            };
+            let marker = format!("what-only-two-may-read-{}", std::process::id());
+            for _ in 0..10 {
+                // It comes back in the answer too.
+                assert!(call(&mut agent, HOST, &marker).body.ends_with(&marker));
+            }
+            let found = memory_holds(site.edge.pid(), marker.as_bytes());
+            // An edge that seals again has read it: that shows that a search of this kind does find it.
+            assert_eq!(found, traffic == Traffic::Resealed, "{driver} {traffic}");
+            assert!(memory_holds(connector.pid(), marker.as_bytes()));
+            assert!(memory_holds(site.edge.pid(), HOST.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Calls over sealed sessions, and every way in which one does not come about.
+
+use std::io::{ErrorKind, Read, Write};
+
+use adit::base::Traffic;
+
+use super::site::{Agent, HOST, OPEN_HOST, Site, ask, authority, call, get, try_call};
+use crate::drivers::drivers;
+
+const SEAL_CA: &str = "state/seal-ca.pem";
+
+/// An agent of a host for which the edge ends TLS. The edge's certificate is for another of its hosts: in these tests that
+/// is the only one it has.
+fn at_the_edge(site: &Site) -> Agent {
+    site.agent("ca.pem", Some(OPEN_HOST))
+}
+
+#[test]
+fn resealed_calls_share_a_session_and_say_how_long_each_took() {
+    for driver in drivers() {
+        let (site, _connector) = Site::linked(driver, Traffic::Resealed, Traffic::Resealed);
+        let mut agent = at_the_edge(&site);
+        for n in 0..50 {
+            let answer = call(&mut agent, HOST, &format!("call {n}"));
+            assert!(answer.head.starts_with("HTTP/1.1 200 "), "{answer:?}");
+            assert!(answer.body.ends_with(&format!("call {n}")), "{answer:?}");
+            assert!(answer.body.contains("X-Forwarded-For: 127.0.0.1\r\n"), "{answer:?}");
+            assert!(!answer.body.contains("192.0.2.99"), "{answer:?}");
+            let parts = ["edge;dur=", "tunnel;dur=", "connector;dur=", "upstream;dur="];
+            assert!(parts.iter().all(|part| answer.head.contains(part)), "{answer:?}");
+        }
+        assert_eq!(site.metric("adit_sessions_sealed_total"), 1);
+        // Two at a time need two, and both are kept.
+        let mut other = at_the_edge(&site);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..50).for_each(|_| drop(call(&mut other, HOST, "one"))));
+            (0..50).for_each(|_| drop(call(&mut agent, HOST, "another")));
+        });
+        assert!(site.metric("adit_sessions_sealed_total") <= 2);
+    }
+}
+
+#[test]
+fn passthrough_ends_in_the_connector_which_knows_where_the_agent_comes_from() {
+    for driver in drivers() {
+        let (site, _connector) = Site::linked(driver, Traffic::Passthrough, Traffic::Passthrough);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        for n in 0..20 {
+            let answer = call(&mut agent, HOST, &format!("call {n}"));
+            assert!(answer.head.starts_with("HTTP/1.1 200 "), "{answer:?}");
+            assert!(answer.body.ends_with(&format!("call {n}")), "{answer:?}");
+            assert!(answer.body.contains("X-Forwarded-For: 127.0.0.1\r\n"), "{answer:?}");
+            assert!(answer.body.contains("X-Forwarded-Proto: https\r\n"), "{answer:?}");
+            assert!(!answer.body.contains("192.0.2.99"), "{answer:?}");
+            assert!(answer.head.contains("Server-Timing: connector;dur="), "{answer:?}");
+        }
+        assert_eq!(site.metric("adit_passed_through_total"), 1);
+        // Another host on the same session is not this route's.
+        let answer = call(&mut agent, OPEN_HOST, "x");
+        assert!(answer.head.starts_with("HTTP/1.1 421 ") && answer.body.contains("other_host"), "{answer:?}");
+        let mut end = Vec::new();
+        agent.read_to_end(&mut end).unwrap();
+
+        let origin =
+            b"POST /mcp HTTP/1.1\r\nHost: sealed.test\r\nOrigin: https://evil.example\r\nContent-Length: 0\r\n\r\n";
+        let malformed = b"POST /mcp HTTP/1.1\r\nHost: sealed.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
+        for (request, status) in [(&origin[..], "403"), (&malformed[..], "400")] {
+            let mut agent = site.agent(SEAL_CA, Some(HOST));
+            agent.write_all(request).unwrap();
+            let mut answer = String::new();
+            agent.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn a_passthrough_connection_whose_agent_takes_nothing_ends_and_is_counted() {
+    for driver in drivers() {
+        let site = Site::start_with(driver, Traffic::Passthrough, "write_timeout_ms = '200ms'");
+        let _connector = site.connect(driver, Traffic::Passthrough);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        // It is answered with what it has sent, and more than the systems of both sides keep for it.
+        ask(&mut agent, HOST, &"x".repeat(32 << 20)).unwrap();
+        site.until_metric("adit_passed_through_stalled_total", 1);
+        // What it has not read is lost to it.
+        let error = std::io::copy(&mut agent, &mut std::io::sink()).unwrap_err();
+        assert!([ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof].contains(&error.kind()), "{error}");
+    }
+}
+
+#[test]
+fn the_connector_tells_how_long_calls_took_that_only_it_can_read() {
+    for driver in drivers() {
+        let site = Site::start(driver, Traffic::Passthrough);
+        let (_connector, admin) = site.connect(driver, Traffic::Passthrough);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look"}}"#;
+        (0..3).for_each(|_| drop(call(&mut agent, HOST, body)));
+        let latency = get(admin, "/v1/latency");
+        let found: serde_json::Value = serde_json::from_str(latency.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let of_tool = found["labels"].as_array().unwrap().iter().find(|label| label["tool"] == "look");
+        let of_tool = of_tool.unwrap_or_else(|| panic!("{found:#}"));
+        assert_eq!(of_tool["outcomes"]["ok"], 3, "{of_tool:#}");
+        assert!(of_tool["phases"]["upstream"]["p95_us"].as_f64().unwrap() > 0.0, "{of_tool:#}");
+        // Nothing is made up about what it cannot see.
+        assert!(of_tool["phases"].get("tunnel").is_none_or(|phase| phase["count"] == 0), "{of_tool:#}");
+    }
+}
+
+#[test]
+fn without_its_name_a_passthrough_host_is_not_served_at_the_edge() {
+    for driver in drivers() {
+        let (site, _connector) = Site::linked(driver, Traffic::Passthrough, Traffic::Passthrough);
+        for name in [None, Some(OPEN_HOST)] {
+            let mut agent = site.agent("ca.pem", name);
+            let answer = call(&mut agent, HOST, "x");
+            assert!(answer.head.starts_with("HTTP/1.1 421 ") && answer.body.contains("passthrough"), "{answer:?}");
+        }
+        // What the edge serves itself goes on beside it, and tells that its connector is away.
+        let answer = call(&mut at_the_edge(&site), OPEN_HOST, "x");
+        assert!(answer.head.starts_with("HTTP/1.1 503 "), "{answer:?}");
+        assert_eq!(site.metric("adit_passed_through_total"), 0);
+    }
+}
+
+#[test]
+fn a_first_message_in_single_bytes_finds_its_way() {
+    for driver in drivers() {
+        let (site, _connector) = Site::linked(driver, Traffic::Passthrough, Traffic::Passthrough);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        agent.sock.set_nodelay(true).unwrap();
+        let mut hello = Vec::new();
+        agent.conn.write_tls(&mut hello).unwrap();
+        hello.iter().for_each(|byte| agent.sock.write_all(&[*byte]).unwrap());
+        let answer = call(&mut agent, HOST, "slowly");
+        assert!(answer.body.ends_with("slowly"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_side_that_is_told_otherwise_carries_nothing() {
+    use Traffic::{Passthrough, Plain, Resealed};
+    let driver = drivers()[0];
+    for (at_edge, at_connector) in [(Plain, Resealed), (Plain, Passthrough), (Resealed, Plain), (Resealed, Passthrough)]
+    {
+        let (site, _connector) = Site::linked(driver, at_edge, at_connector);
+        let answer = call(&mut at_the_edge(&site), HOST, "x");
+        assert!(answer.head.starts_with("HTTP/1.1 502 "), "{at_edge} {at_connector}: {answer:?}");
+        assert!(answer.body.contains("seal_refused"), "{at_edge} {at_connector}: {answer:?}");
+    }
+    for at_connector in [Plain, Resealed] {
+        let (site, _connector) = Site::linked(driver, Passthrough, at_connector);
+        let error = try_call(&mut site.agent(SEAL_CA, Some(HOST)), HOST, "x").unwrap_err();
+        assert!(error.to_string().contains("InternalError"), "{at_connector}: {error}");
+    }
+}
+
+#[test]
+fn only_a_registered_authority_is_believed_and_another_takes_its_place_without_a_restart() {
+    for driver in drivers() {
+        let (site, _connector) = Site::linked(driver, Traffic::Resealed, Traffic::Resealed);
+        let mut agent = at_the_edge(&site);
+        assert!(call(&mut agent, HOST, "x").head.starts_with("HTTP/1.1 200 "));
+        authority(&site.path(""), "other");
+        site.register(driver, Traffic::Resealed, "other.pem");
+        let answer = call(&mut agent, HOST, "x");
+        assert!(answer.head.starts_with("HTTP/1.1 502 ") && answer.body.contains("seal_refused"), "{answer:?}");
+        assert_eq!(site.metric("adit_seals_failed_total"), 1);
+        // Both at once, as during a rotation.
+        let both = [SEAL_CA, "other.pem"].map(|file| std::fs::read_to_string(site.path(file)).unwrap()).concat();
+        std::fs::write(site.path("both.pem"), both).unwrap();
+        site.register(driver, Traffic::Resealed, "both.pem");
+        assert!(call(&mut agent, HOST, "x").head.starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
+fn an_agent_that_does_not_believe_the_connector_says_so_and_one_without_a_connector_is_told() {
+    for driver in drivers() {
+        let (site, connector) = Site::linked(driver, Traffic::Passthrough, Traffic::Passthrough);
+        let error = try_call(&mut site.agent("ca.pem", Some(HOST)), HOST, "x").unwrap_err();
+        assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+        assert_eq!(connector.ended_by("TERM"), Some(0));
+        let error = try_call(&mut site.agent(SEAL_CA, Some(HOST)), HOST, "x").unwrap_err();
+        assert!(error.to_string().contains("InternalError"), "{error}");
+    }
+}
+
+#[test]
+fn sessions_end_with_the_connector_and_the_next_one_makes_new_ones() {
+    for driver in drivers() {
+        for traffic in [Traffic::Resealed, Traffic::Passthrough] {
+            let (site, connector) = Site::linked(driver, traffic, traffic);
+            let mut agent = match traffic {
+                Traffic::Passthrough => site.agent(SEAL_CA, Some(HOST)),
+                _ => at_the_edge(&site),
+            };
+            call(&mut agent, HOST, "x");
+            // Idle sessions hold nothing up: the connector ends although the agent keeps its connection.
+            connector.signal("TERM");
+            assert_eq!(connector.ended(), Some(0), "{driver} {traffic}");
+            let _next = site.connect(driver, traffic).0;
+            if traffic == Traffic::Passthrough {
+                let mut rest = Vec::new();
+                match agent.read_to_end(&mut rest) {
+                    Ok(_) => assert!(rest.is_empty()),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+                }
+                agent = site.agent(SEAL_CA, Some(HOST));
+            }
+            assert!(call(&mut agent, HOST, "again").body.ends_with("again"));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! A small tunnel in this process, on real sockets: for the tests that need edge and connector themselves.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use adit::base::{Secret, SharedMap, Traffic, TunnelId};
+use adit::connector::{
+    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, Sealing,
+};
+use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, Seals, TunnelEntry};
+use adit::engine::ladder::DriverChoice;
+use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
+use adit::policy::Admission;
+use adit::route::{Route, RouteEntry, RouteTable};
+use adit::tls::{
+    ALPN_HTTP1, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
+    ReloadingCerts, Roots, ServerConfig, ServerSettings, WallClock, client_config, server_config,
+};
+use adit::upstream::{Resolver, UpstreamSettings};
+use rustls::pki_types::{ServerName, UnixTime};
+
+pub(crate) const HOST: &str = "mcp.test";
+/// How long either side waits for somebody who takes nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+const TOOL_CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#;
+
+/// Edge and connector on the same cores.
+pub(crate) struct Tunnel {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) agents: SocketAddr,
+    authority: Authority,
+    cores: Cores,
+}
+
+impl Tunnel {
+    /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
+    /// called on each core's thread first.
+    pub(crate) fn start(driver: DriverChoice, traffic: Traffic, cores: usize, links: u16, on_core: fn()) -> Tunnel {
+        Tunnel::start_with(driver, traffic, (cores, links), on_core, PATIENCE, None)
+    }
+
+    /// Starts both on one core, with one link that goes through `tap`, which is told where the edge is and says where the
+    /// connector is to dial. The link has no TLS of its own, so that all of it can be looked at.
+    pub(crate) fn tapped(driver: DriverChoice, traffic: Traffic, tap: &dyn Fn(SocketAddr) -> SocketAddr) -> Tunnel {
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, PATIENCE, Some(tap))
+    }
+
+    /// Starts both on one core, with so much patience for agents that take nothing.
+    pub(crate) fn with_write_timeout(driver: DriverChoice, write_timeout: Duration) -> Tunnel {
+        Tunnel::start_with(driver, Traffic::Plain, (1, 1), || {}, write_timeout, None)
+    }
+
+    fn start_with(
+        driver: DriverChoice,
+        traffic: Traffic,
+        (cores, links): (usize, u16),
+        on_core: fn(),
+        write_timeout: Duration,
+        tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
+    ) -> Tunnel {
+        let upstream = serve_upstream();
+        let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
+        let (told, mut events) = mailbox(64);
+        let link_tls = tap.is_none();
+        let (edge, agents, connectors) = edge(&authority, traffic, (link_tls, write_timeout), cores, &told);
+        let dialled = tap.map_or(connectors, |tap| tap(connectors));
+        let connector = connector(&authority, traffic, link_tls, (cores, links), dialled, upstream);
+        let engine = EngineSettings { driver, cores, pin: false, ..EngineSettings::default() };
+        let roles = (Arc::clone(&edge), Arc::clone(&connector));
+        let running = Cores::start(&engine, move |core| {
+            on_core();
+            let (edge, connector) = roles.clone();
+            let resolver = Resolver::Table(Rc::new(|_, _| Vec::new()));
+            async move {
+                futures_lite::future::zip(edge.run(core.clone()), connector.run(core, resolver)).await;
+            }
+        });
+        let mut listening = 0;
+        while listening < cores {
+            match futures_lite::future::block_on(events.recv()) {
+                Some(EdgeEvent::Listening(_)) => listening += 1,
+                Some(EdgeEvent::Failed(core, why)) => panic!("core {core}: {why}"),
+                // The first core may have a link before the last one listens.
+                Some(_) => {}
+                None => panic!("the edge ended while starting"),
+            }
+        }
+        Tunnel { edge, connector, agents, authority, cores: running.unwrap() }
+    }
+
+    /// A new agent's connection.
+    pub(crate) fn agent(&self) -> Agent {
+        self.agent_on(TcpStream::connect(self.agents).unwrap())
+    }
+
+    /// The same, on a connection to the edge that has been made.
+    pub(crate) fn agent_on(&self, socket: TcpStream) -> Agent {
+        let config = tls_client(&self.authority, ALPN_HTTP1);
+        let session = rustls::ClientConnection::new(config, ServerName::try_from(HOST).unwrap()).unwrap();
+        rustls::StreamOwned::new(session, socket)
+    }
+
+    /// Ends both, after what is in flight.
+    pub(crate) fn end(self) {
+        self.edge.command(|| EdgeCommand::Drain);
+        self.connector.command(|| ConnectorCommand::Drain);
+        self.cores.join().unwrap();
+    }
+}
+
+fn tls_server(authority: &Authority, alpn: &[u8], clients: Clients) -> Arc<ServerConfig> {
+    let cert = authority.issue(&[HOST]).unwrap().server_cert(UnixTime::now()).unwrap();
+    let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
+    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], clients, ..ServerSettings::default() }).unwrap()
+}
+
+fn tls_client(authority: &Authority, alpn: &[u8]) -> Arc<ClientConfig> {
+    let roots = roots_of(authority);
+    client_config(ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() }).unwrap()
+}
+
+fn roots_of(authority: &Authority) -> Roots {
+    let mut roots = Roots::new();
+    roots.add_der(authority.cert_der().clone()).unwrap();
+    roots
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn tunnel() -> TunnelId {
+    "tnl_test".parse().unwrap()
+}
+
+fn edge(
+    authority: &Authority,
+    traffic: Traffic,
+    (link_tls, write_timeout): (bool, Duration),
+    cores: usize,
+    events: &MailSender<EdgeEvent>,
+) -> (Arc<Edge>, SocketAddr, SocketAddr) {
+    let (agents_listen, connectors_listen) = (free_address(), free_address());
+    let settings = EdgeSettings {
+        agents_tls: Some(tls_server(authority, ALPN_HTTP1, Clients::Anyone)),
+        plain_http_anywhere: false,
+        connectors_tls: link_tls.then(|| tls_server(authority, ALPN_LINK, Clients::Anyone)),
+        offline_wait: Duration::from_secs(30),
+        write_timeout,
+        drain_timeout: Duration::from_secs(5),
+        ..EdgeSettings::for_tests(agents_listen, connectors_listen)
+    };
+    let route = Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic };
+    let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
+    let seals = Seals::default();
+    seals.identity().renew(authority, UnixTime::now()).unwrap();
+    let seal = Some(seals.for_tunnel(vec![authority.cert_der().clone()]).unwrap());
+    let served = TunnelEntry { seal, ..TunnelEntry::of_secret(&Secret::from("0123456789abcdef")) };
+    let tables = EdgeTables {
+        routes: RouteTable::new([entry]).unwrap(),
+        tunnels: SharedMap::from([(tunnel(), served)]),
+        admission: Admission::default(),
+    };
+    (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)
+}
+
+fn connector(
+    authority: &Authority,
+    traffic: Traffic,
+    link_tls: bool,
+    (cores, links): (usize, u16),
+    edge: SocketAddr,
+    upstream: SocketAddr,
+) -> Arc<Connector> {
+    let settings = ConnectorSettings {
+        edge_tls: link_tls.then(|| Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
+        edge_name: Some(HOST.into()),
+        links,
+        backoff_min: Duration::from_millis(10),
+        backoff_max: Duration::from_millis(100),
+        drain_timeout: Duration::from_secs(5),
+        ..ConnectorSettings::for_tests(edge, tunnel(), Secret::from("0123456789abcdef"))
+    };
+    let upstream = UpstreamSettings::for_tests(format!("http://{upstream}").parse().unwrap());
+    let route = ConnectorRoute { name: "test".parse().unwrap(), upstream, traffic };
+    let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
+    let callers = CallerAuthorities::default();
+    callers.set(0, authority.cert_der().clone());
+    let sealing = Sealing {
+        passthrough: tls_server(authority, ALPN_HTTP1, Clients::Anyone),
+        resealed: tls_server(authority, ALPN_HTTP1, Clients::Edges(Arc::new(callers))),
+    };
+    let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing) };
+    let (events, _) = mailbox(64);
+    Connector::new(settings, tables, cores, 2, &events)
+}
+
+/// An agent's connection, of rustls alone.
+pub(crate) type Agent = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
+/// One tool call, whose answer must be the upstream's.
+pub(crate) fn call(agent: &mut Agent) {
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        TOOL_CALL.len()
+    );
+    agent.write_all(format!("{head}{TOOL_CALL}").as_bytes()).unwrap();
+    let answer = read_message(agent);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("Server-Timing: "), "{answer}");
+    assert!(answer.ends_with("\"result\":{}}"), "{answer}");
+}
+
+/// One message with a `Content-Length`, head and body.
+fn read_message(from: &mut impl Read) -> String {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.to_ascii_lowercase().split("content-length: ").nth(1).unwrap_or("0").to_owned();
+            if body.len() >= length.split("\r\n").next().unwrap().parse().unwrap() {
+                return text.into_owned();
+            }
+        }
+        match from.read(&mut piece).unwrap() {
+            0 => return String::new(),
+            n => bytes.extend_from_slice(&piece[..n]),
+        }
+    }
+}
+
+/// Answers each call; a request for `/bytes/N` with so many bytes.
+fn serve_upstream() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            thread::spawn(move || {
+                loop {
+                    let request = read_message(&mut socket);
+                    let Some(path) = request.split(' ').nth(1) else { return };
+                    let body = match path.strip_prefix("/bytes/") {
+                        Some(len) => "x".repeat(len.parse().unwrap()),
+                        None => r#"{"jsonrpc":"2.0","id":7,"result":{}}"#.to_owned(),
+                    };
+                    let length = body.len();
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}");
+                    // A connection that the call's end has broken is dropped.
+                    if socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}

@@ -1,0 +1,696 @@
+//! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
+
+mod site;
+mod trade;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use adit::tls::KeyRequest;
+use adit::wire::enrol::Answer;
+use serde_json::{Value, json};
+
+use site::{Site, text_of};
+
+fn id_of(value: &Value) -> &str {
+    value["id"].as_str().unwrap()
+}
+
+fn called(usage: &Value) -> Vec<(String, String, u64)> {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let lines = usage["data"].as_array().unwrap().iter();
+    lines.map(|line| (text(line, "credential_id"), text(line, "tool"), line["calls"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
+    for driver in ["epoll", "uring"] {
+        let site = Site::new(driver);
+        assert_eq!(site.call("a.test", "echo").0, 421);
+        let made = site.tunnel(&["create", "--host", "a.test", "--name", "the first"]);
+        let (id, credential) = (id_of(&made), id_of(&made["token"]));
+        assert_eq!((&made["state"], &made["domain"]), (&json!("offline"), &json!("a.test")));
+        assert_eq!(site.call("a.test", "echo").0, 503, "{driver}: it is known, and nobody is linked");
+
+        let connector = site.connect("a.test", &made["token"]);
+        assert_eq!(site.call("a.test", "echo"), (200, json!({ "jsonrpc": "2.0", "id": 7, "result": {} })));
+        site.until_linked_by(id, &[credential]);
+        assert_eq!(site.tunnel(&["show", id])["state"], "online");
+
+        let slow = site.begin_call("a.test", "slow");
+        site.upstream.until_called();
+        let revoked = site.tunnel(&["revoke", id, "--reason", "it leaked", "--leak-report", "1h"]);
+        assert!(revoked["links_ended"].as_u64().unwrap() >= 1 && revoked["cores_silent"] == 0, "{driver}: {revoked}");
+        let (status, answer) = slow.answer();
+        assert_eq!((status, &answer["id"], &answer["error"]["data"]["reason"]), (503, &json!(7), &json!("revoked")));
+        assert_eq!(connector.event("unlinked")["event"], "unlinked");
+        assert_eq!(site.call("a.test", "echo").0, 503);
+        assert_eq!(site.tunnel(&["show", id])["state"], "revoked");
+
+        // What came after the report too, once it is counted.
+        let usage = loop {
+            let usage = called(&site.tunnel(&["usage", id, "--since", "1h", "--credential", credential]));
+            if usage.len() == 2 {
+                break usage;
+            }
+        };
+        let of = |tool: &str, calls| (credential.to_owned(), tool.to_owned(), calls);
+        assert_eq!(usage, [of("slow", 1), of("echo", 1)], "{driver}");
+        let events = site.tunnel(&["events", id]);
+        let last = &events["data"][0];
+        assert_eq!((&last["what"], &last["reason"]), (&json!("credential.revoked"), &json!("it leaked")));
+        site.upstream.let_go();
+    }
+}
+
+#[test]
+fn a_revocation_goes_on_when_whoever_asked_hangs_up() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let id = id_of(&made);
+    let connector = site.connect("a.test", &made["token"]);
+    let token = fs::read_to_string(site.data_dir().join("admin.token")).unwrap();
+    let mut socket = std::net::TcpStream::connect(&site.admin).unwrap();
+    let head = format!("POST /v1/tunnels/{id}/revoke_token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n");
+    socket.write_all(format!("{head}Authorization: Bearer {}\r\n\r\n", token.trim()).as_bytes()).unwrap();
+    drop(socket);
+    connector.event("unlinked");
+    assert_eq!(site.tunnel(&["show", id])["state"], "revoked");
+}
+
+#[test]
+fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let (id, old) = (id_of(&made), id_of(&made["token"]));
+    let before = site.connect("a.test", &made["token"]);
+    let token = site.tunnel(&["rotate", id, "--overlap", "1h"]);
+    let new = id_of(&token);
+    assert!(token["previous_until"].is_string() && token["secret"] != made["token"]["secret"], "{token}");
+    let _after = site.connect("a.test", &token);
+    site.until_linked_by(id, &[old, new]);
+    let told = site.refused(&["rotate", id]);
+    assert!(told.contains("rotation_under_way"), "{told}");
+
+    // One of the two is withdrawn: what came in with it ends, and the other goes on.
+    site.tunnel(&["revoke", id, "--credential", old]);
+    before.event("unlinked");
+    site.until_linked_by(id, &[new]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+
+    // The old secret's foreseen end lets what is under way finish.
+    let slow = site.begin_call("a.test", "slow");
+    site.upstream.until_called();
+    let newest = site.tunnel(&["rotate", id, "--overlap", "1s"]);
+    site.until_linked_by(id, &[]);
+    site.upstream.let_go();
+    assert_eq!(slow.answer().0, 200);
+    let _last = site.connect("a.test", &newest);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+}
+
+#[test]
+fn a_restart_keeps_all_and_what_is_archived_stays_so() {
+    let mut site = Site::new("auto");
+    let kept = site.tunnel(&["create"]);
+    let host = kept["domain"].as_str().unwrap();
+    assert!(host.ends_with(".t.test"), "{host}");
+    let archived = site.tunnel(&["create", "--host", "b.test"]);
+    site.tunnel(&["archive", id_of(&archived)]);
+    assert_eq!(site.call("b.test", "echo").0, 421);
+    let connector = site.connect(host, &kept["token"]);
+    assert_eq!(site.call(host, "echo").0, 200);
+    site.end_edge();
+    connector.event("unlinked");
+    site.run_edge("auto");
+    connector.event("linked");
+    assert_eq!(site.call(host, "echo").0, 200);
+    let ids = |all: &Value| all["data"].as_array().unwrap().iter().map(|t| id_of(t).to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&site.tunnel(&["list"])), [id_of(&kept)]);
+    assert_eq!(ids(&site.tunnel(&["list", "--all"])), [id_of(&archived), id_of(&kept)]);
+    // What was called before the end was put down.
+    let before = called(&site.tunnel(&["usage", id_of(&kept)]));
+    assert_eq!(before.iter().map(|(_, tool, _)| tool.as_str()).collect::<Vec<_>>(), ["echo"]);
+    let table = String::from_utf8(site.run(&["tunnel", "list"]).stdout).unwrap();
+    assert!(table.starts_with("ID ") && table.contains(id_of(&kept)) && table.contains("online"), "{table}");
+}
+
+#[test]
+fn configured_tunnels_go_on_beside_those_of_the_store() {
+    let mut site = Site::new("auto");
+    site.end_edge();
+    let configure = |site: &Site, secret: &str| {
+        site.configure(&format!("[[tunnel]]\nid = 'tnl_file'\nsecret = '{secret}'\nhosts = ['f.test']\n"));
+    };
+    let token = |secret: &str| json!({ "id": "file", "tunnel_token": format!("tnl_file:{secret}") });
+    configure(&site, "the-first-secret-0123");
+    site.run_edge("auto");
+    let told = site.refused(&["create", "--host", "f.test"]);
+    assert!(told.contains("host_taken") && told.contains("tnl_file"), "{told}");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let _stored = site.connect("a.test", &made["token"]);
+    let ca = site.data_dir().join("ca.pem");
+    let configured = site.connect_with("f.test", &token("the-first-secret-0123"), &["--edge-ca-file", text_of(&ca)]);
+    assert_eq!((site.call("a.test", "echo").0, site.call("f.test", "echo").0), (200, 200));
+
+    // A secret that the configuration no longer has is good for nothing, also for the link that came in with it.
+    configure(&site, "the-second-secret-0123");
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    configured.event("unlinked");
+    assert_eq!((site.call("a.test", "echo").0, site.call("f.test", "echo").0), (200, 503));
+    let _again = site.connect_with("f.test", &token("the-second-secret-0123"), &["--edge-ca-file", text_of(&ca)]);
+    assert_eq!(site.call("f.test", "echo").0, 200);
+}
+
+#[test]
+fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "192.0.2.0/24"]);
+    let id = id_of(&made);
+    let _connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 403, "as soon as it is made");
+    // Another tunnel is made, and the configuration read again: neither opens it.
+    site.tunnel(&["create", "--host", "b.test"]);
+    site.edge.as_ref().unwrap().signal("HUP");
+    site.edge.as_ref().unwrap().event("reloaded");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    let told = site.tunnel(&["update", id, "--dry-run", "--reason", "trying"]);
+    assert_eq!((&told["allow_from"], &told["admission_dry_run"]), (&json!(["192.0.2.0/24"]), &json!(true)));
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    site.tunnel(&["update", id, "--dry-run=false", "--allow", "127.0.0.0/8", "--allow", "::1"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    site.tunnel(&["update", id, "--deny", "127.0.0.1"]);
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    // It is kept over a restart.
+    site.end_edge();
+    site.run_edge("auto");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    let shown = String::from_utf8(site.run(&["tunnel", "show", id]).stdout).unwrap();
+    assert!(
+        shown.contains("allowed from 127.0.0.0/8, ::1/128") && shown.contains("denied from  127.0.0.1/32"),
+        "{shown}"
+    );
+    let opened = site.tunnel(&["update", id, "--deny", "none", "--allow", "none"]);
+    assert_eq!((&opened["allow_from"], &opened["deny_from"]), (&json!([]), &json!([])));
+    for (args, code) in [
+        (["update", id, "--allow", "set:vendor"], "network_set"),
+        (["update", id, "--allow", "AS64500"], "asn_file"),
+        (["update", id, "--allow", "10.0.0.1/8"], "write 10.0.0.0/8"),
+        (["update", "tnl_none", "--name", "x"], "tunnel_not_found"),
+    ] {
+        let told = site.refused(&args);
+        assert!(told.contains(code), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn who_may_call_a_configured_tunnel_survives_changes_of_the_store() {
+    let mut site = Site::new("auto");
+    site.end_edge();
+    let configure = |site: &Site, from: &str| {
+        site.configure(&format!(
+            "[[tunnel]]\nid = 'tnl_file'\nsecret = 'the-secret-of-the-file'\nhosts = ['f.test']\nallow_from = ['{from}']\n"
+        ));
+    };
+    configure(&site, "192.0.2.0/24");
+    site.run_edge("auto");
+    assert_eq!(site.call("f.test", "echo").0, 403);
+    let made = site.tunnel(&["create", "--host", "a.test", "--deny", "127.0.0.1"]);
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (403, 403));
+    configure(&site, "127.0.0.1");
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 403));
+    site.tunnel(&["archive", id_of(&made)]);
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 421));
+}
+
+#[test]
+fn a_set_that_a_tunnel_names_is_read_again_and_cannot_be_taken_from_under_it() {
+    let mut site = Site::new("auto");
+    site.end_edge();
+    let vendor = site.data_dir().with_file_name("vendor.txt");
+    fs::write(&vendor, "127.0.0.1\n").unwrap();
+    let set = format!("[[network_set]]\nname = 'vendor'\nfile = '{}'\n", vendor.display());
+    site.configure(&set);
+    site.run_edge("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "set:vendor"]);
+    let _connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    fs::write(&vendor, "192.0.2.1\n").unwrap();
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    // Without the set nobody could say who is meant.
+    site.configure("");
+    edge.signal("HUP");
+    let refused = edge.event("reload_refused")["faults"].to_string();
+    assert!(refused.contains("vendor") && refused.contains("adit tunnel update"), "{refused}");
+    // An edge that starts without it lets nobody call that tunnel, and serves the others.
+    site.end_edge();
+    site.run_edge("auto");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    site.tunnel(&["update", id_of(&made), "--allow", "127.0.0.1"]);
+    assert_ne!(site.call("a.test", "echo").0, 403);
+}
+
+#[test]
+fn connectors_that_may_no_longer_come_from_where_they_are_are_ended() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--connectors-from", "127.0.0.0/8"]);
+    let connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    let slow = site.begin_call("a.test", "slow");
+    site.upstream.until_called();
+    let told = site.tunnel(&["update", id_of(&made), "--connectors-from", "192.0.2.7"]);
+    assert_eq!(told["connectors_from"], json!(["192.0.2.7/32"]));
+    assert_eq!(slow.answer().0, 503);
+    connector.event("unlinked");
+    assert_eq!(site.call("a.test", "echo").0, 503);
+    site.upstream.let_go();
+    site.tunnel(&["update", id_of(&made), "--connectors-from", "none"]);
+    connector.event("linked");
+    assert_eq!(site.call("a.test", "echo").0, 200);
+}
+
+#[test]
+fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let id = id_of(&made);
+    let _connector = site.connect("*.t.test", &made["token"]);
+    assert_eq!(site.call("x.t.test", "echo").0, 421);
+    let told = site.tunnel(&["update", id, "--host", "x.t.test", "--name", "another"]);
+    assert_eq!((&told["hosts"], &told["display_name"]), (&json!(["x.t.test"]), &json!("another")));
+    assert_eq!((site.call("x.t.test", "echo").0, site.call("a.test", "echo").0), (200, 421));
+    // What it gave up another may have; what it has nobody.
+    let other = site.tunnel(&["create", "--host", "a.test"]);
+    assert_eq!(site.call("a.test", "echo").0, 503);
+    let told = site.refused(&["update", id_of(&other), "--host", "a.test", "--host", "x.t.test"]);
+    assert!(told.contains("host_taken") && told.contains(id), "{told}");
+    assert_eq!(site.call("x.t.test", "echo").0, 200);
+}
+
+#[test]
+fn a_tunnel_is_sealed_by_the_authority_that_is_registered_with_it() {
+    for driver in ["auto", "epoll"] {
+        let site = Site::new(driver);
+        let made = site.tunnel(&["create", "--host", "a.test", "--traffic", "resealed"]);
+        let (id, state) = (id_of(&made), site.data_dir().with_file_name("state"));
+        assert_eq!(made["traffic"], "resealed");
+        let how = ["--traffic", "resealed", "--state-dir", state.to_str().unwrap()];
+        let connector = site.connect_with("a.test", &made["token"], &how);
+        let refused = |(status, body): (u16, Value)| {
+            assert_eq!((status, &body["error"]["data"]["reason"]), (502, &json!("seal_refused")), "{body}");
+        };
+        refused(site.call("a.test", "echo"));
+        let ca = state.join("seal-ca.pem");
+        let certificate = site.tunnel(&["cert", "add", id, ca.to_str().unwrap()]);
+        assert_eq!(site.call("a.test", "echo").0, 200);
+        assert_eq!(site.tunnel(&["show", id])["certificates_active"], 1);
+        // Whoever is told otherwise on one side is told so.
+        site.tunnel(&["update", id, "--traffic", "plain"]);
+        refused(site.call("a.test", "echo"));
+        site.tunnel(&["update", id, "--traffic", "passthrough"]);
+        let (status, body) = site.call("a.test", "echo");
+        assert_eq!((status, &body["error"]["code"]), (421, &json!("passthrough")), "{body}");
+        site.tunnel(&["update", id, "--traffic", "resealed"]);
+        assert_eq!(site.call("a.test", "echo").0, 200);
+        site.tunnel(&["cert", "archive", id, certificate["id"].as_str().unwrap()]);
+        refused(site.call("a.test", "echo"));
+        drop(connector);
+    }
+}
+
+#[tokio::test]
+async fn the_status_of_both_sides_tells_of_certificates_clocks_and_trouble() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let admin = free.to_string();
+    let connector = site.connect_with("a.test", &made["token"], &["--admin", &admin]);
+    let status = async |admin: &str| -> Value {
+        reqwest::get(format!("http://{admin}/v1/status")).await.unwrap().json().await.unwrap()
+    };
+    let edge = status(&site.admin).await;
+    let certificate = &edge["certificates"][0];
+    assert_eq!(
+        (&certificate["of"], &certificate["names"], &certificate["renewal_due"]),
+        (&json!("connectors"), &json!(["localhost", "127.0.0.1"]), &json!(false)),
+        "{edge:#}"
+    );
+    assert!(certificate["expires_in_s"].as_i64().unwrap() > 0 && edge["edges"] == json!([]), "{edge:#}");
+    let told = status(&admin).await["edges"][0].clone();
+    let (left, renewal) = (told["expires_in_s"].as_u64().unwrap(), told["renews_in_s"].as_u64().unwrap());
+    assert!((0..left).contains(&renewal) && left <= 86_400, "{told:#}");
+    assert_eq!(
+        (&told["standing"], &told["edge"], &told["trouble"]),
+        (&json!("certified"), &json!(site.connectors), &Value::Null)
+    );
+    assert!(told["clock_ahead_s"].as_i64().is_some_and(|ahead| ahead.abs() <= 2), "{told:#}");
+    site.tunnel(&["revoke", id_of(&made)]);
+    connector.event("no_link");
+    let told = status(&admin).await["edges"][0].clone();
+    assert!(told["trouble"].as_str().unwrap().contains("secret is not known"), "{told:#}");
+}
+
+#[test]
+fn the_doctor_enrols_as_the_connector_does_and_tells_how_that_went() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        private_write(&dir.path().join(name), text);
+        dir.path().join(name)
+    };
+    let config = write(
+        "connect.toml",
+        &format!(
+            "[connect]\nedge = '{}'\ntoken_file = 'tunnel.token'\n[[route]]\nhost = 'a.test'\nupstream = 'http://{}'\n",
+            site.connectors, site.upstream.address
+        ),
+    );
+    let examined = |token: &str| {
+        write("tunnel.token", token);
+        let done = site.run(&["doctor", "--json", "--config", text_of(&config)]);
+        let findings: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let told = |check: &str| {
+            let all = findings["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == check);
+            all.map(|finding| (finding["verdict"].clone(), finding["found"].to_string())).collect::<Vec<_>>()
+        };
+        ["edge.certificate", "edge.enrolment", "edge.link", "edge.clock"].map(told)
+    };
+    let token = made["token"]["tunnel_token"].as_str().unwrap();
+    let findings = examined(token);
+    for (told, words) in
+        findings.iter().zip(["days left", "issues certificates", "accepts this connector", "the clock of"])
+    {
+        assert!(matches!(&told[..], [(verdict, found)] if verdict == "ok" && found.contains(words)), "{findings:?}");
+    }
+    site.tunnel(&["revoke", id_of(&made)]);
+    let [certificate, enrolment, link, clock] = examined(token);
+    assert_eq!((&certificate[0].0, enrolment.len(), &clock[0].0), (&json!("ok"), 0, &json!("ok")));
+    assert!(link[0].0 == "fail" && link[0].1.contains("refuses this connector as"), "{link:?}");
+}
+
+#[test]
+fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let backup = site.data_dir().join("mine.sqlite");
+    // While the edge runs.
+    let done = site.run(&["edge", "backup", "--to", text_of(&backup)]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o7777, 0o600);
+    let refused = site.run(&["edge", "restore"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another `adit edge` uses"), "the edge runs");
+    site.end_edge();
+
+    let store = site.data_dir().join("store.sqlite");
+    let mut bytes = fs::read(&store).unwrap();
+    bytes[4096..].fill(0);
+    fs::write(&store, &bytes).unwrap();
+    let told = start_refused(&site.data_dir());
+    assert!(told.contains("is damaged") && told.contains("adit edge restore --from"), "{told}");
+    assert!(fs::read(&store).unwrap() == bytes, "it was not touched");
+    let done = site.run(&["edge", "restore", "--from", text_of(&backup)]);
+    assert!(String::from_utf8_lossy(&done.stdout).contains("is kept as"), "{}", String::from_utf8_lossy(&done.stderr));
+    site.run_edge("auto");
+    assert_eq!(id_of(&site.tunnel(&["show", id_of(&made)])), id_of(&made));
+}
+
+#[test]
+fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let (id, credential) = (id_of(&made).to_owned(), id_of(&made["token"]).to_owned());
+    let backup = site.data_dir().join("mine.sqlite");
+    assert!(site.run(&["edge", "backup", "--to", text_of(&backup)]).status.success());
+    site.tunnel(&["revoke", &id]);
+    site.end_edge();
+    let restore = |site: &Site, more: &[&str]| {
+        let done = site.run(&[&["edge", "restore", "--from", text_of(&backup)], more].concat());
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let first = restore(&site, &[]);
+    let command = format!("\n  adit tunnel revoke {id} --credential {credential}\n");
+    assert!(first.contains(&command) && first.contains("--keep-withdrawn"), "{first}");
+    site.run_edge("auto");
+    assert_eq!(site.tunnel(&["show", &id])["state"], "offline");
+    site.tunnel(&["revoke", &id, "--credential", &credential]);
+    site.end_edge();
+    let told = restore(&site, &["--keep-withdrawn"]);
+    assert!(told.contains(&credential) && !told.contains(&command), "{told}");
+    site.run_edge("auto");
+    assert_eq!(site.tunnel(&["show", &id])["state"], "revoked");
+}
+
+#[test]
+fn an_edge_finishes_a_restore_that_was_cut_off() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let store = site.data_dir().join("store.sqlite");
+    let pending = site.data_dir().join("store.sqlite.restored-20270115T080000Z");
+    assert!(site.run(&["edge", "backup", "--to", text_of(&pending)]).status.success());
+    site.tunnel(&["create", "--host", "b.test"]);
+    site.end_edge();
+    // Just before the last move, where no store is left.
+    fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
+    for args in [&["edge", "backup"][..], &["edge", "init"]] {
+        let told = String::from_utf8(site.run(args).stderr).unwrap();
+        assert!(told.contains("was cut off"), "{told}");
+    }
+    assert!(!store.exists(), "no empty one took its place");
+    site.run_edge("auto");
+    let tunnels = site.tunnel(&["list"]);
+    let ids: Vec<&str> = tunnels["data"].as_array().unwrap().iter().map(id_of).collect();
+    assert_eq!(ids, [id_of(&made)]);
+}
+
+#[test]
+fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let _connector = site.connect("a.test", &made["token"]);
+    let holder = rusqlite::Connection::open(site.data_dir().join("store.sqlite")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let told = site.refused(&["create", "--host", "b.test"]);
+    assert!(told.contains("store_locked") && told.contains("fuser"), "{told}");
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    holder.execute_batch("ROLLBACK").unwrap();
+    site.tunnel(&["create", "--host", "b.test"]);
+    assert_eq!(site.call("b.test", "echo").0, 503);
+}
+
+#[test]
+fn a_data_directory_is_one_edges_and_its_owners_alone() {
+    let site = Site::new("auto");
+    let told = start_refused(&site.data_dir());
+    assert!(told.contains("another `adit edge` uses"), "{told}");
+    let token = site.data_dir().join("admin.token");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    let told = site.refused(&["list"]);
+    assert!(told.contains(&format!("chmod 600 {}", token.display())), "{told}");
+    let other = tempfile::tempdir().unwrap();
+    let told = start_refused(&other.path().join("none"));
+    assert!(told.contains("adit edge init --data-dir"), "{told}");
+    let wrong = other.path().join("wrong.token");
+    private_write(&wrong, "adat_not-the-token");
+    let told = site.refused(&["list", "--admin-token-file", text_of(&wrong)]);
+    assert!(told.contains("unauthorized"), "{told}");
+}
+
+#[test]
+fn another_admin_token_acts_without_a_restart() {
+    let site = Site::new("auto");
+    let (token, old) = (site.data_dir().join("admin.token"), site.data_dir().join("old.token"));
+    fs::copy(&token, &old).unwrap();
+    site.tunnel(&["list", "--admin-token-file", text_of(&old)]);
+    // A file that holds none changes nothing.
+    private_write(&token, "\n");
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    let refused = edge.event("reload_refused")["faults"].to_string();
+    assert!(refused.contains("holds no admin token"), "{refused}");
+    site.tunnel(&["list", "--admin-token-file", text_of(&old)]);
+    private_write(&token, "adat_another-token-of-the-operator");
+    edge.signal("HUP");
+    edge.event("reloaded");
+    site.tunnel(&["list"]);
+    let told = site.refused(&["list", "--admin-token-file", text_of(&old)]);
+    assert!(told.contains("unauthorized"), "{told}");
+}
+
+#[test]
+fn another_authority_acts_without_a_restart_and_no_call_is_lost() {
+    let site = Site::new("auto");
+    let before = site.tunnel(&["create", "--host", "a.test"]);
+    let _old = site.connect("a.test", &before["token"]);
+    let slow = site.begin_call("a.test", "slow");
+    site.upstream.until_called();
+    let (pem, key) = (site.data_dir().join("ca.pem"), site.data_dir().join("ca.key"));
+    let first = fs::read(&pem).unwrap();
+    for file in [&pem, &key] {
+        fs::rename(file, file.with_extension("before")).unwrap();
+    }
+    let made = site.adit(&["edge", "init", "--json"]);
+    assert_eq!(made["made"].as_array().unwrap().len(), 4, "{made}");
+    assert!(fs::read(&pem).unwrap() != first);
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    // Its secret names the new authority, which vouches for the edge's new certificate and for the connector's.
+    let after = site.tunnel(&["create", "--host", "b.test"]);
+    let new = site.connect("b.test", &after["token"]);
+    assert_eq!((site.call("a.test", "echo").0, site.call("b.test", "echo").0), (200, 200));
+    site.upstream.let_go();
+    assert_eq!(slow.answer().0, 200);
+    new.signal("TERM");
+    // What came in before goes on until it has to link again; then its secret names an authority that is gone.
+    assert_eq!(site.call("a.test", "echo").0, 200);
+}
+
+#[test]
+fn certificates_and_provisioning_keys_are_managed_from_the_command_line() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let id = id_of(&made);
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = |n: u32| {
+        let file = dir.path().join(format!("{n}.pem"));
+        let made = adit::tls::Authority::make("theirs", rustls_pki_types::UnixTime::now()).unwrap();
+        fs::write(&file, made.cert_pem).unwrap();
+        file
+    };
+    let first = site.tunnel(&["cert", "add", id, text_of(&certificate(1))]);
+    assert_eq!(first["fingerprint"].as_str().unwrap().len(), 64);
+    site.tunnel(&["cert", "add", id, text_of(&certificate(2))]);
+    let third = certificate(3);
+    let told = site.refused(&["cert", "add", id, text_of(&third)]);
+    assert!(told.contains("certificate_slots_taken"), "{told}");
+    site.tunnel(&["cert", "archive", id, id_of(&first)]);
+    site.tunnel(&["cert", "add", id, text_of(&third)]);
+    assert_eq!(site.tunnel(&["cert", "list", id])["data"].as_array().unwrap().len(), 2);
+    assert_eq!(site.tunnel(&["cert", "list", id, "--all"])["data"].as_array().unwrap().len(), 3);
+
+    let key = site.tunnel(&[
+        "key",
+        "create",
+        "--uses",
+        "2",
+        "--template",
+        "web-*",
+        "--host",
+        "{name}.f.test",
+        "--life",
+        "1h",
+    ]);
+    assert!(key["secret"].as_str().unwrap().starts_with("adpk_"), "{key}");
+    let told = site.refused(&["key", "create", "--uses", "2", "--host", "same.test"]);
+    assert!(told.contains("{name}"), "{told}");
+    let revoked = site.tunnel(&["key", "revoke", id_of(&key)]);
+    assert_eq!((&revoked["good"], revoked["secret"].is_null()), (&json!(false), true));
+    assert_eq!(id_of(&site.tunnel(&["key", "list"])["data"][0]), id_of(&key));
+}
+
+#[test]
+fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
+    let site = Site::new("auto");
+    let created = site.tunnel(&["key", "create", "--uses", "1", "--host", "{name}.f.test"]);
+    let secret = created["secret"].as_str().unwrap();
+    let ca = site.data_dir().join("ca.pem");
+    let ask = |key: &KeyRequest| trade::trade(&site.connectors, &ca, secret, key);
+    let own = KeyRequest::new().unwrap();
+    let Answer::Granted(lost) = ask(&own) else { panic!("the key is good") };
+    // Another host has another key: for it the provisioning key is used up.
+    assert!(matches!(ask(&KeyRequest::new().unwrap()), Answer::Refused(_)));
+
+    // The host that got no answer starts again, with the key that it had kept.
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    adit::private::folder(&state).unwrap();
+    private_write(&state.join("trade.key"), std::str::from_utf8(own.key_pem().expose()).unwrap());
+    private_write(&dir.path().join("key"), secret);
+    let route = format!("web-1.f.test=http://{}", site.upstream.address);
+    let key_file = dir.path().join("key");
+    let args = ["connect", "--json", "--edge", &site.connectors, "--route", &route, "--log-level", "error"];
+    let more = ["--provisioning-key-file", text_of(&key_file), "--state-dir", text_of(&state)];
+    let connector = crate::process::Adit::start(&[&args[..], &more].concat());
+    assert_eq!(connector.next_of(&["certified", "linked"])["event"], "linked");
+    assert_eq!(site.call("web-1.f.test", "echo").0, 200);
+    assert!(!state.join("trade.key").exists(), "it is needed no more");
+    let tunnels = site.tunnel(&["list"]);
+    let tunnels = tunnels["data"].as_array().unwrap();
+    assert_eq!((tunnels.len(), id_of(&tunnels[0])), (1, lost.tunnel.as_str()), "no orphan is left");
+    assert_eq!(site.tunnel(&["key", "list"])["data"][0]["uses"], 1);
+    // What was lost on the way is good for nothing.
+    let lost = json!({ "id": "lost", "tunnel_token": format!("{}:{}", lost.tunnel, String::from_utf8_lossy(lost.secret.unwrap().expose())) });
+    assert!(site.is_refused("web-1.f.test", &lost));
+    // A tunnel that was revoked does not come back so.
+    site.tunnel(&["revoke", id_of(&tunnels[0])]);
+    assert!(matches!(ask(&own), Answer::Refused(_)));
+}
+
+#[test]
+fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one() {
+    let mut site = Site::new("auto");
+    let wide = site.tunnel(&["create", "--host", "*.f.test"]);
+    assert_eq!(wide["warnings"], json!([]));
+    // Whoever has the admin token may mean it.
+    let below = site.tunnel(&["create", "--host", "a.f.test"]);
+    let told = below["warnings"][0].as_str().unwrap();
+    assert!(told.contains("a.f.test") && told.contains("*.f.test") && told.contains(id_of(&wide)), "{told}");
+    let shown = site.run(&["tunnel", "create", "--host", "b.f.test"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("warning      calls for b.f.test"), "{shown}");
+    // Nor does a wildcard come silently over what is there.
+    let other = site.tunnel(&["create", "--host", "c.g.test"]);
+    let over = site.tunnel(&["update", id_of(&below), "--host", "*.g.test"]);
+    let told = over["warnings"][0].as_str().unwrap();
+    assert!(told.contains("c.g.test") && told.contains("*.g.test") && told.contains(id_of(&other)), "{told}");
+    assert_eq!(site.tunnel(&["update", id_of(&below), "--name", "x"])["warnings"], json!([]));
+
+    // A host with a provisioning key did not come by anybody's leave: it takes no calls that are another's.
+    let ca = site.data_dir().join("ca.pem");
+    let ask = |site: &Site, secret: &str| trade::trade(&site.connectors, &ca, secret, &KeyRequest::new().unwrap());
+    let refused = |site: &Site, host: &str| {
+        let key = site.tunnel(&["key", "create", "--uses", "1", "--host", host]);
+        let Answer::Refused(refused) = ask(site, key["secret"].as_str().unwrap()) else { panic!("{host} is taken") };
+        assert_eq!(refused.refusal, adit::wire::Refusal::ProvisioningKey);
+        assert!(refused.reason.contains("wildcard"), "{}", refused.reason);
+        assert_eq!(site.tunnel(&["key", "show", id_of(&key)])["uses"], 0, "it is not used up");
+    };
+    refused(&site, "{name}.f.test");
+    site.tunnel(&["create", "--host", "z.web-1.h.test"]);
+    refused(&site, "*.{name}.h.test");
+
+    // The same where the wildcard stands in the configuration.
+    site.end_edge();
+    let secret = site.data_dir().join("c.secret");
+    private_write(&secret, &"s".repeat(43));
+    let file = text_of(&secret);
+    site.configure(&format!("[[tunnel]]\nid = 'tnl_c'\nsecret_file = '{file}'\nhosts = ['*.i.test']\n"));
+    site.run_edge("auto");
+    refused(&site, "{name}.i.test");
+    let told = site.tunnel(&["create", "--host", "a.i.test"]);
+    assert!(told["warnings"][0].as_str().unwrap().contains("tnl_c"), "{told}");
+}
+
+/// What `adit edge` says when it cannot start over a directory.
+fn start_refused(dir: &Path) -> String {
+    let args = ["--listen", "127.0.0.1:0", "--connectors-listen", "127.0.0.1:0", "--admin", "off", "--data-dir"];
+    let done = crate::process::command(&[&["edge"], &args[..], &[text_of(dir)]].concat()).output().unwrap();
+    assert!(matches!(done.status.code(), Some(1 | 2)), "{done:?}");
+    String::from_utf8(done.stderr).unwrap()
+}
+
+fn private_write(path: &Path, text: &str) {
+    adit::private::write(path, text.as_bytes()).unwrap();
+}

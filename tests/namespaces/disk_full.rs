@@ -1,0 +1,63 @@
+//! A disk that is full, a real one though small: an edge says so, loses nothing, and goes on when there is room again.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::site::Site;
+use crate::space;
+
+/// The size of the disk.
+const DISK: &str = "size=4m";
+
+pub(crate) fn a_change_is_refused_and_nothing_is_lost() -> Result<(), String> {
+    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
+    let disk = tempfile::tempdir().unwrap();
+    let at = disk.path().to_str().unwrap();
+    space::done(&["mount", "-t", "tmpfs", "-o", DISK, "none", at], "mount is part of every distribution");
+    let mut site = Site::within(disk.path(), "epoll");
+    let first = site.tunnel(&["create", "--host", "first.test"]);
+    let _connector = site.connect("first.test", &first["token"]);
+    let ballast = disk.path().join("ballast");
+    fill(&ballast);
+    // What was written before may leave room for some more.
+    let mut made = 1;
+    let told = loop {
+        let host = format!("h{made}.test");
+        let done = site.run(&["tunnel", "create", "--host", &host]);
+        if !done.status.success() {
+            break space::text(&done);
+        }
+        made += 1;
+        assert!(made < 1_000, "the disk does not fill up");
+    };
+    assert!(told.contains("store_full") && told.contains("free some space"), "{told}");
+    assert_eq!(site.call("first.test", "echo").0, 200, "calls need no disk");
+    // What has to be done in a hurry is refused as clearly, and not half done.
+    let told = site.run(&["tunnel", "revoke", first["id"].as_str().unwrap()]);
+    if !told.status.success() {
+        assert!(space::text(&told).contains("store_full"), "{}", space::text(&told));
+        assert_eq!(site.call("first.test", "echo").0, 200);
+    }
+    let count = |site: &Site| site.tunnel(&["list"])["data"].as_array().unwrap().len();
+    assert_eq!(count(&site), made);
+    // There is room again: nobody has to restart anything.
+    fs::remove_file(&ballast).unwrap();
+    let after: Value = site.tunnel(&["create", "--host", "after.test"]);
+    assert_eq!(after["hosts"], json!(["after.test"]));
+    site.end_edge();
+    site.run_edge("epoll");
+    assert_eq!(count(&site), made + 1);
+    assert_eq!(site.call("after.test", "echo").0, 503, "it is served again");
+    Ok(())
+}
+
+/// Takes all the room that is left.
+fn fill(ballast: &Path) {
+    let mut file = File::create(ballast).unwrap();
+    for piece in [64 << 10, 4 << 10, 1] {
+        while file.write_all(&vec![0; piece]).is_ok() {}
+    }
+}

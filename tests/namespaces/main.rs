@@ -1,0 +1,82 @@
+//! Tests in namespaces of their own: networks and mounts that are nobody else's.
+//!
+//! They bring their own harness, as the standard one knows no test that finds out only when it runs that it cannot run here: such a
+//! test is reported as ignored, by its name and with the reason. Each runs in a process of its own, inside its namespaces.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod disk_full;
+#[path = "../loopback/process.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod process;
+mod silent_host;
+#[path = "../loopback/tunnels/site.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod site;
+mod space;
+mod walk;
+
+use std::process::ExitCode;
+
+use space::Ended;
+
+/// A test: it panics when it fails, and says why when this machine cannot run it.
+type Test = fn() -> Result<(), String>;
+
+const TESTS: [(&str, Test); 3] = [
+    ("disk_full::a_change_is_refused_and_nothing_is_lost", disk_full::a_change_is_refused_and_nothing_is_lost),
+    ("silent_host::a_host_that_answers_nothing_is_given_up", silent_host::a_host_that_answers_nothing_is_given_up),
+    (
+        "walk::a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in",
+        walk::a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in,
+    ),
+];
+/// Arguments of the standard harness that take a value of their own.
+const WITH_VALUE: [&str; 5] = ["--color", "--format", "--logfile", "--skip", "--test-threads"];
+
+fn main() -> ExitCode {
+    if let Some(name) = space::inside() {
+        let (_, test) = TESTS.iter().find(|(known, _)| *known == name).expect("it was started from outside");
+        return space::report(test());
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = wanted(&args);
+    if args.iter().any(|arg| arg == "--list") {
+        wanted.iter().for_each(|name| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", wanted.len());
+    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    for name in &wanted {
+        match space::run(name) {
+            Ended::Well => {
+                passed += 1;
+                println!("test {name} ... ok");
+            }
+            Ended::Badly(said) => {
+                failed += 1;
+                println!("test {name} ... FAILED\n\n{said}");
+            }
+            Ended::NotRun(why) => {
+                ignored += 1;
+                println!("test {name} ... ignored, {why}");
+            }
+        }
+    }
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    let left_out = TESTS.len() - wanted.len();
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; {left_out} filtered out\n"
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The tests that the arguments ask for: those whose name holds one of the words, or is it with `--exact`; all without words.
+fn wanted(args: &[String]) -> Vec<&'static str> {
+    let is_exact = args.iter().any(|arg| arg == "--exact");
+    let is_value = |at: usize| at > 0 && WITH_VALUE.contains(&args[at - 1].as_str());
+    let is_word = |(at, arg): &(usize, &String)| !arg.starts_with('-') && !is_value(*at);
+    let words: Vec<&String> = args.iter().enumerate().filter(is_word).map(|(_, arg)| arg).collect();
+    let fits = |name: &str, word: &str| if is_exact { name == word } else { name.contains(word) };
+    let is_wanted = |name: &&str| words.is_empty() || words.iter().any(|word| fits(name, word));
+    TESTS.iter().map(|(name, _)| *name).filter(is_wanted).collect()
+}

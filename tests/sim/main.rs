@@ -1,0 +1,12 @@
+//! The real roles on the simulated network, from seeds: the same every time. `cargo test --test sim tunnel::` runs one part.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod bodies;
+mod crowd;
+mod endings;
+mod link;
+mod roles;
+mod stalls;
+mod timers;
+mod trust;
+mod tunnel;

@@ -1,0 +1,352 @@
+//! Calls whose agent takes nothing of its answer, through the real edge and the real connector on virtual time: how each ends,
+//! when, and that nothing of it stays.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use adit::base::{Secret, TunnelId};
+use adit::connector::{Connector, ConnectorCommand, ConnectorEvent};
+use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, TunnelEntry};
+use adit::engine::driver::{Address, SocketOptions};
+use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
+use adit::engine::{BUFFER_MEMORY_MIN, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox};
+use adit::latency::Outcome;
+use adit::upstream::Resolver;
+use adit::wire::mux;
+
+use crate::bodies::{body, read, read_head, send, serve};
+use crate::roles::{self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, add_core};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Within which an end that waits for nobody is there.
+const AT_ONCE: Duration = Duration::from_millis(300);
+/// How long an agent may take nothing.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long calls may go on after a role was told to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an agent may take nothing while calls are to end, and how long the edge may take to see it.
+const DRAIN_STALL: Duration = Duration::from_secs(5 + 6);
+/// More than all buffers between an upstream and an agent hold.
+const LARGE: usize = 8_000_000;
+
+/// Edge, connector and upstream, with one core each.
+struct Bed {
+    sim: Simulation,
+    edge: Arc<Edge>,
+    edge_core: Core,
+    edge_events: MailReceiver<EdgeEvent>,
+    connector: Arc<Connector>,
+    connector_core: (Core, MemberId),
+    connector_events: MailReceiver<ConnectorEvent>,
+    agents: Core,
+    /// Whose buffers no agent that stands still has.
+    probes: Core,
+}
+
+/// What became of an agent: nothing yet, the bytes of its answer that it read, or why it did not get all of them.
+type Fate = Rc<RefCell<Option<Result<Vec<u8>, StreamError>>>>;
+
+impl Bed {
+    /// Starts all, and waits for the link.
+    fn start() -> Bed {
+        // What an agent does not read may not disappear in the buffers of systems.
+        let faults = Faults { send_buffer_bytes: 30_000, receive_buffer_bytes: 30_000, ..Faults::none() };
+        let mut sim = Simulation::new(SimNet::new(1, faults));
+        let (upstream, _) = add_core(&mut sim, UPSTREAM, 0, BUFFER_MEMORY_MIN);
+        let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_MIN);
+        let (probes, _) = add_core(&mut sim, AGENTS, 1, BUFFER_MEMORY_MIN);
+        let (edge_core, _) = add_core(&mut sim, EDGE, 0, 8 << 20);
+        let connector_core = add_core(&mut sim, CONNECTOR, 0, 8 << 20);
+        serve(&upstream);
+        let link = mux::Settings::default();
+        let (told, edge_events) = mailbox(64);
+        let settings = EdgeSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::edge_settings(link) };
+        assert_eq!(settings.write_timeout, WRITE_TIMEOUT);
+        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);
+        edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
+        let (told, connector_events) = mailbox(4096);
+        let settings =
+            adit::connector::ConnectorSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::connector_settings(link) };
+        let connector = Connector::new(settings, roles::connector_tables(), 1, 2, &told);
+        let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
+        connector_core.0.spawn(Arc::clone(&connector).run(connector_core.0.clone(), nobody));
+        let mut bed =
+            Bed { sim, edge, edge_core, edge_events, connector, connector_core, connector_events, agents, probes };
+        bed.pass(2 * SECOND);
+        bed
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.sim.run_until(self.sim.net().now() + time).expect("no core fails");
+    }
+
+    /// An agent that asks for so much and takes nothing of it for ten minutes.
+    fn dead_agent(&self, path: &str) -> Fate {
+        self.agent(path, usize::MAX, 600 * SECOND, Duration::ZERO)
+    }
+
+    /// An agent that reads so much after `first`, with a `pause` after each piece.
+    fn agent(&self, path: &str, len: usize, first: Duration, pause: Duration) -> Fate {
+        let (fate, core, path) = (Fate::default(), self.agents.clone(), path.to_owned());
+        let told = Rc::clone(&fate);
+        self.agents.spawn(async move {
+            let ended = call(&core, &path, len, first, pause).await;
+            told.replace(Some(ended));
+        });
+        fate
+    }
+
+    /// An agent that uploads in pieces of 60 bytes, each by itself, to an upstream that takes none of them.
+    fn chatty_upload(&self) {
+        let core = self.agents.clone();
+        self.agents.spawn(async move {
+            let socket = connect(&core).await;
+            let head = format!("POST /deaf HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let mut sent = send(&socket, head.as_bytes()).await;
+            let piece = format!("3c\r\n{}\r\n", "x".repeat(60));
+            while sent.is_ok() {
+                core.sleep(Duration::from_millis(1)).await;
+                sent = send(&socket, piece.as_bytes()).await;
+            }
+        });
+    }
+
+    /// How calls have ended so far.
+    fn outcomes(&mut self) -> Vec<(Outcome, u64)> {
+        let (sender, mut figures) = mailbox(1);
+        assert_eq!(self.edge.command(|| EdgeCommand::Figures(0, MailSender::clone(&sender))), 1);
+        self.pass(Duration::from_millis(1));
+        let (_, set) = try_recv(&mut figures).and_then(|figures| figures.set).expect("the total is always there");
+        let counts = Outcome::ALL.into_iter().map(|outcome| (outcome, set.outcome(outcome)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The call is under way, with as much of its answer as the buffers on its way hold.
+    #[track_caller]
+    fn assert_stands(&mut self) {
+        assert_eq!(self.outcomes(), [], "the call is under way");
+        assert!(self.edge_core.pool().usage().leased_bytes > 0, "the edge holds what the agent does not read");
+        assert_eq!(self.sim.net().open_sockets(UPSTREAM), 1);
+    }
+
+    /// Nothing of any call is left at the edge.
+    #[track_caller]
+    fn assert_nothing_is_left(&mut self) {
+        assert_eq!(self.edge_core.pool().usage().leased_bytes, 0, "buffers of the edge");
+        assert_eq!(self.connector_core.0.pool().usage().leased_bytes, 0, "buffers of the connector");
+        assert_eq!(self.sim.net().open_sockets(UPSTREAM), 0, "the upstream is still at work");
+    }
+
+    /// The connector's process is killed.
+    fn kill_connector(&mut self) {
+        self.sim.net().kill(CONNECTOR, Death::Processes);
+        self.sim.remove(self.connector_core.1);
+    }
+
+    /// The tunnel's credential is withdrawn.
+    fn revoke(&mut self) {
+        let mut tables = roles::edge_tables();
+        let tunnels: Vec<TunnelId> = tables.tunnels.keys().cloned().collect();
+        for tunnel in tunnels {
+            let entry = TunnelEntry::of_secret(&Secret::from("the secret that came after it"));
+            tables.tunnels.insert(tunnel, entry);
+        }
+        self.edge.reload(tables);
+        let (sender, mut reviewed) = mailbox(1);
+        self.edge.command(|| EdgeCommand::Review(MailSender::clone(&sender)));
+        self.pass(Duration::from_millis(1));
+        assert_eq!(try_recv(&mut reviewed).map(|reviewed| reviewed.ended), Some(1), "one link is ended");
+    }
+
+    fn edge_has_ended(&mut self) -> bool {
+        std::iter::from_fn(|| try_recv(&mut self.edge_events)).any(|event| matches!(event, EdgeEvent::Ended(_)))
+    }
+
+    fn connector_has_ended(&mut self) -> bool {
+        std::iter::from_fn(|| try_recv(&mut self.connector_events))
+            .any(|event| matches!(event, ConnectorEvent::Ended(_)))
+    }
+}
+
+async fn connect(core: &Core) -> Socket {
+    core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens")
+}
+
+async fn call(core: &Core, path: &str, len: usize, first: Duration, pause: Duration) -> Result<Vec<u8>, StreamError> {
+    let socket = connect(core).await;
+    send(&socket, format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await?;
+    core.sleep(first).await;
+    let mut received = Vec::new();
+    let head = read_head(&socket, &mut received).await?;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    read(&socket, &mut received, len, pause).await
+}
+
+/// Takes every buffer that calls could have.
+fn take_all(core: &Core) -> Vec<Lease> {
+    std::iter::from_fn(|| core.pool().take(Class::Small)).collect()
+}
+
+fn try_recv<T>(receiver: &mut MailReceiver<T>) -> Option<T> {
+    match receiver.poll_recv(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(message) => message,
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn an_agent_that_takes_nothing_loses_its_call_and_keeps_nothing() {
+    let mut bed = Bed::start();
+    bed.assert_nothing_is_left();
+    let agent = bed.dead_agent(&format!("/{LARGE}"));
+    bed.pass(WRITE_TIMEOUT - SECOND);
+    bed.assert_stands();
+    // It may be seen late by as much as the edge looks rarely.
+    bed.pass(WRITE_TIMEOUT + 2 * SECOND);
+    assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
+    bed.assert_nothing_is_left();
+    // What it does not read it has lost, and it is told so.
+    bed.pass(600 * SECOND);
+    assert_eq!(agent.borrow_mut().take(), Some(Err(StreamError::Reset)));
+    assert_eq!(bed.agents.pool().usage().leased_bytes, 0);
+}
+
+#[test]
+fn a_withdrawn_credential_ends_a_call_whose_agent_takes_nothing() {
+    let mut bed = Bed::start();
+    let _agent = bed.dead_agent(&format!("/{LARGE}"));
+    bed.pass(SECOND);
+    bed.assert_stands();
+    bed.revoke();
+    bed.pass(AT_ONCE);
+    assert_eq!(bed.outcomes(), [(Outcome::Revoked, 1)]);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn the_loss_of_its_link_ends_a_call_whose_agent_takes_nothing() {
+    let mut bed = Bed::start();
+    let _agent = bed.dead_agent(&format!("/{LARGE}"));
+    bed.pass(SECOND);
+    bed.assert_stands();
+    bed.kill_connector();
+    bed.pass(AT_ONCE);
+    assert_eq!(bed.outcomes(), [(Outcome::LinkLost, 1)]);
+    assert_eq!(bed.edge_core.pool().usage().leased_bytes, 0, "buffers of the edge");
+}
+
+#[test]
+fn an_agent_that_takes_nothing_holds_up_the_end_of_the_edge_only_for_a_moment() {
+    let mut bed = Bed::start();
+    let _agent = bed.dead_agent(&format!("/{LARGE}"));
+    bed.pass(SECOND);
+    bed.assert_stands();
+    bed.edge.command(|| EdgeCommand::Drain);
+    bed.pass(DRAIN_STALL);
+    assert!(bed.edge_has_ended(), "the edge still waits for its agent");
+    bed.pass(SECOND);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn while_the_edge_is_to_end_an_agent_that_reads_slowly_has_its_time() {
+    const LEN: usize = 400_000;
+    let mut bed = Bed::start();
+    let slow = bed.agent(&format!("/{LEN}"), LEN, Duration::ZERO, SECOND / 4);
+    let _dead = bed.dead_agent(&format!("/{LARGE}"));
+    bed.pass(SECOND);
+    bed.edge.command(|| EdgeCommand::Drain);
+    bed.pass(DRAIN_STALL);
+    assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
+    assert!(!bed.edge_has_ended(), "the other one still reads");
+    assert_eq!(slow.borrow().as_ref().map(|read| read.as_ref().map(Vec::len)), None);
+    bed.pass(DRAIN_TIMEOUT - DRAIN_STALL);
+    assert!(slow.borrow_mut().take().expect("it has read all").is_ok_and(|read| read == body(LEN)));
+    assert!(bed.edge_has_ended());
+}
+
+#[test]
+fn an_agent_that_takes_nothing_holds_up_the_end_of_the_connector_only_for_a_moment() {
+    let mut bed = Bed::start();
+    let _agent = bed.dead_agent(&format!("/{LARGE}"));
+    bed.pass(SECOND);
+    bed.assert_stands();
+    bed.connector.command(|| ConnectorCommand::Drain);
+    bed.pass(DRAIN_STALL);
+    assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
+    assert!(bed.connector_has_ended(), "the connector still waits for an agent");
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn uploads_in_tiny_pieces_that_an_upstream_does_not_take_hold_nobody_up() {
+    let mut bed = Bed::start();
+    for _ in 0..4 {
+        bed.chatty_upload();
+    }
+    for _ in 0..4 {
+        bed.pass(2 * SECOND);
+        let (core, answered) = (bed.probes.clone(), Fate::default());
+        let told = Rc::clone(&answered);
+        bed.probes.spawn(async move {
+            let ended = call(&core, "/100000", 100_000, Duration::ZERO, Duration::ZERO).await;
+            told.replace(Some(ended));
+        });
+        bed.pass(AT_ONCE);
+        let answered = answered.borrow_mut().take();
+        let usage = bed.connector_core.0.pool().usage();
+        assert!(answered.expect("it is answered").is_ok_and(|read| read == body(100_000)), "{usage:?}");
+    }
+    let usage = bed.connector_core.0.pool().usage();
+    assert!(usage.leased_bytes < usage.bytes_max / 2, "{usage:?}");
+}
+
+/// A call whose answer comes when the edge has no buffer to send it with.
+fn without_a_buffer() -> (Bed, Fate, Vec<Lease>) {
+    let mut bed = Bed::start();
+    let agent = bed.agent(&format!("/{LARGE}/500"), LARGE, Duration::ZERO, Duration::ZERO);
+    bed.pass(SECOND / 4);
+    let taken = take_all(&bed.edge_core);
+    bed.pass(SECOND);
+    assert_eq!(bed.edge_core.pool().usage().waiting, 1, "the call waits for a buffer");
+    assert_eq!(bed.outcomes(), []);
+    (bed, agent, taken)
+}
+
+#[test]
+fn a_call_that_waits_for_a_buffer_goes_on_when_there_is_one() {
+    let (mut bed, agent, taken) = without_a_buffer();
+    drop(taken);
+    bed.pass(10 * SECOND);
+    assert!(agent.borrow_mut().take().expect("it has read all").is_ok_and(|read| read == body(LARGE)));
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 1)]);
+}
+
+#[test]
+fn a_call_that_waits_for_a_buffer_ends_with_its_link() {
+    let (mut bed, _, taken) = without_a_buffer();
+    bed.kill_connector();
+    bed.pass(AT_ONCE);
+    assert_eq!(bed.outcomes(), [(Outcome::LinkLost, 1)]);
+    let taken_bytes = taken.len() * Class::Small.bytes();
+    assert_eq!(bed.edge_core.pool().usage().leased_bytes, taken_bytes, "it keeps buffers");
+}
+
+#[test]
+fn a_call_that_waits_for_a_buffer_ends_with_its_credential() {
+    let (mut bed, _, _taken) = without_a_buffer();
+    bed.revoke();
+    bed.pass(AT_ONCE);
+    assert_eq!(bed.outcomes(), [(Outcome::Revoked, 1)]);
+}
+
+#[test]
+fn a_call_that_waits_for_a_buffer_ends_with_its_agent() {
+    let (mut bed, _, _taken) = without_a_buffer();
+    bed.sim.net().kill(AGENTS, Death::Processes);
+    bed.pass(AT_ONCE);
+    assert_eq!(bed.outcomes(), [(Outcome::AgentGone, 1)]);
+}
