@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::base::{Clock, CredentialId, Time, Traffic, TunnelId};
 use crate::control::state::CORE_ANSWER_MAX;
-use crate::control::store::{CredentialRow, Overlap, Tunnel};
+use crate::control::store::{CredentialRow, OVERLAPS_REPORTED_MAX, Overlap, Tunnel};
 use crate::control::wall_time::WallTime;
 use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, Seals, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
@@ -93,6 +93,9 @@ impl Serving {
     pub fn set_configured(&self, tables: &EdgeTables) {
         let mut parts = self.parts();
         parts.configured = tables.clone();
+        for (tunnel, Overlap { host, theirs, tunnel: other }) in parts.overlaps().take(OVERLAPS_REPORTED_MAX) {
+            tracing::warn!(%tunnel, %host, %other, %theirs, "hosts of two tunnels overlap");
+        }
         let tables = parts.tables(&self.seals);
         self.edge.reload(tables);
         drop(parts);
@@ -233,6 +236,17 @@ impl Serving {
 }
 
 impl Parts {
+    /// Where hosts of tunnels of the store, named first, overlap with those of the configuration.
+    fn overlaps(&self) -> impl Iterator<Item = (&TunnelId, Overlap)> {
+        let hosts = self.stored.values().flat_map(|tunnel| tunnel.hosts.iter().map(move |host| (&tunnel.id, host)));
+        hosts.flat_map(|(tunnel, host)| {
+            let configured = self.configured.routes.iter().filter(|(theirs, _)| host.overlaps(theirs));
+            configured.map(move |(theirs, route)| {
+                (tunnel, Overlap { host: *host, theirs: *theirs, tunnel: route.tunnel.clone() })
+            })
+        })
+    }
+
     /// The tables of configuration and store together. Where both have the same host or tunnel, the configuration takes
     /// precedence.
     fn tables(&mut self, seals: &Seals) -> EdgeTables {
@@ -344,4 +358,47 @@ fn admit(stored: &Tunnel, admission: &mut Admission) {
 
 fn unmet(lists: &TunnelLists, admission: &Admission) -> Option<Unmet> {
     lists.unmet(&admission.sets, admission.asns.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::SharedMap;
+    use crate::route::{RouteEntry, RouteTable};
+
+    fn tunnel(id: &str, hosts: &[&str]) -> Tunnel {
+        Tunnel {
+            id: id.parse().expect("an id"),
+            display_name: None,
+            hosts: hosts.iter().map(|host| host.parse().expect("a host")).collect(),
+            traffic: Traffic::Plain,
+            lists: TunnelLists::default(),
+            created_at: WallTime::now(),
+            archived_at: None,
+            provisioning_key: None,
+            credentials: Vec::new(),
+            authorities: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_wildcard_of_the_configuration_is_found_to_cover_a_host_of_the_store() {
+        let configured: TunnelId = "tnl_configured".parse().expect("an id");
+        let target =
+            Route { name: "all".parse().expect("a name"), tunnel: configured.clone(), traffic: Traffic::Plain };
+        let entry = RouteEntry { host: "*.example.com".to_owned(), place: "tunnel[0]".to_owned(), target };
+        let routes = RouteTable::new([entry]).unwrap_or_else(|_| panic!("one good route"));
+        let stored = [tunnel("tnl_below", &["a.example.com"]), tunnel("tnl_beside", &["a.example.org"])];
+        let parts = Parts {
+            configured: EdgeTables { routes, tunnels: SharedMap::default(), admission: Admission::default() },
+            stored: stored.map(|tunnel| (tunnel.id.clone(), tunnel)).into(),
+            ends: BTreeSet::new(),
+            left_out: 0,
+        };
+        let found: Vec<(String, String, TunnelId)> = parts
+            .overlaps()
+            .map(|(id, overlap)| (id.to_string(), overlap.theirs.to_string(), overlap.tunnel))
+            .collect();
+        assert_eq!(found, [("tnl_below".to_owned(), "*.example.com".to_owned(), configured)]);
+    }
 }
