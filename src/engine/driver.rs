@@ -251,6 +251,10 @@ pub trait Driver {
     /// as one. Costs a system call. None of a socket that is not known.
     fn unacknowledged_bytes(&self, socket: Token) -> usize;
 
+    /// Whether the connection is over, so that nothing more of it will be acknowledged: a reset that comes after the peer has
+    /// finished is reported in no other way. Costs a system call. Not of a socket that is not known.
+    fn is_over(&self, socket: Token) -> bool;
+
     /// Finishes the sending direction after everything that is queued went out.
     fn shutdown(&mut self, socket: Token);
 

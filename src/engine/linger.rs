@@ -38,6 +38,7 @@ impl Socket {
                 // It has everything, and did not wait for the end.
                 Ok(Err(_)) if left_now == 1 => return Ok(()),
                 Ok(Err(error)) => return Err(error),
+                _ if self.is_over() => return if left_now == 1 { Ok(()) } else { Err(StreamError::Reset) },
                 _ if left_now < left => (left, moved_at) = (left_now, now),
                 _ if now - moved_at >= limit() => return Err(StreamError::TimedOut),
                 _ => {}

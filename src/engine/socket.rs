@@ -215,6 +215,11 @@ impl Socket {
         self.core.shared().driver.borrow().unacknowledged_bytes(self.token)
     }
 
+    /// Whether the connection is over, whoever ended it. Costs a system call.
+    pub(super) fn is_over(&self) -> bool {
+        self.core.shared().driver.borrow().is_over(self.token)
+    }
+
     fn arm(&self) {
         self.core.shared().driver.borrow_mut().receive(self.token, true);
     }

@@ -224,6 +224,15 @@ impl Driver for SimDriver {
         }
     }
 
+    fn is_over(&self, socket: Token) -> bool {
+        match self.sockets.get(&socket.index) {
+            Some(Socket { token, role: Role::Stream(stream), .. }) if *token == socket => {
+                self.net.world.borrow().failure(stream.end).is_some()
+            }
+            _ => false,
+        }
+    }
+
     fn shutdown(&mut self, socket: Token) {
         if let Some(stream) = self.stream(socket) {
             stream.finish = true;

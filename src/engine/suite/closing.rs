@@ -138,6 +138,22 @@ pub(super) fn what_was_not_acknowledged_is_told<N: Network>(seed: u64) -> Option
     Some(())
 }
 
+/// A peer that has finished and then resets the connection is seen to be gone, though nobody receives any more.
+pub(super) fn a_reset_behind_the_end_is_seen<N: Network>(seed: u64) -> Option<()> {
+    let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;
+    let (near, far) = world.pair();
+    world.nodes[FAR].driver.receive(far, false);
+    world.nodes[FAR].driver.shutdown(far);
+    world.until("the end arrives", |world| world.nodes[NEAR].log(near).ended.is_some());
+    world.nodes[NEAR].send(near, &payload(seed, 16 * 1024 * 1024));
+    world.a_while();
+    assert!(!world.nodes[NEAR].driver.is_over(near), "it goes on as long as the peer is there");
+    world.nodes[FAR].driver.close(far, Close::Abort);
+    world.until("the reset is seen", |world| world.nodes[NEAR].driver.is_over(near));
+    world.finish();
+    Some(())
+}
+
 /// A socket can be closed, either way, before it is connected.
 pub(super) fn an_unconnected_socket_closes<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;

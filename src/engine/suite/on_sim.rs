@@ -124,6 +124,10 @@ impl Driver for Waiting {
         self.driver.unacknowledged_bytes(socket)
     }
 
+    fn is_over(&self, socket: Token) -> bool {
+        self.driver.is_over(socket)
+    }
+
     fn shutdown(&mut self, socket: Token) {
         self.driver.shutdown(socket);
     }

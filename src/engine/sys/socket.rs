@@ -71,6 +71,8 @@ const LINK_WINDOW_MAX: libc::c_int = 64 * 1024 * 1024;
 /// The most that the system takes before it has sent it, in bytes: what waits there can neither be dropped nor overtaken.
 const UNSENT_MAX: u32 = 128 * 1024;
 
+/// A connection that is over, as Linux numbers the states (`include/net/tcp_states.h`).
+const TCP_CLOSE: u8 = 7;
 /// How many keep-alive probes a silent peer is sent in the second half of its time.
 const PROBES_MAX: u32 = 3;
 
@@ -124,6 +126,18 @@ pub(in crate::engine) fn unacknowledged_bytes(fd: &impl AsFd) -> usize {
     // SAFETY: the request writes one integer, to `bytes`, which outlives the call; the descriptor is open while `fd` is borrowed.
     let told = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes)) };
     if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Whether the system holds the connection for closed. A system that cannot tell says that it is not.
+pub(in crate::engine) fn is_over(fd: &impl AsFd) -> bool {
+    // The first field of `struct tcp_info` is the state; the kernel copies as much as there is room for.
+    let (mut state, mut len) = (0_u8, 1 as libc::socklen_t);
+    let value = std::ptr::from_mut(&mut state).cast();
+    // SAFETY: `value` points to `len` bytes, one, which outlive the call, as `len` does; the descriptor is open while `fd` is
+    // borrowed.
+    let told =
+        unsafe { libc::getsockopt(fd.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut len) };
+    told == 0 && state == TCP_CLOSE
 }
 
 /// Makes closing the socket reset the connection.

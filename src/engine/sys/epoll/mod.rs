@@ -332,6 +332,10 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn is_over(&self, socket: Token) -> bool {
+        matches!(self.places.get(socket), Some(Endpoint::Connection(connection)) if socket::is_over(&**connection))
+    }
+
     fn shutdown(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.finish();

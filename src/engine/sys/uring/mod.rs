@@ -383,6 +383,10 @@ impl Driver for UringDriver {
         }
     }
 
+    fn is_over(&self, socket: Token) -> bool {
+        matches!(self.places.get(socket), Some(Endpoint::Connection(connection)) if socket::is_over(connection.fd()))
+    }
+
     fn shutdown(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.finish();
