@@ -5,28 +5,35 @@ mod call;
 mod certify;
 mod connectors;
 mod credential;
+mod drain;
 mod edge_core;
 mod enrol;
+mod figures;
 mod gate;
+mod link_setup_error;
+mod link_table;
 mod message;
-mod no_link;
 mod open;
 mod passthrough;
 mod places;
+mod presence;
 mod registration;
+mod report;
 mod resealed;
+mod run;
 mod seals;
+mod sessions;
 mod settings;
 mod shared;
 mod usage;
 
 pub use certify::{
-    CERTIFY_REQUESTS_MAX, Certified, Certifier, CertifyHere, CertifyRequest, NotCertified, Whose, certifier,
+    CERTIFY_REQUESTS_MAX, CertSubject, Certified, Certifier, CertifyFn, CertifyRequest, NotCertified, certifier,
 };
-pub use credential::{CREDENTIALS_MAX, Credential, Proof, Standing, TunnelEntry};
-pub use edge_core::{CoreReport, LinkReport};
+pub use credential::{CREDENTIALS_MAX, Credential, CredentialStatus, Proof, TunnelEntry};
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};
+pub use report::{CoreReport, LinkReport};
 pub use seals::Seals;
 pub use settings::{EdgeSettings, EdgeTables};
 pub use shared::{Counters, Edge};
-pub use usage::{USAGE_TOLD_MAX, UsageLine};
+pub use usage::{USAGE_LINES_MAX, UsageLine};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Traffic};
-use crate::edge::edge_core::{Chosen, EdgeCore};
-use crate::edge::resealed::Seal;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::link_table::ChosenLink;
+use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::Refusal;
 use crate::latency::Outcome;
@@ -70,8 +71,8 @@ impl EdgeCore {
     pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(LinkStream, Rc<LinkUsage>), NoStream> {
         let deadline = self.core.now() + self.edge.settings.offline_wait;
         loop {
-            let seen = self.link_news.count();
-            let why = match self.choose(&wanted.route.tunnel, true) {
+            let seen = self.links.changes();
+            let why = match self.links.choose(&wanted.route.tunnel, true) {
                 (LinkChoice::OtherCore(core), _) if wanted.may_hand_over => return Err(NoStream::HandOver(core)),
                 (LinkChoice::OtherCore(_), _) => return Err(NoStream::Refused(Refusal::OtherCore)),
                 (LinkChoice::Here(_), Some(chosen)) => match self.open_on(&chosen, wanted) {
@@ -86,11 +87,11 @@ impl EdgeCore {
                 return Err(NoStream::Offline(why));
             }
             // Either way it is looked at again.
-            let _ = self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.link_news.after(seen)).await;
+            let _ = self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen)).await;
         }
     }
 
-    fn open_on(&self, chosen: &Chosen, wanted: Wanted<'_>) -> Result<LinkStream, Offline> {
+    fn open_on(&self, chosen: &ChosenLink, wanted: Wanted<'_>) -> Result<LinkStream, Offline> {
         let Wanted { route, host, peer, .. } = wanted;
         let open = mux::Open { route: host, call: self.edge.next_call(), traffic: route.traffic, peer };
         chosen.link.open(&open).map_err(|error| match error {

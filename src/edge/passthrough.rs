@@ -8,8 +8,8 @@ use futures_lite::future;
 
 use crate::base::Traffic;
 use crate::edge::agents;
-use crate::edge::edge_core::{Counted, EdgeCore};
-use crate::edge::gate::{self, Visitor};
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::gate::PeerInfo;
 use crate::edge::message::CoreMessage;
 use crate::edge::open::{NoStream, Wanted};
 use crate::edge::shared::Counters;
@@ -95,7 +95,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
-        let _counted = Counted::new(&here.agents_open, &here.ended);
+        let _counted = here.drain.count_agent();
         let adopted = Connection::adopt(&here.core, detached, SocketOptions::default()).await;
         let (connection, first) = match adopted {
             Ok((connection, Some(first))) => (connection, first),
@@ -106,7 +106,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
         // The tables may have changed on the way: then it is as if the agent had come to the wrong place.
         let Some((host, route)) = peek.route(&here) else { return };
         let source = here.edge.tables().admission.source(peer.map(|peer| peer.ip()));
-        let visitor = gate::handed_over(&here, peer, source);
+        let visitor = here.gate.handed_over(peer, source);
         Passing { connection, received: peek.received, host, route }.serve(&here, &visitor, false).await;
     });
 }
@@ -117,12 +117,12 @@ impl Passing {
     }
 
     /// Carries the connection to its end.
-    pub(super) async fn serve(self, here: &Rc<EdgeCore>, visitor: &Visitor, may_hand_over: bool) {
+    pub(super) async fn serve(self, here: &Rc<EdgeCore>, visitor: &PeerInfo, may_hand_over: bool) {
         let verdict = here.edge.tables().admission.judge_call(&visitor.source, &self.route.tunnel);
-        if !gate::admits_call(here, &visitor.source, verdict) {
+        if !here.gate.admits_call(&visitor.source, verdict) {
             return self.turn_away(here, Alert::AccessDenied).await;
         }
-        let Ok(_place) = gate::admits_more(here, visitor.place.as_ref()) else {
+        let Ok(_place) = here.gate.begin_call(visitor.place.as_ref()) else {
             return self.turn_away(here, Alert::InternalError).await;
         };
         let address = visitor.peer.map(|peer| peer.ip().to_canonical().to_string());
@@ -137,7 +137,7 @@ impl Passing {
             }
         };
         Counters::add(&here.edge.counters.passed_through);
-        let label = here.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
+        let label = here.figures.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
         usage.count(label, here.core.turn_time());
         let Passing { connection, received, .. } = self;
         let carried = carry(here, &connection, received, &stream).await;
