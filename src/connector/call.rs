@@ -117,7 +117,7 @@ impl Work {
     /// Carries one call, whose head is read, to its end.
     pub(super) async fn call(&mut self, passage: &Passage<'_>) -> Result<(), Cause> {
         let mut stamps = ConnectorStamps::new(passage.stream.on_link().received_at());
-        let served = passage.here.upstream_for(&self.request.head).ok_or(Cause::NoRoute)?;
+        let served = passage.here.upstreams.for_request(&self.request.head).ok_or(Cause::NoRoute)?;
         if served.traffic() != passage.traffic {
             return Err(Cause::SealMismatch);
         }
@@ -211,7 +211,7 @@ pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), Cause>>) {
         Some(Err(Cause::Cancelled)) | None => Counters::add(&counters.calls_cancelled),
         Some(Err(_)) => Counters::add(&counters.calls_failed),
     }
-    here.calls_done.set(here.calls_done.get() + 1);
+    here.figures.on_done();
 }
 
 impl RequestWork {

@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::connector::{
-    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, Counters, EdgeView, LinkReport,
-    LinkState, Standing,
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, Counters, EdgeStatus, EdgeView,
+    LinkReport, LinkState,
 };
 use crate::control::figures::gather;
 use crate::control::reading::{
@@ -141,13 +141,13 @@ fn edge(view: EdgeView, now: Time) -> EdgeReading {
             let by = i64::try_from(skew.by.as_secs()).unwrap_or(i64::MAX);
             if skew.ahead { by } else { -by }
         }),
-        trouble: view.trouble,
+        trouble: view.last_error,
         ..EdgeReading::default()
     };
-    match view.standing {
-        Standing::Unknown => EdgeReading { standing: "unknown", ..reading },
-        Standing::Uncertified => EdgeReading { standing: "uncertified", ..reading },
-        Standing::Certified { renew_at, until } => EdgeReading {
+    match view.status {
+        EdgeStatus::Unknown => EdgeReading { standing: "unknown", ..reading },
+        EdgeStatus::Uncertified => EdgeReading { standing: "uncertified", ..reading },
+        EdgeStatus::Certified { renew_at, until } => EdgeReading {
             standing: "certified",
             expires_in_s: Some((until - now).as_secs()),
             renews_in_s: Some((renew_at - now).as_secs()),
