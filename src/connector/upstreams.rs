@@ -34,7 +34,7 @@ pub(super) struct Upstreams {
 
 /// The upstream of one route.
 pub(super) struct Served {
-    pub(super) pool: Upstream,
+    pub(super) upstream: Upstream,
     route: ConnectorRoute,
     /// Why the last attempt to connect failed, if it did, and the cause for the edge.
     failing: RefCell<Option<(Cause, String)>>,
@@ -56,14 +56,14 @@ impl Upstreams {
     }
 
     pub(super) fn close_idle(&self) {
-        self.served.borrow().values().for_each(|served| served.pool.close_idle());
+        self.served.borrow().values().for_each(|served| served.upstream.close_idle());
     }
 
     pub(super) fn report(&self) -> Vec<UpstreamReport> {
         let report = |served: &Rc<Served>| UpstreamReport {
             route: served.route.name.clone(),
             upstream: served.route.upstream.url.to_string(),
-            connections_open: served.pool.open(),
+            connections_open: served.upstream.open(),
             failing: served.failing.borrow().as_ref().map(|(_, why)| why.clone()),
         };
         self.served.borrow().values().map(report).collect()
@@ -79,8 +79,8 @@ impl Upstreams {
         match served.get(&route.name) {
             Some(served) if served.is_of(route) => Some(Rc::clone(served)),
             _ => {
-                let pool = Upstream::new(&self.core, route.upstream.clone(), self.resolver.clone());
-                let fresh = Rc::new(Served { pool, route: route.clone(), failing: RefCell::new(None) });
+                let upstream = Upstream::new(&self.core, route.upstream.clone(), self.resolver.clone());
+                let fresh = Rc::new(Served { upstream, route: route.clone(), failing: RefCell::new(None) });
                 served.insert(route.name.clone(), Rc::clone(&fresh));
                 Some(fresh)
             }
