@@ -16,7 +16,7 @@ use crate::connector::shared::Counters;
 use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{Carry, CarryError, Course, HeadReadError, Intake, Outlet, Patient, carry_body, forwarded};
 use crate::latency::ConnectorStamps;
-use crate::link::{CallStream, LinkStream};
+use crate::link::{CallStream, CarrierStream};
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
 use crate::wire::http1::{BodyDecoder, BodyEncoder, RequestEdits, RequestHead, Version, write_request};
@@ -190,7 +190,7 @@ struct Onward<'a> {
 /// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
 /// the upstream sees that at once.
 pub(super) fn unless_broken<T>(
-    stream: &LinkStream,
+    stream: &CarrierStream,
     mut calling: Pin<&mut impl Future<Output = T>>,
 ) -> impl Future<Output = Option<T>> {
     poll_fn(move |cx| match calling.as_mut().poll(cx) {
@@ -275,7 +275,7 @@ impl RequestWork {
             }
         }
         let encoder = &mut encoder;
-        let course = |_: &mut Context<'_>| match stream.on_link().link().is_draining() {
+        let course = |_: &mut Context<'_>| match stream.on_link().is_carrier_draining() {
             true => Course::Draining,
             false => Course::Open,
         };
@@ -294,7 +294,7 @@ impl RequestWork {
     }
 
     /// Waits until the answer is on its way, if the edge has not said its last yet: to drop the stream now would reset it.
-    async fn await_end(&mut self, stream: &LinkStream) {
+    async fn await_end(&mut self, stream: &CarrierStream) {
         *self.intake.rest() = None;
         let ended = poll_fn(|cx| Poll::Ready(self.intake.poll_fill(stream, cx))).await;
         if !matches!(ended, Poll::Ready(Ok(false))) {

@@ -7,8 +7,7 @@ use crate::base::{Clock, LinkId, Time};
 use crate::connector::report::{LinkReport, LinkState};
 use crate::connector::shared::Connector;
 use crate::engine::{Core, Signal};
-use crate::link::Link;
-use crate::wire::mux::Fault;
+use crate::link::{Carrier, CloseReason};
 
 /// The links of one core that are up.
 pub(super) struct LinkTable {
@@ -21,7 +20,7 @@ pub(super) struct LinkTable {
 }
 
 struct Entry {
-    link: Link,
+    carrier: Carrier,
     edge: usize,
     index: u16,
     since: Time,
@@ -46,24 +45,24 @@ impl LinkTable {
     }
 
     /// Adds a link that is up.
-    pub(super) fn add(&self, link: &Link, edge: usize, index: u16) {
-        self.entries.borrow_mut().push(Entry { link: link.clone(), edge, index, since: self.core.now() });
+    pub(super) fn add(&self, carrier: &Carrier, edge: usize, index: u16) {
+        self.entries.borrow_mut().push(Entry { carrier: carrier.clone(), edge, index, since: self.core.now() });
     }
 
     /// Removes a link that has ended.
-    pub(super) fn remove(&self, link: &Link) {
-        self.entries.borrow_mut().retain(|entry| entry.link.id() != link.id());
+    pub(super) fn remove(&self, carrier: &Carrier) {
+        self.entries.borrow_mut().retain(|entry| entry.carrier.id() != carrier.id());
         self.removed.raise();
     }
 
     /// Lets the calls in flight finish on every link, and takes no new ones.
     pub(super) fn drain(&self) {
-        self.all().iter().for_each(Link::drain);
+        self.all().iter().for_each(Carrier::drain);
     }
 
     /// Ends every link now.
-    pub(super) fn close(&self, fault: Fault) {
-        self.all().iter().for_each(|link| link.close(fault));
+    pub(super) fn close(&self, reason: CloseReason) {
+        self.all().iter().for_each(|carrier| carrier.close(reason));
     }
 
     /// Waits until the last link has ended.
@@ -80,18 +79,18 @@ impl LinkTable {
     pub(super) fn report(&self) -> Vec<LinkReport> {
         let now = self.core.now();
         let report = |entry: &Entry| LinkReport {
-            id: entry.link.id(),
+            id: entry.carrier.id(),
             edge: self.connector.settings.edges[entry.edge].clone(),
             link_index: entry.index,
-            state: if entry.link.is_draining() { LinkState::Draining } else { LinkState::Open },
-            streams: entry.link.streams_live(),
-            round_trip: entry.link.round_trip(),
+            state: if entry.carrier.is_draining() { LinkState::Draining } else { LinkState::Open },
+            streams: entry.carrier.streams_live(),
+            round_trip: entry.carrier.round_trip(),
             age: now - entry.since,
         };
         self.entries.borrow().iter().map(report).collect()
     }
 
-    fn all(&self) -> Vec<Link> {
-        self.entries.borrow().iter().map(|entry| entry.link.clone()).collect()
+    fn all(&self) -> Vec<Carrier> {
+        self.entries.borrow().iter().map(|entry| entry.carrier.clone()).collect()
     }
 }

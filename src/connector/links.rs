@@ -15,17 +15,18 @@ use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
 use crate::connector::workers;
 use crate::engine::Task;
-use crate::link::{Backoff, Ended, Link};
-use crate::wire::mux::{Fault, Hello, Welcome};
+use crate::link::{Backoff, Carrier, CarrierEnded, CloseReason, Ended, Link};
+use crate::wire::mux::Hello;
 
 /// A link that was up for so long was stable: the backoff is reset after it.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// A link that is up, and the task that runs it.
+/// A carrier that is up, and the task that runs it.
 struct Up {
-    link: Link,
+    carrier: Carrier,
     run: Task<Ended>,
-    welcome: Welcome,
+    /// How many cores the edge has.
+    edge_cores: u16,
 }
 
 /// The slot of one link: one of the links to one edge, which is dialled again whenever it ends.
@@ -69,11 +70,11 @@ impl LinkSlot {
     /// Starts to serve the link, and returns when the next one is to be dialled.
     async fn run(&self, up: Up, backoff: &mut Backoff) {
         let core = &self.core;
-        let Up { link, run, welcome } = up;
-        core.links.add(&link, self.edge, self.index);
+        let Up { carrier, run, edge_cores } = up;
+        core.links.add(&carrier, self.edge, self.index);
         core.edges.on_up(self.edge);
         core.connector.on_linked(self.edge);
-        core.connector.on_edge_cores(self.edge, welcome.cores);
+        core.connector.on_edge_cores(self.edge, edge_cores);
         Counters::add(&core.connector.counters.links_up);
         core.connector.send(ConnectorEvent::Linked {
             core: core.core.id(),
@@ -81,46 +82,46 @@ impl LinkSlot {
             link_index: self.index,
         });
         tracing::info!(edge = %self.address(), link = self.index, core = %core.core.id(), "link up");
-        let (slot, served) = (self.clone(), link.clone());
+        let (slot, served) = (self.clone(), carrier.clone());
         core.core.spawn(async move { slot.serve(served, run).await });
         let began = core.core.now();
-        link.draining().await;
+        carrier.draining().await;
         let stable = core.core.now() - began >= STABLE_AFTER;
         if stable {
             backoff.reset();
         }
         // An edge that drains should get another link at once. A lost edge may be lost to many connectors, which should not
         // all come at once.
-        if link.ended().is_some() || !stable {
+        if carrier.ended().is_some() || !stable {
             let wait = core.retry.next_wait(backoff);
             core.core.sleep(wait).await;
         }
     }
 
-    /// Accepts calls from the link until it has ended.
-    async fn serve(&self, link: Link, run: Task<Ended>) {
+    /// Accepts calls from a carrier until it has ended.
+    async fn serve(&self, carrier: Carrier, run: Task<Ended>) {
         let core = &self.core;
         let taking = async {
-            while let Some(stream) = link.accept().await {
+            while let Some(stream) = carrier.accept().await {
                 workers::carry(core, stream);
             }
         };
         let draining = async {
-            link.draining().await;
-            link.drained().await;
-            link.close(Fault::Ended);
+            carrier.draining().await;
+            carrier.drained().await;
+            carrier.close(CloseReason::Ended);
             pending().await
         };
         future::or(taking, draining).await;
-        let ended = run.await;
-        core.links.remove(&link);
+        let ended = CarrierEnded::Link(run.await);
+        core.links.remove(&carrier);
         Counters::add(&core.connector.counters.links_down);
-        tracing::info!(edge = %self.address(), link = self.index, why = %ended.fault, by = ?ended.by, "link down");
+        tracing::info!(edge = %self.address(), link = self.index, why = %ended, by = ?ended.by(), "link down");
         core.connector.send(ConnectorEvent::Unlinked {
             core: core.core.id(),
             edge: self.address().clone(),
             link_index: self.index,
-            why: ended.fault,
+            why: ended,
         });
     }
 
@@ -170,7 +171,7 @@ impl LinkSlot {
         let (running, carrier) = (link.clone(), Rc::clone(&connection));
         let run = core.core.spawn_held(async move { running.run(&*carrier, None).await });
         match link.welcomed().await {
-            Ok(welcome) => Ok(Up { link, run, welcome }),
+            Ok(welcome) => Ok(Up { carrier: Carrier::Link(link), run, edge_cores: welcome.cores }),
             Err(error) => {
                 // Let the link send the reason, if the end is on this side.
                 run.await;

@@ -6,8 +6,9 @@ use crate::connector::report::ConnectorReport;
 use crate::connector::settings::EdgeAddress;
 use crate::engine::MailSender;
 use crate::latency::CoreFigures;
+use crate::link::CarrierEnded;
 use crate::tls::Identity;
-use crate::wire::mux::{Fault, Refusal};
+use crate::wire::mux::Refusal;
 
 /// What the control thread asks of each core of a connector.
 pub enum ConnectorCommand {
@@ -39,8 +40,8 @@ pub enum ConnectorEvent {
         edge: EdgeAddress,
         /// Its index among the links to that edge.
         link_index: u16,
-        /// The reason, as the link protocol has it.
-        why: Fault,
+        /// The reason.
+        why: CarrierEnded,
     },
     /// An edge refuses this connector. Sent once for each reason, until a link comes up.
     Refused {

@@ -10,8 +10,8 @@ use crate::connector::report::ConnectorReport;
 use crate::connector::shared::Connector;
 use crate::connector::{enrol, links};
 use crate::engine::{Core, MailReceiver};
+use crate::link::CloseReason;
 use crate::upstream::Resolver;
-use crate::wire::mux::Fault;
 
 /// How long links may take to send their last frame after the drain timeout.
 const LINK_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ impl ConnectorCore {
         if self.core.timeout(drain_timeout, self.links.all_ended()).await.is_err() {
             let calls = self.workers.busy();
             tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are ended");
-            self.links.close(Fault::DrainTimeout);
+            self.links.close(CloseReason::DrainTimeout);
             // A link that cannot send its last frame is given up.
             let _ = self.core.timeout(LINK_CLOSE_TIMEOUT, self.links.all_ended()).await;
         }

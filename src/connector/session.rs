@@ -60,7 +60,7 @@ enum Next {
 pub(super) async fn serve(work: &mut Work, here: &ConnectorCore, stream: &mut Option<CallStream>) {
     let Some(CallStream::Plain(stream)) = stream.take() else { return };
     let terms = stream.opening(|open| {
-        let host = open.route.parse().ok()?;
+        let host = open.host.parse().ok()?;
         Some(Terms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned), call: mcp::Call::default() })
     });
     let Some(mut terms) = terms.flatten() else { return stream.reset(Cause::NoRoute) };
@@ -146,7 +146,7 @@ impl Terms {
             if !self.is_agents() {
                 pending::<()>().await;
             }
-            session.on_link().link().draining().await;
+            session.on_link().carrier_draining().await;
             None
         };
         let idle = here.figures.count_idle();

@@ -26,7 +26,7 @@ pub struct Connector {
     pub(super) counters: Counters,
 }
 
-/// What all cores know of one edge.
+/// The state of one edge that all cores share.
 #[derive(Default)]
 pub(super) struct EdgeState {
     /// How many links to it there should be.
@@ -44,12 +44,12 @@ struct LoggedError {
     text: String,
 }
 
-/// By how much this machine's wall clock differs from an edge's.
+/// The difference between this machine's wall clock and an edge's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockSkew {
-    /// Whether it is ahead; otherwise it is behind.
+    /// Whether this machine's clock is ahead; otherwise it is behind.
     pub ahead: bool,
-    /// By how much, to a second or so.
+    /// The difference, to about a second.
     pub by: Duration,
 }
 

@@ -7,11 +7,11 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::session;
 use crate::connector::shared::Counters;
 use crate::connector::worker_slots::WorkerSlot;
-use crate::link::{CallStream, LinkStream};
+use crate::link::{CallStream, CarrierStream};
 use crate::wire::mux::Cause;
 
-/// Has a worker carry the call of a stream.
-pub(super) fn carry(core: &Rc<ConnectorCore>, stream: LinkStream) {
+/// Has a worker carry a call that the edge opened, whatever the protocol of its carrier.
+pub(super) fn carry(core: &Rc<ConnectorCore>, stream: CarrierStream) {
     if core.workers.busy() >= core.connector.settings.calls_max {
         Counters::add(&core.connector.counters.calls_overloaded);
         return stream.reset(Cause::Overloaded);
@@ -41,7 +41,7 @@ async fn work(core: Rc<ConnectorCore>, first: CallStream) {
 }
 
 /// Whether the edge opened a stream for an inner TLS session.
-fn is_sealed(stream: &LinkStream) -> bool {
+fn is_sealed(stream: &CarrierStream) -> bool {
     stream.opening(|open| open.traffic.is_sealed()).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use futures_lite::future;
 
-use crate::base::Clock;
+use crate::base::{Clock, TunnelId};
 use crate::edge::credential::Proof;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::enrol;
@@ -18,7 +18,7 @@ use crate::edge::registration::{self, Certificate, Claim, Denied};
 use crate::edge::shared::{Counters, Edge};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Detached, Listener, lease_of};
-use crate::link::Link;
+use crate::link::{Carrier, CarrierEnded, Link};
 use crate::tls::{ALPN_ENROL, Connection, DetachedConnection, HandshakeError, TlsError};
 use crate::wire::Refusal;
 use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
@@ -151,9 +151,9 @@ async fn greet(
 }
 
 /// Reads the connector's HELLO. The bytes are kept: the link, on this core or another, reads them again.
-async fn read_hello(here: &EdgeCore, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, LinkSetupError> {
-    let now = here.core.now();
-    let mut probe: Mux<Vec<u8>> = Mux::edge(now, here.edge.settings.link);
+async fn read_hello(core: &EdgeCore, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, LinkSetupError> {
+    let now = core.core.now();
+    let mut probe: Mux<Vec<u8>> = Mux::edge(now, core.edge.settings.link);
     let mut fresh = bytes.clone();
     loop {
         probe.receive(now, fresh);
@@ -169,75 +169,88 @@ async fn read_hello(here: &EdgeCore, connection: Connection, mut bytes: Vec<u8>)
 }
 
 /// Registers a connector's link and brings it to the core on which it is to run.
-async fn register(here: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Result<(), LinkSetupError> {
+async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Result<(), LinkSetupError> {
     let hello = &greeted.hello;
     let certificate = greeted.connection.peer_certificate();
-    let certificate = match here.edge.settings.certifier {
+    let certificate = match core.edge.settings.certifier {
         Some(_) => Certificate::Required(certificate.as_ref()),
         None => Certificate::NotRequired,
     };
     let claim = Claim { tunnel: &hello.tunnel, secret: &hello.secret, from: registration::address_of(peer) };
-    let tables = here.edge.tables();
-    let proof = match registration::check(&tables, &claim, &certificate, here.core.now()) {
+    let tables = core.edge.tables();
+    let proof = match registration::check(&tables, &claim, &certificate, core.core.now()) {
         Ok(proof) => proof,
-        Err(denied) => return refuse(here, greeted, &denied, peer).await,
+        Err(denied) => return refuse(core, greeted, &denied, peer).await,
     };
     let max = tables.admission.links_per_tunnel;
-    let booked = here.edge.presence.book(&hello.tunnel, hello.instance, here.core.id(), max);
+    let booked = core.edge.presence.book(&hello.tunnel, hello.instance, core.core.id(), max);
     let Some(booking) = booked else {
-        Counters::add(&here.edge.counters.links_limited);
+        Counters::add(&core.edge.counters.links_limited);
         let reason = "the tunnel has its maximum number of links: stop a connector, or raise links_per_tunnel_max";
         let denied = Denied::new(Refusal::Overloaded, reason).of(&hello.tunnel);
-        return refuse(here, greeted, &denied, peer).await;
+        return refuse(core, greeted, &denied, peer).await;
     };
-    let core = booking.core();
-    if core == here.core.id() {
-        return serve(here, greeted, booking, &proof).await;
+    let target = booking.core();
+    if target == core.core.id() {
+        return serve(core, greeted, booking, &proof).await;
     }
     let detached = greeted.connection.detach(greeted.bytes).await?;
-    Counters::add(&here.edge.counters.handed_over);
-    if here.edge.send_to(core, CoreMessage::Link(Box::new((detached, booking, proof)))).is_err() {
-        tracing::warn!(%core, "link dropped: the mailbox of its core is full");
+    Counters::add(&core.edge.counters.handed_over);
+    if core.edge.send_to(target, CoreMessage::Link(Box::new((detached, booking, proof)))).is_err() {
+        tracing::warn!(core = %target, "link dropped: the mailbox of its core is full");
     }
     Ok(())
 }
 
-/// Runs the link until it ends.
-async fn serve(here: &Rc<EdgeCore>, greeted: Greeted, booking: Booking, proof: &Proof) -> Result<(), LinkSetupError> {
+/// Runs a link until it ends.
+async fn serve(core: &Rc<EdgeCore>, greeted: Greeted, booking: Booking, proof: &Proof) -> Result<(), LinkSetupError> {
     let Greeted { connection, hello, bytes } = greeted;
-    let link = Link::edge(&here.core, here.links.next_id(), here.edge.settings.link);
-    let first = lease_of(here.core.pool(), &bytes, 0).await;
+    let link = Link::edge(&core.core, core.links.next_id(), core.edge.settings.link);
+    let first = lease_of(core.core.pool(), &bytes, 0).await;
     let running = link.clone();
-    let run = here.core.spawn_held(async move { running.run(&connection, Some(first)).await });
+    let run = core.core.spawn_held(async move { running.run(&connection, Some(first)).await });
     link.hello().await?;
-    let cores = u16::try_from(here.edge.core_count()).unwrap_or(u16::MAX);
-    link.welcome(EdgeIdentity { instance: here.edge.instance, core: here.core.id(), cores });
-    here.links.add(&hello.tunnel, &link, &hello.software, proof);
-    tracing::info!(tunnel = %hello.tunnel, link = %link.id(), core = %here.core.id(), "link up");
-    if here.is_draining() {
-        link.drain();
-    }
-    // The tables may have changed since the registration, and the review that followed did not see this link.
-    let status = here.edge.tables().status(&hello.tunnel, proof, here.core.now());
-    here.links.enforce(&link, status);
-    link.draining().await;
-    here.idle_sessions.close_link(link.id());
-    here.links.on_draining(&hello.tunnel);
-    let ended = run.await;
-    here.links.remove(&hello.tunnel, &link, &here.figures.recorder.borrow());
-    Counters::add(&here.edge.counters.links_ended);
-    tracing::info!(tunnel = %hello.tunnel, link = %link.id(), why = %ended.fault, by = ?ended.by, "link down");
+    let cores = u16::try_from(core.edge.core_count()).unwrap_or(u16::MAX);
+    link.welcome(EdgeIdentity { instance: core.edge.instance, core: core.core.id(), cores });
+    let ended = async { CarrierEnded::Link(run.await) };
+    serve_carrier(core, &Carrier::Link(link), &hello.tunnel, &hello.software, proof, ended).await;
     drop(booking);
     Ok(())
 }
 
+/// Has a registered carrier take calls until it has ended, whatever its protocol.
+async fn serve_carrier(
+    core: &EdgeCore,
+    carrier: &Carrier,
+    tunnel: &TunnelId,
+    software: &str,
+    proof: &Proof,
+    ended: impl Future<Output = CarrierEnded>,
+) {
+    core.links.add(tunnel, carrier, software, proof);
+    tracing::info!(%tunnel, link = %carrier.id(), core = %core.core.id(), "link up");
+    if core.is_draining() {
+        carrier.drain();
+    }
+    // The tables may have changed since the registration, and the review that followed did not see this link.
+    let status = core.edge.tables().status(tunnel, proof, core.core.now());
+    core.links.enforce(carrier, status);
+    carrier.draining().await;
+    core.idle_sessions.close_on(carrier.id());
+    core.links.on_draining(tunnel);
+    let ended = ended.await;
+    core.links.remove(tunnel, carrier, &core.figures.recorder.borrow());
+    Counters::add(&core.edge.counters.links_ended);
+    tracing::info!(%tunnel, link = %carrier.id(), why = %ended, by = ?ended.by(), "link down");
+}
+
 /// Sends a connector the reason for which it is refused.
-async fn refuse(here: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, peer: &PeerInfo) -> Result<(), LinkSetupError> {
+async fn refuse(core: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, peer: &PeerInfo) -> Result<(), LinkSetupError> {
     let Greeted { connection, bytes, .. } = greeted;
-    Counters::add(&here.edge.counters.links_refused);
-    denied.record(&here.edge, &here.gate, peer);
-    let link = Link::edge(&here.core, here.links.next_id(), here.edge.settings.link);
-    let first = lease_of(here.core.pool(), &bytes, 0).await;
+    Counters::add(&core.edge.counters.links_refused);
+    denied.record(&core.edge, &core.gate, peer);
+    let link = Link::edge(&core.core, core.links.next_id(), core.edge.settings.link);
+    let first = lease_of(core.core.pool(), &bytes, 0).await;
     let answer = async {
         link.hello().await?;
         link.refuse(denied.refusal, &denied.reason);
@@ -248,6 +261,6 @@ async fn refuse(here: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, peer: &P
         Ok(())
     };
     future::or(run, answer).await?;
-    connection.close_gracefully(here.edge.settings.handshake_timeout).await;
+    connection.close_gracefully(core.edge.settings.handshake_timeout).await;
     Ok(())
 }

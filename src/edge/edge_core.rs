@@ -15,7 +15,7 @@ use crate::edge::sessions::IdleSessions;
 use crate::edge::shared::Edge;
 use crate::engine::{Core, MailSender};
 use crate::exchange::{Course, DRAIN_STALL_MAX};
-use crate::link::LinkStream;
+use crate::link::CarrierStream;
 
 /// Bytes of incomplete request heads and TLS handshakes that one core keeps. Beyond it those that need more are refused.
 const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;
@@ -61,7 +61,7 @@ impl EdgeCore {
     }
 
     /// The state of an exchange over `stream`, apart from its agent.
-    pub(super) fn course(&self, stream: &LinkStream, cx: &mut Context<'_>) -> Course {
+    pub(super) fn course(&self, stream: &CarrierStream, cx: &mut Context<'_>) -> Course {
         match stream.failure(cx) {
             Some(error) => Course::Over(error),
             None if self.is_draining() || stream.holds_up_drain() => Course::Draining,

@@ -13,9 +13,8 @@ use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::engine::{Core, MailSender, Signal};
 use crate::latency::Recorder;
-use crate::link::Link;
+use crate::link::{Carrier, CloseReason};
 use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
-use crate::wire::mux::Fault;
 
 /// The links of one core.
 pub(super) struct LinkTable {
@@ -32,12 +31,12 @@ pub(super) struct LinkTable {
 /// A link that takes calls, and the counter for its calls.
 #[derive(Clone)]
 pub(super) struct ChosenLink {
-    pub(super) link: Link,
+    pub(super) carrier: Carrier,
     pub(super) usage: Rc<LinkUsage>,
 }
 
 struct Entry {
-    link: Link,
+    carrier: Carrier,
     proof: Proof,
     usage: Rc<LinkUsage>,
     software: Box<str>,
@@ -81,10 +80,10 @@ impl LinkTable {
         let streams_max = self.edge.settings.link.streams_max;
         let loads = || {
             entries.iter().map(|entry| LinkLoad {
-                id: entry.link.id(),
-                open_streams: entry.link.streams_live() as u32,
+                id: entry.carrier.id(),
+                open_streams: entry.carrier.streams_live() as u32,
                 streams_max,
-                draining: !entry.link.is_open(),
+                draining: !entry.carrier.is_open(),
             })
         };
         let mut choice = choose_link(loads(), self.core.id(), CoreSet::EMPTY);
@@ -92,16 +91,16 @@ impl LinkTable {
             choice = choose_link(loads(), self.core.id(), self.edge.presence.cores_with(tunnel));
         }
         let chosen = match choice {
-            LinkChoice::Here(id) => entries.iter().find(|entry| entry.link.id() == id).map(Entry::chosen),
+            LinkChoice::Here(id) => entries.iter().find(|entry| entry.carrier.id() == id).map(Entry::chosen),
             _ => None,
         };
         (choice, chosen)
     }
 
     /// Adds a link that takes calls from now on.
-    pub(super) fn add(&self, tunnel: &TunnelId, link: &Link, software: &str, proof: &Proof) {
+    pub(super) fn add(&self, tunnel: &TunnelId, carrier: &Carrier, software: &str, proof: &Proof) {
         let entry = Entry {
-            link: link.clone(),
+            carrier: carrier.clone(),
             proof: proof.clone(),
             usage: Rc::new(LinkUsage::new(tunnel.clone(), proof.credential.id.clone())),
             software: software.into(),
@@ -111,7 +110,7 @@ impl LinkTable {
         self.edge.presence.set_usable(tunnel, self.core.id(), true);
         self.changed.raise();
         let (core, tunnel, software) = (self.core.id(), tunnel.clone(), software.into());
-        self.send(EdgeEvent::Linked { core, link: link.id(), tunnel, software });
+        self.send(EdgeEvent::Linked { core, link: carrier.id(), tunnel, software });
     }
 
     /// Notes that a link takes no new calls.
@@ -121,10 +120,10 @@ impl LinkTable {
     }
 
     /// Removes a link that has ended.
-    pub(super) fn remove(&self, tunnel: &TunnelId, link: &Link, recorder: &Recorder) {
+    pub(super) fn remove(&self, tunnel: &TunnelId, carrier: &Carrier, recorder: &Recorder) {
         let mut by_tunnel = self.by_tunnel.borrow_mut();
         if let Some(entries) = by_tunnel.get_mut(tunnel) {
-            if let Some(at) = entries.iter().position(|entry| entry.link.id() == link.id()) {
+            if let Some(at) = entries.iter().position(|entry| entry.carrier.id() == carrier.id()) {
                 let ended = entries.swap_remove(at);
                 self.ended_usage.borrow_mut().add(&ended.usage, recorder, self.core.now());
             }
@@ -134,7 +133,7 @@ impl LinkTable {
         }
         drop(by_tunnel);
         self.changed.raise();
-        self.send(EdgeEvent::Unlinked { core: self.core.id(), link: link.id(), tunnel: tunnel.clone() });
+        self.send(EdgeEvent::Unlinked { core: self.core.id(), link: carrier.id(), tunnel: tunnel.clone() });
     }
 
     /// Ends the links whose credential is no longer valid by the present tables.
@@ -143,36 +142,37 @@ impl LinkTable {
         let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
         let by_tunnel = self.by_tunnel.borrow();
         let entries = by_tunnel.iter().flat_map(|(tunnel, entries)| entries.iter().map(move |entry| (tunnel, entry)));
-        let found: Vec<(Link, CredentialStatus)> =
-            entries.map(|(tunnel, entry)| (entry.link.clone(), tables.status(tunnel, &entry.proof, now))).collect();
+        let found: Vec<(Carrier, CredentialStatus)> =
+            entries.map(|(tunnel, entry)| (entry.carrier.clone(), tables.status(tunnel, &entry.proof, now))).collect();
         drop(by_tunnel);
         // A link that has ended is still in the table until its task removes it.
-        for (link, status) in found.into_iter().filter(|(link, _)| link.ended().is_none()) {
+        for (carrier, status) in found.into_iter().filter(|(carrier, _)| carrier.ended().is_none()) {
             match status {
                 CredentialStatus::Valid => continue,
                 CredentialStatus::Revoked => reviewed.ended += 1,
-                CredentialStatus::Expired if link.is_draining() => continue,
+                CredentialStatus::Expired if carrier.is_draining() => continue,
                 CredentialStatus::Expired => reviewed.draining += 1,
             }
-            self.enforce(&link, status);
+            self.enforce(&carrier, status);
         }
         reviewed
     }
 
     /// Ends a link whose credential is no longer valid: at once if it was revoked, after the calls in flight if it expired.
-    pub(super) fn enforce(&self, link: &Link, status: CredentialStatus) {
+    pub(super) fn enforce(&self, carrier: &Carrier, status: CredentialStatus) {
         match status {
             CredentialStatus::Valid => {}
-            CredentialStatus::Revoked => link.close(Fault::Revoked),
+            CredentialStatus::Revoked => carrier.close(CloseReason::Revoked),
             // An earlier review has started the drain.
-            CredentialStatus::Expired if link.is_draining() => {}
+            CredentialStatus::Expired if carrier.is_draining() => {}
             CredentialStatus::Expired => {
-                link.drain();
-                let (core, timeout, link) = (self.core.clone(), self.edge.settings.drain_timeout, link.clone());
+                carrier.drain();
+                let (core, timeout) = (self.core.clone(), self.edge.settings.drain_timeout);
+                let carrier = carrier.clone();
                 self.core.spawn(async move {
                     // The link ends after the timeout even if calls are still in flight.
-                    let _ = core.timeout(timeout, link.drained()).await;
-                    link.close(Fault::Revoked);
+                    let _ = core.timeout(timeout, carrier.drained()).await;
+                    carrier.close(CloseReason::Revoked);
                 });
             }
         }
@@ -180,12 +180,12 @@ impl LinkTable {
 
     /// Lets the calls in flight finish on every link, and takes no new ones.
     pub(super) fn drain(&self) {
-        self.all().iter().for_each(Link::drain);
+        self.all().iter().for_each(Carrier::drain);
     }
 
     /// Ends every link now.
     pub(super) fn close(&self) {
-        self.all().iter().for_each(|link| link.close(Fault::Ended));
+        self.all().iter().for_each(|carrier| carrier.close(CloseReason::Ended));
     }
 
     /// Takes out what was called over the links, those that have ended too, or a part of it.
@@ -200,22 +200,22 @@ impl LinkTable {
         let by_tunnel = self.by_tunnel.borrow();
         let reports = by_tunnel.iter().flat_map(|(tunnel, entries)| {
             entries.iter().map(|entry| LinkReport {
-                id: entry.link.id(),
+                id: entry.carrier.id(),
                 core: self.core.id(),
                 tunnel: tunnel.clone(),
                 credential: entry.proof.credential.id.clone(),
-                streams: entry.link.streams_live(),
-                round_trip: entry.link.round_trip(),
+                streams: entry.carrier.streams_live(),
+                round_trip: entry.carrier.round_trip(),
                 software: entry.software.clone(),
                 age: now - entry.since,
-                draining: entry.link.is_draining(),
+                draining: entry.carrier.is_draining(),
             })
         });
         reports.collect()
     }
 
-    fn all(&self) -> Vec<Link> {
-        self.by_tunnel.borrow().values().flatten().map(|entry| entry.link.clone()).collect()
+    fn all(&self) -> Vec<Carrier> {
+        self.by_tunnel.borrow().values().flatten().map(|entry| entry.carrier.clone()).collect()
     }
 
     /// The control thread reads until the last core has ended; an event for which its mailbox has no room is left out.
@@ -226,6 +226,6 @@ impl LinkTable {
 
 impl Entry {
     fn chosen(&self) -> ChosenLink {
-        ChosenLink { link: self.link.clone(), usage: Rc::clone(&self.usage) }
+        ChosenLink { carrier: self.carrier.clone(), usage: Rc::clone(&self.usage) }
     }
 }

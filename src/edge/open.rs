@@ -12,11 +12,10 @@ use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::Refusal;
 use crate::latency::Outcome;
-use crate::link::{CallStream, LinkStream};
+use crate::link::{CallOpen, CallOpenError, CallStream, CarrierStream};
 use crate::route::{LinkChoice, Offline, Route};
 use crate::tls::ClientConfig;
 use crate::wire::http1::Fault;
-use crate::wire::mux;
 
 /// How often a call that waits for a link looks whether another core has one.
 const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_millis(50);
@@ -68,7 +67,7 @@ impl EdgeCore {
     }
 
     /// Opens a stream as it is.
-    pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(LinkStream, Rc<LinkUsage>), NoStream> {
+    pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(CarrierStream, Rc<LinkUsage>), NoStream> {
         let deadline = self.core.now() + self.edge.settings.offline_wait;
         loop {
             let seen = self.links.changes();
@@ -91,13 +90,13 @@ impl EdgeCore {
         }
     }
 
-    fn open_on(&self, chosen: &ChosenLink, wanted: Wanted<'_>) -> Result<LinkStream, Offline> {
+    fn open_on(&self, chosen: &ChosenLink, wanted: Wanted<'_>) -> Result<CarrierStream, Offline> {
         let Wanted { route, host, peer, .. } = wanted;
-        let open = mux::Open { route: host, call: self.edge.next_call(), traffic: route.traffic, peer };
-        chosen.link.open(&open).map_err(|error| match error {
-            mux::OpenError::StreamLimit => Offline::Full,
-            mux::OpenError::Draining => Offline::Draining,
-            _ => Offline::NoLink,
+        let open = CallOpen { host, call: self.edge.next_call(), traffic: route.traffic, peer };
+        chosen.carrier.open(&open).map_err(|error| match error {
+            CallOpenError::Full => Offline::Full,
+            CallOpenError::Draining => Offline::Draining,
+            CallOpenError::Unusable => Offline::NoLink,
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, StreamError};
 use crate::exchange;
 use crate::latency::Outcome;
-use crate::link::{CallStream, LinkStream};
+use crate::link::{CallStream, CarrierStream};
 use crate::route::Hostname;
 use crate::tls::{ClientConfig, HandshakeError, ServerName, Session, TlsStream};
 use crate::wire::http1::Fault;
@@ -67,10 +67,10 @@ impl EdgeCore {
 
     async fn seal(
         &self,
-        stream: LinkStream,
+        stream: CarrierStream,
         host: &str,
         config: Arc<ClientConfig>,
-    ) -> Result<TlsStream<LinkStream>, HandshakeError> {
+    ) -> Result<TlsStream<CarrierStream>, HandshakeError> {
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
         let name = name
             .map_err(|_| crate::tls::TlsError::Config("the host is not a valid name for a certificate".to_owned()))?;
@@ -105,6 +105,6 @@ impl EdgeCore {
     }
 }
 
-fn sealed(session: Box<TlsStream<LinkStream>>, usage: Rc<LinkUsage>, seal: Seal) -> Opened {
+fn sealed(session: Box<TlsStream<CarrierStream>>, usage: Rc<LinkUsage>, seal: Seal) -> Opened {
     Opened { stream: CallStream::Sealed(session), usage, seal: Some(seal), whole: Cell::new(false) }
 }

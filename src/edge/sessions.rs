@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::{Clock, LinkId, Time, TunnelId};
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, Core};
-use crate::link::LinkStream;
+use crate::link::CarrierStream;
 use crate::tls::{ClientConfig, TlsStream};
 
 /// The most idle sessions of one core, all hosts together. A session beyond that is closed.
@@ -28,7 +28,7 @@ pub(super) struct IdleSessions {
 
 /// A session between two calls.
 pub(super) struct IdleSession {
-    pub(super) session: Box<TlsStream<LinkStream>>,
+    pub(super) session: Box<TlsStream<CarrierStream>>,
     pub(super) usage: Rc<LinkUsage>,
     pub(super) seal: Seal,
     pub(super) since: Time,
@@ -46,9 +46,9 @@ impl IdleSessions {
         self.count.get() < IDLE_MAX
     }
 
-    /// Closes the idle sessions on a link that is to end.
-    pub(super) fn close_link(&self, link: LinkId) {
-        self.retain(|idle| idle.session.inner().link().id() != link);
+    /// Closes the idle sessions on a carrier that is to end.
+    pub(super) fn close_on(&self, link: LinkId) {
+        self.retain(|idle| idle.session.inner().carrier_id() != link);
     }
 
     /// Takes out a session with the connector of a host that is still usable, if there is one.
@@ -58,7 +58,7 @@ impl IdleSessions {
         while let Some(idle) = kept.pop() {
             self.count.set(self.count.get() - 1);
             let ours = idle.seal.tunnel == *tunnel && Arc::ptr_eq(&idle.seal.config, config);
-            if ours && idle.session.inner().link().is_open() && is_quiet(&idle) {
+            if ours && idle.session.inner().is_carrier_open() && is_quiet(&idle) {
                 return Some(idle);
             }
         }

@@ -21,9 +21,9 @@ pub struct Edge {
     /// A random number of this process, so that connectors see that it was restarted.
     pub(super) instance: u64,
     tables: RwLock<Arc<EdgeTables>>,
-    /// TLS towards connectors. Asked for once for a connection.
+    /// TLS towards connectors. Read once per connection.
     connectors_tls: RwLock<Option<Arc<ServerConfig>>>,
-    /// Whether some route's TLS ends in its connector, so that names are looked for at all.
+    /// Whether the TLS of some route ends in its connector, so that server names have to be read.
     passes_through: AtomicBool,
     pub(super) presence: Arc<Presence>,
     cores: Vec<MailSender<CoreMessage>>,
@@ -155,8 +155,7 @@ impl Edge {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces TLS towards connectors, as when another authority vouches for them. Links live on; the next connection is
-    /// made by the new.
+    /// Replaces TLS towards connectors, as when the authority changes. Links live on; the next connection uses the new one.
     pub fn replace_connectors_tls(&self, config: Arc<ServerConfig>) {
         *self.connectors_tls.write().unwrap_or_else(PoisonError::into_inner) = Some(config);
     }
