@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,15 +13,14 @@ use crate::base::{Clock, Traffic};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::respond::{Reply, ResponseWork};
 use crate::connector::shared::Counters;
-use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{
     Carry, CarryError, Course, HeadReadError, Intake, Outlet, Patient, carry_body, clear_scratch, forwarded,
 };
 use crate::latency::ConnectorStamps;
-use crate::link::{CallStream, LinkStream};
+use crate::link::{CallStream, CarrierStream};
 use crate::tls::Connection;
-use crate::upstream::{Checkout, UpstreamConnection};
+use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
 use crate::wire::http1::{BodyDecoder, BodyEncoder, RequestEdits, RequestHead, Version, write_request};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mux::Cause;
@@ -119,11 +117,11 @@ impl Work {
     /// Carries one call, whose head is read, to its end.
     pub(super) async fn call(&mut self, passage: &Passage<'_>) -> Result<(), Cause> {
         let mut stamps = ConnectorStamps::new(passage.stream.on_link().received_at());
-        let served = passage.here.upstream_for(&self.request.head).ok_or(Cause::NoRoute)?;
+        let served = passage.here.upstreams.for_request(&self.request.head).ok_or(Cause::NoRoute)?;
         if served.traffic() != passage.traffic {
             return Err(Cause::SealMismatch);
         }
-        let checkout = served.pool.checkout().await;
+        let checkout = served.upstream.checkout().await;
         let mut checkout = checkout.map_err(|error| served.on_failed(&error))?;
         let mut may_resend = checkout.connect.is_none();
         loop {
@@ -131,13 +129,13 @@ impl Work {
                 served.on_connected();
                 stamps.on_connected(took);
             }
-            let exchanged = self.exchange(passage, &served, checkout, &mut stamps).await;
+            let exchanged = self.exchange(passage, checkout, &mut stamps).await;
             match exchanged {
                 Ok(()) => return Ok(()),
                 Err(Failure::Unsent) if may_resend && !self.request.kept.too_long => {
                     may_resend = false;
                     Counters::add(&passage.here.connector.counters.requests_resent);
-                    checkout = served.pool.connect().await.map_err(|error| served.on_failed(&error))?;
+                    checkout = served.upstream.connect().await.map_err(|error| served.on_failed(&error))?;
                 }
                 Err(Failure::Unsent) => return Err(Cause::UpstreamUnsent),
                 Err(Failure::Silent) => return Err(Cause::UpstreamClosed),
@@ -150,20 +148,20 @@ impl Work {
     async fn exchange(
         &mut self,
         passage: &Passage<'_>,
-        served: &Rc<Served>,
         checkout: Checkout,
         stamps: &mut ConnectorStamps,
     ) -> Result<(), Failure> {
         let Work { request, response } = self;
         let reused = checkout.connect.is_none();
-        let held = Held(Some(checkout.connection));
+        let UpstreamConnection::Http(connection) = checkout.connection;
+        let held = Held(Some(connection));
         let connection = held.connection();
         let sent_before = connection.sent_bytes();
         let reply = Reply::to(&request.head, passage.caller, passage.here.is_draining());
         let sent_whole = Cell::new(false);
         stamps.on_sent(passage.here.core.now());
         let ended = {
-            let to = Onward { connection, authority: served.pool.authority(), keep: reused };
+            let to = Onward { connection, authority: held.authority(), keep: reused };
             let mut there = pin!(request.send(passage, &to, &sent_whole));
             let mut back = pin!(response.receive(passage, &reply, connection, stamps));
             poll_fn(|cx| match back.as_mut().poll(cx) {
@@ -194,7 +192,7 @@ struct Onward<'a> {
 /// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
 /// the upstream sees that at once.
 pub(super) fn unless_broken<T>(
-    stream: &LinkStream,
+    stream: &CarrierStream,
     mut calling: Pin<&mut impl Future<Output = T>>,
 ) -> impl Future<Output = Option<T>> {
     poll_fn(move |cx| match calling.as_mut().poll(cx) {
@@ -278,7 +276,7 @@ impl RequestWork {
             }
         }
         let encoder = &mut encoder;
-        let course = |_: &mut Context<'_>| match stream.on_link().link().is_draining() {
+        let course = |_: &mut Context<'_>| match stream.on_link().is_carrier_draining() {
             true => Course::Draining,
             false => Course::Open,
         };
@@ -297,7 +295,7 @@ impl RequestWork {
     }
 
     /// Waits until the answer is on its way, if the edge has not said its last yet: to drop the stream now would reset it.
-    async fn await_end(&mut self, stream: &LinkStream) {
+    async fn await_end(&mut self, stream: &CarrierStream) {
         *self.intake.rest() = None;
         let ended = poll_fn(|cx| Poll::Ready(self.intake.poll_fill(stream, cx))).await;
         if !matches!(ended, Poll::Ready(Ok(false))) {
@@ -340,11 +338,19 @@ async fn has_sent_nothing(here: &ConnectorCore, connection: &Connection, sent_be
 }
 
 /// A connection in use. Dropped before the exchange is whole, it is broken off.
-struct Held(Option<UpstreamConnection>);
+struct Held(Option<HttpConnection>);
 
 impl Held {
     fn connection(&self) -> &Connection {
-        self.0.as_ref().expect("only letting it go takes it away").connection()
+        self.http().connection()
+    }
+
+    fn authority(&self) -> &str {
+        self.http().authority()
+    }
+
+    fn http(&self) -> &HttpConnection {
+        self.0.as_ref().expect("only `let_go` takes it")
     }
 
     /// The exchange is whole: the connection is kept for another, or closed.

@@ -3,8 +3,8 @@
 use std::future::pending;
 use std::sync::Arc;
 
+use crate::connector::connect_error::ConnectError;
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::no_link::NoLink;
 use crate::connector::settings::EdgeAddress;
 use crate::engine::driver::SocketOptions;
 use crate::engine::{Core, Socket};
@@ -20,26 +20,28 @@ pub(super) struct Dialer<'a> {
     pub(super) edge_name: Option<&'a str>,
 }
 
-impl ConnectorCore {
-    /// A connection to an edge, encrypted if there is a `config` for it. The caller bounds the time for it.
-    pub(super) async fn dial(&self, edge: usize, config: Option<&Arc<ClientConfig>>) -> Result<Connection, NoLink> {
-        let settings = &self.connector.settings;
-        let (edge, edge_name) = (&settings.edges[edge], settings.edge_name.as_deref());
-        Dialer { core: &self.core, resolver: &self.resolver, edge, edge_name }.dial(config).await
-    }
+/// Connects the core to one of its edges, with TLS if there is a `config`. The caller limits the time.
+pub(super) async fn dial(
+    core: &ConnectorCore,
+    edge: usize,
+    config: Option<&Arc<ClientConfig>>,
+) -> Result<Connection, ConnectError> {
+    let settings = &core.connector.settings;
+    let (edge, edge_name) = (&settings.edges[edge], settings.edge_name.as_deref());
+    Dialer { core: &core.core, resolver: &core.resolver, edge, edge_name }.dial(config).await
 }
 
 impl Dialer<'_> {
     /// A connection to the edge, encrypted if there is a `config` for it. The caller bounds the time for it.
-    pub(super) async fn dial(&self, config: Option<&Arc<ClientConfig>>) -> Result<Connection, NoLink> {
+    pub(super) async fn dial(&self, config: Option<&Arc<ClientConfig>>) -> Result<Connection, ConnectError> {
         let socket = self.connect().await?;
         let Some(config) = config else { return Ok(Connection::plain(socket)) };
         let name = self.edge_name.unwrap_or(&self.edge.host);
-        let server = ServerName::try_from(name.to_owned()).map_err(|_| NoLink::BadName(name.into()))?;
+        let server = ServerName::try_from(name.to_owned()).map_err(|_| ConnectError::BadName(name.into()))?;
         Ok(Connection::client(socket, config, server, pending()).await?)
     }
 
-    async fn connect(&self) -> Result<Socket, NoLink> {
+    async fn connect(&self) -> Result<Socket, ConnectError> {
         let addresses = self.resolver.resolve(&self.edge.host, self.edge.port).await?;
         let mut last = None;
         for address in addresses {
@@ -52,6 +54,6 @@ impl Dialer<'_> {
             || (self.edge.to_string(), String::from("no address")),
             |(address, error)| (address.to_string(), error.to_string()),
         );
-        Err(NoLink::Connect { address, reason })
+        Err(ConnectError::Connect { address, reason })
     }
 }

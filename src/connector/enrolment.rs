@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::connector::connect_error::{ConnectError, EnrolError};
 use crate::connector::dial::Dialer;
 use crate::connector::edge_tls::EdgeTls;
-use crate::connector::no_link::{NoLink, NotEnrolled};
 use crate::connector::settings::EdgeAddress;
 use crate::engine::{ByteStream, Core, send_bytes};
 use crate::tls::Connection;
@@ -51,12 +51,12 @@ impl TradeError {
     }
 }
 
-impl From<NoLink> for TradeError {
-    fn from(error: NoLink) -> TradeError {
+impl From<ConnectError> for TradeError {
+    fn from(error: ConnectError) -> TradeError {
         if error.is_not_offered() {
             return TradeError::NotOffered;
         }
-        TradeError::Failed { is_final: matches!(error, NoLink::BadName(_)), cause: error.to_string() }
+        TradeError::Failed { is_final: matches!(error, ConnectError::BadName(_)), cause: error.to_string() }
     }
 }
 
@@ -78,25 +78,25 @@ pub async fn trade(
         let connection = dialer.dial(Some(tls.enrol())).await?;
         ask(core, &connection, request).await
     };
-    match core.timeout(TRADE_TIMEOUT, answer).await.unwrap_or(Err(NoLink::Timeout(TRADE_TIMEOUT)))? {
+    match core.timeout(TRADE_TIMEOUT, answer).await.unwrap_or(Err(ConnectError::Timeout(TRADE_TIMEOUT)))? {
         Answer::Granted(grant) => Ok(grant),
         Answer::Refused(Refused { refusal, reason, .. }) => Err(TradeError::Refused { refusal, reason }),
     }
 }
 
 /// Sends a request on a connection that was made for it, and reads the answer.
-pub(super) async fn ask(core: &Core, connection: &Connection, request: &Request) -> Result<Answer, NoLink> {
+pub(super) async fn ask(core: &Core, connection: &Connection, request: &Request) -> Result<Answer, ConnectError> {
     let answer = exchange(core, connection, request).await?;
     connection.finish();
     Ok(answer)
 }
 
-async fn exchange(core: &Core, connection: &Connection, request: &Request) -> Result<Answer, NotEnrolled> {
+async fn exchange(core: &Core, connection: &Connection, request: &Request) -> Result<Answer, EnrolError> {
     let bytes = request.encode()?;
     send_bytes(connection, core.pool(), bytes.expose()).await?;
     let mut incoming = Incoming::default();
     loop {
-        let Some(lease) = connection.recv().await? else { return Err(NotEnrolled::Silent) };
+        let Some(lease) = connection.recv().await? else { return Err(EnrolError::Silent) };
         if let Some(answer) = incoming.receive(&lease)? {
             return Ok(answer);
         }

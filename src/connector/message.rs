@@ -2,69 +2,70 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::CoreId;
-use crate::connector::connector_core::ConnectorReport;
+use crate::connector::report::ConnectorReport;
 use crate::connector::settings::EdgeAddress;
 use crate::engine::MailSender;
 use crate::latency::CoreFigures;
+use crate::link::CarrierEnded;
 use crate::tls::Identity;
-use crate::wire::mux::{Fault, Refusal};
+use crate::wire::mux::Refusal;
 
 /// What the control thread asks of each core of a connector.
 pub enum ConnectorCommand {
     /// Finish what is in flight, take nothing new, and end.
     Drain,
-    /// Tell how things are.
+    /// Report the state of the core.
     Report(MailSender<ConnectorReport>),
-    /// Tell the times of calls whose agents' TLS ends here, one set at a time: the total at 0, then those of each label.
+    /// Report the times of calls whose agents' TLS ends here, one set at a time: the total at 0, then those of each label.
     Figures(usize, MailSender<CoreFigures>),
 }
 
 /// What a core of a connector tells the control thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectorEvent {
-    /// A link is up.
+    /// A link has come up.
     Linked {
-        /// On which core.
+        /// The core on which it runs.
         core: CoreId,
-        /// To which edge.
+        /// The edge at its other end.
         edge: EdgeAddress,
-        /// Which of the links to it.
+        /// Its index among the links to that edge.
         link_index: u16,
     },
     /// A link that was up has ended.
     Unlinked {
-        /// On which core.
+        /// The core on which it runs.
         core: CoreId,
-        /// To which edge.
+        /// The edge at its other end.
         edge: EdgeAddress,
-        /// Which of the links to it.
+        /// Its index among the links to that edge.
         link_index: u16,
-        /// Why.
-        why: Fault,
+        /// The reason.
+        why: CarrierEnded,
     },
-    /// An edge does not let this connector in. Told once, until it does.
+    /// An edge refuses this connector. Sent once for each reason, until a link comes up.
     Refused {
-        /// Which edge.
+        /// The address of the edge.
         edge: EdgeAddress,
-        /// Why, as a code.
+        /// The reason as a code.
         refusal: Refusal,
-        /// Why, for people.
+        /// The reason in words.
         why: String,
     },
-    /// An edge cannot be reached. Told once for each series of failures.
+    /// An edge cannot be reached. Sent once for each series of failures.
     Failed {
-        /// Which edge.
+        /// The address of the edge.
         edge: EdgeAddress,
-        /// Why, for people.
+        /// The reason in words.
         why: String,
     },
-    /// An edge has given this connector a certificate. It is to be kept by whoever keeps things.
+    /// An edge has issued a certificate for this connector. The control thread stores it.
     Certified {
-        /// Which edge.
+        /// The address of the edge.
         edge: EdgeAddress,
         /// The certificate and its key.
         identity: Arc<Identity>,
-        /// How long it is good for.
+        /// How long it is valid.
         lifetime: Duration,
     },
     /// A core has ended.
@@ -74,8 +75,8 @@ pub enum ConnectorEvent {
 /// What comes to a core of a connector from elsewhere.
 pub(super) enum CoreMessage {
     Command(ConnectorCommand),
-    /// An edge has more cores than there are links to it.
+    /// An edge has more cores than this connector has links to it.
     MoreLinks,
-    /// It has changed how the connector stands with this edge.
-    Standing(usize),
+    /// The connector's status at this edge has changed.
+    EdgeStatus(usize),
 }

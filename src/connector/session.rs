@@ -60,11 +60,11 @@ enum Next {
 pub(super) async fn serve(work: &mut Work, here: &ConnectorCore, stream: &mut Option<CallStream>) {
     let Some(CallStream::Plain(stream)) = stream.take() else { return };
     let terms = stream.opening(|open| {
-        let host = open.route.parse().ok()?;
+        let host = open.host.parse().ok()?;
         Some(Terms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned), call: mcp::Call::default() })
     });
     let Some(mut terms) = terms.flatten() else { return stream.reset(Cause::NoRoute) };
-    let config = match here.sealing_of(&terms.host, terms.traffic) {
+    let config = match here.upstreams.sealing_of(&terms.host, terms.traffic) {
         Ok(config) => config,
         Err(cause) => {
             count(here, Some(Err(cause)));
@@ -91,7 +91,7 @@ pub(super) async fn serve(work: &mut Work, here: &ConnectorCore, stream: &mut Op
         }
         Err((error, stream)) => {
             Counters::add(&here.connector.counters.seals_failed);
-            here.on_seal_failed(&terms.host, terms.traffic, &error);
+            here.upstreams.on_seal_failed(&terms.host, terms.traffic, &error);
             if matches!(error, HandshakeError::Tls(_)) {
                 // The alert says why; a reset at once would take it back.
                 let _ = here.core.timeout(FAREWELL, stream.flushed()).await;
@@ -146,13 +146,13 @@ impl Terms {
             if !self.is_agents() {
                 pending::<()>().await;
             }
-            session.on_link().link().draining().await;
+            session.on_link().carrier_draining().await;
             None
         };
-        here.sessions_idle.set(here.sessions_idle.get() + 1);
+        let idle = here.figures.count_idle();
         let first = here.core.timeout(IDLE_TIMEOUT, request.intake.fill(session));
         let first = future::or(async { first.await.ok() }, draining).await;
-        here.sessions_idle.set(here.sessions_idle.get() - 1);
+        drop(idle);
         if !first.transpose()?.unwrap_or(false) {
             return Ok(false);
         }
@@ -235,9 +235,9 @@ impl Terms {
             work.response.agent.as_ref().and_then(|agent| agent.times).unwrap_or_default(),
             took,
         );
-        let mut recorder = here.recorder.borrow_mut();
+        let mut recorder = here.figures.recorder.borrow_mut();
         let tool = self.call.tool().unwrap_or_default();
-        if let Some(label) = here.route_of(&self.host, |route| recorder.label(route, method, tool)) {
+        if let Some(label) = here.upstreams.route_of(&self.host, |route| recorder.label(route, method, tool)) {
             recorder.record(label, &phases, outcome);
         }
     }

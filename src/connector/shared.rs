@@ -1,11 +1,11 @@
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::base::{CoreId, TunnelId, counters};
+use crate::connector::edge_status::{EdgeStatus, SharedStatus};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
-use crate::connector::standing::{SharedStanding, Standing};
 use crate::engine::{MailReceiver, MailSender, mailbox};
 
 /// Messages that may wait for one core.
@@ -21,52 +21,56 @@ pub struct Connector {
     tables_version: AtomicU64,
     pub(super) edges: Vec<EdgeState>,
     cores: Vec<MailSender<CoreMessage>>,
-    seats: Mutex<Vec<Option<Seat>>>,
+    messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
     pub(super) counters: Counters,
 }
 
-/// What all cores know of one edge.
+/// The state of one edge that all cores share.
 #[derive(Default)]
 pub(super) struct EdgeState {
     /// How many links to it there should be.
     links: AtomicU16,
-    /// The trouble with it that people were last told of, since a link to it was last up.
-    told: Mutex<Option<Told>>,
-    /// Whether there is a certificate.
-    pub(super) standing: SharedStanding,
+    /// The last error that was logged since a link to it was last up.
+    last_error: Mutex<Option<LoggedError>>,
+    /// The connector's status there.
+    pub(super) status: SharedStatus,
     clock_skew: Mutex<Option<ClockSkew>>,
 }
 
-/// A trouble that people were told of.
-struct Told {
-    gist: String,
-    words: String,
+/// An error that was logged.
+struct LoggedError {
+    key: String,
+    text: String,
 }
 
-/// By how much this machine's wall clock differs from an edge's.
+/// The difference between this machine's wall clock and an edge's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockSkew {
-    /// Whether it is ahead; otherwise it is behind.
+    /// Whether this machine's clock is ahead; otherwise it is behind.
     pub ahead: bool,
-    /// By how much, to a second or so.
+    /// The difference, to about a second.
     pub by: Duration,
 }
 
-/// How things stand with one edge, links aside.
+/// The state of one edge as this connector sees it, apart from links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeView {
-    /// Which edge.
+    /// The edge's address.
     pub edge: EdgeAddress,
-    /// Whether there is a certificate.
-    pub standing: Standing,
+    /// The connector's status there.
+    pub status: EdgeStatus,
     /// How the two wall clocks differ, where an enrolment told.
     pub clock_skew: Option<ClockSkew>,
-    /// The last trouble with it since a link to it was last up.
-    pub trouble: Option<String>,
+    /// The last error since a link to it was last up.
+    pub last_error: Option<String>,
 }
 
 impl EdgeState {
+    fn logged(&self) -> MutexGuard<'_, Option<LoggedError>> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn set_clock_skew(&self, ahead: bool, by: Duration) {
         *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(ClockSkew { ahead, by });
     }
@@ -91,12 +95,9 @@ counters! {
     }
 }
 
-/// What belongs to one core before it runs.
-pub(super) type Seat = MailReceiver<CoreMessage>;
-
 impl Connector {
-    /// A connector for `cores` cores. `instance` is a random number; the jitter of each core follows from it. What the
-    /// cores have to tell goes to `events`.
+    /// A connector for `cores` cores. `instance` is a random number; the jitter of each core follows from it. The
+    /// cores send their events to `events`.
     #[must_use]
     pub fn new(
         settings: ConnectorSettings,
@@ -105,7 +106,7 @@ impl Connector {
         instance: u64,
         events: &MailSender<ConnectorEvent>,
     ) -> Arc<Connector> {
-        let (senders, seats): (Vec<_>, Vec<_>) = (0..cores).map(|_| mailbox(CORE_MESSAGES_MAX)).unzip();
+        let (senders, messages): (Vec<_>, Vec<_>) = (0..cores).map(|_| mailbox(CORE_MESSAGES_MAX)).unzip();
         let links = match settings.links {
             0 => u16::try_from(cores).unwrap_or(LINKS_MAX),
             links => links,
@@ -119,7 +120,7 @@ impl Connector {
             tables_version: AtomicU64::new(0),
             edges,
             cores: senders,
-            seats: Mutex::new(seats.into_iter().map(Some).collect()),
+            messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
             counters: Counters::default(),
         })
@@ -138,8 +139,8 @@ impl Connector {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Asks every core something. Cores that have ended, or whose mailbox is full, are passed over; returns how many were
-    /// asked.
+    /// Sends a command to every core. Cores that have ended, or whose mailbox is full, are left out; returns how many were
+    /// reached.
     pub fn command(&self, command: impl Fn() -> ConnectorCommand) -> usize {
         self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
     }
@@ -158,8 +159,8 @@ impl Connector {
         self.cores.len()
     }
 
-    pub(super) fn take_seat(&self, core: CoreId) -> Option<Seat> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner).get_mut(usize::from(core.0))?.take()
+    pub(super) fn take_messages(&self, core: CoreId) -> Option<MailReceiver<CoreMessage>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).get_mut(usize::from(core.0))?.take()
     }
 
     /// How many links to an edge there should be.
@@ -167,7 +168,7 @@ impl Connector {
         self.edges.get(edge).map_or(0, |state| state.links.load(Ordering::Relaxed))
     }
 
-    /// An edge said how many cores it has. If that asks for more links, each core is told to open its own.
+    /// An edge has sent how many cores it has. If that asks for more links, each core is asked to open its own.
     pub(super) fn on_edge_cores(&self, edge: usize, cores: u16) {
         let Some(state) = self.edges.get(edge).filter(|_| self.settings.links == 0) else { return };
         let cores = cores.min(LINKS_MAX);
@@ -183,62 +184,61 @@ impl Connector {
         &self.settings.tunnel
     }
 
-    /// How things stand with each edge.
+    /// The state of each edge.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
         let view = |(edge, state): (&EdgeAddress, &EdgeState)| EdgeView {
             edge: edge.clone(),
-            standing: state.standing.get().1,
+            status: state.status.get().1,
             clock_skew: *state.clock_skew.lock().unwrap_or_else(PoisonError::into_inner),
-            trouble: state.told.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|told| told.words.clone()),
+            last_error: state.logged().as_ref().map(|error| error.text.clone()),
         };
         self.settings.edges.iter().zip(&self.edges).map(view).collect()
     }
 
-    /// The core that sees to the certificates for an edge.
+    /// The core that keeps the certificate for an edge up to date.
     pub(super) fn core_for_certificates(&self, edge: usize) -> CoreId {
         CoreId(u16::try_from(edge % self.core_count().max(1)).unwrap_or_default())
     }
 
-    /// It is known, or known no more, how this connector stands with an edge: every core is told.
-    pub(super) fn set_standing(&self, edge: usize, standing: Standing) {
+    /// Sets this connector's status at an edge, and notifies every core.
+    pub(super) fn set_status(&self, edge: usize, status: EdgeStatus) {
         if let Some(state) = self.edges.get(edge) {
-            state.standing.set(standing);
-            self.tell_standing(edge);
+            state.status.set(status);
+            self.send_status(edge);
         }
     }
 
-    /// The edge did not take what it was shown at change number `seen`.
-    pub(super) fn doubt_standing(&self, edge: usize, seen: u64) {
-        if self.edges.get(edge).is_some_and(|state| state.standing.doubt(seen)) {
-            self.tell_standing(edge);
+    /// The edge refused the certificate of status change number `seen`.
+    pub(super) fn invalidate_status(&self, edge: usize, seen: u64) {
+        if self.edges.get(edge).is_some_and(|state| state.status.invalidate(seen)) {
+            self.send_status(edge);
         }
     }
 
-    fn tell_standing(&self, edge: usize) {
-        // A core that has no room for the message looks again when the next one comes.
-        self.cores.iter().for_each(|core| drop(core.send(CoreMessage::Standing(edge))));
+    fn send_status(&self, edge: usize) {
+        // A core whose mailbox is full looks again after a timeout.
+        self.cores.iter().for_each(|core| drop(core.send(CoreMessage::EdgeStatus(edge))));
     }
 
-    /// Whether this trouble is another, by its gist, than the one that people were last told of; they count as told from here
-    /// on.
-    pub(super) fn should_tell(&self, edge: usize, gist: String, words: String) -> bool {
+    /// Whether an error is another one, by its key, than the last that was logged for this edge; it replaces that one.
+    pub(super) fn is_new_error(&self, edge: usize, key: String, text: String) -> bool {
         let Some(state) = self.edges.get(edge) else { return false };
-        let mut told = state.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = told.as_ref().is_none_or(|told| told.gist != gist);
-        *told = Some(Told { gist, words });
-        news
+        let mut logged = state.logged();
+        let is_new = logged.as_ref().is_none_or(|last| last.key != key);
+        *logged = Some(LoggedError { key, text });
+        is_new
     }
 
     /// A link to the edge is up: the next failure begins a new series.
     pub(super) fn on_linked(&self, edge: usize) {
         if let Some(state) = self.edges.get(edge) {
-            *state.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *state.logged() = None;
         }
     }
 
-    /// Tells the control thread something. If it does not read, it cannot be told.
-    pub(super) fn tell(&self, event: ConnectorEvent) {
+    /// Sends an event to the control thread. If its mailbox is full, the event is lost.
+    pub(super) fn send(&self, event: ConnectorEvent) {
         let _ = self.events.send(event);
     }
 }

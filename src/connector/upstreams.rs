@@ -7,85 +7,94 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, Time, Traffic};
-use crate::connector::connector_core::{ConnectorCore, UpstreamReport};
+use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
+use crate::connector::shared::Connector;
+use crate::engine::Core;
 use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
-use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
+use crate::upstream::{Resolver, Upstream, UpstreamError, UpstreamSettings};
 use crate::wire::http1::RequestHead;
 use crate::wire::mux::Cause;
 
-/// How often people are told that sealed sessions do not come about.
-const SEAL_TROUBLE_EVERY: Duration = Duration::from_secs(10);
+/// The shortest time between two log lines about failed inner TLS handshakes.
+const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
 
-/// What one core knows of the upstreams.
+/// The routes and upstreams of one core.
 pub(super) struct Upstreams {
+    core: Core,
+    connector: Arc<Connector>,
+    resolver: Resolver,
     tables: RefCell<Arc<ConnectorTables>>,
     version: Cell<u64>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
-    /// When people were last told of a sealed session that did not come about.
-    seal_told: Cell<Option<Time>>,
+    /// When a failed inner TLS handshake was last logged.
+    seal_error_logged: Cell<Option<Time>>,
 }
 
-/// The upstream of a route.
+/// The upstream of one route.
 pub(super) struct Served {
-    pub(super) pool: Upstream,
+    pub(super) upstream: Upstream,
     route: ConnectorRoute,
-    /// Why it takes no connections, since it last did, and what the edge is told then.
+    /// Why the last attempt to connect failed, if it did, and the cause for the edge.
     failing: RefCell<Option<(Cause, String)>>,
 }
 
 impl Upstreams {
-    pub(super) fn new(tables: Arc<ConnectorTables>, version: u64) -> Upstreams {
+    pub(super) fn new(core: &Core, connector: &Arc<Connector>, resolver: Resolver) -> Upstreams {
+        // The version first: tables that are replaced in between are then read again.
+        let version = connector.tables_version();
         Upstreams {
-            tables: RefCell::new(tables),
+            core: core.clone(),
+            connector: Arc::clone(connector),
+            resolver,
             version: Cell::new(version),
+            tables: RefCell::new(connector.tables()),
             served: RefCell::default(),
-            seal_told: Cell::default(),
+            seal_error_logged: Cell::default(),
         }
     }
 
     pub(super) fn close_idle(&self) {
-        self.served.borrow().values().for_each(|served| served.pool.close_idle());
+        self.served.borrow().values().for_each(|served| served.upstream.close_idle());
     }
 
     pub(super) fn report(&self) -> Vec<UpstreamReport> {
         let report = |served: &Rc<Served>| UpstreamReport {
             route: served.route.name.clone(),
             upstream: served.route.upstream.url.to_string(),
-            connections_open: served.pool.open(),
+            connections_open: served.upstream.open(),
             failing: served.failing.borrow().as_ref().map(|(_, why)| why.clone()),
         };
         self.served.borrow().values().map(report).collect()
     }
-}
 
-impl ConnectorCore {
-    /// What serves a request, if anything does.
-    pub(super) fn upstream_for(&self, head: &RequestHead) -> Option<Rc<Served>> {
-        self.see_tables();
+    /// The upstream for a request; none if no route has its host.
+    pub(super) fn for_request(&self, head: &RequestHead) -> Option<Rc<Served>> {
+        self.refresh_tables();
         let host: Hostname = head.host()?.parse().ok()?;
-        let tables = self.upstreams.tables.borrow();
+        let tables = self.tables.borrow();
         let route = tables.routes.lookup(&host)?;
-        let mut served = self.upstreams.served.borrow_mut();
+        let mut served = self.served.borrow_mut();
         match served.get(&route.name) {
             Some(served) if served.is_of(route) => Some(Rc::clone(served)),
             _ => {
-                let fresh = Rc::new(Served::new(self, route));
+                let upstream = Upstream::new(&self.core, route.upstream.clone(), self.resolver.clone());
+                let fresh = Rc::new(Served { upstream, route: route.clone(), failing: RefCell::new(None) });
                 served.insert(route.name.clone(), Rc::clone(&fresh));
                 Some(fresh)
             }
         }
     }
 
-    /// With what a sealed session for a host is served.
+    /// The TLS configuration for an inner session with a host.
     ///
     /// # Errors
     ///
-    /// When its route is not sealed so, or there is none.
+    /// When the host has no route, or its route has other traffic.
     pub(super) fn sealing_of(&self, host: &Hostname, traffic: Traffic) -> Result<Arc<ServerConfig>, Cause> {
-        self.see_tables();
-        let tables = self.upstreams.tables.borrow();
+        self.refresh_tables();
+        let tables = self.tables.borrow();
         let route = tables.routes.lookup(host).ok_or(Cause::NoRoute)?;
         if route.traffic != traffic {
             return Err(Cause::SealMismatch);
@@ -98,55 +107,50 @@ impl ConnectorCore {
         }
     }
 
-    /// Looks at how the route of a host is called, if it has one.
+    /// Passes the name of a host's route to `look`, if the host has a route.
     pub(super) fn route_of<T>(&self, host: &Hostname, look: impl FnOnce(&str) -> T) -> Option<T> {
-        self.upstreams.tables.borrow().routes.lookup(host).map(|route| look(route.name.as_str()))
+        self.tables.borrow().routes.lookup(host).map(|route| look(route.name.as_str()))
     }
 
-    /// Tells people once in a while that a sealed session did not come about, and asks then who the edges are by now.
+    /// Logs a failed inner TLS handshake, at most every [`SEAL_ERROR_EVERY`], and then asks the edges for their authorities
+    /// again.
     pub(super) fn on_seal_failed(&self, host: &Hostname, traffic: Traffic, error: &HandshakeError) {
-        // An agent may be anybody; an edge that is refused is news.
+        // An agent may be anybody. That an edge is refused is unexpected.
         if traffic == Traffic::Passthrough {
-            return tracing::debug!(%host, %error, "no TLS with an agent");
+            return tracing::debug!(%host, %error, "TLS handshake with an agent failed");
         }
         let now = self.core.now();
-        if self.upstreams.seal_told.get().is_some_and(|told| now - told < SEAL_TROUBLE_EVERY) {
+        if self.seal_error_logged.get().is_some_and(|logged| now - logged < SEAL_ERROR_EVERY) {
             return;
         }
-        self.upstreams.seal_told.set(Some(now));
-        tracing::warn!(%host, %error, "no sealed session with the edge: it must be one of the authority that certified us");
+        self.seal_error_logged.set(Some(now));
+        tracing::warn!(%host, %error, "inner TLS handshake with the edge failed: its certificate must be of the authority that certified this connector");
         if matches!(error, HandshakeError::Tls(_)) {
-            // It may have got another authority since.
+            // The edge may have another authority by now.
             for (edge, state) in self.connector.edges.iter().enumerate() {
-                self.connector.doubt_standing(edge, state.standing.get().0);
+                self.connector.invalidate_status(edge, state.status.get().0);
             }
         }
     }
 
-    /// Takes the tables in anew when they were replaced. Pools of what is not served any more go when their last call has
-    /// ended.
-    fn see_tables(&self) {
-        let upstreams = &self.upstreams;
+    /// Reads the tables again if they were replaced. The pool of a route that is no longer served is dropped after its last
+    /// call.
+    fn refresh_tables(&self) {
         let version = self.connector.tables_version();
-        if upstreams.version.replace(version) == version {
+        if self.version.replace(version) == version {
             return;
         }
         let tables = self.connector.tables();
         let kept: BTreeMap<&RouteName, &ConnectorRoute> =
             tables.routes.iter().map(|(_, route)| (&route.name, route)).collect();
-        upstreams.served.borrow_mut().retain(|name, served| kept.get(name).is_some_and(|route| served.is_of(route)));
+        self.served.borrow_mut().retain(|name, served| kept.get(name).is_some_and(|route| served.is_of(route)));
         drop(kept);
-        upstreams.tables.replace(tables);
+        self.tables.replace(tables);
     }
 }
 
 impl Served {
-    fn new(here: &ConnectorCore, route: &ConnectorRoute) -> Served {
-        let pool = Upstream::new(&here.core, route.upstream.clone(), here.resolver.clone());
-        Served { pool, route: route.clone(), failing: RefCell::new(None) }
-    }
-
-    /// How its calls come.
+    /// How the calls of its route are carried.
     pub(super) fn traffic(&self) -> Traffic {
         self.route.traffic
     }
@@ -156,19 +160,19 @@ impl Served {
         self.route.traffic == route.traffic && same(&self.route.upstream, &route.upstream)
     }
 
-    /// It took a connection.
+    /// Notes that connecting succeeded.
     pub(super) fn on_connected(&self) {
         if self.failing.take().is_some() {
-            tracing::info!(route = %self.route.name, upstream = %self.route.upstream.url, "the upstream is back");
+            tracing::info!(route = %self.route.name, upstream = %self.route.upstream.url, "upstream reachable again");
         }
     }
 
-    /// It took none: what the edge is told. People are told of each kind of trouble once, until it is back.
+    /// Notes that connecting failed; returns the cause for the edge. Each cause is logged once, until connecting succeeds.
     pub(super) fn on_failed(&self, error: &UpstreamError) -> Cause {
         let cause = cause_of(error);
-        let told = self.failing.borrow().as_ref().is_some_and(|(before, _)| *before == cause);
-        if !told {
-            tracing::warn!(route = %self.route.name, upstream = %self.route.upstream.url, %error, "no upstream");
+        let logged = self.failing.borrow().as_ref().is_some_and(|(before, _)| *before == cause);
+        if !logged {
+            tracing::warn!(route = %self.route.name, upstream = %self.route.upstream.url, %error, "cannot connect to the upstream");
             self.failing.replace(Some((cause, error.to_string())));
         }
         cause

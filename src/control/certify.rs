@@ -8,7 +8,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::base::{Secret, TunnelId};
 use crate::control::reading::BoxFuture;
 use crate::control::store::Requester;
-use crate::edge::{Certified, CertifyRequest, NotCertified, Whose};
+use crate::edge::{CertSubject, Certified, CertifyRequest, NotCertified};
 use crate::engine::MailReceiver;
 use crate::tls::{Authority, CertError, WallClock};
 
@@ -67,8 +67,8 @@ pub struct Signing {
 
 /// Signs what the cores ask for, one after the other, until all of them have ended.
 pub async fn serve_certifications(mut requests: MailReceiver<CertifyRequest>, signing: Signing) {
-    while let Some(CertifyRequest { whose, csr, reply }) = requests.recv().await {
-        let certified = signing.certify(whose, &csr).await;
+    while let Some(CertifyRequest { subject, csr, reply }) = requests.recv().await {
+        let certified = signing.certify(subject, &csr).await;
         // Who asked may have given up.
         let _ = reply.send(certified);
         // The admin API has its turn however many connectors come at once.
@@ -82,10 +82,10 @@ impl Signing {
     /// # Errors
     ///
     /// Why there is none.
-    pub async fn certify(&self, whose: Whose, csr: &[u8]) -> Result<Certified, NotCertified> {
-        let (tunnel, secret) = match whose {
-            Whose::Tunnel(tunnel) => (tunnel, None),
-            Whose::Provisioning { key, name } => {
+    pub async fn certify(&self, subject: CertSubject, csr: &[u8]) -> Result<Certified, NotCertified> {
+        let (tunnel, secret) = match subject {
+            CertSubject::Tunnel(tunnel) => (tunnel, None),
+            CertSubject::Provisioning { key, name } => {
                 let provisioning = self.provisioning.as_ref().ok_or(NotCertified::ProvisioningOff)?;
                 // A stranger's request is neither parsed nor signed.
                 provisioning.look_at(&key).await?;
@@ -168,8 +168,8 @@ mod tests {
         }
     }
 
-    fn by_key(key: &str) -> Whose {
-        Whose::Provisioning { key: Secret::from(key), name: "host7".to_owned() }
+    fn by_key(key: &str) -> CertSubject {
+        CertSubject::Provisioning { key: Secret::from(key), name: "host7".to_owned() }
     }
 
     #[tokio::test]
@@ -178,8 +178,8 @@ mod tests {
         let serving = tokio::spawn(serve_certifications(requests, signing(None)));
         let ask = async |csr: Vec<u8>| {
             let (reply, mut answer) = mailbox(1);
-            let whose = Whose::Tunnel("tnl_a".parse().unwrap());
-            assert!(sender.send(CertifyRequest { whose, csr, reply }).is_ok());
+            let subject = CertSubject::Tunnel("tnl_a".parse().unwrap());
+            assert!(sender.send(CertifyRequest { subject, csr, reply }).is_ok());
             answer.recv().await.unwrap()
         };
         let certified = ask(KeyRequest::new().unwrap().csr().to_vec()).await.unwrap();

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::connector::{
-    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, EdgeView, LinkReport, LinkState,
-    Standing,
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, EdgeStatus, EdgeView, LinkReport,
+    LinkState,
 };
 use crate::control::figures::gather;
 use crate::control::reading::{
@@ -141,13 +141,13 @@ fn edge(view: EdgeView, now: Time) -> EdgeReading {
             let by = i64::try_from(skew.by.as_secs()).unwrap_or(i64::MAX);
             if skew.ahead { by } else { -by }
         }),
-        trouble: view.trouble,
+        trouble: view.last_error,
         ..EdgeReading::default()
     };
-    match view.standing {
-        Standing::Unknown => EdgeReading { standing: CertificateState::Unknown, ..reading },
-        Standing::Uncertified => EdgeReading { standing: CertificateState::Uncertified, ..reading },
-        Standing::Certified { renew_at, until } => EdgeReading {
+    match view.status {
+        EdgeStatus::Unknown => EdgeReading { standing: CertificateState::Unknown, ..reading },
+        EdgeStatus::Uncertified => EdgeReading { standing: CertificateState::Uncertified, ..reading },
+        EdgeStatus::Certified { renew_at, until } => EdgeReading {
             standing: CertificateState::Certified,
             expires_in_s: Some((until - now).as_secs()),
             renews_in_s: Some((renew_at - now).as_secs()),

@@ -11,8 +11,8 @@ use futures_lite::future;
 
 use crate::base::{Share, Time};
 use crate::edge::call::{Next, Work};
-use crate::edge::edge_core::{Counted, EdgeCore};
-use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
 use crate::edge::message::CoreMessage;
 use crate::edge::passthrough::{self, Passing};
 use crate::edge::places::Place;
@@ -52,12 +52,12 @@ pub(super) struct Agent {
 pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
     loop {
         match listener.accept().await {
-            Ok(_) if here.agents_open.get() >= here.edge.settings.connections_max => {
+            Ok(_) if here.drain.agents_open() >= here.edge.settings.connections_max => {
                 Counters::add(&here.edge.counters.connections_refused);
             }
             Ok((detached, peer)) => {
-                if let Some(knock) = gate::knock(&here, Port::Agents, peer) {
-                    here.core.spawn(serve_new(Rc::clone(&here), detached, knock));
+                if let Some(connection) = here.gate.pre_accept(Port::Agents, peer) {
+                    here.core.spawn(serve_new(Rc::clone(&here), detached, connection));
                 }
             }
             Err(error) => {
@@ -73,11 +73,11 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
-        let _counted = Counted::new(&here.agents_open, &here.ended);
+        let _counted = here.drain.count_agent();
         match Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await {
             Ok((connection, first)) => {
-                let source = here.tables().admission.source(peer.map(|peer| peer.ip()));
-                let mut visitor = gate::handed_over(&here, peer, source);
+                let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
+                let mut visitor = here.gate.handed_over(peer, source);
                 let mut agent = Agent::new(&here, connection, first, &mut visitor);
                 agent.may_hand_over = false;
                 agent.serve(peer).await;
@@ -87,15 +87,15 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
     });
 }
 
-async fn serve_new(here: Rc<EdgeCore>, detached: Detached, knock: Knock) {
-    let _counted = Counted::new(&here.agents_open, &here.ended);
+async fn serve_new(here: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept) {
+    let _counted = here.drain.count_agent();
     // Taken out of the match: within it, the agent would take its place twice for as long as it is served.
-    let (agent, peer) = match greet(&here, detached, knock).await {
+    let (agent, peer) = match greet(&here, detached, pre_accept).await {
         Ok(Some(greeted)) => greeted,
-        Ok(None) | Err(TurnedAway::Refused) => return,
+        Ok(None) | Err(AdmissionError::Refused) => return,
         Err(error) => {
             Counters::add(&here.edge.counters.handshakes_failed);
-            if matches!(error, TurnedAway::Connection(HandshakeError::Tls(TlsError::Crowded))) {
+            if matches!(error, AdmissionError::Connection(HandshakeError::Tls(TlsError::Crowded))) {
                 Counters::add(&here.edge.counters.greetings_refused);
             }
             tracing::debug!(%error, "an agent's connection did not come about");
@@ -109,14 +109,18 @@ async fn serve_new(here: Rc<EdgeCore>, detached: Detached, knock: Knock) {
 type Greeted = (Box<Agent>, Option<SocketAddr>);
 
 /// Finds out whether the agent speaks TLS, by its first byte, and makes the handshake if it does.
-async fn greet(here: &Rc<EdgeCore>, detached: Detached, knock: Knock) -> Result<Option<Greeted>, TurnedAway> {
+async fn greet(
+    here: &Rc<EdgeCore>,
+    detached: Detached,
+    pre_accept: PreAccept,
+) -> Result<Option<Greeted>, AdmissionError> {
     let settings = &here.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
     let socket = here.core.adopt(detached, here.edge.settings.agent_socket()).await.map_err(io_error)?;
-    let (mut visitor, mut first) = gate::introduce(here, Port::Agents, knock, &socket).await?;
+    let (mut visitor, mut first) = here.gate.accept(Port::Agents, pre_accept, &socket).await?;
     if first.is_none() {
         let draining = async {
-            here.drain.after(0).await;
+            here.drain.begun().await;
             Ok(Ok(None))
         };
         // One that has said nothing yet is owed less patience than one that has called.
@@ -144,8 +148,8 @@ async fn greet_named(
     here: &Rc<EdgeCore>,
     socket: Socket,
     first: Lease,
-    mut visitor: Visitor,
-) -> Result<Option<Greeted>, TurnedAway> {
+    mut visitor: PeerInfo,
+) -> Result<Option<Greeted>, AdmissionError> {
     let settings = &here.edge.settings;
     let peek = passthrough::peek(here, &socket, first).await?;
     if let Some(route) = peek.route(here) {
@@ -169,7 +173,7 @@ async fn greet_plain(
     here: &Rc<EdgeCore>,
     connection: Connection,
     first: Lease,
-    visitor: &mut Visitor,
+    visitor: &mut PeerInfo,
 ) -> Option<Box<Agent>> {
     // What matters is the connection on which it would be plain, whoever a proxy says that it is for.
     let loopback = visitor.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback());
@@ -187,7 +191,7 @@ async fn greet_plain(
 
 impl Agent {
     /// In a box: a task holds what is moved from one function into the next at each of its places.
-    fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut Visitor) -> Box<Agent> {
+    fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut PeerInfo) -> Box<Agent> {
         let mut intake = Intake::default();
         if let Some(lease) = first {
             intake.prime(lease);
@@ -211,7 +215,7 @@ impl Agent {
                     break;
                 }
             };
-            let Ok(_place) = gate::admits_more(&self.here, self.place.as_ref()) else {
+            let Ok(_place) = self.here.gate.begin_call(self.place.as_ref()) else {
                 self.refuse(Refusal::TooManyCalls).await;
                 break;
             };
@@ -237,7 +241,7 @@ impl Agent {
     async fn next_request(&mut self) -> Result<Option<Time>, HeadReadError> {
         let settings = &self.here.edge.settings;
         let draining = async {
-            self.here.drain.after(0).await;
+            self.here.drain.begun().await;
             None
         };
         // What a long one took is given back before the next is waited for.

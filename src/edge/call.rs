@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::edge::agents::{Agent, say};
-use crate::edge::edge_core::{Counted, EdgeCore};
-use crate::edge::gate;
+use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::{NoStream, Opened, Wanted};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
@@ -113,8 +112,8 @@ impl Work {
     /// Serves one request, whose head is read.
     pub(super) async fn call(&mut self, agent: &mut Agent, began: Time) -> Next {
         let here = Rc::clone(&agent.here);
-        let _counted = Counted::new(&here.calls_open, &here.ended);
-        let tables = here.tables();
+        let _counted = here.drain.count_call();
+        let tables = here.tables.get();
         self.call.read_head(&agent.head);
         self.request.peek.clear();
         self.request.decoder.restart(agent.head.framing());
@@ -264,7 +263,7 @@ impl Work {
         let times = stamps.times(agent.here.core.now());
         let phases = CallPhases::split(times, opened.stream.on_link().phases().map(connector_times));
         if outcome == Outcome::Ok {
-            agent.here.on_good_call();
+            agent.here.figures.on_good_call(agent.here.core.turn_time());
         }
         self.record(agent, route, Some(&opened.usage), &phases, outcome);
     }
@@ -282,7 +281,7 @@ impl Work {
         let here = &agent.here;
         let method = self.call.method().unwrap_or(self.call.kind().name());
         let tool = self.call.tool().unwrap_or_default();
-        let mut recorder = here.recorder.borrow_mut();
+        let mut recorder = here.figures.recorder.borrow_mut();
         let label = recorder.label(route.name.as_str(), method, tool);
         recorder.record(label, phases, outcome);
         if let Some(usage) = usage {
@@ -293,7 +292,7 @@ impl Work {
         if lasts {
             return;
         }
-        let verdict = here.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());
+        let verdict = here.figures.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());
         if let SlowVerdict::Log { left_out } = verdict {
             let mut split = Vec::new();
             server_timing(phases, &mut split);
@@ -482,7 +481,7 @@ fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {
 
 /// Counts a request that is of no route.
 fn count_refused(here: &EdgeCore, refusal: Refusal) {
-    let mut recorder = here.recorder.borrow_mut();
+    let mut recorder = here.figures.recorder.borrow_mut();
     let label = recorder.label(OTHER, OTHER, "");
     recorder.record(label, &CallPhases::default(), refusal.outcome());
 }
@@ -529,7 +528,7 @@ fn admit<'t>(agent: &Agent, tables: &'t EdgeTables) -> Result<&'t Route, Refusal
     let host = check_request(&agent.head, &agent.here.edge.settings.allowed_origins)?;
     let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
     let verdict = tables.admission.judge_call(&agent.source, &route.tunnel);
-    if !gate::admits_call(&agent.here, &agent.source, verdict) {
+    if !agent.here.gate.admits_call(&agent.source, verdict) {
         return Err(Refusal::Network);
     }
     if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }

@@ -8,82 +8,82 @@ use rustls_pki_types::CertificateDer;
 use crate::base::{Secret, TunnelId};
 use crate::engine::{MailReceiver, MailSender, mailbox};
 
-/// How many certificates may be asked for at once, all cores together.
+/// The most certificate requests that wait for the control thread, all cores together.
 pub const CERTIFY_REQUESTS_MAX: usize = 1024;
 
-/// Whose certificate it is to be.
-pub enum Whose {
-    /// Of this tunnel: its secret was shown and is good.
+/// For whom a certificate is made.
+pub enum CertSubject {
+    /// A tunnel whose secret was verified.
     Tunnel(TunnelId),
-    /// Of a tunnel that is to be made for this provisioning key, which nobody has looked at yet.
+    /// A tunnel that is to be created with this provisioning key, which is not verified yet.
     Provisioning {
-        /// The key.
+        /// The provisioning key.
         key: Secret,
-        /// What the connector would like the tunnel to be called; may be empty.
+        /// The name that the connector asks for; may be empty.
         name: String,
     },
 }
 
-/// A certificate.
+/// A certificate that was made for a connector.
 pub struct Certified {
-    /// Whose it is.
+    /// The tunnel in the certificate.
     pub tunnel: TunnelId,
-    /// The secret of a tunnel that was made for it.
+    /// The secret of a tunnel that was created for it.
     pub secret: Option<Secret>,
-    /// The certificate, and those that vouch for it.
+    /// The certificate, then those of the authorities above it.
     pub chain: Vec<CertificateDer<'static>>,
-    /// How long it is good for from now on.
+    /// How long it is valid from now on.
     pub lifetime: Duration,
 }
 
-/// Why there is no certificate.
+/// Why no certificate was made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotCertified {
-    /// The request proves no key.
+    /// The certificate request is not signed by its own key.
     #[error("{0}")]
     KeyUnproven(String),
-    /// The provisioning key is not good, or not any more.
+    /// The provisioning key is unknown, expired or used up.
     #[error("the provisioning key is not known here, has expired or is used up: make another one")]
     ProvisioningKey,
-    /// The host that the provisioning key would give is below another tunnel's wildcard, or is one over another's host.
+    /// The host that the provisioning key gives overlaps with a wildcard of another tunnel.
     #[error("the host {host} overlaps with a wildcard of another tunnel: give this machine another name")]
     HostNotFree {
-        /// The host.
+        /// The host that was asked for.
         host: String,
     },
-    /// There is nobody who could look at provisioning keys.
+    /// This edge does not use provisioning keys.
     #[error("this edge takes no provisioning keys: use the id and the secret of a tunnel")]
     ProvisioningOff,
-    /// Too many are asked for at once.
-    #[error("too many certificates are asked for at once")]
+    /// Too many requests are waiting.
+    #[error("too many certificate requests are waiting: try again later")]
     Busy,
-    /// The edge failed: for its own log, and not for a stranger.
+    /// An internal error. It is for this edge's log, not for the connector.
     #[error("{0}")]
     Failed(String),
 }
 
-/// A core's question to the control thread.
+/// A core's request to the control thread.
 pub struct CertifyRequest {
-    /// Whose.
-    pub whose: Whose,
+    /// For whom the certificate is.
+    pub subject: CertSubject,
     /// The certificate request: PKCS #10, DER.
     pub csr: Vec<u8>,
-    /// Where the answer goes.
+    /// The mailbox for the answer.
     pub reply: MailSender<Result<Certified, NotCertified>>,
 }
 
-/// Answers at once, without the control thread.
+/// Makes a certificate at once, without the control thread.
 #[cfg(feature = "sim")]
-pub type CertifyHere = dyn Fn(Whose, &[u8]) -> Result<Certified, NotCertified> + Send + Sync;
+pub type CertifyFn = dyn Fn(CertSubject, &[u8]) -> Result<Certified, NotCertified> + Send + Sync;
 
-/// Gives connectors their certificates.
+/// Makes certificates for connectors.
 #[derive(Clone)]
 pub enum Certifier {
-    /// By asking the control thread.
+    /// Asks the control thread.
     Control(MailSender<CertifyRequest>),
-    /// On the spot, in the simulation.
+    /// Makes them on the core itself: for the simulation.
     #[cfg(feature = "sim")]
-    Here(Arc<CertifyHere>),
+    Inline(Arc<CertifyFn>),
 }
 
 /// The cores' and the control thread's ends of certifying.
@@ -97,15 +97,15 @@ impl Certifier {
         not(feature = "sim"),
         allow(clippy::infallible_destructuring_match, reason = "simulated ones are of another kind")
     )]
-    pub(super) async fn certify(&self, whose: Whose, csr: Vec<u8>) -> Result<Certified, NotCertified> {
+    pub(super) async fn certify(&self, subject: CertSubject, csr: Vec<u8>) -> Result<Certified, NotCertified> {
         let control = match self {
             #[cfg(feature = "sim")]
-            Certifier::Here(certify) => return certify(whose, &csr),
+            Certifier::Inline(certify) => return certify(subject, &csr),
             Certifier::Control(control) => control,
         };
         let (reply, mut answer) = mailbox(1);
-        control.send(CertifyRequest { whose, csr, reply }).map_err(|_| NotCertified::Busy)?;
-        let nobody = || NotCertified::Failed("nobody signs certificates any more".to_owned());
+        control.send(CertifyRequest { subject, csr, reply }).map_err(|_| NotCertified::Busy)?;
+        let nobody = || NotCertified::Failed("the control thread no longer signs certificates".to_owned());
         answer.recv().await.unwrap_or_else(|| Err(nobody()))
     }
 }

@@ -1,241 +1,266 @@
-//! Connections of connectors: who may come in, and the links that they become.
+//! Connections of connectors: accepted, registered, and run as links.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use futures_lite::future;
 
-use crate::base::{Clock, CoreId, TunnelId};
+use crate::base::{Clock, TunnelId};
 use crate::edge::credential::Proof;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::enrol;
-use crate::edge::gate::{self, Knock, Port, TurnedAway, Visitor};
+use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
+use crate::edge::link_setup_error::LinkSetupError;
 use crate::edge::message::CoreMessage;
-use crate::edge::no_link::NoLink;
-use crate::edge::registration::{self, Denied};
+use crate::edge::presence::Booking;
+use crate::edge::registration::{self, Certificate, Claim, Denied};
 use crate::edge::shared::{Counters, Edge};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Detached, Listener, leases_of};
-use crate::link::Link;
+use crate::link::{Carrier, CarrierEnded, Link};
 use crate::tls::{ALPN_ENROL, Connection, DetachedConnection, HandshakeError, TlsError};
 use crate::wire::Refusal;
 use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
 
-/// Connectors of one core that have not said who they are yet.
-const STRANGERS_MAX: usize = 1024;
+/// The most connections of one core whose connector is not registered yet.
+const UNREGISTERED_MAX: usize = 1024;
+
+/// The protocol of a connector's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// A link, as [`crate::wire::mux`] defines it. Also where ALPN selected nothing: plain links have no TLS.
+    Link,
+    /// An enrolment, as [`crate::wire::enrol`] defines it.
+    Enrolment,
+}
+
+impl Protocol {
+    fn of(connection: &Connection) -> Protocol {
+        connection.with_alpn(|alpn| match alpn {
+            Some(ALPN_ENROL) => Protocol::Enrolment,
+            _ => Protocol::Link,
+        })
+    }
+}
 
 /// Accepts connectors until it is dropped.
-pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
-    let strangers = Rc::new(std::cell::Cell::new(0_usize));
+pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
+    let unregistered = Rc::new(Cell::new(0_usize));
     loop {
         match listener.accept().await {
-            Ok(_) if strangers.get() >= STRANGERS_MAX => Counters::add(&here.edge.counters.links_refused),
+            Ok(_) if unregistered.get() >= UNREGISTERED_MAX => Counters::add(&core.edge.counters.links_refused),
             Ok((detached, peer)) => {
-                let Some(knock) = gate::knock(&here, Port::Connectors, peer) else { continue };
-                let (here, strangers) = (Rc::clone(&here), Rc::clone(&strangers));
-                let core = here.core.clone();
-                core.spawn(async move {
-                    strangers.set(strangers.get() + 1);
-                    let greeted = greet(&here, detached, knock).await;
-                    strangers.set(strangers.get() - 1);
+                let Some(pre_accept) = core.gate.pre_accept(Port::Connectors, peer) else { continue };
+                let (task_core, unregistered) = (Rc::clone(&core), Rc::clone(&unregistered));
+                core.core.spawn(async move {
+                    unregistered.set(unregistered.get() + 1);
+                    let greeted = greet(&task_core, detached, pre_accept).await;
+                    unregistered.set(unregistered.get() - 1);
                     let served = match greeted {
-                        Ok(Some((greeted, visitor))) => settle(&here, greeted, &visitor).await,
-                        Ok(None) | Err(NoLink::Proxy(TurnedAway::Refused)) => Ok(()),
+                        Ok(Some((greeted, peer))) => register(&task_core, greeted, &peer).await,
+                        Ok(None) | Err(LinkSetupError::Proxy(AdmissionError::Refused)) => Ok(()),
                         Err(error) => Err(error),
                     };
                     if let Err(error) = served {
-                        tell_failed(&here, peer, &error);
+                        log_failed(&task_core.edge, peer, &error);
                     }
                 });
             }
             Err(error) => {
-                Counters::add(&here.edge.counters.accepts_failed);
-                tracing::warn!(%error, "accepting connectors");
+                Counters::add(&core.edge.counters.accepts_failed);
+                tracing::warn!(%error, "cannot accept a connector's connection");
             }
         }
     }
 }
 
-fn tell_failed(here: &EdgeCore, peer: Option<SocketAddr>, error: &NoLink) {
-    if error.asks_to_enrol() && here.edge.settings.certifier.is_none() {
+fn log_failed(edge: &Edge, peer: Option<SocketAddr>, error: &LinkSetupError) {
+    if error.asks_to_enrol() && edge.settings.certifier.is_none() {
         tracing::debug!(?peer, "a connector asked for a certificate; this edge has no authority");
         return;
     }
-    let counters = &here.edge.counters;
+    let counters = &edge.counters;
     Counters::add(&counters.handshakes_failed);
-    if matches!(error, NoLink::Handshake(HandshakeError::Tls(TlsError::Crowded))) {
+    if matches!(error, LinkSetupError::Handshake(HandshakeError::Tls(TlsError::Crowded))) {
         Counters::add(&counters.greetings_refused);
     }
     if error.is_of_certificate() {
         Counters::add(&counters.certificates_refused);
     }
-    tracing::info!(?peer, %error, "a connector's connection became no link");
+    tracing::info!(?peer, %error, "link setup failed");
 }
 
-/// Takes in a link that another core accepted.
-pub(super) fn adopt(here: &Rc<EdgeCore>, (detached, booking): (DetachedConnection, Booking)) {
-    let here = Rc::clone(here);
-    let core = here.core.clone();
-    core.spawn(async move {
+/// Takes over a link that another core accepted and registered.
+pub(super) fn adopt(core: &Rc<EdgeCore>, (detached, booking, proof): (DetachedConnection, Booking, Proof)) {
+    let task_core = Rc::clone(core);
+    core.core.spawn(async move {
+        let core = &task_core;
         let greeted = async {
-            let (connection, first) = Connection::adopt(&here.core, detached, SocketOptions::default()).await?;
-            read_hello(&here, connection, first.map(|lease| lease.to_vec()).unwrap_or_default()).await
+            let (connection, first) = Connection::adopt(&core.core, detached, SocketOptions::default()).await?;
+            read_hello(core, connection, first.map(|lease| lease.to_vec()).unwrap_or_default()).await
         };
         let served = match greeted.await {
-            Ok(greeted) => serve(&here, greeted, booking).await,
+            Ok(greeted) => serve(core, greeted, booking, &proof).await,
             Err(error) => Err(error),
         };
         if let Err(error) = served {
-            tracing::info!(%error, "a connector's connection became no link after it was handed over");
+            tracing::info!(%error, "link setup failed after the hand-over to another core");
         }
     });
 }
 
-/// A connection whose connector has said who it is, and the bytes in which it did.
+/// A connection, the connector's greeting, and the bytes of that greeting.
 struct Greeted {
     connection: Connection,
     hello: Box<Hello>,
     bytes: Vec<u8>,
 }
 
-/// Makes the handshake and hears who it is; none when the connection was for an enrolment, which is then done.
-async fn greet(here: &Rc<EdgeCore>, detached: Detached, knock: Knock) -> Result<Option<(Greeted, Visitor)>, NoLink> {
-    let settings = &here.edge.settings;
-    let socket = here.core.adopt(detached, SocketOptions::default()).await?;
-    let (mut visitor, first) = gate::introduce(here, Port::Connectors, knock, &socket).await?;
-    let (connection, read) = match here.edge.connectors_tls() {
+/// Makes the TLS handshake and reads the connector's greeting, by the protocol that ALPN selected. None when the connection
+/// was an enrolment, which is then done.
+async fn greet(
+    core: &Rc<EdgeCore>,
+    detached: Detached,
+    pre_accept: PreAccept,
+) -> Result<Option<(Greeted, PeerInfo)>, LinkSetupError> {
+    let settings = &core.edge.settings;
+    let socket = core.core.adopt(detached, SocketOptions::default()).await?;
+    let (mut peer, first) = core.gate.accept(Port::Connectors, pre_accept, &socket).await?;
+    let (connection, read) = match core.edge.connectors_tls() {
         None => (Connection::plain(socket), first.map(|lease| lease.to_vec()).unwrap_or_default()),
         Some(config) => {
-            let timeout = here.core.sleep(settings.handshake_timeout);
-            (Connection::server(socket, &config, first, Some(here.greetings.share()), timeout).await?, Vec::new())
+            let timeout = core.core.sleep(settings.handshake_timeout);
+            (Connection::server(socket, &config, first, Some(core.greetings.share()), timeout).await?, Vec::new())
         }
     };
-    if let Some(certifier) = settings.certifier.as_ref().filter(|_| connection.speaks(ALPN_ENROL)) {
-        return enrol::serve(here, certifier, connection, &visitor).await.map(|()| None);
+    match (Protocol::of(&connection), &settings.certifier) {
+        (Protocol::Enrolment, Some(certifier)) => {
+            enrol::serve(core, certifier, connection, &peer).await?;
+            Ok(None)
+        }
+        (Protocol::Link | Protocol::Enrolment, _) => {
+            let hello = read_hello(core, connection, read);
+            let greeted = core.core.timeout(settings.handshake_timeout, hello).await;
+            let greeted = greeted.map_err(|_| LinkSetupError::Timeout)??;
+            // It is registered or refused from here on, and no longer counts as unregistered.
+            peer.place = None;
+            Ok(Some((greeted, peer)))
+        }
     }
-    let hello = read_hello(here, connection, read);
-    let greeted = here.core.timeout(settings.handshake_timeout, hello).await.map_err(|_| NoLink::Timeout)??;
-    // No stranger any more, or soon gone.
-    visitor.place = None;
-    Ok(Some((greeted, visitor)))
 }
 
-/// Reads as far as the connector's HELLO. The bytes are kept: the link, here or on another core, reads them again.
-async fn read_hello(here: &EdgeCore, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, NoLink> {
-    let now = here.core.now();
-    let mut probe: Mux<Vec<u8>> = Mux::edge(now, here.edge.settings.link);
+/// Reads the connector's HELLO. The bytes are kept: the link, on this core or another, reads them again.
+async fn read_hello(core: &EdgeCore, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, LinkSetupError> {
+    let now = core.core.now();
+    let mut probe: Mux<Vec<u8>> = Mux::edge(now, core.edge.settings.link);
     let mut fresh = bytes.clone();
     loop {
         probe.receive(now, fresh);
         match probe.poll_event() {
             Some(Event::Hello(hello)) => return Ok(Greeted { connection, hello, bytes }),
-            Some(Event::Closed { fault, .. }) => return Err(NoLink::Greeting(fault)),
+            Some(Event::Closed { fault, .. }) => return Err(LinkSetupError::Greeting(fault)),
             _ => {}
         }
-        let Some(lease) = connection.recv().await? else { return Err(NoLink::Silent) };
+        let Some(lease) = connection.recv().await? else { return Err(LinkSetupError::Silent) };
         fresh = lease.to_vec();
         bytes.extend_from_slice(&fresh);
     }
 }
 
-/// Finds the core on which the link should be, and brings it there.
-async fn settle(here: &Rc<EdgeCore>, greeted: Greeted, visitor: &Visitor) -> Result<(), NoLink> {
+/// Registers a connector's link and brings it to the core on which it is to run.
+async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Result<(), LinkSetupError> {
     let hello = &greeted.hello;
     let certificate = greeted.connection.peer_certificate();
-    let proof = match registration::check(here, hello, certificate.as_ref(), visitor) {
+    let certificate = match core.edge.settings.certifier {
+        Some(_) => Certificate::Required(certificate.as_ref()),
+        None => Certificate::NotRequired,
+    };
+    let claim = Claim { tunnel: &hello.tunnel, secret: &hello.secret, from: registration::address_of(peer) };
+    let tables = core.edge.tables();
+    let proof = match registration::check(&tables, &claim, &certificate, core.core.now()) {
         Ok(proof) => proof,
-        Err(denied) => return refuse(here, greeted, &denied, visitor).await,
+        Err(denied) => return refuse(core, greeted, &denied, peer).await,
     };
-    let Some(booking) = Booking::make(here, &hello.tunnel, hello.instance, proof) else {
-        Counters::add(&here.edge.counters.links_limited);
-        let reason = "the tunnel has as many links as it may have: stop a connector, or raise links_per_tunnel_max";
+    let max = tables.admission.links_per_tunnel;
+    let booked = core.edge.presence.book(&hello.tunnel, hello.instance, core.core.id(), max);
+    let Some(booking) = booked else {
+        Counters::add(&core.edge.counters.links_limited);
+        let reason = "the tunnel has its maximum number of links: stop a connector, or raise links_per_tunnel_max";
         let denied = Denied::new(Refusal::Overloaded, reason).of(&hello.tunnel);
-        return refuse(here, greeted, &denied, visitor).await;
+        return refuse(core, greeted, &denied, peer).await;
     };
-    let core = booking.core;
-    if core == here.core.id() {
-        return serve(here, greeted, booking).await;
+    let target = booking.core();
+    if target == core.core.id() {
+        return serve(core, greeted, booking, &proof).await;
     }
     let detached = greeted.connection.detach(greeted.bytes).await?;
-    Counters::add(&here.edge.counters.handed_over);
-    if here.edge.send_to(core, CoreMessage::Link(Box::new((detached, booking)))).is_err() {
-        tracing::warn!(%core, "a link was dropped: the core that it belongs on takes no more");
+    Counters::add(&core.edge.counters.handed_over);
+    if core.edge.send_to(target, CoreMessage::Link(Box::new((detached, booking, proof)))).is_err() {
+        tracing::warn!(core = %target, "link dropped: the mailbox of its core is full");
     }
     Ok(())
 }
 
-/// Runs the link until it ends.
-async fn serve(here: &Rc<EdgeCore>, greeted: Greeted, booking: Booking) -> Result<(), NoLink> {
+/// Runs a link until it ends.
+async fn serve(core: &Rc<EdgeCore>, greeted: Greeted, booking: Booking, proof: &Proof) -> Result<(), LinkSetupError> {
     let Greeted { connection, hello, bytes } = greeted;
-    let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
-    let first = leases_of(here.core.pool(), &bytes).await;
+    let link = Link::edge(&core.core, core.links.next_id(), core.edge.settings.link);
+    let first = leases_of(core.core.pool(), &bytes).await;
     let running = link.clone();
-    let run = here.core.spawn_held(async move { running.run(&connection, first).await });
+    let run = core.core.spawn_held(async move { running.run(&connection, first).await });
     link.hello().await?;
-    let cores = u16::try_from(here.edge.core_count()).unwrap_or(u16::MAX);
-    link.welcome(EdgeIdentity { instance: here.edge.instance, core: here.core.id(), cores });
-    here.add_link(&hello.tunnel, &link, &hello.software, &booking.proof);
-    tracing::info!(tunnel = %hello.tunnel, link = %link.id(), core = %here.core.id(), "link up");
-    if here.is_draining() {
-        link.drain();
-    }
-    // The tables may have changed since the connector was let in, and a review not have seen this link yet.
-    let standing = here.tables().standing(&hello.tunnel, &booking.proof, here.core.now());
-    here.withdraw(&link, standing);
-    link.draining().await;
-    here.idle_sessions.close_link(link.id());
-    here.edge.set_usable(&hello.tunnel, here.core.id(), false);
-    here.link_news.raise();
-    let ended = run.await;
-    here.remove_link(&hello.tunnel, &link);
-    Counters::add(&here.edge.counters.links_ended);
-    tracing::info!(tunnel = %hello.tunnel, link = %link.id(), why = %ended.fault, by = ?ended.by, "link down");
+    let cores = u16::try_from(core.edge.core_count()).unwrap_or(u16::MAX);
+    link.welcome(EdgeIdentity { instance: core.edge.instance, core: core.core.id(), cores });
+    let ended = async { CarrierEnded::Link(run.await) };
+    serve_carrier(core, &Carrier::Link(link), &hello.tunnel, &hello.software, proof, ended).await;
     drop(booking);
     Ok(())
 }
 
-/// Tells a connector that it is not let in.
-async fn refuse(here: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, visitor: &Visitor) -> Result<(), NoLink> {
+/// Has a registered carrier take calls until it has ended, whatever its protocol.
+async fn serve_carrier(
+    core: &EdgeCore,
+    carrier: &Carrier,
+    tunnel: &TunnelId,
+    software: &str,
+    proof: &Proof,
+    ended: impl Future<Output = CarrierEnded>,
+) {
+    core.links.add(tunnel, carrier, software, proof);
+    tracing::info!(%tunnel, link = %carrier.id(), core = %core.core.id(), "link up");
+    if core.is_draining() {
+        carrier.drain();
+    }
+    // The tables may have changed since the registration, and the review that followed did not see this link.
+    let status = core.edge.tables().status(tunnel, proof, core.core.now());
+    core.links.enforce(carrier, status);
+    carrier.draining().await;
+    core.idle_sessions.close_on(carrier.id());
+    core.links.on_draining(tunnel);
+    let ended = ended.await;
+    core.links.remove(tunnel, carrier, &core.figures.recorder.borrow());
+    Counters::add(&core.edge.counters.links_ended);
+    tracing::info!(%tunnel, link = %carrier.id(), why = %ended, by = ?ended.by(), "link down");
+}
+
+/// Sends a connector the reason for which it is refused.
+async fn refuse(core: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, peer: &PeerInfo) -> Result<(), LinkSetupError> {
     let Greeted { connection, bytes, .. } = greeted;
-    Counters::add(&here.edge.counters.links_refused);
-    denied.note(here, visitor);
-    let link = Link::edge(&here.core, here.next_link(), here.edge.settings.link);
-    let first = leases_of(here.core.pool(), &bytes).await;
-    let say = async {
+    Counters::add(&core.edge.counters.links_refused);
+    denied.record(&core.edge, &core.gate, peer);
+    let link = Link::edge(&core.core, core.links.next_id(), core.edge.settings.link);
+    let first = leases_of(core.core.pool(), &bytes).await;
+    let answer = async {
         link.hello().await?;
         link.refuse(denied.refusal, &denied.reason);
-        std::future::pending::<Result<(), NoLink>>().await
+        std::future::pending::<Result<(), LinkSetupError>>().await
     };
     let run = async {
         link.run(&connection, first).await;
         Ok(())
     };
-    future::or(run, say).await?;
-    connection.close_gracefully(here.edge.settings.handshake_timeout).await;
+    future::or(run, answer).await?;
+    connection.close_gracefully(core.edge.settings.handshake_timeout).await;
     Ok(())
-}
-
-/// A link's place on a core, and what it came in with. The place is given back when this is dropped.
-pub(super) struct Booking {
-    edge: Arc<Edge>,
-    tunnel: TunnelId,
-    connector: u64,
-    core: CoreId,
-    proof: Proof,
-}
-
-impl Booking {
-    /// None when the tunnel has as many links as it may have.
-    fn make(here: &EdgeCore, tunnel: &TunnelId, connector: u64, proof: Proof) -> Option<Booking> {
-        let max = here.tables().admission.links_per_tunnel;
-        let core = here.edge.place_link(tunnel, connector, here.core.id(), max)?;
-        Some(Booking { edge: Arc::clone(&here.edge), tunnel: tunnel.clone(), connector, core, proof })
-    }
-}
-
-impl Drop for Booking {
-    fn drop(&mut self) {
-        self.edge.unplace_link(&self.tunnel, self.connector, self.core);
-    }
 }

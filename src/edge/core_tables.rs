@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::edge::edge_core::EdgeCore;
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Edge;
 
@@ -14,25 +13,24 @@ pub(super) type LocalTables = Rc<Arc<EdgeTables>>;
 /// A core's own reference to the tables, replaced when their version changes. A call writes no memory that another core
 /// reads or writes for it.
 pub(super) struct CoreTables {
+    edge: Arc<Edge>,
     version: Cell<u64>,
     tables: RefCell<LocalTables>,
 }
 
 impl CoreTables {
-    pub(super) fn new(edge: &Edge) -> CoreTables {
+    pub(super) fn new(edge: &Arc<Edge>) -> CoreTables {
         // The version first: should the tables change in between, they are asked for once more.
-        let version = edge.tables_version();
-        CoreTables { version: Cell::new(version), tables: RefCell::new(Rc::new(edge.tables())) }
+        let version = Cell::new(edge.tables_version());
+        CoreTables { edge: Arc::clone(edge), version, tables: RefCell::new(Rc::new(edge.tables())) }
     }
-}
 
-impl EdgeCore {
     /// What is served now.
-    pub(super) fn tables(&self) -> LocalTables {
+    pub(super) fn get(&self) -> LocalTables {
         let version = self.edge.tables_version();
-        if self.tables.version.replace(version) != version {
-            self.tables.tables.replace(Rc::new(self.edge.tables()));
+        if self.version.replace(version) != version {
+            self.tables.replace(Rc::new(self.edge.tables()));
         }
-        Rc::clone(&self.tables.tables.borrow())
+        Rc::clone(&self.tables.borrow())
     }
 }

@@ -1,4 +1,4 @@
-//! What a connector proves itself by, as the edge keeps it: hashes with ends, never the secret.
+//! Credentials of tunnels as the edge keeps them: hashes with an expiry, never the secret.
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -11,56 +11,56 @@ use crate::tls::ClientConfig;
 /// The most credentials that a tunnel has at once: the one in use, and during a rotation the one that it replaces.
 pub const CREDENTIALS_MAX: usize = 2;
 
-/// The name of the one credential of a tunnel that stands in the configuration.
+/// The id of the only credential of a tunnel that is defined in the configuration.
 const CONFIGURED: &str = "configured";
 
-/// What is compared with where there is nothing to compare with, so that this takes as long.
+/// Compared with where a tunnel has no credential, so that the check takes equally long.
 static DECOY: LazyLock<SecretHash> = LazyLock::new(|| SecretHash::of(&Secret::new(Vec::new())));
 
 /// One credential of a tunnel.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// Its public name.
+    /// The public id of the credential.
     pub id: CredentialId,
     /// The hash of the secret.
     pub hash: SecretHash,
-    /// When it ends, on the clock of the cores; [`Time::NEVER`] for one that does not.
+    /// When it expires, on the clock of the cores; [`Time::NEVER`] for one that does not.
     pub until: Time,
 }
 
-/// By what a link was let in.
+/// The proof with which a link was registered.
 #[derive(Clone)]
 pub struct Proof {
-    /// The credential that its connector showed.
+    /// The credential whose secret the connector sent.
     pub credential: Credential,
-    /// Where it came from, as far as anybody knows.
+    /// The connector's address, if it is known.
     pub from: Option<IpAddr>,
 }
 
-/// How that stands by now by which a link was let in.
+/// The present status of the credential with which a link was registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is good.
-    Good,
-    /// Its time is over, as was foreseen: what is under way may finish.
-    Ended,
-    /// It was withdrawn, or its tunnel was, or connectors may no longer come from there: nothing may go on.
-    Withdrawn,
+pub enum CredentialStatus {
+    /// It is valid.
+    Valid,
+    /// It has reached its expiry: the link takes no new calls, and those in flight may finish.
+    Expired,
+    /// It or its tunnel was removed, or connectors may no longer come from the link's address: the link ends now.
+    Revoked,
 }
 
 /// A tunnel that connectors may serve.
 #[derive(Clone, Default)]
 pub struct TunnelEntry {
-    /// What a connector may prove itself by. Without any nobody can serve the tunnel, and its calls are refused.
+    /// The credentials that connectors may use. Without any, no connector can serve the tunnel and its calls are refused.
     pub credentials: Vec<Credential>,
-    /// From where its connectors may come; none for from everywhere.
+    /// Networks from which its connectors may come; empty for any.
     pub connectors_from: Networks,
-    /// With what its connectors are spoken to where calls are sealed again: whom to believe, and who this edge is.
+    /// The inner TLS towards its connectors, for re-encrypted routes: trusted authorities, and this edge's certificate.
     pub seal: Option<Arc<ClientConfig>>,
 }
 
 impl TunnelEntry {
-    /// A tunnel with one secret that has no end, as one in the configuration.
+    /// A tunnel with one secret that does not expire, as one in the configuration.
     #[must_use]
     pub fn of_secret(secret: &Secret) -> TunnelEntry {
         let id = CONFIGURED.parse().expect("a short plain word is an id");
@@ -68,20 +68,20 @@ impl TunnelEntry {
         TunnelEntry { credentials, ..TunnelEntry::default() }
     }
 
-    /// How a credential with which a link came in stands by now.
+    /// The present status of a credential with which a link was registered.
     #[must_use]
-    pub fn standing(&self, credential: &Credential, now: Time) -> Standing {
+    pub fn status(&self, credential: &Credential, now: Time) -> CredentialStatus {
         let same = |kept: &&Credential| kept.id == credential.id && kept.hash == credential.hash;
         match self.credentials.iter().find(same) {
-            Some(kept) if now < kept.until => Standing::Good,
-            Some(_) => Standing::Ended,
-            None => Standing::Withdrawn,
+            Some(kept) if now < kept.until => CredentialStatus::Valid,
+            Some(_) => CredentialStatus::Expired,
+            None => CredentialStatus::Revoked,
         }
     }
 }
 
 impl EdgeTables {
-    /// The credential of this tunnel that `shown` is the secret of. Takes as long whichever of the two is unknown.
+    /// The credential of this tunnel whose secret is `shown`. Takes equally long whether the tunnel or the secret is unknown.
     #[must_use]
     pub fn verify(&self, tunnel: &TunnelId, shown: &Secret, now: Time) -> Option<&Credential> {
         let shown = SecretHash::of(shown);
@@ -95,7 +95,7 @@ impl EdgeTables {
         found
     }
 
-    /// Whether a connector of this tunnel may come from this address; where nobody knows it, only if it does not matter.
+    /// Whether a connector of this tunnel may come from this address. An unknown address is refused if any are required.
     #[must_use]
     pub fn may_come_from(&self, tunnel: &TunnelId, address: Option<IpAddr>) -> bool {
         let pinned = self.tunnels.get(tunnel).map(|entry| &entry.connectors_from);
@@ -103,12 +103,12 @@ impl EdgeTables {
         pinned.is_none_or(|networks| address.is_some_and(|address| networks.contains(address)))
     }
 
-    /// How that stands by now by which a link of this tunnel was let in.
+    /// The present status of the proof with which a link of this tunnel was registered.
     #[must_use]
-    pub fn standing(&self, tunnel: &TunnelId, proof: &Proof, now: Time) -> Standing {
+    pub fn status(&self, tunnel: &TunnelId, proof: &Proof, now: Time) -> CredentialStatus {
         match self.tunnels.get(tunnel) {
-            Some(entry) if self.may_come_from(tunnel, proof.from) => entry.standing(&proof.credential, now),
-            _ => Standing::Withdrawn,
+            Some(entry) if self.may_come_from(tunnel, proof.from) => entry.status(&proof.credential, now),
+            _ => CredentialStatus::Revoked,
         }
     }
 }
@@ -168,15 +168,15 @@ mod tests {
         let old = tables(&[("configured", "old", Time::NEVER)]);
         let credential = old.verify(&tunnel, &Secret::from("old"), Time::ZERO).unwrap().clone();
         let proof = Proof { credential, from: Some([192, 0, 2, 1].into()) };
-        assert_eq!(old.standing(&tunnel, &proof, Time::ZERO), Standing::Good);
+        assert_eq!(old.status(&tunnel, &proof, Time::ZERO), CredentialStatus::Valid);
         for changed in [tables(&[("configured", "new", Time::NEVER)]), tables(&[("crd_b", "old", Time::NEVER)])] {
-            assert_eq!(changed.standing(&tunnel, &proof, Time::ZERO), Standing::Withdrawn);
+            assert_eq!(changed.status(&tunnel, &proof, Time::ZERO), CredentialStatus::Revoked);
         }
         let end = Time::ZERO + Duration::from_secs(1);
         let ending = tables(&[("configured", "old", end)]);
-        assert_eq!(ending.standing(&tunnel, &proof, Time::ZERO), Standing::Good);
-        assert_eq!(ending.standing(&tunnel, &proof, end), Standing::Ended);
-        assert_eq!(ending.standing(&"tnl_b".parse().unwrap(), &proof, Time::ZERO), Standing::Withdrawn);
+        assert_eq!(ending.status(&tunnel, &proof, Time::ZERO), CredentialStatus::Valid);
+        assert_eq!(ending.status(&tunnel, &proof, end), CredentialStatus::Expired);
+        assert_eq!(ending.status(&"tnl_b".parse().unwrap(), &proof, Time::ZERO), CredentialStatus::Revoked);
     }
 
     #[test]
@@ -186,12 +186,12 @@ mod tests {
         let credential = tables.verify(&tunnel, &Secret::from("secret"), Time::ZERO).unwrap().clone();
         let from = |address: Option<[u8; 4]>| Proof { credential: credential.clone(), from: address.map(IpAddr::from) };
         let (here, there) = (from(Some([192, 0, 2, 1])), from(Some([198, 51, 100, 1])));
-        assert_eq!(tables.standing(&tunnel, &there, Time::ZERO), Standing::Good);
+        assert_eq!(tables.status(&tunnel, &there, Time::ZERO), CredentialStatus::Valid);
         let pinned = ["192.0.2.0/24".parse().unwrap()].into_iter().collect();
         tables.tunnels.get_mut(&tunnel).unwrap().connectors_from = pinned;
-        assert_eq!(tables.standing(&tunnel, &here, Time::ZERO), Standing::Good);
+        assert_eq!(tables.status(&tunnel, &here, Time::ZERO), CredentialStatus::Valid);
         for elsewhere in [there, from(None)] {
-            assert_eq!(tables.standing(&tunnel, &elsewhere, Time::ZERO), Standing::Withdrawn);
+            assert_eq!(tables.status(&tunnel, &elsewhere, Time::ZERO), CredentialStatus::Revoked);
         }
     }
 }

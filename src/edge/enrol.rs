@@ -1,74 +1,80 @@
-//! Enrolment at the edge: a connector that shows its tunnel's secret gets a certificate.
+//! Enrolment at the edge: a connector that sends its tunnel's secret gets a certificate.
 
 use std::rc::Rc;
 
-use crate::edge::certify::{Certifier, NotCertified, Whose};
+use crate::base::Clock;
+use crate::edge::certify::{CertSubject, Certifier, NotCertified};
 use crate::edge::edge_core::EdgeCore;
-use crate::edge::gate::Visitor;
-use crate::edge::no_link::NoLink;
-use crate::edge::registration::{self, Denied};
+use crate::edge::gate::PeerInfo;
+use crate::edge::link_setup_error::LinkSetupError;
+use crate::edge::registration::{self, Claim, Denied};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, send_bytes};
 use crate::tls::Connection;
 use crate::wire::Refusal;
 use crate::wire::enrol::{Answer, Credential, Grant, Incoming, Message, Refused, Request};
 
-/// How long a connector that found no room is asked to wait, in seconds; it spreads its own waits on top.
+/// How long a connector is asked to wait when too many enrol at once, in seconds. Connectors add jitter of their own.
 const BUSY_RETRY_AFTER_S: u32 = 2;
 
-/// Carries one enrolment, whatever comes of it.
+/// Serves one enrolment to its end.
 pub(super) async fn serve(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     certifier: &Certifier,
     connection: Connection,
-    visitor: &Visitor,
-) -> Result<(), NoLink> {
-    let patience = here.edge.settings.handshake_timeout;
+    peer: &PeerInfo,
+) -> Result<(), LinkSetupError> {
+    let timeout = core.edge.settings.handshake_timeout;
     let exchange = async {
         let (request, fault) = match read_request(&connection).await {
             Ok(request) => (Some(request), None),
-            Err(NoLink::Enrolment(fault)) => (None, Some(fault)),
+            Err(LinkSetupError::Enrolment(fault)) => (None, Some(fault)),
             Err(other) => return Err(other),
         };
         let answer = match request {
-            Some(request) => decide(here, certifier, request, visitor).await,
+            Some(request) => decide(core, certifier, request, peer).await,
             None => Err(Denied::new(Refusal::Malformed, fault.map_or_else(String::new, |fault| fault.to_string()))),
         };
-        let answer = answer.unwrap_or_else(|denied| refuse(here, &denied, visitor));
-        send(here, &connection, &answer).await?;
+        let answer = answer.unwrap_or_else(|denied| refuse(core, &denied, peer));
+        send(core, &connection, &answer).await?;
         fault.map_or(Ok(()), |fault| Err(fault.into()))
     };
-    let done = here.core.timeout(patience, exchange).await.map_err(|_| NoLink::Timeout)?;
-    connection.close_gracefully(patience).await;
+    let done = core.core.timeout(timeout, exchange).await.map_err(|_| LinkSetupError::Timeout)?;
+    connection.close_gracefully(timeout).await;
     done
 }
 
-async fn read_request(connection: &Connection) -> Result<Request, NoLink> {
+async fn read_request(connection: &Connection) -> Result<Request, LinkSetupError> {
     let mut incoming = Incoming::default();
     loop {
-        let Some(lease) = connection.recv().await? else { return Err(NoLink::Silent) };
+        let Some(lease) = connection.recv().await? else { return Err(LinkSetupError::Silent) };
         if let Some(request) = incoming.receive(&lease)? {
             return Ok(request);
         }
     }
 }
 
-async fn decide(here: &EdgeCore, certifier: &Certifier, request: Request, visitor: &Visitor) -> Result<Answer, Denied> {
+async fn decide(core: &EdgeCore, certifier: &Certifier, request: Request, peer: &PeerInfo) -> Result<Answer, Denied> {
     let Request { credential, software, csr } = request;
-    let whose = match credential {
+    let subject = match credential {
         Credential::Tunnel { id, secret } => {
-            registration::check_secret(here, &id, &secret, visitor).map_err(|denied| denied.of(&id))?;
-            Whose::Tunnel(id)
+            let claim = Claim { tunnel: &id, secret: &secret, from: registration::address_of(peer) };
+            let checked = registration::check_secret(&core.edge.tables(), &claim, core.core.now());
+            checked.map_err(|denied| denied.of(&id))?;
+            CertSubject::Tunnel(id)
         }
-        Credential::Provisioning { key, name } => Whose::Provisioning { key, name },
+        Credential::Provisioning { key, name } => CertSubject::Provisioning { key, name },
     };
-    let tunnel = if let Whose::Tunnel(id) = &whose { Some(id.clone()) } else { None };
-    let certified = certifier.certify(whose, csr).await.map_err(|why| denied(why).of_any(tunnel))?;
+    let tunnel = if let CertSubject::Tunnel(id) = &subject { Some(id.clone()) } else { None };
+    let certified = certifier.certify(subject, csr).await.map_err(|why| match &tunnel {
+        Some(tunnel) => denied(why).of(tunnel),
+        None => denied(why),
+    })?;
     let lifetime_s = u32::try_from(certified.lifetime.as_secs()).unwrap_or(u32::MAX);
-    Counters::add(&here.edge.counters.enrolments);
-    tracing::info!(peer = ?visitor.peer, tunnel = %certified.tunnel, %software, lifetime_s, "a connector has its certificate");
+    Counters::add(&core.edge.counters.enrolments);
+    tracing::info!(peer = ?peer.peer, tunnel = %certified.tunnel, %software, lifetime_s, "certificate issued");
     Ok(Answer::Granted(Grant {
-        edge_time_unix_s: now_s(here),
+        edge_time_unix_s: now_s(core),
         lifetime_s,
         tunnel: certified.tunnel,
         secret: certified.secret,
@@ -79,34 +85,34 @@ async fn decide(here: &EdgeCore, certifier: &Certifier, request: Request, visito
 fn denied(why: NotCertified) -> Denied {
     match why {
         NotCertified::KeyUnproven(cause) => Denied::new(Refusal::KeyUnproven, cause),
-        NotCertified::ProvisioningKey => Denied::new(Refusal::ProvisioningKey, "make another one at the edge"),
+        NotCertified::ProvisioningKey => Denied::new(Refusal::ProvisioningKey, "create a new one at the edge"),
         NotCertified::HostNotFree { .. } => Denied::new(Refusal::ProvisioningKey, why.to_string()),
         NotCertified::ProvisioningOff => Denied::new(Refusal::ProvisioningOff, "use the id and the secret of a tunnel"),
         NotCertified::Busy => Denied::new(Refusal::Overloaded, why.to_string()),
         NotCertified::Failed(cause) => {
-            tracing::error!(%cause, "a certificate for a connector could not be made");
-            Denied::new(Refusal::Internal, "the edge's log says why")
+            tracing::error!(%cause, "cannot make a certificate");
+            Denied::new(Refusal::Internal, "see the edge's log")
         }
     }
 }
 
-fn refuse(here: &EdgeCore, denied: &Denied, visitor: &Visitor) -> Answer {
-    denied.note(here, visitor);
+fn refuse(core: &EdgeCore, denied: &Denied, peer: &PeerInfo) -> Answer {
+    denied.record(&core.edge, &core.gate, peer);
     Answer::Refused(Refused {
-        edge_time_unix_s: now_s(here),
+        edge_time_unix_s: now_s(core),
         retry_after_s: if denied.refusal == Refusal::Overloaded { BUSY_RETRY_AFTER_S } else { 0 },
         refusal: denied.refusal,
         reason: denied.reason.clone(),
     })
 }
 
-async fn send(here: &EdgeCore, connection: &Connection, answer: &Answer) -> Result<(), NoLink> {
+async fn send(core: &EdgeCore, connection: &Connection, answer: &Answer) -> Result<(), LinkSetupError> {
     let bytes = answer.encode()?;
-    send_bytes(connection, here.core.pool(), bytes.expose()).await?;
+    send_bytes(connection, core.core.pool(), bytes.expose()).await?;
     connection.flushed().await?;
     Ok(())
 }
 
-fn now_s(here: &EdgeCore) -> u64 {
-    here.edge.settings.clock.now().as_secs()
+fn now_s(core: &EdgeCore) -> u64 {
+    core.edge.settings.clock.now().as_secs()
 }

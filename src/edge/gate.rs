@@ -1,73 +1,72 @@
-//! The gate: who comes, and whether anything of theirs is read. It stands before TLS, on both ports.
+//! The gate: decides by address which connections are accepted, before anything of them is read. It stands before TLS, on
+//! both ports.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::base::Clock;
-use crate::edge::edge_core::EdgeCore;
 use crate::edge::places::{CallPlace, Place};
-use crate::edge::shared::Counters;
-use crate::engine::{ByteStream, Lease, Socket};
+use crate::edge::shared::{Counters, Edge};
+use crate::engine::{ByteStream, Core, Lease, Socket};
 use crate::policy::{Admission, Lines, Networks, Rules, Source, SourceKey, Verdict, Why};
 use crate::tls::HandshakeError;
 use crate::wire::proxy::{ProxyError, ProxyHeader};
 
-/// At most so many lines in a second about those who were turned away, on each core.
+/// The most log lines per second about refused connections and calls, on each core.
 const LINES_PER_S: u32 = 5;
 
-/// Which of the two ports somebody knocks at.
+/// One of the two ports of an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Port {
     Agents,
     Connectors,
 }
 
-/// What is known of somebody before the first byte.
-pub(super) enum Knock {
-    /// Let in.
-    Welcome(Visitor),
-    /// A proxy, which has still to say for whom it speaks.
+/// A connection that may go on, before its first byte is read.
+pub(super) enum PreAccept {
+    /// The peer is known by its address, and is admitted.
+    Admitted(PeerInfo),
+    /// The peer is a proxy, whose PROXY header has still to be read. Its address.
     Proxy(Option<SocketAddr>),
 }
 
-/// Somebody who was let in.
+/// The peer of a connection that was admitted.
 #[derive(Default)]
-pub(super) struct Visitor {
-    /// Where they come from, as the proxy says if there is one.
+pub(super) struct PeerInfo {
+    /// The peer's address; if it came through a proxy, as the PROXY header says.
     pub(super) peer: Option<SocketAddr>,
-    /// The other end of the connection.
+    /// The other end of the TCP connection, which may be a proxy.
     pub(super) direct: Option<SocketAddr>,
-    /// Who they are.
+    /// The peer's address as admission rules see it.
     pub(super) source: Source,
     /// Its place among the connections of its source, if those are counted.
     pub(super) place: Option<Place>,
 }
 
-/// Why somebody who came through a proxy was not let in.
+/// Why a connection that may come through a proxy was not admitted.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TurnedAway {
+pub(super) enum AdmissionError {
     #[error(transparent)]
     Connection(#[from] HandshakeError),
-    #[error("from the proxy: {0}")]
+    #[error("invalid PROXY header: {0}")]
     Header(#[from] ProxyError),
-    #[error("the connection ended before its PROXY header did")]
+    #[error("the connection ended within its PROXY header")]
     Cut,
-    /// Counted and told already.
+    /// Counted and logged already.
     #[error("not admitted")]
     Refused,
 }
 
-/// Why a call is not begun.
+/// The source of a call has as many calls in flight as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyCalls;
 
-/// What a core remembers for its gate.
-pub(super) struct Gate(std::cell::RefCell<Lines>);
-
-impl Default for Gate {
-    fn default() -> Gate {
-        Gate(std::cell::RefCell::new(Lines::new(LINES_PER_S)))
-    }
+/// The gate of one core.
+pub(super) struct Gate {
+    core: Core,
+    edge: Arc<Edge>,
+    lines: RefCell<Lines>,
 }
 
 impl Port {
@@ -93,144 +92,163 @@ impl Port {
     }
 }
 
-/// Judges somebody by their address alone. None: the connection is to be dropped.
-pub(super) fn knock(here: &EdgeCore, port: Port, peer: Option<SocketAddr>) -> Option<Knock> {
-    let tables = here.tables();
-    let admission = &tables.admission;
-    let is_proxy = peer.is_some_and(|peer| port.proxies(admission).contains(peer.ip()));
-    if is_proxy {
-        return Some(Knock::Proxy(peer));
+impl Gate {
+    pub(super) fn new(core: &Core, edge: &Arc<Edge>) -> Gate {
+        Gate { core: core.clone(), edge: Arc::clone(edge), lines: RefCell::new(Lines::new(LINES_PER_S)) }
     }
-    enter(here, port, admission, peer, peer).map(Knock::Welcome)
-}
 
-/// Lets somebody in who was welcome, or whose proxy says who they are; and gives what was read beyond that.
-pub(super) async fn introduce(
-    here: &Rc<EdgeCore>,
-    port: Port,
-    knock: Knock,
-    socket: &Socket,
-) -> Result<(Visitor, Option<Lease>), TurnedAway> {
-    let direct = match knock {
-        Knock::Welcome(visitor) => return Ok((visitor, None)),
-        Knock::Proxy(direct) => direct,
-    };
-    let reading = here.core.timeout(here.edge.settings.handshake_timeout, read_header(socket));
-    let (said, rest) = match reading.await.unwrap_or(Err(TurnedAway::Connection(HandshakeError::Timeout))) {
-        Ok(read) => read,
-        Err(error) => {
-            Counters::add(&here.edge.counters.proxy_headers_refused);
-            return Err(error);
+    /// Judges a connection by its address alone. None: it is to be dropped.
+    pub(super) fn pre_accept(&self, port: Port, peer: Option<SocketAddr>) -> Option<PreAccept> {
+        let tables = self.edge.tables();
+        let admission = &tables.admission;
+        let is_proxy = peer.is_some_and(|peer| port.proxies(admission).contains(peer.ip()));
+        if is_proxy {
+            return Some(PreAccept::Proxy(peer));
         }
-    };
-    let tables = here.tables();
-    let visitor = match said {
-        Some(peer) => enter(here, port, &tables.admission, Some(peer), direct).ok_or(TurnedAway::Refused)?,
-        // The proxy itself, to see whether anybody is here. Its calls, if it made any, would be judged as its own.
-        None => {
-            let source = tables.admission.source(direct.map(|direct| direct.ip()));
-            Visitor { peer: direct, direct, source, place: None }
+        self.admit(port, admission, peer, peer).map(PreAccept::Admitted)
+    }
+
+    /// Reads the PROXY header, if there has to be one, and judges the peer that it names. Returns also the bytes that were
+    /// read behind the header.
+    pub(super) async fn accept(
+        &self,
+        port: Port,
+        connection: PreAccept,
+        socket: &Socket,
+    ) -> Result<(PeerInfo, Option<Lease>), AdmissionError> {
+        let direct = match connection {
+            PreAccept::Admitted(peer) => return Ok((peer, None)),
+            PreAccept::Proxy(direct) => direct,
+        };
+        let reading = self.core.timeout(self.edge.settings.handshake_timeout, read_header(socket));
+        let read = reading.await.unwrap_or(Err(AdmissionError::Connection(HandshakeError::Timeout)));
+        let (named, rest) = read.inspect_err(|_| Counters::add(&self.edge.counters.proxy_headers_refused))?;
+        let tables = self.edge.tables();
+        let peer = match named {
+            Some(peer) => self.admit(port, &tables.admission, Some(peer), direct).ok_or(AdmissionError::Refused)?,
+            // A health check by the proxy itself. Calls of the proxy, if any, are judged by its own address.
+            None => {
+                let source = tables.admission.source(direct.map(|direct| direct.ip()));
+                PeerInfo { peer: direct, direct, source, place: None }
+            }
+        };
+        Ok((peer, rest))
+    }
+
+    /// Whether a call may enter its tunnel.
+    pub(super) fn admits_call(&self, source: &Source, verdict: Verdict) -> bool {
+        self.apply("call", source, verdict)
+    }
+
+    /// The peer of a connection that was admitted on another core. It gets a place whatever the limit, which was applied
+    /// there.
+    pub(super) fn handed_over(&self, peer: Option<SocketAddr>, source: Source) -> PeerInfo {
+        let place = limited_key(&source).and_then(|key| self.edge.agents.take(key, None));
+        PeerInfo { peer, direct: None, source, place }
+    }
+
+    /// Takes a place for one more call of the source of a connection, until the returned place is dropped.
+    pub(super) fn begin_call(&self, place: Option<&Place>) -> Result<Option<CallPlace>, TooManyCalls> {
+        let Some(place) = place else { return Ok(None) };
+        let begun = place.begin_call();
+        if begun.is_none() {
+            Counters::add(&self.edge.counters.calls_limited);
         }
-    };
-    Ok((visitor, rest))
-}
-
-/// Whether a call may enter its tunnel.
-pub(super) fn admits_call(here: &EdgeCore, source: &Source, verdict: Verdict) -> bool {
-    obey(here, "call", source, verdict)
-}
-
-/// An agent that was let in on another core. It keeps its place: the limit was asked for there.
-pub(super) fn handed_over(here: &EdgeCore, peer: Option<SocketAddr>, source: Source) -> Visitor {
-    let place = limited_key(&source).and_then(|key| here.edge.agents.take(key, None));
-    Visitor { peer, direct: None, source, place }
-}
-
-/// Whether the source of a connection may have one more call in flight, which it has as long as what is returned is kept.
-pub(super) fn admits_more(here: &EdgeCore, place: Option<&Place>) -> Result<Option<CallPlace>, TooManyCalls> {
-    let Some(place) = place else { return Ok(None) };
-    let begun = place.begin_call();
-    if begun.is_none() {
-        Counters::add(&here.edge.counters.calls_limited);
+        begun.map(Some).ok_or(TooManyCalls)
     }
-    begun.map(Some).ok_or(TooManyCalls)
+
+    /// Counts a registration with a wrong secret against its source.
+    pub(super) fn on_failed_registration(&self, source: &Source) {
+        let tables = self.edge.tables();
+        let key = limited_key(source);
+        let (Some(rate), Some(key)) = (tables.admission.failed_registrations, key) else { return };
+        self.edge.failed_registrations().take(key, rate, self.core.now());
+    }
+
+    /// Writes a log line, unless this second has had its lines. `write` gets the number of lines that were left out.
+    pub(super) fn log_limited(&self, write: impl FnOnce(u64)) {
+        let left_out = self.lines.borrow_mut().take(self.core.now());
+        if let Some(left_out) = left_out {
+            write(left_out);
+        }
+    }
+
+    /// Judges a peer by lists, rates and the number of its connections.
+    fn admit(
+        &self,
+        port: Port,
+        admission: &Admission,
+        peer: Option<SocketAddr>,
+        direct: Option<SocketAddr>,
+    ) -> Option<PeerInfo> {
+        let counters = &self.edge.counters;
+        let source = admission.source(peer.map(|peer| peer.ip()));
+        let mut info = PeerInfo { peer, direct, source, place: None };
+        if !self.apply(port.name(), &info.source, port.rules(admission).judge(&info.source)) {
+            return None;
+        }
+        let Some(key) = limited_key(&info.source) else { return Some(info) };
+        let now = self.core.now();
+        if port == Port::Connectors
+            && let Some(rate) = admission.failed_registrations
+            && !self.edge.failed_registrations().has(key, rate, now)
+        {
+            Counters::add(&counters.registrations_limited);
+            self.log_limited(|left_out| {
+                tracing::warn!(?peer, left_out, "refused: too many failed registrations from the source");
+            });
+            return None;
+        }
+        if let Some(rate) = admission.handshakes
+            && !self.edge.handshakes().take(key, rate, now)
+        {
+            Counters::add(&counters.handshakes_limited);
+            self.log_limited(|left_out| {
+                tracing::warn!(port = port.name(), ?peer, left_out, "refused: the source connects too often")
+            });
+            return None;
+        }
+        let (places, max) = match port {
+            Port::Agents => (&self.edge.agents, admission.connections_per_source),
+            Port::Connectors => (&self.edge.unregistered, admission.strangers_per_source),
+        };
+        info.place = places.take(key, max);
+        if info.place.is_none() {
+            Counters::add(&counters.connections_limited);
+            self.log_limited(|left_out| {
+                tracing::warn!(
+                    port = port.name(),
+                    ?peer,
+                    left_out,
+                    "refused: the source has too many connections open"
+                );
+            });
+            return None;
+        }
+        Some(info)
+    }
+
+    /// Counts and logs a verdict; returns whether to go on.
+    fn apply(&self, what: &'static str, source: &Source, verdict: Verdict) -> bool {
+        let (denied, why) = match verdict {
+            Verdict::Admitted => return true,
+            Verdict::Denied(why) => (true, why),
+            Verdict::WouldBeDenied(why) => (false, why),
+        };
+        let counters = &self.edge.counters;
+        Counters::add(if denied { &counters.admission_denied } else { &counters.admission_dry_run });
+        self.log_limited(|left_out| log_denied(what, source, why, denied, left_out));
+        !denied
+    }
 }
 
-/// Notes that a connector of this source could not prove itself.
-pub(super) fn on_failed_registration(here: &EdgeCore, visitor: &Visitor) {
-    let tables = here.tables();
-    let key = limited_key(&visitor.source);
-    let (Some(rate), Some(key)) = (tables.admission.failed_registrations, key) else { return };
-    here.edge.failed_registrations().take(key, rate, here.core.now());
-}
-
-/// Judges by lists and rates.
-fn enter(
-    here: &EdgeCore,
-    port: Port,
-    admission: &Admission,
-    peer: Option<SocketAddr>,
-    direct: Option<SocketAddr>,
-) -> Option<Visitor> {
-    let source = admission.source(peer.map(|peer| peer.ip()));
-    let mut visitor = Visitor { peer, direct, source, place: None };
-    if !obey(here, port.name(), &visitor.source, port.rules(admission).judge(&visitor.source)) {
-        return None;
-    }
-    let Some(key) = limited_key(&visitor.source) else { return Some(visitor) };
-    let now = here.core.now();
-    if port == Port::Connectors
-        && let Some(rate) = admission.failed_registrations
-        && !here.edge.failed_registrations().has(key, rate, now)
-    {
-        Counters::add(&here.edge.counters.registrations_limited);
-        tell(here, |left_out| {
-            tracing::warn!(?peer, left_out, "turned away: connectors from there failed to prove themselves too often");
-        });
-        return None;
-    }
-    if let Some(rate) = admission.handshakes
-        && !here.edge.handshakes().take(key, rate, now)
-    {
-        Counters::add(&here.edge.counters.handshakes_limited);
-        tell(here, |left_out| tracing::warn!(port = port.name(), ?peer, left_out, "turned away: too many connections"));
-        return None;
-    }
-    let (places, max) = match port {
-        Port::Agents => (&here.edge.agents, admission.connections_per_source),
-        Port::Connectors => (&here.edge.strangers, admission.strangers_per_source),
-    };
-    visitor.place = places.take(key, max);
-    if visitor.place.is_none() {
-        Counters::add(&here.edge.counters.connections_limited);
-        tell(here, |left_out| {
-            tracing::warn!(port = port.name(), ?peer, left_out, "turned away: too many connections open");
-        });
-        return None;
-    }
-    Some(visitor)
-}
-
-/// What counts as one source where rates are limited. This machine itself is none: what comes over loopback is a proxy or a
-/// test, and all of it would share one bucket.
+/// The key under which rates and connections of a source are counted. Loopback has none: whatever comes over it is a proxy or
+/// a test, and all of it would share one limit.
 fn limited_key(source: &Source) -> Option<SourceKey> {
     source.address.filter(|address| !address.is_loopback()).map(SourceKey::of)
 }
 
-/// Counts and tells what the rules say; whether to go on.
-fn obey(here: &EdgeCore, what: &'static str, source: &Source, verdict: Verdict) -> bool {
-    let (denied, why) = match verdict {
-        Verdict::Admitted => return true,
-        Verdict::Denied(why) => (true, why),
-        Verdict::WouldBeDenied(why) => (false, why),
-    };
-    let counters = &here.edge.counters;
-    Counters::add(if denied { &counters.admission_denied } else { &counters.admission_dry_run });
-    tell(here, |left_out| say_denied(what, source, why, denied, left_out));
-    !denied
-}
-
-fn say_denied(what: &'static str, source: &Source, why: Why, denied: bool, left_out: u64) {
+fn log_denied(what: &'static str, source: &Source, why: Why, denied: bool, left_out: u64) {
     let (address, asn, why) = (source.address, source.asn, why.as_str());
     if denied {
         tracing::info!(what, ?address, ?asn, why, left_out, "not admitted");
@@ -239,20 +257,12 @@ fn say_denied(what: &'static str, source: &Source, why: Why, denied: bool, left_
     }
 }
 
-/// Writes a line, unless this second has had its lines.
-pub(super) fn tell(here: &EdgeCore, write: impl FnOnce(u64)) {
-    let left_out = here.gate.0.borrow_mut().take(here.core.now());
-    if let Some(left_out) = left_out {
-        write(left_out);
-    }
-}
-
-/// Reads a PROXY header; gives what it says, and the bytes behind it.
-async fn read_header(socket: &Socket) -> Result<(Option<SocketAddr>, Option<Lease>), TurnedAway> {
-    // The pieces before the last, of a header that comes in several; shorter than the longest header can be.
+/// Reads a PROXY header. Returns the address that it names, and the bytes behind it.
+async fn read_header(socket: &Socket) -> Result<(Option<SocketAddr>, Option<Lease>), AdmissionError> {
+    // The start of a header that comes in several pieces; shorter than the longest header can be.
     let mut before: Vec<u8> = Vec::new();
     loop {
-        let mut lease = socket.recv().await.map_err(HandshakeError::from)?.ok_or(TurnedAway::Cut)?;
+        let mut lease = socket.recv().await.map_err(HandshakeError::from)?.ok_or(AdmissionError::Cut)?;
         let header = if before.is_empty() {
             ProxyHeader::parse(&lease)?
         } else {

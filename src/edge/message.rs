@@ -1,6 +1,7 @@
 use crate::base::{CoreId, LinkId, TunnelId};
-use crate::edge::connectors::Booking;
-use crate::edge::edge_core::CoreReport;
+use crate::edge::credential::Proof;
+use crate::edge::presence::Booking;
+use crate::edge::report::CoreReport;
 use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
 use crate::latency::CoreFigures;
@@ -10,22 +11,22 @@ use crate::tls::DetachedConnection;
 pub enum EdgeCommand {
     /// Finish what is in flight, take nothing new, and end.
     Drain,
-    /// Tell how things are.
+    /// Report the state of the core.
     Report(MailSender<CoreReport>),
-    /// Tell the times of calls, one set at a time, so that the core is never held up for long: the total at 0, then those
+    /// Report the times of calls, one set at a time, so that the core is never held up for long: the total at 0, then those
     /// of each label.
     Figures(usize, MailSender<CoreFigures>),
-    /// Look again whether every link's credential is still good by the present tables: end those whose credential was
-    /// withdrawn at once, and let those whose credential came to its end finish.
+    /// Check the credential of every link against the present tables: end links whose credential was revoked at once, and
+    /// drain those whose credential has expired.
     Review(MailSender<Reviewed>),
-    /// Tell what was called over the links of each credential since this was last asked, or a part of it.
+    /// Take out what was called over the links of each credential since this was last asked, or a part of it.
     Usage(MailSender<Vec<UsageLine>>),
 }
 
-/// What a core did when it looked at its links again.
+/// What a core did when it reviewed the credentials of its links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reviewed {
-    /// Which core.
+    /// The core's number.
     pub core: CoreId,
     /// Links that were ended.
     pub ended: usize,
@@ -36,39 +37,40 @@ pub struct Reviewed {
 /// What a core of an edge tells the control thread.
 #[derive(Debug)]
 pub enum EdgeEvent {
-    /// It listens.
+    /// The core listens for agents and connectors.
     Listening(CoreId),
-    /// It cannot: for people.
+    /// The core cannot listen, and the reason in words.
     Failed(CoreId, String),
-    /// It has ended.
+    /// The core has ended.
     Ended(CoreId),
     /// A link has come up.
     Linked {
-        /// On which core.
+        /// The core on which it runs.
         core: CoreId,
-        /// Which.
+        /// The link's number.
         link: LinkId,
-        /// Whose.
+        /// The tunnel that it serves.
         tunnel: TunnelId,
-        /// What the connector says that it runs.
+        /// Name and version of the connector's software, as the connector gives them.
         software: Box<str>,
     },
     /// A link has ended.
     Unlinked {
-        /// On which core.
+        /// The core on which it runs.
         core: CoreId,
-        /// Which.
+        /// The link's number.
         link: LinkId,
-        /// Whose.
+        /// The tunnel that it serves.
         tunnel: TunnelId,
     },
 }
 
 /// What comes to a core of an edge from elsewhere.
 pub(super) enum CoreMessage {
+    /// A command of the control thread.
     Command(EdgeCommand),
-    /// A link that another core accepted; it is this core's from here on.
-    Link(Box<(DetachedConnection, Booking)>),
+    /// A link that another core accepted, registered and booked on this core.
+    Link(Box<(DetachedConnection, Booking, Proof)>),
     /// An agent's connection that another core accepted, with its first request unread.
     Agent(Box<DetachedConnection>, Option<std::net::SocketAddr>),
     /// The same of an agent whose TLS ends in the connector, with its first message unread.

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Traffic};
-use crate::edge::edge_core::{Chosen, EdgeCore};
-use crate::edge::resealed::Seal;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::link_table::ChosenLink;
+use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::Refusal;
 use crate::latency::Outcome;
-use crate::link::{CallStream, LinkStream};
+use crate::link::{CallOpen, CallOpenError, CallStream, CarrierStream};
 use crate::route::{LinkChoice, Offline, Route};
 use crate::tls::ClientConfig;
 use crate::wire::http1::Fault;
-use crate::wire::mux;
 
 /// How often a call that waits for a link looks whether another core has one.
 const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_millis(50);
@@ -67,11 +67,11 @@ impl EdgeCore {
     }
 
     /// Opens a stream as it is.
-    pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(LinkStream, Rc<LinkUsage>), NoStream> {
+    pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(CarrierStream, Rc<LinkUsage>), NoStream> {
         let deadline = self.core.now() + self.edge.settings.offline_wait;
         loop {
-            let seen = self.link_news.count();
-            let why = match self.choose(&wanted.route.tunnel, true) {
+            let seen = self.links.changes();
+            let why = match self.links.choose(&wanted.route.tunnel, true) {
                 (LinkChoice::OtherCore(core), _) if wanted.may_hand_over => return Err(NoStream::HandOver(core)),
                 (LinkChoice::OtherCore(_), _) => return Err(NoStream::Refused(Refusal::OtherCore)),
                 (LinkChoice::Here(_), Some(chosen)) => match self.open_on(&chosen, wanted) {
@@ -86,17 +86,17 @@ impl EdgeCore {
                 return Err(NoStream::Offline(why));
             }
             // Either way it is looked at again.
-            let _ = self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.link_news.after(seen)).await;
+            let _ = self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen)).await;
         }
     }
 
-    fn open_on(&self, chosen: &Chosen, wanted: Wanted<'_>) -> Result<LinkStream, Offline> {
+    fn open_on(&self, chosen: &ChosenLink, wanted: Wanted<'_>) -> Result<CarrierStream, Offline> {
         let Wanted { route, host, peer, .. } = wanted;
-        let open = mux::Open { route: host, call: self.next_call(), traffic: route.traffic, peer };
-        chosen.link.open(&open).map_err(|error| match error {
-            mux::OpenError::StreamLimit => Offline::Full,
-            mux::OpenError::Draining => Offline::Draining,
-            _ => Offline::NoLink,
+        let open = CallOpen { host, call: self.links.next_call(), traffic: route.traffic, peer };
+        chosen.carrier.open(&open).map_err(|error| match error {
+            CallOpenError::Full => Offline::Full,
+            CallOpenError::Draining => Offline::Draining,
+            CallOpenError::Unusable => Offline::NoLink,
         })
     }
 }

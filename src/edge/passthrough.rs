@@ -1,4 +1,4 @@
-//! Connections of agents whose TLS ends in the connector: chosen by the name in their first message, carried unread.
+//! Connections of agents whose TLS ends in the connector: routed by the server name in their first message, carried unread.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -6,32 +6,32 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::Traffic;
+use crate::base::{CoreId, Traffic};
 use crate::edge::agents;
-use crate::edge::edge_core::{Counted, EdgeCore};
-use crate::edge::gate::{self, Visitor};
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::gate::PeerInfo;
 use crate::edge::message::CoreMessage;
 use crate::edge::open::{NoStream, Wanted};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease, Pool, StreamError, leases_of, send_bytes};
 use crate::exchange::Patient;
-use crate::link::LinkStream;
+use crate::link::CarrierStream;
 use crate::route::{Hostname, Route};
 use crate::tls::{Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek, TlsError};
 use crate::wire::mux::Cause;
 
-/// How long an agent may take to read why it was turned away.
+/// How long an agent may take to read the alert with which it was refused.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How such connections are called where calls have a method: what they carry nobody here can read.
+/// The method under which such connections are counted: what they carry cannot be read here.
 const LABEL: &str = "passthrough";
 
-/// The first bytes of a connection, and what they say.
+/// The first bytes of a connection, and the server name in them.
 pub(super) struct Peek {
     received: Vec<u8>,
     host: Option<Hostname>,
 }
 
-/// An agent whose TLS does not end here.
+/// A connection of an agent whose TLS ends in the connector.
 pub(super) struct Passing {
     connection: Connection,
     received: Vec<u8>,
@@ -39,15 +39,15 @@ pub(super) struct Passing {
     route: Route,
 }
 
-/// Reads as far as the name that the agent asks for.
-pub(super) async fn peek(here: &EdgeCore, socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
-    let mut greeting = here.greetings.share();
+/// Reads up to the server name that the agent asks for.
+pub(super) async fn peek(core: &EdgeCore, socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
+    let mut greeting = core.greetings.share();
     let reading = read_name(socket, first, |len| greeting.set(len));
-    let reading = here.core.timeout(here.edge.settings.handshake_timeout, reading);
+    let reading = core.core.timeout(core.edge.settings.handshake_timeout, reading);
     reading.await.map_err(|_| HandshakeError::Timeout)?
 }
 
-/// What comes is copied together: an agent that sends it byte by byte would hold a buffer for each.
+/// The bytes are copied together: an agent that sends them one by one would hold a buffer for each.
 async fn read_name(
     socket: &impl ByteStream,
     first: Lease,
@@ -68,38 +68,38 @@ async fn read_name(
 }
 
 impl Peek {
-    /// What was received, for whoever makes the handshake.
+    /// The bytes that were received, for the TLS handshake.
     pub(super) async fn into_leases(self, pool: &Pool) -> Vec<Lease> {
         leases_of(pool, &self.received).await
     }
 
-    /// The route, if the name has one whose TLS does not end here.
-    pub(super) fn route(&self, here: &EdgeCore) -> Option<(Hostname, Route)> {
+    /// The route of the name, if its TLS ends in the connector.
+    pub(super) fn route(&self, core: &EdgeCore) -> Option<(Hostname, Route)> {
         let host = self.host?;
-        let tables = here.tables();
+        let tables = core.tables.get();
         let route = tables.routes.lookup(&host).filter(|route| route.traffic == Traffic::Passthrough)?;
         Some((host, route.clone()))
     }
 }
 
-/// Takes in a connection that another core accepted.
-pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>) {
-    let here = Rc::clone(here);
-    let core = here.core.clone();
-    core.spawn(async move {
-        let _counted = Counted::new(&here.agents_open, &here.ended);
-        let adopted = Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await;
+/// Takes over a connection that another core accepted.
+pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>) {
+    let task_core = Rc::clone(core);
+    core.core.spawn(async move {
+        let core = &task_core;
+        let _counted = core.drain.count_agent();
+        let adopted = Connection::adopt(&core.core, detached, core.edge.settings.agent_socket()).await;
         let (connection, first) = match adopted {
             Ok((connection, Some(first))) => (connection, first),
             Ok((_, None)) => return,
-            Err(error) => return tracing::warn!(%error, "taking in a connection that was handed over"),
+            Err(error) => return tracing::warn!(%error, "cannot take over a connection of another core"),
         };
-        let Ok(peek) = peek(&here, &connection, first).await else { return };
-        // The tables may have changed on the way: then it is as if the agent had come to the wrong place.
-        let Some((host, route)) = peek.route(&here) else { return };
-        let source = here.tables().admission.source(peer.map(|peer| peer.ip()));
-        let visitor = gate::handed_over(&here, peer, source);
-        Passing { connection, received: peek.received, host, route }.serve(&here, &visitor, false).await;
+        let Ok(peek) = peek(core, &connection, first).await else { return };
+        // The tables may have changed meanwhile: then the host has no such route.
+        let Some((host, route)) = peek.route(core) else { return };
+        let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
+        let peer_info = core.gate.handed_over(peer, source);
+        Passing { connection, received: peek.received, host, route }.serve(core, &peer_info, false).await;
     });
 }
 
@@ -109,67 +109,67 @@ impl Passing {
     }
 
     /// Carries the connection to its end.
-    pub(super) async fn serve(self, here: &Rc<EdgeCore>, visitor: &Visitor, may_hand_over: bool) {
-        let verdict = here.tables().admission.judge_call(&visitor.source, &self.route.tunnel);
-        if !gate::admits_call(here, &visitor.source, verdict) {
-            return self.turn_away(here, Alert::AccessDenied).await;
+    pub(super) async fn serve(self, core: &Rc<EdgeCore>, peer_info: &PeerInfo, may_hand_over: bool) {
+        let verdict = core.tables.get().admission.judge_call(&peer_info.source, &self.route.tunnel);
+        if !core.gate.admits_call(&peer_info.source, verdict) {
+            return self.refuse(core, Alert::AccessDenied).await;
         }
-        let Ok(_place) = gate::admits_more(here, visitor.place.as_ref()) else {
-            return self.turn_away(here, Alert::InternalError).await;
+        let Ok(_place) = core.gate.begin_call(peer_info.place.as_ref()) else {
+            return self.refuse(core, Alert::InternalError).await;
         };
-        let address = visitor.peer.map(|peer| peer.ip().to_canonical().to_string());
+        let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
         let (host, peer) = (self.host.as_str(), address.as_deref());
         let wanted = Wanted { route: &self.route, host, seal: None, peer, may_hand_over };
-        let (stream, usage) = match here.open_on_link(wanted).await {
+        let (stream, usage) = match core.open_on_link(wanted).await {
             Ok(opened) => opened,
-            Err(NoStream::HandOver(core)) => return self.hand_over(here, core, visitor.peer).await,
+            Err(NoStream::HandOver(target)) => return self.hand_over(core, target, peer_info.peer).await,
             Err(NoStream::Refused(_) | NoStream::Offline(_) | NoStream::Unsealed(..)) => {
-                Counters::add(&here.edge.counters.requests_refused);
-                return self.turn_away(here, Alert::InternalError).await;
+                Counters::add(&core.edge.counters.requests_refused);
+                return self.refuse(core, Alert::InternalError).await;
             }
         };
-        Counters::add(&here.edge.counters.passed_through);
-        let label = here.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
-        usage.count(label, here.core.turn_time());
+        Counters::add(&core.edge.counters.passed_through);
+        let label = core.figures.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
+        usage.count(label, core.core.turn_time());
         let Passing { connection, received, .. } = self;
-        let carried = carry(here, &connection, received, &stream).await;
+        let carried = carry(core, &connection, received, &stream).await;
         if matches!(carried, Err(Broken::AgentGone | Broken::AgentStalled)) {
             stream.reset(Cause::Cancelled);
         }
-        // Nothing more is wanted of the connector, which waits for nothing more then.
+        // The connector is not needed any more, and need not wait.
         drop(stream);
         match carried {
-            Ok(()) => agents::close(here, connection).await,
+            Ok(()) => agents::close(core, connection).await,
             Err(Broken::AgentGone) => connection.abort(),
             Err(Broken::AgentStalled) => {
-                Counters::add(&here.edge.counters.passed_through_stalled);
+                Counters::add(&core.edge.counters.passed_through_stalled);
                 connection.abort();
             }
-            // Its alert has gone before.
+            // The connector's alert has been passed on.
             Err(Broken::Link { begun: true, cause: Cause::SealFailed }) => connection.close_gracefully(FAREWELL).await,
             Err(Broken::Link { begun: false, .. }) => {
-                // Nobody has spoken to the agent yet, so that it can still be told in the clear.
-                say(here, &connection, Alert::InternalError).await;
+                // Nothing was sent to the agent yet, so an alert can still be sent in the clear.
+                send_alert(core, &connection, Alert::InternalError).await;
                 connection.close_gracefully(FAREWELL).await;
             }
             Err(Broken::Link { begun: true, .. }) => connection.abort(),
         }
     }
 
-    async fn turn_away(self, here: &EdgeCore, alert: Alert) {
-        say(here, &self.connection, alert).await;
+    async fn refuse(self, core: &EdgeCore, alert: Alert) {
+        send_alert(core, &self.connection, alert).await;
         self.connection.close_gracefully(FAREWELL).await;
     }
 
     /// Gives the connection to a core that has a link for it, with all that was read of it.
-    async fn hand_over(self, here: &EdgeCore, core: crate::base::CoreId, peer: Option<SocketAddr>) {
+    async fn hand_over(self, core: &EdgeCore, target: CoreId, peer: Option<SocketAddr>) {
         let detached = match self.connection.detach(self.received).await {
             Ok(detached) => detached,
-            Err(error) => return tracing::debug!(%error, "handing a connection over"),
+            Err(error) => return tracing::debug!(%error, "cannot hand a connection over"),
         };
-        Counters::add(&here.edge.counters.handed_over);
-        if here.edge.send_to(core, CoreMessage::Passing(Box::new(detached), peer)).is_err() {
-            tracing::warn!(%core, "a connection was dropped: the core that has its link takes no more");
+        Counters::add(&core.edge.counters.handed_over);
+        if core.edge.send_to(target, CoreMessage::Passing(Box::new(detached), peer)).is_err() {
+            tracing::warn!(core = %target, "connection dropped: the mailbox of the core with its link is full");
         }
     }
 }
@@ -177,7 +177,7 @@ impl Passing {
 /// How a connection ended early.
 enum Broken {
     AgentGone,
-    /// The agent took nothing of what was for it for longer than it may.
+    /// The agent read nothing for longer than the write timeout.
     AgentStalled,
     Link {
         cause: Cause,
@@ -186,12 +186,17 @@ enum Broken {
     },
 }
 
-/// Carries bytes both ways until the connector has said its last.
-async fn carry(here: &EdgeCore, connection: &Connection, received: Vec<u8>, stream: &LinkStream) -> Result<(), Broken> {
-    let pool = here.core.pool();
+/// Carries bytes both ways until the connector has sent its last.
+async fn carry(
+    core: &EdgeCore,
+    connection: &Connection,
+    received: Vec<u8>,
+    stream: &CarrierStream,
+) -> Result<(), Broken> {
+    let pool = core.core.pool();
     let begun = std::cell::Cell::new(false);
     let broken = |error: StreamError| match error {
-        // The agent's half: what is wrong with it, the way back tells.
+        // The agent's half failed; the other direction finds the reason.
         StreamError::ResetWith { code } => Broken::Link { cause: Cause::from_code(code), begun: begun.get() },
         StreamError::TimedOut => Broken::AgentStalled,
         _ => Broken::AgentGone,
@@ -207,7 +212,7 @@ async fn carry(here: &EdgeCore, connection: &Connection, received: Vec<u8>, stre
         future::pending::<Result<(), StreamError>>().await
     };
     let back = async {
-        let to = Patient::new(connection, &here.edge.settings.write_timeout, |cx| here.course(stream, cx));
+        let to = Patient::new(connection, &core.edge.settings.write_timeout, |cx| core.course(stream, cx));
         while let Some(lease) = stream.recv().await? {
             begun.set(true);
             to.ready().await?;
@@ -218,9 +223,9 @@ async fn carry(here: &EdgeCore, connection: &Connection, received: Vec<u8>, stre
     future::or(back, there).await.map_err(broken)
 }
 
-async fn say(here: &EdgeCore, connection: &Connection, alert: Alert) {
-    // An agent that has gone cannot be told.
-    let _ = send_bytes(connection, here.core.pool(), &alert.record()).await;
+async fn send_alert(core: &EdgeCore, connection: &Connection, alert: Alert) {
+    // The agent may have gone.
+    let _ = send_bytes(connection, core.core.pool(), &alert.record()).await;
 }
 
 #[cfg(test)]

@@ -1,54 +1,67 @@
-//! Who is let in: what a connector shows, against what the edge knows of its tunnel.
+//! Registration: decides whether a connector may serve a tunnel, whatever protocol it came by.
+
+use std::net::{IpAddr, SocketAddr};
 
 use rustls_pki_types::CertificateDer;
 
-use crate::base::{Clock, Secret, TunnelId};
+use crate::base::{Secret, Time, TunnelId};
 use crate::edge::credential::Proof;
-use crate::edge::edge_core::EdgeCore;
-use crate::edge::gate::{self, Visitor};
-use crate::edge::shared::Counters;
+use crate::edge::gate::{Gate, PeerInfo};
+use crate::edge::settings::EdgeTables;
+use crate::edge::shared::{Counters, Edge};
 use crate::tls::tunnel_of;
 use crate::wire::Refusal;
-use crate::wire::mux::Hello;
 
-/// Why a connector is not let in: what it is told, which is also what the log says.
+/// What a connector claims, and the evidence for it.
+pub(super) struct Claim<'a> {
+    /// The tunnel that it wants to serve.
+    pub(super) tunnel: &'a TunnelId,
+    /// The secret of that tunnel.
+    pub(super) secret: &'a Secret,
+    /// The address that it came from, if it is known.
+    pub(super) from: Option<IpAddr>,
+}
+
+/// The certificate of a connector, as far as this edge requires one.
+pub(super) enum Certificate<'a> {
+    /// This edge has no authority: the secret is enough.
+    NotRequired,
+    /// The certificate that the connector showed, which the TLS handshake has verified.
+    Required(Option<&'a CertificateDer<'a>>),
+}
+
+/// Why a registration was refused: what the connector is told, which is also what the log says.
+#[derive(Debug)]
 pub(super) struct Denied {
     pub(super) refusal: Refusal,
     pub(super) reason: String,
     tunnel: Option<TunnelId>,
 }
 
-/// Whether a connector may have its link; by what, if so.
+/// Checks a claim; returns the proof for later reviews.
 ///
-/// Where the edge has an authority the certificate comes first, which the handshake has verified: without one nobody learns
-/// whether a secret is good.
+/// The certificate is checked first, so that nobody without one learns whether a secret is right.
 pub(super) fn check(
-    here: &EdgeCore,
-    hello: &Hello,
-    certificate: Option<&CertificateDer<'_>>,
-    visitor: &Visitor,
+    tables: &EdgeTables,
+    claim: &Claim<'_>,
+    certificate: &Certificate<'_>,
+    now: Time,
 ) -> Result<Proof, Denied> {
-    if here.edge.settings.certifier.is_some() {
-        check_certificate(&hello.tunnel, certificate).map_err(|denied| denied.of(&hello.tunnel))?;
+    if let Certificate::Required(shown) = certificate {
+        check_certificate(claim.tunnel, *shown).map_err(|denied| denied.of(claim.tunnel))?;
     }
-    check_secret(here, &hello.tunnel, &hello.secret, visitor).map_err(|denied| denied.of(&hello.tunnel))
+    check_secret(tables, claim, now).map_err(|denied| denied.of(claim.tunnel))
 }
 
-/// Whether the secret is the tunnel's, and comes from where the tunnel's connectors may come from.
-pub(super) fn check_secret(
-    here: &EdgeCore,
-    tunnel: &TunnelId,
-    secret: &Secret,
-    visitor: &Visitor,
-) -> Result<Proof, Denied> {
-    let tables = here.tables();
-    let known = tables.verify(tunnel, secret, here.core.now()).ok_or_else(Denied::credentials)?;
-    let address = visitor.peer.map(|peer| peer.ip());
-    if tables.may_come_from(tunnel, address) {
-        return Ok(Proof { credential: known.clone(), from: address });
+/// Checks the secret, and whether connectors of the tunnel may come from the claim's address.
+pub(super) fn check_secret(tables: &EdgeTables, claim: &Claim<'_>, now: Time) -> Result<Proof, Denied> {
+    let Claim { tunnel, secret, from } = *claim;
+    let known = tables.verify(tunnel, secret, now).ok_or_else(Denied::credentials)?;
+    if tables.may_come_from(tunnel, from) {
+        return Ok(Proof { credential: known.clone(), from });
     }
-    let from = address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_canonical().to_string());
-    let remedy = "add it to the tunnel's connectors_from at the edge, or come from an address that is listed there";
+    let from = from.map_or_else(|| "an unknown address".to_owned(), |from| from.to_canonical().to_string());
+    let remedy = "add it to the tunnel's connectors_from at the edge, or connect from an address that is listed there";
     Err(Denied::new(Refusal::Address, format!("it comes from {from}; {remedy}")))
 }
 
@@ -57,11 +70,11 @@ fn check_certificate(tunnel: &TunnelId, certificate: Option<&CertificateDer<'_>>
         return Err(Denied::new(Refusal::CertificateMissing, "enrol first, with the tunnel's id and secret"));
     };
     let other = |reason: String| Denied::new(Refusal::CertificateOfOther, reason);
-    let bearer = tunnel_of(certificate).map_err(|error| other(error.to_string()))?;
-    if bearer == *tunnel {
+    let holder = tunnel_of(certificate).map_err(|error| other(error.to_string()))?;
+    if holder == *tunnel {
         return Ok(());
     }
-    Err(other(format!("it is of {bearer}, and the link is for {tunnel}: enrol with the id and secret of {tunnel}")))
+    Err(other(format!("it is of {holder}, and the link is for {tunnel}: enrol with the id and secret of {tunnel}")))
 }
 
 impl Denied {
@@ -69,7 +82,7 @@ impl Denied {
         Denied { refusal, reason: reason.into(), tunnel: None }
     }
 
-    /// The tunnel or its secret is not known. Which of the two is nobody's business.
+    /// The tunnel or its secret is unknown. The connector does not learn which.
     pub(super) fn credentials() -> Denied {
         Denied::new(
             Refusal::Credentials,
@@ -77,43 +90,140 @@ impl Denied {
         )
     }
 
-    /// For this tunnel, in the log.
+    /// Names the tunnel in the log.
     pub(super) fn of(mut self, tunnel: &TunnelId) -> Denied {
         self.tunnel = Some(tunnel.clone());
         self
     }
 
-    /// The same, if there is one.
-    pub(super) fn of_any(mut self, tunnel: Option<TunnelId>) -> Denied {
-        self.tunnel = tunnel;
-        self
-    }
-
-    /// Counts it, against its source too where it failed to prove itself, and says it in the log. Every registration that
-    /// fails comes through here: links and enrolments.
-    pub(super) fn note(&self, here: &EdgeCore, visitor: &Visitor) {
-        let counters = &here.edge.counters;
-        Counters::add(&counters.registrations_failed);
+    /// Counts and logs the refusal; a wrong secret is counted against its source too. Every refused registration comes
+    /// through here, of links and of enrolments.
+    pub(super) fn record(&self, edge: &Edge, gate: &Gate, peer: &PeerInfo) {
+        Counters::add(&edge.counters.registrations_failed);
         if self.refusal.is_of_certificate() {
-            Counters::add(&counters.certificates_refused);
+            Counters::add(&edge.counters.certificates_refused);
         }
-        if is_failed_proof(self.refusal) {
-            gate::on_failed_registration(here, visitor);
+        if is_wrong_secret(self.refusal) {
+            gate.on_failed_registration(&peer.source);
         }
         let tunnel = self.tunnel.as_ref().map(TunnelId::as_str);
         tracing::warn!(
-            peer = ?visitor.peer,
+            peer = ?peer.peer,
             tunnel,
             code = ?self.refusal,
-            "a connector was refused: {}: {}",
+            "connector refused: {}: {}",
             self.refusal,
             self.reason
         );
     }
 }
 
-/// Whether somebody showed a secret that is none, as whoever guesses does. A certificate that another one mends is no guess,
-/// and nor is what the edge cannot do.
-const fn is_failed_proof(refusal: Refusal) -> bool {
+/// The address of a peer without its port.
+pub(super) fn address_of(peer: &PeerInfo) -> Option<IpAddr> {
+    peer.peer.as_ref().map(SocketAddr::ip)
+}
+
+/// Whether a wrong secret was sent, as by someone who guesses. A certificate that can be renewed is no guess, and neither is
+/// what the edge cannot do.
+const fn is_wrong_secret(refusal: Refusal) -> bool {
     matches!(refusal, Refusal::Credentials | Refusal::ProvisioningKey)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::SharedMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::edge::credential::TunnelEntry;
+    use crate::policy::Admission;
+    use crate::route::RouteTable;
+    use crate::tls::{Authority, KeyRequest, WallClock};
+
+    fn id(text: &str) -> TunnelId {
+        text.parse().unwrap()
+    }
+
+    /// Two tunnels with the same secret; connectors of the second may come from one network only.
+    fn tables() -> EdgeTables {
+        let secret = Secret::from("right");
+        let entry = TunnelEntry::of_secret(&secret);
+        let connectors_from = ["192.0.2.0/24".parse().unwrap()].into_iter().collect();
+        let pinned = TunnelEntry { connectors_from, ..entry.clone() };
+        EdgeTables {
+            routes: RouteTable::default(),
+            tunnels: SharedMap::from([(id("tnl_a"), entry), (id("tnl_b"), pinned)]),
+            admission: Admission::default(),
+        }
+    }
+
+    fn check_claim(
+        tunnel: &str,
+        secret: &str,
+        from: Option<[u8; 4]>,
+        certificate: &Certificate<'_>,
+    ) -> Result<Proof, Denied> {
+        let (tunnel, secret) = (id(tunnel), Secret::from(secret));
+        let claim = Claim { tunnel: &tunnel, secret: &secret, from: from.map(IpAddr::from) };
+        check(&tables(), &claim, certificate, Time::ZERO)
+    }
+
+    fn certificate_of(tunnel: &str) -> CertificateDer<'static> {
+        let now = WallClock::default().now();
+        let authority = Authority::new("edge", now, 1).unwrap();
+        let key = KeyRequest::new().unwrap();
+        let signed = authority.certify(key.csr(), &id(tunnel), Duration::from_secs(60), now).unwrap();
+        signed.chain.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn a_right_secret_is_enough_where_no_certificate_is_required() {
+        let proof = check_claim("tnl_a", "right", Some([192, 0, 2, 1]), &Certificate::NotRequired).unwrap();
+        assert_eq!(proof.from, Some([192, 0, 2, 1].into()));
+        assert_eq!(proof.credential.id.as_str(), "configured");
+    }
+
+    #[test]
+    fn an_unknown_tunnel_and_a_wrong_secret_look_alike() {
+        let refused = |tunnel, secret| {
+            let denied = check_claim(tunnel, secret, None, &Certificate::NotRequired).err().unwrap();
+            (denied.refusal, denied.reason)
+        };
+        assert_eq!(refused("tnl_a", "wrong"), refused("tnl_unknown", "right"));
+        assert_eq!(refused("tnl_a", "wrong").0, Refusal::Credentials);
+    }
+
+    #[test]
+    fn where_networks_are_required_an_unknown_or_other_address_is_refused() {
+        let from = |from| check_claim("tnl_b", "right", from, &Certificate::NotRequired);
+        assert!(from(Some([192, 0, 2, 1])).is_ok());
+        let other = from(Some([198, 51, 100, 1])).err().unwrap();
+        assert_eq!(other.refusal, Refusal::Address);
+        assert!(other.reason.contains("198.51.100.1"), "{}", other.reason);
+        let unknown = from(None).err().unwrap();
+        assert!(unknown.refusal == Refusal::Address && unknown.reason.contains("unknown"), "{}", unknown.reason);
+    }
+
+    #[test]
+    fn where_a_certificate_is_required_it_is_checked_before_the_secret() {
+        for secret in ["right", "wrong"] {
+            let missing = check_claim("tnl_a", secret, None, &Certificate::Required(None)).err().unwrap();
+            assert_eq!(missing.refusal, Refusal::CertificateMissing);
+            let other = certificate_of("tnl_b");
+            let other = check_claim("tnl_a", secret, None, &Certificate::Required(Some(&other))).err().unwrap();
+            assert_eq!(other.refusal, Refusal::CertificateOfOther);
+        }
+        let own = certificate_of("tnl_a");
+        assert!(check_claim("tnl_a", "right", None, &Certificate::Required(Some(&own))).is_ok());
+        let wrong = check_claim("tnl_a", "wrong", None, &Certificate::Required(Some(&own))).err().unwrap();
+        assert_eq!(wrong.refusal, Refusal::Credentials);
+    }
+
+    #[test]
+    fn only_wrong_secrets_count_as_guesses() {
+        assert!(is_wrong_secret(Refusal::Credentials) && is_wrong_secret(Refusal::ProvisioningKey));
+        for other in [Refusal::CertificateMissing, Refusal::CertificateOfOther, Refusal::Address, Refusal::Overloaded] {
+            assert!(!is_wrong_secret(other), "{other}");
+        }
+    }
 }

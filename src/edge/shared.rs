@@ -1,17 +1,16 @@
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crossbeam::utils::CachePadded;
 
-use crate::base::{CoreId, TunnelId, counters};
+use crate::base::{CoreId, counters};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::places::Places;
+use crate::edge::presence::Presence;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::policy::SourceLimits;
-use crate::route::CoreSet;
 use crate::tls::ServerConfig;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
@@ -24,19 +23,19 @@ pub struct Edge {
     /// A random number of this process, so that connectors see that it was restarted.
     pub(super) instance: u64,
     tables: RwLock<Arc<EdgeTables>>,
-    published: CachePadded<Published>,
-    /// TLS towards connectors. Asked for once for a connection.
+    /// TLS towards connectors. Read once per connection.
     connectors_tls: RwLock<Option<Arc<ServerConfig>>>,
-    presence: Mutex<HashMap<TunnelId, Presence>>,
+    published: CachePadded<Published>,
+    pub(super) presence: Arc<Presence>,
     cores: Vec<MailSender<CoreMessage>>,
-    seats: Mutex<Vec<Option<Seat>>>,
+    slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
-    /// Who has how many connections open at the agents' port.
+    /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<Places>,
-    /// The same at the connectors' port, of those who have not said who they are.
-    pub(super) strangers: Arc<Places>,
-    /// What cores that have ended had not told yet.
+    /// Connections that each source has open at the connectors' port and that are not registered yet.
+    pub(super) unregistered: Arc<Places>,
+    /// Usage of cores that have ended, until the control thread takes it.
     usage_left: Mutex<Vec<UsageLine>>,
     pub(super) counters: Counters,
 }
@@ -86,29 +85,14 @@ counters! {
     }
 }
 
-/// What belongs to one core before it runs.
-pub(super) struct Seat {
+/// The ends of the mailboxes of one core, kept here until the core runs.
+pub(super) struct CoreSlot {
     pub(super) messages: MailReceiver<CoreMessage>,
     pub(super) events: MailSender<EdgeEvent>,
 }
 
-/// Where the links of one tunnel are.
-#[derive(Default)]
-struct Presence {
-    /// Links on each core that take new streams.
-    usable: Vec<u32>,
-    /// For each connector, links on each core.
-    placed: HashMap<u64, Vec<u32>>,
-}
-
-impl Presence {
-    fn placed_links(&self) -> u64 {
-        self.placed.values().flatten().map(|links| u64::from(*links)).sum()
-    }
-}
-
 impl Edge {
-    /// An edge for `cores` cores. What the cores have to tell goes to `events`.
+    /// An edge for `cores` cores. The cores send their events to `events`.
     #[must_use]
     pub fn new(
         settings: EdgeSettings,
@@ -117,10 +101,10 @@ impl Edge {
         instance: u64,
         events: &MailSender<EdgeEvent>,
     ) -> Arc<Edge> {
-        let (senders, seats) = (0..cores)
+        let (senders, slots) = (0..cores)
             .map(|_| {
                 let (sender, messages) = mailbox(CORE_MESSAGES_MAX);
-                (sender, Some(Seat { messages, events: events.clone() }))
+                (sender, Some(CoreSlot { messages, events: events.clone() }))
             })
             .unzip();
         let agents = Arc::<Places>::default();
@@ -131,13 +115,13 @@ impl Edge {
             instance,
             published: CachePadded::new(Published::new(&tables)),
             tables: RwLock::new(Arc::new(tables)),
-            presence: Mutex::default(),
+            presence: Arc::new(Presence::new(cores)),
             cores: senders,
-            seats: Mutex::new(seats),
+            slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
             agents,
-            strangers: Arc::default(),
+            unregistered: Arc::default(),
             usage_left: Mutex::default(),
             counters: Counters::default(),
         })
@@ -157,8 +141,7 @@ impl Edge {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces TLS towards connectors, as when another authority vouches for them. Links live on; the next connection is
-    /// made by the new.
+    /// Replaces TLS towards connectors, as when the authority changes. Links live on; the next connection uses the new one.
     pub fn replace_connectors_tls(&self, config: Arc<ServerConfig>) {
         *self.connectors_tls.write().unwrap_or_else(PoisonError::into_inner) = Some(config);
     }
@@ -176,13 +159,13 @@ impl Edge {
         self.published.tables_version.load(Ordering::Acquire)
     }
 
-    /// Asks every core something. Cores that have ended, or whose mailbox is full, are passed over; returns how many were
-    /// asked.
+    /// Sends a command to every core. Cores that have ended, or whose mailbox is full, are left out; returns how many were
+    /// reached.
     pub fn command(&self, command: impl Fn() -> EdgeCommand) -> usize {
         self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
     }
 
-    /// What was called and not told by cores that have ended.
+    /// Takes out the usage that cores left when they ended.
     #[must_use]
     pub fn take_usage_left(&self) -> Vec<UsageLine> {
         std::mem::take(&mut *self.usage_left.lock().unwrap_or_else(PoisonError::into_inner))
@@ -202,8 +185,8 @@ impl Edge {
         self.cores.len()
     }
 
-    pub(super) fn take_seat(&self, core: CoreId) -> Option<Seat> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner).get_mut(usize::from(core.0))?.take()
+    pub(super) fn take_slot(&self, core: CoreId) -> Option<CoreSlot> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).get_mut(usize::from(core.0))?.take()
     }
 
     pub(super) fn send_to(&self, core: CoreId, message: CoreMessage) -> Result<(), CoreMessage> {
@@ -221,68 +204,5 @@ impl Edge {
     /// How often connectors of each source fail to prove themselves.
     pub(super) fn failed_registrations(&self) -> MutexGuard<'_, SourceLimits> {
         self.failed_registrations.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The cores that have a link of the tunnel which takes new streams.
-    pub(super) fn cores_with(&self, tunnel: &TunnelId) -> CoreSet {
-        let mut set = CoreSet::EMPTY;
-        if let Some(presence) = self.presence().get(tunnel) {
-            for (index, _) in presence.usable.iter().enumerate().filter(|(_, links)| **links > 0) {
-                set.insert(CoreId(index as u16));
-            }
-        }
-        set
-    }
-
-    /// Decides on which core a connector's new link should be, and books it there: the core with the fewest links of that
-    /// connector, `here` among equals. None when the tunnel has `max` links already.
-    pub(super) fn place_link(
-        &self,
-        tunnel: &TunnelId,
-        connector: u64,
-        here: CoreId,
-        max: Option<u32>,
-    ) -> Option<CoreId> {
-        let mut presence = self.presence();
-        let links = presence.get(tunnel).map_or(0, Presence::placed_links);
-        if max.is_some_and(|max| links >= u64::from(max)) {
-            return None;
-        }
-        let placed = presence.entry(tunnel.clone()).or_default().placed.entry(connector).or_default();
-        placed.resize(self.cores.len(), 0);
-        let best = (0..placed.len()).min_by_key(|index| (placed[*index], *index != usize::from(here.0))).unwrap_or(0);
-        placed[best] += 1;
-        Some(CoreId(best as u16))
-    }
-
-    /// Takes the booking back.
-    pub(super) fn unplace_link(&self, tunnel: &TunnelId, connector: u64, core: CoreId) {
-        let mut all = self.presence();
-        let Some(presence) = all.get_mut(tunnel) else { return };
-        if let Some(placed) = presence.placed.get_mut(&connector) {
-            if let Some(links) = placed.get_mut(usize::from(core.0)) {
-                *links = links.saturating_sub(1);
-            }
-            if placed.iter().all(|links| *links == 0) {
-                presence.placed.remove(&connector);
-            }
-        }
-        if presence.placed.is_empty() && presence.usable.iter().all(|links| *links == 0) {
-            all.remove(tunnel);
-        }
-    }
-
-    /// Says that a link on `core` takes new streams, or does no longer.
-    pub(super) fn set_usable(&self, tunnel: &TunnelId, core: CoreId, usable: bool) {
-        let mut all = self.presence();
-        let presence = all.entry(tunnel.clone()).or_default();
-        presence.usable.resize(self.cores.len(), 0);
-        if let Some(links) = presence.usable.get_mut(usize::from(core.0)) {
-            *links = if usable { *links + 1 } else { links.saturating_sub(1) };
-        }
-    }
-
-    fn presence(&self) -> MutexGuard<'_, HashMap<TunnelId, Presence>> {
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What was called over the links of each credential, so that there is an answer when one of them leaked.
+//! The calls made over the links of each credential, for the case that a credential leaked.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,25 +7,25 @@ use std::time::Duration;
 use crate::base::{CredentialId, Time, TunnelId};
 use crate::latency::{Label, LabelId, Recorder};
 
-/// The most lines that one core tells at once; the rest follows the next time.
-pub const USAGE_TOLD_MAX: usize = 1_024;
-/// The most lines that a core keeps of links that have ended. What comes beyond is counted as lost.
+/// The most lines that one core returns at once; the rest follows the next time.
+pub const USAGE_LINES_MAX: usize = 1_024;
+/// The most lines that a core keeps of links that have ended. Calls beyond that are counted as lost.
 const ENDED_MAX: usize = 4_096;
 
-/// How often something was called, since it was last told.
+/// How often something was called since the last line about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageLine {
-    /// Whose link it went over.
+    /// The tunnel of the link.
     pub tunnel: TunnelId,
-    /// With which credential the link came in.
+    /// The credential with which the link was registered.
     pub credential: CredentialId,
-    /// What was called.
+    /// The route, method and tool that were called.
     pub label: Label,
-    /// How often.
+    /// The number of calls.
     pub calls: u64,
-    /// How long ago the first of these calls ended.
+    /// The time since the first of these calls ended.
     pub first_ago: Duration,
-    /// How long ago the last of them ended.
+    /// The time since the last of them ended.
     pub last_ago: Duration,
 }
 
@@ -36,7 +36,7 @@ struct Count {
     last: Time,
 }
 
-/// What was called over one link. Counting allocates only for what was not called over it before.
+/// The calls over one link. Counting allocates only for a label that is new on the link.
 pub(super) struct LinkUsage {
     tunnel: TunnelId,
     credential: CredentialId,
@@ -56,11 +56,11 @@ impl LinkUsage {
         count.last = now;
     }
 
-    /// Moves up to `room` lines out.
+    /// Moves up to `room` lines into `lines`.
     fn drain_into(&self, lines: &mut Vec<UsageLine>, room: usize, recorder: &Recorder, now: Time) {
         let mut counts = self.counts.borrow_mut();
-        let told: Vec<LabelId> = counts.keys().copied().take(room).collect();
-        for id in told {
+        let taken: Vec<LabelId> = counts.keys().copied().take(room).collect();
+        for id in taken {
             let Some((count, label)) = counts.remove(&id).zip(recorder.name(id)) else { continue };
             lines.push(UsageLine {
                 tunnel: self.tunnel.clone(),
@@ -74,7 +74,7 @@ impl LinkUsage {
     }
 }
 
-/// What was called over links that have ended, until it is told.
+/// The calls over links that have ended, until they are taken out.
 #[derive(Default)]
 pub(super) struct EndedUsage {
     lines: Vec<(Time, UsageLine)>,
@@ -91,31 +91,28 @@ impl EndedUsage {
         self.lines.extend(lines.into_iter().take(room).map(|line| (now, line)));
     }
 
-    /// Moves out what was called over these links and those that ended.
-    pub(super) fn tell<'a>(
+    /// Takes out the lines of these links and of those that have ended, up to [`USAGE_LINES_MAX`].
+    pub(super) fn take<'a>(
         &mut self,
         links: impl Iterator<Item = &'a LinkUsage>,
         recorder: &Recorder,
         now: Time,
     ) -> Vec<UsageLine> {
         if self.lost > 0 {
-            tracing::warn!(
-                calls = self.lost,
-                "calls are missing in the record of what was called: too many links ended"
-            );
+            tracing::warn!(calls = self.lost, "calls are missing in the usage record: too many links ended");
             self.lost = 0;
         }
-        let told = self.lines.len().min(USAGE_TOLD_MAX);
+        let taken = self.lines.len().min(USAGE_LINES_MAX);
         let mut lines: Vec<UsageLine> = self
             .lines
-            .drain(..told)
+            .drain(..taken)
             .map(|(at, line)| {
                 let passed = now - at;
                 UsageLine { first_ago: line.first_ago + passed, last_ago: line.last_ago + passed, ..line }
             })
             .collect();
         for link in links {
-            let room = USAGE_TOLD_MAX - lines.len();
+            let room = USAGE_LINES_MAX - lines.len();
             link.drain_into(&mut lines, room, recorder, now);
         }
         lines
@@ -136,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_told_once_by_credential_and_label() {
+    fn calls_are_taken_once_by_credential_and_label() {
         let mut recorder = Recorder::new(LatencySettings::default());
         let echo = recorder.label("a.test", "tools/call", "echo");
         let list = recorder.label("a.test", "tools/list", "");
@@ -146,8 +143,8 @@ mod tests {
         ended.count(list, at(2));
         let mut usage = EndedUsage::default();
         usage.add(&ended, &recorder, at(4));
-        let lines = usage.tell([&live].into_iter(), &recorder, at(10));
-        let told: Vec<_> = lines
+        let lines = usage.take([&live].into_iter(), &recorder, at(10));
+        let taken: Vec<_> = lines
             .iter()
             .map(|line| {
                 let ago = (line.first_ago.as_secs(), line.last_ago.as_secs());
@@ -155,12 +152,12 @@ mod tests {
             })
             .collect();
         let want = [("crd_ended", "tools/list", "", 1, (8, 8)), ("crd_live", "tools/call", "echo", 2, (9, 7))];
-        assert_eq!(told, want);
-        assert!(usage.tell([&live].into_iter(), &recorder, at(11)).is_empty());
+        assert_eq!(taken, want);
+        assert!(usage.take([&live].into_iter(), &recorder, at(11)).is_empty());
     }
 
     #[test]
-    fn what_is_kept_and_what_is_told_at_once_is_bounded() {
+    fn what_is_kept_and_what_is_taken_at_once_is_bounded() {
         let settings = LatencySettings { labels_max: 100, labels_per_route_max: 100, ..LatencySettings::default() };
         let mut recorder = Recorder::new(settings);
         let labels: Vec<LabelId> = (0..100).map(|n| recorder.label("a.test", "tools/call", &n.to_string())).collect();
@@ -174,9 +171,9 @@ mod tests {
         let live = link("crd");
         live.count(labels[0], at(1));
         let mut told = 0;
-        let rounds = (0..).map(|_| usage.tell([&live].into_iter(), &recorder, at(2)).len());
+        let rounds = (0..).map(|_| usage.take([&live].into_iter(), &recorder, at(2)).len());
         for lines in rounds.take_while(|lines| *lines > 0) {
-            assert!(lines <= USAGE_TOLD_MAX);
+            assert!(lines <= USAGE_LINES_MAX);
             told += lines;
         }
         assert_eq!(told, ENDED_MAX + 1);

@@ -1,34 +1,34 @@
 use std::task::{Context, Poll};
 
 use crate::engine::{ByteStream, Lease, StreamError};
-use crate::link::LinkStream;
+use crate::link::CarrierStream;
 use crate::tls::TlsStream;
 
-/// A stream as calls see it: one exchange as it is, or a sealed session on which one follows the other.
+/// How calls are put on a stream of a carrier.
 pub enum CallStream {
-    /// As it is. Each side finishes when its message is whole.
-    Plain(LinkStream),
-    /// Under a TLS session of its own.
-    Sealed(Box<TlsStream<LinkStream>>),
+    /// One call as HTTP/1.1 in the clear. Each side finishes the stream when its message is complete.
+    Plain(CarrierStream),
+    /// HTTP/1.1 inside a TLS session of its own, one call after another.
+    Sealed(Box<TlsStream<CarrierStream>>),
 }
 
 impl CallStream {
-    /// The stream on the link.
+    /// The stream of the carrier.
     #[must_use]
-    pub fn on_link(&self) -> &LinkStream {
+    pub fn on_link(&self) -> &CarrierStream {
         match self {
             CallStream::Plain(stream) => stream,
             CallStream::Sealed(session) => session.inner(),
         }
     }
 
-    /// Whether it is sealed.
+    /// Whether there is a TLS session on it.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         matches!(self, CallStream::Sealed(_))
     }
 
-    /// Says that a message is whole. On a sealed session another may follow.
+    /// Marks the end of a message. In a TLS session another one may follow.
     pub fn finish_message(&self) {
         if let CallStream::Plain(stream) = self {
             stream.finish();

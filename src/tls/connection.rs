@@ -95,12 +95,11 @@ impl Connection {
         }
     }
 
-    /// Whether the two sides agreed on this application protocol.
-    #[must_use]
-    pub fn speaks(&self, protocol: &[u8]) -> bool {
+    /// Passes the application protocol that ALPN selected to `choose`; none if there was no ALPN, or no TLS.
+    pub fn with_alpn<T>(&self, choose: impl FnOnce(Option<&[u8]>) -> T) -> T {
         match &self.0 {
-            Kind::Plain(_) => false,
-            Kind::Tls(stream) => stream.session().alpn() == Some(protocol),
+            Kind::Plain(_) => choose(None),
+            Kind::Tls(stream) => choose(stream.session().alpn()),
         }
     }
 

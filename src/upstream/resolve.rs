@@ -1,51 +1,51 @@
-//! Names to addresses. The system's resolver blocks, so the control thread asks it; a core only sends it a message.
+//! Name resolution. The system's resolver blocks, so the control thread calls it; a core only sends a message.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::engine::{MailReceiver, MailSender, mailbox};
 
-/// How many addresses of one name are tried.
+/// The most addresses of one name that are tried.
 pub const ADDRESSES_MAX: usize = 8;
-/// How many names may be asked for at once.
+/// The most requests that wait for the control thread.
 const REQUESTS_MAX: usize = 256;
 
-/// Why a name has no address.
+/// Why a name could not be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// The system's resolver said no.
+    /// The system's resolver reported an error.
     #[error("the name {name} cannot be resolved ({reason}): check its spelling and this host's DNS")]
     Failed {
-        /// The name.
+        /// The name that was asked for.
         name: Box<str>,
-        /// In the resolver's words.
+        /// The resolver's error.
         reason: Box<str>,
     },
-    /// Too many names are being asked for.
+    /// Too many requests are waiting.
     #[error("too many names are being resolved at once")]
     Busy,
 }
 
-/// A core's question to the control thread.
+/// A core's request to the control thread.
 pub struct ResolveRequest {
-    /// The name.
+    /// The name to resolve.
     pub host: Box<str>,
-    /// The port, to be part of the answer.
+    /// The port of the addresses in the answer.
     pub port: u16,
-    /// Where the answer goes.
+    /// The mailbox for the answer.
     pub reply: MailSender<Result<Vec<SocketAddr>, ResolveError>>,
 }
 
-/// Tells the addresses of a name.
+/// Returns the addresses of a name.
 #[cfg(feature = "sim")]
 pub type NameTable = dyn Fn(&str, u16) -> Vec<SocketAddr>;
 
-/// Turns names into addresses.
+/// Resolves names to addresses.
 #[derive(Clone)]
 pub enum Resolver {
-    /// By asking the control thread.
+    /// Asks the control thread.
     Control(MailSender<ResolveRequest>),
-    /// From a table, in the simulation.
+    /// Reads a table: for the simulation.
     #[cfg(feature = "sim")]
     Table(Rc<NameTable>),
 }
@@ -74,10 +74,10 @@ impl Resolver {
                 let (reply, mut answer) = mailbox(1);
                 let request = ResolveRequest { host: host.into(), port, reply };
                 control.send(request).map_err(|_| ResolveError::Busy)?;
-                answer.recv().await.ok_or_else(|| failed("nobody answers"))??
+                answer.recv().await.ok_or_else(|| failed("the control thread does not answer"))??
             }
         };
         addresses.truncate(ADDRESSES_MAX);
-        if addresses.is_empty() { Err(failed("no address")) } else { Ok(addresses) }
+        if addresses.is_empty() { Err(failed("it has no address")) } else { Ok(addresses) }
     }
 }

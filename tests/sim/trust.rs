@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use adit::connector::{ConnectorEvent, Standing};
+use adit::connector::{ConnectorEvent, EdgeStatus};
 use adit::edge::EdgeEvent;
 use adit::wire::Refusal;
 
@@ -49,8 +49,8 @@ fn id_and_secret_are_all_that_a_connector_needs() {
     });
     assert_eq!(certified, Some((bed::tunnel(), DAY)));
     let view = &connector.handle.edges()[0];
-    assert!(matches!(view.standing, Standing::Certified { .. }), "{view:?}");
-    assert!(view.clock_skew.is_some_and(|skew| skew.by <= SECOND) && view.trouble.is_none(), "{view:?}");
+    assert!(matches!(view.status, EdgeStatus::Certified { .. }), "{view:?}");
+    assert!(view.clock_skew.is_some_and(|skew| skew.by <= SECOND) && view.last_error.is_none(), "{view:?}");
     // A day and more later nothing has come to an end.
     bed.pass(3 * DAY);
     bed.call();
@@ -117,7 +117,7 @@ fn an_edge_without_an_authority_takes_the_secret_alone_and_one_that_gets_an_auth
     let connector = bed.connect(&ConnectorPlan::default(), None);
     bed.call();
     assert_eq!(enrolments(&connector), 0);
-    assert_eq!(connector.handle.edges()[0].standing, Standing::Uncertified);
+    assert_eq!(connector.handle.edges()[0].status, EdgeStatus::Uncertified);
     bed.kill_edge();
     bed.start_edge(true);
     until_linked(&mut bed, &connector, 5 * SECOND);
@@ -142,7 +142,7 @@ fn an_edge_that_lost_its_authority_gives_new_certificates() {
     until_linked(&mut bed, &connector, 5 * SECOND);
     assert_eq!(enrolments(&connector), 2);
     assert_eq!(bed.edge_count(|counters| &counters.certificates_refused), 1);
-    told(&mut connector, &["does not know the authority that signed this connector's certificate"]);
+    told(&mut connector, &["does not trust the authority of this connector's certificate"]);
     bed.call();
 }
 
@@ -186,7 +186,7 @@ fn an_expired_certificate_of_a_connector_is_refused_and_replaced() {
     let mut connector = bed.connect(&plan, Some(kept));
     until_linked(&mut bed, &connector, 5 * SECOND);
     assert_eq!(bed.edge_count(|counters| &counters.certificates_refused), 1);
-    told(&mut connector, &["finds this connector's certificate out of date", "one of the two clocks is wrong"]);
+    told(&mut connector, &["finds this connector's certificate expired or not yet valid", "check both clocks"]);
     let view = &connector.handle.edges()[0];
     let skew = view.clock_skew.unwrap();
     assert!(!skew.ahead && skew.by >= 2 * DAY - SECOND, "{view:?}");
@@ -201,7 +201,7 @@ fn in_vain(bed: &mut Bed, plan: &ConnectorPlan, words: &[&str]) -> ConnectorSide
     let mut connector = bed.connect(plan, None);
     bed.pass(20 * SECOND);
     assert_eq!((links_up(&connector), enrolments(&connector)), (0, 0));
-    let trouble = connector.handle.edges()[0].trouble.clone().expect("there is trouble");
+    let trouble = connector.handle.edges()[0].last_error.clone().expect("there is trouble");
     assert!(words.iter().all(|word| trouble.contains(word)), "{trouble}");
     told(&mut connector, words);
     connector
@@ -234,7 +234,11 @@ fn an_edge_certificate_that_expired_is_told_with_its_remedy() {
 fn a_clock_that_is_behind_by_a_day_is_told_with_its_remedy() {
     let mut bed = Bed::new(10, DAY);
     let plan = ConnectorPlan { clock_off: -DAY_S, ..ConnectorPlan::default() };
-    in_vain(&mut bed, &plan, &["the edge's certificate is valid from", "this machine's clock says", "set it"]);
+    in_vain(
+        &mut bed,
+        &plan,
+        &["the edge's certificate is not valid before", "this machine's clock says", "set this machine's clock"],
+    );
 }
 
 #[test]
@@ -267,7 +271,7 @@ fn an_unknown_authority_is_told_with_its_remedy() {
 fn a_wrong_secret_gets_no_certificate_and_is_told_so() {
     let mut bed = Bed::new(14, DAY);
     let plan = ConnectorPlan { secret: "a secret of nobody", ..ConnectorPlan::default() };
-    let words = ["the edge gave no certificate", "the tunnel id or its secret is not known here", "check both"];
+    let words = ["the edge refused the enrolment", "the tunnel id or its secret is not known here", "check both"];
     let connector = in_vain(&mut bed, &plan, &words);
     let asked = bed.edge_count(|counters| &counters.registrations_failed);
     assert!((3..=6).contains(&asked), "{asked} times in 20 s");

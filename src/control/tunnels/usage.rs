@@ -11,7 +11,7 @@ use crate::base::{CredentialId, TunnelId};
 use crate::control::state::CORE_ANSWER_MAX;
 use crate::control::store::{StoreError, StoreHandle, Usage};
 use crate::control::wall_time::WallTime;
-use crate::edge::{EdgeCommand, USAGE_TOLD_MAX, UsageLine};
+use crate::edge::{EdgeCommand, USAGE_LINES_MAX, UsageLine};
 use crate::engine::mailbox;
 use crate::latency::Label;
 
@@ -62,7 +62,7 @@ impl UsageRecord {
     pub async fn gather(&self) -> Result<(), StoreError> {
         let _one = self.gathering.lock().await;
         // As long as a core has more to tell than it tells at once.
-        while self.ask().await >= USAGE_TOLD_MAX {}
+        while self.ask().await >= USAGE_LINES_MAX {}
         self.add_lines(self.serving.edge().take_usage_left());
         self.flush().await
     }

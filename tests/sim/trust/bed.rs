@@ -12,7 +12,7 @@ use std::time::Duration;
 use adit::base::{CoreId, Secret, SharedMap, Time, Traffic, TunnelId};
 use adit::connector::{Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls};
 use adit::control::{ReloadingAuthority, Signing};
-use adit::edge::{Certifier, Edge, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry, Whose};
+use adit::edge::{CertSubject, Certifier, Edge, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{ByteStream, Core, MailReceiver, Pool, Socket, mailbox};
@@ -152,13 +152,13 @@ impl Bed {
         let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
         let authority = ReloadingAuthority::new(Arc::clone(&self.authority));
         let signing = Signing { authority, lifetime: self.lifetime, clock: clock.clone(), provisioning: None };
-        let certify = move |whose: Whose, csr: &[u8]| match whose {
-            Whose::Tunnel(tunnel) => signing.sign(csr, &tunnel),
-            Whose::Provisioning { .. } => Err(adit::edge::NotCertified::ProvisioningOff),
+        let certify = move |subject: CertSubject, csr: &[u8]| match subject {
+            CertSubject::Tunnel(tunnel) => signing.sign(csr, &tunnel),
+            CertSubject::Provisioning { .. } => Err(adit::edge::NotCertified::ProvisioningOff),
         };
         let settings = EdgeSettings {
             connectors_tls: Some(server_config(certs, &tls).unwrap()),
-            certifier: certifies.then(|| Certifier::Here(Arc::new(certify))),
+            certifier: certifies.then(|| Certifier::Inline(Arc::new(certify))),
             clock,
             ..edge_settings()
         };

@@ -1,115 +1,36 @@
+//! HTTP connections to one server, pooled per core.
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
 use crate::engine::driver::{Address, SocketOptions};
 use crate::engine::{ByteStream, Core, Signal, Socket};
-use crate::policy::{AllowedUpstreams, NotAllowed};
-use crate::route::{UpstreamAddr, UpstreamUrl};
-use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName};
-use crate::upstream::{ResolveError, Resolver};
+use crate::route::UpstreamAddr;
+use crate::tls::{Connection, ServerName};
+use crate::upstream::{ResolveError, Resolver, UpstreamError, UpstreamSettings};
 
 /// How long the host of an upstream may answer nothing, neither data nor keep-alive probes, before a connection to it fails.
 const SILENCE_MAX: Duration = Duration::from_secs(75);
 
-/// What a pool can be told.
+/// The connections of one core to one HTTP server. Cheap to clone; the clones are one pool.
 #[derive(Clone)]
-pub struct UpstreamSettings {
-    /// The server.
-    pub url: UpstreamUrl,
-    /// For an `https://` server: whom to trust.
-    pub tls: Option<Arc<ClientConfig>>,
-    /// How many connections one core may have to it.
-    pub connections_max: usize,
-    /// How long connecting may take, TLS included, all addresses together.
-    pub connect_timeout: Duration,
-    /// How long a connection may lie unused.
-    pub idle_timeout: Duration,
-    /// How long a call may wait for one of too many connections.
-    pub queue_timeout: Duration,
-    /// Where it may be. Asked for every address before it is dialled, however it was come by: a name may mean another
-    /// address each time.
-    pub allowed: Arc<AllowedUpstreams>,
-}
-
-#[cfg(feature = "internals")]
-impl UpstreamSettings {
-    /// An upstream for tests and benches, without TLS, in a private network.
-    #[must_use]
-    pub fn for_tests(url: UpstreamUrl) -> UpstreamSettings {
-        UpstreamSettings {
-            url,
-            tls: None,
-            connections_max: 64,
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(30),
-            queue_timeout: Duration::from_secs(5),
-            allowed: Arc::new(AllowedUpstreams::private()),
-        }
-    }
-}
-
-/// Why there is no connection to an upstream. In every case nothing has been sent to it.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum UpstreamError {
-    /// It took no connection.
-    #[error("the upstream {address} refused the connection ({reason}): check that the MCP server is running there")]
-    Refused {
-        /// Where.
-        address: Box<str>,
-        /// In the system's words.
-        reason: Box<str>,
-    },
-    /// It cannot be reached.
-    #[error("the upstream {address} cannot be reached ({reason}): check the address and the route to it")]
-    Unreachable {
-        /// Where.
-        address: Box<str>,
-        /// In the system's words.
-        reason: Box<str>,
-    },
-    /// It is where no call may go.
-    #[error("the upstream's address {address} is {why}")]
-    NotAllowed {
-        /// Where.
-        address: IpAddr,
-        /// Why not, and what to do.
-        why: NotAllowed,
-    },
-    /// Its name has no address.
-    #[error(transparent)]
-    Name(#[from] ResolveError),
-    /// It did not answer in time.
-    #[error("the upstream did not take a connection within {} ms", .0.as_millis())]
-    Timeout(Duration),
-    /// No TLS session came about.
-    #[error("no TLS with the upstream: {0}")]
-    Tls(HandshakeError),
-    /// All connections are in use.
-    #[error("all {0} connections to the upstream are in use: raise `upstream_connections_max`, or the server is slow")]
-    Busy(usize),
-}
-
-/// The connections of one core to one upstream. Cheap to clone; the clones are one pool.
-#[derive(Clone)]
-pub struct Upstream(Rc<Shared>);
+pub struct HttpPool(Rc<Shared>);
 
 struct Shared {
     core: Core,
     settings: UpstreamSettings,
     resolver: Resolver,
-    /// The last one used is the first to be used again: the others can time out.
+    /// The last one used is used first, so that the others can time out.
     idle: RefCell<VecDeque<Idle>>,
     /// Connections in use or being made.
     busy: Cell<usize>,
-    /// Raised when a connection is given back or closed. All that wait look again: one of them may have stopped waiting.
+    /// Raised when a connection is given back or closed. All waiting calls look again, as one of them may have given up.
     freed: Signal,
     sweeping: Cell<bool>,
 }
@@ -119,19 +40,11 @@ struct Idle {
     since: Time,
 }
 
-/// A connection for one exchange, and how it came about.
-pub struct Checkout {
-    /// The connection.
-    pub connection: UpstreamConnection,
-    /// How long connecting took; none when a pooled connection was free.
-    pub connect: Option<Duration>,
-}
-
-impl Upstream {
+impl HttpPool {
     /// An empty pool.
     #[must_use]
-    pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver) -> Upstream {
-        Upstream(Rc::new(Shared {
+    pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver) -> HttpPool {
+        HttpPool(Rc::new(Shared {
             core: core.clone(),
             settings,
             resolver,
@@ -142,44 +55,38 @@ impl Upstream {
         }))
     }
 
-    /// What the server's `Host` header says.
-    #[must_use]
-    pub fn authority(&self) -> &str {
-        self.0.settings.url.authority()
-    }
-
     /// How many connections are open, in use or idle.
     #[must_use]
     pub fn open(&self) -> usize {
         self.0.busy.get() + self.0.idle.borrow().len()
     }
 
-    /// Closes the connections that nobody uses.
+    /// Closes the idle connections.
     pub fn close_idle(&self) {
         self.0.idle.borrow_mut().clear();
     }
 
-    /// A connection: a pooled one that is still good, or a new one.
+    /// Takes an idle connection that is still open, or makes a new one; returns how long connecting took if it is new.
     ///
     /// # Errors
     ///
-    /// Why there is none. Nothing has been sent.
-    pub async fn checkout(&self) -> Result<Checkout, UpstreamError> {
+    /// Why connecting failed. Nothing has been sent.
+    pub async fn checkout(&self) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
         if let Some(connection) = self.take_idle() {
-            return Ok(Checkout { connection, connect: None });
+            return Ok((connection, None));
         }
         self.connect().await
     }
 
-    /// A new connection, for a call whose pooled one proved dead before anything was sent on it.
+    /// Makes a new connection, for a call whose idle one proved dead before anything was sent on it.
     ///
     /// # Errors
     ///
-    /// As for [`Upstream::checkout`].
-    pub async fn connect(&self) -> Result<Checkout, UpstreamError> {
+    /// As for [`HttpPool::checkout`].
+    pub async fn connect(&self) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
         let settings = &self.0.settings;
         let place = match self.0.core.timeout(settings.queue_timeout, self.place()).await {
-            Ok(Ok(connection)) => return Ok(Checkout { connection, connect: None }),
+            Ok(Ok(connection)) => return Ok((connection, None)),
             Ok(Err(place)) => place,
             Err(_) => return Err(UpstreamError::Busy(settings.connections_max)),
         };
@@ -187,12 +94,12 @@ impl Upstream {
         let dialled = self.0.core.timeout(settings.connect_timeout, self.dial()).await;
         let connection = dialled.map_err(|_| UpstreamError::Timeout(settings.connect_timeout))??;
         let connect = Some(self.0.core.now() - began);
-        let connection = UpstreamConnection { connection: Some(connection), place };
-        Ok(Checkout { connection, connect })
+        let connection = HttpConnection { connection: Some(connection), place };
+        Ok((connection, connect))
     }
 
-    /// A pooled connection that has become free, or the right to open one.
-    async fn place(&self) -> Result<UpstreamConnection, Place> {
+    /// An idle connection, or a place for a new one, as soon as there is one.
+    async fn place(&self) -> Result<HttpConnection, Place> {
         loop {
             let seen = self.0.freed.count();
             if let Some(connection) = self.take_idle() {
@@ -205,12 +112,12 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self) -> Option<UpstreamConnection> {
+    fn take_idle(&self) -> Option<HttpConnection> {
         loop {
             let Idle { connection, .. } = self.0.idle.borrow_mut().pop_back()?;
             if is_quiet(&connection) {
                 let place = Place::take(self);
-                return Some(UpstreamConnection { connection: Some(connection), place });
+                return Some(HttpConnection { connection: Some(connection), place });
             }
         }
     }
@@ -226,7 +133,7 @@ impl Upstream {
         };
         let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::Unreachable {
             address: name.into(),
-            reason: "the name cannot stand in a certificate".into(),
+            reason: "the name is not valid in a certificate".into(),
         })?;
         // The time for it is part of the time for connecting.
         Connection::client(socket, config, name, pending()).await.map_err(UpstreamError::Tls)
@@ -290,18 +197,18 @@ impl Upstream {
     }
 }
 
-/// Whether an idle connection is still good: nothing came on it, not even its end.
+/// Whether nothing was received on an idle connection, not even its end.
 fn is_quiet(connection: &Connection) -> bool {
     connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// The right to one connection. Dropped, somebody else may have it.
-struct Place(Upstream);
+/// A place for one connection among those allowed. Dropping it frees the place.
+struct Place(HttpPool);
 
 impl Place {
-    fn take(upstream: &Upstream) -> Place {
-        upstream.0.busy.set(upstream.0.busy.get() + 1);
-        Place(upstream.clone())
+    fn take(pool: &HttpPool) -> Place {
+        pool.0.busy.set(pool.0.busy.get() + 1);
+        Place(pool.clone())
     }
 }
 
@@ -313,13 +220,13 @@ impl Drop for Place {
     }
 }
 
-/// A connection to an upstream, for one exchange. Dropped, it is closed.
-pub struct UpstreamConnection {
+/// A connection to an HTTP server, for one exchange. Dropping it closes it.
+pub struct HttpConnection {
     connection: Option<Connection>,
     place: Place,
 }
 
-impl UpstreamConnection {
+impl HttpConnection {
     /// The connection.
     ///
     /// # Panics
@@ -328,6 +235,12 @@ impl UpstreamConnection {
     #[must_use]
     pub fn connection(&self) -> &Connection {
         self.connection.as_ref().expect("only giving it back takes it away")
+    }
+
+    /// The value of the `Host` field in requests on this connection.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.place.0.0.settings.url.authority()
     }
 
     /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing

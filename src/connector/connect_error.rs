@@ -11,30 +11,29 @@ use crate::wire::Refusal;
 use crate::wire::enrol::EnrolFault;
 use crate::wire::mux::HelloError;
 
-/// Why there is no link, or no certificate for one, in words for the connector's log: what is wrong, and what to do here
-/// or there.
+/// Why connecting to an edge or enrolling with it failed, with a remedy, for the connector's log.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoLink {
+pub(super) enum ConnectError {
     #[error(transparent)]
     Name(#[from] ResolveError),
-    #[error("the edge {address} takes no connection ({reason}): check the address, and that `adit edge` runs there")]
+    #[error("cannot connect to the edge at {address} ({reason}): check the address, and that `adit edge` runs there")]
     Connect { address: String, reason: String },
-    #[error("'{0}' cannot stand in a certificate: set `edge_name` to the name that the edge's certificate bears")]
+    #[error("'{0}' is not a valid name for a certificate: set `edge_name` to a name in the edge's certificate")]
     BadName(Box<str>),
     #[error(transparent)]
     EdgeCertificate(#[from] EdgeCertificate),
     #[error(transparent)]
     OwnCertificate(#[from] OwnCertificate),
-    #[error("no TLS with the edge: {0}")]
+    #[error("the TLS handshake with the edge failed: {0}")]
     Tls(HandshakeError),
-    #[error("the edge did not take a connection within {} ms", .0.as_millis())]
+    #[error("connecting to the edge timed out after {} ms", .0.as_millis())]
     Timeout(Duration),
     #[error(transparent)]
     Hello(#[from] HelloError),
     #[error(transparent)]
     Link(#[from] LinkError),
     #[error(transparent)]
-    Enrolment(#[from] NotEnrolled),
+    Enrolment(#[from] EnrolError),
 }
 
 /// What is wrong with the certificate that the edge showed.
@@ -46,8 +45,8 @@ pub(super) enum EdgeCertificate {
     )]
     Expired { not_after: String, now: String },
     #[error(
-        "the edge's certificate is valid from {not_before} only, and this machine's clock says {now}: this clock is behind, \
-         or the edge's was ahead when the certificate was made; set it"
+        "the edge's certificate is not valid before {not_before}, and this machine's clock says {now}: set this machine's \
+         clock, or the edge's if it was ahead when the certificate was made"
     )]
     NotYetValid { not_before: String, now: String },
     #[error(
@@ -56,54 +55,54 @@ pub(super) enum EdgeCertificate {
     )]
     WrongName { expected: String, presented: String },
     #[error(
-        "the edge's certificate is signed by an authority that is not trusted here: give the edge's ca.pem with \
-         --edge-ca-file, or the token that names it; if neither helps, this is not the edge that it should be"
+        "the edge's certificate is signed by an authority that is not trusted here: pass the edge's ca.pem with \
+         --edge-ca-file, or use a token that contains it; if neither helps, this is not the expected edge"
     )]
     UnknownAuthority,
-    #[error("the edge's certificate cannot be used: {0}")]
+    #[error("the edge's certificate is not usable: {0}")]
     Unfit(String),
 }
 
-/// Why the edge does not take the certificate that it was shown, as far as its alert tells.
+/// Why the edge refuses this connector's certificate, according to its TLS alert.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OwnCertificate {
     #[error(
-        "the edge finds this connector's certificate out of date, so one of the two clocks is wrong: set it; another \
-         certificate is asked for"
+        "the edge finds this connector's certificate expired or not yet valid: check both clocks; a new certificate is \
+         requested"
     )]
     Validity,
     #[error(
-        "the edge does not know the authority that signed this connector's certificate, so it was replaced, or this is another \
-         edge; another certificate is asked for"
+        "the edge does not trust the authority of this connector's certificate: the authority was replaced, or this is another \
+         edge; a new certificate is requested"
     )]
     OtherAuthority,
-    #[error("the edge does not take this connector's certificate ({0}); another one is asked for")]
+    #[error("the edge refuses this connector's certificate ({0}); a new one is requested")]
     Unfit(String),
 }
 
-/// Why an enrolment gave no certificate.
+/// Why an enrolment failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotEnrolled {
-    #[error("the edge gave no certificate: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
+pub(super) enum EnrolError {
+    #[error("the edge refused the enrolment: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
     Refused { refusal: Refusal, reason: String, retry_after: Duration },
-    #[error("the edge's answer to the enrolment was broken: {0}")]
+    #[error("the edge's answer to the enrolment was invalid: {0}")]
     Broken(#[from] EnrolFault),
     #[error("the connection failed during the enrolment: {0}")]
     Stream(#[from] StreamError),
-    #[error("the edge ended the connection before it answered the enrolment: its log says why")]
+    #[error("the edge closed the connection before it answered the enrolment: see its log")]
     Silent,
-    #[error("the certificate that the edge gave cannot be used: {0}")]
+    #[error("the certificate from the edge is not usable: {0}")]
     Unfit(#[from] CertError),
-    #[error("the edge gave a certificate of {given} to {asked}")]
+    #[error("the edge issued a certificate for {given} instead of {asked}")]
     OfOther { given: TunnelId, asked: TunnelId },
 }
 
-impl NoLink {
-    /// That the edge will not let this connector in, however often it asks.
+impl ConnectError {
+    /// The refusal, if it is final: to try again soon is useless.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
-            NoLink::Link(LinkError::Refused { refusal, .. })
-            | NoLink::Enrolment(NotEnrolled::Refused { refusal, .. })
+            ConnectError::Link(LinkError::Refused { refusal, .. })
+            | ConnectError::Enrolment(EnrolError::Refused { refusal, .. })
                 if refusal.is_final() =>
             {
                 Some(*refusal)
@@ -112,10 +111,10 @@ impl NoLink {
         }
     }
 
-    /// What makes it the same trouble as the last one: its words without the time, which passes.
-    pub(super) fn gist(&self) -> String {
+    /// The text without the current time, to tell whether two errors are the same.
+    pub(super) fn key(&self) -> String {
         let mut certificate = match self {
-            NoLink::EdgeCertificate(certificate) => certificate.clone(),
+            ConnectError::EdgeCertificate(certificate) => certificate.clone(),
             other => return other.to_string(),
         };
         if let EdgeCertificate::Expired { now, .. } | EdgeCertificate::NotYetValid { now, .. } = &mut certificate {
@@ -124,32 +123,32 @@ impl NoLink {
         certificate.to_string()
     }
 
-    /// Whether it is the certificate that was shown, or that none was, so that another one mends it.
-    pub(super) fn doubts_certificate(&self) -> bool {
+    /// Whether the certificate was refused or is missing, so that a new one helps.
+    pub(super) fn needs_certificate(&self) -> bool {
         match self {
-            NoLink::OwnCertificate(_) => true,
-            NoLink::Link(LinkError::Refused { refusal, .. }) => refusal.is_of_certificate(),
+            ConnectError::OwnCertificate(_) => true,
+            ConnectError::Link(LinkError::Refused { refusal, .. }) => refusal.is_of_certificate(),
             _ => false,
         }
     }
 
-    /// That the edge knows no enrolment: it has no authority.
+    /// Whether the edge has no authority, and so does not speak the enrolment protocol.
     pub(super) fn is_not_offered(&self) -> bool {
-        matches!(self, NoLink::Tls(HandshakeError::Tls(TlsError::NoApplicationProtocol)))
+        matches!(self, ConnectError::Tls(HandshakeError::Tls(TlsError::NoApplicationProtocol)))
     }
 
-    /// How long the edge asks to be left alone.
+    /// How long the edge asks to wait before the next try.
     pub(super) fn retry_after(&self) -> Duration {
         match self {
-            NoLink::Enrolment(NotEnrolled::Refused { retry_after, .. }) => *retry_after,
+            ConnectError::Enrolment(EnrolError::Refused { retry_after, .. }) => *retry_after,
             _ => Duration::ZERO,
         }
     }
 }
 
-impl From<HandshakeError> for NoLink {
-    fn from(error: HandshakeError) -> NoLink {
-        let HandshakeError::Tls(cause) = &error else { return NoLink::Tls(error) };
+impl From<HandshakeError> for ConnectError {
+    fn from(error: HandshakeError) -> ConnectError {
+        let HandshakeError::Tls(cause) = &error else { return ConnectError::Tls(error) };
         match cause.clone() {
             TlsError::CertificateExpired { not_after, now } => EdgeCertificate::Expired { not_after, now }.into(),
             TlsError::CertificateNotYetValid { not_before, now } => {
@@ -158,13 +157,13 @@ impl From<HandshakeError> for NoLink {
             TlsError::WrongName { expected, presented } => EdgeCertificate::WrongName { expected, presented }.into(),
             TlsError::UnknownIssuer => EdgeCertificate::UnknownAuthority.into(),
             TlsError::CertificateRefused(cause) => EdgeCertificate::Unfit(cause).into(),
-            other => OwnCertificate::of(&other).map_or(NoLink::Tls(error), NoLink::from),
+            other => OwnCertificate::of(&other).map_or(ConnectError::Tls(error), ConnectError::from),
         }
     }
 }
 
 impl OwnCertificate {
-    /// What an alert means that came after the certificate was shown.
+    /// The meaning of an alert that came after the certificate was sent.
     pub(super) fn of(error: &TlsError) -> Option<OwnCertificate> {
         use AlertDescription as A;
         let TlsError::AlertReceived(alert) = error else { return None };
@@ -190,9 +189,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_trouble_with_a_certificate_has_its_own_words() {
+    fn each_certificate_error_has_its_own_text() {
         let (a_date, now) = (String::from("Jan 1"), String::from("Jan 2"));
-        let troubles = [
+        let errors = [
             TlsError::CertificateExpired { not_after: a_date.clone(), now: now.clone() },
             TlsError::CertificateNotYetValid { not_before: a_date, now },
             TlsError::WrongName { expected: "a".to_owned(), presented: "b".to_owned() },
@@ -203,10 +202,10 @@ mod tests {
             TlsError::AlertReceived(AlertDescription::CertificateRequired),
             TlsError::NoApplicationProtocol,
         ];
-        let found: Vec<NoLink> = troubles.iter().map(|error| HandshakeError::from(error.clone()).into()).collect();
+        let found: Vec<ConnectError> = errors.iter().map(|error| HandshakeError::from(error.clone()).into()).collect();
         let texts: HashSet<String> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), troubles.len());
-        assert_eq!(found.iter().filter(|error| error.doubts_certificate()).count(), 3);
+        assert_eq!(texts.len(), errors.len());
+        assert_eq!(found.iter().filter(|error| error.needs_certificate()).count(), 3);
         assert_eq!(found.iter().filter(|error| error.is_not_offered()).count(), 1);
     }
 }

@@ -1,0 +1,66 @@
+//! What a core of a connector reports of itself.
+
+use std::time::Duration;
+
+use crate::base::{CoreId, LinkId};
+use crate::connector::settings::EdgeAddress;
+use crate::engine::PoolUse;
+use crate::route::RouteName;
+
+/// The state of one core of a connector.
+#[derive(Clone, Debug)]
+pub struct ConnectorReport {
+    /// The core's number.
+    pub core: CoreId,
+    /// The links that run on this core.
+    pub links: Vec<LinkReport>,
+    /// The upstreams that were called, by the name of their route.
+    pub upstreams: Vec<UpstreamReport>,
+    /// Calls in flight.
+    pub calls_open: usize,
+    /// Sockets that are open.
+    pub sockets_open: usize,
+    /// Tasks that have not ended.
+    pub tasks_open: usize,
+    /// The use of the core's buffers.
+    pub pool: PoolUse,
+}
+
+/// The state of one link.
+#[derive(Clone, Debug)]
+pub struct LinkReport {
+    /// The link's number at this connector, unlike that of any other link.
+    pub id: LinkId,
+    /// The edge at its other end.
+    pub edge: EdgeAddress,
+    /// Whether it takes calls.
+    pub state: LinkState,
+    /// Calls that are open on it.
+    pub streams: usize,
+    /// The last round-trip time of the link itself; none before the first measurement.
+    pub round_trip: Option<Duration>,
+    /// The time since the link came up.
+    pub age: Duration,
+}
+
+/// Whether a link takes calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// It takes calls.
+    Open,
+    /// It takes no new calls, and ends after those in flight.
+    Draining,
+}
+
+/// The state of the upstream of one route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamReport {
+    /// The name of the route.
+    pub route: RouteName,
+    /// The upstream's URL.
+    pub upstream: String,
+    /// Connections to it, in use or idle.
+    pub connections_open: usize,
+    /// Why the last attempt to connect failed, if it did.
+    pub failing: Option<String>,
+}

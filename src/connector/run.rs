@@ -1,0 +1,90 @@
+//! The life of one core of a connector: it opens links, obeys the control thread, and drains.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::connector::connector_core::ConnectorCore;
+use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
+use crate::connector::report::ConnectorReport;
+use crate::connector::shared::Connector;
+use crate::connector::{enrol, links};
+use crate::engine::{Core, MailReceiver};
+use crate::link::CloseReason;
+use crate::upstream::Resolver;
+
+/// How long links may take to send their last frame after the drain timeout.
+const LINK_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Connector {
+    /// Runs one core of the connector until it was told to drain and has.
+    pub async fn run(self: Arc<Connector>, core: Core, resolver: Resolver) {
+        let Some(messages) = self.take_messages(core.id()) else { return };
+        let core = Rc::new(ConnectorCore::new(core, self, resolver));
+        core.run(messages).await;
+        core.connector.send(ConnectorEvent::Ended(core.core.id()));
+    }
+}
+
+impl ConnectorCore {
+    async fn run(self: &Rc<ConnectorCore>, mut messages: MailReceiver<CoreMessage>) {
+        enrol::keep_certified(self);
+        links::open_links(self);
+        while !self.is_draining() {
+            match messages.recv().await {
+                Some(message) => self.handle(message),
+                None => break,
+            }
+        }
+        self.finish(messages).await;
+    }
+
+    /// Lets what is in flight finish, within the drain timeout, and ends the links.
+    async fn finish(self: &Rc<ConnectorCore>, mut messages: MailReceiver<CoreMessage>) {
+        self.links.drain();
+        let core = Rc::clone(self);
+        let reading = self.core.spawn_held(async move {
+            while let Some(message) = messages.recv().await {
+                core.handle(message);
+            }
+        });
+        let drain_timeout = self.connector.settings.drain_timeout;
+        if self.core.timeout(drain_timeout, self.links.all_ended()).await.is_err() {
+            let calls = self.workers.busy();
+            tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are ended");
+            self.links.close(CloseReason::DrainTimeout);
+            // A link that cannot send its last frame is given up.
+            let _ = self.core.timeout(LINK_CLOSE_TIMEOUT, self.links.all_ended()).await;
+        }
+        self.workers.close();
+        self.upstreams.close_idle();
+        drop(reading);
+    }
+
+    fn handle(self: &Rc<ConnectorCore>, message: CoreMessage) {
+        match message {
+            CoreMessage::Command(ConnectorCommand::Drain) => self.drain.raise(),
+            // Whoever asked may be gone by the time of the reply.
+            CoreMessage::Command(ConnectorCommand::Report(reply)) => drop(reply.send(self.report())),
+            CoreMessage::Command(ConnectorCommand::Figures(index, reply)) => {
+                let figures = self.figures.recorder.borrow().figures(index);
+                drop(reply.send(figures));
+            }
+            CoreMessage::MoreLinks if !self.is_draining() => links::open_links(self),
+            CoreMessage::MoreLinks => {}
+            CoreMessage::EdgeStatus(edge) => self.edges.on_status(edge),
+        }
+    }
+
+    fn report(&self) -> ConnectorReport {
+        ConnectorReport {
+            core: self.core.id(),
+            links: self.links.report(),
+            upstreams: self.upstreams.report(),
+            calls_open: self.workers.busy() - self.figures.sessions_idle(),
+            sockets_open: self.core.open_sockets(),
+            tasks_open: self.core.open_tasks(),
+            pool: self.core.pool().usage(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Idle workers: tasks that are kept from one call to the next, with the memory that they have grown.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::link::CallStream;
+
+/// The most workers that are kept idle.
+const IDLE_MAX: usize = 64;
+
+/// The workers of one core.
+#[derive(Default)]
+pub(super) struct WorkerSlots {
+    idle: RefCell<Vec<Rc<WorkerSlot>>>,
+    busy: Cell<usize>,
+    /// Set when no more calls will come.
+    closed: Cell<bool>,
+}
+
+/// The place where an idle worker waits for its next call.
+#[derive(Default)]
+pub(super) struct WorkerSlot {
+    next: RefCell<Option<CallStream>>,
+    closed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl WorkerSlots {
+    /// Workers that carry a call.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.get()
+    }
+
+    /// Gives a call to an idle worker and counts it as busy. Gives the call back when there is none, for a new worker, which
+    /// is counted already.
+    pub(super) fn start(&self, call: CallStream) -> Option<CallStream> {
+        self.busy.set(self.busy.get() + 1);
+        match self.idle.borrow_mut().pop() {
+            Some(slot) => {
+                slot.next.replace(Some(call));
+                slot.wake();
+                None
+            }
+            None => Some(call),
+        }
+    }
+
+    /// Counts a worker as idle and keeps its slot; false when there are enough idle workers, and this one has to end.
+    pub(super) fn release(&self, slot: &Rc<WorkerSlot>) -> bool {
+        self.busy.set(self.busy.get() - 1);
+        let mut idle = self.idle.borrow_mut();
+        let fits = idle.len() < IDLE_MAX && !self.closed.get();
+        if fits {
+            idle.push(Rc::clone(slot));
+        }
+        fits
+    }
+
+    /// Ends the idle workers, and those that become idle.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        for slot in self.idle.borrow_mut().drain(..) {
+            slot.closed.set(true);
+            slot.wake();
+        }
+    }
+}
+
+impl WorkerSlot {
+    /// The next call; none when no more will come.
+    pub(super) async fn next(&self) -> Option<CallStream> {
+        poll_fn(|cx| {
+            if let Some(call) = self.next.take() {
+                return Poll::Ready(Some(call));
+            }
+            if self.closed.get() {
+                return Poll::Ready(None);
+            }
+            self.waker.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The links of one core: which there are, which one takes a call, and which have to end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::{Clock, LinkId, Time, TunnelId};
+use crate::edge::credential::{CredentialStatus, Proof};
+use crate::edge::message::{EdgeEvent, Reviewed};
+use crate::edge::report::LinkReport;
+use crate::edge::shared::Edge;
+use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
+use crate::engine::{Core, MailSender, Signal};
+use crate::latency::Recorder;
+use crate::link::{Carrier, CloseReason};
+use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
+
+/// The links of one core.
+pub(super) struct LinkTable {
+    core: Core,
+    edge: Arc<Edge>,
+    events: MailSender<EdgeEvent>,
+    by_tunnel: RefCell<HashMap<TunnelId, Vec<Entry>>>,
+    /// Raised when a link has come, gone, or begun to drain.
+    changed: Signal,
+    ended_usage: RefCell<EndedUsage>,
+    ids_given: Cell<u64>,
+    calls_numbered: Cell<u64>,
+}
+
+/// A link that takes calls, and the counter for its calls.
+#[derive(Clone)]
+pub(super) struct ChosenLink {
+    pub(super) carrier: Carrier,
+    pub(super) usage: Rc<LinkUsage>,
+}
+
+struct Entry {
+    carrier: Carrier,
+    proof: Proof,
+    usage: Rc<LinkUsage>,
+    software: Box<str>,
+    since: Time,
+}
+
+impl LinkTable {
+    pub(super) fn new(core: &Core, edge: &Arc<Edge>, events: MailSender<EdgeEvent>) -> LinkTable {
+        LinkTable {
+            core: core.clone(),
+            edge: Arc::clone(edge),
+            events,
+            by_tunnel: RefCell::default(),
+            changed: Signal::default(),
+            ended_usage: RefCell::default(),
+            ids_given: Cell::new(0),
+            calls_numbered: Cell::new(0),
+        }
+    }
+
+    /// An id for the next link of this core, unlike that of any other link of this edge.
+    pub(super) fn next_id(&self) -> LinkId {
+        let n = self.ids_given.get();
+        self.ids_given.set(n + 1);
+        LinkId(n * self.edge.core_count() as u64 + u64::from(self.core.id().0))
+    }
+
+    /// The number of the next call of this core, unlike that of any other core's.
+    pub(super) fn next_call(&self) -> u64 {
+        let n = self.calls_numbered.get() + 1;
+        self.calls_numbered.set(n);
+        n * self.edge.core_count() as u64 + u64::from(self.core.id().0)
+    }
+
+    /// Counts the changes of the table, so that a task can wait for the next one with [`LinkTable::changed_since`].
+    pub(super) fn changes(&self) -> u64 {
+        self.changed.count()
+    }
+
+    /// Waits until a link has come, gone, or begun to drain after `seen` changes.
+    pub(super) async fn changed_since(&self, seen: u64) {
+        self.changed.after(seen).await;
+    }
+
+    /// Chooses the link for a call of `tunnel`. Another core is named only if the connection may be handed over.
+    pub(super) fn choose(&self, tunnel: &TunnelId, may_hand_over: bool) -> (LinkChoice, Option<ChosenLink>) {
+        let by_tunnel = self.by_tunnel.borrow();
+        let entries = by_tunnel.get(tunnel).map(Vec::as_slice).unwrap_or_default();
+        let streams_max = self.edge.settings.link.streams_max;
+        let loads = || {
+            entries.iter().map(|entry| LinkLoad {
+                id: entry.carrier.id(),
+                open_streams: entry.carrier.streams_live() as u32,
+                streams_max,
+                draining: !entry.carrier.is_open(),
+            })
+        };
+        let mut choice = choose_link(loads(), self.core.id(), CoreSet::EMPTY);
+        if may_hand_over && matches!(choice, LinkChoice::Offline(_)) {
+            choice = choose_link(loads(), self.core.id(), self.edge.presence.cores_with(tunnel));
+        }
+        let chosen = match choice {
+            LinkChoice::Here(id) => entries.iter().find(|entry| entry.carrier.id() == id).map(Entry::chosen),
+            _ => None,
+        };
+        (choice, chosen)
+    }
+
+    /// Adds a link that takes calls from now on.
+    pub(super) fn add(&self, tunnel: &TunnelId, carrier: &Carrier, software: &str, proof: &Proof) {
+        let entry = Entry {
+            carrier: carrier.clone(),
+            proof: proof.clone(),
+            usage: Rc::new(LinkUsage::new(tunnel.clone(), proof.credential.id.clone())),
+            software: software.into(),
+            since: self.core.now(),
+        };
+        self.by_tunnel.borrow_mut().entry(tunnel.clone()).or_default().push(entry);
+        self.edge.presence.set_usable(tunnel, self.core.id(), true);
+        self.changed.raise();
+        let (core, tunnel, software) = (self.core.id(), tunnel.clone(), software.into());
+        self.send(EdgeEvent::Linked { core, link: carrier.id(), tunnel, software });
+    }
+
+    /// Notes that a link takes no new calls.
+    pub(super) fn on_draining(&self, tunnel: &TunnelId) {
+        self.edge.presence.set_usable(tunnel, self.core.id(), false);
+        self.changed.raise();
+    }
+
+    /// Removes a link that has ended.
+    pub(super) fn remove(&self, tunnel: &TunnelId, carrier: &Carrier, recorder: &Recorder) {
+        let mut by_tunnel = self.by_tunnel.borrow_mut();
+        if let Some(entries) = by_tunnel.get_mut(tunnel) {
+            if let Some(at) = entries.iter().position(|entry| entry.carrier.id() == carrier.id()) {
+                let ended = entries.swap_remove(at);
+                self.ended_usage.borrow_mut().add(&ended.usage, recorder, self.core.now());
+            }
+            if entries.is_empty() {
+                by_tunnel.remove(tunnel);
+            }
+        }
+        drop(by_tunnel);
+        self.changed.raise();
+        self.send(EdgeEvent::Unlinked { core: self.core.id(), link: carrier.id(), tunnel: tunnel.clone() });
+    }
+
+    /// Ends the links whose credential is no longer valid by the present tables.
+    pub(super) fn review(&self) -> Reviewed {
+        let (tables, now) = (self.edge.tables(), self.core.now());
+        let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
+        let by_tunnel = self.by_tunnel.borrow();
+        let entries = by_tunnel.iter().flat_map(|(tunnel, entries)| entries.iter().map(move |entry| (tunnel, entry)));
+        let found: Vec<(Carrier, CredentialStatus)> =
+            entries.map(|(tunnel, entry)| (entry.carrier.clone(), tables.status(tunnel, &entry.proof, now))).collect();
+        drop(by_tunnel);
+        // A link that has ended is still in the table until its task removes it.
+        for (carrier, status) in found.into_iter().filter(|(carrier, _)| carrier.ended().is_none()) {
+            match status {
+                CredentialStatus::Valid => continue,
+                CredentialStatus::Revoked => reviewed.ended += 1,
+                CredentialStatus::Expired if carrier.is_draining() => continue,
+                CredentialStatus::Expired => reviewed.draining += 1,
+            }
+            self.enforce(&carrier, status);
+        }
+        reviewed
+    }
+
+    /// Ends a link whose credential is no longer valid: at once if it was revoked, after the calls in flight if it expired.
+    pub(super) fn enforce(&self, carrier: &Carrier, status: CredentialStatus) {
+        match status {
+            CredentialStatus::Valid => {}
+            CredentialStatus::Revoked => carrier.close(CloseReason::Revoked),
+            // An earlier review has started the drain.
+            CredentialStatus::Expired if carrier.is_draining() => {}
+            CredentialStatus::Expired => {
+                carrier.drain();
+                let (core, timeout) = (self.core.clone(), self.edge.settings.drain_timeout);
+                let carrier = carrier.clone();
+                self.core.spawn(async move {
+                    // The link ends after the timeout even if calls are still in flight.
+                    let _ = core.timeout(timeout, carrier.drained()).await;
+                    carrier.close(CloseReason::Revoked);
+                });
+            }
+        }
+    }
+
+    /// Lets the calls in flight finish on every link, and takes no new ones.
+    pub(super) fn drain(&self) {
+        self.all().iter().for_each(Carrier::drain);
+    }
+
+    /// Ends every link now.
+    pub(super) fn close(&self) {
+        self.all().iter().for_each(|carrier| carrier.close(CloseReason::Ended));
+    }
+
+    /// Takes out what was called over the links, those that have ended too, or a part of it.
+    pub(super) fn take_usage(&self, recorder: &Recorder) -> Vec<UsageLine> {
+        let by_tunnel = self.by_tunnel.borrow();
+        let usage = by_tunnel.values().flatten().map(|entry| &*entry.usage);
+        self.ended_usage.borrow_mut().take(usage, recorder, self.core.now())
+    }
+
+    pub(super) fn report(&self) -> Vec<LinkReport> {
+        let now = self.core.now();
+        let by_tunnel = self.by_tunnel.borrow();
+        let reports = by_tunnel.iter().flat_map(|(tunnel, entries)| {
+            entries.iter().map(|entry| LinkReport {
+                id: entry.carrier.id(),
+                core: self.core.id(),
+                tunnel: tunnel.clone(),
+                credential: entry.proof.credential.id.clone(),
+                streams: entry.carrier.streams_live(),
+                round_trip: entry.carrier.round_trip(),
+                software: entry.software.clone(),
+                age: now - entry.since,
+                draining: entry.carrier.is_draining(),
+            })
+        });
+        reports.collect()
+    }
+
+    fn all(&self) -> Vec<Carrier> {
+        self.by_tunnel.borrow().values().flatten().map(|entry| entry.carrier.clone()).collect()
+    }
+
+    /// The control thread reads until the last core has ended; an event for which its mailbox has no room is left out.
+    fn send(&self, event: EdgeEvent) {
+        let _ = self.events.send(event);
+    }
+}
+
+impl Entry {
+    fn chosen(&self) -> ChosenLink {
+        ChosenLink { carrier: self.carrier.clone(), usage: Rc::clone(&self.usage) }
+    }
+}

@@ -1,0 +1,50 @@
+//! What a core of an edge reports of itself.
+
+use std::time::Duration;
+
+use crate::base::{CoreId, CredentialId, LinkId, TunnelId};
+use crate::engine::PoolUse;
+
+/// The state of one core of an edge.
+#[derive(Clone)]
+pub struct CoreReport {
+    /// The core's number.
+    pub core: CoreId,
+    /// The links that run on this core.
+    pub links: Vec<LinkReport>,
+    /// Connections of agents that are open.
+    pub agents_open: usize,
+    /// Calls in flight.
+    pub calls_open: usize,
+    /// Sockets and listeners that are open.
+    pub sockets_open: usize,
+    /// Tasks that have not ended.
+    pub tasks_open: usize,
+    /// The use of the core's buffers.
+    pub pool: PoolUse,
+    /// The time since the last call that succeeded.
+    pub last_good_call: Option<Duration>,
+}
+
+/// The state of one link.
+#[derive(Clone, Debug)]
+pub struct LinkReport {
+    /// The link's number, unlike that of any other link of this edge.
+    pub id: LinkId,
+    /// The core on which it runs.
+    pub core: CoreId,
+    /// The tunnel that it serves.
+    pub tunnel: TunnelId,
+    /// The credential with which it was registered.
+    pub credential: CredentialId,
+    /// Calls that are open on it.
+    pub streams: usize,
+    /// The last round-trip time of the link itself; none before the first measurement.
+    pub round_trip: Option<Duration>,
+    /// Name and version of the connector's software, as the connector gives them.
+    pub software: Box<str>,
+    /// The time since the link came up.
+    pub age: Duration,
+    /// Whether it takes no new calls.
+    pub draining: bool,
+}

@@ -1,0 +1,127 @@
+//! The life of one core of an edge: it listens, obeys the control thread, and drains.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::Clock;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
+use crate::edge::report::CoreReport;
+use crate::edge::shared::Edge;
+use crate::edge::usage::UsageLine;
+use crate::edge::{agents, connectors, passthrough};
+use crate::engine::driver::Address;
+use crate::engine::{Core, Listener, MailReceiver};
+
+impl Edge {
+    /// Runs one core of the edge until it was told to drain and has.
+    pub async fn run(self: Arc<Edge>, core: Core) {
+        let Some(slot) = self.take_slot(core.id()) else { return };
+        let (id, events) = (core.id(), slot.events.clone());
+        let core = Rc::new(EdgeCore::new(core, self, slot.events));
+        // The control thread reads until the last core has ended.
+        let event = match core.listen() {
+            Ok((agents, connectors)) => {
+                let _ = events.send(EdgeEvent::Listening(id));
+                core.run(slot.messages, agents, connectors).await;
+                EdgeEvent::Ended(id)
+            }
+            Err(why) => EdgeEvent::Failed(id, why),
+        };
+        let _ = events.send(event);
+    }
+}
+
+impl EdgeCore {
+    fn listen(&self) -> Result<(Listener, Listener), String> {
+        let settings = &self.edge.settings;
+        let listen = |what: &str, address: SocketAddr| {
+            let listener = self.core.listen(&Address::Tcp(address));
+            listener.map_err(|error| format!("cannot listen for {what} at {address}: {error}"))
+        };
+        Ok((listen("agents", settings.agents_listen)?, listen("connectors", settings.connectors_listen)?))
+    }
+
+    async fn run(self: &Rc<EdgeCore>, mut messages: MailReceiver<CoreMessage>, agents: Listener, connectors: Listener) {
+        let agents = self.core.spawn_held(agents::accept(Rc::clone(self), agents));
+        let connectors = self.core.spawn_held(connectors::accept(Rc::clone(self), connectors));
+        while !self.is_draining() {
+            match messages.recv().await {
+                Some(message) => self.handle(message),
+                None => break,
+            }
+        }
+        drop((agents, connectors));
+        self.finish(messages).await;
+    }
+
+    /// Lets what is in flight finish, within the drain timeout, and ends the links.
+    async fn finish(self: &Rc<EdgeCore>, mut messages: MailReceiver<CoreMessage>) {
+        self.links.drain();
+        let core = Rc::clone(self);
+        // Other cores may still hand connections over, and the control thread asks for reports.
+        let reading = self.core.spawn_held(async move {
+            while let Some(message) = messages.recv().await {
+                core.handle(message);
+            }
+        });
+        let drain_timeout = self.edge.settings.drain_timeout;
+        if self.core.timeout(drain_timeout, self.drain.all_ended()).await.is_err() {
+            let calls = self.drain.calls_open();
+            tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are ended");
+        }
+        drop(reading);
+        self.links.close();
+        // One more turn, so that the links can send their last frame.
+        self.core.turn_end().await;
+        self.core.sleep(Duration::from_millis(1)).await;
+        // No core asks for the usage any more, so it is left with the edge.
+        let mut last = self.take_usage();
+        while !last.is_empty() {
+            self.edge.leave_usage(last);
+            last = self.take_usage();
+        }
+    }
+
+    fn handle(self: &Rc<EdgeCore>, message: CoreMessage) {
+        match message {
+            CoreMessage::Command(command) => self.obey(command),
+            CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
+            CoreMessage::Agent(connection, peer) => agents::adopt(self, *connection, peer),
+            CoreMessage::Passing(connection, peer) => passthrough::adopt(self, *connection, peer),
+        }
+    }
+
+    /// Carries out a command. Whoever asked may be gone by the time of the reply.
+    fn obey(&self, command: EdgeCommand) {
+        match command {
+            EdgeCommand::Drain => self.drain.begin(),
+            EdgeCommand::Report(reply) => drop(reply.send(self.report())),
+            EdgeCommand::Figures(index, reply) => {
+                let figures = self.figures.recorder.borrow().figures(index);
+                drop(reply.send(figures));
+            }
+            EdgeCommand::Review(reply) => drop(reply.send(self.links.review())),
+            EdgeCommand::Usage(reply) => drop(reply.send(self.take_usage())),
+        }
+    }
+
+    fn take_usage(&self) -> Vec<UsageLine> {
+        self.links.take_usage(&self.figures.recorder.borrow())
+    }
+
+    fn report(&self) -> CoreReport {
+        CoreReport {
+            core: self.core.id(),
+            links: self.links.report(),
+            agents_open: self.drain.agents_open(),
+            calls_open: self.drain.calls_open(),
+            sockets_open: self.core.open_sockets(),
+            tasks_open: self.core.open_tasks(),
+            pool: self.core.pool().usage(),
+            last_good_call: self.figures.since_good_call(self.core.now()),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Inner TLS sessions with connectors that wait for their next call, so that a call pays no handshake.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::base::{Clock, LinkId, Time, TunnelId};
+use crate::edge::usage::LinkUsage;
+use crate::engine::{ByteStream, Core};
+use crate::link::CarrierStream;
+use crate::tls::{ClientConfig, TlsStream};
+
+/// The most idle sessions of one core, all hosts together. A session beyond that is closed.
+const IDLE_MAX: usize = 1_024;
+/// How long a session may be idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The idle sessions of one core.
+#[derive(Default)]
+pub(super) struct IdleSessions {
+    by_host: RefCell<HashMap<Box<str>, Vec<IdleSession>>>,
+    count: Cell<usize>,
+    sweeping: Cell<bool>,
+}
+
+/// A session between two calls.
+pub(super) struct IdleSession {
+    pub(super) session: Box<TlsStream<CarrierStream>>,
+    pub(super) usage: Rc<LinkUsage>,
+    pub(super) seal: Seal,
+    pub(super) since: Time,
+}
+
+/// The tunnel of a session, and the TLS configuration under which it was made. A session is used again only for the same.
+pub(super) struct Seal {
+    pub(super) tunnel: TunnelId,
+    pub(super) config: Arc<ClientConfig>,
+}
+
+impl IdleSessions {
+    /// Whether there is room for one more.
+    pub(super) fn has_room(&self) -> bool {
+        self.count.get() < IDLE_MAX
+    }
+
+    /// Closes the idle sessions on a carrier that is to end.
+    pub(super) fn close_on(&self, link: LinkId) {
+        self.retain(|idle| idle.session.inner().carrier_id() != link);
+    }
+
+    /// Takes out a session with the connector of a host that is still usable, if there is one.
+    pub(super) fn take(&self, host: &str, tunnel: &TunnelId, config: &Arc<ClientConfig>) -> Option<IdleSession> {
+        let mut by_host = self.by_host.borrow_mut();
+        let kept = by_host.get_mut(host)?;
+        while let Some(idle) = kept.pop() {
+            self.count.set(self.count.get() - 1);
+            let ours = idle.seal.tunnel == *tunnel && Arc::ptr_eq(&idle.seal.config, config);
+            if ours && idle.session.inner().is_carrier_open() && is_quiet(&idle) {
+                return Some(idle);
+            }
+        }
+        None
+    }
+
+    /// Keeps a session for another call.
+    pub(super) fn put(self: &Rc<Self>, core: &Core, host: &str, idle: IdleSession) {
+        self.count.set(self.count.get() + 1);
+        let mut by_host = self.by_host.borrow_mut();
+        match by_host.get_mut(host) {
+            Some(kept) => kept.push(idle),
+            None => {
+                by_host.insert(host.into(), vec![idle]);
+            }
+        }
+        drop(by_host);
+        self.sweep_later(core);
+    }
+
+    /// Starts the task that closes what has been idle for too long, unless it runs.
+    fn sweep_later(self: &Rc<Self>, core: &Core) {
+        if self.sweeping.replace(true) {
+            return;
+        }
+        let (sessions, clock) = (Rc::clone(self), core.clone());
+        core.spawn(async move {
+            while sessions.count.get() > 0 {
+                clock.sleep(IDLE_TIMEOUT / 4).await;
+                let now = clock.now();
+                sessions.retain(|idle| now - idle.since < IDLE_TIMEOUT && is_quiet(idle));
+            }
+            sessions.sweeping.set(false);
+        });
+    }
+
+    fn retain(&self, keep: impl Fn(&IdleSession) -> bool) {
+        let mut by_host = self.by_host.borrow_mut();
+        by_host.retain(|_, kept| {
+            kept.retain(&keep);
+            !kept.is_empty()
+        });
+        self.count.set(by_host.values().map(Vec::len).sum());
+    }
+}
+
+/// Whether nothing was received on an idle session, not even its end.
+fn is_quiet(idle: &IdleSession) -> bool {
+    idle.session.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+}

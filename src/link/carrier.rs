@@ -1,0 +1,213 @@
+//! A connector's connection to an edge, whatever protocol it speaks.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::base::{LinkId, Traffic};
+use crate::link::{CarrierStream, Ended, Link};
+use crate::wire::mux::{Fault, Open, OpenError, Side};
+
+/// A connection between a connector and an edge that carries calls, by its protocol. Cheap to clone; the clones are one
+/// connection.
+#[derive(Clone)]
+pub enum Carrier {
+    /// The link protocol of this project, as [`crate::wire::mux`] defines it. A call is HTTP/1.1 on a stream.
+    Link(Link),
+}
+
+/// What the edge says of a call when it opens it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallOpen<'a> {
+    /// The host that the agent called.
+    pub host: &'a str,
+    /// The edge's number of the call, for logs on both sides.
+    pub call: u64,
+    /// What the stream carries: one exchange in the clear, or an inner TLS session with any number of them.
+    pub traffic: Traffic,
+    /// The agent's address, where the edge passes it on.
+    pub peer: Option<&'a str>,
+}
+
+/// Why a call could not be opened on a carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOpenError {
+    /// It carries as many calls as it may.
+    Full,
+    /// It takes no new calls.
+    Draining,
+    /// It is not ready, or has ended, or cannot say what the call is for.
+    Unusable,
+}
+
+/// Why this side ends a carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// This side ends, and no calls are left.
+    Ended,
+    /// This side ends, and the calls in flight took too long.
+    DrainTimeout,
+    /// The credential of the registration is no longer valid.
+    Revoked,
+}
+
+/// Why a carrier ended, as its protocol says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CarrierEnded {
+    /// A link.
+    Link(Ended),
+}
+
+impl Carrier {
+    /// The carrier's number, unlike that of any other carrier of this role.
+    #[must_use]
+    pub fn id(&self) -> LinkId {
+        match self {
+            Carrier::Link(link) => link.id(),
+        }
+    }
+
+    /// At the edge: opens a call.
+    ///
+    /// # Errors
+    ///
+    /// Why the carrier cannot take it.
+    pub fn open(&self, open: &CallOpen<'_>) -> Result<CarrierStream, CallOpenError> {
+        match self {
+            Carrier::Link(link) => {
+                let CallOpen { host, call, traffic, peer } = *open;
+                let opened = link.open(&Open { route: host, call, traffic, peer });
+                Ok(CarrierStream::Link(opened?))
+            }
+        }
+    }
+
+    /// At the connector: the next call that the edge opened; none when the carrier has ended. One task at a time takes them.
+    pub async fn accept(&self) -> Option<CarrierStream> {
+        match self {
+            Carrier::Link(link) => link.accept().await.map(CarrierStream::Link),
+        }
+    }
+
+    /// Whether new calls may be opened.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self {
+            Carrier::Link(link) => link.is_open(),
+        }
+    }
+
+    /// Calls that are open on it.
+    #[must_use]
+    pub fn streams_live(&self) -> usize {
+        match self {
+            Carrier::Link(link) => link.streams_live(),
+        }
+    }
+
+    /// The last round-trip time that was measured; none before the first measurement.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        match self {
+            Carrier::Link(link) => link.round_trip(),
+        }
+    }
+
+    /// Takes no new calls from now on, on either side. Calls in flight may finish.
+    pub fn drain(&self) {
+        match self {
+            Carrier::Link(link) => link.drain(),
+        }
+    }
+
+    /// Whether one side has asked to drain.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        match self {
+            Carrier::Link(link) => link.is_draining(),
+        }
+    }
+
+    /// Waits until one side has asked to drain, or the carrier has ended.
+    pub async fn draining(&self) {
+        match self {
+            Carrier::Link(link) => link.draining().await,
+        }
+    }
+
+    /// Waits until the last call of a draining carrier has ended, or the carrier has.
+    pub async fn drained(&self) {
+        match self {
+            Carrier::Link(link) => link.drained().await,
+        }
+    }
+
+    /// Ends the carrier now; calls in flight are broken off.
+    pub fn close(&self, reason: CloseReason) {
+        match self {
+            Carrier::Link(link) => link.close(match reason {
+                CloseReason::Ended => Fault::Ended,
+                CloseReason::DrainTimeout => Fault::DrainTimeout,
+                CloseReason::Revoked => Fault::Revoked,
+            }),
+        }
+    }
+
+    /// Why it ended, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<CarrierEnded> {
+        match self {
+            Carrier::Link(link) => link.ended().map(CarrierEnded::Link),
+        }
+    }
+}
+
+impl From<OpenError> for CallOpenError {
+    fn from(error: OpenError) -> CallOpenError {
+        match error {
+            OpenError::StreamLimit => CallOpenError::Full,
+            OpenError::Draining => CallOpenError::Draining,
+            _ => CallOpenError::Unusable,
+        }
+    }
+}
+
+impl CarrierEnded {
+    /// The side that ended it.
+    #[must_use]
+    pub fn by(&self) -> Side {
+        match self {
+            CarrierEnded::Link(ended) => ended.by,
+        }
+    }
+}
+
+impl fmt::Display for CarrierEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CarrierEnded::Link(ended) => ended.fault.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edge_learns_whether_another_link_could_take_a_call_that_this_one_refused() {
+        for (error, known) in [
+            (OpenError::StreamLimit, CallOpenError::Full),
+            (OpenError::Draining, CallOpenError::Draining),
+            (OpenError::NotReady, CallOpenError::Unusable),
+            (OpenError::Unsendable, CallOpenError::Unusable),
+        ] {
+            assert_eq!(CallOpenError::from(error), known);
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_in_the_words_of_its_protocol() {
+        let ended = CarrierEnded::Link(Ended { fault: Fault::Revoked, by: Side::Peer });
+        assert_eq!((ended.to_string(), ended.by()), (Fault::Revoked.to_string(), Side::Peer));
+    }
+}

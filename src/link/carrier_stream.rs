@@ -1,0 +1,184 @@
+use std::task::{Context, Poll};
+
+use crate::base::{LinkId, Time};
+use crate::engine::{ByteStream, Lease, StreamError};
+use crate::link::{CallOpen, LinkStream};
+use crate::wire::mux::{self, Cause, Phases};
+
+/// The bytes of one call, or of one inner TLS session, on a [`Carrier`](crate::link::Carrier). Dropped before both sides have
+/// finished, it is broken off.
+pub enum CarrierStream {
+    /// A stream of a link.
+    Link(LinkStream),
+}
+
+impl CarrierStream {
+    /// At the connector: what the edge said of the call when it opened it.
+    #[must_use]
+    pub fn opening<T>(&self, look: impl FnOnce(CallOpen<'_>) -> T) -> Option<T> {
+        match self {
+            CarrierStream::Link(stream) => stream.opening(|open| {
+                let mux::Open { route, call, traffic, peer } = open;
+                look(CallOpen { host: route, call, traffic, peer })
+            }),
+        }
+    }
+
+    /// The number of its carrier.
+    #[must_use]
+    pub fn carrier_id(&self) -> LinkId {
+        match self {
+            CarrierStream::Link(stream) => stream.link().id(),
+        }
+    }
+
+    /// Whether its carrier takes new calls.
+    #[must_use]
+    pub fn is_carrier_open(&self) -> bool {
+        match self {
+            CarrierStream::Link(stream) => stream.link().is_open(),
+        }
+    }
+
+    /// Whether its carrier takes no new calls, because one side has asked to drain.
+    #[must_use]
+    pub fn is_carrier_draining(&self) -> bool {
+        match self {
+            CarrierStream::Link(stream) => stream.link().is_draining(),
+        }
+    }
+
+    /// Waits until one side has asked to drain the carrier, or the carrier has ended.
+    pub async fn carrier_draining(&self) {
+        match self {
+            CarrierStream::Link(stream) => stream.link().draining().await,
+        }
+    }
+
+    /// What the connector last reported of the call's time, ahead of the bytes that were received since.
+    #[must_use]
+    pub fn phases(&self) -> Option<Phases> {
+        match self {
+            CarrierStream::Link(stream) => stream.phases(),
+        }
+    }
+
+    /// Forgets what was reported: the stream carries another call.
+    pub fn forget_phases(&self) {
+        match self {
+            CarrierStream::Link(stream) => stream.forget_phases(),
+        }
+    }
+
+    /// At the connector: reports the call's time, behind the bytes that are queued so far.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is gone, or the stage was reported before.
+    pub fn send_phases(&self, phases: Phases) -> Result<(), mux::StreamError> {
+        match self {
+            CarrierStream::Link(stream) => stream.send_phases(phases),
+        }
+    }
+
+    /// When the first of the bytes that wait to be read came in, or the last that were read.
+    #[must_use]
+    pub fn received_at(&self) -> Time {
+        match self {
+            CarrierStream::Link(stream) => stream.received_at(),
+        }
+    }
+
+    /// Breaks the call off with a cause that the other side sees.
+    pub fn reset(&self, cause: Cause) {
+        match self {
+            CarrierStream::Link(stream) => stream.reset(cause),
+        }
+    }
+
+    /// Ready when the other side has broken the call off, or the carrier has ended; also after the other side's last byte.
+    pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Cause> {
+        match self {
+            CarrierStream::Link(stream) => stream.poll_broken(cx),
+        }
+    }
+
+    /// The error, if the call was broken off before its last byte came, or because what has come is not read. Wakes the task
+    /// when that happens.
+    #[must_use]
+    pub fn failure(&self, cx: &mut Context<'_>) -> Option<StreamError> {
+        match self {
+            CarrierStream::Link(stream) => stream.failure(cx),
+        }
+    }
+
+    /// Whether its carrier is draining and waits for what the other side has still to send on it.
+    #[must_use]
+    pub fn holds_up_drain(&self) -> bool {
+        match self {
+            CarrierStream::Link(stream) => stream.holds_up_drain(),
+        }
+    }
+}
+
+impl ByteStream for CarrierStream {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        match self {
+            CarrierStream::Link(stream) => stream.poll_recv(cx),
+        }
+    }
+
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            CarrierStream::Link(stream) => stream.poll_ended(cx),
+        }
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        match self {
+            CarrierStream::Link(stream) => stream.send(lease),
+        }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        match self {
+            CarrierStream::Link(stream) => stream.poll_ready(cx),
+        }
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        match self {
+            CarrierStream::Link(stream) => stream.poll_flushed(cx),
+        }
+    }
+
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        match self {
+            CarrierStream::Link(stream) => stream.poll_send_failed(cx),
+        }
+    }
+
+    fn finish(&self) {
+        match self {
+            CarrierStream::Link(stream) => stream.finish(),
+        }
+    }
+
+    fn abort(&self) {
+        match self {
+            CarrierStream::Link(stream) => stream.abort(),
+        }
+    }
+
+    fn headroom(&self) -> usize {
+        match self {
+            CarrierStream::Link(stream) => stream.headroom(),
+        }
+    }
+
+    fn tailroom(&self) -> usize {
+        match self {
+            CarrierStream::Link(stream) => stream.tailroom(),
+        }
+    }
+}
