@@ -14,7 +14,7 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::respond::Reply;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
-use crate::exchange::{HeadReadError, Outlet, check_request, read_on, reset, retry_after_s};
+use crate::exchange::{CallFailure, HeadReadError, Outlet, check_request, read_on};
 use crate::latency::{CallPhases, Outcome};
 use crate::link::CallStream;
 use crate::route::Hostname;
@@ -229,7 +229,7 @@ impl Terms {
         let outcome = match ended {
             Some(Ok(())) => Outcome::Ok,
             Some(Err(Cause::Cancelled)) | None => Outcome::AgentGone,
-            Some(Err(cause)) => reset(cause).1,
+            Some(Err(cause)) => CallFailure::of_reset(cause).outcome(),
         };
         let phases = CallPhases::of_connector(
             work.response.agent.as_ref().and_then(|agent| agent.times).unwrap_or_default(),
@@ -260,11 +260,10 @@ impl Terms {
             // Without the id the answer says less.
             let _ = here.core.timeout(READ_ID_WITHIN, reading).await;
         }
-        let (fault, _) = reset(cause);
         let close = close || !request.decoder.is_done();
         let to_head = request.head.method() == Method::Head;
-        let answer = Answer::to_fault(fault, request.peek.as_ref().and_then(|peek| peek.id()));
-        say(here, session, &Answer { close, to_head, retry_after_s: retry_after_s(fault), ..answer }).await;
+        let answer = CallFailure::of_reset(cause).answer(request.peek.as_ref().and_then(|peek| peek.id()));
+        say(here, session, &Answer { close, to_head, ..answer }).await;
         if close { Next::Close } else { Next::Keep }
     }
 

@@ -16,8 +16,8 @@ use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{
-    self, Carry, CarryError, HeadReadError, Intake, Outlet, Patient, Refusal, carry_body, check_request, clear_scratch,
-    forwarded, read_on,
+    CallFailure, Carry, CarryError, HeadReadError, Intake, Outlet, Patient, Refusal, carry_body, check_request,
+    clear_scratch, forwarded, read_on,
 };
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
@@ -26,7 +26,7 @@ use crate::link::CallStream;
 use crate::route::Route;
 use crate::tls::Connection;
 use crate::wire::http1::{
-    Answer, BodyDecoder, BodyEncoder, BodyError, Fault, Framing, Method, RequestEdits, RequestHead, ResponseEdits,
+    Answer, BodyDecoder, BodyEncoder, BodyError, Framing, Method, RequestEdits, RequestHead, ResponseEdits,
     ResponseHead, write_request, write_response,
 };
 use crate::wire::jsonrpc::Peek;
@@ -79,7 +79,7 @@ enum Back {
     /// The whole answer was queued; whether the connection can be kept.
     Done(bool),
     /// It did not come, or not whole.
-    Failed(Fault, Outcome),
+    Failed(CallFailure),
     /// The agent's side failed.
     AgentGone,
     /// The agent did not read for too long.
@@ -92,10 +92,7 @@ impl Back {
         match error {
             StreamError::TimedOut => Back::AgentStalled,
             // The agent or a buffer was waited for, and the answer came to an end meanwhile.
-            StreamError::ResetWith { .. } => {
-                let (fault, outcome) = stream_fault(error);
-                Back::Failed(fault, outcome)
-            }
+            StreamError::ResetWith { .. } => Back::Failed(CallFailure::of_stream(error)),
             _ => Back::AgentGone,
         }
     }
@@ -131,15 +128,9 @@ impl Work {
         let wanted = Wanted { route, host, seal, peer: None, may_hand_over: agent.may_hand_over };
         let opened = match here.open(wanted).await {
             Ok(opened) => opened,
-            Err(NoStream::Unsealed(fault, outcome)) => {
-                return self.fail(agent, route, None, &stamps, fault, outcome).await;
-            }
             Err(NoStream::HandOver(core)) => return Next::HandOver(core),
             Err(NoStream::Refused(refusal)) => return self.refuse(agent, refusal).await,
-            Err(NoStream::Offline(why)) => {
-                let (fault, outcome) = exchange::offline(why);
-                return self.fail(agent, route, None, &stamps, fault, outcome).await;
-            }
+            Err(NoStream::Failed(failure)) => return self.fail(agent, route, None, &stamps, failure).await,
         };
         let next = self.exchange(agent, route, &opened, &mut stamps).await;
         if opened.whole.get() {
@@ -195,11 +186,11 @@ impl Work {
                     _ => Next::Abort,
                 }
             }
-            Ok(Back::Failed(fault, outcome)) if !begun.get() => {
-                self.fail(agent, route, Some(&opened.usage), stamps, fault, outcome).await
+            Ok(Back::Failed(failure)) if !begun.get() => {
+                self.fail(agent, route, Some(&opened.usage), stamps, failure).await
             }
-            Ok(Back::Failed(_, outcome)) => {
-                self.finish(agent, route, opened, stamps, outcome);
+            Ok(Back::Failed(failure)) => {
+                self.finish(agent, route, opened, stamps, failure.outcome());
                 Next::Abort
             }
             Ok(Back::AgentGone) | Err(There::AgentGone) => {
@@ -244,18 +235,16 @@ impl Work {
         route: &Route,
         usage: Option<&LinkUsage>,
         stamps: &EdgeStamps,
-        fault: Fault,
-        outcome: Outcome,
+        failure: CallFailure,
     ) -> Next {
         self.request.read_id(agent).await;
         let keep = self.request.decoder.is_done() && agent.head.keep_alive() && !agent.here.is_draining();
         let mut answer = Vec::new();
-        let text = Answer::to_fault(fault, self.request.peek.id());
-        let retry_after_s = exchange::retry_after_s(fault);
-        Answer { close: !keep, retry_after_s, to_head: agent.head.method() == Method::Head, ..text }.write(&mut answer);
+        let told = failure.answer(self.request.peek.id());
+        Answer { close: !keep, to_head: agent.head.method() == Method::Head, ..told }.write(&mut answer);
         say(&agent.here, &agent.connection, &answer).await;
         let now = agent.here.core.now();
-        self.record(agent, route, usage, &CallPhases::split(stamps.times(now), None), outcome);
+        self.record(agent, route, usage, &CallPhases::split(stamps.times(now), None), failure.outcome());
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -405,7 +394,7 @@ impl ResponseWork {
         let framing = loop {
             match response_head(here, request.method(), stream, intake, head).await {
                 Ok(()) => {}
-                Err((fault, outcome)) => return Back::Failed(fault, outcome),
+                Err(failure) => return Back::Failed(failure),
             }
             scratch.clear();
             if head.is_interim() {
@@ -438,13 +427,8 @@ impl ResponseWork {
         match carry_body(carry, |_| {}).await {
             Ok(()) => Back::Done(keep),
             Err(CarryError::To(error)) => Back::unsent(&error),
-            Err(CarryError::From(error)) => {
-                let (fault, outcome) = stream_fault(&error);
-                Back::Failed(fault, outcome)
-            }
-            Err(CarryError::Body(_) | CarryError::Length(_)) => {
-                Back::Failed(Fault::UpstreamBroken, Outcome::UpstreamFailed)
-            }
+            Err(CarryError::From(error)) => Back::Failed(CallFailure::of_stream(&error)),
+            Err(CarryError::Body(_) | CarryError::Length(_)) => Back::Failed(CallFailure::UpstreamBroken),
         }
     }
 }
@@ -493,7 +477,7 @@ async fn response_head(
     stream: &CallStream,
     intake: &mut Intake,
     head: &mut ResponseHead,
-) -> Result<(), (Fault, Outcome)> {
+) -> Result<(), CallFailure> {
     let read = intake.response_head(stream, head, method);
     // A GET waits for events, for as long as the agent does.
     let read = if method == Method::Get {
@@ -502,24 +486,13 @@ async fn response_head(
         let timed = here.core.timeout(here.edge.settings.first_byte_timeout, read).await;
         timed.map_err(|_| {
             stream.on_link().reset(Cause::Deadline);
-            (Fault::TimedOut, Outcome::TimedOut)
+            CallFailure::TimedOut
         })?
     };
     match read {
         Ok(true) => Ok(()),
-        Err(HeadReadError::Stream(error)) => Err(stream_fault(&error)),
-        Ok(false) | Err(HeadReadError::Head(_) | HeadReadError::Timeout) => {
-            Err((Fault::UpstreamBroken, Outcome::UpstreamFailed))
-        }
-    }
-}
-
-fn stream_fault(error: &StreamError) -> (Fault, Outcome) {
-    match error {
-        StreamError::ResetWith { code } => exchange::reset(Cause::from_code(*code)),
-        // Of an inner session alone: the connector does not take our certificate.
-        StreamError::Protocol(_) => (Fault::SealRefused, Outcome::SealRefused),
-        _ => (Fault::UpstreamBroken, Outcome::UpstreamFailed),
+        Err(HeadReadError::Stream(error)) => Err(CallFailure::of_stream(&error)),
+        Ok(false) | Err(HeadReadError::Head(_) | HeadReadError::Timeout) => Err(CallFailure::UpstreamBroken),
     }
 }
 

@@ -10,12 +10,10 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_table::ChosenLink;
 use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
-use crate::exchange::Refusal;
-use crate::latency::Outcome;
+use crate::exchange::{CallFailure, Refusal};
 use crate::link::{CallOpen, CallOpenError, CallStream, CarrierStream};
 use crate::route::{LinkChoice, Offline, Route};
 use crate::tls::ClientConfig;
-use crate::wire::http1::Fault;
 
 /// How often a call that waits for a link looks whether another core has one.
 const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_millis(50);
@@ -34,9 +32,7 @@ pub(super) struct Opened {
 pub(super) enum NoStream {
     HandOver(CoreId),
     Refused(Refusal),
-    Offline(Offline),
-    /// There is one, and no session came about on it.
-    Unsealed(Fault, Outcome),
+    Failed(CallFailure),
 }
 
 /// What a stream is opened for.
@@ -83,7 +79,7 @@ impl EdgeCore {
             };
             let left = deadline - self.core.now();
             if left.is_zero() || self.is_draining() {
-                return Err(NoStream::Offline(why));
+                return Err(NoStream::Failed(CallFailure::of_offline(why)));
             }
             // Either way it is looked at again.
             let _ = self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen)).await;

@@ -123,7 +123,7 @@ impl Passing {
         let (stream, usage) = match core.open_on_link(wanted).await {
             Ok(opened) => opened,
             Err(NoStream::HandOver(target)) => return self.hand_over(core, target, peer_info.peer).await,
-            Err(NoStream::Refused(_) | NoStream::Offline(_) | NoStream::Unsealed(..)) => {
+            Err(NoStream::Refused(_) | NoStream::Failed(_)) => {
                 Counters::add(&core.edge.counters.requests_refused);
                 return self.refuse(core, Alert::InternalError).await;
             }

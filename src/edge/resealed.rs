@@ -11,12 +11,10 @@ use crate::edge::sessions::{IdleSession, Seal};
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange;
-use crate::latency::Outcome;
+use crate::exchange::CallFailure;
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Hostname;
 use crate::tls::{ClientConfig, HandshakeError, ServerName, Session, TlsStream};
-use crate::wire::http1::Fault;
 use crate::wire::mux::Cause;
 
 /// How long sending a TLS alert may take.
@@ -35,7 +33,7 @@ impl EdgeCore {
     /// Makes a new session with the connector of a route.
     pub(super) async fn open_resealed(&self, wanted: Wanted<'_>) -> Result<Opened, NoStream> {
         let tunnel = wanted.route.tunnel.clone();
-        let unsealed = || NoStream::Unsealed(Fault::SealRefused, Outcome::SealRefused);
+        let unsealed = || NoStream::Failed(CallFailure::SealRefused);
         let host = wanted.host.parse::<Hostname>().map_err(|_| unsealed())?;
         let wanted = Wanted { host: host.as_str(), ..wanted };
         let Some(config) = wanted.seal.cloned() else {
@@ -52,8 +50,7 @@ impl EdgeCore {
                     if matches!(cause, Cause::SealMismatch | Cause::SealFailed) {
                         self.log_unsealed(wanted, &cause);
                     }
-                    let (fault, outcome) = exchange::reset(cause);
-                    NoStream::Unsealed(fault, outcome)
+                    NoStream::Failed(CallFailure::of_reset(cause))
                 }
                 error => {
                     self.log_unsealed(wanted, &error);

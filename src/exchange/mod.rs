@@ -3,6 +3,7 @@
 //! Used on both sides of a link: between an agent's connection and a stream at the edge, and between a stream and an
 //! upstream's connection at the connector.
 
+mod call_failure;
 mod carry;
 mod forwarded;
 mod intake;
@@ -10,12 +11,13 @@ mod outlet;
 mod patient;
 mod refusal;
 
+pub use call_failure::CallFailure;
 pub use carry::{Carry, CarryError, carry_body, read_on};
 pub use forwarded::forwarded;
 pub use intake::{HeadReadError, Intake};
 pub use outlet::Outlet;
 pub use patient::{Course, DRAIN_STALL_MAX, Patient};
-pub use refusal::{Refusal, check_request, offline, reset, retry_after_s};
+pub use refusal::{Refusal, check_request};
 
 /// How much memory for heads that are to be sent is kept from one call to the next, in bytes.
 const SCRATCH_LEN_KEPT: usize = 4096;

@@ -1,9 +1,8 @@
 //! What an agent is answered when its request cannot be passed on: by the edge, and by a connector in which its TLS ends.
 
 use crate::latency::Outcome;
-use crate::route::{Hostname, Offline};
-use crate::wire::http1::{Answer, Fault, RequestHead};
-use crate::wire::mux::Cause;
+use crate::route::Hostname;
+use crate::wire::http1::{Answer, RequestHead};
 
 /// Seconds after which a call that found no connector may be tried again.
 const RETRY_AFTER_S: u32 = 1;
@@ -116,40 +115,4 @@ fn origin_allowed(origin: &[u8], host: &Hostname, allowed: &[String]) -> bool {
         Some(Hostname::of_authority(authority).ok()?.as_str() == host.as_str())
     };
     listed || own().unwrap_or(false)
-}
-
-/// What a call that found no link is answered, and how it ended.
-#[must_use]
-pub fn offline(why: Offline) -> (Fault, Outcome) {
-    match why {
-        Offline::NoLink | Offline::Draining => (Fault::ConnectorOffline, Outcome::Offline),
-        Offline::Full => (Fault::Overloaded, Outcome::Overloaded),
-    }
-}
-
-/// What a call whose stream was reset is answered, and how it ended.
-#[must_use]
-pub fn reset(cause: Cause) -> (Fault, Outcome) {
-    match cause {
-        Cause::NoRoute
-        | Cause::UpstreamRefused
-        | Cause::UpstreamUnreachable
-        | Cause::UpstreamTls
-        | Cause::UpstreamUnsent
-        | Cause::UpstreamNotAllowed
-        | Cause::UpstreamConnectTimeout => (Fault::UpstreamRefused, Outcome::UpstreamRefused),
-        Cause::Overloaded | Cause::StreamLimit | Cause::SlowReader => (Fault::Overloaded, Outcome::Overloaded),
-        Cause::Draining | Cause::NotSent => (Fault::ConnectorOffline, Outcome::Offline),
-        Cause::SealMismatch | Cause::SealFailed => (Fault::SealRefused, Outcome::SealRefused),
-        Cause::LinkLost => (Fault::LinkLost, Outcome::LinkLost),
-        Cause::Revoked => (Fault::Revoked, Outcome::Revoked),
-        Cause::UpstreamTimeout | Cause::Deadline => (Fault::TimedOut, Outcome::TimedOut),
-        _ => (Fault::UpstreamBroken, Outcome::UpstreamFailed),
-    }
-}
-
-/// Whether a fault is over soon, so that the agent is told when to try again.
-#[must_use]
-pub fn retry_after_s(fault: Fault) -> Option<u32> {
-    matches!(fault, Fault::ConnectorOffline | Fault::Overloaded).then_some(RETRY_AFTER_S)
 }

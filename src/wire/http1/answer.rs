@@ -6,92 +6,6 @@ use super::{BodyError, HeadError};
 #[cfg(feature = "internals")]
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Why a call got no answer from its upstream. Each has a status, a JSON-RPC code and a name.
-///
-/// The codes lie outside -32768…-32000, which JSON-RPC reserves, and so never among -32020…-32099, which MCP reserves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// No connector of the route is linked.
-    ConnectorOffline,
-    /// The upstream took no connection.
-    UpstreamRefused,
-    /// The upstream broke off, or answered what is no HTTP.
-    UpstreamBroken,
-    /// A limit of the tunnel is reached.
-    Overloaded,
-    /// A deadline passed.
-    TimedOut,
-    /// The link broke while the call was under way.
-    LinkLost,
-    /// The link was ended under the call because its credential is no longer good.
-    Revoked,
-    /// Edge and connector do not agree on how the route is sealed, or one does not believe the other.
-    SealRefused,
-}
-
-impl Fault {
-    /// The HTTP status.
-    #[must_use]
-    pub const fn status(self) -> u16 {
-        match self {
-            Fault::ConnectorOffline | Fault::Overloaded | Fault::Revoked => 503,
-            Fault::UpstreamRefused | Fault::UpstreamBroken | Fault::LinkLost | Fault::SealRefused => 502,
-            Fault::TimedOut => 504,
-        }
-    }
-
-    /// The code of the JSON-RPC error.
-    #[must_use]
-    pub const fn rpc_code(self) -> i32 {
-        match self {
-            Fault::ConnectorOffline => -31_001,
-            Fault::UpstreamRefused => -31_002,
-            Fault::UpstreamBroken => -31_003,
-            Fault::Overloaded => -31_004,
-            Fault::TimedOut => -31_005,
-            Fault::LinkLost => -31_006,
-            Fault::Revoked => -31_007,
-            Fault::SealRefused => -31_008,
-        }
-    }
-
-    /// The name in `error.code` or `error.data.reason`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Fault::ConnectorOffline => "connector_offline",
-            Fault::UpstreamRefused => "upstream_refused",
-            Fault::UpstreamBroken => "upstream_broken",
-            Fault::Overloaded => "overloaded",
-            Fault::TimedOut => "timed_out",
-            Fault::LinkLost => "link_lost",
-            Fault::Revoked => "revoked",
-            Fault::SealRefused => "seal_refused",
-        }
-    }
-
-    /// What happened and what to do, for a person.
-    #[must_use]
-    pub const fn message(self) -> &'static str {
-        match self {
-            Fault::ConnectorOffline => "no connector is linked for this host: start `adit connect`, or try again soon",
-            Fault::UpstreamRefused => {
-                "the MCP server behind the tunnel refused the connection: check that it is running"
-            }
-            Fault::UpstreamBroken => "the MCP server behind the tunnel broke off: it may have acted on the request",
-            Fault::Overloaded => "the tunnel is at its limit: try again after a pause",
-            Fault::TimedOut => "the MCP server did not answer in time: it may have acted on the request",
-            Fault::LinkLost => "the link to the private network broke: the server may have acted on the request",
-            Fault::Revoked => {
-                "the tunnel's credential was withdrawn while the call was under way: the server may have acted on the request"
-            }
-            Fault::SealRefused => {
-                "edge and connector could not seal the call: its operator finds the reason in the logs of both"
-            }
-        }
-    }
-}
-
 /// An answer of our own: a status and a JSON body that says what was wrong.
 ///
 /// With the id of a JSON-RPC request the body is a JSON-RPC error, which an MCP client understands; without one it is
@@ -108,6 +22,9 @@ pub struct Answer<'a> {
     pub message: &'a str,
     /// The id of the request as JSON text, when it is known.
     pub rpc_id: Option<&'a str>,
+    /// Whether the MCP server may have acted on the request, where that is known: told in the data of the JSON-RPC error, so
+    /// that a client sees whether calling again is safe.
+    pub may_have_acted: Option<bool>,
     /// `Retry-After`, in seconds.
     pub retry_after_s: Option<u32>,
     /// Whether the connection closes after it.
@@ -131,18 +48,12 @@ impl<'a> Answer<'a> {
             code,
             message,
             rpc_id: None,
+            may_have_acted: None,
             retry_after_s: None,
             close: true,
             to_head: false,
             append: &[],
         }
-    }
-
-    /// The answer to a call that failed so; the connection stays open.
-    #[must_use]
-    pub const fn to_fault(fault: Fault, rpc_id: Option<&'a str>) -> Answer<'a> {
-        let plain = Answer::new(fault.status(), fault.name(), fault.message());
-        Answer { rpc_code: fault.rpc_code(), rpc_id, close: false, ..plain }
     }
 
     /// Appends the whole response.
@@ -170,10 +81,14 @@ impl<'a> Answer<'a> {
         let message = serde_json::Value::from(self.message);
         match self.rpc_id {
             None => format!(r#"{{"error":{{"code":{code},"message":{message}}}}}"#),
-            Some(id) => format!(
-                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{},"message":{message},"data":{{"reason":{code}}}}}}}"#,
-                self.rpc_code
-            ),
+            Some(id) => {
+                let acted =
+                    self.may_have_acted.map(|acted| format!(r#","may_have_acted":{acted}"#)).unwrap_or_default();
+                format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{},"message":{message},"data":{{"reason":{code}{acted}}}}}}}"#,
+                    self.rpc_code
+                )
+            }
         }
     }
 }
@@ -231,8 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_a_json_rpc_error_when_the_id_is_known() {
-        let mut answer = Answer::to_fault(Fault::ConnectorOffline, Some("\"a\""));
+    fn an_answer_is_a_json_rpc_error_when_the_id_is_known() {
+        let mut answer = Answer {
+            rpc_code: -31_001,
+            rpc_id: Some("\"a\""),
+            close: false,
+            ..Answer::new(503, "connector_offline", "no connector")
+        };
         answer.retry_after_s = Some(1);
         let (head, body) = split(&answer);
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
@@ -258,15 +178,5 @@ mod tests {
         assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok());
         let (head, body) = split(&Answer { to_head: true, ..Answer::new(400, "x", "y") });
         assert!(body.is_empty() && !head.contains("Content-Length: 0"));
-    }
-
-    #[test]
-    fn codes_stay_out_of_the_reserved_ranges() {
-        use Fault::*;
-        let faults =
-            [ConnectorOffline, UpstreamRefused, UpstreamBroken, Overloaded, TimedOut, LinkLost, Revoked, SealRefused];
-        let codes: std::collections::BTreeSet<i32> = faults.iter().map(|fault| fault.rpc_code()).collect();
-        assert_eq!(codes.len(), faults.len());
-        assert!(codes.iter().all(|code| !(-32_768..=-32_000).contains(code)));
     }
 }

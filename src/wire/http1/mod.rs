@@ -20,9 +20,9 @@ mod request;
 mod response;
 mod section;
 
+pub use answer::Answer;
 #[cfg(feature = "internals")]
 pub use answer::CONTINUE;
-pub use answer::{Answer, Fault};
 pub use authority::AuthorityError;
 pub use body_decoder::{BodyDecoder, Decoded};
 pub use body_encoder::{BodyEncoder, CHUNK_HEAD_LEN_MAX, ChunkHead, EncodeError, Wrap};

@@ -107,7 +107,8 @@ fn the_length_of_a_body_that_is_not_sent_stays() {
 #[test]
 fn own_answers_are_whole_responses() {
     let mut out = Vec::new();
-    Answer { retry_after_s: Some(2), ..Answer::to_fault(Fault::ConnectorOffline, Some("1")) }.write(&mut out);
+    Answer { retry_after_s: Some(2), rpc_id: Some("1"), close: false, ..Answer::new(503, "connector_offline", "none") }
+        .write(&mut out);
     let mut head = ResponseHead::new();
     let Ok(Progress::Complete { len }) = head.feed(&out, Method::Post) else { panic!("the head is whole") };
     assert_eq!((head.status(), head.get("retry-after"), head.keep_alive()), (503, Some(&b"2"[..]), true));
