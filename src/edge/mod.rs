@@ -30,7 +30,7 @@ mod usage;
 pub use certify::{
     CERTIFY_REQUESTS_MAX, CertSubject, Certified, Certifier, CertifyFn, CertifyRequest, NotCertified, certifier,
 };
-pub use credential::{CREDENTIALS_MAX, Credential, CredentialStatus, Proof, TunnelEntry};
+pub use credential::{CREDENTIALS_MAX, CredentialStatus, Proof, TunnelCredential, TunnelEntry};
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};
 pub use report::{CoreReport, LinkReport};
 pub use seals::Seals;

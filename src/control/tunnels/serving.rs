@@ -13,7 +13,7 @@ use crate::base::{Clock, Time, Traffic, TunnelId};
 use crate::control::state::CORE_ANSWER_MAX;
 use crate::control::store::{Overlap, ServedTunnel};
 use crate::control::wall_time::WallTime;
-use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, Seals, TunnelEntry};
+use crate::edge::{Edge, EdgeCommand, EdgeTables, Seals, TunnelCredential, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
 use crate::policy::{Admission, TunnelLists, Unmet};
 use crate::route::{HostPattern, ROUTES_MAX, Route, RouteEntry, RouteName, RouteTable};
@@ -256,7 +256,7 @@ impl Parts {
                 tracing::warn!(tunnel = %stored.id, "the tunnel stands in the configuration too, which counts");
                 continue;
             }
-            let credential = |(id, hash, until): &(_, _, Option<WallTime>)| Credential {
+            let credential = |(id, hash, until): &(_, _, Option<WallTime>)| TunnelCredential {
                 id: Clone::clone(id),
                 hash: Clone::clone(hash),
                 until: until.map_or(Time::NEVER, |until| until.on_cores(now, cores_now)),
