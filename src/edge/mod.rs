@@ -25,6 +25,8 @@ mod seals;
 mod sessions;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 pub use certify::{
