@@ -12,9 +12,9 @@ pub enum EdgeStatus {
     Unknown,
     /// The connector has a certificate of the edge.
     Certified {
-        /// When it is to be renewed.
+        /// When the certificate is to be renewed.
         renew_at: Time,
-        /// When it expires.
+        /// When the certificate expires.
         until: Time,
     },
     /// The edge has no authority: the secret is enough.

@@ -5,7 +5,7 @@ use crate::tls::{
     Versions, WallClock, client_config,
 };
 
-/// TLS towards edges: whom to believe, and who this connector is to each of them.
+/// TLS towards edges: the trusted authorities, and this connector's certificate for each edge.
 pub struct EdgeTls {
     enrol: Arc<ClientConfig>,
     edges: Vec<OneEdge>,
@@ -16,12 +16,12 @@ pub struct EdgeTls {
 struct OneEdge {
     link: Arc<ClientConfig>,
     current: Arc<CurrentIdentity>,
-    /// A certificate from before this process.
+    /// A certificate that was stored by an earlier process.
     kept: Option<Identity>,
 }
 
 impl EdgeTls {
-    /// For so many edges, for which `roots` vouch. `clock` is the wall clock by which their certificates are judged.
+    /// TLS for a number of edges, whose certificates `roots` have issued. They are checked against the wall clock `clock`.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl EdgeTls {
                 roots: roots.clone(),
                 alpn: vec![alpn.to_vec()],
                 versions: Versions::Tls13,
-                // A session that is taken up again would bring back the certificate with which it began.
+                // A resumed session would keep the certificate with which it began.
                 sessions: None,
                 identity: identity.map(|identity| identity as _),
                 clock: clock.clone(),
@@ -46,7 +46,7 @@ impl EdgeTls {
         Ok(EdgeTls { enrol: config(ALPN_ENROL, None)?, edges, callers: Arc::default(), clock })
     }
 
-    /// Begins with a certificate that was kept, towards one edge.
+    /// Starts with a stored certificate for one edge.
     #[must_use]
     pub fn with_kept(mut self, edge: usize, identity: Identity) -> EdgeTls {
         self.show(edge, &identity);
@@ -56,13 +56,13 @@ impl EdgeTls {
         self
     }
 
-    /// Whose edges may call inside sealed sessions: those of the authorities that certified this connector.
+    /// The authorities whose edges may open inner sessions: those that certified this connector.
     #[must_use]
     pub fn callers(&self) -> &Arc<CallerAuthorities> {
         &self.callers
     }
 
-    /// Is this towards one edge from now on.
+    /// Uses this certificate for one edge from now on.
     pub(super) fn show(&self, edge: usize, identity: &Identity) {
         if let Some(one) = self.edges.get(edge) {
             one.current.replace(Some(identity));

@@ -40,7 +40,7 @@ pub enum ConnectorEvent {
         edge: EdgeAddress,
         /// Its index among the links to that edge.
         link_index: u16,
-        /// The reason.
+        /// Why the link ended, as its protocol says.
         why: CarrierEnded,
     },
     /// An edge refuses this connector. Sent once for each reason, until a link comes up.

@@ -10,13 +10,13 @@ use crate::route::RouteName;
 /// The state of one core of a connector.
 #[derive(Clone, Debug)]
 pub struct ConnectorReport {
-    /// The core's number.
+    /// The number of the core.
     pub core: CoreId,
     /// The links that run on this core.
     pub links: Vec<LinkReport>,
     /// The upstreams that were called, by the name of their route.
     pub upstreams: Vec<UpstreamReport>,
-    /// Calls in flight.
+    /// How many calls are in flight.
     pub calls_open: usize,
     /// Sockets that are open.
     pub sockets_open: usize,
@@ -46,7 +46,7 @@ pub struct LinkReport {
 /// Whether a link takes calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
-    /// It takes calls.
+    /// It takes new calls.
     Open,
     /// It takes no new calls, and ends after those in flight.
     Draining,
@@ -57,7 +57,7 @@ pub enum LinkState {
 pub struct UpstreamReport {
     /// The name of the route.
     pub route: RouteName,
-    /// The upstream's URL.
+    /// The URL of the upstream.
     pub upstream: String,
     /// Connections to it, in use or idle.
     pub connections_open: usize,

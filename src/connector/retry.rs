@@ -62,7 +62,7 @@ impl Retry {
             tracing::error!(%edge, %error, "the edge refuses this connector");
             self.connector.send(ConnectorEvent::Refused { edge, refusal, why: error.to_string() });
         } else {
-            tracing::warn!(%edge, %error, "cannot connect to the edge");
+            tracing::warn!(%edge, %error, "connection attempt failed");
             self.connector.send(ConnectorEvent::Failed { edge, why: error.to_string() });
         }
     }

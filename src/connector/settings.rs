@@ -12,12 +12,12 @@ use crate::wire::mux;
 /// The most links to one edge.
 pub const LINKS_MAX: u16 = 256;
 
-/// Where an edge takes links.
+/// Where an edge accepts links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeAddress {
     /// A name or an address; IPv6 without brackets.
     pub host: Box<str>,
-    /// The port.
+    /// The TCP port for connectors.
     pub port: u16,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for EdgeAddress {
     }
 }
 
-/// What a connector can be told, and cannot be told anew while it runs.
+/// The settings of a connector, which cannot change while it runs.
 #[derive(Clone)]
 pub struct ConnectorSettings {
     /// The edges. Each gets links of its own.
@@ -40,9 +40,9 @@ pub struct ConnectorSettings {
     pub edge_tls: Option<Arc<EdgeTls>>,
     /// The name that an edge's certificate must bear; the host that is dialled when none is given.
     pub edge_name: Option<Box<str>>,
-    /// The tunnel that is opened.
+    /// The tunnel that the connector serves.
     pub tunnel: TunnelId,
-    /// What proves that it may be.
+    /// The secret of that tunnel.
     pub secret: Secret,
     /// Name and version, as the edge shows them.
     pub software: String,
@@ -51,11 +51,11 @@ pub struct ConnectorSettings {
     pub links: u16,
     /// The first wait before a lost link is dialled again.
     pub backoff_min: Duration,
-    /// The longest.
+    /// The longest wait before a lost link is dialled again.
     pub backoff_max: Duration,
     /// How long dialling an edge may take, TLS included, all its addresses together.
     pub connect_timeout: Duration,
-    /// How links are run.
+    /// The settings of the link protocol.
     pub link: mux::Settings,
     /// Calls that one core carries at once; what comes beyond is reset as overloaded.
     pub calls_max: usize,
@@ -92,28 +92,28 @@ impl ConnectorSettings {
     }
 }
 
-/// What serves one host.
+/// The route of one host.
 #[derive(Clone)]
 pub struct ConnectorRoute {
-    /// How the route is called in reports and logs. The connections are kept under this name: routes with different
+    /// The name of the route in reports and logs. The connections are kept under this name: routes with different
     /// upstreams should not share one.
     pub name: RouteName,
     /// The upstream, and how its connections are kept on each core.
     pub upstream: UpstreamSettings,
-    /// How its calls come. Those that come otherwise are refused.
+    /// How its calls are carried. Calls that come otherwise are refused.
     pub traffic: Traffic,
 }
 
-/// With what sealed sessions are served.
+/// The TLS configurations for inner sessions.
 #[derive(Clone)]
 pub struct Sealing {
-    /// To agents whose TLS ends here.
+    /// Towards agents whose TLS ends in this connector.
     pub passthrough: Arc<ServerConfig>,
-    /// To edges, which show who they are.
+    /// Towards edges, which have to show a certificate.
     pub resealed: Arc<ServerConfig>,
 }
 
-/// Where calls go. Replaced whole when the configuration is reloaded.
+/// The routes of a connector. Replaced as a whole when the configuration is reloaded.
 ///
 /// The connections of a route whose settings are the same afterwards live on. TLS configurations are compared by
 /// identity: whoever makes the new table keeps the `Arc` of what did not change.
@@ -121,6 +121,6 @@ pub struct Sealing {
 pub struct ConnectorTables {
     /// Which upstream serves which host.
     pub routes: RouteTable<ConnectorRoute>,
-    /// What routes need that are sealed; without it their calls are refused.
+    /// TLS for routes with inner sessions; without it their calls are refused.
     pub sealing: Option<Sealing>,
 }

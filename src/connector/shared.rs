@@ -56,7 +56,7 @@ pub struct ClockSkew {
 /// The state of one edge as this connector sees it, apart from links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeView {
-    /// The edge's address.
+    /// The address of the edge.
     pub edge: EdgeAddress,
     /// The connector's status there.
     pub status: EdgeStatus,

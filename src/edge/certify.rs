@@ -17,7 +17,7 @@ pub enum CertSubject {
     Tunnel(TunnelId),
     /// A tunnel that is to be created with this provisioning key, which is not verified yet.
     Provisioning {
-        /// The provisioning key.
+        /// The provisioning key, as the connector sent it.
         key: Secret,
         /// The name that the connector asks for; may be empty.
         name: String,

@@ -19,7 +19,7 @@ static DECOY: LazyLock<SecretHash> = LazyLock::new(|| SecretHash::of(&Secret::ne
 
 /// One credential of a tunnel.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
+pub struct TunnelCredential {
     /// The public id of the credential.
     pub id: CredentialId,
     /// The hash of the secret.
@@ -32,7 +32,7 @@ pub struct Credential {
 #[derive(Clone)]
 pub struct Proof {
     /// The credential whose secret the connector sent.
-    pub credential: Credential,
+    pub credential: TunnelCredential,
     /// The connector's address, if it is known.
     pub from: Option<IpAddr>,
 }
@@ -40,7 +40,7 @@ pub struct Proof {
 /// The present status of the credential with which a link was registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialStatus {
-    /// It is valid.
+    /// It is valid, and the link may go on.
     Valid,
     /// It has reached its expiry: the link takes no new calls, and those in flight may finish.
     Expired,
@@ -52,7 +52,7 @@ pub enum CredentialStatus {
 #[derive(Clone, Default)]
 pub struct TunnelEntry {
     /// The credentials that connectors may use. Without any, no connector can serve the tunnel and its calls are refused.
-    pub credentials: Vec<Credential>,
+    pub credentials: Vec<TunnelCredential>,
     /// Networks from which its connectors may come; empty for any.
     pub connectors_from: Networks,
     /// The inner TLS towards its connectors, for re-encrypted routes: trusted authorities, and this edge's certificate.
@@ -64,14 +64,14 @@ impl TunnelEntry {
     #[must_use]
     pub fn of_secret(secret: &Secret) -> TunnelEntry {
         let id = CONFIGURED.parse().expect("a short plain word is an id");
-        let credentials = vec![Credential { id, hash: SecretHash::of(secret), until: Time::NEVER }];
+        let credentials = vec![TunnelCredential { id, hash: SecretHash::of(secret), until: Time::NEVER }];
         TunnelEntry { credentials, ..TunnelEntry::default() }
     }
 
     /// The present status of a credential with which a link was registered.
     #[must_use]
-    pub fn status(&self, credential: &Credential, now: Time) -> CredentialStatus {
-        let same = |kept: &&Credential| kept.id == credential.id && kept.hash == credential.hash;
+    pub fn status(&self, credential: &TunnelCredential, now: Time) -> CredentialStatus {
+        let same = |kept: &&TunnelCredential| kept.id == credential.id && kept.hash == credential.hash;
         match self.credentials.iter().find(same) {
             Some(kept) if now < kept.until => CredentialStatus::Valid,
             Some(_) => CredentialStatus::Expired,
@@ -83,7 +83,7 @@ impl TunnelEntry {
 impl EdgeTables {
     /// The credential of this tunnel whose secret is `shown`. Takes equally long whether the tunnel or the secret is unknown.
     #[must_use]
-    pub fn verify(&self, tunnel: &TunnelId, shown: &Secret, now: Time) -> Option<&Credential> {
+    pub fn verify(&self, tunnel: &TunnelId, shown: &Secret, now: Time) -> Option<&TunnelCredential> {
         let shown = SecretHash::of(shown);
         let kept = self.tunnels.get(tunnel).map(|entry| entry.credentials.as_slice()).unwrap_or_default();
         let mut found = None;
@@ -123,7 +123,7 @@ mod tests {
     use crate::route::RouteTable;
 
     fn tables(credentials: &[(&str, &str, Time)]) -> EdgeTables {
-        let credentials = credentials.iter().map(|(id, secret, until)| Credential {
+        let credentials = credentials.iter().map(|(id, secret, until)| TunnelCredential {
             id: id.parse().unwrap(),
             hash: SecretHash::of(&Secret::from(*secret)),
             until: *until,

@@ -22,7 +22,7 @@ pub(super) struct OpenGuard<'a> {
 }
 
 impl Drain {
-    /// Begins the drain.
+    /// Begins the drain of this core.
     pub(super) fn begin(&self) {
         self.begun.raise();
     }
@@ -37,12 +37,12 @@ impl Drain {
         self.begun.after(0).await;
     }
 
-    /// Counts a connection of an agent.
+    /// Counts a connection of an agent until the guard is dropped.
     pub(super) fn count_agent(&self) -> OpenGuard<'_> {
         OpenGuard::new(&self.agents_open, &self.ended)
     }
 
-    /// Counts a call.
+    /// Counts a call until the guard is dropped.
     pub(super) fn count_call(&self) -> OpenGuard<'_> {
         OpenGuard::new(&self.calls_open, &self.ended)
     }
@@ -52,7 +52,7 @@ impl Drain {
         self.agents_open.get()
     }
 
-    /// Calls in flight.
+    /// The number of calls in flight.
     pub(super) fn calls_open(&self) -> usize {
         self.calls_open.get()
     }

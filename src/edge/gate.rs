@@ -276,3 +276,84 @@ async fn read_header(socket: &Socket) -> Result<(Option<SocketAddr>, Option<Leas
         return Ok((header.source, (!lease.is_empty()).then_some(lease)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::edge::tests::Fixture;
+    use crate::policy::Rate;
+
+    fn peer(address: &str) -> Option<SocketAddr> {
+        Some(SocketAddr::new(address.parse().unwrap(), 4711))
+    }
+
+    fn admitted(gate: &Gate, port: Port, address: &str) -> Option<PeerInfo> {
+        match gate.pre_accept(port, peer(address))? {
+            PreAccept::Admitted(peer) => Some(peer),
+            PreAccept::Proxy(_) => panic!("{address} is no proxy"),
+        }
+    }
+
+    #[test]
+    fn a_source_has_as_many_connections_as_it_may_and_loopback_any_number() {
+        let fixture = Fixture::new(Admission { connections_per_source: Some(2), ..Admission::default() });
+        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let open = |address| admitted(&gate, Port::Agents, address);
+        let (first, second) = (open("192.0.2.1"), open("192.0.2.1"));
+        assert!(first.is_some() && second.is_some() && open("192.0.2.1").is_none());
+        assert!(open("192.0.2.2").is_some(), "another source has its own limit");
+        assert_eq!(fixture.edge.counters().connections_limited.load(Ordering::Relaxed), 1);
+        drop(first);
+        assert!(open("192.0.2.1").is_some());
+        let loopback: Vec<_> = (0..5).map(|_| open("127.0.0.1").unwrap()).collect();
+        assert!(loopback.iter().all(|peer| peer.place.is_none()));
+    }
+
+    #[test]
+    fn a_proxy_is_known_by_its_address_on_its_own_port_only() {
+        let agents_proxies = ["192.0.2.0/24".parse().unwrap()].into_iter().collect();
+        let fixture = Fixture::new(Admission { agents_proxies, ..Admission::default() });
+        let gate = Gate::new(&fixture.core, &fixture.edge);
+        assert!(matches!(gate.pre_accept(Port::Agents, peer("192.0.2.1")), Some(PreAccept::Proxy(_))));
+        assert!(admitted(&gate, Port::Connectors, "192.0.2.1").is_some());
+        assert!(admitted(&gate, Port::Agents, "198.51.100.1").is_some());
+    }
+
+    #[test]
+    fn a_source_with_too_many_wrong_secrets_may_not_connect_as_a_connector() {
+        let fixture = Fixture::new(Admission { failed_registrations: Rate::new(1, 2), ..Admission::default() });
+        let gate = Gate::new(&fixture.core, &fixture.edge);
+        for _ in 0..2 {
+            let peer = admitted(&gate, Port::Connectors, "192.0.2.1").unwrap();
+            gate.on_failed_registration(&peer.source);
+        }
+        assert!(admitted(&gate, Port::Connectors, "192.0.2.1").is_none());
+        assert_eq!(fixture.edge.counters().registrations_limited.load(Ordering::Relaxed), 1);
+        assert!(admitted(&gate, Port::Connectors, "192.0.2.2").is_some());
+        assert!(admitted(&gate, Port::Agents, "192.0.2.1").is_some(), "agents of that source are not meant");
+    }
+
+    #[test]
+    fn a_connection_from_another_core_counts_and_is_never_refused() {
+        let fixture = Fixture::new(Admission {
+            connections_per_source: Some(1),
+            calls_per_source: Some(1),
+            ..Admission::default()
+        });
+        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let first = admitted(&gate, Port::Agents, "192.0.2.1").unwrap();
+        let second = gate.handed_over(first.peer, first.source);
+        let call = gate.begin_call(first.place.as_ref()).unwrap();
+        assert!(call.is_some());
+        assert_eq!(gate.begin_call(second.place.as_ref()).err(), Some(TooManyCalls), "calls are counted per source");
+        assert_eq!(fixture.edge.counters().calls_limited.load(Ordering::Relaxed), 1);
+        drop(call);
+        assert!(gate.begin_call(second.place.as_ref()).is_ok());
+        assert!(
+            gate.begin_call(None).is_ok_and(|place| place.is_none()),
+            "a connection that is not counted has no limit"
+        );
+    }
+}

@@ -238,3 +238,111 @@ impl Entry {
         ChosenLink { carrier: self.carrier.clone(), usage: Rc::clone(&self.usage) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{CoreId, Secret, Traffic};
+    use crate::edge::tests::{Fixture, tables, tunnel};
+    use crate::latency::LatencySettings;
+    use crate::link::CallOpen;
+    use crate::policy::Admission;
+    use crate::route::Offline;
+    use crate::wire::mux::Fault;
+
+    fn add(fixture: &Fixture, table: &LinkTable) -> Carrier {
+        let proof = fixture.edge.tables().verify(&tunnel(), &Secret::from("secret"), fixture.core.now()).cloned();
+        let proof = Proof { credential: proof.unwrap(), from: None };
+        let carrier = Carrier::Link(fixture.link(table.next_id()));
+        table.add(&tunnel(), &carrier, "adit/test", &proof);
+        carrier
+    }
+
+    fn table(fixture: &Fixture) -> LinkTable {
+        LinkTable::new(&fixture.core, &fixture.edge, fixture.events.clone())
+    }
+
+    #[test]
+    fn ids_of_links_differ_between_cores() {
+        let fixture = Fixture::new(Admission::default());
+        let table = table(&fixture);
+        // Core 1 of two has the odd numbers.
+        assert_eq!([table.next_id(), table.next_id(), table.next_id()], [LinkId(1), LinkId(3), LinkId(5)]);
+    }
+
+    #[test]
+    fn a_link_is_announced_reported_and_forgotten() {
+        let mut fixture = Fixture::new(Admission::default());
+        let table = table(&fixture);
+        let seen = table.changes();
+        let carrier = add(&fixture, &table);
+        assert!(table.changes() > seen);
+        assert!(fixture.edge.presence.cores_with(&tunnel()).contains(CoreId(1)));
+        let report = table.report();
+        assert_eq!((report.len(), report[0].id, &*report[0].software), (1, carrier.id(), "adit/test"));
+        table.on_draining(&tunnel());
+        assert!(fixture.edge.presence.cores_with(&tunnel()).is_empty());
+        table.remove(&tunnel(), &carrier, &Recorder::new(LatencySettings::default()));
+        assert!(table.report().is_empty());
+        let mut next = || futures_lite::future::block_on(fixture.sent.recv()).unwrap();
+        assert!(matches!(next(), EdgeEvent::Linked { link, .. } if link == carrier.id()));
+        assert!(matches!(next(), EdgeEvent::Unlinked { link, .. } if link == carrier.id()));
+    }
+
+    #[test]
+    fn a_call_goes_to_the_link_with_the_fewest_streams_that_takes_calls() {
+        let fixture = Fixture::new(Admission::default());
+        let table = table(&fixture);
+        let carriers = [add(&fixture, &table), add(&fixture, &table)];
+        let mut opened = Vec::new();
+        let mut call = || {
+            let (choice, chosen) = table.choose(&tunnel(), true);
+            let chosen = chosen.unwrap();
+            assert_eq!(choice, LinkChoice::Here(chosen.carrier.id()));
+            let open = CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None };
+            opened.push(chosen.carrier.open(&open).unwrap());
+            chosen.carrier.id()
+        };
+        assert_ne!(call(), call(), "the first call has made the other link the emptier one");
+        carriers[0].drain();
+        assert_eq!([call(), call()], [carriers[1].id(); 2]);
+        assert_eq!(carriers[1].streams_live(), 3);
+    }
+
+    #[test]
+    fn another_core_is_named_only_for_a_connection_that_may_be_handed_over() {
+        let fixture = Fixture::new(Admission::default());
+        let table = table(&fixture);
+        let offline = LinkChoice::Offline(Offline::NoLink);
+        assert_eq!(table.choose(&tunnel(), true).0, offline);
+        fixture.edge.presence.set_usable(&tunnel(), CoreId(0), true);
+        assert_eq!(table.choose(&tunnel(), true).0, LinkChoice::OtherCore(CoreId(0)));
+        assert_eq!(table.choose(&tunnel(), false).0, offline);
+    }
+
+    #[test]
+    fn a_review_ends_links_whose_credential_is_revoked_and_drains_those_whose_credential_expired() {
+        let fixture = Fixture::new(Admission::default());
+        let table = table(&fixture);
+        let carrier = add(&fixture, &table);
+        let counts = || {
+            let reviewed = table.review();
+            (reviewed.ended, reviewed.draining)
+        };
+        assert_eq!(counts(), (0, 0));
+
+        let mut expired = tables("secret", Admission::default());
+        for credential in expired.tunnels.get_mut(&tunnel()).into_iter().flat_map(|entry| &mut entry.credentials) {
+            credential.until = Time::ZERO;
+        }
+        fixture.edge.reload(expired);
+        assert_eq!(counts(), (0, 1));
+        assert!(carrier.is_draining() && carrier.ended().is_none());
+        assert_eq!(counts(), (0, 0), "it drains already");
+
+        fixture.edge.reload(tables("another secret", Admission::default()));
+        assert_eq!(counts(), (1, 0));
+        assert_eq!(carrier.ended().unwrap().to_string(), Fault::Revoked.to_string());
+        assert_eq!(counts(), (0, 0), "it has ended already");
+    }
+}

@@ -26,7 +26,7 @@ pub enum EdgeCommand {
 /// What a core did when it reviewed the credentials of its links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reviewed {
-    /// The core's number.
+    /// The number of the core.
     pub core: CoreId,
     /// Links that were ended.
     pub ended: usize,
@@ -47,7 +47,7 @@ pub enum EdgeEvent {
     Linked {
         /// The core on which it runs.
         core: CoreId,
-        /// The link's number.
+        /// The number of the link.
         link: LinkId,
         /// The tunnel that it serves.
         tunnel: TunnelId,
@@ -58,7 +58,7 @@ pub enum EdgeEvent {
     Unlinked {
         /// The core on which it runs.
         core: CoreId,
-        /// The link's number.
+        /// The number of the link.
         link: LinkId,
         /// The tunnel that it serves.
         tunnel: TunnelId,

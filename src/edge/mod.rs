@@ -26,12 +26,14 @@ mod seals;
 mod sessions;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 #[cfg(feature = "sim")]
 pub use certify::CertifyFn;
 pub use certify::{CERTIFY_REQUESTS_MAX, CertSubject, Certified, Certifier, CertifyRequest, NotCertified, certifier};
-pub use credential::{CREDENTIALS_MAX, Credential, CredentialStatus, Proof, TunnelEntry};
+pub use credential::{CREDENTIALS_MAX, CredentialStatus, Proof, TunnelCredential, TunnelEntry};
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};
 pub use report::{CoreReport, LinkReport};
 pub use seals::Seals;

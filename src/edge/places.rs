@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::policy::SourceKey;
 
-/// The places that sources have taken at one port, all cores together. There are never more sources in it than connections.
+/// The connections that each source has open at one port, all cores together. A source without connections is not kept.
 #[derive(Default)]
 pub(super) struct Places {
     taken: Mutex<HashMap<SourceKey, Taken>>,
-    /// The most calls of one source; 0 for any number. Asked for once a call, and so not in the tables.
+    /// The most calls of one source; 0 for any number. It is read at every call, and so not in the tables.
     calls_max: AtomicU32,
 }
 
@@ -21,23 +21,23 @@ struct Taken {
     calls: Arc<AtomicU32>,
 }
 
-/// One connection's place. It is free again when this is dropped.
+/// The place of one connection. Dropping it frees the place.
 pub(super) struct Place {
     all: Arc<Places>,
     source: SourceKey,
     calls: Arc<AtomicU32>,
 }
 
-/// One call's, on a connection that has a place.
+/// The place of one call on a connection that has a place. Dropping it frees the place.
 pub(super) struct CallPlace(Arc<AtomicU32>);
 
 impl Places {
-    /// Bounds the calls that one source may have in flight from now on.
+    /// Limits the calls that one source may have in flight from now on.
     pub(super) fn limit_calls(&self, max: Option<u32>) {
         self.calls_max.store(max.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// A place for a connection of this source; none when it has `max` already.
+    /// Takes a place for a connection of this source; none when it has `max` already.
     pub(super) fn take(self: &Arc<Self>, source: SourceKey, max: Option<u32>) -> Option<Place> {
         let mut taken = self.taken();
         let of_source = match taken.entry(source) {
@@ -52,16 +52,16 @@ impl Places {
         Some(Place { all: Arc::clone(self), source, calls: Arc::clone(&of_source.calls) })
     }
 
-    /// Held for a few instructions, twice for a connection.
+    /// The lock is held for a few instructions, twice per connection.
     fn taken(&self) -> MutexGuard<'_, HashMap<SourceKey, Taken>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
-    /// A place for a call; none when the source has as many in flight as it may have.
+    /// Takes a place for a call; none when the source has its maximum in flight.
     pub(super) fn begin_call(&self) -> Option<CallPlace> {
-        // Counted first: calls of one source on several cores are then never more together.
+        // Counted before the check, so that calls of one source on several cores cannot exceed the limit together.
         let place = CallPlace(Arc::clone(&self.calls));
         let before = self.calls.fetch_add(1, Ordering::Relaxed);
         let max = self.all.calls_max.load(Ordering::Relaxed);
@@ -105,7 +105,7 @@ mod tests {
         drop(first);
         assert!(places.take(key("192.0.2.1"), Some(2)).is_some());
         drop(second);
-        assert!(places.taken().is_empty(), "nothing is kept of who has gone");
+        assert!(places.taken().is_empty(), "nothing is kept of sources without connections");
     }
 
     #[test]

@@ -8,13 +8,13 @@ use crate::engine::PoolUse;
 /// The state of one core of an edge.
 #[derive(Clone)]
 pub struct CoreReport {
-    /// The core's number.
+    /// The number of the core.
     pub core: CoreId,
     /// The links that run on this core.
     pub links: Vec<LinkReport>,
     /// Connections of agents that are open.
     pub agents_open: usize,
-    /// Calls in flight.
+    /// How many calls are in flight.
     pub calls_open: usize,
     /// Sockets and listeners that are open.
     pub sockets_open: usize,

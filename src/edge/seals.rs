@@ -7,8 +7,8 @@ use crate::tls::{
     ALPN_HTTP1, CallerIdentity, ClientConfig, ClientSettings, Roots, TlsError, Versions, WallClock, client_config,
 };
 
-/// Makes, from the authorities that are registered with a tunnel, what its connectors are spoken to with inside. The same
-/// authorities give the same, as long as it is in use, so that sealed sessions outlive a reload.
+/// Makes the inner TLS configuration for a tunnel from the authorities that are registered with it. The same authorities give
+/// the same configuration as long as it is in use, so that inner sessions outlive a reload.
 #[derive(Default)]
 pub struct Seals {
     identity: Arc<CallerIdentity>,
@@ -17,13 +17,13 @@ pub struct Seals {
 }
 
 impl Seals {
-    /// Who this edge is inside.
+    /// The certificate of this edge in inner sessions.
     #[must_use]
     pub fn identity(&self) -> &CallerIdentity {
         &self.identity
     }
 
-    /// For a tunnel with which these authorities are registered.
+    /// The configuration for a tunnel with these authorities.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Seals {
             roots,
             alpn: vec![ALPN_HTTP1.to_vec()],
             versions: Versions::Tls13,
-            // A session that is taken up again would not ask for our certificate.
+            // A resumed session would not ask for this edge's certificate.
             sessions: None,
             identity: Some(Arc::<CallerIdentity>::clone(&self.identity)),
             clock: self.clock.clone(),
@@ -58,7 +58,7 @@ mod tests {
     use crate::tls::Authority;
 
     #[test]
-    fn the_same_authorities_give_the_same_terms_and_what_nobody_uses_is_forgotten() {
+    fn the_same_authorities_give_the_same_configuration_and_unused_ones_are_dropped() {
         let seals = Seals::default();
         let now = WallClock::default().now();
         let cert = || Authority::new("a", now, 1).unwrap().cert_der().clone();

@@ -12,24 +12,24 @@ use crate::route::{Route, RouteTable};
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
-/// What an edge can be told, and cannot be told anew while it runs.
+/// The settings of an edge, which cannot change while it runs.
 #[derive(Clone)]
 pub struct EdgeSettings {
-    /// Where agents call. A port of 0 is not possible here: every core listens at the same one.
+    /// Where agents connect. Port 0 is not possible: every core listens at the same port.
     pub agents_listen: SocketAddr,
     /// TLS towards agents. Without it only plain HTTP is spoken.
     pub agents_tls: Option<Arc<ServerConfig>>,
     /// Whether plain HTTP is spoken to agents whose connection does not come over loopback.
     pub plain_http_anywhere: bool,
-    /// Where connectors dial in.
+    /// Where connectors connect.
     pub connectors_listen: SocketAddr,
-    /// TLS towards connectors, with which the edge begins. Without it links are plain: for the simulation.
+    /// TLS towards connectors at the start. Without it links are plain: for the simulation.
     pub connectors_tls: Option<Arc<ServerConfig>>,
-    /// Gives connectors their certificates. With it every link must come with one; without it a secret is enough.
+    /// Issues certificates for connectors. With it every link requires one; without it the secret is enough.
     pub certifier: Option<Certifier>,
-    /// The wall clock, for connectors whose own may be wrong.
+    /// The wall clock, sent to connectors in case theirs is wrong.
     pub clock: WallClock,
-    /// How links are run.
+    /// The settings of the link protocol.
     pub link: mux::Settings,
     /// Origins that a browser may call from, besides a route's own host.
     pub allowed_origins: Vec<String>,
@@ -39,20 +39,20 @@ pub struct EdgeSettings {
     pub handshake_timeout: Duration,
     /// How long a request's head may take from its first byte.
     pub header_timeout: Duration,
-    /// How long a kept connection may lie unused.
+    /// How long a connection of an agent may be idle.
     pub idle_timeout: Duration,
     /// How long the upstream may take to begin its answer; a GET, which waits for events, is not bounded.
     pub first_byte_timeout: Duration,
-    /// How long a call waits for a connector that is away.
+    /// How long a call waits for a connector that is offline.
     pub offline_wait: Duration,
     /// How long calls in flight may take after the edge was told to end.
     pub drain_timeout: Duration,
     /// How long an agent may take nothing of what waits to be sent to it, or send nothing of a body that it has begun, before
     /// its call is ended.
     pub write_timeout: Duration,
-    /// How figures are kept.
+    /// How the times of calls are recorded.
     pub latency: LatencySettings,
-    /// Which calls are logged.
+    /// Which calls are logged as slow.
     pub slow_calls: SlowCallSettings,
 }
 
@@ -98,9 +98,9 @@ impl EdgeSettings {
 pub struct EdgeTables {
     /// Which tunnel serves which host.
     pub routes: RouteTable<Route>,
-    /// The tunnels that connectors may serve.
+    /// The tunnels by their ids, and how connectors may register for them.
     pub tunnels: SharedMap<TunnelId, TunnelEntry>,
-    /// Who may connect and call.
+    /// The admission rules for agents and connectors.
     pub admission: Admission,
 }
 

@@ -53,7 +53,7 @@ pub enum CloseReason {
 /// Why a carrier ended, as its protocol says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CarrierEnded {
-    /// A link.
+    /// The end of a link, with a code of its protocol.
     Link(Ended),
 }
 
@@ -96,7 +96,7 @@ impl Carrier {
         }
     }
 
-    /// Calls that are open on it.
+    /// How many calls are open on it.
     #[must_use]
     pub fn streams_live(&self) -> usize {
         match self {

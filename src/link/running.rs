@@ -28,9 +28,9 @@ struct Shared {
     id: LinkId,
     mux: RefCell<Mux<Lease>>,
     streams: RefCell<Streams>,
-    /// Streams that the edge opened and nobody has taken yet, and their places.
+    /// Streams that the edge opened and that are not accepted yet, and their places.
     opened: RefCell<VecDeque<(StreamId, usize)>>,
-    /// Who takes them. Apart from those that wait for news of the link as a whole, which has none for each call.
+    /// The task that accepts them. It is apart from those that wait for a change of the link, which a call is not.
     accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
     /// Raised when one side has asked to drain, and when the link has ended.
@@ -58,25 +58,25 @@ struct Greeting {
 /// How a link ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Why.
+    /// The reason, as a code of the protocol.
     pub fault: Fault,
-    /// Which side ended it.
+    /// The side that ended it.
     pub by: Side,
 }
 
-/// Why a link did not come about.
+/// Why a link could not be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// The edge does not let this connector in.
+    /// The edge refuses this connector.
     #[error("the edge refused the link: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
     Refused {
-        /// Why, as a code.
+        /// The reason, as a code.
         refusal: Refusal,
-        /// Why, in the edge's words.
+        /// The reason, in the edge's words.
         reason: String,
     },
-    /// It ended before it was ready.
-    #[error("the link ended during the greeting: {0}")]
+    /// It ended before it was ready for calls.
+    #[error("the link ended during its handshake: {0}")]
     Ended(Fault),
 }
 
@@ -91,7 +91,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When the secret has no length that can be sent.
+    /// When the secret is too long or too short to be sent.
     pub fn connector(core: &Core, id: LinkId, settings: Settings, hello: Hello) -> Result<Link, HelloError> {
         Ok(Link::new(core, id, settings.link_window, Mux::connector(core.now(), settings, hello)?))
     }
@@ -118,7 +118,7 @@ impl Link {
         }))
     }
 
-    /// Which link.
+    /// The number of the link, unique on its side.
     #[must_use]
     pub fn id(&self) -> LinkId {
         self.0.id
@@ -134,13 +134,13 @@ impl Link {
         }
         let ended = future::or(self.run_receive(transport), self.run_time());
         let ended = future::or(ended, self.run_transmit(transport)).await;
-        // The reason for the end, if it was ours, is the last frame. Whether the peer still reads it is its affair.
+        // If this side ended the link, the last frame carries the reason. The peer may have stopped reading.
         let _ = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.now()).await;
         transport.finish();
         ended
     }
 
-    /// At the edge: who the connector says it is.
+    /// At the edge: the connector's HELLO.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl Link {
         .await
     }
 
-    /// At the edge: lets the connector in. The window of the link is as large as the core has memory for, at most as the
+    /// At the edge: accepts the connector. The window of the link is as large as the core has memory for, at most as the
     /// settings say.
     pub fn welcome(&self, edge: EdgeIdentity) {
         let window = self.0.window.get_or_init(|| WindowGrant::first(&self.0.pool, self.0.window_max)).size();
@@ -161,16 +161,16 @@ impl Link {
         mux.set_link_window(window);
         mux.welcome(self.0.core.now(), edge);
         drop(mux);
-        self.settle();
+        self.process_events();
     }
 
-    /// At the edge: does not let the connector in.
+    /// At the edge: refuses the connector.
     pub fn refuse(&self, refusal: Refusal, reason: &str) {
         self.0.mux.borrow_mut().refuse(refusal, reason);
-        self.settle();
+        self.process_events();
     }
 
-    /// At the connector: what the edge answered.
+    /// At the connector: the edge's answer to HELLO.
     ///
     /// # Errors
     ///
@@ -216,7 +216,7 @@ impl Link {
     /// Takes no new streams from here on, on either side. What runs may finish.
     pub fn drain(&self) {
         self.0.mux.borrow_mut().drain();
-        self.settle();
+        self.process_events();
     }
 
     /// Waits until one side has asked to drain, or the link has ended.
@@ -236,7 +236,7 @@ impl Link {
     /// Ends the link now; open streams are reset.
     pub fn close(&self, fault: Fault) {
         self.0.mux.borrow_mut().close(fault);
-        self.settle();
+        self.process_events();
     }
 
     /// Whether new streams may be opened.
@@ -258,7 +258,7 @@ impl Link {
         self.0.mux.borrow().streams_live()
     }
 
-    /// How many streams somebody on this side holds.
+    /// How many streams are held on this side.
     #[must_use]
     pub fn streams_held(&self) -> usize {
         self.0.streams.borrow().live()
@@ -321,7 +321,7 @@ impl Link {
                 Ok(Some(lease)) => self.receive(lease),
                 Ok(None) | Err(_) => {
                     self.0.mux.borrow_mut().lost();
-                    self.settle();
+                    self.process_events();
                 }
             }
             if let Some(ended) = self.ended() {
@@ -354,7 +354,7 @@ impl Link {
             if ready.is_err() {
                 self.0.mux.borrow_mut().lost();
             }
-            self.settle();
+            self.process_events();
             self.on_sent();
         }
     }
@@ -370,7 +370,7 @@ impl Link {
             let earlier = self.wait_for(|link| (link.deadline() < deadline || link.ended().is_some()).then_some(()));
             future::or(poll_fn(|cx| timer.poll_elapsed(cx)), earlier).await;
             self.0.mux.borrow_mut().handle_timeout(self.0.core.now());
-            self.settle();
+            self.process_events();
         }
     }
 
@@ -392,36 +392,36 @@ impl Link {
         mux.set_pressed(!self.0.core.pool().can_receive());
         mux.receive(self.0.core.turn_time(), lease);
         drop(mux);
-        self.settle();
+        self.process_events();
     }
 
-    /// Passes on what the mux has to say, after anything that may have made it speak.
-    fn settle(&self) {
-        let mut told = false;
+    /// Handles the events of the mux, after anything that may have caused some.
+    fn process_events(&self) {
+        let mut link_changed = false;
         loop {
             let event = self.0.mux.borrow_mut().poll_event();
             let Some(event) = event else { break };
-            told |= self.take(event);
+            link_changed |= self.handle(event);
         }
         self.kick();
-        if told {
+        if link_changed {
             self.wake_waiting();
         }
     }
 
-    /// Deals with one event; true when it is about the link as a whole.
-    fn take(&self, event: Event<Lease>) -> bool {
+    /// Handles one event; true when it is about the link as a whole.
+    fn handle(&self, event: Event<Lease>) -> bool {
         let shared = &self.0;
         match event {
             Event::Data { stream, chunk } => {
                 let now = shared.core.turn_time();
-                self.tell(stream, |state| state.receive(chunk, now));
+                self.notify(stream, |state| state.receive(chunk, now));
                 return false;
             }
-            Event::Finished { stream } => return self.tell(stream, StreamState::finish),
-            Event::Reset { stream, cause } => return self.tell(stream, |state| state.reset(cause)),
-            Event::Writable { stream } => return self.tell(stream, StreamState::writable),
-            Event::Phases { stream, phases } => return self.tell(stream, |state| state.phases = Some(phases)),
+            Event::Finished { stream } => return self.notify(stream, StreamState::finish),
+            Event::Reset { stream, cause } => return self.notify(stream, |state| state.reset(cause)),
+            Event::Writable { stream } => return self.notify(stream, StreamState::writable),
+            Event::Phases { stream, phases } => return self.notify(stream, |state| state.phases = Some(phases)),
             Event::Opened { stream } => {
                 let place = shared.streams.borrow_mut().add(stream);
                 shared.opened.borrow_mut().push_back((stream, place));
@@ -441,10 +441,10 @@ impl Link {
         true
     }
 
-    /// Tells a stream that is held something; no news for the link as a whole.
-    fn tell(&self, stream: StreamId, tell: impl FnOnce(&mut StreamState)) -> bool {
+    /// Updates the state of a stream that is held; false, as nothing changes for the link as a whole.
+    fn notify(&self, stream: StreamId, update: impl FnOnce(&mut StreamState)) -> bool {
         if let Some(state) = self.0.streams.borrow_mut().find(stream) {
-            tell(state);
+            update(state);
         }
         false
     }
@@ -453,7 +453,7 @@ impl Link {
         let shared = &self.0;
         shared.ended.borrow_mut().get_or_insert(ended);
         shared.going.raise();
-        // Streams that nobody has taken go with the link.
+        // Streams that were not accepted end with the link.
         for (_, place) in shared.opened.borrow_mut().drain(..) {
             shared.streams.borrow_mut().remove(place);
         }
@@ -479,7 +479,7 @@ impl Link {
         }
     }
 
-    /// Waits until `look` finds something, looking again whenever there is news of the link as a whole.
+    /// Waits until `look` finds something. It is called again whenever something changes for the link as a whole.
     async fn wait_for<T>(&self, mut look: impl FnMut(&Link) -> Option<T>) -> T {
         poll_fn(|cx| {
             if let Some(found) = look(self) {

@@ -58,7 +58,7 @@ impl LinkStream {
         self.link.streams().borrow_mut().at(self.place).received_at()
     }
 
-    /// Breaks the stream off with a cause that the other side sees.
+    /// Resets the stream with a cause that the other side sees.
     pub fn reset(&self, cause: Cause) {
         self.link.mux().borrow_mut().reset(self.id, cause);
         self.link.streams().borrow_mut().at(self.place).reset(cause);
@@ -71,7 +71,7 @@ impl LinkStream {
         poll_fn(|cx| self.poll_broken(cx)).await
     }
 
-    /// As [`LinkStream::broken`].
+    /// Ready when the other side has reset the stream, or it ended with its link; also after the other side's last byte.
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Cause> {
         self.link.streams().borrow_mut().at(self.place).poll_broken(cx)
     }

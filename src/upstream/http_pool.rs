@@ -41,7 +41,7 @@ struct Idle {
 }
 
 impl HttpPool {
-    /// An empty pool.
+    /// A pool without connections.
     #[must_use]
     pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver) -> HttpPool {
         HttpPool(Rc::new(Shared {
@@ -227,7 +227,7 @@ pub struct HttpConnection {
 }
 
 impl HttpConnection {
-    /// The connection.
+    /// The connection to the server.
     ///
     /// # Panics
     ///

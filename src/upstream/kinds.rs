@@ -13,7 +13,7 @@ use crate::upstream::{HttpConnection, HttpPool, ResolveError, Resolver};
 /// The settings of one upstream.
 #[derive(Clone)]
 pub struct UpstreamSettings {
-    /// The server's URL.
+    /// The URL of the server.
     pub url: UpstreamUrl,
     /// TLS for an `https://` server.
     pub tls: Option<Arc<ClientConfig>>,
@@ -77,7 +77,7 @@ pub enum UpstreamError {
     /// Its name has no address.
     #[error(transparent)]
     Name(#[from] ResolveError),
-    /// Connecting timed out.
+    /// Connecting took longer than the limit.
     #[error("connecting to the upstream timed out after {} ms", .0.as_millis())]
     Timeout(Duration),
     /// The TLS handshake failed.
@@ -92,13 +92,13 @@ pub enum UpstreamError {
 
 /// The upstream of one route on one core, by the way in which it is reached.
 pub enum Upstream {
-    /// An HTTP server.
+    /// An HTTP server, over pooled connections.
     Http(HttpPool),
 }
 
 /// A connection to an upstream for one exchange, and how it was made.
 pub struct Checkout {
-    /// The connection.
+    /// The connection, for this exchange only.
     pub connection: UpstreamConnection,
     /// How long connecting took; none when an idle connection was used.
     pub connect: Option<Duration>,

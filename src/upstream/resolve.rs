@@ -18,7 +18,7 @@ pub enum ResolveError {
     Failed {
         /// The name that was asked for.
         name: Box<str>,
-        /// The resolver's error.
+        /// The error of the system's resolver.
         reason: Box<str>,
     },
     /// Too many requests are waiting.

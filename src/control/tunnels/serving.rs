@@ -13,7 +13,7 @@ use crate::base::{Clock, CredentialId, Time, Traffic, TunnelId};
 use crate::control::state::CORE_ANSWER_MAX;
 use crate::control::store::{CredentialRow, OVERLAPS_REPORTED_MAX, Overlap, Tunnel};
 use crate::control::wall_time::WallTime;
-use crate::edge::{Credential, Edge, EdgeCommand, EdgeTables, Seals, TunnelEntry};
+use crate::edge::{Edge, EdgeCommand, EdgeTables, Seals, TunnelCredential, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
 use crate::policy::{Admission, TunnelLists, Unmet};
 use crate::route::{HostPattern, Route, RouteName};
@@ -288,7 +288,7 @@ impl Parts {
             return 0;
         }
         let (now, cores_now) = (WallTime::now(), MonotonicClock.now());
-        let credential = |row: &CredentialRow| Credential {
+        let credential = |row: &CredentialRow| TunnelCredential {
             id: row.id.clone(),
             hash: row.hash.clone(),
             until: row.until.map_or(Time::NEVER, |until| until.on_cores(now, cores_now)),
