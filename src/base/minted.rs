@@ -65,9 +65,9 @@ pub fn pin_of(secret: &Secret) -> Option<AuthorityPin> {
 /// A tunnel's id and secret in one string: `tnl_…:adts_…`.
 #[derive(Clone)]
 pub struct TunnelToken {
-    /// The tunnel.
+    /// The id of the tunnel that the token belongs to.
     pub id: TunnelId,
-    /// What proves it.
+    /// The secret that proves the right to use the tunnel.
     pub secret: Secret,
 }
 

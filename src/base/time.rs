@@ -57,7 +57,7 @@ impl Sub<Time> for Time {
 
 /// What tells the time. Passed in, so that tests and the simulation can hold it still.
 pub trait Clock {
-    /// The present point.
+    /// The current time on this clock.
     fn now(&self) -> Time;
 }
 

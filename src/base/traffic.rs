@@ -20,10 +20,10 @@ pub enum Traffic {
 pub struct TrafficError;
 
 impl Traffic {
-    /// Every way.
+    /// All kinds of traffic, in the order of declaration.
     pub const ALL: [Traffic; 3] = [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough];
 
-    /// The stable name.
+    /// The name in settings, the API and metrics. It does not change between releases.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
