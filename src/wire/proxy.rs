@@ -25,7 +25,7 @@ pub struct ProxyHeader {
 /// Why bytes are no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// They begin otherwise.
+    /// The first bytes are not the signature of PROXY protocol version 2.
     #[error("no PROXY header of version 2: let the proxy send one, or take it out of the list of proxies")]
     NotProxy,
     /// Another version or an unknown command.

@@ -25,7 +25,7 @@ const REFUSED: u8 = 4;
 /// What the edge answers.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// The certificate.
+    /// The request is granted: the certificate and what belongs to it.
     Granted(Grant),
     /// Why there is none.
     Refused(Refused),

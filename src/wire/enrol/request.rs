@@ -35,14 +35,14 @@ pub struct Request {
 pub enum Credential {
     /// It has a tunnel.
     Tunnel {
-        /// Which.
+        /// The id of the tunnel.
         id: TunnelId,
-        /// The tunnel's secret.
+        /// The secret of the tunnel, which proves that the connector may use it.
         secret: Secret,
     },
     /// It has none yet, and trades a provisioning key for one.
     Provisioning {
-        /// The key.
+        /// The provisioning key, a secret.
         key: Secret,
         /// What the new tunnel is to be called, for the key's template; may be empty.
         name: String,

@@ -10,7 +10,7 @@ pub enum EncodeError {
     /// More bytes than announced.
     #[error("the body is longer than the announced {announced} bytes: the connection must be closed")]
     TooLong {
-        /// What `Content-Length` said.
+        /// The length in bytes that the head announced in `Content-Length`.
         announced: u64,
     },
     /// Fewer bytes than announced.

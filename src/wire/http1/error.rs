@@ -16,7 +16,7 @@ pub enum HeadError {
     /// The target is neither a path, nor an http(s) URL, nor `*` with OPTIONS, or has bytes that no target has.
     #[error("the request target is malformed: send a path that starts with '/', percent-encoded, with no fragment")]
     BadTarget,
-    /// CONNECT or TRACE.
+    /// The method is CONNECT or TRACE, which adit does not serve.
     #[error("the methods CONNECT and TRACE are not served: use an ordinary method such as GET, POST or DELETE")]
     UnsupportedMethod,
     /// Some HTTP version other than 1.0 and 1.1.
@@ -55,7 +55,7 @@ pub enum HeadError {
     /// More fields than `HEADERS_MAX` (or, for trailers, `TRAILERS_MAX`).
     #[error("the header section has too many fields: send fewer")]
     TooManyFields,
-    /// HTTP/1.1 without `Host`.
+    /// An HTTP/1.1 request has no `Host` field (RFC 9112 section 3.2).
     #[error("the Host field is missing: HTTP/1.1 requires exactly one")]
     NoHost,
     /// More than one `Host`.

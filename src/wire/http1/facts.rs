@@ -12,7 +12,7 @@ pub enum Framing {
     /// There is no body.
     #[default]
     None,
-    /// So many bytes.
+    /// The body has this many bytes, as `Content-Length` says (RFC 9112 section 6.2).
     Length(u64),
     /// Chunks up to an empty one, then trailers.
     Chunked,

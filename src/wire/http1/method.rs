@@ -1,16 +1,16 @@
 /// A request method, as far as it changes what an intermediary does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// GET
+    /// GET (RFC 9110 section 9.3.1).
     #[default]
     Get,
     /// HEAD, whose response has no body whatever its head says.
     Head,
-    /// POST
+    /// POST (RFC 9110 section 9.3.3).
     Post,
-    /// DELETE
+    /// DELETE (RFC 9110 section 9.3.5).
     Delete,
-    /// OPTIONS
+    /// OPTIONS (RFC 9110 section 9.3.7).
     Options,
     /// Any other method that is passed on.
     Other,
@@ -36,7 +36,7 @@ impl Method {
 pub enum Version {
     /// HTTP/1.0: no chunks, no keep-alive unless asked for.
     Http10,
-    /// HTTP/1.1
+    /// HTTP/1.1 (RFC 9112): chunks, and connections that stay open unless either side says `close`.
     #[default]
     Http11,
 }

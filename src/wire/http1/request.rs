@@ -119,7 +119,7 @@ impl RequestHead {
         }
     }
 
-    /// The version.
+    /// The HTTP version of the request line.
     #[must_use]
     pub const fn version(&self) -> Version {
         self.version

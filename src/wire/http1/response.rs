@@ -93,7 +93,7 @@ impl ResponseHead {
         self.reason.of(self.section.bytes())
     }
 
-    /// The version.
+    /// The HTTP version of the status line.
     #[must_use]
     #[cfg(feature = "internals")]
     pub const fn version(&self) -> Version {

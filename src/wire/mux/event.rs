@@ -37,9 +37,9 @@ impl fmt::Display for StreamId {
 /// Which side of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// We.
+    /// This side of the link.
     Local,
-    /// The peer.
+    /// The other side of the link.
     Peer,
 }
 
@@ -55,45 +55,45 @@ pub enum Event<B> {
     Refused(Refused),
     /// At the connector: a stream has been opened. [`opening`](super::Mux::opening) tells for what.
     Opened {
-        /// The new stream.
+        /// The id of the new stream.
         stream: StreamId,
     },
     /// Bytes on a stream. Say [`consumed`](super::Mux::consumed) when they have been taken.
     Data {
-        /// On which stream.
+        /// The stream on which the bytes came.
         stream: StreamId,
         /// The bytes; never empty.
         chunk: B,
     },
     /// The peer has sent its last byte on the stream.
     Finished {
-        /// On which stream.
+        /// The stream on which the peer has finished.
         stream: StreamId,
     },
     /// The peer has broken the stream off, or it ended with the link. The stream is gone.
     Reset {
-        /// Which stream.
+        /// The id of the stream that is gone.
         stream: StreamId,
-        /// Why.
+        /// Why the stream was reset.
         cause: Cause,
     },
     /// A stream that was told to wait may queue again.
     Writable {
-        /// Which stream.
+        /// The stream that may queue again.
         stream: StreamId,
     },
     /// At the edge: how long the connector's side of the call took, in its place between the data.
     Phases {
-        /// On which stream.
+        /// The stream of the call.
         stream: StreamId,
-        /// The durations.
+        /// The durations that the connector measured.
         phases: Phases,
     },
     /// The peer wants no new streams on this link.
     Draining,
     /// The link is over; nothing follows. Each stream that was still open has had its [`Event::Reset`].
     Closed {
-        /// Why.
+        /// The reason why the link ended; [`Fault::Ended`] when it was closed on purpose.
         fault: Fault,
         /// Who ended it: with `Peer` and a protocol fault, the peer says that we broke the protocol.
         by: Side,
@@ -164,8 +164,8 @@ pub enum StreamError {
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct SendError<B> {
-    /// Why.
+    /// Why the bytes were not queued.
     pub error: StreamError,
-    /// The bytes, untouched.
+    /// The bytes, unchanged, so that the caller can queue them later.
     pub chunk: B,
 }

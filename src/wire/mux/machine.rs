@@ -45,7 +45,7 @@ pub(super) enum Progress {
     AnswerAwaited,
     /// The connector waits for WELCOME or REFUSED.
     WelcomeAwaited,
-    /// Streams may run.
+    /// The handshake is done; streams may be opened.
     Ready,
     /// Nothing is read any more; a last frame may be left to send.
     Over,
@@ -280,7 +280,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Empties a slot.
+    /// Frees a slot, so that a new stream can use it.
     pub(super) fn release(&mut self, slot: u32) {
         let stream = self.streams.at(slot);
         let (held, left) = (stream.window.held(), stream.window.left());

@@ -41,7 +41,7 @@ pub(super) struct Stream<B> {
     /// The payload of OPEN.
     pub(super) opening: Vec<u8>,
     pub(super) queue: VecDeque<Item<B>>,
-    /// Bytes in `queue`.
+    /// Bytes of payload that wait in `queue`.
     pub(super) queued: usize,
     pub(super) sending: Sending,
     pub(super) credit: Credit,
