@@ -148,7 +148,7 @@ impl fmt::Debug for Hostname {
 /// What a route says of the hosts that it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPattern {
-    /// This host.
+    /// Exactly this host name.
     Exact(Hostname),
     /// Any host of just one label more than this one: `*.` and what follows.
     Wildcard(Hostname),

@@ -12,7 +12,7 @@ pub struct CoreSet {
 }
 
 impl CoreSet {
-    /// No core.
+    /// The set that holds no core.
     pub const EMPTY: CoreSet = CoreSet { words: [0; CORES_MAX / WORD_BITS] };
 
     /// Puts a core in; false when its number is beyond [`CORES_MAX`].
@@ -56,7 +56,7 @@ impl CoreSet {
 /// How a link of the tunnel on this core stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkLoad {
-    /// Which link.
+    /// The id of the link.
     pub id: LinkId,
     /// Streams that are open on it.
     pub open_streams: u32,
@@ -73,7 +73,7 @@ pub enum LinkChoice {
     Here(LinkId),
     /// To a core that has a link of the tunnel: hand the connection over.
     OtherCore(CoreId),
-    /// Nowhere.
+    /// No link can take the stream; the reason says why.
     Offline(Offline),
 }
 

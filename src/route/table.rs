@@ -26,7 +26,7 @@ pub struct RouteEntry<T> {
     pub host: String,
     /// Where this was said, for the report of a fault: `adit.toml: routes[2].host`.
     pub place: String,
-    /// What serves it.
+    /// What serves the requests for this host.
     pub target: T,
 }
 
@@ -56,7 +56,7 @@ pub enum RouteFaultKind {
     Host {
         /// As it was written.
         host: String,
-        /// Its fault.
+        /// The rule for host names that it breaks.
         cause: HostError,
     },
     /// There are too many lines.

@@ -54,12 +54,12 @@ pub enum UpstreamAddr {
     Tcp {
         /// The name or address.
         host: Box<str>,
-        /// The port.
+        /// The TCP port, 1 to 65535.
         port: u16,
     },
     /// A unix stream socket.
     Unix {
-        /// Its absolute path.
+        /// The absolute path of the socket file.
         path: Box<str>,
     },
 }
