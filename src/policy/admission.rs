@@ -7,7 +7,7 @@ use crate::policy::{Asn, AsnTable, Network, Networks, Rate, Sets, Source};
 /// Which networks may come: nobody in `deny`, and where `allow` names anybody, nobody else.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// None for everybody.
+    /// The networks of `allow_from`; `None` admits everybody who is not in `deny`.
     allow: Option<Members>,
     deny: Members,
     /// Whether what would be denied is only counted and told.
@@ -25,9 +25,9 @@ pub struct Members {
 /// What the rules say about somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They may come.
+    /// The connection is admitted.
     Admitted,
-    /// They may not.
+    /// The connection is refused, for this reason.
     Denied(Why),
     /// They may, as the rules are only tried out; otherwise not.
     WouldBeDenied(Why),
@@ -43,7 +43,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// For the log.
+    /// The reason as a clause for the log and for audit events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,7 +109,7 @@ pub struct Admission {
     pub agents: Rules,
     /// For agents that call one tunnel, besides.
     pub tunnels: SharedMap<TunnelId, Rules>,
-    /// For connectors.
+    /// The rules for connectors that dial in.
     pub connectors: Rules,
     /// Who tells with the PROXY protocol for whom it speaks, on the agents' port. Nobody else is believed.
     pub agents_proxies: Networks,

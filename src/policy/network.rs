@@ -28,7 +28,7 @@ pub enum NetworkError {
         written: Box<str>,
         /// The network in which it lies.
         network: IpNet,
-        /// The address alone.
+        /// The address as it was written, without the prefix length.
         address: IpAddr,
     },
 }

@@ -48,7 +48,7 @@ pub enum NotAllowed {
     Special {
         /// The address alone, as a network.
         network: Network,
-        /// What it is.
+        /// What kind of special address it is, for the error's text.
         what: &'static str,
     },
 }
@@ -61,7 +61,7 @@ impl AllowedUpstreams {
         AllowedUpstreams::of(private_networks())
     }
 
-    /// These networks alone.
+    /// Allows these networks and no others.
     #[must_use]
     pub fn of(networks: impl IntoIterator<Item = Network>) -> AllowedUpstreams {
         let networks: Vec<Network> = networks.into_iter().collect();
