@@ -31,7 +31,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// An empty histogram.
+    /// Creates a histogram with no durations.
     #[must_use]
     pub fn new() -> Histogram {
         let counts =
@@ -39,7 +39,7 @@ impl Histogram {
         Histogram { counts, sum_ns: 0, max_ns: 0, over_range: 0 }
     }
 
-    /// Records one duration.
+    /// Records one duration. One longer than `RANGE_MAX` is recorded as `RANGE_MAX` and counted apart.
     pub fn record(&mut self, duration: Duration) {
         self.record_n(duration, 1);
     }
@@ -84,7 +84,7 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// An empty distribution.
+    /// Creates a distribution with no durations.
     #[must_use]
     pub fn new() -> Distribution {
         let counts =
@@ -102,7 +102,7 @@ impl Distribution {
         self.over_range += histogram.over_range;
     }
 
-    /// Adds another distribution.
+    /// Adds all durations of another distribution to this one.
     pub fn merge(&mut self, other: &Distribution) {
         self.counts.add(&other.counts).expect("both have the same bounds");
         self.sum_ns += other.sum_ns;

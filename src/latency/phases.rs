@@ -37,7 +37,7 @@ impl Phase {
         Phase::TotalLast,
     ];
 
-    /// The stable name.
+    /// The name in metrics and the API. It does not change between releases.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,9 +56,9 @@ impl Phase {
 /// What the edge itself measured of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeTimes {
-    /// [`Phase::Edge`].
+    /// The duration of [`Phase::Edge`].
     pub edge: Duration,
-    /// [`Phase::Total`].
+    /// The duration of [`Phase::Total`].
     pub total: Duration,
     /// [`Phase::TotalLast`], once the last byte is written.
     pub total_last: Option<Duration>,
@@ -67,11 +67,11 @@ pub struct EdgeTimes {
 /// What the connector measured of one call; these durations cross the link in PHASES.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectorTimes {
-    /// [`Phase::Connector`].
+    /// The duration of [`Phase::Connector`].
     pub connector: Duration,
     /// [`Phase::UpstreamConnect`], when a connection had to be made.
     pub upstream_connect: Option<Duration>,
-    /// [`Phase::Upstream`].
+    /// The duration of [`Phase::Upstream`].
     pub upstream: Duration,
     /// [`Phase::UpstreamLast`], once the last byte came.
     pub upstream_last: Option<Duration>,

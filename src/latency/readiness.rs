@@ -27,13 +27,13 @@ pub enum NotReady {
     /// The last one that was tried failed.
     #[error("the last probe failed {ago:?} ago; see GET /v1/status for the links and the log for the cause")]
     Failed {
-        /// How long ago.
+        /// Time since that probe failed.
         ago: Duration,
     },
     /// The last one that went through did so too long ago.
     #[error("the last call or probe went through {ago:?} ago, longer than {limit:?}")]
     Stale {
-        /// How long ago.
+        /// Time since the last call or probe that went through.
         ago: Duration,
         /// How long a proof is good for.
         limit: Duration,

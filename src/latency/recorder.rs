@@ -122,7 +122,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// An empty recorder.
+    /// Creates a recorder with no labels.
     #[must_use]
     pub fn new(settings: LatencySettings) -> Recorder {
         Recorder {
