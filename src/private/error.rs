@@ -39,7 +39,7 @@ pub enum PrivateError {
     FileOpenToOthers {
         /// The file or folder.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the file, as `stat` gives them.
         mode: u32,
     },
     /// Others may look into a folder of ours.
@@ -47,7 +47,7 @@ pub enum PrivateError {
     FolderOpenToOthers {
         /// The file or folder.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the folder, as `stat` gives them.
         mode: u32,
     },
     /// Others may put another file in the place of this one.
