@@ -107,17 +107,17 @@ pub trait ByteStream {
         0
     }
 
-    /// As [`ByteStream::poll_recv`].
+    /// [`ByteStream::poll_recv`] as a future.
     fn recv(&self) -> impl Future<Output = Result<Option<Lease>, StreamError>> {
         poll_fn(|cx| self.poll_recv(cx))
     }
 
-    /// As [`ByteStream::poll_ready`].
+    /// [`ByteStream::poll_ready`] as a future.
     fn ready(&self) -> impl Future<Output = Result<(), StreamError>> {
         poll_fn(|cx| self.poll_ready(cx))
     }
 
-    /// As [`ByteStream::poll_flushed`].
+    /// [`ByteStream::poll_flushed`] as a future.
     fn flushed(&self) -> impl Future<Output = Result<(), StreamError>> {
         poll_fn(|cx| self.poll_flushed(cx))
     }

@@ -73,7 +73,7 @@ impl Core {
         self.0.id
     }
 
-    /// Its buffers.
+    /// The buffer pool of this core.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.0.pool
@@ -116,7 +116,7 @@ impl Core {
         self.0.executor.spawn(future)
     }
 
-    /// Waits until `at`.
+    /// A timer that fires at `at`.
     #[must_use]
     pub fn sleep_until(&self, at: Time) -> Timer {
         let mut timer = self.timer();
@@ -124,7 +124,7 @@ impl Core {
         timer
     }
 
-    /// Waits for `duration`.
+    /// A timer that fires after `duration`.
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> Timer {
         self.sleep_until(self.now() + duration)

@@ -71,21 +71,21 @@ pub struct Cores {
 /// Why the cores could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No driver works.
+    /// No driver could be started.
     #[error(transparent)]
     Driver(#[from] DriverError),
     /// The system gave no thread.
     #[error("starting the thread of core {core}: {error}")]
     Thread {
-        /// Which core.
+        /// The core whose thread could not be started.
         core: CoreId,
-        /// Why.
+        /// The error of the system.
         error: io::Error,
     },
     /// A core ended before it could say how it started.
     #[error("core {core} ended while starting")]
     Ended {
-        /// Which core.
+        /// The core that ended.
         core: CoreId,
     },
 }

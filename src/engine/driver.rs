@@ -17,7 +17,7 @@ use crate::engine::Lease;
 #[cfg(feature = "sim")]
 use crate::engine::sim::SimSocket;
 
-/// Which driver.
+/// The kind of a driver: how it talks to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DriverKind {
     /// Edge-triggered readiness; works everywhere.
@@ -25,7 +25,7 @@ pub enum DriverKind {
     /// A network in memory, on virtual time.
     #[cfg(feature = "sim")]
     Sim,
-    /// Completions by io_uring.
+    /// Completions by io_uring, where the kernel has it and permits it.
     Uring,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for DriverKind {
 /// Where a socket listens or connects to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// TCP.
+    /// A TCP address; port 0 lets the system choose a port when it is listened on.
     Tcp(SocketAddr),
     /// A unix stream socket.
     Unix(PathBuf),
@@ -87,7 +87,7 @@ pub struct Token {
 /// A connected socket that belongs to no core at the moment.
 #[derive(Debug)]
 pub enum RawSocket {
-    /// Of the system.
+    /// A file descriptor of the system.
     Fd(OwnedFd),
     /// Of the simulated network.
     #[cfg(feature = "sim")]
@@ -118,64 +118,64 @@ pub enum Close {
 /// How long a turn may wait for something to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Not at all.
+    /// Do not wait: carry out what is queued and return.
     Poll,
     /// Until the given point; for ever when it is [`Time::NEVER`].
     Until(Time),
 }
 
-/// What happened.
+/// What a turn of the driver reports.
 #[derive(Debug)]
 pub enum Event {
     /// A listener accepted a connection. The core adopts it or lets it drop, which closes it.
     Accepted {
-        /// The listener.
+        /// The listener that accepted.
         listener: Token,
-        /// The connection.
+        /// The accepted connection; dropping it closes it.
         socket: RawSocket,
         /// Where it came from, when the system said so.
         peer: Option<SocketAddr>,
     },
     /// A listener could not accept (the process is out of descriptors, for one) and is paused.
     AcceptFailed {
-        /// The listener.
+        /// The listener that is paused.
         listener: Token,
-        /// Why.
+        /// The error that accept returned.
         error: io::Error,
     },
     /// A connect ended. After an error the socket is still to be closed.
     Connected {
-        /// The socket.
+        /// The socket whose connect ended.
         socket: Token,
         /// Whether it is connected.
         result: io::Result<()>,
     },
     /// Bytes came in: one or more.
     Received {
-        /// The socket.
+        /// The socket that received.
         socket: Token,
-        /// The bytes.
+        /// The received bytes; never empty.
         lease: Lease,
     },
     /// Nothing more will come in: the peer finished (`Ok`) or the connection failed.
     ReceiveEnded {
-        /// The socket.
+        /// The socket that receives no more.
         socket: Token,
-        /// How it ended.
+        /// `Ok` when the peer finished sending; otherwise the error of the connection.
         result: io::Result<()>,
     },
     /// Queued bytes went out to the kernel.
     Sent {
-        /// The socket.
+        /// The socket whose bytes went out.
         socket: Token,
-        /// How many bytes.
+        /// The number of bytes that went out since the last report.
         bytes: usize,
     },
     /// A send failed; what was queued is dropped, nothing more can be sent.
     SendFailed {
-        /// The socket.
+        /// The socket that can send no more.
         socket: Token,
-        /// Why.
+        /// The error that the send returned.
         error: io::Error,
     },
     /// The socket or listener is gone and its token's place is free. The last event of a token.
@@ -186,7 +186,7 @@ pub enum Event {
     /// The socket left the driver, as [`Driver::detach`] asked. The last event of a token; bytes that were received
     /// before came as [`Event::Received`].
     Detached {
-        /// The socket.
+        /// The socket that left the driver.
         socket: Token,
         /// What is left of it.
         raw: RawSocket,

@@ -25,15 +25,15 @@ pub enum DriverChoice {
     /// The best that works here.
     #[default]
     Auto,
-    /// Nothing but io_uring.
+    /// The io_uring driver only; starting fails where it does not work.
     Uring,
-    /// Nothing but epoll.
+    /// The epoll driver only; starting fails where it does not work.
     Epoll,
 }
 
 /// A driver that works, and why it was taken.
 pub struct Started {
-    /// The driver.
+    /// The driver, which has passed its test connection.
     pub driver: Box<dyn Driver>,
     /// One line, beginning with the driver's name.
     pub why: String,
@@ -45,9 +45,9 @@ pub enum DriverError {
     /// The one that was asked for, or the last that was left, does not work here.
     #[error("the {kind} driver does not work here: {}; ADIT_DRIVER=auto takes the best that does", reason(.error))]
     Unavailable {
-        /// Which one.
+        /// The driver that was tried.
         kind: DriverKind,
-        /// What stopped it.
+        /// The error that stopped it.
         error: io::Error,
     },
 }

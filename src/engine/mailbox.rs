@@ -73,7 +73,7 @@ impl<T> MailSender<T> {
     }
 }
 
-/// The receiving end.
+/// The receiving end of a mailbox.
 pub struct MailReceiver<T>(Arc<Shared<T>>);
 
 impl<T> MailReceiver<T> {
@@ -82,7 +82,7 @@ impl<T> MailReceiver<T> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// As [`MailReceiver::recv`].
+    /// [`MailReceiver::recv`] as a poll function.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if let Some(message) = self.0.queue.pop() {
             return Poll::Ready(Some(message));

@@ -49,9 +49,9 @@ const TRIM_BURST: usize = 8 * 1024 * 1024;
 /// The two sizes of buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// [`SMALL_LEN`] bytes.
+    /// A buffer of [`SMALL_LEN`] bytes.
     Small,
-    /// [`LARGE_LEN`] bytes.
+    /// A buffer of [`LARGE_LEN`] bytes.
     Large,
 }
 
@@ -202,7 +202,7 @@ impl Pool {
         self.lease(Class::for_len(len)).await
     }
 
-    /// As [`Pool::lease`].
+    /// [`Pool::lease`] as a poll function.
     pub fn poll_lease(&self, class: Class, cx: &Context<'_>) -> Poll<Lease> {
         if let Some(lease) = self.take(class) {
             return Poll::Ready(lease);
@@ -429,7 +429,7 @@ struct Slots {
     purposes: Vec<Purpose>,
     /// Unused, with memory behind them.
     idle: Vec<u32>,
-    /// Unused, without.
+    /// Unused slots without memory behind them.
     bare: Vec<u32>,
 }
 

@@ -94,7 +94,7 @@ impl Core {
 /// A connection that belongs to no core, with the bytes that were read from it before; may go to another core.
 #[derive(Debug)]
 pub struct Detached {
-    /// The connection.
+    /// The socket, which no driver holds.
     pub raw: RawSocket,
     /// What was received and not yet read.
     pub received: Vec<u8>,

@@ -63,7 +63,7 @@ impl Timers {
         self.rise(place);
     }
 
-    /// Unsets a timer.
+    /// Unsets a timer; does nothing if it is not set.
     pub(super) fn cancel(&mut self, timer: TimerId) {
         if let Some(place) = self.places[timer.0 as usize] {
             self.take(place);

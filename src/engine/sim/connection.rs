@@ -59,7 +59,7 @@ pub(super) enum Life {
     Dead,
 }
 
-/// One end.
+/// One of the two ends of a connection.
 pub(super) struct End {
     pub(super) host: IpAddr,
     pub(super) address: Option<SocketAddr>,
@@ -80,7 +80,7 @@ impl End {
     }
 }
 
-/// What travels.
+/// What a segment carries.
 pub(super) enum Payload {
     /// The client's acknowledgement that completes the handshake.
     Established,
@@ -191,7 +191,7 @@ impl Pipe {
     }
 }
 
-/// One connection.
+/// A simulated TCP connection: two ends, and a pipe in each direction.
 pub(super) struct Connection {
     client: End,
     server: End,
@@ -233,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::out`].
+    /// The pipe that `side` sends into, to be changed.
     pub(super) fn out_mut(&mut self, side: Side) -> &mut Pipe {
         match side {
             Side::Client => &mut self.upward,

@@ -16,9 +16,9 @@ const SYN_RETRY: Duration = Duration::from_secs(1);
 
 /// What a read finds.
 pub(super) enum Arrival {
-    /// Nothing, for now.
+    /// There is nothing to read at the moment.
     Nothing,
-    /// This many bytes.
+    /// This many bytes were read.
     Bytes(usize),
     /// The peer's mark that it has finished.
     End,
@@ -26,9 +26,9 @@ pub(super) enum Arrival {
     Failed(ErrorKind),
 }
 
-/// The handshake.
+/// Connecting: the handshake and its retries.
 impl World {
-    /// Starts to connect.
+    /// Starts to connect to `address`, and returns the client's end.
     pub(super) fn connect(&mut self, owner: Owner, address: &Address) -> EndId {
         let host = self.drivers[owner.driver].host;
         let (target, from) = self.resolve(host, address);
@@ -143,7 +143,7 @@ impl World {
     }
 }
 
-/// Sockets between drivers.
+/// Moving connected sockets from one driver to another.
 impl World {
     /// Takes an end from its driver. The world closes it when all copies of the handle are dropped.
     pub(super) fn park(&mut self, end: EndId) -> (u64, Arc<()>) {
@@ -177,7 +177,7 @@ impl World {
     }
 }
 
-/// Bytes.
+/// Sending, delivering and reading bytes.
 impl World {
     /// Gives bytes to the sender's host, as many as it takes.
     pub(super) fn write(&mut self, end: EndId, bytes: &[u8]) -> Result<usize, ErrorKind> {
@@ -359,7 +359,7 @@ impl World {
     }
 }
 
-/// Ends.
+/// Closing and resetting connections.
 impl World {
     /// A process closes its socket: what it was given is still sent, but unread bytes turn the close into a reset.
     pub(super) fn close(&mut self, end: EndId) {

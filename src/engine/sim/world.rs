@@ -43,7 +43,7 @@ pub(super) enum Occurrence {
     CutEnds(IpAddr, IpAddr, u64),
 }
 
-/// What listens.
+/// A socket that listens on a host.
 pub(super) struct Listener {
     pub(super) host: IpAddr,
     pub(super) address: Address,
@@ -51,7 +51,7 @@ pub(super) struct Listener {
     pub(super) backlog: VecDeque<u64>,
 }
 
-/// A machine.
+/// A simulated machine, which can be up or down.
 struct Host {
     up: bool,
     port_next: u16,
@@ -77,7 +77,7 @@ pub(super) struct DriverState {
     idle_until: Option<Time>,
 }
 
-/// The world.
+/// The state of the simulated network, shared by all drivers.
 pub(super) struct World {
     pub(super) now: Time,
     pub(super) rng: Rng,
@@ -303,7 +303,7 @@ impl World {
         self.cuts.contains_key(&pair(from, to)) || down(&from) || down(&to)
     }
 
-    /// Parts two hosts.
+    /// Cuts the network between two hosts, and returns the number of the cut.
     pub(super) fn cut(&mut self, a: IpAddr, b: IpAddr) -> Option<u64> {
         if a == b {
             return None;
@@ -314,7 +314,7 @@ impl World {
         Some(cut)
     }
 
-    /// Joins two hosts.
+    /// Ends the cut between two hosts.
     pub(super) fn heal(&mut self, a: IpAddr, b: IpAddr) {
         if let Some(cut) = self.cuts.remove(&pair(a, b)) {
             self.trace.note(self.now, "heal", cut, 0);
@@ -322,7 +322,7 @@ impl World {
         }
     }
 
-    /// Joins all hosts.
+    /// Ends the cuts between all hosts.
     pub(super) fn heal_all(&mut self) {
         let cuts: Vec<(IpAddr, IpAddr)> = self.cuts.keys().copied().collect();
         for (a, b) in cuts {

@@ -30,7 +30,7 @@ impl Arena {
         self.slot_len * self.slots_per_slab
     }
 
-    /// Adds one slab.
+    /// Adds one slab of zeroed memory.
     pub(in crate::engine) fn grow(&mut self) {
         let layout = self.slab_layout();
         // SAFETY: the layout's size is greater than zero, as `new` asserts.

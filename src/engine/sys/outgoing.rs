@@ -21,7 +21,7 @@ enum End {
     Open,
     /// To be told to the peer after the queue.
     Wanted,
-    /// Told, or pointless.
+    /// The peer has been told, or cannot be told any more.
     Done,
 }
 

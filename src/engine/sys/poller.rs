@@ -1,4 +1,4 @@
-//! epoll(7), edge-triggered.
+//! A safe wrapper of epoll(7), which registers every descriptor edge-triggered.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};

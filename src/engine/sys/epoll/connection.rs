@@ -22,7 +22,7 @@ const TURN_BYTES_MAX: usize = 4 * LARGE_LEN;
 enum Phase {
     Connecting,
     Open,
-    /// It never connected.
+    /// Connecting failed; the socket waits to be closed.
     Unconnected,
 }
 

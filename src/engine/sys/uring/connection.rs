@@ -25,7 +25,7 @@ enum Phase {
     /// To be connected, or on its way; the address is kept where the kernel can read it.
     Connecting(Box<SockAddr>),
     Open,
-    /// It never connected.
+    /// Connecting failed; the socket waits to be closed.
     Unconnected,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Advance {
     Goes,
 }
 
-/// What connections share.
+/// What all connections of a driver share.
 pub(super) struct Shared {
     pub(super) ring: Ring,
     pub(super) buffers: Buffers,

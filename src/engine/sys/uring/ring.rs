@@ -32,7 +32,7 @@ const SETUPS: [Setup; 4] = [
     Setup { single_issuer: false, defer_taskrun: false, coop_taskrun: false, submit_all: false },
 ];
 
-/// One completion.
+/// One entry of the completion queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Completion {
     pub(super) name: u64,
@@ -171,7 +171,7 @@ impl Ring {
         registered
     }
 
-    /// Ends that.
+    /// Ends the registration of `ring` under the name `group`.
     pub(super) fn unregister(&self, ring: &mut BufRing, group: u16) -> io::Result<()> {
         self.io.submitter().unregister_buf_ring(group)?;
         ring.unregistered();
