@@ -3,7 +3,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Alert {
-    /// access_denied.
+    /// access_denied: the rules do not admit the client to what it asks for.
     AccessDenied = 49,
     /// internal_error: who is to answer cannot.
     InternalError = 80,

@@ -23,7 +23,7 @@ pub enum CertError {
     /// The file cannot be read.
     #[error("cannot read {file}: {cause}; check that it exists and that this user may read it")]
     Unreadable {
-        /// Which file.
+        /// The path of the file.
         file: String,
         /// As the system says it.
         cause: String,
@@ -34,25 +34,25 @@ pub enum CertError {
     /// There is no certificate in the file.
     #[error("{file} holds no certificate: it must be PEM, with a BEGIN CERTIFICATE line")]
     NoCertificate {
-        /// Which file.
+        /// The path of the file.
         file: String,
     },
     /// There is no private key in the file.
     #[error("{file} holds no private key: it must be PEM, unencrypted, with a BEGIN PRIVATE KEY line")]
     NoKey {
-        /// Which file.
+        /// The path of the file.
         file: String,
     },
     /// The key in the file asks for a passphrase.
     #[error("the key in {file} is encrypted: decrypt it first, with openssl pkey -in {file} -out key.pem")]
     EncryptedKey {
-        /// Which file.
+        /// The path of the file.
         file: String,
     },
     /// The file is damaged.
     #[error("{file} is not well-formed PEM: {cause}")]
     BadPem {
-        /// Which file.
+        /// The path of the file.
         file: String,
         /// What is wrong with it.
         cause: String,
@@ -60,7 +60,7 @@ pub enum CertError {
     /// A certificate is damaged, or of a kind that is not understood.
     #[error("a certificate in {file} cannot be used: {cause}")]
     BadCertificate {
-        /// Which file.
+        /// The path of the file.
         file: String,
         /// What is wrong with it.
         cause: String,
@@ -68,7 +68,7 @@ pub enum CertError {
     /// The key is damaged, or of a kind that is not understood.
     #[error("the private key in {file} cannot be used: {cause}")]
     BadKey {
-        /// Which file.
+        /// The path of the file.
         file: String,
         /// What is wrong with it.
         cause: String,
@@ -86,17 +86,17 @@ pub enum CertError {
     /// The certificate's last day is past.
     #[error("the certificate in {file} expired on {not_after}: renew it, or set this machine's clock")]
     Expired {
-        /// Which file.
+        /// The path of the file.
         file: String,
-        /// When.
+        /// The last second of its validity, as text in UTC.
         not_after: String,
     },
     /// The certificate's first day is still to come.
     #[error("the certificate in {file} is valid from {not_before} only: check this machine's clock")]
     NotYetValid {
-        /// Which file.
+        /// The path of the file.
         file: String,
-        /// When.
+        /// The first second of its validity, as text in UTC.
         not_before: String,
     },
     /// A set of certificates is empty.
@@ -208,7 +208,7 @@ impl CertSet {
 pub struct ReloadingCerts(RwLock<Arc<CertSet>>);
 
 impl ReloadingCerts {
-    /// Begins with `certs`.
+    /// Serves `certs` until the first [`ReloadingCerts::reload`].
     #[must_use]
     pub fn new(certs: CertSet) -> Arc<ReloadingCerts> {
         Arc::new(ReloadingCerts(RwLock::new(Arc::new(certs))))
@@ -220,7 +220,7 @@ impl ReloadingCerts {
         self.0.read().unwrap_or_else(PoisonError::into_inner).default.cert.first().cloned()
     }
 
-    /// Replaces them all.
+    /// Replaces all certificates; handshakes that start later use the new ones.
     pub fn reload(&self, certs: CertSet) {
         // A set is replaced whole, so that a panic elsewhere cannot have left half of one.
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certs);

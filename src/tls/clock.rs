@@ -31,7 +31,7 @@ impl WallClock {
         WallClock(Arc::new(Shifted(seconds)))
     }
 
-    /// The present time.
+    /// The current time, or the epoch when the clock cannot be read.
     #[must_use]
     pub fn now(&self) -> UnixTime {
         self.0.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO))

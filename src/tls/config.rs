@@ -39,7 +39,7 @@ pub enum Versions {
 pub struct ServerSettings {
     /// Application protocols, the most wanted first; a client that offers others only is refused.
     pub alpn: Vec<Vec<u8>>,
-    /// Versions accepted.
+    /// The TLS versions that are accepted.
     pub versions: Versions,
     /// Whether clients are asked for a certificate. No session is resumed then: each connection proves its certificate anew.
     pub clients: Clients,
@@ -50,7 +50,7 @@ pub struct ServerSettings {
 /// Which certificates a server asks clients for.
 #[derive(Clone, Debug, Default)]
 pub enum Clients {
-    /// None.
+    /// Clients are not asked for a certificate.
     #[default]
     Anyone,
     /// One that these authorities vouch for; whether a client may show none is for the caller to decide.
@@ -66,7 +66,7 @@ pub struct ClientSettings {
     pub roots: Roots,
     /// Application protocols offered, the most wanted first.
     pub alpn: Vec<Vec<u8>>,
-    /// Versions offered.
+    /// The TLS versions that are offered.
     pub versions: Versions,
     /// Where sessions are remembered; none means that every connection makes a full handshake.
     pub sessions: Option<SessionMemory>,

@@ -37,7 +37,7 @@ pub struct DetachedConnection {
 }
 
 impl Connection {
-    /// Without TLS.
+    /// A connection without TLS.
     #[must_use]
     pub fn plain(socket: Socket) -> Connection {
         Connection(Kind::Plain(socket))

@@ -14,7 +14,7 @@ pub enum TlsError {
         "the peer's certificate expired on {not_after}, and the clock here says {now}: renew it there, or set this clock"
     )]
     CertificateExpired {
-        /// Its last second.
+        /// The last second of its validity, as text in UTC.
         not_after: String,
         /// The clock by which it was judged.
         now: String,
@@ -25,7 +25,7 @@ pub enum TlsError {
          that of the machine that issued it"
     )]
     CertificateNotYetValid {
-        /// Its first second.
+        /// The first second of its validity, as text in UTC.
         not_before: String,
         /// The clock by which it was judged.
         now: String,

@@ -28,7 +28,7 @@ pub struct ServerNamePeek {
 /// What the first bytes of a connection say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peeked {
-    /// Not yet all.
+    /// The first message is not complete yet.
     More,
     /// The name that the client asks for, in lower case.
     Name(String),
@@ -76,7 +76,7 @@ pub(super) struct HelloScan {
 pub(super) enum Scanned {
     /// A part of a first message.
     More,
-    /// All of it.
+    /// A complete first message.
     Whole,
     /// The part of one that says it is longer than [`CLIENT_HELLO_LEN_MAX`].
     TooLong,

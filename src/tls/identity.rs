@@ -132,7 +132,7 @@ impl Identity {
         self.key.cert.get(1..)?.last()
     }
 
-    /// Whose it is.
+    /// The tunnel that the certificate names.
     #[must_use]
     pub fn tunnel(&self) -> &TunnelId {
         &self.tunnel

@@ -21,7 +21,7 @@ pub struct Fingerprint([u8; 32]);
 pub struct FingerprintError;
 
 impl Fingerprint {
-    /// Of this certificate.
+    /// The SHA-256 fingerprint of this certificate.
     #[must_use]
     pub fn of(cert: &CertificateDer<'_>) -> Fingerprint {
         let mut bytes = [0; 32];
@@ -29,13 +29,13 @@ impl Fingerprint {
         Fingerprint(bytes)
     }
 
-    /// From its bytes.
+    /// A fingerprint from the 32 bytes of the SHA-256 hash.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Fingerprint {
         Fingerprint(bytes)
     }
 
-    /// Its bytes.
+    /// The 32 bytes of the SHA-256 hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

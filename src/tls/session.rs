@@ -41,7 +41,7 @@ pub struct Detached {
     unread: Vec<u8>,
 }
 
-/// What sealing gave.
+/// The result of [`Session::seal`].
 #[derive(Debug)]
 pub enum Sealed {
     /// All of it, ready to be sent.
@@ -50,7 +50,7 @@ pub enum Sealed {
     Part {
         /// Ready to be sent.
         sealed: Lease,
-        /// Still plaintext.
+        /// The plaintext that is left.
         rest: Lease,
     },
 }
@@ -58,9 +58,9 @@ pub enum Sealed {
 /// Plaintext that could not be sealed, given back.
 #[derive(Debug)]
 pub struct Unsealed {
-    /// Why not.
+    /// The error that stopped sealing.
     pub error: TlsError,
-    /// The plaintext, untouched.
+    /// The plaintext, unchanged and given back to the caller.
     pub lease: Lease,
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Core {
 enum Phase {
     Handshaking(Box<Handshake>),
     Open(Box<Keys>),
-    /// The handshake failed.
+    /// The handshake failed, and the session is of no more use.
     Over,
 }
 
@@ -192,7 +192,7 @@ impl Core {
     }
 }
 
-/// Receiving.
+/// The receiving half: opening records, and messages after the handshake.
 impl Core {
     /// Opens a whole record in place; gives where its data is, or none when it has none.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Option<Range<usize>>, TlsError> {
@@ -300,7 +300,7 @@ impl Core {
     }
 }
 
-/// Sending.
+/// The sending half: sealing records, key updates and alerts.
 impl Core {
     /// Everything that must be in order before data is sealed.
     pub(super) fn prepare_seal(&mut self) -> Result<(), TlsError> {

@@ -27,7 +27,7 @@ pub struct TlsStream<S> {
 /// Why a handshake did not end well.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum HandshakeError {
-    /// TLS itself failed.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The stream below failed.
@@ -88,7 +88,7 @@ impl<S: ByteStream> TlsStream<S> {
         self.session.borrow()
     }
 
-    /// The stream below.
+    /// The stream under the TLS layer.
     #[must_use]
     pub fn inner(&self) -> &S {
         &self.inner
