@@ -1,4 +1,4 @@
-//! Frames into records.
+//! Packs the frames of a link into as few TLS records as possible.
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Class, Lease, Pool, StreamError};

@@ -58,7 +58,7 @@ struct Greeting {
 /// How a link ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Why.
+    /// The reason why the link ended.
     pub fault: Fault,
     /// Which side ended it.
     pub by: Side,
@@ -118,7 +118,7 @@ impl Link {
         }))
     }
 
-    /// Which link.
+    /// The id of this link, unique in the process.
     #[must_use]
     pub fn id(&self) -> LinkId {
         self.0.id

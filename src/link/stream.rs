@@ -71,7 +71,7 @@ impl LinkStream {
         poll_fn(|cx| self.poll_broken(cx)).await
     }
 
-    /// As [`LinkStream::broken`].
+    /// Ready with the cause once the other side has reset the stream, or the link has ended.
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Cause> {
         self.link.streams().borrow_mut().at(self.place).poll_broken(cx)
     }
