@@ -22,7 +22,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(75);
 /// What a pool can be told.
 #[derive(Clone)]
 pub struct UpstreamSettings {
-    /// The server.
+    /// The URL of the upstream server.
     pub url: UpstreamUrl,
     /// For an `https://` server: whom to trust.
     pub tls: Option<Arc<ClientConfig>>,
@@ -62,7 +62,7 @@ pub enum UpstreamError {
     /// It took no connection.
     #[error("the upstream {address} refused the connection ({reason}): check that the MCP server is running there")]
     Refused {
-        /// Where.
+        /// The upstream's address, as configured or resolved.
         address: Box<str>,
         /// In the system's words.
         reason: Box<str>,
@@ -70,7 +70,7 @@ pub enum UpstreamError {
     /// It cannot be reached.
     #[error("the upstream {address} cannot be reached ({reason}): check the address and the route to it")]
     Unreachable {
-        /// Where.
+        /// The upstream's address, as configured or resolved.
         address: Box<str>,
         /// In the system's words.
         reason: Box<str>,
@@ -78,7 +78,7 @@ pub enum UpstreamError {
     /// It is where no call may go.
     #[error("the upstream's address {address} is {why}")]
     NotAllowed {
-        /// Where.
+        /// The address that the policy does not allow.
         address: IpAddr,
         /// Why not, and what to do.
         why: NotAllowed,
@@ -121,14 +121,14 @@ struct Idle {
 
 /// A connection for one exchange, and how it came about.
 pub struct Checkout {
-    /// The connection.
+    /// The connection, checked out for one exchange.
     pub connection: UpstreamConnection,
     /// How long connecting took; none when a pooled connection was free.
     pub connect: Option<Duration>,
 }
 
 impl Upstream {
-    /// An empty pool.
+    /// Creates a pool with no connections. It dials when the first exchange needs a connection.
     #[must_use]
     pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver) -> Upstream {
         Upstream(Rc::new(Shared {

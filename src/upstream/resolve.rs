@@ -16,7 +16,7 @@ pub enum ResolveError {
     /// The system's resolver said no.
     #[error("the name {name} cannot be resolved ({reason}): check its spelling and this host's DNS")]
     Failed {
-        /// The name.
+        /// The host name that was looked up.
         name: Box<str>,
         /// In the resolver's words.
         reason: Box<str>,
@@ -28,7 +28,7 @@ pub enum ResolveError {
 
 /// A core's question to the control thread.
 pub struct ResolveRequest {
-    /// The name.
+    /// The host name to resolve.
     pub host: Box<str>,
     /// The port, to be part of the answer.
     pub port: u16,
