@@ -62,7 +62,7 @@ impl CallError {
     }
 }
 
-/// A good answer.
+/// The result of a call that was answered as expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered {
     /// When the whole of it was there.
@@ -85,7 +85,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Forgets the connection.
+    /// Prepares for a new connection: drops what was read of the old one.
     pub(crate) fn reset(&mut self) {
         *self.intake.rest() = None;
         self.head.clear();

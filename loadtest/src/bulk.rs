@@ -9,9 +9,9 @@ use crate::units::show_bytes;
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// In answers.
+    /// From the upstream to the caller, in the bodies of answers.
     Down,
-    /// In requests.
+    /// From the caller to the upstream, in the bodies of requests.
     Up,
 }
 
@@ -48,13 +48,13 @@ pub fn bulk_load(base: &Load, direction: Direction, size: u64) -> Load {
 /// What came of a bulk load.
 #[derive(Clone, Debug)]
 pub struct BulkRow {
-    /// Which way.
+    /// The direction in which the bytes went.
     pub direction: Direction,
     /// Bytes of one body.
     pub size: u64,
-    /// Connections at once.
+    /// The number of connections at the same time.
     pub connections: usize,
-    /// The run.
+    /// The outcome of the run.
     pub outcome: Outcome,
 }
 

@@ -34,12 +34,12 @@ pub enum CoreError {
     /// It cannot keep to its CPU.
     #[error("CPU {cpu} cannot be kept to ({error}): give one that this process may run on, or none")]
     Cpu {
-        /// Which one.
+        /// The number of the CPU.
         cpu: usize,
         /// In the system's words.
         error: io::Error,
     },
-    /// No driver works.
+    /// No driver could be started.
     #[error(transparent)]
     Driver(#[from] DriverError),
     /// The system gave no thread.

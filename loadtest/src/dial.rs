@@ -42,7 +42,7 @@ pub enum TargetError {
     /// The file of authorities cannot be read.
     #[error("--ca-file {} cannot be read ({error}): check the path", path.display())]
     CaFileRead {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
         /// In the system's words.
         error: io::Error,
@@ -55,7 +55,7 @@ pub enum TargetError {
         "the host {host} cannot be resolved ({reason}): check its spelling and this machine's DNS, or give --resolve-to"
     )]
     Resolve {
-        /// The host.
+        /// The host name that was looked up.
         host: String,
         /// In the system's words.
         reason: String,
@@ -74,7 +74,7 @@ pub(crate) enum DialError {
     /// The system found no way.
     #[error("{address} took no connection ({reason}): check that it listens there")]
     Connect {
-        /// Where.
+        /// The address that was dialled.
         address: SocketAddr,
         /// In the system's words.
         reason: String,
@@ -82,15 +82,15 @@ pub(crate) enum DialError {
     /// No TLS session came about.
     #[error("no TLS with {address}: {error}{}", remedy(.error))]
     Tls {
-        /// Where.
+        /// The address that was dialled.
         address: SocketAddr,
-        /// Why.
+        /// The error of the handshake.
         error: HandshakeError,
     },
     /// It took too long.
     #[error("{address} took no connection within {} ms", timeout.as_millis())]
     Timeout {
-        /// Where.
+        /// The address that was dialled.
         address: SocketAddr,
         /// How long it may take.
         timeout: Duration,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::latencies::Latencies;
 use crate::outcome::{Cause, Outcome, Traced};
 
-/// Which process dies.
+/// The process that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The public side of the tunnel.
@@ -37,7 +37,7 @@ impl Part {
 pub struct Strike {
     /// It was told to die (SIGKILL).
     pub killed: Time,
-    /// It was gone.
+    /// The process had ended.
     pub gone: Time,
     /// Its successor was started.
     pub launched: Time,
@@ -118,7 +118,7 @@ impl Recovery {
 /// One fault: a process of a tunnel that was killed and started again, once.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Which process.
+    /// The process that was killed.
     pub part: Part,
     /// When what was done.
     pub strike: Strike,

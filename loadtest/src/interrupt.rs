@@ -32,7 +32,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Ends what runs.
+    /// Asks whatever runs to end soon.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Release);
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub const RANGE_MAX: Duration = Duration::from_secs(60);
 /// The finest step: one call in flight takes about 50 µs, of which this is an eighth of a percent.
 const STEP_NS: u64 = 64;
-/// Significant decimal digits.
+/// The precision of the histogram, in significant decimal digits.
 const DIGITS: u8 = 3;
 
 /// A distribution of durations: steps of 64 ns up to 131 µs, then of at most 0.1 %, up to a minute. About 180 KiB.
@@ -22,7 +22,7 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// An empty one.
+    /// Creates a distribution with no durations.
     #[must_use]
     pub fn new() -> Latencies {
         let counts = Histogram::new_with_bounds(STEP_NS, nanos(RANGE_MAX), DIGITS);
@@ -30,7 +30,7 @@ impl Latencies {
         Latencies { counts, sum_ns: 0, min_ns: u64::MAX, max_ns: 0 }
     }
 
-    /// Records one duration.
+    /// Records one duration; one longer than [`RANGE_MAX`] counts as that long, except in the sum and in `max`.
     pub fn record(&mut self, duration: Duration) {
         let ns = nanos(duration);
         self.counts.saturating_record(ns);
@@ -65,7 +65,7 @@ impl Latencies {
         Duration::from_nanos(if self.count() == 0 { 0 } else { self.min_ns })
     }
 
-    /// The longest, exact.
+    /// The longest duration, exact; zero when there is none.
     #[must_use]
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max_ns)

@@ -20,7 +20,7 @@ pub const MEASURE_MIN: Duration = Duration::from_millis(10);
 /// One load: what is called, how, and for how long.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Who is called.
+    /// The server that is called.
     pub target: Target,
     /// What each call is.
     pub call: Call,
@@ -99,18 +99,18 @@ pub enum LoadError {
     /// The time to measure.
     #[error("measuring for {0:?} says nothing: give at least {MEASURE_MIN:?}")]
     Measure(Duration),
-    /// The payload.
+    /// The payload is too long.
     #[error("a payload of {payload} bytes: give at most {payload_max} for this kind of call")]
     Payload {
         /// As it was given.
         payload: u64,
-        /// What is possible.
+        /// The most bytes that this kind of call can carry.
         payload_max: u64,
     },
-    /// The rate.
+    /// The rate is out of range.
     #[error("a rate of {0} calls per second: give more than 0 and at most {RATE_MAX}, or none for a closed loop")]
     Rate(f64),
-    /// The URL.
+    /// The URL cannot be called.
     #[error("the URL '{url}' cannot be called: {why}; write http://host:port/path or https://host:port/path")]
     Url {
         /// As it was written.
@@ -123,7 +123,7 @@ pub enum LoadError {
 /// What each call is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Which kind.
+    /// The protocol and the kind of call.
     pub kind: CallKind,
     /// The tool of an MCP call.
     pub tool: String,
@@ -147,7 +147,7 @@ pub enum CallKind {
     /// MCP `tools/call` of revision 2026-07-28, without a session.
     #[default]
     McpStateless,
-    /// Plain HTTP GET.
+    /// An HTTP GET without MCP.
     Get,
     /// Plain HTTP POST of the payload.
     Post,
@@ -180,7 +180,7 @@ impl CallKind {
 pub enum Mode {
     /// By a plan that does not look at the answers: latency counts from the planned moment.
     Open {
-        /// Calls per second.
+        /// The rate, in calls per second.
         rate: f64,
         /// How they are spread.
         arrivals: Arrivals,
@@ -192,12 +192,12 @@ pub enum Mode {
 /// How the calls of an open loop are spread over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arrivals {
-    /// At equal distances.
+    /// At equal intervals, one call after another.
     #[default]
     Constant,
     /// As a Poisson process whose gaps follow from the seed.
     Poisson {
-        /// The seed.
+        /// The seed of the random gaps.
         seed: u64,
     },
 }

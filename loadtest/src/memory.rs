@@ -17,11 +17,11 @@ pub struct Memory {
 /// A process, with its memory at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Its id.
+    /// The process id.
     pub pid: u32,
-    /// Its command.
+    /// The name of its command, as the kernel shows it.
     pub name: String,
-    /// What it has.
+    /// Its memory at that moment.
     pub memory: Memory,
 }
 
@@ -46,11 +46,11 @@ fn reading(process: &Process) -> Option<Reading> {
 /// What became of a process's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Growth {
-    /// Its id.
+    /// The process id.
     pub pid: u32,
     /// Its part in what is tested, or its command.
     pub name: String,
-    /// At first.
+    /// Its memory at the first moment.
     pub before: Memory,
     /// Then; none if it had gone.
     pub after: Option<Memory>,

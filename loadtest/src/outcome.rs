@@ -143,7 +143,7 @@ pub enum Void {
     },
     /// Calls were due and had no room to wait in.
     Overflow {
-        /// So many.
+        /// The number of calls that had no room.
         calls: u64,
         /// So many may wait.
         outstanding_max: usize,
@@ -176,7 +176,7 @@ pub enum Partial {
     Interrupted,
     /// Every call failed for too long.
     Lost {
-        /// For how long.
+        /// How long every call had failed.
         patience: Duration,
         /// What the last one said.
         cause: String,
@@ -237,7 +237,7 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// One more.
+    /// Counts one more failure, and keeps the text of the first.
     pub fn add(&mut self, cause: Cause, text: &dyn fmt::Display) {
         *self.causes.entry(cause).or_default() += 1;
         if self.first.is_none() {

@@ -29,7 +29,7 @@ pub enum Phase {
     Connect,
     /// Calls are made and not counted.
     WarmUp,
-    /// Calls are counted.
+    /// Calls are made and counted.
     Measure,
     /// What is in flight may end.
     Drain,
@@ -40,7 +40,7 @@ pub enum Phase {
 pub struct Progress {
     /// What it is doing.
     pub phase: Phase,
-    /// Since when.
+    /// Time since the phase began.
     pub elapsed: Duration,
     /// Good calls in the measured time so far.
     pub calls: u64,

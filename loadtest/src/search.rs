@@ -11,14 +11,14 @@ use crate::slo::Slo;
 /// Runs at the same rate at the most.
 pub const REPEATS_MAX: u32 = 99;
 
-/// How to search.
+/// The settings of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SearchSettings {
     /// What must be met.
     pub slo: Slo,
     /// The lowest rate, in calls per second.
     pub rate_min: f64,
-    /// The highest rate.
+    /// The highest rate, in calls per second.
     pub rate_max: f64,
     /// How many runs decide on a rate, by majority.
     pub repeats: u32,
@@ -31,9 +31,9 @@ pub struct SearchSettings {
 pub enum Verdict {
     /// The objective was met.
     Met,
-    /// It was not.
+    /// The objective was not met.
     Missed,
-    /// Calls failed.
+    /// Calls failed, so that the rate counts as too high.
     Failed,
     /// The generator was not good enough: it is not known whether the target was.
     Void,
@@ -97,11 +97,11 @@ impl Step {
 /// What keeps a higher rate from being good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// What is called.
+    /// The target: at a higher rate it misses the objective.
     Target,
     /// The generator: what is called may be able to do more.
     Generator,
-    /// [`SearchSettings::rate_max`].
+    /// The highest rate that may be tried, [`SearchSettings::rate_max`].
     RateMax,
 }
 
@@ -125,9 +125,9 @@ pub enum SearchError<E> {
          or an objective that can be met", why(.step)
     )]
     NotMet {
-        /// The objective.
+        /// The objective that is not met.
         slo: Slo,
-        /// The lowest rate.
+        /// The lowest rate, in calls per second.
         rate: f64,
         /// What was seen there.
         step: Step,

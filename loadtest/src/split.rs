@@ -16,15 +16,15 @@ const SERVER_TIMING: &str = "Server-Timing";
 /// How a tunnel split the time of calls, and how right it was.
 #[derive(Clone, Debug, Default)]
 pub struct Split {
-    /// In the edge.
+    /// Time in the edge.
     pub edge: Latencies,
-    /// On the link and in its queues.
+    /// Time on the link and in its queues.
     pub tunnel: Latencies,
-    /// In the connector.
+    /// Time in the connector.
     pub connector: Latencies,
-    /// In the upstream, as the tunnel sees it.
+    /// Time in the upstream, as the tunnel measured it.
     pub upstream: Latencies,
-    /// In the upstream, as it says itself.
+    /// Time in the upstream, as the upstream itself reported it.
     pub truth: Latencies,
     /// By how much the two differ, whichever is greater.
     pub error: Latencies,

@@ -1,4 +1,4 @@
-//! `adit-loadtest bulk`.
+//! The command `adit-loadtest bulk`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::load::{Load, Phases};
 use crate::run::Interrupt;
 use crate::units::{bytes, time};
 
-/// Flags of `bulk`.
+/// The command-line flags of `bulk`.
 #[derive(Args, Debug)]
 pub struct BulkArgs {
     #[command(flatten)]

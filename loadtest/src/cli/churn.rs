@@ -1,4 +1,4 @@
-//! `adit-loadtest churn`.
+//! The command `adit-loadtest churn`.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::load::{Load, Reuse};
 use crate::run::Interrupt;
 
-/// Flags of `churn`.
+/// The command-line flags of `churn`.
 #[derive(Args, Debug)]
 pub struct ChurnArgs {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `adit-loadtest compare`.
+//! The command `adit-loadtest compare`.
 
 use std::fs;
 use std::io;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Rounds at the most.
 const ROUNDS_MAX: usize = 1000;
 
-/// Flags of `compare`.
+/// The command-line flags of `compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
     /// Whom to compare, with commas between; all that there are without this

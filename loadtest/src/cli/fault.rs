@@ -1,4 +1,4 @@
-//! `adit-loadtest fault`.
+//! The command `adit-loadtest fault`.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ Times in ms; medians of the rounds.
   doubled    calls that reached the upstream more than once, in all rounds
 ";
 
-/// Flags of `fault`.
+/// The command-line flags of `fault`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct FaultArgs {

@@ -1,4 +1,4 @@
-//! `adit-loadtest idle`.
+//! The command `adit-loadtest idle`.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ Examples:
   Through a tunnel that runs already, to an `adit-loadtest serve` behind it:
       adit-loadtest idle --streams 1000 --url https://mcp.example.com/mcp --watch 4711 --watch 4712";
 
-/// Flags of `idle`.
+/// The command-line flags of `idle`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct IdleArgs {

@@ -1,4 +1,4 @@
-//! `adit-loadtest mixed`.
+//! The command `adit-loadtest mixed`.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::units::bytes;
 /// Rounds at the most.
 const ROUNDS_MAX: u32 = 100;
 
-/// Flags of `mixed`.
+/// The command-line flags of `mixed`.
 #[derive(Args, Debug)]
 pub struct MixedArgs {
     #[command(flatten)]

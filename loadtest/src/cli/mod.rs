@@ -38,12 +38,12 @@ pub const EXIT_USAGE: u8 = 2;
 #[derive(Parser)]
 #[command(name = "adit-loadtest", version, about, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The verbs.
+/// The commands of `adit-loadtest`.
 #[derive(Subcommand)]
 pub enum Command {
     /// Put a load on a URL and report latencies from the planned start of each call

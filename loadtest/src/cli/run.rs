@@ -1,4 +1,4 @@
-//! `adit-loadtest run`.
+//! The command `adit-loadtest run`.
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use super::say::say;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::run::Interrupt;
 
-/// Flags of `run`.
+/// The command-line flags of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
     #[command(flatten)]

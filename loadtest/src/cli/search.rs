@@ -1,4 +1,4 @@
-//! `adit-loadtest search`.
+//! The command `adit-loadtest search`.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::run::{Interrupt, RunError};
 use crate::search::{Bound, Search, SearchError, SearchSettings, Verdict};
 use crate::slo::Slo;
 
-/// Flags of `search`.
+/// The command-line flags of `search`.
 #[derive(Args, Debug)]
 pub struct SearchArgs {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `adit-loadtest serve`.
+//! The command `adit-loadtest serve`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::units::{bytes, time};
 /// How often it looks whether it is to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Flags of `serve`.
+/// The command-line flags of `serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
     /// Where to listen for HTTP; port 0 lets the system choose

@@ -1,4 +1,4 @@
-//! `adit-loadtest soak`.
+//! The command `adit-loadtest soak`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ time the connector is restarted between rounds, in the second the edge. Each of 
 lives: the median of the last quarter of its rounds may be a tenth greater than that of the first, and 4 MiB of memory,
 1 MiB of buffers, 8 of what is counted.";
 
-/// Flags of `soak`.
+/// The command-line flags of `soak`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SoakArgs {

@@ -1,4 +1,4 @@
-//! `adit-loadtest split`.
+//! The command `adit-loadtest split`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::split::Split;
 use crate::units::time;
 use crate::watch::Watched;
 
-/// Flags of `split`.
+/// The command-line flags of `split`.
 #[derive(Args, Debug)]
 pub struct SplitArgs {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `adit-loadtest storm`.
+//! The command `adit-loadtest storm`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::storm::ground::Ground;
 use crate::storm::{AGENTS_MAX, FailOn, Kind, StormError, StormOutcome, StormSettings, judged, run};
 use crate::units::{bytes, time};
 
-/// The longest storm.
+/// The longest storm that can be asked for.
 const LENGTH_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Shown after the flags.
@@ -33,7 +33,7 @@ In the table: whole came to their end with every byte right, cut ended before, f
 held were still there at the end, ended were closed by the edge before it. The probe's calls are measured from when
 they were due, and go to an upstream of their own.";
 
-/// Flags of `storm`.
+/// The command-line flags of `storm`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StormArgs {

@@ -51,10 +51,10 @@ pub(crate) struct Settings {
 /// Why nothing could be compared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompareError {
-    /// Keys.
+    /// The keys and certificates could not be made.
     #[error(transparent)]
     Site(#[from] SiteError),
-    /// The upstream.
+    /// The upstream could not be started.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }

@@ -15,11 +15,11 @@ use super::peer::Program;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct Host {
-    /// The CPU's model.
+    /// The model name of the CPU.
     pub(crate) cpu: String,
     /// CPUs that the machine has.
     pub(crate) cores: usize,
-    /// The kernel's version.
+    /// The version of the kernel.
     pub(crate) kernel: String,
     /// How the first CPU's frequency is governed; `none` where the system does not say.
     pub(crate) governor: String,

@@ -15,10 +15,10 @@ const TEMPLATE: &str = include_str!("page.html");
 /// A page could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PageError {
-    /// A picture.
+    /// A chart could not be drawn.
     #[error(transparent)]
     Chart(#[from] ChartError),
-    /// The page's text.
+    /// The template of the page could not be filled in.
     #[error("the report's page cannot be filled in: {0}")]
     Template(#[from] minijinja::Error),
 }

@@ -84,12 +84,12 @@ impl Process {
         Ok(Self { name: line.name.clone(), child, log: line.log.clone() })
     }
 
-    /// Its part.
+    /// The name of the process in the peer's file, such as `edge`.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its id.
+    /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -13,25 +13,25 @@ const CPU_FULL: f64 = 0.97;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct Row {
-    /// The peer's name.
+    /// The name of the peer.
     pub(crate) peer: String,
     /// Calls in flight of a closed loop; of an open one, connections.
     pub(crate) connections: usize,
     /// Bytes of each request's body, and of its answer's.
     pub(crate) payload: u64,
-    /// Calls per second.
+    /// Good calls per second.
     pub(crate) rps: Option<f64>,
-    /// Latencies.
+    /// The median latency, from the planned start of each call.
     pub(crate) p50_us: Option<f64>,
-    /// As above.
+    /// The 95th percentile of the latency.
     pub(crate) p95_us: Option<f64>,
-    /// As above.
+    /// The 99th percentile of the latency.
     pub(crate) p99_us: Option<f64>,
-    /// As above.
+    /// The 99.9th percentile of the latency.
     pub(crate) p999_us: Option<f64>,
     /// What the peer added to calling directly, in the same round.
     pub(crate) added_p50_us: Option<f64>,
-    /// As above.
+    /// The same for the 95th percentile.
     pub(crate) added_p95_us: Option<f64>,
     /// CPU time of all processes of the peer for a call.
     pub(crate) cpu_us_per_call: Option<f64>,
@@ -49,7 +49,7 @@ pub(crate) struct Row {
     pub(crate) rounds: usize,
     /// The lowest median latency of a round.
     pub(crate) p50_us_min: Option<f64>,
-    /// The highest.
+    /// The highest median latency of a round.
     pub(crate) p50_us_max: Option<f64>,
     /// Calls that the figures are of.
     pub(crate) calls: u64,

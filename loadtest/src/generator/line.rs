@@ -20,7 +20,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// Why calls cannot begin.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SessionError {
-    /// No connection.
+    /// No connection could be made.
     #[error("no connection: {0}")]
     Connect(String),
     /// The server opened no session.
@@ -34,7 +34,7 @@ pub enum SessionError {
     Unproven {
         /// Which one, from 1.
         place: usize,
-        /// Of how many.
+        /// The number of connections of the run.
         connections: usize,
         /// What became of the call.
         reason: String,
@@ -102,7 +102,7 @@ impl Line {
         self.request.len()
     }
 
-    /// Makes one call.
+    /// Makes one call and checks its answer.
     pub(super) async fn call(
         &mut self,
         core: &Core,

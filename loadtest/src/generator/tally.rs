@@ -50,7 +50,7 @@ impl Tally {
         (self.from, self.until) = (from, until);
     }
 
-    /// Measuring ends earlier.
+    /// Ends the measured time at `now`, earlier than planned.
     pub(super) fn stop_at(&mut self, now: Time) {
         self.until = self.until.min(now.max(self.from));
     }

@@ -55,7 +55,7 @@ pub struct IdleSettings {
     pub control: Target,
     /// What each stream is.
     pub kind: IdleKind,
-    /// How many.
+    /// The number of streams to hold open.
     pub streams: usize,
     /// How long all are silent before memory is read.
     pub settle: Duration,
@@ -76,7 +76,7 @@ pub enum IdleError {
     /// The driver broke while it ran.
     #[error("the generator broke: {0}")]
     Driver(std::io::Error),
-    /// Too few files.
+    /// The process may not open enough files.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
     /// The first stream, which is to show that it can be done.
@@ -97,7 +97,7 @@ pub enum IdleError {
          --upstream"
     )]
     Upstream {
-        /// Who was asked.
+        /// The URL that was asked.
         url: String,
         /// What came of it.
         why: String,

@@ -52,35 +52,35 @@ const VALID_DAYS: u32 = 7;
 /// Why an upstream cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A setting.
+    /// A setting is not valid.
     #[error("{0}")]
     Settings(String),
-    /// The certificate.
+    /// The certificate cannot be used.
     #[error("HTTPS cannot be served: {0}")]
     Certificate(#[from] CertError),
-    /// Its thread.
+    /// The upstream's thread could not be started.
     #[error("the upstream cannot run: {0}")]
     Core(#[from] CoreError),
     /// The file of calls.
     #[error("the calls cannot be kept in {} ({error}): name a file that can be written", path.display())]
     CallsFile {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
         /// In the system's words.
         error: io::Error,
     },
-    /// The driver broke.
+    /// The driver failed while the server ran.
     #[error("the upstream broke: {0}")]
     Driver(io::Error),
     /// The address is taken, or not of this machine.
     #[error("cannot listen at {address} ({error}): choose another, or port 0")]
     Listen {
-        /// Where.
+        /// The address that was to be listened on.
         address: SocketAddr,
         /// In the system's words.
         error: io::Error,
     },
-    /// TLS.
+    /// The TLS configuration cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }

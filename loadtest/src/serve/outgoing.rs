@@ -10,7 +10,7 @@ const FILLER: [u8; 4096] = [b'x'; 4096];
 /// One part of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part<'a> {
-    /// These bytes.
+    /// Bytes that are sent as they are.
     Text(&'a [u8]),
     /// So many bytes of filler.
     Filler(u64),

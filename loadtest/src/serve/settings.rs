@@ -27,7 +27,7 @@ pub struct ServeSettings {
     pub service: ServiceTime,
     /// The seed of service times that are drawn.
     pub seed: u64,
-    /// What it answers.
+    /// What calls are answered with.
     pub answer: AnswerSettings,
     /// Whether sessions of revision 2025-11-25 get an id.
     pub sessions: bool,
@@ -67,26 +67,26 @@ impl Default for ServeSettings {
 /// How HTTPS is served.
 #[derive(Clone, Debug)]
 pub struct HttpsSettings {
-    /// Where.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// With which certificate.
+    /// The certificate that clients see.
     pub certificate: Certificate,
 }
 
 /// The certificate of an HTTPS listener.
 #[derive(Clone, Debug)]
 pub enum Certificate {
-    /// From PEM files.
+    /// A certificate from PEM files.
     Files {
-        /// The chain.
+        /// The path of the certificate chain.
         cert: PathBuf,
-        /// Its key.
+        /// The path of the private key.
         key: PathBuf,
     },
     /// Of an authority that lives as long as the server, for these names and loopback; the authority's own certificate is
     /// in [`super::Server::ca_pem`].
     Made {
-        /// Host names.
+        /// The host names that the certificate is for.
         names: Vec<String>,
     },
 }
@@ -96,7 +96,7 @@ pub enum Certificate {
 pub struct AnswerSettings {
     /// Bytes of the body, of an event stream those of its last event. An MCP answer is never shorter than its envelope.
     pub len: u64,
-    /// In what form.
+    /// The form of an MCP answer.
     pub form: Form,
 }
 
@@ -109,13 +109,13 @@ impl Default for AnswerSettings {
 /// The form of an MCP answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// One JSON body.
+    /// One JSON body, without an event stream.
     Json,
-    /// An event stream.
+    /// An event stream (`text/event-stream`).
     Events {
         /// How many events; the last is the answer.
         count: u32,
-        /// How far apart.
+        /// The time between two events.
         gap: Duration,
     },
 }

@@ -15,13 +15,13 @@ pub(crate) const TICK_LEN_MAX: usize = 1 << 16;
 /// A stream of such events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticks {
-    /// How many.
+    /// The number of events.
     pub(crate) count: u64,
     /// So many of them at once, before the others.
     pub(crate) at_once: u64,
     /// How far apart these are.
     pub(crate) gap: Duration,
-    /// Bytes of each.
+    /// The length of each event, in bytes.
     pub(crate) len: usize,
 }
 

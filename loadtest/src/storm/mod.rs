@@ -74,7 +74,7 @@ pub(crate) enum Kind {
     ChattyStalled,
     /// Connects, and says nothing.
     HalfOpen,
-    /// Sends one byte.
+    /// Sends one byte and then nothing more.
     Partial,
     /// Sends one byte of a record when TLS is agreed.
     SealedPartial,
@@ -162,7 +162,7 @@ pub(crate) struct Tally {
     pub(crate) asked: u64,
     /// Came to their end, with all that was owed.
     pub(crate) whole: u64,
-    /// Ended before that.
+    /// Ended before all that was owed had come.
     pub(crate) cut: u64,
     /// Were refused or never answered; of those that hold, had no connection.
     pub(crate) failed: u64,

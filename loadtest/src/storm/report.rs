@@ -171,7 +171,7 @@ impl StormOutcome {
         })
     }
 
-    /// Tables of it.
+    /// The report as tables of text.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{} agents, {:.1} s\n", self.agents, self.lasted.as_secs_f64());
         let heads = ["agents", "asked", "whole", "cut", "failed", "held", "ended", "slowest ms"];
