@@ -17,33 +17,34 @@ use crate::wire::mux::{
     Welcome,
 };
 
-/// One link, as the tasks on its core hold it. Cheap to clone; the clones are one link.
+/// A link, as the tasks on its core see it. Clones refer to the same link.
 #[derive(Clone)]
 pub struct Link(Rc<Shared>);
 
 struct Shared {
     core: Core,
-    /// The core's buffers, with the part that is kept for links.
+    /// The core's buffer pool, including the part reserved for links.
     pool: Pool,
     id: LinkId,
     mux: RefCell<Mux<Lease>>,
     streams: RefCell<Streams>,
-    /// Streams that the edge opened and nobody has taken yet, and their places.
+    /// Streams that the edge opened and that no task has accepted yet, with their places in the table.
     opened: RefCell<VecDeque<(StreamId, usize)>>,
-    /// Who takes them. Apart from those that wait for news of the link as a whole, which has none for each call.
+    /// Wakes the task that accepts streams. It is separate from the wakers for news of the link as a whole, which a new
+    /// stream does not concern.
     accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
-    /// Raised when one side has asked to drain, and when the link has ended.
+    /// Raised when either side has asked to drain, and when the link has ended.
     going: Signal,
     round_trip: Cell<Option<Duration>>,
-    /// Our receive window, once the greeting is over, and the most that it may be.
+    /// Our receive window and its largest size; set once the greeting is over.
     window: OnceCell<WindowGrant>,
     window_max: u32,
     ended: RefCell<Option<Ended>>,
-    /// Bytes that the transport puts around what it is given.
+    /// The bytes that the transport adds before and after each payload.
     around: Cell<(usize, usize)>,
     transmit_waker: RefCell<Option<Waker>>,
-    /// Woken whenever something was sent.
+    /// Tasks that are woken whenever bytes were sent.
     flushing: RefCell<Vec<Waker>>,
     waiting: RefCell<Vec<Waker>>,
 }
@@ -64,34 +65,34 @@ pub struct Ended {
     pub by: Side,
 }
 
-/// Why a link did not come about.
+/// Why a link did not become ready.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// The edge does not let this connector in.
+    /// The edge refused this connector.
     #[error("the edge refused the link: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
     Refused {
-        /// Why, as a code.
+        /// The reason as a code.
         refusal: Refusal,
-        /// Why, in the edge's words.
+        /// The reason as a text from the edge.
         reason: String,
     },
-    /// It ended before it was ready.
+    /// The link ended before it was ready.
     #[error("the link ended during the greeting: {0}")]
     Ended(Fault),
 }
 
 impl Link {
-    /// The edge's side of a link over a new connection.
+    /// Creates the edge's side of a link over a new connection.
     #[must_use]
     pub fn edge(core: &Core, id: LinkId, settings: Settings) -> Link {
         Link::new(core, id, settings.link_window, Mux::edge(core.now(), settings))
     }
 
-    /// The connector's side of a link over a new connection.
+    /// Creates the connector's side of a link over a new connection.
     ///
     /// # Errors
     ///
-    /// When the secret has no length that can be sent.
+    /// If the secret is empty or too long to be sent.
     pub fn connector(core: &Core, id: LinkId, settings: Settings, hello: Hello) -> Result<Link, HelloError> {
         Ok(Link::new(core, id, settings.link_window, Mux::connector(core.now(), settings, hello)?))
     }
@@ -124,8 +125,8 @@ impl Link {
         self.0.id
     }
 
-    /// Carries the link over `transport` until it ends, and says how. Run it as a task of its own. `first` are bytes that
-    /// were received already.
+    /// Carries the link over `transport` until it ends, and returns how it ended. Run it as a task of its own. `first`
+    /// are bytes that were already received.
     pub async fn run(&self, transport: &impl ByteStream, first: impl IntoIterator<Item = Lease>) -> Ended {
         self.0.around.set((transport.headroom(), transport.tailroom()));
         transport.serve_link();
@@ -134,17 +135,18 @@ impl Link {
         }
         let ended = future::or(self.run_receive(transport), self.run_time());
         let ended = future::or(ended, self.run_transmit(transport)).await;
-        // The reason for the end, if it was ours, is the last frame. Whether the peer still reads it is its affair.
+        // The last frame carries the reason, if this side ended the link. It does not matter here whether the peer
+        // still reads it.
         let _ = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.now()).await;
         transport.finish();
         ended
     }
 
-    /// At the edge: who the connector says it is.
+    /// At the edge: waits for the connector's HELLO.
     ///
     /// # Errors
     ///
-    /// When the link ended instead.
+    /// If the link ends first.
     pub async fn hello(&self) -> Result<Box<Hello>, LinkError> {
         self.wait_for(|link| {
             let hello = link.0.greeting.borrow_mut().hello.take();
@@ -153,8 +155,8 @@ impl Link {
         .await
     }
 
-    /// At the edge: lets the connector in. The window of the link is as large as the core has memory for, at most as the
-    /// settings say.
+    /// At the edge: admits the connector. The window of the link is as large as the core's memory permits, and at most
+    /// the size in the settings.
     pub fn welcome(&self, edge: EdgeIdentity) {
         let window = self.0.window.get_or_init(|| WindowGrant::first(&self.0.pool, self.0.window_max)).size();
         let mut mux = self.0.mux.borrow_mut();
@@ -164,17 +166,17 @@ impl Link {
         self.settle();
     }
 
-    /// At the edge: does not let the connector in.
+    /// At the edge: refuses the connector.
     pub fn refuse(&self, refusal: Refusal, reason: &str) {
         self.0.mux.borrow_mut().refuse(refusal, reason);
         self.settle();
     }
 
-    /// At the connector: what the edge answered.
+    /// At the connector: waits for the edge's answer.
     ///
     /// # Errors
     ///
-    /// When it refused, or the link ended instead.
+    /// If the edge refuses, or the link ends first.
     pub async fn welcomed(&self) -> Result<Welcome, LinkError> {
         self.wait_for(|link| {
             let greeting = link.0.greeting.borrow();
@@ -190,7 +192,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When the link cannot take it.
+    /// If the link cannot take another stream.
     pub fn open(&self, open: &Open<'_>) -> Result<LinkStream, OpenError> {
         let id = self.0.mux.borrow_mut().open(open)?;
         let place = self.0.streams.borrow_mut().add(id);
@@ -198,7 +200,8 @@ impl Link {
         Ok(LinkStream::new(self.clone(), id, place))
     }
 
-    /// At the connector: the next stream that the edge opened; none when the link has ended. One task at a time takes them.
+    /// At the connector: the next stream that the edge opened; `None` when the link has ended. Only one task may wait
+    /// here at a time.
     pub async fn accept(&self) -> Option<LinkStream> {
         poll_fn(|cx| {
             if let Some((id, place)) = self.0.opened.borrow_mut().pop_front() {
@@ -213,18 +216,18 @@ impl Link {
         .await
     }
 
-    /// Takes no new streams from here on, on either side. What runs may finish.
+    /// Stops new streams in both directions. Streams that are open can finish.
     pub fn drain(&self) {
         self.0.mux.borrow_mut().drain();
         self.settle();
     }
 
-    /// Waits until one side has asked to drain, or the link has ended.
+    /// Waits until either side has asked to drain, or the link has ended.
     pub async fn draining(&self) {
         self.0.going.after(0).await;
     }
 
-    /// Waits until the last stream of a draining link has ended, or the link has.
+    /// Waits until the last stream of a draining link has ended, or the link has ended.
     pub async fn drained(&self) {
         self.wait_for(|link| {
             let drained = link.0.mux.borrow().is_drained() && link.streams_held() == 0;
@@ -233,44 +236,44 @@ impl Link {
         .await;
     }
 
-    /// Ends the link now; open streams are reset.
+    /// Ends the link now, for the reason `fault`. Open streams are reset.
     pub fn close(&self, fault: Fault) {
         self.0.mux.borrow_mut().close(fault);
         self.settle();
     }
 
-    /// Whether new streams may be opened.
+    /// Whether new streams can be opened.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let mux = self.0.mux.borrow();
         mux.is_ready() && !mux.is_draining()
     }
 
-    /// Whether a drain was asked for.
+    /// Whether either side has asked to drain.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.mux.borrow().is_draining()
     }
 
-    /// How many streams are on it.
+    /// The number of streams on the link.
     #[must_use]
     pub fn streams_live(&self) -> usize {
         self.0.mux.borrow().streams_live()
     }
 
-    /// How many streams somebody on this side holds.
+    /// The number of streams that tasks on this side hold.
     #[must_use]
     pub fn streams_held(&self) -> usize {
         self.0.streams.borrow().live()
     }
 
-    /// The last round trip that was measured.
+    /// The last measured round-trip time.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.0.round_trip.get()
     }
 
-    /// How it ended, if it has.
+    /// How the link ended; `None` while it runs.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         *self.0.ended.borrow()
@@ -284,7 +287,7 @@ impl Link {
         &self.0.streams
     }
 
-    /// How many bytes one stream may have queued, as far as the core's buffers go.
+    /// The number of bytes that one stream may have queued, within the memory of the core.
     pub(super) fn allowance(&self) -> usize {
         self.0.core.pool().allowance()
     }
@@ -297,14 +300,14 @@ impl Link {
         self.0.around.get().1
     }
 
-    /// Wakes the transmitting task, if it has something to do.
+    /// Wakes the transmitting task if there is something to send.
     pub(super) fn kick(&self) {
         if self.0.mux.borrow().wants_transmit() {
             wake(&mut self.0.transmit_waker.borrow_mut());
         }
     }
 
-    /// Wakes the task the next time that something was sent, or the link has ended.
+    /// Wakes the task of `cx` the next time bytes are sent, or when the link ends.
     pub(super) fn wake_when_sent(&self, cx: &Context<'_>) {
         add_waker(&mut self.0.flushing.borrow_mut(), cx);
     }
@@ -343,7 +346,7 @@ impl Link {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            // What other tasks have to send in this turn goes into the same records.
+            // Waits for the end of the turn, so that what other tasks send in this turn goes into the same records.
             self.0.core.turn_end().await;
             self.size_window();
             let sent = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.turn_time()).await;
@@ -374,7 +377,7 @@ impl Link {
         }
     }
 
-    /// Gives the window the size that it should have now, when the peer is about to hear of it.
+    /// Adjusts the size of the window, just before the peer is told about it.
     fn size_window(&self) {
         let mut mux = self.0.mux.borrow_mut();
         if mux.is_window_due()
@@ -395,7 +398,7 @@ impl Link {
         self.settle();
     }
 
-    /// Passes on what the mux has to say, after anything that may have made it speak.
+    /// Delivers the events of the mux. Called after anything that may have caused events.
     fn settle(&self) {
         let mut told = false;
         loop {
@@ -409,7 +412,7 @@ impl Link {
         }
     }
 
-    /// Deals with one event; true when it is about the link as a whole.
+    /// Handles one event; returns true if it concerns the link as a whole.
     fn take(&self, event: Event<Lease>) -> bool {
         let shared = &self.0;
         match event {
@@ -441,7 +444,7 @@ impl Link {
         true
     }
 
-    /// Tells a stream that is held something; no news for the link as a whole.
+    /// Reports something to a stream that a task holds. Returns false, as it does not concern the link as a whole.
     fn tell(&self, stream: StreamId, tell: impl FnOnce(&mut StreamState)) -> bool {
         if let Some(state) = self.0.streams.borrow_mut().find(stream) {
             tell(state);
@@ -453,7 +456,7 @@ impl Link {
         let shared = &self.0;
         shared.ended.borrow_mut().get_or_insert(ended);
         shared.going.raise();
-        // Streams that nobody has taken go with the link.
+        // Streams that no task has accepted end with the link.
         for (_, place) in shared.opened.borrow_mut().drain(..) {
             shared.streams.borrow_mut().remove(place);
         }
@@ -461,7 +464,7 @@ impl Link {
         wake(&mut shared.accept_waker.borrow_mut());
     }
 
-    /// Something was sent: it may have been the last of a stream, and that the last of a draining link.
+    /// Bytes were sent. They may have been the last of a stream, and that stream the last of a draining link.
     fn on_sent(&self) {
         self.0.flushing.borrow_mut().drain(..).for_each(Waker::wake);
         if self.is_draining() {
@@ -479,7 +482,7 @@ impl Link {
         }
     }
 
-    /// Waits until `look` finds something, looking again whenever there is news of the link as a whole.
+    /// Waits until `look` returns a value. It is called again whenever there is news of the link as a whole.
     async fn wait_for<T>(&self, mut look: impl FnMut(&Link) -> Option<T>) -> T {
         poll_fn(|cx| {
             if let Some(found) = look(self) {
