@@ -16,26 +16,27 @@ use crate::route::{UpstreamAddr, UpstreamUrl};
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName};
 use crate::upstream::{ResolveError, Resolver};
 
-/// How long the host of an upstream may answer nothing, neither data nor keep-alive probes, before a connection to it fails.
+/// How long the host of an upstream may be silent, sending neither data nor answers to keep-alive probes, before a
+/// connection to it fails.
 const SILENCE_MAX: Duration = Duration::from_secs(75);
 
-/// What a pool can be told.
+/// The settings of a pool.
 #[derive(Clone)]
 pub struct UpstreamSettings {
     /// The URL of the upstream server.
     pub url: UpstreamUrl,
-    /// For an `https://` server: whom to trust.
+    /// The TLS configuration for an `https://` server, which says whom to trust.
     pub tls: Option<Arc<ClientConfig>>,
-    /// How many connections one core may have to it.
+    /// The most connections that one core may have to it.
     pub connections_max: usize,
-    /// How long connecting may take, TLS included, all addresses together.
+    /// How long connecting may take, including TLS, for all addresses together.
     pub connect_timeout: Duration,
-    /// How long a connection may lie unused.
+    /// How long a connection may be idle before it is closed.
     pub idle_timeout: Duration,
-    /// How long a call may wait for one of too many connections.
+    /// How long a call may wait for a free connection.
     pub queue_timeout: Duration,
-    /// Where it may be. Asked for every address before it is dialled, however it was come by: a name may mean another
-    /// address each time.
+    /// The addresses that may be dialled. Checked each time before an address is dialled, because a name can resolve to
+    /// another address each time.
     pub allowed: Arc<AllowedUpstreams>,
 }
 
@@ -59,12 +60,12 @@ impl UpstreamSettings {
 /// Why there is no connection to an upstream. In every case nothing has been sent to it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum UpstreamError {
-    /// It took no connection.
+    /// It refused the connection.
     #[error("the upstream {address} refused the connection ({reason}): check that the MCP server is running there")]
     Refused {
         /// The upstream's address, as configured or resolved.
         address: Box<str>,
-        /// In the system's words.
+        /// The error of the system.
         reason: Box<str>,
     },
     /// It cannot be reached.
@@ -72,32 +73,32 @@ pub enum UpstreamError {
     Unreachable {
         /// The upstream's address, as configured or resolved.
         address: Box<str>,
-        /// In the system's words.
+        /// The error of the system.
         reason: Box<str>,
     },
-    /// It is where no call may go.
+    /// The policy does not allow its address.
     #[error("the upstream's address {address} is {why}")]
     NotAllowed {
         /// The address that the policy does not allow.
         address: IpAddr,
-        /// Why not, and what to do.
+        /// The reason, and what to do about it.
         why: NotAllowed,
     },
-    /// Its name has no address.
+    /// Its name cannot be resolved.
     #[error(transparent)]
     Name(#[from] ResolveError),
     /// It did not answer in time.
     #[error("the upstream did not take a connection within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// No TLS session came about.
+    /// The TLS handshake failed.
     #[error("no TLS with the upstream: {0}")]
     Tls(HandshakeError),
-    /// All connections are in use.
+    /// The most connections are open, and none became free in time.
     #[error("all {0} connections to the upstream are in use: raise `upstream_connections_max`, or the server is slow")]
     Busy(usize),
 }
 
-/// The connections of one core to one upstream. Cheap to clone; the clones are one pool.
+/// The connections of one core to one upstream. Clones refer to the same pool.
 #[derive(Clone)]
 pub struct Upstream(Rc<Shared>);
 
@@ -105,11 +106,12 @@ struct Shared {
     core: Core,
     settings: UpstreamSettings,
     resolver: Resolver,
-    /// The last one used is the first to be used again: the others can time out.
+    /// The most recently used connection is used first, so that the others can time out.
     idle: RefCell<VecDeque<Idle>>,
-    /// Connections in use or being made.
+    /// The number of connections that are in use or being made.
     busy: Cell<usize>,
-    /// Raised when a connection is given back or closed. All that wait look again: one of them may have stopped waiting.
+    /// Raised when a connection is given back or closed. All tasks that wait check again, because a single woken task
+    /// may have stopped waiting.
     freed: Signal,
     sweeping: Cell<bool>,
 }
@@ -119,11 +121,11 @@ struct Idle {
     since: Time,
 }
 
-/// A connection for one exchange, and how it came about.
+/// A connection for one exchange.
 pub struct Checkout {
     /// The connection, checked out for one exchange.
     pub connection: UpstreamConnection,
-    /// How long connecting took; none when a pooled connection was free.
+    /// How long connecting took; `None` if a pooled connection was used.
     pub connect: Option<Duration>,
 }
 
@@ -142,28 +144,28 @@ impl Upstream {
         }))
     }
 
-    /// What the server's `Host` header says.
+    /// The value of the `Host` header for this upstream.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.0.settings.url.authority()
     }
 
-    /// How many connections are open, in use or idle.
+    /// The number of open connections, in use or idle.
     #[must_use]
     pub fn open(&self) -> usize {
         self.0.busy.get() + self.0.idle.borrow().len()
     }
 
-    /// Closes the connections that nobody uses.
+    /// Closes all idle connections.
     pub fn close_idle(&self) {
         self.0.idle.borrow_mut().clear();
     }
 
-    /// A connection: a pooled one that is still good, or a new one.
+    /// Returns a connection: a pooled one that is still good, or a new one.
     ///
     /// # Errors
     ///
-    /// Why there is none. Nothing has been sent.
+    /// If there is none. Nothing has been sent to the upstream then.
     pub async fn checkout(&self) -> Result<Checkout, UpstreamError> {
         if let Some(connection) = self.take_idle() {
             return Ok(Checkout { connection, connect: None });
@@ -171,7 +173,7 @@ impl Upstream {
         self.connect().await
     }
 
-    /// A new connection, for a call whose pooled one proved dead before anything was sent on it.
+    /// Makes a new connection, for a call whose pooled connection failed before anything was sent on it.
     ///
     /// # Errors
     ///
@@ -191,7 +193,7 @@ impl Upstream {
         Ok(Checkout { connection, connect })
     }
 
-    /// A pooled connection that has become free, or the right to open one.
+    /// Waits for an idle connection, or for the right to open one.
     async fn place(&self) -> Result<UpstreamConnection, Place> {
         loop {
             let seen = self.0.freed.count();
@@ -228,7 +230,7 @@ impl Upstream {
             address: name.into(),
             reason: "the name cannot stand in a certificate".into(),
         })?;
-        // The time for it is part of the time for connecting.
+        // The TLS handshake shares the time limit for connecting.
         Connection::client(socket, config, name, pending()).await.map_err(UpstreamError::Tls)
     }
 
@@ -266,7 +268,7 @@ impl Upstream {
         self.sweep_later();
     }
 
-    /// Starts the one task that closes what has been idle for too long, unless it runs.
+    /// Starts the task that closes idle connections after their timeout, unless it is running.
     fn sweep_later(&self) {
         if self.0.sweeping.replace(true) {
             return;
@@ -290,12 +292,12 @@ impl Upstream {
     }
 }
 
-/// Whether an idle connection is still good: nothing came on it, not even its end.
+/// Whether an idle connection is still good: nothing was received on it, not even its end.
 fn is_quiet(connection: &Connection) -> bool {
     connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// The right to one connection. Dropped, somebody else may have it.
+/// The right to have one connection. Dropping it lets another task have one.
 struct Place(Upstream);
 
 impl Place {
@@ -313,7 +315,7 @@ impl Drop for Place {
     }
 }
 
-/// A connection to an upstream, for one exchange. Dropped, it is closed.
+/// A connection to an upstream, for one exchange. Dropping it closes it.
 pub struct UpstreamConnection {
     connection: Option<Connection>,
     place: Place,
@@ -324,14 +326,14 @@ impl UpstreamConnection {
     ///
     /// # Panics
     ///
-    /// Never: only giving it back takes it away.
+    /// Never: only `give_back` removes it, and that consumes `self`.
     #[must_use]
     pub fn connection(&self) -> &Connection {
         self.connection.as_ref().expect("only giving it back takes it away")
     }
 
-    /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing
-    /// came behind the response, and both sides keep the connection.
+    /// Returns the connection to the pool. Allowed only if both messages of the exchange were complete, nothing
+    /// followed the response, and both sides keep the connection open.
     pub fn give_back(mut self) {
         if let Some(connection) = self.connection.take() {
             self.place.0.give_back(connection);

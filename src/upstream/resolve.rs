@@ -1,67 +1,67 @@
-//! Names to addresses. The system's resolver blocks, so the control thread asks it; a core only sends it a message.
+//! Name resolution. The system's resolver blocks, so the control thread calls it; a core only sends a message.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::engine::{MailReceiver, MailSender, mailbox};
 
-/// How many addresses of one name are tried.
+/// The most addresses of one name that are tried.
 pub const ADDRESSES_MAX: usize = 8;
-/// How many names may be asked for at once.
+/// The most requests that can wait at the same time.
 const REQUESTS_MAX: usize = 256;
 
-/// Why a name has no address.
+/// Why a name could not be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// The system's resolver said no.
+    /// The system's resolver returned an error.
     #[error("the name {name} cannot be resolved ({reason}): check its spelling and this host's DNS")]
     Failed {
         /// The host name that was looked up.
         name: Box<str>,
-        /// In the resolver's words.
+        /// The error of the resolver.
         reason: Box<str>,
     },
-    /// Too many names are being asked for.
+    /// Too many requests wait already.
     #[error("too many names are being resolved at once")]
     Busy,
 }
 
-/// A core's question to the control thread.
+/// A request from a core to the control thread.
 pub struct ResolveRequest {
     /// The host name to resolve.
     pub host: Box<str>,
-    /// The port, to be part of the answer.
+    /// The port, which is part of the resolved addresses.
     pub port: u16,
-    /// Where the answer goes.
+    /// Where the answer is sent.
     pub reply: MailSender<Result<Vec<SocketAddr>, ResolveError>>,
 }
 
-/// Tells the addresses of a name.
+/// A function that returns the addresses of a name.
 #[cfg(feature = "sim")]
 pub type NameTable = dyn Fn(&str, u16) -> Vec<SocketAddr>;
 
-/// Turns names into addresses.
+/// Resolves names to addresses.
 #[derive(Clone)]
 pub enum Resolver {
-    /// By asking the control thread.
+    /// Asks the control thread.
     Control(MailSender<ResolveRequest>),
-    /// From a table, in the simulation.
+    /// Uses a table, in the simulation.
     #[cfg(feature = "sim")]
     Table(Rc<NameTable>),
 }
 
-/// The cores' and the control thread's ends of resolving.
+/// Creates the channel of requests from the cores to the control thread.
 #[must_use]
 pub fn resolver() -> (MailSender<ResolveRequest>, MailReceiver<ResolveRequest>) {
     mailbox(REQUESTS_MAX)
 }
 
 impl Resolver {
-    /// The addresses of `host`, at least one and at most [`ADDRESSES_MAX`]; an address stands for itself.
+    /// Resolves `host`: at least one and at most [`ADDRESSES_MAX`] addresses. An IP address resolves to itself.
     ///
     /// # Errors
     ///
-    /// When the name has none.
+    /// If the name has no address.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
