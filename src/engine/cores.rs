@@ -111,13 +111,13 @@ impl Cores {
             // Assigned from the last CPU down, because the system's own work tends to run on the first one.
             let cpu = cpus.len().checked_sub(1).filter(|_| settings.pin).map(|last| cpus[last - index % cpus.len()]);
             let (settings, role) = (settings.clone(), role.clone());
-            let (tell, told) = mpsc::channel();
+            let (sender, receiver) = mpsc::channel();
             let thread = thread::Builder::new()
                 .name(format!("adit-core-{id}"))
-                .spawn(move || run_core(id, cpu, spin, &settings, role, &tell))
+                .spawn(move || run_core(id, cpu, spin, &settings, role, &sender))
                 .map_err(|error| StartError::Thread { core: id, error })?;
             cores.threads.push(thread);
-            (cores.driver, cores.why) = told.recv().map_err(|_| StartError::Ended { core: id })??;
+            (cores.driver, cores.why) = receiver.recv().map_err(|_| StartError::Ended { core: id })??;
         }
         Ok(cores)
     }
@@ -158,7 +158,8 @@ fn cpus() -> Vec<usize> {
     cpus_allowed().ok().filter(|cpus| !cpus.is_empty()).unwrap_or_else(|| vec![0])
 }
 
-type Told = Result<(DriverKind, String), DriverError>;
+/// What a core reports to the starting thread: its driver and why it was chosen, or why it has none.
+type StartReport = Result<(DriverKind, String), DriverError>;
 
 fn run_core<F, R>(
     id: CoreId,
@@ -166,7 +167,7 @@ fn run_core<F, R>(
     spin: Duration,
     settings: &EngineSettings,
     role: F,
-    tell: &mpsc::Sender<Told>,
+    sender: &mpsc::Sender<StartReport>,
 ) -> io::Result<()>
 where
     F: Fn(Core) -> R,
@@ -183,11 +184,11 @@ where
         Ok(started) => started,
         Err(error) => {
             // The error means that the starting thread is gone: nobody is left to inform.
-            let _ = tell.send(Err(error));
+            let _ = sender.send(Err(error));
             return Ok(());
         }
     };
-    let _ = tell.send(Ok((started.driver.kind(), started.why)));
+    let _ = sender.send(Ok((started.driver.kind(), started.why)));
     let core = Core::new(id, started.driver, pool, spin);
     core.run(role(core.clone()))
 }

@@ -147,7 +147,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         let shared = self.core.shared();
-        shared.sockets.borrow_mut().let_go(self.token);
+        shared.sockets.borrow_mut().drop_handle(self.token);
         shared.driver.borrow_mut().close(self.token, Close::Abort);
     }
 }
@@ -283,7 +283,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let shared = self.core.shared();
         let queued = self.has_queued();
-        shared.sockets.borrow_mut().let_go(self.token);
+        shared.sockets.borrow_mut().drop_handle(self.token);
         shared.driver.borrow_mut().close(self.token, Close::Flush);
         if queued {
             let (core, token) = (self.core.clone(), self.token);

@@ -107,7 +107,7 @@ impl Sockets {
     }
 
     /// The holder lets go; the place is free when the driver says so, or at once when it already did.
-    pub(super) fn let_go(&mut self, token: Token) {
+    pub(super) fn drop_handle(&mut self, token: Token) {
         let place = self.place(token);
         let gone = matches!(&place.kind, Kind::Socket(socket) if socket.left.is_some());
         place.kind = Kind::Leaving;

@@ -242,7 +242,7 @@ impl Connection {
     }
 
     /// Lets an end that its process closed die when both marks have arrived.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn reap_orphans(&mut self) {
         if self.upward.fin_arrived && self.downward.fin_arrived {
             for end in [&mut self.client, &mut self.server] {
                 if end.life == Life::Orphan {

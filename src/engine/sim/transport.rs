@@ -339,7 +339,7 @@ impl World {
         self.trace.note(self.now, "fin", from.connection, 0);
         let Some(connection) = self.connections.get_mut(&from.connection) else { return };
         connection.out_mut(from.side).fin_arrived = true;
-        connection.settle();
+        connection.reap_orphans();
         let known = connection.end(from.side.other()).life != Life::Dead;
         if known {
             self.notify(from.peer());
@@ -377,7 +377,7 @@ impl World {
             closing.life = Life::Orphan;
             closing.owner = None;
             connection.out_mut(end.side).finishing = true;
-            connection.settle();
+            connection.reap_orphans();
             self.pump(end);
         }
         self.sweep(end.connection);

@@ -11,7 +11,7 @@ pub(in crate::engine) const GATHER_MAX: usize = 64;
 pub(in crate::engine) struct Outgoing {
     queue: VecDeque<Lease>,
     /// How many buffers at the front the kernel has, so that they must stay as they are.
-    lent: usize,
+    in_flight: usize,
     end: End,
 }
 
@@ -27,25 +27,25 @@ enum End {
 
 impl Outgoing {
     pub(in crate::engine) fn new() -> Outgoing {
-        Outgoing { queue: VecDeque::new(), lent: 0, end: End::Open }
+        Outgoing { queue: VecDeque::new(), in_flight: 0, end: End::Open }
     }
 
     /// Queues a buffer, unless it is empty or the end was asked for.
     pub(in crate::engine) fn push(&mut self, lease: Lease) {
         if self.end == End::Open && !lease.is_empty() {
-            push_packed(&mut self.queue, self.lent, lease);
+            push_packed(&mut self.queue, self.in_flight, lease);
         }
     }
 
-    /// Notes that the kernel has what [`Outgoing::front`] gives, until [`Outgoing::returned`].
-    pub(in crate::engine) fn lend(&mut self) {
-        let lent = self.front().len();
-        self.lent = lent;
+    /// Notes that the kernel has what [`Outgoing::front`] gives, until [`Outgoing::end_send`].
+    pub(in crate::engine) fn begin_send(&mut self) {
+        let in_flight = self.front().len();
+        self.in_flight = in_flight;
     }
 
     /// Notes that the kernel has nothing of it any more.
-    pub(in crate::engine) fn returned(&mut self) {
-        self.lent = 0;
+    pub(in crate::engine) fn end_send(&mut self) {
+        self.in_flight = 0;
     }
 
     pub(in crate::engine) fn is_empty(&self) -> bool {

@@ -122,8 +122,8 @@ pub(in crate::engine) fn acknowledge(fd: &impl AsFd, options: SocketOptions) {
 pub(in crate::engine) fn unacknowledged_bytes(fd: &impl AsFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one integer, to `bytes`, which outlives the call; the descriptor is open while `fd` is borrowed.
-    let told = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes)) };
-    if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+    let status = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes)) };
+    if status == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
 /// Makes closing the socket reset the connection.

@@ -46,7 +46,7 @@ impl Sending {
         // takes it off or, failing, has it dropped; the message stays in `message` as long. Were this dropped before,
         // both would be leaked. The connection keeps its descriptor while `is_in_kernel`.
         unsafe { ring.push(&entry.user_data(name(Verb::Send, token))) }?;
-        self.outgoing.lend();
+        self.outgoing.begin_send();
         self.operation.started();
         Ok(false)
     }
@@ -59,7 +59,7 @@ impl Sending {
     /// Notes that the send has ended. What it has sent is still to be taken off.
     pub(super) fn ended(&mut self, messages: &mut Vec<Message>) {
         self.operation.ended();
-        self.outgoing.returned();
+        self.outgoing.end_send();
         messages.extend(self.message.take());
     }
 
