@@ -191,7 +191,7 @@ impl LinkStream {
 impl Drop for LinkStream {
     fn drop(&mut self) {
         // Credit for received and unread bytes is given back too.
-        self.link.mux().borrow_mut().let_go(self.id, Cause::NotNeeded);
+        self.link.mux().borrow_mut().release_stream(self.id, Cause::NotNeeded);
         self.link.streams().borrow_mut().remove(self.place);
         self.link.kick();
         self.link.stream_dropped();
