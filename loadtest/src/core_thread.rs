@@ -63,13 +63,13 @@ impl<T: Send + 'static> CoreThread<T> {
         F: FnOnce(Core) -> R + Send + 'static,
         R: Future<Output = T> + 'static,
     {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(settings.name.to_owned())
-            .spawn(move || run_core(&settings, task, &tell))
+            .spawn(move || run_core(&settings, task, &sender))
             .map_err(CoreError::Thread)?;
         let gone = || CoreError::Thread(io::Error::other("it ended while it started"));
-        let why = told.recv().map_err(|_| gone())??;
+        let why = receiver.recv().map_err(|_| gone())??;
         Ok(CoreThread { thread, why })
     }
 
@@ -88,7 +88,7 @@ impl<T: Send + 'static> CoreThread<T> {
     }
 }
 
-fn run_core<T, F, R>(settings: &CoreSettings, task: F, tell: &mpsc::Sender<Started>) -> io::Result<T>
+fn run_core<T, F, R>(settings: &CoreSettings, task: F, sender: &mpsc::Sender<Started>) -> io::Result<T>
 where
     T: 'static,
     F: FnOnce(Core) -> R,
@@ -97,7 +97,7 @@ where
     let pool = Pool::new(settings.buffer_memory);
     let refused = |error: CoreError| {
         // The one who starts the core waits for this.
-        let _ = tell.send(Err(error));
+        let _ = sender.send(Err(error));
         Err(io::Error::other("the core did not start"))
     };
     if let Some(cpu) = settings.cpu
@@ -110,7 +110,7 @@ where
         Err(error) => return refused(error.into()),
     };
     sharpen_timers();
-    let _ = tell.send(Ok(started.why));
+    let _ = sender.send(Ok(started.why));
     let core = Core::new(CoreId(0), started.driver, pool, settings.spin);
     core.run(task(core.clone()))
 }

@@ -46,7 +46,7 @@ impl Events {
     }
 
     /// Takes the next bytes.
-    pub(crate) fn feed<'a>(&mut self, mut bytes: &'a [u8], mut tell: impl FnMut(Piece<'a>)) {
+    pub(crate) fn feed<'a>(&mut self, mut bytes: &'a [u8], mut sink: impl FnMut(Piece<'a>)) {
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.after_return) && *first == b'\n' {
                 bytes = &bytes[1..];
@@ -54,15 +54,15 @@ impl Events {
             }
             let end = memchr2(b'\n', b'\r', bytes);
             let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-            self.take(line, &mut tell);
+            self.read_line(line, &mut sink);
             let Some(ending) = rest.first() else { break };
-            self.end_line(&mut tell);
+            self.end_line(&mut sink);
             self.after_return = *ending == b'\r';
             bytes = &rest[1..];
         }
     }
 
-    fn take<'a>(&mut self, mut text: &'a [u8], tell: &mut impl FnMut(Piece<'a>)) {
+    fn read_line<'a>(&mut self, mut text: &'a [u8], sink: &mut impl FnMut(Piece<'a>)) {
         while let (Line::Name(seen), Some(first)) = (self.line, text.first()) {
             self.line = match (FIELD.get(seen), first) {
                 (Some(expected), byte) if expected == byte => Line::Name(seen + 1),
@@ -76,15 +76,15 @@ impl Events {
             self.line = Line::Value;
         }
         if self.line == Line::Value && !text.is_empty() {
-            tell(Piece::Data(text));
+            sink(Piece::Data(text));
         }
     }
 
-    fn end_line<'a>(&mut self, tell: &mut impl FnMut(Piece<'a>)) {
+    fn end_line<'a>(&mut self, sink: &mut impl FnMut(Piece<'a>)) {
         match std::mem::take(&mut self.line) {
             Line::Name(0) => {
                 if std::mem::take(&mut self.has_data) {
-                    tell(Piece::End);
+                    sink(Piece::End);
                 }
             }
             Line::Name(seen) => self.has_data |= seen == FIELD.len(),

@@ -76,12 +76,12 @@ impl Recovery {
     #[must_use]
     pub fn of(outcome: &Outcome, strike: &Strike) -> Recovery {
         let mut recovery = Recovery { good: outcome.calls, ..Recovery::default() };
-        outcome.trace.iter().for_each(|call| recovery.take(call, strike));
+        outcome.trace.iter().for_each(|call| recovery.count(call, strike));
         recovery
     }
 
-    fn take(&mut self, call: &Traced, strike: &Strike) {
-        let Some(cause) = call.failed else { return self.take_good(call, strike) };
+    fn count(&mut self, call: &Traced, strike: &Strike) {
+        let Some(cause) = call.failed else { return self.count_good(call, strike) };
         if call.ended < strike.killed {
             self.lost_before += 1;
             return;
@@ -96,7 +96,7 @@ impl Recovery {
         self.last_lost = self.last_lost.max(Some(sent - strike.killed));
     }
 
-    fn take_good(&mut self, call: &Traced, strike: &Strike) {
+    fn count_good(&mut self, call: &Traced, strike: &Strike) {
         if call.ended < strike.killed {
             return;
         }

@@ -8,10 +8,10 @@ pub mod fault;
 pub mod idle;
 pub mod load_args;
 pub mod mixed;
+mod output;
 pub mod progress;
 pub mod report;
 pub mod run;
-mod say;
 pub mod search;
 pub mod serve;
 pub mod soak;
@@ -103,7 +103,7 @@ impl Cli {
             Command::Compare(args) => compare::execute(&args, &interrupt),
             Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),
         };
-        if code == 0 && say::was_lost() { EXIT_FAILURE } else { code }
+        if code == 0 && output::was_lost() { EXIT_FAILURE } else { code }
     }
 }
 

@@ -11,11 +11,11 @@ static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Says it, ending in one line end. Whoever read it may have gone, as `head` does when it has enough: that is no panic, and the
 /// exit code tells it.
-pub(crate) fn say(text: &dyn Display) {
+pub(crate) fn print(text: &dyn Display) {
     let text = text.to_string();
     let mut out = io::stdout().lock();
-    let said = writeln!(out, "{}", text.strip_suffix('\n').unwrap_or(&text)).and_then(|()| out.flush());
-    if let Err(error) = said
+    let written = writeln!(out, "{}", text.strip_suffix('\n').unwrap_or(&text)).and_then(|()| out.flush());
+    if let Err(error) = written
         && !LOST.swap(true, Ordering::Relaxed)
         && error.kind() != ErrorKind::BrokenPipe
     {

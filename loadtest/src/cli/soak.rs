@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::bench_args::{BenchArgs, BenchError};
-use super::say::say;
+use super::output::print;
 use super::storm::{CountArgs, ShapeArgs, UsageError};
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::compare::bench::Bench;
@@ -98,10 +98,10 @@ pub(super) fn execute(args: &SoakArgs, interrupt: &Interrupt) -> u8 {
     };
     let faults = faults(&soaked, &trends, unjudged, interrupt);
     if args.json {
-        say(&to_json(&soaked.rounds, &trends, &faults));
+        print(&to_json(&soaked.rounds, &trends, &faults));
     } else if !trends.is_empty() {
         let heads = ["side", "figure", "rounds", "first quarter", "last quarter", "may be", ""];
-        say(&table_of(&heads, 2, trends.iter().map(Trend::columns)));
+        print(&table_of(&heads, 2, trends.iter().map(Trend::columns)));
     }
     faults.iter().for_each(|fault| _ = fail(fault));
     if faults.is_empty() { 0 } else { EXIT_FAILURE }
@@ -146,8 +146,8 @@ impl SoakArgs {
             let faults = outcome.faults(&fail_on, self.shape.probe_max());
             let round = Round::of(&outcome, restarted, began.elapsed(), faults);
             if !self.json {
-                say(&round.line(rounds.len() + 1));
-                round.faults.iter().for_each(|fault| say(&format_args!("     {fault}")));
+                print(&round.line(rounds.len() + 1));
+                round.faults.iter().for_each(|fault| print(&format_args!("     {fault}")));
             }
             rounds.push(round);
             if let Some(died) = outcome.died {

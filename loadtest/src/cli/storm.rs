@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::bench_args::{BenchArgs, BenchError};
 use super::load_args::DriverArg;
-use super::say::say;
+use super::output::print;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::interrupt::Interrupt;
 use crate::serve::ANSWER_LEN_MAX;
@@ -165,9 +165,9 @@ pub(super) fn execute(args: &StormArgs, interrupt: &Interrupt) -> u8 {
     };
     let faults = outcome.faults(&judged(&args.fail_on), args.shape.probe_max());
     if args.json {
-        say(&outcome.to_json(&faults));
+        print(&outcome.to_json(&faults));
     } else {
-        say(&outcome.text());
+        print(&outcome.text());
     }
     faults.iter().for_each(|fault| _ = fail(fault));
     if outcome.interrupted {

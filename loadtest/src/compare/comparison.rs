@@ -190,8 +190,8 @@ impl<'a> Comparison<'a> {
     }
 
     fn fail(&mut self, cell: Cell, error: String) {
-        let told = format!("round {}: {error}", cell.round + 1);
-        self.series[cell.workload][cell.peer].error.get_or_insert(told);
+        let message = format!("round {}: {error}", cell.round + 1);
+        self.series[cell.workload][cell.peer].error.get_or_insert(message);
     }
 
     /// Starts the peer, puts the load on it, and ends it.

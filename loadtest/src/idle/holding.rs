@@ -31,7 +31,7 @@ pub(super) struct Holding {
     /// Raised whenever a stream was opened or ended.
     news: Signal,
     released: Cell<bool>,
-    told: Arc<AtomicUsize>,
+    opened: Arc<AtomicUsize>,
 }
 
 /// What became of the streams so far.
@@ -62,7 +62,7 @@ impl Holding {
         settings: IdleSettings,
         streams: Dialer,
         control: Dialer,
-        told: Arc<AtomicUsize>,
+        opened: Arc<AtomicUsize>,
     ) -> Rc<Holding> {
         let mut target = settings.target.clone();
         let kind = match settings.kind {
@@ -82,7 +82,7 @@ impl Holding {
             tally: RefCell::default(),
             news: Signal::default(),
             released: Cell::new(false),
-            told,
+            opened,
         })
     }
 
@@ -97,7 +97,7 @@ impl Holding {
         let (streams, mut partial) = self.open_all(interrupt).await;
         let opening = self.core.now() - began;
         let held = self.until_held(interrupt).await;
-        if partial.is_none() && !self.settle(interrupt).await {
+        if partial.is_none() && !self.wait_idle(interrupt).await {
             partial = Some(IdlePartial::Interrupted);
         }
         let (after, open) = (memory::read(watched), self.tally.borrow().open());
@@ -148,7 +148,7 @@ impl Holding {
             let end = asked.min(streams.len() + OPENINGS_AT_ONCE);
             (streams.len()..end).for_each(|n| streams.push(self.begin(n as u64)));
             self.until_opened().await;
-            self.told.store(self.tally.borrow().open(), Ordering::Relaxed);
+            self.opened.store(self.tally.borrow().open(), Ordering::Relaxed);
             if interrupt.is_raised() {
                 return (streams, Some(IdlePartial::Interrupted));
             }
@@ -229,7 +229,7 @@ impl Holding {
     }
 
     /// Lets all be silent for a while, as long as there are any; false when it was told to end.
-    async fn settle(&self, interrupt: &Interrupt) -> bool {
+    async fn wait_idle(&self, interrupt: &Interrupt) -> bool {
         let until = self.core.now() + self.settings.settle;
         while self.core.now() < until && self.tally.borrow().open() > 0 {
             if interrupt.is_raised() {

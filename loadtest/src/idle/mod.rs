@@ -165,12 +165,12 @@ impl IdleOutcome {
     #[must_use]
     pub fn fault(&self) -> String {
         let mut faults = Vec::new();
-        let told = |failures: &Failures, what: &str| {
+        let describe = |failures: &Failures, what: &str| {
             let first = failures.first().unwrap_or_default();
             (failures.count() > 0).then(|| format!("{} streams {what}, the first: {first}", failures.count()))
         };
-        faults.extend(told(&self.refused, "were refused"));
-        faults.extend(told(&self.lost, "were lost"));
+        faults.extend(describe(&self.refused, "were refused"));
+        faults.extend(describe(&self.lost, "were lost"));
         let silent = self.open.saturating_sub(self.answered + self.lost.count() as usize);
         if silent > 0 {
             faults.push(format!("{silent} of {} open streams were not answered when they were released", self.open));
@@ -233,10 +233,10 @@ pub fn hold(
     let dialer = |target: &Target| Dialer::new(target, settings.open_timeout);
     let (streams, control) = (dialer(&settings.target)?, dialer(&settings.control)?);
     let opened = Arc::new(AtomicUsize::new(0));
-    let (job, told) = ((settings.clone(), watched.clone(), interrupt.clone()), Arc::clone(&opened));
+    let (job, reported) = ((settings.clone(), watched.clone(), interrupt.clone()), Arc::clone(&opened));
     let core = CoreThread::start(core_settings(&settings.generator), move |core| async move {
         let (settings, watched, interrupt) = job;
-        let holding = Holding::new(core, settings, streams, control, told);
+        let holding = Holding::new(core, settings, streams, control, reported);
         holding.run(&watched, &interrupt).await
     })?;
     while !core.is_finished() {

@@ -161,9 +161,9 @@ mod tests {
                     Part::Filler(len) | Part::Pattern(len) => bytes.resize(bytes.len() + len as usize, b'x'),
                 }
             }
-            let told = answers.tool_len(stateless, b"1000000007");
-            assert_eq!(bytes.len() as u64, told);
-            assert!(told == len || len == 0);
+            let announced = answers.tool_len(stateless, b"1000000007");
+            assert_eq!(bytes.len() as u64, announced);
+            assert!(announced == len || len == 0);
             let json: Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!((&json["id"], &json["result"]["isError"]), (&json!(1_000_000_007), &json!(false)));
             assert_eq!(json["result"]["resultType"] == "complete", stateless);

@@ -17,7 +17,7 @@ use adit::wire::mcp::{FIRST_STATELESS_REVISION, PROTOCOL_VERSION};
 
 use super::outgoing::{Part, send};
 use super::ticks::Ticks;
-use super::{ANSWER_LEN_MAX, Form, HELD, HOLD, Here, RELEASED, SERVICE_MAX, WANTED_SERVICE, answers};
+use super::{ANSWER_LEN_MAX, Form, HELD, HOLD, RELEASED, SERVICE_MAX, ServerState, WANTED_SERVICE, answers};
 use crate::answer::RECEIVED;
 use crate::pattern;
 
@@ -40,7 +40,7 @@ impl From<StreamError> for End {
 
 /// One connection, with memory that is used again for each request.
 struct Serving<'a> {
-    here: &'a Here,
+    server: &'a ServerState,
     connection: &'a Connection,
     intake: Intake,
     head: RequestHead,
@@ -74,11 +74,11 @@ enum Wanted {
     Upload,
 }
 
-impl Here {
-    pub(super) async fn serve(self: Rc<Here>, connection: Connection) {
+impl ServerState {
+    pub(super) async fn serve(self: Rc<ServerState>, connection: Connection) {
         self.stats.borrow_mut().connections += 1;
         let mut serving = Serving {
-            here: &self,
+            server: &self,
             connection: &connection,
             intake: Intake::default(),
             head: RequestHead::new(),
@@ -106,7 +106,7 @@ impl Here {
 
 impl Serving<'_> {
     async fn serve_one(&mut self) -> Result<(), End> {
-        let read = self.intake.request_head(self.connection, &mut self.head, &self.here.core).await;
+        let read = self.intake.request_head(self.connection, &mut self.head, &self.server.core).await;
         self.began = match read {
             Ok(Some(began)) => began,
             Ok(None) | Err(HeadReadError::Stream(_)) => return Err(End::Quiet),
@@ -114,7 +114,7 @@ impl Serving<'_> {
             Err(HeadReadError::Timeout) => return Err(End::Quiet),
         };
         if self.head.expects_continue() {
-            send(self.connection, self.here.core.pool(), &[Part::Text(CONTINUE)]).await?;
+            send(self.connection, self.server.core.pool(), &[Part::Text(CONTINUE)]).await?;
         }
         let wanted = wanted(self.head.path());
         if let Err(error) = self.read_body(wanted).await? {
@@ -126,13 +126,13 @@ impl Serving<'_> {
             (Method::Delete, Wanted::Mcp) => self.answer_empty(204).await?,
             (Method::Get, Wanted::Stats) => self.answer_stats().await?,
             (Method::Delete, Wanted::Stats) => {
-                self.here.stats.borrow_mut().reset();
+                self.server.stats.borrow_mut().reset();
                 self.answer_empty(204).await?;
             }
             (Method::Post, Wanted::Release) => self.answer_release().await?,
             (Method::Get, Wanted::Events) => self.answer_plain_events().await?,
             (Method::Get, Wanted::Bytes(len)) if len <= ANSWER_LEN_MAX => self.answer_plain(len).await?,
-            (Method::Get | Method::Post, Wanted::Plain) => self.answer_plain(self.here.answers.plain_len()).await?,
+            (Method::Get | Method::Post, Wanted::Plain) => self.answer_plain(self.server.answers.plain_len()).await?,
             (Method::Get, Wanted::Body(len)) if len <= ANSWER_LEN_MAX => self.answer_body(len).await?,
             (Method::Get, Wanted::Ticks(ticks)) => self.answer_ticks(ticks).await?,
             (Method::Post, Wanted::Upload) if self.is_wrong => {
@@ -193,7 +193,7 @@ impl Serving<'_> {
             None => return self.refuse(400, "the id is neither a number nor a text").await,
         }
         if self.peek.method() == Some("tools/call") {
-            self.here.stats.borrow_mut().call(std::str::from_utf8(&self.id).unwrap_or_default());
+            self.server.stats.borrow_mut().call(std::str::from_utf8(&self.id).unwrap_or_default());
             return self.answer_tool().await;
         }
         self.answer_rpc().await
@@ -205,12 +205,12 @@ impl Serving<'_> {
         let stateless = self.head.get(PROTOCOL_VERSION).is_some_and(is_stateless);
         self.work().await;
         self.hold().await?;
-        match self.here.answers.form() {
+        match self.server.answers.form() {
             Form::Json => {
-                let len = self.here.answers.tool_len(stateless, &self.id);
+                let len = self.server.answers.tool_len(stateless, &self.id);
                 self.begin_head("application/json", Some(len));
                 self.out.extend_from_slice(b"\r\n");
-                let [a, b, c, d, e] = self.here.answers.tool(stateless, &self.id);
+                let [a, b, c, d, e] = self.server.answers.tool(stateless, &self.id);
                 Ok(self.send(&[Part::Text(&self.out), a, b, c, d, e]).await?)
             }
             Form::Events { count, gap } => {
@@ -218,11 +218,11 @@ impl Serving<'_> {
                 self.out.extend_from_slice(b"\r\n");
                 for _ in 1..count {
                     self.send_event(&[Part::Text(answers::note())], answers::note().len() as u64, false).await?;
-                    self.here.core.sleep(gap).await;
+                    self.server.core.sleep(gap).await;
                 }
-                let len = self.here.answers.tool_len(stateless, &self.id);
+                let len = self.server.answers.tool_len(stateless, &self.id);
                 let id = std::mem::take(&mut self.id);
-                let sent = self.send_event(&self.here.answers.tool(stateless, &id), len, true).await;
+                let sent = self.send_event(&self.server.answers.tool(stateless, &id), len, true).await;
                 self.id = id;
                 sent
             }
@@ -241,8 +241,8 @@ impl Serving<'_> {
             }
         };
         self.begin_head("application/json", Some(body.len() as u64));
-        if opens && self.here.settings.sessions {
-            let _ = write!(self.out, "Mcp-Session-Id: {:016x}\r\n", self.here.rng.borrow_mut().next_u64());
+        if opens && self.server.settings.sessions {
+            let _ = write!(self.out, "Mcp-Session-Id: {:016x}\r\n", self.server.rng.borrow_mut().next_u64());
         }
         self.out.extend_from_slice(b"\r\n");
         Ok(self.send(&[Part::Text(&self.out), Part::Text(body.as_bytes())]).await?)
@@ -267,7 +267,7 @@ impl Serving<'_> {
         let mut event = Vec::new();
         for n in 0..ticks.count {
             if n > 0 && n >= ticks.at_once && !ticks.gap.is_zero() {
-                self.here.core.sleep(ticks.gap).await;
+                self.server.core.sleep(ticks.gap).await;
             }
             // Who does not read is not written to for ever.
             self.connection.ready().await?;
@@ -282,7 +282,7 @@ impl Serving<'_> {
 
     async fn answer_plain_events(&mut self) -> Result<(), End> {
         self.work().await;
-        let (count, gap) = match self.here.answers.form() {
+        let (count, gap) = match self.server.answers.form() {
             Form::Events { count, gap } => (count, gap),
             Form::Json => (1, Duration::ZERO),
         };
@@ -293,10 +293,10 @@ impl Serving<'_> {
             self.out.clear();
             self.hold().await?;
         }
-        let len = self.here.answers.plain_len();
+        let len = self.server.answers.plain_len();
         for n in 1..=count {
             if n > 1 {
-                self.here.core.sleep(gap).await;
+                self.server.core.sleep(gap).await;
             }
             self.send_event(&[Part::Filler(len)], len, n == count).await?;
         }
@@ -304,7 +304,7 @@ impl Serving<'_> {
     }
 
     async fn answer_stats(&mut self) -> Result<(), End> {
-        let (body, held) = (self.here.stats.borrow().to_json().to_string(), self.here.stats.borrow().held);
+        let (body, held) = (self.server.stats.borrow().to_json().to_string(), self.server.stats.borrow().held);
         self.begin_head("application/json", Some(body.len() as u64));
         let _ = write!(self.out, "{HELD}: {held}\r\n\r\n");
         Ok(self.send(&[Part::Text(&self.out), Part::Text(body.as_bytes())]).await?)
@@ -338,10 +338,10 @@ impl Serving<'_> {
         let wanted = self.head.get(WANTED_SERVICE).and_then(|us| std::str::from_utf8(us).ok()?.trim().parse().ok());
         let service = match wanted {
             Some(us) => Duration::from_micros(us).min(SERVICE_MAX),
-            None => self.here.settings.service.draw(&mut self.here.rng.borrow_mut()),
+            None => self.server.settings.service.draw(&mut self.server.rng.borrow_mut()),
         };
         if !service.is_zero() {
-            self.here.core.sleep_until(self.began + service).await;
+            self.server.core.sleep_until(self.began + service).await;
         }
     }
 
@@ -354,11 +354,11 @@ impl Serving<'_> {
         if !self.is_to_hold() {
             return Ok(());
         }
-        let here = self.here;
-        let mut released = pin!(here.release.after(here.release.count()));
+        let server = self.server;
+        let mut released = pin!(server.release.after(server.release.count()));
         let mut news = pin!(self.intake.fill(self.connection));
         let mut is_listening = true;
-        here.stats.borrow_mut().held += 1;
+        server.stats.borrow_mut().held += 1;
         let ended = poll_fn(|cx| {
             if released.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
@@ -372,14 +372,14 @@ impl Serving<'_> {
             Poll::Pending
         })
         .await;
-        here.stats.borrow_mut().held -= 1;
+        server.stats.borrow_mut().held -= 1;
         ended
     }
 
     /// Lets go on what is kept.
     async fn answer_release(&mut self) -> Result<(), End> {
-        let held = self.here.stats.borrow().held;
-        self.here.release.raise();
+        let held = self.server.stats.borrow().held;
+        self.server.release.raise();
         self.out.clear();
         let _ = write!(self.out, "HTTP/1.1 204 OK\r\n{RELEASED}: {held}\r\n\r\n");
         Ok(self.send(&[Part::Text(&self.out)]).await?)
@@ -388,7 +388,7 @@ impl Serving<'_> {
     /// Begins the head of a good answer, with the time that it took so far.
     fn begin_head(&mut self, kind: &str, len: Option<u64>) {
         self.out.clear();
-        let service = self.here.core.now() - self.began;
+        let service = self.server.core.now() - self.began;
         answers::head(&mut self.out, kind, len, service, !self.head.keep_alive());
     }
 
@@ -399,13 +399,13 @@ impl Serving<'_> {
         let mut parts = vec![Part::Text(&self.out), Part::Text(before)];
         parts.extend_from_slice(data);
         parts.extend([Part::Text(after), Part::Text(if last { b"\r\n0\r\n\r\n" } else { b"\r\n" })]);
-        let sent = send(self.connection, self.here.core.pool(), &parts).await;
+        let sent = send(self.connection, self.server.core.pool(), &parts).await;
         self.out.clear();
         Ok(sent?)
     }
 
     async fn send(&self, parts: &[Part<'_>]) -> Result<(), StreamError> {
-        send(self.connection, self.here.core.pool(), parts).await
+        send(self.connection, self.server.core.pool(), parts).await
     }
 }
 

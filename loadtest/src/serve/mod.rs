@@ -115,7 +115,7 @@ impl Server {
         };
         let stats = stats(&settings)?;
         let (stop, stopped) = mailbox::<()>(1);
-        let (tell, told) = mpsc::channel::<Listening>();
+        let (sender, receiver) = mpsc::channel::<Listening>();
         let listen = settings.listen;
         let core = CoreSettings {
             name: "upstream",
@@ -124,9 +124,9 @@ impl Server {
             spin: settings.spin,
             buffer_memory: settings.buffer_memory,
         };
-        let core = CoreThread::start(core, move |core| serve(core, settings, stats, tls, tell, stopped))?;
+        let core = CoreThread::start(core, move |core| serve(core, settings, stats, tls, sender, stopped))?;
         let ended = |_| ServeError::Listen { address: listen, error: io::Error::other("it ended while it started") };
-        let listening = told.recv().map_err(ended)?;
+        let listening = receiver.recv().map_err(ended)?;
         let (address, https_address) = listening.map_err(|(address, error)| ServeError::Listen { address, error })?;
         let why = core.why.clone();
         Ok(Server { core: Some(core), stop: Some(stop), address, https_address, ca_pem, why })
@@ -211,7 +211,7 @@ fn certificate(certificate: &Certificate) -> Result<(Arc<ServerConfig>, Option<S
 }
 
 /// What all connections share.
-struct Here {
+struct ServerState {
     core: Core,
     settings: ServeSettings,
     answers: Answers,
@@ -226,10 +226,10 @@ pub(crate) async fn serve(
     settings: ServeSettings,
     stats: Stats,
     tls: Option<Arc<ServerConfig>>,
-    tell: mpsc::Sender<Listening>,
+    sender: mpsc::Sender<Listening>,
     mut stopped: MailReceiver<()>,
 ) {
-    let here = Rc::new(Here {
+    let server = Rc::new(ServerState {
         core: core.clone(),
         answers: Answers::new(&settings.answer),
         rng: RefCell::new(Rng::new(settings.seed)),
@@ -237,17 +237,17 @@ pub(crate) async fn serve(
         release: Signal::default(),
         settings,
     });
-    let listening = here.listen(tls);
+    let listening = server.listen(tls);
     let started = listening.is_ok();
     // Whoever started it waits for this.
-    let _ = tell.send(listening);
+    let _ = sender.send(listening);
     if started {
         while stopped.recv().await.is_some() {}
     }
 }
 
-impl Here {
-    fn listen(self: &Rc<Here>, tls: Option<Arc<ServerConfig>>) -> Listening {
+impl ServerState {
+    fn listen(self: &Rc<ServerState>, tls: Option<Arc<ServerConfig>>) -> Listening {
         let plain = self.listen_at(self.settings.listen)?;
         let address = local(&plain, self.settings.listen);
         let mut https_address = None;
@@ -264,17 +264,17 @@ impl Here {
         self.core.listen(&Address::Tcp(address)).map_err(|error| (address, error))
     }
 
-    async fn accept(self: Rc<Here>, listener: Listener, tls: Option<Arc<ServerConfig>>) {
+    async fn accept(self: Rc<ServerState>, listener: Listener, tls: Option<Arc<ServerConfig>>) {
         loop {
             // It pauses by itself when the system is out of something.
             let Ok((detached, _)) = listener.accept().await else { continue };
             let Ok(socket) = self.core.adopt(detached, SocketOptions::default()).await else { continue };
-            let (here, tls) = (Rc::clone(&self), tls.clone());
+            let (server, tls) = (Rc::clone(&self), tls.clone());
             self.core.spawn(async move {
-                let Some(tls) = tls else { return here.serve(Connection::plain(socket)).await };
-                let timeout = here.core.sleep(HANDSHAKE_TIMEOUT);
+                let Some(tls) = tls else { return server.serve(Connection::plain(socket)).await };
+                let timeout = server.core.sleep(HANDSHAKE_TIMEOUT);
                 if let Ok(connection) = Connection::server(socket, &tls, None, None, timeout).await {
-                    here.serve(connection).await;
+                    server.serve(connection).await;
                 }
             });
         }

@@ -266,11 +266,11 @@ impl Probe {
             ..Load::of(ground.probe_target())
         };
         let (measuring, stop) = (Arc::new(AtomicBool::new(false)), Interrupt::new());
-        let (told, stopped) = (Arc::clone(&measuring), stop.clone());
+        let (flag, stopped) = (Arc::clone(&measuring), stop.clone());
         let thread = std::thread::Builder::new().name("probe".to_owned()).spawn(move || {
             run_observed(&load, &Watched::nothing(), &stopped, &mut |progress| {
                 if progress.phase == Phase::Measure {
-                    told.store(true, Ordering::Relaxed);
+                    flag.store(true, Ordering::Relaxed);
                 }
             })
         });
