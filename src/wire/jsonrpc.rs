@@ -343,13 +343,13 @@ impl Peek {
             return bytes.len();
         }
         if !plain.is_empty() {
-            self.settle_surrogate();
+            self.flush_surrogate();
             self.keep(plain);
         }
         match stop.map(|at| bytes[at]) {
             None => bytes.len(),
             Some(b'"') => {
-                self.settle_surrogate();
+                self.flush_surrogate();
                 self.keep_raw(b"\"");
                 self.end_text(is_key);
                 plain.len() + 1
@@ -397,7 +397,7 @@ impl Peek {
             b'u' => return State::Hex { is_key, left: 4, unit: 0 },
             _ => return State::Broken,
         };
-        self.settle_surrogate();
+        self.flush_surrogate();
         self.keep_decoded(&[plain]);
         State::Text { is_key }
     }
@@ -413,7 +413,7 @@ impl Peek {
             (Some(high), 0xdc00..=0xdfff) => self.keep_char(0x1_0000 + ((high - 0xd800) << 10) + (unit - 0xdc00)),
             (high, _) => {
                 self.high_surrogate = high;
-                self.settle_surrogate();
+                self.flush_surrogate();
                 match unit {
                     0xd800..=0xdbff => self.high_surrogate = Some(unit),
                     _ => self.keep_char(unit),
@@ -424,7 +424,7 @@ impl Peek {
     }
 
     /// Writes the replacement character for half of a pair that stayed alone.
-    fn settle_surrogate(&mut self) {
+    fn flush_surrogate(&mut self) {
         if let Some(alone) = self.high_surrogate.take() {
             self.keep_char(alone);
         }
