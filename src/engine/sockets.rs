@@ -359,7 +359,7 @@ impl SocketState {
         self.queued_bytes
     }
 
-    /// Finishes sending; returns whether it was not finished before.
+    /// Finishes sending. Returns false if it was finished before, or has failed.
     pub(super) fn finish(&mut self) -> bool {
         !std::mem::replace(&mut self.finished, true) && self.send_error.is_none()
     }
