@@ -1,32 +1,32 @@
-//! The data of an event stream (WHATWG HTML section 9.2.6), as it passes.
+//! Reads the data of an event stream (WHATWG HTML section 9.2.6) while it passes.
 
 use memchr::memchr2;
 
 const FIELD: &[u8] = b"data";
 
-/// What the next bytes of an event stream are.
+/// The kind of the next bytes of an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
     /// Bytes of an event's data; one event may have many.
     Data(&'a [u8]),
-    /// The event is whole. Only events with data are told.
+    /// The event is complete. Only events with data are reported.
     End,
 }
 
-/// Finds the data in an event stream, in whatever pieces it comes, without keeping it.
+/// Finds the data in an event stream that comes in pieces of any size, without storing it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Events {
     line: Line,
     has_data: bool,
-    /// A carriage return ended the last line; a line feed right behind it belongs to it.
+    /// The last line ended with a carriage return; a line feed after it belongs to it.
     after_return: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// So many bytes of the field's name were seen.
+    /// This many bytes of the field name were seen.
     Name(usize),
-    /// After the name and its colon; one space is not part of the value.
+    /// After the name and its colon. One space after the colon is not part of the value.
     Colon,
     Value,
     /// Another field, or a comment.
@@ -40,12 +40,12 @@ impl Default for Line {
 }
 
 impl Events {
-    /// Forgets the stream so far.
+    /// Resets the state for a new stream.
     pub(crate) fn clear(&mut self) {
         *self = Events::default();
     }
 
-    /// Takes the next bytes.
+    /// Processes the next bytes.
     pub(crate) fn feed<'a>(&mut self, mut bytes: &'a [u8], mut sink: impl FnMut(Piece<'a>)) {
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.after_return) && *first == b'\n' {

@@ -26,9 +26,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 enum End {
-    /// The client is done, or gone.
+    /// The client has finished, or has gone.
     Quiet,
-    /// It was told so in the last answer.
+    /// The last answer announced the end.
     Told,
 }
 
@@ -38,7 +38,7 @@ impl From<StreamError> for End {
     }
 }
 
-/// One connection, with memory that is used again for each request.
+/// A connection, with memory that is reused for each request.
 struct Serving<'a> {
     server: &'a ServerState,
     connection: &'a Connection,
@@ -46,22 +46,22 @@ struct Serving<'a> {
     head: RequestHead,
     decoder: BodyDecoder,
     peek: Peek,
-    /// The head of an answer.
+    /// The head of the current answer.
     out: Vec<u8>,
     /// The id of the request.
     id: Vec<u8>,
-    /// When the first byte of the request came.
+    /// When the first byte of the request arrived.
     began: Time,
-    /// Bytes of its body.
+    /// The bytes received of its body.
     received: u64,
-    /// Whether it is to be the pattern, and is not.
+    /// Whether the body should be the pattern and is not.
     is_wrong: bool,
 }
 
-/// What a request wants.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
-    /// An answer of so many bytes of the pattern.
+    /// An answer of this many bytes of the pattern.
     Body(u64),
     Bytes(u64),
     Events,
@@ -70,7 +70,7 @@ enum Wanted {
     Release,
     Stats,
     Ticks(Ticks),
-    /// A body of the pattern is taken, and looked at.
+    /// An upload of the pattern, which is checked.
     Upload,
 }
 
@@ -144,7 +144,7 @@ impl Serving<'_> {
         if self.head.keep_alive() { Ok(()) } else { Err(End::Told) }
     }
 
-    /// Reads the body away, looking at it where it is an MCP message or the pattern.
+    /// Reads the body, and inspects it if it is an MCP message or the pattern.
     async fn read_body(&mut self, wanted: Wanted) -> Result<Result<(), BodyError>, End> {
         self.peek.clear();
         (self.received, self.is_wrong) = (0, false);
@@ -200,7 +200,7 @@ impl Serving<'_> {
     }
 
     async fn answer_tool(&mut self) -> Result<(), End> {
-        // Dates of revisions are in order as texts are.
+        // Revisions are dates, whose order as text is their order in time.
         let is_stateless = |version: &[u8]| version >= FIRST_STATELESS_REVISION.as_bytes();
         let stateless = self.head.get(PROTOCOL_VERSION).is_some_and(is_stateless);
         self.work().await;
@@ -269,7 +269,7 @@ impl Serving<'_> {
             if n > 0 && n >= ticks.at_once && !ticks.gap.is_zero() {
                 self.server.core.sleep(ticks.gap).await;
             }
-            // Who does not read is not written to for ever.
+            // A client that does not read must not make the queue grow.
             self.connection.ready().await?;
             ticks.write(n, &mut event);
             answers::chunk_size(&mut self.out, event.len() as u64);
@@ -317,7 +317,7 @@ impl Serving<'_> {
         Ok(self.send(&[Part::Text(&self.out)]).await?)
     }
 
-    /// Says no, and goes on.
+    /// Answers with an error, and keeps the connection.
     async fn refuse(&mut self, status: u16, why: &str) -> Result<(), End> {
         self.out.clear();
         let close = !self.head.keep_alive();
@@ -325,7 +325,7 @@ impl Serving<'_> {
         Ok(self.send(&[Part::Text(&self.out)]).await?)
     }
 
-    /// Says no, and that is the end of the connection.
+    /// Answers with an error, and ends the connection.
     async fn refuse_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
         self.out.clear();
         write(&mut self.out);
@@ -333,7 +333,7 @@ impl Serving<'_> {
         Err(End::Told)
     }
 
-    /// Works for as long as this call takes, counted from its first byte.
+    /// Waits for the service time of this call, counted from its first byte.
     async fn work(&mut self) {
         let wanted = self.head.get(WANTED_SERVICE).and_then(|us| std::str::from_utf8(us).ok()?.trim().parse().ok());
         let service = match wanted {
@@ -349,7 +349,7 @@ impl Serving<'_> {
         self.head.get(HOLD).is_some()
     }
 
-    /// Keeps a call that asks for it until it is released, or its client goes away.
+    /// Holds a call that asks for it, until it is released or its client goes away.
     async fn hold(&mut self) -> Result<(), End> {
         if !self.is_to_hold() {
             return Ok(());
@@ -364,7 +364,7 @@ impl Serving<'_> {
                 return Poll::Ready(Ok(()));
             }
             match is_listening.then(|| news.as_mut().poll(cx)) {
-                // The next request, which is early.
+                // The next request has arrived early.
                 Some(Poll::Ready(Ok(true))) => is_listening = false,
                 Some(Poll::Ready(Ok(false) | Err(_))) => return Poll::Ready(Err(End::Quiet)),
                 Some(Poll::Pending) | None => {}
@@ -376,7 +376,7 @@ impl Serving<'_> {
         ended
     }
 
-    /// Lets go on what is kept.
+    /// Releases all held calls.
     async fn answer_release(&mut self) -> Result<(), End> {
         let held = self.server.stats.borrow().held;
         self.server.release.raise();
@@ -385,14 +385,15 @@ impl Serving<'_> {
         Ok(self.send(&[Part::Text(&self.out)]).await?)
     }
 
-    /// Begins the head of a good answer, with the time that it took so far.
+    /// Starts the head of an answer with a good status, including the time it took so far.
     fn begin_head(&mut self, kind: &str, len: Option<u64>) {
         self.out.clear();
         let service = self.server.core.now() - self.began;
         answers::head(&mut self.out, kind, len, service, !self.head.keep_alive());
     }
 
-    /// Sends an event as one chunk, what was begun before it in the same write, and the end of the body when it is the last.
+    /// Sends an event as one chunk, in the same write as what was started before it, and with the end of the body if it
+    /// is the last.
     async fn send_event(&mut self, data: &[Part<'_>], data_len: u64, last: bool) -> Result<(), End> {
         let (before, after) = answers::event();
         answers::chunk_size(&mut self.out, before.len() as u64 + data_len + after.len() as u64);

@@ -22,7 +22,7 @@ pub enum ServiceTime {
         fast: Duration,
         /// The time of the slow calls.
         slow: Duration,
-        /// How many of all are slow, from 0 to 1.
+        /// The share of slow calls, from 0 to 1.
         slow_share: f64,
     },
 }

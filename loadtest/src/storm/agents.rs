@@ -1,4 +1,4 @@
-//! Agents that read or write as fast as they can: on one core, all at once.
+//! Agents that read or write as fast as they can, all at the same time on one core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -23,24 +23,24 @@ use crate::pattern;
 use crate::serve::outgoing::{Part, send};
 use crate::serve::ticks::Ticks;
 
-/// Connections that are made at the same time: fewer than a listener's queue is long.
+/// How many connections are made at the same time: fewer than a listener's queue is long.
 const DIALS_AT_ONCE: usize = 64;
-/// An agent that goes away does so when it has read so many bytes.
+/// An agent that aborts does so after it has read this many bytes.
 const ABORT_AFTER: u64 = 64 * 1024;
-/// How often it is looked whether all is to end.
+/// How often the end of the storm is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Interim heads before the final one, at the most.
+/// The most interim heads before the final one.
 const INTERIM_MAX: usize = 8;
 
-/// Why a call did not come to its end.
+/// Why a call did not complete.
 enum Trouble {
-    /// It was under way: an answer that had begun, or a body that was being sent.
+    /// It was in progress: an answer had begun, or a body was being sent.
     Cut(String),
     /// There was no good answer.
     Failed(String),
 }
 
-/// What the agents of one storm share.
+/// The state that the agents of a storm share.
 struct StormState {
     core: Core,
     settings: StormSettings,
@@ -51,11 +51,11 @@ struct StormState {
     dialing: Cell<usize>,
     ended: Cell<usize>,
     go: Cell<bool>,
-    /// Raised when one has its connection, may begin, or has ended.
+    /// Raised when an agent has its connection, may begin, or has ended.
     news: Signal,
 }
 
-/// Lets all agents loose, and says what came of them when all have ended, the time is over, or `stop` is set.
+/// Runs all agents. Returns their results when all have ended, the time is over, or `stop` is set.
 pub(super) async fn run(
     core: Core,
     settings: StormSettings,
