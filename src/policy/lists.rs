@@ -181,8 +181,8 @@ mod tests {
         for wrong in ["", "AS", "AS-1", "ASx", "AS4294967296", "set:", "set:a b", "vendor", "192.0.2.0/33"] {
             assert!(wrong.parse::<Member>().is_err(), "{wrong}");
         }
-        let told = "10.1.2.3/8".parse::<Member>().unwrap_err().to_string();
-        assert!(told.contains("write 10.0.0.0/8 for the network"), "{told}");
+        let message = "10.1.2.3/8".parse::<Member>().unwrap_err().to_string();
+        assert!(message.contains("write 10.0.0.0/8 for the network"), "{message}");
     }
 
     #[test]

@@ -124,8 +124,8 @@ mod tests {
         for text in ["", "10", "10.0.0/8", "10.0.0.0/33", "::/129", "a/8", "10.0.0.0/", "10.0.0.0/+8", "fe80::1%eth0"] {
             assert!(matches!(text.parse::<Network>(), Err(NetworkError::Malformed(_))), "{text}");
         }
-        let told = "10.1.2.3/8".parse::<Network>().unwrap_err().to_string();
-        assert!(told.contains("write 10.0.0.0/8 for the network, or 10.1.2.3 for the one address"), "{told}");
+        let message = "10.1.2.3/8".parse::<Network>().unwrap_err().to_string();
+        assert!(message.contains("write 10.0.0.0/8 for the network, or 10.1.2.3 for the one address"), "{message}");
     }
 
     #[test]

@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn what_is_refused_says_what_to_write() {
-        let told = |address| judge(&AllowedUpstreams::private(), address).unwrap_err().to_string();
-        assert!(told("8.8.8.8").contains("add 8.8.8.8/32 there"));
-        assert!(told("::ffff:169.254.169.254").contains("add 169.254.169.254/32 there"));
+        let message = |address| judge(&AllowedUpstreams::private(), address).unwrap_err().to_string();
+        assert!(message("8.8.8.8").contains("add 8.8.8.8/32 there"));
+        assert!(message("::ffff:169.254.169.254").contains("add 169.254.169.254/32 there"));
     }
 }

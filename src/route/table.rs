@@ -255,9 +255,9 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once_with_both_places_of_a_duplicate() {
         let faults = table(&["a.example", "b_c.example", "A.EXAMPLE.", "*.x.example", "*.X.example", "ok.example"]);
-        let told: Vec<String> = faults.unwrap_err().iter().map(ToString::to_string).collect();
+        let messages: Vec<String> = faults.unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            messages,
             [
                 "routes[1].host: 'b_c.example' is not a valid host name: a host is made of letters, digits, '-' and '.'",
                 "routes[2].host: 'a.example' already has a route at routes[0].host; remove one of them",

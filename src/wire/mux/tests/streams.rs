@@ -172,7 +172,7 @@ fn slots_and_their_buffers_are_used_again() {
 }
 
 #[test]
-fn a_finished_stream_that_is_let_go_still_sends_what_is_queued() {
+fn a_finished_stream_that_is_released_still_sends_what_is_queued() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, connector] = pair.open();
     pair.sides[EDGE].finish(edge).unwrap();
@@ -191,7 +191,7 @@ fn a_finished_stream_that_is_let_go_still_sends_what_is_queued() {
 }
 
 #[test]
-fn a_stream_that_is_let_go_before_both_have_finished_is_reset() {
+fn a_stream_that_is_released_before_both_have_finished_is_reset() {
     let mut pair = Pair::ready(Settings::default());
     for edge_finishes in [false, true] {
         let [edge, connector] = pair.open();
