@@ -48,7 +48,7 @@ pub enum CoreError {
     Thread(io::Error),
 }
 
-/// A running core.
+/// A core that runs on its own thread until its task ends.
 pub(crate) struct CoreThread<T> {
     thread: JoinHandle<io::Result<T>>,
     /// The driver that it runs on and why, in one line.

@@ -92,7 +92,7 @@ pub(crate) enum DialError {
     Timeout {
         /// The address that was dialled.
         address: SocketAddr,
-        /// The time limit.
+        /// The time limit for the connection, TLS included.
         timeout: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! Distributions of latencies.
+//! Distributions of latencies: recording, quantiles and curves.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use adit::engine::ladder::DriverChoice;
 
 pub use crate::target::{Target, Trust};
 
-/// The most connections.
+/// The most connections of a load.
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// The highest planned rate, in calls per second.
 pub const RATE_MAX: f64 = 10_000_000.0;

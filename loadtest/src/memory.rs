@@ -17,7 +17,7 @@ pub struct Memory {
 /// A process, with its memory at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The process id.
+    /// The id of the process.
     pub pid: u32,
     /// The name of its command, as the kernel shows it.
     pub name: String,
@@ -46,7 +46,7 @@ fn reading(process: &Process) -> Option<Reading> {
 /// How the memory of a process changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Growth {
-    /// The process id.
+    /// The id of the process.
     pub pid: u32,
     /// Its role in the test, or its command.
     pub name: String,

@@ -19,7 +19,7 @@ pub struct Outcome {
     pub calls: u64,
     /// The calls that failed, by cause.
     pub failed: Failures,
-    /// The measured time.
+    /// The measured time, which is shorter than planned if the run ended early.
     pub measured: Duration,
     /// From the planned start to the complete answer. In a closed loop a call is planned when the previous one is
     /// answered.
@@ -124,7 +124,7 @@ impl Outcome {
 /// A call, with its times on the machine's monotonic clock, [`adit::engine::MonotonicClock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// The planned time.
+    /// The planned time of the call.
     pub due: Time,
     /// When it was sent; [`Time::NEVER`] if it was not.
     pub sent: Time,
@@ -175,7 +175,7 @@ impl fmt::Display for Void {
 /// Why a run ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Partial {
-    /// It was interrupted.
+    /// It was interrupted, by a signal or by the caller.
     Interrupted,
     /// Every call failed for too long.
     Lost {

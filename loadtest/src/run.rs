@@ -38,7 +38,7 @@ pub enum Phase {
 /// The progress of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
-    /// The current phase.
+    /// The current phase of the run.
     pub phase: Phase,
     /// Time since the phase began.
     pub elapsed: Duration,

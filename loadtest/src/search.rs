@@ -14,7 +14,7 @@ pub const REPEATS_MAX: u32 = 99;
 /// The settings of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SearchSettings {
-    /// The objective.
+    /// The objective that a rate must meet.
     pub slo: Slo,
     /// The lowest rate, in calls per second.
     pub rate_min: f64,

@@ -12,7 +12,7 @@ const PROCESSES_MAX: usize = 1024;
 /// The processes under test. Their children are watched with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
-    /// The process ids.
+    /// The ids of the processes.
     pub pids: Vec<u32>,
 }
 

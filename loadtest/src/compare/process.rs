@@ -89,7 +89,7 @@ impl Process {
         &self.name
     }
 
-    /// The process id.
+    /// The id of the process that was started first; its children have others.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -44,7 +44,7 @@ pub enum SessionError {
 /// The times of one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
-    /// The planned time.
+    /// The planned time of the call.
     pub(super) due: Time,
     /// The time since which its connection was free.
     pub(super) free: Time,

@@ -1,4 +1,4 @@
-//! Exact waiting.
+//! Waits for a point in time more exactly than a timer does.
 
 use std::future::poll_fn;
 use std::task::Poll;

@@ -23,7 +23,7 @@ pub(super) struct Tally {
     failing: Option<Failing>,
 }
 
-/// Consecutive failed calls.
+/// Failed calls in a row, without a good one in between.
 struct Failing {
     since: Time,
     last: Time,
@@ -143,7 +143,7 @@ impl Tally {
         self.outcome.partial.as_ref()
     }
 
-    /// Takes the outcome.
+    /// Takes the outcome, with the verdict about the generator.
     pub(super) fn take(&mut self) -> Outcome {
         let mut outcome = std::mem::take(&mut self.outcome);
         outcome.measured = if self.until == Time::NEVER { Duration::ZERO } else { self.until - self.from };

@@ -20,7 +20,7 @@ use crate::outcome::Failures;
 use crate::watch::{Watched, is_alive};
 use holding::Holding;
 
-/// The most streams.
+/// The most streams of a run.
 pub const STREAMS_MAX: usize = 10_000;
 /// How many streams are opened at the same time: fewer than a listener's queue is long.
 const OPENINGS_AT_ONCE: usize = 64;
@@ -111,7 +111,7 @@ pub enum IdleError {
 /// Why the run ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdlePartial {
-    /// It was interrupted.
+    /// It was interrupted, by a signal or by the caller.
     Interrupted,
     /// No stream could be opened any more.
     GivenUp,

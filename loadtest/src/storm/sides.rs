@@ -18,7 +18,7 @@ const METRICS_LEN_MAX: u64 = 4 << 20;
 pub(crate) struct Side {
     /// The name of the process: `edge` or `connector`.
     pub(crate) name: String,
-    /// The process id.
+    /// The id of the process.
     pub(crate) pid: u32,
     /// Where it serves metrics.
     pub(crate) admin: Option<u16>,
