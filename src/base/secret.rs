@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Wraps the bytes.
+    /// Wraps the bytes, which are zeroed when the secret is dropped.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Secret {
         Secret(Zeroizing::new(bytes))

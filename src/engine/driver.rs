@@ -150,7 +150,7 @@ pub enum Event {
         /// Whether it is connected.
         result: io::Result<()>,
     },
-    /// Bytes were received.
+    /// Bytes were received on a socket.
     Received {
         /// The socket that received.
         socket: Token,
@@ -188,7 +188,7 @@ pub enum Event {
     Detached {
         /// The socket that left the driver.
         socket: Token,
-        /// The socket itself.
+        /// The socket itself, for another core to adopt.
         raw: RawSocket,
     },
 }

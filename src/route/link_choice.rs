@@ -22,7 +22,7 @@ impl CoreSet {
         word.map(|word| *word |= 1 << (at % WORD_BITS)).is_some()
     }
 
-    /// Removes a core.
+    /// Removes a core, if the set has it.
     #[cfg(test)]
     pub fn remove(&mut self, core: CoreId) {
         let at = usize::from(core.0);

@@ -53,7 +53,7 @@ impl ServerNamePeek {
         self.received.len()
     }
 
-    /// All bytes received.
+    /// All bytes that were received, for the handshake.
     #[must_use]
     pub fn into_received(self) -> Vec<u8> {
         self.received
@@ -80,7 +80,7 @@ pub(super) enum Scanned {
     Whole,
     /// A part of a message whose length exceeds [`CLIENT_HELLO_LEN_MAX`].
     TooLong,
-    /// Something else.
+    /// Something other than a client's first message.
     Other,
 }
 

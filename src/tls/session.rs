@@ -112,7 +112,7 @@ impl Session {
         Detached { core: self.core, unread }
     }
 
-    /// Adds received bytes.
+    /// Adds received bytes, to be processed by the next calls.
     pub fn read(&mut self, lease: Lease) {
         if !lease.is_empty() {
             self.input.push_back(lease);

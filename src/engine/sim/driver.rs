@@ -46,7 +46,7 @@ enum Role {
     Stream(Stream),
 }
 
-/// A connected socket.
+/// A connected socket, with its queue.
 struct Stream {
     end: EndId,
     connecting: bool,

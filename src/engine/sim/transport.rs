@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// Finishes sending.
+    /// Finishes sending: the FIN follows the bytes that are queued.
     pub(super) fn finish(&mut self, end: EndId) {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return };
         if connection.end(end.side).error.is_none() {

@@ -18,7 +18,7 @@ use crate::engine::sim::trace::Trace;
 /// The first port for sockets that do not ask for a particular one.
 const EPHEMERAL_PORT_MIN: u16 = 32_768;
 
-/// A scheduled event.
+/// A scheduled event of the simulated network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Occurrence {
     /// A segment from this end arrives.
@@ -127,7 +127,7 @@ impl World {
         self.serial
     }
 
-    /// Schedules an event.
+    /// Schedules an event for the time `due`.
     pub(super) fn plan(&mut self, due: Time, what: Occurrence) {
         let serial = self.next_serial();
         self.agenda.push(Reverse((due, serial, what)));

@@ -22,7 +22,7 @@ pub const ANSWER_LEN_MAX: usize =
 const GRANTED: u8 = 3;
 const REFUSED: u8 = 4;
 
-/// The edge's answer.
+/// The edge's answer to an enrolment.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// The request is granted: the certificate and what belongs to it.

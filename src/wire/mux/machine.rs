@@ -186,7 +186,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Ends the handshake.
+    /// Ends the handshake, so that streams can be opened.
     pub(super) fn become_ready(&mut self, now: Time) {
         self.progress = Progress::Ready;
         self.heard_at = now;

@@ -86,7 +86,7 @@ impl Schedule {
         }
     }
 
-    /// Removes a stream.
+    /// Removes a stream, whichever list it is in.
     pub(super) fn leave(&mut self, slot: u32) {
         let Some(node) = self.nodes.get_mut(slot as usize) else { return };
         let Node { place, before, after, .. } = *node;
