@@ -33,7 +33,7 @@ pub enum Message {
 
 /// What was seen of a message so far.
 ///
-/// Where two readings are possible, the text in question is absent and [`Peek::is_ambiguous`] is true.
+/// Where two readings are possible, the text in question is absent.
 #[derive(Debug)]
 pub struct Peek {
     state: State,
