@@ -1,4 +1,4 @@
-//! Answers: read to their end, and not believed before they were checked.
+//! Answers are read to their end and checked before they count as good.
 
 use std::fmt::Write;
 
@@ -13,11 +13,11 @@ use crate::dial::DialError;
 use crate::outcome::Cause;
 use crate::request::Request;
 
-/// Interim heads before the final one, at the most.
+/// The most interim heads before the final one.
 const INTERIM_MAX: usize = 8;
-/// How much of the body of a refusal is kept for the report, in bytes.
+/// How many bytes of the body of an error answer are kept for the report.
 const REFUSAL_LEN_MAX: usize = 200;
-/// The field in which `serve` says how many bytes of a body it received.
+/// The field in which `serve` reports how many bytes of a body it received.
 pub(crate) const RECEIVED: &str = "X-Received-Bytes";
 
 /// Why a call failed.
@@ -44,7 +44,7 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// Whether an answer came, though not a good one.
+    /// Whether an answer came, even though it was not a good one.
     pub(crate) fn is_answer(&self) -> bool {
         matches!(self.cause(), Cause::Answer | Cause::Status(_))
     }
@@ -62,20 +62,20 @@ impl CallError {
     }
 }
 
-/// A good answer.
+/// The result of a call that was answered as expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered {
-    /// When the whole of it was there.
+    /// When the complete answer was there.
     pub(crate) at: Time,
-    /// When its first event was, of an event stream.
+    /// When the first event was there, for an event stream.
     pub(crate) first_event: Option<Time>,
-    /// Its bytes, head included.
+    /// The length of the answer in bytes, including the head.
     pub(crate) bytes: u64,
-    /// Whether its connection may be used again.
+    /// Whether the connection can be used again.
     pub(crate) keeps: bool,
 }
 
-/// Reads the answers on one connection. Its memory is used again for each.
+/// Reads the answers on one connection. Its memory is reused for each answer.
 #[derive(Default)]
 pub(crate) struct Reader {
     intake: Intake,
@@ -85,7 +85,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Forgets the connection.
+    /// Prepares for a new connection: drops what was read of the old one.
     pub(crate) fn reset(&mut self) {
         *self.intake.rest() = None;
         self.head.clear();
@@ -108,7 +108,7 @@ impl Reader {
         self.finish(core, connection, request, id).await
     }
 
-    /// Reads the head of the answer, and what a status that says no has to say.
+    /// Reads the head of the answer and, for an error status, the beginning of its body.
     pub(crate) async fn begin(&mut self, connection: &Connection, request: &Request) -> Result<(), CallError> {
         self.read_head(connection, request).await?;
         let status = self.head.status();
@@ -118,7 +118,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads what follows the head of a good answer, and checks it.
+    /// Reads and checks the body of an answer with a good status.
     pub(crate) async fn finish(
         &mut self,
         core: &Core,
@@ -160,7 +160,7 @@ impl Reader {
         Err(CallError::Answer("it was answered with interim heads without end"))
     }
 
-    /// The next piece of the body; none at its end.
+    /// The next piece of the body; `None` at its end.
     async fn next_data(&mut self, connection: &Connection) -> Result<Option<Lease>, CallError> {
         loop {
             let rest = self.intake.rest();
@@ -181,7 +181,7 @@ impl Reader {
         }
     }
 
-    /// What a status that says no has to say. Its connection is not used again.
+    /// The text of an answer with an error status. Its connection is not used again.
     async fn refusal(&mut self, connection: &Connection, status: u16) -> CallError {
         let mut body = Vec::new();
         self.decoder.restart(self.head.framing());

@@ -1,4 +1,4 @@
-//! Large answers and uploads: bytes per second, and CPU per byte.
+//! Large answers and uploads: bytes per second, and CPU time per byte.
 
 use serde_json::{Value, json};
 
@@ -6,12 +6,12 @@ use crate::load::{CallKind, Load};
 use crate::outcome::Outcome;
 use crate::units::show_bytes;
 
-/// Which way the bytes go.
+/// The direction of a bulk transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// In answers.
+    /// From the upstream to the caller, in the bodies of answers.
     Down,
-    /// In requests.
+    /// From the caller to the upstream, in the bodies of requests.
     Up,
 }
 
@@ -26,8 +26,8 @@ impl Direction {
     }
 }
 
-/// The load of bodies of `size` bytes, one after the other on each connection of `base`, whose target is the root of an
-/// `adit-loadtest serve`.
+/// The load of bodies of `size` bytes, one after another on each connection of `base`, whose target must be the root of
+/// an `adit-loadtest serve`.
 #[must_use]
 pub fn bulk_load(base: &Load, direction: Direction, size: u64) -> Load {
     let mut load = base.clone();
@@ -45,46 +45,47 @@ pub fn bulk_load(base: &Load, direction: Direction, size: u64) -> Load {
     load
 }
 
-/// What came of a bulk load.
+/// The result of a bulk load.
 #[derive(Clone, Debug)]
 pub struct BulkRow {
-    /// Which way.
+    /// The direction in which the bytes went.
     pub direction: Direction,
-    /// Bytes of one body.
+    /// The length of one body in bytes.
     pub size: u64,
-    /// Connections at once.
+    /// The number of connections at the same time.
     pub connections: usize,
-    /// The run.
+    /// The outcome of the run.
     pub outcome: Outcome,
 }
 
 impl BulkRow {
-    /// Bytes per second, in units of 1,000,000,000, all connections together; none when no body came through.
+    /// Bytes per second, in units of 1,000,000,000, on all connections together; `None` if no body was complete.
     ///
-    /// By how long the bodies took, not by how many ended in the measured time: with few of them that would be coarse.
+    /// Computed from the time that bodies took, not from how many ended in the measured time: with few bodies that
+    /// would be inexact.
     #[must_use]
     pub fn gb_per_s(&self) -> Option<f64> {
         let mean_s = self.outcome.corrected.mean().as_secs_f64();
         (mean_s > 0.0).then(|| self.size as f64 / mean_s * self.connections as f64 / 1e9)
     }
 
-    /// CPU of the watched processes for 1,000,000,000 bytes, in seconds.
+    /// CPU time of the watched processes for 1,000,000,000 bytes, in seconds.
     #[must_use]
     pub fn cpu_s_per_gb(&self) -> Option<f64> {
         let moved_gb = self.gb_per_s()? * self.outcome.measured.as_secs_f64();
         (self.outcome.usage.is_watched() && moved_gb > 0.0).then(|| self.outcome.usage.cpu.as_secs_f64() / moved_gb)
     }
 
-    /// Whether the bodies came through, and whole.
+    /// Whether all bodies arrived completely.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        // A generator's lag says nothing about a body that takes milliseconds.
+        // The generator's lag does not matter for a body that takes milliseconds.
         let whole = self.direction == Direction::Up || self.outcome.bytes_received >= self.size * self.outcome.calls;
         let outcome = &self.outcome;
         whole && outcome.calls > 0 && outcome.failed.count() == 0 && outcome.partial.is_none()
     }
 
-    /// All of it, for programs.
+    /// The result as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({

@@ -1,11 +1,11 @@
-//! What an answer says, checked while it passes: a call that is answered wrongly has failed.
+//! Checks what an answer says while it passes: a call with a wrong answer has failed.
 
 use adit::wire::jsonrpc::{Message, PEEK_LEN_MAX, Peek};
 use memchr::memmem;
 
 use crate::events::{Events, Piece};
 
-/// The mark of a tool that failed.
+/// The mark of a tool call that failed.
 const TOOL_ERROR: &[u8] = b"\"isError\":true";
 
 /// Checks what an answer says while it passes.
@@ -15,18 +15,18 @@ pub(crate) struct Check {
     is_stream: bool,
     id: [u8; ID_TEXT_LEN],
     peek: Peek,
-    /// Bytes of the message that is looked at.
+    /// The bytes of the message that were inspected.
     len: usize,
     events: Events,
     tool_error: Finder,
-    /// The answer with the right id came.
+    /// The answer with the right id has come.
     answered: bool,
 }
 
 const ID_TEXT_LEN: usize = crate::request::ID_LEN;
 
 impl Check {
-    /// Begins with the answer to the request with this id.
+    /// Starts the check of the answer to the request with this id.
     pub(crate) fn begin(&mut self, is_rpc: bool, is_stream: bool, id: u64) {
         (self.is_rpc, self.is_stream, self.answered) = (is_rpc, is_stream, false);
         let mut rest = id;
@@ -42,7 +42,7 @@ impl Check {
         self.events.clear();
     }
 
-    /// Looks at the next bytes of the body; whether an event ended in them.
+    /// Inspects the next bytes of the body; returns whether an event ended in them.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> bool {
         if self.is_rpc {
             self.tool_error.feed(bytes);
@@ -72,7 +72,7 @@ impl Check {
         ended
     }
 
-    /// Whether that was a good answer.
+    /// Whether the answer was a good one.
     pub(crate) fn end(&self) -> Result<(), &'static str> {
         if self.is_stream {
             if !self.answered {
@@ -88,19 +88,19 @@ impl Check {
     }
 }
 
-/// Whether a message of this length answers the request with this id. Of a long one the first [`PEEK_LEN_MAX`] bytes must
-/// do, where every server puts the id.
+/// Whether a message of this length answers the request with this id. Of a long message only the first [`PEEK_LEN_MAX`]
+/// bytes are inspected, where every server puts the id.
 fn is_answer(peek: &Peek, len: usize, id: &[u8]) -> bool {
     let is_response = peek.message() == Some(Message::Response);
     let is_long = len > PEEK_LEN_MAX && peek.method().is_none();
     (is_response || is_long) && !peek.has_error() && peek.id().is_some_and(|seen| seen.as_bytes() == id)
 }
 
-/// Finds [`TOOL_ERROR`] in what passes, also where it is cut.
+/// Finds [`TOOL_ERROR`] in bytes that pass in pieces.
 #[derive(Default)]
 struct Finder {
     found: bool,
-    /// The end of what passed, shorter than what is looked for.
+    /// The end of the previous bytes, shorter than the mark.
     tail: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! One core of the engine on a thread of its own.
+//! A core of the engine on its own thread.
 
 use std::fs;
 use std::io;
@@ -10,85 +10,86 @@ use adit::base::CoreId;
 use adit::engine::ladder::{self, DriverChoice, DriverError};
 use adit::engine::{Core, Pool, pin_to_cpu};
 
-/// What the kernel may add to a timer of this thread, in nanoseconds: 50,000 unless told, which is as long as a call takes.
+/// How late the kernel may fire a timer of this thread, in nanoseconds. The default is 50,000, which is as long as a
+/// call takes.
 const TIMER_SLACK_NS: u32 = 1_000;
 
-/// What a core's thread can be told.
+/// The settings of a core's thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CoreSettings {
-    /// Its name, for `top` and the like.
+    /// The name of the thread, for `top` and similar tools.
     pub(crate) name: &'static str,
-    /// The CPU that it keeps to.
+    /// The CPU that it is pinned to.
     pub(crate) cpu: Option<usize>,
-    /// What talks to the kernel.
+    /// The driver to use.
     pub(crate) driver: DriverChoice,
     /// How long it spins before it parks.
     pub(crate) spin: Duration,
-    /// Bytes of buffers, at the most.
+    /// The most bytes of buffers.
     pub(crate) buffer_memory: usize,
 }
 
 /// Why a core's thread could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum CoreError {
-    /// It cannot keep to its CPU.
+    /// The thread could not be pinned to its CPU.
     #[error("CPU {cpu} cannot be kept to ({error}): give one that this process may run on, or none")]
     Cpu {
-        /// Which one.
+        /// The number of the CPU.
         cpu: usize,
-        /// In the system's words.
+        /// The error of the system.
         error: io::Error,
     },
-    /// No driver works.
+    /// No driver could be started.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// The system gave no thread.
+    /// The system could not start a thread.
     #[error("no thread could be started: {0}")]
     Thread(io::Error),
 }
 
-/// A core that runs.
+/// A core that runs on its own thread until its task ends.
 pub(crate) struct CoreThread<T> {
     thread: JoinHandle<io::Result<T>>,
-    /// Which driver it runs on and why, in a line.
+    /// The driver that it runs on and why, in one line.
     pub(crate) why: String,
 }
 
 type Started = Result<String, CoreError>;
 
 impl<T: Send + 'static> CoreThread<T> {
-    /// Starts a core, and on it the task, which ends it.
+    /// Starts a core and a task on it. The core ends with the task.
     pub(crate) fn start<F, R>(settings: CoreSettings, task: F) -> Result<CoreThread<T>, CoreError>
     where
         F: FnOnce(Core) -> R + Send + 'static,
         R: Future<Output = T> + 'static,
     {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(settings.name.to_owned())
-            .spawn(move || run_core(&settings, task, &tell))
+            .spawn(move || run_core(&settings, task, &sender))
             .map_err(CoreError::Thread)?;
         let gone = || CoreError::Thread(io::Error::other("it ended while it started"));
-        let why = told.recv().map_err(|_| gone())??;
+        let why = receiver.recv().map_err(|_| gone())??;
         Ok(CoreThread { thread, why })
     }
 
-    /// Whether its thread has ended.
+    /// Whether the thread has ended.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// What the task came to.
+    /// Waits for the result of the task.
     ///
     /// # Errors
     ///
-    /// When the driver broke or the thread panicked.
+    /// If the driver failed or the thread panicked.
     pub(crate) fn join(self) -> io::Result<T> {
         self.thread.join().map_err(|_| io::Error::other("the core's thread panicked"))?
     }
 }
 
-fn run_core<T, F, R>(settings: &CoreSettings, task: F, tell: &mpsc::Sender<Started>) -> io::Result<T>
+fn run_core<T, F, R>(settings: &CoreSettings, task: F, sender: &mpsc::Sender<Started>) -> io::Result<T>
 where
     T: 'static,
     F: FnOnce(Core) -> R,
@@ -96,8 +97,8 @@ where
 {
     let pool = Pool::new(settings.buffer_memory);
     let refused = |error: CoreError| {
-        // The one who starts the core waits for this.
-        let _ = tell.send(Err(error));
+        // The starting thread waits for this.
+        let _ = sender.send(Err(error));
         Err(io::Error::other("the core did not start"))
     };
     if let Some(cpu) = settings.cpu
@@ -110,18 +111,18 @@ where
         Err(error) => return refused(error.into()),
     };
     sharpen_timers();
-    let _ = tell.send(Ok(started.why));
+    let _ = sender.send(Ok(started.why));
     let core = Core::new(CoreId(0), started.driver, pool, settings.spin);
     core.run(task(core.clone()))
 }
 
-/// This thread's id, where the system tells it.
+/// The id of this thread, if the system reports it.
 fn thread_id() -> Option<i32> {
     let link = fs::read_link("/proc/thread-self").ok()?;
     link.file_name()?.to_str()?.parse().ok()
 }
 
-/// Asks for timers that are as exact as they can be. Without them a run is less exact, which it measures itself.
+/// Asks for timers that are as exact as possible. If that fails a run is less exact, and measures that itself.
 fn sharpen_timers() {
     if let Some(tid) = thread_id() {
         let _ = fs::write(format!("/proc/{tid}/timerslack_ns"), TIMER_SLACK_NS.to_string());

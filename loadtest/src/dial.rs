@@ -1,4 +1,4 @@
-//! Connections to the target: found, dialled, trusted.
+//! Connections to the target: name resolution, dialling and trust.
 
 use std::fs;
 use std::future::pending;
@@ -22,7 +22,7 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 
 use crate::load::{Target, Trust};
 
-/// How TLS is spoken with a target.
+/// The TLS configuration for a target, and its server name.
 pub(crate) type TlsTarget = (Arc<ClientConfig>, ServerName<'static>);
 
 /// Makes connections to one target. Cheap to clone.
@@ -42,28 +42,28 @@ pub enum TargetError {
     /// The file of authorities cannot be read.
     #[error("--ca-file {} cannot be read ({error}): check the path", path.display())]
     CaFileRead {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// In the system's words.
+        /// The error of the system.
         error: io::Error,
     },
-    /// This machine trusts nobody.
+    /// This machine trusts no authority.
     #[error("this machine trusts no authorities ({0}): give --ca-file, or --insecure")]
     Platform(CertError),
-    /// The host has no address.
+    /// The host name cannot be resolved.
     #[error(
         "the host {host} cannot be resolved ({reason}): check its spelling and this machine's DNS, or give --resolve-to"
     )]
     Resolve {
-        /// The host.
+        /// The host name that was looked up.
         host: String,
-        /// In the system's words.
+        /// The error of the resolver.
         reason: String,
     },
-    /// The name cannot stand in a certificate.
+    /// The name is not valid in a certificate.
     #[error("'{0}' cannot stand in a certificate: give --server-name")]
     ServerName(String),
-    /// TLS cannot be set up.
+    /// The TLS configuration is not valid.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -71,33 +71,33 @@ pub enum TargetError {
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum DialError {
-    /// The system found no way.
+    /// The connection could not be made.
     #[error("{address} took no connection ({reason}): check that it listens there")]
     Connect {
-        /// Where.
+        /// The address that was dialled.
         address: SocketAddr,
-        /// In the system's words.
+        /// The error of the system.
         reason: String,
     },
-    /// No TLS session came about.
+    /// The TLS handshake failed.
     #[error("no TLS with {address}: {error}{}", remedy(.error))]
     Tls {
-        /// Where.
+        /// The address that was dialled.
         address: SocketAddr,
-        /// Why.
+        /// The error of the handshake.
         error: HandshakeError,
     },
     /// It took too long.
     #[error("{address} took no connection within {} ms", timeout.as_millis())]
     Timeout {
-        /// Where.
+        /// The address that was dialled.
         address: SocketAddr,
-        /// How long it may take.
+        /// The time limit for the connection, TLS included.
         timeout: Duration,
     },
 }
 
-/// What the caller can do here.
+/// What the user can do about this error.
 fn remedy(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::Tls(TlsError::UnknownIssuer) => " (--ca-file), or believe anybody (--insecure)",
@@ -107,7 +107,7 @@ fn remedy(error: &HandshakeError) -> &'static str {
 }
 
 impl Dialer {
-    /// Finds the target's addresses and reads whom to trust. Blocks.
+    /// Resolves the target's name and loads the trusted authorities. Blocks.
     pub(crate) fn new(target: &Target, timeout: Duration) -> Result<Dialer, TargetError> {
         let addresses = match target.resolve_to {
             Some(address) => vec![address],
@@ -117,18 +117,18 @@ impl Dialer {
         Ok(Dialer { addresses: addresses.into(), tls, timeout })
     }
 
-    /// One without TLS, for a target whose address is known.
+    /// A dialer without TLS, for a target whose address is known.
     #[cfg(test)]
     pub(crate) fn plain(address: SocketAddr, timeout: Duration) -> Dialer {
         Dialer { addresses: Arc::new([address]), tls: None, timeout }
     }
 
-    /// How TLS is spoken with it; none where it is not.
+    /// The TLS configuration for the target; `None` without TLS.
     pub(crate) fn tls(&self) -> Option<&TlsTarget> {
         self.tls.as_ref()
     }
 
-    /// Dials the addresses in turn until one takes the connection.
+    /// Dials the addresses in turn until a connection is made.
     pub(crate) async fn dial(&self, core: &Core) -> Result<Connection, DialError> {
         let mut last = None;
         for address in self.addresses.iter() {
@@ -145,7 +145,7 @@ impl Dialer {
         let socket = core.connect(&address.into(), SocketOptions::default()).await;
         let socket = socket.map_err(|error| DialError::Connect { address, reason: error.to_string() })?;
         let Some((config, name)) = &self.tls else { return Ok(Connection::plain(socket)) };
-        // The time for it is part of the time for dialling.
+        // The TLS handshake shares the time limit for dialling.
         let sealed = Connection::client(socket, config, name.clone(), pending()).await;
         sealed.map_err(|error| DialError::Tls { address, error })
     }
@@ -178,14 +178,14 @@ fn tls(target: &Target) -> Result<TlsTarget, TargetError> {
     Ok((client_config(settings)?, server_name))
 }
 
-/// As `adit::tls::client_config` makes one, except that it asks for no certificate that is any good.
+/// Like `adit::tls::client_config`, but any certificate is trusted.
 fn believing_anybody(resume: bool) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]);
     let builder = builder.map_err(|error| TlsError::Config(error.to_string()))?;
     let mut config =
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider()))).with_no_client_auth();
     config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
-    // The engine's own record layer takes the keys over when the handshake is done.
+    // The engine's record layer takes over the keys after the handshake.
     config.enable_secret_extraction = true;
     if !resume {
         config.resumption = Resumption::disabled();

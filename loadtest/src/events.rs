@@ -1,32 +1,32 @@
-//! The data of an event stream (WHATWG HTML section 9.2.6), as it passes.
+//! Reads the data of an event stream (WHATWG HTML section 9.2.6) while it passes.
 
 use memchr::memchr2;
 
 const FIELD: &[u8] = b"data";
 
-/// What the next bytes of an event stream are.
+/// The kind of the next bytes of an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
     /// Bytes of an event's data; one event may have many.
     Data(&'a [u8]),
-    /// The event is whole. Only events with data are told.
+    /// The event is complete. Only events with data are reported.
     End,
 }
 
-/// Finds the data in an event stream, in whatever pieces it comes, without keeping it.
+/// Finds the data in an event stream that comes in pieces of any size, without storing it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Events {
     line: Line,
     has_data: bool,
-    /// A carriage return ended the last line; a line feed right behind it belongs to it.
+    /// The last line ended with a carriage return; a line feed after it belongs to it.
     after_return: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// So many bytes of the field's name were seen.
+    /// This many bytes of the field name were seen.
     Name(usize),
-    /// After the name and its colon; one space is not part of the value.
+    /// After the name and its colon. One space after the colon is not part of the value.
     Colon,
     Value,
     /// Another field, or a comment.
@@ -40,13 +40,13 @@ impl Default for Line {
 }
 
 impl Events {
-    /// Forgets the stream so far.
+    /// Resets the state for a new stream.
     pub(crate) fn clear(&mut self) {
         *self = Events::default();
     }
 
-    /// Takes the next bytes.
-    pub(crate) fn feed<'a>(&mut self, mut bytes: &'a [u8], mut tell: impl FnMut(Piece<'a>)) {
+    /// Processes the next bytes.
+    pub(crate) fn feed<'a>(&mut self, mut bytes: &'a [u8], mut sink: impl FnMut(Piece<'a>)) {
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.after_return) && *first == b'\n' {
                 bytes = &bytes[1..];
@@ -54,15 +54,15 @@ impl Events {
             }
             let end = memchr2(b'\n', b'\r', bytes);
             let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-            self.take(line, &mut tell);
+            self.read_line(line, &mut sink);
             let Some(ending) = rest.first() else { break };
-            self.end_line(&mut tell);
+            self.end_line(&mut sink);
             self.after_return = *ending == b'\r';
             bytes = &rest[1..];
         }
     }
 
-    fn take<'a>(&mut self, mut text: &'a [u8], tell: &mut impl FnMut(Piece<'a>)) {
+    fn read_line<'a>(&mut self, mut text: &'a [u8], sink: &mut impl FnMut(Piece<'a>)) {
         while let (Line::Name(seen), Some(first)) = (self.line, text.first()) {
             self.line = match (FIELD.get(seen), first) {
                 (Some(expected), byte) if expected == byte => Line::Name(seen + 1),
@@ -76,15 +76,15 @@ impl Events {
             self.line = Line::Value;
         }
         if self.line == Line::Value && !text.is_empty() {
-            tell(Piece::Data(text));
+            sink(Piece::Data(text));
         }
     }
 
-    fn end_line<'a>(&mut self, tell: &mut impl FnMut(Piece<'a>)) {
+    fn end_line<'a>(&mut self, sink: &mut impl FnMut(Piece<'a>)) {
         match std::mem::take(&mut self.line) {
             Line::Name(0) => {
                 if std::mem::take(&mut self.has_data) {
-                    tell(Piece::End);
+                    sink(Piece::End);
                 }
             }
             Line::Name(seen) => self.has_data |= seen == FIELD.len(),

@@ -1,4 +1,4 @@
-//! Faults under load: what became of the calls around the death of one process, and when calls went through again.
+//! Faults under load: which calls are lost when a process dies, and how long it takes until calls succeed again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::latencies::Latencies;
 use crate::outcome::{Cause, Outcome, Traced};
 
-/// Which process dies.
+/// The process that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The public side of the tunnel.
     Edge,
     /// The private side of the tunnel.
     Connector,
-    /// What is behind the tunnel.
+    /// The server behind the tunnel.
     Upstream,
 }
 
@@ -32,56 +32,56 @@ impl Part {
     }
 }
 
-/// When what was done to a process.
+/// The times of a fault: when the process was killed and restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strike {
-    /// It was told to die (SIGKILL).
+    /// It was sent SIGKILL.
     pub killed: Time,
-    /// It was gone.
+    /// The process had ended.
     pub gone: Time,
-    /// Its successor was started.
+    /// The new process was started.
     pub launched: Time,
-    /// The successor took connections, where it is to take any.
+    /// The new process accepted connections, if it listens.
     pub listening: Option<Time>,
 }
 
-/// What a strike did to the calls.
+/// The effect of a fault on the calls.
 ///
-/// A call counts as lost when it was answered with an error or not at all. Only calls that were sent after the process was
-/// gone show that the tunnel has recovered: what was answered before may have been on its way.
+/// A call is lost if it was answered with an error or not at all. Only calls that were sent after the process was gone
+/// show that the tunnel has recovered: earlier answers may have been in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recovery {
-    /// Calls that were answered well, in the whole measured time.
+    /// Calls with a good answer, in the whole measured time.
     pub good: u64,
-    /// Calls that were lost although nothing was wrong yet.
+    /// Calls that were lost before the fault.
     pub lost_before: u64,
-    /// Calls that were in flight when the process died, and lost.
+    /// Calls that were in flight when the process died, and were lost.
     pub lost_in_flight: u64,
-    /// Calls that came afterwards, and were lost.
+    /// Calls that were sent afterwards, and were lost.
     pub lost_after: u64,
-    /// All lost calls from the strike on, by cause.
+    /// All calls that were lost since the fault, by cause.
     pub causes: BTreeMap<Cause, u64>,
-    /// From the kill to the first good answer to a call that was sent after it.
+    /// The time from the kill to the first good answer to a call that was sent after it.
     pub from_kill: Option<Duration>,
-    /// The same from when the successor was launched.
+    /// The same, from the start of the new process.
     pub from_launch: Option<Duration>,
-    /// From the kill to when the last call was sent that was lost.
+    /// The time from the kill to when the last lost call was sent.
     pub last_lost: Option<Duration>,
-    /// The longest that a good call took from its planned start, from the strike on.
+    /// The longest time of a good call since the fault, from its planned start.
     pub longest: Option<Duration>,
 }
 
 impl Recovery {
-    /// What the calls of a run tell of a strike in it.
+    /// The effect of a fault on the calls of a run.
     #[must_use]
     pub fn of(outcome: &Outcome, strike: &Strike) -> Recovery {
         let mut recovery = Recovery { good: outcome.calls, ..Recovery::default() };
-        outcome.trace.iter().for_each(|call| recovery.take(call, strike));
+        outcome.trace.iter().for_each(|call| recovery.count(call, strike));
         recovery
     }
 
-    fn take(&mut self, call: &Traced, strike: &Strike) {
-        let Some(cause) = call.failed else { return self.take_good(call, strike) };
+    fn count(&mut self, call: &Traced, strike: &Strike) {
+        let Some(cause) = call.failed else { return self.count_good(call, strike) };
         if call.ended < strike.killed {
             self.lost_before += 1;
             return;
@@ -96,7 +96,7 @@ impl Recovery {
         self.last_lost = self.last_lost.max(Some(sent - strike.killed));
     }
 
-    fn take_good(&mut self, call: &Traced, strike: &Strike) {
+    fn count_good(&mut self, call: &Traced, strike: &Strike) {
         if call.ended < strike.killed {
             return;
         }
@@ -108,34 +108,34 @@ impl Recovery {
         }
     }
 
-    /// Calls that were lost from the strike on.
+    /// The number of calls that were lost since the fault.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost_in_flight + self.lost_after
     }
 }
 
-/// One fault: a process of a tunnel that was killed and started again, once.
+/// A fault: a process of a tunnel was killed and started again.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Which process.
+    /// The process that was killed.
     pub part: Part,
-    /// When what was done.
+    /// The times of the fault.
     pub strike: Strike,
-    /// What it did to the calls.
+    /// Its effect on the calls.
     pub recovery: Recovery,
-    /// Calls that the upstream was given more than once; none if it does not know.
+    /// Calls that the upstream received more than once; `None` if it does not count them.
     pub doubled: Option<u64>,
-    /// How long calls took that were answered well.
+    /// The latencies of good calls.
     pub latencies: Latencies,
-    /// How late the generator was at its 99th percentile.
+    /// The generator's lag at its 99th percentile.
     pub generator_lag_p99: Duration,
-    /// Why there is less than there should be.
+    /// Why the result is incomplete.
     pub partial: Option<String>,
 }
 
 impl Fault {
-    /// What is worse than lost calls and lost time, which are what is measured.
+    /// What is wrong with the result, other than lost calls and lost time, which are what is measured.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let recovery = &self.recovery;
@@ -155,7 +155,7 @@ impl Fault {
         }
     }
 
-    /// All of it, for programs.
+    /// The result as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let recovery = &self.recovery;

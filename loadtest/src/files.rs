@@ -1,8 +1,8 @@
-//! How many files this process, and those that it starts, may have open.
+//! The limit of open files for this process and those that it starts.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files that a process needs besides its connections.
+/// How many files a process needs besides its connections.
 const BESIDES: u64 = 256;
 
 /// So many files may not be opened.
@@ -19,12 +19,12 @@ pub struct TooFewFiles {
     possible: u64,
 }
 
-/// Sees to it that this process can have so many connections open. The processes that it starts inherit the limit, which
-/// is raised as far as it may be: some need two files for each connection that they carry.
+/// Ensures that this process can have this many connections open. Processes that it starts inherit the limit, which is
+/// raised as far as permitted: some need two files for each connection that they carry.
 ///
 /// # Errors
 ///
-/// The system does not allow it.
+/// If the system does not permit it.
 pub fn allow(connections: u64) -> Result<(), TooFewFiles> {
     let limit = getrlimit(Resource::Nofile);
     let needed = connections.saturating_add(BESIDES);
@@ -34,7 +34,7 @@ pub fn allow(connections: u64) -> Result<(), TooFewFiles> {
     if no_more(limit.current, wanted) || !no_more(limit.maximum, wanted) && raise(Some(wanted), Some(wanted)) {
         return Ok(());
     }
-    // As far as anybody may.
+    // To the hard limit.
     raise(limit.maximum, limit.maximum);
     judge(getrlimit(Resource::Nofile).current, connections)
 }

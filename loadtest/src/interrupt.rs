@@ -1,25 +1,25 @@
-//! Being told to end.
+//! Interruption of a run.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells runs to end cleanly and report what they have. Clones are one.
+/// Asks runs to end cleanly and report what they have. Clones refer to the same flag.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// One that nobody raises but [`Interrupt::raise`].
+    /// A flag that only [`Interrupt::raise`] raises.
     #[must_use]
     pub fn new() -> Interrupt {
         Interrupt::default()
     }
 
-    /// One that SIGINT and SIGTERM raise; a second signal ends the process at once, with status 130.
+    /// A flag that SIGINT and SIGTERM raise; a second signal ends the process at once, with status 130.
     ///
     /// # Errors
     ///
-    /// When signals cannot be received.
+    /// If signals cannot be received.
     pub fn on_signals() -> io::Result<Interrupt> {
         let interrupt = Interrupt::new();
         let raised = interrupt.clone();
@@ -32,12 +32,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Ends what runs.
+    /// Asks whatever runs to end soon.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether it is time to end.
+    /// Whether the run should end.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Acquire)

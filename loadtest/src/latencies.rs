@@ -1,15 +1,15 @@
-//! Latencies as they are kept and read.
+//! Distributions of latencies: recording, quantiles and curves.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// The longest latency that is told apart; longer ones are counted as this long.
+/// The longest latency that is recorded exactly; longer ones count as this.
 pub const RANGE_MAX: Duration = Duration::from_secs(60);
 /// The finest step: one call in flight takes about 50 µs, of which this is an eighth of a percent.
 const STEP_NS: u64 = 64;
-/// Significant decimal digits.
+/// The precision of the histogram, in significant decimal digits.
 const DIGITS: u8 = 3;
 
 /// A distribution of durations: steps of 64 ns up to 131 µs, then of at most 0.1 %, up to a minute. About 180 KiB.
@@ -22,7 +22,7 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// An empty one.
+    /// Creates a distribution with no durations.
     #[must_use]
     pub fn new() -> Latencies {
         let counts = Histogram::new_with_bounds(STEP_NS, nanos(RANGE_MAX), DIGITS);
@@ -30,7 +30,7 @@ impl Latencies {
         Latencies { counts, sum_ns: 0, min_ns: u64::MAX, max_ns: 0 }
     }
 
-    /// Records one duration.
+    /// Records one duration; one longer than [`RANGE_MAX`] counts as that long, except in the sum and in `max`.
     pub fn record(&mut self, duration: Duration) {
         let ns = nanos(duration);
         self.counts.saturating_record(ns);
@@ -39,7 +39,7 @@ impl Latencies {
         self.max_ns = self.max_ns.max(ns);
     }
 
-    /// Adds what another holds.
+    /// Adds the durations of another distribution.
     pub fn add(&mut self, other: &Latencies) {
         self.counts.add(&other.counts).expect("all have the same bounds");
         self.sum_ns += other.sum_ns;
@@ -47,31 +47,32 @@ impl Latencies {
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
-    /// How many there are.
+    /// The number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.len()
     }
 
-    /// The mean, exact; zero when there is nothing.
+    /// The mean, exact; zero if there are no durations.
     #[must_use]
     pub fn mean(&self) -> Duration {
         duration(self.sum_ns.checked_div(u128::from(self.count())).unwrap_or(0))
     }
 
-    /// The shortest, exact; zero when there is nothing.
+    /// The shortest duration, exact; zero if there are none.
     #[must_use]
     pub fn min(&self) -> Duration {
         Duration::from_nanos(if self.count() == 0 { 0 } else { self.min_ns })
     }
 
-    /// The longest, exact.
+    /// The longest duration, exact; zero when there is none.
     #[must_use]
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max_ns)
     }
 
-    /// The duration that a share `q` (0 to 1) of all did not exceed, to within a step; zero when there is nothing.
+    /// The quantile `q` (0 to 1): the duration that this share of all did not exceed, to within a step; zero if there
+    /// are no durations.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Duration {
         if q >= 1.0 {
@@ -80,14 +81,14 @@ impl Latencies {
         Duration::from_nanos(self.counts.value_at_quantile(q.max(0.0)).min(self.max_ns))
     }
 
-    /// As [`Latencies::quantile`], in microseconds.
+    /// Like [`Latencies::quantile`], in microseconds.
     #[must_use]
     pub fn quantile_us(&self, q: f64) -> f64 {
         micros(self.quantile(q))
     }
 
-    /// The distribution as a curve: shares and their durations in microseconds, both rising, ever finer towards 1, for a
-    /// plot of the tail.
+    /// The distribution as a curve for a plot of the tail: shares and their durations in microseconds, both rising,
+    /// with finer steps towards 1.
     #[must_use]
     pub fn curve(&self) -> Vec<(f64, f64)> {
         const TICKS_PER_HALF: u32 = 8;
@@ -102,7 +103,7 @@ impl Latencies {
         curve
     }
 
-    /// What is usually asked of it, in microseconds.
+    /// The usual figures in microseconds, as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
@@ -131,7 +132,7 @@ pub fn micros(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1e3
 }
 
-/// To a tenth: finer than the steps are, and short to read.
+/// Rounds to a tenth: finer than the steps, and short to read.
 pub(crate) fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

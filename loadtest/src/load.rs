@@ -1,4 +1,4 @@
-//! What is to be measured: the load, as plain values.
+//! The description of a load, as plain values.
 
 use std::time::Duration;
 
@@ -6,45 +6,45 @@ use adit::engine::ladder::DriverChoice;
 
 pub use crate::target::{Target, Trust};
 
-/// Connections at the most.
+/// The most connections of a load.
 pub const CONNECTIONS_MAX: usize = 20_000;
-/// The highest rate that is planned, in calls per second.
+/// The highest planned rate, in calls per second.
 pub const RATE_MAX: f64 = 10_000_000.0;
 /// The largest body of one request, in bytes.
 pub const PAYLOAD_MAX: u64 = 1 << 34;
-/// The largest body of one MCP call, in bytes: it is kept whole.
+/// The largest body of one MCP call, in bytes; it is kept in memory.
 pub const MCP_PAYLOAD_MAX: u64 = 1 << 24;
-/// The shortest time that is measured: below it percentiles say nothing.
+/// The shortest time to measure. Percentiles of a shorter time have no meaning.
 pub const MEASURE_MIN: Duration = Duration::from_millis(10);
 
 /// One load: what is called, how, and for how long.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Who is called.
+    /// The server that is called.
     pub target: Target,
     /// What each call is.
     pub call: Call,
     /// When calls are made.
     pub mode: Mode,
-    /// How many connections there are: in a closed loop all of them have a call in flight, in an open one they bound how
-    /// many can be.
+    /// The number of connections. In a closed loop all of them have a call in flight; in an open loop they limit how
+    /// many can have one.
     pub connections: usize,
-    /// What becomes of a connection after a call.
+    /// Whether a connection is reused after a call.
     pub reuse: Reuse,
     /// How long each phase takes.
     pub phases: Phases,
-    /// What bounds the run, and what makes it void.
+    /// The limits of the run, and what makes it void.
     pub limits: Limits,
-    /// The generator's own thread.
+    /// The settings of the generator's thread.
     pub generator: GeneratorSettings,
-    /// Whether to read, of each answer, how the tunnel split its time and what the upstream says of it.
+    /// Whether to read from each answer how the tunnel divided its time, and what the upstream reports of it.
     pub split: bool,
-    /// Whether to keep, of each call, when it was made and when it ended.
+    /// Whether to record for each call when it was made and when it ended.
     pub trace: bool,
 }
 
 impl Load {
-    /// The given target, called with [`Call::default`] in a closed loop over one kept connection.
+    /// The target, called with [`Call::default`] in a closed loop over one kept connection.
     #[must_use]
     pub fn of(target: Target) -> Load {
         Load {
@@ -61,11 +61,11 @@ impl Load {
         }
     }
 
-    /// Checks what can be checked without asking anybody.
+    /// Checks what can be checked without a connection.
     ///
     /// # Errors
     ///
-    /// The first fault.
+    /// The first error.
     pub fn check(&self) -> Result<(), LoadError> {
         if let Mode::Open { rate, .. } = self.mode {
             // Not a number is refused too.
@@ -90,30 +90,30 @@ impl Load {
 /// Why a load cannot be run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LoadError {
-    /// The number of connections.
+    /// The number of connections is out of range.
     #[error("{0} connections: give 1 to {CONNECTIONS_MAX}")]
     Connections(usize),
-    /// A header that cannot be sent.
+    /// A header is not valid.
     #[error("the header '{0}' cannot be sent: write Name: value, in visible characters")]
     Header(String),
-    /// The time to measure.
+    /// The time to measure is too short.
     #[error("measuring for {0:?} says nothing: give at least {MEASURE_MIN:?}")]
     Measure(Duration),
-    /// The payload.
+    /// The payload is too long.
     #[error("a payload of {payload} bytes: give at most {payload_max} for this kind of call")]
     Payload {
-        /// As it was given.
+        /// The payload as it was given, in bytes.
         payload: u64,
-        /// What is possible.
+        /// The most bytes that this kind of call can carry.
         payload_max: u64,
     },
-    /// The rate.
+    /// The rate is out of range.
     #[error("a rate of {0} calls per second: give more than 0 and at most {RATE_MAX}, or none for a closed loop")]
     Rate(f64),
-    /// The URL.
+    /// The URL cannot be called.
     #[error("the URL '{url}' cannot be called: {why}; write http://host:port/path or https://host:port/path")]
     Url {
-        /// As it was written.
+        /// The URL as it was written.
         url: String,
         /// What is wrong with it.
         why: String,
@@ -123,13 +123,13 @@ pub enum LoadError {
 /// What each call is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Which kind.
+    /// The protocol and the kind of call.
     pub kind: CallKind,
     /// The tool of an MCP call.
     pub tool: String,
     /// Bytes of the request's body. An MCP call is never shorter than its envelope.
     pub payload: u64,
-    /// Fields to add to each request's head.
+    /// Fields to add to the head of each request.
     pub headers: Vec<(String, String)>,
 }
 
@@ -139,7 +139,7 @@ impl Default for Call {
     }
 }
 
-/// Which kind of call.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CallKind {
     /// MCP `tools/call` in a session of revision 2025-11-25.
@@ -147,7 +147,7 @@ pub enum CallKind {
     /// MCP `tools/call` of revision 2026-07-28, without a session.
     #[default]
     McpStateless,
-    /// Plain HTTP GET.
+    /// An HTTP GET without MCP.
     Get,
     /// Plain HTTP POST of the payload.
     Post,
@@ -178,49 +178,49 @@ impl CallKind {
 /// When calls are made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
-    /// By a plan that does not look at the answers: latency counts from the planned moment.
+    /// An open loop: calls follow a plan that does not depend on the answers, and latency counts from the planned time.
     Open {
-        /// Calls per second.
+        /// The rate, in calls per second.
         rate: f64,
-        /// How they are spread.
+        /// How the calls are spread over time.
         arrivals: Arrivals,
     },
-    /// On each connection as soon as its last answer is there.
+    /// A closed loop: each connection makes the next call when the last one is answered.
     Closed,
 }
 
 /// How the calls of an open loop are spread over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arrivals {
-    /// At equal distances.
+    /// At equal intervals, one call after another.
     #[default]
     Constant,
     /// As a Poisson process whose gaps follow from the seed.
     Poisson {
-        /// The seed.
+        /// The seed of the random gaps.
         seed: u64,
     },
 }
 
-/// What becomes of a connection after a call.
+/// What happens to a connection after a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reuse {
-    /// It is kept for the next one.
+    /// It is kept for the next call.
     #[default]
     KeepAlive,
-    /// It is closed: each call makes a connection of its own, and connecting is part of its time.
+    /// It is closed. Each call makes its own connection, and connecting is part of its time.
     PerCall,
 }
 
-/// How long each phase takes. Before them every connection is made, within [`Limits::connect_timeout`], and proved by a
-/// call, within [`Limits::call_timeout`].
+/// How long each phase takes. Before them every connection is made, within [`Limits::connect_timeout`], and tested with
+/// a call, within [`Limits::call_timeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phases {
-    /// Calls that are made and not counted.
+    /// The time in which calls are made and not counted.
     pub warm_up: Duration,
-    /// Calls that are counted.
+    /// The time in which calls are counted.
     pub measure: Duration,
-    /// How long calls may take that are still in flight afterwards.
+    /// How long calls that are still in flight may take afterwards.
     pub drain: Duration,
 }
 
@@ -237,20 +237,20 @@ pub const LAG_P99_MAX: Duration = Duration::from_micros(50);
 /// The default of [`Limits::lag_share_max`].
 pub const LAG_SHARE_MAX: f64 = 0.1;
 
-/// What bounds a run, and what makes it void.
+/// The limits of a run, and what makes it void.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Due calls that may wait for a connection, in an open loop. One more makes the run void.
+    /// How many due calls may wait for a connection, in an open loop. One more makes the run void.
     pub outstanding_max: usize,
     /// How long one call may take.
     pub call_timeout: Duration,
-    /// How long making one connection may take, TLS included.
+    /// How long making one connection may take, including TLS.
     pub connect_timeout: Duration,
     /// How long every call may fail before the run is given up.
     pub patience: Duration,
-    /// The generator may be this late at its 99th percentile; later, and the run is void.
+    /// The generator's lag at its 99th percentile above which the run is void.
     pub lag_p99_max: Duration,
-    /// So may it in relation to the 99th percentile that it reports.
+    /// The same as a share of the measured 99th percentile.
     pub lag_share_max: f64,
 }
 
@@ -270,18 +270,18 @@ impl Default for Limits {
 /// The default of [`GeneratorSettings::spin`].
 pub const SPIN_BEFORE_CALL: Duration = Duration::from_micros(100);
 
-/// The thread that makes the calls.
+/// The settings of the thread that makes the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GeneratorSettings {
-    /// The CPU that it keeps to; none leaves it to the system.
+    /// The CPU that it is pinned to; `None` leaves it to the system.
     pub cpu: Option<usize>,
-    /// What talks to the kernel.
+    /// The driver to use.
     pub driver: DriverChoice,
-    /// How long before a planned call it stops sleeping and looks at the clock instead.
+    /// How long before a planned call the thread stops sleeping and polls the clock.
     pub spin: Duration,
-    /// How long it looks for answers before it sleeps.
+    /// How long the thread polls for answers before it sleeps.
     pub answer_spin: Duration,
-    /// Bytes of buffers, at the most.
+    /// The most bytes of buffers.
     pub buffer_memory: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The program `adit-loadtest`.
+//! The program `adit-loadtest`: parses the command line and runs the command.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Memory of the processes under test, each for itself, read from `/proc`.
+//! The memory of each process under test, read from `/proc`.
 
 use procfs::process::Process;
 use serde_json::{Value, json};
@@ -8,24 +8,24 @@ use crate::watch::{self, Watched};
 /// Memory of one process, in KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Resident: pages that it shares with others count whole.
+    /// Resident memory; pages that are shared with other processes count fully.
     pub rss_kib: u64,
-    /// The same, where a page that several share counts in parts; none where the system does not tell.
+    /// Proportional memory: pages that are shared count in parts. `None` if the system does not report it.
     pub pss_kib: Option<u64>,
 }
 
 /// A process, with its memory at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Its id.
+    /// The id of the process.
     pub pid: u32,
-    /// Its command.
+    /// The name of its command, as the kernel shows it.
     pub name: String,
-    /// What it has.
+    /// Its memory at that moment.
     pub memory: Memory,
 }
 
-/// The memory of the watched processes, with their children; those that are gone are left out.
+/// The memory of the watched processes and their children. Processes that have ended are omitted.
 #[must_use]
 pub fn read(watched: &Watched) -> Vec<Reading> {
     let mut readings: Vec<Reading> = watch::tree(&watched.pids).iter().filter_map(reading).collect();
@@ -43,21 +43,21 @@ fn reading(process: &Process) -> Option<Reading> {
     Some(Reading { pid: process.pid.unsigned_abs(), name: status.name, memory: Memory { rss_kib, pss_kib: of("Pss") } })
 }
 
-/// What became of a process's memory.
+/// How the memory of a process changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Growth {
-    /// Its id.
+    /// The id of the process.
     pub pid: u32,
-    /// Its part in what is tested, or its command.
+    /// Its role in the test, or its command.
     pub name: String,
-    /// At first.
+    /// Its memory at the first moment.
     pub before: Memory,
-    /// Then; none if it had gone.
+    /// Its memory at the second moment; `None` if it had ended.
     pub after: Option<Memory>,
 }
 
 impl Growth {
-    /// Puts two looks at the same processes together. One that came between them had nothing before.
+    /// Combines two readings of the same processes. A process that started in between had no memory before.
     #[must_use]
     pub fn between(before: &[Reading], after: &[Reading]) -> Vec<Growth> {
         let find = |readings: &[Reading], pid| readings.iter().find(|reading| reading.pid == pid).map(|r| r.memory);
@@ -71,7 +71,7 @@ impl Growth {
         known.map(growth).collect()
     }
 
-    /// By how much it grew, in KiB; less than zero where it shrank. Resident, and in parts.
+    /// By how much it grew, in KiB; negative if it shrank. Resident, and proportional.
     #[must_use]
     pub fn grown_kib(&self) -> Option<(i64, Option<i64>)> {
         let after = self.after?;
@@ -79,7 +79,7 @@ impl Growth {
         Some((difference(after.rss_kib, self.before.rss_kib), pss.map(|(after, before)| difference(after, before))))
     }
 
-    /// All of it for programs, with what each of so many streams takes.
+    /// The result as JSON, with the memory per stream.
     #[must_use]
     pub fn to_json(&self, streams: usize) -> Value {
         let grown = self.grown_kib();
@@ -96,7 +96,7 @@ impl Growth {
     }
 }
 
-/// What one of so many streams takes, in KiB; none of none.
+/// The memory of one of `streams` streams, in KiB; `None` if there are none.
 #[must_use]
 pub fn per_stream(grown_kib: i64, streams: usize) -> Option<f64> {
     (streams > 0).then(|| (grown_kib as f64 / streams as f64 * 100.0).round() / 100.0)

@@ -1,4 +1,4 @@
-//! What a running generator lets others see.
+//! What a running generator reports to others.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,32 +7,32 @@ use std::time::Duration;
 
 use crate::run::Phase;
 
-/// The generator's end: counters, and news of each phase.
+/// The generator's end: counters, and a message for each phase.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
     good: AtomicU64,
     failed: AtomicU64,
-    /// CPU of the generator's thread when measuring began, in nanoseconds.
+    /// CPU time of the generator's thread when measuring began, in nanoseconds.
     cpu_began_ns: AtomicU64,
-    /// What it used while measuring, in nanoseconds.
+    /// CPU time of the thread while measuring, in nanoseconds.
     cpu_measured_ns: AtomicU64,
     measuring: AtomicBool,
     news: Mutex<Option<Sender<Phase>>>,
 }
 
 impl Monitor {
-    /// A monitor, and where its news come.
+    /// Creates a monitor and the receiver of its messages.
     pub(crate) fn new() -> (Monitor, Receiver<Phase>) {
         let (sender, receiver) = channel();
         (Monitor { news: Mutex::new(Some(sender)), ..Monitor::default() }, receiver)
     }
 
-    /// One that nobody looks at.
+    /// Creates a monitor without a receiver.
     pub(crate) fn unseen() -> Monitor {
         Monitor::default()
     }
 
-    /// A phase begins; told by the generator's own thread.
+    /// Records that a phase begins; called by the generator's thread.
     pub(crate) fn enter(&self, phase: Phase) {
         let news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(news) = &*news else { return };
@@ -47,42 +47,42 @@ impl Monitor {
             }
             Phase::Connect | Phase::WarmUp | Phase::Drain => {}
         }
-        // Whoever has stopped looking does not need to know.
+        // The error means that the receiver has stopped listening.
         let _ = news.send(phase);
     }
 
-    /// CPU of the generator's thread between the two ends of measuring; nothing where it did not come so far.
+    /// CPU time of the generator's thread while measuring; zero if it did not measure.
     pub(crate) fn cpu_measured(&self) -> Duration {
         Duration::from_nanos(self.cpu_measured_ns.load(Ordering::Relaxed))
     }
 
-    /// No more news come: the run has ended.
+    /// Ends the messages, because the run has ended.
     pub(crate) fn close(&self) {
         *self.news.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// One more good call. Only the generator's thread counts, so that no exchange is needed.
+    /// Counts a good call. Only the generator's thread counts, so that no atomic exchange is needed.
     pub(crate) fn count_good(&self) {
         self.good.store(self.good.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// One more failed call.
+    /// Counts a failed call.
     pub(crate) fn count_failed(&self) {
         self.failed.store(self.failed.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Good calls so far.
+    /// The number of good calls so far.
     pub(crate) fn good(&self) -> u64 {
         self.good.load(Ordering::Relaxed)
     }
 
-    /// Failed calls so far.
+    /// The number of failed calls so far.
     pub(crate) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 }
 
-/// CPU time of this thread, as the scheduler accounts for it; 0 where it does not say.
+/// CPU time of this thread from the scheduler; 0 if it is not reported.
 fn thread_cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)

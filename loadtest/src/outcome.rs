@@ -1,4 +1,4 @@
-//! What came of a run.
+//! The result of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,44 +12,46 @@ use crate::load::Limits;
 use crate::split::Split;
 use crate::watch::Usage;
 
-/// What came of a run: calls whose planned start lay in the measured time, and nothing of the others.
+/// The result of a run. Only calls whose planned start lay in the measured time count.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Calls that were answered well.
+    /// The number of calls with a good answer.
     pub calls: u64,
-    /// Calls that were not, by cause.
+    /// The calls that failed, by cause.
     pub failed: Failures,
-    /// How long was measured.
+    /// The measured time, which is shorter than planned if the run ended early.
     pub measured: Duration,
-    /// From the planned start to the whole answer. In a closed loop a call is planned when the one before is answered.
+    /// From the planned start to the complete answer. In a closed loop a call is planned when the previous one is
+    /// answered.
     pub corrected: Latencies,
-    /// From when the call went out to the whole answer: what a generator that forgives itself would report.
+    /// From sending a call to the complete answer: the latency without correction for a late generator (coordinated
+    /// omission).
     pub uncorrected: Latencies,
-    /// From the planned start to the first event, where answers are event streams.
+    /// From the planned start to the first event, if answers are event streams.
     pub first_event: Latencies,
-    /// From when a call could have gone out to when it did: the generator's own fault.
+    /// From when a call could have been sent to when it was sent: the delay by the generator itself.
     pub generator_lag: Latencies,
-    /// From when a call was due to when a connection was free for it, for those that had to wait.
+    /// From when a call was due to when a connection was free, for calls that had to wait.
     pub waited: Latencies,
-    /// How long the connections took that were made while measuring.
+    /// How long making connections took while measuring.
     pub connects: Latencies,
-    /// Due calls that found no room to wait in.
+    /// The number of due calls for which the queue was full.
     pub overflowed: u64,
-    /// Bytes of requests, heads included.
+    /// Bytes of requests, including heads.
     pub bytes_sent: u64,
-    /// Bytes of answers, heads included.
+    /// Bytes of answers, including heads.
     pub bytes_received: u64,
-    /// What the generator's own thread had of its CPU, from 0 to 1.
+    /// The share of its CPU that the generator's thread used, from 0 to 1.
     pub generator_busy: f64,
-    /// How the tunnel split the time of the calls, where [`crate::Load::split`] asks for it.
+    /// How the tunnel divided the time of the calls, if [`crate::Load::split`] is set.
     pub split: Option<Split>,
-    /// Each call, where [`crate::Load::trace`] asks for it, in the order of their ends.
+    /// Each call in the order of their ends, if [`crate::Load::trace`] is set.
     pub trace: Vec<Traced>,
-    /// What the watched processes used.
+    /// The resources that the watched processes used.
     pub usage: Usage,
     /// Why these figures must not be reported.
     pub void: Option<Void>,
-    /// Why the run ended early; the figures are those of what there was.
+    /// Why the run ended early. The figures are those up to then.
     pub partial: Option<Partial>,
 }
 
@@ -60,20 +62,21 @@ impl Outcome {
         per_second(self.calls as f64, self.measured)
     }
 
-    /// CPU of all watched processes for one good call, in microseconds; none when nothing is watched or nothing was good.
+    /// CPU time of all watched processes per good call, in microseconds; `None` if no process is watched or no call was
+    /// good.
     #[must_use]
     pub fn cpu_us_per_call(&self) -> Option<f64> {
         (self.calls > 0 && self.usage.is_watched()).then(|| micros(self.usage.cpu) / self.calls as f64)
     }
 
-    /// Whether every call was good, the run whole, its figures sound, and all that was watched still there.
+    /// Whether every call was good, the run complete, its figures valid, and all watched processes alive.
     #[must_use]
     pub fn is_good(&self) -> bool {
         let whole = self.partial.is_none() && self.usage.gone.is_empty();
         whole && self.failed.count() == 0 && self.void.is_none() && self.calls > 0
     }
 
-    /// Finds out whether the generator was good enough for what it measured.
+    /// Decides whether the generator was good enough for what it measured.
     pub fn judge(&mut self, limits: &Limits) {
         self.void = self.void_by(limits);
     }
@@ -91,7 +94,7 @@ impl Outcome {
         (self.corrected.count() > 0 && lag > share).then_some(Void::Lag { p99: lag, bound: share })
     }
 
-    /// All of it, for programs.
+    /// The result as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
@@ -118,34 +121,34 @@ impl Outcome {
     }
 }
 
-/// One call, with its points on the machine's monotonic clock as [`adit::engine::MonotonicClock`] tells it.
+/// A call, with its times on the machine's monotonic clock, [`adit::engine::MonotonicClock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// When the plan has it.
+    /// The planned time of the call.
     pub due: Time,
-    /// When it went out; [`Time::NEVER`] if it did not.
+    /// When it was sent; [`Time::NEVER`] if it was not.
     pub sent: Time,
-    /// When it was answered, or given up.
+    /// When it was answered or given up.
     pub ended: Time,
-    /// What it failed at; none if it was answered well.
+    /// Why it failed; `None` if the answer was good.
     pub failed: Option<Cause>,
 }
 
-/// Why figures must not be reported: the generator, not what it called, shaped them.
+/// Why figures must not be reported: the generator influenced them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Void {
     /// The generator was late.
     Lag {
-        /// At its 99th percentile.
+        /// The lag at its 99th percentile.
         p99: Duration,
-        /// It may be so late.
+        /// The limit of the lag.
         bound: Duration,
     },
-    /// Calls were due and had no room to wait in.
+    /// More calls were due than may wait.
     Overflow {
-        /// So many.
+        /// The number of calls that had no room.
         calls: u64,
-        /// So many may wait.
+        /// The number of calls that may wait.
         outstanding_max: usize,
     },
 }
@@ -169,16 +172,16 @@ impl fmt::Display for Void {
     }
 }
 
-/// Why a run ended before its time.
+/// Why a run ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Partial {
-    /// It was told to.
+    /// It was interrupted, by a signal or by the caller.
     Interrupted,
     /// Every call failed for too long.
     Lost {
-        /// For how long.
+        /// How long every call had failed.
         patience: Duration,
-        /// What the last one said.
+        /// The error of the last call.
         cause: String,
     },
 }
@@ -196,22 +199,22 @@ impl fmt::Display for Partial {
     }
 }
 
-/// What a call failed at.
+/// The cause of a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
-    /// No connection, or no TLS on it.
+    /// No connection could be made, or the TLS handshake failed.
     Connect,
-    /// The connection broke before the whole answer was there.
+    /// The connection ended before the answer was complete.
     Broken,
-    /// What came is no HTTP.
+    /// The answer is not valid HTTP.
     Protocol,
-    /// A status that says no.
+    /// The answer has an error status.
     Status(u16),
-    /// A good status with a wrong answer: another id, an error, no result.
+    /// The status is good, but the answer is wrong: another id, an error, no result.
     Answer,
-    /// It took too long.
+    /// The time limit was exceeded.
     TimedOut,
-    /// It was still in flight when the drain was over.
+    /// The call was still in flight when the drain ended.
     Unfinished,
 }
 
@@ -237,7 +240,7 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// One more.
+    /// Counts one more failure, and keeps the text of the first.
     pub fn add(&mut self, cause: Cause, text: &dyn fmt::Display) {
         *self.causes.entry(cause).or_default() += 1;
         if self.first.is_none() {
@@ -245,25 +248,25 @@ impl Failures {
         }
     }
 
-    /// How many in all.
+    /// The number of all failures.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.causes.values().sum()
     }
 
-    /// How many of each.
+    /// The number of failures by cause.
     #[must_use]
     pub fn by_cause(&self) -> &BTreeMap<Cause, u64> {
         &self.causes
     }
 
-    /// What the first one said.
+    /// The text of the first failure.
     #[must_use]
     pub fn first(&self) -> Option<&str> {
         self.first.as_deref()
     }
 
-    /// All of it, for programs.
+    /// The failures as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let causes: BTreeMap<String, u64> = self.causes.iter().map(|(cause, n)| (cause.to_string(), *n)).collect();

@@ -1,10 +1,10 @@
-//! A body whose bytes tell where they stand, so that one that is cut, doubled, or out of order is seen.
+//! A body whose bytes depend on their position, so that missing, repeated or reordered bytes are detected.
 
 use std::sync::LazyLock;
 
 use adit::base::Rng;
 
-/// After so many bytes it begins again: a prime, so that no length of a buffer divides it.
+/// The pattern repeats after this many bytes. It is a prime, so that no buffer length divides it.
 const PERIOD: usize = 65_521;
 
 static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -12,12 +12,12 @@ static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
     (0..PERIOD).map(|_| rng.next_u64() as u8).collect()
 });
 
-/// Some of the bytes that stand from here on: one at the least.
+/// Some bytes of the pattern from this position on, at least one.
 pub(crate) fn bytes_from(at: u64) -> &'static [u8] {
     &BYTES[(at % PERIOD as u64) as usize..]
 }
 
-/// Whether these bytes stand here.
+/// Whether these bytes are those of the pattern at this position.
 pub(crate) fn is_at(mut at: u64, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         let known = bytes_from(at);

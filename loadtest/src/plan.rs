@@ -1,5 +1,5 @@
-//! When calls are due: a pure function of the start, the number of the call and the rate, so that no answer and no late
-//! generator can move it.
+//! When calls are due: a pure function of the start, the number of the call and the rate, so that neither answers nor a
+//! late generator can change it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Requests as they go out: written once, and only the id changes from call to call.
+//! Requests: encoded once; only the id changes from call to call.
 
 use std::fmt::Write;
 
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use crate::load::{Call, CallKind, Reuse, Target};
 
-/// Ids have as many digits whatever the call, so that no request is longer than another.
+/// All ids have the same number of digits, so that all requests have the same length.
 const ID_FIRST: u64 = 1_000_000_000;
 /// Digits of an id.
 pub(crate) const ID_LEN: usize = 10;
-/// Where the id goes while a request is written.
+/// Marks the place of the id while a request is encoded.
 const ID_MARK: u64 = 7_777_777_777;
-/// Bodies up to this length are kept whole; longer ones are sent as they are made.
+/// Bodies up to this length are kept in memory; longer ones are generated while they are sent.
 const KEPT_LEN_MAX: u64 = 48 * 1024;
-/// What long bodies are made of.
+/// The content of long bodies.
 const FILLER: [u8; 4096] = [b'x'; 4096];
 
-/// How many ids there are.
+/// The number of ids.
 const ID_COUNT: u64 = 10_000_000_000 - ID_FIRST;
 
 /// The id of call `i`.
@@ -27,12 +27,12 @@ pub(crate) fn id_of(i: u64) -> u64 {
     ID_FIRST + i % ID_COUNT
 }
 
-/// The number of the call that proves connection `place`. No plan comes so far that it would have the same id.
+/// The number of the call that tests connection `place`. No plan reaches the same id.
 pub(crate) fn proof_of(place: usize) -> u64 {
     ID_COUNT - 1 - place as u64 % ID_COUNT
 }
 
-/// A request that is sent again and again.
+/// A request that is sent many times.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// Head and body, or the head alone when the body is too long to be kept.

@@ -1,4 +1,4 @@
-//! Runs a load: the generator on a thread of its own, and this one to watch.
+//! Runs a load: the generator on its own thread, supervised by this one.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -16,31 +16,31 @@ use crate::watch::{Watch, Watched};
 
 pub use crate::interrupt::Interrupt;
 
-/// How often an observer is told how far a run has come.
+/// How often an observer is told the progress of a run.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often the watched processes are looked at.
+/// How often the watched processes are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a run is doing.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// Connections and sessions are made, and each is proved by a call that is not counted.
+    /// Connections and sessions are made, and each is tested with a call that is not counted.
     #[default]
     Connect,
     /// Calls are made and not counted.
     WarmUp,
-    /// Calls are counted.
+    /// Calls are made and counted.
     Measure,
-    /// What is in flight may end.
+    /// Calls in flight may end.
     Drain,
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
-    /// What it is doing.
+    /// The current phase of the run.
     pub phase: Phase,
-    /// Since when.
+    /// Time since the phase began.
     pub elapsed: Duration,
     /// Good calls in the measured time so far.
     pub calls: u64,
@@ -48,43 +48,43 @@ pub struct Progress {
     pub failed: u64,
 }
 
-/// Why a run could not begin. What happens later is in [`Outcome::partial`].
+/// Why a run could not begin. Later errors are in [`Outcome::partial`].
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The generator's thread could not start.
     #[error("the generator cannot run: {0}")]
     Core(#[from] CoreError),
-    /// The driver broke while it ran.
+    /// The driver failed during the run.
     #[error("the generator broke: {0}")]
     Driver(std::io::Error),
-    /// The load itself is at fault.
+    /// The load is not valid.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The target took no connection, or opened no session.
+    /// No connection could be made to the target, or no session opened.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The target cannot be found or trusted.
+    /// The target cannot be resolved or trusted.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// A process that is to be watched is not there.
+    /// A process to be watched does not exist.
     #[error("there is no process {0} to watch: give the id of one that runs")]
     Watched(u32),
 }
 
-/// Runs a load and watches some processes meanwhile. Returns when it is over.
+/// Runs a load and watches some processes meanwhile. Returns when it has ended.
 ///
 /// # Errors
 ///
-/// When it could not begin.
+/// If it could not begin.
 pub fn run(load: &Load, watched: &Watched) -> Result<Outcome, RunError> {
     run_observed(load, watched, &Interrupt::new(), &mut |_| {})
 }
 
-/// As [`run`], until it is interrupted, telling now and then how far it has come.
+/// Like [`run`], until it is interrupted. The observer is told the progress from time to time.
 ///
 /// # Errors
 ///
-/// When it could not begin.
+/// If it could not begin.
 pub fn run_observed(
     load: &Load,
     watched: &Watched,
@@ -94,12 +94,12 @@ pub fn run_observed(
     run_together(load, &[], watched, interrupt, observer).map(|(outcome, _)| outcome)
 }
 
-/// As [`run_observed`], with other loads beside it on the same thread. They have their own phases; what is told and watched
-/// is that of the first.
+/// Like [`run_observed`], with other loads on the same thread. They have their own phases; progress and watched
+/// processes are those of the first load.
 ///
 /// # Errors
 ///
-/// When one of them could not begin.
+/// If one of them could not begin.
 pub fn run_together(
     load: &Load,
     beside: &[Load],
@@ -143,7 +143,7 @@ fn core_settings(generator: &GeneratorSettings) -> CoreSettings {
     }
 }
 
-/// Runs all loads on the core. They begin when all of them are connected.
+/// Runs all loads on the core. They start when all of them are connected.
 async fn all(
     core: &Core,
     first: Job,
@@ -173,7 +173,7 @@ async fn all(
     Ok((first, outcomes))
 }
 
-/// Looks on while the generator runs.
+/// Supervises the generator while it runs.
 struct Supervisor<'a> {
     monitor: &'a Monitor,
     watch: Watch,

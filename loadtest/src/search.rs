@@ -1,6 +1,6 @@
-//! The highest rate that still meets an objective, by doubling and then bisection.
+//! The highest rate that still meets an objective, found by doubling and then bisection.
 //!
-//! What is decided here knows of no clock and no socket: it asks for one run after the other.
+//! The decisions use no clock and no socket: they request one run after another.
 
 use serde_json::{Value, json};
 
@@ -8,39 +8,39 @@ use crate::latencies::round;
 use crate::outcome::Outcome;
 use crate::slo::Slo;
 
-/// Runs at the same rate at the most.
+/// The most runs at the same rate.
 pub const REPEATS_MAX: u32 = 99;
 
-/// How to search.
+/// The settings of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SearchSettings {
-    /// What must be met.
+    /// The objective that a rate must meet.
     pub slo: Slo,
     /// The lowest rate, in calls per second.
     pub rate_min: f64,
-    /// The highest rate.
+    /// The highest rate, in calls per second.
     pub rate_max: f64,
-    /// How many runs decide on a rate, by majority.
+    /// How many runs decide about a rate, by majority.
     pub repeats: u32,
-    /// How near, as a share, the highest good rate and the lowest bad one must come.
+    /// How close, as a share, the highest good rate and the lowest bad one must be.
     pub tolerance: f64,
 }
 
-/// What one run showed.
+/// The verdict of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The objective was met.
     Met,
-    /// It was not.
+    /// The objective was not met.
     Missed,
-    /// Calls failed.
+    /// Calls failed, so that the rate counts as too high.
     Failed,
-    /// The generator was not good enough: it is not known whether the target was.
+    /// The generator was not good enough, so nothing is known about the target.
     Void,
 }
 
 impl Verdict {
-    /// What this run shows. One that ended early shows nothing but that it did.
+    /// The verdict of this run. A run that ended early has no other verdict.
     #[must_use]
     pub fn of(outcome: &Outcome, slo: &Slo) -> Verdict {
         if outcome.failed.count() > 0 || outcome.partial.is_some() {
@@ -64,19 +64,19 @@ impl Verdict {
     }
 }
 
-/// One rate that was tried.
+/// A rate that was tried.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// In calls per second.
+    /// The rate in calls per second.
     pub rate: f64,
-    /// What each run showed; fewer than all where the majority was clear before.
+    /// The verdict of each run; fewer than all if the majority was clear before.
     pub verdicts: Vec<Verdict>,
-    /// The value of the quantile in each, in microseconds.
+    /// The value of the quantile in each run, in microseconds.
     pub values_us: Vec<f64>,
 }
 
 impl Step {
-    /// What the majority showed: met, or why not.
+    /// The verdict of the majority.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let count = |verdict| self.verdicts.iter().filter(|other| **other == verdict).count();
@@ -94,14 +94,14 @@ impl Step {
     }
 }
 
-/// What keeps a higher rate from being good.
+/// What prevents a higher rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// What is called.
+    /// The target: at a higher rate it misses the objective.
     Target,
     /// The generator: what is called may be able to do more.
     Generator,
-    /// [`SearchSettings::rate_max`].
+    /// The highest rate that may be tried, [`SearchSettings::rate_max`].
     RateMax,
 }
 
@@ -125,9 +125,9 @@ pub enum SearchError<E> {
          or an objective that can be met", why(.step)
     )]
     NotMet {
-        /// The objective.
+        /// The objective that is not met.
         slo: Slo,
-        /// The lowest rate.
+        /// The lowest rate, in calls per second.
         rate: f64,
         /// What was seen there.
         step: Step,

@@ -1,4 +1,4 @@
-//! A service level objective, as `p95<5ms`.
+//! A service level objective, such as `p95<5ms`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -44,14 +44,14 @@ pub struct SloError {
 }
 
 impl Slo {
-    /// Whether latencies meet it. None meet it when there are none.
+    /// Whether the latencies meet it. An empty distribution does not.
     #[must_use]
     pub fn is_met(&self, latencies: &Latencies) -> bool {
         let value = self.value(latencies);
         latencies.count() > 0 && (value < self.bound || self.inclusive && value == self.bound)
     }
 
-    /// The quantile that it bounds.
+    /// The quantile that the objective limits.
     #[must_use]
     pub fn value(&self, latencies: &Latencies) -> Duration {
         latencies.quantile(self.row().2)

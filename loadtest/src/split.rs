@@ -1,4 +1,4 @@
-//! A tunnel's own account of a call's time, held against the upstream's truth.
+//! A comparison of the time that a tunnel reports for a call's parts with the time that the upstream reports.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use serde_json::{Value, json};
 
 use crate::latencies::{Latencies, micros, round};
 
-/// The field in which an upstream says how long it took: from the first byte of the request to the first of the answer that
-/// it queued, in microseconds, as a decimal number.
+/// The field in which an upstream reports how long it took, from the first byte of the request to the first queued byte
+/// of the answer, in microseconds as a decimal number.
 pub const TRUTH: &str = "X-Service-Time-Us";
-/// The field in which a tunnel says where a call's time went.
+/// The field in which a tunnel reports the time of a call's parts.
 const SERVER_TIMING: &str = "Server-Timing";
 
-/// How a tunnel split the time of calls, and how right it was.
+/// How a tunnel divided the time of calls, and how exact that was.
 #[derive(Clone, Debug, Default)]
 pub struct Split {
-    /// In the edge.
+    /// Time in the edge.
     pub edge: Latencies,
-    /// On the link and in its queues.
+    /// Time on the link and in its queues.
     pub tunnel: Latencies,
-    /// In the connector.
+    /// Time in the connector.
     pub connector: Latencies,
-    /// In the upstream, as the tunnel sees it.
+    /// Time in the upstream, as the tunnel measured it.
     pub upstream: Latencies,
-    /// In the upstream, as it says itself.
+    /// Time in the upstream, as the upstream itself reported it.
     pub truth: Latencies,
-    /// By how much the two differ, whichever is greater.
+    /// The absolute difference between the two.
     pub error: Latencies,
-    /// The caller's whole time less all that the tunnel accounts for: the way between the two.
+    /// The time of the caller minus all that the tunnel reports: the path between the two.
     pub outside: Latencies,
-    /// Answers that lacked the tunnel's account.
+    /// The number of answers without the tunnel's report.
     pub without_account: u64,
-    /// Answers that lacked the upstream's truth.
+    /// The number of answers without the upstream's report.
     pub without_truth: u64,
     error_sum_us: f64,
 }
 
 impl Split {
-    /// Takes one answer in, which the caller waited `took` for.
+    /// Adds an answer, for which the caller waited `took`.
     pub(crate) fn record(&mut self, head: &ResponseHead, took: Duration) {
         let account = head.get(SERVER_TIMING).and_then(|value| std::str::from_utf8(value).ok()).and_then(Account::read);
         let truth = head.get(TRUTH).and_then(|value| std::str::from_utf8(value).ok()).and_then(microseconds);
@@ -59,13 +59,13 @@ impl Split {
         }
     }
 
-    /// What the tunnel gives the upstream too much, on average; less than zero where it gives too little.
+    /// By how much the tunnel reports too much for the upstream, on average; negative if it reports too little.
     #[must_use]
     pub fn error_mean_us(&self) -> f64 {
         if self.error.count() == 0 { 0.0 } else { self.error_sum_us / self.error.count() as f64 }
     }
 
-    /// All of it, for programs.
+    /// The result as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
@@ -83,19 +83,19 @@ impl Split {
     }
 }
 
-/// One `Server-Timing` (W3C Server Timing): the phases that a tunnel tells of.
+/// A `Server-Timing` field (W3C Server Timing) with the phases of a tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Account {
     edge: Duration,
     tunnel: Duration,
     connector: Duration,
     upstream: Duration,
-    /// Of all phases, those without a name here too.
+    /// The sum of all phases, including those without a field here.
     sum: Duration,
 }
 
 impl Account {
-    /// Reads it; none when it does not tell of the upstream.
+    /// Parses the value; `None` if it has no phase of the upstream.
     fn read(value: &str) -> Option<Account> {
         let mut account = Account::default();
         let mut tells = false;

@@ -72,7 +72,7 @@ impl Target {
         name.unwrap_or_else(|| self.host_name().to_owned())
     }
 
-    /// Path and query.
+    /// The path and the query of the URL.
     #[must_use]
     pub fn path(&self) -> String {
         match self.url.query() {

@@ -12,18 +12,18 @@ const PROCESSES_MAX: usize = 1024;
 /// The processes under test. Their children are watched with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
-    /// Process ids.
+    /// The ids of the processes.
     pub pids: Vec<u32>,
 }
 
 impl Watched {
-    /// Nothing.
+    /// No process: nothing is measured.
     #[must_use]
     pub fn nothing() -> Watched {
         Watched::default()
     }
 
-    /// These.
+    /// The processes with these ids.
     #[must_use]
     pub fn pids(pids: impl IntoIterator<Item = u32>) -> Watched {
         Watched { pids: pids.into_iter().collect() }
@@ -103,7 +103,7 @@ pub struct Watch {
     pids: Vec<u32>,
     /// CPU of each thread when it was last seen, in nanoseconds.
     threads: BTreeMap<i32, u64>,
-    /// CPU at [`Watch::begin`].
+    /// CPU time of all processes at [`Watch::begin`].
     began: Duration,
     last: Duration,
     usage: Usage,
@@ -116,7 +116,7 @@ impl Watch {
         Watch { pids: watched.pids.clone(), ..Watch::default() }
     }
 
-    /// Measuring begins.
+    /// Starts to measure: what was used before does not count.
     pub fn begin(&mut self) {
         let (cpu, rss_kib) = self.look();
         (self.began, self.last) = (cpu, cpu);

@@ -1,7 +1,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// So many bytes for all of a kind on one core, each of whom has a little besides. Cheap to clone; the clones are one.
+/// A budget of bytes on one core, from which any number of holders take shares. Each share has a few bytes free. Clones
+/// refer to the same budget.
 #[derive(Clone, Debug)]
 pub struct Budget(Rc<Shared>);
 
@@ -12,7 +13,7 @@ struct Shared {
     used: Cell<usize>,
 }
 
-/// What one of them has of a [`Budget`]. It is given back when this is dropped.
+/// The part of a [`Budget`] that one holder has taken. It is given back when the share is dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
@@ -20,20 +21,20 @@ pub struct Share {
 }
 
 impl Budget {
-    /// A budget of `bytes_max`, of which the first `free_len` bytes of each share take nothing.
+    /// Creates a budget of `bytes_max` bytes. The first `free_len` bytes of each share do not count.
     #[must_use]
     pub fn new(bytes_max: usize, free_len: usize) -> Budget {
         Budget(Rc::new(Shared { bytes_max, free_len, used: Cell::new(0) }))
     }
 
-    /// Bytes that are taken.
+    /// The number of bytes that are taken now.
     #[must_use]
     #[cfg(feature = "internals")]
     pub fn used(&self) -> usize {
         self.0.used.get()
     }
 
-    /// A share, of nothing at first.
+    /// Creates a share of zero bytes.
     #[must_use]
     pub fn share(&self) -> Share {
         Share { budget: self.clone(), taken: 0 }
@@ -41,7 +42,7 @@ impl Budget {
 }
 
 impl Share {
-    /// Makes it a share of `bytes`. False, and nothing changed, where as many are not left.
+    /// Sets the share to `bytes`. Returns false and changes nothing when the budget has fewer bytes left.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
         let Shared { bytes_max, free_len, used } = &*self.budget.0;
@@ -55,7 +56,7 @@ impl Share {
         true
     }
 
-    /// Gives all of it back.
+    /// Gives all bytes of the share back.
     pub fn clear(&mut self) {
         let used = &self.budget.0.used;
         used.set(used.get() - self.taken);

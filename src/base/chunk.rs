@@ -3,12 +3,12 @@
 /// The sans-IO codecs take and give payload as chunks, so that on a core they carry pooled leases and in a test plain
 /// vectors.
 pub trait Chunk: AsRef<[u8]> + Sized {
-    /// How many bytes it holds.
+    /// The number of bytes.
     fn len(&self) -> usize {
         self.as_ref().len()
     }
 
-    /// Whether it holds none.
+    /// Whether the chunk has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -17,11 +17,11 @@ pub trait Chunk: AsRef<[u8]> + Sized {
     ///
     /// # Panics
     ///
-    /// When `at` is greater than the length.
+    /// If `at` is greater than the length.
     fn split_to(&mut self, at: usize) -> Self;
 
-    /// Takes `next` in behind the content where that costs little, so that many small chunks do not each keep a buffer;
-    /// gives it back otherwise.
+    /// Appends `next` if that is cheap, so that many small chunks do not each keep a buffer. Returns `next` if it was
+    /// not appended.
     fn absorb(&mut self, next: Self) -> Option<Self> {
         Some(next)
     }

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     counters! {
-        /// Two counters.
+        /// Two counters, in the order in which they must be printed.
         pub(super) struct Sample {
             links_ended, "Links that ended";
             links_made, "Links that came up";

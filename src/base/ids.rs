@@ -7,7 +7,7 @@ pub const TUNNEL_ID_LEN_MAX: usize = 64;
 /// The longest credential id that is accepted, in bytes.
 pub const CREDENTIAL_ID_LEN_MAX: usize = 64;
 
-/// Which core of a role: `0` to the number of cores less one.
+/// The number of a core within its role: 0 to the number of cores minus one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoreId(pub u16);
 
@@ -17,7 +17,7 @@ impl fmt::Display for CoreId {
     }
 }
 
-/// Which link, counted by the side that names it; never used again within a process.
+/// The number of a link, given by the side that names it. It is never reused within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
@@ -27,7 +27,7 @@ impl fmt::Display for LinkId {
     }
 }
 
-/// The public name of a tunnel, `tnl_…` by custom: 1 to 64 of `A-Z a-z 0-9 _ -`.
+/// The public name of a tunnel: 1 to 64 characters of `A-Z a-z 0-9 _ -`, usually `tnl_…`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TunnelId(Box<str>);
 
@@ -39,7 +39,7 @@ impl TunnelId {
     }
 }
 
-/// Why a text is no tunnel id.
+/// The error for a text that is not a valid tunnel id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a tunnel id is 1 to 64 letters, digits, '_' or '-'")]
 pub struct TunnelIdError;
@@ -58,8 +58,8 @@ impl fmt::Display for TunnelId {
     }
 }
 
-/// The public name of one credential of a tunnel, `crd_…` by custom: 1 to 64 of `A-Z a-z 0-9 _ -`. It says which secret
-/// is meant without saying anything of it. Cheap to clone.
+/// The public name of one credential of a tunnel: 1 to 64 characters of `A-Z a-z 0-9 _ -`, usually `crd_…`. It
+/// identifies a secret without revealing anything about it. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CredentialId(Arc<str>);
 
@@ -71,7 +71,7 @@ impl CredentialId {
     }
 }
 
-/// Why a text is no credential id.
+/// The error for a text that is not a valid credential id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a credential id is 1 to 64 letters, digits, '_' or '-'")]
 pub struct CredentialIdError;

@@ -1,4 +1,4 @@
-//! Secrets that an edge makes, and the forms in which people carry them.
+//! Secrets that an edge generates, and their text forms.
 
 use std::str::FromStr;
 
@@ -7,25 +7,26 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Secret, TunnelId};
 
-/// The length of what is drawn for a secret, in bytes.
+/// The number of random bytes in a secret.
 pub const SECRET_ENTROPY_LEN: usize = 32;
 /// The length of an [`AuthorityPin`], in bytes.
 pub const AUTHORITY_PIN_LEN: usize = 32;
 
-/// SHA-256 of the certificate (DER) of an edge's own authority: its fingerprint.
+/// The SHA-256 fingerprint of the certificate (DER) of an edge's own authority.
 ///
-/// It is part of the secrets that such an edge makes, so that who has a secret needs nothing else to know the edge.
+/// It is part of the secrets that such an edge generates, so that the holder of a secret can authenticate the edge
+/// without further data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthorityPin(pub [u8; AUTHORITY_PIN_LEN]);
 
-/// What a secret that an edge makes is for. Its first letters say so, to people and to programs that look for leaks.
+/// The purpose of a generated secret. Its prefix names the purpose, for people and for secret scanners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretKind {
-    /// It proves a tunnel: `adts_…`.
+    /// The secret of a tunnel: `adts_…`.
     Tunnel,
-    /// It is traded for a tunnel by new hosts: `adpk_…`.
+    /// A provisioning key, which new hosts trade for a tunnel: `adpk_…`.
     ProvisioningKey,
-    /// It opens the admin API: `adat_…`.
+    /// A token for the admin API: `adat_…`.
     AdminToken,
 }
 
@@ -39,10 +40,10 @@ impl SecretKind {
     }
 }
 
-/// Makes a secret of `entropy`: its prefix and the drawn bytes, and after a dot the pin of the edge's authority.
+/// Creates a secret from `entropy`: the prefix, the random bytes and, after a dot, the pin of the edge's authority.
 #[must_use]
 pub fn mint(kind: SecretKind, entropy: &[u8; SECRET_ENTROPY_LEN], pin: Option<AuthorityPin>) -> Secret {
-    // Long enough from the start, so that no copy of a half of it stays behind.
+    // The capacity suffices from the start: growing would leave a copy of a part of the secret in freed memory.
     let mut text = String::with_capacity(128);
     text.push_str(kind.prefix());
     URL_SAFE_NO_PAD.encode_string(entropy, &mut text);
@@ -53,7 +54,7 @@ pub fn mint(kind: SecretKind, entropy: &[u8; SECRET_ENTROPY_LEN], pin: Option<Au
     Secret::new(text.into_bytes())
 }
 
-/// The authority that a minted secret names, if it is one and names one.
+/// The pin in a generated secret; `None` if the text is not such a secret or has no pin.
 #[must_use]
 pub fn pin_of(secret: &Secret) -> Option<AuthorityPin> {
     let text = std::str::from_utf8(secret.expose()).ok()?;
@@ -65,19 +66,19 @@ pub fn pin_of(secret: &Secret) -> Option<AuthorityPin> {
 /// A tunnel's id and secret in one string: `tnl_…:adts_…`.
 #[derive(Clone)]
 pub struct TunnelToken {
-    /// The tunnel.
+    /// The id of the tunnel that the token belongs to.
     pub id: TunnelId,
-    /// What proves it.
+    /// The secret that proves the right to use the tunnel.
     pub secret: Secret,
 }
 
-/// Why a text is no token. It does not repeat the text.
+/// The error for a text that is not a valid token. It does not repeat the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token is the tunnel's id, a colon and its secret, as `adit tunnel create` printed it")]
 pub struct TunnelTokenError;
 
 impl TunnelToken {
-    /// The token as text, which is a secret itself.
+    /// The token as text; the text is a secret too.
     #[must_use]
     pub fn text(&self) -> Secret {
         let mut text = Vec::with_capacity(self.id.as_str().len() + 1 + self.secret.expose().len());

@@ -1,4 +1,4 @@
-//! Floor 0: what every other module may speak of. Ids, limits, secrets, time and randomness that are passed in.
+//! Floor 0: the vocabulary of all other modules. Ids, limits, secrets, time and randomness that are passed in.
 //!
 //! Nothing here touches the network, the file system or a thread.
 

@@ -35,7 +35,7 @@ impl Rng {
         (wide >> 64) as u64
     }
 
-    /// A number from `low` to `high`, both included; `low` when they are the wrong way round.
+    /// A number from `low` to `high`, both included; `low` if `low` is greater than `high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low.saturating_add(self.below(high.saturating_sub(low).saturating_add(1)))
     }
@@ -51,7 +51,7 @@ impl Rng {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A generator of its own, seeded from this one.
+    /// Creates an independent generator, seeded from this one.
     #[cfg(test)]
     pub fn fork(&mut self) -> Rng {
         Rng::new(self.next_u64())

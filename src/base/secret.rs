@@ -1,17 +1,17 @@
 use zeroize::Zeroizing;
 
-/// Bytes that must not be seen: no `Debug`, no `Display`, wiped when dropped.
+/// Bytes that must not be printed: no `Debug`, no `Display`, zeroed when dropped.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the bytes in.
+    /// Wraps the bytes, which are zeroed when the secret is dropped.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Secret {
         Secret(Zeroizing::new(bytes))
     }
 
-    /// Lets the bytes be read, where they are needed and nowhere else.
+    /// The bytes. Call it only where they are needed.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0

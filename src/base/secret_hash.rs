@@ -5,9 +5,10 @@ use super::Secret;
 /// The length of a [`SecretHash`], in bytes.
 pub const SECRET_HASH_LEN: usize = 32;
 
-/// SHA-256 of a secret: what is kept where the secret itself need not be known.
+/// The SHA-256 hash of a secret, kept where the secret itself is not needed.
 ///
-/// Two are compared in constant time. It has no `Debug`: the hash of a secret that a person made up tells much of it.
+/// Hashes are compared in constant time. There is no `Debug`, because the hash of a secret that a person chose reveals
+/// much about it.
 #[derive(Clone)]
 pub struct SecretHash([u8; SECRET_HASH_LEN]);
 
@@ -21,13 +22,13 @@ impl SecretHash {
         SecretHash(bytes)
     }
 
-    /// A hash that was kept.
+    /// A hash from stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; SECRET_HASH_LEN]) -> SecretHash {
         SecretHash(bytes)
     }
 
-    /// The hash, to be kept.
+    /// The bytes of the hash, to be stored.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; SECRET_HASH_LEN] {
         &self.0

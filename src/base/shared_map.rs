@@ -5,11 +5,12 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
-/// Buckets of a map. A copy costs one count of references for each; with ten thousand entries a change copies about forty.
+/// The number of buckets of a map. A copy increments one reference count for each; with ten thousand entries a change
+/// copies about forty entries.
 const BUCKETS: usize = 256;
 
-/// A hash map that is cheap to copy and to change in one copy, however many entries it has: a copy shares all buckets, and a
-/// change replaces one. For tables that many threads read while one makes the next version.
+/// A hash map that is cheap to copy and cheap to change in one copy, whatever its size: a copy shares all buckets, and
+/// a change replaces one bucket. It suits tables that many threads read while one thread makes the next version.
 ///
 /// Entries have no order.
 pub struct SharedMap<K, V> {
@@ -18,7 +19,7 @@ pub struct SharedMap<K, V> {
     len: usize,
 }
 
-/// The entries of one bucket; none where it was never used, so that an empty map is small.
+/// The entries of one bucket; `None` until the bucket is used, so that an empty map is small.
 type Bucket<K, V> = Option<Arc<Vec<Entry<K, V>>>>;
 
 #[derive(Clone)]
@@ -29,24 +30,24 @@ struct Entry<K, V> {
 }
 
 impl<K, V> SharedMap<K, V> {
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "nobody asks, and a build without `internals` would say so")]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// All entries, in no order.
+    /// All entries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.buckets.iter().flatten().flat_map(|bucket| bucket.iter()).map(|entry| (&entry.key, &entry.value))
     }
 
-    /// All keys, in no order.
+    /// All keys, in no particular order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.iter().map(|(key, _)| key)
     }
 
-    /// All values, in no order.
+    /// All values, in no particular order.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.iter().map(|(_, value)| value)
     }
@@ -75,7 +76,7 @@ impl<K: Hash + Eq, V> SharedMap<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
-    /// Gives a key a value, and returns the one before.
+    /// Sets the value of a key, and returns the previous one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let hash = self.hasher.hash_one(&key);
         let bucket = Arc::make_mut(self.buckets[bucket_of(hash)].get_or_insert_default());
@@ -89,7 +90,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
         }
     }
 
-    /// The value of a key, to be changed in this copy alone.
+    /// The value of a key, to be changed in this copy only.
     pub fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,

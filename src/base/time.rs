@@ -55,9 +55,9 @@ impl Sub<Time> for Time {
     }
 }
 
-/// What tells the time. Passed in, so that tests and the simulation can hold it still.
+/// A source of time. It is passed in, so that tests and the simulation can control it.
 pub trait Clock {
-    /// The present point.
+    /// The current time on this clock.
     fn now(&self) -> Time;
 }
 

@@ -1,29 +1,29 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How the calls of a route are carried, and with that who can read them.
+/// How the calls of a route are carried, which decides who can read them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Traffic {
-    /// As they are, under the link's TLS alone: the edge reads them.
+    /// Plain HTTP under the link's TLS: the edge can read the calls.
     #[default]
     Plain,
-    /// The edge ends the agent's TLS, and seals each call again in a session of its own with the connector: it reads them,
-    /// and what lies between the two does not.
+    /// Re-encrypted: the edge ends the agent's TLS and carries each call in an inner TLS session to the connector. The
+    /// edge can read the calls; whatever lies between edge and connector cannot.
     Resealed,
-    /// The agent's own TLS ends in the connector: the edge reads the hostname and nothing else.
+    /// The agent's own TLS ends in the connector: the edge reads the host name of the TLS handshake and nothing else.
     Passthrough,
 }
 
-/// Why a text names no way.
+/// The error for a text that names no kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("traffic is plain, resealed or passthrough")]
 pub struct TrafficError;
 
 impl Traffic {
-    /// Every way.
+    /// All kinds of traffic, in the order of declaration.
     pub const ALL: [Traffic; 3] = [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough];
 
-    /// The stable name.
+    /// The name in settings, the API and metrics. It does not change between releases.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Traffic {
         }
     }
 
-    /// Whether an inner TLS session carries it, which only the connector can open.
+    /// Whether the traffic is carried in an inner TLS session that only the connector can decrypt.
     #[must_use]
     pub const fn is_sealed(self) -> bool {
         !matches!(self, Traffic::Plain)

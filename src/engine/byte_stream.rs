@@ -1,4 +1,4 @@
-//! What a connection, a TLS session and a stream on a link have in common.
+//! The interface that sockets, TLS sessions and streams of a link have in common.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -8,7 +8,7 @@ use crate::engine::{LARGE_LEN, Lease, Pool};
 /// Why a byte stream failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// The peer broke the connection off.
+    /// The peer reset the connection.
     #[error("the peer reset the connection")]
     Reset,
     /// The other end of a stream on a link reset it, with a cause that `wire::mux` names.
@@ -17,19 +17,19 @@ pub enum StreamError {
         /// The cause's wire code.
         code: u16,
     },
-    /// The bytes stopped before the peer said that it was done, as TLS requires it to.
+    /// The stream ended without the closing message that TLS requires.
     #[error("the connection ended in the middle, without a closing message")]
     Truncated,
-    /// This side has closed it.
+    /// This side has closed the stream.
     #[error("the connection is closed")]
     Closed,
-    /// Nothing came or went for too long.
+    /// No bytes were transferred for too long.
     #[error("the connection timed out")]
     TimedOut,
-    /// The peer broke the rules of a layer below.
+    /// The peer violated the protocol of a layer below.
     #[error("{0}")]
     Protocol(std::rc::Rc<str>),
-    /// As the system reports it.
+    /// An error of the system.
     #[error("{0}")]
     Io(std::io::ErrorKind),
 }
@@ -50,33 +50,34 @@ impl From<&std::io::Error> for StreamError {
 ///
 /// One task receives and one task sends at a time (they may be the same one); each direction keeps one waker.
 pub trait ByteStream {
-    /// The next bytes, one or more; none when the peer finished.
+    /// The next bytes, at least one; `None` when the peer has finished.
     ///
-    /// Bytes that came before an error are given before it.
+    /// Bytes that came before an error are returned before it.
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>>;
 
-    /// Ready when it is known that nothing more will come after what lies unread: the peer has finished, or the connection has failed.
-    /// Never ready where that is not told. Receiving goes no further than the stream's allowance, behind which an end is
-    /// not seen. Waits in place of [`ByteStream::poll_recv`].
+    /// Ready when it is known that nothing will follow the bytes that are unread: the peer has finished, or the
+    /// connection has failed. Never ready on a stream that cannot tell. A stream that has received its whole allowance
+    /// reads no further and does not see the end. Wait on this instead of [`ByteStream::poll_recv`], not beside it.
     fn poll_ended(&self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 
-    /// Queues bytes to be sent. Never waits: a caller that respects [`ByteStream::poll_ready`] keeps the queue bounded.
+    /// Queues bytes to be sent, without waiting. The queue stays bounded if the caller respects
+    /// [`ByteStream::poll_ready`].
     ///
     /// # Errors
     ///
-    /// When the sending direction has failed or was finished.
+    /// If the sending direction has failed or was finished.
     fn send(&self, lease: Lease) -> Result<(), StreamError>;
 
-    /// Ready when the queue is below its high-water mark, or the sending direction has failed.
+    /// Ready when the queue is below its limit, or the sending direction has failed.
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
 
-    /// Ready when everything queued was handed to the layer below, or the sending direction has failed.
+    /// Ready when all queued bytes were given to the layer below, or the sending direction has failed.
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
 
-    /// Ready when the sending direction has failed, for those who wait for something else before they send: without it, a task
-    /// that waits for a buffer would learn only with the buffer that nobody wants what it has to say.
+    /// Ready when the sending direction has failed. For a task that waits for something else before it sends, such as a
+    /// buffer: without this it would learn of the failure only after that wait.
     fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match self.poll_ready(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(error),
@@ -84,46 +85,48 @@ pub trait ByteStream {
         }
     }
 
-    /// Says that nothing more will be sent, after what is queued. Sending afterwards is an error; finishing twice is not.
+    /// Finishes the sending direction after the bytes that are queued. Sending afterwards is an error; finishing twice
+    /// is not.
     fn finish(&self);
 
-    /// Breaks both directions off and drops what is queued.
+    /// Resets both directions and drops queued bytes.
     fn abort(&self);
 
-    /// Says that more is to come from the peer before it is sent anything: a peer that keeps it back for want of an
-    /// acknowledgement gets one.
+    /// Says that the peer is expected to send more before it is sent anything. A peer that holds bytes back until it
+    /// gets an acknowledgement then gets one.
     fn expect_more(&self) {}
 
-    /// Says that the stream carries a link: it receives and sends from the part of the core's buffers that is kept for links.
+    /// Says that the stream carries a link: it takes its buffers from the part of the pool that is reserved for links.
     fn serve_link(&self) {}
 
-    /// Bytes to leave free before the content of a lease that will be sent, so that the layers below need not copy.
+    /// The number of bytes to leave free before the content of a lease that will be sent, so that lower layers need not
+    /// copy.
     fn headroom(&self) -> usize {
         0
     }
 
-    /// Bytes to leave free after it.
+    /// The number of bytes to leave free after the content.
     fn tailroom(&self) -> usize {
         0
     }
 
-    /// As [`ByteStream::poll_recv`].
+    /// [`ByteStream::poll_recv`] as a future.
     fn recv(&self) -> impl Future<Output = Result<Option<Lease>, StreamError>> {
         poll_fn(|cx| self.poll_recv(cx))
     }
 
-    /// As [`ByteStream::poll_ready`].
+    /// [`ByteStream::poll_ready`] as a future.
     fn ready(&self) -> impl Future<Output = Result<(), StreamError>> {
         poll_fn(|cx| self.poll_ready(cx))
     }
 
-    /// As [`ByteStream::poll_flushed`].
+    /// [`ByteStream::poll_flushed`] as a future.
     fn flushed(&self) -> impl Future<Output = Result<(), StreamError>> {
         poll_fn(|cx| self.poll_flushed(cx))
     }
 }
 
-/// Copies `bytes` into buffers, as many as they need; waits where none is left.
+/// Copies `bytes` into as many buffers as needed; waits while the pool is empty.
 pub async fn leases_of(pool: &Pool, bytes: &[u8]) -> Vec<Lease> {
     let mut leases = Vec::new();
     for piece in bytes.chunks(LARGE_LEN) {
@@ -134,11 +137,11 @@ pub async fn leases_of(pool: &Pool, bytes: &[u8]) -> Vec<Lease> {
     leases
 }
 
-/// Sends a copy of `bytes`, however many they are; waits for room and for buffers.
+/// Sends a copy of `bytes`, of any length; waits for room in the queue and for buffers.
 ///
 /// # Errors
 ///
-/// When they cannot be sent any more.
+/// If the sending direction fails.
 pub async fn send_bytes(to: &impl ByteStream, pool: &Pool, bytes: &[u8]) -> Result<(), StreamError> {
     let around = to.headroom() + to.tailroom();
     for piece in bytes.chunks(LARGE_LEN - around) {

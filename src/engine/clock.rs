@@ -1,11 +1,11 @@
-//! The one clock of the real drivers.
+//! The clock of the drivers that use the kernel.
 
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::base::{Clock, Time};
 
-/// The system's monotonic clock, counted from its first use in this process; the same for every thread.
+/// The system's monotonic clock. It starts at its first use in the process and is the same for all threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MonotonicClock;
 

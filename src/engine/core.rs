@@ -18,10 +18,10 @@ use crate::engine::sockets::Sockets;
 use crate::engine::spin::Spin;
 use crate::engine::timers::{TimerId, Timers};
 
-/// Polls of tasks between two looks at the driver.
+/// The most polls of tasks between two turns of the driver.
 const POLLS_PER_TURN: usize = 512;
 
-/// One core, as the tasks on it see it. Cheap to clone; the clones are one core. Stays on its thread.
+/// A core, as the tasks on it see it. Clones refer to the same core. It stays on its thread.
 #[derive(Clone)]
 pub struct Core(Rc<CoreShared>);
 
@@ -34,18 +34,18 @@ pub(super) struct CoreShared {
     pub(super) sockets: RefCell<Sockets>,
     executor: Executor,
     timers: RefCell<Timers>,
-    /// Woken when nothing else is ready, before the driver's turn.
+    /// Tasks that are woken when nothing else is ready, before the driver's turn.
     turn_end: RefCell<Vec<Waker>>,
     turn_ending: RefCell<Vec<Waker>>,
     events: RefCell<Vec<Event>>,
     turn_time: Cell<Time>,
     spin: RefCell<Spin>,
-    /// What the core is run for has ended: the turn in which it does must not wait for anything more.
+    /// The main future has finished: the current turn must not wait.
     done: Cell<bool>,
 }
 
 impl Core {
-    /// A core on `driver`, whose buffers come from `pool`, and that spins for up to `spin` before it parks.
+    /// Creates a core on `driver`, with buffers from `pool`, that spins for up to `spin` before it parks.
     #[must_use]
     pub fn new(id: CoreId, driver: Box<dyn Driver>, pool: Pool, spin: Duration) -> Core {
         let wake = driver.wake();
@@ -67,56 +67,56 @@ impl Core {
         }))
     }
 
-    /// Which core of its role it is.
+    /// The number of this core within its role.
     #[must_use]
     pub fn id(&self) -> CoreId {
         self.0.id
     }
 
-    /// Its buffers.
+    /// The buffer pool of this core.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.0.pool
     }
 
-    /// Which driver it runs on.
+    /// The kind of driver that the core runs on.
     #[must_use]
     #[cfg(feature = "internals")]
     pub fn driver_kind(&self) -> DriverKind {
         self.0.kind
     }
 
-    /// For how long it looks for work before it parks, where that pays.
+    /// How long the core spins before it parks, while spinning pays.
     #[must_use]
     #[cfg(feature = "internals")]
     pub fn spin_budget(&self) -> Duration {
         self.0.spin.borrow().budget()
     }
 
-    /// When the driver last reported: the time of what is being dealt with now, without asking the clock.
+    /// The time of the driver's last report. Free, unlike reading the clock.
     #[must_use]
     pub fn turn_time(&self) -> Time {
         self.0.turn_time.get()
     }
 
-    /// Starts a task that runs until it is done or the core ends.
+    /// Starts a task that runs until it finishes or the core ends.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.0.executor.spawn_detached(future);
     }
 
-    /// How many tasks run that were started with [`Core::spawn`].
+    /// The number of running tasks that [`Core::spawn`] started.
     #[must_use]
     pub fn open_tasks(&self) -> usize {
         self.0.executor.detached_open()
     }
 
-    /// Starts a task that is ended when the returned handle is dropped.
+    /// Starts a task that ends when the returned handle is dropped.
     #[must_use = "dropping the handle ends the task"]
     pub fn spawn_held<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
         self.0.executor.spawn(future)
     }
 
-    /// Waits until `at`.
+    /// A timer that fires at `at`.
     #[must_use]
     pub fn sleep_until(&self, at: Time) -> Timer {
         let mut timer = self.timer();
@@ -124,7 +124,7 @@ impl Core {
         timer
     }
 
-    /// Waits for `duration`.
+    /// A timer that fires after `duration`.
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> Timer {
         self.sleep_until(self.now() + duration)
@@ -137,11 +137,11 @@ impl Core {
         Timer { core: self.clone(), id, at: Time::NEVER }
     }
 
-    /// Lets `future` run for at most `duration`.
+    /// Runs `future` for at most `duration`.
     ///
     /// # Errors
     ///
-    /// [`Elapsed`] when it was not done by then; the future is dropped.
+    /// [`Elapsed`] if the future did not finish in time; it is then dropped.
     pub async fn timeout<T>(&self, duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
         let mut timer = self.sleep(duration);
         let mut future = pin!(future);
@@ -154,7 +154,7 @@ impl Core {
         .await
     }
 
-    /// Waits until every task that is ready has run, so that what they sent can be gathered.
+    /// Waits until every ready task has run, so that what they sent can be combined.
     pub async fn turn_end(&self) {
         let mut waited = false;
         poll_fn(|cx| {
@@ -167,11 +167,11 @@ impl Core {
         .await;
     }
 
-    /// Runs the core on this thread until `future` is done, then ends all its tasks.
+    /// Runs the core on this thread until `future` finishes, then ends all its tasks.
     ///
     /// # Errors
     ///
-    /// When the driver is broken.
+    /// If the driver fails.
     pub fn run<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> io::Result<T> {
         let core = self.clone();
         let task = self.spawn_held(async move {
@@ -192,11 +192,11 @@ impl Core {
         Ok(output)
     }
 
-    /// One turn: runs what is ready, lets the driver send and wait, and deals with what it reports.
+    /// Runs one turn: ready tasks, then the driver, then the events that it reports.
     ///
     /// # Errors
     ///
-    /// When the driver is broken.
+    /// If the driver fails.
     pub fn turn(&self) -> io::Result<()> {
         let idle = self.run_ready();
         let mut events = self.0.events.take();
@@ -210,14 +210,14 @@ impl Core {
         Ok(())
     }
 
-    /// Whether no task is ready to run.
+    /// Whether no task is ready.
     #[must_use]
     #[cfg(feature = "sim")]
     pub fn is_idle(&self) -> bool {
         self.0.executor.is_idle()
     }
 
-    /// Ends all tasks and with them everything that they hold.
+    /// Ends all tasks and drops what they hold.
     pub fn end(&self) {
         self.0.executor.clear();
     }
@@ -238,7 +238,8 @@ impl Core {
                 }
                 return true;
             }
-            // Those that are woken may wait again, for the next end: two lists, so that both keep their memory.
+            // A task that is woken may wait for the next end of turn at once. Two lists are swapped, so that both keep
+            // their memory.
             let mut ending = self.0.turn_ending.borrow_mut();
             std::mem::swap(&mut *ending, &mut *self.0.turn_end.borrow_mut());
             for waker in ending.drain(..) {
@@ -251,7 +252,7 @@ impl Core {
         if idle {
             self.0.driver.borrow_mut().flush(events);
             self.dispatch(events);
-            // What has gone out left its buffers to those who wait for one.
+            // Bytes that were sent have freed buffers for tasks that wait for one.
             idle = !self.0.pool.wake_waiting() && self.0.executor.is_idle();
         }
         let mut driver = self.0.driver.borrow_mut();
@@ -310,7 +311,7 @@ impl Clock for Core {
     }
 }
 
-/// A deadline that can be waited for, and moved. Not set, it never elapses.
+/// A timer that can be awaited and moved. If it is not set, it never fires.
 pub struct Timer {
     core: Core,
     id: TimerId,
@@ -318,7 +319,7 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// Moves the deadline; [`Time::NEVER`] unsets it.
+    /// Moves the deadline to `at`; [`Time::NEVER`] unsets the timer.
     pub fn set(&mut self, at: Time) {
         self.at = at;
         self.core.0.timers.borrow_mut().cancel(self.id);
@@ -329,7 +330,7 @@ impl Timer {
         if self.at == Time::NEVER {
             return Poll::Pending;
         }
-        // The turn's time first: it is free, and timers fire by it.
+        // The turn's time is checked first: it costs nothing, and timers fire by it.
         if self.at <= self.core.turn_time() || self.at <= self.core.now() {
             return Poll::Ready(());
         }
@@ -352,7 +353,7 @@ impl Drop for Timer {
     }
 }
 
-/// The time that was given is over.
+/// The error of [`Core::timeout`]: the time limit has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the time that was given is over")]
 pub struct Elapsed;

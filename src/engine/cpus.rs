@@ -1,4 +1,4 @@
-//! What this process has of the machine: its CPUs, and how much of their time.
+//! The resources that the process may use: its CPUs and its CPU time.
 
 use std::fs;
 use std::io;
@@ -6,38 +6,38 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::sys::affinity;
 
-/// The CPUs that the calling thread may run on, the lowest first.
+/// The CPUs that the calling thread may run on, in ascending order.
 ///
 /// # Errors
 ///
-/// As the system reports them.
+/// The error of the system.
 pub fn cpus_allowed() -> io::Result<Vec<usize>> {
     affinity::allowed()
 }
 
-/// Keeps the calling thread on one CPU.
+/// Pins the calling thread to one CPU.
 ///
 /// # Errors
 ///
-/// When there is no such CPU, or this process may not use it.
+/// If the CPU does not exist, or this process may not use it.
 pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     affinity::pin(cpu)
 }
 
-/// The CPU time that the control group leaves this process, in CPUs (1.5 is one and a half); none when it has no limit
-/// or none can be seen.
+/// The CPU quota of the control group, in CPUs (1.5 is one and a half); `None` if there is no quota or none can be
+/// read.
 #[must_use]
 pub fn cpu_quota() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     quota_of(&groups, Path::new("/sys/fs/cgroup"))
 }
 
-/// As [`cpu_quota`], for the `groups` of a process (cgroups(7)) whose file systems are mounted below `mount`.
+/// Like [`cpu_quota`], for the control groups in `groups` (the format of /proc/PID/cgroup, cgroups(7)) below `mount`.
 fn quota_of(groups: &str, mount: &Path) -> Option<f64> {
     groups.lines().filter_map(|line| quota_of_group(line, mount)).reduce(f64::min)
 }
 
-/// The least quota of a group and those above it. `line` is `hierarchy:controllers:path`.
+/// The smallest quota of a group and its ancestors. `line` is `hierarchy:controllers:path`.
 fn quota_of_group(line: &str, mount: &Path) -> Option<f64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);
@@ -52,7 +52,8 @@ fn quota_of_group(line: &str, mount: &Path) -> Option<f64> {
     bases.iter().flat_map(|base| up_from(base, path)).filter_map(|group| read(&group)).reduce(f64::min)
 }
 
-/// A group's directory and those above it. In a container the path may be the host's, so that only the last exists.
+/// The directories of a group and its ancestors. In a container the path may be the host's, so that only the last one
+/// exists.
 fn up_from(base: &Path, path: &str) -> Vec<PathBuf> {
     Path::new(path).ancestors().map(|part| base.join(part)).collect()
 }

@@ -1,8 +1,8 @@
-//! What a core asks of the kernel, and what it is told: the seam between cores and the three drivers.
+//! The interface between cores and drivers: what a core asks of the kernel, and what it is told.
 //!
-//! A driver is completion-shaped. Verbs only queue; [`Driver::turn`] carries out what was queued, waits if told to, and
-//! reports what happened. Operations belong to the socket: a receive that is armed stays armed, a buffer that was given
-//! to be sent stays in the socket's queue until it went out or the socket failed.
+//! A driver works by completions. Methods only queue operations; [`Driver::turn`] carries them out, waits if asked to,
+//! and reports events. Operations belong to the socket: an armed receive stays armed, and a buffer stays in the send
+//! queue until it was sent or the socket failed.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use crate::engine::Lease;
 #[cfg(feature = "sim")]
 use crate::engine::sim::SimSocket;
 
-/// Which driver.
+/// The kind of a driver: how it talks to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DriverKind {
     /// Edge-triggered readiness; works everywhere.
@@ -25,7 +25,7 @@ pub enum DriverKind {
     /// A network in memory, on virtual time.
     #[cfg(feature = "sim")]
     Sim,
-    /// Completions by io_uring.
+    /// Completions by io_uring, where the kernel has it and permits it.
     Uring,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for DriverKind {
 /// Where a socket listens or connects to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// TCP.
+    /// A TCP address; port 0 lets the system choose a port when it is listened on.
     Tcp(SocketAddr),
     /// A unix stream socket.
     Unix(PathBuf),
@@ -72,24 +72,24 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// Names a socket or a listener of one core: the index of its place, and how often that place was used before.
+/// Identifies a socket or a listener of a core: the index of its slot, and how often that slot was used before.
 ///
-/// The core chooses tokens. A place is used again only after the driver reported [`Event::Closed`] or
-/// [`Event::Detached`] for it, so that no late completion can be taken for a newcomer's.
+/// The core chooses tokens. It reuses a slot only after the driver reported [`Event::Closed`] or [`Event::Detached`]
+/// for it, so that a late completion cannot be mistaken for one of the new socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
-    /// The place; small numbers are used first.
+    /// The index of the slot; small numbers are used first.
     pub index: u32,
-    /// The use of the place.
+    /// How often the slot was used before.
     pub generation: u32,
 }
 
 /// A connected socket that belongs to no core at the moment.
 #[derive(Debug)]
 pub enum RawSocket {
-    /// Of the system.
+    /// A file descriptor of the system.
     Fd(OwnedFd),
-    /// Of the simulated network.
+    /// A socket of the simulated network.
     #[cfg(feature = "sim")]
     Sim(SimSocket),
 }
@@ -97,12 +97,12 @@ pub enum RawSocket {
 /// How a socket is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// The peer may leave Nagle on: [`Driver::acknowledge`] is to tell it at once what has arrived, so that it does not keep
-    /// the rest back until a delayed acknowledgement.
+    /// The peer may use Nagle's algorithm: [`Driver::acknowledge`] acknowledges at once what has arrived, so that the
+    /// peer does not hold back the rest until a delayed acknowledgement.
     pub quick_ack: bool,
-    /// How long the peer's system may answer nothing, neither data nor keep-alive probes, before the connection fails; rounded
-    /// up to whole seconds for the probes. None leaves it to the system, which waits for a quarter of an hour, or for ever where
-    /// nothing is sent.
+    /// How long the peer's system may be silent, sending neither data nor answers to keep-alive probes, before the
+    /// connection fails; rounded up to whole seconds for the probes. `None` leaves it to the system, which waits for a
+    /// quarter of an hour, or for ever if nothing is sent.
     pub silence_max: Option<Duration>,
 }
 
@@ -118,137 +118,138 @@ pub enum Close {
 /// How long a turn may wait for something to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Not at all.
+    /// Do not wait: carry out what is queued and return.
     Poll,
-    /// Until the given point; for ever when it is [`Time::NEVER`].
+    /// Wait until the given time; for ever if it is [`Time::NEVER`].
     Until(Time),
 }
 
-/// What happened.
+/// What a turn of the driver reports.
 #[derive(Debug)]
 pub enum Event {
-    /// A listener accepted a connection. The core adopts it or lets it drop, which closes it.
+    /// A listener accepted a connection. The core adopts the socket or drops it, which closes it.
     Accepted {
-        /// The listener.
+        /// The listener that accepted.
         listener: Token,
-        /// The connection.
+        /// The accepted connection; dropping it closes it.
         socket: RawSocket,
         /// Where it came from, when the system said so.
         peer: Option<SocketAddr>,
     },
-    /// A listener could not accept (the process is out of descriptors, for one) and is paused.
+    /// A listener could not accept, for example because the process has too many open files, and is paused.
     AcceptFailed {
-        /// The listener.
+        /// The listener that is paused.
         listener: Token,
-        /// Why.
+        /// The error that accept returned.
         error: io::Error,
     },
-    /// A connect ended. After an error the socket is still to be closed.
+    /// A connect ended. After an error the socket must still be closed.
     Connected {
-        /// The socket.
+        /// The socket whose connect ended.
         socket: Token,
         /// Whether it is connected.
         result: io::Result<()>,
     },
-    /// Bytes came in: one or more.
+    /// Bytes were received on a socket.
     Received {
-        /// The socket.
+        /// The socket that received.
         socket: Token,
-        /// The bytes.
+        /// The received bytes; never empty.
         lease: Lease,
     },
-    /// Nothing more will come in: the peer finished (`Ok`) or the connection failed.
+    /// Nothing more will be received: the peer has finished (`Ok`) or the connection has failed.
     ReceiveEnded {
-        /// The socket.
+        /// The socket that receives no more.
         socket: Token,
-        /// How it ended.
+        /// `Ok` when the peer finished sending; otherwise the error of the connection.
         result: io::Result<()>,
     },
-    /// Queued bytes went out to the kernel.
+    /// Queued bytes were given to the kernel.
     Sent {
-        /// The socket.
+        /// The socket whose bytes went out.
         socket: Token,
-        /// How many bytes.
+        /// The number of bytes that went out since the last report.
         bytes: usize,
     },
-    /// A send failed; what was queued is dropped, nothing more can be sent.
+    /// A send failed. Queued bytes are dropped, and nothing more can be sent.
     SendFailed {
-        /// The socket.
+        /// The socket that can send no more.
         socket: Token,
-        /// Why.
+        /// The error that the send returned.
         error: io::Error,
     },
-    /// The socket or listener is gone and its token's place is free. The last event of a token.
+    /// The socket or listener is closed and its slot is free. The last event of a token.
     Closed {
         /// The socket or listener.
         token: Token,
     },
-    /// The socket left the driver, as [`Driver::detach`] asked. The last event of a token; bytes that were received
-    /// before came as [`Event::Received`].
+    /// The socket left the driver after [`Driver::detach`]. The last event of a token; bytes that were received before
+    /// came as [`Event::Received`].
     Detached {
-        /// The socket.
+        /// The socket that left the driver.
         socket: Token,
-        /// What is left of it.
+        /// The socket itself, for another core to adopt.
         raw: RawSocket,
     },
 }
 
-/// Wakes a core that waits in [`Driver::turn`], from any thread.
+/// Wakes a core that waits in [`Driver::turn`]. Can be called from any thread.
 pub trait Wake: Send + Sync {
-    /// Makes the present or the next waiting turn return soon.
+    /// Makes the current or next waiting turn return soon.
     fn wake(&self);
 }
 
-/// The verbs. Sockets are non-blocking and have TCP_NODELAY set.
+/// A driver: sockets and listeners of one core. Sockets are non-blocking and have TCP_NODELAY set.
 ///
-/// A verb that names a token which the driver does not know (any more) does nothing: the core may act on a socket whose
-/// [`Event::Closed`] is still on its way.
+/// A method with a token that the driver does not know (any more) does nothing: the core may act on a socket whose
+/// [`Event::Closed`] it has not seen yet.
 pub trait Driver {
-    /// Which driver this is.
+    /// The kind of this driver.
     fn kind(&self) -> DriverKind;
 
-    /// The present time; the same clock for every core of the process.
+    /// The current time, from the same clock for all cores of the process.
     fn now(&self) -> Time;
 
     /// Starts to listen, with SO_REUSEPORT and SO_REUSEADDR, paused. Returns the address that was bound.
     ///
     /// # Errors
     ///
-    /// As the system reports them for socket, bind and listen.
+    /// The errors of socket, bind and listen.
     fn listen(&mut self, listener: Token, address: &Address) -> io::Result<Address>;
 
-    /// Lets the listener accept, or pauses it.
+    /// Arms the listener, or pauses it.
     fn accept(&mut self, listener: Token, armed: bool);
 
-    /// Starts to connect; ends in [`Event::Connected`]. Receiving is paused at first.
+    /// Starts to connect; ends with [`Event::Connected`]. Receiving is paused at first.
     ///
     /// # Errors
     ///
-    /// When no socket could be made. The token is then not in use.
+    /// If no socket could be created. The token is then not in use.
     fn connect(&mut self, socket: Token, address: &Address, options: SocketOptions) -> io::Result<()>;
 
-    /// Takes a connected socket in. Receiving is paused at first.
+    /// Adds a connected socket. Receiving is paused at first.
     ///
     /// # Errors
     ///
-    /// When the socket is of another driver's kind or could not be registered.
+    /// If the socket belongs to another kind of driver or could not be registered.
     fn adopt(&mut self, socket: Token, raw: RawSocket, options: SocketOptions) -> io::Result<()>;
 
-    /// Keeps a receive armed, or pauses receiving. Bytes that were already taken from the kernel still come.
+    /// Arms receiving, or pauses it. Bytes that were already taken from the kernel are still reported.
     fn receive(&mut self, socket: Token, armed: bool);
 
-    /// From here on the socket receives into the part of the pool that is kept for links.
+    /// From now on the socket receives into the part of the pool that is reserved for links.
     fn serve_link(&mut self, socket: Token);
 
-    /// Acknowledges what has arrived, when the socket was opened with [`SocketOptions::quick_ack`]. Costs a packet: for when
-    /// more is waited for and nothing is about to be sent.
+    /// Acknowledges received bytes at once, if the socket was opened with [`SocketOptions::quick_ack`]. It costs a
+    /// packet, so call it only if more is expected and nothing is about to be sent.
     fn acknowledge(&mut self, socket: Token);
 
-    /// Queues bytes to be sent, in order, gathered with what else is queued when the turn begins.
+    /// Queues bytes to be sent, in order. They are sent together with everything else that is queued when the turn
+    /// begins.
     fn send(&mut self, socket: Token, lease: Lease);
 
-    /// How many of the bytes that the system was given to send the peer's system has not acknowledged; the end of sending counts
-    /// as one. Costs a system call. None of a socket that is not known.
+    /// How many of the sent bytes the peer's system has not acknowledged; the end of sending counts as one byte. Costs
+    /// a system call. Zero for an unknown socket.
     fn unacknowledged_bytes(&self, socket: Token) -> usize;
 
     /// Whether the connection is over, so that nothing more of it will be acknowledged: a reset that comes after the peer has
@@ -258,24 +259,24 @@ pub trait Driver {
     /// Finishes the sending direction after everything that is queued went out.
     fn shutdown(&mut self, socket: Token);
 
-    /// Closes a socket or a listener; ends in [`Event::Closed`].
+    /// Closes a socket or a listener; ends with [`Event::Closed`].
     fn close(&mut self, token: Token, how: Close);
 
-    /// Takes the socket out of the driver, after everything that is queued went out; ends in [`Event::Detached`], or in
-    /// [`Event::Closed`] when the socket failed meanwhile.
+    /// Removes the socket from the driver after everything that is queued was sent; ends with [`Event::Detached`], or
+    /// with [`Event::Closed`] if the socket failed meanwhile.
     fn detach(&mut self, socket: Token);
 
-    /// What wakes this driver from another thread.
+    /// A handle that wakes this driver from another thread.
     fn wake(&self) -> Arc<dyn Wake>;
 
-    /// Sends what is queued and can go out at once, and appends what came of it: so that a core whose tasks waited for no
-    /// more than that can wait without another look. Drivers that learn only by a turn what has gone out do nothing.
+    /// Sends at once what is queued and can be sent, and appends the resulting events, so that a core whose tasks wait
+    /// only for that can park without another turn. Drivers that learn only in a turn what was sent do nothing.
     fn flush(&mut self, events: &mut Vec<Event>);
 
-    /// Carries out what is queued, waits as told unless something has already happened, and appends what happened.
+    /// Carries out queued operations, waits as asked unless something has already happened, and appends the events.
     ///
     /// # Errors
     ///
-    /// Only when the driver itself is broken; the core then ends.
+    /// Only if the driver itself fails; the core then ends.
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
 }

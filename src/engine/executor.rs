@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 
 use crate::engine::driver::Wake;
 
-/// The tasks that are ready to run. Tasks may be woken from any thread; they run on their core's alone.
+/// The queue of ready tasks. Tasks may be woken from any thread; they run only on their core's thread.
 pub(super) struct Ready {
     queue: Mutex<VecDeque<Runnable>>,
     parked: AtomicBool,
@@ -23,8 +23,8 @@ pub(super) struct Ready {
 impl Ready {
     fn push(&self, runnable: Runnable) {
         self.lock().push_back(runnable);
-        // The core says that it parks before it looks at the queue for the last time, and this side looks at the flag
-        // after it has pushed: one of the two sees the other.
+        // The core sets `parked` before its last look at the queue, and this side reads it after its push: at least one
+        // of the two sees the other.
         if self.parked.swap(false, Ordering::SeqCst) {
             self.wake.wake();
         }
@@ -38,9 +38,9 @@ impl Ready {
 /// The executor of one core.
 pub(super) struct Executor {
     ready: Arc<Ready>,
-    /// The batch that is being run; kept, so that its memory is.
+    /// The batch that is being run; kept to reuse its memory.
     batch: RefCell<VecDeque<Runnable>>,
-    /// Tasks that nobody holds, so that they can be ended with their core.
+    /// Tasks without a handle, kept so that they can be ended with their core.
     detached: Rc<RefCell<Detached>>,
 }
 
@@ -64,14 +64,14 @@ impl Executor {
         task
     }
 
-    /// Starts a task that runs until it is done or its core ends.
+    /// Starts a task that runs until it finishes or its core ends.
     pub(super) fn spawn_detached(&self, future: impl Future<Output = ()> + 'static) {
         let place = self.detached.borrow_mut().reserve();
         let task = self.spawn(Releasing { future, place, detached: Rc::clone(&self.detached) });
         self.detached.borrow_mut().tasks[place] = Some(task);
     }
 
-    /// Runs what is ready, at most about `polls` polls; true when nothing is left to run.
+    /// Runs ready tasks, with about `polls` polls at most; returns true if none is left.
     pub(super) fn run(&self, polls: usize) -> bool {
         let mut run = 0;
         while run < polls {
@@ -88,12 +88,12 @@ impl Executor {
         self.is_idle()
     }
 
-    /// Whether nothing is ready.
+    /// Whether no task is ready.
     pub(super) fn is_idle(&self) -> bool {
         self.ready.lock().is_empty()
     }
 
-    /// Says that the core is about to wait; false when it must not, because something became ready.
+    /// Notes that the core is about to wait. Returns false if it must not, because a task became ready.
     pub(super) fn park(&self) -> bool {
         self.ready.parked.store(true, Ordering::SeqCst);
         let idle = self.is_idle();
@@ -103,20 +103,20 @@ impl Executor {
         idle
     }
 
-    /// Says that the core runs again.
+    /// Notes that the core runs again.
     pub(super) fn unpark(&self) {
         self.ready.parked.store(false, Ordering::SeqCst);
     }
 
-    /// How many tasks run that nobody holds.
+    /// The number of running tasks without a handle.
     pub(super) fn detached_open(&self) -> usize {
         let detached = self.detached.borrow();
         detached.tasks.len() - detached.free.len()
     }
 
-    /// Ends every detached task, and drops what they hold.
+    /// Ends every task without a handle, and drops what it holds.
     pub(super) fn clear(&self) {
-        // Dropping a task may end others, or start new ones: until none is left.
+        // Dropping a task may end or start others, so this repeats until none is left.
         loop {
             let tasks = std::mem::take(&mut *self.detached.borrow_mut());
             let none = tasks.tasks.iter().all(Option::is_none);
@@ -130,8 +130,8 @@ impl Executor {
 }
 
 pin_project! {
-    /// A task that gives its place up at its end. An async block around the future would hold it twice: as what it has
-    /// captured, and as what it awaits.
+    /// A task that frees its place when it ends. An async block around the future would hold the future twice: once as
+    /// a captured value, and once as what it awaits.
     struct Releasing<F> {
         #[pin]
         future: F,

@@ -1,4 +1,4 @@
-//! Which driver a core gets: the best that proves itself.
+//! The choice of driver: the best one that passes a test on this machine.
 
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
@@ -9,54 +9,54 @@ use crate::engine::pool::{Class, Pool};
 use crate::engine::sys::epoll::EpollDriver;
 use crate::engine::sys::uring::UringDriver;
 
-/// How long a driver may take to prove itself.
+/// How long the test of a driver may take.
 const PROOF_MAX: Duration = Duration::from_secs(2);
-/// What the proof sends each way, in bytes: more than a small buffer.
+/// How many bytes the test sends each way: more than a small buffer holds.
 const PROOF_LEN: usize = 10_000;
-/// The proof's tokens are of a generation that no core reaches.
+/// The generation of the test's tokens, which no core reaches.
 const PROOF_GENERATION: u32 = u32::MAX;
 const LISTENER: Token = Token { index: 0, generation: PROOF_GENERATION };
 const CLIENT: Token = Token { index: 1, generation: PROOF_GENERATION };
 const SERVER: Token = Token { index: 2, generation: PROOF_GENERATION };
 
-/// What the operator asked for.
+/// The driver that the operator asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DriverChoice {
-    /// The best that works here.
+    /// The best driver that works on this machine.
     #[default]
     Auto,
-    /// Nothing but io_uring.
+    /// The io_uring driver only; starting fails where it does not work.
     Uring,
-    /// Nothing but epoll.
+    /// The epoll driver only; starting fails where it does not work.
     Epoll,
 }
 
-/// A driver that works, and why it was taken.
+/// A driver that works, and why it was chosen.
 pub struct Started {
-    /// The driver.
+    /// The driver, which has passed its test connection.
     pub driver: Box<dyn Driver>,
-    /// One line, beginning with the driver's name.
+    /// The reason in one line, which begins with the driver's name.
     pub why: String,
 }
 
 /// Why no driver could be started.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// The one that was asked for, or the last that was left, does not work here.
+    /// The driver that was asked for, or the last one that was tried, does not work on this machine.
     #[error("the {kind} driver does not work here: {}; ADIT_DRIVER=auto takes the best that does", reason(.error))]
     Unavailable {
-        /// Which one.
+        /// The driver that was tried.
         kind: DriverKind,
-        /// What stopped it.
+        /// The error that stopped it.
         error: io::Error,
     },
 }
 
-/// Starts the driver of one core, on the core's own thread. Its buffers come from `pool`.
+/// Starts the driver of one core, on the core's own thread, with buffers from `pool`.
 ///
 /// # Errors
 ///
-/// When the driver that was asked for does not work here, or none does.
+/// If the driver that was asked for does not work on this machine, or none does.
 pub fn start(choice: DriverChoice, pool: &Pool) -> Result<Started, DriverError> {
     let unavailable = |kind| move |error| DriverError::Unavailable { kind, error };
     let started = |driver, why| Started { driver, why };
@@ -87,7 +87,7 @@ fn epoll(pool: &Pool) -> io::Result<Box<dyn Driver>> {
     Ok(Box::new(driver))
 }
 
-/// The system's refusal, with its usual cause.
+/// The error of the system, with its usual cause.
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM) if is_disabled_by_sysctl() => "EPERM, as kernel.io_uring_disabled demands".to_owned(),
@@ -103,7 +103,7 @@ fn is_disabled_by_sysctl() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|level| level.trim() != "0")
 }
 
-/// Has the driver do, on loopback, what a core will ask of it. Afterwards nothing of it is left.
+/// Tests on a loopback connection what a core will ask of the driver. Afterwards nothing of the test is left in it.
 fn prove(driver: &mut dyn Driver, pool: &Pool) -> io::Result<()> {
     let loopback = Address::Tcp((Ipv4Addr::LOCALHOST, 0).into());
     let address = driver.listen(LISTENER, &loopback)?;
@@ -121,7 +121,8 @@ fn prove(driver: &mut dyn Driver, pool: &Pool) -> io::Result<()> {
             proof.step(event, driver, pool)?;
         }
     }
-    // A waiting turn must end when it is woken: the one wake is told, so that a second turn would wait for its deadline.
+    // A waiting turn must end when it is woken. A wake is reported once, so a second waiting turn would wait for its
+    // deadline.
     driver.wake().wake();
     driver.turn(Wait::Until(deadline), &mut events)?;
     if driver.now() >= deadline || !proof.is_complete() {
@@ -130,14 +131,14 @@ fn prove(driver: &mut dyn Driver, pool: &Pool) -> io::Result<()> {
     Ok(())
 }
 
-/// How far the proof is.
+/// The progress of the test.
 #[derive(Default)]
 struct Proof {
-    /// Bytes that arrived at the server and came back to the client.
+    /// Bytes that arrived at the server, and bytes that came back to the client.
     there: usize,
     back: usize,
     client_ended: bool,
-    /// Sockets and listeners that were closed.
+    /// The number of sockets and listeners that were closed.
     gone: usize,
 }
 
@@ -160,7 +161,7 @@ impl Proof {
             Event::Received { lease, .. } => self.back += lease.len(),
             Event::ReceiveEnded { socket, result } => {
                 result?;
-                // The server has everything then, and what it sent back goes out before it closes.
+                // The server has received everything then, and what it sent back is sent before it closes.
                 self.client_ended |= socket == CLIENT;
                 driver.close(socket, Close::Flush);
             }
@@ -179,7 +180,7 @@ fn accept(socket: RawSocket, driver: &mut dyn Driver) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends what fits in one small buffer, over and over, so that it is gathered, and then the end.
+/// Sends a small buffer many times, so that sends are gathered, and then finishes.
 fn send_proof(driver: &mut dyn Driver, pool: &Pool) -> io::Result<()> {
     let mut left = PROOF_LEN;
     while left > 0 {

@@ -1,7 +1,8 @@
-//! The ends of sockets that lose nothing of what was sent last.
+//! Closing of sockets without losing the last bytes that were sent.
 //!
-//! A socket that is closed while received bytes lie unread, or receives some later, resets its connection, which drops what the
-//! system has still to send. So what comes is read and thrown away until the peer's system has everything.
+//! If a socket is closed while received bytes are unread, or receives more later, the system resets the connection and
+//! drops what it has still to send. So received bytes are read and discarded until the peer's system has acknowledged
+//! everything.
 
 use std::future::pending;
 use std::time::Duration;
@@ -9,19 +10,19 @@ use std::time::Duration;
 use crate::base::Clock;
 use crate::engine::{ByteStream, Socket, StreamError};
 
-/// How many bytes of a peer that goes on sending are thrown away. More is left unread.
+/// How many bytes of a peer that keeps sending are discarded. More bytes are left unread.
 const DISCARD_MAX: usize = 1024 * 1024;
-/// How soon it is looked again whether the peer has taken anything, first and at the longest: the system does not tell by itself.
+/// The shortest and the longest interval at which acknowledgements are checked: the system does not report them.
 const STEP_MIN: Duration = Duration::from_millis(5);
 const STEP_MAX: Duration = Duration::from_millis(500);
 
 impl Socket {
-    /// Finishes sending, and waits until the peer's system has acknowledged everything, for as long as it takes some of it in
-    /// each `limit`, which is asked again and again. What the peer sends meanwhile is thrown away.
+    /// Finishes sending, and waits until the peer's system has acknowledged everything, as long as it acknowledges some
+    /// bytes within each `limit`, which is asked again each time. What the peer sends meanwhile is discarded.
     ///
     /// # Errors
     ///
-    /// [`StreamError::TimedOut`] when the peer took nothing for so long; otherwise why the connection failed.
+    /// [`StreamError::TimedOut`] if the peer acknowledged nothing for too long; otherwise the error of the connection.
     pub async fn taken(&self, limit: impl Fn() -> Duration) -> Result<(), StreamError> {
         self.finish();
         let core = self.core();
@@ -35,7 +36,7 @@ impl Socket {
             let (left_now, now) = (self.untaken_bytes(), core.now());
             match news {
                 _ if left_now == 0 => return Ok(()),
-                // It has everything, and did not wait for the end.
+                // The peer has received everything, and did not wait for the end.
                 Ok(Err(_)) if left_now == 1 => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 _ if self.is_over() => return if left_now == 1 { Ok(()) } else { Err(StreamError::Reset) },
@@ -47,16 +48,16 @@ impl Socket {
         }
     }
 
-    /// Finishes sending and waits for the peer to finish, throwing away what it still sends, so that it can read what
-    /// was sent last. Bounded in bytes and, by `patience`, in time.
+    /// Finishes sending and waits for the peer to finish, so that it can read the last bytes. What it still sends is
+    /// discarded. Limited in bytes, and by `patience` in time.
     pub async fn close_gracefully(self, patience: Duration) {
         self.finish();
         let mut spare = DISCARD_MAX;
-        // Either way the socket is dropped now.
+        // The socket is dropped now in any case.
         let _ = self.core().timeout(patience, self.discard(&mut spare)).await;
     }
 
-    /// Throws away what comes, up to `spare` bytes; returns at the end of it, or when there was more.
+    /// Discards received bytes, up to `spare`; returns at the end of the stream, or if there were more.
     async fn discard(&self, spare: &mut usize) -> Result<(), StreamError> {
         while *spare > 0 {
             let Some(lease) = self.recv().await? else { break };

@@ -1,4 +1,4 @@
-//! Messages between threads: bounded, and waking only whom they must.
+//! Bounded queues of messages between threads, which wake the receiver only if it waits.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use crossbeam::queue::ArrayQueue;
 
-/// Makes a mailbox for at most `capacity` messages that wait.
+/// Creates a mailbox for at most `capacity` unread messages.
 ///
-/// The receiver may live on a core or on the control thread; a core that is not parked is not woken, it finds the
+/// The receiver may live on a core or on the control thread. A core that is not parked is not woken: it finds the
 /// message in its next turn.
 #[must_use]
 pub fn mailbox<T>(capacity: usize) -> (MailSender<T>, MailReceiver<T>) {
@@ -24,7 +24,7 @@ pub fn mailbox<T>(capacity: usize) -> (MailSender<T>, MailReceiver<T>) {
 struct Shared<T> {
     queue: ArrayQueue<T>,
     waker: Mutex<Option<Waker>>,
-    /// Either side is gone.
+    /// One of the two sides was dropped.
     closed: AtomicBool,
 }
 
@@ -37,7 +37,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// The sending end; may be cloned.
+/// The sending end of a mailbox; it can be cloned.
 pub struct MailSender<T>(Arc<SenderGuard<T>>);
 
 impl<T> Clone for MailSender<T> {
@@ -46,7 +46,7 @@ impl<T> Clone for MailSender<T> {
     }
 }
 
-/// Tells the receiver when the last sender is gone.
+/// Wakes the receiver when the last sender is dropped.
 struct SenderGuard<T>(Arc<Shared<T>>);
 
 impl<T> Drop for SenderGuard<T> {
@@ -61,7 +61,7 @@ impl<T> MailSender<T> {
     ///
     /// # Errors
     ///
-    /// The message, when the mailbox is full or nobody reads it any more.
+    /// The message, if the mailbox is full or the receiver was dropped.
     pub fn send(&self, message: T) -> Result<(), T> {
         let shared = &self.0.0;
         if shared.closed.load(Ordering::Acquire) {
@@ -73,23 +73,23 @@ impl<T> MailSender<T> {
     }
 }
 
-/// The receiving end.
+/// The receiving end of a mailbox.
 pub struct MailReceiver<T>(Arc<Shared<T>>);
 
 impl<T> MailReceiver<T> {
-    /// The next message; none when all senders are gone and everything was received.
+    /// The next message; `None` when all senders were dropped and every message was received.
     pub async fn recv(&mut self) -> Option<T> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// As [`MailReceiver::recv`].
+    /// [`MailReceiver::recv`] as a poll function.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if let Some(message) = self.0.queue.pop() {
             return Poll::Ready(Some(message));
         }
         *self.0.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         let closed = self.0.closed.load(Ordering::Acquire);
-        // Once more: a message may have come between the look and the waker.
+        // Checked again: a message may have arrived before the waker was set.
         match self.0.queue.pop() {
             Some(message) => Poll::Ready(Some(message)),
             None if closed => Poll::Ready(None),

@@ -1,18 +1,19 @@
-//! Leases that wait in a queue, packed so that few bytes do not keep many buffers.
+//! Queues of leases, packed so that few bytes do not occupy many buffers.
 
 use std::collections::VecDeque;
 
 use crate::base::Chunk;
 use crate::engine::{LARGE_LEN, Lease, SMALL_LEN};
 
-/// Pieces up to this length are copied behind others that wait, in bytes: cheaper than a buffer for each.
+/// Pieces of up to this length, in bytes, are copied behind others: cheaper than a buffer for each.
 pub(super) const COPY_LEN_MAX: usize = 2048;
 
-/// Puts a lease at the end of a queue whose first `fixed` leases must stay as they are.
+/// Appends a lease to a queue whose first `fixed` leases must not change.
 ///
-/// A small piece is copied behind the last one where there is room, and where there is none into a buffer that has some for
-/// those to come, unless it has room itself: what it is cut from may be kept for it alone. While the pool is under pressure everything that does
-/// not fill its buffer is copied together: a slice of a large buffer would keep the whole of it.
+/// A small piece is copied behind the last one if there is room. If not, it is copied into a new buffer with room for
+/// later pieces, unless its own buffer has room: otherwise it could keep a whole buffer in use alone. While the pool is
+/// under pressure, everything that does not fill its buffer is copied together, because a slice of a large buffer keeps
+/// all of it in use.
 pub fn push_packed(queue: &mut VecDeque<Lease>, fixed: usize, mut lease: Lease) {
     let pressed = lease.pool_is_pressed();
     let waits = queue.len() > fixed;

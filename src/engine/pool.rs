@@ -1,9 +1,9 @@
-//! The buffers of one core: one budget in bytes, shared by rule.
+//! The buffer pool of one core: a budget in bytes, and the rules by which it is shared.
 //!
-//! Whoever takes a buffer says what for, and each purpose leaves a part of the budget to those after it: receiving leaves
-//! room to send, and both leave room to the links, whose control frames give back what everybody else waits for. What one
-//! queue may hold ([`Pool::allowance`]) shrinks with the cube of what is left, so that no number of queues that are not read
-//! takes everything.
+//! Each buffer is taken for a purpose, and each purpose leaves a part of the budget to those after it: receiving leaves
+//! room for sending, and both leave room for links, whose control frames free what everybody else waits for. The limit
+//! of one queue ([`Pool::allowance`]) shrinks with the cube of what is left, so that no number of unread queues can use
+//! up the pool.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,34 +24,34 @@ pub const LARGE_LEN: usize = 64 * 1024;
 
 /// The default bound of a core's buffers, in bytes.
 pub const BUFFER_MEMORY_DEFAULT: usize = 64 * 1024 * 1024;
-/// The least that a pool can work with, in bytes.
+/// The smallest budget that a pool can work with, in bytes.
 pub const BUFFER_MEMORY_MIN: usize = 2 * 1024 * 1024;
-/// How much one growth step takes, in bytes.
+/// How many bytes the pool grows by at a time.
 const SLAB_LEN: usize = 256 * 1024;
-/// This part of the budget is for links alone.
+/// One part in this many of the budget is reserved for links.
 const LINK_RESERVE: usize = 8;
-/// Receiving leaves this part to sending, besides what is for links.
+/// One part in this many of the budget is reserved for sending, besides the part for links.
 const SEND_RESERVE: usize = 8;
-/// The most that one queue may hold, in bytes, however empty the pool is.
+/// The largest limit of one queue, in bytes, which applies while the pool is empty.
 pub const ALLOWANCE_MAX: usize = 256 * 1024;
-/// A pool of `bytes_max` that is empty allows each queue this part of it, if that is no more than [`ALLOWANCE_MAX`]. With `n`
-/// queues that hold what they may and are never read, `1 / sqrt(1 + 2 n / 182)` of what can be received into stays free.
+/// An empty pool of `bytes_max` allows each queue one part in this many, up to [`ALLOWANCE_MAX`]. With `n` full queues
+/// that are never read, `1 / sqrt(1 + 2 n / 182)` of the bytes for receiving stay free.
 const ALLOWANCE_SHARE: u64 = 182;
-/// A pool of which less than this part is left is under pressure: bytes that wait are packed densely.
+/// A pool with less than one part in this many left is under pressure: queued bytes are packed densely.
 const PRESSURE_SHARE: usize = 2;
-/// Unused buffers up to this many bytes keep their memory.
+/// Unused buffers of up to this many bytes in total keep their memory.
 const IDLE_KEPT: usize = 1024 * 1024;
-/// How often memory that was not used since the last time is given back to the system.
+/// How often memory that was not used in the meantime is returned to the system.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
-/// How much is given back at a time, in bytes, so that no turn takes long.
+/// How many bytes are returned at a time, so that no turn takes long.
 const TRIM_BURST: usize = 8 * 1024 * 1024;
 
 /// The two sizes of buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// [`SMALL_LEN`] bytes.
+    /// A buffer of [`SMALL_LEN`] bytes.
     Small,
-    /// [`LARGE_LEN`] bytes.
+    /// A buffer of [`LARGE_LEN`] bytes.
     Large,
 }
 
@@ -65,33 +65,33 @@ impl Class {
         }
     }
 
-    /// The class that holds `len` bytes, or the large one when none does.
+    /// The class that holds `len` bytes; the large one if neither does.
     #[must_use]
     pub const fn for_len(len: usize) -> Class {
         if len <= SMALL_LEN { Class::Small } else { Class::Large }
     }
 }
 
-/// What a buffer is taken for.
+/// The purpose for which a buffer is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// To receive from agents, upstreams and connections that are not known yet.
+    /// To receive from agents, upstreams and connections of unknown kind.
     Receive,
-    /// To send what was accepted.
+    /// To send bytes that were accepted.
     Send,
     /// To receive and send on a link.
     Link,
 }
 
-/// A core's pool of buffers, bounded in bytes. Cheap to clone; the clones are one pool.
+/// The buffer pool of a core, with a limit in bytes. Clones refer to the same pool.
 #[derive(Clone)]
 pub struct Pool {
     shared: Rc<PoolShared>,
-    /// Whether this handle takes from the part that is kept for links.
+    /// Whether this handle takes buffers from the part reserved for links.
     for_links: Cell<bool>,
 }
 
-/// How full a pool is.
+/// How much of a pool is in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUse {
     /// Bytes of buffers in use.
@@ -102,22 +102,23 @@ pub struct PoolUse {
     pub send_bytes: usize,
     /// Of these, bytes that were taken for links, received frames included.
     pub link_bytes: usize,
-    /// Bytes that the peers of links may make this core hold: the windows of all links together.
+    /// Bytes that the peers of links may send without further permission: the receive windows of all links together.
     pub window_bytes: usize,
     /// Bytes of memory behind the buffers, in use or not.
     pub allocated_bytes: usize,
     /// Bytes that may be in use.
     pub bytes_max: usize,
-    /// How many bytes one queue may hold now.
+    /// The current limit of one queue, in bytes.
     pub allowance_bytes: usize,
-    /// How often a buffer was asked for and none was left.
+    /// How often a buffer was requested and none was left.
     pub exhausted: u64,
     /// How many tasks wait for a buffer.
     pub waiting: usize,
 }
 
 impl Pool {
-    /// A pool of at most `bytes_max` ([`BUFFER_MEMORY_MIN`] when that is less), which takes no memory at first.
+    /// Creates a pool of at most `bytes_max` bytes, and at least [`BUFFER_MEMORY_MIN`]. It allocates no buffers at
+    /// first.
     #[must_use]
     pub fn new(bytes_max: usize) -> Pool {
         let bytes_max = bytes_max.max(BUFFER_MEMORY_MIN);
@@ -137,30 +138,30 @@ impl Pool {
         Pool { shared: Rc::new(shared), for_links: Cell::new(false) }
     }
 
-    /// From here on this handle, and not its clones, takes from the part that is kept for links.
+    /// From now on this handle, but not its clones, takes buffers from the part reserved for links.
     pub fn serve_link(&self) {
         self.for_links.set(true);
     }
 
-    /// Another handle of the pool, which takes from the part that is kept for links.
+    /// Another handle of the pool, which takes buffers from the part reserved for links.
     #[must_use]
     pub fn for_links(&self) -> Pool {
         Pool { shared: Rc::clone(&self.shared), for_links: Cell::new(true) }
     }
 
-    /// An empty buffer of `class`, or none when there is none left for sending.
+    /// An empty buffer of `class`; `None` if none is left for sending.
     #[must_use]
     pub fn take(&self, class: Class) -> Option<Lease> {
         self.shared.take(class, self.purpose(Purpose::Send))
     }
 
-    /// As [`Pool::take`], but leaves the part that is kept for sending.
+    /// Like [`Pool::take`], but leaves the part that is reserved for sending.
     #[must_use]
     pub fn take_for_receive(&self, class: Class) -> Option<Lease> {
         self.shared.take(class, self.purpose(Purpose::Receive))
     }
 
-    /// How many buffers of `class` there could be if there were no others.
+    /// The number of buffers of `class` if the whole budget were used for them.
     #[must_use]
     pub fn buffers_max(&self, class: Class) -> usize {
         self.shared.bytes_max / class.bytes()
@@ -172,37 +173,36 @@ impl Pool {
         self.shared.has(SMALL_LEN, self.purpose(Purpose::Receive))
     }
 
-    /// How many bytes one queue may hold now before its source is asked to wait: at most [`ALLOWANCE_MAX`], at least one
-    /// small buffer.
+    /// The current limit of one queue in bytes, above which its source must wait: at most [`ALLOWANCE_MAX`], at least
+    /// one small buffer.
     #[must_use]
     pub fn allowance(&self) -> usize {
         self.shared.allowance()
     }
 
-    /// The class to receive into by one who would like `wanted`: where a large buffer is more than one queue may hold, a small
-    /// one.
+    /// The class for a receive that would like `wanted`: a small buffer if a large one exceeds the limit of one queue.
     pub(in crate::engine) fn class_to_receive(&self, wanted: Class) -> Class {
         let small = !self.for_links.get() && self.shared.allowance() < LARGE_LEN;
         if small { Class::Small } else { wanted }
     }
 
-    /// Whether little is left, so that what waits should be packed densely.
+    /// Whether little is left, so that queued bytes should be packed densely.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         self.shared.is_pressed()
     }
 
-    /// An empty buffer of `class`, waiting for one when none is left.
+    /// Waits for an empty buffer of `class`.
     pub async fn lease(&self, class: Class) -> Lease {
         poll_fn(|cx| self.poll_lease(class, cx)).await
     }
 
-    /// An empty buffer of the class that holds `len` bytes, or the large class when none does; waits when none is left.
+    /// Waits for an empty buffer that holds `len` bytes, or for a large one if neither class does.
     pub async fn lease_for(&self, len: usize) -> Lease {
         self.lease(Class::for_len(len)).await
     }
 
-    /// As [`Pool::lease`].
+    /// [`Pool::lease`] as a poll function.
     pub fn poll_lease(&self, class: Class, cx: &Context<'_>) -> Poll<Lease> {
         if let Some(lease) = self.take(class) {
             return Poll::Ready(lease);
@@ -219,8 +219,8 @@ impl Pool {
         Poll::Pending
     }
 
-    /// Wakes as many of those that wait as can be served now, in the order in which they came, links first; true when there
-    /// was one. To be called whenever nothing else is ready to run: a task that was woken may not want its buffer any more.
+    /// Wakes as many waiting tasks as can be served now, in their order, links first; returns true if there was one.
+    /// Call it whenever nothing else is ready: a task that was woken may not want its buffer any more.
     pub(in crate::engine) fn wake_waiting(&self) -> bool {
         let mut promised = 0;
         loop {
@@ -236,7 +236,7 @@ impl Pool {
         }
     }
 
-    /// What the windows of the core's links take.
+    /// The receive windows of the core's links.
     pub(super) fn windows(&self) -> &Rc<Windows> {
         &self.shared.windows
     }
@@ -246,7 +246,7 @@ impl Pool {
         self.shared.trim_at.get()
     }
 
-    /// Gives memory back to the system that was not used for a while.
+    /// Returns memory that was not used for a while to the system.
     pub(in crate::engine) fn trim(&self, now: Time) {
         self.shared.trim(now);
     }
@@ -282,7 +282,7 @@ struct Waiter {
     purpose: Purpose,
 }
 
-/// Which buffer of which class.
+/// Identifies a buffer: its class and its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Slot {
     class: Class,
@@ -295,7 +295,7 @@ impl Slot {
     }
 }
 
-/// What the leases of a pool share.
+/// The state that the leases of a pool share.
 pub(in crate::engine) struct PoolShared {
     bytes_max: usize,
     small: RefCell<Slots>,
@@ -303,7 +303,7 @@ pub(in crate::engine) struct PoolShared {
     /// Bytes of buffers in use, and the same by purpose.
     leased: Cell<usize>,
     by_purpose: [Cell<usize>; 3],
-    /// Bytes of buffers that are not in use and have memory, and the least of it since the pool was last trimmed.
+    /// Bytes of unused buffers that have memory, and the smallest value since the last trim.
     idle: Cell<usize>,
     idle_least: Cell<usize>,
     trim_at: Cell<Time>,
@@ -320,12 +320,12 @@ impl PoolShared {
         }
     }
 
-    /// Bytes that can be received into, all of them.
+    /// The number of bytes in use at which receiving stops.
     fn receive_max(&self) -> usize {
         self.bytes_max - self.bytes_max / LINK_RESERVE - self.bytes_max / SEND_RESERVE
     }
 
-    /// Bytes that can be received into now.
+    /// The number of bytes that are left until receiving stops.
     fn left(&self) -> usize {
         self.receive_max().saturating_sub(self.leased.get())
     }
@@ -358,7 +358,7 @@ impl PoolShared {
         }
         let mut slots = self.slots(class).borrow_mut();
         if slots.idle.is_empty() {
-            // Memory that lies in the other class is used here instead.
+            // Memory of unused buffers of the other class is reused here.
             if self.leased.get() + self.idle.get() + len > self.bytes_max {
                 self.release_memory(if class == Class::Small { Class::Large } else { Class::Small }, len);
             }
@@ -375,7 +375,7 @@ impl PoolShared {
         Some(Lease::of_slot(Rc::clone(self), Slot { class, index }, base, len))
     }
 
-    /// An empty buffer to copy into what is kept for a while, or none when there is none left for receiving.
+    /// An empty buffer for bytes that are kept for a while; `None` if none is left for receiving.
     pub(in crate::engine) fn take_to_keep(self: &Rc<Self>, class: Class) -> Option<Lease> {
         self.take(class, Purpose::Receive)
     }
@@ -412,7 +412,7 @@ impl PoolShared {
         }
     }
 
-    /// Gives the memory of about `bytes` of unused buffers of `class` back to the system, as far as there are such buffers.
+    /// Returns the memory of about `bytes` of unused buffers of `class` to the system, as far as there are any.
     fn release_memory(&self, class: Class, bytes: usize) {
         let released = self.slots(class).borrow_mut().release_memory(bytes.div_ceil(class.bytes()));
         let idle = self.idle.get() - released * class.bytes();
@@ -425,11 +425,11 @@ impl PoolShared {
 struct Slots {
     arena: Arena,
     references: Vec<References>,
-    /// What each slot in use was taken for.
+    /// The purpose of each slot in use.
     purposes: Vec<Purpose>,
     /// Unused, with memory behind them.
     idle: Vec<u32>,
-    /// Unused, without.
+    /// Unused slots without memory behind them.
     bare: Vec<u32>,
 }
 
@@ -460,14 +460,14 @@ impl Slots {
         let to = self.arena.slots();
         self.references.resize_with(to, References::default);
         self.purposes.resize(to, Purpose::Send);
-        // Low indices are handed out first, so that a pool in light use touches few pages.
+        // Low indices are handed out first, so that a lightly used pool touches few pages.
         self.bare.extend((from..to).rev().filter_map(|index| u32::try_from(index).ok()));
         // Neither list grows when a buffer comes back.
         self.idle.reserve(to - self.idle.len());
         self.bare.reserve(to - self.bare.len());
     }
 
-    /// What the slot was taken for, when this was its last lease.
+    /// The purpose of the slot, if this was its last lease.
     fn release(&mut self, index: u32) -> Option<Purpose> {
         let last = self.references[index as usize].remove();
         last.then(|| {
@@ -476,7 +476,7 @@ impl Slots {
         })
     }
 
-    /// Gives the memory of up to `count` unused buffers back, those first that have been unused for longest; says how many.
+    /// Returns the memory of up to `count` unused buffers to the system, the longest unused first; returns how many.
     fn release_memory(&mut self, count: usize) -> usize {
         let count = count.min(self.idle.len());
         for index in self.idle.drain(..count) {

@@ -1,13 +1,13 @@
-//! One address for all cores, known before they start.
+//! An address that all cores listen on, known before they start.
 
 use std::io;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// An address that is kept for this process, so that each core can listen there with SO_REUSEPORT.
+/// An address that is reserved for this process, so that each core can listen on it with SO_REUSEPORT.
 ///
-/// The socket behind it never listens: the system gives connections only to those that do.
+/// The socket behind it does not listen: the system gives connections only to sockets that do.
 #[derive(Debug)]
 pub struct Reservation {
     _socket: Socket,
@@ -15,14 +15,14 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves an address; for port 0 the system chooses one.
+    /// Reserves an address; with port 0 the system chooses the port.
     ///
     /// # Errors
     ///
-    /// When another process listens there already (with SO_REUSEPORT the two would share the connections without a word),
-    /// or the address is not of this machine.
+    /// If another process listens on it (with SO_REUSEPORT the two would silently share connections), or the address
+    /// does not belong to this machine.
     pub fn new(address: SocketAddr) -> io::Result<Reservation> {
-        // On its own first: beside a listener this fails, which a socket with SO_REUSEPORT would not.
+        // Bound without SO_REUSEPORT first: that fails if somebody listens there.
         let alone = bind(address, false)?;
         let chosen = local_address(&alone)?;
         drop(alone);
@@ -30,7 +30,7 @@ impl Reservation {
         Ok(Reservation { address: local_address(&socket)?, _socket: socket })
     }
 
-    /// The address, with the port that was chosen.
+    /// The address, with the port that the system chose.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -1,10 +1,10 @@
-//! News for any number of tasks of one core.
+//! Notifications for any number of tasks on one core.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// Counts how often something happened, and lets tasks wait for the next time.
+/// Counts occurrences of an event, and lets tasks wait for the next one.
 #[derive(Default)]
 pub struct Signal {
     count: Cell<u64>,
@@ -18,7 +18,7 @@ struct Waiting {
 }
 
 impl Signal {
-    /// It has happened once more: wakes all that wait.
+    /// Records one occurrence and wakes all waiting tasks.
     pub fn raise(&self) {
         self.count.set(self.count.get() + 1);
         for waker in self.waiting.borrow_mut().places.iter_mut().filter_map(Option::take) {
@@ -26,12 +26,12 @@ impl Signal {
         }
     }
 
-    /// How often it has happened.
+    /// The number of occurrences so far.
     pub fn count(&self) -> u64 {
         self.count.get()
     }
 
-    /// Waits until it has happened more than `count` times.
+    /// Waits until there are more than `count` occurrences.
     pub fn after(&self, count: u64) -> After<'_> {
         After { signal: self, count, place: None }
     }

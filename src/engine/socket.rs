@@ -1,4 +1,4 @@
-//! A core's connections and listeners, as its tasks hold them.
+//! Sockets and listeners, as the tasks of a core hold them.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,9 +12,9 @@ use crate::engine::driver::{Address, Close, RawSocket, SocketOptions, Token};
 use crate::engine::sockets::SocketState;
 use crate::engine::{ByteStream, Class, Lease, StreamError};
 
-/// How long a closed socket may take to send what is still queued, before it is aborted.
+/// How long a closed socket may take to send what is queued before it is aborted.
 pub const LINGER_MAX: Duration = Duration::from_secs(5);
-/// How long accepting pauses after the system refused a connection.
+/// How long accepting pauses after an error of the system.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Core {
@@ -22,7 +22,7 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// As the system reports them.
+    /// The error of the system.
     pub fn listen(&self, address: &Address) -> io::Result<Listener> {
         let shared = self.shared();
         let token = shared.sockets.borrow_mut().open_listener();
@@ -44,11 +44,11 @@ impl Core {
         }
     }
 
-    /// Connects to `address`. The caller bounds the time; dropping the future ends the attempt.
+    /// Connects to `address`. The caller limits the time; dropping the future cancels the attempt.
     ///
     /// # Errors
     ///
-    /// As the system reports them.
+    /// The error of the system.
     pub async fn connect(&self, address: &Address, options: SocketOptions) -> io::Result<Socket> {
         let socket = self.open(|core, token| core.shared().driver.borrow_mut().connect(token, address, options))?;
         poll_fn(|cx| socket.with(|state| state.poll_connected(cx))).await?;
@@ -56,11 +56,11 @@ impl Core {
         Ok(socket)
     }
 
-    /// Takes in a connection that no core holds.
+    /// Adds a connection that no core holds.
     ///
     /// # Errors
     ///
-    /// When the driver cannot take it.
+    /// If the driver cannot add it.
     pub async fn adopt(&self, detached: Detached, options: SocketOptions) -> io::Result<Socket> {
         let Detached { raw, received } = detached;
         let socket = self.open(|core, token| core.shared().driver.borrow_mut().adopt(token, raw, options))?;
@@ -73,7 +73,7 @@ impl Core {
         Ok(socket)
     }
 
-    /// How many sockets and listeners are open.
+    /// The number of open sockets and listeners.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
         self.shared().sockets.borrow().open_count()
@@ -91,12 +91,12 @@ impl Core {
     }
 }
 
-/// A connection that belongs to no core, with the bytes that were read from it before; may go to another core.
+/// A connection that belongs to no core, with the bytes that were already read from it. It can be sent to another core.
 #[derive(Debug)]
 pub struct Detached {
-    /// The connection.
+    /// The socket, which no driver holds.
     pub raw: RawSocket,
-    /// What was received and not yet read.
+    /// Bytes that were received and not read yet.
     pub received: Vec<u8>,
 }
 
@@ -106,7 +106,7 @@ impl From<RawSocket> for Detached {
     }
 }
 
-/// Accepts connections. Dropping it stops listening; connections that it has accepted live on.
+/// Accepts connections. Dropping it stops listening; accepted connections stay open.
 pub struct Listener {
     core: Core,
     token: Token,
@@ -122,11 +122,11 @@ impl Listener {
         &self.local
     }
 
-    /// The next connection, and where it comes from.
+    /// The next connection, and its peer address.
     ///
     /// # Errors
     ///
-    /// As the system reports them (out of descriptors, for one), after a short pause; the caller may go on.
+    /// The error of the system (for example, too many open files), after a short pause. The caller may continue.
     pub async fn accept(&self) -> io::Result<(Detached, Option<SocketAddr>)> {
         let accepted = poll_fn(|cx| {
             let shared = self.core.shared();
@@ -147,46 +147,46 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         let shared = self.core.shared();
-        shared.sockets.borrow_mut().let_go(self.token);
+        shared.sockets.borrow_mut().drop_handle(self.token);
         shared.driver.borrow_mut().close(self.token, Close::Abort);
     }
 }
 
-/// A connection on a core: TCP, or a unix stream socket.
+/// A connection on a core: TCP, or a Unix stream socket.
 ///
-/// Dropping it sends what is queued, for up to [`LINGER_MAX`], and closes it.
+/// Dropping it sends queued bytes, for up to [`LINGER_MAX`], and closes it.
 pub struct Socket {
     core: Core,
     token: Token,
 }
 
 impl Socket {
-    /// The core that it lives on.
+    /// The core of the socket.
     #[must_use]
     pub fn core(&self) -> &Core {
         &self.core
     }
 
-    /// When the bytes that [`ByteStream::recv`] last gave, or is about to give, came in.
+    /// When the bytes arrived that [`ByteStream::recv`] returns next or, if none are unread, returned last.
     #[must_use]
     pub fn received_at(&self) -> Time {
         self.with(|state| state.received_at())
     }
 
-    /// How many bytes the system has taken to be sent. Certain once the socket is flushed or its sending has failed: what
-    /// is not among them has not left this process.
+    /// How many bytes were given to the system to send. Exact once the socket is flushed or sending has failed: all
+    /// other bytes have not left this process.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.with(|state| state.sent_bytes())
     }
 
-    /// Whether something is queued that the system has not taken.
+    /// Whether bytes wait to be given to the system.
     #[must_use]
     pub fn has_queued(&self) -> bool {
         self.with(|state| state.has_queued())
     }
 
-    /// How many bytes the peer's system has not acknowledged of what was sent and is to be sent, the end of sending counted as one.
+    /// How many sent or queued bytes the peer's system has not acknowledged; the end of sending counts as one byte.
     /// Costs a system call.
     #[must_use]
     pub fn untaken_bytes(&self) -> usize {
@@ -199,11 +199,11 @@ impl Socket {
         self.sent_bytes().saturating_sub(self.unacknowledged_bytes() as u64)
     }
 
-    /// Takes the connection off its core, after what is queued went out.
+    /// Removes the connection from its core after queued bytes were sent.
     ///
     /// # Errors
     ///
-    /// When the connection failed first.
+    /// If the connection failed first.
     pub async fn detach(self) -> Result<Detached, StreamError> {
         self.core.shared().driver.borrow_mut().detach(self.token);
         let raw = poll_fn(|cx| self.with(|state| state.poll_left(cx))).await?;
@@ -288,7 +288,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let shared = self.core.shared();
         let queued = self.has_queued();
-        shared.sockets.borrow_mut().let_go(self.token);
+        shared.sockets.borrow_mut().drop_handle(self.token);
         shared.driver.borrow_mut().close(self.token, Close::Flush);
         if queued {
             let (core, token) = (self.core.clone(), self.token);

@@ -1,4 +1,4 @@
-//! The sockets and listeners of one core: what the driver reported of each, and who waits for it.
+//! The table of a core's sockets and listeners: what the driver reported of each, and which tasks wait for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,15 +9,15 @@ use crate::base::Time;
 use crate::engine::driver::{Driver, Event, RawSocket, Token};
 use crate::engine::{ALLOWANCE_MAX, Lease, StreamError, push_packed};
 
-/// A queue that is over its allowance goes on once it is below this part of it.
+/// A queue that exceeded its limit continues once it is below one part in this many of the limit.
 const LOW_SHARE: usize = 4;
-/// A socket that sent so much that less than this is queued may take more, in bytes.
+/// A socket accepts more bytes once fewer than this are queued, in bytes.
 const SEND_LOW: usize = ALLOWANCE_MAX / LOW_SHARE;
-/// Accepted connections that wait to be taken, above which accepting is paused.
+/// Accepting pauses when this many accepted connections wait for a task.
 const ACCEPTED_MAX: usize = 128;
 
-/// The table of a core's sockets and listeners. A place is named by a [`Token`] and used again only after the driver's
-/// last word on it.
+/// The table of a core's sockets and listeners. A [`Token`] names an entry, which is reused only after the driver's
+/// last event for it.
 #[derive(Default)]
 pub(super) struct Sockets {
     places: Vec<Place>,
@@ -32,13 +32,13 @@ struct Place {
 
 enum Kind {
     Free,
-    /// Nobody holds it any more; the driver has still to report that it is gone.
+    /// Its handle was dropped; the driver has not reported yet that it is gone.
     Leaving,
     Listener(Box<ListenerState>),
     Socket(Box<SocketState>),
 }
 
-/// What is known of a listener.
+/// The state of a listener.
 #[derive(Default)]
 pub(super) struct ListenerState {
     accepted: VecDeque<(RawSocket, Option<SocketAddr>)>,
@@ -47,10 +47,10 @@ pub(super) struct ListenerState {
     waker: Option<Waker>,
 }
 
-/// What is known of a socket.
+/// The state of a socket.
 #[derive(Default)]
 pub(super) struct SocketState {
-    /// It carries a link: what it may hold does not depend on how full the pool is.
+    /// It carries a link: its limits do not depend on how full the pool is.
     is_link: bool,
     connected: Option<io::Result<()>>,
     received: VecDeque<Lease>,
@@ -58,7 +58,7 @@ pub(super) struct SocketState {
     received_at: Time,
     receive_end: Option<Result<(), StreamError>>,
     receive_paused: bool,
-    /// Something has arrived since anything was sent or acknowledged.
+    /// Bytes were received since anything was sent or acknowledged.
     ack_due: bool,
     receive_waker: Option<Waker>,
     queued_bytes: usize,
@@ -70,27 +70,27 @@ pub(super) struct SocketState {
 }
 
 impl Sockets {
-    /// Takes a place for a socket that is about to be opened.
+    /// Reserves an entry for a socket that is about to be opened.
     pub(super) fn open_socket(&mut self) -> Token {
         self.open(Kind::Socket(Box::default()))
     }
 
-    /// Takes a place for a listener that is about to be opened.
+    /// Reserves an entry for a listener that is about to be opened.
     pub(super) fn open_listener(&mut self) -> Token {
         self.open(Kind::Listener(Box::default()))
     }
 
-    /// Gives a place back that the driver never knew.
+    /// Frees an entry that the driver never knew.
     pub(super) fn never_opened(&mut self, token: Token) {
         self.release(token);
     }
 
-    /// How many places are in use.
+    /// The number of entries in use.
     pub(super) fn open_count(&self) -> usize {
         self.open
     }
 
-    /// A socket that its holder has not let go.
+    /// The state of a socket whose handle still exists.
     pub(super) fn socket(&mut self, token: Token) -> &mut SocketState {
         match &mut self.place(token).kind {
             Kind::Socket(socket) => socket,
@@ -98,7 +98,7 @@ impl Sockets {
         }
     }
 
-    /// A listener that its holder has not let go.
+    /// The state of a listener whose handle still exists.
     pub(super) fn listener(&mut self, token: Token) -> &mut ListenerState {
         match &mut self.place(token).kind {
             Kind::Listener(listener) => listener,
@@ -106,8 +106,8 @@ impl Sockets {
         }
     }
 
-    /// The holder lets go; the place is free when the driver says so, or at once when it already did.
-    pub(super) fn let_go(&mut self, token: Token) {
+    /// The handle was dropped. The entry is freed when the driver reports the end, or at once if it already did.
+    pub(super) fn drop_handle(&mut self, token: Token) {
         let place = self.place(token);
         let gone = matches!(&place.kind, Kind::Socket(socket) if socket.left.is_some());
         place.kind = Kind::Leaving;
@@ -116,7 +116,7 @@ impl Sockets {
         }
     }
 
-    /// Deals with one report of the driver.
+    /// Handles one event of the driver.
     pub(super) fn handle(&mut self, event: Event, now: Time, driver: &mut dyn Driver) {
         match event {
             Event::Accepted { listener, socket, peer } => {
@@ -227,7 +227,7 @@ impl Sockets {
 }
 
 impl ListenerState {
-    /// The next connection, or why there is none for now. After an error the listener is paused.
+    /// The next connection, or the error if accepting failed. After an error the listener is paused.
     pub(super) fn poll_accept(
         &mut self,
         token: Token,
@@ -297,7 +297,7 @@ impl SocketState {
         Poll::Pending
     }
 
-    /// When the first of the bytes that wait to be read came, or the last that were read.
+    /// When the first unread bytes arrived or, if none are unread, those that were read last.
     pub(super) fn received_at(&self) -> Time {
         self.received_at
     }
@@ -310,17 +310,17 @@ impl SocketState {
             return Err(StreamError::Closed);
         }
         self.queued_bytes += bytes;
-        // It bears the acknowledgement.
+        // Sent bytes carry the acknowledgement.
         self.ack_due = false;
         Ok(())
     }
 
-    /// Notes that it carries a link.
+    /// Marks the socket as one that carries a link.
     pub(super) fn serve_link(&mut self) {
         self.is_link = true;
     }
 
-    /// How much one direction may hold, when one queue may hold `allowance` bytes.
+    /// The limit of one direction in bytes, if `allowance` is the limit of one queue.
     pub(super) fn allowance(&self, allowance: usize) -> usize {
         if self.is_link { ALLOWANCE_MAX } else { allowance }
     }
@@ -344,12 +344,12 @@ impl SocketState {
         Poll::Pending
     }
 
-    /// Whether an acknowledgement is due, which is then taken for given.
+    /// Whether an acknowledgement is due. It then counts as sent.
     pub(super) fn take_ack_due(&mut self) -> bool {
         std::mem::take(&mut self.ack_due)
     }
 
-    /// How many bytes the system has taken.
+    /// How many bytes were given to the system.
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
@@ -359,7 +359,7 @@ impl SocketState {
         self.queued_bytes
     }
 
-    /// Whether this is the first time that sending is finished.
+    /// Finishes sending. Returns false if it was finished before, or has failed.
     pub(super) fn finish(&mut self) -> bool {
         !std::mem::replace(&mut self.finished, true) && self.send_error.is_none()
     }
@@ -390,7 +390,7 @@ impl SocketState {
         self.received.drain(..).flat_map(|lease| lease.to_vec()).collect()
     }
 
-    /// Takes bytes in that were received before the core had the socket.
+    /// Puts back bytes that were received before the core had the socket.
     pub(super) fn put_back(&mut self, lease: Lease, now: Time) {
         self.receive(lease, now);
     }

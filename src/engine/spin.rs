@@ -1,15 +1,15 @@
-//! Whether spinning before parking is worth it.
+//! The decision whether to spin before parking.
 
 use std::time::Duration;
 
-/// A wait that is longer than this many budgets counts as this many.
+/// A wait longer than this many budgets counts as this many.
 const GAP_CAP: u32 = 16;
-/// Spinning is worth it while the mean gap is below this many budgets: one wait in a few then ends while spinning.
+/// Spinning pays while the mean wait is below this many budgets: about one wait in a few then ends while spinning.
 const WORTH_BELOW: u32 = 4;
-/// The weight of a new gap in the mean is one in this many.
+/// A new wait has a weight of one in this many in the mean.
 const MEMORY: u32 = 8;
 
-/// Learns from recent waits how long the next one is likely to be.
+/// Estimates from recent waits how long the next one will be.
 pub(super) struct Spin {
     budget: Duration,
     gap_mean: Duration,
@@ -21,7 +21,7 @@ impl Spin {
         Spin { budget, gap_mean: budget }
     }
 
-    /// How long to spin.
+    /// How long to spin at most.
     pub(super) fn budget(&self) -> Duration {
         self.budget
     }
@@ -31,7 +31,7 @@ impl Spin {
         self.gap_mean < self.budget * WORTH_BELOW
     }
 
-    /// Takes a wait into account.
+    /// Adds a wait to the mean.
     pub(super) fn waited(&mut self, gap: Duration) {
         let gap = gap.min(self.budget * GAP_CAP);
         self.gap_mean = (self.gap_mean * (MEMORY - 1) + gap) / MEMORY;

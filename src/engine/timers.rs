@@ -1,21 +1,21 @@
-//! When to wake whom: the timers of one core.
+//! The timers of one core.
 
 use std::task::Waker;
 
 use crate::base::Time;
 
-/// An ordered set of deadlines, each with a waker. Setting, moving and cancelling cost O(log n) and, once the set has
-/// been as large before, no allocation.
+/// An ordered set of deadlines, each with a waker. Setting, moving and cancelling a timer costs O(log n), without
+/// allocating once the set has been as large before.
 #[derive(Default)]
 pub(super) struct Timers {
     /// A binary heap of entries, the earliest first.
     heap: Vec<Entry>,
-    /// For each timer its place in the heap, or that it is not set.
+    /// For each timer its index in the heap; `None` if it is not set.
     places: Vec<Option<usize>>,
     free: Vec<u32>,
 }
 
-/// Names a timer of one core.
+/// Identifies a timer of one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimerId(u32);
 
@@ -26,7 +26,7 @@ struct Entry {
 }
 
 impl Timers {
-    /// Makes a timer that is not set.
+    /// Creates a timer that is not set.
     pub(super) fn create(&mut self) -> TimerId {
         if let Some(index) = self.free.pop() {
             return TimerId(index);
@@ -36,13 +36,13 @@ impl Timers {
         TimerId(index)
     }
 
-    /// Ends a timer; its id may be given out again.
+    /// Removes a timer. Its id may be reused.
     pub(super) fn remove(&mut self, timer: TimerId) {
         self.cancel(timer);
         self.free.push(timer.0);
     }
 
-    /// Sets a timer to wake `waker` at `at`, in place of what it was set to before.
+    /// Sets a timer to wake `waker` at `at`, replacing its previous deadline.
     pub(super) fn set(&mut self, timer: TimerId, at: Time, waker: &Waker) {
         if let Some(place) = self.places[timer.0 as usize] {
             let entry = &mut self.heap[place];
@@ -63,7 +63,7 @@ impl Timers {
         self.rise(place);
     }
 
-    /// Unsets a timer.
+    /// Unsets a timer; does nothing if it is not set.
     pub(super) fn cancel(&mut self, timer: TimerId) {
         if let Some(place) = self.places[timer.0 as usize] {
             self.take(place);

@@ -10,16 +10,16 @@ use std::rc::Rc;
 
 use crate::engine::pool::Pool;
 
-/// The windows of all links together may take this part of the core's buffers.
+/// The windows of all links together may take one part in this many of the core's buffers.
 const WINDOWS_SHARE: usize = 2;
-/// A link may take this part of what is left at a time.
+/// A link may take one part in this many of what is left at a time.
 const STEP_SHARE: usize = 8;
-/// With less than this part left, links that have more than an equal share give it back.
+/// If less than one part in this many is left, links with more than an equal share give it back.
 const SCARCE_SHARE: usize = 4;
-/// The least that a link starts with, in bytes, however many there are.
+/// The smallest initial window of a link, in bytes, however many links there are.
 const WINDOW_MIN: u32 = 32 * 1024;
 
-/// What is granted on one core.
+/// The windows granted on one core.
 pub(super) struct Windows {
     bytes_max: usize,
     granted: Cell<usize>,
@@ -43,27 +43,27 @@ impl Windows {
         self.left() < self.bytes_max / SCARCE_SHARE
     }
 
-    /// An equal share, of what may be granted without being scarce.
+    /// An equal share of what can be granted without becoming scarce.
     fn equal_share(&self) -> u32 {
         to_u32((self.bytes_max - self.bytes_max / SCARCE_SHARE) / self.links.get().max(1)).max(WINDOW_MIN)
     }
 }
 
-/// The receive window of one link, which counts for as long as this is held.
+/// The receive window of one link, which counts as used for as long as this is held.
 pub struct WindowGrant {
     windows: Rc<Windows>,
     size: Cell<u32>,
 }
 
 impl WindowGrant {
-    /// The window of a new link that may have `size_max` bytes, of which it gets what is there for it.
+    /// The window of a new link, of at most `size_max` bytes, as far as they are available.
     #[must_use]
     pub fn first(pool: &Pool, size_max: u32) -> WindowGrant {
         let left = to_u32(pool.windows().left() / STEP_SHARE);
         WindowGrant::of_size(pool, left.max(WINDOW_MIN).min(size_max))
     }
 
-    /// The window of a new link, whose size was decided elsewhere, in bytes.
+    /// The window of a new link whose size in bytes was decided elsewhere.
     #[must_use]
     pub fn of_size(pool: &Pool, size: u32) -> WindowGrant {
         let windows = Rc::clone(pool.windows());
@@ -78,7 +78,8 @@ impl WindowGrant {
         self.size.get()
     }
 
-    /// The size that it should have now, in bytes: more, up to `size_max`, when it `is_short`, less when others need it.
+    /// The size in bytes that the window should have now: larger, up to `size_max`, if it `is_short`; smaller if others
+    /// need it.
     #[must_use]
     pub fn wanted(&self, is_short: bool, size_max: u32) -> u32 {
         let (windows, size) = (&self.windows, self.size.get());
@@ -89,7 +90,7 @@ impl WindowGrant {
         if is_short && size < size_max { size.saturating_add(more).min(size_max) } else { size }
     }
 
-    /// Notes the size that it has now, in bytes.
+    /// Records the current size in bytes.
     pub fn set(&self, size: u32) {
         let others = self.windows.granted.get() - self.size.get() as usize;
         self.windows.granted.set(others + size as usize);

@@ -1,18 +1,18 @@
 use super::recorder::{Label, LabelSet, Recorder};
 
-/// Some of the times of calls on one core.
+/// A part of the figures of one core.
 #[derive(Clone)]
 pub struct CoreFigures {
-    /// How many labels have figures.
+    /// The number of labels that have figures.
     pub labels: usize,
-    /// How many times a call came that got no label of its own.
+    /// How many calls got no label of their own.
     pub over_cap: u64,
-    /// The set that was asked for, and its label unless it is the total; none beyond the last one.
+    /// The requested set, with its label unless it is the total; `None` beyond the last one.
     pub set: Option<(Option<Label>, LabelSet)>,
 }
 
 impl Recorder {
-    /// One set of this core's: the total at 0, then those of each label.
+    /// One set of this core's figures: the total at index 0, then one set for each label.
     #[must_use]
     pub fn figures(&self, index: usize) -> CoreFigures {
         let set = match index.checked_sub(1) {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram as Hdr;
 
-/// The longest duration that is told apart; longer ones are counted as this long, and counted.
+/// The longest duration that is recorded exactly. Longer ones are recorded as this and counted apart.
 pub const RANGE_MAX: Duration = Duration::from_secs(120);
 
 /// The finest step. The smallest power of two that tells a 10 µs phase to within 1 %.
@@ -10,18 +10,18 @@ const STEP_NS: u64 = 64;
 /// Two digits give steps of at most 0.8 % (1/128), a sixth of the 5 % that the split promises; three would cost seven
 /// times the memory.
 const DIGITS: u8 = 2;
-/// Buckets that `STEP_NS`, `DIGITS` and `RANGE_MAX` come to: 256 linear ones up to 16 µs, then 128 for each doubling.
+/// The number of buckets that `STEP_NS`, `DIGITS` and `RANGE_MAX` give: 256 linear ones up to 16 µs, then 128 for each
+/// doubling.
 #[cfg(test)]
 const BUCKETS: usize = 3_200;
 /// The heap memory of one [`Histogram`].
 #[cfg(test)]
 pub(super) const HISTOGRAM_BYTES: usize = BUCKETS * size_of::<u32>();
 
-/// Durations of one phase as one core saw them: steps of 64 ns up to 16 µs, then of at most 0.8 %, up to two minutes.
+/// The durations of one phase on one core: steps of 64 ns up to 16 µs, then of at most 0.8 %, up to two minutes.
 ///
-/// The memory is fixed (12.5 KiB), so recording neither allocates nor fails. Counts are of 32 bits;
-/// before one could overflow, at 4.29 thousand million records, the histogram starts anew (to a metrics store
-/// this looks like a restart).
+/// The memory is fixed (12.5 KiB), so recording neither allocates nor fails. Counts have 32 bits; before one could
+/// overflow, at 4.29 thousand million records, the histogram is reset (a metrics store sees this as a restart).
 #[derive(Clone)]
 pub struct Histogram {
     counts: Hdr<u32>,
@@ -31,7 +31,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// An empty histogram.
+    /// Creates a histogram with no durations.
     #[must_use]
     pub fn new() -> Histogram {
         let counts =
@@ -39,12 +39,12 @@ impl Histogram {
         Histogram { counts, sum_ns: 0, max_ns: 0, over_range: 0 }
     }
 
-    /// Records one duration.
+    /// Records one duration. One longer than `RANGE_MAX` is recorded as `RANGE_MAX` and counted apart.
     pub fn record(&mut self, duration: Duration) {
         self.record_n(duration, 1);
     }
 
-    /// How many durations were recorded.
+    /// The number of durations recorded.
     #[must_use]
     #[cfg(test)]
     pub fn count(&self) -> u64 {
@@ -74,7 +74,7 @@ impl Default for Histogram {
     }
 }
 
-/// Histograms of several cores put together, to be read. Counts are of 64 bits and never start anew.
+/// The histograms of several cores added up, for reading. Counts have 64 bits and are never reset.
 #[derive(Clone)]
 pub struct Distribution {
     counts: Hdr<u64>,
@@ -84,7 +84,7 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// An empty distribution.
+    /// Creates a distribution with no durations.
     #[must_use]
     pub fn new() -> Distribution {
         let counts =
@@ -102,7 +102,7 @@ impl Distribution {
         self.over_range += histogram.over_range;
     }
 
-    /// Adds another distribution.
+    /// Adds all durations of another distribution to this one.
     pub fn merge(&mut self, other: &Distribution) {
         self.counts.add(&other.counts).expect("both have the same bounds");
         self.sum_ns += other.sum_ns;
@@ -110,7 +110,7 @@ impl Distribution {
         self.over_range += other.over_range;
     }
 
-    /// How many durations were recorded.
+    /// The number of durations recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.len()
@@ -122,21 +122,21 @@ impl Distribution {
         Duration::from_nanos(u64::try_from(self.sum_ns).unwrap_or(u64::MAX))
     }
 
-    /// The mean, exact; zero when there is nothing.
+    /// The mean, exact; zero if there are no durations.
     #[must_use]
     pub fn mean(&self) -> Duration {
         let mean_ns = self.sum_ns.checked_div(u128::from(self.count())).unwrap_or(0);
         Duration::from_nanos(u64::try_from(mean_ns).unwrap_or(u64::MAX))
     }
 
-    /// The longest duration, exact.
+    /// The longest duration, exact; zero if there are none.
     #[must_use]
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max_ns)
     }
 
-    /// The duration that a share `q` (0 to 1) of all did not exceed, at most 0.8 % or 64 ns above the true one; zero
-    /// when there is nothing.
+    /// The quantile `q` (0 to 1): the duration that this share of all did not exceed, at most 0.8 % or 64 ns above the
+    /// exact value; zero if there are no durations.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Duration {
         if self.over_range > 0 && q >= 1.0 {
@@ -145,13 +145,13 @@ impl Distribution {
         Duration::from_nanos(self.counts.value_at_quantile(q.clamp(0.0, 1.0)).min(self.max_ns))
     }
 
-    /// How many durations were at most `limit`, to within a step: what a Prometheus bucket holds.
+    /// The number of durations that were at most `limit`, to within a step: the value of a Prometheus bucket.
     #[must_use]
     pub fn count_at_most(&self, limit: Duration) -> u64 {
         self.counts.count_between(0, nanos(limit))
     }
 
-    /// How many durations exceeded [`RANGE_MAX`].
+    /// The number of durations longer than [`RANGE_MAX`].
     #[must_use]
     #[cfg(test)]
     pub fn over_range(&self) -> u64 {

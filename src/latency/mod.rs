@@ -1,8 +1,8 @@
-//! Floor 1: the time a call took and where it went. Pure decisions on durations; no clock is read here.
+//! Floor 1: how long calls took, and in which part of the path. Pure decisions on durations; no clock is read here.
 //!
-//! [`EdgeStamps`] and [`ConnectorStamps`] turn the points at which a call passed into durations, [`CallPhases`] splits
-//! the whole among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] puts the cores'
-//! figures together for whoever reads them.
+//! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations,
+//! [`CallPhases`] divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a
+//! [`Snapshot`] adds up the figures of the cores for reading.
 
 mod figures;
 mod histogram;

@@ -1,18 +1,18 @@
 use std::time::Duration;
 
-/// How many phases there are.
+/// The number of phases.
 pub const PHASES: usize = Phase::ALL.len();
 
-/// A part of a call's time. The names are stable: metrics, JSON and `Server-Timing` use them.
+/// A part of a call's time. The names do not change between releases: metrics, JSON and `Server-Timing` use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// In the edge: first byte of the request → handed to the link, and first byte back → written to the agent.
     Edge,
-    /// The link and its queues: what is neither edge, connector nor upstream.
+    /// The link and its queues: all time that belongs to neither edge, connector nor upstream.
     Tunnel,
     /// In the connector: request routable → first byte sent upstream, and first byte back → handed to the link.
     Connector,
-    /// Making a connection to the upstream; only in calls that found none in the pool.
+    /// Connecting to the upstream; only in calls for which the pool had no connection.
     UpstreamConnect,
     /// First byte sent to the upstream → first byte from it.
     Upstream,
@@ -25,7 +25,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Every phase, in the order in which they are shown.
+    /// All phases, in the order in which they are shown.
     pub const ALL: [Phase; 8] = [
         Phase::Edge,
         Phase::Tunnel,
@@ -37,7 +37,7 @@ impl Phase {
         Phase::TotalLast,
     ];
 
-    /// The stable name.
+    /// The name in metrics and the API. It does not change between releases.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,28 +56,28 @@ impl Phase {
 /// What the edge itself measured of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeTimes {
-    /// [`Phase::Edge`].
+    /// The duration of [`Phase::Edge`].
     pub edge: Duration,
-    /// [`Phase::Total`].
+    /// The duration of [`Phase::Total`].
     pub total: Duration,
-    /// [`Phase::TotalLast`], once the last byte is written.
+    /// The duration of [`Phase::TotalLast`]; `None` until the last byte is written.
     pub total_last: Option<Duration>,
 }
 
 /// What the connector measured of one call; these durations cross the link in PHASES.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectorTimes {
-    /// [`Phase::Connector`].
+    /// The duration of [`Phase::Connector`].
     pub connector: Duration,
-    /// [`Phase::UpstreamConnect`], when a connection had to be made.
+    /// The duration of [`Phase::UpstreamConnect`]; `None` if a pooled connection was used.
     pub upstream_connect: Option<Duration>,
-    /// [`Phase::Upstream`].
+    /// The duration of [`Phase::Upstream`].
     pub upstream: Duration,
-    /// [`Phase::UpstreamLast`], once the last byte came.
+    /// The duration of [`Phase::UpstreamLast`]; `None` until the last byte came.
     pub upstream_last: Option<Duration>,
 }
 
-/// The time of one call, taken apart.
+/// The time of one call, divided into phases.
 ///
 /// `edge + tunnel + connector + upstream_connect + upstream = total`, unless the clocks disagreed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,16 +86,16 @@ pub struct CallPhases {
     connector: Option<ConnectorTimes>,
     tunnel: Duration,
     clocks_disagreed: bool,
-    /// Neither edge nor tunnel are known.
+    /// Edge and tunnel are not known, because only the connector measured.
     far_side_only: bool,
 }
 
 impl CallPhases {
-    /// Splits a call: what neither side accounts for is the tunnel's.
+    /// Divides the time of a call. The time that neither side accounts for is the tunnel's.
     ///
-    /// Without the connector's figures (it never answered) nothing can be told apart beyond the edge, and all the rest
-    /// is the tunnel's. When the two sides claim together more than the whole, the tunnel is zero and
-    /// [`clocks_disagreed`](CallPhases::clocks_disagreed) says so.
+    /// Without the connector's times (it never answered), all time beyond the edge counts as the tunnel's. If the two
+    /// sides together claim more than the total, the tunnel is zero and
+    /// [`clocks_disagreed`](CallPhases::clocks_disagreed) is true.
     #[must_use]
     pub fn split(edge: EdgeTimes, connector: Option<ConnectorTimes>) -> CallPhases {
         let far = connector.map_or(Duration::ZERO, |c| {
@@ -111,8 +111,8 @@ impl CallPhases {
         }
     }
 
-    /// A call as the connector alone saw it, because the agent's TLS ends there: of edge and tunnel nothing is known, and the
-    /// whole is what it took on this side. `total_last` is that to the last byte.
+    /// A call that only the connector measured, because the agent's TLS ends there. Edge and tunnel are not known, and
+    /// the total is the time on the connector. `total_last` is the time to the last byte.
     #[must_use]
     pub fn of_connector(times: ConnectorTimes, total_last: Duration) -> CallPhases {
         let total = times.connector + times.upstream_connect.unwrap_or_default() + times.upstream;
@@ -120,7 +120,7 @@ impl CallPhases {
         CallPhases { far_side_only: true, ..CallPhases::split(edge, Some(times)) }
     }
 
-    /// The duration of one phase, if the call had it.
+    /// The duration of one phase; `None` if the call did not have it.
     #[must_use]
     pub fn get(&self, phase: Phase) -> Option<Duration> {
         match phase {
@@ -136,13 +136,13 @@ impl CallPhases {
         }
     }
 
-    /// How long the agent waited for all of it: to the last byte when that is known, else to the first.
+    /// How long the agent waited: to the last byte if that is known, otherwise to the first.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.edge.total_last.unwrap_or(self.edge.total)
     }
 
-    /// Whether the parts measured on the two sides were more than the whole.
+    /// Whether the parts that the two sides measured add up to more than the total.
     #[must_use]
     pub const fn clocks_disagreed(&self) -> bool {
         self.clocks_disagreed

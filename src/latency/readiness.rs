@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// How fresh the proof must be that the whole path works.
+/// How recent the proof must be that the whole path works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadinessSettings {
-    /// A call or probe that went through longer ago than this proves nothing any more.
+    /// How long a call or probe counts as proof after it went through, in milliseconds.
     pub fresh_for_ms: u64,
 }
 
@@ -15,7 +15,7 @@ impl Default for ReadinessSettings {
     }
 }
 
-/// Why a role does not call itself ready.
+/// Why a role is not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
     /// It is shutting down.
@@ -24,23 +24,23 @@ pub enum NotReady {
     /// No call or probe has ever gone through.
     #[error("no call or probe has gone through the whole path yet; is a connector linked and its upstream up?")]
     NeverPassed,
-    /// The last one that was tried failed.
+    /// The most recent call or probe failed.
     #[error("the last probe failed {ago:?} ago; see GET /v1/status for the links and the log for the cause")]
     Failed {
-        /// How long ago.
+        /// Time since that probe failed.
         ago: Duration,
     },
-    /// The last one that went through did so too long ago.
+    /// The last successful call or probe is too old.
     #[error("the last call or probe went through {ago:?} ago, longer than {limit:?}")]
     Stale {
-        /// How long ago.
+        /// Time since the last call or probe that went through.
         ago: Duration,
-        /// How long a proof is good for.
+        /// How long a proof is valid.
         limit: Duration,
     },
 }
 
-/// Remembers when the whole path (edge, link, connector, upstream and back) was last seen to work.
+/// Remembers when the whole path (edge, link, connector, upstream and back) last worked.
 ///
 /// Real calls count as proof, so that a busy tunnel needs no probe.
 #[derive(Clone, Copy, Debug)]
@@ -52,29 +52,30 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Not ready until something goes through.
+    /// Creates a state that is not ready until a call or probe goes through.
     #[must_use]
     pub const fn new(settings: ReadinessSettings) -> Readiness {
         let fresh_for = Duration::from_millis(settings.fresh_for_ms);
         Readiness { fresh_for, passed: None, failed: None, draining: false }
     }
 
-    /// A call or probe went through the whole path at `when`; an older proof than the one known changes nothing.
+    /// Records that a call or probe went through the whole path at `when`. Ignored if a later one is known.
     pub fn on_passed(&mut self, when: Time) {
         self.passed = self.passed.max(Some(when));
     }
 
-    /// A call or probe was lost on the path at `when` (not one that the agent gave up).
+    /// Records that a call or probe failed on the path at `when`. Calls that the agent gave up do not count.
     pub fn on_failed(&mut self, when: Time) {
         self.failed = self.failed.max(Some(when));
     }
 
-    /// Shut-down began; there is no way back.
+    /// Records that shutdown began. It cannot be undone.
     pub fn on_draining(&mut self) {
         self.draining = true;
     }
 
-    /// Whether a probe is worth sending: the proof is missing, contradicted, or past half its time.
+    /// Whether a probe should be sent: there is no proof, a later call failed, or the proof has used half of its
+    /// validity.
     #[must_use]
     pub fn is_probe_due(&self, now: Time) -> bool {
         match self.check(now) {
@@ -84,11 +85,11 @@ impl Readiness {
         }
     }
 
-    /// Ready, with the age of the proof.
+    /// The age of the proof, if the role is ready.
     ///
     /// # Errors
     ///
-    /// Says why not.
+    /// The reason why it is not ready.
     pub fn check(&self, now: Time) -> Result<Duration, NotReady> {
         if self.draining {
             return Err(NotReady::Draining);

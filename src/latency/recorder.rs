@@ -5,25 +5,25 @@ use super::histogram::Histogram;
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{CallPhases, PHASES, Phase};
 
-/// The name under which calls are gathered that have no label of their own.
+/// The name that collects calls without a label of their own.
 pub const OTHER: &str = "(other)";
 /// The longest route, method or tool name that gets a label, in bytes.
 pub const LABEL_LEN_MAX: usize = 128;
 
-/// No name can hold this byte, as it never occurs in UTF-8.
+/// Separates the parts of a key; this byte never occurs in UTF-8.
 const SEPARATOR: u8 = 0xff;
 
 /// How many labels a core keeps figures for.
 ///
-/// A label costs 100 KiB from the call that first has it, so that the defaults come to at most
-/// (128 + 64 + 1) x 100 KiB = 19 MiB on a core; a server with 20 tools comes to 2 MiB.
+/// A label costs 100 KiB from its first call on, so the defaults give at most (128 + 64 + 1) x 100 KiB = 19 MiB per
+/// core. A server with 20 tools takes 2 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatencySettings {
-    /// Labels in all, beside one `(other)` for each route.
+    /// The most labels of all routes, not counting the `(other)` of each route.
     pub labels_max: usize,
-    /// Labels of one route, so that one agent's made-up tool names cannot take the room of other routes.
+    /// The most labels of one route, so that an agent that invents tool names cannot use up the labels of other routes.
     pub labels_per_route_max: usize,
-    /// Routes; the calls of further ones are gathered under the route `(other)`.
+    /// The most routes; calls of further routes are collected under the route `(other)`.
     pub routes_max: usize,
 }
 
@@ -33,14 +33,14 @@ impl Default for LatencySettings {
     }
 }
 
-/// What a call is counted under.
+/// The label under which a call is counted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label {
     /// The name of the route.
     pub route: Box<str>,
-    /// The JSON-RPC method, or the HTTP method where there is no message (`GET`, `DELETE`).
+    /// The JSON-RPC method, or the HTTP method if there is no message (`GET`, `DELETE`).
     pub method: Box<str>,
-    /// The tool that `tools/call` named, else empty.
+    /// The tool that `tools/call` named; otherwise empty.
     pub tool: Box<str>,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Label {
     }
 }
 
-/// A label's place in its [`Recorder`]; of no use with another one.
+/// The index of a label in its [`Recorder`]; not valid in another recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LabelId(u32);
 
@@ -79,13 +79,13 @@ impl LabelSet {
         &self.phases[phase as usize]
     }
 
-    /// How many calls ended so.
+    /// The number of calls with this outcome.
     #[must_use]
     pub fn outcome(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize]
     }
 
-    /// How many calls had parts that were longer than the whole.
+    /// The number of calls whose parts added up to more than the total.
     #[must_use]
     pub fn clock_disagreements(&self) -> u64 {
         self.clock_disagreements
@@ -105,11 +105,11 @@ impl LabelSet {
     }
 }
 
-/// One core's figures of calls, by label and in total.
+/// The figures of calls on one core, by label and in total.
 ///
-/// A label is looked up and a call recorded without allocating, except that a label's first call makes its histograms.
-/// Reading is done one set at a time ([`set`](Recorder::set)), so that the core is never held up for long: copying
-/// one takes about ten microseconds.
+/// Looking up a label and recording a call do not allocate, except that the first call of a label creates its
+/// histograms. Figures are read one set at a time ([`set`](Recorder::set)), so that the core is never blocked for long:
+/// copying a set takes about ten microseconds.
 pub struct Recorder {
     settings: LatencySettings,
     total: LabelSet,
@@ -122,7 +122,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// An empty recorder.
+    /// Creates a recorder with no labels.
     #[must_use]
     pub fn new(settings: LatencySettings) -> Recorder {
         Recorder {
@@ -137,9 +137,10 @@ impl Recorder {
         }
     }
 
-    /// The label of a call. One that there is no room for is counted and gathered under its route's [`OTHER`].
+    /// The label of a call. If there is no room for another label, the call is counted and collected under its route's
+    /// [`OTHER`].
     ///
-    /// `tool` is empty where the method names none.
+    /// `tool` is empty if the method names none.
     pub fn label(&mut self, route: &str, method: &str, tool: &str) -> LabelId {
         let fits = [route, method, tool].iter().all(|name| name.len() <= LABEL_LEN_MAX);
         if !fits {
@@ -152,8 +153,7 @@ impl Recorder {
         if self.has_room(route) { self.add_named(route, method, tool) } else { self.other(route) }
     }
 
-    /// Records a call that has ended. The durations of a call that was turned away are not kept, see
-    /// [`Outcome::is_timed`].
+    /// Records a call that has ended. The durations of a call that was refused are not kept, see [`Outcome::is_timed`].
     pub fn record(&mut self, label: LabelId, phases: &CallPhases, outcome: Outcome) {
         self.total.record(phases, outcome);
         if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
@@ -167,31 +167,31 @@ impl Recorder {
         &self.total
     }
 
-    /// How many labels have figures.
+    /// The number of labels that have figures.
     #[must_use]
     pub fn sets(&self) -> usize {
         self.sets.len()
     }
 
-    /// The label and figures at an index below [`sets`](Recorder::sets); places never change.
+    /// The label and figures at an index below [`sets`](Recorder::sets). Indices never change.
     #[must_use]
     pub fn set(&self, index: usize) -> Option<(&Label, &LabelSet)> {
         self.sets.get(index).map(|(label, set)| (label, set))
     }
 
-    /// The label that was given out under this id.
+    /// The label with this id.
     #[must_use]
     pub fn name(&self, id: LabelId) -> Option<&Label> {
         self.sets.get(id.0 as usize).map(|(label, _)| label)
     }
 
-    /// How many times a call came that got no label of its own.
+    /// The number of calls that got no label of their own.
     #[must_use]
     pub fn over_cap(&self) -> u64 {
         self.over_cap
     }
 
-    /// A copy of everything, at once: for roles that are being shut down and for tests.
+    /// A copy of all figures at once, for roles that shut down and for tests.
     #[must_use]
     #[cfg(test)]
     pub fn snapshot(&self) -> super::snapshot::Snapshot {
@@ -220,7 +220,8 @@ impl Recorder {
         id
     }
 
-    /// The label under which a route's nameless calls are gathered; a route too many or too long is itself [`OTHER`].
+    /// The label that collects the calls of a route without labels of their own. If there are too many routes, or the
+    /// name is too long, the route itself is [`OTHER`].
     fn other(&mut self, route: &str) -> LabelId {
         self.over_cap += 1;
         let known = self.routes.contains_key(route);
@@ -241,7 +242,7 @@ impl Recorder {
     }
 }
 
-/// What one route has taken of the recorder's room.
+/// The labels that one route has taken.
 #[derive(Default)]
 struct RouteLabels {
     named: usize,

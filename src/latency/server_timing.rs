@@ -2,23 +2,23 @@ use std::time::Duration;
 
 use super::phases::{CallPhases, ConnectorTimes, Phase};
 
-/// The most bytes that [`server_timing`] appends; with that much room kept it does not allocate.
+/// The most bytes that [`server_timing`] appends. With that much spare capacity it does not allocate.
 pub const SERVER_TIMING_LEN_MAX: usize = 5 * (", ".len() + "upstream_connect".len() + ";dur=".len() + MS_LEN_MAX);
 
 /// Digits of the whole milliseconds of 2^64 ns, the point and three decimals.
 const MS_LEN_MAX: usize = 14 + 1 + 3;
-/// The phases that are told to the agent: those that are known when the head is written.
+/// The phases that the agent is told: those that are known when the head is written.
 const SHOWN: [Phase; 5] = [Phase::Edge, Phase::Tunnel, Phase::Connector, Phase::UpstreamConnect, Phase::Upstream];
 
-/// Appends the value of a `Server-Timing` header (W3C Server Timing, `name;dur=milliseconds`), such as
-/// `edge;dur=0.021, tunnel;dur=0.040, connector;dur=0.015, upstream;dur=20.113`.
+/// Appends the value of a `Server-Timing` header (W3C Server Timing, `name;dur=milliseconds`), such as `edge;dur=0.021,
+/// tunnel;dur=0.040, connector;dur=0.015, upstream;dur=20.113`.
 ///
-/// A phase that the call did not have is left out.
+/// A phase that the call did not have is omitted.
 pub fn server_timing(phases: &CallPhases, out: &mut Vec<u8>) {
     append(SHOWN.map(|phase| (phase, phases.get(phase))), out);
 }
 
-/// The same where only the connector's side can be told: its TLS ends there, and the agent's clock has the rest.
+/// The same for a call that only the connector measures, because the agent's TLS ends there.
 pub fn connector_timing(times: &ConnectorTimes, out: &mut Vec<u8>) {
     let parts = [
         (Phase::Connector, Some(times.connector)),

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// When a slow call is worth a line in the log.
+/// When a slow call is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowCallSettings {
-    /// A call that takes this long or longer is slow; `None` logs none.
+    /// A call that takes at least this long, in milliseconds, is slow; `None` logs no calls.
     pub slow_call_ms: Option<u64>,
-    /// At most so many lines in a second, on each core.
+    /// The most log lines per second on each core.
     pub lines_per_second_max: u32,
 }
 
@@ -17,17 +17,17 @@ impl Default for SlowCallSettings {
     }
 }
 
-/// What to do about a call that has ended.
+/// What to do with a call that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowVerdict {
     /// It was not slow.
     Quick,
-    /// Log it, and say how many slow calls before it were not logged.
+    /// Log it, with the number of slow calls that were not logged since the last line.
     Log {
         /// Slow calls since the last line that were left out of the log.
         left_out: u64,
     },
-    /// It was slow, but this second has had its lines.
+    /// It was slow, but the limit of log lines per second is reached.
     LeftOut,
 }
 
@@ -41,13 +41,13 @@ pub struct SlowCalls {
 }
 
 impl SlowCalls {
-    /// Decides by these settings.
+    /// Creates the decision from its settings.
     #[must_use]
     pub const fn new(settings: SlowCallSettings) -> SlowCalls {
         SlowCalls { settings, second_start: Time::ZERO, lines: 0, left_out: 0 }
     }
 
-    /// Judges a call that ended at `now` and took this long.
+    /// Decides about a call that ended at `now` and took this long.
     pub fn judge(&mut self, now: Time, took: Duration) -> SlowVerdict {
         let Some(threshold_ms) = self.settings.slow_call_ms else { return SlowVerdict::Quick };
         if took < Duration::from_millis(threshold_ms) {

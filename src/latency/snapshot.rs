@@ -14,7 +14,7 @@ pub struct LabelFigures {
 }
 
 impl LabelFigures {
-    /// No calls yet.
+    /// Creates the figures of a label with no calls.
     #[must_use]
     pub fn new() -> LabelFigures {
         LabelFigures {
@@ -89,7 +89,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Nothing yet.
+    /// Creates a snapshot with no labels.
     #[must_use]
     pub fn new() -> Snapshot {
         Snapshot::default()

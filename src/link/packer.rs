@@ -6,13 +6,14 @@ use crate::wire::mux::{Mux, Outlet};
 
 /// The most plaintext of one record: what TLS allows (RFC 8446 section 5.1).
 const RECORD_LEN_MAX: usize = 16 * 1024;
-/// Payload of at least this length goes out from where it lies, if there is room around it; less is copied beside others.
+/// A payload of at least this length is sent from where it lies, if there is room around it. A shorter one is copied
+/// into the record.
 const MOVE_LEN_MIN: usize = 8 * 1024;
-/// How many records are handed to the transport before it is asked again whether it takes more.
+/// The number of records that are given to the transport before it is asked again whether it accepts more.
 const RECORDS_MAX: usize = 4;
 
-/// Hands frames to `transport`, up to a few records of them, packed as full as they can be. Returns when nothing is left
-/// to send or the transport should be asked first.
+/// Gives frames to `transport` in up to `RECORDS_MAX` records, each as full as possible. Returns when nothing is left
+/// to send, or when the transport must be asked first whether it accepts more.
 pub(super) async fn transmit(
     mux: &std::cell::RefCell<Mux<Lease>>,
     transport: &impl ByteStream,
@@ -42,7 +43,7 @@ pub(super) async fn transmit(
 struct Packer<'a, T> {
     transport: &'a T,
     record: Lease,
-    /// A payload went out on its own: the budget of this record has gone with it.
+    /// A payload was sent on its own and has used up the budget of this record.
     moved: bool,
     result: Result<(), StreamError>,
 }

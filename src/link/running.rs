@@ -17,13 +17,13 @@ use crate::wire::mux::{
     Welcome,
 };
 
-/// One link, as the tasks on its core hold it. Cheap to clone; the clones are one link.
+/// A link, as the tasks on its core see it. Clones refer to the same link.
 #[derive(Clone)]
 pub struct Link(Rc<Shared>);
 
 struct Shared {
     core: Core,
-    /// The core's buffers, with the part that is kept for links.
+    /// The core's buffer pool, including the part reserved for links.
     pool: Pool,
     id: LinkId,
     mux: RefCell<Mux<Lease>>,
@@ -33,17 +33,17 @@ struct Shared {
     /// The task that accepts them. It is apart from those that wait for a change of the link, which a call is not.
     accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
-    /// Raised when one side has asked to drain, and when the link has ended.
+    /// Raised when either side has asked to drain, and when the link has ended.
     going: Signal,
     round_trip: Cell<Option<Duration>>,
-    /// Our receive window, once the greeting is over, and the most that it may be.
+    /// Our receive window and its largest size; set once the greeting is over.
     window: OnceCell<WindowGrant>,
     window_max: u32,
     ended: RefCell<Option<Ended>>,
-    /// Bytes that the transport puts around what it is given.
+    /// The bytes that the transport adds before and after each payload.
     around: Cell<(usize, usize)>,
     transmit_waker: RefCell<Option<Waker>>,
-    /// Woken whenever something was sent.
+    /// Tasks that are woken whenever bytes were sent.
     flushing: RefCell<Vec<Waker>>,
     waiting: RefCell<Vec<Waker>>,
 }
@@ -81,13 +81,13 @@ pub enum LinkError {
 }
 
 impl Link {
-    /// The edge's side of a link over a new connection.
+    /// Creates the edge's side of a link over a new connection.
     #[must_use]
     pub fn edge(core: &Core, id: LinkId, settings: Settings) -> Link {
         Link::new(core, id, settings.link_window, Mux::edge(core.now(), settings))
     }
 
-    /// The connector's side of a link over a new connection.
+    /// Creates the connector's side of a link over a new connection.
     ///
     /// # Errors
     ///
@@ -124,8 +124,8 @@ impl Link {
         self.0.id
     }
 
-    /// Carries the link over `transport` until it ends, and says how. Run it as a task of its own. `first` are bytes that
-    /// were received already.
+    /// Carries the link over `transport` until it ends, and returns how it ended. Run it as a task of its own. `first`
+    /// are bytes that were already received.
     pub async fn run(&self, transport: &impl ByteStream, first: impl IntoIterator<Item = Lease>) -> Ended {
         self.0.around.set((transport.headroom(), transport.tailroom()));
         transport.serve_link();
@@ -144,7 +144,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When the link ended instead.
+    /// If the link ends first.
     pub async fn hello(&self) -> Result<Box<Hello>, LinkError> {
         self.wait_for(|link| {
             let hello = link.0.greeting.borrow_mut().hello.take();
@@ -174,7 +174,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When it refused, or the link ended instead.
+    /// If the edge refuses, or the link ends first.
     pub async fn welcomed(&self) -> Result<Welcome, LinkError> {
         self.wait_for(|link| {
             let greeting = link.0.greeting.borrow();
@@ -190,7 +190,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When the link cannot take it.
+    /// If the link cannot take another stream.
     pub fn open(&self, open: &Open<'_>) -> Result<LinkStream, OpenError> {
         let id = self.0.mux.borrow_mut().open(open)?;
         let place = self.0.streams.borrow_mut().add(id);
@@ -198,7 +198,8 @@ impl Link {
         Ok(LinkStream::new(self.clone(), id, place))
     }
 
-    /// At the connector: the next stream that the edge opened; none when the link has ended. One task at a time takes them.
+    /// At the connector: the next stream that the edge opened; `None` when the link has ended. Only one task may wait
+    /// here at a time.
     pub async fn accept(&self) -> Option<LinkStream> {
         poll_fn(|cx| {
             if let Some((id, place)) = self.0.opened.borrow_mut().pop_front() {
@@ -213,18 +214,18 @@ impl Link {
         .await
     }
 
-    /// Takes no new streams from here on, on either side. What runs may finish.
+    /// Stops new streams in both directions. Streams that are open can finish.
     pub fn drain(&self) {
         self.0.mux.borrow_mut().drain();
         self.process_events();
     }
 
-    /// Waits until one side has asked to drain, or the link has ended.
+    /// Waits until either side has asked to drain, or the link has ended.
     pub async fn draining(&self) {
         self.0.going.after(0).await;
     }
 
-    /// Waits until the last stream of a draining link has ended, or the link has.
+    /// Waits until the last stream of a draining link has ended, or the link has ended.
     pub async fn drained(&self) {
         self.wait_for(|link| {
             let drained = link.0.mux.borrow().is_drained() && link.streams_held() == 0;
@@ -233,26 +234,26 @@ impl Link {
         .await;
     }
 
-    /// Ends the link now; open streams are reset.
+    /// Ends the link now, for the reason `fault`. Open streams are reset.
     pub fn close(&self, fault: Fault) {
         self.0.mux.borrow_mut().close(fault);
         self.process_events();
     }
 
-    /// Whether new streams may be opened.
+    /// Whether new streams can be opened.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let mux = self.0.mux.borrow();
         mux.is_ready() && !mux.is_draining()
     }
 
-    /// Whether a drain was asked for.
+    /// Whether either side has asked to drain.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.mux.borrow().is_draining()
     }
 
-    /// How many streams are on it.
+    /// The number of streams on the link.
     #[must_use]
     pub fn streams_live(&self) -> usize {
         self.0.mux.borrow().streams_live()
@@ -264,13 +265,13 @@ impl Link {
         self.0.streams.borrow().live()
     }
 
-    /// The last round trip that was measured.
+    /// The last measured round-trip time.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.0.round_trip.get()
     }
 
-    /// How it ended, if it has.
+    /// How the link ended; `None` while it runs.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         *self.0.ended.borrow()
@@ -284,7 +285,7 @@ impl Link {
         &self.0.streams
     }
 
-    /// How many bytes one stream may have queued, as far as the core's buffers go.
+    /// The number of bytes that one stream may have queued, within the memory of the core.
     pub(super) fn allowance(&self) -> usize {
         self.0.core.pool().allowance()
     }
@@ -297,14 +298,14 @@ impl Link {
         self.0.around.get().1
     }
 
-    /// Wakes the transmitting task, if it has something to do.
+    /// Wakes the transmitting task if there is something to send.
     pub(super) fn kick(&self) {
         if self.0.mux.borrow().wants_transmit() {
             wake(&mut self.0.transmit_waker.borrow_mut());
         }
     }
 
-    /// Wakes the task the next time that something was sent, or the link has ended.
+    /// Wakes the task of `cx` the next time bytes are sent, or when the link ends.
     pub(super) fn wake_when_sent(&self, cx: &Context<'_>) {
         add_waker(&mut self.0.flushing.borrow_mut(), cx);
     }
@@ -343,7 +344,7 @@ impl Link {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            // What other tasks have to send in this turn goes into the same records.
+            // Waits for the end of the turn, so that what other tasks send in this turn goes into the same records.
             self.0.core.turn_end().await;
             self.size_window();
             let sent = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.turn_time()).await;
@@ -374,7 +375,7 @@ impl Link {
         }
     }
 
-    /// Gives the window the size that it should have now, when the peer is about to hear of it.
+    /// Adjusts the size of the window, just before the peer is told about it.
     fn size_window(&self) {
         let mut mux = self.0.mux.borrow_mut();
         if mux.is_window_due()
@@ -461,7 +462,7 @@ impl Link {
         wake(&mut shared.accept_waker.borrow_mut());
     }
 
-    /// Something was sent: it may have been the last of a stream, and that the last of a draining link.
+    /// Bytes were sent. They may have been the last of a stream, and that stream the last of a draining link.
     fn on_sent(&self) {
         self.0.flushing.borrow_mut().drain(..).for_each(Waker::wake);
         if self.is_draining() {

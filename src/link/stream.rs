@@ -6,7 +6,8 @@ use crate::engine::{ByteStream, Lease, StreamError};
 use crate::link::Link;
 use crate::wire::mux::{self, Cause, HEADER_LEN, Phases, StreamId};
 
-/// One stream on a link. Dropped before both sides have finished, it is reset; after that, what is queued still goes out.
+/// A stream on a link. If it is dropped before both sides have finished, it is reset; after that, queued bytes are
+/// still sent.
 pub struct LinkStream {
     link: Link,
     id: StreamId,
@@ -18,41 +19,41 @@ impl LinkStream {
         LinkStream { link, id, place }
     }
 
-    /// The link that it is on.
+    /// The link that carries the stream.
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// For which hostname the edge opened it, and the edge's number for the call.
+    /// What the edge said when it opened the stream: host name, call number and kind of traffic.
     #[must_use]
     pub fn opening<T>(&self, look: impl FnOnce(mux::Open<'_>) -> T) -> Option<T> {
         self.link.mux().borrow().opening(self.id).map(look)
     }
 
-    /// What the connector last reported of the call's time, ahead of the bytes that were received since.
+    /// The connector's last report of the call's times, sent ahead of the bytes that were received since.
     #[must_use]
     pub fn phases(&self) -> Option<Phases> {
         self.link.streams().borrow_mut().at(self.place).phases
     }
 
-    /// Forgets what was reported: the stream carries another call.
+    /// Drops the report, because the stream now carries another call.
     pub fn forget_phases(&self) {
         self.link.streams().borrow_mut().at(self.place).phases = None;
     }
 
-    /// At the connector: reports the call's time, behind the bytes that are queued so far.
+    /// At the connector: reports the call's times, behind the bytes that are already queued.
     ///
     /// # Errors
     ///
-    /// When the stream is gone, or the stage was reported before.
+    /// If the stream is gone, or this stage was reported before.
     pub fn send_phases(&self, phases: Phases) -> Result<(), mux::StreamError> {
         let sent = self.link.mux().borrow_mut().phases(self.id, phases);
         self.link.kick();
         sent
     }
 
-    /// When the first of the bytes that wait to be read came in, or the last that were read.
+    /// The time at which the first unread bytes arrived; if none are unread, those that were read last.
     #[must_use]
     pub fn received_at(&self) -> Time {
         self.link.streams().borrow_mut().at(self.place).received_at()
@@ -65,7 +66,7 @@ impl LinkStream {
         self.link.kick();
     }
 
-    /// Waits until the other side has reset the stream, or it ended with its link; also after the other side's last byte.
+    /// Waits until the other side has reset the stream or the link has ended, even after the other side's last byte.
     #[cfg(feature = "internals")]
     pub async fn broken(&self) -> Cause {
         poll_fn(|cx| self.poll_broken(cx)).await
@@ -76,8 +77,8 @@ impl LinkStream {
         self.link.streams().borrow_mut().at(self.place).poll_broken(cx)
     }
 
-    /// The error of a stream that has been broken off in a way that nothing can come of the exchange any more: before its last
-    /// byte came, or because what has come is not read. Wakes the task when that happens.
+    /// The error of a stream that was reset so that the exchange cannot succeed any more: before its last byte came, or
+    /// because received bytes were not read for too long. Otherwise wakes the task when that happens.
     #[must_use]
     pub fn failure(&self, cx: &mut Context<'_>) -> Option<StreamError> {
         match self.poll_broken(cx) {
@@ -88,7 +89,7 @@ impl LinkStream {
         }
     }
 
-    /// Whether its link is to end and waits for what the other side has still to say on it.
+    /// Whether the link drains and waits for what the other side still has to send on this stream.
     #[must_use]
     pub fn holds_up_drain(&self) -> bool {
         self.link.is_draining() && !self.is_finished()
@@ -163,7 +164,7 @@ impl ByteStream for LinkStream {
     }
 
     fn finish(&self) {
-        // A stream that is gone, or was finished before, needs no end.
+        // The error means that the stream is gone or already finished: there is nothing left to finish.
         let _ = self.link.mux().borrow_mut().finish(self.id);
         self.link.kick();
     }
@@ -189,8 +190,8 @@ impl LinkStream {
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
-        // What was received and not read is given back with it.
-        self.link.mux().borrow_mut().let_go(self.id, Cause::NotNeeded);
+        // Credit for received and unread bytes is given back too.
+        self.link.mux().borrow_mut().release_stream(self.id, Cause::NotNeeded);
         self.link.streams().borrow_mut().remove(self.place);
         self.link.kick();
         self.link.stream_dropped();

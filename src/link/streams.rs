@@ -1,4 +1,4 @@
-//! What the mux reported of each stream, and who waits for it.
+//! The table of streams that tasks hold: what the mux reported of each, and who waits for it.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -7,17 +7,17 @@ use crate::base::Time;
 use crate::engine::{Lease, StreamError, push_packed};
 use crate::wire::mux::{Cause, Phases, StreamId};
 
-/// The streams of one link. A place lives as long as somebody holds its stream.
+/// The streams of one link. A place in the table is in use as long as a task holds its stream.
 #[derive(Default)]
 pub(super) struct Streams {
     places: Vec<StreamState>,
     free: Vec<usize>,
-    /// For each of the mux's slots the place of the stream that it had last.
+    /// For each slot of the mux, the place of the stream that was in it last.
     by_slot: Vec<usize>,
     live: usize,
 }
 
-/// What is known of one stream.
+/// The state of one stream.
 #[derive(Default)]
 pub(super) struct StreamState {
     id: Option<StreamId>,
@@ -32,7 +32,7 @@ pub(super) struct StreamState {
 }
 
 impl Streams {
-    /// Makes a place for a stream.
+    /// Adds a stream and returns its place.
     pub(super) fn add(&mut self, id: StreamId) -> usize {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(StreamState::default());
@@ -47,7 +47,7 @@ impl Streams {
         place
     }
 
-    /// Gives up the place of a stream that nobody holds any more; keeps its memory.
+    /// Removes a stream that no task holds any more. Its memory is kept for the next one.
     pub(super) fn remove(&mut self, place: usize) {
         let state = &mut self.places[place];
         state.received.clear();
@@ -57,18 +57,18 @@ impl Streams {
         self.live -= 1;
     }
 
-    /// The stream in a place that is held.
+    /// The stream at a place that is in use.
     pub(super) fn at(&mut self, place: usize) -> &mut StreamState {
         &mut self.places[place]
     }
 
-    /// A stream by the mux's name for it, if somebody holds it.
+    /// The stream with this id, if a task holds it.
     pub(super) fn find(&mut self, id: StreamId) -> Option<&mut StreamState> {
         let place = *self.by_slot.get(id.index())?;
         self.places.get_mut(place).filter(|state| state.id == Some(id))
     }
 
-    /// How many are held.
+    /// The number of streams that tasks hold.
     pub(super) fn live(&self) -> usize {
         self.live
     }
@@ -99,7 +99,7 @@ impl StreamState {
         wake(&mut self.send_waker);
     }
 
-    /// The next bytes, the end, or why there are none. Bytes that came before a reset are given first.
+    /// The next bytes, the end, or the error. Bytes that came before a reset are returned first.
     pub(super) fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         if let Some(lease) = self.received.pop_front() {
             return Poll::Ready(Ok(Some(lease)));
@@ -114,7 +114,7 @@ impl StreamState {
         Poll::Pending
     }
 
-    /// Ready when nothing more will come after what lies unread.
+    /// Ready when nothing will follow the bytes that are unread.
     pub(super) fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.finished || self.reset.is_some() {
             return Poll::Ready(());
@@ -131,7 +131,7 @@ impl StreamState {
         Poll::Pending
     }
 
-    /// Whether the other side has said its last on the stream.
+    /// Whether the other side has finished sending on the stream.
     pub(super) fn is_finished(&self) -> bool {
         self.finished
     }

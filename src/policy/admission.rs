@@ -4,46 +4,47 @@ use std::sync::Arc;
 use crate::base::{SharedMap, TunnelId};
 use crate::policy::{Asn, AsnTable, Network, Networks, Rate, Sets, Source};
 
-/// Which networks may come: nobody in `deny`, and where `allow` names anybody, nobody else.
+/// Rules by network and autonomous system: nobody in `deny` is admitted and, where `allow` has members, nobody outside
+/// `allow`.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// None for everybody.
+    /// The networks of `allow_from`; `None` admits everybody who is not in `deny`.
     allow: Option<Members>,
     deny: Members,
-    /// Whether what would be denied is only counted and told.
+    /// Whether a refusal is only counted and logged, and the connection admitted.
     dry_run: bool,
 }
 
-/// Those whom a list names.
+/// The sources that a list names.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     networks: Networks,
-    /// Sorted, and shared by copies.
+    /// Sorted; shared by copies.
     asns: Arc<[Asn]>,
 }
 
-/// What the rules say about somebody.
+/// What the rules decide about a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They may come.
+    /// The connection is admitted.
     Admitted,
-    /// They may not.
+    /// The connection is refused, for this reason.
     Denied(Why),
-    /// They may, as the rules are only tried out; otherwise not.
+    /// The connection is admitted because the rules run in trial mode (`dry_run`); otherwise it would be refused.
     WouldBeDenied(Why),
 }
 
-/// Why somebody may not come.
+/// Why a source is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// They are in `deny_from`.
+    /// Its network is in `deny_from`.
     Listed,
-    /// There is an `allow_from`, and they are not in it.
+    /// There is an `allow_from`, and its network is not in it.
     NotListed,
 }
 
 impl Why {
-    /// For the log.
+    /// The reason as a clause for the log and for audit events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +55,7 @@ impl Why {
 }
 
 impl Members {
-    /// Those in these networks and autonomous systems.
+    /// The members in these networks and autonomous systems.
     #[must_use]
     pub fn new(networks: impl IntoIterator<Item = Network>, asns: impl IntoIterator<Item = Asn>) -> Members {
         let mut asns: Vec<Asn> = asns.into_iter().collect();
@@ -63,7 +64,7 @@ impl Members {
         Members { networks: networks.into_iter().collect(), asns: asns.into() }
     }
 
-    /// Whether the list names nobody.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && self.asns.is_empty()
@@ -76,19 +77,19 @@ impl Members {
 }
 
 impl Rules {
-    /// Rules from two lists.
+    /// Creates rules from the two lists.
     #[must_use]
     pub fn new(allow: Members, deny: Members, dry_run: bool) -> Rules {
         Rules { allow: Some(allow).filter(|allow| !allow.is_empty()), deny, dry_run }
     }
 
-    /// Rules by which nobody may come.
+    /// Rules that admit nobody.
     #[must_use]
     pub fn closed(dry_run: bool) -> Rules {
         Rules { allow: Some(Members::default()), deny: Members::default(), dry_run }
     }
 
-    /// What they say about somebody.
+    /// Decides about a source.
     #[must_use]
     pub fn judge(&self, source: &Source) -> Verdict {
         let why = if self.deny.contains(source) {
@@ -102,47 +103,47 @@ impl Rules {
     }
 }
 
-/// What an edge knows about who may come. Replaced whole when the configuration is reloaded.
+/// What an edge knows about who is admitted. Replaced as a whole when the configuration is reloaded.
 #[derive(Clone, Debug, Default)]
 pub struct Admission {
-    /// For agents, whatever they call.
+    /// The rules for agents, for all tunnels.
     pub agents: Rules,
-    /// For agents that call one tunnel, besides.
+    /// The additional rules for agents that call one tunnel.
     pub tunnels: SharedMap<TunnelId, Rules>,
-    /// For connectors.
+    /// The rules for connectors that dial in.
     pub connectors: Rules,
-    /// Who tells with the PROXY protocol for whom it speaks, on the agents' port. Nobody else is believed.
+    /// The proxies on the agents' port whose PROXY header is believed. A header from anybody else is not.
     pub agents_proxies: Networks,
-    /// The same, on the connectors' port.
+    /// The proxies on the connectors' port whose PROXY header is believed.
     pub connectors_proxies: Networks,
-    /// How often one source may connect; no limit if there is none.
+    /// How often one source may connect; `None` for no limit.
     pub handshakes: Option<Rate>,
-    /// How often connectors of one source may fail to prove themselves.
+    /// How often connectors of one source may fail to authenticate.
     pub failed_registrations: Option<Rate>,
-    /// How many connections of agents one source may have open; no limit if there is none.
+    /// How many agent connections one source may have open; `None` for no limit.
     pub connections_per_source: Option<u32>,
-    /// How many calls one source may have in flight.
+    /// How many calls one source may have in flight; `None` for no limit.
     pub calls_per_source: Option<u32>,
-    /// How many connectors of one source may be there that have not said who they are.
+    /// How many connections of one source may be open on the connectors' port before they have authenticated.
     pub strangers_per_source: Option<u32>,
-    /// How many links one tunnel may have.
+    /// How many links one tunnel may have; `None` for no limit.
     pub links_per_tunnel: Option<u32>,
-    /// Whom addresses belong to.
+    /// The table of autonomous systems, if there is one.
     pub asns: Option<Arc<AsnTable>>,
-    /// The sets that lists may name.
+    /// The named sets that lists may refer to.
     pub sets: Arc<Sets>,
 }
 
 impl Admission {
-    /// Who it is that comes from this address.
+    /// The source of a connection: its address and autonomous system.
     #[must_use]
     pub fn source(&self, address: Option<IpAddr>) -> Source {
         let address = address.map(|address| address.to_canonical());
-        // Whether any list asks for it is not looked at: with thousands of tunnels that would take longer than to know it.
+        // The system is looked up even if no list needs it: searching thousands of tunnels' lists would take longer.
         Source { address, asn: address.and_then(|address| self.asns.as_ref()?.lookup(address)) }
     }
 
-    /// Whether an agent's call may enter a tunnel.
+    /// Decides whether an agent's call may enter a tunnel.
     #[must_use]
     pub fn judge_call(&self, source: &Source, tunnel: &TunnelId) -> Verdict {
         let of_tunnel = || self.tunnels.get(tunnel).map_or(Verdict::Admitted, |rules| rules.judge(source));

@@ -5,19 +5,19 @@ use maxminddb::{PathElement, Reader};
 
 use crate::policy::Asn;
 
-/// The field of a record that holds the number, in the files of MaxMind and of those who write theirs alike.
+/// The field of a record with the number, in the files of MaxMind and compatible ones.
 const NUMBER: &str = "autonomous_system_number";
 
-/// Which autonomous system announces an address: a file in MaxMind's format, held in memory as it is.
+/// The autonomous systems that announce addresses: the content of a file in MaxMind's format (MMDB), held in memory.
 pub struct AsnTable(Reader<Vec<u8>>);
 
-/// Why a file tells nothing about autonomous systems.
+/// Why a file has no data about autonomous systems.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AsnTableError {
-    /// It is not in the format.
+    /// The file is not in the MMDB format.
     #[error("it is not in MaxMind's format ({0}): use a file whose name ends with .mmdb")]
     Malformed(Box<str>),
-    /// It tells of something else, such as cities.
+    /// It is an MMDB file about something else, such as cities.
     #[error(
         "it is a {0:?} file, which has no numbers of autonomous systems: take an ASN file, such as GeoLite2-ASN.mmdb"
     )]
@@ -25,11 +25,11 @@ pub enum AsnTableError {
 }
 
 impl AsnTable {
-    /// From the content of a file.
+    /// Reads the content of a file.
     ///
     /// # Errors
     ///
-    /// When it is not such a file.
+    /// If it is not an MMDB file of autonomous systems.
     pub fn new(content: Vec<u8>) -> Result<AsnTable, AsnTableError> {
         let reader = Reader::from_source(content);
         let reader = reader.map_err(|error| AsnTableError::Malformed(error.to_string().into()))?;
@@ -40,7 +40,7 @@ impl AsnTable {
         Ok(AsnTable(reader))
     }
 
-    /// The autonomous system of an address. A file that is broken at this place knows none.
+    /// The autonomous system of an address; `None` where the file has none or is damaged.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<Asn> {
         let found = self.0.lookup(address.to_canonical()).ok()?;

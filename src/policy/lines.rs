@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// Lines of the log that strangers can cause: a few in a second, and then how many were left out.
+/// Limits log lines that strangers can cause: a few per second, then only a count of those that were left out.
 #[derive(Debug)]
 pub struct Lines {
     per_second_max: u32,
@@ -12,13 +12,13 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// At most so many in a second.
+    /// Allows at most `per_second_max` lines per second.
     #[must_use]
     pub const fn new(per_second_max: u32) -> Lines {
         Lines { per_second_max, second_start: Time::ZERO, lines: 0, left_out: 0 }
     }
 
-    /// Whether a line may be written now, and if so how many were left out before it.
+    /// Asks to write a line now: `None` if the limit is reached, otherwise the number of lines left out before it.
     pub fn take(&mut self, now: Time) -> Option<u64> {
         if now.since(self.second_start) >= Duration::from_secs(1) {
             self.second_start = now;

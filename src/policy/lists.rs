@@ -1,4 +1,4 @@
-//! Lists of who may come, as people write them, and what they come to.
+//! Lists of who is admitted, as people write them, and the rules that they stand for.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct SetName(Box<str>);
 /// The networks of each set.
 pub type Sets = HashMap<SetName, Vec<Network>>;
 
-/// Those who may come, or not.
+/// One entry of a list: who is or is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Member {
     /// All addresses of a network.
@@ -27,10 +27,10 @@ pub enum Member {
     Set(SetName),
 }
 
-/// Why a text names nobody who may come.
+/// Why a text is not a valid entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemberError {
-    /// It is none of the three.
+    /// It is not a network, a system or a set.
     #[error(
         "{0:?} is not a network: write an address, or an address with a prefix length, such as 10.0.0.0/8 or fd00::/8, or \
          AS64500, or set:NAME"
@@ -42,31 +42,31 @@ pub enum MemberError {
     /// The number is too large.
     #[error("{0:?} is not an AS number; they go from AS1 to AS4294967295")]
     Asn(Box<str>),
-    /// The name is not plain.
+    /// The name has characters that are not allowed.
     #[error("{0:?} is not a valid name of a set: 1 to 64 letters, digits, '.', '_' or '-'")]
     SetName(Box<str>),
 }
 
-/// Who may come to one tunnel.
+/// The lists of one tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TunnelLists {
-    /// From where its connectors may come; empty for from everywhere.
+    /// The networks from which its connectors may connect; empty for all.
     pub connectors_from: Vec<Network>,
-    /// From where agents may call it; empty for from everywhere.
+    /// The sources from which agents may call it; empty for all.
     pub allow_from: Vec<Member>,
-    /// From where agents may not call it; stronger than the list before.
+    /// The sources from which agents may not call it; takes precedence over `allow_from`.
     pub deny_from: Vec<Member>,
-    /// Whether the two lists for agents are only tried out.
+    /// Whether the lists for agents run in trial mode, in which nobody is refused.
     pub dry_run: bool,
 }
 
-/// What a list names and the edge does not know.
+/// An entry that the edge cannot resolve.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unmet {
-    /// There is no such set.
+    /// There is no set of this name.
     #[error("no [[network_set]] of the edge has the name {}", .0.as_str())]
     Set(SetName),
-    /// Nobody knows which addresses the system has.
+    /// There is no table of autonomous systems.
     #[error("AS{0} needs a file of AS numbers: set admission.asn_file at the edge")]
     Asn(Asn),
 }
@@ -118,7 +118,7 @@ impl fmt::Display for Member {
 }
 
 impl Members {
-    /// Those whom a list names. A set that is not there has nobody: see [`TunnelLists::unmet`].
+    /// The members that a list stands for. A set that does not exist has no members: see [`TunnelLists::unmet`].
     #[must_use]
     pub fn of(list: &[Member], sets: &Sets) -> Members {
         let networks = list.iter().flat_map(|member| match member {
@@ -135,13 +135,14 @@ impl Members {
 }
 
 impl TunnelLists {
-    /// Whether all agents may call.
+    /// Whether all agents are admitted.
     #[must_use]
     pub fn admits_all_agents(&self) -> bool {
         self.allow_from.is_empty() && self.deny_from.is_empty()
     }
 
-    /// What the lists come to. Where they name something that is not known, nobody may come, as nobody can say who is meant.
+    /// The rules that the lists stand for. If they name something unknown, nobody is admitted, because it is not known
+    /// who is meant.
     #[must_use]
     pub fn rules(&self, sets: &Sets, knows_asns: bool) -> Rules {
         if self.unmet(sets, knows_asns).is_some() {
@@ -150,7 +151,7 @@ impl TunnelLists {
         Rules::new(Members::of(&self.allow_from, sets), Members::of(&self.deny_from, sets), self.dry_run)
     }
 
-    /// The first that the lists name and that is not known.
+    /// The first entry that cannot be resolved.
     #[must_use]
     pub fn unmet(&self, sets: &Sets, knows_asns: bool) -> Option<Unmet> {
         self.allow_from.iter().chain(&self.deny_from).find_map(|member| match member {
@@ -180,8 +181,8 @@ mod tests {
         for wrong in ["", "AS", "AS-1", "ASx", "AS4294967296", "set:", "set:a b", "vendor", "192.0.2.0/33"] {
             assert!(wrong.parse::<Member>().is_err(), "{wrong}");
         }
-        let told = "10.1.2.3/8".parse::<Member>().unwrap_err().to_string();
-        assert!(told.contains("write 10.0.0.0/8 for the network"), "{told}");
+        let message = "10.1.2.3/8".parse::<Member>().unwrap_err().to_string();
+        assert!(message.contains("write 10.0.0.0/8 for the network"), "{message}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Floor 1: who may be spoken with. Pure decisions on addresses and times; what they lead to is done elsewhere.
+//! Floor 1: who is admitted and where calls may go. Pure decisions on addresses and times; other modules act on them.
 
 mod admission;
 mod asns;

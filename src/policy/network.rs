@@ -7,40 +7,40 @@ use ipnet::IpNet;
 /// The prefix under which IPv6 carries an IPv4 address (RFC 4291 section 2.5.5.2), less the address.
 const MAPPED_PREFIX_LEN: u8 = 96;
 
-/// A network as an operator writes it: `10.0.0.0/8`, `fd00::/8`, or one address.
+/// A network as an operator writes it: `10.0.0.0/8`, `fd00::/8`, or a single address.
 ///
-/// One that is written as IPv4 within IPv6 (`::ffff:10.0.0.0/104`) is the IPv4 network that it means.
+/// An IPv4-mapped IPv6 network (`::ffff:10.0.0.0/104`) is treated as the IPv4 network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network(IpNet);
 
-/// Why a text is no network.
+/// Why a text is not a valid network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// It is neither an address nor one with a length.
+    /// It is neither an address nor an address with a prefix length.
     #[error(
         "{0:?} is not a network: write an address, or an address with a prefix length, such as 10.0.0.0/8 or fd00::/8"
     )]
     Malformed(Box<str>),
-    /// Bits are set beyond the prefix, so that it is not certain what is meant.
+    /// Bits beyond the prefix are set, so that the meaning is unclear.
     #[error("{written} has bits beyond its prefix: write {network} for the network, or {address} for the one address")]
     BitsBeyondPrefix {
-        /// As it was written.
+        /// The text as it was written.
         written: Box<str>,
-        /// The network in which it lies.
+        /// The network that contains the address.
         network: IpNet,
-        /// The address alone.
+        /// The address as it was written, without the prefix length.
         address: IpAddr,
     },
 }
 
 impl Network {
-    /// The network of one address.
+    /// The network of a single address.
     #[must_use]
     pub fn of_address(address: IpAddr) -> Network {
         Network(IpNet::from(address.to_canonical()))
     }
 
-    /// Whether all of `other` lies within this one.
+    /// Whether `other` lies completely within this network.
     #[must_use]
     pub fn contains_all(&self, other: &Network) -> bool {
         self.0.contains(&other.0)
@@ -85,7 +85,7 @@ fn unmapped(net: IpNet) -> IpNet {
     v4.map_or(net, IpNet::V4)
 }
 
-/// The address as one number, IPv4 and IPv6 apart.
+/// The address as a number; the flag tells IPv6 from IPv4.
 pub(super) fn number(address: IpAddr) -> (bool, u128) {
     match address.to_canonical() {
         IpAddr::V4(address) => (false, u128::from(address.to_bits())),
@@ -124,8 +124,8 @@ mod tests {
         for text in ["", "10", "10.0.0/8", "10.0.0.0/33", "::/129", "a/8", "10.0.0.0/", "10.0.0.0/+8", "fe80::1%eth0"] {
             assert!(matches!(text.parse::<Network>(), Err(NetworkError::Malformed(_))), "{text}");
         }
-        let told = "10.1.2.3/8".parse::<Network>().unwrap_err().to_string();
-        assert!(told.contains("write 10.0.0.0/8 for the network, or 10.1.2.3 for the one address"), "{told}");
+        let message = "10.1.2.3/8".parse::<Network>().unwrap_err().to_string();
+        assert!(message.contains("write 10.0.0.0/8 for the network, or 10.1.2.3 for the one address"), "{message}");
     }
 
     #[test]

@@ -3,18 +3,18 @@ use std::sync::Arc;
 
 use crate::policy::network::{Network, number};
 
-/// A set of networks in which an address is found by halving: `log2` of their number in steps, and no memory.
+/// A set of networks. An address is found by binary search, without allocating.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
     v4: Ranges,
     v6: Ranges,
 }
 
-/// Ranges of numbers, sorted, that neither overlap nor touch; shared by copies.
+/// Sorted ranges of numbers that neither overlap nor touch; shared by copies.
 type Ranges = Arc<[(u128, u128)]>;
 
 impl Networks {
-    /// Whether the address lies in one of them. An IPv4 address within IPv6 counts as what it is.
+    /// Whether one of the networks has the address. An IPv4-mapped IPv6 address counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let (is_v6, number) = number(address);
@@ -23,13 +23,13 @@ impl Networks {
         next.checked_sub(1).is_some_and(|at| number <= ranges[at].1)
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// How many ranges there are, after those that touch were joined.
+    /// The number of ranges, after adjacent ones were joined.
     #[must_use]
     #[cfg(test)]
     pub fn len(&self) -> usize {

@@ -1,12 +1,12 @@
 use crate::base::Time;
 use crate::policy::SourceKey;
 
-/// How many sources are remembered at one time.
+/// The number of sources that are remembered at the same time.
 pub const SOURCES_MAX: usize = 32_768;
-/// Places among which a source may lie.
+/// The number of slots in which one source can be stored.
 const WAYS: usize = 8;
 
-/// How often something may happen: in bursts of `burst`, and `per_minute` on the average.
+/// How often something may happen: `per_minute` on average, in bursts of up to `burst`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     interval_ns: u64,
@@ -14,7 +14,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A rate; none where either is zero, which means that there is no limit.
+    /// Creates a rate; `None`, which means no limit, if either number is zero.
     #[must_use]
     pub fn new(per_minute: u64, burst: u64) -> Option<Rate> {
         const MINUTE_NS: u64 = 60_000_000_000;
@@ -28,29 +28,29 @@ impl Rate {
     }
 }
 
-/// Buckets of tokens, one for each source, in memory that never grows.
+/// Token buckets, one for each source, in a table of fixed size.
 ///
-/// A bucket is kept as the time at which it will be full again (the generic cell rate algorithm), so that one number is
-/// enough. Each source has eight places where it may lie; when all are taken by sources that still owe time, the one that
-/// owes least is forgotten. Whoever has so many addresses as to fill the table gains what they had anyway: a fresh bucket
-/// for each.
+/// A bucket is stored as the time at which it will be full again (the generic cell rate algorithm), so that one number
+/// is enough. Each source has eight slots where it can be stored. If all are in use by sources whose buckets are not
+/// full, the one that is nearest to full is overwritten. An attacker with enough addresses to fill the table gains
+/// nothing: each address has a full bucket anyway.
 pub struct SourceLimits {
     slots: Box<[Slot]>,
     seed: u64,
 }
 
-/// A key, and the nanosecond at which its bucket is full. Plain numbers, all zero at first: memory that nobody has come for
-/// is then not even touched.
+/// A key, and the nanosecond at which its bucket is full. Plain numbers that are zero at first, so that unused memory
+/// is never touched.
 type Slot = [u64; 2];
 
 impl SourceLimits {
-    /// Nobody has come yet. The seed is random, so that nobody can choose whom to displace.
+    /// Creates an empty table. The seed must be random, so that nobody can choose which source to displace.
     #[must_use]
     pub fn new(seed: u64) -> SourceLimits {
         SourceLimits { slots: vec![[0; 2]; SOURCES_MAX].into(), seed }
     }
 
-    /// Takes a token of this source; false when it has none.
+    /// Takes a token of this source; returns false if it has none.
     pub fn take(&mut self, source: SourceKey, rate: Rate, now: Time) -> bool {
         let slot = self.slot(source);
         let owed_ns = owed_ns(slot, source, now);
@@ -61,14 +61,14 @@ impl SourceLimits {
         true
     }
 
-    /// Whether this source has a token, which it keeps.
+    /// Whether this source has a token; none is taken.
     #[must_use]
     pub fn has(&self, source: SourceKey, rate: Rate, now: Time) -> bool {
         let owed_ns = self.slots[self.places(source)].iter().map(|slot| owed_ns(slot, source, now)).max();
         owed_ns.unwrap_or(0).saturating_add(rate.interval_ns) <= rate.ahead_max_ns()
     }
 
-    /// The slot of a source, or the one that it may take.
+    /// The slot of a source, or the slot that it may overwrite.
     fn slot(&mut self, source: SourceKey) -> &mut Slot {
         let places = self.places(source);
         let slots = &mut self.slots[places];
@@ -80,7 +80,7 @@ impl SourceLimits {
 
     fn places(&self, source: SourceKey) -> std::ops::Range<usize> {
         const SETS: u64 = (SOURCES_MAX / WAYS) as u64;
-        // The finish of SplitMix64: every bit of the key moves every bit of the place.
+        // The finaliser of SplitMix64: every bit of the key affects every bit of the slot number.
         let mut mixed = source.get() ^ self.seed;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -89,7 +89,7 @@ impl SourceLimits {
     }
 }
 
-/// How far in the future the bucket of this source is full; nothing if the slot is another's.
+/// How far in the future the bucket of this source is full; zero if the slot belongs to another source.
 fn owed_ns([key, full_at_ns]: &Slot, source: SourceKey, now: Time) -> u64 {
     if *key == source.get() { full_at_ns.saturating_sub(now.as_nanos()) } else { 0 }
 }

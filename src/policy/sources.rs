@@ -5,16 +5,16 @@ use crate::policy::network::number;
 /// The number of an autonomous system.
 pub type Asn = u32;
 
-/// Who comes: an address, and the network that its operator announces it from, where that is known.
+/// Where a connection comes from: an address, and the autonomous system that announces it, if known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The address; none where the listener knows none.
+    /// The address; `None` if the listener has none, as on a Unix socket.
     pub address: Option<IpAddr>,
-    /// The autonomous system; none where there is no file, or it does not know.
+    /// The autonomous system; `None` without a table, or if the table has no entry.
     pub asn: Option<Asn>,
 }
 
-/// What is counted together when sources are limited: one IPv4 address, or the /64 that is one subscriber's in IPv6.
+/// What counts as one source for limits: an IPv4 address, or an IPv6 /64, the network of one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SourceKey(u64);
 

@@ -2,11 +2,12 @@ use std::net::IpAddr;
 
 use crate::policy::{Network, Networks};
 
-/// What a connector may dial unless it is told otherwise: private networks (RFC 1918, RFC 4193) and itself.
+/// What a connector may dial by default: private networks (RFC 1918, RFC 4193) and loopback.
 const PRIVATE: [&str; 6] = ["10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7"];
 
-/// What is dialled only when a network within is named, never because a wider one was: addresses that stand for whoever
-/// is near, where clouds keep the credentials of a machine, and IPv6 addresses that carry an IPv4 address past the lists.
+/// Addresses that may be dialled only if a network inside them is named, never because a wider network is allowed:
+/// link-local and multicast addresses, addresses where clouds serve a machine's credentials, and IPv6 addresses that
+/// embed an IPv4 address and would bypass the lists.
 const SPECIAL: [(&str, &str); 19] = [
     ("169.254.0.0/16", "a link-local address, where clouds keep a machine's credentials"),
     ("fe80::/10", "a link-local address"),
@@ -29,26 +30,26 @@ const SPECIAL: [(&str, &str); 19] = [
     ("::ffff:0:0:0/96", "an IPv4 address within IPv6, which no list would see"),
 ];
 
-/// Where a connector may send calls. Asked for every address that a name was resolved to, each time that it is dialled.
+/// Where a connector may send calls. Checked for every resolved address, each time it is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedUpstreams {
     allowed: Networks,
-    /// Of the allowed ones, those that lie within a special network.
+    /// The allowed networks that lie inside a special network.
     named: Networks,
 }
 
 /// Why an address may not be dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
-    /// No allowed network holds it.
+    /// No allowed network contains it.
     #[error("outside of `connect.allowed_upstreams`: add {0} there if that is intended")]
     Outside(Network),
-    /// It is special, and not named.
+    /// It is special, and no allowed network lies inside the special one and contains it.
     #[error("{what}, and not named in `connect.allowed_upstreams`: add {network} there if that is intended")]
     Special {
-        /// The address alone, as a network.
+        /// The address as a network.
         network: Network,
-        /// What it is.
+        /// What kind of special address it is, for the error's text.
         what: &'static str,
     },
 }
@@ -61,7 +62,7 @@ impl AllowedUpstreams {
         AllowedUpstreams::of(private_networks())
     }
 
-    /// These networks alone.
+    /// Allows these networks and no others.
     #[must_use]
     pub fn of(networks: impl IntoIterator<Item = Network>) -> AllowedUpstreams {
         let networks: Vec<Network> = networks.into_iter().collect();
@@ -70,11 +71,11 @@ impl AllowedUpstreams {
         AllowedUpstreams { allowed: networks.into_iter().collect(), named }
     }
 
-    /// Whether a call may go to this address.
+    /// Checks whether a call may go to this address.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// The reason why not.
     pub fn judge(&self, address: IpAddr) -> Result<(), NotAllowed> {
         let network = Network::of_address(address);
         if self.named.contains(address) {
@@ -168,8 +169,8 @@ mod tests {
 
     #[test]
     fn what_is_refused_says_what_to_write() {
-        let told = |address| judge(&AllowedUpstreams::private(), address).unwrap_err().to_string();
-        assert!(told("8.8.8.8").contains("add 8.8.8.8/32 there"));
-        assert!(told("::ffff:169.254.169.254").contains("add 169.254.169.254/32 there"));
+        let message = |address| judge(&AllowedUpstreams::private(), address).unwrap_err().to_string();
+        assert!(message("8.8.8.8").contains("add 8.8.8.8/32 there"));
+        assert!(message("::ffff:169.254.169.254").contains("add 169.254.169.254/32 there"));
     }
 }

@@ -8,7 +8,7 @@ const ROOT: u32 = 0;
 const GROUP_READS: u32 = 0o040;
 const OTHERS: u32 = 0o077;
 const OTHERS_WRITE: u32 = 0o022;
-/// In such a folder nobody can remove or rename the file of another (inode(7)).
+/// In a folder with this bit, nobody can remove or rename another user's file (inode(7)).
 const STICKY: u32 = 0o1000;
 const MODE: u32 = 0o7777;
 

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a file or folder cannot be trusted with a secret, or not be used at all. It never repeats the file's content.
+/// Why a file or folder cannot be trusted with a secret, or cannot be used. The error never repeats the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateError {
     /// It cannot be opened or read.
@@ -12,7 +12,7 @@ pub enum PrivateError {
         /// The error of the system.
         cause: Box<str>,
     },
-    /// It cannot be made or written.
+    /// It cannot be created or written.
     #[error("cannot write {}: {cause}", path.display())]
     Unwritable {
         /// The file or folder.
@@ -26,12 +26,12 @@ pub enum PrivateError {
         /// The file or folder.
         path: PathBuf,
     },
-    /// It is longer than such a file can be.
+    /// It is longer than expected.
     #[error("{} is longer than {len_max} bytes: is it the right file?", path.display())]
     TooLong {
         /// The file or folder.
         path: PathBuf,
-        /// The most that was expected.
+        /// The most bytes that were expected.
         len_max: usize,
     },
     /// Others may read or change the file.
@@ -39,15 +39,15 @@ pub enum PrivateError {
     FileOpenToOthers {
         /// The file or folder.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the file, as `stat` gives them.
         mode: u32,
     },
-    /// Others may look into a folder of ours.
+    /// Others may list a private folder.
     #[error("the folder {} is open to others than its owner (mode {mode:04o}): run `chmod 700 {}`", path.display(), shell(path))]
     FolderOpenToOthers {
         /// The file or folder.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the folder, as `stat` gives them.
         mode: u32,
     },
     /// Others may put another file in the place of this one.
@@ -64,7 +64,7 @@ pub enum PrivateError {
         /// The permission bits of the folder.
         mode: u32,
     },
-    /// It belongs to somebody else, who can read and change it.
+    /// It belongs to another user, who can read and change it.
     #[error(
         "{} belongs to the user {owner}, and neither to this one ({user}) nor to root: if what it holds can be trusted, \
          run `chown {user} {}`", path.display(), shell(path)
@@ -89,7 +89,7 @@ impl PrivateError {
     }
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell.
 fn shell(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);

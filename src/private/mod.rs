@@ -195,8 +195,8 @@ mod tests {
             let refused = read(&path, 100).unwrap_err();
             assert!(matches!(refused, PrivateError::FileOpenToOthers { .. }), "{mode:o}: {refused}");
             assert!(check(&path).is_err() && ensure(&path).is_err());
-            let told = refused.to_string();
-            let command = told.split('`').nth(1).unwrap();
+            let message = refused.to_string();
+            let command = message.split('`').nth(1).unwrap();
             assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
             assert_eq!((mode_of(&path), read(&path, 100).unwrap().as_slice()), (0o600, &b"secret"[..]));
         }
@@ -217,8 +217,8 @@ mod tests {
             assert_eq!(write(&path, b"secret").is_ok(), private, "{mode:o}");
         }
         chmod(&folder, 0o777);
-        let told = read(&path, 10).unwrap_err().to_string();
-        assert!(told.contains(&format!("`chmod go-w {}`", folder.display())), "{told}");
+        let message = read(&path, 10).unwrap_err().to_string();
+        assert!(message.contains(&format!("`chmod go-w {}`", folder.display())), "{message}");
         // A link does not hide where the file really is.
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
@@ -235,8 +235,8 @@ mod tests {
         assert_eq!((mode_of(&path), mode_of(&dir.path().join("a"))), (0o700, 0o700));
         for mode in [0o750, 0o705, 0o755, 0o1777] {
             chmod(&path, mode);
-            let told = folder(&path).unwrap_err().to_string();
-            assert!(told.contains(&format!("`chmod 700 {}`", path.display())), "{told}");
+            let message = folder(&path).unwrap_err().to_string();
+            assert!(message.contains(&format!("`chmod 700 {}`", path.display())), "{message}");
         }
         chmod(&path, 0o500);
         assert!(folder(&path).is_ok());

@@ -8,38 +8,38 @@ pub const HOST_LEN_MAX: usize = 253;
 /// The longest label of a host, in bytes (RFC 1035 section 2.3.4).
 const HOST_LABEL_LEN_MAX: usize = 63;
 
-/// Why a text is no host.
+/// Why a text is not a valid host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// It looks like an address but is none.
+    /// It looks like an IP address but is not a valid one.
     #[error("a host whose last label is a number must be an IPv4 address, and one in brackets an IPv6 address")]
     BadAddress,
-    /// A byte that hosts do not have.
+    /// It has a byte that is not allowed in a host.
     #[error("a host is made of letters, digits, '-' and '.'")]
     BadByte,
     /// A label begins or ends with a hyphen.
     #[error("a label of a host must not begin or end with '-'")]
     BadHyphen,
-    /// What follows the colon is no port.
+    /// The text after the colon is not a valid port.
     #[error("a port is a number from 0 to 65535")]
     BadPort,
-    /// A star elsewhere than as the whole first label.
+    /// It has a `*` that is not the whole first label.
     #[error("a '*' stands only for the whole first label, as in '*.mcp.example.com'")]
     BadWildcard,
-    /// There is none, or a label has no characters.
+    /// It is empty, or one of its labels is empty.
     #[error("a host, and each of its labels, has at least one character")]
     Empty,
-    /// It is longer than DNS allows.
+    /// The host or one of its labels is longer than DNS allows.
     #[error("a host is at most 253 characters, each of its labels at most 63")]
     TooLong,
-    /// It has letters beyond ASCII.
+    /// It has characters outside ASCII.
     #[error("write an international host in its ASCII form (xn--…)")]
     NotAscii,
 }
 
 /// A host in normal form: lower case, no dot at the end, addresses as their standards print them, IPv6 in brackets.
 ///
-/// It is held in place, so that making one from a request allocates nothing.
+/// The text is stored inline, so that parsing the host of a request does not allocate.
 #[derive(Clone, Copy)]
 pub struct Hostname {
     bytes: [u8; HOST_LEN_MAX],
@@ -76,7 +76,7 @@ impl Hostname {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("only ASCII is ever put in")
     }
 
-    /// What follows the first label, if there is more than one and the host is no address.
+    /// The part after the first label; `None` if there is only one label or the host is an address.
     #[must_use]
     pub fn parent(&self) -> Option<&str> {
         self.as_str().split_once('.').map(|(_, parent)| parent)
@@ -88,7 +88,7 @@ impl Hostname {
 }
 
 impl Write for Hostname {
-    /// Appends in lower case; the one error is that there is no room.
+    /// Appends in lower case; fails only if there is no room.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let start = usize::from(self.len);
         let room = self.bytes.get_mut(start..start + text.len()).ok_or(fmt::Error)?;
@@ -145,17 +145,18 @@ impl fmt::Debug for Hostname {
     }
 }
 
-/// What a route says of the hosts that it serves.
+/// The hosts that a route serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPattern {
-    /// This host.
+    /// Exactly this host name.
     Exact(Hostname),
-    /// Any host of just one label more than this one: `*.` and what follows.
+    /// Any host with exactly one more label than this one: `*.example.com`.
     Wildcard(Hostname),
 }
 
 impl HostPattern {
-    /// Whether one of the two is the wildcard that covers the other. Its calls go to the other then, which is exact.
+    /// Whether one of the two is the wildcard that covers the other. Calls for the covered host go to the other one,
+    /// which is exact.
     #[must_use]
     pub fn overlaps(&self, other: &HostPattern) -> bool {
         match (self, other) {

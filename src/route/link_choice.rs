@@ -12,17 +12,17 @@ pub struct CoreSet {
 }
 
 impl CoreSet {
-    /// No core.
+    /// The set that holds no core.
     pub const EMPTY: CoreSet = CoreSet { words: [0; CORES_MAX / WORD_BITS] };
 
-    /// Puts a core in; false when its number is beyond [`CORES_MAX`].
+    /// Adds a core; returns false if its number is not below [`CORES_MAX`].
     pub fn insert(&mut self, core: CoreId) -> bool {
         let at = usize::from(core.0);
         let word = self.words.get_mut(at / WORD_BITS);
         word.map(|word| *word |= 1 << (at % WORD_BITS)).is_some()
     }
 
-    /// Takes a core out.
+    /// Removes a core, if the set has it.
     #[cfg(test)]
     pub fn remove(&mut self, core: CoreId) {
         let at = usize::from(core.0);
@@ -31,20 +31,20 @@ impl CoreSet {
         }
     }
 
-    /// Whether a core is in.
+    /// Whether the set has this core.
     #[must_use]
     pub fn contains(&self, core: CoreId) -> bool {
         let at = usize::from(core.0);
         self.words.get(at / WORD_BITS).is_some_and(|word| word >> (at % WORD_BITS) & 1 == 1)
     }
 
-    /// Whether no core is in.
+    /// Whether the set has no core.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// The first core after `core`, going round; never `core` itself.
+    /// The first core after `core` in a cyclic order; never `core` itself.
     #[must_use]
     pub fn next_after(&self, core: CoreId) -> Option<CoreId> {
         let start = usize::from(core.0) % CORES_MAX;
@@ -53,49 +53,49 @@ impl CoreSet {
     }
 }
 
-/// How a link of the tunnel on this core stands.
+/// The load of a link of the tunnel on this core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkLoad {
-    /// Which link.
+    /// The id of the link.
     pub id: LinkId,
-    /// Streams that are open on it.
+    /// The number of streams that are open on it.
     pub open_streams: u32,
-    /// How many streams the connector allows on it.
+    /// The number of streams that the connector allows on it.
     pub streams_max: u32,
-    /// Whether it was told, or told, to take no new streams.
+    /// Whether either side has asked to drain it, so that it takes no new streams.
     pub draining: bool,
 }
 
 /// Where a new stream goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkChoice {
-    /// Onto this link of this core.
+    /// Use this link of this core.
     Here(LinkId),
-    /// To a core that has a link of the tunnel: hand the connection over.
+    /// Hand the connection over to this core, which has a link of the tunnel.
     OtherCore(CoreId),
-    /// Nowhere.
+    /// No link can take the stream; the reason says why.
     Offline(Offline),
 }
 
-/// Why there is no link to take.
+/// Why no link can take the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Offline {
     /// All links are being drained.
     #[error("the route's connector is shutting down and no other has taken its place")]
     Draining,
-    /// Every link has all the streams that it may have.
+    /// Every link has the most streams that it may have.
     #[error("every link of the route's connector has as many calls in flight as it may; try again shortly")]
     Full,
-    /// No connector is linked.
+    /// The tunnel has no link.
     #[error("the route's connector is not linked; start `adit connect` for this tunnel or wait for it to return")]
     NoLink,
 }
 
-/// Chooses where a new stream goes: the link of this core with the fewest open streams, of equals the oldest; else
-/// another core of `elsewhere`, which holds the cores that have a usable link of the tunnel.
+/// Chooses where a new stream goes: the link of this core with the fewest open streams, and the oldest of equals. If
+/// this core has no usable link, another core of `elsewhere`, the cores that have one.
 ///
-/// Give an empty `elsewhere` for a connection that may not be handed over, having carried data or been handed over
-/// before.
+/// Pass an empty `elsewhere` for a connection that must not be handed over, because it has carried data or was handed
+/// over before.
 #[must_use]
 pub fn choose_link(links: impl IntoIterator<Item = LinkLoad>, here: CoreId, elsewhere: CoreSet) -> LinkChoice {
     let mut best: Option<LinkLoad> = None;

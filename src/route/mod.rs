@@ -1,7 +1,7 @@
-//! Floor 1: which host is served by whom. An immutable table, replaced whole, and the choice of a link.
+//! Floor 1: which tunnel and upstream serve a host, and which link takes a stream.
 //!
-//! The edge keeps a [`RouteTable`] of [`Route`]s (which tunnel), the connector one of its
-//! upstreams. Both are built from checked text, with every fault reported at once, and looked up without allocating.
+//! The edge keeps a [`RouteTable`] of [`Route`]s (which tunnel), the connector one of its upstreams. Tables are
+//! immutable and replaced as a whole. Building one reports every fault at once; a lookup does not allocate.
 
 mod host;
 mod link_choice;

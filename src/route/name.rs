@@ -11,7 +11,7 @@ pub const ROUTE_NAME_LEN_MAX: usize = 64;
 pub struct RouteName(Box<str>);
 
 impl RouteName {
-    /// The name of the route for a host.
+    /// The name of a route that is named after its host.
     #[must_use]
     pub fn of_host(host: &HostPattern) -> RouteName {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-*".contains(c) { c } else { '_' };
@@ -26,7 +26,7 @@ impl RouteName {
     }
 }
 
-/// Why a text is no name of a route.
+/// The error for a text that is not a valid route name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a route's name is 1 to 64 letters, digits, '.', '_', '-' or '*'")]
 pub struct RouteNameError;

@@ -11,7 +11,7 @@ pub const ROUTES_MAX: usize = 10_000;
 /// Where the edge sends the calls for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// How the route is called in metrics and logs.
+    /// The name of the route in metrics and logs.
     pub name: RouteName,
     /// The tunnel whose connector serves it.
     pub tunnel: TunnelId,
@@ -19,59 +19,59 @@ pub struct Route {
     pub traffic: Traffic,
 }
 
-/// One line of a table that is to be built.
+/// One entry of a table that is to be built.
 #[derive(Clone, Debug)]
 pub struct RouteEntry<T> {
-    /// The host, or `*.` and a host: any with one label more.
+    /// The host, or `*.` and a host for all hosts with one more label.
     pub host: String,
-    /// Where this was said, for the report of a fault: `adit.toml: routes[2].host`.
+    /// Where the entry comes from, for error messages: `adit.toml: routes[2].host`.
     pub place: String,
-    /// What serves it.
+    /// What serves the requests for this host.
     pub target: T,
 }
 
-/// What is wrong with one line, and where it stands.
+/// What is wrong with one entry, and where the entry comes from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {kind}")]
 pub struct RouteFault {
-    /// Where the line stands.
+    /// Where the entry comes from.
     pub place: String,
     /// What is wrong with it.
     pub kind: RouteFaultKind,
 }
 
-/// What is wrong with one line of a table.
+/// What is wrong with one entry of a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteFaultKind {
-    /// Two lines serve the same host.
+    /// Two entries serve the same host.
     #[error("'{host}' already has a route at {first}; remove one of them")]
     Duplicate {
         /// The host, in normal form.
         host: String,
-        /// Where the first line stands.
+        /// Where the first entry comes from.
         first: String,
     },
-    /// The host is malformed.
+    /// The host is not valid.
     #[error("'{host}' is not a valid host name: {cause}")]
     Host {
-        /// As it was written.
+        /// The host as it was written.
         host: String,
-        /// Its fault.
+        /// The rule for host names that it breaks.
         cause: HostError,
     },
-    /// There are too many lines.
+    /// There are more than [`ROUTES_MAX`] entries.
     #[error("a table has at most {ROUTES_MAX} routes; use a '*.' host for many of them")]
     TooMany,
 }
 
-/// Which target serves which host.
+/// A table of routes: which target serves which host.
 ///
-/// An exact host goes before a wildcard; a wildcard stands for exactly one label. A copy shares what it has in common with
-/// the original, so that the next version of a large table costs what it changes.
+/// An exact host wins over a wildcard; a wildcard stands for exactly one label. A copy shares unchanged parts with the
+/// original, so that the next version of a large table costs only what it changes.
 pub struct RouteTable<T> {
     exact: SharedMap<Box<str>, Arc<Row<T>>>,
     wildcard: SharedMap<Box<str>, Arc<Row<T>>>,
-    /// The place in the order of the row that is added next.
+    /// The position of the row that is added next.
     next: u64,
 }
 
@@ -80,7 +80,7 @@ impl<T> RouteTable<T> {
     ///
     /// # Errors
     ///
-    /// Every fault of every line, in their order.
+    /// All faults of all entries, in the order of the entries.
     pub fn new(entries: impl IntoIterator<Item = RouteEntry<T>>) -> Result<RouteTable<T>, Vec<RouteFault>> {
         let mut table = RouteTable::default();
         let mut faults = Vec::new();
@@ -94,7 +94,7 @@ impl<T> RouteTable<T> {
         if faults.is_empty() { Ok(table) } else { Err(faults) }
     }
 
-    /// What serves this host.
+    /// The target that serves this host.
     #[must_use]
     pub fn lookup(&self, host: &Hostname) -> Option<&T> {
         let exact = self.exact.get(host.as_str());
@@ -102,7 +102,7 @@ impl<T> RouteTable<T> {
         Some(&row.target)
     }
 
-    /// The target of just this pattern.
+    /// The target of exactly this pattern.
     #[must_use]
     pub fn get(&self, pattern: &HostPattern) -> Option<&T> {
         let row = match pattern {
@@ -112,7 +112,7 @@ impl<T> RouteTable<T> {
         row.map(|row| &row.target)
     }
 
-    /// Gives a pattern its target. False, and nothing is changed, where it has one already or the table has
+    /// Adds a route. Returns false and changes nothing if the pattern has a target already, or the table has
     /// [`ROUTES_MAX`] routes.
     pub fn insert(&mut self, pattern: HostPattern, place: &str, target: T) -> bool {
         let free = self.get(&pattern).is_none() && self.len() < ROUTES_MAX;
@@ -122,7 +122,7 @@ impl<T> RouteTable<T> {
         free
     }
 
-    /// Takes a pattern out, if it is there.
+    /// Removes a pattern, if it is there.
     pub fn remove(&mut self, pattern: &HostPattern) {
         match pattern {
             HostPattern::Exact(host) => self.exact.remove(host.as_str()),
@@ -130,19 +130,19 @@ impl<T> RouteTable<T> {
         };
     }
 
-    /// Every route, in the order in which they were given.
+    /// All routes, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&HostPattern, &T)> {
         let mut rows: Vec<&Row<T>> = self.exact.values().chain(self.wildcard.values()).map(|row| &**row).collect();
         rows.sort_unstable_by_key(|row| row.order);
         rows.into_iter().map(|row| (&row.pattern, &row.target))
     }
 
-    /// Every target, in no order.
+    /// All targets, in no particular order.
     pub fn targets(&self) -> impl Iterator<Item = &T> {
         self.exact.values().chain(self.wildcard.values()).map(|row| &row.target)
     }
 
-    /// How many routes there are.
+    /// The number of routes.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "nobody asks, and a build without `internals` would say so")]
     pub fn len(&self) -> usize {
@@ -199,7 +199,7 @@ struct Row<T> {
     pattern: HostPattern,
     place: Box<str>,
     target: T,
-    /// Its place in the order of the table.
+    /// Its position in the order of the table.
     order: u64,
 }
 
@@ -255,9 +255,9 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once_with_both_places_of_a_duplicate() {
         let faults = table(&["a.example", "b_c.example", "A.EXAMPLE.", "*.x.example", "*.X.example", "ok.example"]);
-        let told: Vec<String> = faults.unwrap_err().iter().map(ToString::to_string).collect();
+        let messages: Vec<String> = faults.unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            messages,
             [
                 "routes[1].host: 'b_c.example' is not a valid host name: a host is made of letters, digits, '-' and '.'",
                 "routes[2].host: 'a.example' already has a route at routes[0].host; remove one of them",

@@ -4,21 +4,21 @@ use std::str::FromStr;
 
 use super::host::HOST_LEN_MAX;
 
-/// The longest path of a unix socket, in bytes (`sun_path` less its final zero, unix(7)).
+/// The longest path of a Unix socket, in bytes (`sun_path` without its final zero, unix(7)).
 pub const UNIX_PATH_LEN_MAX: usize = 107;
 
 const REMEDY: &str = "write http://host:port, https://host:port or unix:/path/of/socket";
 
-/// Why a text is no upstream.
+/// Why a text is not a valid upstream URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamUrlError {
-    /// The URL has a path of its own.
+    /// The URL has a path.
     #[error(
         "an upstream has no path, as the path of a call is passed on unchanged: remove '{path}' here and \
          add it to the agents' URL"
     )]
     BasePath {
-        /// What is to be left out.
+        /// The path to leave out.
         path: String,
     },
     /// The URL has a user name or password.
@@ -27,19 +27,19 @@ pub enum UpstreamUrlError {
     /// The host is missing or malformed.
     #[error("'{host}' is not a valid host of an upstream; {REMEDY}, an IPv6 address in brackets")]
     Host {
-        /// As it was written.
+        /// The host as it was written.
         host: String,
     },
-    /// The port is no number from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     #[error("'{port}' is not a port number; ports go from 1 to 65535")]
     Port {
-        /// As it was written.
+        /// The port as it was written.
         port: String,
     },
     /// The URL has a query or a fragment.
     #[error("an upstream's URL has no query and no fragment: those of a call are passed on unchanged")]
     QueryOrFragment,
-    /// The scheme is none of the three.
+    /// The scheme is not `http`, `https` or `unix`.
     #[error("the URL of an upstream begins with http, https or unix; {REMEDY}")]
     Scheme,
     /// The path of the socket is not absolute, too long, or has a zero byte.
@@ -47,24 +47,25 @@ pub enum UpstreamUrlError {
     UnixPath,
 }
 
-/// Where to connect to.
+/// The address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamAddr {
-    /// TCP to a host name or address (IPv6 without brackets), to be resolved when it is dialled.
+    /// TCP to a host name or address (IPv6 without brackets). A name is resolved each time it is dialled.
     Tcp {
-        /// The name or address.
+        /// The host name or address.
         host: Box<str>,
-        /// The port.
+        /// The TCP port, 1 to 65535.
         port: u16,
     },
-    /// A unix stream socket.
+    /// A Unix stream socket.
     Unix {
-        /// Its absolute path.
+        /// The absolute path of the socket file.
         path: Box<str>,
     },
 }
 
-/// A private MCP server as the operator names it: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+/// The URL of a private MCP server as the operator writes it: `http://host[:port]`, `https://host[:port]` or
+/// `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
     addr: UpstreamAddr,
@@ -73,13 +74,13 @@ pub struct UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// Where to connect to.
+    /// The address to connect to.
     #[must_use]
     pub fn addr(&self) -> &UpstreamAddr {
         &self.addr
     }
 
-    /// The address, where the URL names no host but one.
+    /// The IP address, if the URL has one instead of a name.
     #[must_use]
     pub fn literal_address(&self) -> Option<IpAddr> {
         match &self.addr {
@@ -94,13 +95,14 @@ impl UpstreamUrl {
         self.tls
     }
 
-    /// What the `Host` header says: the host, and the port unless it is the scheme's own; `localhost` for a socket.
+    /// The value of the `Host` header: the host, and the port unless it is the default of the scheme; `localhost` for a
+    /// Unix socket.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The name that the upstream's certificate must bear; `None` without TLS.
+    /// The name that the upstream's certificate must have; `None` without TLS.
     #[must_use]
     pub fn tls_name(&self) -> Option<&str> {
         match &self.addr {
@@ -179,7 +181,7 @@ fn split_port(authority: &str, default_port: u16) -> Result<(&str, u16), Upstrea
     Ok((host, port.ok_or_else(|| UpstreamUrlError::Port { port: digits.to_owned() })?))
 }
 
-/// Names inside a private network are often no proper DNS names (`mcp_server`), so underscores are let through.
+/// Names inside a private network are often not valid DNS names (`mcp_server`), so underscores are allowed.
 fn check_host(host: &str) -> Result<String, UpstreamUrlError> {
     let fault = || UpstreamUrlError::Host { host: host.to_owned() };
     if let Some(inside) = host.strip_prefix('[') {

@@ -1,4 +1,4 @@
-//! A certificate authority: one that lives as long as the process, for `adit up` and for tests, or one that was kept.
+//! A certificate authority. It lives either as long as the process, for `adit up` and for tests, or is kept in files.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::certs::{CertError, ServerCert};
 use crate::base::Secret;
 
-/// How far back a certificate begins, so that a peer whose clock is a little behind takes it.
+/// How far in the past a certificate begins, so that a peer whose clock is a little slow accepts it.
 const BACKDATE: Duration = Duration::from_secs(3600);
 const DAY_S: u64 = 24 * 3600;
-/// The longest that a certificate of this authority lives, in days.
+/// The longest validity of a certificate of this authority, in days.
 pub const VALID_DAYS_MAX: u32 = 90;
 
 /// An authority with its key.
@@ -23,7 +23,7 @@ pub struct Authority {
     cert_pem: String,
     cert_der: CertificateDer<'static>,
     from: UnixTime,
-    /// The last second of its validity, since 1970.
+    /// The last second of its validity, in seconds since 1970.
     not_after: u64,
 }
 
@@ -36,15 +36,15 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// An authority with a fresh key, for `valid_days` days (at most [`VALID_DAYS_MAX`]) from `now`.
+    /// Creates an authority with a new key, valid for `valid_days` days (at most [`VALID_DAYS_MAX`]) from `now`.
     ///
     /// # Errors
     ///
-    /// When the system gives no random bytes.
+    /// If the system gives no random bytes.
     pub fn new(name: &str, now: UnixTime, valid_days: u32) -> Result<Authority, CertError> {
         let valid_days = valid_days.min(VALID_DAYS_MAX);
         let key = KeyPair::generate().map_err(failed)?;
-        // A name of its own, so that the certificate of an earlier authority is not taken for this one's.
+        // The name is unique, so that the certificate of an earlier authority is not mistaken for this one's.
         let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
         let not_after = now.as_secs() + u64::from(valid_days) * DAY_S;
         let mut params = params(&format!("{name} {mark}"), now, not_after);
@@ -55,7 +55,7 @@ impl Authority {
         Ok(Authority { issuer: Issuer::new(params, key), cert_pem: cert.pem(), cert_der, from: now, not_after })
     }
 
-    /// One that was kept, from its parts.
+    /// An authority from its stored parts.
     pub(super) fn of(
         issuer: Issuer<'static, KeyPair>,
         cert_der: CertificateDer<'static>,
@@ -70,29 +70,29 @@ impl Authority {
         &self.issuer
     }
 
-    /// The last second of its validity, since 1970.
+    /// The last second of its validity, in seconds since 1970.
     #[must_use]
     pub fn not_after_unix_s(&self) -> u64 {
         self.not_after
     }
 
-    /// The authority's certificate as PEM, to be given to those who shall believe it.
+    /// The certificate of the authority as PEM, for those who are to trust it.
     #[must_use]
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
     }
 
-    /// The same, as it is.
+    /// The certificate of the authority as DER.
     #[must_use]
     pub fn cert_der(&self) -> &CertificateDer<'static> {
         &self.cert_der
     }
 
-    /// Issues a server's certificate for host names (wildcards too) and addresses; it lives as long as the authority.
+    /// Issues a server certificate for host names (including wildcards) and addresses, valid as long as the authority.
     ///
     /// # Errors
     ///
-    /// When a name is none, or the system gives no random bytes.
+    /// If a name is not valid, or the system gives no random bytes.
     pub fn issue(&self, names: &[&str]) -> Result<Issued, CertError> {
         let named = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         let mut params = params(names.first().copied().unwrap_or("adit"), self.from, self.not_after);
@@ -107,11 +107,11 @@ impl Authority {
 }
 
 impl Issued {
-    /// The certificate ready to be served.
+    /// The certificate in the form that a server uses.
     ///
     /// # Errors
     ///
-    /// When it is not valid at `now`.
+    /// If it is not valid at `now`.
     pub fn server_cert(&self, now: UnixTime) -> Result<ServerCert, CertError> {
         let (cert, key) = (self.cert_pem.as_bytes(), self.key_pem.expose());
         ServerCert::from_pem(("the issued certificate", cert), ("the issued key", key), now)
@@ -128,7 +128,7 @@ fn params(name: &str, now: UnixTime, not_after: u64) -> CertificateParams {
     params
 }
 
-/// What the parameters of a certificate that one asked for have in common.
+/// The common parameters of certificates that are requested.
 pub(super) fn params_until(name: &str, now: UnixTime, lifetime: Duration) -> CertificateParams {
     params(name, now, now.as_secs() + lifetime.as_secs())
 }

@@ -1,4 +1,4 @@
-//! The certificate of an authority that somebody wants to be believed: read and checked before it is registered.
+//! The certificate of an authority that somebody asks to be trusted. It is read and checked before it is registered.
 
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -30,13 +30,13 @@ const SIGNATURES: [&str; 6] = [
 /// SHA-256, SHA-384 and SHA-512 as they stand in the parameters of RSASSA-PSS (RFC 4055 section 2.1).
 const PSS_HASHES: [&str; 3] = ["2.16.840.1.101.3.4.2.1", "2.16.840.1.101.3.4.2.2", "2.16.840.1.101.3.4.2.3"];
 
-/// Why a certificate is not registered.
+/// Why a certificate is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaFault {
     /// The text is too long.
     #[error("the certificate is longer than {CA_PEM_LEN_MAX} bytes: give one certificate, without those behind it")]
     TooLong,
-    /// There is no certificate in the text, or something beside it.
+    /// The text does not hold exactly one certificate and nothing else.
     #[error("give one certificate as PEM, from BEGIN CERTIFICATE to END CERTIFICATE: {0}")]
     NotOne(String),
     /// There is a private key in the text.
@@ -45,7 +45,7 @@ pub enum CaFault {
     /// The certificate cannot be read.
     #[error("the certificate cannot be read: {0}")]
     Unreadable(String),
-    /// It is not an authority's.
+    /// It is not the certificate of an authority.
     #[error("it is not the certificate of an authority: BasicConstraints must be critical and say CA:TRUE")]
     NoAuthority,
     /// It may not sign certificates.

@@ -1,4 +1,4 @@
-//! Who calls inside a sealed session: the edge shows itself to the connector.
+//! Authentication of the edge inside an inner TLS session: the edge shows the connector a certificate.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,21 +21,21 @@ use super::certs::CertError;
 use super::config::provider;
 use super::identity::only_uri;
 
-/// The one name in the certificate that an edge shows inside.
+/// The name in the certificate that an edge shows inside an inner session.
 pub const EDGE_URI: &str = "adit://edge";
-/// How long such a certificate is good for. It is made anew at half of that.
+/// The validity of such a certificate. It is renewed after half of it.
 pub const CALLER_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// Who the edge is inside sealed sessions at present. It can be replaced while sessions live.
+/// The certificate that the edge shows inside inner sessions. It can be replaced while sessions are open.
 #[derive(Default)]
 pub struct CallerIdentity(RwLock<Option<Arc<CertifiedKey>>>);
 
 impl CallerIdentity {
-    /// Makes a key and a certificate by this authority, and shows it from now on.
+    /// Creates a key and a certificate of this authority, and shows the certificate from now on.
     ///
     /// # Errors
     ///
-    /// When the system gives no random bytes.
+    /// If the system gives no random bytes.
     pub fn renew(&self, authority: &Authority, now: UnixTime) -> Result<(), CertError> {
         let mut params = params_until("adit edge", now, CALLER_LIFE);
         params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(EDGE_URI).map_err(failed)?)];
@@ -63,7 +63,8 @@ impl std::fmt::Debug for CallerIdentity {
 }
 
 impl ResolvesClientCert for CallerIdentity {
-    /// The authorities that the connector names are not looked at: if it does not know ours, it shall say so.
+    /// The authorities that the connector names are ignored: if it does not know this one, it must refuse the
+    /// certificate itself.
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.key()
     }
@@ -73,8 +74,8 @@ impl ResolvesClientCert for CallerIdentity {
     }
 }
 
-/// The authorities whose edges may call inside: those that certified this connector, one for each edge that it is linked
-/// with. Empty, nobody may.
+/// The authorities whose edges may call inside an inner session: those that certified this connector, one for each edge
+/// that it is linked to. If there are none, nobody may call.
 #[derive(Debug, Default)]
 pub struct CallerAuthorities(RwLock<Known>);
 
@@ -85,7 +86,7 @@ struct Known {
 }
 
 impl CallerAuthorities {
-    /// Takes note of the authority of one edge, in the place of the one before.
+    /// Sets the authority of one edge, in place of the previous one.
     pub fn set(&self, edge: usize, authority: CertificateDer<'static>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.by_edge.len() <= edge {
@@ -96,7 +97,7 @@ impl CallerAuthorities {
         }
         known.by_edge[edge] = Some(authority);
         let mut roots = RootCertStore::empty();
-        // One that cannot be read vouches for nobody.
+        // An authority whose certificate cannot be read is not trusted.
         roots.add_parsable_certificates(known.by_edge.iter().flatten().cloned());
         known.verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok();
     }
@@ -106,7 +107,7 @@ impl CallerAuthorities {
     }
 }
 
-/// What is wrong with the certificate of a caller beside its signatures.
+/// What is wrong with the certificate of a caller, apart from its signatures.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the certificate is not an edge's")]
 struct NotAnEdge;
@@ -124,7 +125,7 @@ impl ClientCertVerifier for CallerAuthorities {
     ) -> Result<ClientCertVerified, Error> {
         let verifier = self.verifier().ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
         let verified = verifier.verify_client_cert(end_entity, intermediates, now)?;
-        // The same authority certifies connectors: one of them is no edge.
+        // The same authority also certifies connectors, and a connector is not an edge.
         match only_uri(end_entity) {
             Ok(Some(uri)) if uri == EDGE_URI => Ok(verified),
             _ => Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotAnEdge))))),

@@ -3,35 +3,35 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::certs::{CertError, read_chain};
 
-/// From so many days before its end on, a certificate should have been renewed.
+/// A certificate should be renewed when this many days are left.
 const RENEWAL_DUE_DAYS: i64 = 14;
 const DAY_S: i64 = 24 * 3_600;
 
-/// What an operator asks about a certificate: its names, its issuer and its validity.
+/// What operators want to know about a certificate: names, issuer and validity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertInfo {
     /// Host names and addresses, in the order of the certificate.
     pub names: Vec<String>,
     /// The issuer's distinguished name.
     pub issuer: String,
-    /// The first second of its validity, since 1970.
+    /// The first second of its validity, in seconds since 1970.
     pub not_before_unix_s: i64,
-    /// The last second of its validity, since 1970.
+    /// The last second of its validity, in seconds since 1970.
     pub not_after_unix_s: i64,
 }
 
 impl CertInfo {
-    /// Reads a certificate, valid or not; nothing if it is damaged.
+    /// Reads a certificate, whether valid now or not; `None` if it is damaged.
     #[must_use]
     pub fn of_der(cert: &CertificateDer<'_>) -> Option<CertInfo> {
         read(cert).ok()
     }
 
-    /// Reads the first certificate of a PEM file, valid or not; the file name is for errors.
+    /// Reads the first certificate of a PEM file, whether valid now or not. The file name is for errors.
     ///
     /// # Errors
     ///
-    /// When there is no certificate, or none that can be read.
+    /// If there is no certificate, or none that can be read.
     pub fn of_pem((file, pem): (&str, &[u8])) -> Result<CertInfo, CertError> {
         let chain = read_chain(file, pem)?;
         let cert = chain.first().ok_or_else(|| CertError::NoCertificate { file: file.to_owned() })?;
@@ -50,13 +50,13 @@ impl CertInfo {
         self.expires_in_s(now).div_euclid(DAY_S)
     }
 
-    /// Whether its validity has not begun.
+    /// Whether its validity has not begun yet.
     #[must_use]
     pub fn is_not_yet_valid(&self, now: UnixTime) -> bool {
         unix_s(now) < self.not_before_unix_s
     }
 
-    /// Whether it should have been renewed already: 14 days before its end, or in the last third of a short life.
+    /// Whether it should have been renewed already: 14 days before its end, or in the last third of a short validity.
     #[must_use]
     pub fn is_renewal_due(&self, now: UnixTime) -> bool {
         let lifetime_days = (self.not_after_unix_s - self.not_before_unix_s) / DAY_S;

@@ -1,4 +1,4 @@
-//! Certificates of servers: loaded from PEM, checked, chosen by name, replaced while connections live.
+//! Server certificates: loaded from PEM, checked, chosen by name, and replaced while connections are open.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,9 +23,9 @@ pub enum CertError {
     /// The file cannot be read.
     #[error("cannot read {file}: {cause}; check that it exists and that this user may read it")]
     Unreadable {
-        /// Which file.
+        /// The path of the file.
         file: String,
-        /// As the system says it.
+        /// The error of the system.
         cause: String,
     },
     /// The file of a key cannot be read, or others than its owner could read or change it.
@@ -34,41 +34,41 @@ pub enum CertError {
     /// There is no certificate in the file.
     #[error("{file} holds no certificate: it must be PEM, with a BEGIN CERTIFICATE line")]
     NoCertificate {
-        /// Which file.
+        /// The path of the file.
         file: String,
     },
     /// There is no private key in the file.
     #[error("{file} holds no private key: it must be PEM, unencrypted, with a BEGIN PRIVATE KEY line")]
     NoKey {
-        /// Which file.
+        /// The path of the file.
         file: String,
     },
-    /// The key in the file asks for a passphrase.
+    /// The key in the file is protected by a passphrase.
     #[error("the key in {file} is encrypted: decrypt it first, with openssl pkey -in {file} -out key.pem")]
     EncryptedKey {
-        /// Which file.
+        /// The path of the file.
         file: String,
     },
     /// The file is damaged.
     #[error("{file} is not well-formed PEM: {cause}")]
     BadPem {
-        /// Which file.
+        /// The path of the file.
         file: String,
         /// What is wrong with it.
         cause: String,
     },
-    /// A certificate is damaged, or of a kind that is not understood.
+    /// A certificate is damaged or of an unknown kind.
     #[error("a certificate in {file} cannot be used: {cause}")]
     BadCertificate {
-        /// Which file.
+        /// The path of the file.
         file: String,
         /// What is wrong with it.
         cause: String,
     },
-    /// The key is damaged, or of a kind that is not understood.
+    /// The key is damaged or of an unknown kind.
     #[error("the private key in {file} cannot be used: {cause}")]
     BadKey {
-        /// Which file.
+        /// The path of the file.
         file: String,
         /// What is wrong with it.
         cause: String,
@@ -83,35 +83,35 @@ pub enum CertError {
         /// The file of the key.
         key_file: String,
     },
-    /// The certificate's last day is past.
+    /// The certificate has expired.
     #[error("the certificate in {file} expired on {not_after}: renew it, or set this machine's clock")]
     Expired {
-        /// Which file.
+        /// The path of the file.
         file: String,
-        /// When.
+        /// The last second of its validity, as text in UTC.
         not_after: String,
     },
-    /// The certificate's first day is still to come.
+    /// The certificate is not valid yet.
     #[error("the certificate in {file} is valid from {not_before} only: check this machine's clock")]
     NotYetValid {
-        /// Which file.
+        /// The path of the file.
         file: String,
-        /// When.
+        /// The first second of its validity, as text in UTC.
         not_before: String,
     },
     /// A set of certificates is empty.
     #[error("no certificate is given: a TLS listener needs at least one")]
     Empty,
-    /// This machine trusts no authority.
+    /// The system's store of trusted authorities is empty.
     #[error("this machine has no store of trusted authorities ({cause}): install ca-certificates, or give a PEM file")]
     NoPlatformRoots {
-        /// What was found instead.
+        /// What the system reported.
         cause: String,
     },
     /// A certificate could not be made.
     #[error("a certificate could not be made: {0}")]
     Making(String),
-    /// A request for a certificate proves no key.
+    /// A certificate request does not prove that the sender has the key.
     #[error("the certificate request proves no usable key: {cause}")]
     KeyUnproven {
         /// What is wrong with it.
@@ -119,7 +119,7 @@ pub enum CertError {
     },
 }
 
-/// A server's certificate chain with its key, checked.
+/// A checked certificate chain of a server, with its key.
 #[derive(Clone, Debug)]
 pub struct ServerCert {
     key: Arc<CertifiedKey>,
@@ -127,11 +127,11 @@ pub struct ServerCert {
 }
 
 impl ServerCert {
-    /// From the bytes of two PEM files (which may be one and the same); the file names are for errors.
+    /// Reads two PEM files (which may be the same one) from their content. The file names are for errors.
     ///
     /// # Errors
     ///
-    /// When one cannot be read, the two do not belong together, or the certificate is not valid at `now`.
+    /// If one cannot be read, the two do not belong together, or the certificate is not valid at `now`.
     pub fn from_pem(
         (cert_file, cert_pem): (&str, &[u8]),
         (key_file, key_pem): (&str, &[u8]),
@@ -145,18 +145,19 @@ impl ServerCert {
         Ok(ServerCert { key: Arc::new(key), names })
     }
 
-    /// From two PEM files, which are read now.
+    /// Reads two PEM files.
     ///
     /// # Errors
     ///
-    /// As for [`ServerCert::from_pem`], and when a file cannot be read or the key's is open to others than its owner.
+    /// As for [`ServerCert::from_pem`]; also if a file cannot be read, or others than the owner can read or change the
+    /// key's.
     pub fn load(cert: &Path, key: &Path, now: UnixTime) -> Result<ServerCert, CertError> {
         let cert_pem = read_file(cert)?;
         let key_pem = private::read(key, KEY_FILE_LEN_MAX)?;
         ServerCert::from_pem((&cert.display().to_string(), &cert_pem), (&key.display().to_string(), &key_pem), now)
     }
 
-    /// The names it is for, in lower case, wildcards as `*.example.com`, without addresses.
+    /// The host names of the certificate, in lower case, wildcards as `*.example.com`, without addresses.
     #[must_use]
     #[cfg(test)]
     pub fn names(&self) -> &[String] {
@@ -164,7 +165,7 @@ impl ServerCert {
     }
 }
 
-/// The certificates of a listener. The first given is the default, for clients that send no name or an unknown one.
+/// The certificates of a listener. The first one is the default, for clients that send no name or an unknown one.
 #[derive(Debug)]
 pub struct CertSet {
     default: Arc<CertifiedKey>,
@@ -172,11 +173,11 @@ pub struct CertSet {
 }
 
 impl CertSet {
-    /// A set; where two certificates are for the same name, the one given first is used.
+    /// Creates a set. If two certificates have the same name, the first one is used.
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// If there is no certificate.
     pub fn new(certs: impl IntoIterator<Item = ServerCert>) -> Result<CertSet, CertError> {
         let mut default = None;
         let mut by_name = HashMap::new();
@@ -189,7 +190,7 @@ impl CertSet {
         Ok(CertSet { default: default.ok_or(CertError::Empty)?, by_name })
     }
 
-    /// The certificate for `name`: its own, one for `*.` and the rest of it, or the default.
+    /// The certificate for `name`: one with this name, otherwise one with the matching wildcard, otherwise the default.
     fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
         let named = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
@@ -202,27 +203,27 @@ impl CertSet {
     }
 }
 
-/// Certificates that can be replaced while connections live: a new handshake takes the new ones, a connection that is made
-/// keeps what it has.
+/// Certificates that can be replaced while connections are open. New handshakes use the new certificates; established
+/// connections are not affected.
 #[derive(Debug)]
 pub struct ReloadingCerts(RwLock<Arc<CertSet>>);
 
 impl ReloadingCerts {
-    /// Begins with `certs`.
+    /// Serves `certs` until the first [`ReloadingCerts::reload`].
     #[must_use]
     pub fn new(certs: CertSet) -> Arc<ReloadingCerts> {
         Arc::new(ReloadingCerts(RwLock::new(Arc::new(certs))))
     }
 
-    /// What a client is shown that sends no name: the certificate alone, without its chain.
+    /// The default certificate, without its chain.
     #[must_use]
     pub fn shown(&self) -> Option<CertificateDer<'static>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).default.cert.first().cloned()
     }
 
-    /// Replaces them all.
+    /// Replaces all certificates; handshakes that start later use the new ones.
     pub fn reload(&self, certs: CertSet) {
-        // A set is replaced whole, so that a panic elsewhere cannot have left half of one.
+        // The whole set is replaced at once, so a panic elsewhere cannot have left it half changed.
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certs);
     }
 }
@@ -252,12 +253,12 @@ pub(super) fn read_key(file: &str, pem: &[u8]) -> Result<PrivateKeyDer<'static>,
     }
     PrivateKeyDer::from_pem_slice(pem).map_err(|cause| match cause {
         rustls_pki_types::pem::Error::NoItemsFound => CertError::NoKey { file: file() },
-        // The cause may quote the line it is about, and the line may be the key.
+        // The cause is not repeated, because it can quote a line of the key.
         _ => CertError::BadKey { file: file(), cause: "it is not well-formed PEM".to_owned() },
     })
 }
 
-/// Asserts that `now` is within a certificate's validity, and gives the last second of it, since 1970.
+/// Checks that `now` is within a certificate's validity, and returns its last second, in seconds since 1970.
 pub(super) fn check_validity(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<i64, CertError> {
     let (_, cert) = X509Certificate::from_der(cert)
         .map_err(|error| CertError::BadCertificate { file: file.to_owned(), cause: error.to_string() })?;
@@ -272,7 +273,7 @@ pub(super) fn check_validity(file: &str, cert: &CertificateDer<'_>, now: UnixTim
     Ok(validity.not_after.timestamp())
 }
 
-/// Asserts that a key (PKCS #8, DER) is the one that a certificate is for.
+/// Checks that a key (PKCS #8, DER) belongs to a certificate.
 pub(super) fn check_pair(
     (cert_file, cert): (&str, &CertificateDer<'static>),
     (key_file, key): (&str, Vec<u8>),
@@ -292,7 +293,7 @@ fn certified(
     })
 }
 
-/// The names of a certificate, if `now` is within its validity.
+/// The names of a certificate. Fails if `now` is outside its validity.
 fn inspect(file: &str, cert: &CertificateDer<'_>, now: UnixTime) -> Result<Vec<String>, CertError> {
     check_validity(file, cert, now)?;
     let bad = |cause: String| CertError::BadCertificate { file: file.to_owned(), cause };

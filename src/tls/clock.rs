@@ -6,7 +6,8 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls_pki_types::UnixTime;
 use x509_parser::time::ASN1Time;
 
-/// The wall clock by which certificates are judged. It is passed in, so that a test can have one that is wrong.
+/// The wall clock by which the validity of certificates is checked. It is passed in, so that a test can use a wrong
+/// one.
 #[derive(Clone, Debug)]
 pub struct WallClock(Arc<dyn TimeProvider>);
 
@@ -17,21 +18,21 @@ impl Default for WallClock {
 }
 
 impl WallClock {
-    /// This machine's clock, off by so many seconds.
+    /// The clock of this machine, shifted by this many seconds.
     #[must_use]
     #[cfg(feature = "internals")]
     pub fn off_by_s(seconds: i64) -> WallClock {
         WallClock::set_by(Arc::new(AtomicI64::new(seconds)))
     }
 
-    /// This machine's clock, off by as many seconds as `seconds` holds at each moment.
+    /// The clock of this machine, shifted by as many seconds as `seconds` holds at the time.
     #[must_use]
     #[cfg(feature = "internals")]
     pub fn set_by(seconds: Arc<AtomicI64>) -> WallClock {
         WallClock(Arc::new(Shifted(seconds)))
     }
 
-    /// The present time.
+    /// The current time, or the epoch when the clock cannot be read.
     #[must_use]
     pub fn now(&self) -> UnixTime {
         self.0.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO))
@@ -54,12 +55,12 @@ impl TimeProvider for Shifted {
     }
 }
 
-/// A time as people write it.
+/// A time as text in UTC.
 pub(super) fn date(time: UnixTime) -> String {
     date_s(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// The same, of seconds since 1970.
+/// A time in seconds since 1970 as text in UTC.
 pub(super) fn date_s(seconds: i64) -> String {
     ASN1Time::from_timestamp(seconds).map_or_else(|_| format!("second {seconds} since 1970"), |time| time.to_string())
 }

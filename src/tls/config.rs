@@ -15,70 +15,71 @@ use super::clock::WallClock;
 use super::error::TlsError;
 use super::pin::{Fingerprint, PinnedAuthority};
 
-/// The application protocol of agents.
+/// The ALPN protocol of agents.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
-/// The application protocol of a link between connector and edge.
+/// The ALPN protocol of a link between connector and edge.
 pub const ALPN_LINK: &[u8] = b"adit/1";
-/// The application protocol by which a connector gets a certificate from an edge.
+/// The ALPN protocol with which a connector gets a certificate from an edge.
 pub const ALPN_ENROL: &[u8] = b"adit-enrol/1";
-/// Servers that a client remembers sessions of, at most; each with up to 8 tickets.
+/// The most servers whose sessions a client remembers; each with up to 8 tickets.
 pub const SESSION_SERVERS_MAX: usize = 256;
 
-/// Which versions of TLS a side speaks.
+/// The TLS versions that a side supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Versions {
-    /// TLS 1.3 only: links, and upstreams that can.
+    /// TLS 1.3 only: for links, and for upstreams that support it.
     #[default]
     Tls13,
-    /// TLS 1.3, and TLS 1.2 with the AEAD suites: agents and upstreams that are older.
+    /// TLS 1.3, and TLS 1.2 with AEAD suites: for older agents and upstreams.
     Tls12And13,
 }
 
-/// What a TLS server can be told.
+/// The settings of a TLS server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerSettings {
-    /// Application protocols, the most wanted first; a client that offers others only is refused.
+    /// Application protocols, the preferred one first. A client that offers only others is refused.
     pub alpn: Vec<Vec<u8>>,
-    /// Versions accepted.
+    /// The TLS versions that are accepted.
     pub versions: Versions,
-    /// Whether clients are asked for a certificate. No session is resumed then: each connection proves its certificate anew.
+    /// Whether clients are asked for a certificate. If they are, sessions are not resumed: each connection must prove
+    /// its certificate.
     pub clients: Clients,
-    /// By what clock their certificates are judged.
+    /// The clock by which clients' certificates are checked.
     pub clock: WallClock,
 }
 
 /// Which certificates a server asks clients for.
 #[derive(Clone, Debug, Default)]
 pub enum Clients {
-    /// None.
+    /// Clients are not asked for a certificate.
     #[default]
     Anyone,
-    /// One that these authorities vouch for; whether a client may show none is for the caller to decide.
+    /// A certificate that one of these authorities signed. The caller decides whether a client may have none.
     Known(Roots),
-    /// That of an edge, which must be shown.
+    /// The certificate of an edge; required.
     Edges(Arc<CallerAuthorities>),
 }
 
-/// What a TLS client can be told.
+/// The settings of a TLS client.
 #[derive(Clone, Default)]
 pub struct ClientSettings {
-    /// Authorities whose signature on a server's certificate is believed.
+    /// The authorities whose signature on a server's certificate is trusted.
     pub roots: Roots,
-    /// Application protocols offered, the most wanted first.
+    /// The application protocols to offer, the preferred one first.
     pub alpn: Vec<Vec<u8>>,
-    /// Versions offered.
+    /// The TLS versions that are offered.
     pub versions: Versions,
-    /// Where sessions are remembered; none means that every connection makes a full handshake.
+    /// Where sessions are remembered; without it every connection makes a full handshake.
     pub sessions: Option<SessionMemory>,
-    /// The certificate that is shown to a server which asks for one.
+    /// The certificate for servers that ask for one.
     pub identity: Option<Arc<dyn ResolvesClientCert>>,
-    /// By what clock the server's certificate is judged.
+    /// The clock by which the server's certificate is checked.
     pub clock: WallClock,
 }
 
-/// Remembers the sessions of servers, so that the next connection to one is cheaper.
+/// Remembers sessions with servers, so that the next connection to a server is cheaper.
 ///
-/// A handle: give clones of one to every core, and they share what is remembered.
+/// Clones share what is remembered, so give one to every core.
 #[derive(Clone)]
 pub struct SessionMemory(Arc<dyn ClientSessionStore>);
 
@@ -89,19 +90,19 @@ impl Default for SessionMemory {
 }
 
 impl SessionMemory {
-    /// Remembers up to `servers` servers; the one added first is forgotten first.
+    /// Remembers the sessions of up to `servers` servers; the one that was added first is forgotten first.
     #[must_use]
     pub fn new(servers: usize) -> SessionMemory {
-        // The cache counts tickets, eight to a server.
+        // The cache counts tickets, up to eight for each server.
         SessionMemory(Arc::new(ClientSessionMemoryCache::new(servers.saturating_mul(8))))
     }
 }
 
-/// The authorities that a side believes.
+/// The authorities that a side trusts.
 #[derive(Clone, Debug)]
 pub struct Roots {
     store: RootCertStore,
-    /// Instead of the store, for a client.
+    /// For a client: used instead of the store.
     pin: Option<Fingerprint>,
 }
 
@@ -112,13 +113,13 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// None yet: every server is refused until some are added.
+    /// Trusts no authority until some are added.
     #[must_use]
     pub fn new() -> Roots {
         Roots::default()
     }
 
-    /// One authority, known by its fingerprint alone, and no other. A server must send its certificate.
+    /// Trusts a single authority, identified by its fingerprint. A server must send that authority's certificate.
     #[must_use]
     pub fn pinned(pin: Fingerprint) -> Roots {
         Roots { pin: Some(pin), ..Roots::default() }
@@ -153,11 +154,12 @@ impl Roots {
         })
     }
 
-    /// Adds what this machine trusts. Ones that cannot be read are skipped, as every platform has some.
+    /// Adds the authorities that the system trusts. Certificates that cannot be read are skipped, because every
+    /// platform has some.
     ///
     /// # Errors
     ///
-    /// When the machine has none at all.
+    /// If the system trusts no authority.
     pub fn add_platform(&mut self) -> Result<usize, CertError> {
         let found = rustls_native_certs::load_native_certs();
         let (added, _) = self.store.add_parsable_certificates(found.certs);
@@ -168,14 +170,14 @@ impl Roots {
         Ok(added)
     }
 
-    /// How many there are.
+    /// The number of authorities.
     #[must_use]
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.store.len() + usize::from(self.pin.is_some())
     }
 
-    /// Whether there are none.
+    /// Whether no authority is trusted.
     #[must_use]
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
@@ -183,9 +185,9 @@ impl Roots {
     }
 }
 
-/// The cryptography that all of adit uses: aws-lc-rs, AES-128-GCM first, hybrid post-quantum key exchange first.
+/// The cryptography of adit: aws-lc-rs, with AES-128-GCM and hybrid post-quantum key exchange preferred.
 ///
-/// Given to every configuration by name; the process-wide default of rustls is neither read nor set.
+/// It is passed to every configuration; the process-wide default of rustls is neither used nor set.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
@@ -208,13 +210,13 @@ pub fn provider() -> Arc<CryptoProvider> {
     }))
 }
 
-/// A server's configuration; one serves every core.
+/// Creates the configuration of a server, which all cores share.
 ///
-/// No early data is accepted: it can be replayed, and a tool call must not be.
+/// Early data is not accepted: it can be replayed, and a tool call must not be.
 ///
 /// # Errors
 ///
-/// When the provider cannot do what the settings ask, or the system gives no random bytes.
+/// If the provider does not support the settings, or the system gives no random bytes.
 pub fn server_config(
     certs: Arc<dyn ResolvesServerCert>,
     settings: &ServerSettings,
@@ -222,11 +224,11 @@ pub fn server_config(
     server_config_with(provider(), certs, settings)
 }
 
-/// A client's configuration; one serves every core.
+/// Creates the configuration of a client, which all cores share.
 ///
 /// # Errors
 ///
-/// When the provider cannot do what the settings ask.
+/// If the provider does not support the settings.
 pub fn client_config(settings: ClientSettings) -> Result<Arc<ClientConfig>, TlsError> {
     client_config_with(provider(), settings)
 }
@@ -255,9 +257,9 @@ pub(super) fn server_config_with(
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
     }
-    // Our order puts the cheapest suite first; clients' lists are mostly a library's default and not a wish.
+    // The server's order has the cheapest suite first; a client's order is usually the default of a library.
     config.ignore_client_order = true;
-    // Our own record layer takes the keys over when the handshake is done.
+    // The record layer of this crate takes over the keys after the handshake.
     config.enable_secret_extraction = true;
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
@@ -272,7 +274,7 @@ pub(super) fn client_config_with(
         .map_err(refused)?;
     let builder = match settings.roots.pin {
         None => builder.with_root_certificates(settings.roots.store),
-        // It checks as the usual verifier does, by an authority that it gets to know later.
+        // This verifier checks as usual, once it has learnt the certificate of the pinned authority.
         Some(pin) => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(PinnedAuthority::new(pin, provider)))
         }
@@ -291,7 +293,7 @@ pub(super) fn client_config_with(
     Ok(Arc::new(config))
 }
 
-/// Verifies what clients show, if they show something.
+/// The verifier of client certificates, which accepts clients without one.
 fn clients_of(roots: &Roots, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let roots = Arc::new(roots.store.clone());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).allow_unauthenticated().build();

@@ -1,4 +1,4 @@
-//! A connection as the roles hold it: sealed or not.
+//! A connection with or without TLS, as edge and connector use it.
 
 use std::io;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::base::{Clock, Share, Time};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{self, ByteStream, Core, Lease, Socket, StreamError};
 
-/// How long a peer whose handshake failed may take to read why.
+/// How long a peer may take to read the alert after a failed handshake.
 const ALERT_PATIENCE: Duration = Duration::from_secs(1);
-/// How often a connection that is to end, and that still has something to send, is looked at.
+/// How often a closing connection that still has bytes to send is checked.
 const FLUSH_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection on a core, with TLS or without.
@@ -28,16 +28,16 @@ enum Kind {
     Tls(Box<TlsStream<Socket>>),
 }
 
-/// A connection that belongs to no core, with its TLS session and all that was received on it; may go to another core.
+/// A connection that belongs to no core, with its TLS session and its received bytes. It can be moved to another core.
 pub struct DetachedConnection {
     socket: engine::Detached,
     session: Option<session::Detached>,
-    /// What was read of it, opened if it was sealed, and is to be read again.
+    /// Bytes that were read and decrypted, and must be read again.
     unread: Vec<u8>,
 }
 
 impl Connection {
-    /// Without TLS.
+    /// A connection without TLS.
     #[must_use]
     pub fn plain(socket: Socket) -> Connection {
         Connection(Kind::Plain(socket))
@@ -47,7 +47,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Why it failed; the socket is closed, after the peer could read the alert.
+    /// Why it failed. The socket is closed after the peer had time to read the alert.
     pub async fn client(
         socket: Socket,
         config: &Arc<ClientConfig>,
@@ -57,12 +57,12 @@ impl Connection {
         Connection::handshake(socket, Session::client(Arc::clone(config), name)?, timeout).await
     }
 
-    /// Makes the handshake as a server, until `timeout` is ready. `first` is what was received already; `greeting` bounds what
-    /// is kept of it while it is under way.
+    /// Makes the handshake as a server, until `timeout` is ready. `first` are bytes that were already received;
+    /// `greeting` limits what is kept of them during the handshake.
     ///
     /// # Errors
     ///
-    /// Why it failed; the socket is closed, after the peer could read the alert.
+    /// Why it failed. The socket is closed after the peer had time to read the alert.
     pub async fn server(
         socket: Socket,
         config: &Arc<ServerConfig>,
@@ -86,8 +86,7 @@ impl Connection {
             Ok(stream) => Ok(Connection(Kind::Tls(Box::new(stream)))),
             Err((error, socket)) => {
                 if matches!(error, HandshakeError::Tls(_)) {
-                    // The peer may be sending still: closed at once, the connection would be reset, and the alert that says
-                    // why lost.
+                    // The peer may still be sending. Closing at once would reset the connection and lose the alert.
                     core.spawn(socket.close_gracefully(ALERT_PATIENCE));
                 }
                 Err(error)
@@ -103,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// The certificate that the peer showed, if it showed one.
+    /// The peer's certificate, if it sent one.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<CertificateDer<'static>> {
         match &self.0 {
@@ -112,7 +111,7 @@ impl Connection {
         }
     }
 
-    /// Why TLS failed, if it has.
+    /// The TLS error, if TLS has failed.
     #[must_use]
     pub fn tls_failure(&self) -> Option<TlsError> {
         match &self.0 {
@@ -121,13 +120,13 @@ impl Connection {
         }
     }
 
-    /// Whether it is sealed.
+    /// Whether the connection uses TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         matches!(self.0, Kind::Tls(_))
     }
 
-    /// Whether a part of a sealed record has come whose rest has not: what it carries cannot be read yet.
+    /// Whether a part of a TLS record was received whose rest is missing, so that its content cannot be read yet.
     #[must_use]
     pub fn has_partial(&self) -> bool {
         match &self.0 {
@@ -136,41 +135,42 @@ impl Connection {
         }
     }
 
-    /// When the bytes that are read next, or were read last, came in.
+    /// When the bytes arrived that are read next or, if none are unread, were read last.
     #[must_use]
     pub fn received_at(&self) -> Time {
         self.socket().received_at()
     }
 
-    /// The core that it lives on.
+    /// The core of the connection.
     #[must_use]
     pub fn core(&self) -> &Core {
         self.socket().core()
     }
 
-    /// How many bytes the system has taken to be sent, as they stand on the wire; see [`Socket::sent_bytes`].
+    /// How many bytes were given to the system to send, as they are on the wire; see [`Socket::sent_bytes`].
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.socket().sent_bytes()
     }
 
-    /// Whether something waits for the system to take it; see [`Socket::has_queued`].
+    /// Whether bytes wait to be given to the system; see [`Socket::has_queued`].
     #[must_use]
     pub fn has_queued(&self) -> bool {
         self.socket().has_queued()
     }
 
-    /// How many bytes the peer's system has acknowledged, as they stand on the wire; see [`Socket::taken_bytes`].
+    /// How many bytes the peer's system has acknowledged, as they are on the wire; see [`Socket::taken_bytes`].
     #[must_use]
     pub fn taken_bytes(&self) -> u64 {
         self.socket().taken_bytes()
     }
 
-    /// Takes the connection off its core, after what is queued went out. `unread` is put in front of what comes next.
+    /// Removes the connection from its core after queued bytes were sent. `unread` is put in front of the bytes that
+    /// are read next.
     ///
     /// # Errors
     ///
-    /// When the connection failed first.
+    /// If the connection failed first.
     pub async fn detach(self, unread: Vec<u8>) -> Result<DetachedConnection, StreamError> {
         self.flushed().await?;
         let (socket, session) = match self.0 {
@@ -183,11 +183,11 @@ impl Connection {
         Ok(DetachedConnection { socket: socket.detach().await?, session, unread })
     }
 
-    /// Takes in a connection that another core gave away, and what was read of it.
+    /// Adds a connection that another core detached, with the bytes that were read from it.
     ///
     /// # Errors
     ///
-    /// When the driver cannot take it.
+    /// If the driver cannot add it.
     pub async fn adopt(
         core: &Core,
         detached: DetachedConnection,
@@ -213,17 +213,17 @@ impl Connection {
         Ok((Connection(kind), first))
     }
 
-    /// Finishes sending, and waits until the peer's system has acknowledged everything, for as long as it takes some of it in
-    /// each `limit`, which is asked again and again. What the peer sends meanwhile is thrown away.
+    /// Finishes sending, and waits until the peer's system has acknowledged everything, as long as it acknowledges some
+    /// bytes within each `limit`, which is asked again each time. What the peer sends meanwhile is discarded.
     ///
     /// # Errors
     ///
-    /// [`StreamError::TimedOut`] when the peer took nothing for so long; otherwise why the connection failed.
+    /// [`StreamError::TimedOut`] if the peer acknowledged nothing for too long; otherwise the error of the connection.
     pub async fn taken(&self, limit: impl Fn() -> Duration) -> Result<(), StreamError> {
         self.finish();
         let core = self.core();
         let (mut taken_bytes, mut moved_at) = (self.taken_bytes(), core.now());
-        // Until then a session may still have a part of it.
+        // The TLS session may still have a part of the bytes until the stream is flushed.
         while core.timeout(limit().min(FLUSH_LOOK_EVERY), self.flushed()).await.is_err() {
             if std::mem::replace(&mut taken_bytes, self.taken_bytes()) != self.taken_bytes() {
                 moved_at = core.now();
@@ -234,12 +234,12 @@ impl Connection {
         self.socket().taken(limit).await
     }
 
-    /// Closes as soon as the peer has everything and has finished too, for which it has `patience` then. A peer that takes nothing
-    /// for `limit` is cut off.
+    /// Closes the connection once the peer has received everything and has finished too, for which it then has
+    /// `patience`. A peer that acknowledges nothing for `limit` is cut off.
     ///
     /// # Errors
     ///
-    /// As for [`Connection::taken`]. The connection is closed either way.
+    /// As for [`Connection::taken`]. The connection is closed in any case.
     pub async fn close_when_taken(self, limit: impl Fn() -> Duration, patience: Duration) -> Result<(), StreamError> {
         let taken = self.taken(limit).await;
         if taken == Err(StreamError::TimedOut) {
@@ -250,14 +250,14 @@ impl Connection {
         taken
     }
 
-    /// Finishes sending and waits for the peer to finish, throwing away what it still sends, within `patience`.
+    /// Finishes sending and waits up to `patience` for the peer to finish. What the peer still sends is discarded.
     pub async fn close_gracefully(self, patience: Duration) {
         self.finish();
         match self.0 {
             Kind::Plain(socket) => socket.close_gracefully(patience).await,
             Kind::Tls(stream) => {
                 let core = stream.inner().core().clone();
-                // Bounded by the same patience: closed is closed.
+                // The result does not matter: the connection is closed after `patience` in any case.
                 let _ = core.timeout(patience, stream.flushed()).await;
                 stream.into_parts().0.close_gracefully(patience).await;
             }
@@ -272,7 +272,7 @@ impl Connection {
     }
 }
 
-/// Attaches a session, waiting for buffers for what it had received.
+/// Attaches a session; waits for buffers for its received bytes.
 async fn attach(core: &Core, mut session: session::Detached) -> Session {
     loop {
         match Session::attach(session, core.pool()) {

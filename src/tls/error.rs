@@ -3,34 +3,34 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible, ProtocolVersi
 use super::clock::date;
 use crate::engine::Class;
 
-/// Why a TLS connection failed, or could not be made.
+/// Why a TLS connection failed or could not be made.
 ///
-/// Once a [`Session`](super::Session) gave one of these it stays failed; the alert that tells the peer, where there is
-/// one to tell, waits in its outgoing bytes.
+/// After one of these errors a [`Session`](super::Session) stays failed. If there is an alert for the peer, it waits in
+/// the outgoing bytes.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TlsError {
-    /// The peer's certificate is past its last day.
+    /// The peer's certificate has expired.
     #[error(
         "the peer's certificate expired on {not_after}, and the clock here says {now}: renew it there, or set this clock"
     )]
     CertificateExpired {
-        /// Its last second.
+        /// The last second of its validity, as text in UTC.
         not_after: String,
-        /// The clock by which it was judged.
+        /// The time on the clock that was used for the check.
         now: String,
     },
-    /// The peer's certificate begins in the future, nearly always a clock that is wrong.
+    /// The peer's certificate is not valid yet; most often because a clock is wrong.
     #[error(
         "the peer's certificate is valid from {not_before} only, and the clock here says {now}: set this clock, or \
          that of the machine that issued it"
     )]
     CertificateNotYetValid {
-        /// Its first second.
+        /// The first second of its validity, as text in UTC.
         not_before: String,
-        /// The clock by which it was judged.
+        /// The time on the clock that was used for the check.
         now: String,
     },
-    /// No authority that we trust signed the peer's certificate.
+    /// No trusted authority signed the peer's certificate.
     #[error("the peer's certificate is signed by an authority that is not trusted here: add that authority's PEM file")]
     UnknownIssuer,
     /// The peer's certificate is for other names.
@@ -41,91 +41,91 @@ pub enum TlsError {
         /// The names in the certificate, or a word for none.
         presented: String,
     },
-    /// The peer's certificate cannot be used for another reason.
+    /// The peer's certificate was refused for another reason.
     #[error("the peer's certificate was refused: {0}")]
     CertificateRefused(String),
-    /// The peer sent text that is no TLS record but looks like HTTP.
+    /// The peer sent text that looks like HTTP instead of a TLS record.
     #[error("the peer speaks plain HTTP where TLS is expected: use the https port, or http in the address")]
     PlainHttp,
-    /// The first bytes of the peer are no TLS record.
+    /// The peer's first bytes are not a TLS record.
     #[error("the peer does not speak TLS: check address and port")]
     NotTls,
-    /// The two sides have no protocol version in common.
+    /// The two sides have no TLS version in common.
     #[error("no TLS version in common with the peer: TLS 1.3 is needed, from agents at least TLS 1.2")]
     ProtocolVersion,
-    /// The two sides have something else not in common.
+    /// The two sides do not share another parameter of the handshake.
     #[error("the peer's TLS lacks what is needed here: {0}")]
     Incompatible(String),
     /// The two sides have no application protocol in common.
     #[error("no application protocol (ALPN) in common with the peer: check that this is the right port")]
     NoApplicationProtocol,
-    /// The peer ended the connection and said why.
+    /// The peer ended the connection with this alert.
     #[error("the peer ended TLS with the alert {}{}", alert_name(*.0), alert_remedy(*.0))]
     AlertReceived(AlertDescription),
-    /// The peer broke the rules of the handshake.
+    /// The peer violated the rules of the handshake.
     #[error("the peer broke the TLS protocol: {0}")]
     Misbehaved(String),
-    /// A record did not authenticate: altered on its way, or the two sides disagree about keys.
+    /// A record could not be authenticated: it was modified on its way, or the two sides have different keys.
     #[error("a TLS record did not decrypt: the bytes were altered between the two sides")]
     Decrypt,
     /// A record is longer than the protocol allows.
     #[error("a TLS record of {len} bytes is over the protocol's limit")]
     RecordTooLarge {
-        /// The length in its header, or of its plaintext, in bytes.
+        /// The length in the header or of the plaintext, in bytes.
         len: usize,
     },
-    /// A record of a type that has no place where it came.
+    /// A record of a type that is not allowed at this point.
     #[error("a TLS record of type {0} came where it may not")]
     UnexpectedRecord(u8),
-    /// A handshake message of a type that has no place where it came.
+    /// A handshake message of a type that is not allowed at this point.
     #[error("a TLS handshake message of type {0} came where it may not")]
     UnexpectedMessage(u8),
-    /// The peer wants another handshake on the same connection, which TLS 1.2 has and TLS 1.3 has not.
+    /// The peer asks for renegotiation, which TLS 1.2 has and TLS 1.3 has not. It is refused.
     #[error("the peer asked for renegotiation, which is refused here: open a new connection instead")]
     Renegotiation,
     /// A message inside a record is malformed.
     #[error("a malformed TLS message: {0}")]
     Malformed(&'static str),
-    /// The peer sends a lot of records that carry nothing.
+    /// The peer sends many records without content.
     #[error("the peer sent too many {0} in a row")]
     Flood(&'static str),
-    /// The handshake sent more than any real one does.
+    /// The peer sent more during the handshake than any real handshake needs.
     #[error("the peer's TLS handshake is over {limit} bytes")]
     HandshakeTooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// What all handshakes under way keep of their peers' messages is as much as it may be.
+    /// All handshakes together keep as many bytes of their peers' messages as is allowed.
     #[error("too many TLS handshakes are under way here: try again")]
     Crowded,
-    /// The byte stream ended without close_notify, so what came may be cut short.
+    /// The byte stream ended without close_notify, so that data may be missing.
     #[error("the connection ended without TLS close_notify: what was received may be cut short")]
     Truncated,
-    /// Sealing was asked for after [`close`](super::Session::close) or after a failure.
+    /// Sealing was requested after [`close`](super::Session::close) or after a failure.
     #[error("the TLS connection is closed for sending")]
     Closed,
-    /// Sealing was asked for before the handshake was done.
+    /// Sealing was requested before the handshake was done.
     #[error("the TLS handshake is not done")]
     Handshaking,
-    /// All the records that one key may protect were used, and this version cannot change keys.
+    /// The key has protected as many records as it may, and this TLS version cannot change keys.
     #[error("the TLS keys are used up: open a new connection")]
     KeysExhausted,
-    /// The pool has no buffer of this class now; nothing is lost, try again when one came back.
+    /// The pool has no buffer of this class now. Nothing is lost: try again when a buffer is free.
     #[error("no buffer is free in this core's pool: try again when one came back")]
     NoBuffer(Class),
-    /// Bytes wait in [`take_outgoing`](super::Session::take_outgoing) that must be sent before anything more is sealed.
+    /// The bytes in [`take_outgoing`](super::Session::take_outgoing) must be sent before more is sealed.
     #[error("TLS messages wait to be sent first")]
     OutgoingFirst,
-    /// The configuration cannot be used.
+    /// The configuration is not valid.
     #[error("TLS cannot be set up: {0}")]
     Config(String),
-    /// Anything else that rustls reports.
+    /// Any other error of rustls.
     #[error("TLS failed: {0}")]
     Other(rustls::Error),
 }
 
 impl TlsError {
-    /// The alert that tells the peer of this fault, when it is one that our own record layer found.
+    /// The alert that tells the peer about this error, if the record layer of this crate found it.
     #[must_use]
     pub fn alert(&self) -> Option<AlertDescription> {
         Some(match self {
@@ -144,7 +144,7 @@ impl TlsError {
         })
     }
 
-    /// The error for a stream that does not begin with a TLS record; `bytes` are its first.
+    /// The error for a stream that does not begin with a TLS record; `bytes` are its first bytes.
     #[must_use]
     pub(super) fn not_tls(bytes: &[u8]) -> TlsError {
         const STARTS: [&[u8]; 10] =
@@ -235,7 +235,7 @@ fn alert_remedy(alert: AlertDescription) -> &'static str {
     }
 }
 
-/// The version as people write it.
+/// The name of the version for people.
 #[must_use]
 pub fn version_name(version: ProtocolVersion) -> &'static str {
     match version {

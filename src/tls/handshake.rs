@@ -1,4 +1,4 @@
-//! The handshake, by rustls, one record at a time, up to the point where its keys are ours.
+//! The handshake, which rustls makes one record at a time, until its keys can be taken over.
 
 use std::sync::Arc;
 
@@ -13,27 +13,27 @@ use super::error::TlsError;
 use super::hello::{CLIENT_HELLO_LEN_MAX, HelloScan, Scanned};
 use super::session::extend_by_steps;
 
-/// The most that a peer may send before the handshake is done, in bytes: several certificate chains.
+/// The most bytes that a peer may send during the handshake: several certificate chains.
 pub const HANDSHAKE_LEN_MAX: usize = 128 * 1024;
 
-/// A handshake under way.
+/// A handshake in progress.
 pub(super) struct Handshake {
     connection: Connection,
-    /// Records that rustls has not yet done with: a message may stretch over several.
+    /// Records that rustls has not finished with: a message may extend over several records.
     incoming: Vec<u8>,
     received: usize,
-    /// On the server's side, until the client's first message is whole.
+    /// For a server, until the client's first message is complete.
     hello: Option<HelloScan>,
 }
 
-/// What a finished handshake leaves.
+/// The result of a finished handshake.
 pub(super) struct Established {
     pub(super) secrets: ExtractedSecrets,
     pub(super) kernel: Kernel,
     pub(super) agreed: Agreed,
 }
 
-/// What the two sides agreed on.
+/// What the two sides negotiated.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Agreed {
     pub(super) version: Option<ProtocolVersion>,
@@ -43,7 +43,7 @@ pub(super) struct Agreed {
     pub(super) resumed: bool,
 }
 
-/// What rustls keeps doing afterwards: new keys, and a client's tickets.
+/// What rustls still does after the handshake: key updates and a client's tickets.
 pub(super) enum Kernel {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
@@ -69,13 +69,13 @@ impl Handshake {
         Ok(Handshake::new(Connection::Server(UnbufferedServerConnection::new(config)?)))
     }
 
-    /// Nothing was received yet.
+    /// Whether nothing was received yet.
     pub(super) fn is_fresh(&self) -> bool {
         self.received == 0
     }
 
-    /// Takes in one whole record, appends what is to be sent to `outgoing`, and tells when the handshake is done. An empty
-    /// record starts a client off.
+    /// Handles one complete record, appends the bytes to send to `outgoing`, and reports when the handshake is done. An
+    /// empty record starts the handshake of a client.
     pub(super) fn advance(
         mut self: Box<Handshake>,
         record: &[u8],
@@ -107,12 +107,12 @@ impl Handshake {
         Box::new(Handshake { connection, incoming: Vec::new(), received: 0, hello })
     }
 
-    /// How many bytes it keeps of what the peer sent.
+    /// How many bytes of the peer's messages are kept.
     pub(super) fn kept_len(&self) -> usize {
         self.incoming.capacity()
     }
 
-    /// Whether rustls can go on. A client's first message is gathered first, so that it is kept once.
+    /// Whether rustls can continue. A client's first message is collected first, so that only one copy of it is kept.
     fn watch_hello(&mut self) -> Result<bool, TlsError> {
         let Some(scan) = &mut self.hello else { return Ok(true) };
         match scan.advance(&self.incoming) {
@@ -128,22 +128,27 @@ impl Handshake {
 
     fn step(&mut self, outgoing: &mut Vec<u8>) -> Result<Step, TlsError> {
         let (discard, step) = match &mut self.connection {
-            Connection::Client(connection) => settle(connection.process_tls_records(&mut self.incoming), outgoing),
-            Connection::Server(connection) => settle(connection.process_tls_records(&mut self.incoming), outgoing),
+            Connection::Client(connection) => {
+                handle_status(connection.process_tls_records(&mut self.incoming), outgoing)
+            }
+            Connection::Server(connection) => {
+                handle_status(connection.process_tls_records(&mut self.incoming), outgoing)
+            }
         };
         self.incoming.drain(..discard);
         if self.incoming.is_empty() {
             self.incoming = Vec::new();
         }
         match step? {
-            // A TLS 1.3 server may write before the client has finished; the keys are not ours before that.
+            // A TLS 1.3 server may send data before the client has finished, but its keys cannot be taken over before
+            // that.
             Step::Done if self.common().is_handshaking() => Ok(Step::Blocked),
             step => Ok(step),
         }
     }
 
-    /// After a fault, what rustls wants to tell the peer is still to be fetched, and nothing more: asked beyond that it would
-    /// look at the faulty bytes again, which it does not expect.
+    /// After an error, fetches the alert for the peer and nothing more: rustls does not expect to be called again on
+    /// the same bytes.
     fn drain_alert(&mut self, outgoing: &mut Vec<u8>) {
         while self.common().wants_write() {
             if self.step(outgoing).is_err() {
@@ -185,14 +190,17 @@ impl Handshake {
     }
 }
 
-/// How far a handshake got.
+/// The progress of a handshake.
 pub(super) enum Progress {
     More(Box<Handshake>),
     Done(Box<Established>),
 }
 
-/// Does what one state of rustls asks for; gives the bytes to be discarded and what is next.
-fn settle<Data>(status: UnbufferedStatus<'_, '_, Data>, outgoing: &mut Vec<u8>) -> (usize, Result<Step, TlsError>) {
+/// Does what the state of rustls requires. Returns how many bytes to discard, and the next step.
+fn handle_status<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    outgoing: &mut Vec<u8>,
+) -> (usize, Result<Step, TlsError>) {
     let step = match status.state {
         Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, outgoing).map(|()| Step::Again),
         Ok(ConnectionState::TransmitTlsData(data)) => {

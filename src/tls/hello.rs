@@ -1,7 +1,7 @@
-//! The name that a client asks for, read from its first message (RFC 8446 section 4.1.2, RFC 6066 section 3).
+//! The server name that a client asks for, read from its first message (RFC 8446 section 4.1.2, RFC 6066 section 3).
 //!
-//! rustls keeps the name to itself on the connections that we use. It checks the same bytes in full; here only the way to
-//! the name is walked, and anything odd on it means that there is no name.
+//! rustls does not expose the name on the connections used here. It checks the same bytes completely; this module only
+//! finds the name, and treats anything unusual as no name.
 
 use rustls_pki_types::DnsName;
 
@@ -14,30 +14,30 @@ const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 const MESSAGE_HEADER_LEN: usize = 4;
 
-/// The longest first message of a client that is waited for, in bytes as it stands on the wire. Those of browsers are below
-/// 2 KiB; tickets of other servers, the longest part, have been seen with 8.
+/// The longest first message of a client, in bytes on the wire. Those of browsers are below 2 KiB; with long tickets of
+/// other servers, 8 KiB have been seen.
 pub const CLIENT_HELLO_LEN_MAX: usize = 16 * 1024;
 
-/// Looks for the name in a connection's first bytes, and keeps them for whoever makes the handshake.
+/// Finds the server name in a connection's first bytes, and keeps the bytes for the handshake.
 #[derive(Default)]
 pub struct ServerNamePeek {
     received: Vec<u8>,
     scan: HelloScan,
 }
 
-/// What the first bytes of a connection say.
+/// The result of reading the first bytes of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peeked {
-    /// Not yet all.
+    /// The first message is not complete yet.
     More,
-    /// The name that the client asks for, in lower case.
+    /// The server name that the client asks for, in lower case.
     Name(String),
-    /// That there is no name: none was sent, or the bytes are no first message of TLS.
+    /// There is no name: the client sent none, or the bytes are not a first message of TLS.
     Nameless,
 }
 
 impl ServerNamePeek {
-    /// Takes in what was received next.
+    /// Adds received bytes and reads on.
     pub fn feed(&mut self, bytes: &[u8]) -> Peeked {
         extend_by_steps(&mut self.received, bytes);
         match self.scan.advance(&self.received) {
@@ -47,45 +47,45 @@ impl ServerNamePeek {
         }
     }
 
-    /// How many bytes were received.
+    /// The number of bytes received.
     #[must_use]
     pub fn received_len(&self) -> usize {
         self.received.len()
     }
 
-    /// All that was received.
+    /// All bytes that were received, for the handshake.
     #[must_use]
     pub fn into_received(self) -> Vec<u8> {
         self.received
     }
 }
 
-/// Finds the end of a client's first message, in records that lie one after the other and stay where they are.
+/// Finds the end of a client's first message in consecutive records, without moving them.
 #[derive(Default)]
 pub(super) struct HelloScan {
-    /// Where the next record begins.
+    /// The position of the next record.
     at: usize,
-    /// The header of the message, as far as it has come.
+    /// The header of the message, as far as it was received.
     header: [u8; MESSAGE_HEADER_LEN],
-    /// Bytes of the message so far.
+    /// The bytes of the message so far.
     len: usize,
 }
 
-/// What the records so far are.
+/// What the records so far contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scanned {
     /// A part of a first message.
     More,
-    /// All of it.
+    /// A complete first message.
     Whole,
-    /// The part of one that says it is longer than [`CLIENT_HELLO_LEN_MAX`].
+    /// A part of a message whose length exceeds [`CLIENT_HELLO_LEN_MAX`].
     TooLong,
-    /// Nothing of the kind.
+    /// Something other than a client's first message.
     Other,
 }
 
 impl HelloScan {
-    /// Goes on over `bytes`, which are all from the first on.
+    /// Continues over `bytes`, which are all bytes from the first one on.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Scanned {
         loop {
             let rest = &bytes[self.at..];
@@ -119,7 +119,7 @@ impl HelloScan {
         }
     }
 
-    /// The name in a message that is whole, in lower case; none when the client sent none.
+    /// The server name in a complete message, in lower case; `None` if the client sent none.
     pub(super) fn name(&self, bytes: &[u8]) -> Option<String> {
         let mut records = &bytes[..self.at];
         if record_len(records) == Ok(Some(records.len())) {

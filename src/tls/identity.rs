@@ -1,4 +1,4 @@
-//! Who a connector is: a key of its own and the certificate that an edge's authority gave it.
+//! The identity of a connector: its own key, and the certificate that an edge's authority issued for it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,35 +14,35 @@ use super::certs::{CertError, read_chain, read_key};
 use super::config::provider;
 use crate::base::{Secret, TunnelId};
 
-/// What the tunnel's id follows in the name of a connector's certificate.
+/// The prefix of the URI in a connector's certificate; the tunnel's id follows.
 pub const TUNNEL_URI: &str = "adit://tunnel/";
 
-/// How errors call a certificate that came in an enrolment.
+/// The name of the certificate's source in errors about an enrolment.
 const ENROLLED: &str = "the edge's answer";
 
-/// A fresh key that asks for a certificate.
+/// A new key and the certificate request for it.
 pub struct KeyRequest {
     key: KeyPair,
     csr: Vec<u8>,
 }
 
 impl KeyRequest {
-    /// Makes a key (ECDSA on P-256).
+    /// Creates a key (ECDSA on P-256).
     ///
     /// # Errors
     ///
-    /// When the system gives no random bytes.
+    /// If the system gives no random bytes.
     pub fn new() -> Result<KeyRequest, CertError> {
         KeyRequest::of(KeyPair::generate().map_err(making)?)
     }
 
-    /// With a key that was kept, as [`KeyRequest::key_pem`] gave it.
+    /// Uses a stored key, in the format of [`KeyRequest::key_pem`].
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// If it is not a valid key.
     pub fn from_pem(file: &str, pem: &[u8]) -> Result<KeyRequest, CertError> {
-        // The cause may quote the line it is about, and the line may be the key.
+        // The cause is not repeated, because it can quote a line of the key.
         let bad = || CertError::BadKey { file: file.to_owned(), cause: "it is no key that adit made".to_owned() };
         let text = std::str::from_utf8(pem).map_err(|_| bad())?;
         KeyRequest::of(KeyPair::from_pem(text).map_err(|_| bad())?)
@@ -55,23 +55,23 @@ impl KeyRequest {
         Ok(KeyRequest { key, csr })
     }
 
-    /// The key alone (PEM), to be kept where only its owner can read it.
+    /// The key as PEM. Store it where only its owner can read it.
     #[must_use]
     pub fn key_pem(&self) -> Secret {
         Secret::new(self.key.serialize_pem().into_bytes())
     }
 
-    /// The request, signed with the key: PKCS #10, DER.
+    /// The certificate request, signed with the key (PKCS #10, DER).
     #[must_use]
     pub fn csr(&self) -> &[u8] {
         &self.csr
     }
 
-    /// The key with the chain that came for it, the connector's certificate first.
+    /// Combines the key with the chain that was issued for it, the connector's certificate first.
     ///
     /// # Errors
     ///
-    /// When the chain is not for this key, or not for a tunnel.
+    /// If the chain is not for this key, or not for a tunnel.
     pub fn into_identity(self, chain: Vec<CertificateDer<'static>>) -> Result<Identity, CertError> {
         let key_pem = self.key_pem();
         let key = PrivateKeyDer::Pkcs8(self.key.serialize_der().into());
@@ -106,11 +106,11 @@ impl Identity {
         Ok(Identity { key: Arc::new(key), key_pem, tunnel, not_before, not_after })
     }
 
-    /// From one PEM file that holds the chain and the key, as [`Identity::to_pem`] gave it.
+    /// Reads a PEM file with the chain and the key, in the format of [`Identity::to_pem`].
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is none.
+    /// If it cannot be read, or is not an identity.
     pub fn from_pem(file: &str, pem: &[u8]) -> Result<Identity, CertError> {
         let chain = read_chain(file, pem)?;
         let key = read_key(file, pem)?;
@@ -118,7 +118,7 @@ impl Identity {
         Identity::new((file, chain), key, Secret::new(pem[begin..].to_vec()))
     }
 
-    /// The chain and the key as one PEM file, to be kept where only its owner can read it.
+    /// The chain and the key as one PEM file. Store it where only its owner can read it.
     #[must_use]
     pub fn to_pem(&self) -> Secret {
         let chain: String =
@@ -126,31 +126,31 @@ impl Identity {
         Secret::new([chain.as_bytes(), self.key_pem.expose()].concat())
     }
 
-    /// The authority that certified it, if it came with it.
+    /// The certificate of the authority, if the chain has it.
     #[must_use]
     pub fn authority(&self) -> Option<&CertificateDer<'static>> {
         self.key.cert.get(1..)?.last()
     }
 
-    /// Whose it is.
+    /// The tunnel that the certificate names.
     #[must_use]
     pub fn tunnel(&self) -> &TunnelId {
         &self.tunnel
     }
 
-    /// The last second of its validity, since 1970.
+    /// The last second of its validity, in seconds since 1970.
     #[must_use]
     pub fn not_after_unix_s(&self) -> i64 {
         self.not_after
     }
 
-    /// How long it is good for in all, from its first second to its last.
+    /// The whole validity, from the first second to the last.
     #[must_use]
     pub fn span(&self) -> Duration {
         Duration::from_secs(self.not_after.saturating_sub(self.not_before).max(0).unsigned_abs())
     }
 
-    /// How long it is good for from `now` on; nothing if it is not good at `now`.
+    /// The rest of the validity from `now` on; zero if the certificate is not valid at `now`.
     #[must_use]
     pub fn left(&self, now: UnixTime) -> Duration {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -159,7 +159,7 @@ impl Identity {
     }
 }
 
-/// Two are the same when they show the same certificate.
+/// Identities are equal if they have the same certificate.
 impl PartialEq for Identity {
     fn eq(&self, other: &Identity) -> bool {
         self.key.cert == other.key.cert
@@ -177,13 +177,13 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// Who the connector is at present towards one edge. It can be replaced while links live: a new handshake shows the new
-/// certificate, a link that is up keeps what it has.
+/// The certificate that the connector shows to one edge. It can be replaced while links are up: new handshakes use the
+/// new certificate, and links that are up are not affected.
 #[derive(Default)]
 pub struct CurrentIdentity(RwLock<Option<Arc<CertifiedKey>>>);
 
 impl CurrentIdentity {
-    /// Shows this from now on, or nothing.
+    /// Shows this certificate from now on; `None` shows none.
     pub fn replace(&self, identity: Option<&Identity>) {
         let key = identity.map(|identity| Arc::clone(&identity.key));
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
@@ -201,7 +201,8 @@ impl std::fmt::Debug for CurrentIdentity {
 }
 
 impl ResolvesClientCert for CurrentIdentity {
-    /// The authorities that the edge names are not looked at: if it does not know ours, it shall say so.
+    /// The authorities that the edge names are ignored: if it does not know this one, it must refuse the certificate
+    /// itself.
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.key()
     }
@@ -215,7 +216,7 @@ impl ResolvesClientCert for CurrentIdentity {
 ///
 /// # Errors
 ///
-/// When it is for none, or for more than one.
+/// If it names no tunnel, or more than one.
 pub fn tunnel_of(cert: &CertificateDer<'_>) -> Result<TunnelId, CertError> {
     let uri = only_uri(cert)?;
     let id = uri.as_deref().and_then(|uri| uri.strip_prefix(TUNNEL_URI));
@@ -234,7 +235,7 @@ pub(super) fn only_uri(cert: &CertificateDer<'_>) -> Result<Option<String>, Cert
     Ok(uri.filter(|_| other.is_none()).map(str::to_owned))
 }
 
-/// The first and the last second of a certificate's validity, since 1970.
+/// The first and the last second of a certificate's validity, in seconds since 1970.
 pub(super) fn validity(cert: &CertificateDer<'_>) -> Result<(i64, i64), CertError> {
     let cert = parse(cert)?;
     let validity = cert.validity();

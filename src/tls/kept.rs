@@ -1,5 +1,5 @@
-//! What an authority that an edge keeps in files does beyond one that lives with the process: it is made to be kept, and
-//! issues the edge's own certificates.
+//! An authority that an edge keeps in files. Unlike one that lives with the process, it is stored, and issues the
+//! edge's own certificates.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::authority::{Authority, Issued, failed, params_until};
 use super::certs::CertError;
 use crate::base::Secret;
 
-/// How long an authority that is kept lives: ten years.
+/// The validity of an authority that is kept: ten years.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
 impl Authority {
-    /// Makes an authority with a fresh key (ECDSA on P-256) to be kept in two files, and loaded from them.
+    /// Creates an authority with a new key (ECDSA on P-256), to be stored in two files and loaded from them.
     ///
     /// # Errors
     ///
-    /// When the system gives no random bytes.
+    /// If the system gives no random bytes.
     pub fn make(name: &str, now: UnixTime) -> Result<Issued, CertError> {
         let key = KeyPair::generate().map_err(failed)?;
-        // A name of its own, so that the authorities of two edges are not taken for one.
+        // The name is unique, so that the authorities of two edges are not mistaken for each other.
         let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
         let mut params = params_until(&format!("{name} {mark}"), now, AUTHORITY_LIFE);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -30,12 +30,12 @@ impl Authority {
         Ok(Issued { cert_pem: cert.pem(), key_pem: Secret::new(key.serialize_pem().into_bytes()) })
     }
 
-    /// Issues a server's certificate for host names (wildcards too) and addresses. The authority's own certificate stands
-    /// behind it, so that who knows only the authority's fingerprint can check the chain.
+    /// Issues a server certificate for host names (including wildcards) and addresses. The chain includes the
+    /// authority's own certificate, so that a client that knows only the authority's fingerprint can check it.
     ///
     /// # Errors
     ///
-    /// When a name is none, or the system gives no random bytes.
+    /// If a name is not valid, or the system gives no random bytes.
     pub fn issue_chain(&self, names: &[String], now: UnixTime, life: Duration) -> Result<Issued, CertError> {
         let named = CertificateParams::new(names).map_err(failed)?;
         let mut params = params_until(names.first().map_or("adit", String::as_str), now, life);

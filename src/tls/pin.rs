@@ -1,4 +1,5 @@
-//! An authority that is known by its fingerprint alone: who is dialled shows it, and then it is believed.
+//! An authority that is known only by its fingerprint. The server sends the authority's certificate, which is trusted
+//! if the fingerprint matches.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,17 +12,17 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// SHA-256 of a certificate (DER).
+/// The SHA-256 fingerprint of a certificate (DER).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
-/// Why a text is no fingerprint.
+/// The error for a text that is not a valid fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a fingerprint is 64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` prints them (colons may stay)")]
 pub struct FingerprintError;
 
 impl Fingerprint {
-    /// Of this certificate.
+    /// The SHA-256 fingerprint of this certificate.
     #[must_use]
     pub fn of(cert: &CertificateDer<'_>) -> Fingerprint {
         let mut bytes = [0; 32];
@@ -29,13 +30,13 @@ impl Fingerprint {
         Fingerprint(bytes)
     }
 
-    /// From its bytes.
+    /// A fingerprint from the 32 bytes of the SHA-256 hash.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Fingerprint {
         Fingerprint(bytes)
     }
 
-    /// Its bytes.
+    /// The 32 bytes of the SHA-256 hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -71,13 +72,13 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// Believes servers for which the authority of one fingerprint vouches. The server must send that authority's certificate
-/// behind its own; from then on it is checked as any other.
+/// Verifies servers whose authority has a known fingerprint. The server must send that authority's certificate after
+/// its own; the chain is then checked as usual.
 #[derive(Debug)]
 pub(super) struct PinnedAuthority {
     pin: Fingerprint,
     provider: Arc<CryptoProvider>,
-    /// Made when the authority was first seen.
+    /// Created when the authority's certificate is first seen.
     verifier: OnceLock<Arc<WebPkiServerVerifier>>,
 }
 

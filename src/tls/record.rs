@@ -11,7 +11,7 @@ use super::error::TlsError;
 pub(super) const HEADER_LEN: usize = 5;
 /// The most plaintext that one record carries, in bytes.
 pub const PLAIN_LEN_MAX: usize = 1 << 14;
-/// The most that a record's length field may say. TLS 1.2 allows more, but the suites that are spoken here never need it.
+/// The largest value of a record's length field. TLS 1.2 allows more, but the supported suites never need it.
 pub const RECORD_LEN_MAX: usize = PLAIN_LEN_MAX + 256;
 
 const TAG_LEN: usize = 16;
@@ -19,10 +19,10 @@ const NONCE_LEN: usize = 12;
 /// The part of a TLS 1.2 AES-GCM nonce that travels in the record (RFC 5288 section 3).
 const EXPLICIT_NONCE_LEN: usize = 8;
 
-/// How many records one AES-GCM key seals, half of what RFC 8446 section 5.5 and rustls allow, so that the change of keys
-/// comes well before it must.
+/// How many records one AES-GCM key may seal: half of what RFC 8446 section 5.5 and rustls allow, so that the key is
+/// changed well before the limit.
 pub const GCM_RECORDS_PER_KEY_MAX: u64 = 1 << 23;
-/// The same for ChaCha20-Poly1305, which has no such limit but the sequence number.
+/// The same for ChaCha20-Poly1305, which is limited only by the sequence number.
 pub const CHACHA_RECORDS_PER_KEY_MAX: u64 = 1 << 62;
 
 /// The types of record.
@@ -47,18 +47,19 @@ impl ContentType {
             21 => Ok(ContentType::Alert),
             22 => Ok(ContentType::Handshake),
             23 => Ok(ContentType::Data),
-            // A ChangeCipherSpec is dropped only before the peer's Finished (RFC 8446 section 5): rustls sees to that.
+            // A ChangeCipherSpec is ignored only before the peer's Finished (RFC 8446 section 5), and rustls handles
+            // that.
             other => Err(TlsError::UnexpectedRecord(other)),
         }
     }
 }
 
-/// Which rules a record key follows.
+/// The record format that a key uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rules {
-    /// TLS 1.3, whatever the suite.
+    /// TLS 1.3, with any suite.
     Tls13,
-    /// TLS 1.2 with AES-GCM: a part of the nonce is in the record.
+    /// TLS 1.2 with AES-GCM: a part of the nonce is sent in the record.
     Tls12Explicit,
     /// TLS 1.2 with ChaCha20-Poly1305: the nonce is implied.
     Tls12Implied,
@@ -72,7 +73,7 @@ pub(super) struct RecordKey {
     rules: Rules,
 }
 
-/// The length of the record (header included) that begins `bytes`; none when the header is not complete.
+/// The length of the record (including the header) at the start of `bytes`; `None` if the header is incomplete.
 pub(super) fn record_len(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
     let Some(header) = bytes.first_chunk::<HEADER_LEN>() else { return Ok(None) };
     if header[1] != 3 {
@@ -86,7 +87,7 @@ pub(super) fn record_len(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
 }
 
 impl RecordKey {
-    /// A key as rustls gives it, its next record being number `seq`.
+    /// A key from rustls, whose next record has the number `seq`.
     pub(super) fn new(secrets: &ConnectionTrafficSecrets, seq: u64, tls13: bool) -> Result<RecordKey, TlsError> {
         let (algorithm, key, iv, tls12) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv, Rules::Tls12Explicit),
@@ -103,7 +104,7 @@ impl RecordKey {
         Ok(RecordKey { key, iv, seq, rules: if tls13 { Rules::Tls13 } else { tls12 } })
     }
 
-    /// Bytes that a record has before its plaintext.
+    /// The number of bytes before the plaintext in a record.
     pub(super) fn head_len(&self) -> usize {
         match self.rules {
             Rules::Tls12Explicit => HEADER_LEN + EXPLICIT_NONCE_LEN,
@@ -111,7 +112,7 @@ impl RecordKey {
         }
     }
 
-    /// Bytes that a record has after its plaintext.
+    /// The number of bytes after the plaintext in a record.
     pub(super) fn tail_len(&self) -> usize {
         match self.rules {
             Rules::Tls13 => 1 + TAG_LEN,
@@ -119,12 +120,12 @@ impl RecordKey {
         }
     }
 
-    /// How many records were sealed or opened under it.
+    /// How many records were sealed or opened with this key.
     pub(super) fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// How many records it may seal.
+    /// How many records this key may seal.
     pub(super) fn records_max(&self) -> u64 {
         if *self.key.algorithm() == aead::CHACHA20_POLY1305 {
             CHACHA_RECORDS_PER_KEY_MAX
@@ -133,8 +134,8 @@ impl RecordKey {
         }
     }
 
-    /// Seals a record where it lies: `record` is [`RecordKey::head_len`] bytes of room, the plaintext, and
-    /// [`RecordKey::tail_len`] bytes of room.
+    /// Seals a record in place. `record` consists of [`RecordKey::head_len`] spare bytes, the plaintext, and
+    /// [`RecordKey::tail_len`] spare bytes.
     pub(super) fn seal(&mut self, content: ContentType, record: &mut [u8]) -> Result<(), TlsError> {
         let (head, tail) = (self.head_len(), self.tail_len());
         let plain_len = record.len().checked_sub(head + tail).ok_or(TlsError::Malformed("a record without room"))?;
@@ -151,7 +152,7 @@ impl RecordKey {
         Ok(())
     }
 
-    /// Seals `plain` into `record`, which is as long as both rooms and the plaintext together.
+    /// Seals `plain` into `record`, which is as long as the plaintext and the spare bytes before and after it.
     pub(super) fn seal_into(&mut self, content: ContentType, plain: &[u8], record: &mut [u8]) -> Result<(), TlsError> {
         let (nonce, authenticated) = self.begin(content, plain.len(), record);
         let (body, tail) = record[self.head_len()..].split_at_mut(plain.len());
@@ -162,7 +163,7 @@ impl RecordKey {
             .map_err(|_| TlsError::Other(rustls::Error::EncryptError))
     }
 
-    /// Opens a whole record where it lies, and says what it is and where in it its plaintext is.
+    /// Opens a complete record in place. Returns its type and the position of its plaintext.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(ContentType, Range<usize>), TlsError> {
         let outer = ContentType::from_byte(record[0])?;
         if self.rules == Rules::Tls13 && outer != ContentType::Data {
@@ -187,7 +188,7 @@ impl RecordKey {
         Ok((content, head..head + plain_len))
     }
 
-    /// Writes header and explicit nonce of the next record to be sealed and takes its sequence number.
+    /// Writes the header and the explicit nonce of the next record, and increments the sequence number.
     fn begin(&mut self, content: ContentType, plain_len: usize, record: &mut [u8]) -> (Nonce, Authenticated) {
         let nonce = self.nonce();
         let outer = if self.rules == Rules::Tls13 { ContentType::Data } else { content };
@@ -199,13 +200,13 @@ impl RecordKey {
                 .copy_from_slice(&nonce[NONCE_LEN - EXPLICIT_NONCE_LEN..]);
         }
         let authenticated = Authenticated::new(self.rules, self.seq, record, plain_len);
-        // Counted here and nowhere else: no nonce is used twice under one key.
+        // The only place where it is incremented, so that no nonce is used twice with one key.
         self.seq += 1;
         (Nonce::assume_unique_for_key(nonce), authenticated)
     }
 
-    /// The initial nonce combined with the sequence number (RFC 8446 section 5.3; for TLS 1.2 AES-GCM the same is done, as
-    /// there it need only be unique).
+    /// The initial nonce combined with the sequence number (RFC 8446 section 5.3). The same is done for TLS 1.2
+    /// AES-GCM, where the nonce only has to be unique.
     fn nonce(&self) -> [u8; NONCE_LEN] {
         let mut nonce = self.iv;
         for (byte, seq) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.seq.to_be_bytes()) {
@@ -215,8 +216,8 @@ impl RecordKey {
     }
 }
 
-/// The bytes that are authenticated beside the body: in TLS 1.3 the header, in TLS 1.2 sequence number, type, version and
-/// the length of the plaintext.
+/// The additional authenticated data of a record: in TLS 1.3 the header; in TLS 1.2 the sequence number, type, version
+/// and length of the plaintext.
 struct Authenticated {
     bytes: [u8; 13],
     len: usize,
@@ -242,7 +243,7 @@ impl AsRef<[u8]> for Authenticated {
     }
 }
 
-/// The content type of a TLS 1.3 inner plaintext and the length before it, padding taken off (RFC 8446 section 5.4).
+/// The content type of a TLS 1.3 inner plaintext, and the length before it without padding (RFC 8446 section 5.4).
 fn inner_content(body: &[u8]) -> Result<(ContentType, usize), TlsError> {
     let at = body.iter().rposition(|byte| *byte != 0).ok_or(TlsError::UnexpectedRecord(0))?;
     Ok((ContentType::from_byte(body[at])?, at))

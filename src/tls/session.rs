@@ -1,4 +1,4 @@
-//! One side of a TLS connection, without any reading or writing of its own.
+//! One side of a TLS connection, without input or output.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,82 +12,83 @@ use super::state::Core;
 use crate::base::Share;
 use crate::engine::{Class, Lease, Pool, SMALL_LEN};
 
-/// What may wait to be sent, other than data, while more is received, in bytes: the tickets of a server, a key update, an
-/// alert.
+/// The most bytes, other than data, that may wait to be sent while more is received: a server's tickets, a key update,
+/// an alert.
 pub(super) const OUTGOING_LEN_MAX: usize = 2 * 1024;
 
-/// The longest part of a record that leaves its buffer however many there are, and the memory that is kept for the next,
+/// The longest part of a record that is always copied out of its buffer, and the memory that is kept for the next one,
 /// in bytes.
 const PARKED_KEPT: usize = 512;
 
-/// A TLS connection over leases: encrypted bytes and plaintext in and out, no socket.
+/// A TLS connection over leases: ciphertext and plaintext in and out, without a socket.
 ///
-/// rustls makes the handshake; from then on records are sealed and opened in place, with no allocation and no copy but for
-/// a record that lies in two leases. What was received goes to [`Session::read`]; [`Session::take_plaintext`] works through
-/// it. What [`Session::take_outgoing`] has must be sent, always before what [`Session::seal`] gives afterwards.
+/// rustls makes the handshake. After that, records are sealed and opened in place, without allocating, and without
+/// copying unless a record lies in two leases. Give received bytes to [`Session::read`]; [`Session::take_plaintext`]
+/// then processes them. Send what [`Session::take_outgoing`] returns before anything that [`Session::seal`] returns
+/// later.
 pub struct Session {
     core: Box<Core>,
-    /// What was received and not yet opened; only the first may be a part of a record.
+    /// Received bytes that are not opened yet. Only the first lease may be a part of a record.
     input: VecDeque<Lease>,
-    /// The beginning of a record that was waited for, out of the pool; what `input` holds follows it.
+    /// The beginning of an incomplete record, copied out of the pool; the bytes of `input` follow it.
     parked: Vec<u8>,
-    /// What the handshake may keep, while it is under way.
+    /// The limit of what the handshake may keep, during the handshake.
     greeting: Option<Share>,
 }
 
-/// A session on its way to another core, without leases: bytes that were received and not opened are copied.
+/// A session that moves to another core, without leases: received bytes that are not opened yet are copied.
 pub struct Detached {
     core: Box<Core>,
     unread: Vec<u8>,
 }
 
-/// What sealing gave.
+/// The result of [`Session::seal`].
 #[derive(Debug)]
 pub enum Sealed {
-    /// All of it, ready to be sent.
+    /// All of the plaintext, ready to be sent.
     All(Lease),
-    /// As much as one buffer holds, ready to be sent, and what is left to be sealed next.
+    /// As much as one buffer holds, and the rest, which must be sealed next.
     Part {
-        /// Ready to be sent.
+        /// The record that is ready to be sent.
         sealed: Lease,
-        /// Still plaintext.
+        /// The plaintext that is left.
         rest: Lease,
     },
 }
 
-/// Plaintext that could not be sealed, given back.
+/// Plaintext that could not be sealed, returned to the caller.
 #[derive(Debug)]
 pub struct Unsealed {
-    /// Why not.
+    /// The error that stopped sealing.
     pub error: TlsError,
-    /// The plaintext, untouched.
+    /// The plaintext, unchanged and given back to the caller.
     pub lease: Lease,
 }
 
 impl Session {
-    /// The client's side; its first message is outgoing at once.
+    /// Creates the client's side. Its first message is outgoing at once.
     ///
     /// # Errors
     ///
-    /// When the configuration cannot be used for this name.
+    /// If the configuration cannot be used for this name.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Session, TlsError> {
         Ok(Session::of(Core::client(config, name)?))
     }
 
-    /// The server's side.
+    /// Creates the server's side.
     ///
     /// # Errors
     ///
-    /// When the configuration cannot be used.
+    /// If the configuration cannot be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Session, TlsError> {
         Ok(Session::of(Core::server(config)?))
     }
 
-    /// Takes a session over that another core gave away.
+    /// Continues a session that another core detached.
     ///
     /// # Errors
     ///
-    /// The session, untouched, when the pool has no buffer for its unread bytes now.
+    /// The unchanged session, if the pool has no buffer for its unread bytes now.
     pub fn attach(detached: Detached, pool: &Pool) -> Result<Session, Detached> {
         let mut input = VecDeque::new();
         let mut left = &detached.unread[..];
@@ -100,7 +101,7 @@ impl Session {
         Ok(Session { core: detached.core, input, parked: Vec::new(), greeting: None })
     }
 
-    /// Makes the session ready to move to another core.
+    /// Prepares the session for another core.
     #[must_use]
     pub fn detach(self) -> Detached {
         let mut unread = self.parked;
@@ -111,20 +112,21 @@ impl Session {
         Detached { core: self.core, unread }
     }
 
-    /// Takes in what was received.
+    /// Adds received bytes, to be processed by the next calls.
     pub fn read(&mut self, lease: Lease) {
         if !lease.is_empty() {
             self.input.push_back(lease);
         }
     }
 
-    /// To be called when more must be received and is not there: a record that has come in part is copied out of its
-    /// buffer where it may be waited for long, so that those who say little hold nothing of the pool.
+    /// Call this when more bytes are needed and have not arrived. An incomplete record for which the session may wait
+    /// long is copied out of its buffer, so that quiet peers hold no buffers.
     ///
-    /// A record in the middle of a stream of data stays where it is unless the pool is under pressure: its rest is on its way.
+    /// A record within a stream of data stays in its buffer unless the pool is under pressure: its rest is expected
+    /// soon.
     ///
-    /// During the handshake all that is kept is then counted, if it is to be ([`Session::limit_greeting`]); the session fails
-    /// where it may not be kept.
+    /// During the handshake the kept bytes are then counted, if they are limited ([`Session::limit_greeting`]). The
+    /// session fails if they exceed the limit.
     pub fn park(&mut self, pool: &Pool) {
         self.park_input(pool);
         if let Some(greeting) = &mut self.greeting
@@ -134,7 +136,7 @@ impl Session {
         }
     }
 
-    /// Counts what the handshake keeps of the peer's messages while it waits for more.
+    /// Limits what the handshake keeps of the peer's messages while it waits for more.
     pub fn limit_greeting(&mut self, share: Share) {
         self.greeting = Some(share);
     }
@@ -148,26 +150,26 @@ impl Session {
         self.input.clear();
     }
 
-    /// Whether a record has come in part.
+    /// Whether an incomplete record was received.
     #[must_use]
     pub fn has_partial(&self) -> bool {
         !self.parked.is_empty() || !self.input.is_empty()
     }
 
-    /// Takes in that nothing more will be received. To be called when [`Session::take_plaintext`] has nothing more.
+    /// Says that nothing more will be received. Call it when [`Session::take_plaintext`] has nothing more.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Truncated`] when the peer had not said that it was done.
+    /// [`TlsError::Truncated`] if the peer had not sent close_notify.
     pub fn read_end(&mut self) -> Result<(), TlsError> {
         if self.core.is_peer_closed() { Ok(()) } else { Err(self.core.fail(TlsError::Truncated)) }
     }
 
-    /// Works through received bytes as far as the end of the handshake.
+    /// Processes received bytes until the handshake is done.
     ///
     /// # Errors
     ///
-    /// Any fault of the peer; [`TlsError::NoBuffer`] when a buffer is needed and none is free.
+    /// Any error of the peer; [`TlsError::NoBuffer`] if a buffer is needed and none is free.
     pub fn advance_handshake(&mut self, pool: &Pool) -> Result<(), TlsError> {
         while self.core.is_handshaking() {
             let Some(record) = self.next_record(pool)? else { return Ok(()) };
@@ -177,12 +179,12 @@ impl Session {
         self.core.check()
     }
 
-    /// The next plaintext: one record's, never empty, with room around it that suffices to seal it again. None when more
-    /// must be received first, or the peer is done ([`Session::is_peer_closed`]).
+    /// The next plaintext: the content of one record, never empty, with enough room around it to seal it again. `None`
+    /// if more must be received first, or the peer has finished ([`Session::is_peer_closed`]).
     ///
     /// # Errors
     ///
-    /// Any fault of the peer, after the plaintext that came before it; [`TlsError::NoBuffer`] when a buffer is needed and
+    /// Any error of the peer, after the plaintext that came before it; [`TlsError::NoBuffer`] if a buffer is needed and
     /// none is free.
     pub fn take_plaintext(&mut self, pool: &Pool) -> Result<Option<Lease>, TlsError> {
         self.advance_handshake(pool)?;
@@ -197,19 +199,19 @@ impl Session {
                 return Ok(Some(record));
             }
         }
-        // Whatever follows close_notify is not data (RFC 8446 section 6.1).
+        // Bytes after close_notify are ignored (RFC 8446 section 6.1).
         self.input.clear();
         self.parked = Vec::new();
         Ok(None)
     }
 
-    /// Seals plaintext: in place when it fits one record and its lease has [`Session::headroom`] and
-    /// [`Session::tailroom`], else into buffers of the pool.
+    /// Seals plaintext: in place if it fits one record and its lease has [`Session::headroom`] and
+    /// [`Session::tailroom`], otherwise into buffers of the pool.
     ///
     /// # Errors
     ///
-    /// [`TlsError::OutgoingFirst`] when something must be sent before; [`TlsError::NoBuffer`] when a buffer is needed and
-    /// none is free; otherwise the session is not or no longer open. The plaintext comes back.
+    /// [`TlsError::OutgoingFirst`] if something must be sent before; [`TlsError::NoBuffer`] if a buffer is needed and
+    /// none is free; otherwise the session is not open. The error returns the plaintext.
     pub fn seal(&mut self, mut lease: Lease, pool: &Pool) -> Result<Sealed, Unsealed> {
         if let Err(error) = self.core.prepare_seal() {
             return Err(Unsealed { error, lease });
@@ -230,7 +232,7 @@ impl Session {
         }
     }
 
-    /// Seals as much of `bytes` as one buffer of the pool holds, and says how much that was.
+    /// Seals as much of `bytes` as one buffer of the pool holds; returns how much that was.
     ///
     /// # Errors
     ///
@@ -243,11 +245,11 @@ impl Session {
         Ok((lease, taken))
     }
 
-    /// The next bytes to be sent that are not data: handshake, key updates, alerts.
+    /// The next bytes to send that are not data: handshake, key updates, alerts.
     ///
     /// # Errors
     ///
-    /// [`TlsError::NoBuffer`] when none is free.
+    /// [`TlsError::NoBuffer`] if no buffer is free.
     pub fn take_outgoing(&mut self, pool: &Pool) -> Result<Option<Lease>, TlsError> {
         let outgoing = self.core.outgoing_mut();
         if outgoing.is_empty() {
@@ -257,7 +259,7 @@ impl Session {
         let mut lease = pool.take(class).ok_or(TlsError::NoBuffer(class))?;
         let n = lease.append_some(outgoing);
         if n == outgoing.len() {
-            // Rare and then long unused: its memory is given back.
+            // The memory is freed, because it is needed rarely.
             *outgoing = Vec::new();
         } else {
             outgoing.drain(..n);
@@ -271,64 +273,65 @@ impl Session {
         self.core.outgoing_len() > 0
     }
 
-    /// Whether so much waits to be sent that nothing more should be received before it went.
+    /// Whether so many bytes wait to be sent that nothing more should be received first.
     #[must_use]
     pub fn is_clogged(&self) -> bool {
         self.core.outgoing_len() > OUTGOING_LEN_MAX
     }
 
-    /// Says that nothing more will be sealed; close_notify is then outgoing. Receiving goes on.
+    /// Says that nothing more will be sealed; close_notify is then outgoing. Receiving continues.
     pub fn close(&mut self) {
         self.core.close();
     }
 
-    /// Changes the sealing key before its time; the key update is then outgoing. Does nothing under TLS 1.2, which cannot.
+    /// Changes the sealing key before it is necessary; the key update is then outgoing. Does nothing with TLS 1.2,
+    /// which has no key updates.
     ///
     /// # Errors
     ///
-    /// When the session is not or no longer open.
+    /// If the session is not open.
     #[cfg(test)]
     pub fn update_key(&mut self) -> Result<(), TlsError> {
         self.core.update_key()
     }
 
-    /// Bytes to leave free before plaintext, so that it can be sealed in place.
+    /// The number of bytes to leave free before plaintext, so that it can be sealed in place.
     #[must_use]
     pub fn headroom(&self) -> usize {
         self.core.room().0
     }
 
-    /// Bytes to leave free after it.
+    /// The number of bytes to leave free after plaintext.
     #[must_use]
     pub fn tailroom(&self) -> usize {
         self.core.room().1
     }
 
-    /// Whether the handshake is still under way.
+    /// Whether the handshake is in progress.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         self.core.is_handshaking()
     }
 
-    /// Whether the peer has said that it will send nothing more.
+    /// Whether the peer has sent close_notify.
     #[must_use]
     pub fn is_peer_closed(&self) -> bool {
         self.core.is_peer_closed()
     }
 
-    /// The application protocol agreed on.
+    /// The negotiated application protocol.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.core.agreed().alpn.as_deref()
     }
 
-    /// The peer's certificates, its own first; none when it showed none.
+    /// The peer's certificates, its own first; empty if it sent none.
     #[must_use]
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         &self.core.agreed().peer_certificates
     }
 
-    /// Why the session failed, if it has.
+    /// The error of the session, if it has failed.
     #[must_use]
     pub fn failure(&self) -> Option<TlsError> {
         self.core.check().err()
@@ -341,7 +344,7 @@ impl Session {
         self.core.agreed().resumed
     }
 
-    /// The version agreed on; none before the handshake is done.
+    /// The negotiated TLS version; `None` before the handshake is done.
     #[must_use]
     #[cfg(test)]
     pub fn version(&self) -> Option<rustls::ProtocolVersion> {
@@ -352,7 +355,7 @@ impl Session {
         Session { core: Box::new(core), input: VecDeque::new(), parked: Vec::new(), greeting: None }
     }
 
-    /// The next whole record, header included; none when it has not fully come.
+    /// The next complete record, including its header; `None` if it is not complete.
     fn next_record(&mut self, pool: &Pool) -> Result<Option<Lease>, TlsError> {
         self.core.check()?;
         self.unpark(pool)?;
@@ -371,12 +374,12 @@ impl Session {
         }
     }
 
-    /// Puts what was parked in front of what has come since.
+    /// Puts the copied beginning of a record in front of the bytes that arrived since.
     fn unpark(&mut self, pool: &Pool) -> Result<(), TlsError> {
         while !self.parked.is_empty() {
             let Some(next) = self.input.front_mut() else { return Ok(()) };
             let len = self.parked.len();
-            // An impossible header is found when the record is read.
+            // An impossible header is reported when the record is read.
             let wanted = record_len(&self.parked).ok().flatten().unwrap_or(HEADER_LEN);
             let whole = len + next.len() >= wanted;
             if !whole && (self.core.is_handshaking() || wanted <= PARKED_KEPT) {
@@ -401,8 +404,8 @@ impl Session {
         Ok(())
     }
 
-    /// Moves bytes from the second lease of the input to the first, which becomes up to `wanted` bytes long. False when
-    /// there is no second.
+    /// Moves bytes from the second lease of the input to the first, until that is up to `wanted` bytes long. Returns
+    /// false if there is no second lease.
     fn gather(&mut self, wanted: usize, pool: &Pool) -> Result<bool, TlsError> {
         let Some(next) = self.input.remove(1) else { return Ok(false) };
         let front = &mut self.input[0];
@@ -438,8 +441,8 @@ fn class_for(len: usize) -> Class {
     if len <= SMALL_LEN { Class::Small } else { Class::Large }
 }
 
-/// As [`Vec::extend_from_slice`], for what may come in any number of pieces and be waited for: takes little more memory than
-/// there are bytes.
+/// Like [`Vec::extend_from_slice`], for bytes that come in many pieces and are kept for long: allocates little more
+/// than there are bytes.
 pub(super) fn extend_by_steps(to: &mut Vec<u8>, bytes: &[u8]) {
     const STEP: usize = 2 * 1024;
     if to.capacity() - to.len() < bytes.len() {

@@ -1,4 +1,4 @@
-//! The authority's other work: certificates for connectors that prove a key of their own.
+//! The authority as an issuer of certificates for connectors, which prove that they have the key.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use super::identity::TUNNEL_URI;
 use crate::base::TunnelId;
 use crate::private;
 
-/// A connector's certificate as an authority issued it.
+/// A connector's certificate, as issued.
 pub struct ClientCert {
-    /// The certificate, and the authority's behind it; DER.
+    /// The certificate and the authority's certificate after it; DER.
     pub chain: Vec<CertificateDer<'static>>,
-    /// How long it is good for from the moment when it was issued.
+    /// The validity from the moment when it was issued.
     pub lifetime: Duration,
 }
 
 impl Authority {
-    /// An authority that was made before, from its certificate and key (PEM); the file names are for errors.
+    /// An existing authority, from its certificate and key (PEM). The file names are for errors.
     ///
     /// # Errors
     ///
-    /// When one cannot be read, they do not belong together, or the certificate is not valid at `now`.
+    /// If one cannot be read, they do not belong together, or the certificate is not valid at `now`.
     pub fn from_pem(
         (cert_file, cert_pem): (&str, &[u8]),
         (key_file, key_pem): (&str, &[u8]),
@@ -37,7 +37,7 @@ impl Authority {
         let cert = chain.into_iter().next().ok_or_else(|| CertError::NoCertificate { file: cert_file.to_owned() })?;
         let not_after = check_validity(cert_file, &cert, now)?;
         let bad_key = |cause: String| CertError::BadKey { file: key_file.to_owned(), cause };
-        // The cause may quote the line it is about, and the line may be the key.
+        // The cause is not repeated, because it can quote a line of the key.
         let text = std::str::from_utf8(key_pem).map_err(|_| bad_key("it is not well-formed PEM".to_owned()))?;
         let key = KeyPair::from_pem(text).map_err(|_| bad_key("it is no private key in PEM (PKCS #8)".to_owned()))?;
         check_pair((cert_file, &cert), (key_file, key.serialize_der()))?;
@@ -46,23 +46,24 @@ impl Authority {
         Ok(Authority::of(issuer, cert, now, u64::try_from(not_after).unwrap_or_default()))
     }
 
-    /// An authority that was made before, from its two PEM files, which are read now.
+    /// An existing authority, read from its two PEM files.
     ///
     /// # Errors
     ///
-    /// As for [`Authority::from_pem`], and when a file cannot be read or the key's is open to others than its owner.
+    /// As for [`Authority::from_pem`]; also if a file cannot be read, or others than the owner can read or change the
+    /// key's.
     pub fn load(cert: &Path, key: &Path, now: UnixTime) -> Result<Authority, CertError> {
         let cert_pem = read_file(cert)?;
         let key_pem = private::read(key, KEY_FILE_LEN_MAX)?;
         Authority::from_pem((&cert.display().to_string(), &cert_pem), (&key.display().to_string(), &key_pem), now)
     }
 
-    /// Issues a client certificate for the key that a certificate request (PKCS #10, DER) proves, good for `lifetime` and
-    /// no longer than the authority itself.
+    /// Issues a client certificate for the key of a certificate request (PKCS #10, DER), valid for `lifetime` and at
+    /// most as long as the authority itself.
     ///
     /// # Errors
     ///
-    /// [`CertError::KeyUnproven`] when the request is not well-formed or its signature does not verify; otherwise why the
+    /// [`CertError::KeyUnproven`] if the request is malformed or its signature is not valid; otherwise why the
     /// certificate could not be made.
     pub fn certify(
         &self,

@@ -1,4 +1,4 @@
-//! What a session knows besides its leases, so that it can move to another core.
+//! The part of a session that has no leases, so that it can move to another core.
 
 use std::mem;
 use std::ops::Range;
@@ -12,12 +12,12 @@ use super::handshake::{Agreed, Established, Handshake, Kernel, Progress};
 use super::record::{ContentType, HEADER_LEN, PLAIN_LEN_MAX, RecordKey};
 use crate::engine::Lease;
 
-/// Records without data that a peer may send in a row.
+/// The most records without data that a peer may send in a row.
 pub const IDLE_RECORDS_MAX: u32 = 32;
-/// The longest message after the handshake, in bytes; only tickets come near.
+/// The longest message after the handshake, in bytes; only tickets come near it.
 pub const MESSAGE_LEN_MAX: usize = 64 * 1024;
 
-/// Room that suffices for every version and suite, told while it is not yet known which.
+/// Enough room for every version and suite, used while they are not negotiated yet.
 const ROOM_MAX: (usize, usize) = (HEADER_LEN + 8, 17);
 
 const MESSAGE_HEADER_LEN: usize = 4;
@@ -36,7 +36,7 @@ pub(super) struct Core {
     phase: Phase,
     agreed: Agreed,
     outgoing: Vec<u8>,
-    /// The beginning of a message after the handshake whose rest is still to come.
+    /// The beginning of an incomplete message after the handshake.
     partial: Vec<u8>,
     idle_records: u32,
     records_per_key_max: u64,
@@ -49,7 +49,7 @@ pub(super) struct Core {
 enum Phase {
     Handshaking(Box<Handshake>),
     Open(Box<Keys>),
-    /// The handshake failed.
+    /// The handshake failed, and the session is of no more use.
     Over,
 }
 
@@ -59,7 +59,7 @@ struct Keys {
     kernel: Kernel,
 }
 
-/// A message that may come after the handshake.
+/// A message that is allowed after the handshake.
 #[derive(Clone, Copy)]
 enum Late {
     Ticket,
@@ -100,7 +100,7 @@ impl Core {
         matches!(self.phase, Phase::Handshaking(_))
     }
 
-    /// Bytes that are kept of the handshake's messages.
+    /// The number of bytes of handshake messages that are kept.
     pub(super) fn handshake_len(&self) -> usize {
         if let Phase::Handshaking(handshake) = &self.phase { handshake.kept_len() } else { 0 }
     }
@@ -117,12 +117,12 @@ impl Core {
         &mut self.outgoing
     }
 
-    /// The failure of the session, when it has failed.
+    /// Fails if the session has failed.
     pub(super) fn check(&self) -> Result<(), TlsError> {
         self.failure.clone().map_or(Ok(()), Err)
     }
 
-    /// Bytes before and after the plaintext of a record.
+    /// The number of bytes before and after the plaintext of a record.
     pub(super) fn room(&self) -> (usize, usize) {
         match &self.phase {
             Phase::Open(keys) => (keys.seal.head_len(), keys.seal.tail_len()),
@@ -130,7 +130,7 @@ impl Core {
         }
     }
 
-    /// Makes the session a failed one, with an alert for the peer where one fits. The first failure stays.
+    /// Fails the session, with an alert for the peer if one fits. The first error stays.
     pub(super) fn fail(&mut self, error: TlsError) -> TlsError {
         if let Some(first) = &self.failure {
             return first.clone();
@@ -143,12 +143,12 @@ impl Core {
         error
     }
 
-    /// Refuses a connection whose first bytes are no TLS.
+    /// Refuses a connection whose first bytes are not TLS.
     pub(super) fn check_start(&self, bytes: &[u8]) -> Result<(), TlsError> {
         match &self.phase {
             Phase::Handshaking(handshake) if handshake.is_fresh() => {
                 let tls = (20..=23).contains(&bytes[0]) && bytes.get(1).is_none_or(|major| *major == 3);
-                // A few bytes are waited for, so that it can be said what they are instead.
+                // A few bytes are awaited, so that the error can say what they are instead.
                 if tls || bytes.len() < HEADER_LEN { Ok(()) } else { Err(TlsError::not_tls(bytes)) }
             }
             _ => Ok(()),
@@ -192,9 +192,9 @@ impl Core {
     }
 }
 
-/// Receiving.
+/// The receiving half: opening records, and messages after the handshake.
 impl Core {
-    /// Opens a whole record in place; gives where its data is, or none when it has none.
+    /// Opens a complete record in place. Returns the position of its data; `None` if it has no data.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Option<Range<usize>>, TlsError> {
         self.accept(record).map_err(|error| self.fail(error))
     }
@@ -240,7 +240,7 @@ impl Core {
         messages.extend_from_slice(bytes);
         let mut left = &messages[..];
         while let Some((head, rest)) = left.split_first_chunk::<MESSAGE_HEADER_LEN>() {
-            // Before its body has come: nothing is kept of what is refused.
+            // Checked before the body arrives, so that nothing is kept of a refused message.
             let (kind, len) = (head[0], u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize);
             let late = self.admit(kind, len)?;
             let Some((body, rest)) = rest.split_at_checked(len) else { break };
@@ -251,8 +251,8 @@ impl Core {
         Ok(())
     }
 
-    /// What a message after the handshake is, by its header. None of those that are let in is answered at once: a peer that
-    /// sends many gets no more out of it.
+    /// The kind of a message after the handshake, by its header. No accepted message is answered at once, so a peer
+    /// that sends many gets nothing out of it.
     fn admit(&mut self, kind: u8, len: usize) -> Result<Late, TlsError> {
         let tls13 = self.is_tls13();
         match (&self.keys()?.kernel, kind) {
@@ -262,7 +262,8 @@ impl Core {
             (Kernel::Client(_), NEW_SESSION_TICKET) if tls13 => Ok(Late::Ticket),
             (_, KEY_UPDATE) if tls13 && len != 1 => Err(TlsError::Malformed("a key update")),
             (_, KEY_UPDATE) if tls13 => Ok(Late::KeyUpdate),
-            // Declined politely (RFC 5246 section 7.2.2) the peer could ask for ever, and be answered each time.
+            // Refused with an error. If it were declined with a warning (RFC 5246 section 7.2.2), the peer could ask
+            // for ever and be answered each time.
             (Kernel::Client(_), HELLO_REQUEST) | (Kernel::Server(_), CLIENT_HELLO) if !tls13 => {
                 Err(TlsError::Renegotiation)
             }
@@ -293,16 +294,16 @@ impl Core {
             Kernel::Server(kernel) => kernel.update_rx_secret()?,
         };
         keys.open = RecordKey::new(&secrets, seq, true)?;
-        // Answered before the next data (RFC 8446 section 4.6.3), and once however often it was asked: a peer that asks
-        // and never reads makes nothing grow.
+        // Answered before the next data (RFC 8446 section 4.6.3), and only once for any number of requests, so a peer
+        // that asks and never reads cannot make memory grow.
         self.update_owed |= requested;
         Ok(())
     }
 }
 
-/// Sending.
+/// The sending half: sealing records, key updates and alerts.
 impl Core {
-    /// Everything that must be in order before data is sealed.
+    /// Does everything that must be done before data is sealed.
     pub(super) fn prepare_seal(&mut self) -> Result<(), TlsError> {
         self.check()?;
         if self.closed {
@@ -319,7 +320,7 @@ impl Core {
         if self.outgoing.is_empty() { Ok(()) } else { Err(TlsError::OutgoingFirst) }
     }
 
-    /// Whether the lease can be sealed where it lies.
+    /// Whether the lease can be sealed in place.
     pub(super) fn fits(&self, lease: &Lease) -> bool {
         let (head, tail) = self.room();
         lease.len() <= PLAIN_LEN_MAX && lease.headroom() >= head && lease.tailroom() >= tail
@@ -333,7 +334,7 @@ impl Core {
         self.keys()?.seal.seal(ContentType::Data, lease)
     }
 
-    /// Seals as much of `bytes` as `lease` has tailroom for, and says how much that was.
+    /// Seals as much of `bytes` as `lease` has tailroom for; returns how much that was.
     pub(super) fn seal_from(&mut self, bytes: &[u8], lease: &mut Lease) -> Result<usize, TlsError> {
         let (head, tail) = self.room();
         let seal = &mut self.keys()?.seal;
@@ -355,7 +356,7 @@ impl Core {
         }
     }
 
-    /// Sends a key update and seals with the new key from then on.
+    /// Sends a key update and uses the new sealing key from then on.
     pub(super) fn update_key(&mut self) -> Result<(), TlsError> {
         self.check()?;
         if self.closed {
@@ -380,9 +381,9 @@ impl Core {
         Ok(())
     }
 
-    /// Queues an alert, if the keys are there for it; during the handshake rustls sends its own.
+    /// Queues an alert if there are keys for it; during the handshake rustls sends its own.
     fn send_alert(&mut self, level: u8, alert: AlertDescription) {
-        // An alert that cannot be sealed changes nothing for us, who are ending anyway.
+        // If the alert cannot be sealed it is dropped, because the session ends anyway.
         let _ = self.send(ContentType::Alert, &[level, alert.into()]);
     }
 
@@ -395,7 +396,7 @@ impl Core {
     }
 }
 
-/// What a peer may do, for tests.
+/// What a peer can do, for tests.
 #[cfg(test)]
 impl Core {
     pub(super) fn set_records_per_key_max(&mut self, n: u64) {

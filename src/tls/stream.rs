@@ -11,10 +11,10 @@ use super::error::TlsError;
 use super::session::{Sealed, Session, Unsealed};
 use crate::engine::{ByteStream, Class, Lease, Pool, StreamError};
 
-/// A byte stream sealed by TLS, over another byte stream.
+/// A byte stream with TLS over another byte stream.
 ///
-/// To finish it sends close_notify and then finishes the stream below. An end of the stream below without close_notify is
-/// [`StreamError::Truncated`].
+/// Finishing it sends close_notify and then finishes the inner stream. If the inner stream ends without close_notify,
+/// the result is [`StreamError::Truncated`].
 pub struct TlsStream<S> {
     inner: S,
     pool: Pool,
@@ -24,16 +24,16 @@ pub struct TlsStream<S> {
     finishing: Cell<bool>,
 }
 
-/// Why a handshake did not end well.
+/// Why a handshake failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum HandshakeError {
-    /// TLS itself failed.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The stream below failed.
+    /// The inner stream failed.
     #[error("the connection failed during the TLS handshake: {0}")]
     Stream(#[from] StreamError),
-    /// It took longer than the caller allows.
+    /// It took longer than the caller permits.
     #[error("the TLS handshake took too long: the peer is overloaded, or does not speak TLS")]
     Timeout,
 }
@@ -43,7 +43,8 @@ impl<S: ByteStream> TlsStream<S> {
     ///
     /// # Errors
     ///
-    /// Why it failed, and the stream below, to be closed or answered otherwise; an alert for the peer was sent on it.
+    /// Why it failed, with the inner stream, to be closed or answered in another way. An alert for the peer was sent on
+    /// it.
     pub async fn handshake(
         inner: S,
         session: Session,
@@ -63,7 +64,7 @@ impl<S: ByteStream> TlsStream<S> {
         }
     }
 
-    /// A stream whose session has made its handshake, here or on another core.
+    /// A stream whose session has completed its handshake, on this or another core.
     #[must_use]
     pub fn new(inner: S, session: Session, pool: Pool) -> TlsStream<S> {
         TlsStream {
@@ -75,20 +76,20 @@ impl<S: ByteStream> TlsStream<S> {
         }
     }
 
-    /// The stream below and the session, which keeps bytes that were received and not yet opened. Wait until the stream is
+    /// The inner stream and the session, which keeps received bytes that are not opened yet. Wait until the stream is
     /// flushed first: plaintext that waits for a buffer is lost.
     #[must_use]
     pub fn into_parts(self) -> (S, Session) {
         (self.inner, self.session.into_inner())
     }
 
-    /// The session, for what was agreed on.
+    /// The session, for what was negotiated.
     #[must_use]
     pub fn session(&self) -> Ref<'_, Session> {
         self.session.borrow()
     }
 
-    /// The stream below.
+    /// The stream under the TLS layer.
     #[must_use]
     pub fn inner(&self) -> &S {
         &self.inner
@@ -97,7 +98,7 @@ impl<S: ByteStream> TlsStream<S> {
     pub(super) fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         loop {
             let advanced = self.session.borrow_mut().advance_handshake(&self.pool);
-            // Also after a failure: an alert may wait.
+            // Done after a failure too, because an alert may wait to be sent.
             let pumped = self.pump();
             match advanced {
                 Ok(()) => {}
@@ -114,13 +115,13 @@ impl<S: ByteStream> TlsStream<S> {
             if !self.session.borrow().is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
-            // What is received can call for an answer: none is taken while earlier answers stand. Where they cannot be sent
-            // any more, the peer may still say why.
+            // Received bytes may require an answer, so none are read while earlier answers wait to be sent. If those
+            // cannot be sent any more, the peer may still have sent the reason.
             if self.inner.poll_ready(cx).is_pending() {
                 return Poll::Pending;
             }
             let Poll::Ready(received) = self.poll_input(cx) else {
-                // What it has come to keep may be too much.
+                // The session may have to keep more than it may.
                 let failure = self.session.borrow().failure();
                 return failure.map_or(Poll::Pending, |error| Poll::Ready(Err(error.into())));
             };
@@ -131,7 +132,8 @@ impl<S: ByteStream> TlsStream<S> {
         }
     }
 
-    /// What comes next from the stream below. A record that has come in part is put aside while it is waited for.
+    /// The next bytes of the inner stream. The beginning of an incomplete record is copied out of its buffer during the
+    /// wait.
     fn poll_input(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let received = self.inner.poll_recv(cx);
         if received.is_pending() {
@@ -140,7 +142,7 @@ impl<S: ByteStream> TlsStream<S> {
         received
     }
 
-    /// Seals and hands to the stream below all that can be, in order.
+    /// Seals everything that can be sealed and gives it to the inner stream, in order.
     fn pump(&self) -> Result<Pumped, StreamError> {
         let (mut session, mut backlog) = (self.session.borrow_mut(), self.backlog.borrow_mut());
         loop {
@@ -173,7 +175,7 @@ impl<S: ByteStream> TlsStream<S> {
         Ok(Pumped::All)
     }
 
-    /// As [`TlsStream::pump`], and after the last of it what [`ByteStream::finish`] asked for.
+    /// Like [`TlsStream::pump`]; after the last bytes it does what [`ByteStream::finish`] requested.
     fn pump_and_finish(&self) -> Result<Pumped, StreamError> {
         let pumped = self.pump()?;
         if !self.finishing.get() || pumped != Pumped::All {
@@ -196,7 +198,7 @@ impl<S: ByteStream> TlsStream<S> {
         }
     }
 
-    /// Ready when a buffer of `class` can be had; it is not taken.
+    /// Ready when a buffer of `class` is free; it is not taken.
     fn poll_buffer(&self, class: Class, cx: &mut Context<'_>) -> Poll<()> {
         pin!(self.pool.lease(class)).poll(cx).map(drop)
     }
@@ -208,7 +210,7 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
             let taken = self.session.borrow_mut().take_plaintext(&self.pool);
             let mut clogged = None;
             if self.session.borrow().has_outgoing() {
-                // An alert: that the peer is told why is worth a try, and failing at it is no news.
+                // Tries to send the alert for the peer. It does not matter if that fails.
                 if let Ok(Pumped::Waits(class)) = self.pump() {
                     clogged = Some(class).filter(|_| self.session.borrow().is_clogged());
                 }
@@ -234,7 +236,7 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
         }
     }
 
-    /// Of the stream below: an end within what lies unread is seen only when it is read.
+    /// The result is that of the inner stream: an end within unread bytes is seen only when they are read.
     fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.inner.poll_ended(cx)
     }
@@ -264,11 +266,11 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
         self.inner.poll_send_failed(cx)
     }
 
-    /// If the pool is exhausted, what is queued goes out only while the stream is waited on with
+    /// If the pool is exhausted, queued bytes are sent only while the stream is awaited with
     /// [`ByteStream::poll_flushed`].
     fn finish(&self) {
         self.finishing.set(true);
-        // A failure to send shows when the stream is next waited on.
+        // A send error is reported when the stream is next awaited.
         let _ = self.pump_and_finish();
     }
 
@@ -299,7 +301,7 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pumped {
     All,
-    /// A buffer of this class must come back first.
+    /// A buffer of this class must become free first.
     Waits(Class),
 }
 

@@ -15,7 +15,8 @@ use crate::route::UpstreamAddr;
 use crate::tls::{Connection, ServerName};
 use crate::upstream::{ResolveError, Resolver, UpstreamError, UpstreamSettings};
 
-/// How long the host of an upstream may answer nothing, neither data nor keep-alive probes, before a connection to it fails.
+/// How long the host of an upstream may be silent, sending neither data nor answers to keep-alive probes, before a
+/// connection to it fails.
 const SILENCE_MAX: Duration = Duration::from_secs(75);
 
 /// The connections of one core to one HTTP server. Cheap to clone; the clones are one pool.
@@ -28,7 +29,7 @@ struct Shared {
     resolver: Resolver,
     /// The last one used is used first, so that the others can time out.
     idle: RefCell<VecDeque<Idle>>,
-    /// Connections in use or being made.
+    /// The number of connections that are in use or being made.
     busy: Cell<usize>,
     /// Raised when a connection is given back or closed. All waiting calls look again, as one of them may have given up.
     freed: Signal,
@@ -135,7 +136,7 @@ impl HttpPool {
             address: name.into(),
             reason: "the name is not valid in a certificate".into(),
         })?;
-        // The time for it is part of the time for connecting.
+        // The TLS handshake shares the time limit for connecting.
         Connection::client(socket, config, name, pending()).await.map_err(UpstreamError::Tls)
     }
 
@@ -173,7 +174,7 @@ impl HttpPool {
         self.sweep_later();
     }
 
-    /// Starts the one task that closes what has been idle for too long, unless it runs.
+    /// Starts the task that closes idle connections after their timeout, unless it is running.
     fn sweep_later(&self) {
         if self.0.sweeping.replace(true) {
             return;
@@ -231,7 +232,7 @@ impl HttpConnection {
     ///
     /// # Panics
     ///
-    /// Never: only giving it back takes it away.
+    /// Never: only `give_back` removes it, and that consumes `self`.
     #[must_use]
     pub fn connection(&self) -> &Connection {
         self.connection.as_ref().expect("only giving it back takes it away")

@@ -50,18 +50,18 @@ pub enum Resolver {
     Table(Rc<NameTable>),
 }
 
-/// The cores' and the control thread's ends of resolving.
+/// Creates the channel of requests from the cores to the control thread.
 #[must_use]
 pub fn resolver() -> (MailSender<ResolveRequest>, MailReceiver<ResolveRequest>) {
     mailbox(REQUESTS_MAX)
 }
 
 impl Resolver {
-    /// The addresses of `host`, at least one and at most [`ADDRESSES_MAX`]; an address stands for itself.
+    /// Resolves `host`: at least one and at most [`ADDRESSES_MAX`] addresses. An IP address resolves to itself.
     ///
     /// # Errors
     ///
-    /// When the name has none.
+    /// If the name has no address.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);

@@ -1,7 +1,6 @@
-/// Defines an enum whose variants are numbers on the wire.
+/// Defines an enum whose variants have a number on the wire.
 ///
-/// A number that this version does not know is kept as `Unrecognized`, so that a newer peer can still say what it means
-/// and the older one can still pass it on and log it.
+/// A number that this version does not know is kept as `Unrecognized`, so that it can be logged and passed on.
 macro_rules! codes {
     (
         $(#[$meta:meta])*
@@ -11,16 +10,16 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $Name {
             $( #[doc = concat!("`", stringify!($code), "`: ", $text, ".")] $Variant, )*
-            /// A number that this version has no name for.
+            /// A number that this version does not know.
             Unrecognized(u16),
         }
 
         impl $Name {
-            /// Every named value, in the order of the table in `docs/PROTOCOL.md`.
+            /// Every known value, in the order of the table in `docs/PROTOCOL.md`.
             #[cfg(test)]
             pub const ALL: &'static [$Name] = &[$( $Name::$Variant, )*];
 
-            /// The number that stands for it on the wire.
+            /// The number on the wire.
             #[must_use]
             pub const fn code(self) -> u16 {
                 match self {
@@ -29,7 +28,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The value that a number on the wire stands for.
+            /// The value of a number on the wire.
             #[must_use]
             pub const fn from_code(code: u16) -> $Name {
                 match code {

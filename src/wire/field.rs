@@ -1,4 +1,4 @@
-/// Why the fields of a message cannot be read.
+/// Why the fields of a message cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::wire) enum FieldError {
     /// A field runs past the end.
@@ -11,7 +11,7 @@ pub(in crate::wire) enum FieldError {
     Range,
 }
 
-/// Reads the fields of one message, front to back.
+/// Decodes the fields of a message in order.
 pub(in crate::wire) struct Fields<'a> {
     rest: &'a [u8],
 }
@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
-    /// Bytes behind a one-byte or two-byte length, `min` to `max` of them.
+    /// Bytes with a length of one or two bytes in front, `min` to `max` of them.
     pub(in crate::wire) fn sized(&mut self, len: usize, min: usize, max: usize) -> Result<&'a [u8], FieldError> {
         if len < min || len > max {
             return Err(FieldError::Range);
@@ -64,7 +64,7 @@ impl<'a> Fields<'a> {
         self.sized(len, min, max)
     }
 
-    /// Asserts that every byte has been read.
+    /// Checks that all bytes were decoded.
     pub(in crate::wire) fn end(self) -> Result<(), FieldError> {
         if self.rest.is_empty() { Ok(()) } else { Err(FieldError::TrailingBytes) }
     }
@@ -91,7 +91,7 @@ pub(in crate::wire) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8], min: usize, ma
     Ok(())
 }
 
-/// The longest beginning of `text` that has at most `max` bytes, without control characters' help to break a log line.
+/// The longest prefix of `text` of at most `max` bytes, without control characters, so that it cannot break a log line.
 pub(in crate::wire) fn clip(text: &str, max: usize) -> String {
     let mut clipped = String::new();
     for c in text.chars().filter(|c| !c.is_control()) {

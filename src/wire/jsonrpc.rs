@@ -1,12 +1,12 @@
-//! A look at a JSON-RPC message while it passes: which method, which id, which tool.
+//! Inspection of a JSON-RPC message while it passes: its method, id and tool.
 //!
-//! The body is never collected for this and never changed. [`Peek`] is fed the pieces as they go by and keeps only the
-//! few texts it looks for, so it allocates nothing once warm and learns what it can from a body of any size. It says
-//! when servers may disagree about a message: a key that is there twice, or once in another case (Go's decoder takes it).
+//! The body is neither collected nor changed. [`Peek`] is fed the pieces as they pass and keeps only the few texts that
+//! it looks for, so it allocates nothing once warm and works with a body of any size. It reports when servers may read
+//! a message in different ways: a key that occurs twice, or in another case (which Go's decoder accepts).
 
 use memchr::memchr2;
 
-/// How much of a body is looked at, in bytes.
+/// How much of a body is inspected, in bytes.
 pub const PEEK_LEN_MAX: usize = 64 * 1024;
 /// The longest id that is kept, in bytes of JSON text.
 pub const ID_LEN_MAX: usize = 64;
@@ -14,16 +14,16 @@ pub const ID_LEN_MAX: usize = 64;
 pub const METHOD_LEN_MAX: usize = 128;
 /// The longest name of a tool, prompt or task, or URI of a resource, that is kept, in bytes.
 pub const NAME_LEN_MAX: usize = 256;
-/// How deep a message may nest; `serde_json` and most servers stop there too.
+/// The deepest nesting of a message; `serde_json` and most servers have the same limit.
 pub const DEPTH_MAX: u32 = 128;
 
-/// Longer than any key that is looked for, written with any letters that fold to it.
+/// Longer than any key that is looked for, in any spelling that folds to it.
 const KEY_LEN_MAX: usize = 16;
 
-/// What a message is, by the members it has.
+/// The kind of a message, by its members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
-    /// Has a method and an id: an answer is due.
+    /// Has a method and an id: it expects a response.
     Request,
     /// Has a method and no id.
     Notification,
@@ -33,19 +33,19 @@ pub enum Message {
 
 /// What was seen of a message so far.
 ///
-/// Where two readings are possible the text in question is absent, and [`Peek::is_ambiguous`] says so.
+/// Where two readings are possible, the text in question is absent.
 #[derive(Debug)]
 pub struct Peek {
     state: State,
     len: usize,
     depth: u32,
-    /// Which of the open containers are objects, the innermost in the lowest bit.
+    /// Which open containers are objects, the innermost in the lowest bit.
     objects: u128,
     in_params: bool,
-    /// The member whose value is being read, where members are looked for.
+    /// The member whose value is being read, if it is one that is looked for.
     key: Key,
     reading: Slot,
-    /// The half of a code point above U+FFFF that was read, waiting for the other.
+    /// The first half of a surrogate pair (a code point above U+FFFF), which waits for the second.
     high_surrogate: Option<u32>,
     seen: u16,
     doubled: u16,
@@ -73,9 +73,9 @@ enum State {
         unit: u32,
     },
     Bare,
-    /// The whole message was seen.
+    /// The complete message was seen.
     Over,
-    /// No JSON, or a batch, or too deep.
+    /// Not JSON, a batch, or nested too deeply.
     Broken,
 }
 
@@ -93,7 +93,7 @@ enum Key {
     Other,
 }
 
-/// Where a text is kept.
+/// Where a text is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     Key,
@@ -119,7 +119,7 @@ enum Stage {
     Absent,
     Open,
     Whole,
-    /// Too long, or not of the type it should have.
+    /// Too long, or of the wrong type.
     Unusable,
 }
 
@@ -130,7 +130,7 @@ impl Default for Peek {
 }
 
 impl Peek {
-    /// An empty look. It allocates nothing until it is fed.
+    /// Creates an empty state. It allocates nothing until it is fed.
     #[must_use]
     pub const fn new() -> Peek {
         Peek {
@@ -149,14 +149,14 @@ impl Peek {
         }
     }
 
-    /// Forgets the message and keeps the memory.
+    /// Drops the message and keeps the allocated memory.
     pub fn clear(&mut self) {
         let mut texts = std::mem::take(&mut self.texts);
         texts.iter_mut().for_each(Text::clear);
         *self = Peek { texts, ..Peek::new() };
     }
 
-    /// Looks at the next bytes of the body. What goes beyond [`PEEK_LEN_MAX`] is not looked at.
+    /// Inspects the next bytes of the body. Bytes beyond [`PEEK_LEN_MAX`] are ignored.
     pub fn feed(&mut self, bytes: &[u8]) {
         let looked = bytes.len().min(PEEK_LEN_MAX - self.len);
         self.len += looked;
@@ -174,32 +174,32 @@ impl Peek {
         }
     }
 
-    /// Whether nothing more can be learnt: the message is over, or is no message, or is longer than is looked at.
+    /// Whether nothing more can be learnt: the message is complete, is not a message, or is longer than the limit.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Over | State::Broken) || self.len == PEEK_LEN_MAX
     }
 
-    /// Whether the whole of one well-formed object was seen.
+    /// Whether a complete, well-formed object was seen.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.state == State::Over
     }
 
-    /// Whether the body is an array, which only revision 2025-03-26 allows and some servers still execute.
+    /// Whether the body is an array (a batch), which only revision 2025-03-26 allows and some servers still execute.
     #[must_use]
     pub const fn is_batch(&self) -> bool {
         self.is_batch
     }
 
-    /// Whether the message has an `error`, as a response to a request that failed does.
+    /// Whether the message has an `error`, like the response to a request that failed.
     #[must_use]
     #[cfg(feature = "internals")]
     pub const fn has_error(&self) -> bool {
         self.seen & Key::Error.bit() != 0
     }
 
-    /// Whether servers may disagree about a member that is looked for, because a key is there twice.
+    /// Whether servers may read a member in different ways, because a key occurs twice.
     #[must_use]
     #[cfg(test)]
     pub const fn is_ambiguous(&self) -> bool {
@@ -212,7 +212,7 @@ impl Peek {
         self.text(Slot::Method, Key::Method)
     }
 
-    /// `id` as JSON text, a number or a string with its quotes: fit to be put into an answer.
+    /// `id` as JSON text: a number, or a string with its quotes. It can be copied into an answer.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.text(Slot::Id, Key::Id)
@@ -236,7 +236,7 @@ impl Peek {
         self.text(Slot::TaskId, Key::TaskId).filter(|_| !self.is_doubled(Key::Params))
     }
 
-    /// What the message is, as soon as that is certain.
+    /// The kind of the message, as soon as it is certain.
     #[must_use]
     pub fn message(&self) -> Option<Message> {
         let has = |key: Key| self.seen & key.bit() != 0;
@@ -329,7 +329,7 @@ impl Peek {
         self.objects & 1 == 1
     }
 
-    /// Whether members are looked for here: in the message itself, and in its `params`.
+    /// Whether members are looked for at this place: in the message itself and in its `params`.
     fn is_watched(&self) -> bool {
         self.depth == 1 || (self.depth == 2 && self.in_params)
     }
@@ -343,13 +343,13 @@ impl Peek {
             return bytes.len();
         }
         if !plain.is_empty() {
-            self.settle_surrogate();
+            self.flush_surrogate();
             self.keep(plain);
         }
         match stop.map(|at| bytes[at]) {
             None => bytes.len(),
             Some(b'"') => {
-                self.settle_surrogate();
+                self.flush_surrogate();
                 self.keep_raw(b"\"");
                 self.end_text(is_key);
                 plain.len() + 1
@@ -397,7 +397,7 @@ impl Peek {
             b'u' => return State::Hex { is_key, left: 4, unit: 0 },
             _ => return State::Broken,
         };
-        self.settle_surrogate();
+        self.flush_surrogate();
         self.keep_decoded(&[plain]);
         State::Text { is_key }
     }
@@ -413,7 +413,7 @@ impl Peek {
             (Some(high), 0xdc00..=0xdfff) => self.keep_char(0x1_0000 + ((high - 0xd800) << 10) + (unit - 0xdc00)),
             (high, _) => {
                 self.high_surrogate = high;
-                self.settle_surrogate();
+                self.flush_surrogate();
                 match unit {
                     0xd800..=0xdbff => self.high_surrogate = Some(unit),
                     _ => self.keep_char(unit),
@@ -423,8 +423,8 @@ impl Peek {
         State::Text { is_key }
     }
 
-    /// Writes the replacement character for half of a pair that stayed alone.
-    fn settle_surrogate(&mut self) {
+    /// Writes the replacement character for an unpaired surrogate.
+    fn flush_surrogate(&mut self) {
         if let Some(alone) = self.high_surrogate.take() {
             self.keep_char(alone);
         }
@@ -435,7 +435,7 @@ impl Peek {
         self.keep_decoded(char.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
-    /// Reads a number, `true`, `false` or `null` up to what ends it.
+    /// Reads a number, `true`, `false` or `null` to its end.
     fn read_bare(&mut self, bytes: &[u8]) -> usize {
         let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
         let len = bytes.iter().position(|byte| !is_bare(byte)).unwrap_or(bytes.len());
@@ -470,21 +470,21 @@ impl Peek {
         }
     }
 
-    /// Keeps bytes that mean themselves.
+    /// Stores bytes that are not escaped.
     fn keep(&mut self, bytes: &[u8]) {
         if let Some(text) = self.texts.get_mut(self.reading as usize) {
             text.push(bytes, self.reading.len_max());
         }
     }
 
-    /// Keeps what an escape means, where not the escape itself is kept.
+    /// Stores the character of an escape, unless the JSON text itself is stored.
     fn keep_decoded(&mut self, bytes: &[u8]) {
         if self.reading != Slot::Id {
             self.keep(bytes);
         }
     }
 
-    /// Keeps quotes, escapes and digits where the JSON text itself is kept.
+    /// Stores quotes, escapes and digits, if the JSON text itself is stored.
     fn keep_raw(&mut self, bytes: &[u8]) {
         if self.reading == Slot::Id {
             self.keep(bytes);
@@ -497,7 +497,7 @@ impl Key {
         1 << self as u16
     }
 
-    /// The member of this name at this depth, and whether the name is exact or only folds to it.
+    /// The member with this name at this depth, and whether the name is exact or only folds to it.
     fn of(name: &[u8], depth: u32) -> (Key, bool) {
         const IN_MESSAGE: &[(&[u8], Key)] = &[
             (b"method", Key::Method),
@@ -556,8 +556,8 @@ impl Text {
     }
 }
 
-/// Whether two names are the same but for case, as Go's `encoding/json` matches them: it also takes the long s (U+017F)
-/// for s and the Kelvin sign (U+212A) for k.
+/// Whether two names are equal except for case, by the rules of Go's `encoding/json`, which also matches the long s
+/// (U+017F) with s and the Kelvin sign (U+212A) with k.
 fn folds_to(name: &[u8], wanted: &[u8]) -> bool {
     let mut rest = name;
     for letter in wanted {

@@ -1,8 +1,9 @@
-//! What an HTTP exchange means to MCP: its kind, its method, its tool. For labels, figures and answers; nothing is changed.
+//! The meaning of an HTTP exchange for MCP: its kind, method and tool, for labels, figures and answers. Nothing is
+//! changed.
 //!
 //! From revision 2026-07-28 on, the head says it in `Mcp-Method` and `Mcp-Name`, and the server checks both against the
-//! body. For earlier revisions those fields mean nothing (the specification tells intermediaries not to trust them), and
-//! the body is looked at as it passes.
+//! body. In earlier revisions those fields have no meaning (the specification tells intermediaries not to trust them),
+//! and the body is inspected as it passes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,16 +11,17 @@ use base64::engine::general_purpose::STANDARD;
 use super::http1::{Method, RequestHead};
 use super::jsonrpc::{Message, NAME_LEN_MAX, Peek};
 
-/// The revision a client speaks.
+/// The header field with the revision that a client uses.
 pub const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
-/// The JSON-RPC method, from revision 2026-07-28 on.
+/// The header field with the JSON-RPC method, from revision 2026-07-28 on.
 pub const METHOD: &str = "Mcp-Method";
-/// The tool, prompt, resource or task, from revision 2026-07-28 on.
+/// The header field with the tool, prompt, resource or task, from revision 2026-07-28 on.
 pub const NAME: &str = "Mcp-Name";
-/// The first revision whose head says what is called.
+/// The first revision whose head has the method and the name.
 pub const FIRST_STATELESS_REVISION: &str = "2026-07-28";
 
-/// The methods of all revisions from 2024-11-05 to 2026-07-28. As labels they are few; anything else is [`OTHER`].
+/// The methods of all revisions from 2024-11-05 to 2026-07-28. Any other method is labelled [`OTHER`], so that there
+/// are few labels.
 pub const METHODS: [&str; 36] = [
     "completion/complete",
     "elicitation/create",
@@ -59,17 +61,17 @@ pub const METHODS: [&str; 36] = [
     OTHER,
 ];
 
-/// The label of a method that no revision has.
+/// The label for a method that no revision has.
 pub const OTHER: &str = "other";
 
-/// What an exchange is.
+/// The kind of an exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// GET: opens a stream from server to client that may stay silent for minutes.
     Stream,
     /// DELETE: ends a session.
     EndSession,
-    /// POST of a request: an answer is due.
+    /// POST of a request, which expects a response.
     Request,
     /// POST of a notification.
     Notification,
@@ -77,13 +79,13 @@ pub enum Kind {
     Response,
     /// POST of several messages at once.
     Batch,
-    /// Nothing that MCP knows, or not known yet.
+    /// Not an MCP exchange, or not known yet.
     #[default]
     Unknown,
 }
 
 impl Kind {
-    /// A label, one of few.
+    /// A label; there are only a few.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -98,7 +100,7 @@ impl Kind {
     }
 }
 
-/// What one exchange calls. One owner serves all exchanges of a connection and keeps its memory.
+/// The method and target of one exchange. One value serves all exchanges of a connection and keeps its memory.
 #[derive(Debug, Default)]
 pub struct Call {
     kind: Kind,
@@ -107,14 +109,14 @@ pub struct Call {
 }
 
 impl Call {
-    /// Nothing is known yet.
+    /// Creates a state in which nothing is known.
     #[must_use]
     #[cfg(test)]
     pub const fn new() -> Call {
         Call { kind: Kind::Unknown, method: None, target: String::new() }
     }
 
-    /// Reads what the head says. Returns whether that is all there is to say; if not, [`Call::read_body`] adds to it.
+    /// Reads the head. Returns whether that is all; if not, [`Call::read_body`] adds the rest.
     pub fn read_head(&mut self, head: &RequestHead) -> bool {
         self.kind = Kind::Unknown;
         self.method = None;
@@ -128,7 +130,7 @@ impl Call {
         true
     }
 
-    /// Reads what was seen of the body, where the head left it open. It may be called again as more is seen.
+    /// Reads what was seen of the body, as far as the head did not say it. It can be called again when more was seen.
     pub fn read_body(&mut self, peek: &Peek) {
         self.kind = match peek.message() {
             _ if peek.is_batch() => Kind::Batch,
@@ -148,25 +150,25 @@ impl Call {
         self.target.push_str(target.unwrap_or_default());
     }
 
-    /// What the exchange is.
+    /// The kind of the exchange.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The method, one of [`METHODS`]; `None` while it is not known, or where there is none.
+    /// The method, one of [`METHODS`]; `None` if it is not known yet or there is none.
     #[must_use]
     pub const fn method(&self) -> Option<&'static str> {
         self.method
     }
 
-    /// The tool of a `tools/call`. The caller chose it: bound how many become labels.
+    /// The tool of a `tools/call`. The caller chooses the text, so limit how many become labels.
     #[must_use]
     pub fn tool(&self) -> Option<&str> {
         self.target().filter(|_| self.method == Some("tools/call"))
     }
 
-    /// What the method is applied to: a tool, prompt, resource or task.
+    /// The target of the method: a tool, prompt, resource or task.
     #[must_use]
     pub fn target(&self) -> Option<&str> {
         Some(self.target.as_str()).filter(|target| !target.is_empty())
@@ -188,7 +190,7 @@ impl Call {
     }
 }
 
-/// Which parameter says what a method is applied to.
+/// The parameter that names the target of a method.
 enum Named {
     Name,
     Uri,
@@ -212,7 +214,7 @@ fn label(method: &str) -> &'static str {
     METHODS[..METHODS.len() - 1].binary_search(&method).map_or(OTHER, |at| METHODS[at])
 }
 
-/// Whether a revision, which is a date, says in the head what is called.
+/// Whether the head says the method in this revision, which is a date.
 fn says_method_in_head(revision: &[u8]) -> bool {
     let is_date = revision.len() == 10
         && revision.iter().enumerate().all(|(at, byte)| match at {
@@ -222,15 +224,15 @@ fn says_method_in_head(revision: &[u8]) -> bool {
     is_date && revision >= FIRST_STATELESS_REVISION.as_bytes()
 }
 
-/// The value of a field that is there once; servers may disagree about one that is repeated.
+/// The value of a field that occurs exactly once; servers may read a repeated one in different ways.
 fn only<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
     let mut values = head.headers().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
     let (_, value) = values.next()?;
     values.next().is_none().then_some(value)
 }
 
-/// Reads a field value that may be wrapped as `=?base64?…?=` (revision 2026-07-28, "Header value encoding"). Returns
-/// whether it is text of a bearable length.
+/// Decodes a field value that may be wrapped as `=?base64?…?=` (revision 2026-07-28, "Header value encoding"). Returns
+/// whether it is text within the length limit.
 fn read_value(value: &[u8], out: &mut String) -> bool {
     let mut decoded = [0; NAME_LEN_MAX];
     let wrapped = value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));

@@ -1,4 +1,4 @@
-//! Floor 1: the wire formats, without input or output. Bytes and times go in, bytes and events come out.
+//! Floor 1: the wire formats, without input or output. Bytes and times go in; bytes and events come out.
 
 mod codes;
 pub mod enrol;

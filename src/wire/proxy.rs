@@ -1,11 +1,13 @@
-//! The PROXY protocol, version 2, as haproxy.org publishes it in proxy-protocol.txt (section 2.2): what a proxy says of the
-//! connection that it passes on, before the connection's own first byte.
+//! The PROXY protocol, version 2 (haproxy.org, proxy-protocol.txt section 2.2): what a proxy says about the connection
+//! that it forwards, before the first byte of the connection itself.
 //!
-//! Version 1, the one in text, is not spoken: its end has to be looked for in what a stranger may have sent.
+//! Version 1, the text format, is not supported, because its end must be searched for in bytes that a stranger may have
+//! sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The longest header that is read, in bytes. Proxies add certificates and ids in fields of their own, which are passed over.
+/// The longest header that is accepted, in bytes. Proxies add certificates and ids in their own fields, which are
+/// ignored.
 pub const PROXY_HEADER_LEN_MAX: usize = 4_096;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -13,41 +15,41 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const PREFIX_LEN: usize = 16;
 const VERSION: u8 = 2;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// How many bytes of what was given are the header.
+    /// The length of the header in bytes.
     pub len: usize,
-    /// For whom the proxy speaks; none when it speaks for itself, as in a check of health.
+    /// The address of the client; `None` if the proxy connects for itself, as for a health check.
     pub source: Option<SocketAddr>,
 }
 
-/// Why bytes are no header.
+/// Why bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// They begin otherwise.
+    /// The first bytes are not the signature of PROXY protocol version 2.
     #[error("no PROXY header of version 2: let the proxy send one, or take it out of the list of proxies")]
     NotProxy,
-    /// Another version or an unknown command.
+    /// An unsupported version or an unknown command.
     #[error("a PROXY header of a version or command that is not known ({0:#04x})")]
     Version(u8),
     /// Datagrams, or an unknown family.
     #[error("a PROXY header for what is no TCP connection ({0:#04x})")]
     Family(u8),
-    /// It is too long.
+    /// The header is longer than [`PROXY_HEADER_LEN_MAX`].
     #[error("a PROXY header of {0} bytes, the most is {PROXY_HEADER_LEN_MAX}")]
     TooLong(usize),
-    /// There is no room in it for the addresses that it should hold.
+    /// The header is too short for its addresses.
     #[error("a PROXY header that is too short for its addresses")]
     Short,
 }
 
 impl ProxyHeader {
-    /// Reads a header at the beginning of `bytes`; nothing when there is more of it to come.
+    /// Parses a header at the start of `bytes`; `None` if more bytes are needed.
     ///
     /// # Errors
     ///
-    /// When it is none; told as soon as it is certain.
+    /// If it is not a valid header, as soon as that is certain.
     pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
         let signed = bytes.len().min(SIGNATURE.len());
         if bytes[..signed] != SIGNATURE[..signed] {
@@ -74,7 +76,7 @@ impl ProxyHeader {
     }
 }
 
-/// The address in front. A unix socket, or no family at all, is as if the proxy spoke for itself.
+/// The source address. A Unix socket or an unspecified family counts as a connection of the proxy itself.
 fn source(family: u8, fields: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     const UNSPECIFIED: u8 = 0x00;
     const TCP4: u8 = 0x11;
@@ -94,7 +96,7 @@ fn source(family: u8, fields: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     }
 }
 
-/// The source's port, behind the destination's address and before its port.
+/// The source port, which follows the destination address.
 fn port_after<const ADDRESS_LEN: usize>(address: IpAddr, rest: &[u8]) -> Result<SocketAddr, ProxyError> {
     let ports = rest.get(ADDRESS_LEN..ADDRESS_LEN + 4).ok_or(ProxyError::Short)?;
     Ok(SocketAddr::new(address.to_canonical(), u16::from_be_bytes([ports[0], ports[1]])))
@@ -122,7 +124,7 @@ mod tests {
         fields[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
         fields[15] = 9;
         fields[32..36].copy_from_slice(&[0x12, 0x34, 0x01, 0xbb]);
-        // A field of the proxy's own behind the addresses.
+        // A field of the proxy itself, after the addresses.
         fields[36..].copy_from_slice(&[0x04, 0, 3, 1, 2, 3]);
         header(0x21, 0x21, &fields)
     }

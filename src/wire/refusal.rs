@@ -1,7 +1,7 @@
 use super::codes::codes;
 
 codes! {
-    /// Why the edge did not let a connector in: what REFUSED carries, on a link and in an enrolment.
+    /// Why the edge refused a connector: the code in REFUSED, on a link and in an enrolment.
     pub enum Refusal {
         Credentials = 1, "the tunnel id or its secret is not known here";
         Version = 2, "no version of the protocol in common";
@@ -20,7 +20,7 @@ codes! {
 }
 
 impl Refusal {
-    /// Whether asking again with the same credentials can only be refused again, until somebody changes something.
+    /// Whether the same credentials will always be refused, until somebody changes something.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(
@@ -36,7 +36,7 @@ impl Refusal {
         )
     }
 
-    /// Whether it is the certificate that is not good enough, so that another one mends it.
+    /// Whether the certificate is the reason, so that another one would help.
     #[must_use]
     pub const fn is_of_certificate(self) -> bool {
         matches!(self, Refusal::CertificateMissing | Refusal::CertificateOfOther)

@@ -1,20 +1,21 @@
-//! Where the events of an event stream begin and end (WHATWG HTML section 9.2.6), without touching a byte.
+//! Finds the events of an event stream (WHATWG HTML section 9.2.6), without changing a byte.
 
 use memchr::memchr2;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// Enough of a line to tell what it is: a byte order mark, `data` and its colon.
+/// As much of a line as is needed to tell its kind: a byte order mark, `data` and a colon.
 const START_LEN: usize = 8;
 
-/// Watches the bytes of an event stream go by, in any pieces, and counts events.
+/// Counts the events of an event stream that passes in pieces of any size.
 ///
-/// An event is a block with a `data` field. Comments alone are none, nor is a block that only sets `id` or `retry`.
+/// An event is a block with a `data` field. Comments alone are not events, nor is a block that only sets `id` or
+/// `retry`.
 #[derive(Clone, Debug)]
 pub struct Splitter {
     start: [u8; START_LEN],
     line_len: usize,
     on_first_line: bool,
-    /// A carriage return ended the last line, and a line feed may still belong to it.
+    /// The last line ended with a carriage return, and a line feed may still belong to it.
     after_return: bool,
     block_has_data: bool,
     events: u64,
@@ -40,7 +41,7 @@ impl Splitter {
         }
     }
 
-    /// Watches the next bytes; how many events ended in them.
+    /// Processes the next bytes; returns how many events ended in them.
     pub fn feed(&mut self, bytes: &[u8]) -> u64 {
         let before = self.events;
         let mut rest = bytes;

@@ -1,4 +1,4 @@
-//! `adit-loadtest bulk`.
+//! The command `adit-loadtest bulk`.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::load_args::{GeneratorArgs, TargetArgs, WatchArgs};
-use super::say::say;
+use super::output::print;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::bulk::{BulkRow, Direction, bulk_load};
 use crate::load::{Load, Phases};
 use crate::run::Interrupt;
 use crate::units::{bytes, time};
 
-/// Flags of `bulk`.
+/// The command-line flags of `bulk`.
 #[derive(Args, Debug)]
 pub struct BulkArgs {
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub(super) fn execute(args: &BulkArgs, interrupt: &Interrupt) -> u8 {
     base.generator = args.generator.settings();
     let (mut rows, mut is_good) = (Vec::new(), true);
     if !args.json {
-        say(&BulkRow::header());
+        print(&BulkRow::header());
     }
     for size in &args.sizes {
         for direction in &args.directions {
@@ -88,9 +88,9 @@ pub(super) fn execute(args: &BulkArgs, interrupt: &Interrupt) -> u8 {
             let row = BulkRow { direction, size: *size, connections: args.connections, outcome };
             is_good &= row.is_good();
             if !args.json {
-                say(&row.line());
+                print(&row.line());
                 if let Some(first) = row.outcome.failed.first() {
-                    say(&format_args!("            the first failure: {first}"));
+                    print(&format_args!("            the first failure: {first}"));
                 }
             }
             rows.push(row.to_json());
@@ -104,7 +104,7 @@ pub(super) fn execute(args: &BulkArgs, interrupt: &Interrupt) -> u8 {
         }
     }
     if args.json {
-        say(&json!({ "rows": Value::from(rows) }));
+        print(&json!({ "rows": Value::from(rows) }));
     }
     if is_good { 0 } else { EXIT_FAILURE }
 }

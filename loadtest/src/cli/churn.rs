@@ -1,16 +1,16 @@
-//! `adit-loadtest churn`.
+//! The command `adit-loadtest churn`.
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::load_args::{CallArgs, GeneratorArgs, RateArgs, TargetArgs, WatchArgs};
+use super::output::print;
 use super::report::report;
-use super::say::say;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::load::{Load, Reuse};
 use crate::run::Interrupt;
 
-/// Flags of `churn`.
+/// The command-line flags of `churn`.
 #[derive(Args, Debug)]
 pub struct ChurnArgs {
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub(super) fn execute(args: &ChurnArgs, interrupt: &Interrupt) -> u8 {
             Ok(outcome) => {
                 is_good &= outcome.is_good();
                 if !args.json {
-                    say(&format_args!("handshakes: {name}\n{}\n", report(&outcome)));
+                    print(&format_args!("handshakes: {name}\n{}\n", report(&outcome)));
                 }
                 rows.push(json!({ "handshake": name, "run": outcome.to_json() }));
             }
@@ -63,7 +63,7 @@ pub(super) fn execute(args: &ChurnArgs, interrupt: &Interrupt) -> u8 {
         }
     }
     if args.json {
-        say(&json!({ "rows": Value::from(rows) }));
+        print(&json!({ "rows": Value::from(rows) }));
     }
     if is_good { 0 } else { EXIT_FAILURE }
 }

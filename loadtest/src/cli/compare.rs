@@ -1,4 +1,4 @@
-//! `adit-loadtest compare`.
+//! The command `adit-loadtest compare`.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::bench_args::{BenchArgs, BenchError};
 use super::load_args::ArrivalArgs;
-use super::say::say;
+use super::output::print;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::compare::bench::Bench;
 use crate::compare::comparison::{Comparison, Settings};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Rounds at the most.
 const ROUNDS_MAX: usize = 1000;
 
-/// Flags of `compare`.
+/// The command-line flags of `compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
     /// Whom to compare, with commas between; all that there are without this
@@ -108,7 +108,7 @@ pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
         Ok(report) => report,
         Err(error) => return fail(&error),
     };
-    say(&table::text(&report));
+    print(&table::text(&report));
     let written = args.write(&report);
     match written {
         Err(error) => fail(&error),
@@ -124,7 +124,7 @@ impl CompareArgs {
             Ok(report) => report,
             Err(error) => return fail(&error),
         };
-        say(&table::text(&report));
+        print(&table::text(&report));
         match self.write_page(&report) {
             Ok(()) => 0,
             Err(error) => fail(&error),
@@ -239,8 +239,8 @@ mod tests {
     #[test]
     fn a_command_line_can_be_typed_again() {
         let args = ["/x/adit-loadtest", "compare", "--peers", "direct,adit", "--html", "my page.html", "it's"];
-        let told = command_line(args.into_iter().map(str::to_owned));
-        assert_eq!(told, r"adit-loadtest compare --peers direct,adit --html 'my page.html' 'it'\''s'");
+        let line = command_line(args.into_iter().map(str::to_owned));
+        assert_eq!(line, r"adit-loadtest compare --peers direct,adit --html 'my page.html' 'it'\''s'");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `adit-loadtest fault`.
+//! The command `adit-loadtest fault`.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::bench_args::{BenchArgs, BenchError};
+use super::output::print;
 use super::progress::Bar;
-use super::say::say;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::compare::bench::{Bench, Runnable};
 use crate::compare::peer::{ADIT, Peer, UnknownPeer};
@@ -43,7 +43,7 @@ Times in ms; medians of the rounds.
   doubled    calls that reached the upstream more than once, in all rounds
 ";
 
-/// Flags of `fault`.
+/// The command-line flags of `fault`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct FaultArgs {
@@ -136,9 +136,9 @@ pub(super) fn execute(args: &FaultArgs, interrupt: &Interrupt) -> u8 {
         }
     };
     if args.json {
-        say(&found.to_json(args));
+        print(&found.to_json(args));
     } else {
-        say(&found.text(args));
+        print(&found.text(args));
     }
     let faults: Vec<String> = found.rows.iter().flat_map(Row::faults).collect();
     faults.iter().for_each(|fault| _ = fail(fault));

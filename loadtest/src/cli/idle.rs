@@ -1,4 +1,4 @@
-//! `adit-loadtest idle`.
+//! The command `adit-loadtest idle`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::bench_args::{BenchArgs, BenchError};
 use super::load_args::{OptionalTargetArgs, WatchArgs};
-use super::say::say;
+use super::output::print;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::compare::bench::{Bench, Runnable};
 use crate::compare::peer::{ADIT, Peer, UnknownPeer};
@@ -34,7 +34,7 @@ Examples:
   Through a tunnel that runs already, to an `adit-loadtest serve` behind it:
       adit-loadtest idle --streams 1000 --url https://mcp.example.com/mcp --watch 4711 --watch 4712";
 
-/// Flags of `idle`.
+/// The command-line flags of `idle`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct IdleArgs {
@@ -125,14 +125,14 @@ pub(super) fn execute(args: &IdleArgs, interrupt: &Interrupt) -> u8 {
         }
     };
     if args.json {
-        say(&json!({
+        print(&json!({
             "streams": args.streams,
             "kind": IdleKind::from(args.kind).name(),
             "rows": rows.iter().map(Row::to_json).collect::<Vec<_>>(),
             "missing": missing.iter().map(|note| json!({ "peer": note.name, "reason": note.reason })).collect::<Vec<_>>(),
         }));
     } else {
-        say(&text(args, &rows, &missing));
+        print(&text(args, &rows, &missing));
     }
     let faults: Vec<String> = rows.iter().filter_map(Row::fault).collect();
     faults.iter().for_each(|fault| _ = fail(fault));

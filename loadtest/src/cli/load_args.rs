@@ -16,7 +16,7 @@ use crate::watch::Watched;
 /// Connections of an open loop, unless told.
 const OPEN_CONNECTIONS: usize = 64;
 
-/// Who is called.
+/// The flags that say which server is called.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
     /// What to call, by http or https, with host, port and path
@@ -262,7 +262,7 @@ impl From<DriverArg> for DriverChoice {
     }
 }
 
-/// The generator's thread.
+/// The flags of the thread that generates the load.
 #[derive(Args, Clone, Debug)]
 pub struct GeneratorArgs {
     /// The CPU that the generator keeps to

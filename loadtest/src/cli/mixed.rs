@@ -1,11 +1,11 @@
-//! `adit-loadtest mixed`.
+//! The command `adit-loadtest mixed`.
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::load_args::{CallArgs, GeneratorArgs, RateArgs, TargetArgs, WatchArgs};
+use super::output::print;
 use super::progress::Bar;
-use super::say::say;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::bulk::{BulkRow, Direction, bulk_load};
 use crate::load::{Load, Mode};
@@ -16,7 +16,7 @@ use crate::units::bytes;
 /// Rounds at the most.
 const ROUNDS_MAX: u32 = 100;
 
-/// Flags of `mixed`.
+/// The command-line flags of `mixed`.
 #[derive(Args, Debug)]
 pub struct MixedArgs {
     #[command(flatten)]
@@ -63,9 +63,9 @@ pub(super) fn execute(args: &MixedArgs, interrupt: &Interrupt) -> u8 {
     let ended = (0..args.rounds)
         .try_for_each(|_| if interrupt.is_raised() { Ok(()) } else { rounds.add(args, &small, &bulk, interrupt) });
     if args.json {
-        say(&rounds.to_json(ended.as_ref().err()));
+        print(&rounds.to_json(ended.as_ref().err()));
     } else {
-        say(&rounds.table());
+        print(&rounds.table());
     }
     match ended {
         Err(error) => fail(&error),

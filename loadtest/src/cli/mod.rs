@@ -8,10 +8,10 @@ pub mod fault;
 pub mod idle;
 pub mod load_args;
 pub mod mixed;
+mod output;
 pub mod progress;
 pub mod report;
 pub mod run;
-mod say;
 pub mod search;
 pub mod serve;
 pub mod soak;
@@ -38,12 +38,12 @@ pub const EXIT_USAGE: u8 = 2;
 #[derive(Parser)]
 #[command(name = "adit-loadtest", version, about, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The verbs.
+/// The commands of `adit-loadtest`.
 #[derive(Subcommand)]
 pub enum Command {
     /// Put a load on a URL and report latencies from the planned start of each call
@@ -103,7 +103,7 @@ impl Cli {
             Command::Compare(args) => compare::execute(&args, &interrupt),
             Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),
         };
-        if code == 0 && say::was_lost() { EXIT_FAILURE } else { code }
+        if code == 0 && output::was_lost() { EXIT_FAILURE } else { code }
     }
 }
 

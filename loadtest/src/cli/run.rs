@@ -1,14 +1,14 @@
-//! `adit-loadtest run`.
+//! The command `adit-loadtest run`.
 
 use clap::Args;
 
 use super::load_args::{CallArgs, GeneratorArgs, RateArgs, TargetArgs, WatchArgs};
+use super::output::print;
 use super::report::report;
-use super::say::say;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::run::Interrupt;
 
-/// Flags of `run`.
+/// The command-line flags of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -34,9 +34,9 @@ pub(super) fn execute(args: &RunArgs, interrupt: &Interrupt) -> u8 {
     match run_with_bar("run", &load, &args.watch.watched(), interrupt) {
         Ok(outcome) => {
             if args.json {
-                say(&outcome.to_json());
+                print(&outcome.to_json());
             } else {
-                say(&report(&outcome));
+                print(&report(&outcome));
             }
             if outcome.is_good() { 0 } else { EXIT_FAILURE }
         }

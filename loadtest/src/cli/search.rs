@@ -1,10 +1,10 @@
-//! `adit-loadtest search`.
+//! The command `adit-loadtest search`.
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::load_args::{ArrivalArgs, CallArgs, GeneratorArgs, TargetArgs, WatchArgs};
-use super::say::say;
+use super::output::print;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::latencies::micros;
 use crate::load::Mode;
@@ -13,7 +13,7 @@ use crate::run::{Interrupt, RunError};
 use crate::search::{Bound, Search, SearchError, SearchSettings, Verdict};
 use crate::slo::Slo;
 
-/// Flags of `search`.
+/// The command-line flags of `search`.
 #[derive(Args, Debug)]
 pub struct SearchArgs {
     #[command(flatten)]
@@ -83,26 +83,31 @@ pub(super) fn execute(args: &SearchArgs, interrupt: &Interrupt) -> u8 {
         let verdict = Verdict::of(&outcome, &args.slo);
         let value_us = micros(args.slo.value(&outcome.corrected));
         if !args.json {
-            say(&format_args!("{rate:>12.0}/s  {verdict:?}, {value_us:.1} µs{}", reason(&outcome, verdict)));
+            print(&format_args!("{rate:>12.0}/s  {verdict:?}, {value_us:.1} µs{}", reason(&outcome, verdict)));
         }
         if verdict == Verdict::Met && best.as_ref().is_none_or(|(kept, _)| rate >= *kept) {
             best = Some((rate, outcome));
         }
         Ok((verdict, value_us))
     });
-    tell(args, &search, best.as_ref(), found.as_ref().err())
+    report_result(args, &search, best.as_ref(), found.as_ref().err())
 }
 
 /// Says what was found, also when the search ended early.
-fn tell(args: &SearchArgs, search: &Search, best: Option<&(f64, Outcome)>, error: Option<&SearchError<Ended>>) -> u8 {
+fn report_result(
+    args: &SearchArgs,
+    search: &Search,
+    best: Option<&(f64, Outcome)>,
+    error: Option<&SearchError<Ended>>,
+) -> u8 {
     if args.json {
         let mut object = search.to_json();
         object["slo"] = Value::from(args.slo.to_string());
         object["run"] = best.map_or(Value::Null, |(_, outcome)| outcome.to_json());
         object["partial"] = json!(error.map(ToString::to_string));
-        say(&object);
+        print(&object);
     } else if let Some(rate) = search.best {
-        say(&format_args!("\n{} is met up to {rate:.0} calls per second{}", args.slo, bound(search.bound)));
+        print(&format_args!("\n{} is met up to {rate:.0} calls per second{}", args.slo, bound(search.bound)));
     }
     match error {
         Some(error) => fail(error),

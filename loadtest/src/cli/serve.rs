@@ -1,4 +1,4 @@
-//! `adit-loadtest serve`.
+//! The command `adit-loadtest serve`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::fail;
 use super::load_args::DriverArg;
-use super::say::say;
+use super::output::print;
 use crate::run::Interrupt;
 use crate::serve::{AnswerSettings, Certificate, Form, HttpsSettings, ServeSettings, Server, ServiceTime};
 use crate::units::{bytes, time};
@@ -17,7 +17,7 @@ use crate::units::{bytes, time};
 /// How often it looks whether it is to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Flags of `serve`.
+/// The command-line flags of `serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
     /// Where to listen for HTTP; port 0 lets the system choose
@@ -119,7 +119,7 @@ impl ServeArgs {
         let https_url = server.https_address().map(|address| format!("https://{address}/mcp"));
         if self.json {
             let ca_file = self.ca_out.as_ref().map(|path| path.display().to_string());
-            say(&json!({
+            print(&json!({
                 "event": "listening",
                 "url": url,
                 "https_url": https_url,
@@ -127,11 +127,11 @@ impl ServeArgs {
                 "driver": server.driver(),
             }));
         } else {
-            say(&format_args!("MCP at {url}{}", https_url.map(|url| format!(" and {url}")).unwrap_or_default()));
-            say(&format_args!(
+            print(&format_args!("MCP at {url}{}", https_url.map(|url| format!(" and {url}")).unwrap_or_default()));
+            print(&format_args!(
                 "also: GET /bytes/N, GET /body/N, POST /body, GET /events, GET /ticks/N/AT_ONCE/GAP_US/BYTES, GET and POST /, GET and DELETE /stats, POST /release"
             ));
-            say(&format_args!("driver: {}", server.driver()));
+            print(&format_args!("driver: {}", server.driver()));
         }
     }
 }

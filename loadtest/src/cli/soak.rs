@@ -1,4 +1,4 @@
-//! `adit-loadtest soak`.
+//! The command `adit-loadtest soak`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::bench_args::{BenchArgs, BenchError};
-use super::say::say;
+use super::output::print;
 use super::storm::{CountArgs, ShapeArgs, UsageError};
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::compare::bench::Bench;
@@ -44,7 +44,7 @@ time the connector is restarted between rounds, in the second the edge. Each of 
 lives: the median of the last quarter of its rounds may be a tenth greater than that of the first, and 4 MiB of memory,
 1 MiB of buffers, 8 of what is counted.";
 
-/// Flags of `soak`.
+/// The command-line flags of `soak`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SoakArgs {
@@ -98,10 +98,10 @@ pub(super) fn execute(args: &SoakArgs, interrupt: &Interrupt) -> u8 {
     };
     let faults = faults(&soaked, &trends, unjudged, interrupt);
     if args.json {
-        say(&to_json(&soaked.rounds, &trends, &faults));
+        print(&to_json(&soaked.rounds, &trends, &faults));
     } else if !trends.is_empty() {
         let heads = ["side", "figure", "rounds", "first quarter", "last quarter", "may be", ""];
-        say(&table_of(&heads, 2, trends.iter().map(Trend::columns)));
+        print(&table_of(&heads, 2, trends.iter().map(Trend::columns)));
     }
     faults.iter().for_each(|fault| _ = fail(fault));
     if faults.is_empty() { 0 } else { EXIT_FAILURE }
@@ -146,8 +146,8 @@ impl SoakArgs {
             let faults = outcome.faults(&fail_on, self.shape.probe_max());
             let round = Round::of(&outcome, restarted, began.elapsed(), faults);
             if !self.json {
-                say(&round.line(rounds.len() + 1));
-                round.faults.iter().for_each(|fault| say(&format_args!("     {fault}")));
+                print(&round.line(rounds.len() + 1));
+                round.faults.iter().for_each(|fault| print(&format_args!("     {fault}")));
             }
             rounds.push(round);
             if let Some(died) = outcome.died {

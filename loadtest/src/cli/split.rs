@@ -1,4 +1,4 @@
-//! `adit-loadtest split`.
+//! The command `adit-loadtest split`.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::load_args::{GeneratorArgs, TargetArgs};
-use super::say::say;
+use super::output::print;
 use super::{EXIT_FAILURE, fail, run_with_bar};
 use crate::latencies::Latencies;
 use crate::load::{Call, CallKind, Load, Phases, Target};
@@ -17,7 +17,7 @@ use crate::split::Split;
 use crate::units::time;
 use crate::watch::Watched;
 
-/// Flags of `split`.
+/// The command-line flags of `split`.
 #[derive(Args, Debug)]
 pub struct SplitArgs {
     #[command(flatten)]
@@ -50,7 +50,7 @@ struct Row {
 
 pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
     if !args.json {
-        say(&header());
+        print(&header());
     }
     let (mut rows, mut is_good) = (Vec::new(), true);
     for service in &args.services {
@@ -58,7 +58,7 @@ pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
             Ok(row) => {
                 is_good &= row.fault().is_none();
                 if !args.json {
-                    say(&row.line());
+                    print(&row.line());
                 }
                 if let Some(fault) = row.fault() {
                     fail(&fault);
@@ -69,7 +69,7 @@ pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
                 is_good = false;
                 // Also where the figures go: a script that keeps only those must not be left without a word.
                 if !args.json {
-                    say(&format_args!("{:>9}  {error}", format!("{service:?}")));
+                    print(&format_args!("{:>9}  {error}", format!("{service:?}")));
                 }
                 rows.push(json!({ "service_us": service.as_micros() as u64, "error": error.to_string() }));
                 fail(&error);
@@ -82,7 +82,7 @@ pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
         }
     }
     if args.json {
-        say(&json!({ "rows": Value::from(rows) }));
+        print(&json!({ "rows": Value::from(rows) }));
     }
     if is_good { 0 } else { EXIT_FAILURE }
 }

@@ -1,4 +1,4 @@
-//! `adit-loadtest storm`.
+//! The command `adit-loadtest storm`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::bench_args::{BenchArgs, BenchError};
 use super::load_args::DriverArg;
-use super::say::say;
+use super::output::print;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::interrupt::Interrupt;
 use crate::serve::ANSWER_LEN_MAX;
@@ -16,7 +16,7 @@ use crate::storm::ground::Ground;
 use crate::storm::{AGENTS_MAX, FailOn, Kind, StormError, StormOutcome, StormSettings, judged, run};
 use crate::units::{bytes, time};
 
-/// The longest storm.
+/// The longest storm that can be asked for.
 const LENGTH_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Shown after the flags.
@@ -33,7 +33,7 @@ In the table: whole came to their end with every byte right, cut ended before, f
 held were still there at the end, ended were closed by the edge before it. The probe's calls are measured from when
 they were due, and go to an upstream of their own.";
 
-/// Flags of `storm`.
+/// The command-line flags of `storm`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StormArgs {
@@ -165,9 +165,9 @@ pub(super) fn execute(args: &StormArgs, interrupt: &Interrupt) -> u8 {
     };
     let faults = outcome.faults(&judged(&args.fail_on), args.shape.probe_max());
     if args.json {
-        say(&outcome.to_json(&faults));
+        print(&outcome.to_json(&faults));
     } else {
-        say(&outcome.text());
+        print(&outcome.text());
     }
     faults.iter().for_each(|fault| _ = fail(fault));
     if outcome.interrupted {

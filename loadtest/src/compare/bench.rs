@@ -16,9 +16,9 @@ use crate::run::Interrupt;
 
 /// The place in which peers are tested: programs, CPUs, keys.
 pub(crate) struct Bench {
-    /// Where programs are.
+    /// Where the programs of the peers are looked for.
     pub(crate) programs: Programs,
-    /// Who runs where.
+    /// Which CPUs each process may run on.
     pub(crate) layout: Layout,
     /// This program, as it can be started.
     pub(crate) this: PathBuf,

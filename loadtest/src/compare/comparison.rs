@@ -51,10 +51,10 @@ pub(crate) struct Settings {
 /// Why nothing could be compared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompareError {
-    /// Keys.
+    /// The keys and certificates could not be made.
     #[error(transparent)]
     Site(#[from] SiteError),
-    /// The upstream.
+    /// The upstream could not be started.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
@@ -190,8 +190,8 @@ impl<'a> Comparison<'a> {
     }
 
     fn fail(&mut self, cell: Cell, error: String) {
-        let told = format!("round {}: {error}", cell.round + 1);
-        self.series[cell.workload][cell.peer].error.get_or_insert(told);
+        let message = format!("round {}: {error}", cell.round + 1);
+        self.series[cell.workload][cell.peer].error.get_or_insert(message);
     }
 
     /// Starts the peer, puts the load on it, and ends it.

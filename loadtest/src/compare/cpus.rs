@@ -29,7 +29,7 @@ impl CpuList {
         Self(vec![cpu])
     }
 
-    /// The numbers.
+    /// The numbers of the CPUs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().copied()
     }

@@ -15,11 +15,11 @@ use super::peer::Program;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct Host {
-    /// The CPU's model.
+    /// The model name of the CPU.
     pub(crate) cpu: String,
     /// CPUs that the machine has.
     pub(crate) cores: usize,
-    /// The kernel's version.
+    /// The version of the kernel.
     pub(crate) kernel: String,
     /// How the first CPU's frequency is governed; `none` where the system does not say.
     pub(crate) governor: String,
@@ -129,12 +129,12 @@ impl Ticks {
 pub(crate) fn version_of(path: &Path, program: &Program) -> String {
     let output = Command::new(path).args(&program.version_args).stdin(Stdio::null()).output();
     let Ok(output) = output else { return "unknown".to_owned() };
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    version_in(&said, program.version_line.as_deref()).unwrap_or("unknown").to_owned()
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    version_in(&text, program.version_line.as_deref()).unwrap_or("unknown").to_owned()
 }
 
-fn version_in<'a>(said: &'a str, line: Option<&str>) -> Option<&'a str> {
-    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+fn version_in<'a>(text: &'a str, line: Option<&str>) -> Option<&'a str> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     match line {
         None => lines.next(),
         Some(before) => lines.find_map(|line| Some(line.strip_prefix(before)?.trim_start_matches([':', ' ']))),

@@ -50,7 +50,7 @@ pub(crate) enum LaunchError {
     /// The program cannot be run.
     #[error("{program} cannot be run: {source}")]
     Exec {
-        /// Its path.
+        /// The path of the program.
         program: String,
         /// What the system says.
         source: std::io::Error,

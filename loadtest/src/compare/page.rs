@@ -15,10 +15,10 @@ const TEMPLATE: &str = include_str!("page.html");
 /// A page could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PageError {
-    /// A picture.
+    /// A chart could not be drawn.
     #[error(transparent)]
     Chart(#[from] ChartError),
-    /// The page's text.
+    /// The template of the page could not be filled in.
     #[error("the report's page cannot be filled in: {0}")]
     Template(#[from] minijinja::Error),
 }
@@ -233,8 +233,8 @@ mod tests {
 
     #[test]
     fn numbers_are_easy_to_read() {
-        let told = |number: f64| figure(&Value::from(number), |_| 1);
-        assert_eq!([0.0, 999.96, -8170.25, 1_234_567.0].map(told), ["0.0", "1,000.0", "−8,170.2", "1,234,567.0"]);
+        let show = |number: f64| figure(&Value::from(number), |_| 1);
+        assert_eq!([0.0, 999.96, -8170.25, 1_234_567.0].map(show), ["0.0", "1,000.0", "−8,170.2", "1,234,567.0"]);
         assert_eq!(figure(&Value::from(()), |_| 1), "–");
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct PeerFile {
     pub(crate) summary: String,
     /// What it may be compared with.
     pub(crate) kind: Kind,
-    /// Its licence (SPDX).
+    /// The licence, as an SPDX expression.
     pub(crate) licence: String,
     /// Where it comes from.
     pub(crate) home: String,
@@ -85,7 +85,7 @@ pub(crate) struct PeerFile {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
-    /// The upstream itself.
+    /// The upstream itself, called without a tunnel.
     #[default]
     Baseline,
     /// Two proxies in a row, the first of which dials the second.
@@ -146,9 +146,9 @@ pub(crate) struct ProcessPlan {
 pub(crate) enum Cover {
     /// TLS from the agent, and the link.
     Full,
-    /// The link alone.
+    /// TLS on the link only.
     Link,
-    /// Nothing.
+    /// No encryption at all.
     None,
 }
 

@@ -43,10 +43,10 @@ pub(crate) struct Process {
 pub(crate) enum ProcessError {
     #[error("{name}: {source}")]
     Start { name: String, source: io::Error },
-    #[error("the {name} ended by itself ({status}); the last it said: {said}")]
-    Died { name: String, status: ExitStatus, said: String },
-    #[error("the {name} did not listen on {address} within {} s; the last it said: {said}", patience.as_secs())]
-    Deaf { name: String, address: SocketAddr, patience: Duration, said: String },
+    #[error("the {name} ended by itself ({status}); the last it said: {log_tail}")]
+    Died { name: String, status: ExitStatus, log_tail: String },
+    #[error("the {name} did not listen on {address} within {} s; the last it said: {log_tail}", patience.as_secs())]
+    Deaf { name: String, address: SocketAddr, patience: Duration, log_tail: String },
 }
 
 impl Process {
@@ -84,12 +84,12 @@ impl Process {
         Ok(Self { name: line.name.clone(), child, log: line.log.clone() })
     }
 
-    /// Its part.
+    /// The name of the process in the peer's file, such as `edge`.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its id.
+    /// The id of the process that was started first; its children have others.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -102,7 +102,7 @@ impl Process {
     pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(ProcessError::Died { name: self.name.clone(), status, said: self.said() }),
+            Ok(Some(status)) => Err(ProcessError::Died { name: self.name.clone(), status, log_tail: self.log_tail() }),
             Err(source) => Err(ProcessError::Start { name: self.name.clone(), source }),
         }
     }
@@ -117,8 +117,8 @@ impl Process {
         while TcpStream::connect_timeout(&address, patience).is_err() {
             self.check()?;
             if began.elapsed() > patience {
-                let (name, said) = (self.name.clone(), self.said());
-                return Err(ProcessError::Deaf { name, address, patience, said });
+                let (name, log_tail) = (self.name.clone(), self.log_tail());
+                return Err(ProcessError::Deaf { name, address, patience, log_tail });
             }
             std::thread::sleep(POLL);
         }
@@ -137,8 +137,8 @@ impl Process {
         while !listens(self.pid(), address.port()) {
             self.check()?;
             if began.elapsed() > patience {
-                let (name, said) = (self.name.clone(), self.said());
-                return Err(ProcessError::Deaf { name, address, patience, said });
+                let (name, log_tail) = (self.name.clone(), self.log_tail());
+                return Err(ProcessError::Deaf { name, address, patience, log_tail });
             }
             std::thread::sleep(LISTEN_POLL);
         }
@@ -146,7 +146,7 @@ impl Process {
     }
 
     /// The last that it said, on one line.
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let text = tail(&self.log).unwrap_or_default();
         let words: Vec<&str> = text.split_whitespace().collect();
         if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }

@@ -10,7 +10,7 @@ use super::peer::Peer;
 /// Folders of programs that are not on every user's PATH.
 const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// Where to look.
+/// The places in which programs of peers are looked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Programs {
     /// What the user said of a program or of a peer: its file, or a folder that holds it.

@@ -10,7 +10,7 @@ use super::host::Host;
 use super::peer::{Kind, Peer};
 use super::rows::Row;
 
-/// A whole comparison.
+/// The report of a whole comparison.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Report {
     /// The command line that made it.
@@ -19,9 +19,9 @@ pub(crate) struct Report {
     pub(crate) version: String,
     /// When it began (RFC 3339, UTC).
     pub(crate) began: String,
-    /// What was done.
+    /// How it was measured.
     pub(crate) method: Method,
-    /// The machine.
+    /// The machine on which it was measured.
     pub(crate) host: Host,
     /// What was measured: by payload, then connections, then in the order of the peers.
     pub(crate) rows: Vec<Row>,
@@ -45,7 +45,7 @@ pub(crate) struct Method {
     pub(crate) call: String,
     /// `closed`, or the rate of an open loop.
     pub(crate) mode: String,
-    /// Rounds.
+    /// The number of rounds.
     pub(crate) rounds: usize,
     /// The counted time of one measurement, in seconds.
     pub(crate) duration_s: f64,
@@ -57,13 +57,13 @@ pub(crate) struct Method {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct PeerNote {
-    /// Its name.
+    /// The name of the peer.
     pub(crate) name: String,
     /// What it is, in a few words.
     pub(crate) summary: String,
     /// What it may be compared with.
     pub(crate) kind: Kind,
-    /// Its licence.
+    /// The licence, as an SPDX expression.
     pub(crate) licence: String,
     /// Where it comes from.
     pub(crate) home: String,
@@ -86,7 +86,7 @@ pub(crate) struct PeerNote {
 /// What became of a peer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) enum State {
-    /// It was run.
+    /// All its programs were found, and it was measured.
     #[default]
     #[serde(rename = "measured")]
     Measured,

@@ -13,25 +13,25 @@ const CPU_FULL: f64 = 0.97;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct Row {
-    /// The peer's name.
+    /// The name of the peer.
     pub(crate) peer: String,
     /// Calls in flight of a closed loop; of an open one, connections.
     pub(crate) connections: usize,
     /// Bytes of each request's body, and of its answer's.
     pub(crate) payload: u64,
-    /// Calls per second.
+    /// Good calls per second.
     pub(crate) rps: Option<f64>,
-    /// Latencies.
+    /// The median latency, from the planned start of each call.
     pub(crate) p50_us: Option<f64>,
-    /// As above.
+    /// The 95th percentile of the latency.
     pub(crate) p95_us: Option<f64>,
-    /// As above.
+    /// The 99th percentile of the latency.
     pub(crate) p99_us: Option<f64>,
-    /// As above.
+    /// The 99.9th percentile of the latency.
     pub(crate) p999_us: Option<f64>,
     /// What the peer added to calling directly, in the same round.
     pub(crate) added_p50_us: Option<f64>,
-    /// As above.
+    /// The same for the 95th percentile.
     pub(crate) added_p95_us: Option<f64>,
     /// CPU time of all processes of the peer for a call.
     pub(crate) cpu_us_per_call: Option<f64>,
@@ -49,7 +49,7 @@ pub(crate) struct Row {
     pub(crate) rounds: usize,
     /// The lowest median latency of a round.
     pub(crate) p50_us_min: Option<f64>,
-    /// The highest.
+    /// The highest median latency of a round.
     pub(crate) p50_us_max: Option<f64>,
     /// Calls that the figures are of.
     pub(crate) calls: u64,
@@ -227,25 +227,25 @@ mod tests {
     fn what_is_added_is_told_within_each_round() {
         // The machine slowed down, for all alike: 50, 60 and 70 were added in the three rounds.
         let (direct, adit) = (series(&[100.0, 200.0, 300.0]), series(&[150.0, 260.0, 370.0]));
-        let told = row("adit", &adit, &direct, &adit);
-        assert_eq!((told.p50_us, told.added_p50_us, told.added_p95_us), (Some(260.0), Some(60.0), Some(120.0)));
-        assert_eq!((told.p50_us_min, told.p50_us_max, told.rounds), (Some(150.0), Some(370.0), 3));
-        assert_eq!(told.to_direct.p50, Some(1.3));
-        assert_eq!(told.to_adit, Ratios::default());
+        let shown = row("adit", &adit, &direct, &adit);
+        assert_eq!((shown.p50_us, shown.added_p50_us, shown.added_p95_us), (Some(260.0), Some(60.0), Some(120.0)));
+        assert_eq!((shown.p50_us_min, shown.p50_us_max, shown.rounds), (Some(150.0), Some(370.0), 3));
+        assert_eq!(shown.to_direct.p50, Some(1.3));
+        assert_eq!(shown.to_adit, Ratios::default());
 
-        let told = row("rathole", &series(&[200.0, 320.0, 440.0]), &direct, &adit);
-        assert_eq!(told.to_adit.added_p50, Some(2.0));
-        assert_eq!(told.to_adit.cpu, Some(1.23));
-        let told = row("direct", &direct, &direct, &adit);
-        assert_eq!((told.added_p50_us, told.to_direct), (None, Ratios::default()));
-        assert_eq!((told.to_adit.p50, told.to_adit.added_p50), (Some(0.77), None));
+        let shown = row("rathole", &series(&[200.0, 320.0, 440.0]), &direct, &adit);
+        assert_eq!(shown.to_adit.added_p50, Some(2.0));
+        assert_eq!(shown.to_adit.cpu, Some(1.23));
+        let shown = row("direct", &direct, &direct, &adit);
+        assert_eq!((shown.added_p50_us, shown.to_direct), (None, Ratios::default()));
+        assert_eq!((shown.to_adit.p50, shown.to_adit.added_p50), (Some(0.77), None));
     }
 
     #[test]
     fn without_direct_nothing_is_added() {
-        let told = row("adit", &series(&[150.0]), &Series::default(), &series(&[150.0]));
-        assert_eq!((told.p50_us, told.added_p50_us), (Some(150.0), None));
-        assert_eq!(told.to_direct, Ratios::default());
+        let shown = row("adit", &series(&[150.0]), &Series::default(), &series(&[150.0]));
+        assert_eq!((shown.p50_us, shown.added_p50_us), (Some(150.0), None));
+        assert_eq!(shown.to_direct, Ratios::default());
     }
 
     #[test]
@@ -253,27 +253,27 @@ mod tests {
         let direct = series(&[100.0, 100.0, 100.0]);
         let mut own = series(&[150.0, 160.0, 900.0]);
         own.samples[2].void = Some("late".to_owned());
-        let told = row("adit", &own, &direct, &own);
-        assert_eq!((told.void.as_deref(), told.p50_us, told.rounds), (None, Some(155.0), 2));
+        let shown = row("adit", &own, &direct, &own);
+        assert_eq!((shown.void.as_deref(), shown.p50_us, shown.rounds), (None, Some(155.0), 2));
         own.samples[1].void = Some("later".to_owned());
-        let told = row("adit", &own, &direct, &own);
-        assert_eq!((told.void.as_deref(), told.rounds, told.counts()), (Some("later"), 3, false));
+        let shown = row("adit", &own, &direct, &own);
+        assert_eq!((shown.void.as_deref(), shown.rounds, shown.counts()), (Some("later"), 3, false));
     }
 
     #[test]
     fn a_peer_that_failed_has_its_error_and_what_there_is() {
         let own = Series { error: Some("it died".to_owned()), ..series(&[150.0]) };
-        let told = row("adit", &own, &series(&[100.0, 100.0]), &own);
-        assert_eq!((told.error.as_deref(), told.added_p50_us), (Some("it died"), Some(50.0)));
+        let shown = row("adit", &own, &series(&[100.0, 100.0]), &own);
+        assert_eq!((shown.error.as_deref(), shown.added_p50_us), (Some("it died"), Some(50.0)));
         let nothing = Series { error: Some("it never ran".to_owned()), samples: Vec::new() };
-        let told = row("adit", &nothing, &series(&[100.0]), &nothing);
-        assert_eq!((told.p50_us, told.void.as_deref(), told.rounds, told.counts()), (None, None, 0, false));
-        assert!(told.curve.is_empty());
+        let shown = row("adit", &nothing, &series(&[100.0]), &nothing);
+        assert_eq!((shown.p50_us, shown.void.as_deref(), shown.rounds, shown.counts()), (None, None, 0, false));
+        assert!(shown.curve.is_empty());
         let mut failing = series(&[150.0]);
         (failing.samples[0].failed, failing.samples[0].first_failure) = (3, Some("status 502".to_owned()));
-        let told = row("adit", &failing, &series(&[100.0]), &failing);
-        assert_eq!(told.failed_calls, 3);
-        assert!(told.error.expect("it is told").contains("status 502"));
+        let shown = row("adit", &failing, &series(&[100.0]), &failing);
+        assert_eq!(shown.failed_calls, 3);
+        assert!(shown.error.expect("it is told").contains("status 502"));
     }
 
     #[test]

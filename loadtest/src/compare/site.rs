@@ -306,7 +306,7 @@ mod tests {
         let port = taken.local_addr().expect("it is bound").port();
         let mut peer = Peer::named(["bore"]).expect("it is known").remove(0);
         peer.file.fixed_ports.insert("link".to_owned(), port);
-        assert!(matches!(choose_ports(&peer), Err(SiteError::PortTaken(told)) if told == port));
+        assert!(matches!(choose_ports(&peer), Err(SiteError::PortTaken(taken)) if taken == port));
         assert_ne!(free_port().expect("one is free"), port);
     }
 }

@@ -20,7 +20,7 @@ use crate::watch::Watched;
 /// How a part is killed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Which.
+    /// The process that is killed.
     pub(crate) part: Part,
     /// How long measuring goes on before it.
     pub(crate) before: Duration,

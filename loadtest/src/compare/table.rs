@@ -14,7 +14,7 @@ pub(crate) const WIDTH: u16 = 120;
 const HEADS: [&str; 13] =
     ["peer", "encrypted", "p50", "p95", "p99", "p99.9", "+p50", "+p95", "×adit", "CPU", "calls/s", "×adit", "RSS MiB"];
 
-/// The whole report.
+/// The whole report as text for a terminal.
 pub(crate) fn text(report: &Report) -> String {
     let mut text = String::new();
     for rows in report.by_workload() {

@@ -23,12 +23,12 @@ const ATTEMPT: Duration = Duration::from_millis(250);
 /// How long calls are made in an attempt.
 const TRY_FOR: Duration = Duration::from_millis(20);
 
-/// Between two attempts.
+/// The pause between two attempts.
 const POLL: Duration = Duration::from_millis(10);
 
 /// What every peer is started with.
 pub(crate) struct Setting<'a> {
-    /// This program.
+    /// The path of this program, which starts the processes of peers.
     pub(crate) launcher: &'a Path,
     pub(crate) credentials: &'a Credentials,
     pub(crate) cpus: Option<&'a CpuList>,

@@ -35,7 +35,7 @@ pub(crate) struct Upstream {
 /// What an upstream counts.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct UpstreamStats {
-    /// Tool calls.
+    /// The number of tool calls that were served.
     pub(crate) calls: u64,
     /// Those whose id had come before; none if it does not know.
     pub(crate) doubled: Option<u64>,
@@ -81,7 +81,7 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -20,41 +20,41 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// Why calls cannot begin.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SessionError {
-    /// No connection.
+    /// No connection could be made.
     #[error("no connection: {0}")]
     Connect(String),
     /// The server opened no session.
     #[error("no MCP session of revision 2025-11-25: {0}; check that an MCP server answers at this URL")]
     Initialize(String),
-    /// A connection that was made carries no call.
+    /// A connection was made and carries no calls.
     #[error(
         "connection {place} of {connections} was made, and the call that was to prove it came to nothing: {reason}; check \
          that all of what is called runs and carries so many connections, or give it longer (--call-timeout)"
     )]
     Unproven {
-        /// Which one, from 1.
+        /// The number of the connection, from 1.
         place: usize,
-        /// Of how many.
+        /// The number of connections of the run.
         connections: usize,
-        /// What became of the call.
+        /// The error of the call.
         reason: String,
     },
 }
 
-/// When what happened in one call.
+/// The times of one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
-    /// When the plan has it.
+    /// The planned time of the call.
     pub(super) due: Time,
-    /// Since when its connection had nothing else to do.
+    /// The time since which its connection was free.
     pub(super) free: Time,
-    /// When it went out, its connection included where that had to be made first.
+    /// When it was sent; after connecting, if a connection had to be made first.
     pub(super) sent: Time,
-    /// How long its connection took, where one was made.
+    /// How long connecting took, if a connection was made.
     pub(super) connect: Option<Duration>,
 }
 
-/// One place for a connection, with what its calls need.
+/// A connection of the generator, and what its calls need.
 pub(crate) struct Line {
     connection: Option<Connection>,
     reader: Reader,
@@ -64,11 +64,10 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Makes the connection for calls with this request, and a session where one is needed; then proves it by one call.
+    /// Makes the connection for calls with this request, and a session if one is needed; then tests it with a call.
     ///
-    /// A tunnel may take a connection long before it has made its own way to the upstream: without the proof, that way
-    /// would be made while measuring. Whatever answers is a proof, also a status that says no: what calls come to is what
-    /// is measured.
+    /// A tunnel may accept a connection long before it is connected to the upstream. Without the test, that would
+    /// happen while measuring. Any answer passes the test, even an error status: how calls end is what is measured.
     pub(super) async fn open(core: &Core, job: &Job, request: Rc<Request>, place: usize) -> Result<Line, SessionError> {
         let call = &job.load.call;
         let mut line = Line { connection: None, reader: Reader::default(), request, session_lost: false };
@@ -97,12 +96,12 @@ impl Line {
         Err(SessionError::Unproven { place: place + 1, connections, reason })
     }
 
-    /// Bytes of one request.
+    /// The length of a request in bytes.
     pub(super) fn request_len(&self) -> u64 {
         self.request.len()
     }
 
-    /// Makes one call.
+    /// Makes one call and checks its answer.
     pub(super) async fn call(
         &mut self,
         core: &Core,
@@ -121,7 +120,7 @@ impl Line {
         let request = Rc::clone(&self.request);
         let answered = self.exchange(core, &request, id_of(i)).await;
         if let Err(CallError::Status { status: 404, .. }) = answered {
-            // In a session that is how a server says that it has forgotten it.
+            // In a session, this status means that the server does not know the session any more.
             self.session_lost = job.load.call.kind == CallKind::McpSession;
         }
         let answered = answered?;
@@ -131,7 +130,7 @@ impl Line {
         Ok(answered)
     }
 
-    /// The connection is not used any more.
+    /// Gives the connection up.
     pub(super) fn give_up(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.abort();
@@ -144,7 +143,7 @@ impl Line {
         self.reader.head()
     }
 
-    /// Whether there is a connection on which nothing came since the last answer, not even its end.
+    /// Whether there is a connection on which nothing was received since the last answer, not even its end.
     fn is_ready(&mut self) -> bool {
         let quiet =
             |connection: &Connection| connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending();
@@ -177,14 +176,14 @@ impl Line {
         reader.read(core, connection, request, id).await
     }
 
-    /// Lets the server close the connection, so that the wait for late packets is not on a port of ours.
+    /// Lets the server close the connection first, so that the TIME_WAIT state is not on a local port.
     fn let_close(&mut self, core: &Core) {
         self.reader.reset();
         let Some(connection) = self.connection.take() else { return };
         let patience = core.clone();
         core.spawn(async move {
             let closed = async { while let Ok(Some(_)) = connection.recv().await {} };
-            // Closed or not, it is dropped now.
+            // The connection is dropped now in any case.
             let _ = patience.timeout(CLOSE_PATIENCE, closed).await;
         });
     }

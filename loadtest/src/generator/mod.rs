@@ -1,6 +1,6 @@
-//! The generator: tasks on one core that make the calls of a load and say what became of them.
+//! The generator: tasks on one core that make the calls of a load and report how they ended.
 //!
-//! Nothing here knows of threads or processes, so that it runs on the simulated network as well.
+//! It uses no threads or processes, so that it also runs on the simulated network.
 
 mod line;
 mod pace;
@@ -34,16 +34,16 @@ pub(crate) use line::SessionError;
 use pace::wait_until;
 use tally::Tally;
 
-/// How often the generator looks for calls that take too long, and whether it is to end.
+/// How often the generator checks for calls that take too long, and for the end of the run.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Connections that are made at the same time before calls begin: fewer than a listener's queue is long.
+/// How many connections are made at the same time before calls begin: fewer than a listener's queue is long.
 const DIALS_AT_ONCE: usize = 64;
-/// The pause of a closed loop after a call without connection, so that it does not hammer on a closed door.
+/// How long a closed loop pauses after a call without a connection, so that it does not retry in a busy loop.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(10);
-/// Due calls that are handed out between two looks at the answers.
+/// How many due calls are handed out before answers are checked again.
 const BURST_MAX: u32 = 32;
 
-/// A load that is ready to be run: its target is found.
+/// A load that is ready to run, because its target was resolved.
 #[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) load: Load,
@@ -65,27 +65,27 @@ pub(crate) struct Generator {
     monitor: Arc<Monitor>,
     interrupt: Interrupt,
     places: Vec<Place>,
-    /// Due calls for which no connection was free.
+    /// Due calls that wait for a connection.
     queue: RefCell<VecDeque<Due>>,
-    /// Connections without a call, the one that is longest without first.
+    /// Connections without a call, the longest idle first.
     idle: RefCell<VecDeque<usize>>,
     busy: Cell<usize>,
     /// Raised whenever a call has ended.
     ended: Signal,
     tally: RefCell<Tally>,
-    /// Calls of a closed loop so far.
+    /// The calls of a closed loop so far.
     made: Cell<u64>,
     over: Cell<bool>,
 }
 
-/// What the rest of the generator knows of one connection.
+/// The state of a connection, for the rest of the generator.
 #[derive(Default)]
 struct Place {
     due: Cell<Option<Due>>,
     waker: RefCell<Option<Waker>>,
-    /// Since when its present call runs.
+    /// When its current call began.
     since: Cell<Option<Time>>,
-    /// Why its present call must end.
+    /// Why its current call must end.
     expired: Cell<Option<Cause>>,
 }
 
@@ -110,11 +110,11 @@ impl Generator {
         })
     }
 
-    /// Makes the connections, and their sessions, until each of them has been answered once.
+    /// Makes the connections and their sessions, until each has been answered once.
     ///
     /// # Errors
     ///
-    /// Why the first that could not be made was not. None when it was told to end meanwhile.
+    /// The first error. `None` if the run was interrupted meanwhile.
     pub(crate) async fn connect(self: &Rc<Self>) -> Result<Option<Vec<Line>>, SessionError> {
         self.monitor.enter(Phase::Connect);
         let mut lines = pin!(self.open_all());
@@ -154,7 +154,7 @@ impl Generator {
         Line::open(&self.core, &self.job, Rc::clone(&self.request), place).await
     }
 
-    /// Warms up, measures, drains; then says what came of it.
+    /// Warms up, measures and drains; returns the outcome.
     pub(crate) async fn run(self: Rc<Self>, lines: Vec<Line>) -> Outcome {
         let phases = self.job.load.phases;
         let start = self.core.now();
@@ -189,7 +189,7 @@ impl Generator {
         self.tally.borrow_mut().take()
     }
 
-    /// Sleeps until then; false when something ended the run first.
+    /// Sleeps until `until`; returns false if the run ended first.
     async fn sleep_or_stop(&self, until: Time) -> bool {
         let mut timer = self.core.sleep_until(until);
         let mut stopped = pin!(async {
@@ -204,7 +204,7 @@ impl Generator {
         .await
     }
 
-    /// Hands out calls as the plan has them.
+    /// Hands out calls as planned.
     async fn arrive(self: Rc<Self>, plan: ArrivalPlan) {
         let mut burst = 0;
         for (i, at) in plan.iter() {
@@ -220,7 +220,7 @@ impl Generator {
         }
     }
 
-    /// Gives a due call to a connection, or lets it wait for one.
+    /// Gives a due call to a connection, or queues it.
     fn hand_out(&self, due: Due) {
         if let Some(place) = self.idle.borrow_mut().pop_front() {
             self.places[place].give(due);
@@ -259,7 +259,7 @@ impl Generator {
         }
     }
 
-    /// The next call for a connection that is free since `free_at`; none when the run is over.
+    /// The next call for a connection that is free since `free_at`; `None` when the run is over.
     async fn next(&self, place: usize, free_at: Time) -> Option<Due> {
         if self.job.load.mode == Mode::Closed {
             if self.over.get() || self.tally.borrow().is_after(free_at) {
@@ -297,7 +297,7 @@ impl Generator {
         }
     }
 
-    /// Waits for calls in flight, and then no longer.
+    /// Waits for calls in flight, at most for `drain`.
     async fn drain(&self, drain: Duration) {
         let idle = async {
             while self.busy.get() > 0 || !self.queue.borrow().is_empty() {
@@ -333,7 +333,7 @@ impl Place {
         }
     }
 
-    /// Ends the present call, if there is one.
+    /// Ends the current call, if there is one.
     fn expire(&self, cause: Cause) {
         if self.since.get().is_some() {
             self.expired.set(Some(cause));
@@ -341,7 +341,7 @@ impl Place {
         }
     }
 
-    /// Runs a call until it is done, or expires.
+    /// Runs a call until it has finished or expires.
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
         let mut call = pin!(call);
         self.expired.set(None);

@@ -1,4 +1,4 @@
-//! Waiting for a moment, exactly.
+//! Waits for a point in time more exactly than a timer does.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use adit::base::{Clock, Time};
 use adit::engine::Core;
 
-/// Waits until `at`: asleep at first, and for the last `spin` of it awake, letting the core look at its sockets meanwhile.
-/// When `at` is past it returns at once, or after one such look when `yields`.
+/// Waits until `at`: asleep at first, and awake for the last `spin`, while the core polls its sockets. If `at` has
+/// passed it returns at once, or after one such poll if `yields`.
 pub(super) async fn wait_until(core: &Core, at: Time, spin: Duration, yields: bool) {
     if spin.is_zero() {
         core.sleep_until(at).await;
@@ -25,7 +25,7 @@ pub(super) async fn wait_until(core: &Core, at: Time, spin: Duration, yields: bo
     }
 }
 
-/// Lets the others run, and the driver report.
+/// Lets other tasks and the driver run.
 async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! What became of the calls, as it is counted.
+//! The counts of calls and their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ pub(super) struct Tally {
     failing: Option<Failing>,
 }
 
-/// Calls that failed one after the other, with no good one between.
+/// Failed calls in a row, without a good one in between.
 struct Failing {
     since: Time,
     last: Time,
-    /// What the last one said.
+    /// The error of the last one.
     cause: String,
 }
 
@@ -45,12 +45,12 @@ impl Tally {
         }
     }
 
-    /// Says which time is measured.
+    /// Sets the measured time.
     pub(super) fn measure_between(&mut self, from: Time, until: Time) {
         (self.from, self.until) = (from, until);
     }
 
-    /// Measuring ends earlier.
+    /// Ends the measured time at `now`, earlier than planned.
     pub(super) fn stop_at(&mut self, now: Time) {
         self.until = self.until.min(now.max(self.from));
     }
@@ -60,11 +60,11 @@ impl Tally {
         at >= self.until
     }
 
-    /// A call has ended at `now`.
+    /// Counts a call that ended at `now`.
     pub(super) fn record(&mut self, times: &Times, result: &Result<Answered, CallError>, now: Time, line: &Line) {
         match result {
             Ok(_) => self.failing = None,
-            // The end of the run is not the callee's failure.
+            // Ended by the end of the run, which is not a failure of the target.
             Err(CallError::Unfinished) => {}
             Err(error) => {
                 let since = self.failing.as_ref().map_or(now, |failing| failing.since);
@@ -108,7 +108,7 @@ impl Tally {
         }
     }
 
-    /// A due call found no room to wait in.
+    /// Counts a due call for which the queue was full.
     pub(super) fn overflowed(&mut self, due: Time, now: Time) {
         if self.counts(due) {
             self.outcome.overflowed += 1;
@@ -116,7 +116,7 @@ impl Tally {
         }
     }
 
-    /// A due call was still waiting when the drain was over.
+    /// Counts a due call that was still queued when the drain ended.
     pub(super) fn never_sent(&mut self, due: Time, now: Time) {
         if self.counts(due) {
             self.trace(due, Time::NEVER, now, Some(&CallError::Unfinished));
@@ -127,23 +127,23 @@ impl Tally {
 
     /// Whether every call has failed for too long.
     pub(super) fn lost(&self) -> Option<Partial> {
-        // By the calls that ended: one that failed long ago says nothing of those that still run.
+        // Judged by the calls that ended: an old failure says nothing about calls that are still in flight.
         let failing = self.failing.as_ref()?;
         let patience = self.limits.patience;
         (failing.last - failing.since >= patience).then(|| Partial::Lost { patience, cause: failing.cause.clone() })
     }
 
-    /// The run ends before its time; the first reason stands.
+    /// Ends the run early. The first reason is kept.
     pub(super) fn end_early(&mut self, partial: Partial) {
         self.outcome.partial.get_or_insert(partial);
     }
 
-    /// Why it ends before its time, if it does.
+    /// Why the run ends early, if it does.
     pub(super) fn partial(&self) -> Option<&Partial> {
         self.outcome.partial.as_ref()
     }
 
-    /// The whole of it.
+    /// Takes the outcome, with the verdict about the generator.
     pub(super) fn take(&mut self) -> Outcome {
         let mut outcome = std::mem::take(&mut self.outcome);
         outcome.measured = if self.until == Time::NEVER { Duration::ZERO } else { self.until - self.from };

@@ -34,13 +34,13 @@ impl Site {
         let (server, upstream) = add_core(&mut sim, UPSTREAM);
         let (caller, _) = add_core(&mut sim, CALLER);
         let (stop, stopped) = mailbox(1);
-        let (tell, _) = std::sync::mpsc::channel();
+        let (sender, _) = std::sync::mpsc::channel();
         server.spawn(serve(
             server.clone(),
             ServeSettings { listen: AT, ..settings },
             Stats::new(false),
             None,
-            tell,
+            sender,
             stopped,
         ));
         let interrupt = Interrupt::new();

@@ -1,4 +1,4 @@
-//! The streams themselves, on one core: opened, held, released.
+//! The streams, on one core: opened, held, released.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -31,10 +31,10 @@ pub(super) struct Holding {
     /// Raised whenever a stream was opened or ended.
     news: Signal,
     released: Cell<bool>,
-    told: Arc<AtomicUsize>,
+    opened: Arc<AtomicUsize>,
 }
 
-/// What became of the streams so far.
+/// The state of all streams.
 #[derive(Default)]
 struct Tally {
     begun: usize,
@@ -45,12 +45,12 @@ struct Tally {
 }
 
 impl Tally {
-    /// Streams that are open now.
+    /// The number of streams that are open now.
     fn open(&self) -> usize {
         self.opened - self.answered - self.lost.count() as usize
     }
 
-    /// Streams of which it is not known yet whether they can be opened.
+    /// The number of streams that are being opened.
     fn opening(&self) -> usize {
         self.begun - self.opened - self.refused.count() as usize
     }
@@ -62,7 +62,7 @@ impl Holding {
         settings: IdleSettings,
         streams: Dialer,
         control: Dialer,
-        told: Arc<AtomicUsize>,
+        opened: Arc<AtomicUsize>,
     ) -> Rc<Holding> {
         let mut target = settings.target.clone();
         let kind = match settings.kind {
@@ -82,7 +82,7 @@ impl Holding {
             tally: RefCell::default(),
             news: Signal::default(),
             released: Cell::new(false),
-            told,
+            opened,
         })
     }
 
@@ -97,7 +97,7 @@ impl Holding {
         let (streams, mut partial) = self.open_all(interrupt).await;
         let opening = self.core.now() - began;
         let held = self.until_held(interrupt).await;
-        if partial.is_none() && !self.settle(interrupt).await {
+        if partial.is_none() && !self.wait_idle(interrupt).await {
             partial = Some(IdlePartial::Interrupted);
         }
         let (after, open) = (memory::read(watched), self.tally.borrow().open());
@@ -119,7 +119,7 @@ impl Holding {
         })
     }
 
-    /// Shows with one stream that all of it works, and lets the processes make what they make once.
+    /// Checks with one stream that everything works, and lets the processes allocate what they allocate only once.
     async fn first(self: &Rc<Holding>) -> Result<(), IdleError> {
         let url = self.settings.control.url.to_string();
         self.held().await.map_err(|why| IdleError::Upstream { url, why })?;
@@ -148,7 +148,7 @@ impl Holding {
             let end = asked.min(streams.len() + OPENINGS_AT_ONCE);
             (streams.len()..end).for_each(|n| streams.push(self.begin(n as u64)));
             self.until_opened().await;
-            self.told.store(self.tally.borrow().open(), Ordering::Relaxed);
+            self.opened.store(self.tally.borrow().open(), Ordering::Relaxed);
             if interrupt.is_raised() {
                 return (streams, Some(IdlePartial::Interrupted));
             }
@@ -159,7 +159,7 @@ impl Holding {
         (streams, None)
     }
 
-    /// Waits until of each stream that was begun it is known whether it can be opened. Each has its own time for that.
+    /// Waits until every stream was opened or refused. Each has its own time limit.
     async fn until_opened(&self) {
         loop {
             let count = self.news.count();
@@ -175,7 +175,7 @@ impl Holding {
         self.core.spawn_held(Rc::clone(self).carry(n))
     }
 
-    /// One stream from its first to its last byte.
+    /// Carries one stream from its first to its last byte.
     async fn carry(self: Rc<Holding>, n: u64) {
         let mut reader = Reader::default();
         let opening = self.core.timeout(self.settings.open_timeout, self.open(n, &mut reader)).await;
@@ -216,7 +216,7 @@ impl Holding {
         Ok(connection)
     }
 
-    /// Waits until the upstream keeps all that are open; how many it does.
+    /// Waits until the upstream holds all open streams; returns how many it holds.
     async fn until_held(&self, interrupt: &Interrupt) -> Option<u64> {
         let until = self.core.now() + self.settings.open_timeout;
         loop {
@@ -228,8 +228,8 @@ impl Holding {
         }
     }
 
-    /// Lets all be silent for a while, as long as there are any; false when it was told to end.
-    async fn settle(&self, interrupt: &Interrupt) -> bool {
+    /// Waits while all streams are silent, as long as there are any; returns false if the run was interrupted.
+    async fn wait_idle(&self, interrupt: &Interrupt) -> bool {
         let until = self.core.now() + self.settings.settle;
         while self.core.now() < until && self.tally.borrow().open() > 0 {
             if interrupt.is_raised() {
@@ -240,7 +240,7 @@ impl Holding {
         !interrupt.is_raised()
     }
 
-    /// Lets the upstream go on, and waits until the streams are answered, or for as long as they may take.
+    /// Releases the streams at the upstream, and waits until they are answered or the time limit has passed.
     async fn release(&self, open: usize) -> Result<(), String> {
         self.released.set(true);
         self.control(CallKind::Post, "/release", RELEASED).await?;
@@ -254,7 +254,7 @@ impl Holding {
             }
         };
         if open > 0 {
-            // Those that are left are silent, which the difference tells.
+            // Streams that are left are silent, which shows in the difference.
             let _ = self.core.timeout(self.settings.answer_timeout, all_ended).await;
         }
         Ok(())
@@ -264,7 +264,7 @@ impl Holding {
         self.control(CallKind::Get, "/stats", HELD).await
     }
 
-    /// Asks the upstream, on a connection of its own, and reads the number in a field of its answer.
+    /// Sends a request to the upstream on its own connection, and reads the number in a field of the answer.
     async fn control(&self, kind: CallKind, path: &str, field: &str) -> Result<u64, String> {
         let mut target = self.settings.control.clone();
         target.url.set_path(path);

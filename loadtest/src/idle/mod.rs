@@ -1,4 +1,5 @@
-//! Idle streams: many calls that are open and silent, what memory they take, and whether they are still alive at the end.
+//! Idle streams: many calls that are open and silent. How much memory do they take, and are they still alive at the
+//! end?
 
 mod holding;
 
@@ -19,11 +20,11 @@ use crate::outcome::Failures;
 use crate::watch::{Watched, is_alive};
 use holding::Holding;
 
-/// Streams at the most.
+/// The most streams of a run.
 pub const STREAMS_MAX: usize = 10_000;
-/// Streams that are opened at the same time: fewer than a listener's queue is long.
+/// How many streams are opened at the same time: fewer than a listener's queue is long.
 const OPENINGS_AT_ONCE: usize = 64;
-/// How often it is looked whether more has happened, or it is to end.
+/// How often progress and interruption are checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What an idle stream is.
@@ -46,28 +47,28 @@ impl IdleKind {
     }
 }
 
-/// What is to be held open, and how.
+/// What to hold open, and how.
 #[derive(Clone, Debug)]
 pub struct IdleSettings {
-    /// Who is called, to an `adit-loadtest serve` in the end.
+    /// The target, behind which there must be an `adit-loadtest serve`.
     pub target: Target,
-    /// How that upstream is told to let go: itself, or the target where that carries any path.
+    /// Where the upstream is told to release the streams: the upstream itself, or the target if that forwards any path.
     pub control: Target,
-    /// What each stream is.
+    /// The kind of each stream.
     pub kind: IdleKind,
-    /// How many.
+    /// The number of streams to hold open.
     pub streams: usize,
-    /// How long all are silent before memory is read.
+    /// How long all streams are silent before memory is read.
     pub settle: Duration,
     /// How long one stream may take to open, and all together to arrive at the upstream.
     pub open_timeout: Duration,
     /// How long they may take to be answered when they are released.
     pub answer_timeout: Duration,
-    /// The thread that opens them.
+    /// The thread that opens the streams.
     pub generator: GeneratorSettings,
 }
 
-/// Why nothing could be held open.
+/// Why no streams could be held open.
 #[derive(Debug, thiserror::Error)]
 pub enum IdleError {
     /// The thread could not start.
@@ -76,45 +77,45 @@ pub enum IdleError {
     /// The driver broke while it ran.
     #[error("the generator broke: {0}")]
     Driver(std::io::Error),
-    /// Too few files.
+    /// The process may not open enough files.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
-    /// The first stream, which is to show that it can be done.
+    /// The first stream, which checks that everything works, failed.
     #[error(
         "one stream could not be opened, held and released, so that many were not tried: {0}; streams must end at an \
          `adit-loadtest serve`"
     )]
     First(String),
-    /// The number of streams.
+    /// The number of streams is not valid.
     #[error("{0} streams: give 1 to {STREAMS_MAX}")]
     Streams(usize),
-    /// The target cannot be found or trusted.
+    /// The target cannot be resolved or trusted.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// Nothing keeps calls at the other end.
+    /// The upstream does not hold calls.
     #[error(
         "{url} is no `adit-loadtest serve` of this version: it does not say how many calls it keeps ({why}); name one by \
          --upstream"
     )]
     Upstream {
-        /// Who was asked.
+        /// The URL that was asked.
         url: String,
-        /// What came of it.
+        /// What the upstream answered.
         why: String,
     },
-    /// A process that is to be watched is not there.
+    /// A process to be watched does not exist.
     #[error("there is no process {0} to watch: give the id of one that runs")]
     Watched(u32),
 }
 
-/// Why it ended before its time.
+/// Why the run ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdlePartial {
-    /// It was told to.
+    /// It was interrupted, by a signal or by the caller.
     Interrupted,
     /// No stream could be opened any more.
     GivenUp,
-    /// The upstream could not be told to let go.
+    /// The upstream could not be told to release the streams.
     Control(String),
 }
 
@@ -130,47 +131,47 @@ impl fmt::Display for IdlePartial {
     }
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct IdleOutcome {
-    /// Streams that were asked for.
+    /// The number of streams that were requested.
     pub asked: usize,
-    /// Those that were open and silent while memory was read.
+    /// The number of streams that were open and silent while memory was read.
     pub open: usize,
-    /// Those that were not opened, by cause.
+    /// The streams that were not opened, by cause.
     pub refused: Failures,
-    /// Those that ended before they were released, or badly afterwards, by cause.
+    /// The streams that ended before they were released, or with an error afterwards, by cause.
     pub lost: Failures,
-    /// How many calls the upstream said that it kept.
+    /// How many calls the upstream reported to hold.
     pub held: Option<u64>,
-    /// Those that delivered their event or answer when they were released.
+    /// The number of streams that delivered their event or answer after the release.
     pub answered: usize,
     /// How long opening took.
     pub opening: Duration,
-    /// The processes under test.
+    /// The memory of the processes under test.
     pub processes: Vec<Growth>,
     /// Why it ended early.
     pub partial: Option<IdlePartial>,
 }
 
 impl IdleOutcome {
-    /// Whether all streams that were asked for were open and alive to the end.
+    /// Whether all requested streams were open and alive to the end.
     #[must_use]
     pub fn is_good(&self) -> bool {
         let all = [self.open, self.answered].iter().all(|count| *count == self.asked);
         all && self.partial.is_none() && self.processes.iter().all(|process| process.after.is_some())
     }
 
-    /// What is not as it should be, for one that is not good.
+    /// What is wrong with a result that is not good.
     #[must_use]
     pub fn fault(&self) -> String {
         let mut faults = Vec::new();
-        let told = |failures: &Failures, what: &str| {
+        let describe = |failures: &Failures, what: &str| {
             let first = failures.first().unwrap_or_default();
             (failures.count() > 0).then(|| format!("{} streams {what}, the first: {first}", failures.count()))
         };
-        faults.extend(told(&self.refused, "were refused"));
-        faults.extend(told(&self.lost, "were lost"));
+        faults.extend(describe(&self.refused, "were refused"));
+        faults.extend(describe(&self.lost, "were lost"));
         let silent = self.open.saturating_sub(self.answered + self.lost.count() as usize);
         if silent > 0 {
             faults.push(format!("{silent} of {} open streams were not answered when they were released", self.open));
@@ -181,14 +182,14 @@ impl IdleOutcome {
         if faults.is_empty() { "not all streams were open".to_owned() } else { faults.join("; ") }
     }
 
-    /// What all processes grew by, in KiB: resident, and in parts.
+    /// By how much all processes grew, in KiB: resident, and proportional.
     #[must_use]
     pub fn grown_kib(&self) -> (i64, Option<i64>) {
         let grown: Vec<(i64, Option<i64>)> = self.processes.iter().filter_map(Growth::grown_kib).collect();
         (grown.iter().map(|(rss, _)| rss).sum(), grown.iter().map(|(_, pss)| *pss).sum())
     }
 
-    /// All of it, for programs.
+    /// The result as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let watched = !self.processes.is_empty();
@@ -211,12 +212,12 @@ impl IdleOutcome {
     }
 }
 
-/// Opens streams, reads what memory the watched processes take for them, and sees whether they are alive. `observer` is told
-/// now and then how many are open.
+/// Opens streams, measures the memory that the watched processes take for them, and checks that they are alive.
+/// `observer` is told from time to time how many are open.
 ///
 /// # Errors
 ///
-/// When it could not begin. What happens later is in the outcome.
+/// If the run could not begin. Later errors are in the outcome.
 pub fn hold(
     settings: &IdleSettings,
     watched: &Watched,
@@ -233,10 +234,10 @@ pub fn hold(
     let dialer = |target: &Target| Dialer::new(target, settings.open_timeout);
     let (streams, control) = (dialer(&settings.target)?, dialer(&settings.control)?);
     let opened = Arc::new(AtomicUsize::new(0));
-    let (job, told) = ((settings.clone(), watched.clone(), interrupt.clone()), Arc::clone(&opened));
+    let (job, reported) = ((settings.clone(), watched.clone(), interrupt.clone()), Arc::clone(&opened));
     let core = CoreThread::start(core_settings(&settings.generator), move |core| async move {
         let (settings, watched, interrupt) = job;
-        let holding = Holding::new(core, settings, streams, control, told);
+        let holding = Holding::new(core, settings, streams, control, reported);
         holding.run(&watched, &interrupt).await
     })?;
     while !core.is_finished() {

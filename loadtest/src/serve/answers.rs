@@ -1,4 +1,4 @@
-//! What an upstream says.
+//! The answers of an upstream.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::outgoing::Part;
 use super::{AnswerSettings, Form};
 use crate::split::TRUTH;
 
-/// Ids of other lengths move the length of an answer by as much.
+/// The length of an answer is computed for ids of this length; other lengths change it by the difference.
 const ID_LEN: u64 = 10;
 
-/// The answers of one server, with as much of them written beforehand as can be.
+/// The answers of a server, encoded in advance as far as possible.
 pub(super) struct Answers {
     form: Form,
     len: u64,
-    /// What comes before and after the text of a tool's result, in sessions and without.
+    /// The JSON before and after the text of a tool's result, in sessions and without.
     session: Envelope,
     stateless: Envelope,
 }
@@ -24,14 +24,14 @@ pub(super) struct Answers {
 struct Envelope {
     after_id: Vec<u8>,
     end: Vec<u8>,
-    /// Bytes of text, so that the whole has the asked length.
+    /// The length of the text, so that the whole body has the requested length.
     text: u64,
 }
 
 const START: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
 const EVENT: &[u8] = b"event: message\ndata: ";
 const EVENT_END: &[u8] = b"\n\n";
-/// A notification that comes before the answer.
+/// A notification that is sent before the answer.
 const NOTE: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"working"}}"#;
 
 impl Answers {
@@ -55,7 +55,7 @@ impl Answers {
         self.form
     }
 
-    /// Bytes of a plain answer.
+    /// The length of a plain answer in bytes.
     pub(super) fn plain_len(&self) -> u64 {
         self.len
     }
@@ -72,14 +72,14 @@ impl Answers {
         ]
     }
 
-    /// Bytes of a tool's answer.
+    /// The length of a tool's answer in bytes.
     pub(super) fn tool_len(&self, stateless: bool, id: &[u8]) -> u64 {
         let envelope = if stateless { &self.stateless } else { &self.session };
         (START.len() + id.len() + envelope.after_id.len() + envelope.end.len()) as u64 + envelope.text
     }
 }
 
-/// Appends the head of a good answer of this length, in chunks where none is given.
+/// Appends the head of an answer with a good status; the body is chunked if no length is given.
 pub(super) fn head(out: &mut Vec<u8>, kind: &str, len: Option<u64>, service: Duration, close: bool) {
     let us = service.as_nanos() as f64 / 1e3;
     // Writing to memory does not fail.
@@ -93,22 +93,22 @@ pub(super) fn head(out: &mut Vec<u8>, kind: &str, len: Option<u64>, service: Dur
     }
 }
 
-/// Appends the size line of a chunk.
+/// Appends the header of a chunk.
 pub(super) fn chunk_size(out: &mut Vec<u8>, len: u64) {
     let _ = write!(out, "{len:x}\r\n");
 }
 
-/// The parts of an event before its data, and after it.
+/// The bytes of an event before and after its data.
 pub(super) const fn event() -> (&'static [u8], &'static [u8]) {
     (EVENT, EVENT_END)
 }
 
-/// The data of an event that is not the answer.
+/// The data of an event other than the answer.
 pub(super) const fn note() -> &'static [u8] {
     NOTE
 }
 
-/// The result of an MCP method other than `tools/call`; none when it is not known.
+/// The result of an MCP method other than `tools/call`; `None` for an unknown method.
 pub(super) fn result(method: &str) -> Option<Value> {
     let capabilities = json!({ "tools": {} });
     let info = json!({ "name": "adit-loadtest", "version": env!("CARGO_PKG_VERSION") });
@@ -161,9 +161,9 @@ mod tests {
                     Part::Filler(len) | Part::Pattern(len) => bytes.resize(bytes.len() + len as usize, b'x'),
                 }
             }
-            let told = answers.tool_len(stateless, b"1000000007");
-            assert_eq!(bytes.len() as u64, told);
-            assert!(told == len || len == 0);
+            let announced = answers.tool_len(stateless, b"1000000007");
+            assert_eq!(bytes.len() as u64, announced);
+            assert!(announced == len || len == 0);
             let json: Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!((&json["id"], &json["result"]["isError"]), (&json!(1_000_000_007), &json!(false)));
             assert_eq!(json["result"]["resultType"] == "complete", stateless);

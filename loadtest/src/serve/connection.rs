@@ -17,7 +17,7 @@ use adit::wire::mcp::{FIRST_STATELESS_REVISION, PROTOCOL_VERSION};
 
 use super::outgoing::{Part, send};
 use super::ticks::Ticks;
-use super::{ANSWER_LEN_MAX, Form, HELD, HOLD, Here, RELEASED, SERVICE_MAX, WANTED_SERVICE, answers};
+use super::{ANSWER_LEN_MAX, Form, HELD, HOLD, RELEASED, SERVICE_MAX, ServerState, WANTED_SERVICE, answers};
 use crate::answer::RECEIVED;
 use crate::pattern;
 
@@ -26,9 +26,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 enum End {
-    /// The client is done, or gone.
+    /// The client has finished, or has gone.
     Quiet,
-    /// It was told so in the last answer.
+    /// The last answer announced the end.
     Told,
 }
 
@@ -38,30 +38,30 @@ impl From<StreamError> for End {
     }
 }
 
-/// One connection, with memory that is used again for each request.
+/// A connection, with memory that is reused for each request.
 struct Serving<'a> {
-    here: &'a Here,
+    server: &'a ServerState,
     connection: &'a Connection,
     intake: Intake,
     head: RequestHead,
     decoder: BodyDecoder,
     peek: Peek,
-    /// The head of an answer.
+    /// The head of the current answer.
     out: Vec<u8>,
     /// The id of the request.
     id: Vec<u8>,
-    /// When the first byte of the request came.
+    /// When the first byte of the request arrived.
     began: Time,
-    /// Bytes of its body.
+    /// The bytes received of its body.
     received: u64,
-    /// Whether it is to be the pattern, and is not.
+    /// Whether the body should be the pattern and is not.
     is_wrong: bool,
 }
 
-/// What a request wants.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
-    /// An answer of so many bytes of the pattern.
+    /// An answer of this many bytes of the pattern.
     Body(u64),
     Bytes(u64),
     Events,
@@ -70,15 +70,15 @@ enum Wanted {
     Release,
     Stats,
     Ticks(Ticks),
-    /// A body of the pattern is taken, and looked at.
+    /// An upload of the pattern, which is checked.
     Upload,
 }
 
-impl Here {
-    pub(super) async fn serve(self: Rc<Here>, connection: Connection) {
+impl ServerState {
+    pub(super) async fn serve(self: Rc<ServerState>, connection: Connection) {
         self.stats.borrow_mut().connections += 1;
         let mut serving = Serving {
-            here: &self,
+            server: &self,
             connection: &connection,
             intake: Intake::default(),
             head: RequestHead::new(),
@@ -106,7 +106,7 @@ impl Here {
 
 impl Serving<'_> {
     async fn serve_one(&mut self) -> Result<(), End> {
-        let read = self.intake.request_head(self.connection, &mut self.head, &self.here.core).await;
+        let read = self.intake.request_head(self.connection, &mut self.head, &self.server.core).await;
         self.began = match read {
             Ok(Some(began)) => began,
             Ok(None) | Err(HeadReadError::Stream(_)) => return Err(End::Quiet),
@@ -114,7 +114,7 @@ impl Serving<'_> {
             Err(HeadReadError::Timeout) => return Err(End::Quiet),
         };
         if self.head.expects_continue() {
-            send(self.connection, self.here.core.pool(), &[Part::Text(CONTINUE)]).await?;
+            send(self.connection, self.server.core.pool(), &[Part::Text(CONTINUE)]).await?;
         }
         let wanted = wanted(self.head.path());
         if let Err(error) = self.read_body(wanted).await? {
@@ -126,13 +126,13 @@ impl Serving<'_> {
             (Method::Delete, Wanted::Mcp) => self.answer_empty(204).await?,
             (Method::Get, Wanted::Stats) => self.answer_stats().await?,
             (Method::Delete, Wanted::Stats) => {
-                self.here.stats.borrow_mut().reset();
+                self.server.stats.borrow_mut().reset();
                 self.answer_empty(204).await?;
             }
             (Method::Post, Wanted::Release) => self.answer_release().await?,
             (Method::Get, Wanted::Events) => self.answer_plain_events().await?,
             (Method::Get, Wanted::Bytes(len)) if len <= ANSWER_LEN_MAX => self.answer_plain(len).await?,
-            (Method::Get | Method::Post, Wanted::Plain) => self.answer_plain(self.here.answers.plain_len()).await?,
+            (Method::Get | Method::Post, Wanted::Plain) => self.answer_plain(self.server.answers.plain_len()).await?,
             (Method::Get, Wanted::Body(len)) if len <= ANSWER_LEN_MAX => self.answer_body(len).await?,
             (Method::Get, Wanted::Ticks(ticks)) => self.answer_ticks(ticks).await?,
             (Method::Post, Wanted::Upload) if self.is_wrong => {
@@ -144,7 +144,7 @@ impl Serving<'_> {
         if self.head.keep_alive() { Ok(()) } else { Err(End::Told) }
     }
 
-    /// Reads the body away, looking at it where it is an MCP message or the pattern.
+    /// Reads the body, and inspects it if it is an MCP message or the pattern.
     async fn read_body(&mut self, wanted: Wanted) -> Result<Result<(), BodyError>, End> {
         self.peek.clear();
         (self.received, self.is_wrong) = (0, false);
@@ -193,24 +193,24 @@ impl Serving<'_> {
             None => return self.refuse(400, "the id is neither a number nor a text").await,
         }
         if self.peek.method() == Some("tools/call") {
-            self.here.stats.borrow_mut().call(std::str::from_utf8(&self.id).unwrap_or_default());
+            self.server.stats.borrow_mut().call(std::str::from_utf8(&self.id).unwrap_or_default());
             return self.answer_tool().await;
         }
         self.answer_rpc().await
     }
 
     async fn answer_tool(&mut self) -> Result<(), End> {
-        // Dates of revisions are in order as texts are.
+        // Revisions are dates, whose order as text is their order in time.
         let is_stateless = |version: &[u8]| version >= FIRST_STATELESS_REVISION.as_bytes();
         let stateless = self.head.get(PROTOCOL_VERSION).is_some_and(is_stateless);
         self.work().await;
         self.hold().await?;
-        match self.here.answers.form() {
+        match self.server.answers.form() {
             Form::Json => {
-                let len = self.here.answers.tool_len(stateless, &self.id);
+                let len = self.server.answers.tool_len(stateless, &self.id);
                 self.begin_head("application/json", Some(len));
                 self.out.extend_from_slice(b"\r\n");
-                let [a, b, c, d, e] = self.here.answers.tool(stateless, &self.id);
+                let [a, b, c, d, e] = self.server.answers.tool(stateless, &self.id);
                 Ok(self.send(&[Part::Text(&self.out), a, b, c, d, e]).await?)
             }
             Form::Events { count, gap } => {
@@ -218,11 +218,11 @@ impl Serving<'_> {
                 self.out.extend_from_slice(b"\r\n");
                 for _ in 1..count {
                     self.send_event(&[Part::Text(answers::note())], answers::note().len() as u64, false).await?;
-                    self.here.core.sleep(gap).await;
+                    self.server.core.sleep(gap).await;
                 }
-                let len = self.here.answers.tool_len(stateless, &self.id);
+                let len = self.server.answers.tool_len(stateless, &self.id);
                 let id = std::mem::take(&mut self.id);
-                let sent = self.send_event(&self.here.answers.tool(stateless, &id), len, true).await;
+                let sent = self.send_event(&self.server.answers.tool(stateless, &id), len, true).await;
                 self.id = id;
                 sent
             }
@@ -241,8 +241,8 @@ impl Serving<'_> {
             }
         };
         self.begin_head("application/json", Some(body.len() as u64));
-        if opens && self.here.settings.sessions {
-            let _ = write!(self.out, "Mcp-Session-Id: {:016x}\r\n", self.here.rng.borrow_mut().next_u64());
+        if opens && self.server.settings.sessions {
+            let _ = write!(self.out, "Mcp-Session-Id: {:016x}\r\n", self.server.rng.borrow_mut().next_u64());
         }
         self.out.extend_from_slice(b"\r\n");
         Ok(self.send(&[Part::Text(&self.out), Part::Text(body.as_bytes())]).await?)
@@ -267,9 +267,9 @@ impl Serving<'_> {
         let mut event = Vec::new();
         for n in 0..ticks.count {
             if n > 0 && n >= ticks.at_once && !ticks.gap.is_zero() {
-                self.here.core.sleep(ticks.gap).await;
+                self.server.core.sleep(ticks.gap).await;
             }
-            // Who does not read is not written to for ever.
+            // A client that does not read must not make the queue grow.
             self.connection.ready().await?;
             ticks.write(n, &mut event);
             answers::chunk_size(&mut self.out, event.len() as u64);
@@ -282,7 +282,7 @@ impl Serving<'_> {
 
     async fn answer_plain_events(&mut self) -> Result<(), End> {
         self.work().await;
-        let (count, gap) = match self.here.answers.form() {
+        let (count, gap) = match self.server.answers.form() {
             Form::Events { count, gap } => (count, gap),
             Form::Json => (1, Duration::ZERO),
         };
@@ -293,10 +293,10 @@ impl Serving<'_> {
             self.out.clear();
             self.hold().await?;
         }
-        let len = self.here.answers.plain_len();
+        let len = self.server.answers.plain_len();
         for n in 1..=count {
             if n > 1 {
-                self.here.core.sleep(gap).await;
+                self.server.core.sleep(gap).await;
             }
             self.send_event(&[Part::Filler(len)], len, n == count).await?;
         }
@@ -304,7 +304,7 @@ impl Serving<'_> {
     }
 
     async fn answer_stats(&mut self) -> Result<(), End> {
-        let (body, held) = (self.here.stats.borrow().to_json().to_string(), self.here.stats.borrow().held);
+        let (body, held) = (self.server.stats.borrow().to_json().to_string(), self.server.stats.borrow().held);
         self.begin_head("application/json", Some(body.len() as u64));
         let _ = write!(self.out, "{HELD}: {held}\r\n\r\n");
         Ok(self.send(&[Part::Text(&self.out), Part::Text(body.as_bytes())]).await?)
@@ -317,7 +317,7 @@ impl Serving<'_> {
         Ok(self.send(&[Part::Text(&self.out)]).await?)
     }
 
-    /// Says no, and goes on.
+    /// Answers with an error, and keeps the connection.
     async fn refuse(&mut self, status: u16, why: &str) -> Result<(), End> {
         self.out.clear();
         let close = !self.head.keep_alive();
@@ -325,7 +325,7 @@ impl Serving<'_> {
         Ok(self.send(&[Part::Text(&self.out)]).await?)
     }
 
-    /// Says no, and that is the end of the connection.
+    /// Answers with an error, and ends the connection.
     async fn refuse_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
         self.out.clear();
         write(&mut self.out);
@@ -333,15 +333,15 @@ impl Serving<'_> {
         Err(End::Told)
     }
 
-    /// Works for as long as this call takes, counted from its first byte.
+    /// Waits for the service time of this call, counted from its first byte.
     async fn work(&mut self) {
         let wanted = self.head.get(WANTED_SERVICE).and_then(|us| std::str::from_utf8(us).ok()?.trim().parse().ok());
         let service = match wanted {
             Some(us) => Duration::from_micros(us).min(SERVICE_MAX),
-            None => self.here.settings.service.draw(&mut self.here.rng.borrow_mut()),
+            None => self.server.settings.service.draw(&mut self.server.rng.borrow_mut()),
         };
         if !service.is_zero() {
-            self.here.core.sleep_until(self.began + service).await;
+            self.server.core.sleep_until(self.began + service).await;
         }
     }
 
@@ -349,22 +349,22 @@ impl Serving<'_> {
         self.head.get(HOLD).is_some()
     }
 
-    /// Keeps a call that asks for it until it is released, or its client goes away.
+    /// Holds a call that asks for it, until it is released or its client goes away.
     async fn hold(&mut self) -> Result<(), End> {
         if !self.is_to_hold() {
             return Ok(());
         }
-        let here = self.here;
-        let mut released = pin!(here.release.after(here.release.count()));
+        let server = self.server;
+        let mut released = pin!(server.release.after(server.release.count()));
         let mut news = pin!(self.intake.fill(self.connection));
         let mut is_listening = true;
-        here.stats.borrow_mut().held += 1;
+        server.stats.borrow_mut().held += 1;
         let ended = poll_fn(|cx| {
             if released.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             match is_listening.then(|| news.as_mut().poll(cx)) {
-                // The next request, which is early.
+                // The next request has arrived early.
                 Some(Poll::Ready(Ok(true))) => is_listening = false,
                 Some(Poll::Ready(Ok(false) | Err(_))) => return Poll::Ready(Err(End::Quiet)),
                 Some(Poll::Pending) | None => {}
@@ -372,40 +372,41 @@ impl Serving<'_> {
             Poll::Pending
         })
         .await;
-        here.stats.borrow_mut().held -= 1;
+        server.stats.borrow_mut().held -= 1;
         ended
     }
 
-    /// Lets go on what is kept.
+    /// Releases all held calls.
     async fn answer_release(&mut self) -> Result<(), End> {
-        let held = self.here.stats.borrow().held;
-        self.here.release.raise();
+        let held = self.server.stats.borrow().held;
+        self.server.release.raise();
         self.out.clear();
         let _ = write!(self.out, "HTTP/1.1 204 OK\r\n{RELEASED}: {held}\r\n\r\n");
         Ok(self.send(&[Part::Text(&self.out)]).await?)
     }
 
-    /// Begins the head of a good answer, with the time that it took so far.
+    /// Starts the head of an answer with a good status, including the time it took so far.
     fn begin_head(&mut self, kind: &str, len: Option<u64>) {
         self.out.clear();
-        let service = self.here.core.now() - self.began;
+        let service = self.server.core.now() - self.began;
         answers::head(&mut self.out, kind, len, service, !self.head.keep_alive());
     }
 
-    /// Sends an event as one chunk, what was begun before it in the same write, and the end of the body when it is the last.
+    /// Sends an event as one chunk, in the same write as what was started before it, and with the end of the body if it
+    /// is the last.
     async fn send_event(&mut self, data: &[Part<'_>], data_len: u64, last: bool) -> Result<(), End> {
         let (before, after) = answers::event();
         answers::chunk_size(&mut self.out, before.len() as u64 + data_len + after.len() as u64);
         let mut parts = vec![Part::Text(&self.out), Part::Text(before)];
         parts.extend_from_slice(data);
         parts.extend([Part::Text(after), Part::Text(if last { b"\r\n0\r\n\r\n" } else { b"\r\n" })]);
-        let sent = send(self.connection, self.here.core.pool(), &parts).await;
+        let sent = send(self.connection, self.server.core.pool(), &parts).await;
         self.out.clear();
         Ok(sent?)
     }
 
     async fn send(&self, parts: &[Part<'_>]) -> Result<(), StreamError> {
-        send(self.connection, self.here.core.pool(), parts).await
+        send(self.connection, self.server.core.pool(), parts).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! `serve`: an upstream that is never the bottleneck, whose service time is known, and which tells it with each answer.
+//! `serve`: an upstream that is never the bottleneck, and that reports its true service time in each answer.
 
 mod answers;
 mod connection;
@@ -35,57 +35,57 @@ pub use settings::{
 };
 pub(crate) use stats::Stats;
 
-/// The request field that asks for another service time than the settings', in microseconds.
+/// The request field that asks for a service time other than the one in the settings, in microseconds.
 pub const WANTED_SERVICE: &str = "X-Want-Service-Us";
-/// The request field that asks to keep the call until it is released (`POST /release`): an MCP call without a byte of its
-/// answer, an event stream after its head. Its value says nothing.
+/// The request field that asks to hold the call until it is released (`POST /release`): an MCP call before the first
+/// byte of its answer, an event stream after its head. Its value is ignored.
 pub const HOLD: &str = "X-Want-Hold";
-/// The field in which `GET /stats` says how many calls are kept.
+/// The field in which `GET /stats` reports how many calls are held.
 pub const HELD: &str = "X-Held";
-/// The field in which `POST /release` says how many calls it released.
+/// The field in which `POST /release` reports how many calls it released.
 pub const RELEASED: &str = "X-Released";
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the certificate of an authority made on the spot is good for.
+/// The validity of the certificates of an authority that is created at the start, in days.
 const VALID_DAYS: u32 = 7;
 
 /// Why an upstream cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A setting.
+    /// A setting is not valid.
     #[error("{0}")]
     Settings(String),
-    /// The certificate.
+    /// The certificate cannot be used.
     #[error("HTTPS cannot be served: {0}")]
     Certificate(#[from] CertError),
-    /// Its thread.
+    /// The upstream's thread could not be started.
     #[error("the upstream cannot run: {0}")]
     Core(#[from] CoreError),
-    /// The file of calls.
+    /// The file of calls cannot be used.
     #[error("the calls cannot be kept in {} ({error}): name a file that can be written", path.display())]
     CallsFile {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// In the system's words.
+        /// The error of the system.
         error: io::Error,
     },
-    /// The driver broke.
+    /// The driver failed while the server ran.
     #[error("the upstream broke: {0}")]
     Driver(io::Error),
-    /// The address is taken, or not of this machine.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen at {address} ({error}): choose another, or port 0")]
     Listen {
-        /// Where.
+        /// The address that was to be listened on.
         address: SocketAddr,
-        /// In the system's words.
+        /// The error of the system.
         error: io::Error,
     },
-    /// TLS.
+    /// The TLS configuration cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// An upstream that runs on a thread of its own. Dropping it ends it.
+/// A running upstream on its own thread. Dropping it ends it.
 pub struct Server {
     core: Option<CoreThread<()>>,
     stop: Option<MailSender<()>>,
@@ -98,15 +98,15 @@ pub struct Server {
 pub(crate) type Listening = Result<(SocketAddr, Option<SocketAddr>), (SocketAddr, io::Error)>;
 
 impl Server {
-    /// Starts one.
+    /// Starts an upstream.
     ///
     /// # Errors
     ///
-    /// When it cannot listen, or a setting is out of its range.
+    /// If it cannot listen, or a setting is out of range.
     pub fn start(settings: ServeSettings) -> Result<Server, ServeError> {
         settings.check().map_err(ServeError::Settings)?;
         for address in std::iter::once(settings.listen).chain(settings.https.iter().map(|https| https.listen)) {
-            // Beside another listener this fails, where one with SO_REUSEPORT would share its connections.
+            // Bound without SO_REUSEPORT, which fails if somebody else listens here.
             TcpListener::bind(address).map_err(|error| ServeError::Listen { address, error })?;
         }
         let (tls, ca_pem) = match &settings.https {
@@ -115,7 +115,7 @@ impl Server {
         };
         let stats = stats(&settings)?;
         let (stop, stopped) = mailbox::<()>(1);
-        let (tell, told) = mpsc::channel::<Listening>();
+        let (sender, receiver) = mpsc::channel::<Listening>();
         let listen = settings.listen;
         let core = CoreSettings {
             name: "upstream",
@@ -124,43 +124,43 @@ impl Server {
             spin: settings.spin,
             buffer_memory: settings.buffer_memory,
         };
-        let core = CoreThread::start(core, move |core| serve(core, settings, stats, tls, tell, stopped))?;
+        let core = CoreThread::start(core, move |core| serve(core, settings, stats, tls, sender, stopped))?;
         let ended = |_| ServeError::Listen { address: listen, error: io::Error::other("it ended while it started") };
-        let listening = told.recv().map_err(ended)?;
+        let listening = receiver.recv().map_err(ended)?;
         let (address, https_address) = listening.map_err(|(address, error)| ServeError::Listen { address, error })?;
         let why = core.why.clone();
         Ok(Server { core: Some(core), stop: Some(stop), address, https_address, ca_pem, why })
     }
 
-    /// Where it listens for plain HTTP.
+    /// The address on which it listens for plain HTTP.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens for HTTPS.
+    /// The address on which it listens for HTTPS.
     #[must_use]
     pub fn https_address(&self) -> Option<SocketAddr> {
         self.https_address
     }
 
-    /// The certificate, as PEM, of the authority that was made on the spot.
+    /// The certificate of the authority that was created at the start, as PEM.
     #[must_use]
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// Which driver it runs on, and why.
+    /// The driver that it runs on, and why.
     #[must_use]
     pub fn driver(&self) -> &str {
         &self.why
     }
 
-    /// Ends it.
+    /// Ends the upstream.
     ///
     /// # Errors
     ///
-    /// When its driver had broken.
+    /// If its driver had failed.
     pub fn stop(mut self) -> Result<(), ServeError> {
         self.end().map_err(ServeError::Driver)
     }
@@ -173,7 +173,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nobody is left to hear why it failed.
+        // The error cannot be reported to anybody.
         let _ = self.end();
     }
 }
@@ -183,7 +183,7 @@ fn stats(settings: &ServeSettings) -> Result<Stats, ServeError> {
     Stats::continued(path).map_err(|error| ServeError::CallsFile { path: path.clone(), error })
 }
 
-/// The configuration of an HTTPS listener, and the certificate of an authority that was made for it.
+/// The configuration of an HTTPS listener, and the certificate of the authority if one was created.
 fn certificate(certificate: &Certificate) -> Result<(Arc<ServerConfig>, Option<String>), ServeError> {
     let now = UnixTime::now();
     let (cert, ca_pem) = match certificate {
@@ -211,13 +211,13 @@ fn certificate(certificate: &Certificate) -> Result<(Arc<ServerConfig>, Option<S
 }
 
 /// What all connections share.
-struct Here {
+struct ServerState {
     core: Core,
     settings: ServeSettings,
     answers: Answers,
     rng: RefCell<Rng>,
     stats: RefCell<Stats>,
-    /// Raised when calls that are kept may go on.
+    /// Raised when held calls are released.
     release: Signal,
 }
 
@@ -226,10 +226,10 @@ pub(crate) async fn serve(
     settings: ServeSettings,
     stats: Stats,
     tls: Option<Arc<ServerConfig>>,
-    tell: mpsc::Sender<Listening>,
+    sender: mpsc::Sender<Listening>,
     mut stopped: MailReceiver<()>,
 ) {
-    let here = Rc::new(Here {
+    let server = Rc::new(ServerState {
         core: core.clone(),
         answers: Answers::new(&settings.answer),
         rng: RefCell::new(Rng::new(settings.seed)),
@@ -237,17 +237,17 @@ pub(crate) async fn serve(
         release: Signal::default(),
         settings,
     });
-    let listening = here.listen(tls);
+    let listening = server.listen(tls);
     let started = listening.is_ok();
-    // Whoever started it waits for this.
-    let _ = tell.send(listening);
+    // The starting thread waits for this.
+    let _ = sender.send(listening);
     if started {
         while stopped.recv().await.is_some() {}
     }
 }
 
-impl Here {
-    fn listen(self: &Rc<Here>, tls: Option<Arc<ServerConfig>>) -> Listening {
+impl ServerState {
+    fn listen(self: &Rc<ServerState>, tls: Option<Arc<ServerConfig>>) -> Listening {
         let plain = self.listen_at(self.settings.listen)?;
         let address = local(&plain, self.settings.listen);
         let mut https_address = None;
@@ -264,17 +264,17 @@ impl Here {
         self.core.listen(&Address::Tcp(address)).map_err(|error| (address, error))
     }
 
-    async fn accept(self: Rc<Here>, listener: Listener, tls: Option<Arc<ServerConfig>>) {
+    async fn accept(self: Rc<ServerState>, listener: Listener, tls: Option<Arc<ServerConfig>>) {
         loop {
-            // It pauses by itself when the system is out of something.
+            // It pauses by itself after an error of the system.
             let Ok((detached, _)) = listener.accept().await else { continue };
             let Ok(socket) = self.core.adopt(detached, SocketOptions::default()).await else { continue };
-            let (here, tls) = (Rc::clone(&self), tls.clone());
+            let (server, tls) = (Rc::clone(&self), tls.clone());
             self.core.spawn(async move {
-                let Some(tls) = tls else { return here.serve(Connection::plain(socket)).await };
-                let timeout = here.core.sleep(HANDSHAKE_TIMEOUT);
+                let Some(tls) = tls else { return server.serve(Connection::plain(socket)).await };
+                let timeout = server.core.sleep(HANDSHAKE_TIMEOUT);
                 if let Ok(connection) = Connection::server(socket, &tls, None, None, timeout).await {
-                    here.serve(connection).await;
+                    server.serve(connection).await;
                 }
             });
         }

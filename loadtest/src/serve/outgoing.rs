@@ -1,4 +1,4 @@
-//! Bytes on their way out: text, and filler that nobody keeps.
+//! Bytes to send: text, and filler that is not kept in memory.
 
 use adit::engine::{ByteStream, Class, Lease, Pool, StreamError};
 
@@ -10,11 +10,11 @@ const FILLER: [u8; 4096] = [b'x'; 4096];
 /// One part of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part<'a> {
-    /// These bytes.
+    /// Bytes that are sent as they are.
     Text(&'a [u8]),
-    /// So many bytes of filler.
+    /// This many bytes of filler.
     Filler(u64),
-    /// So many bytes that tell where they stand, from the first on.
+    /// This many bytes of the pattern, from its start.
     Pattern(u64),
 }
 
@@ -27,7 +27,7 @@ impl Part<'_> {
     }
 }
 
-/// Queues the parts one after the other, in as few buffers as they need, waiting for room when they are long.
+/// Queues the parts in order, in as few buffers as needed. Waits for room if they are long.
 pub(crate) async fn send(to: &impl ByteStream, pool: &Pool, parts: &[Part<'_>]) -> Result<(), StreamError> {
     let mut left: u64 = parts.iter().map(Part::len).sum();
     let (headroom, tailroom) = (to.headroom(), to.tailroom());

@@ -12,17 +12,17 @@ use crate::units::time;
 /// A distribution of service times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ServiceTime {
-    /// Always the same.
+    /// The same time for every call.
     Fixed(Duration),
     /// Exponential, with this mean.
     Exponential(Duration),
-    /// One of two.
+    /// One of two times, drawn for each call.
     Bimodal {
-        /// The usual one.
+        /// The time of most calls.
         fast: Duration,
-        /// The other one.
+        /// The time of the slow calls.
         slow: Duration,
-        /// How many of all are slow, from 0 to 1.
+        /// The share of slow calls, from 0 to 1.
         slow_share: f64,
     },
 }

@@ -1,4 +1,4 @@
-//! What an upstream can be told.
+//! The settings of an upstream.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,39 +9,40 @@ use adit::engine::ladder::DriverChoice;
 
 use super::ServiceTime;
 
-/// Events of one answer at the most.
+/// The most events in one answer.
 pub const EVENTS_MAX: u32 = 100_000;
 /// The largest answer, in bytes.
 pub const ANSWER_LEN_MAX: u64 = 1 << 34;
 /// The longest service time, fixed or drawn.
 pub const SERVICE_MAX: Duration = Duration::from_secs(60);
 
-/// What an upstream can be told.
+/// The settings of an upstream.
 #[derive(Clone, Debug)]
 pub struct ServeSettings {
-    /// Where it listens for plain HTTP; port 0 lets the system choose.
+    /// The address to listen on for plain HTTP; with port 0 the system chooses the port.
     pub listen: SocketAddr,
-    /// Where it listens for HTTPS, and with what certificate.
+    /// The address and the certificate for HTTPS.
     pub https: Option<HttpsSettings>,
     /// How long it works on a call.
     pub service: ServiceTime,
-    /// The seed of service times that are drawn.
+    /// The seed of drawn service times.
     pub seed: u64,
-    /// What it answers.
+    /// What calls are answered with.
     pub answer: AnswerSettings,
     /// Whether sessions of revision 2025-11-25 get an id.
     pub sessions: bool,
-    /// Whether it counts calls that come twice.
+    /// Whether to count calls that arrive twice.
     pub count_doubled: bool,
-    /// A file that keeps the ids of calls, so that a server that is started again counts on; it counts calls that come twice.
+    /// A file that keeps the ids of calls, so that counting continues after a restart. Calls that arrive twice are then
+    /// counted.
     pub calls_file: Option<PathBuf>,
-    /// The CPU that it keeps to.
+    /// The CPU that it is pinned to.
     pub cpu: Option<usize>,
-    /// What talks to the kernel.
+    /// The driver to use.
     pub driver: DriverChoice,
     /// How long it spins before it parks.
     pub spin: Duration,
-    /// Bytes of buffers, at the most.
+    /// The most bytes of buffers.
     pub buffer_memory: usize,
 }
 
@@ -64,29 +65,29 @@ impl Default for ServeSettings {
     }
 }
 
-/// How HTTPS is served.
+/// The settings for HTTPS.
 #[derive(Clone, Debug)]
 pub struct HttpsSettings {
-    /// Where.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// With which certificate.
+    /// The certificate that clients see.
     pub certificate: Certificate,
 }
 
 /// The certificate of an HTTPS listener.
 #[derive(Clone, Debug)]
 pub enum Certificate {
-    /// From PEM files.
+    /// A certificate from PEM files.
     Files {
-        /// The chain.
+        /// The path of the certificate chain.
         cert: PathBuf,
-        /// Its key.
+        /// The path of the private key.
         key: PathBuf,
     },
-    /// Of an authority that lives as long as the server, for these names and loopback; the authority's own certificate is
-    /// in [`super::Server::ca_pem`].
+    /// A certificate of an authority that lives as long as the server, for these names and loopback. The authority's
+    /// own certificate is in [`super::Server::ca_pem`].
     Made {
-        /// Host names.
+        /// The host names that the certificate is for.
         names: Vec<String>,
     },
 }
@@ -94,9 +95,10 @@ pub enum Certificate {
 /// What calls are answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerSettings {
-    /// Bytes of the body, of an event stream those of its last event. An MCP answer is never shorter than its envelope.
+    /// The length of the body in bytes; of an event stream, that of its last event. An MCP answer is never shorter than
+    /// its envelope.
     pub len: u64,
-    /// In what form.
+    /// The form of an MCP answer.
     pub form: Form,
 }
 
@@ -109,19 +111,19 @@ impl Default for AnswerSettings {
 /// The form of an MCP answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// One JSON body.
+    /// One JSON body, without an event stream.
     Json,
-    /// An event stream.
+    /// An event stream (`text/event-stream`).
     Events {
-        /// How many events; the last is the answer.
+        /// The number of events; the last one is the answer.
         count: u32,
-        /// How far apart.
+        /// The time between two events.
         gap: Duration,
     },
 }
 
 impl ServeSettings {
-    /// Checks what can be checked without asking anybody.
+    /// Checks the settings that can be checked without the system.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.answer.len > ANSWER_LEN_MAX {
             let len = self.answer.len;

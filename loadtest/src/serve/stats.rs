@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// Ids that are remembered at the most; with more, calls that come twice are no longer told.
+/// The most ids that are remembered. After that, calls that arrive twice are not detected.
 const IDS_MAX: usize = 10_000_000;
 /// Bytes of an id in a file.
 const ID_BYTES: usize = 8;
@@ -17,12 +17,12 @@ const ID_BYTES: usize = 8;
 pub(crate) struct Stats {
     pub(super) calls: u64,
     pub(super) connections: u64,
-    /// Calls that are kept until they are released.
+    /// Calls that are held until they are released.
     pub(super) held: u64,
     doubled: u64,
-    /// The ids of calls, where calls that come twice are counted.
+    /// The ids of calls, if calls that arrive twice are counted.
     seen: Option<HashSet<u64>>,
-    /// Where the ids are kept for the next server.
+    /// The file of ids for the next server.
     file: Option<File>,
 }
 
@@ -32,13 +32,14 @@ impl Stats {
         Stats { calls: 0, connections: 0, held: 0, doubled: 0, seen, file: None }
     }
 
-    /// Counts on from a server that wrote to this file, also if that was killed: calls, and calls that came twice.
+    /// Continues the counts of a server that wrote to this file, even if it was killed: calls, and calls that arrived
+    /// twice.
     pub(super) fn continued(path: &Path) -> io::Result<Stats> {
         let mut file = File::options().read(true).append(true).create(true).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut stats = Stats::new(true);
-        // The last write may have been cut off.
+        // The last write may be incomplete.
         for id in bytes.as_chunks::<ID_BYTES>().0 {
             stats.count(u64::from_le_bytes(*id));
         }
@@ -47,13 +48,13 @@ impl Stats {
         Ok(stats)
     }
 
-    /// One more tool call, with this id as JSON text.
+    /// Counts a tool call with this id (JSON text).
     pub(super) fn call(&mut self, id: &str) {
         let Ok(id) = id.parse::<u64>() else {
             self.calls += 1;
             return;
         };
-        // At once, so that it is known to the next server whatever becomes of this one.
+        // Written at once, so that the next server knows it whatever happens to this one.
         let kept = self.file.as_mut().is_none_or(|file| file.write_all(&id.to_le_bytes()).is_ok());
         self.count(id);
         if !kept {
@@ -68,7 +69,7 @@ impl Stats {
         }
     }
 
-    /// Starts to count anew; connections that are open and calls that are kept stay.
+    /// Resets the counts. Open connections and held calls stay.
     pub(super) fn reset(&mut self) {
         (self.calls, self.doubled) = (0, 0);
         if let Some(seen) = &mut self.seen {

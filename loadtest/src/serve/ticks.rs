@@ -1,32 +1,32 @@
-//! Event streams of small events that are numbered, as many and as fast as the path of the request asks.
+//! Streams of small numbered events; the path of the request says how many and how fast.
 
 use std::io::Write;
 use std::time::Duration;
 
 /// What stands around the number of an event.
 const AROUND: (&str, &str) = ("data: ", "\n\n");
-/// An event has so many digits at the least.
+/// The fewest digits of an event's number.
 const DIGITS_MIN: usize = 8;
-/// Bytes of the smallest event.
+/// The length of the smallest event in bytes.
 pub(crate) const TICK_LEN_MIN: usize = AROUND.0.len() + DIGITS_MIN + AROUND.1.len();
-/// Bytes of the largest.
+/// The length of the largest event in bytes.
 pub(crate) const TICK_LEN_MAX: usize = 1 << 16;
 
-/// A stream of such events.
+/// The description of such a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticks {
-    /// How many.
+    /// The number of events.
     pub(crate) count: u64,
-    /// So many of them at once, before the others.
+    /// How many events are sent at once, before the others.
     pub(crate) at_once: u64,
-    /// How far apart these are.
+    /// The time between two of the other events.
     pub(crate) gap: Duration,
-    /// Bytes of each.
+    /// The length of each event, in bytes.
     pub(crate) len: usize,
 }
 
 impl Ticks {
-    /// Those that a path asks for; none where it does not.
+    /// The stream that a path asks for; `None` if it asks for none.
     pub(crate) fn of_path(path: &[u8]) -> Option<Ticks> {
         let text = std::str::from_utf8(path.strip_prefix(b"/ticks/")?).ok()?;
         let mut numbers = text.split('/').map(|number| number.parse::<u64>().ok());
@@ -40,12 +40,12 @@ impl Ticks {
         })
     }
 
-    /// The path that asks for these.
+    /// The path that asks for this stream.
     pub(crate) fn path(&self) -> String {
         format!("/ticks/{}/{}/{}/{}", self.count, self.at_once, self.gap.as_micros(), self.len)
     }
 
-    /// Bytes of the whole stream.
+    /// The length of the whole stream in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.count * self.len as u64
     }

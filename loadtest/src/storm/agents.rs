@@ -1,4 +1,4 @@
-//! Agents that read or write as fast as they can: on one core, all at once.
+//! Agents that read or write as fast as they can, all at the same time on one core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -23,25 +23,25 @@ use crate::pattern;
 use crate::serve::outgoing::{Part, send};
 use crate::serve::ticks::Ticks;
 
-/// Connections that are made at the same time: fewer than a listener's queue is long.
+/// How many connections are made at the same time: fewer than a listener's queue is long.
 const DIALS_AT_ONCE: usize = 64;
-/// An agent that goes away does so when it has read so many bytes.
+/// An agent that aborts does so after it has read this many bytes.
 const ABORT_AFTER: u64 = 64 * 1024;
-/// How often it is looked whether all is to end.
+/// How often the end of the storm is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Interim heads before the final one, at the most.
+/// The most interim heads before the final one.
 const INTERIM_MAX: usize = 8;
 
-/// Why a call did not come to its end.
+/// Why a call did not complete.
 enum Trouble {
-    /// It was under way: an answer that had begun, or a body that was being sent.
+    /// It was in progress: an answer had begun, or a body was being sent.
     Cut(String),
     /// There was no good answer.
     Failed(String),
 }
 
-/// What the agents of one storm share.
-struct Here {
+/// The state that the agents of a storm share.
+struct StormState {
     core: Core,
     settings: StormSettings,
     dialer: Dialer,
@@ -51,11 +51,11 @@ struct Here {
     dialing: Cell<usize>,
     ended: Cell<usize>,
     go: Cell<bool>,
-    /// Raised when one has its connection, may begin, or has ended.
+    /// Raised when an agent has its connection, may begin, or has ended.
     news: Signal,
 }
 
-/// Lets all agents loose, and says what came of them when all have ended, the time is over, or `stop` is set.
+/// Runs all agents. Returns their results when all have ended, the time is over, or `stop` is set.
 pub(super) async fn run(
     core: Core,
     settings: StormSettings,
@@ -64,7 +64,7 @@ pub(super) async fn run(
     stop: Arc<AtomicBool>,
 ) -> BTreeMap<Kind, Tally> {
     let until = core.now() + settings.length;
-    let here = Rc::new(Here {
+    let storm = Rc::new(StormState {
         core,
         settings,
         dialer,
@@ -76,23 +76,28 @@ pub(super) async fn run(
         go: Cell::new(false),
         news: Signal::default(),
     });
-    let asked: Vec<(Kind, usize)> =
-        here.settings.counts.iter().filter(|(kind, _)| kind.is_active()).map(|(kind, count)| (*kind, *count)).collect();
+    let asked: Vec<(Kind, usize)> = storm
+        .settings
+        .counts
+        .iter()
+        .filter(|(kind, _)| kind.is_active())
+        .map(|(kind, count)| (*kind, *count))
+        .collect();
     let mut agents: Vec<Task<()>> = Vec::new();
     // Of each kind in turn, so that none has the way to itself.
     for n in 0..asked.iter().map(|(_, count)| *count).max().unwrap_or(0) {
         for (kind, _) in asked.iter().filter(|(_, count)| n < *count) {
-            here.wait(&stop, || here.dialing.get() < DIALS_AT_ONCE).await;
-            here.dialing.set(here.dialing.get() + 1);
-            agents.push(here.core.spawn_held(Rc::clone(&here).agent(*kind)));
+            storm.wait(&stop, || storm.dialing.get() < DIALS_AT_ONCE).await;
+            storm.dialing.set(storm.dialing.get() + 1);
+            agents.push(storm.core.spawn_held(Rc::clone(&storm).agent(*kind)));
         }
     }
-    here.wait(&stop, || here.dialing.get() == 0).await;
-    here.go.set(true);
-    here.news.raise();
-    here.wait(&stop, || here.ended.get() == agents.len()).await;
+    storm.wait(&stop, || storm.dialing.get() == 0).await;
+    storm.go.set(true);
+    storm.news.raise();
+    storm.wait(&stop, || storm.ended.get() == agents.len()).await;
     drop(agents);
-    let mut tallies = here.tallies.take();
+    let mut tallies = storm.tallies.take();
     for (kind, count) in asked {
         let tally = tallies.entry(kind).or_default();
         tally.asked = count as u64;
@@ -104,7 +109,7 @@ pub(super) async fn run(
     tallies
 }
 
-impl Here {
+impl StormState {
     /// Waits until this is so, or all is to end.
     async fn wait(&self, stop: &AtomicBool, is_so: impl Fn() -> bool) {
         while !is_so() && !stop.load(Ordering::Relaxed) {
@@ -113,7 +118,7 @@ impl Here {
         }
     }
 
-    async fn agent(self: Rc<Here>, kind: Kind) {
+    async fn agent(self: Rc<StormState>, kind: Kind) {
         let dialled = self.dialer.dial(&self.core).await;
         self.dialing.set(self.dialing.get() - 1);
         self.news.raise();
@@ -143,7 +148,7 @@ impl Here {
 
     async fn bounded(&self, kind: Kind, connection: &Connection) -> Result<Duration, Trouble> {
         let began = self.core.now();
-        let call = RunningCall { here: self, connection, under_way: Cell::new(false) };
+        let call = RunningCall { storm: self, connection, under_way: Cell::new(false) };
         let result = self.core.timeout(self.until - began, call.run(kind)).await;
         let result = result.unwrap_or_else(|_| {
             let why = "it was not whole when the time was over".to_owned();
@@ -158,7 +163,7 @@ impl Here {
 
 /// One call of one agent.
 struct RunningCall<'a> {
-    here: &'a Here,
+    storm: &'a StormState,
     connection: &'a Connection,
     /// Whether its answer has begun.
     under_way: Cell<bool>,
@@ -166,7 +171,7 @@ struct RunningCall<'a> {
 
 impl RunningCall<'_> {
     async fn run(&self, kind: Kind) -> Result<(), Trouble> {
-        let settings = &self.here.settings;
+        let settings = &self.storm.settings;
         match kind {
             Kind::Upload => self.upload(settings.bytes).await,
             Kind::Chatty => self.events(&settings.events).await,
@@ -176,13 +181,13 @@ impl RunningCall<'_> {
     }
 
     async fn get(&self, path: &str) -> Result<Answer<'_>, Trouble> {
-        let head = request_head("GET", path, &self.here.authority, None);
+        let head = request_head("GET", path, &self.storm.authority, None);
         self.send(&[Part::Text(head.as_bytes())]).await?;
         self.answer(Method::Get).await
     }
 
     async fn send(&self, parts: &[Part<'_>]) -> Result<(), Trouble> {
-        let sent = send(self.connection, self.here.core.pool(), parts).await;
+        let sent = send(self.connection, self.storm.core.pool(), parts).await;
         sent.map_err(|error| Trouble::Failed(format!("the request was not taken: {error}")))
     }
 
@@ -235,9 +240,9 @@ impl RunningCall<'_> {
 
     /// Sends the pattern. An answer that comes before its end is looked at at once.
     async fn upload(&self, len: u64) -> Result<(), Trouble> {
-        let head = request_head("POST", "/body", &self.here.authority, Some(len));
+        let head = request_head("POST", "/body", &self.storm.authority, Some(len));
         let parts = [Part::Text(head.as_bytes()), Part::Pattern(len)];
-        let mut sending = pin!(send(self.connection, self.here.core.pool(), &parts));
+        let mut sending = pin!(send(self.connection, self.storm.core.pool(), &parts));
         let mut answering = pin!(self.answer(Method::Post));
         let mut sent = None;
         let answer = poll_fn(|cx| {

@@ -15,7 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::load::{Call, CallKind, Load, Target};
 use crate::serve::{ServeSettings, Server};
 
-/// The peer's file.
+/// The peer file with which the tunnel is started.
 const SITE: &str = include_str!("site.toml");
 
 /// One of the two processes, by its number in the peer's file.
@@ -95,7 +95,7 @@ impl Ground {
         })
     }
 
-    /// Where agents call.
+    /// The target that the agents of the storm call.
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
@@ -108,7 +108,7 @@ impl Ground {
         target
     }
 
-    /// Both processes.
+    /// The two processes of the tunnel, edge and connector.
     pub(crate) fn sides(&self) -> Vec<Side> {
         let side = |(name, pid): (&str, u32)| Side {
             name: name.to_owned(),

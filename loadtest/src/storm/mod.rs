@@ -74,7 +74,7 @@ pub(crate) enum Kind {
     ChattyStalled,
     /// Connects, and says nothing.
     HalfOpen,
-    /// Sends one byte.
+    /// Sends one byte and then nothing more.
     Partial,
     /// Sends one byte of a record when TLS is agreed.
     SealedPartial,
@@ -162,7 +162,7 @@ pub(crate) struct Tally {
     pub(crate) asked: u64,
     /// Came to their end, with all that was owed.
     pub(crate) whole: u64,
-    /// Ended before that.
+    /// Ended before all that was owed had come.
     pub(crate) cut: u64,
     /// Were refused or never answered; of those that hold, had no connection.
     pub(crate) failed: u64,
@@ -266,11 +266,11 @@ impl Probe {
             ..Load::of(ground.probe_target())
         };
         let (measuring, stop) = (Arc::new(AtomicBool::new(false)), Interrupt::new());
-        let (told, stopped) = (Arc::clone(&measuring), stop.clone());
+        let (flag, stopped) = (Arc::clone(&measuring), stop.clone());
         let thread = std::thread::Builder::new().name("probe".to_owned()).spawn(move || {
             run_observed(&load, &Watched::nothing(), &stopped, &mut |progress| {
                 if progress.phase == Phase::Measure {
-                    told.store(true, Ordering::Relaxed);
+                    flag.store(true, Ordering::Relaxed);
                 }
             })
         });

@@ -171,13 +171,13 @@ impl StormOutcome {
         })
     }
 
-    /// Tables of it.
+    /// The report as tables of text.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{} agents, {:.1} s\n", self.agents, self.lasted.as_secs_f64());
         let heads = ["agents", "asked", "whole", "cut", "failed", "held", "ended", "slowest ms"];
         let line = |(kind, tally): (&Kind, &Tally)| {
             let (ends, holds) = (kind.is_active(), !kind.is_active());
-            let only = |told: bool, count: u64| if told { count.to_string() } else { "–".to_owned() };
+            let only = |shown: bool, count: u64| if shown { count.to_string() } else { "–".to_owned() };
             vec![
                 kind.name().to_owned(),
                 tally.asked.to_string(),

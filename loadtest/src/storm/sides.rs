@@ -16,9 +16,9 @@ const METRICS_LEN_MAX: u64 = 4 << 20;
 /// One process of the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Side {
-    /// `edge` or `connector`.
+    /// The name of the process: `edge` or `connector`.
     pub(crate) name: String,
-    /// Its id.
+    /// The id of the process.
     pub(crate) pid: u32,
     /// Where it serves metrics.
     pub(crate) admin: Option<u16>,
@@ -31,7 +31,7 @@ pub(crate) struct Reading {
     pub(crate) rss_kib: u64,
     /// The most that there ever was.
     pub(crate) peak_kib: u64,
-    /// Open descriptors.
+    /// The number of open file descriptors.
     pub(crate) descriptors: u64,
     /// What it says itself, summed over labels; nothing where it did not answer.
     pub(crate) metrics: BTreeMap<String, f64>,

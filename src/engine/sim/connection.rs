@@ -1,4 +1,4 @@
-//! A simulated connection: two ends and a pipe in each direction.
+//! A simulated connection: two ends, and a pipe in each direction.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -26,7 +26,7 @@ impl Side {
     }
 }
 
-/// Names one end of one connection.
+/// Identifies one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EndId {
     pub(super) connection: u64,
@@ -39,27 +39,27 @@ impl EndId {
     }
 }
 
-/// Which driver's which socket.
+/// A driver and the index of its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) driver: usize,
     pub(super) index: u32,
 }
 
-/// How far an end is in its life.
+/// The state of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    /// Not established yet (the server's end only).
+    /// Not established yet (only at the server).
     Embryo,
     /// A process holds it, or it waits to be accepted.
     Open,
-    /// Its process closed it; what it had been given is still on its way.
+    /// Its process closed it; bytes that were sent before are still in flight.
     Orphan,
-    /// The host does not know it any more.
+    /// The host has no state of it any more.
     Dead,
 }
 
-/// One end.
+/// One of the two ends of a connection.
 pub(super) struct End {
     pub(super) host: IpAddr,
     pub(super) address: Option<SocketAddr>,
@@ -74,13 +74,13 @@ impl End {
         End { host, address, owner: None, life, error: None }
     }
 
-    /// Whether bytes that arrive here are taken.
+    /// Whether bytes that arrive here are accepted.
     pub(super) fn listens(&self) -> bool {
         matches!(self.life, Life::Embryo | Life::Open) && self.error.is_none()
     }
 }
 
-/// What travels.
+/// What a segment carries.
 pub(super) enum Payload {
     /// The client's acknowledgement that completes the handshake.
     Established,
@@ -89,7 +89,7 @@ pub(super) enum Payload {
     Reset,
 }
 
-/// Something under way, and when it arrives.
+/// A segment in flight, and when it arrives.
 pub(super) struct Segment {
     pub(super) due: Time,
     pub(super) payload: Payload,
@@ -97,23 +97,23 @@ pub(super) struct Segment {
 
 /// One direction of a connection.
 pub(super) struct Pipe {
-    /// What the sender's host was given and has not sent.
+    /// Bytes that the sender's host has accepted and not sent.
     pub(super) unsent: VecDeque<u8>,
     unsent_max: usize,
-    /// The sender finished; the mark follows the last byte.
+    /// The sender has finished; the FIN follows the last byte.
     pub(super) finishing: bool,
-    /// The mark is under way or has arrived.
+    /// The FIN is in flight or has arrived.
     pub(super) fin_sent: bool,
-    /// The mark has arrived.
+    /// The FIN has arrived.
     pub(super) fin_arrived: bool,
     pub(super) flight: VecDeque<Segment>,
     flight_bytes: usize,
-    /// Bytes that were given to the sender's host and dropped before they arrived.
+    /// Bytes that the sender's host had accepted and that were dropped before they arrived.
     lost_bytes: usize,
-    /// What waits at the receiver's host.
+    /// Bytes that wait at the receiver's host.
     pub(super) arrived: VecDeque<u8>,
     arrived_max: usize,
-    /// Set while nothing gets through; which stall it is.
+    /// The number of the current stall; `None` if segments get through.
     pub(super) stall: Option<u64>,
     pub(super) last_due: Time,
 }
@@ -136,17 +136,17 @@ impl Pipe {
         }
     }
 
-    /// Bytes that the sender's host would take.
+    /// How many bytes the sender's host would accept.
     pub(super) fn room(&self) -> usize {
         self.unsent_max.saturating_sub(self.unsent.len())
     }
 
-    /// Bytes that the receiver's host has room for, what is under way taken off.
+    /// How many bytes the receiver's host has room for, minus those in flight.
     pub(super) fn window(&self) -> usize {
         self.arrived_max.saturating_sub(self.arrived.len() + self.flight_bytes)
     }
 
-    /// Puts a segment under way.
+    /// Puts a segment in flight.
     pub(super) fn launch(&mut self, due: Time, payload: Payload) {
         if let Payload::Bytes(bytes) = &payload {
             self.flight_bytes += bytes.len();
@@ -155,7 +155,7 @@ impl Pipe {
         self.flight.push_back(Segment { due, payload });
     }
 
-    /// Takes the first segment off its way.
+    /// Takes the first segment that arrives.
     pub(super) fn land(&mut self) -> Option<Payload> {
         let segment = self.flight.pop_front()?;
         if let Payload::Bytes(bytes) = &segment.payload {
@@ -164,7 +164,7 @@ impl Pipe {
         Some(segment.payload)
     }
 
-    /// Forgets what has not arrived.
+    /// Drops everything that has not arrived.
     pub(super) fn drop_undelivered(&mut self) {
         self.drop_unsent();
         self.flight.clear();
@@ -172,36 +172,36 @@ impl Pipe {
         self.stall = None;
     }
 
-    /// Forgets what has not been put under way.
+    /// Drops everything that has not been sent.
     pub(super) fn drop_unsent(&mut self) {
         self.lost_bytes += self.unsent.len();
         self.unsent.clear();
         self.finishing = false;
     }
 
-    /// Bytes that were given to the sender's host and have not arrived; a mark that has not counts as one.
+    /// How many accepted bytes have not arrived; a FIN that has not arrived counts as one.
     pub(super) fn unacknowledged_bytes(&self) -> usize {
         let mark = (self.finishing || self.fin_sent) && !self.fin_arrived;
         self.unsent.len() + self.flight_bytes + self.lost_bytes + usize::from(mark)
     }
 
-    /// Bytes that were given to the sender's host and that the receiver has not read.
+    /// How many accepted bytes the receiver has not read.
     pub(super) fn held(&self) -> usize {
         self.unsent.len() + self.flight_bytes + self.arrived.len()
     }
 }
 
-/// One connection.
+/// A simulated TCP connection: two ends, and a pipe in each direction.
 pub(super) struct Connection {
     client: End,
     server: End,
     upward: Pipe,
     downward: Pipe,
-    /// Where the client wants to go.
+    /// The address that the client connects to.
     pub(super) address: Address,
-    /// How the client's connect ended, once it did.
+    /// The result of the client's connect, once there is one.
     pub(super) connected: Option<Result<(), ErrorKind>>,
-    /// Who is to accept it.
+    /// The listener that is to accept it.
     pub(super) listener: Option<u64>,
 }
 
@@ -233,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::out`].
+    /// The pipe that `side` sends into, to be changed.
     pub(super) fn out_mut(&mut self, side: Side) -> &mut Pipe {
         match side {
             Side::Client => &mut self.upward,
@@ -241,8 +241,8 @@ impl Connection {
         }
     }
 
-    /// Lets an end that its process closed die when both marks have arrived.
-    pub(super) fn settle(&mut self) {
+    /// Removes ends that their process closed, once both FINs have arrived.
+    pub(super) fn reap_orphans(&mut self) {
         if self.upward.fin_arrived && self.downward.fin_arrived {
             for end in [&mut self.client, &mut self.server] {
                 if end.life == Life::Orphan {
@@ -252,7 +252,8 @@ impl Connection {
         }
     }
 
-    /// Whether no process can observe it any more: both ends closed and, unless one is dead, nothing left to say.
+    /// Whether no process can observe the connection any more: both ends are closed and, unless one is dead, nothing is
+    /// left to send.
     pub(super) fn is_over(&self) -> bool {
         let closed = |end: &End| matches!(end.life, Life::Orphan | Life::Dead);
         let dead = self.client.life == Life::Dead || self.server.life == Life::Dead;

@@ -12,14 +12,14 @@ use crate::engine::sim::transport::Arrival;
 use crate::engine::sim::world::{Flag, Listener, Occurrence, World};
 use crate::engine::{Class, Lease, Pool, SMALL_LEN, push_packed};
 
-/// Leases that one socket may fill in one turn.
+/// How many leases one socket may fill in one turn.
 const LEASES_PER_TURN_MAX: usize = 4;
 
-/// The driver of one simulated core.
+/// The driver of a simulated core.
 ///
-/// A turn never blocks: it reports what is due at the network's present time and returns. Waiting is done by whoever
-/// steps the cores ([`crate::engine::sim::Simulation`]), by moving the clock. Dropping the driver closes its sockets as
-/// the end of a process does.
+/// A turn never blocks: it reports what is due at the current virtual time and returns. Waiting is done by the code
+/// that steps the cores ([`crate::engine::sim::Simulation`]), by advancing the clock. Dropping the driver closes its
+/// sockets, as the end of a process does.
 pub struct SimDriver {
     net: SimNet,
     id: DriverId,
@@ -29,11 +29,11 @@ pub struct SimDriver {
     link_pool: Pool,
     flag: Arc<Flag>,
     sockets: BTreeMap<u32, Socket>,
-    /// Sockets that found no buffer; every turn tries them again.
+    /// Sockets without a buffer; every turn retries them.
     starved: BTreeSet<u32>,
 }
 
-/// What a token stands for.
+/// What a token refers to.
 struct Socket {
     token: Token,
     closing: Option<Close>,
@@ -46,7 +46,7 @@ enum Role {
     Stream(Stream),
 }
 
-/// A socket with a connection.
+/// A connected socket, with its queue.
 struct Stream {
     end: EndId,
     connecting: bool,
@@ -80,13 +80,13 @@ impl SimDriver {
         SimDriver { net, id, host, pool, link_pool, flag, sockets: BTreeMap::new(), starved: BTreeSet::new() }
     }
 
-    /// Which driver of the network this is.
+    /// The id of this driver in its network.
     #[must_use]
     pub fn id(&self) -> DriverId {
         self.id
     }
 
-    /// The host that its sockets are on.
+    /// The host of its sockets.
     #[must_use]
     pub fn host(&self) -> IpAddr {
         self.host
@@ -96,7 +96,7 @@ impl SimDriver {
         Owner { driver: self.id.0, index: token.index }
     }
 
-    /// The socket that `token` names, marked to be looked at in the next turn.
+    /// The socket of `token`, scheduled for the next turn.
     fn touch(&mut self, token: Token) -> Option<&mut Socket> {
         let owner = self.owner(token);
         let socket = self.sockets.get_mut(&token.index).filter(|socket| socket.token == token)?;
@@ -119,7 +119,7 @@ impl SimDriver {
         if alive { Ok(()) } else { Err(io::Error::other("the simulated host was killed")) }
     }
 
-    /// A place is used again only after the last event of its token.
+    /// An entry is reused only after the last event of its token.
     fn check_free(&self, token: Token) -> io::Result<()> {
         self.check_alive()?;
         if self.sockets.contains_key(&token.index) { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
@@ -129,7 +129,7 @@ impl SimDriver {
         self.sockets.insert(token.index, Socket { token, closing: None, armed: false, role });
     }
 
-    /// Lets one socket do what it can; the socket leaves when that was its last event.
+    /// Advances one socket; removes it after its last event.
     fn progress(&mut self, index: u32, events: &mut Vec<Event>) {
         let Some(socket) = self.sockets.get_mut(&index) else { return };
         let mut world = self.net.world.borrow_mut();
@@ -196,13 +196,13 @@ impl Driver for SimDriver {
         }
     }
 
-    /// The simulated network holds nothing back for want of an acknowledgement.
     fn serve_link(&mut self, socket: Token) {
         if let Some(stream) = self.stream(socket) {
             stream.serves_link = true;
         }
     }
 
+    // The simulated network has no delayed acknowledgements.
     fn acknowledge(&mut self, _socket: Token) {}
 
     fn send(&mut self, socket: Token, lease: Lease) {
@@ -241,7 +241,7 @@ impl Driver for SimDriver {
 
     fn close(&mut self, token: Token, how: Close) {
         if let Some(socket) = self.touch(token) {
-            // An abort overtakes a flush, never the other way round.
+            // An abort replaces a flush, never the other way round.
             if socket.closing != Some(Close::Abort) {
                 socket.closing = Some(how);
             }
@@ -297,7 +297,7 @@ impl Drop for SimDriver {
     }
 }
 
-/// What one socket's look needs of its driver.
+/// The parts of the driver that advancing a socket needs.
 struct Turn<'a> {
     world: &'a mut World,
     pool: &'a Pool,
@@ -307,7 +307,7 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Does what can be done for a socket; true when it is gone.
+    /// Advances a socket; returns true if it is gone.
     fn look_at(&mut self, socket: &mut Socket) -> bool {
         let Socket { token, closing, armed, role } = socket;
         match role {
@@ -375,7 +375,7 @@ impl Turn<'_> {
         self.events.push(Event::Connected { socket, result: connected.map_err(io::Error::from) });
     }
 
-    /// Gives the host what it takes of what is queued.
+    /// Gives the host as many queued bytes as it accepts.
     fn send(&mut self, socket: Token, stream: &mut Stream) {
         let mut sent = 0;
         while let Some(lease) = stream.queue.front_mut() {
@@ -410,7 +410,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes what has arrived, as far as there are buffers.
+    /// Reads what has arrived, as far as there are buffers.
     fn receive(&mut self, socket: Token, stream: &mut Stream) {
         let chance = self.world.faults.slow_read_chance;
         if chance > 0.0 && self.world.rng.chance(chance) {
@@ -460,7 +460,7 @@ impl Turn<'_> {
         n
     }
 
-    /// Lets the socket go, or drops it when it failed.
+    /// Detaches the socket, or drops it if it failed.
     fn detach(&mut self, socket: Token, stream: &Stream) -> bool {
         if self.world.failure(stream.end).is_some() {
             self.world.close(stream.end);
@@ -480,7 +480,7 @@ fn lease_for(pool: &Pool, bytes: usize) -> Option<Lease> {
     large.or_else(|| pool.take_for_receive(Class::Small))
 }
 
-/// The address that a listener gets, with a port of its own when it asked for none.
+/// The address of a new listener, with its own port if it asked for port 0.
 fn bind(world: &mut World, host: IpAddr, address: &Address) -> io::Result<Address> {
     match address {
         Address::Unix(path) if world.unix_path_taken(host, path) => Err(io::ErrorKind::AddrInUse.into()),
@@ -493,7 +493,7 @@ fn bind(world: &mut World, host: IpAddr, address: &Address) -> io::Result<Addres
     }
 }
 
-/// An event's name and size, for the trace.
+/// The name and size of an event, for the trace.
 fn name(event: &Event) -> (&'static str, u64) {
     match event {
         Event::Accepted { .. } => ("accepted", 0),

@@ -142,7 +142,7 @@ impl Default for Faults {
     }
 }
 
-/// One of `choices`.
+/// Draws one of `choices`, each with the same probability.
 fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
     choices[rng.below(choices.len() as u64) as usize]
 }

@@ -57,7 +57,7 @@ impl SimNet {
         SimDriver::new(self.clone(), DriverId(id), host, pool, flag)
     }
 
-    /// The present time.
+    /// The current virtual time.
     #[must_use]
     pub fn now(&self) -> Time {
         self.world.borrow().now

@@ -23,7 +23,7 @@ pub enum SimStop {
     /// Time stood still for too long.
     #[error("the cores kept each other busy without time passing: {ROUNDS_PER_INSTANT_MAX} rounds at {at_ns} ns")]
     Livelock {
-        /// When, in nanoseconds.
+        /// The virtual time, in nanoseconds.
         at_ns: u64,
     },
     /// A core ended with an error.
@@ -50,13 +50,13 @@ struct Member {
 }
 
 impl Simulation {
-    /// No cores yet.
+    /// Creates a simulation without cores on `net`.
     #[must_use]
     pub fn new(net: SimNet) -> Simulation {
         Simulation { net, members: Vec::new(), members_made: 0, rounds: 0 }
     }
 
-    /// The network.
+    /// The simulated network that the cores share.
     #[must_use]
     pub fn net(&self) -> &SimNet {
         &self.net

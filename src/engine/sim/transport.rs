@@ -1,4 +1,4 @@
-//! How connections come about, carry bytes, and end.
+//! Simulated connections: how they are made, carry bytes, and end.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -9,26 +9,26 @@ use crate::engine::driver::Address;
 use crate::engine::sim::connection::{Connection, End, EndId, Life, Owner, Payload, Side};
 use crate::engine::sim::world::{Occurrence, World};
 
-/// Connections that wait to be accepted by one listener, at the most.
+/// The most connections that wait at a listener.
 const BACKLOG_MAX: usize = 4096;
-/// How long a host waits before it sends the first packet of a connection again.
+/// How long a host waits before it sends a SYN again.
 const SYN_RETRY: Duration = Duration::from_secs(1);
 
-/// What a read finds.
+/// The result of a read.
 pub(super) enum Arrival {
-    /// Nothing, for now.
+    /// There is nothing to read at the moment.
     Nothing,
-    /// This many bytes.
+    /// This many bytes were read.
     Bytes(usize),
-    /// The peer's mark that it has finished.
+    /// The peer has finished sending.
     End,
-    /// That the connection failed.
+    /// The connection has failed.
     Failed(ErrorKind),
 }
 
-/// The handshake.
+/// Connecting: the handshake and its retries.
 impl World {
-    /// Starts to connect.
+    /// Starts to connect to `address`, and returns the client's end.
     pub(super) fn connect(&mut self, owner: Owner, address: &Address) -> EndId {
         let host = self.drivers[owner.driver].host;
         let (target, from) = self.resolve(host, address);
@@ -56,7 +56,7 @@ impl World {
         self.plan(arrival, Occurrence::SynArrives(id));
     }
 
-    /// The hosts of the client and of the server, while the client still waits for the connection.
+    /// The hosts of the client and the server, while the client waits for the connection.
     fn waiting(&self, id: u64) -> Option<(IpAddr, IpAddr)> {
         let connection = self.connections.get(&id)?;
         let client = connection.end(Side::Client);
@@ -97,7 +97,7 @@ impl World {
         self.notify(end);
     }
 
-    /// The client's wait for a connection ends without one.
+    /// Ends the client's connect with an error.
     pub(super) fn connect_ends(&mut self, id: u64, why: ErrorKind) {
         if self.waiting(id).is_none() {
             return;
@@ -110,7 +110,7 @@ impl World {
         self.notify(EndId { connection: id, side: Side::Client });
     }
 
-    /// The handshake is complete at the server: the connection waits to be accepted, or is reset if nobody would.
+    /// Completes the handshake at the server: the connection waits to be accepted, or is reset if nobody listens.
     fn established(&mut self, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let listener = connection.listener.and_then(|listener| self.listeners.get_mut(&listener));
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// Takes the first connection that waits at a listener, and where it came from.
+    /// Accepts the first waiting connection of a listener; returns it with its peer address.
     pub(super) fn accept(&mut self, listener: u64) -> Option<(u64, Arc<()>, Option<SocketAddr>)> {
         let id = self.listeners.get_mut(&listener)?.backlog.pop_front()?;
         let peer = self.connections.get(&id)?.end(Side::Client).address;
@@ -134,7 +134,7 @@ impl World {
         Some((socket, held, peer))
     }
 
-    /// Stops listening; what waits to be accepted is reset.
+    /// Stops listening and resets the connections that wait to be accepted.
     pub(super) fn unlisten(&mut self, listener: u64) {
         let Some(listener) = self.listeners.remove(&listener) else { return };
         for id in listener.backlog {
@@ -143,7 +143,7 @@ impl World {
     }
 }
 
-/// Sockets between drivers.
+/// Moving connected sockets from one driver to another.
 impl World {
     /// Takes an end from its driver. The world closes it when all copies of the handle are dropped.
     pub(super) fn park(&mut self, end: EndId) -> (u64, Arc<()>) {
@@ -177,9 +177,9 @@ impl World {
     }
 }
 
-/// Bytes.
+/// Sending, delivering and reading bytes.
 impl World {
-    /// Gives bytes to the sender's host, as many as it takes.
+    /// Gives bytes to the sender's host; returns how many it accepted.
     pub(super) fn write(&mut self, end: EndId, bytes: &[u8]) -> Result<usize, ErrorKind> {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return Err(ErrorKind::BrokenPipe) };
         if let Some(error) = connection.end(end.side).error {
@@ -192,13 +192,12 @@ impl World {
         Ok(n)
     }
 
-    /// How many of the bytes that an end was given to send have not arrived, and never will if the connection has failed; its
-    /// mark counts as one.
+    /// How many accepted bytes have not arrived; they never will if the connection has failed. A FIN counts as one.
     pub(super) fn unacknowledged_bytes(&self, end: EndId) -> usize {
         self.connections.get(&end.connection).map_or(0, |connection| connection.out(end.side).unacknowledged_bytes())
     }
 
-    /// Why nothing more can be sent, if so.
+    /// The error because of which nothing more can be sent, if there is one.
     pub(super) fn failure(&self, end: EndId) -> Option<ErrorKind> {
         match self.connections.get(&end.connection) {
             Some(connection) => connection.end(end.side).error,
@@ -206,7 +205,7 @@ impl World {
         }
     }
 
-    /// Marks the end of what is sent.
+    /// Finishes sending: the FIN follows the bytes that are queued.
     pub(super) fn finish(&mut self, end: EndId) {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return };
         if connection.end(end.side).error.is_none() {
@@ -215,7 +214,7 @@ impl World {
         }
     }
 
-    /// What there is to read.
+    /// What a read would return.
     pub(super) fn arrival_at(&self, end: EndId) -> Arrival {
         let Some(connection) = self.connections.get(&end.connection) else {
             return Arrival::Failed(ErrorKind::ConnectionReset);
@@ -229,7 +228,7 @@ impl World {
         }
     }
 
-    /// Reads into `into`, at the most what fits and has arrived; says how many bytes.
+    /// Reads bytes that have arrived into `into`; returns how many.
     pub(super) fn read(&mut self, end: EndId, into: &mut [u8]) -> usize {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return 0 };
         let arrived = &mut connection.out_mut(end.side.other()).arrived;
@@ -243,7 +242,7 @@ impl World {
         n
     }
 
-    /// Puts under way what the window lets, and tells the sender if that made room.
+    /// Sends what the window permits, and tells the sender if that made room.
     pub(super) fn pump(&mut self, from: EndId) {
         let mut moved = false;
         loop {
@@ -275,7 +274,7 @@ impl World {
         }
     }
 
-    /// Sends a segment: it arrives after those before it.
+    /// Sends a segment, which arrives after those before it.
     fn launch(&mut self, from: EndId, payload: Payload) {
         let Some(connection) = self.connections.get(&from.connection) else { return };
         let (here, there) = (connection.end(from.side).host, connection.end(from.side.other()).host);
@@ -289,7 +288,7 @@ impl World {
         self.plan(due, Occurrence::Deliver(from));
     }
 
-    /// Something in the middle resets the connection.
+    /// Something on the path resets the connection.
     fn break_off(&mut self, at: EndId) {
         let Some(connection) = self.connections.get(&at.connection) else { return };
         let (here, there) = (connection.end(at.side).host, connection.end(at.side.other()).host);
@@ -299,7 +298,7 @@ impl World {
         self.plan(second, Occurrence::Broken(at.peer()));
     }
 
-    /// A segment from `from` arrives, unless the hosts are parted.
+    /// A segment from `from` arrives, unless the hosts are cut off from each other.
     pub(super) fn deliver(&mut self, from: EndId) {
         let now = self.now;
         let Some(connection) = self.connections.get(&from.connection) else { return };
@@ -339,7 +338,7 @@ impl World {
         self.trace.note(self.now, "fin", from.connection, 0);
         let Some(connection) = self.connections.get_mut(&from.connection) else { return };
         connection.out_mut(from.side).fin_arrived = true;
-        connection.settle();
+        connection.reap_orphans();
         let known = connection.end(from.side.other()).life != Life::Dead;
         if known {
             self.notify(from.peer());
@@ -348,7 +347,7 @@ impl World {
         }
     }
 
-    /// What arrived has nobody to go to: the sender is told.
+    /// Bytes arrived that no process will read: the sender is told with a reset.
     fn refuse(&mut self, end: EndId) {
         let life = self.connections.get(&end.connection).map(|connection| connection.end(end.side).life);
         match life {
@@ -359,9 +358,9 @@ impl World {
     }
 }
 
-/// Ends.
+/// Closing and resetting connections.
 impl World {
-    /// A process closes its socket: what it was given is still sent, but unread bytes turn the close into a reset.
+    /// A process closes its socket. Accepted bytes are still sent, but if bytes are unread, the close becomes a reset.
     pub(super) fn close(&mut self, end: EndId) {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return };
         let unread = !connection.out(end.side.other()).arrived.is_empty();
@@ -377,13 +376,13 @@ impl World {
             closing.life = Life::Orphan;
             closing.owner = None;
             connection.out_mut(end.side).finishing = true;
-            connection.settle();
+            connection.reap_orphans();
             self.pump(end);
         }
         self.sweep(end.connection);
     }
 
-    /// A process throws its socket away.
+    /// A process aborts its socket.
     pub(super) fn abort(&mut self, end: EndId) {
         let Some(connection) = self.connections.get(&end.connection) else { return };
         let connected = end.side == Side::Server || connection.connected == Some(Ok(()));
@@ -395,7 +394,7 @@ impl World {
         self.sweep(end.connection);
     }
 
-    /// The end dies and says so to its peer, after what is under way.
+    /// Ends this end and resets the peer, after what is in flight.
     pub(super) fn reset(&mut self, end: EndId) {
         self.trace.note(self.now, "reset", end.connection, 0);
         self.forget(end);
@@ -403,7 +402,7 @@ impl World {
         self.sweep(end.connection);
     }
 
-    /// The end dies and says nothing.
+    /// Ends this end without telling the peer.
     pub(super) fn forget(&mut self, end: EndId) {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return };
         let dying = connection.end_mut(end.side);
@@ -413,7 +412,7 @@ impl World {
         connection.out_mut(end.side.other()).arrived.clear();
     }
 
-    /// The host loses its power: it knows of nothing any more, and nothing more comes from it.
+    /// The host loses its power: its state is lost, and it sends nothing more.
     pub(super) fn vanish(&mut self, end: EndId) {
         self.forget(end);
         if let Some(connection) = self.connections.get_mut(&end.connection) {
@@ -422,7 +421,7 @@ impl World {
         self.sweep(end.connection);
     }
 
-    /// The connection fails at this end: its process, if it has one, will hear of it.
+    /// The connection fails at this end; its process, if there is one, is told.
     pub(super) fn fail(&mut self, end: EndId, why: ErrorKind) {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return };
         self.trace.note(self.now, "fail", end.connection, u64::from(why == ErrorKind::TimedOut));
@@ -437,7 +436,7 @@ impl World {
         self.sweep(end.connection);
     }
 
-    /// Nothing gets through: marks wait for better times, a reset is lost.
+    /// Nothing gets through: a FIN waits, and a reset is lost.
     fn stall(&mut self, from: EndId) {
         let stall = self.next_serial();
         let timeout = Duration::from_nanos(self.faults.stall_timeout_ns);
@@ -459,7 +458,7 @@ impl World {
         }
     }
 
-    /// The path works again: what was under way is sent once more.
+    /// The path works again: what was in flight is sent again.
     pub(super) fn resume(&mut self, from: EndId) {
         let Some(connection) = self.connections.get_mut(&from.connection) else { return };
         let pipe = connection.out_mut(from.side);
@@ -470,7 +469,7 @@ impl World {
         }
     }
 
-    /// Forgets a connection that nobody can observe any more.
+    /// Removes a connection that no process can observe any more.
     fn sweep(&mut self, id: u64) {
         if self.connections.get(&id).is_some_and(Connection::is_over) {
             self.connections.remove(&id);

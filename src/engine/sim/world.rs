@@ -1,4 +1,4 @@
-//! The world: hosts, paths between them, the agenda, and the clock.
+//! The simulated world: hosts, the paths between them, scheduled events, and the clock.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -15,10 +15,10 @@ use crate::engine::sim::connection::{Connection, EndId, Life, Owner, Side};
 use crate::engine::sim::faults::Faults;
 use crate::engine::sim::trace::Trace;
 
-/// The first port that is given to a socket which asks for none in particular.
+/// The first port for sockets that do not ask for a particular one.
 const EPHEMERAL_PORT_MIN: u16 = 32_768;
 
-/// Something that will happen.
+/// A scheduled event of the simulated network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Occurrence {
     /// A segment from this end arrives.
@@ -31,19 +31,19 @@ pub(super) enum Occurrence {
     RefusalArrives(u64),
     /// The client gives its connect up.
     ConnectExpires(u64),
-    /// This end gives the connection up, if this stall is still on.
+    /// This end gives the connection up, if the stall with this number still lasts.
     StallExpires(EndId, u64),
-    /// Something in the middle has reset the connection; this end hears of it.
+    /// Something on the path has reset the connection, and this end is told.
     Broken(EndId),
-    /// A slow reader looks again.
+    /// A slow reader reads again.
     Nudge(EndId),
-    /// Two hosts drawn at random are parted.
+    /// Two hosts drawn at random are cut off from each other.
     CutBegins,
-    /// Two hosts are joined again, if this cut is still on.
+    /// The cut between two hosts ends, if it is still the one with this number.
     CutEnds(IpAddr, IpAddr, u64),
 }
 
-/// What listens.
+/// A socket that listens on a host.
 pub(super) struct Listener {
     pub(super) host: IpAddr,
     pub(super) address: Address,
@@ -51,7 +51,7 @@ pub(super) struct Listener {
     pub(super) backlog: VecDeque<u64>,
 }
 
-/// A machine.
+/// A simulated machine, which can be up or down.
 struct Host {
     up: bool,
     port_next: u16,
@@ -66,18 +66,18 @@ impl Wake for Flag {
     }
 }
 
-/// What the world keeps of a driver.
+/// The world's state of a driver.
 pub(super) struct DriverState {
     pub(super) host: IpAddr,
     pub(super) alive: bool,
-    /// Sockets that have something to look at.
+    /// Sockets with something to do.
     pub(super) ready: BTreeSet<u32>,
     pub(super) flag: Arc<Flag>,
-    /// Until when its core has nothing to do; none while it has.
+    /// The time until which its core has nothing to do; `None` if it has something to do now.
     idle_until: Option<Time>,
 }
 
-/// The world.
+/// The state of the simulated network, shared by all drivers.
 pub(super) struct World {
     pub(super) now: Time,
     pub(super) rng: Rng,
@@ -86,7 +86,7 @@ pub(super) struct World {
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) listeners: BTreeMap<u64, Listener>,
     pub(super) drivers: Vec<DriverState>,
-    /// Sockets that no driver holds; the other half of the handle is with whoever may adopt it.
+    /// Sockets that no driver holds. The other copy of the handle is with the code that may adopt the socket.
     pub(super) parked: BTreeMap<u64, (EndId, Arc<()>)>,
     agenda: BinaryHeap<Reverse<(Time, u64, Occurrence)>>,
     hosts: BTreeMap<IpAddr, Host>,
@@ -116,29 +116,29 @@ impl World {
         world
     }
 
-    /// Takes down that something happened.
+    /// Records an event in the trace.
     pub(super) fn note(&mut self, what: &str, subject: u64, detail: u64) {
         self.trace.note(self.now, what, subject, detail);
     }
 
-    /// A number never given before.
+    /// A number that was not given before.
     pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
     }
 
-    /// Puts `what` on the agenda.
+    /// Schedules an event for the time `due`.
     pub(super) fn plan(&mut self, due: Time, what: Occurrence) {
         let serial = self.next_serial();
         self.agenda.push(Reverse((due, serial, what)));
     }
 
-    /// When the next thing happens.
+    /// The time of the next event.
     pub(super) fn next_at(&self) -> Option<Time> {
         self.agenda.peek().map(|Reverse((due, _, _))| *due)
     }
 
-    /// Lets everything happen that is due by now.
+    /// Runs all events that are due.
     pub(super) fn run_due(&mut self) {
         self.reap_parked();
         while let Some(Reverse((due, _, what))) = self.agenda.peek().copied() {
@@ -150,7 +150,7 @@ impl World {
         }
     }
 
-    /// Moves the clock to `to`, letting everything happen that is due on the way.
+    /// Advances the clock to `to`, and runs the events that become due.
     pub(super) fn advance_to(&mut self, to: Time) {
         while let Some(due) = self.next_at().filter(|due| *due <= to) {
             self.now = self.now.max(due);
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    /// Has the owner of `end` look at it.
+    /// Schedules the owner of `end` to advance it.
     pub(super) fn notify(&mut self, end: EndId) {
         let owner = self.connections.get(&end.connection).and_then(|connection| connection.end(end.side).owner);
         if let Some(owner) = owner {
@@ -195,7 +195,7 @@ impl World {
 
     // Hosts.
 
-    /// Makes the host known and starts it.
+    /// Adds a host, if it is new, and starts it.
     pub(super) fn start_host(&mut self, host: IpAddr) {
         let entry = self.hosts.entry(host).or_insert(Host { up: true, port_next: EPHEMERAL_PORT_MIN });
         if !entry.up {
@@ -216,7 +216,7 @@ impl World {
         self.hosts.contains_key(&host)
     }
 
-    /// The next port of `host` that nobody listens on.
+    /// The next free port of `host`.
     pub(super) fn free_port(&mut self, host: IpAddr) -> u16 {
         loop {
             let Some(entry) = self.hosts.get_mut(&host) else { return EPHEMERAL_PORT_MIN };
@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    /// The host that `address` means when said on `host`, and the address that a client there shows.
+    /// What `address` refers to on `host`, and the address that a client there has.
     pub(super) fn resolve(&mut self, host: IpAddr, address: &Address) -> (IpAddr, Option<SocketAddr>) {
         match address {
             Address::Unix(_) => (host, None),
@@ -247,7 +247,7 @@ impl World {
         }
     }
 
-    /// Who listens at `address` on `host`; one of them drawn at random when there are several.
+    /// The listener at `address` on `host`; one drawn at random if there are several.
     pub(super) fn listener_at(&mut self, host: IpAddr, address: &Address) -> Option<u64> {
         let fits = |listener: &Listener| match (&listener.address, address) {
             (Address::Unix(a), Address::Unix(b)) => a == b,
@@ -266,14 +266,14 @@ impl World {
         group.get(at).copied()
     }
 
-    /// Whether somebody on `host` listens at the unix socket `path`.
+    /// Whether a listener on `host` uses the Unix socket `path`.
     pub(super) fn unix_path_taken(&self, host: IpAddr, path: &PathBuf) -> bool {
         self.listeners
             .values()
             .any(|listener| listener.host == host && matches!(&listener.address, Address::Unix(other) if other == path))
     }
 
-    /// The ends of connections on `host` whose life is as asked for.
+    /// The ends of connections on `host` in a state that `fits`.
     pub(super) fn ends_of(&self, host: IpAddr, fits: impl Fn(Life) -> bool) -> Vec<EndId> {
         let ends = self.connections.iter().flat_map(|(id, connection)| {
             Side::BOTH.map(|side| (EndId { connection: *id, side }, connection.end(side)))
@@ -283,7 +283,7 @@ impl World {
 
     // Paths.
 
-    /// When something sent now from one host to another arrives.
+    /// When a segment that is sent now from one host to another arrives.
     pub(super) fn arrival(&mut self, from: IpAddr, to: IpAddr) -> Time {
         let (min, max) = (self.faults.delay_ns_min, self.faults.delay_ns_max);
         let path_ns = match self.paths.get(&(from, to)) {
@@ -303,7 +303,7 @@ impl World {
         self.cuts.contains_key(&pair(from, to)) || down(&from) || down(&to)
     }
 
-    /// Parts two hosts.
+    /// Cuts the network between two hosts, and returns the number of the cut.
     pub(super) fn cut(&mut self, a: IpAddr, b: IpAddr) -> Option<u64> {
         if a == b {
             return None;
@@ -314,7 +314,7 @@ impl World {
         Some(cut)
     }
 
-    /// Joins two hosts.
+    /// Ends the cut between two hosts.
     pub(super) fn heal(&mut self, a: IpAddr, b: IpAddr) {
         if let Some(cut) = self.cuts.remove(&pair(a, b)) {
             self.trace.note(self.now, "heal", cut, 0);
@@ -322,7 +322,7 @@ impl World {
         }
     }
 
-    /// Joins all hosts.
+    /// Ends the cuts between all hosts.
     pub(super) fn heal_all(&mut self) {
         let cuts: Vec<(IpAddr, IpAddr)> = self.cuts.keys().copied().collect();
         for (a, b) in cuts {

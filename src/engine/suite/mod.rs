@@ -69,7 +69,7 @@ impl<N: Network> World<N> {
         }
     }
 
-    /// Turns until `done`.
+    /// Turns all nodes until `done` says so; fails after `ROUNDS_MAX` rounds.
     #[track_caller]
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut World<N>) -> bool) {
         for _ in 0..ROUNDS_MAX {
@@ -209,7 +209,7 @@ impl Loopback {
     }
 }
 
-/// Loopback on epoll.
+/// Loopback sockets on the epoll driver.
 struct EpollNetwork(Loopback);
 
 impl Network for EpollNetwork {

@@ -1,8 +1,8 @@
-//! Which CPUs a thread may run on, by sched_setaffinity(2).
+//! CPU affinity of threads, with sched_setaffinity(2).
 
 use std::io;
 
-/// The calling thread's CPUs, the lowest first.
+/// The CPUs that the calling thread may run on, in ascending order.
 pub(in crate::engine) fn allowed() -> io::Result<Vec<usize>> {
     let mut set = empty();
     // SAFETY: `set` is valid for writes of its own size; 0 means the calling thread.
@@ -13,7 +13,7 @@ pub(in crate::engine) fn allowed() -> io::Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
 }
 
-/// Keeps the calling thread on one CPU.
+/// Pins the calling thread to one CPU.
 pub(in crate::engine) fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::ErrorKind::InvalidInput.into());

@@ -1,9 +1,9 @@
-//! Memory for pooled buffers: slots of one size, cut out of zeroed slabs that live as long as the arena.
+//! Memory for pooled buffers: slots of one size in zeroed slabs that live as long as the arena.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-/// Page alignment, so that a fresh slab takes no resident memory until a slot is written.
+/// Slabs are aligned to pages, so that a new slab takes no resident memory until a slot is written.
 const SLAB_ALIGN: usize = 4096;
 
 /// Zeroed slabs of memory, handed out as slots.
@@ -14,23 +14,23 @@ pub(in crate::engine) struct Arena {
 }
 
 impl Arena {
-    /// An empty arena; `slot_len` and `slots_per_slab` are greater than zero.
+    /// Creates an empty arena. `slot_len` and `slots_per_slab` must be greater than zero.
     pub(in crate::engine) fn new(slot_len: usize, slots_per_slab: usize) -> Arena {
         assert!(slot_len > 0 && slots_per_slab > 0, "an arena has slots");
         Arena { slot_len, slots_per_slab, slabs: Vec::new() }
     }
 
-    /// How many slots exist.
+    /// The number of slots.
     pub(in crate::engine) fn slots(&self) -> usize {
         self.slabs.len() * self.slots_per_slab
     }
 
-    /// Bytes that one more slab would take.
+    /// The length of a slab in bytes.
     pub(in crate::engine) fn slab_len(&self) -> usize {
         self.slot_len * self.slots_per_slab
     }
 
-    /// Adds one slab.
+    /// Adds one slab of zeroed memory.
     pub(in crate::engine) fn grow(&mut self) {
         let layout = self.slab_layout();
         // SAFETY: the layout's size is greater than zero, as `new` asserts.
@@ -39,7 +39,7 @@ impl Arena {
         self.slabs.push(slab);
     }
 
-    /// Where slot `index` begins. The pointer is good for reads and writes of `slot_len` initialised bytes until the
+    /// The start of slot `index`. The pointer is valid for reads and writes of `slot_len` initialised bytes until the
     /// arena is dropped.
     pub(in crate::engine) fn slot(&self, index: usize) -> NonNull<u8> {
         let slab = self.slabs[index / self.slots_per_slab];
@@ -48,8 +48,8 @@ impl Arena {
         unsafe { slab.add(offset) }
     }
 
-    /// Gives the memory of slot `index` back to the system; its bytes are zero, or as they were, when it is next used. The
-    /// caller sees to it that nobody uses the slot now.
+    /// Returns the memory of slot `index` to the system. When it is next used, its bytes are zero or unchanged. The
+    /// caller ensures that nobody uses the slot now.
     pub(in crate::engine) fn release_memory(&mut self, index: usize) {
         let slot = self.slot(index);
         // SAFETY: the range is one slot of a slab that this arena owns, private anonymous memory of the allocator, and no

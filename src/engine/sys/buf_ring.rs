@@ -1,4 +1,4 @@
-//! A ring of buffers that the kernel picks from when something was received: memory shared with it.
+//! A ring of buffers for received data, shared with the kernel, which picks a buffer for each receive.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-/// The alignment that the kernel asks of the ring's memory.
+/// The alignment that the kernel requires.
 const PAGE: usize = 4096;
 
-/// The ring's memory. It is given back to the system only after [`BufRing::unregistered`].
+/// The memory of the ring. It is freed only after [`BufRing::unregistered`].
 pub(in crate::engine) struct BufRing {
     base: NonNull<BufRingEntry>,
     entries: u16,
@@ -18,7 +18,7 @@ pub(in crate::engine) struct BufRing {
 }
 
 impl BufRing {
-    /// A ring of `entries`, a power of two.
+    /// Creates a ring of `entries`, which must be a power of two.
     pub(in crate::engine) fn new(entries: u16) -> BufRing {
         assert!(entries.is_power_of_two(), "the kernel wants a power of two");
         let layout = layout(entries);
@@ -28,23 +28,23 @@ impl BufRing {
         BufRing { base, entries, tail: 0, is_registered: false }
     }
 
-    /// Where the memory begins, to be registered; from now on the kernel may read it.
+    /// The address of the memory, to be registered. From now on the kernel may read it.
     pub(in crate::engine) fn registered(&mut self) -> u64 {
         self.is_registered = true;
         self.base.as_ptr() as u64
     }
 
-    /// Notes that the kernel does not use the memory (any more).
+    /// Notes that the kernel does not use the memory.
     pub(in crate::engine) fn unregistered(&mut self) {
         self.is_registered = false;
     }
 
-    /// Puts a buffer into the next entry; the kernel sees it after [`BufRing::publish`].
+    /// Writes a buffer into the next entry. The kernel sees it after [`BufRing::publish`].
     ///
     /// # Safety
     ///
-    /// At most as many buffers may be in the ring as it has entries. `first` must be valid for writes of `len` bytes,
-    /// and nobody else may access them, until the kernel reports the buffer `id` used or the ring was unregistered.
+    /// The ring must not hold more buffers than it has entries. `first` must be valid for writes of `len` bytes, and
+    /// nobody else may access them, until the kernel reports the buffer `id` used or the ring was unregistered.
     pub(in crate::engine) unsafe fn push(&mut self, first: NonNull<u8>, len: u32, id: u16) {
         let at = self.tail & (self.entries - 1);
         // SAFETY: `at` is less than `entries`, so the entry is inside the allocation.
@@ -58,7 +58,7 @@ impl BufRing {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Lets the kernel see what was pushed.
+    /// Makes the pushed buffers visible to the kernel.
     pub(in crate::engine) fn publish(&self) {
         // SAFETY: `base` begins the ring's first entry, which is initialised.
         let tail = unsafe { BufRingEntry::tail(self.base.as_ptr()) };

@@ -36,29 +36,29 @@ impl Lease {
         Lease { pool, slot, base, lo: 0, start: 0, end: 0, hi: to_u32(len) }
     }
 
-    /// Bytes that can be put before the content.
+    /// The number of bytes that can be added before the content.
     #[must_use]
     pub fn headroom(&self) -> usize {
         (self.start - self.lo) as usize
     }
 
-    /// Bytes that can be put after the content.
+    /// The number of bytes that can be added after the content.
     #[must_use]
     pub fn tailroom(&self) -> usize {
         (self.hi - self.end) as usize
     }
 
-    /// Bytes of the owned range: headroom, content and tailroom.
+    /// The length of the owned range: headroom, content and tailroom, in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         (self.hi - self.lo) as usize
     }
 
-    /// Moves the empty content to leave `n` bytes of headroom.
+    /// Sets the headroom of an empty lease to `n` bytes.
     ///
     /// # Panics
     ///
-    /// When the lease has content, or owns fewer than `n` bytes.
+    /// If the lease has content, or owns fewer than `n` bytes.
     pub fn reserve_headroom(&mut self, n: usize) {
         assert!(self.start == self.end, "only an empty lease can be moved");
         assert!(n <= self.capacity(), "headroom within the owned range");
@@ -66,56 +66,56 @@ impl Lease {
         self.end = self.start;
     }
 
-    /// Drops `n` bytes from the front of the content; they become headroom.
+    /// Removes `n` bytes from the front of the content; they become headroom.
     ///
     /// # Panics
     ///
-    /// When there are fewer than `n`.
+    /// If there are fewer than `n` bytes.
     pub fn advance(&mut self, n: usize) {
         assert!(n <= self.len(), "advance within the content");
         self.start += to_u32(n);
     }
 
-    /// Keeps the first `n` bytes of the content; what follows becomes tailroom.
+    /// Keeps the first `n` bytes of the content; the rest becomes tailroom.
     ///
     /// # Panics
     ///
-    /// When there are fewer than `n`.
+    /// If there are fewer than `n` bytes.
     pub fn truncate(&mut self, n: usize) {
         assert!(n <= self.len(), "truncate within the content");
         self.end = self.start + to_u32(n);
     }
 
-    /// Puts `bytes` before the content.
+    /// Adds `bytes` before the content.
     ///
     /// # Panics
     ///
-    /// When the headroom is too small.
+    /// If the headroom is too small.
     pub fn prepend(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.headroom(), "prepend within the headroom");
         self.start -= to_u32(bytes.len());
         self[..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Puts `bytes` after the content.
+    /// Adds `bytes` after the content.
     ///
     /// # Panics
     ///
-    /// When the tailroom is too small.
+    /// If the tailroom is too small.
     pub fn append(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.tailroom(), "append within the tailroom");
         self.spare_mut()[..bytes.len()].copy_from_slice(bytes);
         self.end += to_u32(bytes.len());
     }
 
-    /// Puts as much of `bytes` after the content as there is tailroom for, and says how much that was.
+    /// Adds as much of `bytes` after the content as fits into the tailroom; returns how much that was.
     pub fn append_some(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.tailroom());
         self.append(&bytes[..n]);
         n
     }
 
-    /// The tailroom, to be written to; [`Lease::filled`] then makes it content. Its bytes are whatever was there before.
+    /// The tailroom, to be written to; [`Lease::filled`] then makes it content. Its initial content is arbitrary.
     pub fn spare_mut(&mut self) -> &mut [u8] {
         // SAFETY: `end..hi` is inside the buffer and owned by this lease alone (splits never overlap); the memory was
         // initialised when the slab was made; `&mut self` keeps any other access away for the life of the slice.
@@ -147,11 +147,11 @@ impl Lease {
         self.slot == next.slot && Rc::ptr_eq(&self.pool, &next.pool) && self.end == next.start && self.hi == next.lo
     }
 
-    /// Takes `next` in, when it follows directly in the same buffer; gives it back otherwise.
+    /// Appends `next` if it follows directly in the same buffer.
     ///
     /// # Errors
     ///
-    /// `next`, untouched, when the two do not touch.
+    /// `next`, unchanged, if it does not.
     pub fn join(&mut self, next: Lease) -> Result<(), Lease> {
         if !self.touches(&next) {
             return Err(next);
@@ -161,7 +161,7 @@ impl Lease {
         Ok(())
     }
 
-    /// How many bytes one queue may hold now; see [`Pool::allowance`](crate::engine::Pool::allowance).
+    /// The current limit of one queue in bytes; see [`Pool::allowance`](crate::engine::Pool::allowance).
     pub(in crate::engine) fn allowance(&self) -> usize {
         self.pool.allowance()
     }
@@ -171,12 +171,12 @@ impl Lease {
         self.pool.is_pressed()
     }
 
-    /// Whether the buffer behind it is a large one.
+    /// Whether its buffer is a large one.
     pub(in crate::engine) fn is_of_large(&self) -> bool {
         self.slot.is_large()
     }
 
-    /// An empty small buffer of the same pool to copy into, if one is left for receiving.
+    /// An empty small buffer of the same pool to copy into; `None` if none is left for receiving.
     pub(in crate::engine) fn small_of_same_pool(&self) -> Option<Lease> {
         self.pool.take_to_keep(Class::Small)
     }
@@ -205,14 +205,14 @@ impl Lease {
         front
     }
 
-    /// The first byte of the owned range and its length, for the kernel to write to while the lease is kept aside.
+    /// The start and the length of the owned range, for the kernel to write to while the lease is kept.
     pub(in crate::engine) fn raw_range(&mut self) -> (NonNull<u8>, u32) {
         // SAFETY: `lo` is within the buffer that `base` begins.
         let first = unsafe { self.base.add(self.lo as usize) };
         (first, self.hi - self.lo)
     }
 
-    /// Where the byte at `offset` of the buffer is; `offset` is at most `hi`.
+    /// The address of the byte at `offset` of the buffer; `offset` is at most `hi`.
     fn at(&self, offset: u32) -> *mut u8 {
         // SAFETY: `hi` is at most the slot's length, so that the result is inside the buffer or one past its end.
         unsafe { self.base.as_ptr().add(offset as usize) }
@@ -271,7 +271,7 @@ impl Chunk for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The content may be anybody's payload: only its size is shown.
+        // The content may be private payload, so only its length is printed.
         write!(f, "Lease({} bytes of {:?})", self.len(), self.slot)
     }
 }
@@ -291,7 +291,7 @@ impl References {
         self.0.set(self.0.get() + 1);
     }
 
-    /// Takes one away; true when it was the last.
+    /// Removes a reference; returns true if it was the last one.
     pub(in crate::engine) fn remove(&self) -> bool {
         let left = self.0.get() - 1;
         self.0.set(left);
@@ -299,7 +299,7 @@ impl References {
     }
 }
 
-/// Offsets within a slot fit: a slot is 64 KiB at the most.
+/// Offsets within a slot fit, because a slot has at most 64 KiB.
 fn to_u32(n: usize) -> u32 {
     u32::try_from(n).expect("an offset within a slot")
 }

@@ -1,4 +1,4 @@
-//! What touches raw memory and the kernel. All `unsafe` of the project is below this module.
+//! The code that accesses raw memory and the kernel. All `unsafe` code of the project is in this module.
 
 #![allow(unsafe_code, reason = "this is the one place for it; every block carries its SAFETY note")]
 

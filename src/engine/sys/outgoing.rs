@@ -1,63 +1,63 @@
-//! What a socket has still to send.
+//! The send queue of a socket.
 
 use std::collections::VecDeque;
 
 use crate::engine::{Lease, push_packed};
 
-/// Buffers that go into one send.
+/// The most buffers in one send.
 pub(in crate::engine) const GATHER_MAX: usize = 64;
 
-/// A socket's queue, and whether its end is to follow.
+/// The send queue of a socket, and the state of its end.
 pub(in crate::engine) struct Outgoing {
     queue: VecDeque<Lease>,
-    /// How many buffers at the front the kernel has, so that they must stay as they are.
-    lent: usize,
+    /// How many buffers at the front the kernel has, so that they must not change.
+    in_flight: usize,
     end: End,
 }
 
-/// How far the end of the sending direction is.
+/// The state of the end of the sending direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Open,
-    /// To be told to the peer after the queue.
+    /// Requested; to be sent after the queue.
     Wanted,
-    /// Told, or pointless.
+    /// Sent, or not possible any more.
     Done,
 }
 
 impl Outgoing {
     pub(in crate::engine) fn new() -> Outgoing {
-        Outgoing { queue: VecDeque::new(), lent: 0, end: End::Open }
+        Outgoing { queue: VecDeque::new(), in_flight: 0, end: End::Open }
     }
 
-    /// Queues a buffer, unless it is empty or the end was asked for.
+    /// Queues a buffer, unless it is empty or the end was requested.
     pub(in crate::engine) fn push(&mut self, lease: Lease) {
         if self.end == End::Open && !lease.is_empty() {
-            push_packed(&mut self.queue, self.lent, lease);
+            push_packed(&mut self.queue, self.in_flight, lease);
         }
     }
 
-    /// Notes that the kernel has what [`Outgoing::front`] gives, until [`Outgoing::returned`].
-    pub(in crate::engine) fn lend(&mut self) {
-        let lent = self.front().len();
-        self.lent = lent;
+    /// Records that the kernel has the buffers of [`Outgoing::front`], until [`Outgoing::end_send`].
+    pub(in crate::engine) fn begin_send(&mut self) {
+        let in_flight = self.front().len();
+        self.in_flight = in_flight;
     }
 
-    /// Notes that the kernel has nothing of it any more.
-    pub(in crate::engine) fn returned(&mut self) {
-        self.lent = 0;
+    /// Records that the kernel has no buffers any more.
+    pub(in crate::engine) fn end_send(&mut self) {
+        self.in_flight = 0;
     }
 
     pub(in crate::engine) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// What the next send takes: up to [`GATHER_MAX`] buffers, none of them empty.
+    /// The buffers of the next send: up to [`GATHER_MAX`], none of them empty.
     pub(in crate::engine) fn front(&self) -> impl ExactSizeIterator<Item = &Lease> {
         self.queue.iter().take(GATHER_MAX)
     }
 
-    /// Takes what was sent off the front.
+    /// Removes sent bytes from the front.
     pub(in crate::engine) fn sent(&mut self, mut bytes: usize) {
         while let Some(front) = self.queue.front_mut() {
             if bytes < front.len() {
@@ -69,14 +69,14 @@ impl Outgoing {
         }
     }
 
-    /// Asks for the end after the queue.
+    /// Requests the end after the queue.
     pub(in crate::engine) fn finish(&mut self) {
         if self.end == End::Open {
             self.end = End::Wanted;
         }
     }
 
-    /// Whether the end is to be told now. True once.
+    /// Whether the end must be sent now; returns true once.
     pub(in crate::engine) fn take_end(&mut self) -> bool {
         let due = self.queue.is_empty() && self.end == End::Wanted;
         if due {
@@ -85,13 +85,13 @@ impl Outgoing {
         due
     }
 
-    /// Drops everything, also what is queued later.
+    /// Drops the queue and everything that is queued later.
     pub(in crate::engine) fn give_up(&mut self) {
         self.queue.clear();
         self.end = End::Done;
     }
 
-    /// Leaves the buffers to nobody, because the kernel may read them at any later time.
+    /// Leaks the buffers, because the kernel may still read them.
     pub(in crate::engine) fn abandon(&mut self) {
         std::mem::forget(std::mem::take(&mut self.queue));
     }

@@ -1,10 +1,10 @@
-//! The table of a driver's sockets and listeners, by token.
+//! The table of a driver's sockets and listeners, indexed by token.
 
 use std::io;
 
 use crate::engine::driver::Token;
 
-/// The most places that a driver keeps: tokens count from zero, so a large index is a caller's mistake.
+/// The most entries of the table. Tokens count from zero, so a larger index is an error of the caller.
 pub(in crate::engine) const PLACES_MAX: u32 = 1 << 22;
 
 /// What a driver keeps for each token. A token of another generation finds nothing.
@@ -15,7 +15,7 @@ impl<T> Places<T> {
         Places(Vec::new())
     }
 
-    /// Checks that the token's place may be taken.
+    /// Checks that the token's entry is free.
     pub(in crate::engine) fn check_free(&self, token: Token) -> io::Result<()> {
         let taken = self.0.get(token.index as usize).is_some_and(Option::is_some);
         if taken || token.index >= PLACES_MAX {
@@ -24,7 +24,7 @@ impl<T> Places<T> {
         Ok(())
     }
 
-    /// Fills the token's place.
+    /// Fills the token's entry.
     ///
     /// # Errors
     ///

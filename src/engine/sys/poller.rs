@@ -1,4 +1,4 @@
-//! epoll(7), edge-triggered.
+//! A safe wrapper of epoll(7), which registers every descriptor edge-triggered.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -7,28 +7,28 @@ use std::time::Duration;
 
 use crate::engine::driver::Token;
 
-/// Readiness reports that one wait can bring.
+/// The most reports from one wait.
 const REPORTS_MAX: usize = 256;
 
-/// Descriptors whose readiness is watched.
+/// The epoll instance, and the reports of the last wait.
 pub(in crate::engine) struct Poller {
     fd: OwnedFd,
     reports: Box<[libc::epoll_event]>,
-    /// Whether the kernel takes a timeout in nanoseconds.
+    /// Whether the kernel supports timeouts in nanoseconds.
     precise: bool,
 }
 
-/// What a descriptor is ready for.
+/// The readiness of a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Readiness(u32);
 
 impl Readiness {
-    /// There is something to read, or to learn by reading.
+    /// There is something to read, which may be the end or an error.
     pub(in crate::engine) fn readable(self) -> bool {
         self.has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
     }
 
-    /// There is room to write, or something to learn by writing.
+    /// There is room to write, or writing returns an error.
     pub(in crate::engine) fn writable(self) -> bool {
         self.has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR)
     }
@@ -53,7 +53,7 @@ impl Poller {
         Ok(Poller { fd, reports, precise: true })
     }
 
-    /// Watches `fd` for everything, edge by edge, under the name `token`.
+    /// Registers `fd` for all events, edge-triggered, under the name `token`.
     pub(in crate::engine) fn add(&self, fd: &impl AsFd, token: Token) -> io::Result<()> {
         let interest = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         let mut event = libc::epoll_event { events: interest as u32, u64: key(token) };
@@ -62,21 +62,21 @@ impl Poller {
         check(unsafe { libc::epoll_ctl(poller, libc::EPOLL_CTL_ADD, fd, &raw mut event) }).map(drop)
     }
 
-    /// Watches `fd` no longer.
+    /// Ends the registration of `fd`.
     pub(in crate::engine) fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
         let (poller, fd) = (self.fd.as_raw_fd(), fd.as_fd().as_raw_fd());
         // SAFETY: removing takes no event, and a null one is allowed since Linux 2.6.9.
         check(unsafe { libc::epoll_ctl(poller, libc::EPOLL_CTL_DEL, fd, ptr::null_mut()) }).map(drop)
     }
 
-    /// Waits until a descriptor is ready or the time is over, for ever without a timeout; returns how many are ready.
+    /// Waits until a descriptor is ready or the timeout has passed (`None` for ever); returns how many are ready.
     pub(in crate::engine) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         let finely = self.precise && timeout.is_some_and(|timeout| !timeout.is_zero());
         let ready = if finely { self.wait_ns(timeout.unwrap_or_default()) } else { self.wait_ms(timeout) };
         match ready {
             Ok(ready) => Ok(usize::try_from(ready).unwrap_or(0)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            // Older than Linux 5.11, or a filter that does not know the call.
+            // A kernel older than Linux 5.11, or a seccomp filter that does not know the system call.
             Err(_) if finely => {
                 self.precise = false;
                 self.wait(timeout)
@@ -85,7 +85,7 @@ impl Poller {
         }
     }
 
-    /// The report `at` of the last wait.
+    /// The report number `at` of the last wait.
     pub(in crate::engine) fn report(&self, at: usize) -> (Token, Readiness) {
         let event = self.reports[at];
         (token(event.u64), Readiness(event.events))
@@ -121,14 +121,14 @@ impl Poller {
     }
 }
 
-/// A point or a span of time as the kernel's newer calls take it, on every architecture.
+/// The time format of the kernel's newer system calls, which is the same on every architecture.
 #[repr(C)]
 struct KernelTimespec {
     seconds: i64,
     nanos: i64,
 }
 
-/// Rounds up, so that waiting for less than a millisecond does not become spinning.
+/// Rounds up, so that a wait of less than a millisecond does not become a busy loop.
 fn whole_ms(timeout: Duration) -> i32 {
     i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }

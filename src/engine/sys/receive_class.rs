@@ -1,13 +1,13 @@
-//! Which size of buffer a socket receives into.
+//! The choice of buffer size for a socket.
 
 use crate::engine::pool::{Class, SMALL_LEN};
 
-/// A socket that fills so many small buffers one after the other is given large ones.
+/// A socket that fills this many small buffers in a row gets large ones.
 const FULL_BEFORE_LARGE: u8 = 2;
-/// A socket that uses so many large buffers in a row for what a small one would hold is given small ones.
+/// A socket that uses this many large buffers in a row for less than a small one holds gets small ones.
 const LIGHT_BEFORE_SMALL: u8 = 4;
 
-/// Follows how much a socket receives at a time, and picks the class of its next buffer.
+/// Observes how much a socket receives at a time, and chooses the class of its next buffer.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct ReceiveClass {
     class: Class,
@@ -24,10 +24,11 @@ impl ReceiveClass {
         self.class
     }
 
-    /// Notes that `n` bytes came into a buffer of class `used`; true when the class to use next has changed.
+    /// Records that `n` bytes were received into a buffer of class `used`; returns true if the class to use next has
+    /// changed.
     pub(in crate::engine) fn note(&mut self, used: Class, n: usize) -> bool {
         if used != self.class {
-            // Of the time before a change, or taken because the right class was exhausted: no evidence.
+            // The buffer was chosen before the last change, or because the other class was exhausted, so it is ignored.
             return false;
         }
         let (counts, limit, other) = match self.class {

@@ -1,4 +1,4 @@
-//! Sockets as both real drivers open, set up and end them.
+//! System calls on sockets that both kernel drivers share.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,10 +9,10 @@ use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::engine::driver::{Address, RawSocket, SocketOptions};
 
-/// Connections that may wait to be accepted, per listener.
+/// The most connections that wait to be accepted, per listener.
 const BACKLOG: i32 = 1024;
 
-/// Opens a listening socket. Returns it with the address that was bound.
+/// Opens a listening socket. Returns it with the bound address.
 pub(in crate::engine) fn listen(address: &Address) -> io::Result<(OwnedFd, Address)> {
     let (socket, target) = open(address)?;
     if matches!(address, Address::Tcp(_)) {
@@ -28,7 +28,7 @@ pub(in crate::engine) fn listen(address: &Address) -> io::Result<(OwnedFd, Addre
     Ok((socket.into(), bound))
 }
 
-/// Opens a socket that can connect to `address`, and the address as the system takes it.
+/// Opens a socket that can connect to `address`; returns it with the address in the system's format.
 pub(in crate::engine) fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
     let target = match address {
         Address::Tcp(address) => SockAddr::from(*address),
@@ -42,11 +42,11 @@ pub(in crate::engine) fn open(address: &Address) -> io::Result<(Socket, SockAddr
     Ok((Socket::new_raw(domain, Type::STREAM.nonblocking().cloexec(), None)?, target))
 }
 
-/// Takes the system's socket out of `raw`, non-blocking.
+/// The system's socket in `raw`, set to non-blocking.
 ///
 /// # Errors
 ///
-/// When it is of the simulated network.
+/// If it belongs to the simulated network.
 #[cfg_attr(
     not(feature = "sim"),
     allow(clippy::infallible_destructuring_match, reason = "simulated ones are of another kind")
@@ -63,12 +63,14 @@ pub(in crate::engine) fn take_fd(raw: RawSocket) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The most that the system keeps of a connection that is not read, in bytes. Left to itself it grows to tens of megabytes
-/// for each, and a thousand such connections use up the memory that all TCP of the machine shares, links included.
+/// The largest receive buffer of a connection in the kernel, in bytes. By default it grows to tens of megabytes for a
+/// connection that is not read, and a thousand such connections would use up the memory that all TCP connections of the
+/// machine share, links included.
 const RECEIVE_WINDOW_MAX: libc::c_int = 512 * 1024;
-/// The same for a link, which is always read and may be long.
+/// The same for a link, which is always read and may have a long round-trip time.
 const LINK_WINDOW_MAX: libc::c_int = 64 * 1024 * 1024;
-/// The most that the system takes before it has sent it, in bytes: what waits there can neither be dropped nor overtaken.
+/// The most bytes that the kernel accepts before it has sent them. Bytes that wait there can neither be dropped nor
+/// overtaken.
 const UNSENT_MAX: u32 = 128 * 1024;
 
 /// A connection that is over, as Linux numbers the states (`include/net/tcp_states.h`).
@@ -76,8 +78,8 @@ const TCP_CLOSE: u8 = 7;
 /// How many keep-alive probes a silent peer is sent in the second half of its time.
 const PROBES_MAX: u32 = 3;
 
-/// Sets what every connection has. A unix socket knows none of it, and a connection that has failed already says so
-/// when it is used: neither is an error here.
+/// Sets the options of every connection. Errors are ignored: a Unix socket has none of these options, and a connection
+/// that has failed reports that when it is used.
 pub(in crate::engine) fn set_up(fd: &impl AsFd, options: SocketOptions) {
     let _ = SockRef::from(fd).set_tcp_nodelay(true);
     let _ = SockRef::from(fd).set_tcp_notsent_lowat(UNSENT_MAX);
@@ -88,7 +90,7 @@ pub(in crate::engine) fn set_up(fd: &impl AsFd, options: SocketOptions) {
     acknowledge(fd, options);
 }
 
-/// Makes the system probe a peer that says nothing, and give one up that answers nothing for `silence_max`.
+/// Makes the system probe a silent peer, and fail the connection if nothing is answered for `silence_max`.
 fn notice_silence(fd: &impl AsFd, silence_max: Duration) {
     let at_least_a_second = |time: Duration| Duration::from_secs(time.as_secs().max(1));
     let probes = TcpKeepalive::new()
@@ -96,11 +98,11 @@ fn notice_silence(fd: &impl AsFd, silence_max: Duration) {
         .with_interval(at_least_a_second(silence_max / (2 * PROBES_MAX)))
         .with_retries(PROBES_MAX);
     let _ = SockRef::from(fd).set_tcp_keepalive(&probes);
-    // For what was sent and is not acknowledged; it also overrides the number of probes.
+    // The limit for bytes that were sent and not acknowledged; it also overrides the number of probes.
     let _ = SockRef::from(fd).set_tcp_user_timeout(Some(silence_max));
 }
 
-/// Sets what a connection has that carries a link.
+/// Sets the options of a connection that carries a link.
 pub(in crate::engine) fn set_up_link(fd: &impl AsFd) {
     clamp_window(fd, LINK_WINDOW_MAX);
 }
@@ -112,20 +114,20 @@ fn clamp_window(fd: &impl AsFd, bytes: libc::c_int) {
     let _ = unsafe { libc::setsockopt(fd.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, value, len) };
 }
 
-/// Acknowledges what has arrived and arms TCP_QUICKACK again, which the kernel turns off as it likes.
+/// Acknowledges received bytes and sets TCP_QUICKACK again, which the kernel clears by itself.
 pub(in crate::engine) fn acknowledge(fd: &impl AsFd, options: SocketOptions) {
     if options.quick_ack {
         let _ = SockRef::from(fd).set_tcp_quickack(true);
     }
 }
 
-/// How many bytes the system has still to send or to hear the peer's acknowledgement of, the end of sending included. A system that
-/// cannot tell says none.
+/// How many bytes the system has not sent or the peer has not acknowledged, including the end of sending. Zero if the
+/// system cannot tell.
 pub(in crate::engine) fn unacknowledged_bytes(fd: &impl AsFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one integer, to `bytes`, which outlives the call; the descriptor is open while `fd` is borrowed.
-    let told = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes)) };
-    if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+    let status = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes)) };
+    if status == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
 /// Whether the system holds the connection for closed. A system that cannot tell says that it is not.
@@ -145,7 +147,7 @@ pub(in crate::engine) fn reset_on_close(fd: &impl AsFd) {
     let _ = SockRef::from(fd).set_linger(Some(Duration::ZERO));
 }
 
-/// Takes the next connection from a listener, non-blocking, and where it came from.
+/// Accepts the next connection of a listener, set to non-blocking, with its peer address.
 pub(in crate::engine) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let accept = |storage: *mut socket2::SockAddrStorage, len: *mut libc::socklen_t| {
@@ -162,9 +164,9 @@ pub(in crate::engine) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd
     Ok((fd, peer.as_socket()))
 }
 
-/// Whether a failed accept concerns only the connection that was to be accepted, so that the next may succeed.
+/// Whether a failed accept concerns only the new connection, so that the next accept may succeed.
 pub(in crate::engine) fn is_of_one_connection(error: &io::Error) -> bool {
-    // Linux passes errors that are already pending on the new connection on to accept(2).
+    // Linux reports errors that are already pending on the new connection from accept(2).
     let passing = [
         libc::ECONNABORTED,
         libc::EINTR,

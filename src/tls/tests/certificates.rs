@@ -40,8 +40,8 @@ fn certificates_that_must_be_refused_are() {
     let (result, mut client, mut server) = meet(roots_of(&authority), issue(&other, &[NAME]), NAME);
     assert_eq!(result, Err(TlsError::UnknownIssuer));
     let alert = client.outgoing();
-    let told = server.feed(&alert, &mut Rng::new(1));
-    assert_eq!(told, Err(TlsError::AlertReceived(AlertDescription::UnknownCA)));
+    let result = server.feed(&alert, &mut Rng::new(1));
+    assert_eq!(result, Err(TlsError::AlertReceived(AlertDescription::UnknownCA)));
 
     let (result, ..) = meet(roots_of(&authority), issue(&authority, &["a.example", "b.example"]), NAME);
     let Err(TlsError::WrongName { expected, presented }) = result else { panic!("{result:?}") };

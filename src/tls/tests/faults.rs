@@ -342,8 +342,8 @@ fn records_that_rustls_cannot_frame_are_refused_with_one_alert() {
     for record in [&[22, 3, 1, 0, 0][..], &[22, 9, 9, 0, 1, 1], &[&[22, 3, 1, 0x48, 1][..], &[0; 0x4801]].concat()] {
         let mut server = world.our_server();
         server.feed(record, &mut rng).unwrap_err();
-        let told = server.outgoing();
-        assert!(told.is_empty() || told[0] == 21, "{told:?}");
+        let alert = server.outgoing();
+        assert!(alert.is_empty() || alert[0] == 21, "{alert:?}");
         server.feed(record, &mut rng).unwrap_err();
         assert!(server.outgoing().is_empty(), "it was told once");
         let mut client = world.our_client();

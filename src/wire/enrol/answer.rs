@@ -22,27 +22,27 @@ pub const ANSWER_LEN_MAX: usize =
 const GRANTED: u8 = 3;
 const REFUSED: u8 = 4;
 
-/// What the edge answers.
+/// The edge's answer to an enrolment.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// The certificate.
+    /// The request is granted: the certificate and what belongs to it.
     Granted(Grant),
-    /// Why there is none.
+    /// The request is refused, for this reason.
     Refused(Refused),
 }
 
-/// A certificate and what goes with it.
+/// A certificate and what belongs to it.
 #[derive(Clone)]
 pub struct Grant {
-    /// The edge's clock, in seconds since 1970, so that a clock that is wrong can be told from a certificate that is.
+    /// The edge's clock, in seconds since 1970, so that the connector can tell a wrong clock from a wrong certificate.
     pub edge_time_unix_s: u64,
-    /// How long the certificate is still good for, in seconds, as the edge counts.
+    /// The remaining validity of the certificate by the edge's clock, in seconds.
     pub lifetime_s: u32,
-    /// Whose certificate it is.
+    /// The tunnel that the certificate is for.
     pub tunnel: TunnelId,
-    /// The secret of a tunnel that was made for a provisioning key; none when the connector knows it.
+    /// The secret of a tunnel that was created for a provisioning key; `None` if the connector has the secret already.
     pub secret: Option<Secret>,
-    /// The certificate and those that vouch for it, the edge's authority last; DER.
+    /// The certificate and the chain that signs it, the edge's authority last; DER.
     pub chain: Vec<Vec<u8>>,
 }
 
@@ -51,11 +51,11 @@ pub struct Grant {
 pub struct Refused {
     /// The edge's clock, in seconds since 1970.
     pub edge_time_unix_s: u64,
-    /// How long to wait before asking again, in seconds; 0 when the edge does not say.
+    /// How long to wait before the next request, in seconds; 0 if the edge does not say.
     pub retry_after_s: u32,
-    /// Why, as a code.
+    /// The reason as a code.
     pub refusal: Refusal,
-    /// Why, for a person; may be empty.
+    /// The reason as text; may be empty.
     pub reason: String,
 }
 

@@ -5,19 +5,19 @@ use zeroize::Zeroizing;
 use crate::base::Secret;
 use crate::wire::field::FieldError;
 
-/// Bytes before the payload of a message: its length and its type.
+/// The length of a message's header: its length and its type, in bytes.
 pub const HEADER_LEN: usize = 3;
 
-/// What a peer did wrong in an enrolment.
+/// How a peer violated the protocol of an enrolment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnrolFault {
-    /// A message of a type that has no place here.
+    /// A message of a type that is not expected here.
     #[error("a message of the unknown type {0}")]
     UnknownType(u8),
-    /// A message longer than its type may be.
+    /// A message that is longer than its type permits.
     #[error("a message of {len} bytes, where at most {limit} are allowed")]
     TooLong {
-        /// The length that its header tells, in bytes.
+        /// The length in its header, in bytes.
         len: usize,
         /// The limit, in bytes.
         limit: usize,
@@ -31,7 +31,7 @@ pub enum EnrolFault {
     /// A text that is not UTF-8 or has control characters.
     #[error("a text is not UTF-8 or has control characters")]
     BadText,
-    /// A tunnel id that is none.
+    /// A tunnel id that is not valid.
     #[error("a tunnel id that is none")]
     BadTunnelId,
     /// A length or number outside its range.
@@ -50,35 +50,35 @@ impl From<FieldError> for EnrolFault {
     }
 }
 
-/// One of the two messages of an enrolment.
+/// A message of an enrolment.
 pub trait Message: Sized {
-    /// The longest payload of any of its types, in bytes.
+    /// The longest payload of all its types, in bytes.
     const LEN_MAX: usize;
 
-    /// Whether a type is one of its own.
+    /// Whether a type is one of this message's.
     fn has_type(kind: u8) -> bool;
 
-    /// Reads the payload of a message of one of its types.
+    /// Decodes the payload of a message of one of its types.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// What is wrong with the payload.
     fn decode(kind: u8, payload: &[u8]) -> Result<Self, EnrolFault>;
 
-    /// Its type, and its payload appended to `out`.
+    /// Appends its payload to `out`, and returns its type.
     ///
     /// # Errors
     ///
-    /// When a field is too long to be sent.
+    /// If a field is too long to be sent.
     fn encode_payload(&self, out: &mut Vec<u8>) -> Result<u8, EnrolFault>;
 
-    /// The whole message. It may hold a secret, and is wiped when dropped.
+    /// The encoded message. It may hold a secret, and is zeroed when dropped.
     ///
     /// # Errors
     ///
-    /// When a field is too long to be sent.
+    /// If a field is too long to be sent.
     fn encode(&self) -> Result<Secret, EnrolFault> {
-        // Never grown, so that no copy of a secret is left behind.
+        // The capacity suffices from the start: growing would leave a copy of a secret in freed memory.
         let mut out = Vec::with_capacity(HEADER_LEN + Self::LEN_MAX);
         out.extend_from_slice(&[0; HEADER_LEN]);
         let kind = self.encode_payload(&mut out)?;
@@ -92,7 +92,8 @@ pub trait Message: Sized {
     }
 }
 
-/// Puts one message together. A header is judged as soon as it is there; no more is kept than the message may be long.
+/// Assembles one message. The header is checked as soon as it has arrived, and no more is kept than the message may be
+/// long.
 pub struct Incoming<M> {
     bytes: Zeroizing<Vec<u8>>,
     of: PhantomData<M>,
@@ -105,11 +106,11 @@ impl<M: Message> Default for Incoming<M> {
 }
 
 impl<M: Message> Incoming<M> {
-    /// Takes in what was received; gives the message once it is whole.
+    /// Adds received bytes; returns the message once it is complete.
     ///
     /// # Errors
     ///
-    /// What the peer did wrong. Nothing more may be taken in then.
+    /// How the peer violated the protocol. No more bytes may be added then.
     pub fn receive(&mut self, mut fresh: &[u8]) -> Result<Option<M>, EnrolFault> {
         while !fresh.is_empty() {
             let missing = self.missing()?;
@@ -129,7 +130,7 @@ impl<M: Message> Incoming<M> {
         M::decode(self.bytes[2], &self.bytes[HEADER_LEN..]).map(Some)
     }
 
-    /// How many bytes are missing: of the header, or else of the message.
+    /// How many bytes are missing: of the header or, after that, of the message.
     fn missing(&self) -> Result<usize, EnrolFault> {
         let Some(&[high, low, kind]) = self.bytes.first_chunk() else { return Ok(HEADER_LEN - self.bytes.len()) };
         let len = usize::from(u16::from_be_bytes([high, low]));

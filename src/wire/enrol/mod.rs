@@ -1,7 +1,7 @@
-//! Enrolment: how a connector trades its tunnel's id and secret for a certificate (`docs/PROTOCOL.md`, section 12).
+//! Enrolment: a connector trades its tunnel's id and secret for a certificate (`docs/PROTOCOL.md`, section 12).
 //!
-//! Sans-IO: one [`Request`] and one [`Answer`], each a message of bounded length. [`Incoming`] puts one together from
-//! bytes that are cut anywhere.
+//! No input or output: one [`Request`] and one [`Answer`], each a message of limited length. [`Incoming`] assembles one
+//! from bytes that are cut anywhere.
 
 mod answer;
 mod incoming;

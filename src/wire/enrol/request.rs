@@ -19,32 +19,33 @@ pub const REQUEST_LEN_MAX: usize = 1 + TUNNEL_ID_LEN_MAX + 2 + SECRET_LEN_MAX + 
 const BY_TUNNEL: u8 = 1;
 const BY_PROVISIONING_KEY: u8 = 2;
 
-/// What a connector asks: a certificate for its key.
+/// The request of a connector: a certificate for its key.
 #[derive(Clone)]
 pub struct Request {
-    /// What it proves itself by.
+    /// The credential of the connector.
     pub credential: Credential,
-    /// Name and version of the software.
+    /// The name and version of the software.
     pub software: String,
-    /// A certificate request (PKCS #10, RFC 2986) in DER. Only its key counts, and the signature that proves it.
+    /// A certificate request (PKCS #10, RFC 2986) in DER. Only its key, and the signature that proves the key, are
+    /// used.
     pub csr: Vec<u8>,
 }
 
-/// What a connector proves itself by.
+/// How a connector authenticates.
 #[derive(Clone)]
 pub enum Credential {
-    /// It has a tunnel.
+    /// With the secret of its tunnel.
     Tunnel {
-        /// Which.
+        /// The id of the tunnel.
         id: TunnelId,
-        /// The tunnel's secret.
+        /// The secret of the tunnel, which proves that the connector may use it.
         secret: Secret,
     },
-    /// It has none yet, and trades a provisioning key for one.
+    /// With a provisioning key, for which it gets a new tunnel.
     Provisioning {
-        /// The key.
+        /// The provisioning key, a secret.
         key: Secret,
-        /// What the new tunnel is to be called, for the key's template; may be empty.
+        /// The name of the new tunnel, for the key's template; may be empty.
         name: String,
     },
 }

@@ -35,7 +35,7 @@ fn refused() -> Answer {
 }
 
 /// Everything that a message tells, secrets included.
-fn told<M: Message>(message: &M) -> Vec<u8> {
+fn encoded<M: Message>(message: &M) -> Vec<u8> {
     message.encode().unwrap().expose().to_vec()
 }
 
@@ -44,12 +44,12 @@ fn receive<M: Message>(bytes: &[u8]) -> Result<Option<M>, EnrolFault> {
 }
 
 fn round_trip<M: Message>(message: &M) {
-    let bytes = told(message);
+    let bytes = encoded(message);
     for cut in 0..bytes.len() {
         let mut incoming = Incoming::<M>::default();
         assert!(incoming.receive(&bytes[..cut]).unwrap().is_none(), "{cut}");
         let back = incoming.receive(&bytes[cut..]).unwrap().expect("it is whole");
-        assert_eq!(told(&back), bytes);
+        assert_eq!(encoded(&back), bytes);
         assert_eq!(incoming.receive(b"x").err(), Some(EnrolFault::TrailingBytes));
     }
     assert_eq!(receive::<M>(&[&bytes[..], b"x"].concat()).err(), Some(EnrolFault::TrailingBytes));
@@ -67,7 +67,7 @@ fn both_messages_round_trip_however_they_are_cut() {
 #[test]
 fn a_shortened_payload_is_truncated_and_a_longer_one_trails() {
     fn try_lengths<M: Message>(message: &M) {
-        let bytes = told(message);
+        let bytes = encoded(message);
         let with_len = |payload: &[u8]| {
             let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
             receive::<M>(&[&len[..], &bytes[2..3], payload].concat()).err()
@@ -99,7 +99,7 @@ fn each_bad_field_has_its_fault() {
         bytes[HEADER_LEN + at] = to;
         bytes
     };
-    let request = told(&by_tunnel());
+    let request = encoded(&by_tunnel());
     for (at, to, fault) in [
         (0, 0, EnrolFault::FieldRange),
         (0, 65, EnrolFault::FieldRange),
@@ -110,7 +110,7 @@ fn each_bad_field_has_its_fault() {
     ] {
         assert_eq!(receive::<Request>(&change(&request, at, to)).err(), Some(fault), "{at}");
     }
-    let answer = told(&granted(None));
+    let answer = encoded(&granted(None));
     for (at, to, fault) in [
         (8, 0xff, EnrolFault::FieldRange),
         (13, b' ', EnrolFault::BadTunnelId),
@@ -130,7 +130,7 @@ fn what_is_too_long_is_not_sent_and_texts_are_cut() {
     let empty = Request { csr: Vec::new(), ..by_tunnel() };
     assert_eq!(empty.encode().err(), Some(EnrolFault::FieldRange));
     let most = Request { csr: vec![0; CSR_LEN_MAX], software: "é".repeat(90), ..by_tunnel() };
-    let back = receive::<Request>(&told(&most)).unwrap().unwrap();
+    let back = receive::<Request>(&encoded(&most)).unwrap().unwrap();
     assert_eq!(back.software, "é".repeat(SOFTWARE_LEN_MAX / 2));
 }
 
@@ -143,7 +143,7 @@ fn no_secret_is_shown_to_people() {
 #[test]
 fn mutations_are_refused_or_read_and_never_more() {
     let mut rng = Rng::new(12);
-    let seeds = [told(&by_tunnel()), told(&by_key()), told(&granted(Some("fresh"))), told(&refused())];
+    let seeds = [encoded(&by_tunnel()), encoded(&by_key()), encoded(&granted(Some("fresh"))), encoded(&refused())];
     for round in 0..20_000 {
         let mut bytes = seeds[round % seeds.len()].clone();
         for _ in 0..rng.between(1, 8) {
@@ -157,10 +157,10 @@ fn mutations_are_refused_or_read_and_never_more() {
         }
         // What is read is what was meant: it says the same again.
         if let Ok(Some(request)) = receive::<Request>(&bytes) {
-            assert_eq!(told(&request), bytes);
+            assert_eq!(encoded(&request), bytes);
         }
         if let Ok(Some(answer)) = receive::<Answer>(&bytes) {
-            assert_eq!(told(&answer), bytes);
+            assert_eq!(encoded(&answer), bytes);
         }
     }
 }

@@ -3,14 +3,14 @@ use std::net::Ipv6Addr;
 /// The longest host name, in bytes (RFC 1035 section 2.3.4, with one for a trailing dot).
 const HOST_LEN_MAX: usize = 254;
 
-/// Why a text is no host with an optional port.
+/// The error for a text that is not a host with an optional port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a host name or address with an optional port")]
 pub struct AuthorityError;
 
-/// A host and a port as `Host` gives them, normalised: lower case, no trailing dot, no port `0`.
+/// The host and port of a `Host` field, normalised: lower case, no trailing dot, no port `0`.
 ///
-/// Used again for each request; it keeps its capacity.
+/// It is reused for each request and keeps its capacity.
 #[derive(Debug)]
 pub(super) struct Authority {
     host: String,
@@ -34,7 +34,7 @@ impl Authority {
         self.port = None;
     }
 
-    /// Reads `host`, `host:port`, `[v6]` or `[v6]:port` in.
+    /// Parses `host`, `host:port`, `[v6]` or `[v6]:port`.
     pub(super) fn read(&mut self, text: &[u8]) -> Result<(), AuthorityError> {
         self.clear();
         let (host, port) = split(text).ok_or(AuthorityError)?;
@@ -43,7 +43,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Whether `text` is the same authority, where `default_port` stands for an absent port.
+    /// Whether `text` is the same authority. A missing port stands for `default_port`.
     pub(super) fn agrees_with(&self, text: &[u8], default_port: u16) -> bool {
         let own_port = self.port.unwrap_or(default_port);
         split(text).is_some_and(|(host, port)| {
@@ -52,7 +52,7 @@ impl Authority {
     }
 }
 
-/// Cuts an authority into host, without a trailing dot, and port.
+/// Splits an authority into the host, without a trailing dot, and the port.
 fn split(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let (host, port) = match text.first()? {
         b'[' => {

@@ -6,21 +6,21 @@ use super::{
     BodyError, CHUNK_EXTENSION_LEN_MAX, CHUNK_EXTENSIONS_LEN_MAX, CHUNK_SIZE_DIGITS_MAX, TRAILERS_LEN_MAX, TRAILERS_MAX,
 };
 
-/// What the decoder made of its input.
+/// The result of a step of decoding.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded<B> {
-    /// Some bytes of the body, never none.
+    /// Bytes of the body, at least one.
     Data(B),
-    /// The input is used up and the body goes on.
+    /// The input is used up and the body continues.
     More,
-    /// The body is over. What is left in the input belongs to the next message.
+    /// The body is complete. The rest of the input belongs to the next message.
     End,
 }
 
-/// Finds the body in what arrives after a head and strips its framing (RFC 9112 section 7.1). Data is cut off the input,
-/// never copied.
+/// Extracts a body from the bytes after a head by removing its framing (RFC 9112 section 7.1). Data is split off the
+/// input without copying.
 ///
-/// One decoder serves all bodies of a connection: [`BodyDecoder::restart`] it after each head.
+/// One decoder serves all bodies of a connection: call [`BodyDecoder::restart`] after each head.
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
@@ -50,26 +50,27 @@ impl Default for BodyDecoder {
 }
 
 impl BodyDecoder {
-    /// A decoder for a body framed so.
+    /// Creates a decoder for a body with this framing.
     #[must_use]
     pub const fn new(framing: Framing) -> BodyDecoder {
         let trailers = Section::new(TRAILERS_LEN_MAX, TRAILERS_MAX);
         BodyDecoder { state: State::first(framing), extensions_len: 0, trailers }
     }
 
-    /// Begins another body and keeps the memory.
+    /// Starts another body and keeps the allocated memory.
     pub fn restart(&mut self, framing: Framing) {
         self.state = State::first(framing);
         self.extensions_len = 0;
         self.trailers.clear();
     }
 
-    /// Takes the next piece of the body off the input. Call it until it says [`Decoded::More`] or [`Decoded::End`]: the
-    /// end of the body may be in the same input as its last data, and is best passed on in the same write.
+    /// Decodes the next piece of the body from the input. Call it until it returns [`Decoded::More`] or
+    /// [`Decoded::End`]: the end of the body may be in the same input as its last data, and is best forwarded in the
+    /// same write.
     ///
     /// # Errors
     ///
-    /// [`BodyError`] when the framing is broken, and the same again on each further call.
+    /// [`BodyError`] if the framing is malformed; further calls return the same error.
     pub fn next<B: Chunk>(&mut self, input: &mut B) -> Result<Decoded<B>, BodyError> {
         loop {
             match self.state {
@@ -96,7 +97,7 @@ impl BodyDecoder {
     ///
     /// # Errors
     ///
-    /// [`BodyError::Truncated`] when the body has not: it must not be passed on as if it were whole.
+    /// [`BodyError::Truncated`] if the body is not complete: it must not be forwarded as a complete one.
     pub fn finish(&mut self) -> Result<(), BodyError> {
         match self.state {
             State::Done | State::UntilClose => {
@@ -108,20 +109,20 @@ impl BodyDecoder {
         }
     }
 
-    /// Whether the body is over.
+    /// Whether the body is complete.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Whether fields came after the last chunk.
+    /// Whether there are fields after the last chunk.
     #[must_use]
     #[cfg(test)]
     pub fn has_trailers(&self) -> bool {
         !self.trailers.fields().is_empty()
     }
 
-    /// The fields that came after the last chunk, in order; whole once the body is over.
+    /// The fields after the last chunk, in order; complete once the body is complete.
     pub fn trailers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.trailers.iter()
     }
@@ -131,7 +132,7 @@ impl BodyDecoder {
         why
     }
 
-    /// Reads framing bytes up to the next data, or as far as the input goes, and takes them off in one cut.
+    /// Parses framing up to the next data or the end of the input, and removes it from the input in one cut.
     fn read_framing<B: Chunk>(&mut self, input: &mut B) -> Result<(), BodyError> {
         let bytes = input.as_ref();
         let mut at = 0;
@@ -172,7 +173,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Counts one more byte of a chunk extension, which is not kept.
+    /// Counts one more byte of a chunk extension, which is discarded.
     fn extend(&mut self, size: u64, len: usize) -> Result<State, BodyError> {
         self.extensions_len += 1;
         if len == CHUNK_EXTENSION_LEN_MAX || self.extensions_len > CHUNK_EXTENSIONS_LEN_MAX {
@@ -208,7 +209,7 @@ impl State {
     }
 }
 
-/// Cuts at most `left` bytes off, and says how many are left after that.
+/// Splits off at most `left` bytes; returns how many are left after that.
 fn cut<B: Chunk>(input: &mut B, left: u64) -> (B, u64) {
     let len = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
     (input.split_to(len), left - len as u64)

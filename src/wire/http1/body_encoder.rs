@@ -1,16 +1,16 @@
 use super::facts::Framing;
 use super::forward::push_field;
 
-/// The longest chunk head, in bytes: sixteen digits and CRLF. Headroom for it lets a chunk go out in one write.
+/// The longest chunk header, in bytes: sixteen digits and CRLF. With that much headroom a chunk is sent in one write.
 pub const CHUNK_HEAD_LEN_MAX: usize = 18;
 
-/// Why data cannot go out under the framing that the head announced.
+/// Why data does not fit the framing that the head announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// More bytes than announced.
     #[error("the body is longer than the announced {announced} bytes: the connection must be closed")]
     TooLong {
-        /// What `Content-Length` said.
+        /// The length in bytes that the head announced in `Content-Length`.
         announced: u64,
     },
     /// Fewer bytes than announced.
@@ -21,7 +21,7 @@ pub enum EncodeError {
     },
 }
 
-/// The size line before a chunk's data, of at most [`CHUNK_HEAD_LEN_MAX`] bytes.
+/// The header of a chunk, at most [`CHUNK_HEAD_LEN_MAX`] bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChunkHead {
     bytes: [u8; CHUNK_HEAD_LEN_MAX],
@@ -56,16 +56,16 @@ impl ChunkHead {
     }
 }
 
-/// What goes out around some data.
+/// The framing before and after a piece of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wrap {
-    /// Goes out before the data; fits headroom of [`CHUNK_HEAD_LEN_MAX`].
+    /// Sent before the data; fits into a headroom of [`CHUNK_HEAD_LEN_MAX`].
     pub before: ChunkHead,
-    /// Goes out after the data; at most 7 bytes.
+    /// Sent after the data; at most 7 bytes.
     pub after: &'static [u8],
 }
 
-/// Puts a body under the framing that its head announced (RFC 9112 section 7.1), without touching the data.
+/// Frames a body as its head announced (RFC 9112 section 7.1), without touching the data.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyEncoder {
     framing: Framing,
@@ -73,17 +73,17 @@ pub struct BodyEncoder {
 }
 
 impl BodyEncoder {
-    /// An encoder for a body framed so.
+    /// Creates an encoder for a body with this framing.
     #[must_use]
     pub const fn new(framing: Framing) -> BodyEncoder {
         BodyEncoder { framing, sent: 0 }
     }
 
-    /// What goes around `len` bytes of data after which more follows.
+    /// The framing for `len` bytes of data, after which more follows.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] when that is more than the head announced.
+    /// [`EncodeError::TooLong`] if that is more than the head announced.
     pub fn data(&mut self, len: usize) -> Result<Wrap, EncodeError> {
         self.count(len)?;
         match self.framing {
@@ -93,11 +93,11 @@ impl BodyEncoder {
         }
     }
 
-    /// What goes around the last `len` bytes of data, so that data and end go out in one write. `len` may be 0.
+    /// The framing for the last `len` bytes of data, so that data and end are sent in one write. `len` may be 0.
     ///
     /// # Errors
     ///
-    /// When the whole is not as long as the head announced.
+    /// If the body is not as long as the head announced.
     #[cfg(test)]
     pub fn last(&mut self, len: usize) -> Result<Wrap, EncodeError> {
         let wrap = self.data(len)?;
@@ -109,11 +109,12 @@ impl BodyEncoder {
         }
     }
 
-    /// Appends the end of the body with its trailers, which only a chunked body can carry: elsewhere they are dropped.
+    /// Appends the end of the body with its trailers. Only a chunked body can have trailers; otherwise they are
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooShort`] when the body is not as long as the head announced.
+    /// [`EncodeError::TooShort`] if the body is not as long as the head announced.
     pub fn end<'a>(
         &mut self,
         trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>,

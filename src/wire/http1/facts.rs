@@ -3,26 +3,26 @@ use super::names::{Known, is_token_byte};
 use super::section::{Field, Section};
 use super::{CONNECTION_ELEMENTS_MAX, CONNECTION_OPTIONS_MAX, HeadError};
 
-/// More digits than a length that fits 63 bits can have.
+/// The most digits of a length that fits into 63 bits.
 const LENGTH_DIGITS_MAX: usize = 18;
 
-/// How the end of a body is found (RFC 9112 section 6.3).
+/// How the end of a body is determined (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
     #[default]
     None,
-    /// So many bytes.
+    /// The body has this many bytes, as `Content-Length` says (RFC 9112 section 6.2).
     Length(u64),
-    /// Chunks up to an empty one, then trailers.
+    /// Chunks, up to an empty one, then trailers (RFC 9112 section 7.1).
     Chunked,
     /// All bytes until the connection ends. Only responses have this.
     UntilClose,
 }
 
 impl Framing {
-    /// The framing under which the same body goes on to a peer of this version: a peer of 1.1 always learns where the
-    /// body ended, one of 1.0 knows no chunks.
+    /// The framing of the same body towards a peer of this version. A peer of version 1.1 can always tell where the
+    /// body ended; one of version 1.0 does not know chunks.
     #[must_use]
     pub const fn toward(self, peer: Version) -> Framing {
         match (self, peer) {
@@ -33,7 +33,7 @@ impl Framing {
     }
 }
 
-/// What the fields of a head say about framing and connection, requests and responses alike.
+/// What the fields of a request or response head say about framing and the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) content_length: Option<u64>,
@@ -41,9 +41,9 @@ pub(super) struct Facts {
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
-    /// How many options `Connection` has in all.
+    /// The number of options in all `Connection` fields.
     pub(super) connection_options: usize,
-    /// The same with those that say nothing: the empty ones, and what is no token.
+    /// The number of elements in them, including empty ones and those that are not tokens.
     connection_elements: usize,
 }
 
@@ -72,7 +72,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Whether the connection may carry another message (RFC 9112 section 9.3).
+    /// Whether the connection can carry another message (RFC 9112 section 9.3).
     pub(super) fn persists(&self, version: Version) -> bool {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
@@ -116,7 +116,7 @@ impl Facts {
     }
 }
 
-/// The options of one `Connection` value. What is no token names no field and is passed over.
+/// The options of a `Connection` value. An element that is not a token cannot name a field and is ignored.
 pub(super) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let plain = |option: &&[u8]| !option.is_empty() && option.iter().all(|&byte| is_token_byte(byte));
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(plain)

@@ -3,36 +3,36 @@ use super::names::{Known, is_token_byte};
 use super::section::{Field, Section, is_control};
 use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
 
-/// What changes in a request's head on its way on.
+/// The changes to a request's head when it is forwarded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestEdits<'a> {
-    /// The `Host` of the next hop; `None` keeps what came.
+    /// The `Host` for the next hop; `None` keeps the original.
     pub host: Option<&'a str>,
-    /// How the body goes on.
+    /// The framing of the forwarded body.
     pub framing: Framing,
-    /// Drop `Forwarded`, `X-Forwarded-…` and `X-Real-IP`, which a stranger may have made up.
+    /// Drop `Forwarded`, `X-Forwarded-…` and `X-Real-IP`, which an untrusted client may have forged.
     pub drop_forwarded: bool,
-    /// Drop `Expect`, because it has been answered here.
+    /// Drop `Expect`, because it was already answered.
     pub drop_expect: bool,
-    /// Tell the next hop that no request follows on this connection.
+    /// Tell the next hop that no other request follows on this connection.
     pub close: bool,
-    /// Fields to add at the end.
+    /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
 
-/// What changes in a response's head on its way on.
+/// The changes to a response's head when it is forwarded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResponseEdits<'a> {
-    /// How the body goes on.
+    /// The framing of the forwarded body.
     pub framing: Framing,
-    /// Tell the agent that no response follows on this connection.
+    /// Tell the agent that no other response follows on this connection.
     pub close: bool,
-    /// Fields to add at the end.
+    /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
 
-/// Appends the head under which a request goes on: as HTTP/1.1, with the path as target, without hop-by-hop fields, under
-/// its new framing. All other fields stay as they were sent, byte for byte and in order.
+/// Appends the head of the forwarded request: HTTP/1.1, with the path as target, without hop-by-hop fields, with the
+/// new framing. All other fields are copied byte for byte and in order.
 pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method_text());
     out.push(b' ');
@@ -51,10 +51,10 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
     push_end(out, edits.framing, edits.close, edits.append);
 }
 
-/// Appends the head under which a response goes on: as HTTP/1.1, with its status and reason, without hop-by-hop fields,
-/// under its new framing. All other fields stay as they were sent, byte for byte and in order.
+/// Appends the head of the forwarded response: HTTP/1.1, with its status and reason, without hop-by-hop fields, with
+/// the new framing. All other fields are copied byte for byte and in order.
 ///
-/// The length of a body that is not sent (HEAD, 304) stays, as it is about the resource and not about this message.
+/// The length of a body that is not sent (HEAD, 304) is kept, because it describes the resource and not this message.
 pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_decimal(out, u64::from(head.status()));
@@ -71,8 +71,8 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     push_end(out, edits.framing, edits.close, edits.append);
 }
 
-/// Appends one field. A name that is no token is not written, and control bytes in the value become spaces, so that
-/// nothing passed in can start another field.
+/// Appends one field. A name that is not a token is not written, and control bytes in the value become spaces, so that
+/// no input can start another field.
 pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
         return;
@@ -98,7 +98,7 @@ pub(super) fn push_decimal(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// Appends framing, connection and added fields, and the empty line.
+/// Appends framing, `Connection` and added fields, and the empty line.
 pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, close: bool, append: &[(&str, &[u8])]) {
     match framing {
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -116,12 +116,12 @@ pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, close: bool, append:
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether a field goes on by its meaning alone.
+/// Whether a field is forwarded by its meaning alone.
 fn goes_on(known: Known) -> bool {
     matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::EndToEnd | Known::Other)
 }
 
-/// The fields that `Connection` names as belonging to one hop. Looked for once, however many fields there are to compare.
+/// The fields that `Connection` declares hop-by-hop. They are looked up once, however many fields are compared.
 struct Named<'a> {
     section: &'a Section,
     options: [&'a [u8]; CONNECTION_OPTIONS_MAX],
@@ -151,7 +151,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Copies the fields that `keeps` keeps, whole runs of lines at a time.
+/// Copies the fields that `keeps` selects, in runs of lines.
 fn copy_fields(section: &Section, out: &mut Vec<u8>, keeps: impl Fn(&Field) -> bool) {
     let bytes = section.bytes();
     let Some(first) = section.fields().first() else { return };

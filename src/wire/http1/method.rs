@@ -1,23 +1,23 @@
-/// A request method, as far as it changes what an intermediary does.
+/// A request method, as far as it matters to an intermediary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// GET
+    /// GET (RFC 9110 section 9.3.1).
     #[default]
     Get,
-    /// HEAD, whose response has no body whatever its head says.
+    /// HEAD, whose response never has a body.
     Head,
-    /// POST
+    /// POST (RFC 9110 section 9.3.3).
     Post,
-    /// DELETE
+    /// DELETE (RFC 9110 section 9.3.5).
     Delete,
-    /// OPTIONS
+    /// OPTIONS (RFC 9110 section 9.3.7).
     Options,
-    /// Any other method that is passed on.
+    /// Any other method; it is forwarded.
     Other,
 }
 
 impl Method {
-    /// The method of this text. Methods are case-sensitive (RFC 9110 section 9.1).
+    /// Parses a method. Methods are case-sensitive (RFC 9110 section 9.1).
     #[must_use]
     pub fn of(text: &[u8]) -> Method {
         match text {
@@ -31,17 +31,17 @@ impl Method {
     }
 }
 
-/// An HTTP version that is spoken.
+/// A supported HTTP version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
-    /// HTTP/1.0: no chunks, no keep-alive unless asked for.
+    /// HTTP/1.0: no chunks, and connections that close unless the client asks to keep them open.
     Http10,
-    /// HTTP/1.1
+    /// HTTP/1.1 (RFC 9112): chunks, and connections that stay open unless either side says `close`.
     #[default]
     Http11,
 }
 
-/// What a version text is.
+/// The result of parsing a version.
 pub(super) enum VersionText {
     Spoken(Version),
     Foreign,

@@ -1,11 +1,11 @@
 //! HTTP/1.1 without input or output: heads, bodies and answers, for both sides of an exchange.
 //!
-//! Bytes come in as they arrive, in any pieces, and the outcome does not depend on the pieces. What is accepted is the
-//! strict grammar of RFC 9112: whatever two parsers could read in two ways is refused, with a [`HeadError`] or a
-//! [`BodyError`] that names it, because a tunnel that passes it on would help a request to be smuggled.
+//! Bytes come in pieces of any size, and the result does not depend on how they are cut. The strict grammar of RFC 9112
+//! is accepted. Anything that two parsers could read in different ways is refused with a [`HeadError`] or a
+//! [`BodyError`], because forwarding it could make request smuggling possible.
 //!
-//! Everything here is an owner that is used again for the next message and keeps its capacity, so that a connection
-//! allocates nothing per message once it is warm.
+//! All types here are reused for the next message and keep their capacity, so that a warm connection allocates nothing
+//! per message.
 
 mod answer;
 mod authority;
@@ -33,38 +33,38 @@ pub use method::{Method, Version};
 pub use request::RequestHead;
 pub use response::ResponseHead;
 
-/// The longest head that is read, in bytes, the empty line included.
+/// The longest head that is accepted, in bytes, including the empty line.
 pub const HEAD_LEN_MAX: usize = 64 * 1024;
 /// The most header fields of one head.
 pub const HEADERS_MAX: usize = 100;
-/// The longest method that is read, in bytes.
+/// The longest method that is accepted, in bytes.
 pub const METHOD_LEN_MAX: usize = 32;
-/// The most options that all `Connection` fields of one head may name together.
+/// The most options in all `Connection` fields of one head.
 pub const CONNECTION_OPTIONS_MAX: usize = 16;
-/// The most elements of all `Connection` fields together, with the empty ones, of which a reasonable number must be taken
+/// The most elements in all `Connection` fields, including empty ones, of which a reasonable number must be accepted
 /// (RFC 9110 section 5.6.1).
 pub const CONNECTION_ELEMENTS_MAX: usize = 64;
-/// The most digits of a chunk size, leading zeros included.
+/// The most digits of a chunk size, including leading zeros.
 pub const CHUNK_SIZE_DIGITS_MAX: usize = 16;
 /// The longest extension of one chunk, in bytes.
 pub const CHUNK_EXTENSION_LEN_MAX: usize = 256;
-/// The most bytes that all chunk extensions of one body may take together.
+/// The most bytes of all chunk extensions of one body.
 pub const CHUNK_EXTENSIONS_LEN_MAX: usize = 4096;
-/// The longest trailer section, in bytes, the empty line included.
+/// The longest trailer section, in bytes, including the empty line.
 pub const TRAILERS_LEN_MAX: usize = 8192;
 /// The most trailer fields of one body.
 pub const TRAILERS_MAX: usize = 32;
 
-/// How far a head has come.
+/// The progress of reading a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The head is whole. It took the first `len` bytes of the input just given; what follows belongs to the body or to
-    /// the next message.
+    /// The head is complete. It used the first `len` bytes of the input; the rest belongs to the body or the next
+    /// message.
     Complete {
-        /// How many bytes of the input belong to the head.
+        /// The number of input bytes that belong to the head.
         len: usize,
     },
-    /// All of the input was taken and more is needed.
+    /// All of the input was used and more is needed.
     Partial,
 }
 

@@ -1,6 +1,6 @@
 use super::HeadError;
 
-/// What a field name means to an intermediary.
+/// The meaning of a field name for an intermediary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     Host,
@@ -9,26 +9,26 @@ pub(super) enum Known {
     Connection,
     Expect,
     Upgrade,
-    /// Concerns one hop only, whether or not `Connection` names it.
+    /// Hop-by-hop, whether or not `Connection` names it.
     HopByHop,
-    /// Says where a request came from; only a trusted proxy may say so.
+    /// Says where a request came from; trusted only from a proxy.
     Forwarded,
-    /// For the far end whatever `Connection` says.
+    /// End-to-end, even if `Connection` names it.
     EndToEnd,
-    /// For the far end unless `Connection` names it.
+    /// End-to-end unless `Connection` names it.
     Other,
 }
 
-/// Fields for one hop only.
+/// The fields that are always hop-by-hop.
 ///
 /// RFC 9110 section 7.6.1 lists `Proxy-Connection`, `Keep-Alive`, `TE`, `Transfer-Encoding` and `Upgrade`. The
-/// credentials of a proxy are among them here because the tunnel is a gateway: a proxy's password is not for the private
-/// server, and a private server's challenge to a proxy is not for the agent.
+/// credentials of a proxy are included because the tunnel is a gateway: a proxy's password is not for the private
+/// server, and a private server's proxy challenge is not for the agent.
 const HOP_BY_HOP: [&str; 6] =
     ["te", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "proxy-authentication-info"];
 
-/// Fields meant for all recipients, which `Connection` must never name (RFC 9110 section 7.6.1). A hostile
-/// `Connection: authorization` would otherwise strip what the far end decides by. `Mcp-…` is one of them too.
+/// The fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a malicious
+/// `Connection: authorization` would remove what the server decides by. The `Mcp-…` fields belong to them too.
 const END_TO_END: [&str; 17] = [
     "accept",
     "age",
@@ -52,8 +52,8 @@ const END_TO_END: [&str; 17] = [
 const LONGEST: usize = "proxy-authentication-info".len();
 
 impl Known {
-    /// What `name` means; refused when it imitates a framing or routing field with underscores, since servers that turn
-    /// both `-` and `_` into `_` (WSGI, CGI) would take it for that field.
+    /// The meaning of `name`. A name that imitates a framing or routing field with underscores is refused, because
+    /// servers that convert both `-` and `_` to `_` (WSGI, CGI) would mistake it for that field.
     pub(super) fn of(name: &[u8]) -> Result<Known, HeadError> {
         let mut lower = [0_u8; LONGEST];
         let Some(lower) = lower.get_mut(..name.len()) else { return Ok(Known::of_long(name)) };
@@ -94,8 +94,8 @@ impl Known {
         }
     }
 
-    /// Whether a trailer of this meaning must be refused (RFC 9110 section 6.5.1): framing, routing, credentials, and
-    /// what the tunnel itself decides by.
+    /// Whether a trailer with this meaning must be refused (RFC 9110 section 6.5.1): framing, routing, credentials, and
+    /// the fields that the tunnel itself uses.
     pub(super) fn is_forbidden_in_trailers(self) -> bool {
         !matches!(self, Known::Other)
     }
@@ -112,7 +112,7 @@ fn is_forwarded(name: &[u8]) -> bool {
         || (name.len() == 9 && alike(name, b"x-real-ip"))
 }
 
-/// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
+/// Whether a byte is allowed in a token (RFC 9110 section 5.6.2).
 pub(super) const fn is_token_byte(byte: u8) -> bool {
     TOKEN[byte as usize]
 }

@@ -5,9 +5,9 @@ use super::names::Known;
 use super::section::{Field, LineKind, Section, Span};
 use super::{HEAD_LEN_MAX, HEADERS_MAX, HeadError, Progress};
 
-/// The head of a request (RFC 9112): reads it as it arrives, keeps it, and answers what it says.
+/// The head of a request (RFC 9112). It is parsed as it arrives, and stored.
 ///
-/// One owner serves all requests of a connection, one after another; once warm it allocates nothing.
+/// One value serves all requests of a connection, one after another; once warm it allocates nothing.
 #[derive(Debug)]
 pub struct RequestHead {
     section: Section,
@@ -28,7 +28,7 @@ enum Stage {
         skipped_line: bool,
     },
     Fields,
-    /// Whole, or refused: what is fed next starts a new head.
+    /// Complete or refused: the next bytes start a new head.
     Over,
 }
 
@@ -39,7 +39,7 @@ impl Default for RequestHead {
 }
 
 impl RequestHead {
-    /// An empty owner. It allocates nothing until it is fed.
+    /// Creates an empty head. It allocates nothing until it is fed.
     #[must_use]
     pub const fn new() -> RequestHead {
         const NOWHERE: Span = Span { start: 0, end: 0 };
@@ -56,13 +56,13 @@ impl RequestHead {
         }
     }
 
-    /// Takes the next bytes of the connection. They are copied as far as they belong to the head, so the input need not
-    /// be kept; feed only what is new. After a whole head, or an error, it starts anew.
+    /// Parses the next bytes of the connection. Bytes of the head are copied, so the input need not be kept; feed each
+    /// byte once. After a complete head or an error, the next call starts a new head.
     ///
     /// # Errors
     ///
-    /// [`HeadError`] as soon as the bytes so far can only become a head that is refused. Nothing that follows on the
-    /// connection can be trusted then.
+    /// [`HeadError`] as soon as the bytes can only become a head that is refused. The rest of the connection must not
+    /// be used then.
     pub fn feed(&mut self, input: &[u8]) -> Result<Progress, HeadError> {
         if self.stage == Stage::Over {
             self.clear();
@@ -74,7 +74,7 @@ impl RequestHead {
         progress
     }
 
-    /// Forgets what was read and keeps the memory.
+    /// Drops what was read and keeps the allocated memory.
     pub fn clear(&mut self) {
         self.section.clear();
         self.facts = Facts::EMPTY;
@@ -84,7 +84,7 @@ impl RequestHead {
         self.stage = Stage::Start { skipped_line: false };
     }
 
-    /// Whether no byte of a head was seen since the last whole one: a connection may end here without harm.
+    /// Whether no byte of the next head has arrived, so that the connection may end here.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.stage == Stage::Over || self.section.is_empty()
@@ -109,7 +109,7 @@ impl RequestHead {
         self.target.of(self.section.bytes())
     }
 
-    /// The target as a server gets it: path and query without scheme and authority, or `*`.
+    /// The target for the server: path and query without scheme and authority, or `*`.
     #[must_use]
     pub fn path(&self) -> &[u8] {
         match (self.path.is_empty(), self.method()) {
@@ -119,26 +119,26 @@ impl RequestHead {
         }
     }
 
-    /// The version.
+    /// The HTTP version of the request line.
     #[must_use]
     pub const fn version(&self) -> Version {
         self.version
     }
 
-    /// The host the request is for: lower case, without port and trailing dot; `None` only in HTTP/1.0.
+    /// The host of the request: lower case, without port and trailing dot; `None` only in HTTP/1.0.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         Some(self.authority.host()).filter(|host| !host.is_empty())
     }
 
-    /// The port that `Host` gives.
+    /// The port in `Host`.
     #[must_use]
     #[cfg(test)]
     pub fn port(&self) -> Option<u16> {
         self.authority.port()
     }
 
-    /// How the end of the body is found.
+    /// The framing of the body.
     #[must_use]
     pub const fn framing(&self) -> Framing {
         match (self.facts.chunked, self.facts.content_length) {
@@ -148,14 +148,14 @@ impl RequestHead {
         }
     }
 
-    /// The length that `Content-Length` gives, in bytes.
+    /// The value of `Content-Length`, in bytes.
     #[must_use]
     #[cfg(test)]
     pub const fn content_length(&self) -> Option<u64> {
         self.facts.content_length
     }
 
-    /// Whether the connection may carry another request after this one.
+    /// Whether the connection can carry another request after this one.
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         self.facts.persists(self.version)
@@ -167,19 +167,19 @@ impl RequestHead {
         self.expects_continue
     }
 
-    /// Whether another protocol is asked for.
+    /// Whether the client asks for another protocol.
     #[must_use]
     pub const fn wants_upgrade(&self) -> bool {
         self.facts.upgrade
     }
 
-    /// The value of the first field of this name, in any case.
+    /// The value of the first field with this name; case is ignored.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.section.get(name)
     }
 
-    /// The head as it was read, to be read again elsewhere.
+    /// The bytes of the head, to be parsed again elsewhere.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.section.bytes()
@@ -255,7 +255,7 @@ impl RequestHead {
                 return Err(HeadError::UnsupportedExpectation);
             }
         }
-        // HTTP/1.0 has no interim responses, so the expectation means nothing there (RFC 9110 section 10.1.1).
+        // HTTP/1.0 has no interim responses, so the expectation is ignored there (RFC 9110 section 10.1.1).
         let expects = self.fields_known_as(Known::Expect).next().is_some();
         self.expects_continue = expects && self.version == Version::Http11;
         Ok(())
@@ -302,7 +302,7 @@ fn split_url(target: &[u8]) -> Option<Url<'_>> {
     Some(Url { authority: &rest[..end], path: &rest[end..], default_port })
 }
 
-/// The part of a target that a server gets, at its end; `None` when the target is malformed.
+/// The part of a target that the server gets; `None` if the target is malformed.
 fn path_of<'a>(target: &'a [u8], method: &[u8]) -> Option<&'a [u8]> {
     if !target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#') {
         return None;

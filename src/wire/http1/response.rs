@@ -3,9 +3,9 @@ use super::method::{Method, Version, VersionText};
 use super::section::{LineKind, Section, Span};
 use super::{HEAD_LEN_MAX, HEADERS_MAX, HeadError, Progress};
 
-/// The head of a response (RFC 9112): reads it as it arrives, keeps it, and answers what it says.
+/// The head of a response (RFC 9112). It is parsed as it arrives, and stored.
 ///
-/// One owner serves all responses of a connection, one after another; once warm it allocates nothing.
+/// One value serves all responses of a connection, one after another; once warm it allocates nothing.
 #[derive(Debug)]
 pub struct ResponseHead {
     section: Section,
@@ -21,7 +21,7 @@ pub struct ResponseHead {
 enum Stage {
     Start,
     Fields,
-    /// Whole, or refused: what is fed next starts a new head.
+    /// Complete or refused: the next bytes start a new head.
     Over,
 }
 
@@ -32,7 +32,7 @@ impl Default for ResponseHead {
 }
 
 impl ResponseHead {
-    /// An empty owner. It allocates nothing until it is fed.
+    /// Creates an empty head. It allocates nothing until it is fed.
     #[must_use]
     pub const fn new() -> ResponseHead {
         ResponseHead {
@@ -46,14 +46,14 @@ impl ResponseHead {
         }
     }
 
-    /// Takes the next bytes of the connection, which answer a request of this method. They are copied as far as they
-    /// belong to the head, so the input need not be kept; feed only what is new. After a whole head, or an error, it
-    /// starts anew: a final head may follow an interim one.
+    /// Parses the next bytes of the connection, which answer a request with this method. Bytes of the head are copied,
+    /// so the input need not be kept; feed each byte once. After a complete head or an error, the next call starts a
+    /// new head: a final head may follow an interim one.
     ///
     /// # Errors
     ///
-    /// [`HeadError`] as soon as the bytes so far can only become a head that is refused. Nothing that follows on the
-    /// connection can be trusted then.
+    /// [`HeadError`] as soon as the bytes can only become a head that is refused. The rest of the connection must not
+    /// be used then.
     pub fn feed(&mut self, input: &[u8], request_method: Method) -> Result<Progress, HeadError> {
         if self.stage == Stage::Over {
             self.clear();
@@ -66,7 +66,7 @@ impl ResponseHead {
         progress
     }
 
-    /// Forgets what was read and keeps the memory.
+    /// Drops what was read and keeps the allocated memory.
     pub fn clear(&mut self) {
         self.section.clear();
         self.facts = Facts::EMPTY;
@@ -75,7 +75,7 @@ impl ResponseHead {
         self.stage = Stage::Start;
     }
 
-    /// Whether no byte of a head was seen since the last whole one.
+    /// Whether no byte of the next head has arrived.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.stage == Stage::Over || self.section.is_empty()
@@ -93,20 +93,20 @@ impl ResponseHead {
         self.reason.of(self.section.bytes())
     }
 
-    /// The version.
+    /// The HTTP version of the status line.
     #[must_use]
     #[cfg(feature = "internals")]
     pub const fn version(&self) -> Version {
         self.version
     }
 
-    /// Whether another head follows: any 1xx but `101 Switching Protocols`, after which no HTTP follows.
+    /// Whether another head follows: true for any 1xx except `101 Switching Protocols`, after which no HTTP follows.
     #[must_use]
     pub const fn is_interim(&self) -> bool {
         self.status < 200 && self.status != 101
     }
 
-    /// How the end of the body is found (RFC 9112 section 6.3).
+    /// The framing of the body (RFC 9112 section 6.3).
     #[must_use]
     pub const fn framing(&self) -> Framing {
         match (self.has_body(), self.facts.chunked, self.facts.content_length) {
@@ -117,15 +117,15 @@ impl ResponseHead {
         }
     }
 
-    /// The length that `Content-Length` gives, in bytes; for HEAD and 304 that of a body that is not sent.
+    /// The value of `Content-Length`, in bytes; for HEAD and 304 that of a body that is not sent.
     #[must_use]
     #[cfg(test)]
     pub const fn content_length(&self) -> Option<u64> {
         self.facts.content_length
     }
 
-    /// Whether the connection may carry another response after this one. Never after one whose end is not certain: a
-    /// body that ends with the connection, or a 1xx or 204 that announces a body it cannot have.
+    /// Whether the connection can carry another response after this one. Never if the end of the body is uncertain: a
+    /// body that ends with the connection, or a 1xx or 204 that announces a body which it cannot have.
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         let bodiless = self.status < 200 || self.status == 204;
@@ -133,7 +133,7 @@ impl ResponseHead {
         self.facts.persists(self.version) && self.framing() != Framing::UntilClose && !doubtful && self.status != 101
     }
 
-    /// The value of the first field of this name, in any case.
+    /// The value of the first field with this name; case is ignored.
     #[must_use]
     #[cfg(feature = "internals")]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
@@ -187,7 +187,7 @@ impl ResponseHead {
             VersionText::Foreign => return Err(HeadError::UnsupportedVersion),
             VersionText::Malformed => return Err(HeadError::BadStatusLine),
         };
-        // Some servers leave out the space before an empty reason.
+        // Some servers omit the space before an empty reason.
         let (digits, reason) = match rest {
             [b' ', a, b, c] => ([a, b, c], &[][..]),
             [b' ', a, b, c, b' ', reason @ ..] => ([a, b, c], reason),

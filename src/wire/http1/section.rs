@@ -3,12 +3,12 @@ use memchr::memchr;
 use super::names::{Known, is_token_byte};
 use super::{HeadError, METHOD_LEN_MAX};
 
-/// Heads are short by custom; a connection that once saw a long one gives the memory back.
+/// Heads are usually short, so a connection that had a long one frees the memory beyond this, in bytes.
 const KEPT_LEN: usize = 16 * 1024;
-/// The first byte of every TLS record that carries a handshake.
+/// The first byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A part of a section's bytes.
+/// A range of a section's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: u32,
@@ -30,7 +30,7 @@ impl Span {
     }
 }
 
-/// One field: where its name and value are, and what the name means.
+/// A field: the positions of its name and value, and the meaning of its name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
     pub(super) name: Span,
@@ -38,7 +38,7 @@ pub(super) struct Field {
     pub(super) known: Known,
 }
 
-/// What a line should be.
+/// The expected kind of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineKind {
     Request,
@@ -46,10 +46,11 @@ pub(super) enum LineKind {
     Field,
 }
 
-/// Lines up to an empty one: a head, or the trailers of a body. It owns a copy of the bytes and keeps its capacity.
+/// A section of lines up to an empty one: a head, or the trailers of a body. It owns a copy of the bytes and keeps its
+/// capacity.
 ///
-/// What is wrong with a line is found in a fixed order (how it starts, its control bytes from left to right, its line
-/// end, its structure), so that the verdict is the same however the bytes were cut, and each byte is looked at once.
+/// Errors of a line are checked in a fixed order (its start, its control bytes from left to right, its end, its
+/// structure), so that the result does not depend on how the bytes were cut, and each byte is checked once.
 #[derive(Debug)]
 pub(super) struct Section {
     bytes: Vec<u8>,
@@ -100,8 +101,8 @@ impl Section {
         self.fields.iter().map(|field| (self.name(field), self.value(field)))
     }
 
-    /// Takes the rest of the current line from the input, or all of the input. Returns how much it took and the line,
-    /// without its line end, once it is whole.
+    /// Reads the rest of the current line from the input, or all of the input. Returns how much was read and, once it
+    /// is complete, the line without its line end.
     pub(super) fn take_line(&mut self, input: &[u8], kind: LineKind) -> Result<(usize, Option<Span>), HeadError> {
         let line_end = memchr(b'\n', input).map(|at| at + 1);
         let wanted = line_end.unwrap_or(input.len());
@@ -116,13 +117,13 @@ impl Section {
         if self.bytes.len() == self.len_max { Err(HeadError::TooLong) } else { Ok((taken, None)) }
     }
 
-    /// Forgets the line just closed, which must be the only one.
+    /// Removes the line that was just completed, which must be the only one.
     pub(super) fn drop_line(&mut self) {
         self.bytes.clear();
         self.line_start = 0;
     }
 
-    /// Reads a whole line as a field.
+    /// Parses a complete line as a field.
     pub(super) fn push_field(&mut self, line: Span) -> Result<(), HeadError> {
         if self.fields.len() == self.fields_max {
             return Err(HeadError::TooManyFields);
@@ -153,7 +154,7 @@ impl Section {
     }
 }
 
-/// Refuses a line by its first bytes.
+/// Checks the first bytes of a line.
 fn check_start(line: &[u8], kind: LineKind) -> Result<(), HeadError> {
     match (kind, line.first()) {
         (_, None) => Ok(()),
@@ -178,14 +179,14 @@ fn check_method(line: &[u8]) -> Result<(), HeadError> {
     }
 }
 
-/// Refuses control bytes among the bytes of a line from `new` on, and a carriage return that is not its end.
+/// Checks the bytes of a line from `new` on for control bytes, and for a carriage return that is not its end.
 fn check_bytes(line: &[u8], new: usize) -> Result<(), HeadError> {
     let end = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
     let end = line[..end].strip_suffix(b"\r").map_or(end, <[u8]>::len);
-    // The carriage return that ended the bytes taken earlier is looked at again, now that something follows it.
+    // A carriage return at the end of the previous bytes is checked again, because it is known now what follows it.
     let from = if new > 0 && line[new - 1] == b'\r' { new - 1 } else { new };
     let Some(fresh) = line.get(from..end) else { return Ok(()) };
-    // Without an early exit the compiler looks at many bytes at a time.
+    // Without an early exit the compiler can vectorise the loop.
     if !fresh.iter().fold(false, |bad, &byte| bad | is_control(byte)) {
         return Ok(());
     }
@@ -195,7 +196,7 @@ fn check_bytes(line: &[u8], new: usize) -> Result<(), HeadError> {
     }
 }
 
-/// Whether a byte may not stand in a line; the tab may.
+/// Whether a byte is not allowed in a line; a tab is allowed.
 pub(super) const fn is_control(byte: u8) -> bool {
     (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }

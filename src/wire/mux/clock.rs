@@ -4,12 +4,12 @@ use super::event::Side;
 use super::fault::Fault;
 use super::machine::{Mux, Progress};
 
-/// After how many ping intervals a busy link is measured again.
+/// A busy link measures its round-trip time again after this many ping intervals.
 const ROUND_TRIP_INTERVALS: u32 = 4;
 
-/// What the time asks for.
+/// Timers: pings, and the end of a link whose peer is silent.
 impl<B: Chunk> Mux<B> {
-    /// Measures the round trip now, unless a PING is under way.
+    /// Measures the round-trip time now, unless a PING is under way.
     pub fn ping(&mut self, now: Time) {
         if self.progress == Progress::Ready && self.ping_out.is_none() && !self.ping_due {
             self.ping_due = true;
@@ -17,7 +17,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// When [`handle_timeout`](Mux::handle_timeout) wants to be called; it may change with every other call.
+    /// When [`handle_timeout`](Mux::handle_timeout) must be called next. Any other call may change it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.progress {
@@ -27,8 +27,8 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Does what the time asks for. Feed what has been received before, so that a process that slept does not take its
-    /// own silence for the peer's.
+    /// Handles the timers that are due. Feed received bytes first, so that a process that was suspended does not
+    /// mistake its own pause for the peer's silence.
     pub fn handle_timeout(&mut self, now: Time) {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return;
@@ -48,7 +48,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// When the peer must have shown that it is alive, or must be asked.
+    /// When the peer must have shown that it is alive; otherwise it is asked.
     fn alive_at(&self) -> Time {
         if self.is_pinging() { self.dead_at() } else { self.ping_at() }
     }

@@ -12,19 +12,19 @@ use super::phases::Phases;
 use super::settings::Settings;
 use super::stream::{Item, QUEUE_ITEMS_MAX, Sending};
 
-/// How far a stream's backlog may be exceeded by one who asked whether there is room and then sent several chunks: two of
-/// the largest buffers, with what frames them.
+/// How far an application may exceed the backlog of a stream if it checks for room and then sends several chunks: the
+/// size of two of the largest buffers, with their framing.
 pub const OVERSHOOT_MAX: usize = 256 * 1024;
 
-/// What the application says and asks.
+/// The calls of the application.
 impl<B: Chunk> Mux<B> {
-    /// What has happened next, if anything.
+    /// The next event, if there is one.
     pub fn poll_event(&mut self) -> Option<Event<B>> {
         self.events.pop_front()
     }
 
-    /// At the edge, before [`welcome`](Mux::welcome): the size in bytes with which the window of the link begins in both
-    /// directions, instead of that in the settings. Ignored afterwards.
+    /// At the edge, before [`welcome`](Mux::welcome): sets the initial window of the link in both directions, in bytes,
+    /// instead of the one in the settings. Ignored afterwards.
     pub fn set_link_window(&mut self, size: u32) {
         if self.progress == Progress::AnswerAwaited {
             self.settings = Settings { link_window: size, ..self.settings }.bounded();
@@ -33,7 +33,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// At the edge: lets the connector in. Ignored unless [`Event::Hello`] awaits its answer.
+    /// At the edge: admits the connector. Ignored unless [`Event::Hello`] is unanswered.
     pub fn welcome(&mut self, now: Time, edge: EdgeIdentity) {
         if self.progress != Progress::AnswerAwaited {
             return;
@@ -51,7 +51,7 @@ impl<B: Chunk> Mux<B> {
         self.become_ready(now);
     }
 
-    /// At the edge: does not let the connector in, and ends the link. Ignored unless [`Event::Hello`] awaits its answer.
+    /// At the edge: refuses the connector and ends the link. Ignored unless [`Event::Hello`] is unanswered.
     pub fn refuse(&mut self, refusal: Refusal, reason: &str) {
         if self.progress == Progress::AnswerAwaited {
             self.turn_down(refusal, reason, Fault::Refused);
@@ -62,7 +62,7 @@ impl<B: Chunk> Mux<B> {
     ///
     /// # Errors
     ///
-    /// When the link cannot take it now, or never; see [`OpenError`].
+    /// If the link cannot take a stream now, or never can; see [`OpenError`].
     pub fn open(&mut self, open: &Open<'_>) -> Result<StreamId, OpenError> {
         match self.progress {
             Progress::Ready => {}
@@ -95,17 +95,17 @@ impl<B: Chunk> Mux<B> {
         Ok(StreamId { id, slot })
     }
 
-    /// For what a stream was opened; `None` when it is gone.
+    /// What the edge said when it opened the stream; `None` if the stream is gone.
     #[must_use]
     pub fn opening(&self, stream: StreamId) -> Option<Open<'_>> {
         Open::decode(&self.streams.get(stream)?.opening).ok()
     }
 
-    /// How many bytes more the stream should be given; 0 when it is gone, finished, or full. It is full with the backlog of
-    /// the settings, or with `allowance` bytes where that is less.
+    /// How many more bytes may be queued on the stream; 0 if it is gone, finished or full. It is full at the backlog of
+    /// the settings, or at `allowance` bytes if that is less.
     ///
-    /// What belongs together may overshoot it, by up to [`OVERSHOOT_MAX`] bytes. Once it was 0, [`Event::Writable`] tells
-    /// when half of that has gone out.
+    /// Chunks that belong together may exceed it by up to [`OVERSHOOT_MAX`] bytes. After a result of 0,
+    /// [`Event::Writable`] is reported once half of the limit has been sent.
     pub fn capacity(&mut self, stream: StreamId, allowance: usize) -> usize {
         let backlog = allowance.min(self.settings.backlog as usize);
         let Ok(slot) = self.sendable(stream) else { return 0 };
@@ -122,8 +122,8 @@ impl<B: Chunk> Mux<B> {
     ///
     /// # Errors
     ///
-    /// Gives the chunk back when the stream is gone, finished, or was given far more than its
-    /// [`capacity`](Mux::capacity).
+    /// If the stream is gone or finished, or far more than its [`capacity`](Mux::capacity) is queued. The error returns
+    /// the chunk.
     pub fn send(&mut self, stream: StreamId, chunk: B) -> Result<(), SendError<B>> {
         let slot = match self.sendable(stream) {
             Ok(slot) => slot,
@@ -149,11 +149,11 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// At the connector: queues a report of the call's time behind the bytes queued so far.
+    /// At the connector: queues a report of the call's times behind the bytes that are already queued.
     ///
     /// # Errors
     ///
-    /// When the stream is gone or finished, this stage has been reported, or this is the edge.
+    /// If the stream is gone or finished, this stage was reported before, or this side is the edge.
     pub fn phases(&mut self, stream: StreamId, phases: Phases) -> Result<(), StreamError> {
         if self.role != Role::Connector {
             return Err(StreamError::WrongSide);
@@ -168,11 +168,11 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// Says that nothing more is sent on the stream than what is queued.
+    /// Finishes the sending direction of the stream after the bytes that are queued.
     ///
     /// # Errors
     ///
-    /// When the stream is gone, or this has been said before.
+    /// If the stream is gone, or was finished before.
     pub fn finish(&mut self, stream: StreamId) -> Result<(), StreamError> {
         let slot = self.sendable(stream)?;
         self.streams.at(slot).sending = Sending::Finishing;
@@ -180,7 +180,7 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// Breaks a stream off: what is queued on it is dropped, no event of it follows. Ignored when it is gone.
+    /// Resets a stream: queued bytes are dropped, and no event of it follows. Ignored if it is gone.
     pub fn reset(&mut self, stream: StreamId, cause: Cause) {
         let Ok(slot) = self.slot_of(stream) else { return };
         self.events.retain(|event| event.stream() != Some(stream));
@@ -199,9 +199,9 @@ impl<B: Chunk> Mux<B> {
         self.list(slot);
     }
 
-    /// Says that the application has no more use for a stream. When both sides have finished, what is queued still goes
-    /// out; otherwise the stream is reset with `cause`, as by [`reset`](Mux::reset). Ignored when it is gone.
-    pub fn let_go(&mut self, stream: StreamId, cause: Cause) {
+    /// Releases a stream that the application does not use any more. If both sides have finished, queued bytes are
+    /// still sent; otherwise the stream is reset with `cause`, as by [`reset`](Mux::reset). Ignored if it is gone.
+    pub fn release_stream(&mut self, stream: StreamId, cause: Cause) {
         let Ok(slot) = self.slot_of(stream) else { return };
         let found = self.streams.at(slot);
         if found.peer_finished && found.sending != Sending::Open {
@@ -212,19 +212,19 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Whether everything that was queued on a stream has been handed out, its end included once it was finished. So it
-    /// is when the stream is gone.
+    /// Whether everything that was queued on a stream has been handed out, including its end if it was finished. True
+    /// if the stream is gone.
     #[must_use]
     pub fn is_sent(&self, stream: StreamId) -> bool {
         let Ok(_) = self.slot_of(stream) else { return true };
         self.streams.get(stream).is_none_or(|found| found.queue.is_empty() && found.sending != Sending::Finishing)
     }
 
-    /// Says that the application has taken `n` bytes of what [`Event::Data`] gave it on this stream: the peer gets
-    /// credit for them. More than was given counts as all of it; on a stream that is gone nothing is left to say.
+    /// Tells the mux that the application has consumed `n` of the bytes that [`Event::Data`] gave it on this stream, so
+    /// that the peer gets credit for them. More than was given counts as all of it. Ignored if the stream is gone.
     pub fn consumed(&mut self, stream: StreamId, n: usize) {
         let Ok(slot) = self.slot_of(stream) else { return };
-        // Only a link that is tight asks for it.
+        // Only a tight link needs it.
         let share = self.is_tight.then(|| self.share_received().of(self.window.left()));
         let found = self.streams.at(slot);
         let taken = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
@@ -234,86 +234,86 @@ impl<B: Chunk> Mux<B> {
             self.list(slot);
         }
         self.give_back(taken);
-        self.settle(slot);
+        self.release_if_done(slot);
     }
 
-    /// The size of the window of the link in which the peer sends, in bytes.
+    /// The size in bytes of the link's window for the peer's data.
     #[cfg(test)]
     pub(super) fn window_size(&self) -> u32 {
         self.window.size()
     }
 
-    /// Whether the peer is told next how much it may send on the link: the moment to ask for
-    /// [another size](Mux::resize_window).
+    /// Whether the peer is about to be given credit for the link: the moment to ask for [another
+    /// size](Mux::resize_window).
     #[must_use]
     pub fn is_window_due(&self) -> bool {
         self.link_credit_due && self.progress == Progress::Ready
     }
 
-    /// Whether the size of the window holds the peer up, and not those who take what it sends: it had less than half of the
-    /// window left, and a quarter at most waits to be taken.
+    /// Whether the size of the window delays the peer, and not the applications that consume its data: less than half
+    /// of the window was left, and at most a quarter waits to be consumed.
     #[must_use]
     pub fn is_window_short(&self) -> bool {
         self.window.left() < self.window.size() / 2 && self.window.held() <= self.window.size() / 4
     }
 
-    /// Makes the window of the link larger, or smaller as far as the peer has not been told already that it may send; says
-    /// what its size is now, in bytes.
+    /// Enlarges the window of the link, or shrinks it as far as the peer has no credit for it yet. Returns the new size
+    /// in bytes.
     pub fn resize_window(&mut self, size: u32) -> u32 {
         self.window.resize(size.min(CREDIT_MAX));
-        // The peer hears of it at once: it shares the window out by the size that it knows.
+        // Sent to the peer at once, because the peer divides the window by the size that it knows.
         self.link_credit_due = self.window.owed() > 0 && self.progress == Progress::Ready;
         self.watch_window();
         self.window.size()
     }
 
-    /// Takes no new streams from here on, and asks the peer to do the same. What runs may finish.
+    /// Stops new streams in both directions, and asks the peer to do the same. Open streams can finish.
     pub fn drain(&mut self) {
         self.drain_due |= self.progress == Progress::Ready && !self.drain_sent;
     }
 
-    /// Whether a drain was asked for, by either side.
+    /// Whether either side has asked to drain.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain_due || self.drain_sent || self.drain_received
     }
 
-    /// Whether both sides have agreed to drain and the last stream has ended: the link can be closed without loss.
+    /// Whether both sides have agreed to drain and the last stream has ended, so that closing the link loses nothing.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.drain_sent && self.drain_received && self.streams.live() == 0 && !self.wants_transmit()
     }
 
-    /// Whether the greeting is over and the link has not ended.
+    /// Whether the handshake is done and the link has not ended.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.progress == Progress::Ready
     }
 
-    /// Whether the link is over and its last frame has been handed out.
+    /// Whether the link has ended and its last frame has been handed out.
     #[must_use]
     #[cfg(test)]
     pub fn is_closed(&self) -> bool {
         self.progress == Progress::Over && !self.wants_transmit()
     }
 
-    /// How many streams are on the link, with those that the application has not finished reading.
+    /// The number of streams on the link, including those that the application has not read to the end.
     #[must_use]
     pub fn streams_live(&self) -> usize {
         self.streams.live()
     }
 
-    /// Ends the link at once and tells the peer why. Open streams are reset. Ignored when the link is over.
+    /// Ends the link at once and tells the peer the reason. Open streams are reset. Ignored if the link has ended.
     pub fn close(&mut self, fault: Fault) {
         self.end(fault, Side::Local, true, u32::MAX);
     }
 
-    /// Ends the link because the connection under it is gone. Ignored when the link is over.
+    /// Ends the link because the connection under it was lost. Ignored if the link has ended.
     pub fn lost(&mut self) {
         self.end(Fault::TransportLost, Side::Local, false, u32::MAX);
     }
 
-    /// The slot of a stream that the application may still speak of.
+    /// The slot of a stream that the application may still use.
     fn slot_of(&self, stream: StreamId) -> Result<u32, StreamError> {
         self.streams.get(stream).filter(|found| found.reset_due.is_none()).map(|_| stream.slot).ok_or(StreamError::Gone)
     }

@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::hello::{Hello, Refused, Welcome};
 use super::phases::Phases;
 
-/// A stream on a link. It stays valid until the stream has ended; after that every command on it says so.
+/// Identifies a stream of a link. It is valid until the stream has ended; after that, calls with it fail or do nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
     pub(super) id: u32,
@@ -14,14 +14,14 @@ pub struct StreamId {
 }
 
 impl StreamId {
-    /// The number that stands for it on the wire.
+    /// The stream id on the wire.
     #[must_use]
     #[cfg(test)]
     pub const fn wire(self) -> u32 {
         self.id
     }
 
-    /// A small number, given again to another stream once this one has ended: for tables beside the mux's own.
+    /// A small index, reused for other streams after this one has ended; for tables that belong to the application.
     #[must_use]
     pub const fn index(self) -> usize {
         self.slot as usize
@@ -34,76 +34,76 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// Which side of the link.
+/// A side of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// We.
+    /// This side of the link.
     Local,
-    /// The peer.
+    /// The other side of the link.
     Peer,
 }
 
-/// What has happened on a link, in order.
+/// What happened on a link, in order.
 #[derive(Debug)]
 pub enum Event<B> {
-    /// At the edge: a connector has said who it is. Answer with [`welcome`](super::Mux::welcome) or
+    /// At the edge: a connector has sent HELLO. Answer with [`welcome`](super::Mux::welcome) or
     /// [`refuse`](super::Mux::refuse).
     Hello(Box<Hello>),
-    /// At the connector: the edge has let us in.
+    /// At the connector: the edge has admitted it.
     Welcomed(Welcome),
-    /// At the connector: the edge has not let us in. [`Event::Closed`] follows.
+    /// At the connector: the edge has refused it. [`Event::Closed`] follows.
     Refused(Refused),
-    /// At the connector: a stream has been opened. [`opening`](super::Mux::opening) tells for what.
+    /// At the connector: the edge has opened a stream. See [`opening`](super::Mux::opening) for its purpose.
     Opened {
-        /// The new stream.
+        /// The id of the new stream.
         stream: StreamId,
     },
-    /// Bytes on a stream. Say [`consumed`](super::Mux::consumed) when they have been taken.
+    /// Bytes were received on a stream. Call [`consumed`](super::Mux::consumed) once they are consumed.
     Data {
-        /// On which stream.
+        /// The stream on which the bytes came.
         stream: StreamId,
         /// The bytes; never empty.
         chunk: B,
     },
-    /// The peer has sent its last byte on the stream.
+    /// The peer has finished sending on the stream.
     Finished {
-        /// On which stream.
+        /// The stream on which the peer has finished.
         stream: StreamId,
     },
-    /// The peer has broken the stream off, or it ended with the link. The stream is gone.
+    /// The peer has reset the stream, or it ended with the link. The stream is gone.
     Reset {
-        /// Which stream.
+        /// The id of the stream that is gone.
         stream: StreamId,
-        /// Why.
+        /// Why the stream was reset.
         cause: Cause,
     },
-    /// A stream that was told to wait may queue again.
+    /// More bytes can be queued on a stream that was full.
     Writable {
-        /// Which stream.
+        /// The stream that may queue again.
         stream: StreamId,
     },
-    /// At the edge: how long the connector's side of the call took, in its place between the data.
+    /// At the edge: how long the connector's side of the call took, in order with the data.
     Phases {
-        /// On which stream.
+        /// The stream of the call.
         stream: StreamId,
-        /// The durations.
+        /// The durations that the connector measured.
         phases: Phases,
     },
-    /// The peer wants no new streams on this link.
+    /// The peer accepts no new streams on this link.
     Draining,
-    /// The link is over; nothing follows. Each stream that was still open has had its [`Event::Reset`].
+    /// The link has ended; nothing follows. Each stream that was still open was reset with an [`Event::Reset`] before.
     Closed {
-        /// Why.
+        /// The reason why the link ended; [`Fault::Ended`] when it was closed on purpose.
         fault: Fault,
-        /// Who ended it: with `Peer` and a protocol fault, the peer says that we broke the protocol.
+        /// Who ended it. With `Peer` and a protocol fault, the peer says that this side violated the protocol.
         by: Side,
     },
-    /// How long a PING took to come back.
+    /// A measured round-trip time.
     RoundTrip(Duration),
 }
 
 impl<B> Event<B> {
-    /// The stream that it is about.
+    /// The stream that the event concerns.
     pub fn stream(&self) -> Option<StreamId> {
         match self {
             Event::Opened { stream }
@@ -120,52 +120,52 @@ impl<B> Event<B> {
 /// Why no stream was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The greeting is not over yet.
+    /// The handshake is not done yet.
     #[error("the link is not ready")]
     NotReady,
     /// Only the edge opens streams.
     #[error("only the edge opens streams")]
     WrongSide,
-    /// The link is draining, perhaps because its stream ids are used up: use another link.
+    /// The link is draining, perhaps because its stream ids are used up. Use another link.
     #[error("the link takes no new streams")]
     Draining,
-    /// As many streams are open as was agreed: use another link or wait.
+    /// The agreed number of streams is open. Use another link or wait.
     #[error("the link has as many streams as it may")]
     StreamLimit,
-    /// Route or peer text are empty, too long, or have control characters.
+    /// The host name or the agent's address is empty, too long, or has control characters.
     #[error("the route or the peer's address cannot be sent")]
     Unsendable,
-    /// The link is over.
+    /// The link has ended.
     #[error("the link is closed")]
     Closed,
 }
 
-/// Why a command on a stream was not taken.
+/// Why a call for a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// The stream has ended, or was never there.
+    /// The stream has ended or never existed.
     #[error("the stream is gone")]
     Gone,
-    /// We have said FIN on it.
+    /// The sending direction of the stream is finished.
     #[error("the stream is finished")]
     Finished,
-    /// Too much is queued on it already: wait for [`Event::Writable`].
+    /// Too many bytes are queued. Wait for [`Event::Writable`].
     #[error("the stream's backlog is full")]
     Backlogged,
     /// Only the connector reports phases.
     #[error("only the connector reports phases")]
     WrongSide,
-    /// This stage has been reported.
+    /// This stage was reported before.
     #[error("each stage is reported once between DATA, the head before the end")]
     Repeated,
 }
 
-/// Bytes that were not queued, and why.
+/// The error of [`send`](super::Mux::send), with the bytes that were not queued.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct SendError<B> {
-    /// Why.
+    /// Why the bytes were not queued.
     pub error: StreamError,
-    /// The bytes, untouched.
+    /// The bytes, unchanged, so that the caller can queue them later.
     pub chunk: B,
 }

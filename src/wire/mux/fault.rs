@@ -2,10 +2,10 @@ use crate::wire::codes::codes;
 use crate::wire::field::FieldError;
 
 codes! {
-    /// Why a link ended: what CLOSE carries, and what [`Event::Closed`](super::Event::Closed) says.
+    /// Why a link ended: the code in CLOSE, and in [`Event::Closed`](super::Event::Closed).
     ///
-    /// `0x00xx` is nobody's fault or not the protocol's, `0x01xx` a malformed frame, `0x02xx` a frame at the wrong
-    /// moment, `0x03xx` a broken rule of streams, `0x04xx` of flow control, `0x05xx` a flood.
+    /// `0x00xx` is not a protocol error, `0x01xx` a malformed frame, `0x02xx` a frame at the wrong time, `0x03xx` a
+    /// violation of the rules for streams, `0x04xx` of those for flow control, `0x05xx` a flood.
     pub enum Fault {
         Ended = 0x0000, "the link was closed on purpose";
         HelloTimeout = 0x0001, "the greeting did not come in time";

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// Allows `burst` of something at once and `per_s` of it each second after that.
+/// A rate limit: `burst` events at once, and `per_s` events per second after that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flood {
-    /// When the allowance would be full again: the usual trick that needs no refilling.
+    /// When the allowance would be full again, so that no timer has to refill it (the generic cell rate algorithm).
     full_at: Time,
     each: Duration,
     depth: Duration,
@@ -17,7 +17,7 @@ impl Flood {
         Flood { full_at: Time::ZERO, each, depth: each.saturating_mul(burst.max(1)) }
     }
 
-    /// Books one; false when that is one too many.
+    /// Counts one event; returns false if it exceeds the limit.
     pub(super) fn admit(&mut self, now: Time) -> bool {
         let next = self.full_at.max(now) + self.each;
         let fits = next.since(now) <= self.depth;

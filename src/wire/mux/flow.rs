@@ -3,11 +3,11 @@ use super::fault::Fault;
 /// The most credit that a side may hold, in bytes: more is a fault, and every sum stays within a `u32`.
 pub const CREDIT_MAX: u32 = i32::MAX as u32;
 
-/// What we may still send, on a stream or on the link.
+/// The bytes that this side may still send, on a stream or on the link.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Credit {
     left: u32,
-    /// The size of the peer's window, as it last said.
+    /// The size of the peer's window, as the peer last said.
     size: u32,
 }
 
@@ -28,7 +28,7 @@ impl Credit {
         self.left as usize
     }
 
-    /// Takes `n` bytes off; the caller has asked [`left`](Credit::left) before.
+    /// Subtracts `n` bytes. The caller has checked [`left`](Credit::left) before.
     pub(super) fn spend(&mut self, n: usize) {
         debug_assert!(n <= self.left());
         self.left = self.left.saturating_sub(n as u32);
@@ -43,8 +43,9 @@ impl Credit {
     }
 }
 
-/// What the peer may still send to us. Every byte of the window is in exactly one of three places: `left` (the peer may
-/// send it), `held` (it came and the application has not taken it), `owed` (taken, and not yet given back by CREDIT).
+/// The bytes that the peer may still send. Each byte of the window is in exactly one of three states: `left` (the peer
+/// may send it), `held` (received and not consumed by the application), `owed` (consumed, and not yet returned to the
+/// peer by CREDIT).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     size: u32,
@@ -74,8 +75,8 @@ impl Window {
         self.owed
     }
 
-    /// Books `n` bytes that come in; false when the peer had no credit for them.
-    pub(super) fn take(&mut self, n: u32) -> bool {
+    /// Counts `n` received bytes; returns false if the peer had no credit for them.
+    pub(super) fn receive(&mut self, n: u32) -> bool {
         let fits = n <= self.left;
         if fits {
             self.left -= n;
@@ -84,7 +85,7 @@ impl Window {
         fits
     }
 
-    /// Books that the application took `n` bytes, at most what is held; returns how many that were.
+    /// Counts `n` bytes that the application consumed, at most what is held; returns how many were counted.
     pub(super) fn consume(&mut self, n: u32) -> u32 {
         let n = n.min(self.held);
         self.held -= n;
@@ -92,29 +93,29 @@ impl Window {
         n
     }
 
-    /// Whether it is time to give credit back: half the window is owed, or the peer has no more left than we owe it.
+    /// Whether to return credit now: half of the window is owed, or the peer has no more left than it is owed.
     ///
-    /// The second rule matters when the application is slow to take some of it: half of what remains in motion is then
-    /// less than half of the whole, and waiting for that would stop the peer for good.
+    /// The second rule is for an application that is slow to consume some bytes. Half of what is still moving is then
+    /// less than half of the window, and without the rule the peer would stop for ever.
     pub(super) fn is_due(&self) -> bool {
         self.owed > 0 && (self.owed >= self.size / 2 || self.owed >= self.left)
     }
 
-    /// As [`is_due`](Window::is_due) for the window of a stream. On a link that is tight, which gives the stream's share, a
-    /// stream that holds nothing owes nothing either, and one that holds something owes at most half of its share.
+    /// Like [`is_due`](Window::is_due), for the window of a stream. On a tight link, `share` is the stream's share: a
+    /// stream that holds nothing then owes nothing, and one that holds something owes at most half of its share.
     pub(super) fn is_due_beside(&self, share: Option<u32>) -> bool {
         let is_due_early = |share: u32| self.owed > 0 && (self.held == 0 || self.owed >= share / 2);
         self.is_due() || share.is_some_and(is_due_early)
     }
 
-    /// As [`is_due`](Window::is_due) for the window of a link, of which the peer's streams have shares: given back in small
-    /// steps, so that saving up does not make them smaller.
+    /// Like [`is_due`](Window::is_due), for the window of a link, which the peer's streams share. Credit is returned in
+    /// small steps, because saving it up would reduce the shares.
     pub(super) fn is_due_on_link(&self) -> bool {
         self.is_due() || self.owed > self.size / 16
     }
 
-    /// Makes the window larger, or smaller as far as that is possible now: only bytes that are owed can be kept back, and
-    /// only half of them are, so that the rest tells the peer of the new size. What it grew by is owed.
+    /// Enlarges the window, or shrinks it as far as possible now. Only owed bytes can be withheld, and only half of
+    /// them, so that the rest tells the peer the new size. Growth is added to what is owed.
     pub(super) fn resize(&mut self, size: u32) {
         if size > self.size {
             self.owed += size - self.size;
@@ -126,7 +127,7 @@ impl Window {
         }
     }
 
-    /// Gives back everything owed; the caller tells the peer.
+    /// Returns all owed credit; the caller sends it to the peer.
     pub(super) fn grant(&mut self) -> u32 {
         let n = std::mem::take(&mut self.owed);
         self.left += n;
@@ -158,14 +159,14 @@ mod tests {
     #[test]
     fn credit_comes_back_lazily_but_before_the_peer_stalls() {
         let mut window = Window::new(100);
-        assert!(window.take(40));
+        assert!(window.receive(40));
         assert_eq!(window.consume(40), 40);
         assert!(!window.is_due());
-        assert!(window.take(10));
+        assert!(window.receive(10));
         window.consume(10);
         assert!(window.is_due());
         assert_eq!(window.grant(), 50);
-        assert!(window.take(90));
+        assert!(window.receive(90));
         assert_eq!(window.consume(10), 10);
         assert!(window.is_due(), "10 owed, 10 left: half of the window would never be owed while 80 are held");
     }
@@ -179,7 +180,7 @@ mod tests {
             match rng.below(4) {
                 0 => {
                     let fits = n <= window.left();
-                    assert_eq!(window.take(n), fits);
+                    assert_eq!(window.receive(n), fits);
                 }
                 1 => assert!(window.consume(n) <= n),
                 2 => {

@@ -1,17 +1,17 @@
 use super::fault::Fault;
 use super::{hello, open, phases};
 
-/// Bytes of the header that starts every frame.
+/// The length of the header of every frame, in bytes.
 pub const HEADER_LEN: usize = 8;
-/// The most payload that one frame carries, in bytes: with its header it fits no single TLS record, so that a link that
-/// fills records asks for a little less.
+/// The longest payload of a frame, in bytes. With its header it does not fit a single TLS record, so a link that fills
+/// records asks for a little less.
 pub const PAYLOAD_LEN_MAX: usize = 16_384;
-/// The most payload that a frame other than DATA carries, in bytes.
+/// The longest payload of a frame other than DATA, in bytes.
 pub const CONTROL_LEN_MAX: usize = 1_024;
 
 const FLAG_FIN: u8 = 0x01;
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
@@ -30,7 +30,7 @@ pub(super) enum Kind {
     Close = 13,
 }
 
-/// The eight bytes in front of every frame.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) len: u16,
@@ -64,7 +64,7 @@ impl Kind {
     /// The shortest and the longest payload.
     pub(super) const fn len_range(self) -> (usize, usize) {
         match self {
-            // A later version may need more room than this one before it learns that we do not speak it.
+            // A later version may need more room before it learns that this side does not speak it.
             Kind::Hello => (hello::HELLO_LEN_MIN, CONTROL_LEN_MAX),
             Kind::Welcome => (hello::WELCOME_LEN, hello::WELCOME_LEN),
             Kind::Refused => (hello::REFUSED_LEN_MIN, hello::REFUSED_LEN_MAX),
@@ -79,7 +79,7 @@ impl Kind {
         }
     }
 
-    /// Whether the frame must, must not, or may name a stream.
+    /// Whether the frame must, must not or may name a stream.
     const fn names_stream(self) -> Option<bool> {
         match self {
             Kind::Open | Kind::Data | Kind::Fin | Kind::Reset | Kind::Phases => Some(true),
@@ -90,7 +90,7 @@ impl Kind {
 }
 
 impl Header {
-    /// A header without flags. `len` is within what the kind may have.
+    /// Creates a header without flags. `len` must be valid for the kind.
     pub(super) fn new(kind: Kind, stream: u32, len: usize) -> Header {
         debug_assert!(len <= kind.len_range().1);
         Header { len: len as u16, kind, fin: false, stream }
@@ -102,7 +102,7 @@ impl Header {
         [l0, l1, self.kind as u8, if self.fin { FLAG_FIN } else { 0 }, s0, s1, s2, s3]
     }
 
-    /// Decodes and checks everything that a header alone can break.
+    /// Decodes a header and checks everything that depends on the header alone.
     pub(super) fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Header, Fault> {
         let [l0, l1, code, flags, s0, s1, s2, s3] = *bytes;
         let kind = Kind::from_code(code)?;

@@ -6,7 +6,7 @@ use crate::wire::field::{Fields, clip, put_text};
 
 use super::fault::Fault;
 
-/// The version of the protocol that this crate speaks.
+/// The protocol version of this crate.
 pub const VERSION: u16 = 1;
 /// The longest secret in HELLO, in bytes.
 pub const SECRET_LEN_MAX: usize = 256;
@@ -32,72 +32,72 @@ pub(super) const REFUSED_LEN_MAX: usize = 3 + REASON_LEN_MAX;
 
 const MAGIC: &[u8; 4] = b"adit";
 
-/// What a connector says first.
+/// The first message of a connector.
 #[derive(Clone)]
 pub struct Hello {
-    /// Which tunnel it serves.
+    /// The tunnel that it serves.
     pub tunnel: TunnelId,
-    /// What proves it, at most [`SECRET_LEN_MAX`] bytes; the edge compares it in constant time.
+    /// The secret of the tunnel, at most [`SECRET_LEN_MAX`] bytes. The edge compares it in constant time.
     pub secret: Secret,
-    /// A random number of the connector's process, so that the edge knows which links belong together.
+    /// A random number of the connector's process, by which the edge knows which links belong together.
     pub instance: u64,
-    /// Name and version of the software, at most [`SOFTWARE_LEN_MAX`] bytes.
+    /// The name and version of the software, at most [`SOFTWARE_LEN_MAX`] bytes.
     pub software: String,
-    /// Which of the connector's links this is, from 0.
+    /// The index of this link among the connector's links, from 0.
     pub link_index: u16,
 }
 
-/// What the edge answers to a connector that it lets in.
+/// The answer of the edge to a connector that it admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Welcome {
-    /// The version that both speak from here on.
+    /// The protocol version that both sides use from now on.
     pub version: u16,
     /// A random number of the edge's process.
     pub instance: u64,
-    /// Which core of the edge the link has landed on.
+    /// The core of the edge that the link is on.
     pub core: CoreId,
-    /// How many cores the edge has.
+    /// The number of cores of the edge.
     pub cores: u16,
-    /// The most streams that may be open at once.
+    /// The most streams that may be open at the same time.
     pub streams_max: u32,
-    /// The credit that each side has on a new stream, in bytes.
+    /// The initial credit of each side on a new stream, in bytes.
     pub stream_window: u32,
-    /// The credit that each side has on the link at first, in bytes.
+    /// The initial credit of each side on the link, in bytes.
     pub link_window: u32,
-    /// How often each side makes sure that the other is alive, in milliseconds.
+    /// How often each side checks that the other is alive, in milliseconds.
     pub ping_interval_ms: u32,
 }
 
-/// The edge's own part of WELCOME.
+/// The part of WELCOME that describes the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EdgeIdentity {
     /// A random number of the edge's process.
     pub instance: u64,
-    /// Which core of the edge the link has landed on.
+    /// The core of the edge that the link is on.
     pub core: CoreId,
-    /// How many cores the edge has.
+    /// The number of cores of the edge.
     pub cores: u16,
 }
 
-/// What the edge answers to a connector that it does not let in.
+/// The answer of the edge to a connector that it refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why, as a code.
+    /// The reason as a code.
     pub refusal: Refusal,
-    /// Why, for a person; may be empty.
+    /// The reason as text; may be empty.
     pub reason: String,
 }
 
 /// Why a [`Hello`] cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
-    /// The secret has no byte, or more than [`SECRET_LEN_MAX`].
+    /// The secret is empty or longer than [`SECRET_LEN_MAX`].
     #[error("a tunnel secret has 1 to {SECRET_LEN_MAX} bytes")]
     SecretLength,
 }
 
 impl Hello {
-    /// Asserts that it can be sent.
+    /// Checks that it can be sent.
     pub(super) fn check(&self) -> Result<(), HelloError> {
         let len = self.secret.expose().len();
         if (1..=SECRET_LEN_MAX).contains(&len) { Ok(()) } else { Err(HelloError::SecretLength) }
@@ -116,7 +116,7 @@ impl Hello {
         out.extend_from_slice(&self.link_index.to_be_bytes());
     }
 
-    /// The version range is judged before anything behind it, so that a later version may lay out the rest anew.
+    /// The version range is checked before the fields after it, so that a later version can change those.
     pub(super) fn decode(payload: &[u8]) -> Result<Hello, Fault> {
         let mut fields = Fields::new(payload);
         if fields.bytes(MAGIC.len())? != MAGIC {
@@ -189,7 +189,7 @@ impl Welcome {
 }
 
 impl Refused {
-    /// A refusal whose reason is cut to what a frame may carry.
+    /// A refusal whose reason is cut to the length that a frame can carry.
     pub(super) fn new(refusal: Refusal, reason: &str) -> Refused {
         Refused { refusal, reason: clip(reason, REASON_LEN_MAX) }
     }

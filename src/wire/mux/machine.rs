@@ -14,44 +14,45 @@ use super::schedule::Schedule;
 use super::settings::Settings;
 use super::stream::{Sending, Stream, Streams};
 
-/// How many frames that carry no data a peer may have had on their way for each stream that has ended.
+/// How many frames without data a peer may have in flight for each stream that has ended.
 pub(super) const STALE_FRAMES_EACH: u32 = 16;
 /// The most such frames for all ended streams together.
 pub(super) const STALE_FRAMES_MAX: u32 = 65_536;
-/// How many streams can wait at once to be turned away for want of a slot.
+/// The most streams that wait to be rejected because no slot is free.
 pub(super) const TURNED_AWAY_MAX: usize = 1_024;
-/// How many PINGs can wait at once for their answer.
+/// The most PINGs that wait to be answered.
 pub(super) const PONGS_MAX: usize = 32;
 const PINGS_BURST: u32 = 64;
 const PINGS_PER_S: u32 = 20;
 const EMPTY_DATA_BURST: u32 = 256;
 const EMPTY_DATA_PER_S: u32 = 100;
-/// The ids that the edge gives are odd; even ones are kept for a later version in which the connector opens streams.
+/// The ids of streams that the edge opens are odd. Even ids are reserved for a later version in which the connector
+/// opens streams.
 const FIRST_STREAM: u32 = 1;
 
-/// Which role this side of the link has.
+/// The role of this side of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Edge,
     Connector,
 }
 
-/// How far the link is.
+/// The state of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// The edge waits for HELLO.
     HelloAwaited,
-    /// The edge's application has not answered yet.
+    /// The edge's application has not answered HELLO yet.
     AnswerAwaited,
     /// The connector waits for WELCOME or REFUSED.
     WelcomeAwaited,
-    /// Streams may run.
+    /// The handshake is done; streams may be opened.
     Ready,
-    /// Nothing is read any more; a last frame may be left to send.
+    /// The link has ended: nothing is read any more, and at most one last frame is left to send.
     Over,
 }
 
-/// The greeting that is still to be sent.
+/// The message of the handshake that is still to be sent.
 #[derive(Debug)]
 pub(super) enum Greeting {
     Hello(Box<Hello>),
@@ -59,11 +60,11 @@ pub(super) enum Greeting {
     Refused(Refused),
 }
 
-/// One side of an adit link: bytes and the time in, bytes and events out (`docs/PROTOCOL.md`).
+/// One side of an adit link (`docs/PROTOCOL.md`): bytes and the time in, bytes and events out.
 ///
-/// The transport feeds [`receive`](Mux::receive) and [`handle_timeout`](Mux::handle_timeout), then takes every
-/// [`poll_event`](Mux::poll_event), and sends what [`poll_transmit`](Mux::poll_transmit) hands out, which may bring events
-/// again. What is queued between two such turns is bounded by the windows and by the bytes that were fed.
+/// The transport feeds [`receive`](Mux::receive) and [`handle_timeout`](Mux::handle_timeout), then handles every
+/// [`poll_event`](Mux::poll_event), and sends what [`poll_transmit`](Mux::poll_transmit) hands out, which may cause
+/// more events. What is queued in between is bounded by the windows and by the bytes that were fed.
 #[derive(Debug)]
 pub struct Mux<B> {
     pub(super) role: Role,
@@ -73,19 +74,19 @@ pub struct Mux<B> {
     pub(super) events: VecDeque<Event<B>>,
     pub(super) streams: Streams<B>,
     pub(super) schedule: Schedule,
-    /// How many streams can send now, as far as their own credit goes.
+    /// The number of streams that can send now, as far as their own credit allows.
     pub(super) ready: usize,
-    /// How many streams are over on the wire and only wait for the application.
+    /// The number of streams that have ended on the wire and whose bytes the application has not consumed.
     pub(super) lingering: usize,
 
     pub(super) greeting: Option<Greeting>,
     /// Slots with a control frame to send.
     pub(super) control: VecDeque<u32>,
-    /// Streams that were turned away without ever having a slot.
+    /// Streams that were rejected without ever having a slot.
     pub(super) turned_away: VecDeque<(u32, Cause)>,
     pub(super) pongs: VecDeque<u64>,
     pub(super) ping_due: bool,
-    /// The time stamp of the PING that is not answered yet.
+    /// The timestamp of the PING that is not answered yet.
     pub(super) ping_out: Option<u64>,
     pub(super) link_credit_due: bool,
     pub(super) drain_due: bool,
@@ -96,19 +97,19 @@ pub struct Mux<B> {
 
     pub(super) credit: Credit,
     pub(super) window: Window,
-    /// Slots of streams that have used up their share, and some that have it again.
+    /// Slots of streams that have used up their share, and of some that have it again.
     pub(super) capped: VecDeque<u32>,
-    /// Little enough of our window is left that credit is given back early.
+    /// So little of this side's window is left that credit is returned early.
     pub(super) is_tight: bool,
-    /// There is no memory for more than what the applications hold.
+    /// There is no memory for more unread bytes.
     pub(super) pressed: bool,
     #[cfg(test)]
     pub(super) ignores_shares: bool,
     /// The id of the next stream; `None` when they are used up.
     pub(super) next_id: Option<u32>,
-    /// The highest id opened so far.
+    /// The highest stream id opened so far.
     pub(super) last_id: u32,
-    /// How many bytes and frames can still be on their way for streams that have ended.
+    /// How many bytes and frames can still be in flight for streams that have ended.
     pub(super) stale_bytes: u32,
     pub(super) stale_frames: u32,
     pub(super) resets: Flood,
@@ -118,22 +119,22 @@ pub struct Mux<B> {
     pub(super) started_at: Time,
     pub(super) heard_at: Time,
     pub(super) pinged_at: Time,
-    /// When slow readers have to go, while they clog the link.
+    /// When slow readers are reset, while they clog the link.
     pub(super) relief_at: Option<Time>,
 }
 
 impl<B: Chunk> Mux<B> {
-    /// The edge's side of a new connection: it waits for HELLO.
+    /// Creates the edge's side of a new connection, which waits for HELLO.
     #[must_use]
     pub fn edge(now: Time, settings: Settings) -> Mux<B> {
         Mux::new(now, settings, Role::Edge, Progress::HelloAwaited, None)
     }
 
-    /// The connector's side of a new connection: it says HELLO.
+    /// Creates the connector's side of a new connection, which sends HELLO.
     ///
     /// # Errors
     ///
-    /// When the secret has no length that can be sent.
+    /// If the secret is empty or too long.
     pub fn connector(now: Time, settings: Settings, hello: Hello) -> Result<Mux<B>, HelloError> {
         hello.check()?;
         let greeting = Some(Greeting::Hello(Box::new(hello)));
@@ -185,7 +186,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// The greeting is over.
+    /// Ends the handshake, so that streams can be opened.
     pub(super) fn become_ready(&mut self, now: Time) {
         self.progress = Progress::Ready;
         self.heard_at = now;
@@ -198,8 +199,8 @@ impl<B: Chunk> Mux<B> {
         self.greeting = Some(Greeting::Refused(Refused::new(refusal, reason)));
     }
 
-    /// Ends the link. Streams above `last_taken` were never taken up by the peer.
-    pub(super) fn end(&mut self, fault: Fault, by: Side, tell: bool, last_taken: u32) {
+    /// Ends the link, and sends CLOSE if `notify_peer`. The peer never processed streams with an id above `last_taken`.
+    pub(super) fn end(&mut self, fault: Fault, by: Side, notify_peer: bool, last_taken: u32) {
         if self.progress == Progress::Over {
             return;
         }
@@ -221,17 +222,17 @@ impl<B: Chunk> Mux<B> {
         self.ping_due = false;
         self.drain_due = false;
         self.greeting = None;
-        self.close_due = tell.then_some(fault);
+        self.close_due = notify_peer.then_some(fault);
         self.events.push_back(Event::Closed { fault, by });
     }
 
-    /// Books bytes that are no longer held for anybody.
+    /// Counts bytes that are no longer held for any application.
     pub(super) fn give_back(&mut self, n: u32) {
         self.window.consume(n);
         self.link_credit_due |= self.window.is_due_on_link();
     }
 
-    /// Puts a slot into the queue of control frames.
+    /// Adds a slot to the queue of control frames.
     pub(super) fn list(&mut self, slot: u32) {
         let stream = self.streams.at(slot);
         if !stream.listed {
@@ -240,8 +241,8 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Takes a slot out of the queue of control frames. It must not stay: the next stream in the slot would have the place of
-    /// this one, and its OPEN would go before that of an older stream.
+    /// Removes a slot from the queue of control frames. Otherwise the next stream in the slot would take over this
+    /// position, and its OPEN would be sent before that of an older stream.
     fn unlist(&mut self, slot: u32) {
         if self.control.front() == Some(&slot) {
             self.control.pop_front();
@@ -250,7 +251,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Keeps the schedule and the count of ready streams true after anything that may change whether one can send.
+    /// Updates the schedule and the count of ready streams after anything that may change whether a stream can send.
     pub(super) fn touch(&mut self, slot: u32) {
         let stream = self.streams.at(slot);
         let can = stream.id != 0 && stream.can_send();
@@ -266,8 +267,8 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Lets go of a stream that is over on the wire, unless the application still holds bytes of it.
-    pub(super) fn settle(&mut self, slot: u32) {
+    /// Releases a stream that has ended on the wire, unless the application still holds bytes of it.
+    pub(super) fn release_if_done(&mut self, slot: u32) {
         let stream = self.streams.at(slot);
         if stream.id == 0 || stream.sending != Sending::Finished || !stream.peer_finished {
             return;
@@ -280,7 +281,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Empties a slot.
+    /// Frees a slot, so that a new stream can use it.
     pub(super) fn release(&mut self, slot: u32) {
         let stream = self.streams.at(slot);
         let (held, left) = (stream.window.held(), stream.window.left());
@@ -297,14 +298,14 @@ impl<B: Chunk> Mux<B> {
         self.expect_stale(if ended { 0 } else { left });
     }
 
-    /// Books what can still be on its way for a stream that has ended. What is on its way for all of them together can
-    /// be no more than the link's window.
+    /// Counts the bytes that can still be in flight for a stream that has ended. For all such streams together they
+    /// cannot exceed the link's window.
     pub(super) fn expect_stale(&mut self, bytes: u32) {
         self.stale_bytes = self.stale_bytes.saturating_add(bytes).min(self.window.size());
         self.stale_frames = (self.stale_frames + STALE_FRAMES_EACH).min(STALE_FRAMES_MAX);
     }
 
-    /// Makes the next stream of both sides start at `id`, so that a test need not open two thousand million.
+    /// Makes the next stream of both sides start at `id`, so that a test need not open two thousand million streams.
     #[cfg(test)]
     pub(super) fn skip_to(&mut self, id: u32) {
         self.next_id = Some(id);

@@ -19,14 +19,14 @@ pub struct Open<'a> {
     pub route: &'a str,
     /// The edge's number for the call, for logs on both sides.
     pub call: u64,
-    /// What the stream carries: one exchange as it is, or a sealed session with any number of them.
+    /// What the stream carries: one plain exchange, or an encrypted session with any number of exchanges.
     pub traffic: Traffic,
-    /// The agent's address, when the edge passes it on.
+    /// The agent's address, if the edge passes it on.
     pub peer: Option<&'a str>,
 }
 
 impl<'a> Open<'a> {
-    /// Whether route and peer have a length that a frame can carry, and no control characters.
+    /// Whether the host name and the address have a length that a frame can carry, and no control characters.
     pub(super) fn is_sendable(&self) -> bool {
         let peer = self.peer.unwrap_or_default();
         (1..=ROUTE_LEN_MAX).contains(&self.route.len())

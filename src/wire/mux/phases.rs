@@ -4,27 +4,27 @@ use super::fault::Fault;
 
 pub(super) const PHASES_LEN: usize = 1 + 4 * 8;
 
-/// When a connector says how long it and the upstream took.
+/// The stages at which a connector reports how long it and the upstream took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Just before the head of the response: `upstream_last_ns` is not known yet and is zero.
+    /// Just before the head of the response. `upstream_last_ns` is not known yet and is zero.
     Head,
     /// At the end of the call: every figure is final.
     End,
 }
 
-/// How long the connector's side of a call took. Durations in nanoseconds on the connector's own clock.
+/// How long the connector's side of a call took. Durations are in nanoseconds on the connector's own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phases {
-    /// Which of the two reports this is.
+    /// The stage of this report.
     pub stage: Stage,
-    /// The connector's own work.
+    /// The time of the connector's own work.
     pub connector_ns: u64,
-    /// Connecting to the upstream; zero when a pooled connection was free.
+    /// The time to connect to the upstream; zero if a pooled connection was free.
     pub upstream_connect_ns: u64,
-    /// First byte sent to the upstream to first byte from it.
+    /// The time from the first byte sent to the upstream to the first byte received from it.
     pub upstream_first_ns: u64,
-    /// First byte sent to the upstream to last byte from it.
+    /// The time from the first byte sent to the upstream to the last byte received from it.
     pub upstream_last_ns: u64,
 }
 

@@ -6,17 +6,17 @@ use super::machine::Mux;
 
 /// Slow readers and the link's window.
 ///
-/// What the applications have not taken counts against the window of the whole link, so that enough streams that nobody reads
-/// would stop all others. When they hold three quarters of it, each has `slow_reader_ms` to take as much as it holds. Then those
-/// that did not are reset, the largest first, until no more than half is held. The same happens, with half of what is held, when
-/// there is no memory left to hold more.
+/// Bytes that applications have not consumed count against the window of the whole link, so that enough unread streams
+/// would stop all others. When three quarters of the window are held, each stream has `slow_reader_ms` to consume as
+/// much as it holds. Streams that did not are then reset, the largest first, until at most half of the window is held.
+/// If there is no memory to hold more, the same happens until at most half of the held bytes are left.
 impl<B: Chunk> Mux<B> {
-    /// Notes whether there is memory for more than what the applications hold.
+    /// Records whether there is too little memory for more unread bytes.
     pub fn set_pressed(&mut self, pressed: bool) {
         self.pressed = pressed;
     }
 
-    /// Starts or ends the watch; called after bytes have come.
+    /// Starts or ends the observation of slow readers. Called after bytes were received.
     pub(super) fn watch(&mut self, now: Time) {
         if !self.is_clogged() {
             self.relief_at = None;
@@ -66,7 +66,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Whether three quarters of the window are held, and by more than one stream's choice to be slow, or memory is short.
+    /// Whether three quarters of the window are held, by more than one slow stream, or memory is short.
     fn is_clogged(&self) -> bool {
         let full = self.streams.live() > 1 && self.window.held() >= self.window.size() / 4 * 3;
         full || (self.pressed && self.window.held() > 0)

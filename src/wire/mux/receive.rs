@@ -14,12 +14,12 @@ use super::machine::{Mux, PONGS_MAX, Progress, Role, TURNED_AWAY_MAX};
 use super::open::Open;
 use super::phases::Phases;
 
-/// Where in the peer's bytes we are.
+/// The position in the frames of the peer.
 #[derive(Debug)]
 pub(super) struct Inbound {
     /// The beginning of a header or of a control payload that came in pieces.
     gathered: Vec<u8>,
-    /// The header whose control payload is being gathered.
+    /// The header of the control frame whose payload is being received.
     header: Option<Header>,
     data: Option<Payload>,
 }
@@ -27,13 +27,13 @@ pub(super) struct Inbound {
 /// The payload of a DATA frame that is coming in.
 #[derive(Clone, Copy, Debug)]
 struct Payload {
-    /// For whom; `None` when it is to be thrown away.
+    /// The stream that it is for; `None` if it is discarded.
     stream: Option<StreamId>,
     left: usize,
     fin: bool,
 }
 
-/// Whom a frame is for.
+/// The stream that a frame is for.
 enum Target {
     Live(u32),
     Ended,
@@ -44,7 +44,7 @@ impl Inbound {
         Inbound { gathered: Vec::new(), header: None, data: None }
     }
 
-    /// Gathers `need` bytes. When `bytes` alone has them all, they are used where they are.
+    /// Collects `need` bytes. If `bytes` has all of them, they are used in place, without a copy.
     fn gather<'a>(&'a mut self, bytes: &'a [u8], need: usize) -> (usize, Option<&'a [u8]>) {
         debug_assert!(need <= CONTROL_LEN_MAX);
         if self.gathered.is_empty() && bytes.len() >= need {
@@ -58,8 +58,8 @@ impl Inbound {
 }
 
 impl<B: Chunk> Mux<B> {
-    /// Takes bytes that the peer sent, cut anywhere. Payload is handed on as it comes, without waiting for the end of
-    /// its frame. A peer that breaks the protocol ends the link: [`Event::Closed`] says how.
+    /// Processes bytes from the peer, cut anywhere. Payload is passed on as it comes, without waiting for the end of
+    /// its frame. A peer that violates the protocol ends the link, and [`Event::Closed`] says how.
     pub fn receive(&mut self, now: Time, chunk: B) {
         if self.progress == Progress::Over || chunk.is_empty() {
             return;
@@ -95,7 +95,7 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// Reads a header or a control payload, or a part of one; returns how many bytes that took.
+    /// Reads a header or a control payload, or a part of one; returns the number of bytes read.
     fn read_control(&mut self, now: Time, bytes: &[u8]) -> Result<usize, Fault> {
         let Some(header) = self.inbound.header else {
             let (used, whole) = self.inbound.gather(bytes, HEADER_LEN);
@@ -122,7 +122,7 @@ impl<B: Chunk> Mux<B> {
         result.map(|()| used)
     }
 
-    /// Judges a frame by its header, before any of its payload is taken.
+    /// Checks a frame by its header, before any of its payload is processed.
     fn on_header(&mut self, now: Time, header: Header) -> Result<(), Fault> {
         self.admit(header.kind)?;
         match header.kind {
@@ -135,7 +135,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Whether this side takes a frame of this kind now.
+    /// Whether this side accepts a frame of this kind now.
     fn admit(&self, kind: Kind) -> Result<(), Fault> {
         let greeting = matches!(kind, Kind::Hello | Kind::Welcome | Kind::Refused);
         let foreign = match self.role {
@@ -220,7 +220,7 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// Resets a stream for which our own application has no slot free yet.
+    /// Resets a stream because no slot is free: the application has not finished with earlier streams.
     fn turn_away(&mut self, now: Time, id: u32) -> Result<(), Fault> {
         if self.turned_away.len() >= TURNED_AWAY_MAX || !self.resets.admit(now) {
             return Err(Fault::ResetFlood);
@@ -241,7 +241,7 @@ impl<B: Chunk> Mux<B> {
             if stream.peer_finished {
                 return Err(Fault::FrameAfterFin);
             }
-            if !stream.window.take(len) {
+            if !stream.window.receive(len) {
                 return Err(Fault::StreamCreditExceeded);
             }
             if len > 0 {
@@ -251,7 +251,7 @@ impl<B: Chunk> Mux<B> {
         } else {
             self.book_stale(len)?;
         }
-        if !self.window.take(len) {
+        if !self.window.receive(len) {
             return Err(Fault::LinkCreditExceeded);
         }
         self.watch_window();
@@ -280,7 +280,7 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// Hands a piece of DATA on.
+    /// Passes on a piece of DATA.
     fn on_payload(&mut self, mut payload: Payload, chunk: B) {
         payload.left -= chunk.len();
         if let Some(stream) = payload.stream
@@ -322,7 +322,7 @@ impl<B: Chunk> Mux<B> {
         if stream.reset_due.is_none() {
             let stream = StreamId { id: stream.id, slot };
             self.events.push_back(Event::Finished { stream });
-            self.settle(slot);
+            self.release_if_done(slot);
         }
     }
 
@@ -442,7 +442,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Books data for a stream that has ended.
+    /// Counts data for a stream that has ended.
     fn book_stale(&mut self, len: u32) -> Result<(), Fault> {
         if len == 0 {
             return self.book_stale_frame();
@@ -451,7 +451,7 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// Books another frame for a stream that has ended.
+    /// Counts a frame without data for a stream that has ended.
     fn book_stale_frame(&mut self) -> Result<(), Fault> {
         self.stale_frames = self.stale_frames.checked_sub(1).ok_or(Fault::StaleFrames)?;
         Ok(())

@@ -1,14 +1,15 @@
-/// How many bytes of one stream are sent before the next one has its turn, headers included.
+/// How many bytes of a stream are sent before the next stream has its turn, including headers.
 pub const QUANTUM: usize = 16 * 1_024;
 
 const NONE: u32 = u32::MAX;
 
-/// Which stream sends next.
+/// Decides which stream sends next.
 ///
-/// Two lists, after the idea of fq_codel (RFC 8290 section 4.2): a stream that was idle and has something to send joins
-/// `fresh`, which is served before `old`; when its turn ends, by what it sent or because it has no more, it goes to the end
-/// of `old`, and only from there can it leave. So a small message goes before all bulk, and a stream that sends little and
-/// often cannot keep bulk from its turn. Since data can be cut anywhere, a turn is exactly one quantum and no debt is kept.
+/// Two lists, after the idea of fq_codel (RFC 8290 section 4.2). A stream that was idle and has something to send joins
+/// `fresh`, which is served before `old`. When its turn ends, because its quantum is used up or it has nothing more to
+/// send, it moves to the end of `old`, and only from there can it leave. So a small message is sent before all bulk
+/// data, and a stream that sends little and often cannot starve bulk data. Since data can be cut anywhere, a turn is
+/// exactly one quantum and no deficit is carried over.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     nodes: Vec<Node>,
@@ -44,24 +45,24 @@ impl Default for List {
 }
 
 impl Schedule {
-    /// A stream that was idle has something to send.
+    /// Adds a stream that was idle and has something to send.
     pub(super) fn wake(&mut self, slot: u32) {
         self.join(slot, Place::Fresh);
     }
 
-    /// A stream that was stopped by its credit may go on. It is no newcomer.
+    /// Adds a stream that was blocked by its credit. It does not count as fresh.
     pub(super) fn resume(&mut self, slot: u32) {
         self.join(slot, Place::Old);
     }
 
-    /// Whose turn it is, and how many bytes of the turn are left.
+    /// The stream whose turn it is, and how many bytes of the turn are left.
     pub(super) fn turn(&self) -> Option<(u32, usize)> {
         let slot = if self.fresh.first == NONE { self.old.first } else { self.fresh.first };
         let node = self.nodes.get(slot as usize)?;
         Some((slot, node.allowance as usize))
     }
 
-    /// Books what the stream at turn has sent; the turn ends with its quantum.
+    /// Counts what the stream at turn has sent; the turn ends with its quantum.
     pub(super) fn spend(&mut self, slot: u32, bytes: usize) {
         let node = &mut self.nodes[slot as usize];
         node.allowance = node.allowance.saturating_sub(bytes as u32);
@@ -76,7 +77,7 @@ impl Schedule {
         self.join(slot, Place::Old);
     }
 
-    /// Passes over a stream that has nothing to send at its turn.
+    /// Skips a stream that has nothing to send at its turn.
     pub(super) fn pass(&mut self, slot: u32) {
         let was_fresh = self.nodes[slot as usize].place == Place::Fresh;
         self.leave(slot);
@@ -85,7 +86,7 @@ impl Schedule {
         }
     }
 
-    /// Takes a stream out, wherever it is.
+    /// Removes a stream, whichever list it is in.
     pub(super) fn leave(&mut self, slot: u32) {
         let Some(node) = self.nodes.get_mut(slot as usize) else { return };
         let Node { place, before, after, .. } = *node;

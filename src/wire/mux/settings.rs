@@ -3,24 +3,24 @@ use std::time::Duration;
 use super::hello::{LINK_WINDOW_RANGE, PING_INTERVAL_MS_RANGE, STREAM_WINDOW_RANGE, STREAMS_MAX_RANGE};
 use super::schedule::QUANTUM;
 
-/// What a link can be told. The edge's figures for streams, windows and pings reach the connector by WELCOME.
+/// The settings of a link. The edge's values for streams, windows and pings reach the connector in WELCOME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The most streams open at once.
+    /// The most streams that may be open at the same time.
     pub streams_max: u32,
     /// The initial credit of a stream in each direction, in bytes.
     pub stream_window: u32,
-    /// The initial credit of the link in each direction, in bytes: what the peer can make us hold.
+    /// The initial credit of the link in each direction, in bytes: the most that the peer can make this side hold.
     pub link_window: u32,
-    /// What a stream may have queued for sending before it is told to wait, in bytes.
+    /// How many bytes a stream may have queued for sending before it is full.
     pub backlog: u32,
     /// How often the peer must have shown that it is alive, in milliseconds.
     pub ping_interval_ms: u32,
-    /// After how many silent intervals the link is given up.
+    /// The number of silent intervals after which the link is given up.
     pub silent_intervals_max: u32,
-    /// When streams that are not read clog the link: how long each has to take what it holds, in milliseconds.
+    /// If unread streams clog the link: how long each has to consume what it holds, in milliseconds.
     pub slow_reader_ms: u32,
-    /// How long the greeting may take, in milliseconds.
+    /// How long the handshake may take, in milliseconds.
     pub hello_timeout_ms: u32,
     /// How many streams the edge may open and reset at once.
     pub resets_burst: u32,
@@ -46,7 +46,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The same, with every figure that the protocol bounds pulled into its range.
+    /// The same settings, with every value that the protocol limits moved into its range.
     #[must_use]
     pub fn bounded(self) -> Settings {
         let within = |value: u32, (min, max): (u32, u32)| value.clamp(min, max);

@@ -2,29 +2,30 @@ use crate::base::Chunk;
 
 use super::machine::Mux;
 
-/// What every stream may have under way or unread at the peer, however little of the link's window is left, in bytes.
+/// The smallest share of a stream, in bytes, however little of the link's window is left.
 const SHARE_MIN: u32 = 512;
-/// The same while more than a quarter of the link's window is left, and while more than half is: many streams then take turns
-/// with pieces that are worth a send, and do not all have tiny ones under way at once.
+/// The smallest share while more than a quarter of the link's window is left, and while more than half is. It is
+/// larger, so that many streams take turns with pieces worth sending, instead of all sending tiny ones.
 const SHARE_MIN_QUARTER: u32 = 4 * 1024;
 const SHARE_MIN_HALF: u32 = 16 * 1024;
-/// A stream that has used up all but this part of its least share waits for credit.
+/// A stream that has used up all but one part in this many of its smallest share waits for credit.
 const PIECE_PART: u32 = 4;
-/// This part of the link's window is only for streams that have less than [`SHARE_MIN`] under way.
+/// One part in this many of the link's window is reserved for streams with less than [`SHARE_MIN`] in flight.
 const SMALL_PART: u32 = 4;
-/// With an empty link a stream's share is this part (numerator, denominator) of its window times the square of what is left;
-/// so that a stream alone is not held up by it.
+/// On an idle link a stream's share is this factor (numerator, denominator) times its window times the square of the
+/// free part of the link's window, so that the share does not limit a single stream.
 const SCALE: (u64, u64) = (12, 5);
 
 /// How much of the link's window one stream may use.
 ///
-/// The window of a link is shared by all its streams, and bytes that the peer's application does not read stay in it. If
-/// each stream took what its own window allows, a few that are not read would stop all others. So a sender lets no stream
-/// have more under way than a share, which shrinks with the square of what is left of the link's window: `n` streams that
-/// are never read leave about `1 / n` of three quarters of it, and the last quarter is for small messages alone.
+/// All streams of a link share its window, and bytes that the peer's application does not read stay in it. If each
+/// stream used its full window, a few unread ones would stop all others. So a sender limits the bytes in flight of each
+/// stream to a share, which shrinks with the square of what is left of the link's window. With `n` streams that are
+/// never read, about `1 / n` of three quarters of the window stays free, and the last quarter is reserved for small
+/// messages.
 ///
-/// The sender counts what was given back by CREDIT only. A receiver whose window is no longer nearly empty (`is_tight`) must
-/// therefore give credit back as soon as a stream holds nothing, and not save it up.
+/// The sender counts only what CREDIT has returned. A receiver whose window is no longer nearly empty (`is_tight`) must
+/// therefore return credit as soon as a stream holds nothing, instead of saving it up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     /// The window of a stream, in bytes.
@@ -38,7 +39,7 @@ impl Share {
         Share { stream: u64::from(stream_window), link: link_window.max(1) }
     }
 
-    /// What one stream may have under way while `left` bytes are left of the link's window.
+    /// How many bytes a stream may have in flight while `left` bytes of the link's window are left.
     pub(super) fn of(self, left: u32) -> u32 {
         let least = self.least(left);
         let size = u64::from(self.link);
@@ -49,7 +50,7 @@ impl Share {
         u32::try_from(share).unwrap_or(u32::MAX).max(least)
     }
 
-    /// What every stream may have under way while `left` bytes are left of the link's window.
+    /// The smallest share while `left` bytes of the link's window are left.
     fn least(self, left: u32) -> u32 {
         match left {
             left if left > self.link / 2 => SHARE_MIN_HALF,
@@ -58,12 +59,12 @@ impl Share {
         }
     }
 
-    /// Below so much left the receiver gives credit back early.
+    /// With less than this left, the receiver returns credit early.
     fn tight_below(self) -> u32 {
         self.link - self.link / 8
     }
 
-    /// Above so much left it may save credit up again.
+    /// With more than this left, it may save credit up again.
     fn loose_above(self) -> u32 {
         self.link - self.link / 16
     }
@@ -71,7 +72,7 @@ impl Share {
 
 #[cfg(test)]
 impl<B: Chunk> Mux<B> {
-    /// Lets each stream use its whole window, as a peer might.
+    /// Lets each stream use its whole window, as a peer may do.
     pub(super) fn ignore_shares(&mut self) {
         self.ignores_shares = true;
     }
@@ -79,7 +80,7 @@ impl<B: Chunk> Mux<B> {
 
 /// The two sides of the rule.
 impl<B: Chunk> Mux<B> {
-    /// The share in our own window, as the peer computes it.
+    /// The share in this side's own window, as the peer computes it.
     pub(super) fn share_received(&self) -> Share {
         Share::new(self.settings.stream_window, self.window.size())
     }
@@ -93,12 +94,12 @@ impl<B: Chunk> Mux<B> {
         Share::new(self.settings.stream_window, self.credit.size())
     }
 
-    /// The receiver: called after bytes have come in, or credit was given back.
+    /// For the receiver: called after bytes were received, or credit was returned.
     pub(super) fn watch_window(&mut self) {
         let (left, share) = (self.window.left(), self.share_received());
         if !self.is_tight && left < share.tight_below() {
             self.is_tight = true;
-            // What was saved up until now.
+            // The credit that was saved up so far.
             let slots: Vec<u32> = self.streams.slots_by_id().collect();
             for slot in slots {
                 let stream = self.streams.at(slot);
@@ -112,8 +113,8 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// The sender: how many bytes more a stream may have under way, of the `wanted` that it has to send next. None keeps it out of
-    /// the schedule until credit comes.
+    /// For the sender: how many more bytes a stream may have in flight, of the `wanted` bytes that it sends next.
+    /// `None` removes it from the schedule until credit comes.
     pub(super) fn share_left(&mut self, slot: u32, wanted: usize) -> usize {
         let credit = u32::try_from(self.credit.left()).unwrap_or(u32::MAX);
         let share = self.share_sent();
@@ -133,7 +134,7 @@ impl<B: Chunk> Mux<B> {
         0
     }
 
-    /// Link credit has come: streams that used up their share may have more of it.
+    /// Called when link credit has come: streams that used up their share may have more of it now.
     pub(super) fn uncap(&mut self) {
         let credit = u32::try_from(self.credit.left()).unwrap_or(u32::MAX);
         let share = self.share_sent();
@@ -150,7 +151,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// A stream may go on. It is no newcomer to the schedule.
+    /// Lets a stream send again. It does not count as fresh in the schedule.
     pub(super) fn resume(&mut self, slot: u32) {
         if self.streams.at(slot).can_send() {
             self.schedule.resume(slot);

@@ -7,71 +7,71 @@ use super::event::StreamId;
 use super::flow::{Credit, Window};
 use super::phases::{Phases, Stage};
 
-/// The most items that one stream queues, however small they are.
+/// The most items that a stream queues, however small they are.
 pub(super) const QUEUE_ITEMS_MAX: usize = 64;
 
 const NO_SLOT: u32 = u32::MAX;
 const INDEX_SLACK: usize = 32;
 
-/// How many reports each DATA allows for: one of each stage.
+/// How many reports each DATA allows: one for each stage.
 const STAGES: u32 = 2;
 
-/// What waits for its turn on a stream.
+/// What waits in the queue of a stream.
 #[derive(Debug)]
 pub(super) enum Item<B> {
     Bytes(B),
     Phases(Phases),
 }
 
-/// How far our direction of a stream is.
+/// The state of this side's direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sending {
     Open,
     /// FIN follows what is queued.
     Finishing,
-    /// FIN has gone out.
+    /// FIN has been sent.
     Finished,
 }
 
 /// One stream, or an empty slot that keeps its buffers for the next one.
 #[derive(Debug)]
 pub(super) struct Stream<B> {
-    /// The number on the wire; 0 for an empty slot.
+    /// The stream id on the wire; 0 for an empty slot.
     pub(super) id: u32,
     /// The payload of OPEN.
     pub(super) opening: Vec<u8>,
     pub(super) queue: VecDeque<Item<B>>,
-    /// Bytes in `queue`.
+    /// Bytes of payload that wait in `queue`.
     pub(super) queued: usize,
     pub(super) sending: Sending,
     pub(super) credit: Credit,
     pub(super) window: Window,
-    /// The peer has said FIN.
+    /// The peer has sent FIN.
     pub(super) peer_finished: bool,
-    /// Bytes that were sent and for which no credit has come back.
+    /// Bytes in flight: sent, and not yet returned as credit.
     pub(super) under_way: u32,
     /// It has used up its share of the link's window.
     pub(super) capped: bool,
-    /// Whether the slot stands in the list of those, also when another stream has it by now.
+    /// Whether the slot is in the list of capped streams, even if another stream uses the slot by now.
     pub(super) cap_listed: bool,
-    /// Both sides have said FIN, and the application has not taken everything yet.
+    /// Both sides have sent FIN, and the application has not consumed everything yet.
     pub(super) lingers: bool,
     pub(super) open_due: bool,
     pub(super) credit_due: bool,
     pub(super) reset_due: Option<Cause>,
-    /// Whether the slot stands in the queue of control frames.
+    /// Whether the slot is in the queue of control frames.
     pub(super) listed: bool,
     /// Whether the stream is counted among those that can send now.
     pub(super) ready: bool,
-    /// Whether the application waits for room.
+    /// Whether the application waits for room in the queue.
     pub(super) wants_room: bool,
-    /// It is told when no more bytes than this are queued.
+    /// The application is told when at most this many bytes are queued.
     pub(super) room_below: usize,
-    /// Bytes that the application has taken since slow readers are looked for.
+    /// Bytes that the application has consumed since the observation of slow readers began.
     pub(super) taken: u32,
-    /// At the connector: the stages reported since DATA last moved.
+    /// At the connector: the stages that were reported since DATA was last sent or received.
     pub(super) stages: u8,
-    /// At the edge: how many PHASES may still come.
+    /// At the edge: how many PHASES frames may still come.
     pub(super) phases_left: u32,
 }
 
@@ -118,7 +118,7 @@ impl<B: Chunk> Stream<B> {
         self.phases_left = STAGES;
     }
 
-    /// Forgets everything that is still to be sent.
+    /// Drops everything that is still to be sent.
     pub(super) fn drop_output(&mut self) {
         self.queue.clear();
         self.queued = 0;
@@ -138,21 +138,21 @@ impl<B: Chunk> Stream<B> {
             }
     }
 
-    /// Books DATA that has moved, in either direction, for which as many reports more may come.
+    /// Counts DATA in either direction, after which as many more reports may come.
     pub(super) fn allow_phases(&mut self) {
         self.phases_left = self.phases_left.saturating_add(STAGES);
     }
 
-    /// Books a report that has come in; false when there were more of them than DATA allows for. The receiver counts and does
-    /// not look at the stages: DATA of the two directions cross each other, so that it does not know between which of its
-    /// own the sender was.
+    /// Counts a received report; returns false if there were more than DATA allows. The receiver does not check the
+    /// stages: DATA of the two directions can cross, so it does not know when the sender sent the report.
     pub(super) fn book_phases(&mut self) -> bool {
         let left = self.phases_left.checked_sub(1);
         self.phases_left = left.unwrap_or_default();
         left.is_some()
     }
 
-    /// Books a stage that is to be reported; false when it, or a later one, has been since DATA last moved.
+    /// Records a stage that is to be reported; returns false if it, or a later one, was reported since DATA was last
+    /// sent or received.
     pub(super) fn book_stage(&mut self, stage: Stage) -> bool {
         let bit = match stage {
             Stage::Head => 0b01,
@@ -164,10 +164,10 @@ impl<B: Chunk> Stream<B> {
     }
 }
 
-/// The streams of a link: slots that are used again, and an index from wire id to slot.
+/// The streams of a link: slots that are reused, and an index from wire id to slot.
 ///
-/// Ids ascend, so the index is a sorted list that only grows at its end: looking up is a binary search, no hash that a peer
-/// could choose ids against, and ended streams are swept out when they outnumber the others.
+/// Ids ascend, so the index is a sorted list that only grows at its end. A lookup is a binary search, without a hash
+/// that a peer could attack with chosen ids. Ended streams are removed when they outnumber the others.
 #[derive(Debug)]
 pub(super) struct Streams<B> {
     slots: Vec<Stream<B>>,
@@ -185,7 +185,7 @@ impl<B: Chunk> Streams<B> {
         self.live
     }
 
-    /// Takes a slot for a stream; its id is greater than every id before.
+    /// Assigns a slot to a stream. Its id must be greater than every id before.
     pub(super) fn insert(&mut self, id: u32, window: u32) -> u32 {
         debug_assert!(self.index.last().is_none_or(|(last, _)| *last < id));
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -221,12 +221,12 @@ impl<B: Chunk> Streams<B> {
         Some(self.index[at].1).filter(|slot| *slot != NO_SLOT)
     }
 
-    /// The stream in a slot that is known to be in use, or to have been.
+    /// The stream in a slot that is or was in use.
     pub(super) fn at(&mut self, slot: u32) -> &mut Stream<B> {
         &mut self.slots[slot as usize]
     }
 
-    /// A live stream by the name that the application has for it.
+    /// A live stream by its handle.
     pub(super) fn get(&self, stream: StreamId) -> Option<&Stream<B>> {
         self.slots.get(stream.slot as usize).filter(|found| found.id == stream.id && stream.id != 0)
     }

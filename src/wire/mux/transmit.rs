@@ -12,12 +12,12 @@ use super::stream::{Item, QUEUE_ITEMS_MAX, Sending};
 
 /// The smallest budget of [`Mux::poll_transmit`], in bytes: any control frame fits. A smaller one counts as this.
 pub const TRANSMIT_BUDGET_MIN: usize = HEADER_LEN + CONTROL_LEN_MAX;
-/// A chunk is not cut for less than this when a budget or a turn is nearly used up, in bytes.
+/// When a budget or a turn is nearly used up, a chunk is not cut for less than this, in bytes.
 const CUT_MIN: usize = 1_024;
 
-/// Where frames go: the transport's side of [`Mux::poll_transmit`].
+/// Receives the frames of [`Mux::poll_transmit`]; implemented by the transport.
 pub trait Outlet<B> {
-    /// Takes one frame: `head` is its header and, for all but DATA, its payload; `payload` is that of DATA.
+    /// Receives one frame. `head` is its header and, except for DATA, its payload; `payload` is that of DATA.
     fn frame(&mut self, head: &[u8], payload: Option<B>);
 }
 
@@ -46,11 +46,11 @@ enum Piece<B> {
 enum Choice {
     /// Send this many payload bytes of its first item.
     Send(usize),
-    /// Its turn is as good as used up.
+    /// Its turn is almost used up.
     EndTurn,
     /// It has nothing that it may send.
     Pass,
-    /// The budget is as good as used up.
+    /// The budget is almost used up.
     Stop,
 }
 
@@ -61,9 +61,9 @@ impl<B: Chunk> Mux<B> {
         self.wants_control() || (self.progress == Progress::Ready && self.ready > 0 && self.credit.left() > 0)
     }
 
-    /// Hands frames to `outlet`, most urgent first, until about `budget` bytes are used up or nothing is left; returns
-    /// how many bytes that were, never more than the budget. What is not handed out stays queued here, where a newer and
-    /// smaller message can still go before it.
+    /// Gives frames to `outlet`, most urgent first, until about `budget` bytes are used up or nothing is left. Returns
+    /// the number of bytes, never more than the budget. The rest stays queued here, where a newer and smaller message
+    /// can still be sent before it.
     pub fn poll_transmit<O: Outlet<B>>(&mut self, now: Time, budget: usize, outlet: &mut O) -> usize {
         let budget = budget.max(TRANSMIT_BUDGET_MIN);
         let mut used = 0;
@@ -178,7 +178,7 @@ impl<B: Chunk> Mux<B> {
         out.len()
     }
 
-    /// Books a control frame that has been handed out.
+    /// Updates the state for a control frame that was handed out.
     fn book_control(&mut self, now: Time, control: Control) {
         match control {
             Control::Greeting => {
@@ -211,7 +211,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Hands out one frame of the stream at turn; `None` when the budget is used up or nothing can be sent.
+    /// Hands out one frame of the stream at turn; `None` if the budget is used up or nothing can be sent.
     fn transmit_data<O: Outlet<B>>(&mut self, room: usize, outlet: &mut O) -> Option<usize> {
         if self.progress != Progress::Ready || self.credit.left() == 0 {
             return None;
@@ -282,11 +282,11 @@ impl<B: Chunk> Mux<B> {
         };
         self.schedule.spend(slot, len);
         self.touch(slot);
-        self.settle(slot);
+        self.release_if_done(slot);
         len
     }
 
-    /// Takes what is sent next off the queue of a stream; FIN goes with the last data.
+    /// Removes what is sent next from the queue of a stream; FIN goes with the last data.
     fn take_piece(&mut self, slot: u32, n: usize) -> Piece<B> {
         let stream = self.streams.at(slot);
         let payload = match stream.queue.pop_front() {

@@ -1,4 +1,4 @@
-//! One connection on epoll: what is known of its readiness, what waits to be sent.
+//! A connection of the epoll driver: its readiness and its send queue.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
@@ -14,33 +14,33 @@ use crate::engine::sys::receive_class::ReceiveClass;
 use crate::engine::sys::socket;
 use crate::engine::{LARGE_LEN, Lease};
 
-/// Bytes that a socket may receive in one turn before the others have theirs.
+/// How many bytes a socket may receive in one turn before others have their turn.
 const TURN_BYTES_MAX: usize = 4 * LARGE_LEN;
 
-/// How far the socket is.
+/// The state of the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Connecting,
     Open,
-    /// It never connected.
+    /// Connecting failed; the socket waits to be closed.
     Unconnected,
 }
 
-/// Why a socket leaves the driver once its queue is out.
+/// Why a socket leaves the driver after its queue was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaving {
     Close,
     Detach,
 }
 
-/// How a round of receiving ended.
+/// The result of a round of receiving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// Nothing is left, or nothing more is wanted.
+    /// Nothing is left, or receiving was paused.
     Drained,
-    /// The socket had its share of the turn.
+    /// The socket used up its share of the turn.
     More,
-    /// No buffer was left.
+    /// The pool has no buffer left.
     Starved,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Connection {
     phase: Phase,
     readable: bool,
     writable: bool,
-    /// The peer finished or the connection failed: a short read does not mean that there is no more to learn.
+    /// The peer finished or the connection failed, so a short read does not mean that nothing is left to read.
     ended: bool,
     /// Sending or receiving has failed.
     failed: bool,
@@ -64,7 +64,7 @@ pub(super) struct Connection {
     pub(super) leaving: Option<Leaving>,
     /// Whether the token is in the driver's list of sockets to flush.
     pub(super) is_dirty: bool,
-    /// Whether the token is in the driver's list of sockets to read from, or of those that found no buffer.
+    /// Whether the token is in the driver's list of sockets to read from, or of those without a buffer.
     pub(super) is_listed: bool,
 }
 
@@ -81,7 +81,7 @@ impl Connection {
             options,
             phase: Phase::Open,
             readable: false,
-            // Tried before it is known: a fresh socket has room.
+            // Assumed until the poller says otherwise: a new socket has room.
             writable: true,
             ended: false,
             failed: false,
@@ -96,14 +96,14 @@ impl Connection {
         }
     }
 
-    /// Notes what the poller saw.
+    /// Records what the poller reported.
     pub(super) fn note(&mut self, readiness: Readiness) {
         self.readable |= readiness.readable();
         self.writable |= readiness.writable();
         self.ended |= readiness.ended();
     }
 
-    /// Ends connecting when the poller's report says that it ended.
+    /// Ends connecting if the poller's report says so.
     pub(super) fn note_connected(&mut self, token: Token, events: &mut Vec<Event>) {
         if self.phase == Phase::Connecting && (self.writable || self.ended) {
             let result = SockRef::from(&self.fd).take_error().and_then(|error| error.map_or(Ok(()), Err));
@@ -111,7 +111,7 @@ impl Connection {
         }
     }
 
-    /// Takes note of how connecting ended.
+    /// Handles the end of connecting.
     pub(super) fn end_connecting(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {
         self.phase = if result.is_ok() { Phase::Open } else { Phase::Unconnected };
         if result.is_err() {
@@ -122,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// Waits for the poller to say that the connection stands.
+    /// Waits until the poller reports that the connection is established.
     pub(super) fn expect_writable(&mut self) {
         self.writable = false;
     }
@@ -131,7 +131,7 @@ impl Connection {
         self.armed = armed;
     }
 
-    /// Whether there is something to receive, and it is wanted.
+    /// Whether there is something to receive, and receiving is armed.
     pub(super) fn wants_to_receive(&self) -> bool {
         self.phase == Phase::Open && self.armed && self.readable && !self.received_all && self.leaving.is_none()
     }
@@ -146,13 +146,13 @@ impl Connection {
         self.outgoing.finish();
     }
 
-    /// Whether a socket that leaves can go.
+    /// Whether a socket that leaves the driver can leave now.
     pub(super) fn is_out(&self) -> bool {
         let settled = self.phase != Phase::Connecting || self.leaving == Some(Leaving::Close);
         self.outgoing.is_empty() && settled
     }
 
-    /// Whether it is of no use to anybody any more.
+    /// Whether the socket is of no more use.
     pub(super) fn is_broken(&self) -> bool {
         self.phase == Phase::Unconnected || self.failed
     }
@@ -161,7 +161,7 @@ impl Connection {
         self.fd
     }
 
-    /// Sends as much of the queue as the kernel takes, and then the end when that is wanted.
+    /// Sends as much of the queue as the kernel accepts, and then the end if it was requested.
     pub(super) fn flush(&mut self, token: Token, events: &mut Vec<Event>) {
         if self.phase != Phase::Open {
             return;
@@ -185,7 +185,7 @@ impl Connection {
         if let Some(error) = failed {
             self.fail_sending(token, error, events);
         } else if self.outgoing.take_end() {
-            // Fails when the peer has reset the connection, which receiving reports.
+            // Fails if the peer has reset the connection; receiving reports that.
             let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
         }
     }
@@ -213,12 +213,12 @@ impl Connection {
         }
     }
 
-    /// Receives until there is no more, or the socket had its share, or no buffer is left.
+    /// Receives until nothing is left, the socket has used up its share, or the pool is empty.
     pub(super) fn receive(&mut self, token: Token, pool: &Pool, events: &mut Vec<Event>) -> Received {
         let mut taken = 0;
         let mut outcome = Received::Drained;
         while self.wants_to_receive() {
-            // Asked each time: what is taken here counts already, and no other socket has its turn in between.
+            // Asked each time, because the buffers taken here count already.
             let allowance = if self.serves_link { TURN_BYTES_MAX } else { pool.allowance() };
             if taken >= TURN_BYTES_MAX.min(allowance) {
                 outcome = Received::More;
@@ -262,7 +262,7 @@ impl AsFd for Connection {
     }
 }
 
-/// A buffer of the class that is wanted, or of the other when that one is exhausted.
+/// A buffer of the wanted class, or of the other one if that class is exhausted.
 fn take_buffer(pool: &Pool, wanted: Class) -> Option<(Class, Lease)> {
     let other = match wanted {
         Class::Small => Class::Large,

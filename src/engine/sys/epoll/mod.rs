@@ -1,7 +1,7 @@
-//! The driver on epoll: readiness made into completions.
+//! The epoll driver, which turns readiness into completions.
 //!
-//! Sockets are registered once, edge by edge, and what is known of their readiness is remembered. A buffer is taken only
-//! when there is something to receive.
+//! Each socket is registered once, edge-triggered, and its readiness is remembered. A buffer is taken only if there is
+//! something to receive.
 
 mod connection;
 
@@ -23,11 +23,11 @@ use crate::engine::sys::wake::EventFd;
 
 use connection::{Connection, Leaving, Received};
 
-/// Connections that a listener may accept in one turn before the others have theirs.
+/// How many connections a listener may accept in one turn before others have their turn.
 const TURN_ACCEPTS_MAX: usize = 64;
-/// How long a turn waits at the most while a socket has found no buffer.
+/// The longest wait of a turn while a socket has no buffer.
 const STARVED_WAIT: Duration = Duration::from_millis(2);
-/// Names the eventfd; no place has this index.
+/// The token of the eventfd; no socket has this index.
 const WAKE_TOKEN: Token = Token { index: u32::MAX, generation: u32::MAX };
 
 /// A driver on epoll.
@@ -38,13 +38,13 @@ pub(in crate::engine) struct EpollDriver {
     /// The same pool, for sockets that carry links.
     link_pool: Pool,
     places: Places<Endpoint>,
-    /// Sockets with something to send or to end.
+    /// Sockets with something to send or to close.
     dirty: VecDeque<Token>,
-    /// Sockets to receive from and listeners to accept from.
+    /// Sockets to receive from, and listeners to accept from.
     ready: VecDeque<Token>,
-    /// Sockets that found no buffer to receive into.
+    /// Sockets that need a buffer to receive into.
     starved: VecDeque<Token>,
-    /// What happened between turns.
+    /// Events that happened between turns.
     happened: Vec<Event>,
 }
 
@@ -61,11 +61,11 @@ struct Listener {
 }
 
 impl EpollDriver {
-    /// A driver that receives into buffers of `pool`.
+    /// Creates a driver that receives into buffers of `pool`.
     ///
     /// # Errors
     ///
-    /// As the system reports them, when the process may not open more descriptors.
+    /// The error of the system, for example if the process has too many open files.
     pub(in crate::engine) fn new(pool: &Pool) -> io::Result<EpollDriver> {
         let poller = Poller::new()?;
         let wake = Arc::new(EventFd::new()?);
@@ -96,7 +96,7 @@ impl EpollDriver {
         self.places.insert(token, Endpoint::Connection(Box::new(connection)))
     }
 
-    /// Has the socket flushed when the next turn begins.
+    /// Schedules the socket to be flushed when the next turn begins.
     fn list_dirty(&mut self, token: Token) {
         if let Some(connection) = self.connection(token)
             && !std::mem::replace(&mut connection.is_dirty, true)
@@ -105,7 +105,7 @@ impl EpollDriver {
         }
     }
 
-    /// Has the socket or listener served in this turn or the next, when there is something to receive.
+    /// Schedules the socket or listener to be served in this turn or the next, if there is something to receive.
     fn list_ready(&mut self, token: Token) {
         let (wanted, is_listed) = match self.places.get_mut(token) {
             Some(Endpoint::Connection(connection)) => (connection.wants_to_receive(), &mut connection.is_listed),
@@ -128,7 +128,7 @@ impl EpollDriver {
         }
     }
 
-    /// Ends a socket that is to leave and has nothing more to send.
+    /// Ends a socket that leaves the driver and has nothing more to send.
     fn leave_when_out(&mut self, token: Token, events: &mut Vec<Event>) {
         let Some(connection) = self.connection(token) else { return };
         let Some(leaving) = connection.leaving else { return };
@@ -144,11 +144,11 @@ impl EpollDriver {
         }
     }
 
-    /// Takes the reports of the poller in.
+    /// Handles the reports of the poller.
     fn take_reports(&mut self, reports: usize, events: &mut Vec<Event>) {
         for at in 0..reports {
             let (token, readiness) = self.poller.report(at);
-            // The eventfd is not read: each wake is an edge of its own.
+            // The eventfd is not read, because each write to it triggers a new edge.
             if token != WAKE_TOKEN {
                 self.take_report(token, readiness, events);
             }
@@ -169,7 +169,7 @@ impl EpollDriver {
         self.list_ready(token);
     }
 
-    /// Gives the sockets that found no buffer another try, when there is one again.
+    /// Retries the sockets without a buffer, if there are buffers again.
     fn retry_starved(&mut self) {
         if self.starved.is_empty() {
             return;
@@ -178,7 +178,7 @@ impl EpollDriver {
         if self.pool.can_receive() {
             self.ready.append(&mut self.starved);
         } else {
-            // What is kept for links is not for the others that wait.
+            // The buffers reserved for links are not for the other sockets.
             let left_for_links = self.link_pool.can_receive();
             for _ in 0..self.starved.len() {
                 let Some(token) = self.starved.pop_front() else { break };
@@ -214,7 +214,7 @@ impl EpollDriver {
         }
     }
 
-    /// How long the poller may wait: none means for ever.
+    /// How long the poller may wait; `None` for ever.
     fn timeout(&self, wait: Wait, has_happened: bool) -> Option<Duration> {
         let longest = match wait {
             _ if has_happened || !self.ready.is_empty() => Some(Duration::ZERO),
@@ -283,7 +283,7 @@ impl Driver for EpollDriver {
         let started = opened.connect(&target);
         let fd = OwnedFd::from(opened);
         socket::set_up(&fd, options);
-        // Registered after connecting began: before that, epoll reports a socket that was hung up.
+        // Registered after connecting began, because epoll reports an unconnected socket as hung up.
         let mut connection = Connection::connecting(fd, options);
         match started {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => connection.expect_writable(),
@@ -354,7 +354,7 @@ impl Driver for EpollDriver {
                 if let Endpoint::Connection(connection) = place {
                     socket::reset_on_close(&**connection);
                 }
-                // Dropping the place closes the descriptor, which also ends its registration.
+                // Dropping the entry closes the descriptor, which also ends its registration.
                 drop(self.places.remove(token));
                 self.happened.push(Event::Closed { token });
             }

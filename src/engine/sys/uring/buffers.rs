@@ -1,4 +1,4 @@
-//! Pooled buffers that the kernel holds, to receive into.
+//! Pooled buffers that the kernel holds for receiving.
 
 use std::io;
 
@@ -7,51 +7,51 @@ use crate::engine::Lease;
 use crate::engine::pool::{Class, Pool};
 use crate::engine::sys::buf_ring::BufRing;
 
-/// A ring never takes more than this part of the pool.
+/// A ring takes at most one part in this many of the pool.
 const POOL_SHARE: usize = 16;
 
-/// Who receives into a buffer.
+/// For whom a buffer receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Ordinary,
-    /// Links, whose buffers nobody else can use up.
+    /// For links, whose buffers are reserved.
     Link,
 }
 
-/// What is particular to a class.
+/// The settings of a class.
 struct Size {
     class: Class,
-    /// Buffers that the kernel is given at first.
+    /// The number of buffers that the kernel gets at first.
     least: usize,
-    /// Entries of the ring: what it may grow to when it runs dry while the pool does not.
+    /// The number of entries: the most buffers if the ring runs dry while the pool does not.
     entries: u16,
 }
 
 const SMALL: Size = Size { class: Class::Small, least: 64, entries: 512 };
 const LARGE: Size = Size { class: Class::Large, least: 16, entries: 64 };
 
-/// One ring for each kind and class.
+/// A ring for each kind and class.
 pub(super) struct Buffers {
     groups: [Group; 4],
 }
 
 struct Group {
     size: Size,
-    /// The kernel's name for the ring.
+    /// The kernel's id of the ring.
     name: u16,
-    /// From where its buffers come.
+    /// The pool of its buffers.
     pool: Pool,
     ring: BufRing,
-    /// By id, while the kernel holds them.
+    /// The buffers that the kernel holds, by id.
     leases: Vec<Option<Lease>>,
     free: Vec<u16>,
-    /// How many the kernel is to hold; none before the class was first asked for.
+    /// How many buffers the kernel should hold; zero until the class is first used.
     target: usize,
     target_max: usize,
 }
 
 impl Buffers {
-    /// Registers all rings, empty.
+    /// Registers all rings, without buffers.
     pub(super) fn new(ring: &Ring, pool: &Pool) -> io::Result<Buffers> {
         let group = |kind: Kind, size: Size| {
             let pool = if kind == Kind::Link { pool.for_links() } else { pool.clone() };
@@ -63,8 +63,8 @@ impl Buffers {
         })
     }
 
-    /// The class to receive into next: the one that is wanted, or the other when the pool has no more of it; none when
-    /// it has neither.
+    /// The class to receive into next: the wanted one, or the other if the pool has none left of it; `None` if it has
+    /// neither.
     pub(super) fn pick(&mut self, kind: Kind, wanted: Class) -> Option<Class> {
         let wanted = self.suits(kind, wanted);
         let other = match wanted {
@@ -74,17 +74,17 @@ impl Buffers {
         [wanted, other].into_iter().find(|class| self.group(kind, *class).stock())
     }
 
-    /// The class for one who would like `wanted`, as full as the pool is now.
+    /// The class for a receive that would like `wanted`, with regard to how full the pool is.
     pub(super) fn suits(&self, kind: Kind, wanted: Class) -> Class {
         self.groups[usize::from(Buffers::name(kind, wanted))].pool.class_to_receive(wanted)
     }
 
-    /// Whether each receive should take no more than one buffer.
+    /// Whether each receive should take only one buffer.
     pub(super) fn are_scarce(&self, kind: Kind) -> bool {
         kind == Kind::Ordinary && self.groups[0].pool.is_pressed()
     }
 
-    /// The kernel's name for the ring of `kind` and `class`, which is also its place here.
+    /// The kernel's id of the ring of `kind` and `class`, which is also its index here.
     pub(super) fn name(kind: Kind, class: Class) -> u16 {
         match (kind, class) {
             (Kind::Ordinary, Class::Small) => 0,
@@ -94,28 +94,28 @@ impl Buffers {
         }
     }
 
-    /// Takes back the buffer that the kernel has reported used.
+    /// Takes back a buffer that the kernel reported used.
     pub(super) fn take(&mut self, kind: Kind, class: Class, id: u16) -> Option<Lease> {
         self.group(kind, class).take(id)
     }
 
-    /// Notes that the kernel found the ring empty.
+    /// Records that the kernel found the ring empty.
     pub(super) fn ran_dry(&mut self, kind: Kind, class: Class) {
         let group = self.group(kind, class);
         group.target = (group.target * 2).min(group.target_max);
     }
 
-    /// Replaces what the kernel has used.
+    /// Replaces the buffers that the kernel has used.
     pub(super) fn refill(&mut self) {
         self.groups.iter_mut().for_each(Group::refill);
     }
 
-    /// How many buffers the kernel holds.
+    /// The number of buffers that the kernel holds.
     pub(super) fn held(&self) -> usize {
         self.groups.iter().map(Group::held).sum()
     }
 
-    /// Takes the rings from the kernel, so that their memory can be used otherwise.
+    /// Unregisters the rings, so that their memory can be reused.
     pub(super) fn unregister(&mut self, ring: &Ring) -> io::Result<()> {
         self.groups.iter_mut().try_for_each(|group| group.unregister(ring))
     }
@@ -145,7 +145,7 @@ impl Group {
         self.leases.len() - self.free.len()
     }
 
-    /// Whether the kernel has a buffer to pick, as far as is known here, if need be after giving it one.
+    /// Whether the kernel has a buffer, as far as is known here; gives it one if necessary.
     fn stock(&mut self) -> bool {
         self.target = self.target.max(self.size.least.min(self.target_max));
         if self.held() == 0 {
@@ -156,7 +156,7 @@ impl Group {
 
     fn refill(&mut self) {
         let before = self.held();
-        // A socket may use all of them in one turn, and each that waits at least one.
+        // One socket may use all of them in one turn, and each waiting socket needs at least one.
         let target = match self.size.class {
             class if self.pool.class_to_receive(class) != class => 0,
             _ if self.pool.is_pressed() => self.target.min(self.size.least),
@@ -194,7 +194,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Empty after `unregister`. If that never succeeded, the kernel may still write to them.
+        // Empty after `unregister`. If that failed, the kernel may still write to them, so they are leaked.
         std::mem::forget(std::mem::take(&mut self.leases));
     }
 }

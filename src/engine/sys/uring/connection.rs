@@ -1,4 +1,4 @@
-//! One connection on the ring: what it has in the kernel, what is wanted of it.
+//! A connection of the io_uring driver: its operations in the kernel, and what is requested of it.
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -20,12 +20,12 @@ use crate::engine::pool::Class;
 use crate::engine::sys::receive_class::ReceiveClass;
 use crate::engine::sys::socket;
 
-/// How far the socket is.
+/// The state of the socket.
 enum Phase {
-    /// To be connected, or on its way; the address is kept where the kernel can read it.
+    /// Connecting is requested or in progress. The address stays where the kernel can read it.
     Connecting(Box<SockAddr>),
     Open,
-    /// It never connected.
+    /// Connecting failed; the socket waits to be closed.
     Unconnected,
 }
 
@@ -36,21 +36,21 @@ pub(super) enum Leaving {
     Detach,
 }
 
-/// What is to become of a connection after it was advanced.
+/// What to do with a connection after it was advanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
     Stays,
-    /// It wants to receive and there is no buffer.
+    /// It must receive and there is no buffer.
     Starves,
-    /// It is to leave, and the kernel has nothing of it any more.
+    /// It leaves the driver, and the kernel has no operation of it any more.
     Goes,
 }
 
-/// What connections share.
+/// What all connections of a driver share.
 pub(super) struct Shared {
     pub(super) ring: Ring,
     pub(super) buffers: Buffers,
-    /// For gathered sends; those that are not in use.
+    /// Message headers for gathered sends that are not in use.
     pub(super) messages: Vec<Message>,
 }
 
@@ -66,12 +66,12 @@ pub(super) struct Connection {
     /// Sending or receiving has failed.
     failed: bool,
     class: ReceiveClass,
-    /// The class that the receive in the kernel uses.
+    /// The class of the receive that is in the kernel.
     receives_into: Class,
-    /// Whose buffers it receives into from the next receive on, and whose the receive in the kernel uses.
+    /// For whom it receives: from the next receive on, and in the receive that is in the kernel.
     kind: Kind,
     receives_as: Kind,
-    /// The receive in the kernel ends with its first buffer.
+    /// The receive in the kernel ends after one buffer.
     receives_once: bool,
     /// The class has changed since that receive was started.
     is_misplaced: bool,
@@ -79,7 +79,7 @@ pub(super) struct Connection {
     pub(super) leaving: Option<Leaving>,
     /// Whether the token is in the driver's list of sockets to advance.
     pub(super) is_dirty: bool,
-    /// Whether the token is in the driver's list of sockets that found no buffer.
+    /// Whether the token is in the driver's list of sockets without a buffer.
     pub(super) is_starved: bool,
 }
 
@@ -117,7 +117,7 @@ impl Connection {
         self.armed = armed;
     }
 
-    /// From here on it receives into buffers of links.
+    /// From now on it receives into buffers reserved for links.
     pub(super) fn serve_link(&mut self) {
         self.kind = Kind::Link;
         socket::set_up_link(&self.fd);
@@ -138,7 +138,7 @@ impl Connection {
         self.sending.outgoing.finish();
     }
 
-    /// Whether it is of no use to anybody any more.
+    /// Whether the socket is of no more use.
     pub(super) fn is_broken(&self) -> bool {
         self.failed || matches!(self.phase, Phase::Unconnected)
     }
@@ -147,12 +147,12 @@ impl Connection {
         &self.fd
     }
 
-    /// The descriptor of a connection of which nothing is in the kernel.
+    /// The descriptor of a connection without operations in the kernel.
     pub(super) fn into_fd(self) -> OwnedFd {
         self.fd
     }
 
-    /// Starts and stops in the kernel what is wanted now.
+    /// Starts and cancels operations in the kernel as requested.
     pub(super) fn advance(&mut self, token: Token, shared: &mut Shared) -> io::Result<Advance> {
         let gives_up = self.gives_up();
         self.advance_connect(token, gives_up, shared)?;
@@ -166,7 +166,7 @@ impl Connection {
         Ok(if starves { Advance::Starves } else { Advance::Stays })
     }
 
-    /// Whether it leaves without regard to what is queued or on its way.
+    /// Whether it leaves without waiting for queued bytes or operations.
     fn gives_up(&self) -> bool {
         match self.leaving {
             Some(Leaving::Close(Close::Abort)) => true,
@@ -202,13 +202,13 @@ impl Connection {
         }
         let idle = self.sending.start(token, &self.fd, &mut shared.ring, &mut shared.messages)?;
         if idle && self.sending.outgoing.take_end() {
-            // Fails when the peer has reset the connection, which receiving reports.
+            // Fails if the peer has reset the connection; receiving reports that.
             let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
         }
         Ok(())
     }
 
-    /// True when it wants to receive and there is no buffer.
+    /// Returns true if it must receive and there is no buffer.
     fn advance_receive(&mut self, token: Token, shared: &mut Shared) -> io::Result<bool> {
         let open = matches!(self.phase, Phase::Open) && !self.received_all && self.leaving.is_none();
         let wanted = self.armed && open;
@@ -223,7 +223,7 @@ impl Connection {
         }
         let Some(class) = shared.buffers.pick(self.kind, self.class.get()) else { return Ok(true) };
         let (fd, group) = (Fd(self.fd.as_raw_fd()), Buffers::name(self.kind, class));
-        // Told to go on, the kernel fills every buffer that it has, however little this socket may hold.
+        // A multishot receive fills every buffer that the kernel has, however little this socket may hold.
         let once = shared.buffers.are_scarce(self.kind);
         let entry = if once {
             let len = class.bytes() as u32;
@@ -241,7 +241,7 @@ impl Connection {
         Ok(false)
     }
 
-    /// Takes note of how connecting ended.
+    /// Handles the end of connecting.
     pub(super) fn connect_ended(&mut self, token: Token, completion: Completion, events: &mut Vec<Event>) {
         self.connect.ended();
         let result = outcome(completion.result).map(drop);
@@ -254,7 +254,7 @@ impl Connection {
         }
     }
 
-    /// Takes note of how a send ended.
+    /// Handles the end of a send.
     pub(super) fn send_ended(
         &mut self,
         token: Token,
@@ -281,7 +281,7 @@ impl Connection {
         }
     }
 
-    /// Takes note of what was received, or how receiving ended.
+    /// Handles received bytes, or the end of receiving.
     pub(super) fn received(
         &mut self,
         token: Token,
@@ -325,12 +325,12 @@ impl Connection {
     }
 }
 
-/// What the system call would have returned.
+/// The result as the system call would have returned it.
 pub(super) fn outcome(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
 
-/// Whether an operation ended only because it was told to, or was disturbed.
+/// Whether an operation ended only because it was cancelled or interrupted.
 pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN))
 }

@@ -1,8 +1,8 @@
-//! The driver on io_uring: multishot accepts and receives, buffers that the kernel picks, one send in flight per socket.
+//! The io_uring driver: multishot accept and receive, buffers that the kernel picks, one send in flight per socket.
 //!
-//! A socket's place is given up only when the last of its operations has ended in the kernel. Bytes never get lost to a
-//! cancelled receive: sockets are polled by the kernel, so that a receive either takes bytes and reports them or is
-//! cancelled while it waits.
+//! A socket's entry is freed only when the last of its operations has ended in the kernel. A cancelled receive loses no
+//! bytes: the kernel polls the socket, so that a receive either takes bytes and reports them, or is cancelled while it
+//! waits.
 
 mod buffers;
 mod connection;
@@ -35,12 +35,12 @@ use connection::{Advance, Connection, Leaving, Shared, is_passing, outcome};
 use operation::{InKernel, Verb, name, named};
 use ring::{Completion, Ring};
 
-/// How long a turn waits at the most while a socket has found no buffer.
+/// The longest wait of a turn while a socket has no buffer.
 const STARVED_WAIT: Duration = Duration::from_millis(2);
-/// How often a driver that ends waits for the kernel to give everything back, and how long each time.
+/// How often, and how long each time, a driver that ends waits for the kernel to finish its operations.
 const END_ROUNDS: usize = 100;
 const END_WAIT: Duration = Duration::from_millis(10);
-/// The token of operations that belong to no socket.
+/// The token of operations without a socket.
 const NO_TOKEN: Token = Token { index: 0, generation: 0 };
 
 /// A driver on io_uring.
@@ -49,12 +49,12 @@ pub(in crate::engine) struct UringDriver {
     wake: Arc<EventFd>,
     wake_is_armed: bool,
     places: Places<Endpoint>,
-    /// Sockets and listeners of which something is wanted.
+    /// Sockets and listeners with something to start or cancel.
     dirty: VecDeque<Token>,
-    /// Sockets that found no buffer to receive into.
+    /// Sockets that need a buffer to receive into.
     starved: VecDeque<Token>,
     completions: Vec<Completion>,
-    /// What happened between turns.
+    /// Events that happened between turns.
     happened: Vec<Event>,
 }
 
@@ -71,11 +71,11 @@ struct Listener {
 }
 
 impl UringDriver {
-    /// A driver that receives into buffers of `pool`.
+    /// Creates a driver that receives into buffers of `pool`.
     ///
     /// # Errors
     ///
-    /// As the system reports them: when rings are forbidden, or the kernel is too old, or out of memory.
+    /// The error of the system: io_uring is not permitted, the kernel is too old, or there is no memory.
     pub(in crate::engine) fn new(pool: &Pool) -> io::Result<UringDriver> {
         let ring = Ring::new()?;
         let buffers = Buffers::new(&ring, pool)?;
@@ -91,7 +91,7 @@ impl UringDriver {
         })
     }
 
-    /// How the ring was set up, for people.
+    /// How the ring was set up, as text.
     pub(in crate::engine) fn describe(&self) -> &'static str {
         self.shared.ring.describe()
     }
@@ -109,7 +109,7 @@ impl UringDriver {
         Ok(())
     }
 
-    /// Has the socket advanced when the next turn begins.
+    /// Schedules the socket to be advanced when the next turn begins.
     fn list_dirty(&mut self, token: Token) {
         if let Some(connection) = self.connection(token)
             && !std::mem::replace(&mut connection.is_dirty, true)
@@ -128,7 +128,7 @@ impl UringDriver {
         Ok(())
     }
 
-    /// Starts and stops in the kernel what is wanted of a socket or listener, or lets it go.
+    /// Starts and cancels the operations of a socket or listener as requested, or removes it.
     fn advance(&mut self, token: Token, events: &mut Vec<Event>) -> io::Result<()> {
         let advance = match self.places.get_mut(token) {
             Some(Endpoint::Connection(connection)) => connection.advance(token, &mut self.shared)?,
@@ -147,12 +147,12 @@ impl UringDriver {
         if let Some(connection) = self.connection(token)
             && !std::mem::replace(&mut connection.is_starved, true)
         {
-            // Links first: what they bring lets the others go on.
+            // Links come first: their frames let other sockets continue.
             if connection.serves_link() { self.starved.push_front(token) } else { self.starved.push_back(token) }
         }
     }
 
-    /// Gives up the place of a socket or listener of which the kernel has nothing any more.
+    /// Frees the entry of a socket or listener without operations in the kernel.
     fn end(&mut self, token: Token) -> Event {
         let Some(Endpoint::Connection(connection)) = self.places.remove(token) else { return Event::Closed { token } };
         match connection.leaving {
@@ -167,7 +167,7 @@ impl UringDriver {
         }
     }
 
-    /// Gives the sockets that found no buffer another try, as many at a time as there are buffers.
+    /// Retries the sockets without a buffer, as many at a time as there are buffers.
     fn retry_starved(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         self.starved.retain(|token| self.places.contains(*token));
         for _ in 0..self.starved.len().min(self.shared.buffers.held()) {
@@ -210,7 +210,7 @@ impl UringDriver {
         }
     }
 
-    /// Takes the kernel's reports in, and goes on from there.
+    /// Handles the completions, and continues from there.
     fn take_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let mut completions = std::mem::take(&mut self.completions);
         self.shared.ring.collect(&mut completions);
@@ -223,12 +223,12 @@ impl UringDriver {
         Ok(())
     }
 
-    /// Takes one report in; returns the socket or listener that it is of.
+    /// Handles one completion; returns the socket or listener that it belongs to.
     fn note(&mut self, completion: Completion, events: &mut Vec<Event>) -> Option<Token> {
         let (verb, token) = named(completion.name)?;
         match (verb, self.places.get_mut(token)) {
             (Verb::Wake, _) => {
-                // It is not read: each wake is an edge of its own.
+                // The eventfd is not read, because each write to it triggers a new edge.
                 self.wake_is_armed = completion.more;
                 return None;
             }
@@ -247,7 +247,7 @@ impl UringDriver {
         Some(token)
     }
 
-    /// Cancels everything and waits for the kernel to let go of it; true when it did.
+    /// Cancels everything and waits until the kernel has finished; returns whether it has.
     fn end_all(&mut self) -> bool {
         let mut events = Vec::new();
         if self.shared.ring.cancel_all(NO_TOKEN).is_err() {
@@ -294,7 +294,7 @@ impl Listener {
             Ok(_) => {
                 // SAFETY: the kernel has just opened this descriptor for us, and nothing else knows it.
                 let fd = unsafe { OwnedFd::from_raw_fd(completion.result) };
-                // Fails when the connection is broken already; then its peer is nobody.
+                // Fails if the connection is already broken; the peer is then unknown.
                 let peer = SockRef::from(&fd).peer_addr().ok().and_then(|peer| peer.as_socket());
                 if !self.is_leaving {
                     events.push(Event::Accepted { listener: token, socket: RawSocket::Fd(fd), peer });

@@ -1,9 +1,9 @@
-//! How an operation in the kernel is named.
+//! The names of operations in the kernel.
 
 use crate::engine::driver::Token;
 use crate::engine::sys::places::PLACES_MAX;
 
-/// What an operation does.
+/// The kind of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Accept,
@@ -16,23 +16,23 @@ pub(super) enum Verb {
 
 const VERBS: [Verb; 6] = [Verb::Accept, Verb::Cancel, Verb::Connect, Verb::Receive, Verb::Send, Verb::Wake];
 
-/// Bits of a name that hold the token's index, and those above them and the generation that hold the verb.
+/// The lowest bits of a name hold the token's index, and the bits above them the generation and the kind.
 const INDEX_BITS: u32 = 24;
 const _: () = assert!(PLACES_MAX <= 1 << INDEX_BITS);
 
-/// The number that the kernel gives back with the operation's completions.
+/// The number that the kernel returns with the operation's completions.
 pub(super) fn name(verb: Verb, token: Token) -> u64 {
     u64::from(token.generation) << 32 | (verb as u64) << INDEX_BITS | u64::from(token.index)
 }
 
-/// What was named so; none when nothing was.
+/// The kind and token of a name; `None` if it is not a valid name.
 pub(super) fn named(name: u64) -> Option<(Verb, Token)> {
     let low = name as u32;
     let verb = *VERBS.get((low >> INDEX_BITS) as usize)?;
     Some((verb, Token { index: low & ((1 << INDEX_BITS) - 1), generation: (name >> 32) as u32 }))
 }
 
-/// Whether an operation is in the kernel, and whether it was told to stop.
+/// Whether an operation is in the kernel, and whether it was cancelled.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InKernel {
     pub(super) is_there: bool,
@@ -48,7 +48,7 @@ impl InKernel {
         *self = InKernel::default();
     }
 
-    /// Whether it is to be cancelled now. True once for each time that it was started.
+    /// Whether it must be cancelled now; true once for each start.
     pub(super) fn take_cancel(&mut self) -> bool {
         let due = self.is_there && !self.is_cancelled;
         self.is_cancelled |= due;

@@ -1,4 +1,4 @@
-//! The pair of queues to and from the kernel.
+//! The submission and completion queues of io_uring.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::operation::{Verb, name};
 use crate::engine::driver::Token;
 use crate::engine::sys::buf_ring::BufRing;
 
-/// Operations that are handed over at a time; more of them take more than one call.
+/// The size of the submission queue; more operations take more than one system call.
 const SUBMISSIONS: u32 = 256;
-/// Completions that fit; the kernel keeps more of them aside.
+/// The size of the completion queue; the kernel keeps further completions aside.
 const COMPLETIONS: u32 = 4096;
 
-/// One way to set a ring up.
+/// One way to set up a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Setup {
     single_issuer: bool,
@@ -24,7 +24,7 @@ struct Setup {
     submit_all: bool,
 }
 
-/// From the best to the one that every kernel with multishot receive takes.
+/// From the best one to the one that every kernel with multishot receive supports.
 const SETUPS: [Setup; 4] = [
     Setup { single_issuer: true, defer_taskrun: true, coop_taskrun: false, submit_all: true },
     Setup { single_issuer: true, defer_taskrun: false, coop_taskrun: true, submit_all: true },
@@ -32,15 +32,15 @@ const SETUPS: [Setup; 4] = [
     Setup { single_issuer: false, defer_taskrun: false, coop_taskrun: false, submit_all: false },
 ];
 
-/// One completion.
+/// One entry of the completion queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Completion {
     pub(super) name: u64,
-    /// What the system call would have returned: not negative, or the negative of an error code.
+    /// The result of the system call: not negative, or a negative error code.
     pub(super) result: i32,
     /// The buffer that the kernel picked.
     pub(super) buffer: Option<u16>,
-    /// Whether the operation goes on.
+    /// Whether more completions of the operation follow.
     pub(super) more: bool,
 }
 
@@ -51,17 +51,17 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// The best ring that this kernel makes.
+    /// Creates the best ring that the kernel supports.
     ///
     /// # Errors
     ///
-    /// As the system reports them; [`ErrorKind::Unsupported`] when the kernel is too old.
+    /// The error of the system; [`ErrorKind::Unsupported`] if the kernel is too old.
     pub(super) fn new() -> io::Result<Ring> {
         let mut refused = io::Error::from(ErrorKind::Unsupported);
         for setup in SETUPS {
             match setup.build() {
                 Ok(io) => return Ring { io, setup, in_kernel: 0 }.checked(),
-                // A flag that this kernel does not know.
+                // The kernel does not know one of the flags.
                 Err(error) if error.kind() == ErrorKind::InvalidInput => refused = error,
                 Err(error) => return Err(error),
             }
@@ -78,7 +78,7 @@ impl Ring {
         if enough { Ok(self) } else { Err(io::Error::new(ErrorKind::Unsupported, "the kernel's io_uring is too old")) }
     }
 
-    /// How it was set up, for people.
+    /// How it was set up, as text.
     pub(super) fn describe(&self) -> &'static str {
         match self.setup {
             Setup { defer_taskrun: true, .. } => "multishot, deferred task work",
@@ -114,14 +114,14 @@ impl Ring {
         Ok(())
     }
 
-    /// Queues the cancelling of one operation. It ends by itself, with or without an error.
+    /// Queues the cancellation of one operation. It ends by itself, with or without an error.
     pub(super) fn cancel(&mut self, verb: Verb, token: Token) -> io::Result<()> {
         let entry = opcode::AsyncCancel::new(name(verb, token)).build().user_data(name(Verb::Cancel, token));
         // SAFETY: the operation points to nothing and has no descriptor.
         unsafe { self.push(&entry) }
     }
 
-    /// Queues the cancelling of everything.
+    /// Queues the cancellation of all operations.
     pub(super) fn cancel_all(&mut self, token: Token) -> io::Result<()> {
         let everything = CancelBuilder::any().all();
         let entry = opcode::AsyncCancel2::new(everything).build().user_data(name(Verb::Cancel, token));
@@ -129,8 +129,8 @@ impl Ring {
         unsafe { self.push(&entry) }
     }
 
-    /// Hands over what is queued and lets the kernel report, without waiting. Makes no system call when there is nothing
-    /// to hand over and nothing that only a call would bring.
+    /// Submits what is queued and collects completions, without waiting. Makes no system call if there is nothing to
+    /// submit and nothing that requires a call.
     pub(super) fn poll(&mut self) -> io::Result<()> {
         let submission = self.io.submission();
         let idle = submission.is_empty() && !submission.taskrun() && !submission.cq_overflow();
@@ -138,14 +138,14 @@ impl Ring {
         if idle { Ok(()) } else { passing(self.io.submit()) }
     }
 
-    /// Hands over what is queued and waits for a completion, for ever without a timeout.
+    /// Submits what is queued and waits for a completion; for ever without a timeout.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let Some(timeout) = timeout else { return passing(self.io.submit_and_wait(1)) };
         let timeout = Timespec::from(timeout);
         passing(self.io.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)))
     }
 
-    /// Takes the completions that are there, and appends them.
+    /// Appends the completions that are there.
     pub(super) fn collect(&mut self, completions: &mut Vec<Completion>) {
         for entry in self.io.completion() {
             let more = cqueue::more(entry.flags());
@@ -171,7 +171,7 @@ impl Ring {
         registered
     }
 
-    /// Ends that.
+    /// Ends the registration of `ring` under the name `group`.
     pub(super) fn unregister(&self, ring: &mut BufRing, group: u16) -> io::Result<()> {
         self.io.submitter().unregister_buf_ring(group)?;
         ring.unregistered();
@@ -199,10 +199,10 @@ impl Setup {
     }
 }
 
-/// Results of entering the kernel after which one simply goes on.
+/// Results of io_uring_enter(2) after which the driver continues.
 fn passing(entered: io::Result<usize>) -> io::Result<()> {
     match entered.map_err(|error| (error.raw_os_error(), error)) {
-        // The time is over; a signal; completions that must be taken first; memory that may be there the next time.
+        // The timeout; a signal; completions that must be collected first; a temporary lack of memory.
         Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
         Err((_, error)) => Err(error),
     }

@@ -1,4 +1,4 @@
-//! The sending direction of one connection on the ring.
+//! The sending direction of a connection on the ring.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,7 +12,7 @@ use super::ring::Ring;
 use crate::engine::driver::Token;
 use crate::engine::sys::outgoing::Outgoing;
 
-/// A queue, the front of which is in the kernel while a send is there.
+/// A send queue whose front is in the kernel while a send is in flight.
 pub(super) struct Sending {
     pub(super) outgoing: Outgoing,
     operation: InKernel,
@@ -24,12 +24,12 @@ impl Sending {
         Sending { outgoing: Outgoing::new(), operation: InKernel::default(), message: None }
     }
 
-    /// Whether the kernel has a send of it.
+    /// Whether a send is in flight.
     pub(super) fn is_in_kernel(&self) -> bool {
         self.operation.is_there
     }
 
-    /// Starts a send of what is queued, unless one is there; true when nothing is queued. `messages` are those that are
+    /// Starts a send of queued bytes, unless one is in flight; returns true if nothing is queued. `messages` are those
     /// not in use.
     pub(super) fn start(
         &mut self,
@@ -46,20 +46,20 @@ impl Sending {
         // takes it off or, failing, has it dropped; the message stays in `message` as long. Were this dropped before,
         // both would be leaked. The connection keeps its descriptor while `is_in_kernel`.
         unsafe { ring.push(&entry.user_data(name(Verb::Send, token))) }?;
-        self.outgoing.lend();
+        self.outgoing.begin_send();
         self.operation.started();
         Ok(false)
     }
 
-    /// Cancels the send that is there, once.
+    /// Cancels the send in flight, once.
     pub(super) fn cancel(&mut self, token: Token, ring: &mut Ring) -> io::Result<()> {
         if self.operation.take_cancel() { ring.cancel(Verb::Send, token) } else { Ok(()) }
     }
 
-    /// Notes that the send has ended. What it has sent is still to be taken off.
+    /// Records that the send has ended. The sent bytes must still be removed from the queue.
     pub(super) fn ended(&mut self, messages: &mut Vec<Message>) {
         self.operation.ended();
-        self.outgoing.returned();
+        self.outgoing.end_send();
         messages.extend(self.message.take());
     }
 

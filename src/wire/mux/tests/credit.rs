@@ -10,15 +10,15 @@ fn a_stream_stops_at_its_window_and_goes_on_when_its_reader_does() {
     let [edge, connector] = pair.open();
     pair.sides[EDGE].send(edge, vec![7; 100_000]).unwrap();
     pair.sides[EDGE].finish(edge).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.bytes(CONNECTOR, connector).len(), 20_000);
     assert!(!pair.sides[EDGE].wants_transmit());
     pair.sides[CONNECTOR].consumed(connector, 4_000);
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.bytes(CONNECTOR, connector).len(), 24_000, "the peer had no credit left, so it gets some at once");
     while pair.bytes(CONNECTOR, connector).len() < 100_000 {
         pair.sides[CONNECTOR].consumed(connector, 3_000);
-        pair.settle();
+        pair.run_until_idle();
     }
     assert!(pair.events[CONNECTOR].iter().any(|event| matches!(event, Event::Finished { .. })));
 }
@@ -49,13 +49,13 @@ fn a_stalled_stream_does_not_stall_another() {
     let [stalled, _] = pair.open();
     let [other, other_far] = pair.open();
     pair.sides[EDGE].send(stalled, vec![0; 100_000]).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     for n in 1..50 {
         pair.sides[EDGE].send(other, vec![1; 9_000]).unwrap();
-        pair.settle();
+        pair.run_until_idle();
         assert_eq!(pair.bytes(CONNECTOR, other_far).len(), 9_000 * n);
         pair.sides[CONNECTOR].consumed(other_far, 9_000);
-        pair.settle();
+        pair.run_until_idle();
     }
 }
 
@@ -66,22 +66,22 @@ fn the_link_window_bounds_what_all_streams_together_can_leave_with_us() {
     for [edge, _] in &streams {
         pair.sides[EDGE].send(*edge, vec![0; 100_000]).unwrap();
     }
-    pair.settle();
+    pair.run_until_idle();
     let held: usize = streams.iter().map(|[_, far]| pair.bytes(CONNECTOR, *far).len()).sum();
     assert!((25_000..50_000).contains(&held), "each stream stopped at its share: {held}");
     assert!(!pair.sides[EDGE].wants_transmit(), "none of them has more to send for now");
     let [small, small_far] = pair.open();
     pair.sides[EDGE].send(small, vec![1; 500]).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.bytes(CONNECTOR, small_far).len(), 500, "a small message does not wait for the others");
     pair.sides[EDGE].ping(pair.now);
-    pair.settle();
+    pair.run_until_idle();
     assert!(matches!(pair.events[EDGE].last(), Some(Event::RoundTrip(_))), "control frames need no credit");
     for [_, far] in &streams {
         let n = pair.bytes(CONNECTOR, *far).len();
         pair.sides[CONNECTOR].consumed(*far, n);
     }
-    pair.settle();
+    pair.run_until_idle();
     let came: usize = streams.iter().map(|[_, far]| pair.bytes(CONNECTOR, *far).len()).sum();
     assert!(came > held + 25_000, "{came}");
 }
@@ -95,13 +95,13 @@ fn streams_that_are_read_now_and_then_end_whole_beside_any_number_that_are_not()
         for _ in 0..dead {
             let [edge, _] = pair.open();
             pair.sides[EDGE].send(edge, vec![0; 30_000]).unwrap();
-            pair.settle();
+            pair.run_until_idle();
         }
         let live: Vec<(StreamId, usize)> = (0..5)
             .map(|_| {
                 let ([edge, far], len) = (pair.open(), rng.between(1, 40_000) as usize);
                 pair.sides[EDGE].send(edge, vec![1; len]).unwrap();
-                pair.settle();
+                pair.run_until_idle();
                 (far, len)
             })
             .collect();
@@ -112,7 +112,7 @@ fn streams_that_are_read_now_and_then_end_whole_beside_any_number_that_are_not()
             let n = rng.below(there as u64 + 1) as usize;
             pair.sides[CONNECTOR].consumed(live[at].0, n);
             taken[at] += n;
-            pair.settle();
+            pair.run_until_idle();
             if live.iter().zip(taken).all(|((_, len), taken)| *len == taken) {
                 break;
             }
@@ -133,20 +133,20 @@ fn bytes_of_a_reset_stream_give_their_link_credit_back() {
             0 => {
                 pair.transmit(EDGE, 16_384);
                 pair.sides[CONNECTOR].reset(far, Cause::UpstreamClosed);
-                pair.settle();
+                pair.run_until_idle();
                 assert_eq!(pair.cause(EDGE, edge), Some(Cause::UpstreamClosed));
             }
             1 => {
-                pair.settle();
+                pair.run_until_idle();
                 pair.sides[EDGE].reset(edge, Cause::Cancelled);
-                pair.settle();
+                pair.run_until_idle();
                 assert_eq!(pair.cause(CONNECTOR, far), Some(Cause::Cancelled));
             }
             _ => {
-                pair.settle();
+                pair.run_until_idle();
                 pair.sides[CONNECTOR].reset(far, Cause::Overloaded);
                 pair.sides[EDGE].reset(edge, Cause::Cancelled);
-                pair.settle();
+                pair.run_until_idle();
             }
         }
         pair.clear();
@@ -166,7 +166,7 @@ fn a_sender_is_told_to_wait_and_told_when_to_go_on() {
     pair.transmit(EDGE, 16_384);
     assert!(matches!(pair.events[EDGE].last(), Some(Event::Writable { stream }) if *stream == edge));
     pair.sides[EDGE].send(edge, vec![2; 5]).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.bytes(CONNECTOR, connector).len(), 40_005);
     assert_eq!(pair.events[EDGE].iter().filter(|event| matches!(event, Event::Writable { .. })).count(), 1);
 }
@@ -189,7 +189,7 @@ fn many_tiny_chunks_fill_a_backlog_too() {
     let taken = (0..1_000).take_while(|_| pair.sides[EDGE].send(edge, vec![1]).is_ok()).count();
     assert_eq!(taken, 2 * stream::QUEUE_ITEMS_MAX);
     assert_eq!(pair.sides[EDGE].capacity(edge, usize::MAX), 0);
-    pair.settle();
+    pair.run_until_idle();
     assert!(matches!(pair.events[EDGE].last(), Some(Event::Writable { .. })));
 }
 
@@ -233,19 +233,19 @@ fn the_sender_hears_of_every_size_of_the_window_and_shares_it_out() {
     pair.sides[EDGE].set_link_window(30_000);
     pair.collect(EDGE);
     assert!(hello(&pair));
-    pair.settle();
+    pair.run_until_idle();
     for side in [EDGE, CONNECTOR] {
         assert_eq!((pair.sides[side].window_size(), pair.sides[side].credit.size()), (30_000, 30_000));
     }
     let [edge, far] = pair.open();
     pair.sides[EDGE].send(edge, vec![0; 400_000]).expect("it has room");
-    pair.settle();
+    pair.run_until_idle();
     let alone = pair.bytes(CONNECTOR, far).len();
     assert!((5_000..20_000).contains(&alone), "{alone} under way in a window of 30,000");
     pair.sides[CONNECTOR].consumed(far, alone);
     assert!(pair.sides[CONNECTOR].is_window_due());
     assert_eq!(pair.sides[CONNECTOR].resize_window(400_000), 400_000);
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.sides[EDGE].credit.size(), 400_000);
     assert_eq!(pair.bytes(CONNECTOR, far).len() - alone, 20_000, "it has its whole own window in a large one");
     // It gets smaller only as the peer uses what it was allowed to.
@@ -257,11 +257,11 @@ fn the_sender_hears_of_every_size_of_the_window_and_shares_it_out() {
         taken = all;
         pair.sides[CONNECTOR].resize_window(30_000);
         pair.sides[EDGE].send(edge, vec![0; 20_000]).expect("it has room");
-        pair.settle();
+        pair.run_until_idle();
         let [sender, receiver] = &pair.sides;
         assert_eq!(sender.credit.size(), receiver.window_size());
     }
     pair.sides[CONNECTOR].consumed(far, usize::MAX);
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.sides[EDGE].credit.size(), 30_000);
 }

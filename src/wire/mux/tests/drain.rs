@@ -6,17 +6,17 @@ fn the_edge_drains() {
     let [edge, connector] = pair.open();
     pair.sides[EDGE].drain();
     assert_eq!(pair.sides[EDGE].open(&open()), Err(OpenError::Draining));
-    pair.settle();
+    pair.run_until_idle();
     assert!(pair.sides.iter().all(|side| side.is_draining() && !side.is_drained()));
     assert!(pair.events[CONNECTOR].iter().any(|event| matches!(event, Event::Draining)));
     pair.sides[CONNECTOR].send(connector, b"late but whole".to_vec()).unwrap();
     pair.sides[CONNECTOR].finish(connector).unwrap();
     pair.sides[EDGE].finish(edge).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.bytes(EDGE, edge), b"late but whole");
     assert!(!pair.sides[EDGE].is_drained(), "its application has not taken the answer yet");
     pair.sides[EDGE].consumed(edge, 14);
-    pair.settle();
+    pair.run_until_idle();
     assert!(pair.sides.iter().all(Mux::is_drained));
 }
 
@@ -26,7 +26,7 @@ fn the_connector_drains_and_still_serves_what_was_on_its_way() {
     pair.sides[CONNECTOR].drain();
     let crossing = pair.sides[EDGE].open(&open()).unwrap();
     pair.transmit(CONNECTOR, 16_384);
-    pair.settle();
+    pair.run_until_idle();
     assert!(pair.events[CONNECTOR].iter().any(|event| matches!(event, Event::Opened { .. })));
     assert_eq!(pair.cause(EDGE, crossing), None);
     assert_eq!(pair.sides[EDGE].open(&open()), Err(OpenError::Draining));
@@ -34,7 +34,7 @@ fn the_connector_drains_and_still_serves_what_was_on_its_way() {
     assert_eq!((drains(&pair, EDGE), drains(&pair, CONNECTOR)), (1, 1));
     assert_eq!(pair.kinds(EDGE), [Kind::Open, Kind::Drain]);
     pair.sides[EDGE].reset(crossing, Cause::Cancelled);
-    pair.settle();
+    pair.run_until_idle();
     assert!(pair.sides.iter().all(Mux::is_drained));
 }
 

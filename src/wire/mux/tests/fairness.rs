@@ -59,7 +59,7 @@ fn a_stream_that_waited_for_credit_is_no_newcomer() {
     let mut pair = Pair::ready(Settings { stream_window: 40_000, ..big() });
     let [bulk, other] = [0; 2].map(|_| pair.open());
     pair.sides[EDGE].send(bulk[EDGE], vec![0; 400_000]).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     let n = pair.bytes(CONNECTOR, bulk[CONNECTOR]).len();
     assert_eq!(n, 40_000);
     pair.sides[EDGE].send(other[EDGE], vec![0; 38_000]).unwrap();

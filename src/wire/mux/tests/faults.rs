@@ -65,7 +65,7 @@ fn hello_with(change: impl Fn(&mut Bytes)) -> Bytes {
 
 fn welcome_with(change: impl Fn(&mut Bytes)) -> Bytes {
     let mut pair = Pair::new(Settings::default(), 1);
-    pair.settle();
+    pair.run_until_idle();
     let mut payload = pair.sent[EDGE][0].1.clone();
     change(&mut payload);
     frame(Kind::Welcome, 0, &payload)
@@ -162,7 +162,7 @@ fn every_fault_of_a_peer_has_its_name() {
     for (n, (fault, mux, frames)) in cases.into_iter().enumerate() {
         let broken = broken(mux, &frames);
         assert_eq!(broken.fault, fault, "case {n}");
-        let told = if fault == Fault::VersionUnsupported { None } else { Some(fault) };
-        assert_eq!(broken.close, told, "case {n}: the peer must be told");
+        let expected = if fault == Fault::VersionUnsupported { None } else { Some(fault) };
+        assert_eq!(broken.close, expected, "case {n}: the peer must be told");
     }
 }

@@ -89,14 +89,14 @@ fn random_frames_never_panic_and_never_break_the_books() {
 fn a_real_conversation_with_flipped_bits_never_panics() {
     let mut rng = Rng::new(0xadf3);
     let mut pair = Pair::new(Settings::default(), 9);
-    pair.settle();
+    pair.run_until_idle();
     for _ in 0..10 {
         let [edge, connector] = pair.open();
         pair.sides[EDGE].send(edge, vec![1; 500]).unwrap();
         pair.sides[CONNECTOR].send(connector, vec![2; 900]).unwrap();
         pair.sides[EDGE].finish(edge).unwrap();
         pair.sides[CONNECTOR].finish(connector).unwrap();
-        pair.settle();
+        pair.run_until_idle();
     }
     for side in [EDGE, CONNECTOR] {
         let talk: Bytes = pair.sent[side].iter().flat_map(|(h, body)| [&h.encode()[..], body].concat()).collect();

@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn both_sides_learn_who_the_other_is() {
     let mut pair = Pair::new(Settings { stream_window: 2_048, ping_interval_ms: 700, ..Settings::default() }, 3);
-    pair.settle();
+    pair.run_until_idle();
     let Event::Hello(said) = &pair.events[EDGE][0] else { panic!("{:?}", pair.events[EDGE]) };
     assert_eq!((said.instance, said.link_index, said.secret.expose()), (77, 1, &b"a secret"[..]));
     let Event::Welcomed(welcome) = &pair.events[CONNECTOR][0] else { panic!("{:?}", pair.events[CONNECTOR]) };
@@ -28,9 +28,9 @@ fn a_refusal_reaches_the_connector_with_its_reason() {
     pair.sides[EDGE].receive(pair.now, bytes);
     assert!(matches!(pair.sides[EDGE].poll_event(), Some(Event::Hello(_))));
     pair.sides[EDGE].refuse(Refusal::Credentials, "no such tunnel");
-    pair.settle();
+    pair.run_until_idle();
     let refused = Refused { refusal: Refusal::Credentials, reason: "no such tunnel".to_owned() };
-    assert!(matches!(&pair.events[CONNECTOR][0], Event::Refused(told) if *told == refused));
+    assert!(matches!(&pair.events[CONNECTOR][0], Event::Refused(received) if *received == refused));
     assert_eq!(pair.closed(CONNECTOR), Some((Fault::Refused, Side::Peer)));
     assert_eq!(pair.closed(EDGE), Some((Fault::Refused, Side::Local)));
     assert!(pair.sides[EDGE].is_closed() && pair.sides[CONNECTOR].is_closed());

@@ -7,7 +7,7 @@ fn ms(n: u64) -> Duration {
 #[test]
 fn the_first_round_trip_is_measured_at_once_and_exactly() {
     let mut pair = Pair::new(Settings::default(), 1);
-    pair.settle();
+    pair.run_until_idle();
     for side in [EDGE, CONNECTOR] {
         let trips = pair.events[side].iter().filter_map(|event| match event {
             Event::RoundTrip(trip) => Some(*trip),
@@ -27,7 +27,7 @@ fn a_quiet_link_is_pinged_once_per_interval_and_stays_up() {
         for side in [EDGE, CONNECTOR] {
             pair.sides[side].handle_timeout(pair.now);
         }
-        pair.settle();
+        pair.run_until_idle();
     }
     assert_eq!((pair.closed(EDGE), pair.closed(CONNECTOR)), (None, None));
     for side in [EDGE, CONNECTOR] {
@@ -48,7 +48,7 @@ fn traffic_stands_for_pings_but_the_round_trip_is_still_measured_now_and_then() 
         for side in [EDGE, CONNECTOR] {
             pair.sides[side].handle_timeout(pair.now);
         }
-        pair.settle();
+        pair.run_until_idle();
         pair.sides[EDGE].consumed(edge, 10);
         pair.sides[CONNECTOR].consumed(connector, 10);
     }
@@ -82,7 +82,7 @@ fn a_process_that_slept_asks_before_it_gives_up() {
         pair.sides[EDGE].handle_timeout(pair.now);
         pair.transmit(EDGE, 16_384);
     }
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.closed(EDGE), None);
     assert!(matches!(pair.events[EDGE].last(), Some(Event::RoundTrip(_))));
 }

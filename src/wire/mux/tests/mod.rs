@@ -99,7 +99,7 @@ impl Pair {
     /// Two sides that have greeted each other and measured their round trip.
     pub(super) fn ready(settings: Settings) -> Pair {
         let mut pair = Pair::new(settings, 1);
-        pair.settle();
+        pair.run_until_idle();
         assert!(pair.sides[EDGE].is_ready() && pair.sides[CONNECTOR].is_ready());
         pair.clear();
         pair
@@ -172,7 +172,7 @@ impl Pair {
     }
 
     /// Runs until nothing moves any more; timers do not run.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn run_until_idle(&mut self) {
         for _ in 0..100_000 {
             if !self.step() {
                 self.check_credit();
@@ -185,7 +185,7 @@ impl Pair {
     /// Opens a stream and lets it arrive; its name on both sides.
     pub(super) fn open(&mut self) -> Side2<StreamId> {
         let edge = self.sides[EDGE].open(&open()).unwrap();
-        self.settle();
+        self.run_until_idle();
         let opened = self.events[CONNECTOR].iter().rev().find_map(|event| match event {
             Event::Opened { stream } if stream.wire() == edge.wire() => Some(*stream),
             _ => None,

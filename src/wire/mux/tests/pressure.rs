@@ -15,7 +15,7 @@ fn clogged(each: &[usize]) -> (Pair, Vec<StreamId>) {
     let streams: Vec<Side2<StreamId>> = each.iter().map(|_| pair.open()).collect();
     for ([_, connector], len) in streams.iter().zip(each) {
         pair.sides[CONNECTOR].send(*connector, vec![0; *len]).unwrap();
-        pair.settle();
+        pair.run_until_idle();
     }
     (pair, streams.iter().map(|[edge, _]| *edge).collect())
 }
@@ -24,7 +24,7 @@ fn wait(pair: &mut Pair, time: Duration) {
     pair.now += time;
     pair.sides[EDGE].handle_timeout(pair.now);
     pair.collect(EDGE);
-    pair.settle();
+    pair.run_until_idle();
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_reader_that_keeps_up_is_spared_however_much_it_holds() {
     for _ in 0..10 {
         pair.sides[EDGE].consumed(streams[0], 4_000);
         pair.sides[CONNECTOR].send(streams[0], vec![0; 4_000]).unwrap();
-        pair.settle();
+        pair.run_until_idle();
     }
     assert_eq!(pair.sides[EDGE].window.held(), 38_000);
     wait(&mut pair, WAIT);
@@ -63,7 +63,7 @@ fn nobody_is_reset_when_the_link_is_not_clogged_or_not_shared() {
     let mut pair = Pair::ready(Settings { stream_window: 20_000, link_window: 20_000, ..Settings::default() });
     let [edge, connector] = pair.open();
     pair.sides[CONNECTOR].send(connector, vec![0; 20_000]).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     wait(&mut pair, Duration::from_secs(12));
     assert_eq!((pair.cause(EDGE, edge), pair.closed(EDGE)), (None, None));
 }
@@ -74,7 +74,7 @@ fn a_link_that_clears_by_itself_starts_the_watch_anew() {
     wait(&mut pair, WAIT - Duration::from_millis(50));
     pair.sides[EDGE].consumed(streams[0], 20_000);
     pair.sides[CONNECTOR].send(streams[0], vec![0; 5_000]).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     wait(&mut pair, Duration::from_millis(100));
     assert!(streams.iter().all(|stream| pair.cause(EDGE, *stream).is_none()));
 }

@@ -126,14 +126,14 @@ impl World {
             }
             90..92 if side == CONNECTOR => {
                 let stage = if self.pair.rng.chance(0.5) { Stage::Head } else { Stage::End };
-                let told = Phases {
+                let phases = Phases {
                     stage,
                     connector_ns: book.sent,
                     upstream_connect_ns: 0,
                     upstream_first_ns: 0,
                     upstream_last_ns: 0,
                 };
-                let _ = mux.phases(stream, told);
+                let _ = mux.phases(stream, phases);
             }
             90..92 => mux.ping(self.pair.now),
             92..97 => book.finished |= mux.finish(stream).is_ok(),
@@ -169,7 +169,7 @@ impl World {
                 break;
             }
         }
-        self.pair.settle();
+        self.pair.run_until_idle();
         self.observe();
         for (side, mux) in self.pair.sides.iter().enumerate() {
             assert_eq!(mux.streams_live(), 0, "seed {}: streams left on side {side}", self.seed);
@@ -187,7 +187,7 @@ impl World {
 
 fn run(seed: u64, ops: usize) {
     let mut world = World::new(seed);
-    world.pair.settle();
+    world.pair.run_until_idle();
     for _ in 0..ops {
         world.act();
         match world.pair.rng.below(4) {

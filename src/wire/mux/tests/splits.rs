@@ -1,25 +1,25 @@
 use super::*;
 
 /// What a side says it has seen, with pieces of data joined, so that it does not depend on where the bytes were cut.
-fn told(events: Vec<Event<Bytes>>) -> Vec<String> {
-    let mut told: Vec<String> = Vec::new();
+fn described(events: Vec<Event<Bytes>>) -> Vec<String> {
+    let mut described: Vec<String> = Vec::new();
     let mut run: Option<(StreamId, Bytes)> = None;
     for event in events {
         if let Event::Data { stream, chunk } = event {
             match &mut run {
                 Some((of, bytes)) if *of == stream => bytes.extend(chunk),
                 _ => {
-                    told.extend(run.take().map(|run| format!("{run:?}")));
+                    described.extend(run.take().map(|run| format!("{run:?}")));
                     run = Some((stream, chunk));
                 }
             }
             continue;
         }
-        told.extend(run.take().map(|run| format!("{run:?}")));
-        told.push(format!("{event:?}"));
+        described.extend(run.take().map(|run| format!("{run:?}")));
+        described.push(format!("{event:?}"));
     }
-    told.extend(run.map(|run| format!("{run:?}")));
-    told
+    described.extend(run.map(|run| format!("{run:?}")));
+    described
 }
 
 /// Feeds `pieces` to a side that `fresh` makes and returns what it tells.
@@ -33,7 +33,7 @@ fn feed<'a>(fresh: &dyn Fn() -> Mux<Bytes>, pieces: impl Iterator<Item = &'a [u8
         }
         check(&mut mux);
     }
-    told(events)
+    described(events)
 }
 
 /// Asserts that every cut of `bytes` in two, and its cut into single bytes, tells the same as the whole.
@@ -57,7 +57,7 @@ fn fresh_connector() -> Mux<Bytes> {
     mux
 }
 
-/// An edge that has greeted a connector, opened two streams, and told of them.
+/// An edge that has greeted a connector, opened two streams, and been told of them.
 fn ready_edge() -> Mux<Bytes> {
     let mut pair = Pair::ready(Settings::default());
     pair.open();
@@ -77,7 +77,7 @@ fn ready_connector() -> Mux<Bytes> {
 
 fn greeting(side: usize) -> Bytes {
     let mut pair = Pair::new(Settings::default(), 1);
-    pair.settle();
+    pair.run_until_idle();
     let (header, body) = &pair.sent[side][0];
     frame(header.kind, header.stream, body)
 }

@@ -12,7 +12,7 @@ fn a_call_goes_there_and_back() {
     assert_eq!(pair.sides[EDGE].opening(edge), Some(open()));
     pair.sides[EDGE].send(edge, b"request".to_vec()).unwrap();
     pair.sides[EDGE].finish(edge).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.bytes(CONNECTOR, connector), b"request");
     pair.sides[CONNECTOR].consumed(connector, 7);
     pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)).unwrap();
@@ -20,11 +20,11 @@ fn a_call_goes_there_and_back() {
     pair.sides[CONNECTOR].send(connector, b"body".to_vec()).unwrap();
     pair.sides[CONNECTOR].phases(connector, phases(Stage::End)).unwrap();
     pair.sides[CONNECTOR].finish(connector).unwrap();
-    pair.settle();
-    let told: Vec<String> = pair.events[EDGE].iter().map(|event| format!("{event:?}")).collect();
+    pair.run_until_idle();
+    let reported: Vec<String> = pair.events[EDGE].iter().map(|event| format!("{event:?}")).collect();
     let order = ["stage: Head", "chunk: [104", "chunk: [98", "stage: End", "Finished"];
-    assert_eq!(told.len(), order.len(), "{told:?}");
-    assert!(told.iter().zip(order).all(|(event, part)| event.contains(part)), "{told:?}");
+    assert_eq!(reported.len(), order.len(), "{reported:?}");
+    assert!(reported.iter().zip(order).all(|(event, part)| event.contains(part)), "{reported:?}");
     pair.sides[EDGE].consumed(edge, 8);
     assert_eq!((pair.sides[EDGE].streams_live(), pair.sides[CONNECTOR].streams_live()), (0, 0));
 }
@@ -50,7 +50,7 @@ fn commands_on_a_stream_that_cannot_take_them_say_why() {
         assert_eq!(pair.sides[EDGE].send(edge, vec![1]).unwrap_err().error, StreamError::Gone);
         pair.sides[EDGE].consumed(edge, 10);
         pair.sides[EDGE].reset(edge, Cause::Cancelled);
-        pair.settle();
+        pair.run_until_idle();
     }
     assert_eq!(pair.cause(CONNECTOR, connector), Some(Cause::Cancelled));
 }
@@ -61,7 +61,7 @@ fn a_stream_that_is_dropped_before_it_was_sent_leaves_no_trace() {
     let stream = pair.sides[EDGE].open(&open()).unwrap();
     pair.sides[EDGE].send(stream, vec![0; 1_000]).unwrap();
     pair.sides[EDGE].reset(stream, Cause::Cancelled);
-    pair.settle();
+    pair.run_until_idle();
     assert!(pair.sent[EDGE].is_empty());
     let [next, _] = pair.open();
     assert!(next.wire() > stream.wire());
@@ -77,7 +77,7 @@ fn a_local_reset_silences_the_stream_even_for_events_that_wait() {
     pair.sides[CONNECTOR].receive(pair.now, bytes);
     pair.sides[CONNECTOR].reset(connector, Cause::NoRoute);
     assert!(pair.sides[CONNECTOR].poll_event().is_none());
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.cause(EDGE, edge), Some(Cause::NoRoute));
 }
 
@@ -88,10 +88,10 @@ fn a_reset_of_a_stream_that_is_over_on_the_wire_is_not_sent() {
     pair.sides[CONNECTOR].send(connector, vec![0; 100]).unwrap();
     pair.sides[CONNECTOR].finish(connector).unwrap();
     pair.sides[EDGE].finish(edge).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     pair.clear();
     pair.sides[EDGE].reset(edge, Cause::Cancelled);
-    pair.settle();
+    pair.run_until_idle();
     assert!(pair.sent[EDGE].is_empty());
     assert_eq!((pair.sides[EDGE].streams_live(), pair.sides[EDGE].window.held()), (0, 0));
 }
@@ -117,12 +117,12 @@ fn a_response_may_end_before_the_request() {
     let mut pair = Pair::ready(Settings { backlog: 1 << 20, ..Settings::default() });
     let [edge, connector] = pair.open();
     pair.sides[EDGE].send(edge, vec![0; 600_000]).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     pair.sides[CONNECTOR].send(connector, b"413".to_vec()).unwrap();
     pair.sides[CONNECTOR].finish(connector).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     pair.sides[CONNECTOR].reset(connector, Cause::NotNeeded);
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.bytes(EDGE, edge), b"413");
     let tail: Vec<_> = pair.events[EDGE].iter().rev().take(2).collect();
     assert!(matches!(tail[1], Event::Finished { .. }) && matches!(tail[0], Event::Reset { .. }), "{tail:?}");
@@ -137,12 +137,12 @@ fn the_stream_limit_is_kept_on_both_sides() {
     pair.sides[EDGE].send(edge, vec![0; 100]).unwrap();
     pair.sides[EDGE].finish(edge).unwrap();
     pair.sides[CONNECTOR].finish(connector).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.sides[EDGE].streams_live(), 2);
     assert_eq!(pair.sides[CONNECTOR].streams_live(), 3, "its application has not taken the request");
     let turned_away = pair.sides[EDGE].open(&open()).unwrap();
     pair.sides[EDGE].send(turned_away, vec![0; 5_000]).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.cause(EDGE, turned_away), Some(Cause::StreamLimit));
     assert!(Cause::StreamLimit.never_reached_upstream());
     assert_eq!(pair.closed(CONNECTOR), None);
@@ -160,7 +160,7 @@ fn slots_and_their_buffers_are_used_again() {
         pair.sides[EDGE].finish(edge).unwrap();
         pair.sides[CONNECTOR].send(connector, vec![0; 100]).unwrap();
         pair.sides[CONNECTOR].finish(connector).unwrap();
-        pair.settle();
+        pair.run_until_idle();
         pair.sides[EDGE].consumed(edge, 100);
         pair.sides[CONNECTOR].consumed(connector, 100);
         pair.clear();
@@ -172,34 +172,34 @@ fn slots_and_their_buffers_are_used_again() {
 }
 
 #[test]
-fn a_finished_stream_that_is_let_go_still_sends_what_is_queued() {
+fn a_finished_stream_that_is_released_still_sends_what_is_queued() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, connector] = pair.open();
     pair.sides[EDGE].finish(edge).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     pair.sides[CONNECTOR].send(connector, vec![7; 1_000]).unwrap();
     assert!(!pair.sides[CONNECTOR].is_sent(connector));
     pair.sides[CONNECTOR].finish(connector).unwrap();
-    pair.sides[CONNECTOR].let_go(connector, Cause::NotNeeded);
+    pair.sides[CONNECTOR].release_stream(connector, Cause::NotNeeded);
     assert!(!pair.sides[CONNECTOR].is_sent(connector));
-    pair.settle();
+    pair.run_until_idle();
     assert!(pair.sides[CONNECTOR].is_sent(connector));
     assert_eq!(pair.bytes(EDGE, edge), vec![7; 1_000]);
     assert_eq!(pair.cause(EDGE, edge), None);
-    pair.sides[EDGE].let_go(edge, Cause::NotNeeded);
+    pair.sides[EDGE].release_stream(edge, Cause::NotNeeded);
     assert_eq!((pair.sides[EDGE].streams_live(), pair.sides[CONNECTOR].streams_live()), (0, 0));
 }
 
 #[test]
-fn a_stream_that_is_let_go_before_both_have_finished_is_reset() {
+fn a_stream_that_is_released_before_both_have_finished_is_reset() {
     let mut pair = Pair::ready(Settings::default());
     for edge_finishes in [false, true] {
         let [edge, connector] = pair.open();
         if edge_finishes {
             pair.sides[EDGE].finish(edge).unwrap();
         }
-        pair.sides[EDGE].let_go(edge, Cause::Cancelled);
-        pair.settle();
+        pair.sides[EDGE].release_stream(edge, Cause::Cancelled);
+        pair.run_until_idle();
         assert_eq!(pair.cause(CONNECTOR, connector), Some(Cause::Cancelled));
     }
 }
@@ -211,12 +211,12 @@ fn a_report_that_crosses_the_next_request_is_no_fault() {
     let [edge, connector] = pair.open();
     pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)).unwrap();
     pair.sides[CONNECTOR].send(connector, b"answer".to_vec()).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     pair.sides[EDGE].send(edge, b"next request".to_vec()).unwrap();
     pair.sides[CONNECTOR].phases(connector, phases(Stage::End)).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)).unwrap();
-    pair.settle();
+    pair.run_until_idle();
     assert!(pair.sides[EDGE].is_ready() && pair.sides[CONNECTOR].is_ready(), "{:?}", pair.events);
     let stages = pair.events[EDGE].iter().filter(|event| matches!(event, Event::Phases { .. })).count();
     assert_eq!(stages, 3);

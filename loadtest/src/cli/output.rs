@@ -1,4 +1,4 @@
-//! What a verb has to say, on standard output.
+//! Output of the commands on standard output.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fail;
 
-/// Whether something could not be said.
+/// Whether an output could not be written.
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// Says it, ending in one line end. Whoever read it may have gone, as `head` does when it has enough: that is no panic, and the
-/// exit code tells it.
-pub(crate) fn say(text: &dyn Display) {
+/// Prints a text with one line end. A reader that has gone, such as `head` when it has read enough, is not a panic; the
+/// exit code reports it.
+pub(crate) fn print(text: &dyn Display) {
     let text = text.to_string();
     let mut out = io::stdout().lock();
-    let said = writeln!(out, "{}", text.strip_suffix('\n').unwrap_or(&text)).and_then(|()| out.flush());
-    if let Err(error) = said
+    let written = writeln!(out, "{}", text.strip_suffix('\n').unwrap_or(&text)).and_then(|()| out.flush());
+    if let Err(error) = written
         && !LOST.swap(true, Ordering::Relaxed)
         && error.kind() != ErrorKind::BrokenPipe
     {
@@ -23,7 +23,7 @@ pub(crate) fn say(text: &dyn Display) {
     }
 }
 
-/// Whether something was said that nobody heard.
+/// Whether some output was lost.
 pub(crate) fn was_lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
