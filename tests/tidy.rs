@@ -90,8 +90,21 @@ const TOP: &[&str] = &["cli", "lib", "main"];
 
 /// Modules whose files import each other in no circle of more than [`CIRCLE_FILES_MAX`].
 const UNTANGLED: &[&str] = &[
-    "base", "wire", "route", "latency", "policy", "private", "exchange", "link", "upstream", "edge", "connector", "control",
-    "config", "process", "cli",
+    "base",
+    "wire",
+    "route",
+    "latency",
+    "policy",
+    "private",
+    "exchange",
+    "link",
+    "upstream",
+    "edge",
+    "connector",
+    "control",
+    "config",
+    "process",
+    "cli",
 ];
 
 /// The most files that may be understood only together.

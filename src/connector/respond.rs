@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::base::Clock;
 use crate::connector::call::{Caller, Failure, Passage};
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Carry, CarryError, HeadReadError, Intake, Outlet, carry_body, clear_scratch};
+use crate::exchange::{Carry, CarryError, HeadReadError, INTERIM_MAX, Intake, Outlet, carry_body, clear_scratch};
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::tls::Connection;
 use crate::wire::http1::{
@@ -15,8 +15,6 @@ use crate::wire::http1::{
 };
 use crate::wire::mux::{Cause, Phases, Stage};
 
-/// The most interim responses to one request.
-const INTERIM_MAX: u32 = 64;
 /// After which no HTTP follows. It is never asked for.
 const SWITCHING_PROTOCOLS: u16 = 101;
 

@@ -16,8 +16,8 @@ use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{
-    CallFailure, Carry, CarryError, HeadReadError, Intake, Outlet, Patient, Refusal, carry_body, check_request,
-    clear_scratch, forwarded, read_on,
+    CallFailure, Carry, CarryError, HeadReadError, INTERIM_MAX, Intake, Outlet, Patient, Refusal, carry_body,
+    check_request, clear_scratch, forwarded, read_on,
 };
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
@@ -391,13 +391,21 @@ impl ResponseWork {
         // The answer to the call before may have broken off in the middle of its head.
         head.clear();
         let pool = here.core.pool();
+        // One time for all heads: interim responses do not begin it anew.
+        let deadline = here.core.turn_time() + here.edge.settings.first_byte_timeout;
+        let mut interim = 0;
         let framing = loop {
-            match response_head(here, request.method(), stream, intake, head).await {
+            match response_head(here, request.method(), stream, intake, head, deadline).await {
                 Ok(()) => {}
                 Err(failure) => return Back::Failed(failure),
             }
             scratch.clear();
             if head.is_interim() {
+                interim += 1;
+                if interim > INTERIM_MAX {
+                    stream.on_link().reset(Cause::UpstreamProtocol);
+                    return Back::Failed(CallFailure::UpstreamBroken);
+                }
                 if request.version() == crate::wire::http1::Version::Http11 {
                     write_response(head, &ResponseEdits::default(), scratch);
                     if let Err(error) = outlet.put(to, pool, scratch).await.and_then(|()| outlet.flush(to)) {
@@ -470,20 +478,21 @@ fn count_refused(here: &EdgeCore, refusal: Refusal) {
     recorder.record(label, &CallPhases::default(), refusal.outcome());
 }
 
-/// Reads the head of the response, within the time that the upstream has for it.
+/// Reads a head of the response, before the deadline that the upstream has for the final one.
 async fn response_head(
     here: &EdgeCore,
     method: Method,
     stream: &CallStream,
     intake: &mut Intake,
     head: &mut ResponseHead,
+    deadline: Time,
 ) -> Result<(), CallFailure> {
     let read = intake.response_head(stream, head, method);
     // A GET waits for events, for as long as the agent does.
     let read = if method == Method::Get {
         read.await
     } else {
-        let timed = here.core.timeout(here.edge.settings.first_byte_timeout, read).await;
+        let timed = here.core.timeout(deadline - here.core.turn_time(), read).await;
         timed.map_err(|_| {
             stream.on_link().reset(Cause::Deadline);
             CallFailure::TimedOut

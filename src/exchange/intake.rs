@@ -4,6 +4,9 @@ use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, StreamError};
 use crate::wire::http1::{Answer, HeadError, Method, Progress, RequestHead, ResponseHead};
 
+/// The most interim (1xx) responses to one request. An answer with more has broken the protocol.
+pub const INTERIM_MAX: u32 = 64;
+
 /// The receiving half of a connection: what was received and is not used yet.
 ///
 /// Lives as long as its connection, so that what comes behind one message is there for the next.

@@ -14,7 +14,7 @@ mod refusal;
 pub use call_failure::CallFailure;
 pub use carry::{Carry, CarryError, carry_body, read_on};
 pub use forwarded::forwarded;
-pub use intake::{HeadReadError, Intake};
+pub use intake::{HeadReadError, INTERIM_MAX, Intake};
 pub use outlet::Outlet;
 pub use patient::{Course, DRAIN_STALL_MAX, Patient};
 pub use refusal::{Refusal, check_request};

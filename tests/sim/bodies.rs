@@ -8,7 +8,8 @@ use adit::engine::{ByteStream, Class, Core, Socket, StreamError};
 use crate::roles::UPSTREAM_AT;
 
 /// The upstream: takes any body, and answers with as many bytes as it is asked for: `/LENGTH`, or `/LENGTH/MILLISECONDS` to
-/// wait before it answers. Of a body for `/deaf` it takes nothing.
+/// wait before it answers. Of a body for `/deaf` it takes nothing, and for `/hints` it sends an interim response every 30 s
+/// and never a final one.
 pub(crate) fn serve(core: &Core) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
     let core = core.clone();
@@ -32,6 +33,10 @@ async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
         let upload = words.next() == Some("POST");
         if head.starts_with("POST /deaf ") {
             std::future::pending::<()>().await;
+        }
+        while head.starts_with("POST /hints ") {
+            socket.core().sleep(Duration::from_secs(30)).await;
+            send(socket, b"HTTP/1.1 103 Early Hints\r\n\r\n").await?;
         }
         let len: usize = words.next().and_then(|len| len.parse().ok()).expect("the path says how long");
         let after_ms = words.next().and_then(|after| after.parse().ok()).unwrap_or(0);

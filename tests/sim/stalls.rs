@@ -29,6 +29,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an agent may take nothing while calls are to end, and how long the edge may take to see it.
 const DRAIN_STALL: Duration = Duration::from_secs(5 + 6);
+/// How long an upstream may take to begin its answer.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(120);
 /// More than all buffers between an upstream and an agent hold.
 const LARGE: usize = 8_000_000;
 
@@ -65,6 +67,7 @@ impl Bed {
         let (told, edge_events) = mailbox(64);
         let settings = EdgeSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::edge_settings(link) };
         assert_eq!(settings.write_timeout, WRITE_TIMEOUT);
+        assert_eq!(settings.first_byte_timeout, FIRST_BYTE_TIMEOUT);
         let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);
         edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
         let (told, connector_events) = mailbox(4096);
@@ -279,6 +282,30 @@ fn an_agent_that_takes_nothing_holds_up_the_end_of_the_connector_only_for_a_mome
     assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
     assert!(bed.connector_has_ended(), "the connector still waits for an agent");
     bed.assert_nothing_is_left();
+}
+
+#[test]
+fn interim_responses_do_not_extend_the_time_to_the_first_byte_of_an_answer() {
+    let mut bed = Bed::start();
+    let (core, heads) = (bed.agents.clone(), Rc::<RefCell<Vec<String>>>::default());
+    let read = Rc::clone(&heads);
+    bed.agents.spawn(async move {
+        let socket = connect(&core).await;
+        let head = format!("POST /hints HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n");
+        send(&socket, head.as_bytes()).await.expect("the edge is there");
+        let mut received = Vec::new();
+        while let Ok(head) = read_head(&socket, &mut received).await {
+            read.borrow_mut().push(head.lines().next().unwrap_or_default().to_owned());
+        }
+    });
+    bed.pass(FIRST_BYTE_TIMEOUT - SECOND);
+    assert_eq!(bed.outcomes(), []);
+    bed.pass(2 * SECOND);
+    assert_eq!(bed.outcomes(), [(Outcome::TimedOut, 1)]);
+    let heads = heads.borrow();
+    let (last, interim) = heads.split_last().expect("the agent is answered");
+    assert_eq!(last, "HTTP/1.1 504 Gateway Timeout");
+    assert!(interim.len() >= 3 && interim.iter().all(|head| head == "HTTP/1.1 103 Early Hints"), "{interim:?}");
 }
 
 #[test]
