@@ -314,6 +314,15 @@ section! {
         /// How long an upstream may accept no data of a request before the call is ended. The timer restarts with
         /// every byte.
         write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
+        /// How long an agent whose TLS ends in this connector may take to send the complete head of a request.
+        header_timeout_ms: Millis = "10s" in 100..=600_000, restart, like "5s";
+        /// How long an inner TLS session is kept open without a request. An edge closes those that it does not use
+        /// sooner.
+        idle_timeout_ms: Millis = "2m" in 1_000..=86_400_000, restart, like "5m";
+        /// How long an upstream may take until the first byte of its answer to an agent whose TLS ends in this
+        /// connector; 0 for no limit. It does not apply to the GET streams of MCP. For other calls the edge has the same
+        /// setting.
+        first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, restart, like "30s";
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig

@@ -25,13 +25,6 @@ use crate::wire::mux::Cause;
 
 /// How long the handshake of a session may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a session may lie unused. Longer than the edge keeps one, so that it is the edge that closes it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long the head of a request may take from its first byte.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the upstream may take to begin its answer to an agent; a GET, which waits for events, is not bounded. Of calls
-/// that the edge can read, it bounds this itself (`edge.first_byte_timeout_ms`).
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the body of a request that cannot be passed on is read, to learn the id that the answer should have.
 const READ_ID_WITHIN: Duration = Duration::from_millis(500);
 /// How long the other side may take to read why it was refused.
@@ -150,14 +143,18 @@ impl Terms {
             None
         };
         let idle = here.figures.count_idle();
-        let first = here.core.timeout(IDLE_TIMEOUT, request.intake.fill(session));
+        let first = here.core.timeout(here.connector.settings.idle_timeout, request.intake.fill(session));
         let first = future::or(async { first.await.ok() }, draining).await;
         drop(idle);
         if !first.transpose()?.unwrap_or(false) {
             return Ok(false);
         }
         let head = request.intake.request_head(session, &mut request.head, &here.core);
-        let head = here.core.timeout(HEADER_TIMEOUT, head).await.map_err(|_| HeadReadError::Timeout)??;
+        let head = here
+            .core
+            .timeout(here.connector.settings.header_timeout, head)
+            .await
+            .map_err(|_| HeadReadError::Timeout)??;
         request.decoder.restart(request.head.framing());
         Ok(head.is_some())
     }
@@ -209,7 +206,7 @@ impl Terms {
     fn late(&self, work: &Work, here: &ConnectorCore) -> impl Future<Output = ()> + use<> {
         let begun = work.response.agent.as_ref().map(|agent| Rc::clone(&agent.begun));
         let begun = begun.filter(|_| work.request.head.method() != Method::Get);
-        let timeout = here.core.sleep(FIRST_BYTE_TIMEOUT);
+        let timeout = here.core.sleep(here.connector.settings.first_byte_timeout);
         async move {
             let Some(begun) = begun else { return pending().await };
             timeout.await;

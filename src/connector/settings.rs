@@ -63,6 +63,13 @@ pub struct ConnectorSettings {
     pub drain_timeout: Duration,
     /// How long an upstream may take nothing of what waits to be sent to it, before the call is ended.
     pub write_timeout: Duration,
+    /// How long the head of a request on an inner TLS session may take from its first byte.
+    pub header_timeout: Duration,
+    /// How long an inner TLS session may lie unused.
+    pub idle_timeout: Duration,
+    /// How long the upstream may take to begin its answer to an agent whose TLS ends here; a GET, which waits for events, is
+    /// not bounded.
+    pub first_byte_timeout: Duration,
     /// Origins that a browser may call from where its TLS ends here, besides a route's own host.
     pub allowed_origins: Vec<String>,
 }
@@ -87,6 +94,9 @@ impl ConnectorSettings {
             calls_max: 1_000,
             drain_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            first_byte_timeout: Duration::from_secs(120),
             allowed_origins: Vec::new(),
         }
     }

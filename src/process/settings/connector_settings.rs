@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 
+use super::unless_zero;
 use crate::base::{AuthorityPin, Secret, TunnelId, TunnelToken, pin_of};
 use crate::config::{ConnectConfig, Fault, Faults, Origin, SecretText, UpstreamNetwork};
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
@@ -52,6 +53,9 @@ pub(crate) fn connector_settings(
         calls_max: CALLS_PER_CORE_MAX,
         drain_timeout: config.drain_timeout_ms.into(),
         write_timeout: config.write_timeout_ms.into(),
+        header_timeout: config.header_timeout_ms.into(),
+        idle_timeout: config.idle_timeout_ms.into(),
+        first_byte_timeout: unless_zero(config.first_byte_timeout_ms.into()),
         allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
     })
 }
