@@ -4,7 +4,7 @@ codes! {
     /// Why a stream was reset: what RESET carries.
     ///
     /// The upper byte of the code says whether the request can have reached the upstream: `0x01xx` certainly not,
-    /// anything else perhaps. See [`Cause::never_reached_upstream`].
+    /// anything else perhaps. See `exchange::CallFailure` for what each means to an agent.
     pub enum Cause {
         NoRoute = 0x0100, "no route for this hostname";
         UpstreamRefused = 0x0101, "the upstream refused the connection";
