@@ -70,6 +70,10 @@ mod route;
 #[cfg(feature = "internals")]
 pub mod route;
 #[cfg(not(feature = "internals"))]
+mod serve;
+#[cfg(feature = "internals")]
+pub mod serve;
+#[cfg(not(feature = "internals"))]
 mod tls;
 #[cfg(feature = "internals")]
 pub mod tls;

@@ -33,15 +33,22 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
+    ("serve", &["base", "wire", "engine", "exchange"]),
     ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
         "connector",
-        &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "upstream"],
+        &[
+            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "serve",
+            "upstream",
+        ],
     ),
     (
         "edge",
-        &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "upstream"],
+        &[
+            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "serve",
+            "upstream",
+        ],
     ),
     (
         "control",
@@ -56,6 +63,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "tls",
             "exchange",
             "link",
+            "serve",
             "upstream",
             "connector",
             "edge",
@@ -76,6 +84,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "tls",
             "exchange",
             "link",
+            "serve",
             "upstream",
             "connector",
             "edge",
@@ -98,6 +107,7 @@ const UNTANGLED: &[&str] = &[
     "private",
     "exchange",
     "link",
+    "serve",
     "upstream",
     "edge",
     "connector",

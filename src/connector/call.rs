@@ -1,51 +1,27 @@
-//! One call: a stream that the edge opened, an upstream, and back.
-//!
-//! Futures are raced where they lie: moved into a combinator they would take their place twice, for as long as a stream
-//! lasts.
+//! One call: a request, an upstream that answers it, and back.
 
-use std::cell::Cell;
-use std::future::{pending, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::base::{Clock, Traffic};
+use crate::base::{Clock, Time, Traffic};
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::respond::{Reply, ResponseWork};
 use crate::connector::shared::Counters;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{
-    Carry, CarryError, Course, HeadReadError, Intake, Outlet, Patient, carry_body, clear_scratch, forwarded,
-};
-use crate::latency::ConnectorStamps;
+use crate::exchange::{Course, Patient, forwarded};
+use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::link::{CallStream, CarrierStream};
+use crate::serve::{NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay};
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
-use crate::wire::http1::{BodyDecoder, BodyEncoder, RequestEdits, RequestHead, Version, write_request};
-use crate::wire::jsonrpc::Peek;
-use crate::wire::mux::Cause;
+use crate::wire::http1::{BodyError, Method, RequestEdits};
+use crate::wire::mux::{Cause, Phases, Stage};
 
-/// How long the edge may take to send the head of a request on a stream that it has opened.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an upstream that takes nothing more may take to say why.
-const EARLY_ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long it may take to become certain whether a failed connection has taken anything.
 const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
-/// Up to how many bytes of a body are kept, so that a request of which nothing was sent can be sent once more.
-const KEPT_LEN_MAX: usize = 4096;
 
-/// How a call fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The stream is to be reset so.
-    Because(Cause),
-    /// The upstream closed the connection before the first byte of an answer.
-    Silent,
-    /// The same, and nothing of the request had been sent.
-    Unsent,
-}
-
-/// Whom the upstream is told that a call comes from, and who is answered when there is no answer of the upstream's.
+/// Whom the upstream is told that a call comes from.
 #[derive(Clone, Copy)]
 pub(super) enum Caller<'a> {
     /// The edge: it has said so in the head, and answers for itself.
@@ -54,8 +30,9 @@ pub(super) enum Caller<'a> {
     Agent(&'a str),
 }
 
-/// A call on its way. Passed on as one: a task keeps what each of its functions was given.
-pub(super) struct Passage<'a> {
+/// Where a call comes from.
+#[derive(Clone, Copy)]
+pub(super) struct CallContext<'a> {
     pub(super) here: &'a ConnectorCore,
     pub(super) stream: &'a CallStream,
     pub(super) caller: Caller<'a>,
@@ -63,130 +40,220 @@ pub(super) struct Passage<'a> {
     pub(super) traffic: Traffic,
 }
 
-/// What a worker needs for its calls; kept from one to the next for its memory.
+/// What a worker needs towards upstreams; kept from one call to the next for its memory.
 #[derive(Default)]
-pub(super) struct Work {
-    pub(super) request: RequestWork,
-    pub(super) response: ResponseWork,
+pub(super) struct UpstreamWork {
+    next_hop: NextHopWork,
+    replay: Replay,
+    timing: Vec<u8>,
 }
 
-#[derive(Default)]
-pub(super) struct RequestWork {
-    pub(super) head: RequestHead,
-    pub(super) intake: Intake,
-    pub(super) decoder: BodyDecoder,
-    /// Looks into an agent's message, for answers of our own and for figures. Only workers that have served agents have one.
-    pub(super) peek: Option<Box<Peek>>,
-    outlet: Outlet,
-    scratch: Vec<u8>,
-    kept: Kept,
+/// How far a call came.
+pub(super) struct CallEnd {
+    /// When it came where.
+    pub(super) stamps: ConnectorStamps,
+    /// Whether the head of a response was sent, so that no other can be.
+    pub(super) has_begun: bool,
+    /// Whether the caller's connection can carry another request.
+    pub(super) keeps: bool,
 }
 
-/// The body of a request as far as it was taken off the stream, in case that it has to be sent once more.
-#[derive(Default)]
-struct Kept {
-    bytes: Vec<u8>,
-    too_long: bool,
+/// Why a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// The cause with which a stream of the edge is reset.
+    Because(Cause),
+    /// The request's body is malformed.
+    BadBody(BodyError),
 }
 
-impl Work {
-    /// Carries the one call of a stream.
-    pub(super) async fn carry(&mut self, here: &ConnectorCore, stream: &CallStream) {
-        let passage = Passage { here, stream, caller: Caller::Edge, traffic: Traffic::Plain };
-        let ended = {
-            let mut calling = pin!(async {
-                self.request.read_head(here, stream).await?;
-                self.call(&passage).await
-            });
-            unless_broken(stream.on_link(), calling.as_mut()).await
-        };
-        count(here, ended);
-        match ended {
-            Some(Ok(())) => self.request.await_end(stream.on_link()).await,
-            Some(Err(cause)) => stream.on_link().reset(cause),
-            None => {}
+/// Why an exchange failed.
+enum ExchangeError {
+    Failed(CallError),
+    /// The upstream closed the connection before the first byte of a response.
+    Silent,
+    /// The same, and nothing of the request had been sent.
+    Unsent,
+}
+
+impl CallError {
+    /// The cause with which a stream of the edge is reset.
+    pub(super) fn cause(self) -> Cause {
+        match self {
+            CallError::Because(cause) => cause,
+            CallError::BadBody(_) => Cause::RequestBroken,
         }
     }
+}
 
+impl CallEnd {
+    /// A call that was received at `began`.
+    pub(super) fn new(began: Time) -> CallEnd {
+        CallEnd { stamps: ConnectorStamps::new(began), has_begun: false, keeps: false }
+    }
+}
+
+impl CallContext<'_> {
+    pub(super) fn is_agents(&self) -> bool {
+        matches!(self.caller, Caller::Agent(_))
+    }
+}
+
+impl UpstreamWork {
     /// Forgets all of what it carried.
     pub(super) fn clear(&mut self) {
-        self.request.clear();
-        self.response.clear();
+        self.next_hop.clear();
+        self.replay.start(false);
     }
 
-    /// Carries one call, whose head is read, to its end.
-    pub(super) async fn call(&mut self, passage: &Passage<'_>) -> Result<(), Cause> {
-        let mut stamps = ConnectorStamps::new(passage.stream.on_link().received_at());
-        let served = passage.here.upstreams.for_request(&self.request.head).ok_or(Cause::NoRoute)?;
-        if served.traffic() != passage.traffic {
-            return Err(Cause::SealMismatch);
+    /// Carries a call to its end.
+    pub(super) async fn call(
+        &mut self,
+        context: &CallContext<'_>,
+        request: &mut Request<'_, CallStream>,
+        end: &mut CallEnd,
+    ) -> Result<(), CallError> {
+        let CallContext { here, traffic, .. } = *context;
+        let served = here.upstreams.for_request(request.head()).ok_or(CallError::Because(Cause::NoRoute))?;
+        if served.traffic() != traffic {
+            return Err(CallError::Because(Cause::SealMismatch));
         }
-        let checkout = served.upstream.checkout().await;
-        let mut checkout = checkout.map_err(|error| served.on_failed(&error))?;
-        let mut may_resend = checkout.connect.is_none();
+        let mut may_resend = true;
         loop {
-            if let Some(took) = checkout.connect {
+            let connecting = match may_resend {
+                true => served.upstream.checkout().await,
+                false => served.upstream.connect().await,
+            };
+            let Checkout { connection: UpstreamConnection::Http(connection), connect } =
+                connecting.map_err(|error| CallError::Because(served.on_failed(&error)))?;
+            if let Some(took) = connect {
                 served.on_connected();
-                stamps.on_connected(took);
+                end.stamps.on_connected(took);
             }
-            let exchanged = self.exchange(passage, checkout, &mut stamps).await;
-            match exchanged {
+            if may_resend {
+                // Only a connection that was used before may have been closed by the upstream meanwhile.
+                self.replay.start(connect.is_none());
+            }
+            match self.exchange(context, request, &mut Held(Some(connection)), end).await {
                 Ok(()) => return Ok(()),
-                Err(Failure::Unsent) if may_resend && !self.request.kept.too_long => {
+                Err(ExchangeError::Unsent) if self.replay.rewind() => {
+                    Counters::add(&here.connector.counters.requests_resent);
                     may_resend = false;
-                    Counters::add(&passage.here.connector.counters.requests_resent);
-                    checkout = served.upstream.connect().await.map_err(|error| served.on_failed(&error))?;
                 }
-                Err(Failure::Unsent) => return Err(Cause::UpstreamUnsent),
-                Err(Failure::Silent) => return Err(Cause::UpstreamClosed),
-                Err(Failure::Because(cause)) => return Err(cause),
+                Err(ExchangeError::Unsent) => return Err(CallError::Because(Cause::UpstreamUnsent)),
+                Err(ExchangeError::Silent) => return Err(CallError::Because(Cause::UpstreamClosed)),
+                Err(ExchangeError::Failed(error)) => return Err(error),
             }
         }
     }
 
-    /// Carries request and response over one connection, at the same time.
+    /// Carries request and response over one connection.
     async fn exchange(
         &mut self,
-        passage: &Passage<'_>,
-        checkout: Checkout,
-        stamps: &mut ConnectorStamps,
-    ) -> Result<(), Failure> {
-        let Work { request, response } = self;
-        let reused = checkout.connect.is_none();
-        let UpstreamConnection::Http(connection) = checkout.connection;
-        let held = Held(Some(connection));
+        context: &CallContext<'_>,
+        request: &mut Request<'_, CallStream>,
+        held: &mut Held,
+        end: &mut CallEnd,
+    ) -> Result<(), ExchangeError> {
+        let CallContext { here, stream, caller, .. } = *context;
         let connection = held.connection();
         let sent_before = connection.sent_bytes();
-        let reply = Reply::to(&request.head, passage.caller, passage.here.is_draining());
-        let sent_whole = Cell::new(false);
-        stamps.on_sent(passage.here.core.now());
-        let ended = {
-            let to = Onward { connection, authority: held.authority(), keep: reused };
-            let mut there = pin!(request.send(passage, &to, &sent_whole));
-            let mut back = pin!(response.receive(passage, &reply, connection, stamps));
-            poll_fn(|cx| match back.as_mut().poll(cx) {
-                Poll::Pending => there.as_mut().poll(cx).map(Err),
-                done => done,
-            })
-            .await
+        let course = |_: &mut Context<'_>| match stream.on_link().is_carrier_draining() {
+            true => Course::Draining,
+            false => Course::Open,
         };
-        if ended == Err(Failure::Silent) && has_sent_nothing(passage.here, connection, sent_before).await {
-            return Err(Failure::Unsent);
+        let to = Patient::new(connection, &here.connector.settings.write_timeout, course);
+        let timing = context.is_agents().then_some(&mut self.timing);
+        let mut hooks = ConnectorHooks { here, stream, connection, stamps: &mut end.stamps, timing };
+        let relayed = {
+            // On a plain stream the edge finishes after the request.
+            let incoming = request.incoming(stream, stream.is_sealed());
+            let head = incoming.head;
+            let edits = RequestEdits { host: Some(held.authority()), ..RequestEdits::default() };
+            let append;
+            let edits = match caller {
+                Caller::Edge => edits,
+                Caller::Agent(address) => {
+                    append = forwarded(address.as_bytes(), b"https", head);
+                    RequestEdits { drop_forwarded: true, append: &append, ..edits }
+                }
+            };
+            // The edge has a limit of its own. A GET waits for events, for as long as the agent does.
+            let has_limit = context.is_agents() && head.method() != Method::Get;
+            let mut next_hop = NextHop::new(&to, connection, &mut self.next_hop, head, edits);
+            next_hop.first_byte_timeout = has_limit.then_some(here.connector.settings.first_byte_timeout);
+            next_hop.replay = Some(&mut self.replay);
+            relay(incoming, next_hop, &here.core, &mut hooks)
         }
-        let keep = ended?;
-        if sent_whole.get() {
-            held.let_go(keep);
+        .await;
+        let Relayed { result, has_begun, is_sent, keeps } = relayed;
+        (end.has_begun, end.keeps) = (has_begun, keeps);
+        if let Err(error) = result {
+            let error = failed(error);
+            if matches!(error, ExchangeError::Silent) && has_sent_nothing(here, connection, sent_before).await {
+                return Err(ExchangeError::Unsent);
+            }
+            return Err(error);
+        }
+        end.stamps.on_last_received(connection.received_at());
+        // A stream that is gone is noticed by whoever reads it.
+        let _ = stream.on_link().send_phases(phases(Stage::End, end.stamps.times(here.core.now())));
+        stream.finish_message();
+        if is_sent {
+            held.release(self.next_hop.is_reusable());
         }
         Ok(())
     }
 }
 
-/// Where a request goes on.
-struct Onward<'a> {
+/// Takes the times of an exchange at the connector, and tells them to the edge.
+struct ConnectorHooks<'a> {
+    here: &'a ConnectorCore,
+    stream: &'a CallStream,
     connection: &'a Connection,
-    authority: &'a str,
-    /// Whether its body is kept, in case that it has to be sent once more.
-    keep: bool,
+    stamps: &'a mut ConnectorStamps,
+    /// For responses that agents read: the value of `Server-Timing`.
+    timing: Option<&'a mut Vec<u8>>,
+}
+
+impl RelayHooks for ConnectorHooks<'_> {
+    fn on_request_head_queued(&mut self) {
+        self.stamps.on_sent(self.here.core.now());
+    }
+
+    fn received_at(&self) -> Time {
+        self.connection.received_at()
+    }
+
+    fn on_response_head(&mut self, received_at: Time) -> ResponseExtras<'_> {
+        self.stamps.on_received(received_at);
+        let now = self.here.core.now();
+        self.stamps.on_handed_to_link(now);
+        let times = self.stamps.times(now);
+        // A stream that is gone is noticed by whoever sends on it.
+        let _ = self.stream.on_link().send_phases(phases(Stage::Head, times));
+        match &mut self.timing {
+            None => ResponseExtras { may_keep: true, server_timing: None },
+            Some(timing) => {
+                timing.clear();
+                connector_timing(&times, timing);
+                ResponseExtras { may_keep: !self.here.is_draining(), server_timing: Some(timing) }
+            }
+        }
+    }
+}
+
+fn failed(error: RelayError) -> ExchangeError {
+    let cause = match error {
+        RelayError::NoResponse(_) => return ExchangeError::Silent,
+        RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(error)),
+        // Nobody is there to be told another cause.
+        RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => Cause::Cancelled,
+        RelayError::Broken(_) | RelayError::NotTaken => Cause::UpstreamClosed,
+        RelayError::Stalled | RelayError::Late => Cause::UpstreamTimeout,
+        RelayError::Protocol => Cause::UpstreamProtocol,
+    };
+    ExchangeError::Failed(CallError::Because(cause))
 }
 
 /// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
@@ -213,131 +280,25 @@ pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), Cause>>) {
     }
 }
 
-impl RequestWork {
-    async fn read_head(&mut self, here: &ConnectorCore, stream: &CallStream) -> Result<(), Cause> {
-        let read = self.intake.request_head(stream, &mut self.head, &here.core);
-        match here.core.timeout(HEAD_TIMEOUT, read).await {
-            Ok(Ok(Some(_))) => {
-                self.decoder.restart(self.head.framing());
-                Ok(())
-            }
-            Ok(Ok(None) | Err(HeadReadError::Head(_))) => Err(Cause::RequestRefused),
-            Ok(Err(HeadReadError::Stream(_))) => Err(Cause::RequestRefused),
-            Ok(Err(HeadReadError::Timeout)) | Err(_) => Err(Cause::Deadline),
-        }
-    }
-
-    /// Sends head and body. Ends only when something is wrong that the way back does not tell, or not soon.
-    async fn send(&mut self, passage: &Passage<'_>, to: &Onward<'_>, sent_whole: &Cell<bool>) -> Failure {
-        let stream = passage.stream;
-        match self.carry(passage, to).await {
-            Ok(()) => sent_whole.set(true),
-            // The call is over: whoever waits for the stream to break is told.
-            Err(CarryError::From(_)) if !stream.is_sealed() => return pending().await,
-            Err(CarryError::From(_)) => return Failure::Because(Cause::Cancelled),
-            Err(CarryError::Body(_) | CarryError::Length(_)) => return Failure::Because(Cause::RequestBroken),
-            Err(CarryError::To(StreamError::TimedOut)) => return Failure::Because(Cause::UpstreamTimeout),
-            Err(CarryError::To(_)) => {
-                // It may have answered before it closed the connection.
-                passage.here.core.sleep(EARLY_ANSWER_WITHIN).await;
-                return Failure::Because(Cause::UpstreamClosed);
-            }
-        }
-        if !stream.is_sealed() {
-            return pending().await;
-        }
-        // Nothing more is to be said in this call. Who ends the session has gone; what is sent ahead waits.
-        self.intake.ended(stream).await;
-        Failure::Because(Cause::Cancelled)
-    }
-
-    async fn carry(&mut self, passage: &Passage<'_>, to: &Onward<'_>) -> Result<(), CarryError> {
-        let RequestWork { head, intake, decoder, outlet, scratch, kept, peek } = self;
-        let Onward { connection, authority, keep } = *to;
-        let Passage { here, stream, caller, .. } = *passage;
-        let pool = here.core.pool();
-        let framing = head.framing().toward(Version::Http11);
-        outlet.clear();
-        scratch.clear();
-        let edits = RequestEdits { host: Some(authority), framing, ..RequestEdits::default() };
-        match caller {
-            Caller::Edge => write_request(head, &edits, scratch),
-            Caller::Agent(address) => {
-                let append = forwarded(address.as_bytes(), b"https", head);
-                write_request(head, &RequestEdits { drop_forwarded: true, append: &append, ..edits }, scratch);
-            }
-        }
-        outlet.put(connection, pool, scratch).await.map_err(CarryError::To)?;
-        let mut encoder = BodyEncoder::new(framing);
-        if !kept.bytes.is_empty() {
-            let wrap = encoder.data(kept.bytes.len())?;
-            for part in [wrap.before.as_ref(), &kept.bytes, wrap.after] {
-                outlet.put(connection, pool, part).await.map_err(CarryError::To)?;
-            }
-        }
-        let encoder = &mut encoder;
-        let course = |_: &mut Context<'_>| match stream.on_link().is_carrier_draining() {
-            true => Course::Draining,
-            false => Course::Open,
-        };
-        let to = &Patient::new(connection, &here.connector.settings.write_timeout, course);
-        let carry = Carry { from: stream, intake, decoder, to, outlet, encoder, pool, scratch };
-        let mut look = peek.as_mut().filter(|_| matches!(caller, Caller::Agent(_)));
-        carry_body(carry, |bytes| {
-            if let Some(peek) = &mut look {
-                peek.feed(bytes);
-            }
-            if keep {
-                kept.keep(bytes);
-            }
-        })
-        .await
-    }
-
-    /// Waits until the answer is on its way, if the edge has not said its last yet: to drop the stream now would reset it.
-    async fn await_end(&mut self, stream: &CarrierStream) {
-        *self.intake.rest() = None;
-        let ended = poll_fn(|cx| Poll::Ready(self.intake.poll_fill(stream, cx))).await;
-        if !matches!(ended, Poll::Ready(Ok(false))) {
-            // Only the edge's giving up ends it otherwise.
-            let _ = stream.flushed().await;
-        }
-    }
-
-    fn clear(&mut self) {
-        *self.intake.rest() = None;
-        self.clear_call();
-    }
-
-    /// Forgets a call, and nothing of what came behind it.
-    pub(super) fn clear_call(&mut self) {
-        self.head.clear();
-        self.outlet.clear();
-        clear_scratch(&mut self.scratch);
-        if let Some(peek) = &mut self.peek {
-            peek.clear();
-        }
-        self.kept.bytes.clear();
-        self.kept.too_long = false;
-    }
-}
-
-impl Kept {
-    fn keep(&mut self, bytes: &[u8]) {
-        self.too_long |= self.bytes.len() + bytes.len() > KEPT_LEN_MAX;
-        if !self.too_long {
-            self.bytes.extend_from_slice(bytes);
-        }
-    }
-}
-
 /// Whether it is certain that the system has taken no byte of what was to be sent.
 async fn has_sent_nothing(here: &ConnectorCore, connection: &Connection, sent_before: u64) -> bool {
-    let settled: Result<Result<(), StreamError>, _> = here.core.timeout(CERTAIN_WITHIN, connection.flushed()).await;
-    settled.is_ok() && connection.sent_bytes() == sent_before
+    let flushed: Result<Result<(), StreamError>, _> = here.core.timeout(CERTAIN_WITHIN, connection.flushed()).await;
+    flushed.is_ok() && connection.sent_bytes() == sent_before
 }
 
-/// A connection in use. Dropped before the exchange is whole, it is broken off.
+/// Durations as they cross the link.
+fn phases(stage: Stage, times: ConnectorTimes) -> Phases {
+    let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Phases {
+        stage,
+        connector_ns: ns(times.connector),
+        upstream_connect_ns: times.upstream_connect.map_or(0, ns),
+        upstream_first_ns: ns(times.upstream),
+        upstream_last_ns: times.upstream_last.map_or(0, ns),
+    }
+}
+
+/// A connection in use. Dropped before the exchange is whole, it is reset.
 struct Held(Option<HttpConnection>);
 
 impl Held {
@@ -350,12 +311,13 @@ impl Held {
     }
 
     fn http(&self) -> &HttpConnection {
-        self.0.as_ref().expect("only `let_go` takes it")
+        self.0.as_ref().expect("only `release` takes it")
     }
 
     /// The exchange is whole: the connection is kept for another, or closed.
-    fn let_go(mut self, keep: bool) {
-        if let Some(connection) = self.0.take().filter(|_| keep) {
+    fn release(&mut self, keep: bool) {
+        let connection = self.0.take().filter(|_| keep);
+        if let Some(connection) = connection {
             connection.give_back();
         }
     }

@@ -1,6 +1,7 @@
 //! Floor 4: the private side: links are dialled from here, and what comes down them goes to an upstream.
 
 mod call;
+mod calls;
 mod connect_error;
 mod connector_core;
 mod dial;
@@ -14,12 +15,11 @@ mod link_table;
 mod links;
 mod message;
 mod report;
-mod respond;
 mod retry;
 mod run;
-mod session;
 mod settings;
 mod shared;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod upstreams;

@@ -2,10 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::connector::call::Work;
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::session;
 use crate::connector::shared::Counters;
+use crate::connector::streams::Work;
 use crate::connector::worker_slots::WorkerSlot;
 use crate::link::{CallStream, CarrierStream};
 use crate::wire::mux::Cause;
@@ -28,9 +27,9 @@ async fn work(core: Rc<ConnectorCore>, first: CallStream) {
     while let Some(stream) = &next {
         if is_sealed(stream.on_link()) {
             // Boxed, so that the tasks of other calls do not have its size.
-            Box::pin(session::serve(&mut work, &core, &mut next)).await;
+            Box::pin(work.serve_sealed(&core, &mut next)).await;
         } else {
-            work.carry(&core, stream).await;
+            work.serve_plain(&core, stream).await;
         }
         next = None;
         work.clear();

@@ -1,27 +1,23 @@
 //! Connections of agents.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::{Share, Time};
-use crate::edge::call::{Next, Work};
+use crate::base::CoreId;
+use crate::edge::call::{AgentCalls, Caller, Leave};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
 use crate::edge::message::CoreMessage;
 use crate::edge::passthrough::{self, Passing};
-use crate::edge::places::Place;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
-use crate::exchange::{HeadReadError, Intake, Refusal};
-use crate::policy::Source;
+use crate::exchange::{Outlet, Refusal};
+use crate::serve::{Requests, serve};
 use crate::tls::{Connection, DetachedConnection, HandshakeError, TlsError};
-use crate::wire::http1::{Answer, HeadError, Method, RequestHead};
 
 /// How long an agent that was refused may take to read why, and one that has everything to end its side.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -29,23 +25,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const TLS_HANDSHAKE: u8 = 22;
 
 /// An agent's connection.
-pub(super) struct Agent {
-    pub(super) here: Rc<EdgeCore>,
-    pub(super) connection: Connection,
-    pub(super) intake: Intake,
-    pub(super) head: RequestHead,
-    /// Where it comes from, as text.
-    pub(super) peer: String,
-    /// The same, as lists know it.
-    pub(super) source: Source,
-    /// Its place among the connections of its source, if those are counted.
-    place: Option<Place>,
-    /// What it keeps of a head that is not whole.
-    greeting: Share,
-    /// Whether it has begun a request: until then it is owed no more patience than one that has said nothing.
-    has_called: bool,
-    /// Whether it may still go to another core.
-    pub(super) may_hand_over: bool,
+struct Agent {
+    connection: Connection,
+    requests: Requests,
+    caller: Caller,
 }
 
 /// Accepts agents until it is dropped.
@@ -79,7 +62,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
                 let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
                 let mut visitor = here.gate.handed_over(peer, source);
                 let mut agent = Agent::new(&here, connection, first, &mut visitor);
-                agent.may_hand_over = false;
+                agent.caller.may_hand_over = false;
                 agent.serve(peer).await;
             }
             Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
@@ -184,7 +167,11 @@ async fn greet_plain(
     let mut answer = Vec::new();
     Refusal::PlainHttp.answer().write(&mut answer);
     drop(first);
-    say(here, &connection, &answer).await;
+    let mut outlet = Outlet::default();
+    // An agent that has left needs no answer.
+    if outlet.put(&connection, here.core.pool(), &answer).await.is_ok() {
+        let _ = outlet.flush(&connection);
+    }
     connection.close_gracefully(FAREWELL).await;
     None
 }
@@ -192,119 +179,40 @@ async fn greet_plain(
 impl Agent {
     /// In a box: a task holds what is moved from one function into the next at each of its places.
     fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut PeerInfo) -> Box<Agent> {
-        let mut intake = Intake::default();
-        if let Some(lease) = first {
-            intake.prime(lease);
-        }
-        let peer = visitor.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
-        let (here, head, source) = (Rc::clone(here), RequestHead::new(), visitor.source);
-        let (place, greeting) = (visitor.place.take(), here.greetings.share());
-        let (has_called, may_hand_over) = (false, true);
-        Box::new(Agent { here, connection, intake, head, peer, source, place, greeting, has_called, may_hand_over })
+        let mut requests = Requests::new(first);
+        requests.read_labels(true);
+        Box::new(Agent { connection, requests, caller: Caller::new(here, visitor) })
     }
 
     /// Serves one request after another.
     async fn serve(mut self: Box<Self>, peer: Option<SocketAddr>) {
-        let mut work = Work::default();
-        loop {
-            let began = match self.next_request().await {
-                Ok(Some(began)) => began,
-                Ok(None) => break,
-                Err(error) => {
-                    self.refuse_head(&error).await;
-                    break;
-                }
-            };
-            let Ok(_place) = self.here.gate.begin_call(self.place.as_ref()) else {
-                self.refuse(Refusal::TooManyCalls).await;
-                break;
-            };
-            match work.call(&mut self, began).await {
-                Next::Keep => {}
-                Next::Close => break,
-                Next::Abort => return self.connection.abort(),
-                Next::HandOver(core) => return self.hand_over(core, peer).await,
+        let Agent { connection, requests, caller } = &mut *self;
+        let core = caller.here.core.clone();
+        // Its memory is given back before the time that the agent takes to read on.
+        let left = serve(&core, requests, connection, &mut AgentCalls::new(caller)).await;
+        let Agent { connection, requests, caller } = *self;
+        match left {
+            None => {
+                drop(requests);
+                close(&caller.here, connection).await;
+            }
+            Some(Leave::Abort) => connection.abort(),
+            Some(Leave::HandOver(core)) => {
+                hand_over(&caller.here, connection, requests.into_unanswered(), core, peer).await;
             }
         }
-        // Nothing but its place is kept for the time that the agent takes to read on.
-        drop(work);
-        let (here, connection, _place) = self.into_closing();
-        close(&here, connection).await;
     }
+}
 
-    fn into_closing(self: Box<Self>) -> (Rc<EdgeCore>, Connection, Option<Place>) {
-        let Agent { here, connection, place, .. } = *self;
-        (here, connection, place)
-    }
-
-    /// The head of the next request; none when the agent is done, was idle for too long, or the edge is to end.
-    async fn next_request(&mut self) -> Result<Option<Time>, HeadReadError> {
-        let settings = &self.here.edge.settings;
-        let draining = async {
-            self.here.drain.begun().await;
-            None
-        };
-        // What a long one took is given back before the next is waited for.
-        self.head.clear();
-        // A head has begun as well when a part of its record has come: it may not stand still for as long as nothing may.
-        let begun = poll_fn(|cx| match self.intake.poll_fill(&self.connection, cx) {
-            Poll::Pending if self.connection.has_partial() => Poll::Ready(Ok(true)),
-            filled => filled,
-        });
-        let patience = if self.has_called { settings.idle_timeout } else { settings.header_timeout };
-        let idle = self.here.core.timeout(patience, begun);
-        match future::or(async { Some(idle.await) }, draining).await {
-            Some(Ok(filled)) => {
-                if !filled? {
-                    return Ok(None);
-                }
-            }
-            Some(Err(_)) | None => return Ok(None),
-        }
-        self.has_called = true;
-        let (connection, core) = (&self.connection, &self.here.core);
-        let greeting = &mut self.greeting;
-        let head = self.intake.request_head_within(connection, &mut self.head, core, |len| greeting.set(len));
-        let read = self.here.core.timeout(settings.header_timeout, head).await;
-        self.greeting.clear();
-        read.unwrap_or(Err(HeadReadError::Timeout))
-    }
-
-    async fn refuse_head(&self, error: &HeadReadError) {
-        let mut answer = Vec::new();
-        error.write_answer(&mut answer);
-        if answer.is_empty() {
-            return;
-        }
-        if *error == HeadReadError::Head(HeadError::Crowded) {
-            Counters::add(&self.here.edge.counters.greetings_refused);
-        }
-        Counters::add(&self.here.edge.counters.requests_refused);
-        say(&self.here, &self.connection, &answer).await;
-    }
-
-    async fn refuse(&self, refusal: Refusal) {
-        Counters::add(&self.here.edge.counters.requests_refused);
-        let mut answer = Vec::new();
-        Answer { to_head: self.head.method() == Method::Head, ..refusal.answer() }.write(&mut answer);
-        say(&self.here, &self.connection, &answer).await;
-    }
-
-    /// Gives the connection to a core that has a link for its request, with all that was read of it.
-    async fn hand_over(self: Box<Self>, core: crate::base::CoreId, peer: Option<SocketAddr>) {
-        let Agent { here, connection, mut intake, head, .. } = *self;
-        let mut unread = head.as_bytes().to_vec();
-        if let Some(rest) = intake.rest().take() {
-            unread.extend_from_slice(&rest);
-        }
-        let detached = match connection.detach(unread).await {
-            Ok(detached) => detached,
-            Err(error) => return tracing::debug!(%error, "handing a connection over"),
-        };
-        Counters::add(&here.edge.counters.handed_over);
-        if here.edge.send_to(core, CoreMessage::Agent(Box::new(detached), peer)).is_err() {
-            tracing::warn!(%core, "a connection was dropped: the core that has its link takes no more");
-        }
+/// Gives a connection to a core that has a link for its request, with all that was read of it.
+async fn hand_over(here: &EdgeCore, connection: Connection, unread: Vec<u8>, core: CoreId, peer: Option<SocketAddr>) {
+    let detached = match connection.detach(unread).await {
+        Ok(detached) => detached,
+        Err(error) => return tracing::debug!(%error, "handing a connection over"),
+    };
+    Counters::add(&here.edge.counters.handed_over);
+    if here.edge.send_to(core, CoreMessage::Agent(Box::new(detached), peer)).is_err() {
+        tracing::warn!(%core, "a connection was dropped: the core that has its link takes no more");
     }
 }
 
@@ -314,15 +222,6 @@ pub(super) async fn close(here: &EdgeCore, connection: Connection) {
     if closed == Err(StreamError::TimedOut) {
         Counters::add(&here.edge.counters.answers_cut_at_close);
         tracing::debug!("an agent was cut off before it had all of its last answer: it took nothing for too long");
-    }
-}
-
-/// Sends a few bytes that are not part of a call.
-pub(super) async fn say(here: &EdgeCore, connection: &Connection, bytes: &[u8]) {
-    let mut outlet = crate::exchange::Outlet::default();
-    // An agent that has gone cannot be told.
-    if outlet.put(connection, here.core.pool(), bytes).await.is_ok() {
-        let _ = outlet.flush(connection);
     }
 }
 

@@ -1,443 +1,394 @@
 //! One call: an agent's request, down a link, and what comes back.
 
-use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::base::{Clock, CoreId, Time, Traffic};
-use crate::edge::agents::{Agent, say};
+use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::gate::PeerInfo;
 use crate::edge::open::{NoStream, Opened, Wanted};
+use crate::edge::places::Place;
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
-use crate::engine::{ByteStream, Core, StreamError};
-use crate::exchange::{
-    CallFailure, Carry, CarryError, HeadReadError, INTERIM_MAX, Intake, Outlet, Patient, Refusal, carry_body,
-    check_request, clear_scratch, forwarded, read_on,
-};
+use crate::engine::{ByteStream, StreamError};
+use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_request, forwarded};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
 use crate::link::CallStream;
+use crate::policy::Source;
 use crate::route::Route;
-use crate::tls::Connection;
-use crate::wire::http1::{
-    Answer, BodyDecoder, BodyEncoder, BodyError, Framing, Method, RequestEdits, RequestHead, ResponseEdits,
-    ResponseHead, write_request, write_response,
+use crate::serve::{
+    Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras, Service, relay,
 };
-use crate::wire::jsonrpc::Peek;
+use crate::tls::Connection;
+use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits};
 use crate::wire::mcp;
 use crate::wire::mux::{Cause, Phases};
 
-/// How long the body of a request that cannot be passed on is read, to learn the id that the answer should have.
-const READ_ID_WITHIN: Duration = Duration::from_millis(500);
+/// Who calls on a connection, from where, and how it counts.
+pub(super) struct Caller {
+    pub(super) here: Rc<EdgeCore>,
+    /// The agent's address, as text.
+    peer: String,
+    /// The same, as admission rules see it.
+    source: Source,
+    /// Its place among the connections of its source, if those are counted.
+    place: Option<Place>,
+    /// Memory for a head that is not whole.
+    greeting: Share,
+    /// Whether the connection may still go to another core.
+    pub(super) may_hand_over: bool,
+}
 
-/// What becomes of the agent's connection.
-pub(super) enum Next {
-    /// It may carry another request.
-    Keep,
-    /// It is closed, after what was sent.
-    Close,
-    /// It is broken off, so that the agent sees that the answer is not whole.
+/// Why an agent's connection is left in another way than by closing it.
+pub(super) enum Leave {
+    /// It is reset, so that the agent sees that the response is not whole.
     Abort,
-    /// It goes to another core, which serves this request.
+    /// It goes to another core, which serves the request.
     HandOver(CoreId),
 }
 
-/// What a connection needs for its calls; kept from one to the next for its memory.
-#[derive(Default)]
-pub(super) struct Work {
-    request: RequestWork,
-    response: ResponseWork,
-    call: mcp::Call,
-}
-
-#[derive(Default)]
-struct RequestWork {
-    decoder: BodyDecoder,
-    outlet: Outlet,
-    scratch: Vec<u8>,
-    peek: Peek,
-}
-
-#[derive(Default)]
-struct ResponseWork {
-    head: ResponseHead,
-    intake: Intake,
-    decoder: BodyDecoder,
-    outlet: Outlet,
-    scratch: Vec<u8>,
+/// The calls of an agent's connection.
+pub(super) struct AgentCalls<'a> {
+    caller: &'a mut Caller,
+    next_hop: NextHopWork,
     timing: Vec<u8>,
 }
 
-/// How the way back ended.
-enum Back {
-    /// The whole answer was queued; whether the connection can be kept.
-    Done(bool),
-    /// It did not come, or not whole.
-    Failed(CallFailure),
-    /// The agent's side failed.
-    AgentGone,
-    /// The agent did not read for too long.
-    AgentStalled,
-}
+type AgentRequest<'a> = Request<'a, Connection>;
 
-impl Back {
-    /// Why an answer could not be sent on.
-    fn unsent(error: &StreamError) -> Back {
-        match error {
-            StreamError::TimedOut => Back::AgentStalled,
-            // The agent or a buffer was waited for, and the answer came to an end meanwhile.
-            StreamError::ResetWith { .. } => Back::Failed(CallFailure::of_stream(error)),
-            _ => Back::AgentGone,
+impl Caller {
+    pub(super) fn new(here: &Rc<EdgeCore>, peer_info: &mut PeerInfo) -> Caller {
+        let peer = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
+        Caller {
+            here: Rc::clone(here),
+            peer,
+            source: peer_info.source,
+            place: peer_info.place.take(),
+            greeting: here.greetings.share(),
+            may_hand_over: true,
         }
     }
 }
 
-/// How the way there ended before the way back did.
-enum There {
-    AgentGone,
-    AgentStalled,
-    Broken(BodyError),
+impl<'a> AgentCalls<'a> {
+    pub(super) fn new(caller: &'a mut Caller) -> AgentCalls<'a> {
+        AgentCalls { caller, next_hop: NextHopWork::default(), timing: Vec::new() }
+    }
 }
 
-impl Work {
-    /// Serves one request, whose head is read.
-    pub(super) async fn call(&mut self, agent: &mut Agent, began: Time) -> Next {
-        let here = Rc::clone(&agent.here);
+impl Service for AgentCalls<'_> {
+    type Stream = Connection;
+    type Leave = Leave;
+
+    fn limits(&self) -> RequestLimits {
+        let settings = &self.caller.here.edge.settings;
+        RequestLimits {
+            // A connection that has sent nothing yet has less time than one that has called.
+            first_timeout: settings.header_timeout,
+            idle_timeout: settings.idle_timeout,
+            header_timeout: settings.header_timeout,
+        }
+    }
+
+    async fn idle_ends(&self) {
+        self.caller.here.drain.begun().await;
+    }
+
+    fn may_keep(&mut self, len: usize) -> bool {
+        self.caller.greeting.set(len)
+    }
+
+    fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Leave> {
+        let counters = &self.caller.here.edge.counters;
+        if *error == HeadReadError::Head(HeadError::Crowded) {
+            Counters::add(&counters.greetings_refused);
+        }
+        if !matches!(error, HeadReadError::Stream(_)) {
+            Counters::add(&counters.requests_refused);
+        }
+        None
+    }
+
+    async fn call(&mut self, request: &mut AgentRequest<'_>) -> Next<Leave> {
+        let here = Rc::clone(&self.caller.here);
+        let Ok(_place) = here.gate.begin_call(self.caller.place.as_ref()) else {
+            Counters::add(&here.edge.counters.requests_refused);
+            request.refuse(Refusal::TooManyCalls).await;
+            return Next::Close;
+        };
         let _counted = here.drain.count_call();
         let tables = here.tables.get();
-        self.call.read_head(&agent.head);
-        self.request.peek.clear();
-        self.request.decoder.restart(agent.head.framing());
-        let route = match admit(agent, &tables) {
+        let route = match self.caller.admit(request, &tables) {
             Ok(route) => route,
-            Err(refusal) => return self.refuse(agent, refusal).await,
+            Err(refusal) => return refuse(&here, request, refusal).await,
         };
-        let mut stamps = EdgeStamps::new(began);
-        // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
-        let host = agent.head.host().unwrap_or_default();
+        let mut stamps = EdgeStamps::new(request.began());
         let seal = match route.traffic {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
             Traffic::Plain | Traffic::Passthrough => None,
         };
-        let wanted = Wanted { route, host, seal, peer: None, may_hand_over: agent.may_hand_over };
+        let host = request.head().host().unwrap_or_default();
+        let wanted = Wanted { route, host, seal, peer: None, may_hand_over: self.caller.may_hand_over };
+        // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
         let opened = match here.open(wanted).await {
             Ok(opened) => opened,
-            Err(NoStream::HandOver(core)) => return Next::HandOver(core),
-            Err(NoStream::Refused(refusal)) => return self.refuse(agent, refusal).await,
-            Err(NoStream::Failed(failure)) => return self.fail(agent, route, None, &stamps, failure).await,
+            Err(NoStream::HandOver(core)) => return Next::Leave(Leave::HandOver(core)),
+            Err(NoStream::Refused(refusal)) => return refuse(&here, request, refusal).await,
+            Err(NoStream::Failed(failure)) => return fail(&here, request, route, None, &stamps, failure).await,
         };
-        let next = self.exchange(agent, route, &opened, &mut stamps).await;
+        let next = self.exchange(request, route, &opened, &mut stamps).await;
         if opened.whole.get() {
-            here.keep_session(opened, agent.head.host().unwrap_or_default());
+            here.keep_session(opened, request.head().host().unwrap_or_default());
         }
         next
     }
+}
 
-    /// Carries request and response over the stream, at the same time.
-    async fn exchange(&mut self, agent: &mut Agent, route: &Route, opened: &Opened, stamps: &mut EdgeStamps) -> Next {
-        let (Work { request, response, .. }, stream) = (&mut *self, &opened.stream);
-        let Agent { here, connection, intake, head, peer, .. } = agent;
-        let begun = Cell::new(false);
+impl AgentCalls<'_> {
+    /// Carries request and response over the stream.
+    async fn exchange(
+        &mut self,
+        request: &mut AgentRequest<'_>,
+        route: &Route,
+        opened: &Opened,
+        stamps: &mut EdgeStamps,
+    ) -> Next<Leave> {
+        let AgentCalls { caller: Caller { here, peer, .. }, next_hop, timing } = self;
+        let (connection, stream) = (request.stream(), &opened.stream);
         let to_agent =
             Patient::new(connection, &here.edge.settings.write_timeout, |cx| here.course(stream.on_link(), cx));
-        let framing = match request.send_head(here, connection, head, peer, stream).await {
-            Ok(framing) => framing,
-            // Whatever there is to say of it, the way back says.
-            Err(_) => Framing::None,
-        };
-        stamps.on_handed_to_link(here.core.now());
-        // Raced where they lie: moved into a combinator they would take their place twice, for as long as the call lasts.
-        let ended = {
-            let mut back = pin!(response.receive(here, head, &to_agent, stream, stamps, &begun));
-            let mut there = pin!(request.send_body(&here.core, &to_agent, connection, intake, framing, stream));
-            poll_fn(|cx| match back.as_mut().poll(cx) {
-                Poll::Pending => there.as_mut().poll(cx).map(Err),
-                done => done.map(Ok),
-            })
-            .await
-        };
-        let sent_whole = request.decoder.is_done();
-        request.outlet.clear();
-        response.outlet.clear();
-        clear_scratch(&mut request.scratch);
-        clear_scratch(&mut response.scratch);
-        response.head.clear();
-        // Behind an answer there should be nothing.
-        let rest = response.intake.has_rest();
-        *response.intake.rest() = None;
-        match ended {
-            Ok(Back::Done(keep)) => {
+        let mut hooks = EdgeHooks { here, stream, stamps, timing };
+        let relayed = {
+            let incoming = request.incoming(&to_agent, true);
+            let scheme: &[u8] = if connection.is_tls() { b"https" } else { b"http" };
+            let append = forwarded(peer.as_bytes(), scheme, incoming.head);
+            // A GET waits for events, for as long as the agent does.
+            let waits_for_events = incoming.head.method() == Method::Get;
+            let first_byte_timeout = (!waits_for_events).then_some(here.edge.settings.first_byte_timeout);
+            let edits = RequestEdits { drop_forwarded: true, append: &append, ..RequestEdits::default() };
+            let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
+            next_hop.finish = !stream.is_sealed();
+            next_hop.first_byte_timeout = first_byte_timeout;
+            relay(incoming, next_hop, &here.core, &mut hooks)
+        }
+        .await;
+        let Relayed { result, has_begun, keeps, .. } = relayed;
+        request.end_response();
+        let whole = stream.is_sealed() && request.is_received() && next_hop.is_reusable();
+        next_hop.clear();
+        let error = match result {
+            Ok(()) => {
                 stamps.on_last_to_agent(here.core.now());
-                opened.whole.set(stream.is_sealed() && sent_whole && !rest);
-                let outcome = match delivered(&to_agent, keep).await {
-                    Outcome::Ok if !keep => taken(here, connection).await,
+                opened.whole.set(whole);
+                let outcome = match delivered(&to_agent, keeps).await {
+                    Outcome::Ok if !keeps => taken(here, connection).await,
                     outcome => outcome,
                 };
-                self.finish(agent, route, opened, stamps, outcome);
-                match outcome {
-                    Outcome::Ok if keep && sent_whole => Next::Keep,
+                finish(here, request, route, opened, stamps, outcome);
+                return match outcome {
+                    Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
-                    _ => Next::Abort,
-                }
+                    _ => Next::Leave(Leave::Abort),
+                };
             }
-            Ok(Back::Failed(failure)) if !begun.get() => {
-                self.fail(agent, route, Some(&opened.usage), stamps, failure).await
+            Err(error) => error,
+        };
+        let ended = Ended::of(error);
+        if let Some(cause) = ended.reset() {
+            stream.on_link().reset(cause);
+        }
+        match ended {
+            Ended::Failed(failure, _) if !has_begun => {
+                return fail(here, request, route, Some(&opened.usage), stamps, failure).await;
             }
-            Ok(Back::Failed(failure)) => {
-                self.finish(agent, route, opened, stamps, failure.outcome());
-                Next::Abort
+            Ended::BadBody(error) if !has_begun => {
+                finish(here, request, route, opened, stamps, Outcome::BadRequest);
+                request.refuse_body(error).await;
+                return Next::Close;
             }
-            Ok(Back::AgentGone) | Err(There::AgentGone) => {
-                stream.on_link().reset(Cause::Cancelled);
-                self.finish(agent, route, opened, stamps, Outcome::AgentGone);
-                Next::Abort
-            }
-            Ok(Back::AgentStalled) | Err(There::AgentStalled) => {
-                stream.on_link().reset(Cause::Cancelled);
-                self.finish(agent, route, opened, stamps, Outcome::AgentStalled);
-                Next::Abort
-            }
-            Err(There::Broken(error)) => {
-                stream.on_link().reset(Cause::RequestBroken);
-                self.finish(agent, route, opened, stamps, Outcome::BadRequest);
-                if begun.get() {
-                    return Next::Abort;
-                }
-                let mut answer = Vec::new();
-                error.write_answer(&mut answer);
-                say(&agent.here, &agent.connection, &answer).await;
-                Next::Close
-            }
+            ended => finish(here, request, route, opened, stamps, ended.outcome()),
+        }
+        Next::Leave(Leave::Abort)
+    }
+}
+
+/// How an exchange ended that did not succeed.
+enum Ended {
+    /// The agent left.
+    AgentGone,
+    /// The agent neither read nor sent what it should for too long.
+    AgentStalled,
+    /// The agent's body is malformed.
+    BadBody(BodyError),
+    /// No response came, or not all of it; the cause with which the stream is reset, if it is not yet.
+    Failed(CallFailure, Option<Cause>),
+}
+
+impl Ended {
+    fn of(error: RelayError) -> Ended {
+        match error {
+            RelayError::CallerLeft => Ended::AgentGone,
+            RelayError::CallerStalled | RelayError::Respond(StreamError::TimedOut) => Ended::AgentStalled,
+            RelayError::BadBody(error) => Ended::BadBody(error),
+            // The agent or a buffer was waited for, and the stream came to an end meanwhile.
+            RelayError::Respond(error @ StreamError::ResetWith { .. }) => Ended::of_stream(Some(error)),
+            RelayError::Respond(_) => Ended::AgentGone,
+            RelayError::NoResponse(error) | RelayError::Broken(error) => Ended::of_stream(error),
+            RelayError::NotTaken | RelayError::Stalled => Ended::of_stream(None),
+            RelayError::Protocol => Ended::Failed(CallFailure::UpstreamBroken, Some(Cause::UpstreamProtocol)),
+            RelayError::Late => Ended::Failed(CallFailure::TimedOut, Some(Cause::Deadline)),
         }
     }
 
-    /// Answers a request that is none of our calls.
-    async fn refuse(&mut self, agent: &mut Agent, refusal: Refusal) -> Next {
-        let here = &agent.here;
-        Counters::add(&here.edge.counters.requests_refused);
-        count_refused(here, refusal);
-        let mut answer = Vec::new();
-        Answer { to_head: agent.head.method() == Method::Head, ..refusal.answer() }.write(&mut answer);
-        say(here, &agent.connection, &answer).await;
-        Next::Close
+    fn of_stream(error: Option<StreamError>) -> Ended {
+        Ended::Failed(error.map_or(CallFailure::UpstreamBroken, |error| CallFailure::of_stream(&error)), None)
     }
 
-    /// Answers a call that got no answer from its upstream, with the id of its message if that can be learnt.
-    async fn fail(
-        &mut self,
-        agent: &mut Agent,
-        route: &Route,
-        usage: Option<&LinkUsage>,
-        stamps: &EdgeStamps,
-        failure: CallFailure,
-    ) -> Next {
-        self.request.read_id(agent).await;
-        let keep = self.request.decoder.is_done() && agent.head.keep_alive() && !agent.here.is_draining();
-        let mut answer = Vec::new();
-        let told = failure.answer(self.request.peek.id());
-        Answer { close: !keep, to_head: agent.head.method() == Method::Head, ..told }.write(&mut answer);
-        say(&agent.here, &agent.connection, &answer).await;
-        let now = agent.here.core.now();
-        self.record(agent, route, usage, &CallPhases::split(stamps.times(now), None), failure.outcome());
-        if keep { Next::Keep } else { Next::Close }
+    /// With which cause the stream is reset.
+    fn reset(&self) -> Option<Cause> {
+        match self {
+            Ended::AgentGone | Ended::AgentStalled => Some(Cause::Cancelled),
+            Ended::BadBody(_) => Some(Cause::RequestBroken),
+            Ended::Failed(_, cause) => *cause,
+        }
     }
 
-    fn finish(&mut self, agent: &Agent, route: &Route, opened: &Opened, stamps: &EdgeStamps, outcome: Outcome) {
-        let times = stamps.times(agent.here.core.now());
-        let phases = CallPhases::split(times, opened.stream.on_link().phases().map(connector_times));
-        if outcome == Outcome::Ok {
-            agent.here.figures.on_good_call(agent.here.core.turn_time());
-        }
-        self.record(agent, route, Some(&opened.usage), &phases, outcome);
-    }
-
-    /// Counts a call that has ended; in `usage` too, if it went down a link.
-    fn record(
-        &mut self,
-        agent: &Agent,
-        route: &Route,
-        usage: Option<&LinkUsage>,
-        phases: &CallPhases,
-        outcome: Outcome,
-    ) {
-        self.call.read_body(&self.request.peek);
-        let here = &agent.here;
-        let method = self.call.method().unwrap_or(self.call.kind().name());
-        let tool = self.call.tool().unwrap_or_default();
-        let mut recorder = here.figures.recorder.borrow_mut();
-        let label = recorder.label(route.name.as_str(), method, tool);
-        recorder.record(label, phases, outcome);
-        if let Some(usage) = usage {
-            usage.count(label, here.core.turn_time());
-        }
-        // A stream of events is meant to last: how long it did says nothing.
-        let lasts = self.call.kind() == mcp::Kind::Stream || method == "subscriptions/listen";
-        if lasts {
-            return;
-        }
-        let verdict = here.figures.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());
-        if let SlowVerdict::Log { left_out } = verdict {
-            let mut split = Vec::new();
-            server_timing(phases, &mut split);
-            let split = String::from_utf8_lossy(&split);
-            let took_ms = phases.took().as_secs_f64() * 1e3;
-            tracing::warn!(
-                route = route.name.as_str(),
-                method,
-                tool,
-                outcome = outcome.name(),
-                took_ms,
-                %split,
-                left_out,
-                "slow call"
-            );
+    fn outcome(&self) -> Outcome {
+        match self {
+            Ended::AgentGone => Outcome::AgentGone,
+            Ended::AgentStalled => Outcome::AgentStalled,
+            Ended::BadBody(_) => Outcome::BadRequest,
+            Ended::Failed(failure, _) => failure.outcome(),
         }
     }
 }
 
-impl RequestWork {
-    /// Puts the head of the request on the stream; returns how its body goes on.
-    async fn send_head(
-        &mut self,
-        here: &EdgeCore,
-        connection: &Connection,
-        head: &RequestHead,
-        peer: &str,
-        stream: &CallStream,
-    ) -> Result<Framing, StreamError> {
-        let framing = head.framing().toward(crate::wire::http1::Version::Http11);
-        let scheme: &[u8] = if connection.is_tls() { b"https" } else { b"http" };
-        let append = forwarded(peer.as_bytes(), scheme, head);
-        let edits = RequestEdits { framing, drop_forwarded: true, append: &append, ..RequestEdits::default() };
-        self.scratch.clear();
-        write_request(head, &edits, &mut self.scratch);
-        self.outlet.put(stream, here.core.pool(), &self.scratch).await?;
-        Ok(framing)
+/// Takes the times of an exchange at the edge.
+struct EdgeHooks<'a> {
+    here: &'a EdgeCore,
+    stream: &'a CallStream,
+    stamps: &'a mut EdgeStamps,
+    timing: &'a mut Vec<u8>,
+}
+
+impl RelayHooks for EdgeHooks<'_> {
+    fn on_request_head_queued(&mut self) {
+        self.stamps.on_handed_to_link(self.here.core.now());
     }
 
-    /// Carries the body over, then watches for the agent to leave. Ends only when something is wrong on this side; what is
-    /// wrong with the stream, the way back tells.
-    async fn send_body(
-        &mut self,
-        core: &Core,
-        patient: &impl ByteStream,
-        connection: &Connection,
-        intake: &mut Intake,
-        framing: Framing,
-        stream: &CallStream,
-    ) -> There {
-        let RequestWork { decoder, outlet, scratch, peek } = self;
-        let mut encoder = BodyEncoder::new(framing);
-        let carry = Carry {
-            from: patient,
-            intake,
-            decoder,
-            to: stream,
-            outlet,
-            encoder: &mut encoder,
-            pool: core.pool(),
-            scratch,
-        };
-        match carry_body(carry, |bytes| peek.feed(bytes)).await {
-            Ok(()) => stream.finish_message(),
-            Err(CarryError::From(StreamError::TimedOut)) => return There::AgentStalled,
-            // The stream failed while the agent was waited for: the way back tells why.
-            Err(CarryError::From(StreamError::ResetWith { .. })) => {}
-            Err(CarryError::From(_) | CarryError::Body(BodyError::Truncated)) => return There::AgentGone,
-            Err(CarryError::Body(error)) => return There::Broken(error),
-            Err(CarryError::Length(_) | CarryError::To(_)) => {}
-        }
-        // The agent has nothing more to say in this call. If it ends the connection, it has gone; if it sends another
-        // request ahead, that waits.
-        intake.ended(connection).await;
-        There::AgentGone
+    fn received_at(&self) -> Time {
+        self.stream.on_link().received_at()
     }
 
-    /// Reads on, for a moment, what of the body is still to come, to find the message's id.
-    async fn read_id(&mut self, agent: &mut Agent) {
-        let RequestWork { decoder, peek, .. } = self;
-        let Agent { here, connection, intake, head, .. } = agent;
-        if head.expects_continue() {
-            // The agent keeps its body back.
-            return;
-        }
-        let read = read_on(connection, intake, decoder, |bytes| {
-            peek.feed(bytes);
-            !peek.is_done()
-        });
-        // Without the id the answer says less.
-        let _ = here.core.timeout(READ_ID_WITHIN, read).await;
+    fn on_response_head(&mut self, received_at: Time) -> ResponseExtras<'_> {
+        self.stamps.on_from_link(received_at);
+        let phases = self.stream.on_link().phases().map(connector_times);
+        self.timing.clear();
+        self.timing.reserve(SERVER_TIMING_LEN_MAX);
+        server_timing(&CallPhases::split(self.stamps.times(self.here.core.now()), phases), self.timing);
+        ResponseExtras { may_keep: !self.here.is_draining(), server_timing: Some(self.timing) }
+    }
+
+    fn on_response_head_queued(&mut self) {
+        self.stamps.on_to_agent(self.here.core.now());
     }
 }
 
-impl ResponseWork {
-    /// Carries what comes back to the agent.
-    async fn receive(
-        &mut self,
-        here: &EdgeCore,
-        request: &RequestHead,
-        to: &impl ByteStream,
-        stream: &CallStream,
-        stamps: &mut EdgeStamps,
-        begun: &Cell<bool>,
-    ) -> Back {
-        let ResponseWork { head, intake, decoder, outlet, scratch, timing } = self;
-        // The answer to the call before may have broken off in the middle of its head.
-        head.clear();
-        let pool = here.core.pool();
-        // One time for all heads: interim responses do not begin it anew.
-        let deadline = here.core.turn_time() + here.edge.settings.first_byte_timeout;
-        let mut interim = 0;
-        let framing = loop {
-            match response_head(here, request.method(), stream, intake, head, deadline).await {
-                Ok(()) => {}
-                Err(failure) => return Back::Failed(failure),
-            }
-            scratch.clear();
-            if head.is_interim() {
-                interim += 1;
-                if interim > INTERIM_MAX {
-                    stream.on_link().reset(Cause::UpstreamProtocol);
-                    return Back::Failed(CallFailure::UpstreamBroken);
-                }
-                if request.version() == crate::wire::http1::Version::Http11 {
-                    write_response(head, &ResponseEdits::default(), scratch);
-                    if let Err(error) = outlet.put(to, pool, scratch).await.and_then(|()| outlet.flush(to)) {
-                        return Back::unsent(&error);
-                    }
-                }
-                continue;
-            }
-            break head.framing().toward(request.version());
-        };
-        stamps.on_from_link(stream.on_link().received_at());
-        let keep = request.keep_alive() && framing != Framing::UntilClose && !here.is_draining();
-        let phases = stream.on_link().phases().map(connector_times);
-        timing.clear();
-        timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(stamps.times(here.core.now()), phases), timing);
-        let append: [(&str, &[u8]); 1] = [("Server-Timing", timing)];
-        write_response(head, &ResponseEdits { framing, close: !keep, append: &append }, scratch);
-        begun.set(true);
-        if let Err(error) = outlet.put(to, pool, scratch).await {
-            return Back::unsent(&error);
+/// Answers a request that is none of our calls.
+async fn refuse(here: &EdgeCore, request: &mut AgentRequest<'_>, refusal: Refusal) -> Next<Leave> {
+    Counters::add(&here.edge.counters.requests_refused);
+    count_refused(here, refusal);
+    request.refuse(refusal).await;
+    Next::Close
+}
+
+/// Answers a call that got no answer from its upstream.
+async fn fail(
+    here: &EdgeCore,
+    request: &mut AgentRequest<'_>,
+    route: &Route,
+    usage: Option<&LinkUsage>,
+    stamps: &EdgeStamps,
+    failure: CallFailure,
+) -> Next<Leave> {
+    let keep = request.fail(failure, !here.is_draining()).await;
+    let phases = CallPhases::split(stamps.times(here.core.now()), None);
+    record(here, request, route, usage, &phases, failure.outcome());
+    if keep { Next::Keep } else { Next::Close }
+}
+
+fn finish(
+    here: &EdgeCore,
+    request: &mut AgentRequest<'_>,
+    route: &Route,
+    opened: &Opened,
+    stamps: &EdgeStamps,
+    outcome: Outcome,
+) {
+    let times = stamps.times(here.core.now());
+    let phases = CallPhases::split(times, opened.stream.on_link().phases().map(connector_times));
+    if outcome == Outcome::Ok {
+        here.figures.on_good_call(here.core.turn_time());
+    }
+    record(here, request, route, Some(&opened.usage), &phases, outcome);
+}
+
+/// Counts a call that has ended; in `usage` too, if it went down a link.
+fn record(
+    here: &EdgeCore,
+    request: &mut AgentRequest<'_>,
+    route: &Route,
+    usage: Option<&LinkUsage>,
+    phases: &CallPhases,
+    outcome: Outcome,
+) {
+    let Some(call) = request.label().map(|label| label.call()) else { return };
+    let method = call.method().unwrap_or(call.kind().name());
+    let tool = call.tool().unwrap_or_default();
+    let mut recorder = here.figures.recorder.borrow_mut();
+    let label = recorder.label(route.name.as_str(), method, tool);
+    recorder.record(label, phases, outcome);
+    if let Some(usage) = usage {
+        usage.count(label, here.core.turn_time());
+    }
+    // A stream of events is meant to last: how long it did says nothing.
+    if call.kind() == mcp::Kind::Stream || method == "subscriptions/listen" {
+        return;
+    }
+    let verdict = here.figures.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());
+    if let SlowVerdict::Log { left_out } = verdict {
+        let mut split = Vec::new();
+        server_timing(phases, &mut split);
+        let split = String::from_utf8_lossy(&split);
+        let took_ms = phases.took().as_secs_f64() * 1e3;
+        tracing::warn!(
+            route = route.name.as_str(),
+            method,
+            tool,
+            outcome = outcome.name(),
+            took_ms,
+            %split,
+            left_out,
+            "slow call"
+        );
+    }
+}
+
+impl Caller {
+    /// The route that a request is for, if the request may be passed on.
+    fn admit<'t>(&self, request: &AgentRequest<'_>, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
+        let host = check_request(request.head(), &self.here.edge.settings.allowed_origins)?;
+        let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
+        let verdict = tables.admission.judge_call(&self.source, &route.tunnel);
+        if !self.here.gate.admits_call(&self.source, verdict) {
+            return Err(Refusal::Network);
         }
-        stamps.on_to_agent(here.core.now());
-        decoder.restart(head.framing());
-        let mut encoder = BodyEncoder::new(framing);
-        let carry = Carry { from: stream, intake, decoder, to, outlet, encoder: &mut encoder, pool, scratch };
-        match carry_body(carry, |_| {}).await {
-            Ok(()) => Back::Done(keep),
-            Err(CarryError::To(error)) => Back::unsent(&error),
-            Err(CarryError::From(error)) => Back::Failed(CallFailure::of_stream(&error)),
-            Err(CarryError::Body(_) | CarryError::Length(_)) => Back::Failed(CallFailure::UpstreamBroken),
-        }
+        if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
     }
 }
 
@@ -476,44 +427,6 @@ fn count_refused(here: &EdgeCore, refusal: Refusal) {
     let mut recorder = here.figures.recorder.borrow_mut();
     let label = recorder.label(OTHER, OTHER, "");
     recorder.record(label, &CallPhases::default(), refusal.outcome());
-}
-
-/// Reads a head of the response, before the deadline that the upstream has for the final one.
-async fn response_head(
-    here: &EdgeCore,
-    method: Method,
-    stream: &CallStream,
-    intake: &mut Intake,
-    head: &mut ResponseHead,
-    deadline: Time,
-) -> Result<(), CallFailure> {
-    let read = intake.response_head(stream, head, method);
-    // A GET waits for events, for as long as the agent does.
-    let read = if method == Method::Get {
-        read.await
-    } else {
-        let timed = here.core.timeout(deadline - here.core.turn_time(), read).await;
-        timed.map_err(|_| {
-            stream.on_link().reset(Cause::Deadline);
-            CallFailure::TimedOut
-        })?
-    };
-    match read {
-        Ok(true) => Ok(()),
-        Err(HeadReadError::Stream(error)) => Err(CallFailure::of_stream(&error)),
-        Ok(false) | Err(HeadReadError::Head(_) | HeadReadError::Timeout) => Err(CallFailure::UpstreamBroken),
-    }
-}
-
-/// Says which route a request is for, if it may be passed on at all.
-fn admit<'t>(agent: &Agent, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
-    let host = check_request(&agent.head, &agent.here.edge.settings.allowed_origins)?;
-    let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
-    let verdict = tables.admission.judge_call(&agent.source, &route.tunnel);
-    if !agent.here.gate.admits_call(&agent.source, verdict) {
-        return Err(Refusal::Network);
-    }
-    if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
 }
 
 /// The connector's figures, as they crossed the link.

@@ -92,6 +92,12 @@ pub trait ByteStream {
     /// Resets both directions and drops queued bytes.
     fn abort(&self);
 
+    /// Whether a part of a message of a layer below was received whose rest is missing, so that its content cannot be read
+    /// yet.
+    fn has_partial(&self) -> bool {
+        false
+    }
+
     /// Says that the peer is expected to send more before it is sent anything. A peer that holds bytes back until it
     /// gets an acknowledgement then gets one.
     fn expect_more(&self) {}

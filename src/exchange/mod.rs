@@ -6,14 +6,16 @@
 mod call_failure;
 mod carry;
 mod forwarded;
+mod http1_body;
 mod intake;
 mod outlet;
 mod patient;
 mod refusal;
 
 pub use call_failure::CallFailure;
-pub use carry::{Carry, CarryError, carry_body, read_on};
+pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
 pub use forwarded::forwarded;
+pub use http1_body::{Http1Sink, Http1Source};
 pub use intake::{HeadReadError, INTERIM_MAX, Intake};
 pub use outlet::Outlet;
 pub use patient::{Course, DRAIN_STALL_MAX, Patient};

@@ -38,7 +38,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Adds a piece with its frame around it: copied when it is small, moved when it is large.
+    /// Adds a piece, which is taken, with its frame around it: copied when it is small, moved when it is large.
     ///
     /// # Errors
     ///
@@ -48,25 +48,30 @@ impl Outlet {
         to: &impl ByteStream,
         pool: &Pool,
         before: &[u8],
-        mut lease: Lease,
+        piece: &mut Option<Lease>,
         after: &[u8],
     ) -> Result<(), StreamError> {
-        if lease.len() <= COPY_LEN_MAX {
+        if let Some(lease) = piece.as_ref().filter(|lease| lease.len() <= COPY_LEN_MAX) {
             self.put(to, pool, before).await?;
-            self.put(to, pool, &lease).await?;
+            self.put(to, pool, lease).await?;
+            *piece = None;
             return self.put(to, pool, after).await;
         }
-        if lease.headroom() >= before.len() + to.headroom() {
-            lease.prepend(before);
-        } else {
+        let has_room = piece.as_ref().is_some_and(|lease| lease.headroom() >= before.len() + to.headroom());
+        if !has_room {
             self.put(to, pool, before).await?;
         }
         self.flush(to)?;
-        if lease.tailroom() >= after.len() + to.tailroom() {
-            lease.append(after);
-            return to.send(lease);
+        if let Some(mut lease) = piece.take() {
+            if has_room {
+                lease.prepend(before);
+            }
+            if lease.tailroom() >= after.len() + to.tailroom() {
+                lease.append(after);
+                return to.send(lease);
+            }
+            to.send(lease)?;
         }
-        to.send(lease)?;
         self.put(to, pool, after).await
     }
 

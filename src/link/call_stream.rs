@@ -87,6 +87,13 @@ impl ByteStream for CallStream {
         }
     }
 
+    fn has_partial(&self) -> bool {
+        match self {
+            CallStream::Plain(stream) => stream.has_partial(),
+            CallStream::Sealed(session) => session.has_partial(),
+        }
+    }
+
     fn headroom(&self) -> usize {
         match self {
             CallStream::Plain(stream) => stream.headroom(),

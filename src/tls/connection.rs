@@ -126,15 +126,6 @@ impl Connection {
         matches!(self.0, Kind::Tls(_))
     }
 
-    /// Whether a part of a TLS record was received whose rest is missing, so that its content cannot be read yet.
-    #[must_use]
-    pub fn has_partial(&self) -> bool {
-        match &self.0 {
-            Kind::Plain(_) => false,
-            Kind::Tls(stream) => stream.session().has_partial(),
-        }
-    }
-
     /// When the bytes arrived that are read next or, if none are unread, were read last.
     #[must_use]
     pub fn received_at(&self) -> Time {
@@ -339,6 +330,13 @@ impl ByteStream for Connection {
         match &self.0 {
             Kind::Plain(socket) => socket.serve_link(),
             Kind::Tls(stream) => stream.serve_link(),
+        }
+    }
+
+    fn has_partial(&self) -> bool {
+        match &self.0 {
+            Kind::Plain(_) => false,
+            Kind::Tls(stream) => stream.has_partial(),
         }
     }
 

@@ -289,6 +289,10 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
         self.inner.serve_link();
     }
 
+    fn has_partial(&self) -> bool {
+        self.session.borrow().has_partial()
+    }
+
     fn headroom(&self) -> usize {
         self.inner.headroom() + self.session.borrow().headroom()
     }

@@ -1,0 +1,163 @@
+//! The calls on a stream that the edge opened: one of the edge's, or an agent's session.
+
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
+
+use crate::base::Clock;
+use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
+use crate::connector::shared::Counters;
+use crate::exchange::{CallFailure, HeadReadError, Refusal, check_request};
+use crate::latency::{CallPhases, Outcome};
+use crate::link::CallStream;
+use crate::route::Hostname;
+use crate::serve::{Next, Request, RequestLimits, Service};
+use crate::wire::mux::Cause;
+
+/// How long the edge may take to send the head of a request on a stream that it has opened.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The calls on a stream. Those of agents are answered here when they fail; for those of the edge the stream is reset.
+pub(super) struct StreamCalls<'a> {
+    pub(super) context: CallContext<'a>,
+    /// The host of an agent's session, for which alone it may call.
+    pub(super) host: Option<&'a Hostname>,
+    pub(super) work: &'a mut UpstreamWork,
+    /// Whether a request was received.
+    pub(super) has_called: bool,
+}
+
+/// How a stream is left.
+pub(super) enum Leave {
+    /// It is reset.
+    Reset(Cause),
+    /// The edge has given it up.
+    GivenUp,
+}
+
+impl Service for StreamCalls<'_> {
+    type Stream = CallStream;
+    type Leave = Leave;
+
+    fn limits(&self) -> RequestLimits {
+        let CallContext { here, stream, .. } = self.context;
+        let settings = &here.connector.settings;
+        let (idle_timeout, header_timeout) = match stream.is_sealed() {
+            true => (settings.idle_timeout, settings.header_timeout),
+            false => (HEAD_TIMEOUT, HEAD_TIMEOUT),
+        };
+        RequestLimits { first_timeout: idle_timeout, idle_timeout, header_timeout }
+    }
+
+    async fn idle_ends(&self) {
+        let CallContext { here, stream, .. } = self.context;
+        if !stream.is_sealed() {
+            pending::<()>().await;
+        }
+        let _idle = here.figures.count_idle();
+        // The edge sees for itself that the link is to end, and closes the sessions that it does not use.
+        if !self.context.is_agents() {
+            pending::<()>().await;
+        }
+        stream.on_link().carrier_draining().await;
+    }
+
+    fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Leave> {
+        let CallContext { here, stream, .. } = self.context;
+        let cause = match error {
+            HeadReadError::Timeout => Cause::Deadline,
+            HeadReadError::Head(_) | HeadReadError::Stream(_) => Cause::RequestRefused,
+        };
+        if stream.is_sealed() {
+            Counters::add(&here.connector.counters.requests_refused);
+        } else {
+            let is_gone = matches!(error, HeadReadError::Stream(_));
+            count(here, if is_gone { None } else { Some(Err(cause)) });
+        }
+        let can_tell = self.context.is_agents() && !matches!(error, HeadReadError::Stream(_));
+        (!can_tell).then_some(Leave::Reset(cause))
+    }
+
+    async fn call(&mut self, request: &mut Request<'_, CallStream>) -> Next<Leave> {
+        self.has_called = true;
+        let StreamCalls { context, work, host, .. } = self;
+        let CallContext { here, stream, .. } = *context;
+        if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
+            Counters::add(&here.connector.counters.requests_refused);
+            request.refuse(refusal).await;
+            return Next::Close;
+        }
+        let began = stream.on_link().received_at();
+        let mut end = CallEnd::new(began);
+        let done = {
+            let mut calling = pin!(work.call(context, request, &mut end));
+            unless_broken(stream.on_link(), calling.as_mut()).await
+        };
+        request.end_response();
+        work.clear();
+        let ended = done.map(|result| result.map_err(CallError::cause));
+        count(here, ended);
+        if let Some(host) = *host {
+            let phases = CallPhases::of_connector(end.stamps.times(here.core.now()), here.core.now() - began);
+            record(*context, request, host, &phases, ended);
+        }
+        let keeps = end.keeps && request.is_received() && stream.is_sealed();
+        let error = match done {
+            None => return Next::Leave(Leave::GivenUp),
+            Some(Ok(())) => return if keeps { Next::Keep } else { Next::Close },
+            Some(Err(error)) => error,
+        };
+        if host.is_none() || end.has_begun || error.cause() == Cause::Cancelled {
+            return Next::Leave(Leave::Reset(error.cause()));
+        }
+        self.answer(request, error).await
+    }
+}
+
+impl StreamCalls<'_> {
+    /// Answers an agent whose call failed before a response began.
+    async fn answer(&self, request: &mut Request<'_, CallStream>, error: CallError) -> Next<Leave> {
+        let keep = match error {
+            CallError::Because(cause) => {
+                request.fail(CallFailure::of_reset(cause), !self.context.here.is_draining()).await
+            }
+            CallError::BadBody(error) => {
+                request.refuse_body(error).await;
+                false
+            }
+        };
+        if keep { Next::Keep } else { Next::Close }
+    }
+}
+
+/// Why an agent's request on a session for `host` is not passed on.
+fn refusal(context: CallContext<'_>, request: &Request<'_, CallStream>, host: &Hostname) -> Option<Refusal> {
+    match check_request(request.head(), &context.here.connector.settings.allowed_origins) {
+        Ok(named) if named == *host => None,
+        Ok(_) => Some(Refusal::OtherHost),
+        Err(refusal) => Some(refusal),
+    }
+}
+
+/// Counts an agent's call, and records how long it took.
+fn record(
+    context: CallContext<'_>,
+    request: &mut Request<'_, CallStream>,
+    host: &Hostname,
+    phases: &CallPhases,
+    ended: Option<Result<(), Cause>>,
+) {
+    let Some(call) = request.label().map(|label| label.call()) else { return };
+    let method = call.method().unwrap_or(call.kind().name());
+    let tool = call.tool().unwrap_or_default();
+    let outcome = match ended {
+        Some(Ok(())) => Outcome::Ok,
+        Some(Err(Cause::Cancelled)) | None => Outcome::AgentGone,
+        Some(Err(cause)) => CallFailure::of_reset(cause).outcome(),
+    };
+    let here = context.here;
+    let mut recorder = here.figures.recorder.borrow_mut();
+    if let Some(label) = here.upstreams.route_of(host, |route| recorder.label(route, method, tool)) {
+        recorder.record(label, phases, outcome);
+    }
+}

@@ -1,0 +1,135 @@
+//! The streams that the edge opens for calls: plain ones with one call, and those with a TLS session that ends here.
+
+use std::time::Duration;
+
+use crate::base::Traffic;
+use crate::connector::call::{CallContext, Caller, UpstreamWork, count};
+use crate::connector::calls::{Leave, StreamCalls};
+use crate::connector::connector_core::ConnectorCore;
+use crate::connector::shared::Counters;
+use crate::engine::ByteStream;
+use crate::link::{CallStream, CarrierStream};
+use crate::route::Hostname;
+use crate::serve::{Requests, serve};
+use crate::tls::{HandshakeError, Session, TlsStream};
+use crate::wire::mux::Cause;
+
+/// How long the handshake of a session may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the other side may take to read why it was refused.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a worker needs for its calls; kept from one to the next for its memory.
+#[derive(Default)]
+pub(super) struct Work {
+    requests: Requests,
+    upstream: UpstreamWork,
+}
+
+/// What an inner TLS session is for.
+struct SessionTerms {
+    host: Hostname,
+    traffic: Traffic,
+    /// The agent's address, if the session is an agent's.
+    agent: Option<String>,
+}
+
+impl Work {
+    /// Forgets all of what it carried.
+    pub(super) fn clear(&mut self) {
+        self.requests.clear();
+        self.upstream.clear();
+    }
+
+    /// Carries the one call of a plain stream.
+    pub(super) async fn serve_plain(&mut self, here: &ConnectorCore, stream: &CallStream) {
+        self.requests.read_labels(false);
+        let context = CallContext { here, stream, caller: Caller::Edge, traffic: Traffic::Plain };
+        let mut calls = StreamCalls { context, host: None, work: &mut self.upstream, has_called: false };
+        match serve(&here.core, &mut self.requests, stream, &mut calls).await {
+            None if !calls.has_called => {
+                count(here, Some(Err(Cause::RequestRefused)));
+                stream.on_link().reset(Cause::RequestRefused);
+            }
+            // Dropped before its response is on its way, the stream would be reset, unless the edge has said its last.
+            None if self.requests.has_ended(stream).await => {}
+            None => {
+                let _ = stream.flushed().await;
+            }
+            Some(Leave::Reset(cause)) => stream.on_link().reset(cause),
+            Some(Leave::GivenUp) => {}
+        }
+    }
+
+    /// Serves the inner TLS session of a stream, which is taken, to its end.
+    pub(super) async fn serve_sealed(&mut self, here: &ConnectorCore, stream: &mut Option<CallStream>) {
+        let Some(CallStream::Plain(stream)) = stream.take() else { return };
+        let terms = stream.opening(|open| {
+            let host = open.host.parse().ok()?;
+            Some(SessionTerms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned) })
+        });
+        let Some(terms) = terms.flatten() else { return stream.reset(Cause::NoRoute) };
+        let Some(session) = accept(here, stream, &terms).await else { return };
+        let is_agents = terms.traffic == Traffic::Passthrough;
+        self.requests.read_labels(is_agents);
+        let caller = match is_agents {
+            true => Caller::Agent(terms.agent.as_deref().unwrap_or_default()),
+            false => Caller::Edge,
+        };
+        let context = CallContext { here, stream: &session, caller, traffic: terms.traffic };
+        let host = is_agents.then_some(&terms.host);
+        let mut calls = StreamCalls { context, host, work: &mut self.upstream, has_called: false };
+        match serve(&here.core, &mut self.requests, &session, &mut calls).await {
+            None => {
+                session.finish();
+                linger(here, &session).await;
+            }
+            Some(Leave::Reset(cause)) => session.on_link().reset(cause),
+            Some(Leave::GivenUp) => session.on_link().reset(Cause::Cancelled),
+        }
+    }
+}
+
+/// Makes the handshake of a session. None if it failed; the stream is then reset.
+async fn accept(here: &ConnectorCore, stream: CarrierStream, terms: &SessionTerms) -> Option<CallStream> {
+    let SessionTerms { host, traffic, .. } = terms;
+    let config = match here.upstreams.sealing_of(host, *traffic) {
+        Ok(config) => config,
+        Err(cause) => {
+            count(here, Some(Err(cause)));
+            stream.reset(cause);
+            return None;
+        }
+    };
+    let session = match Session::server(config) {
+        Ok(session) => session,
+        Err(error) => {
+            tracing::error!(%host, %error, "an inner TLS session cannot begin");
+            stream.reset(Cause::Internal);
+            return None;
+        }
+    };
+    let timeout = here.core.sleep(HANDSHAKE_TIMEOUT);
+    match TlsStream::handshake(stream, session, here.core.pool().clone(), timeout).await {
+        Ok(session) => {
+            Counters::add(&here.connector.counters.sessions_sealed);
+            Some(CallStream::Sealed(Box::new(session)))
+        }
+        Err((error, stream)) => {
+            Counters::add(&here.connector.counters.seals_failed);
+            here.upstreams.on_seal_failed(host, *traffic, &error);
+            if matches!(error, HandshakeError::Tls(_)) {
+                // The alert carries the reason; a reset at once would discard it.
+                let _ = here.core.timeout(LINGER_TIMEOUT, stream.flushed()).await;
+            }
+            stream.reset(Cause::SealFailed);
+            None
+        }
+    }
+}
+
+/// Waits, after our own last byte, for the other side's: dropped at once, the stream would be reset, and the last bytes lost.
+async fn linger(here: &ConnectorCore, session: &CallStream) {
+    let ending = async { while let Ok(Some(_)) = session.on_link().recv().await {} };
+    let _ = here.core.timeout(LINGER_TIMEOUT, ending).await;
+}

@@ -1,0 +1,139 @@
+//! The client's side of an exchange: HTTP/1.1 to the next hop.
+
+use std::time::Duration;
+
+use crate::exchange::{Intake, Outlet, clear_scratch};
+use crate::wire::http1::{BodyDecoder, Framing, RequestEdits, RequestHead, ResponseHead, Version, write_request};
+
+/// Up to how many bytes of a body are kept, so that a request of which nothing was sent can be sent again.
+const REPLAY_LEN_MAX: usize = 4096;
+
+/// Where a request is sent, and how.
+pub struct NextHop<'a, T, F> {
+    pub(super) to: &'a T,
+    pub(super) from: &'a F,
+    pub(super) work: &'a mut NextHopWork,
+    /// Whether the sending direction is finished after the request.
+    pub finish: bool,
+    /// How long the response may take to begin after the request was sent.
+    pub first_byte_timeout: Option<Duration>,
+    /// Keeps the start of the body, or sends what was kept first.
+    pub replay: Option<&'a mut Replay>,
+}
+
+impl<'a, T, F> NextHop<'a, T, F> {
+    /// Sends a request with this head, changed by `edits` except for its framing, to `to`, whose waits may have limits, and
+    /// receives the response from `from`, which is the same connection without limits.
+    pub fn new(
+        to: &'a T,
+        from: &'a F,
+        work: &'a mut NextHopWork,
+        head: &RequestHead,
+        edits: RequestEdits<'_>,
+    ) -> NextHop<'a, T, F> {
+        work.clear();
+        let framing = head.framing().toward(Version::Http11);
+        write_request(head, &RequestEdits { framing, ..edits }, &mut work.scratch);
+        NextHop { to, from, work, finish: false, first_byte_timeout: None, replay: None }
+    }
+}
+
+/// What the client's side needs; kept from one exchange to the next for its memory.
+#[derive(Default)]
+pub struct NextHopWork {
+    pub(super) head: ResponseHead,
+    pub(super) intake: Intake,
+    pub(super) decoder: BodyDecoder,
+    pub(super) outlet: Outlet,
+    pub(super) scratch: Vec<u8>,
+}
+
+impl NextHopWork {
+    /// Whether the connection can carry another exchange after the response, which was received whole.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        self.head.keep_alive() && self.head.framing() != Framing::UntilClose && !self.intake.has_rest()
+    }
+
+    /// Forgets the exchange.
+    pub fn clear(&mut self) {
+        self.head.clear();
+        *self.intake.rest() = None;
+        self.outlet.clear();
+        clear_scratch(&mut self.scratch);
+    }
+}
+
+/// The start of a request's body, kept in case the request has to be sent again on another connection.
+#[derive(Default)]
+pub struct Replay {
+    bytes: Vec<u8>,
+    state: ReplayState,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum ReplayState {
+    /// Nothing is kept, or the body was too long for it.
+    #[default]
+    Off,
+    /// What is received is kept.
+    Keeping,
+    /// What was kept is sent first.
+    Sending,
+}
+
+impl Replay {
+    /// Starts with a request whose body is not received yet. Keeps its start if `keep` is true.
+    pub fn start(&mut self, keep: bool) {
+        self.bytes.clear();
+        self.state = if keep { ReplayState::Keeping } else { ReplayState::Off };
+    }
+
+    /// Sends what was kept first, next time. False if the body was too long to be kept, or was not to be.
+    pub fn rewind(&mut self) -> bool {
+        let can = self.state == ReplayState::Keeping;
+        self.state = if can { ReplayState::Sending } else { ReplayState::Off };
+        can
+    }
+
+    /// The bytes to send first.
+    pub(super) fn sent_first(&self) -> &[u8] {
+        if self.state == ReplayState::Sending { &self.bytes } else { &[] }
+    }
+
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        if self.state != ReplayState::Keeping {
+            return;
+        }
+        if self.bytes.len() + bytes.len() > REPLAY_LEN_MAX {
+            self.state = ReplayState::Off;
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_body_is_sent_again_once_and_a_long_one_never() {
+        let mut replay = Replay::default();
+        replay.start(true);
+        replay.keep(b"abc");
+        replay.keep(b"def");
+        assert!(replay.rewind());
+        assert_eq!(replay.sent_first(), b"abcdef");
+        replay.keep(b"ghi");
+        assert!(!replay.rewind(), "only once");
+        replay.start(true);
+        assert!(replay.sent_first().is_empty());
+        replay.keep(&[0; REPLAY_LEN_MAX]);
+        replay.keep(b"a");
+        assert!(!replay.rewind());
+        replay.start(false);
+        replay.keep(b"abc");
+        assert!(!replay.rewind() && replay.sent_first().is_empty());
+    }
+}

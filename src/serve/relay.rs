@@ -1,0 +1,274 @@
+//! One exchange: a request is sent on to the next hop, and the response is sent back, both at the same time.
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Core, StreamError, Timer};
+use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::serve::label::Label;
+use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
+use crate::serve::request::{Incoming, RequestBody, Responder};
+use crate::wire::http1::{BodyDecoder, BodyError, Method, ResponseHead, Version};
+
+/// How long a next hop that takes no more of a request may take to respond.
+const EARLY_RESPONSE_WITHIN: Duration = Duration::from_secs(5);
+/// The status after which no HTTP follows. It is never asked for.
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// What a role does in the course of an exchange.
+pub trait RelayHooks {
+    /// The head of the request was queued.
+    fn on_request_head_queued(&mut self);
+
+    /// When the last bytes were received from the next hop.
+    fn received_at(&self) -> Time;
+
+    /// The head of the final response was received, its first bytes at `received_at`. Returns what is added to it.
+    fn on_response_head(&mut self, received_at: Time) -> ResponseExtras<'_>;
+
+    /// It was queued for the caller.
+    fn on_response_head_queued(&mut self) {}
+}
+
+/// What a role adds to a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseExtras<'a> {
+    /// Whether another request may follow on the connection.
+    pub may_keep: bool,
+    /// The value of `Server-Timing`, if there is one to tell.
+    pub server_timing: Option<&'a [u8]>,
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub struct Relayed {
+    /// Whether the whole response was queued.
+    pub result: Result<(), RelayError>,
+    /// Whether the final response has begun, so that no other can be sent.
+    pub has_begun: bool,
+    /// Whether the whole request was sent.
+    pub is_sent: bool,
+    /// Whether the caller's connection can carry another request after the response.
+    pub keeps: bool,
+}
+
+/// Why an exchange ended early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelayError {
+    /// The caller has left.
+    CallerLeft,
+    /// The caller sent nothing of its body for too long.
+    CallerStalled,
+    /// The request's body is malformed.
+    BadBody(BodyError),
+    /// The response could not be sent.
+    Respond(StreamError),
+    /// The next hop ended the connection before the first byte of a response. Why, if it failed.
+    NoResponse(Option<StreamError>),
+    /// The next hop ended the connection within the response. Why, if it failed.
+    Broken(Option<StreamError>),
+    /// The next hop took no more of the request, and did not respond.
+    NotTaken,
+    /// The next hop took nothing for too long.
+    Stalled,
+    /// The next hop violated HTTP.
+    Protocol,
+    /// The response did not begin in time.
+    Late,
+}
+
+/// What both directions of an exchange know of each other.
+#[derive(Default)]
+struct Progress {
+    is_sent: Cell<bool>,
+    has_begun: Cell<bool>,
+}
+
+/// Carries an exchange to its end. Dropped before, it leaves both connections where they are.
+///
+/// What is passed on is captured where it lies, and both directions are polled where they lie: moved into a function or a
+/// combinator, each would take its place twice for as long as the exchange lasts.
+pub fn relay<'a, T: ByteStream, F: ByteStream>(
+    incoming: Incoming<'a, impl RequestBody, impl Responder>,
+    next_hop: NextHop<'a, T, F>,
+    core: &'a Core,
+    hooks: &'a mut impl RelayHooks,
+) -> impl Future<Output = Relayed> {
+    let Incoming { head, body, label, mut responder } = incoming;
+    let NextHop { to, from, work, finish, first_byte_timeout, replay } = next_hop;
+    let NextHopWork { head: response_head, intake, decoder, outlet, scratch } = work;
+    let mut sink = Http1Sink::new(to, core.pool(), outlet, scratch);
+    sink.begin(head.framing().toward(Version::Http11));
+    let mut sending = Sending { body, to, sink, finish, label, replay };
+    let mut receiving = Receiving { from, head: response_head, intake, decoder, method: head.method() };
+    let progress = Progress::default();
+    async move {
+        let queued = sending.sink.send_head().await;
+        hooks.on_request_head_queued();
+        let result = if let Err(error) = queued {
+            Err(if error == StreamError::TimedOut { RelayError::Stalled } else { RelayError::NoResponse(Some(error)) })
+        } else {
+            let mut sent = pin!(sending.run(core, &progress));
+            let mut received = pin!(receiving.run(&mut responder, hooks, &progress));
+            let mut late = first_byte_timeout.map(|timeout| Late { timer: core.timer(), timeout, is_set: false });
+            poll_fn(|cx| {
+                if let done @ Poll::Ready(_) = received.as_mut().poll(cx) {
+                    return done;
+                }
+                if let Poll::Ready(error) = sent.as_mut().poll(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                match &mut late {
+                    Some(late) if progress.is_sent.get() && !progress.has_begun.get() => {
+                        late.poll(core, cx).map(|()| Err(RelayError::Late))
+                    }
+                    _ => Poll::Pending,
+                }
+            })
+            .await
+        };
+        let (has_begun, is_sent) = (progress.has_begun.get(), progress.is_sent.get());
+        Relayed { result, has_begun, is_sent, keeps: responder.keeps() }
+    }
+}
+
+/// The time that a response has to begin, from when the request was sent.
+struct Late {
+    timer: Timer,
+    timeout: Duration,
+    is_set: bool,
+}
+
+impl Late {
+    fn poll(&mut self, core: &Core, cx: &mut Context<'_>) -> Poll<()> {
+        if !std::mem::replace(&mut self.is_set, true) {
+            self.timer.set(core.turn_time() + self.timeout);
+        }
+        self.timer.poll_elapsed(cx)
+    }
+}
+
+/// The direction of the request.
+struct Sending<'a, B, T> {
+    body: B,
+    to: &'a T,
+    sink: Http1Sink<'a, T>,
+    finish: bool,
+    label: Option<&'a mut Label>,
+    replay: Option<&'a mut Replay>,
+}
+
+impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
+    /// Sends the body, then watches for the caller to leave. Ends only with an error that the response does not tell, or not
+    /// soon.
+    async fn run(&mut self, core: &Core, progress: &Progress) -> RelayError {
+        match self.send().await {
+            Ok(()) => {
+                progress.is_sent.set(true);
+                if self.finish {
+                    self.to.finish();
+                }
+            }
+            Err(CarryError::From(StreamError::TimedOut)) => return RelayError::CallerStalled,
+            // The next hop failed while the caller was waited for: the response tells why.
+            Err(CarryError::From(StreamError::ResetWith { .. })) => pending().await,
+            Err(CarryError::From(_)) if !self.body.is_watched() => pending().await,
+            Err(CarryError::From(_)) => return RelayError::CallerLeft,
+            Err(CarryError::Body(BodyError::Truncated)) if self.body.is_watched() => return RelayError::CallerLeft,
+            Err(CarryError::Body(error)) => return RelayError::BadBody(error),
+            Err(CarryError::Length(_)) => return RelayError::BadBody(BodyError::Truncated),
+            Err(CarryError::To(StreamError::TimedOut)) => return RelayError::Stalled,
+            Err(CarryError::To(_)) => {
+                // It may have responded before it stopped reading.
+                core.sleep(EARLY_RESPONSE_WITHIN).await;
+                if !progress.has_begun.get() {
+                    return RelayError::NotTaken;
+                }
+            }
+        }
+        self.body.caller_left().await;
+        RelayError::CallerLeft
+    }
+
+    async fn send(&mut self) -> Result<(), CarryError> {
+        let Sending { body, sink, label, replay, .. } = self;
+        if let Some(replay) = replay.as_ref().filter(|replay| !replay.sent_first().is_empty()) {
+            sink.copy(replay.sent_first()).await?;
+        }
+        carry_body(body, sink, |bytes| {
+            if let Some(label) = label {
+                label.feed(bytes);
+            }
+            if let Some(replay) = replay {
+                replay.keep(bytes);
+            }
+        })
+        .await
+    }
+}
+
+/// The direction of the response.
+struct Receiving<'a, F> {
+    from: &'a F,
+    head: &'a mut ResponseHead,
+    intake: &'a mut Intake,
+    decoder: &'a mut BodyDecoder,
+    method: Method,
+}
+
+impl<F: ByteStream> Receiving<'_, F> {
+    async fn run(
+        &mut self,
+        responder: &mut impl Responder,
+        hooks: &mut impl RelayHooks,
+        progress: &Progress,
+    ) -> Result<(), RelayError> {
+        let received_at = self.head(responder, hooks).await?;
+        let Receiving { from, head, intake, decoder, .. } = self;
+        progress.has_begun.set(true);
+        let extras = hooks.on_response_head(received_at);
+        responder.head(head, extras).await.map_err(RelayError::Respond)?;
+        hooks.on_response_head_queued();
+        decoder.restart(head.framing());
+        let carried = carry_body(&mut Http1Source::new(*from, intake, decoder), responder, |_| {}).await;
+        carried.map_err(|error| match error {
+            CarryError::To(error) => RelayError::Respond(error),
+            CarryError::From(error) => RelayError::Broken(Some(error)),
+            CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
+            CarryError::Body(_) | CarryError::Length(_) => RelayError::Protocol,
+        })
+    }
+
+    /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
+    /// received.
+    async fn head(&mut self, responder: &mut impl Responder, hooks: &impl RelayHooks) -> Result<Time, RelayError> {
+        let Receiving { from, head, intake, method, .. } = self;
+        for nth in 0..=INTERIM_MAX {
+            let first = if nth == 0 { intake.begin(*from).await } else { intake.fill(*from).await };
+            match first {
+                Ok(true) => {}
+                first if nth == 0 => return Err(RelayError::NoResponse(first.err())),
+                first => return Err(RelayError::Broken(first.err())),
+            }
+            let received_at = hooks.received_at();
+            match intake.response_head(*from, head, *method).await {
+                Ok(true) => {}
+                Ok(false) => return Err(RelayError::Broken(None)),
+                Err(HeadReadError::Stream(error)) => return Err(RelayError::Broken(Some(error))),
+                Err(HeadReadError::Head(_) | HeadReadError::Timeout) => break,
+            }
+            if head.status() == SWITCHING_PROTOCOLS {
+                break;
+            }
+            if !head.is_interim() {
+                return Ok(received_at);
+            }
+            responder.interim(head).await.map_err(RelayError::Respond)?;
+        }
+        Err(RelayError::Protocol)
+    }
+}

@@ -1,0 +1,192 @@
+use std::future::pending;
+use std::time::Duration;
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Core, StreamError};
+use crate::exchange::{BodySink, BodySource, CallFailure, Http1Source, Piece, Refusal, read_on};
+use crate::serve::label::Label;
+use crate::serve::relay::ResponseExtras;
+use crate::serve::requests::Requests;
+use crate::serve::responder::Http1Responder;
+use crate::wire::http1::{Answer, BodyError, Method, RequestHead, ResponseHead};
+
+/// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
+const READ_ID_WITHIN: Duration = Duration::from_millis(500);
+
+/// A request whose head was read, on its connection.
+pub struct Request<'a, S> {
+    stream: &'a S,
+    core: &'a Core,
+    began: Time,
+    requests: &'a mut Requests,
+}
+
+/// A request apart from the connection it came on.
+pub struct Incoming<'a, B, R> {
+    /// Its head.
+    pub head: &'a RequestHead,
+    /// Its body.
+    pub body: B,
+    /// Reads what it is about, if that is of interest.
+    pub label: Option<&'a mut Label>,
+    /// Takes the response.
+    pub responder: R,
+}
+
+/// The body of a request.
+pub trait RequestBody: BodySource {
+    /// Waits, once the body is received, until the caller leaves.
+    fn caller_left(&mut self) -> impl Future<Output = ()>;
+
+    /// Whether [`RequestBody::caller_left`] can tell. If not, a failure of the caller's connection is noticed by other means.
+    fn is_watched(&self) -> bool;
+}
+
+/// Takes the response to a request.
+pub trait Responder: BodySink {
+    /// Sends an interim (1xx) response, if the protocol version has them.
+    fn interim(&mut self, head: &ResponseHead) -> impl Future<Output = Result<(), StreamError>>;
+
+    /// Queues the head of the final response. The body follows.
+    fn head(
+        &mut self,
+        head: &ResponseHead,
+        extras: ResponseExtras<'_>,
+    ) -> impl Future<Output = Result<(), StreamError>>;
+
+    /// Whether the connection can carry another request after the response.
+    fn keeps(&self) -> bool;
+}
+
+/// The body of a request of HTTP/1.1.
+pub struct Http1RequestBody<'a, S> {
+    source: Http1Source<'a, S>,
+    is_watched: bool,
+}
+
+impl<'a, S: ByteStream> Request<'a, S> {
+    pub(super) fn new(stream: &'a S, core: &'a Core, began: Time, requests: &'a mut Requests) -> Request<'a, S> {
+        Request { stream, core, began, requests }
+    }
+
+    /// Its head.
+    #[must_use]
+    pub fn head(&self) -> &RequestHead {
+        &self.requests.head
+    }
+
+    /// When its first byte was received.
+    #[must_use]
+    pub fn began(&self) -> Time {
+        self.began
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn stream(&self) -> &'a S {
+        self.stream
+    }
+
+    /// What it is about, if that is read on this connection.
+    pub fn label(&mut self) -> Option<&mut Label> {
+        self.requests.label()
+    }
+
+    /// Whether its body was received to its end, so that another request can follow.
+    #[must_use]
+    pub fn is_received(&self) -> bool {
+        self.requests.decoder.is_done()
+    }
+
+    /// The request apart from its connection. Body and response use `over`, which is the connection with limits on its waits.
+    /// The connection is watched for its end, which means that the caller has left, if `is_watched` is true.
+    pub fn incoming<'b, P: ByteStream>(
+        &'b mut self,
+        over: &'b P,
+        is_watched: bool,
+    ) -> Incoming<'b, Http1RequestBody<'b, P>, Http1Responder<'b, P>> {
+        let Requests { head, intake, decoder, label, reads_labels, outlet, scratch, .. } = &mut *self.requests;
+        let head = &*head;
+        let responder = Http1Responder::new(head, over, self.core.pool(), outlet, scratch);
+        let body = Http1RequestBody { source: Http1Source::new(over, intake, decoder), is_watched };
+        let label = label.as_deref_mut().filter(|_| *reads_labels);
+        Incoming { head, body, label, responder }
+    }
+
+    /// Forgets what was queued for the response, which is given up or was sent.
+    pub fn end_response(&mut self) {
+        self.requests.end_response();
+    }
+
+    /// Answers a request that is not passed on. The connection has to be closed.
+    pub async fn refuse(&mut self, refusal: Refusal) {
+        self.answer(refusal.answer()).await;
+    }
+
+    /// Answers a request whose body is malformed. The connection has to be closed.
+    pub async fn refuse_body(&mut self, error: BodyError) {
+        self.requests.answer(self.stream, self.core.pool(), |out| error.write_answer(out)).await;
+    }
+
+    /// Answers a call that failed before a response began, with the id of its message if that can be learnt. Returns whether
+    /// the connection can carry another request, which `may_keep` allows.
+    pub async fn fail(&mut self, failure: CallFailure, may_keep: bool) -> bool {
+        self.read_id().await;
+        let keep = may_keep && self.is_received() && self.head().keep_alive();
+        let to_head = self.head().method() == Method::Head;
+        let rpc_id = self.requests.label().and_then(|label| label.rpc_id());
+        let mut bytes = Vec::new();
+        Answer { close: !keep, to_head, ..failure.answer(rpc_id) }.write(&mut bytes);
+        self.requests.answer(self.stream, self.core.pool(), |out| out.extend_from_slice(&bytes)).await;
+        keep
+    }
+
+    /// Reads on, for a moment, what of the body is still to come, to find the message's id.
+    async fn read_id(&mut self) {
+        let Requests { head, intake, decoder, label, reads_labels, .. } = &mut *self.requests;
+        let Some(label) = label.as_mut().filter(|_| *reads_labels) else { return };
+        if head.expects_continue() {
+            // The caller keeps its body back.
+            return;
+        }
+        let mut body = Http1Source::new(self.stream, intake, decoder);
+        let reading = read_on(&mut body, |bytes| {
+            label.feed(bytes);
+            !label.is_done()
+        });
+        // Without the id the answer says less.
+        let _ = self.core.timeout(READ_ID_WITHIN, reading).await;
+    }
+
+    async fn answer(&mut self, answer: Answer<'_>) {
+        let to_head = self.head().method() == Method::Head;
+        self.requests.answer(self.stream, self.core.pool(), |out| Answer { to_head, ..answer }.write(out)).await;
+    }
+}
+
+impl<S: ByteStream> RequestBody for Http1RequestBody<'_, S> {
+    async fn caller_left(&mut self) {
+        if !self.is_watched {
+            pending::<()>().await;
+        }
+        self.source.peer_ended().await;
+    }
+
+    fn is_watched(&self) -> bool {
+        self.is_watched
+    }
+}
+
+impl<S: ByteStream> BodySource for Http1RequestBody<'_, S> {
+    fn next(&mut self) -> Result<Piece, BodyError> {
+        self.source.next()
+    }
+
+    fn more(&mut self) -> impl Future<Output = Result<(), StreamError>> {
+        self.source.more()
+    }
+
+    fn trailers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.source.trailers()
+    }
+}

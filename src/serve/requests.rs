@@ -1,0 +1,152 @@
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Core, Lease, Pool};
+use crate::exchange::{HeadReadError, Intake, Outlet, clear_scratch};
+use crate::serve::label::Label;
+use crate::serve::service::Service;
+use crate::wire::http1::{BodyDecoder, RequestHead};
+
+/// How long the requests of a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// How long the first byte of the first request may take.
+    pub first_timeout: Duration,
+    /// How long the connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// How long a head may take from its first byte.
+    pub header_timeout: Duration,
+}
+
+/// The requests on one connection: what was received and not used, the request under way, and memory that is kept from one to
+/// the next.
+#[derive(Default)]
+pub struct Requests {
+    pub(super) intake: Intake,
+    pub(super) head: RequestHead,
+    pub(super) decoder: BodyDecoder,
+    /// Only a connection on which labels were read has one.
+    pub(super) label: Option<Box<Label>>,
+    pub(super) reads_labels: bool,
+    pub(super) outlet: Outlet,
+    pub(super) scratch: Vec<u8>,
+    has_begun: bool,
+}
+
+impl Requests {
+    /// The requests on a connection of which `first` was received.
+    #[must_use]
+    pub fn new(first: Option<Lease>) -> Requests {
+        let mut requests = Requests::default();
+        if let Some(first) = first {
+            requests.intake.prime(first);
+        }
+        requests
+    }
+
+    /// Reads what each request is about, or no longer does.
+    pub fn read_labels(&mut self, reads_labels: bool) {
+        self.reads_labels = reads_labels;
+        if reads_labels {
+            self.label.get_or_insert_default();
+        }
+    }
+
+    /// Forgets the connection; keeps the memory.
+    pub fn clear(&mut self) {
+        *self.intake.rest() = None;
+        self.has_begun = false;
+        self.head.clear();
+        self.end_response();
+    }
+
+    pub(super) fn label(&mut self) -> Option<&mut Label> {
+        self.label.as_deref_mut().filter(|_| self.reads_labels)
+    }
+
+    /// What was received and not answered: the head of the last request, and what follows it.
+    #[must_use]
+    pub fn into_unanswered(mut self) -> Vec<u8> {
+        let mut unanswered = self.head.as_bytes().to_vec();
+        if let Some(rest) = self.intake.rest().take() {
+            unanswered.extend_from_slice(&rest);
+        }
+        unanswered
+    }
+
+    /// Whether the peer has said its last: its end was received, and nothing before it is unused.
+    pub fn has_ended(&mut self, stream: &impl ByteStream) -> impl Future<Output = bool> {
+        *self.intake.rest() = None;
+        poll_fn(|cx| Poll::Ready(matches!(self.intake.poll_fill(stream, cx), Poll::Ready(Ok(false)))))
+    }
+
+    /// The head of the next request; returns when its first byte was received. None if no request will follow: the peer has
+    /// finished, was idle for too long, or the service ends it.
+    ///
+    /// # Errors
+    ///
+    /// If the head is malformed, too long or late, or the connection fails within it.
+    pub(super) async fn next<S: Service>(
+        &mut self,
+        core: &Core,
+        stream: &S::Stream,
+        service: &mut S,
+    ) -> Result<Option<Time>, HeadReadError> {
+        let limits = service.limits();
+        // The memory of a long head is given back before the next is waited for.
+        self.head.clear();
+        // A part of a TLS record is the begin of a head as well.
+        let begun = poll_fn(|cx| match self.intake.poll_fill(stream, cx) {
+            Poll::Pending if stream.has_partial() => Poll::Ready(Ok(true)),
+            filled => filled,
+        });
+        let patience = if self.has_begun { limits.idle_timeout } else { limits.first_timeout };
+        let idle = core.timeout(patience, begun);
+        let ended = async {
+            service.idle_ends().await;
+            None
+        };
+        match future::or(async { idle.await.ok() }, ended).await.transpose()? {
+            Some(true) => self.has_begun = true,
+            Some(false) | None => return Ok(None),
+        }
+        self.read_head(core, stream, service, limits.header_timeout).await
+    }
+
+    async fn read_head<S: Service>(
+        &mut self,
+        core: &Core,
+        stream: &S::Stream,
+        service: &mut S,
+        header_timeout: Duration,
+    ) -> Result<Option<Time>, HeadReadError> {
+        let head = self.intake.request_head_within(stream, &mut self.head, core, |len| service.may_keep(len));
+        let read = core.timeout(header_timeout, head).await;
+        service.may_keep(0);
+        let began = read.unwrap_or(Err(HeadReadError::Timeout))?;
+        self.decoder.restart(self.head.framing());
+        if let Some(label) = self.label.as_mut().filter(|_| self.reads_labels) {
+            label.begin(&self.head);
+        }
+        Ok(began)
+    }
+
+    /// Sends a response that `write` appends to an empty buffer.
+    pub(super) async fn answer(&mut self, stream: &impl ByteStream, pool: &Pool, write: impl FnOnce(&mut Vec<u8>)) {
+        self.scratch.clear();
+        write(&mut self.scratch);
+        // A caller that has left needs no answer.
+        if self.outlet.put(stream, pool, &self.scratch).await.is_ok() {
+            let _ = self.outlet.flush(stream);
+        }
+    }
+
+    pub(super) fn end_response(&mut self) {
+        self.outlet.clear();
+        clear_scratch(&mut self.scratch);
+    }
+}

@@ -1,0 +1,67 @@
+use crate::engine::{ByteStream, Core};
+use crate::exchange::HeadReadError;
+use crate::serve::request::Request;
+use crate::serve::requests::{RequestLimits, Requests};
+
+/// What a role does with the requests of a connection.
+pub trait Service {
+    /// The connection.
+    type Stream: ByteStream;
+    /// Why the connection is left in another way than by closing it.
+    type Leave;
+
+    /// How long requests may take.
+    fn limits(&self) -> RequestLimits;
+
+    /// Ready when the connection is to end although nothing was received. It exists only while the connection is idle.
+    fn idle_ends(&self) -> impl Future<Output = ()>;
+
+    /// Whether a part of a head of this many bytes may be kept until the rest is received; zero when it is no longer kept.
+    fn may_keep(&mut self, _len: usize) -> bool {
+        true
+    }
+
+    /// A head was refused. Unless the connection is left, the peer is sent the reason and the connection is closed.
+    fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Self::Leave>;
+
+    /// Serves a request whose head was read.
+    fn call(&mut self, request: &mut Request<'_, Self::Stream>) -> impl Future<Output = Next<Self::Leave>>;
+}
+
+/// What follows a request on its connection.
+#[derive(Debug)]
+pub enum Next<L> {
+    /// Another request may follow.
+    Keep,
+    /// The connection is closed after what was sent.
+    Close,
+    /// The connection is left.
+    Leave(L),
+}
+
+/// Serves one request after another. Returns when the connection is to be closed, after what was sent, or to be left.
+pub async fn serve<S: Service>(
+    core: &Core,
+    requests: &mut Requests,
+    stream: &S::Stream,
+    service: &mut S,
+) -> Option<S::Leave> {
+    loop {
+        let began = match requests.next(core, stream, service).await {
+            Ok(Some(began)) => began,
+            Ok(None) => return None,
+            Err(error) => {
+                let leave = service.on_head_refused(&error);
+                if leave.is_none() {
+                    requests.answer(stream, core.pool(), |out| error.write_answer(out)).await;
+                }
+                return leave;
+            }
+        };
+        match service.call(&mut Request::new(stream, core, began, requests)).await {
+            Next::Keep => {}
+            Next::Close => return None,
+            Next::Leave(leave) => return Some(leave),
+        }
+    }
+}
