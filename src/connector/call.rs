@@ -276,9 +276,9 @@ impl RequestWork {
             }
         }
         let encoder = &mut encoder;
-        let course = |_: &mut Context<'_>| match stream.on_link().is_carrier_draining() {
-            true => Course::Draining,
-            false => Course::Open,
+        let course = |taken, _: &mut Context<'_>| {
+            stream.on_link().reader_took(taken);
+            if stream.on_link().is_carrier_draining() { Course::Draining } else { Course::Open }
         };
         let to = &Patient::new(connection, &here.connector.settings.write_timeout, course);
         let carry = Carry { from: stream, intake, decoder, to, outlet, encoder, pool, scratch };

@@ -144,8 +144,9 @@ impl Work {
         let (Work { request, response, .. }, stream) = (&mut *self, &opened.stream);
         let Agent { here, connection, intake, head, peer, .. } = agent;
         let begun = Cell::new(false);
-        let to_agent =
-            Patient::new(connection, &here.edge.settings.write_timeout, |cx| here.course(stream.on_link(), cx));
+        let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |taken, cx| {
+            here.course(stream.on_link(), taken, cx)
+        });
         let framing = match request.send_head(here, connection, head, peer, stream).await {
             Ok(framing) => framing,
             // Whatever there is to say of it, the way back says.

@@ -67,7 +67,7 @@ pub(super) struct Stream<B> {
     pub(super) wants_room: bool,
     /// The application is told when at most this many bytes are queued.
     pub(super) room_below: usize,
-    /// Bytes that the application has consumed since the observation of slow readers began.
+    /// Bytes that its reader has taken since the observation of readers began.
     pub(super) taken: u32,
     /// At the connector: the stages that were reported since DATA was last sent or received.
     pub(super) stages: u8,
