@@ -40,7 +40,7 @@ const ALLOWANCE_SHARE: u64 = 182;
 /// A pool with less than one part in this many left is under pressure: queued bytes are packed densely.
 const PRESSURE_SHARE: usize = 2;
 /// Unused buffers of up to this many bytes in total keep their memory.
-const IDLE_KEPT: usize = 1024 * 1024;
+const IDLE_KEPT: usize = 256 * 1024;
 /// How often memory that was not used in the meantime is returned to the system.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// How many bytes are returned at a time, so that no turn takes long.
