@@ -71,7 +71,7 @@ section! {
         /// where CPUs are scarce; 0 always sleeps, which saves CPU time and costs some tens of microseconds per call.
         spin_us: Spin = "auto" in 0..=1_000, restart, like "50us";
         /// The maximum memory for the buffers of one core. At the limit peers are slowed down, not refused.
-        buffer_memory_max_bytes: Bytes = "64MiB" in 1_048_576..=68_719_476_736, restart, like "128MiB";
+        buffer_memory_max_bytes: Bytes = "64MiB" in 2_097_152..=68_719_476_736, restart, like "128MiB";
     }
 }
 

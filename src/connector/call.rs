@@ -158,9 +158,9 @@ impl UpstreamWork {
         let CallContext { here, stream, caller, .. } = *context;
         let connection = held.connection();
         let sent_before = connection.sent_bytes();
-        let course = |_: &mut Context<'_>| match stream.on_link().is_carrier_draining() {
-            true => Course::Draining,
-            false => Course::Open,
+        let course = |taken, _: &mut Context<'_>| {
+            stream.on_link().reader_took(taken);
+            if stream.on_link().is_carrier_draining() { Course::Draining } else { Course::Open }
         };
         let to = Patient::new(connection, &here.connector.settings.write_timeout, course);
         let timing = context.is_agents().then_some(&mut self.timing);

@@ -4,16 +4,26 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
+use crate::engine::Core;
 use crate::link::CallStream;
 
 /// The most workers that are kept idle.
 const IDLE_MAX: usize = 64;
+/// So many are kept even if they are not needed for a while.
+const IDLE_KEPT: usize = 4;
+/// How often those that were not needed since are ended.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
 
 /// The workers of one core.
 #[derive(Default)]
 pub(super) struct WorkerSlots {
+    /// The last one that became idle is used first.
     idle: RefCell<Vec<Rc<WorkerSlot>>>,
+    /// The fewest that were idle at one time since the last trim.
+    idle_least: Cell<usize>,
+    is_trimmed: Cell<bool>,
     busy: Cell<usize>,
     /// Set when no more calls will come.
     closed: Cell<bool>,
@@ -37,7 +47,9 @@ impl WorkerSlots {
     /// is counted already.
     pub(super) fn start(&self, call: CallStream) -> Option<CallStream> {
         self.busy.set(self.busy.get() + 1);
-        match self.idle.borrow_mut().pop() {
+        let slot = self.idle.borrow_mut().pop();
+        self.idle_least.set(self.idle_least.get().min(self.idle.borrow().len()));
+        match slot {
             Some(slot) => {
                 slot.next.replace(Some(call));
                 slot.wake();
@@ -58,10 +70,33 @@ impl WorkerSlots {
         fits
     }
 
+    /// Whether idle workers are to be [trimmed](WorkerSlots::trim) from now on; true once.
+    pub(super) fn begin_trim(&self) -> bool {
+        self.idle.borrow().len() > IDLE_KEPT && !self.is_trimmed.replace(true)
+    }
+
+    /// Ends the idle workers that are not needed, from time to time, until few are left. A task among others keeps all the
+    /// memory around it from being given back.
+    pub(super) async fn trim(&self, core: &Core) {
+        while self.idle.borrow().len() > IDLE_KEPT {
+            self.idle_least.set(self.idle.borrow().len());
+            core.sleep(TRIM_EVERY).await;
+            self.end(self.idle_least.get().saturating_sub(IDLE_KEPT));
+        }
+        self.is_trimmed.set(false);
+    }
+
     /// Ends the idle workers, and those that become idle.
     pub(super) fn close(&self) {
         self.closed.set(true);
-        for slot in self.idle.borrow_mut().drain(..) {
+        self.end(usize::MAX);
+    }
+
+    /// Ends up to `count` idle workers, the longest idle first.
+    fn end(&self, count: usize) {
+        let mut idle = self.idle.borrow_mut();
+        let count = count.min(idle.len());
+        for slot in idle.drain(..count) {
             slot.closed.set(true);
             slot.wake();
         }

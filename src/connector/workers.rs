@@ -34,6 +34,10 @@ async fn work(core: Rc<ConnectorCore>, first: CallStream) {
         next = None;
         work.clear();
         if core.workers.release(&slot) {
+            if core.workers.begin_trim() {
+                let trimmed = Rc::clone(&core);
+                core.core.spawn(async move { trimmed.workers.trim(&trimmed.core).await });
+            }
             next = slot.next().await;
         }
     }

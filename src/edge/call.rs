@@ -160,8 +160,9 @@ impl AgentCalls<'_> {
     ) -> Next<Leave> {
         let AgentCalls { caller: Caller { here, peer, .. }, next_hop, timing } = self;
         let (connection, stream) = (request.stream(), &opened.stream);
-        let to_agent =
-            Patient::new(connection, &here.edge.settings.write_timeout, |cx| here.course(stream.on_link(), cx));
+        let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |taken, cx| {
+            here.course(stream.on_link(), taken, cx)
+        });
         let mut hooks = EdgeHooks { here, stream, stamps, timing };
         let relayed = {
             let incoming = request.incoming(&to_agent, true);

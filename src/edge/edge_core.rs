@@ -63,8 +63,10 @@ impl EdgeCore {
         if self.is_draining() { limit.min(DRAIN_STALL_MAX) } else { limit }
     }
 
-    /// The state of an exchange over `stream`, apart from its agent.
-    pub(super) fn course(&self, stream: &CarrierStream, cx: &mut Context<'_>) -> Course {
+    /// The state of an exchange over `stream`, apart from its agent, which has taken `taken` bytes since this was asked
+    /// before.
+    pub(super) fn course(&self, stream: &CarrierStream, taken: u64, cx: &mut Context<'_>) -> Course {
+        stream.reader_took(taken);
         match stream.failure(cx) {
             Some(error) => Course::Over(error),
             None if self.is_draining() || stream.holds_up_drain() => Course::Draining,

@@ -212,7 +212,8 @@ async fn carry(
         future::pending::<Result<(), StreamError>>().await
     };
     let back = async {
-        let to = Patient::new(connection, &core.edge.settings.write_timeout, |cx| core.course(stream, cx));
+        let to =
+            Patient::new(connection, &core.edge.settings.write_timeout, |taken, cx| core.course(stream, taken, cx));
         while let Some(lease) = stream.recv().await? {
             begun.set(true);
             to.ready().await?;

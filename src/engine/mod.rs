@@ -13,6 +13,7 @@ mod mailbox;
 mod packed;
 mod pool;
 mod reserve;
+mod shrink;
 mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -102,6 +102,24 @@ mod tests {
     }
 
     #[test]
+    fn slices_do_not_keep_large_buffers_when_none_is_left_for_receiving() {
+        let pool = Pool::new(0);
+        let links = pool.for_links();
+        let _received: Vec<Lease> = std::iter::from_fn(|| pool.take_for_receive(Class::Small)).collect();
+        let _sent: Vec<Lease> = std::iter::from_fn(|| pool.take(Class::Small)).collect();
+        let mut queues = [const { VecDeque::new() }; 3];
+        let before = pool.usage().leased_bytes;
+        let mut whole = lease(&links, Class::Large, &[1; LARGE_LEN]);
+        for queue in &mut queues {
+            push_packed(queue, 0, whole.split_to(500));
+        }
+        drop(whole);
+        let kept = pool.usage().leased_bytes - before;
+        assert_eq!(kept, queues.len() * SMALL_LEN, "the large buffer is free");
+        assert!(queues.iter().flatten().all(|lease| lease.to_vec() == [1; 500]));
+    }
+
+    #[test]
     fn no_byte_is_lost_or_moved() {
         let mut rng = Rng::new(17);
         for pressed in [false, true] {

@@ -40,7 +40,7 @@ const ALLOWANCE_SHARE: u64 = 182;
 /// A pool with less than one part in this many left is under pressure: queued bytes are packed densely.
 const PRESSURE_SHARE: usize = 2;
 /// Unused buffers of up to this many bytes in total keep their memory.
-const IDLE_KEPT: usize = 1024 * 1024;
+const IDLE_KEPT: usize = 256 * 1024;
 /// How often memory that was not used in the meantime is returned to the system.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// How many bytes are returned at a time, so that no turn takes long.
@@ -375,9 +375,15 @@ impl PoolShared {
         Some(Lease::of_slot(Rc::clone(self), Slot { class, index }, base, len))
     }
 
-    /// An empty buffer for bytes that are kept for a while; `None` if none is left for receiving.
-    pub(in crate::engine) fn take_to_keep(self: &Rc<Self>, class: Class) -> Option<Lease> {
-        self.take(class, Purpose::Receive)
+    /// An empty buffer for bytes of another one, which are kept for a while. If none is left for receiving, it is taken for
+    /// the purpose of the other one, whose memory it is to free.
+    pub(in crate::engine) fn take_in_place_of(self: &Rc<Self>, slot: Slot, class: Class) -> Option<Lease> {
+        let purpose = if self.has(class.bytes(), Purpose::Receive) {
+            Purpose::Receive
+        } else {
+            self.slots(slot.class).borrow().purposes[slot.index as usize]
+        };
+        self.take(class, purpose)
     }
 
     /// One more lease of the slot.

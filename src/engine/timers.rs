@@ -3,9 +3,10 @@
 use std::task::Waker;
 
 use crate::base::Time;
+use crate::engine::shrink::shrink_spare;
 
 /// An ordered set of deadlines, each with a waker. Setting, moving and cancelling a timer costs O(log n), without
-/// allocating once the set has been as large before.
+/// allocating if the set has lately been as large.
 #[derive(Default)]
 pub(super) struct Timers {
     /// A binary heap of entries, the earliest first.
@@ -82,6 +83,7 @@ impl Timers {
 
     fn take(&mut self, place: usize) -> Entry {
         let entry = self.heap.swap_remove(place);
+        shrink_spare(&mut self.heap);
         self.places[entry.timer.0 as usize] = None;
         if place < self.heap.len() {
             self.places[self.heap[place].timer.0 as usize] = Some(place);

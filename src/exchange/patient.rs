@@ -20,6 +20,10 @@ pub enum Course {
     Over(StreamError),
 }
 
+/// How often a peer that is waited for is looked at: at least twice within [`DRAIN_STALL_MAX`], and within the time that readers
+/// have when a link is clogged (`slow_reader_ms` of `wire::mux`).
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// A connection whose peer may not stand still: for as long as something waits to be sent to it, or it owes more of a body,
 /// bytes must move within a limit of time.
 ///
@@ -40,74 +44,95 @@ struct Stall {
     timer: Timer,
     /// When the peer was last found to have moved.
     since: Time,
-    /// What the system had taken of what is sent at that time; [`MOVED`] when the peer did since what it was waited for.
+    /// Whether it did since it was last looked at, by what it was waited for.
+    moved: bool,
+    /// What the system had taken of what is sent, when the peer was last looked at.
     sent_bytes: u64,
-    /// What the peer's system had acknowledged of it, when that was last asked: a slow reader takes from the system long before the
-    /// system takes more from us.
+    /// What the peer's system had acknowledged of it; unknown before the first look. A slow reader takes from the system long
+    /// before the system takes more from us.
     taken_bytes: Option<u64>,
 }
 
-/// More than any connection sends.
-const MOVED: u64 = u64::MAX;
+/// What an exchange waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WaitsFor {
+    Peer,
+    /// A buffer: it is not the peer that stands still.
+    Buffer,
+}
 
-impl<'a, C: Fn(&mut Context<'_>) -> Course> Patient<'a, C> {
+impl Stall {
+    /// Looks at the peer; returns how many bytes it has taken since the last look.
+    fn look(&mut self, connection: &Connection, waits_for: WaitsFor) -> u64 {
+        let (sent_bytes, taken_bytes) = (connection.sent_bytes(), connection.taken_bytes());
+        let sent = sent_bytes.saturating_sub(std::mem::replace(&mut self.sent_bytes, sent_bytes));
+        let taken = self.taken_bytes.replace(taken_bytes).map_or(0, |before| taken_bytes.saturating_sub(before));
+        let is_idle = waits_for == WaitsFor::Buffer;
+        if std::mem::take(&mut self.moved) || sent.max(taken) > 0 || is_idle {
+            self.since = connection.core().now();
+        }
+        if is_idle { u64::MAX } else { sent.max(taken) }
+    }
+}
+
+impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, C> {
     /// Watches `connection` with a limit of `limit` for each wait. `course` is asked while the peer is waited for, and sees to
-    /// it that the task is woken when the exchange is over.
+    /// it that the task is woken when the exchange is over. It is told how many bytes the peer has taken since it was asked
+    /// before, as far as that was looked at; all that there are, if it is not the peer that keeps the exchange from going on.
     pub fn new(connection: &'a Connection, limit: &'a Duration, course: C) -> Patient<'a, C> {
         Patient { connection, limit, course, stall: RefCell::new(None) }
     }
 
-    /// What ends a wait for the peer, if something does now.
-    fn poll_give_up(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        let draining = match (self.course)(cx) {
-            Course::Over(error) => return Poll::Ready(error),
-            course => course == Course::Draining,
-        };
-        let hurried = (*self.limit).min(DRAIN_STALL_MAX);
-        let (core, sent_bytes) = (self.connection.core(), self.connection.sent_bytes());
+    /// What ends a wait, if something does now.
+    fn poll_give_up(&self, waits_for: WaitsFor, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let (core, look_every) = (self.connection.core(), LOOK_EVERY.min(*self.limit / 2));
         let mut stall = self.stall.borrow_mut();
         let stall = stall.get_or_insert_with(|| Stall {
-            timer: core.sleep(hurried),
+            timer: core.sleep(look_every),
             since: core.now(),
-            sent_bytes,
+            moved: false,
+            sent_bytes: self.connection.sent_bytes(),
             taken_bytes: None,
         });
-        while stall.timer.poll_elapsed(cx).is_ready() {
-            let now = core.now();
-            let taken_bytes = self.connection.taken_bytes();
-            let took = stall.taken_bytes.replace(taken_bytes).is_some_and(|before| before != taken_bytes);
-            if std::mem::replace(&mut stall.sent_bytes, sent_bytes) != sent_bytes || took {
-                stall.since = now;
+        loop {
+            let looks = stall.timer.poll_elapsed(cx).is_ready();
+            let taken = if looks { stall.look(self.connection, waits_for) } else { 0 };
+            let limit = match (self.course)(taken, cx) {
+                Course::Over(error) => return Poll::Ready(error),
+                Course::Draining => DRAIN_STALL_MAX.min(*self.limit),
+                Course::Open => *self.limit,
+            };
+            if !looks {
+                return Poll::Pending;
             }
-            if now >= stall.since + if draining { hurried } else { *self.limit } {
+            let now = core.now();
+            if now >= stall.since + limit {
                 return Poll::Ready(StreamError::TimedOut);
             }
-            // Looks often enough to see that a drain has begun.
-            stall.timer.set((stall.since + *self.limit).min(now + hurried));
+            stall.timer.set((stall.since + limit).min(now + look_every));
         }
-        Poll::Pending
     }
 
     fn moved(&self) {
         if let Some(stall) = &mut *self.stall.borrow_mut() {
-            stall.sent_bytes = MOVED;
+            stall.moved = true;
         }
     }
 
     fn or_give_up(&self, waited: Poll<Result<(), StreamError>>, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if waited.is_pending() {
-            return self.poll_give_up(cx).map(Err);
+            return self.poll_give_up(WaitsFor::Peer, cx).map(Err);
         }
         self.moved();
         waited
     }
 }
 
-impl<C: Fn(&mut Context<'_>) -> Course> ByteStream for Patient<'_, C> {
+impl<C: Fn(u64, &mut Context<'_>) -> Course> ByteStream for Patient<'_, C> {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let received = self.connection.poll_recv(cx);
         if received.is_pending() {
-            return self.poll_give_up(cx).map(Err);
+            return self.poll_give_up(WaitsFor::Peer, cx).map(Err);
         }
         self.moved();
         received
@@ -134,14 +159,7 @@ impl<C: Fn(&mut Context<'_>) -> Course> ByteStream for Patient<'_, C> {
         if let Poll::Ready(error) = self.connection.poll_send_failed(cx) {
             return Poll::Ready(error);
         }
-        if self.connection.has_queued() {
-            return self.poll_give_up(cx);
-        }
-        self.moved();
-        match (self.course)(cx) {
-            Course::Over(error) => Poll::Ready(error),
-            Course::Open | Course::Draining => Poll::Pending,
-        }
+        self.poll_give_up(if self.connection.has_queued() { WaitsFor::Peer } else { WaitsFor::Buffer }, cx)
     }
 
     fn finish(&self) {

@@ -112,6 +112,13 @@ impl CarrierStream {
         }
     }
 
+    /// Says that whoever the received bytes go on to has taken `n` bytes; see [`LinkStream::reader_took`].
+    pub fn reader_took(&self, n: u64) {
+        match self {
+            CarrierStream::Link(stream) => stream.reader_took(n),
+        }
+    }
+
     /// Whether its carrier is draining and waits for what the other side has still to send on it.
     #[must_use]
     pub fn holds_up_drain(&self) -> bool {

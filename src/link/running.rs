@@ -370,7 +370,10 @@ impl Link {
             timer.set(deadline);
             let earlier = self.wait_for(|link| (link.deadline() < deadline || link.ended().is_some()).then_some(()));
             future::or(poll_fn(|cx| timer.poll_elapsed(cx)), earlier).await;
-            self.0.mux.borrow_mut().handle_timeout(self.0.core.now());
+            let mut mux = self.0.mux.borrow_mut();
+            mux.set_pressed(!self.0.core.pool().can_receive());
+            mux.handle_timeout(self.0.core.now());
+            drop(mux);
             self.process_events();
         }
     }

@@ -89,6 +89,14 @@ impl LinkStream {
         }
     }
 
+    /// Says that the reader that the received bytes are sent on to has taken `n` bytes of what is queued for it. A stream
+    /// whose reader takes nothing is reset when it clogs the link.
+    pub fn reader_took(&self, n: u64) {
+        if n > 0 {
+            self.link.mux().borrow_mut().reader_took(self.id, n);
+        }
+    }
+
     /// Whether the link drains and waits for what the other side still has to send on this stream.
     #[must_use]
     pub fn holds_up_drain(&self) -> bool {

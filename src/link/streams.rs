@@ -7,6 +7,9 @@ use crate::base::Time;
 use crate::engine::{Lease, StreamError, push_packed};
 use crate::wire::mux::{Cause, Phases, StreamId};
 
+/// So many empty places keep their memory.
+const WARM_PLACES_MAX: usize = 64;
+
 /// The streams of one link. A place in the table is in use as long as a task holds its stream.
 #[derive(Default)]
 pub(super) struct Streams {
@@ -47,11 +50,14 @@ impl Streams {
         place
     }
 
-    /// Removes a stream that no task holds any more. Its memory is kept for the next one.
+    /// Removes a stream that no task holds any more. Its memory is kept for the next one, unless that of many others is.
     pub(super) fn remove(&mut self, place: usize) {
         let state = &mut self.places[place];
         state.received.clear();
-        let received = std::mem::take(&mut state.received);
+        let mut received = std::mem::take(&mut state.received);
+        if self.free.len() >= WARM_PLACES_MAX {
+            received = VecDeque::new();
+        }
         *state = StreamState { received, ..StreamState::default() };
         self.free.push(place);
         self.live -= 1;

@@ -24,6 +24,8 @@ use crate::roles::{self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, add
 
 /// Seeds that every run of the test tries.
 const SEEDS: Range<u64> = 1..201;
+/// Seeds that have failed: agents that paused were cut, because others that stood still held most of a link's window.
+const SEEDS_THAT_FAILED: [u64; 2] = [1075, 1760];
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -129,16 +131,16 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn whoever_reads_is_served_whole_and_the_link_stays_however_few_buffers_there_are() {
-    let seeds = match (number("ADIT_SIM_SEED"), number("ADIT_SIM_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, Some(count)) => 1..count + 1,
-        (None, None) => SEEDS,
+    let seeds: Vec<u64> = match (number("ADIT_SIM_SEED"), number("ADIT_SIM_SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(count)) => (1..count + 1).collect(),
+        (None, None) => SEEDS.chain(SEEDS_THAT_FAILED).collect(),
     };
     // A run is one thread, and independent of the others.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for nth in 0..threads {
-            let seeds = seeds.clone().skip(nth).step_by(threads);
+            let seeds = seeds.iter().copied().skip(nth).step_by(threads);
             scope.spawn(move || {
                 for seed in seeds {
                     let ran = std::panic::catch_unwind(|| crowd(seed));

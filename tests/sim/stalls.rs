@@ -54,6 +54,11 @@ type Fate = Rc<RefCell<Option<Result<Vec<u8>, StreamError>>>>;
 impl Bed {
     /// Starts all, and waits for the link.
     fn start() -> Bed {
+        Bed::start_with(mux::Settings::default())
+    }
+
+    /// The same, with these settings of the link.
+    fn start_with(link: mux::Settings) -> Bed {
         // What an agent does not read may not disappear in the buffers of systems.
         let faults = Faults { send_buffer_bytes: 30_000, receive_buffer_bytes: 30_000, ..Faults::none() };
         let mut sim = Simulation::new(SimNet::new(1, faults));
@@ -63,7 +68,6 @@ impl Bed {
         let (edge_core, _) = add_core(&mut sim, EDGE, 0, 8 << 20);
         let connector_core = add_core(&mut sim, CONNECTOR, 0, 8 << 20);
         serve(&upstream);
-        let link = mux::Settings::default();
         let (told, edge_events) = mailbox(64);
         let settings = EdgeSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::edge_settings(link) };
         assert_eq!(settings.write_timeout, WRITE_TIMEOUT);
@@ -93,13 +97,12 @@ impl Bed {
 
     /// An agent that reads so much after `first`, with a `pause` after each piece.
     fn agent(&self, path: &str, len: usize, first: Duration, pause: Duration) -> Fate {
-        let (fate, core, path) = (Fate::default(), self.agents.clone(), path.to_owned());
-        let told = Rc::clone(&fate);
-        self.agents.spawn(async move {
-            let ended = call(&core, &path, len, first, pause).await;
-            told.replace(Some(ended));
-        });
-        fate
+        agent_on(&self.agents, path, len, first, pause)
+    }
+
+    /// The same, with buffers that no agent that stands still has.
+    fn probe(&self, path: &str, len: usize, first: Duration, pause: Duration) -> Fate {
+        agent_on(&self.probes, path, len, first, pause)
     }
 
     /// An agent that uploads in pieces of 60 bytes, each by itself, to an upstream that takes none of them.
@@ -172,6 +175,16 @@ impl Bed {
         std::iter::from_fn(|| try_recv(&mut self.connector_events))
             .any(|event| matches!(event, ConnectorEvent::Ended(_)))
     }
+}
+
+fn agent_on(core: &Core, path: &str, len: usize, first: Duration, pause: Duration) -> Fate {
+    let (fate, task_core, path) = (Fate::default(), core.clone(), path.to_owned());
+    let told = Rc::clone(&fate);
+    core.spawn(async move {
+        let ended = call(&task_core, &path, len, first, pause).await;
+        told.replace(Some(ended));
+    });
+    fate
 }
 
 async fn connect(core: &Core) -> Socket {
@@ -284,6 +297,45 @@ fn an_agent_that_takes_nothing_holds_up_the_end_of_the_connector_only_for_a_mome
     bed.assert_nothing_is_left();
 }
 
+/// A bed whose link has a window that a few agents that stand still can fill.
+fn narrow() -> Bed {
+    Bed::start_with(mux::Settings { stream_window: 16 << 10, link_window: 64 << 10, ..mux::Settings::default() })
+}
+
+#[test]
+fn an_agent_that_pauses_is_not_cut_for_others_that_stand_still() {
+    const LEN: usize = 200_000;
+    let mut bed = narrow();
+    let paused = bed.probe(&format!("/{LEN}"), LEN, WRITE_TIMEOUT / 2, Duration::ZERO);
+    bed.pass(SECOND);
+    for _ in 0..12 {
+        let _dead = bed.dead_agent(&format!("/{LARGE}"));
+    }
+    bed.pass(WRITE_TIMEOUT - 2 * SECOND);
+    assert!(paused.borrow_mut().take().expect("it has read all").is_ok_and(|read| read == body(LEN)));
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 1)]);
+}
+
+#[test]
+fn an_agent_that_reads_slowly_is_not_cut_however_many_others_stand_still() {
+    const LEN: usize = 200_000;
+    let mut bed = narrow();
+    // It has few buffers, so that it takes a little at a time.
+    let mut taken: Vec<Lease> = std::iter::from_fn(|| bed.probes.pool().take_for_receive(Class::Small)).collect();
+    taken.truncate(taken.len() - 10);
+    let slow = bed.probe(&format!("/{LEN}"), LEN, Duration::ZERO, 5 * SECOND / 2);
+    bed.pass(SECOND);
+    for _ in 0..40 {
+        let _dead = bed.dead_agent(&format!("/{LARGE}"));
+    }
+    bed.pass(WRITE_TIMEOUT);
+    let outcomes = bed.outcomes();
+    // Those that stand still have clogged the link, and some of them have given way.
+    assert!(outcomes.iter().any(|(outcome, _)| *outcome == Outcome::Overloaded), "{outcomes:?}");
+    bed.pass(4 * WRITE_TIMEOUT);
+    assert!(slow.borrow_mut().take().expect("it has read all").is_ok_and(|read| read == body(LEN)), "{outcomes:?}");
+}
+
 #[test]
 fn interim_responses_do_not_extend_the_time_to_the_first_byte_of_an_answer() {
     let mut bed = Bed::start();
@@ -316,12 +368,7 @@ fn uploads_in_tiny_pieces_that_an_upstream_does_not_take_hold_nobody_up() {
     }
     for _ in 0..4 {
         bed.pass(2 * SECOND);
-        let (core, answered) = (bed.probes.clone(), Fate::default());
-        let told = Rc::clone(&answered);
-        bed.probes.spawn(async move {
-            let ended = call(&core, "/100000", 100_000, Duration::ZERO, Duration::ZERO).await;
-            told.replace(Some(ended));
-        });
+        let answered = bed.probe("/100000", 100_000, Duration::ZERO, Duration::ZERO);
         bed.pass(AT_ONCE);
         let answered = answered.borrow_mut().take();
         let usage = bed.connector_core.0.pool().usage();

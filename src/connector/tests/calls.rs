@@ -319,6 +319,11 @@ fn many_calls_at_once_share_a_bounded_number_of_connections() {
     });
     assert_eq!(most.get(), 8);
     bed.assert_clean();
+    let tasks = bed.report().tasks_open;
+    bed.pass(ms(30_000));
+    let left = bed.report().tasks_open;
+    assert!(left + 40 <= tasks, "{left} of {tasks} tasks are left: workers that nobody needs have ended");
+    bed.run(|edge| async move { assert!(edge.get().await.ends_with("\r\n\r\nok")) });
 }
 
 #[test]

@@ -176,9 +176,9 @@ impl Lease {
         self.slot.is_large()
     }
 
-    /// An empty small buffer of the same pool to copy into; `None` if none is left for receiving.
+    /// An empty small buffer of the same pool to copy into; `None` if none is left.
     pub(in crate::engine) fn small_of_same_pool(&self) -> Option<Lease> {
-        self.pool.take_to_keep(Class::Small)
+        self.pool.take_in_place_of(self.slot, Class::Small)
     }
 
     /// Cuts the first `at` bytes of the content off and returns them, with the headroom; `self` keeps the rest and the

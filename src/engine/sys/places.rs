@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::engine::driver::Token;
+use crate::engine::shrink::shrink_spare;
 
 /// The most entries of the table. Tokens count from zero, so a larger index is an error of the caller.
 pub(in crate::engine) const PLACES_MAX: u32 = 1 << 22;
@@ -61,7 +62,12 @@ impl<T> Places<T> {
         if !self.contains(token) {
             return None;
         }
-        self.0[token.index as usize].take().map(|(_, value)| value)
+        let removed = self.0[token.index as usize].take().map(|(_, value)| value);
+        while matches!(self.0.last(), Some(None)) {
+            self.0.pop();
+        }
+        shrink_spare(&mut self.0);
+        removed
     }
 }
 
@@ -80,6 +86,8 @@ mod tests {
         places.insert(new, 'b').unwrap();
         assert!(places.get_mut(old).is_none() && !places.contains(old));
         assert_eq!((places.get(new).copied(), places.get_mut(new).copied()), (Some('b'), Some('b')));
+        places.remove(new);
+        assert_eq!(places.0.len(), 0, "empty entries at the end are not kept");
         assert!(places.insert(Token { index: PLACES_MAX, generation: 0 }, 'c').is_err());
     }
 }

@@ -67,8 +67,9 @@ mod tests {
     use rustls_pki_types::UnixTime;
 
     use super::*;
-    use crate::config::{FileText, Purpose, Sources};
+    use crate::config::{Faults, FileText, Purpose, Sources};
     use crate::edge::certifier;
+    use crate::engine::BUFFER_MEMORY_MIN;
     use crate::policy::Admission;
     use crate::route::{Hostname, RouteName};
     use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
@@ -107,6 +108,10 @@ upstream_ca_file = "ca.pem"
 "#;
 
     fn config(dir: &Path, text: &str) -> Config {
+        load(dir, text).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    fn load(dir: &Path, text: &str) -> Result<Config, Faults> {
         let file = FileText { path: dir.join("adit.toml"), text: text.to_owned() };
         let sources = Sources {
             purpose: Purpose::Check,
@@ -116,7 +121,7 @@ upstream_ca_file = "ca.pem"
             flags: Vec::new(),
             credentials: Vec::new(),
         };
-        Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
+        Config::load(&sources)
     }
 
     fn authority(dir: &Path) -> Authority {
@@ -127,6 +132,18 @@ upstream_ca_file = "ca.pem"
 
     fn hostname(host: &str) -> Hostname {
         host.parse().unwrap()
+    }
+
+    #[test]
+    fn less_memory_than_a_core_can_work_with_is_an_error() {
+        let dir = Path::new("/etc/adit");
+        let with = |bytes: usize| load(dir, &TEXT.replace("cores = 3", &format!("buffer_memory_max_bytes = {bytes}")));
+        let config = with(BUFFER_MEMORY_MIN).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(engine_settings(&config.engine).buffer_memory_max, BUFFER_MEMORY_MIN);
+        let faults = with(BUFFER_MEMORY_MIN - 1).unwrap_err().to_string();
+        for part in ["engine.buffer_memory_max_bytes", "2097151", "out of range", "2097152"] {
+            assert!(faults.contains(part), "{part} in {faults}");
+        }
     }
 
     #[test]

@@ -4,19 +4,37 @@ use super::cause::Cause;
 use super::event::{Event, StreamId};
 use super::machine::Mux;
 
-/// Slow readers and the link's window.
+/// A reader that takes this many bytes within `slow_reader_ms`, or all that its stream holds, is alive, however slow it
+/// is. A stream holds no more in a window that is nearly full.
+const ALIVE_LEN_MIN: u32 = 512;
+
+/// Dead readers and the link's window.
 ///
 /// Bytes that applications have not consumed count against the window of the whole link, so that enough unread streams
-/// would stop all others. When three quarters of the window are held, each stream has `slow_reader_ms` to consume as
-/// much as it holds. Streams that did not are then reset, the largest first, until at most half of the window is held.
-/// If there is no memory to hold more, the same happens until at most half of the held bytes are left.
+/// would stop all others. A peer that shares the window out leaves a quarter of it to small messages, and bulk data of
+/// unread streams does not clog the link. When thousands of unread streams hold half of that quarter as well, the reader
+/// of each stream has `slow_reader_ms` to take [`ALIVE_LEN_MIN`] bytes. Streams whose reader did not are then reset, the
+/// largest first, until at most half of the window is held. If there is no memory to hold more, the same happens until
+/// at most half of the held bytes are left.
+///
+/// What an application consumes goes through queues of its own, which let in more only when much has left them. It
+/// therefore reports what has left them ([`Mux::reader_took`]); otherwise a slow reader would look like a dead one.
 impl<B: Chunk> Mux<B> {
     /// Records whether there is too little memory for more unread bytes.
     pub fn set_pressed(&mut self, pressed: bool) {
         self.pressed = pressed;
     }
 
-    /// Starts or ends the observation of slow readers. Called after bytes were received.
+    /// Tells the mux that the reader of a stream, which the application sends its bytes on to, has taken `n` of them.
+    /// Ignored if the stream is gone.
+    pub fn reader_took(&mut self, stream: StreamId, n: u64) {
+        if self.streams.get(stream).is_some() {
+            let found = self.streams.at(stream.slot);
+            found.taken = found.taken.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Starts or ends the observation of readers. Called after bytes were received.
     pub(super) fn watch(&mut self, now: Time) {
         if !self.is_clogged() {
             self.relief_at = None;
@@ -25,7 +43,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Resets the slow readers when their time is over and they still clog the link.
+    /// Resets the streams of dead readers when their time is over and they still clog the link.
     pub(super) fn relieve(&mut self, now: Time) {
         if self.relief_at.is_none_or(|at| now < at) {
             return;
@@ -34,18 +52,18 @@ impl<B: Chunk> Mux<B> {
         if !self.is_clogged() {
             return;
         }
-        let mut slow: Vec<(u32, u32)> = Vec::new();
+        let mut dead: Vec<(u32, u32)> = Vec::new();
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
         for slot in slots {
             let stream = self.streams.at(slot);
             let held = stream.window.held();
-            if stream.reset_due.is_none() && stream.taken < held {
-                slow.push((held, slot));
+            if stream.reset_due.is_none() && stream.taken < held.min(ALIVE_LEN_MIN) {
+                dead.push((held, slot));
             }
         }
         let keep = if self.pressed { self.window.held() } else { self.window.size() } / 2;
-        slow.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, slot) in slow {
+        dead.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, slot) in dead {
             if self.window.held() <= keep {
                 break;
             }
@@ -66,9 +84,9 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Whether three quarters of the window are held, by more than one slow stream, or memory is short.
+    /// Whether half of what is reserved for small messages is held, by more than one stream, or memory is short.
     fn is_clogged(&self) -> bool {
-        let full = self.streams.live() > 1 && self.window.held() >= self.window.size() / 4 * 3;
-        full || (self.pressed && self.window.held() > 0)
+        let full = self.window.size() - self.share_received().reserve() / 2;
+        (self.streams.live() > 1 && self.window.held() >= full) || (self.pressed && self.window.held() > 0)
     }
 }

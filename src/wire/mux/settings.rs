@@ -18,7 +18,7 @@ pub struct Settings {
     pub ping_interval_ms: u32,
     /// The number of silent intervals after which the link is given up.
     pub silent_intervals_max: u32,
-    /// If unread streams clog the link: how long each has to consume what it holds, in milliseconds.
+    /// If unread streams clog the link: how long the reader of each has to take anything, in milliseconds.
     pub slow_reader_ms: u32,
     /// How long the handshake may take, in milliseconds.
     pub hello_timeout_ms: u32,

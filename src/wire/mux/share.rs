@@ -43,7 +43,7 @@ impl Share {
     pub(super) fn of(self, left: u32) -> u32 {
         let least = self.least(left);
         let size = u64::from(self.link);
-        let left = u64::from(left.min(self.link).saturating_sub(self.link / SMALL_PART));
+        let left = u64::from(left.min(self.link).saturating_sub(self.reserve()));
         // At most 2^31 * 2^31 * 12: a stream's window is divided by the link's first.
         let scaled = left * left / size * SCALE.0 / SCALE.1;
         let share = scaled.saturating_mul(self.stream) / size;
@@ -54,9 +54,14 @@ impl Share {
     fn least(self, left: u32) -> u32 {
         match left {
             left if left > self.link / 2 => SHARE_MIN_HALF,
-            left if left > self.link / SMALL_PART => SHARE_MIN_QUARTER,
+            left if left > self.reserve() => SHARE_MIN_QUARTER,
             _ => SHARE_MIN,
         }
+    }
+
+    /// The bytes of the link's window that are reserved for small messages.
+    pub(super) fn reserve(self) -> u32 {
+        self.link / SMALL_PART
     }
 
     /// With less than this left, the receiver returns credit early.

@@ -10,6 +10,9 @@ use super::phases::{Phases, Stage};
 /// The most items that a stream queues, however small they are.
 pub(super) const QUEUE_ITEMS_MAX: usize = 64;
 
+/// So many empty slots keep their buffers.
+const WARM_SLOTS_MAX: usize = 64;
+
 const NO_SLOT: u32 = u32::MAX;
 const INDEX_SLACK: usize = 32;
 
@@ -67,7 +70,7 @@ pub(super) struct Stream<B> {
     pub(super) wants_room: bool,
     /// The application is told when at most this many bytes are queued.
     pub(super) room_below: usize,
-    /// Bytes that the application has consumed since the observation of slow readers began.
+    /// Bytes that its reader has taken since the observation of readers began.
     pub(super) taken: u32,
     /// At the connector: the stages that were reported since DATA was last sent or received.
     pub(super) stages: u8,
@@ -126,6 +129,12 @@ impl<B: Chunk> Stream<B> {
         self.credit_due = false;
         self.reset_due = None;
         self.wants_room = false;
+    }
+
+    /// Gives back the memory of an empty slot. The last slots that became empty are used first, and keep theirs.
+    fn drop_buffers(&mut self) {
+        self.queue = VecDeque::new();
+        self.opening = Vec::new();
     }
 
     /// Whether the stream has something to send and its own credit allows it.
@@ -202,6 +211,9 @@ impl<B: Chunk> Streams<B> {
         let stream = &mut self.slots[slot as usize];
         let id = std::mem::take(&mut stream.id);
         stream.drop_output();
+        if self.free.len() >= WARM_SLOTS_MAX {
+            stream.drop_buffers();
+        }
         self.free.push(slot);
         self.live -= 1;
         if let Ok(at) = self.index.binary_search_by_key(&id, |entry| entry.0) {
@@ -272,6 +284,22 @@ mod tests {
         assert_eq!(streams.find(1), Some(keeper));
         assert!(streams.slots_len() <= 22, "{}", streams.slots_len());
         assert!(streams.index_len() <= 2 * 22 + INDEX_SLACK);
+    }
+
+    #[test]
+    fn only_a_few_empty_slots_keep_their_buffers() {
+        let mut streams: Streams<Vec<u8>> = Streams::new();
+        for round in 0..2 {
+            let slots: Vec<u32> = (0..1_000).map(|n| streams.insert(round * 1_000 + n + 1, 10)).collect();
+            for slot in slots {
+                streams.at(slot).opening.extend_from_slice(b"opening");
+                streams.at(slot).queue.push_back(Item::Bytes(vec![1]));
+                streams.remove(slot);
+            }
+            let kept = streams.slots.iter().filter(|slot| slot.queue.capacity() + slot.opening.capacity() > 0);
+            assert!(kept.count() <= WARM_SLOTS_MAX);
+        }
+        assert_eq!(streams.slots_len(), 1_000);
     }
 
     #[test]

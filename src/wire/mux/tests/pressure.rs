@@ -42,11 +42,11 @@ fn streams_that_nobody_reads_give_way_when_they_clog_the_link() {
 }
 
 #[test]
-fn a_reader_that_keeps_up_is_spared_however_much_it_holds() {
+fn a_reader_that_takes_something_is_spared_however_much_it_holds() {
     let (mut pair, streams) = clogged(&[20_000, 18_000]);
     for _ in 0..10 {
-        pair.sides[EDGE].consumed(streams[0], 4_000);
-        pair.sides[CONNECTOR].send(streams[0], vec![0; 4_000]).unwrap();
+        pair.sides[EDGE].consumed(streams[0], 60);
+        pair.sides[CONNECTOR].send(streams[0], vec![0; 60]).unwrap();
         pair.run_until_idle();
     }
     assert_eq!(pair.sides[EDGE].window.held(), 38_000);
@@ -56,8 +56,36 @@ fn a_reader_that_keeps_up_is_spared_however_much_it_holds() {
 }
 
 #[test]
+fn a_reader_that_takes_from_the_queues_behind_the_stream_is_spared() {
+    let (mut pair, streams) = clogged(&[20_000, 18_000]);
+    for _ in 0..10 {
+        pair.sides[EDGE].reader_took(streams[0], 60);
+        // Far too little.
+        pair.sides[EDGE].reader_took(streams[1], 10);
+        pair.now += WAIT / 10;
+    }
+    wait(&mut pair, Duration::ZERO);
+    assert_eq!(pair.cause(EDGE, streams[0]), None);
+    assert_eq!(pair.cause(EDGE, streams[1]), Some(Cause::SlowReader));
+    assert_eq!(pair.sides[EDGE].window.held(), 20_000);
+}
+
+#[test]
+fn a_small_rest_that_was_taken_whole_is_enough() {
+    let (mut pair, streams) = clogged(&[20_000, 20_000, 100]);
+    pair.sides[EDGE].consumed(streams[0], 5_000);
+    pair.run_until_idle();
+    assert_eq!(pair.bytes(EDGE, streams[2]).len(), 100);
+    pair.sides[EDGE].reader_took(streams[2], 100);
+    wait(&mut pair, WAIT);
+    assert_eq!(pair.cause(EDGE, streams[2]), None);
+    assert_eq!(pair.cause(EDGE, streams[1]), Some(Cause::SlowReader));
+}
+
+#[test]
 fn nobody_is_reset_when_the_link_is_not_clogged_or_not_shared() {
-    let (mut pair, streams) = clogged(&[20_000, 9_000]);
+    // With a peer that shares the window out, streams that are not read hold three quarters of it.
+    let (mut pair, streams) = clogged(&[20_000, 14_000]);
     wait(&mut pair, 20 * WAIT);
     assert!(streams.iter().all(|stream| pair.cause(EDGE, *stream).is_none()));
     let mut pair = Pair::ready(Settings { stream_window: 20_000, link_window: 20_000, ..Settings::default() });
