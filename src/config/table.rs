@@ -346,9 +346,10 @@ section! {
         upstream_connections_max: u32 = "1024" in 1..=65_536, live, like "32";
         /// How long connecting to the upstream may take, TLS included.
         connect_timeout_ms: Millis = "5s" in 1..=600_000, live, like "1s";
-        /// How long a connection to the upstream is kept open without a call. Set it below the idle timeout of the
-        /// upstream.
-        idle_timeout_ms: Millis = "30s" in 0..=86_400_000, live, like "10s";
+        /// How long a connection to the upstream is kept open without a call. Set it at least a second below the idle
+        /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
+        /// obeyed: its connections are not used in the last second before it.
+        idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, Traffic};
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::respond::{Reply, ResponseWork};
+use crate::connector::respond::{Reply, ResponseWork, Reuse};
 use crate::connector::shared::Counters;
 use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{
@@ -130,9 +130,14 @@ impl Work {
                 stamps.on_connected(took);
             }
             let exchanged = self.exchange(passage, checkout, &mut stamps).await;
+            let harmless = match exchanged {
+                Err(Failure::Silent) => self.request.head.method().is_idempotent(),
+                _ => exchanged == Err(Failure::Unsent),
+            };
             match exchanged {
                 Ok(()) => return Ok(()),
-                Err(Failure::Unsent) if may_resend && !self.request.kept.too_long => {
+                // The upstream may have closed an idle connection as the request was on its way.
+                Err(_) if harmless && may_resend && !self.request.kept.too_long => {
                     may_resend = false;
                     Counters::add(&passage.here.connector.counters.requests_resent);
                     checkout = served.upstream.connect().await.map_err(|error| served.on_failed(&error))?;
@@ -173,9 +178,9 @@ impl Work {
         if ended == Err(Failure::Silent) && has_sent_nothing(passage.here, connection, sent_before).await {
             return Err(Failure::Unsent);
         }
-        let keep = ended?;
+        let reuse = ended?;
         if sent_whole.get() {
-            held.let_go(keep);
+            held.let_go(reuse);
         }
         Ok(())
     }
@@ -354,9 +359,9 @@ impl Held {
     }
 
     /// The exchange is whole: the connection is kept for another, or closed.
-    fn let_go(mut self, keep: bool) {
-        if let Some(connection) = self.0.take().filter(|_| keep) {
-            connection.give_back();
+    fn let_go(mut self, reuse: Reuse) {
+        if let (Some(connection), Reuse::Within(idle_timeout)) = (self.0.take(), reuse) {
+            connection.give_back(idle_timeout);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::base::Clock;
 use crate::connector::call::{Caller, Failure, Passage};
@@ -40,6 +41,14 @@ pub(super) struct ForAgent {
     pub(super) times: Option<ConnectorTimes>,
 }
 
+/// Whether the upstream's connection can carry another exchange after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reuse {
+    No,
+    /// It can. How long the upstream keeps it open, if it has said so.
+    Within(Option<Duration>),
+}
+
 /// How a request is to be answered.
 pub(super) struct Reply {
     method: Method,
@@ -68,7 +77,7 @@ impl ResponseWork {
         reply: &Reply,
         connection: &Connection,
         stamps: &mut ConnectorStamps,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Reuse, Failure> {
         self.receive_head(passage, reply, connection, stamps).await?;
         let ResponseWork { head, intake, decoder, outlet, scratch, agent } = self;
         let Passage { here, stream, .. } = passage;
@@ -107,7 +116,8 @@ impl ResponseWork {
         }
         let _ = stream.on_link().send_phases(phases(Stage::End, times));
         stream.finish_message();
-        Ok(head.keep_alive() && head.framing() != Framing::UntilClose && !intake.has_rest())
+        let keep = head.keep_alive() && head.framing() != Framing::UntilClose && !intake.has_rest();
+        Ok(if keep { Reuse::Within(head.idle_timeout()) } else { Reuse::No })
     }
 
     /// Reads the head of the final response, and passes on what comes before it.
@@ -179,7 +189,7 @@ fn broken(error: CarryError) -> Failure {
 
 /// Durations as they cross the link.
 fn phases(stage: Stage, times: ConnectorTimes) -> Phases {
-    let ns = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Phases {
         stage,
         connector_ns: ns(times.connector),

@@ -19,6 +19,10 @@ use crate::upstream::{ResolveError, Resolver, UpstreamError, UpstreamSettings};
 /// connection to it fails.
 const SILENCE_MAX: Duration = Duration::from_secs(75);
 
+/// How much sooner than the server closes a connection it is no longer used: a request that is sent at that moment would cross
+/// the end of the connection.
+const CLOSE_EARLY: Duration = Duration::from_secs(1);
+
 /// The connections of one core to one HTTP server. Cheap to clone; the clones are one pool.
 #[derive(Clone)]
 pub struct HttpPool(Rc<Shared>);
@@ -38,7 +42,8 @@ struct Shared {
 
 struct Idle {
     connection: Connection,
-    since: Time,
+    /// When it is too old to be used.
+    until: Time,
 }
 
 impl HttpPool {
@@ -76,17 +81,21 @@ impl HttpPool {
         if let Some(connection) = self.take_idle() {
             return Ok((connection, None));
         }
-        self.connect().await
+        self.wait_for_one(Reuse::Allowed).await
     }
 
-    /// Makes a new connection, for a call whose idle one proved dead before anything was sent on it.
+    /// Makes a new connection, for a call whose idle one proved dead.
     ///
     /// # Errors
     ///
     /// As for [`HttpPool::checkout`].
     pub async fn connect(&self) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
+        self.wait_for_one(Reuse::Forbidden).await
+    }
+
+    async fn wait_for_one(&self, reuse: Reuse) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
         let settings = &self.0.settings;
-        let place = match self.0.core.timeout(settings.queue_timeout, self.place()).await {
+        let place = match self.0.core.timeout(settings.queue_timeout, self.place(reuse)).await {
             Ok(Ok(connection)) => return Ok((connection, None)),
             Ok(Err(place)) => place,
             Err(_) => return Err(UpstreamError::Busy(settings.connections_max)),
@@ -100,11 +109,20 @@ impl HttpPool {
     }
 
     /// An idle connection, or a place for a new one, as soon as there is one.
-    async fn place(&self) -> Result<HttpConnection, Place> {
+    async fn place(&self, reuse: Reuse) -> Result<HttpConnection, Place> {
         loop {
             let seen = self.0.freed.count();
-            if let Some(connection) = self.take_idle() {
-                return Ok(connection);
+            match reuse {
+                Reuse::Allowed => {
+                    if let Some(connection) = self.take_idle() {
+                        return Ok(connection);
+                    }
+                }
+                // An idle one is closed to make room: it may be as dead as the one before it.
+                Reuse::Forbidden if self.open() >= self.0.settings.connections_max => {
+                    self.0.idle.borrow_mut().pop_front();
+                }
+                Reuse::Forbidden => {}
             }
             if self.open() < self.0.settings.connections_max {
                 return Err(Place::take(self));
@@ -114,9 +132,11 @@ impl HttpPool {
     }
 
     fn take_idle(&self) -> Option<HttpConnection> {
+        let now = self.0.core.turn_time();
         loop {
-            let Idle { connection, .. } = self.0.idle.borrow_mut().pop_back()?;
-            if is_quiet(&connection) {
+            let idle = self.0.idle.borrow_mut().pop_back()?;
+            if idle.is_usable(now) {
+                let connection = idle.connection;
                 let place = Place::take(self);
                 return Some(HttpConnection { connection: Some(connection), place });
             }
@@ -168,10 +188,14 @@ impl HttpPool {
         })
     }
 
-    fn give_back(&self, connection: Connection) {
-        let since = self.0.core.turn_time();
-        self.0.idle.borrow_mut().push_back(Idle { connection, since });
-        self.sweep_later();
+    fn give_back(&self, connection: Connection, idle_timeout: Option<Duration>) {
+        let allowed = self.0.settings.idle_timeout;
+        let idle_max = idle_timeout.map_or(allowed, |announced| allowed.min(announced.saturating_sub(CLOSE_EARLY)));
+        if !idle_max.is_zero() {
+            let until = self.0.core.turn_time() + idle_max;
+            self.0.idle.borrow_mut().push_back(Idle { connection, until });
+            self.sweep_later();
+        }
     }
 
     /// Starts the task that closes idle connections after their timeout, unless it is running.
@@ -190,17 +214,23 @@ impl HttpPool {
     }
 
     fn sweep(&self) {
-        let (now, idle_timeout) = (self.0.core.now(), self.0.settings.idle_timeout);
-        let idle = std::mem::take(&mut *self.0.idle.borrow_mut());
-        let kept =
-            idle.into_iter().filter(|idle| now - idle.since < idle_timeout && is_quiet(&idle.connection)).collect();
-        self.0.idle.replace(kept);
+        let now = self.0.core.now();
+        self.0.idle.borrow_mut().retain(|idle| idle.is_usable(now));
     }
 }
 
-/// Whether nothing was received on an idle connection, not even its end.
-fn is_quiet(connection: &Connection) -> bool {
-    connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+impl Idle {
+    /// Whether it is young enough, and nothing was received on it, not even its end.
+    fn is_usable(&self, now: Time) -> bool {
+        now < self.until && self.connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
+/// Whether a call may use a connection that others have used.
+#[derive(Clone, Copy)]
+enum Reuse {
+    Allowed,
+    Forbidden,
 }
 
 /// A place for one connection among those allowed. Dropping it frees the place.
@@ -245,10 +275,10 @@ impl HttpConnection {
     }
 
     /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing
-    /// came behind the response, and both sides keep the connection.
-    pub fn give_back(mut self) {
+    /// came behind the response, and both sides keep the connection. `idle_timeout` is how long the server says that it does.
+    pub fn give_back(mut self, idle_timeout: Option<Duration>) {
         if let Some(connection) = self.connection.take() {
-            self.place.0.give_back(connection);
+            self.place.0.give_back(connection, idle_timeout);
         }
     }
 }

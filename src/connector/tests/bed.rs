@@ -263,6 +263,17 @@ pub(super) fn tables_allowing(allowed: AllowedUpstreams, routes: &[(&str, &str)]
     ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), sealing: None }
 }
 
+/// Tables with other settings for the one upstream.
+pub(super) fn tables_set(set: impl Fn(&mut UpstreamSettings)) -> ConnectorTables {
+    let upstream = |url: &str| {
+        let mut settings = upstream_settings(url);
+        set(&mut settings);
+        settings
+    };
+    let url = format!("http://{UPSTREAM}:{UPSTREAM_PORT}");
+    ConnectorTables { routes: RouteTable::new(entries(&[("mcp.test", &url)], upstream)).unwrap(), sealing: None }
+}
+
 /// Tables whose upstreams take so many connections.
 pub(super) fn tables_with(connections_max: usize, routes: &[(&str, &str)]) -> ConnectorTables {
     let upstream = |url: &str| UpstreamSettings { connections_max, ..upstream_settings(url) };

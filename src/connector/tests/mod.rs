@@ -4,5 +4,6 @@ mod bed;
 mod calls;
 mod failures;
 mod guard;
+mod keep_alive;
 mod links;
 mod sealed;

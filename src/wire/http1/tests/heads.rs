@@ -257,6 +257,23 @@ fn the_framing_of_a_response_follows_rfc_9112() {
 }
 
 #[test]
+fn the_time_that_a_server_keeps_an_idle_connection_is_read_from_keep_alive() {
+    for (field, seconds) in [
+        ("Keep-Alive: timeout=5", Some(5)),
+        ("keep-alive: max=100, Timeout = 72", Some(72)),
+        ("Keep-Alive: timeout=999999999999999999", Some(999_999_999_999_999_999)),
+        ("Keep-Alive: timeout=9999999999999999999999", None),
+        ("Keep-Alive: timeout=-1", None),
+        ("Keep-Alive: timeout", None),
+        ("Keep-Alive: max=5", None),
+        ("Keep-Alive-Not: timeout=5", None),
+    ] {
+        let head = response(format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n").as_bytes(), Method::Get).unwrap();
+        assert_eq!(head.idle_timeout(), seconds.map(std::time::Duration::from_secs), "{field}");
+    }
+}
+
+#[test]
 fn limits_are_exact() {
     let start = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();
     let of_len = |len: usize| {
