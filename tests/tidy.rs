@@ -30,14 +30,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("engine", &["base"]),
     ("private", &["base"]),
     ("tls", &["base", "engine", "private"]),
+    ("dial", &["base", "wire", "engine"]),
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
-    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
+    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
         "connector",
-        &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "upstream"],
+        &[
+            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "exchange", "link",
+            "upstream",
+        ],
     ),
     (
         "edge",
@@ -54,6 +58,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "engine",
             "private",
             "tls",
+            "dial",
             "exchange",
             "link",
             "upstream",
@@ -74,6 +79,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "engine",
             "private",
             "tls",
+            "dial",
             "exchange",
             "link",
             "upstream",
@@ -96,6 +102,7 @@ const UNTANGLED: &[&str] = &[
     "latency",
     "policy",
     "private",
+    "dial",
     "exchange",
     "link",
     "upstream",

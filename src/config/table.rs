@@ -346,6 +346,9 @@ section! {
         upstream_connections_max: u32 = "1024" in 1..=65_536, live, like "32";
         /// How long connecting to the upstream may take, TLS included.
         connect_timeout_ms: Millis = "5s" in 1..=600_000, live, like "1s";
+        /// How long a call waits for an upstream that refuses connections, as one does that is being restarted, before the
+        /// call is answered 503. Nothing was sent to the upstream then.
+        upstream_wait_ms: Millis = "1500ms" in 0..=60_000, live, like "5s";
         /// How long a connection to the upstream is kept open without a call. Set it at least a second below the idle
         /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
         /// obeyed: its connections are not used in the last second before it.

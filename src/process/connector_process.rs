@@ -14,6 +14,7 @@ use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Notice, Reload, Reloaded, Request, RoleKind, State,
     StateDir, forward_events_with, serve_resolves, signals,
 };
+use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
@@ -30,7 +31,6 @@ use crate::process::settings::{
 use crate::process::source::{LoadedConfig, ReadConfig, connect_of};
 use crate::route::RouteName;
 use crate::tls::CallerAuthorities;
-use crate::upstream::{ResolveRequest, Resolver, resolver};
 
 /// How often the configuration is read again without being asked, so that certificates for sealed routes stay fresh.
 const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);

@@ -7,13 +7,13 @@ use crate::base::{Secret, TunnelToken};
 use crate::config::{ConnectConfig, Faults};
 use crate::connector::{EdgeAddress, EdgeTls, TradeError, trade};
 use crate::control::{StateDir, serve_resolves};
+use crate::dial::{Resolver, resolver};
 use crate::engine::{Cores, EngineSettings, StartError, mailbox};
 use crate::private::PrivateError;
 use crate::process::error::RunError;
 use crate::process::random::random;
 use crate::process::settings::{edge_addresses, edge_roots, open_state_dir};
 use crate::tls::{CertError, WallClock};
-use crate::upstream::{Resolver, resolver};
 use crate::wire::enrol::{Credential, Grant, NAME_LEN_MAX, Request};
 
 /// The least wait between two rounds, and by how much it may be longer, so that hosts of one image do not come all at once.

@@ -2,22 +2,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::pending;
-use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
+use crate::dial::{DialError, ResolveError, Resolver, connect_first, connect_one};
 use crate::engine::driver::{Address, SocketOptions};
-use crate::engine::{ByteStream, Core, Signal, Socket};
+use crate::engine::{ByteStream, Core, Signal};
 use crate::route::UpstreamAddr;
-use crate::tls::{Connection, ServerName};
-use crate::upstream::{ResolveError, Resolver, UpstreamError, UpstreamSettings};
+use crate::tls::{Connection, HandshakeError, ServerName};
+use crate::upstream::{UpstreamError, UpstreamSettings};
 
 /// How long the host of an upstream may be silent, sending neither data nor answers to keep-alive probes, before a
 /// connection to it fails.
 const SILENCE_MAX: Duration = Duration::from_secs(75);
+const OPTIONS: SocketOptions = SocketOptions { quick_ack: true, silence_max: Some(SILENCE_MAX) };
+/// The first pause before a server that refused is tried again; each further one is twice as long.
+const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(25);
+/// The longest pause of that kind.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// How much sooner than the server closes a connection it is no longer used: a request that is sent at that moment would cross
 /// the end of the connection.
@@ -38,6 +43,8 @@ struct Shared {
     /// Raised when a connection is given back or closed. All waiting calls look again, as one of them may have given up.
     freed: Signal,
     sweeping: Cell<bool>,
+    /// The address that answered last, of those that the server's name has.
+    last_good: Cell<Option<SocketAddr>>,
 }
 
 struct Idle {
@@ -58,6 +65,7 @@ impl HttpPool {
             busy: Cell::new(0),
             freed: Signal::default(),
             sweeping: Cell::new(false),
+            last_good: Cell::new(None),
         }))
     }
 
@@ -101,8 +109,8 @@ impl HttpPool {
             Err(_) => return Err(UpstreamError::Busy(settings.connections_max)),
         };
         let began = self.0.core.now();
-        let dialled = self.0.core.timeout(settings.connect_timeout, self.dial()).await;
-        let connection = dialled.map_err(|_| UpstreamError::Timeout(settings.connect_timeout))??;
+        // Boxed: connecting is rare, and a call has the room for it all its life otherwise.
+        let connection = Box::pin(self.dial_until_taken()).await?;
         let connect = Some(self.0.core.now() - began);
         let connection = HttpConnection { connection: Some(connection), place };
         Ok((connection, connect))
@@ -143,11 +151,39 @@ impl HttpPool {
         }
     }
 
-    async fn dial(&self) -> Result<Connection, UpstreamError> {
-        let url = &self.0.settings.url;
-        let socket = match url.addr() {
-            UpstreamAddr::Unix { path } => self.dial_one(&Address::Unix(path.as_ref().into())).await?,
-            UpstreamAddr::Tcp { host, port } => self.dial_any(host, *port).await?,
+    /// Connects; a server that refuses may be restarting, and is tried again for a while.
+    async fn dial_until_taken(&self) -> Result<Connection, UpstreamError> {
+        let core = &self.0.core;
+        let give_up_at = core.now() + self.0.settings.refused_wait;
+        let mut pause = REFUSED_PAUSE_MIN;
+        loop {
+            let dialled = self.dial(core.now() + self.0.settings.connect_timeout).await;
+            let now = core.now();
+            if !matches!(dialled, Err(UpstreamError::Refused { .. })) || now >= give_up_at {
+                return dialled;
+            }
+            core.sleep_until((now + pause).min(give_up_at)).await;
+            pause = (pause * 2).min(REFUSED_PAUSE_MAX);
+        }
+    }
+
+    /// Connects before `deadline`, TLS included.
+    async fn dial(&self, deadline: Time) -> Result<Connection, UpstreamError> {
+        let (core, url) = (&self.0.core, &self.0.settings.url);
+        let limit = self.0.settings.connect_timeout;
+        let (socket, address) = match url.addr() {
+            UpstreamAddr::Unix { path } => {
+                let address = Address::Unix(path.as_ref().into());
+                let socket = connect_one(core, &address, OPTIONS, deadline).await;
+                (socket.map_err(|error| self.failed(&error))?, address)
+            }
+            UpstreamAddr::Tcp { host, port } => {
+                let addresses = self.addresses(host, *port, deadline).await?;
+                let connected = connect_first(core, &addresses, OPTIONS, deadline).await;
+                let (socket, address) = connected.map_err(|error| self.failed(&error))?;
+                self.0.last_good.set(Some(address));
+                (socket, address.into())
+            }
         };
         let (Some(config), Some(name)) = (&self.0.settings.tls, url.tls_name()) else {
             return Ok(Connection::plain(socket));
@@ -156,36 +192,40 @@ impl HttpPool {
             address: name.into(),
             reason: "the name is not valid in a certificate".into(),
         })?;
-        // The TLS handshake shares the time limit for connecting.
-        Connection::client(socket, config, name, pending()).await.map_err(UpstreamError::Tls)
-    }
-
-    async fn dial_any(&self, host: &str, port: u16) -> Result<Socket, UpstreamError> {
-        let mut last = None;
-        for address in self.0.resolver.resolve(host, port).await? {
-            if let Err(why) = self.0.settings.allowed.judge(address.ip()) {
-                last.get_or_insert(UpstreamError::NotAllowed { address: address.ip(), why });
-                continue;
-            }
-            match self.dial_one(&address.into()).await {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or(UpstreamError::Name(ResolveError::Busy)))
-    }
-
-    async fn dial_one(&self, address: &Address) -> Result<Socket, UpstreamError> {
-        let options = SocketOptions { quick_ack: true, silence_max: Some(SILENCE_MAX) };
-        self.0.core.connect(address, options).await.map_err(|error| {
-            let (address, reason) = (address.to_string().into(), error.to_string().into());
-            match error.kind() {
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-                    UpstreamError::Refused { address, reason }
-                }
-                _ => UpstreamError::Unreachable { address, reason },
+        Connection::client(socket, config, name, core.sleep_until(deadline)).await.map_err(|cause| {
+            let address = address.to_string().into();
+            match cause {
+                HandshakeError::Timeout => UpstreamError::TlsTimeout { address, limit },
+                cause => UpstreamError::Tls { address, cause },
             }
         })
+    }
+
+    /// The allowed addresses of a host, the one that answered last in front.
+    async fn addresses(&self, host: &str, port: u16, deadline: Time) -> Result<Vec<SocketAddr>, UpstreamError> {
+        let resolving = self.0.resolver.resolve_until(host, port, deadline, &self.0.core);
+        let (mut allowed, mut refused) = (Vec::new(), None);
+        for address in resolving.await? {
+            match self.0.settings.allowed.judge(address.ip()) {
+                Ok(()) => allowed.push(address),
+                Err(why) => refused = refused.or(Some(UpstreamError::NotAllowed { address: address.ip(), why })),
+            }
+        }
+        if let Some(good) = allowed.iter().position(|address| Some(*address) == self.0.last_good.get()) {
+            allowed[..=good].rotate_right(1);
+        }
+        if allowed.is_empty() { Err(refused.unwrap_or(UpstreamError::Name(ResolveError::Busy))) } else { Ok(allowed) }
+    }
+
+    fn failed(&self, error: &DialError) -> UpstreamError {
+        let (address, reason) = (error.addresses().into(), error.reasons().into());
+        if error.is_refused() {
+            UpstreamError::Refused { address, reason }
+        } else if error.is_timeout() {
+            UpstreamError::Timeout { address, limit: self.0.settings.connect_timeout }
+        } else {
+            UpstreamError::Unreachable { address, reason }
+        }
     }
 
     fn give_back(&self, connection: Connection, idle_timeout: Option<Duration>) {

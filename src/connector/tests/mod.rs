@@ -2,6 +2,7 @@
 
 mod bed;
 mod calls;
+mod dialling;
 mod failures;
 mod guard;
 mod keep_alive;

@@ -127,6 +127,7 @@ pub(crate) fn connector_tables(
             tls,
             connections_max: (route.upstream_connections_max as usize).div_ceil(cores.max(1)),
             connect_timeout: route.connect_timeout_ms.into(),
+            refused_wait: route.upstream_wait_ms.into(),
             idle_timeout: route.idle_timeout_ms.into(),
             queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
             allowed: Arc::clone(&allowed),
