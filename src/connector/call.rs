@@ -178,6 +178,9 @@ impl Work {
         if ended == Err(Failure::Silent) && has_sent_nothing(passage.here, connection, sent_before).await {
             return Err(Failure::Unsent);
         }
+        if let Some(why) = ended.as_ref().err().and_then(|failure| response.why(*failure)) {
+            held.http().log_fault(&why);
+        }
         let reuse = ended?;
         if sent_whole.get() {
             held.let_go(reuse);

@@ -11,7 +11,7 @@ use crate::exchange::{Carry, CarryError, HeadReadError, INTERIM_MAX, Intake, Out
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::tls::Connection;
 use crate::wire::http1::{
-    BodyDecoder, BodyEncoder, BodyError, Framing, Method, RequestHead, ResponseEdits, ResponseHead, Version,
+    BodyDecoder, BodyEncoder, BodyError, Framing, HeadError, Method, RequestHead, ResponseEdits, ResponseHead, Version,
     write_response,
 };
 use crate::wire::mux::{Cause, Phases, Stage};
@@ -27,6 +27,8 @@ pub(super) struct ResponseWork {
     decoder: BodyDecoder,
     outlet: Outlet,
     scratch: Vec<u8>,
+    /// What the last response did that HTTP does not allow.
+    fault: Option<Box<Fault>>,
     /// For answers that agents read. Only workers that have served agents have it.
     pub(super) agent: Option<Box<ForAgent>>,
 }
@@ -47,6 +49,19 @@ pub(super) enum Reuse {
     No,
     /// It can. How long the upstream keeps it open, if it has said so.
     Within(Option<Duration>),
+}
+
+/// What a response does that HTTP does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Fault {
+    #[error("{0}")]
+    Head(#[from] HeadError),
+    #[error("it switches protocols without having been asked to")]
+    Switching,
+    #[error("it sends more than {INTERIM_MAX} interim responses")]
+    Interim,
+    #[error("{0}")]
+    Body(CarryError),
 }
 
 /// How a request is to be answered.
@@ -79,7 +94,7 @@ impl ResponseWork {
         stamps: &mut ConnectorStamps,
     ) -> Result<Reuse, Failure> {
         self.receive_head(passage, reply, connection, stamps).await?;
-        let ResponseWork { head, intake, decoder, outlet, scratch, agent } = self;
+        let ResponseWork { head, intake, decoder, outlet, scratch, agent, fault } = self;
         let Passage { here, stream, .. } = passage;
         let pool = here.core.pool();
         // The edge always learns where the body ends.
@@ -108,7 +123,7 @@ impl ResponseWork {
         decoder.restart(head.framing());
         let encoder = &mut BodyEncoder::new(framing);
         let carry = Carry { from: connection, intake, decoder, to: *stream, outlet, encoder, pool, scratch };
-        carry_body(carry, |_| {}).await.map_err(broken)?;
+        carry_body(carry, |_| {}).await.map_err(|error| broken(error, fault))?;
         stamps.on_last_received(connection.received_at());
         let times = stamps.times(here.core.now());
         if let Some(agent) = agent {
@@ -129,7 +144,7 @@ impl ResponseWork {
         stamps: &mut ConnectorStamps,
     ) -> Result<(), Failure> {
         self.clear();
-        let ResponseWork { head, intake, outlet, scratch, .. } = self;
+        let ResponseWork { head, intake, outlet, scratch, fault, .. } = self;
         for nth in 0..=INTERIM_MAX {
             let first = if nth == 0 { intake.begin(connection).await } else { intake.fill(connection).await };
             match first {
@@ -141,9 +156,14 @@ impl ResponseWork {
             match intake.response_head(connection, head, reply.method).await {
                 Ok(true) => {}
                 Ok(false) | Err(HeadReadError::Stream(_)) => return Err(Failure::Because(Cause::UpstreamClosed)),
-                Err(HeadReadError::Head(_) | HeadReadError::Timeout) => break,
+                Err(HeadReadError::Head(error)) => {
+                    *fault = Some(Box::new(error.into()));
+                    break;
+                }
+                Err(HeadReadError::Timeout) => break,
             }
             if head.status() == SWITCHING_PROTOCOLS {
+                *fault = Some(Box::new(Fault::Switching));
                 break;
             }
             if !head.is_interim() {
@@ -159,7 +179,19 @@ impl ResponseWork {
             passage.stream.ready().await.map_err(over)?;
             outlet.flush(passage.stream).map_err(over)?;
         }
+        fault.get_or_insert_with(|| Box::new(Fault::Interim));
         Err(Failure::Because(Cause::UpstreamProtocol))
+    }
+
+    /// What is to be logged of an exchange that failed, where it is the upstream's doing.
+    pub(super) fn why(&self, failure: Failure) -> Option<String> {
+        match failure {
+            Failure::Because(Cause::UpstreamProtocol) => self.fault.as_ref().map(ToString::to_string),
+            Failure::Because(Cause::UpstreamClosed) => {
+                Some("the upstream closed the connection before its answer was complete".to_owned())
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -167,6 +199,7 @@ impl ResponseWork {
             agent.begun.set(false);
             agent.times = None;
         }
+        self.fault = None;
         self.head.clear();
         *self.intake.rest() = None;
         self.outlet.clear();
@@ -179,11 +212,14 @@ fn over(_: StreamError) -> Failure {
     Failure::Because(Cause::Cancelled)
 }
 
-fn broken(error: CarryError) -> Failure {
+fn broken(error: CarryError, fault: &mut Option<Box<Fault>>) -> Failure {
     match error {
         CarryError::To(error) => over(error),
         CarryError::From(_) | CarryError::Body(BodyError::Truncated) => Failure::Because(Cause::UpstreamClosed),
-        CarryError::Body(_) | CarryError::Length(_) => Failure::Because(Cause::UpstreamProtocol),
+        error @ (CarryError::Body(_) | CarryError::Length(_)) => {
+            *fault = Some(Box::new(Fault::Body(error)));
+            Failure::Because(Cause::UpstreamProtocol)
+        }
     }
 }
 

@@ -28,6 +28,9 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// the end of the connection.
 const CLOSE_EARLY: Duration = Duration::from_secs(1);
 
+/// The shortest time between two log lines about the answers of one upstream on one core.
+const FAULTS_EVERY: Duration = Duration::from_secs(60);
+
 /// The connections of one core to one HTTP server. Cheap to clone; the clones are one pool.
 #[derive(Clone)]
 pub struct HttpPool(Rc<Shared>);
@@ -45,10 +48,25 @@ struct Shared {
     sweeping: Cell<bool>,
     /// The address that answered last, of those that the server's name has.
     last_good: Cell<Option<SocketAddr>>,
+    faults: Cell<Faults>,
+}
+
+/// The log of answers that cannot be passed on.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    /// When one was last logged, and how many there were since.
+    logged: Option<Time>,
+    unlogged: u64,
+}
+
+/// A connection, and where it goes.
+struct Line {
+    connection: Connection,
+    address: Rc<Address>,
 }
 
 struct Idle {
-    connection: Connection,
+    line: Line,
     /// When it is too old to be used.
     until: Time,
 }
@@ -66,6 +84,7 @@ impl HttpPool {
             freed: Signal::default(),
             sweeping: Cell::new(false),
             last_good: Cell::new(None),
+            faults: Cell::default(),
         }))
     }
 
@@ -110,10 +129,9 @@ impl HttpPool {
         };
         let began = self.0.core.now();
         // Boxed: connecting is rare, and a call has the room for it all its life otherwise.
-        let connection = Box::pin(self.dial_until_taken()).await?;
+        let line = Box::pin(self.dial_until_taken()).await?;
         let connect = Some(self.0.core.now() - began);
-        let connection = HttpConnection { connection: Some(connection), place };
-        Ok((connection, connect))
+        Ok((HttpConnection { line: Some(line), place }, connect))
     }
 
     /// An idle connection, or a place for a new one, as soon as there is one.
@@ -144,15 +162,15 @@ impl HttpPool {
         loop {
             let idle = self.0.idle.borrow_mut().pop_back()?;
             if idle.is_usable(now) {
-                let connection = idle.connection;
+                let line = idle.line;
                 let place = Place::take(self);
-                return Some(HttpConnection { connection: Some(connection), place });
+                return Some(HttpConnection { line: Some(line), place });
             }
         }
     }
 
     /// Connects; a server that refuses may be restarting, and is tried again for a while.
-    async fn dial_until_taken(&self) -> Result<Connection, UpstreamError> {
+    async fn dial_until_taken(&self) -> Result<Line, UpstreamError> {
         let core = &self.0.core;
         let give_up_at = core.now() + self.0.settings.refused_wait;
         let mut pause = REFUSED_PAUSE_MIN;
@@ -168,7 +186,7 @@ impl HttpPool {
     }
 
     /// Connects before `deadline`, TLS included.
-    async fn dial(&self, deadline: Time) -> Result<Connection, UpstreamError> {
+    async fn dial(&self, deadline: Time) -> Result<Line, UpstreamError> {
         let (core, url) = (&self.0.core, &self.0.settings.url);
         let limit = self.0.settings.connect_timeout;
         let (socket, address) = match url.addr() {
@@ -186,19 +204,19 @@ impl HttpPool {
             }
         };
         let (Some(config), Some(name)) = (&self.0.settings.tls, url.tls_name()) else {
-            return Ok(Connection::plain(socket));
+            return Ok(Line { connection: Connection::plain(socket), address: Rc::new(address) });
         };
         let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::Unreachable {
             address: name.into(),
             reason: "the name is not valid in a certificate".into(),
         })?;
-        Connection::client(socket, config, name, core.sleep_until(deadline)).await.map_err(|cause| {
-            let address = address.to_string().into();
-            match cause {
-                HandshakeError::Timeout => UpstreamError::TlsTimeout { address, limit },
-                cause => UpstreamError::Tls { address, cause },
+        match Connection::client(socket, config, name, core.sleep_until(deadline)).await {
+            Ok(connection) => Ok(Line { connection, address: Rc::new(address) }),
+            Err(HandshakeError::Timeout) => {
+                Err(UpstreamError::TlsTimeout { address: address.to_string().into(), limit })
             }
-        })
+            Err(cause) => Err(UpstreamError::Tls { address: address.to_string().into(), cause }),
+        }
     }
 
     /// The allowed addresses of a host, the one that answered last in front.
@@ -228,12 +246,12 @@ impl HttpPool {
         }
     }
 
-    fn give_back(&self, connection: Connection, idle_timeout: Option<Duration>) {
+    fn give_back(&self, line: Line, idle_timeout: Option<Duration>) {
         let allowed = self.0.settings.idle_timeout;
         let idle_max = idle_timeout.map_or(allowed, |announced| allowed.min(announced.saturating_sub(CLOSE_EARLY)));
         if !idle_max.is_zero() {
             let until = self.0.core.turn_time() + idle_max;
-            self.0.idle.borrow_mut().push_back(Idle { connection, until });
+            self.0.idle.borrow_mut().push_back(Idle { line, until });
             self.sweep_later();
         }
     }
@@ -262,7 +280,7 @@ impl HttpPool {
 impl Idle {
     /// Whether it is young enough, and nothing was received on it, not even its end.
     fn is_usable(&self, now: Time) -> bool {
-        now < self.until && self.connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+        now < self.until && self.line.connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }
 
@@ -293,7 +311,7 @@ impl Drop for Place {
 
 /// A connection to an HTTP server, for one exchange. Dropping it closes it.
 pub struct HttpConnection {
-    connection: Option<Connection>,
+    line: Option<Line>,
     place: Place,
 }
 
@@ -305,7 +323,21 @@ impl HttpConnection {
     /// Never: only `give_back` removes it, and that consumes `self`.
     #[must_use]
     pub fn connection(&self) -> &Connection {
-        self.connection.as_ref().expect("only giving it back takes it away")
+        &self.line.as_ref().expect("only giving it back takes it away").connection
+    }
+
+    /// Logs what was wrong with an answer, at most every [`FAULTS_EVERY`] for one upstream.
+    pub fn log_fault(&self, why: &str) {
+        let shared = &self.place.0.0;
+        let now = shared.core.now();
+        let Faults { logged, unlogged } = shared.faults.get();
+        if logged.is_some_and(|logged| now - logged < FAULTS_EVERY) {
+            return shared.faults.set(Faults { logged, unlogged: unlogged + 1 });
+        }
+        shared.faults.set(Faults { logged: Some(now), unlogged: 0 });
+        let address = self.line.as_ref().map(|line| line.address.to_string()).unwrap_or_default();
+        let upstream = &shared.settings.url;
+        tracing::warn!(%upstream, address, error = why, unlogged, "the upstream's answer cannot be passed on");
     }
 
     /// The value of the `Host` field in requests on this connection.
@@ -317,8 +349,8 @@ impl HttpConnection {
     /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing
     /// came behind the response, and both sides keep the connection. `idle_timeout` is how long the server says that it does.
     pub fn give_back(mut self, idle_timeout: Option<Duration>) {
-        if let Some(connection) = self.connection.take() {
-            self.place.0.give_back(connection, idle_timeout);
+        if let Some(line) = self.line.take() {
+            self.place.0.give_back(line, idle_timeout);
         }
     }
 }

@@ -214,6 +214,8 @@ fn bad_responses_are_refused_in_every_cut() {
         (b"\r\nHTTP/1.1 200 OK\r\n\r\n", HeadError::BadStatusLine),
         (b"SSH-2.0-OpenSSH_9.6\r\n", HeadError::BadStatusLine),
         (b"0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", HeadError::BadStatusLine),
+        (b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64", HeadError::Http2Answer),
+        (b"\x15\x03\x01\0\x02\x02\x46", HeadError::TlsAnswer),
     ];
     let mut head = ResponseHead::new();
     for (bytes, why) in bad {
