@@ -148,6 +148,12 @@ impl ResponseHead {
         })
     }
 
+    /// The values of `Proxy-Authenticate` (RFC 9110 section 11.7.1), which a proxy has for its client.
+    pub fn proxy_challenges(&self) -> impl Iterator<Item = &[u8]> {
+        let wanted = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"Proxy-Authenticate");
+        self.section.iter().filter(wanted).map(|(_, value)| value)
+    }
+
     /// The value of the first field with this name; case is ignored.
     #[must_use]
     #[cfg(feature = "internals")]
