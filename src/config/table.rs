@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::base::{Traffic, TunnelId};
 use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::UpstreamNetwork;
+use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, SecretText, Spin};
 use crate::policy::{Member, Network, SetName};
@@ -281,6 +282,14 @@ section! {
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
         /// The name in the edge's certificate, if it differs from the host that is dialled.
         edge_name: Option<Hostname> = unset, restart, like "edge.internal", flag "--edge-name";
+        /// A forward proxy through which the edges are reached: `http://HOST:PORT` (HTTP CONNECT, with Basic
+        /// authentication if the URL has `USER:PASSWORD@`), `socks5://HOST:PORT`, or `off`. The proxy resolves the name of
+        /// the edge. If it is not set, the variables `HTTPS_PROXY` and `ALL_PROXY` count, in lower case too. `localhost`
+        /// and loopback addresses are always reached directly, and so are upstreams.
+        proxy: Option<ProxyUrl> = "off", restart, like "http://proxy.example.com:3128";
+        /// The edges that are reached without the proxy: networks, addresses, or domains with everything below them, each
+        /// with a port or without; `*` for all. If it is not set, the variable `NO_PROXY` counts, in lower case too.
+        no_proxy: Vec<ProxyExemption> = unset, restart, like "internal.example.com";
         /// A directory in which certificates and their keys are kept, so that a restart needs no new ones. It is
         /// created if it does not exist, for this user alone. Without it they are kept in memory only.
         state_dir: Option<FolderPath> = unset, restart, like "state", env "ADIT_STATE_DIR", flag "--state-dir";

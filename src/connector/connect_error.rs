@@ -3,7 +3,7 @@ use std::time::Duration;
 use rustls::AlertDescription;
 
 use crate::base::TunnelId;
-use crate::dial::ResolveError;
+use crate::dial::{ProxyError, ResolveError};
 use crate::engine::StreamError;
 use crate::link::LinkError;
 use crate::tls::{CertError, HandshakeError, TlsError};
@@ -18,6 +18,11 @@ pub(super) enum ConnectError {
     Name(#[from] ResolveError),
     #[error("cannot connect to the edge at {address} ({reason}): check the address, and that `adit edge` runs there")]
     Connect { address: String, reason: String },
+    #[error(
+        "the proxy {proxy} gives no connection to the edge ({cause}): check `connect.proxy`, or HTTPS_PROXY and ALL_PROXY in the \
+         environment"
+    )]
+    Proxy { proxy: String, cause: ProxyError },
     #[error("'{0}' is not a valid name for a certificate: set `edge_name` to a name in the edge's certificate")]
     BadName(Box<str>),
     #[error(transparent)]

@@ -6,7 +6,7 @@ use crate::connector::connect_error::{ConnectError, EnrolError};
 use crate::connector::dial::Dialer;
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::settings::EdgeAddress;
-use crate::dial::Resolver;
+use crate::dial::{Proxy, Resolver};
 use crate::engine::{ByteStream, Core, send_bytes};
 use crate::tls::Connection;
 use crate::wire::Refusal;
@@ -60,8 +60,17 @@ impl From<ConnectError> for TradeError {
     }
 }
 
-/// Trades a provisioning key with one edge for a tunnel, before a connector runs. `edge_name` is the name that the edge's
-/// certificate must bear, where it is not the host that is dialled.
+/// An edge with which a provisioning key is traded, before a connector runs.
+pub struct TradeWith<'a> {
+    /// The address of the edge.
+    pub edge: &'a EdgeAddress,
+    /// The name that its certificate must bear, where it is not the host that is dialled.
+    pub edge_name: Option<&'a str>,
+    /// The proxy through which it is reached, if there is one.
+    pub proxy: Option<&'a Proxy>,
+}
+
+/// Trades a provisioning key with one edge for a tunnel.
 ///
 /// # Errors
 ///
@@ -69,11 +78,11 @@ impl From<ConnectError> for TradeError {
 pub async fn trade(
     core: &Core,
     resolver: &Resolver,
-    (edge, edge_name): (&EdgeAddress, Option<&str>),
+    TradeWith { edge, edge_name, proxy }: TradeWith<'_>,
     tls: &EdgeTls,
     request: &Request,
 ) -> Result<Grant, TradeError> {
-    let dialer = Dialer { core, resolver, edge, edge_name, limit: TRADE_TIMEOUT };
+    let dialer = Dialer { core, resolver, edge, edge_name, proxy, limit: TRADE_TIMEOUT };
     let connection = dialer.dial(Some(tls.enrol())).await?;
     match ask(core, &connection, request, TRADE_TIMEOUT).await? {
         Answer::Granted(grant) => Ok(grant),

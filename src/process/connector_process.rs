@@ -196,6 +196,9 @@ fn log_start(facts: &Facts, config: &ConnectConfig, tunnel: &TunnelId) {
     let edges: Vec<String> = config.edge.iter().map(ToString::to_string).collect();
     tracing::info!("driver: {}", facts.driver_why);
     tracing::info!("tunnel {tunnel} to {}", edges.join(", "));
+    for (edge, proxy) in config.edge.iter().filter_map(|edge| Some((edge, config.proxy_for(edge)?))) {
+        tracing::info!("the edge {edge} is reached through the proxy {proxy}");
+    }
     for route in &config.routes {
         let readers = readers(config.traffic_of(route));
         tracing::info!("calls for {} go to {}, {readers}", route.host, route.upstream);
