@@ -297,8 +297,8 @@ section! {
         links: u32 = "0" in 0..=64, restart, like "2";
         /// The first wait before a lost link is dialled again. Each further wait is twice as long, with full jitter.
         backoff_min_ms: Millis = "100ms" in 10..=60_000, restart, like "250ms";
-        /// The longest wait before a lost link is dialled again. In the first 30 s of an outage no wait is longer
-        /// than 1 s.
+        /// The longest wait before a lost link is dialled again. In the first 30 s of an outage, and while the edge's name
+        /// cannot be resolved, no wait is longer than 1 s.
         backoff_max_ms: Millis = "5s" in 10..=3_600_000, restart, like "10s";
         /// The address that serves metrics, status and health over plain HTTP without a password, or `off`.
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";

@@ -79,6 +79,23 @@ fn an_edge_is_linked_by_the_first_of_its_addresses_that_answers() {
 }
 
 #[test]
+fn an_edge_is_linked_soon_after_its_name_can_be_resolved_again() {
+    for seed in 0..8 {
+        let edge = EdgeAddress { host: NAMED.into(), port: EDGE_PORT };
+        let mut bed = Bed::with(ConnectorSettings { edges: vec![edge], ..settings() }, seed, Faults::none(), None);
+        // Long enough for the waits between two tries to be as long as they get.
+        bed.pass(ms(120_000));
+        bed.meanings.borrow_mut().push(vec![super::bed::EDGE]);
+        let began = bed.net.now();
+        bed.run(|edge| async move {
+            edge.link().await;
+        });
+        let took = bed.net.now() - began;
+        assert!(took < ms(1_001), "seed {seed}: {took:?}");
+    }
+}
+
+#[test]
 fn an_edge_that_does_not_answer_is_told_from_one_that_refuses() {
     let cases = [
         (HOLE, "the edge at 10.0.0.9:7844 did not answer within 2000 ms"),
