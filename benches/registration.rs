@@ -21,13 +21,13 @@ use std::time::{Duration, Instant};
 
 use adit::base::Secret;
 use adit::connector::{Connector, ConnectorSettings, ConnectorTables, EdgeTls};
+use adit::dial::Resolver;
 use adit::engine::{Cores, EngineSettings, Lease, Pool, mailbox};
 use adit::private;
 use adit::tls::{
     ALPN_LINK, Authority, CertSet, ClientSettings, Clients, CurrentIdentity, KeyRequest, ReloadingCerts, Roots,
     ServerCert, ServerName, ServerSettings, Session, WallClock, client_config, server_config,
 };
-use adit::upstream::Resolver;
 
 const EDGE_NAME: &str = "edge.test";
 const SECRET: &str = "a-secret-for-benches-only-0123456789";

@@ -34,6 +34,10 @@ mod control;
 #[cfg(feature = "internals")]
 pub mod control;
 #[cfg(not(feature = "internals"))]
+mod dial;
+#[cfg(feature = "internals")]
+pub mod dial;
+#[cfg(not(feature = "internals"))]
 mod edge;
 #[cfg(feature = "internals")]
 pub mod edge;

@@ -30,17 +30,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("engine", &["base"]),
     ("private", &["base"]),
     ("tls", &["base", "engine", "private"]),
+    ("dial", &["base", "wire", "engine"]),
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("serve", &["base", "wire", "engine", "exchange"]),
-    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
+    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
         "connector",
         &[
-            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "serve",
-            "upstream",
+            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "exchange", "link",
+            "serve", "upstream",
         ],
     ),
     (
@@ -61,6 +62,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "engine",
             "private",
             "tls",
+            "dial",
             "exchange",
             "link",
             "serve",
@@ -82,6 +84,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "engine",
             "private",
             "tls",
+            "dial",
             "exchange",
             "link",
             "serve",
@@ -105,6 +108,7 @@ const UNTANGLED: &[&str] = &[
     "latency",
     "policy",
     "private",
+    "dial",
     "exchange",
     "link",
     "serve",

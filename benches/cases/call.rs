@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit::connector::{Connector, ConnectorSettings, EdgeTls};
+use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeSettings};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
@@ -21,7 +22,6 @@ use adit::engine::{BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, Socket
 use adit::tls::{
     ALPN_LINK, ClientConfig, ClientSettings, Connection, ServerConfig, ServerName, Versions, WallClock, client_config,
 };
-use adit::upstream::Resolver;
 use adit::wire::mux;
 use memchr::memmem;
 

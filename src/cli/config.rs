@@ -5,15 +5,19 @@ use serde_json::{Value, json};
 
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{ConfigCommand, FileArgs};
-use crate::config::{self, CREDENTIALS_ENV, Config, Faults, Origin, Purpose};
+use crate::config::{self, CREDENTIALS_ENV, Config, Faults, NO_PROXY_ENVS, Origin, PROXY_ENVS, Purpose};
 
-/// The variables of the environment that adit reads, and the one by which systemd passes credentials. A value that is not UTF-8
+/// The variables of the environment that adit reads: its own, those of proxies, and the one by which systemd passes credentials. A value that is not UTF-8
 /// is refused later, where it is parsed.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with("ADIT_") || name == CREDENTIALS_ENV)?;
+            let name = name.into_string().ok()?;
+            let is_proxy = PROXY_ENVS.contains(&name.as_str()) || NO_PROXY_ENVS.contains(&name.as_str());
+            if !name.starts_with("ADIT_") && name != CREDENTIALS_ENV && !is_proxy {
+                return None;
+            }
             Some((name, value.to_string_lossy().into_owned()))
         })
         .collect()

@@ -167,7 +167,7 @@ impl SettingType for WebOrigin {
 }
 
 /// `scheme://authority` and what follows; the scheme in lower case.
-fn split_url(text: &str) -> Option<(String, &str, &str)> {
+pub(super) fn split_url(text: &str) -> Option<(String, &str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
     if scheme.is_empty() || !scheme.bytes().all(plain) || !rest.bytes().all(|b| b.is_ascii_graphic()) {
@@ -178,7 +178,7 @@ fn split_url(text: &str) -> Option<(String, &str, &str)> {
     (path.is_empty() || path.starts_with('/')).then(|| (scheme.to_ascii_lowercase(), authority, path))
 }
 
-fn host_port(text: &str, port: Option<u16>) -> Option<HostPort> {
+pub(super) fn host_port(text: &str, port: Option<u16>) -> Option<HostPort> {
     let (host, rest) = match text.strip_prefix('[') {
         Some(bracketed) => {
             let (address, rest) = bracketed.split_once(']')?;

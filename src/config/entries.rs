@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{Fault, Origin, nearest, quoted};
 use crate::config::profile::Profile;
+use crate::config::proxy::{NO_PROXY_ENVS, PROXY_ENVS};
 use crate::config::section::{Part, Setting};
 use crate::config::setting_type::Raw;
 use crate::config::sources::{CREDENTIALS_ENV, FileText, Flag, Sources};
@@ -49,6 +50,10 @@ impl Entries {
         entries.add_flags(&sources.flags, faults);
         entries.keep_highest_layer();
         entries.add_credentials(&sources.credentials);
+        if entries.mentions("connect") || entries.mentions("route") {
+            entries.add_conventional("connect.proxy", &PROXY_ENVS, &sources.env);
+            entries.add_conventional("connect.no_proxy", &NO_PROXY_ENVS, &sources.env);
+        }
         entries
     }
 
@@ -191,6 +196,15 @@ impl Entries {
         if by_token && rank("connect.tunnel", self).is_some_and(|rank| rank < highest) {
             self.values.remove("connect.tunnel");
         }
+    }
+
+    /// Takes a setting that nothing sets from the first of these variables, which other programs read too. An empty one counts
+    /// as one that is not set.
+    fn add_conventional(&mut self, path: &str, names: &[&str], env: &BTreeMap<String, String>) {
+        let set = names.iter().find_map(|name| Some((*name, env.get(*name).filter(|value| !value.is_empty())?)));
+        let Some((name, value)) = set.filter(|_| !self.values.contains_key(path)) else { return };
+        let value = value.split(',').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",");
+        self.set(path.to_owned(), Raw::Word(value), Origin::Env(name.into()), PathBuf::new());
     }
 
     /// Adds the credential of systemd, unless a connector's credential is set already.

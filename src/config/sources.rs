@@ -48,7 +48,7 @@ pub struct Sources {
     pub profile: Option<Profile>,
     /// The file, if there is one.
     pub file: Option<FileText>,
-    /// The environment; only names that begin with `ADIT_` are looked at.
+    /// The environment; only names that begin with `ADIT_` are looked at, and those of proxies.
     pub env: BTreeMap<String, String>,
     /// The flags in their order.
     pub flags: Vec<Flag>,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::base::{Traffic, TunnelId};
 use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::UpstreamNetwork;
+use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, SecretText, Spin};
 use crate::policy::{Member, Network, SetName};
@@ -281,6 +282,14 @@ section! {
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
         /// The name in the edge's certificate, if it differs from the host that is dialled.
         edge_name: Option<Hostname> = unset, restart, like "edge.internal", flag "--edge-name";
+        /// A forward proxy through which the edges are reached: `http://HOST:PORT` (HTTP CONNECT, with Basic
+        /// authentication if the URL has `USER:PASSWORD@`), `socks5://HOST:PORT`, or `off`. The proxy resolves the name of
+        /// the edge. If it is not set, the variables `HTTPS_PROXY` and `ALL_PROXY` count, in lower case too. `localhost`
+        /// and loopback addresses are always reached directly, and so are upstreams.
+        proxy: Option<ProxyUrl> = "off", restart, like "http://proxy.example.com:3128";
+        /// The edges that are reached without the proxy: networks, addresses, or domains with everything below them, each
+        /// with a port or without; `*` for all. If it is not set, the variable `NO_PROXY` counts, in lower case too.
+        no_proxy: Vec<ProxyExemption> = unset, restart, like "internal.example.com";
         /// A directory in which certificates and their keys are kept, so that a restart needs no new ones. It is
         /// created if it does not exist, for this user alone. Without it they are kept in memory only.
         state_dir: Option<FolderPath> = unset, restart, like "state", env "ADIT_STATE_DIR", flag "--state-dir";
@@ -288,8 +297,8 @@ section! {
         links: u32 = "0" in 0..=64, restart, like "2";
         /// The first wait before a lost link is dialled again. Each further wait is twice as long, with full jitter.
         backoff_min_ms: Millis = "100ms" in 10..=60_000, restart, like "250ms";
-        /// The longest wait before a lost link is dialled again. In the first 30 s of an outage no wait is longer
-        /// than 1 s.
+        /// The longest wait before a lost link is dialled again. In the first 30 s of an outage, and while the edge's name
+        /// cannot be resolved, no wait is longer than 1 s.
         backoff_max_ms: Millis = "5s" in 10..=3_600_000, restart, like "10s";
         /// The address that serves metrics, status and health over plain HTTP without a password, or `off`.
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
@@ -346,9 +355,13 @@ section! {
         upstream_connections_max: u32 = "1024" in 1..=65_536, live, like "32";
         /// How long connecting to the upstream may take, TLS included.
         connect_timeout_ms: Millis = "5s" in 1..=600_000, live, like "1s";
-        /// How long a connection to the upstream is kept open without a call. Set it below the idle timeout of the
-        /// upstream.
-        idle_timeout_ms: Millis = "30s" in 0..=86_400_000, live, like "10s";
+        /// How long a call waits for an upstream that refuses connections, as one does that is being restarted, before the
+        /// call is answered 503. Nothing was sent to the upstream then.
+        upstream_wait_ms: Millis = "1500ms" in 0..=60_000, live, like "5s";
+        /// How long a connection to the upstream is kept open without a call. Set it at least a second below the idle
+        /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
+        /// obeyed: its connections are not used in the last second before it.
+        idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
     }
 }
 

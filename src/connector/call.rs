@@ -76,6 +76,16 @@ enum ExchangeError {
     Unsent,
 }
 
+impl ExchangeError {
+    fn may_resend(&self, method: Method) -> bool {
+        match self {
+            ExchangeError::Unsent => true,
+            ExchangeError::Silent => method.is_idempotent(),
+            ExchangeError::Failed(_) => false,
+        }
+    }
+}
+
 impl CallError {
     /// The cause with which a stream of the edge is reset.
     pub(super) fn cause(self) -> Cause {
@@ -136,7 +146,9 @@ impl UpstreamWork {
             }
             match self.exchange(context, request, &mut Held(Some(connection)), end).await {
                 Ok(()) => return Ok(()),
-                Err(ExchangeError::Unsent) if self.replay.rewind() => {
+                // The upstream may have closed an idle connection while the request was on its way. A request that the
+                // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
+                Err(ref error) if error.may_resend(request.head().method()) && self.replay.rewind() => {
                     Counters::add(&here.connector.counters.requests_resent);
                     may_resend = false;
                 }
@@ -189,7 +201,10 @@ impl UpstreamWork {
         let Relayed { result, has_begun, is_sent, keeps } = relayed;
         (end.has_begun, end.keeps) = (has_begun, keeps);
         if let Err(error) = result {
-            let error = failed(error);
+            if let Some(why) = upstream_fault(&error) {
+                held.http().log_fault(&why);
+            }
+            let error = failed(&error);
             if matches!(error, ExchangeError::Silent) && has_sent_nothing(here, connection, sent_before).await {
                 return Err(ExchangeError::Unsent);
             }
@@ -200,7 +215,7 @@ impl UpstreamWork {
         let _ = stream.on_link().send_phases(phases(Stage::End, end.stamps.times(here.core.now())));
         stream.finish_message();
         if is_sent {
-            held.release(self.next_hop.is_reusable());
+            held.release(self.next_hop.is_reusable(), self.next_hop.idle_timeout());
         }
         Ok(())
     }
@@ -243,15 +258,26 @@ impl RelayHooks for ConnectorHooks<'_> {
     }
 }
 
-fn failed(error: RelayError) -> ExchangeError {
+/// What is to be logged of an exchange that failed through the upstream's doing.
+fn upstream_fault(error: &RelayError) -> Option<String> {
+    match error {
+        RelayError::Protocol(violation) => Some(violation.to_string()),
+        RelayError::Broken(_) | RelayError::NotTaken => {
+            Some("the upstream closed the connection before its answer was complete".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn failed(error: &RelayError) -> ExchangeError {
     let cause = match error {
         RelayError::NoResponse(_) => return ExchangeError::Silent,
-        RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(error)),
+        RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(*error)),
         // Nobody is there to be told another cause.
         RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => Cause::Cancelled,
         RelayError::Broken(_) | RelayError::NotTaken => Cause::UpstreamClosed,
         RelayError::Stalled | RelayError::Late => Cause::UpstreamTimeout,
-        RelayError::Protocol => Cause::UpstreamProtocol,
+        RelayError::Protocol(_) => Cause::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Because(cause))
 }
@@ -314,11 +340,11 @@ impl Held {
         self.0.as_ref().expect("only `release` takes it")
     }
 
-    /// The exchange is whole: the connection is kept for another, or closed.
-    fn release(&mut self, keep: bool) {
+    /// The exchange is whole: the connection is kept for another, for as long as the upstream says, or closed.
+    fn release(&mut self, keep: bool, idle_timeout: Option<Duration>) {
         let connection = self.0.take().filter(|_| keep);
         if let Some(connection) = connection {
-            connection.give_back();
+            connection.give_back(idle_timeout);
         }
     }
 }

@@ -3,10 +3,10 @@ use std::time::Duration;
 use rustls::AlertDescription;
 
 use crate::base::TunnelId;
+use crate::dial::{ProxyError, ResolveError};
 use crate::engine::StreamError;
 use crate::link::LinkError;
 use crate::tls::{CertError, HandshakeError, TlsError};
-use crate::upstream::ResolveError;
 use crate::wire::Refusal;
 use crate::wire::enrol::EnrolFault;
 use crate::wire::mux::HelloError;
@@ -18,6 +18,11 @@ pub(super) enum ConnectError {
     Name(#[from] ResolveError),
     #[error("cannot connect to the edge at {address} ({reason}): check the address, and that `adit edge` runs there")]
     Connect { address: String, reason: String },
+    #[error(
+        "the proxy {proxy} gives no connection to the edge ({cause}): check `connect.proxy`, or HTTPS_PROXY and ALL_PROXY in the \
+         environment"
+    )]
+    Proxy { proxy: String, cause: ProxyError },
     #[error("'{0}' is not a valid name for a certificate: set `edge_name` to a name in the edge's certificate")]
     BadName(Box<str>),
     #[error(transparent)]
@@ -26,8 +31,17 @@ pub(super) enum ConnectError {
     OwnCertificate(#[from] OwnCertificate),
     #[error("the TLS handshake with the edge failed: {0}")]
     Tls(HandshakeError),
-    #[error("connecting to the edge timed out after {} ms", .0.as_millis())]
-    Timeout(Duration),
+    #[error(
+        "the edge at {address} did not answer within {} ms: check the address, and that no firewall drops the connection",
+        .limit.as_millis()
+    )]
+    Unanswered { address: String, limit: Duration },
+    #[error(
+        "the edge at {address} took the connection, but did not complete the TLS handshake within {} ms: check that `adit \
+         edge` listens there for connectors, and that nothing in between holds the handshake up",
+        .limit.as_millis()
+    )]
+    TlsTimeout { address: String, limit: Duration },
     #[error(transparent)]
     Hello(#[from] HelloError),
     #[error(transparent)]
@@ -91,6 +105,8 @@ pub(super) enum EnrolError {
     Stream(#[from] StreamError),
     #[error("the edge closed the connection before it answered the enrolment: see its log")]
     Silent,
+    #[error("the edge did not answer the enrolment within {} ms: see its log", .0.as_millis())]
+    Timeout(Duration),
     #[error("the certificate from the edge is not usable: {0}")]
     Unfit(#[from] CertError),
     #[error("the edge issued a certificate for {given} instead of {asked}")]

@@ -9,8 +9,8 @@ use crate::connector::retry::Retry;
 use crate::connector::shared::Connector;
 use crate::connector::upstreams::Upstreams;
 use crate::connector::worker_slots::WorkerSlots;
+use crate::dial::Resolver;
 use crate::engine::{Core, Signal};
-use crate::upstream::Resolver;
 
 /// The parts of one core. A task that needs one part takes that part, not the core.
 pub(super) struct ConnectorCore {

@@ -103,9 +103,7 @@ impl Enroller {
 
     /// Enrols once. An edge that issues no certificates is a success too.
     async fn enrol(&self) -> Result<(), ConnectError> {
-        let limit = self.core.connector.settings.connect_timeout;
-        let asked = self.core.core.timeout(limit, self.ask()).await.map_err(|_| ConnectError::Timeout(limit))?;
-        let (grant, identity) = match asked {
+        let (grant, identity) = match self.ask().await {
             Err(error) if error.is_not_offered() => {
                 tracing::info!(edge = %self.address(), "the edge has no authority: the tunnel's secret is enough");
                 self.set(EdgeStatus::Uncertified);
@@ -131,7 +129,7 @@ impl Enroller {
         let settings = &self.core.connector.settings;
         let credential = Credential::Tunnel { id: settings.tunnel.clone(), secret: settings.secret.clone() };
         let request = Request { credential, software: settings.software.clone(), csr: key.csr().to_vec() };
-        let grant = match enrolment::ask(&self.core.core, &connection, &request).await? {
+        let grant = match enrolment::ask(&self.core.core, &connection, &request, settings.connect_timeout).await? {
             Answer::Granted(grant) => grant,
             Answer::Refused(Refused { refusal, reason, retry_after_s, edge_time_unix_s }) => {
                 self.compare_clocks(edge_time_unix_s);

@@ -6,14 +6,14 @@ use crate::connector::connect_error::{ConnectError, EnrolError};
 use crate::connector::dial::Dialer;
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::settings::EdgeAddress;
+use crate::dial::{Proxy, Resolver};
 use crate::engine::{ByteStream, Core, send_bytes};
 use crate::tls::Connection;
-use crate::upstream::Resolver;
 use crate::wire::Refusal;
 use crate::wire::enrol::{Answer, Grant, Incoming, Message, Refused, Request};
 
-/// How long one edge may take to answer a host that trades a provisioning key, connecting included.
-const TRADE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long connecting to an edge may take for a host that trades a provisioning key, and then the answer.
+const TRADE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why an edge gave no tunnel for a provisioning key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,33 +60,45 @@ impl From<ConnectError> for TradeError {
     }
 }
 
-/// Trades a provisioning key with one edge for a tunnel, before a connector runs. `edge_name` is the name that the edge's
-/// certificate must bear, where it is not the host that is dialled.
+/// An edge with which a provisioning key is traded, before a connector runs.
+pub struct TradeWith<'a> {
+    /// The address of the edge.
+    pub edge: &'a EdgeAddress,
+    /// The name that its certificate must bear, where it is not the host that is dialled.
+    pub edge_name: Option<&'a str>,
+    /// The proxy through which it is reached, if there is one.
+    pub proxy: Option<&'a Proxy>,
+}
+
+/// Trades a provisioning key with one edge for a tunnel.
 ///
 /// # Errors
 ///
-/// When the edge cannot be reached, does not answer within 30 s, or refuses.
+/// When the edge cannot be reached, does not answer within [`TRADE_TIMEOUT`], or refuses.
 pub async fn trade(
     core: &Core,
     resolver: &Resolver,
-    (edge, edge_name): (&EdgeAddress, Option<&str>),
+    TradeWith { edge, edge_name, proxy }: TradeWith<'_>,
     tls: &EdgeTls,
     request: &Request,
 ) -> Result<Grant, TradeError> {
-    let dialer = Dialer { core, resolver, edge, edge_name };
-    let answer = async {
-        let connection = dialer.dial(Some(tls.enrol())).await?;
-        ask(core, &connection, request).await
-    };
-    match core.timeout(TRADE_TIMEOUT, answer).await.unwrap_or(Err(ConnectError::Timeout(TRADE_TIMEOUT)))? {
+    let dialer = Dialer { core, resolver, edge, edge_name, proxy, limit: TRADE_TIMEOUT };
+    let connection = dialer.dial(Some(tls.enrol())).await?;
+    match ask(core, &connection, request, TRADE_TIMEOUT).await? {
         Answer::Granted(grant) => Ok(grant),
         Answer::Refused(Refused { refusal, reason, .. }) => Err(TradeError::Refused { refusal, reason }),
     }
 }
 
-/// Sends a request on a connection that was made for it, and reads the answer.
-pub(super) async fn ask(core: &Core, connection: &Connection, request: &Request) -> Result<Answer, ConnectError> {
-    let answer = exchange(core, connection, request).await?;
+/// Sends a request on a connection that was made for it, and reads the answer, which must come in time.
+pub(super) async fn ask(
+    core: &Core,
+    connection: &Connection,
+    request: &Request,
+    limit: Duration,
+) -> Result<Answer, ConnectError> {
+    let answer = core.timeout(limit, exchange(core, connection, request)).await;
+    let answer = answer.map_err(|_| EnrolError::Timeout(limit))??;
     connection.finish();
     Ok(answer)
 }

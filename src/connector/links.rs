@@ -164,8 +164,7 @@ impl LinkSlot {
             link_index: self.index,
         };
         let config = settings.edge_tls.as_ref().and_then(|tls| tls.link(self.edge));
-        let connection = core.core.timeout(settings.connect_timeout, dial(core, self.edge, config)).await;
-        let connection = connection.map_err(|_| ConnectError::Timeout(settings.connect_timeout))??;
+        let connection = dial(core, self.edge, config).await?;
         let link = Link::connector(&core.core, core.links.next_id(), settings.link, hello)?;
         let connection = Rc::new(connection);
         let (running, carrier) = (link.clone(), Rc::clone(&connection));

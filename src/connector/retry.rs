@@ -13,6 +13,9 @@ use crate::link::Backoff;
 /// The shortest wait after a refusal that is final, however short the waits are set.
 const REFUSED_WAIT_MIN: Duration = Duration::from_secs(5);
 
+/// The longest wait after a name could not be resolved.
+const NAME_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// The retries of one core, for links and enrolments.
 pub(super) struct Retry {
     connector: Arc<Connector>,
@@ -44,7 +47,9 @@ impl Retry {
             let early_ns = u64::try_from((max / 4).as_nanos()).unwrap_or(u64::MAX);
             return max.saturating_sub(Duration::from_nanos(rng.between(0, early_ns)));
         }
-        backoff.next(&mut rng) + error.retry_after()
+        let wait = backoff.next(&mut rng) + error.retry_after();
+        // Many links ask for a name as if they were one.
+        if matches!(error, ConnectError::Name(_)) { wait.min(NAME_WAIT_MAX) } else { wait }
     }
 
     /// A random number from 0 to 1.

@@ -9,9 +9,9 @@ use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::report::ConnectorReport;
 use crate::connector::shared::Connector;
 use crate::connector::{enrol, links};
+use crate::dial::Resolver;
 use crate::engine::{Core, MailReceiver};
 use crate::link::CloseReason;
-use crate::upstream::Resolver;
 
 /// How long links may take to send their last frame after the drain timeout.
 const LINK_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

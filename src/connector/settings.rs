@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::{Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
+use crate::dial::Proxy;
 use crate::route::{RouteName, RouteTable};
 use crate::tls::ServerConfig;
 use crate::upstream::UpstreamSettings;
@@ -36,6 +37,8 @@ impl fmt::Display for EdgeAddress {
 pub struct ConnectorSettings {
     /// The edges. Each gets links of its own.
     pub edges: Vec<EdgeAddress>,
+    /// The proxies through which edges are reached, by their place in `edges`; an edge without one is reached directly.
+    pub proxies: Vec<Option<Proxy>>,
     /// TLS towards edges, for as many as there are in `edges`. Without it links are plain: for the simulation.
     pub edge_tls: Option<Arc<EdgeTls>>,
     /// The name that an edge's certificate must bear; the host that is dialled when none is given.
@@ -81,6 +84,7 @@ impl ConnectorSettings {
     pub fn for_tests(edge: std::net::SocketAddr, tunnel: TunnelId, secret: Secret) -> ConnectorSettings {
         ConnectorSettings {
             edges: vec![EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() }],
+            proxies: Vec::new(),
             edge_tls: None,
             edge_name: None,
             tunnel,

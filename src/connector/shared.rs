@@ -89,7 +89,7 @@ counters! {
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
         requests_refused, "Requests that were refused before they became calls";
-        requests_resent, "Requests sent again because nothing of them had been sent";
+        requests_resent, "Requests sent again on a new connection, after an idle one was closed without an answer";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
     }

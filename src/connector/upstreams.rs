@@ -10,10 +10,11 @@ use crate::base::{Clock, Time, Traffic};
 use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::connector::shared::Connector;
+use crate::dial::Resolver;
 use crate::engine::Core;
 use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
-use crate::upstream::{Resolver, Upstream, UpstreamError, UpstreamSettings};
+use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
 use crate::wire::http1::RequestHead;
 use crate::wire::mux::Cause;
 
@@ -184,8 +185,8 @@ fn cause_of(error: &UpstreamError) -> Cause {
         UpstreamError::NotAllowed { .. } => Cause::UpstreamNotAllowed,
         UpstreamError::Refused { .. } => Cause::UpstreamRefused,
         UpstreamError::Unreachable { .. } | UpstreamError::Name(_) => Cause::UpstreamUnreachable,
-        UpstreamError::Timeout(_) => Cause::UpstreamConnectTimeout,
-        UpstreamError::Tls(_) => Cause::UpstreamTls,
+        UpstreamError::Timeout { .. } => Cause::UpstreamConnectTimeout,
+        UpstreamError::Tls { .. } | UpstreamError::TlsTimeout { .. } => Cause::UpstreamTls,
         UpstreamError::Busy(_) => Cause::Overloaded,
     }
 }
@@ -198,8 +199,9 @@ fn same(a: &UpstreamSettings, b: &UpstreamSettings) -> bool {
         _ => false,
     };
     let figures = |settings: &UpstreamSettings| {
-        let UpstreamSettings { connections_max, connect_timeout, idle_timeout, queue_timeout, .. } = *settings;
-        (connections_max, connect_timeout, idle_timeout, queue_timeout)
+        let UpstreamSettings { connections_max, connect_timeout, refused_wait, idle_timeout, queue_timeout, .. } =
+            *settings;
+        (connections_max, connect_timeout, refused_wait, idle_timeout, queue_timeout)
     };
     same_tls && a.allowed == b.allowed && a.url == b.url && figures(a) == figures(b)
 }

@@ -44,7 +44,7 @@ pub use reading::{
     RoleReading, RouteLine, UpstreamReading,
 };
 pub use report::{CallTimes, Facts, Reloads, Report, Served, micros};
-pub use resolve::{RESOLVE_TIMEOUT, RESOLVES_MAX, serve_resolves};
+pub use resolve::serve_resolves;
 pub use state::{CORE_ANSWER_MAX, State};
 pub use state_dir::{StateDir, StateDirError};
 pub use thread::{

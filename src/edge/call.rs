@@ -241,7 +241,7 @@ impl Ended {
             RelayError::Respond(_) => Ended::AgentGone,
             RelayError::NoResponse(error) | RelayError::Broken(error) => Ended::of_stream(error),
             RelayError::NotTaken | RelayError::Stalled => Ended::of_stream(None),
-            RelayError::Protocol => Ended::Failed(CallFailure::UpstreamBroken, Some(Cause::UpstreamProtocol)),
+            RelayError::Protocol(_) => Ended::Failed(CallFailure::UpstreamBroken, Some(Cause::UpstreamProtocol)),
             RelayError::Late => Ended::Failed(CallFailure::TimedOut, Some(Cause::Deadline)),
         }
     }

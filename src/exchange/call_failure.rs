@@ -17,7 +17,7 @@ const RETRY_AFTER_S: u32 = 1;
 pub enum CallFailure {
     /// No connector serves the tunnel, or the one that did has just left.
     ConnectorOffline,
-    /// The upstream did not take a connection.
+    /// The upstream refused the connection, or closed it before anything was sent.
     UpstreamRefused,
     /// The upstream failed after it may have taken the request.
     UpstreamBroken,
@@ -33,6 +33,12 @@ pub enum CallFailure {
     SealRefused,
     /// The call held memory that others needed, and its reader was slow.
     SlowReader,
+    /// The connector has no way to the upstream.
+    UpstreamUnreachable,
+    /// The upstream did not answer the attempt to connect.
+    UpstreamConnectTimeout,
+    /// There is no TLS session between connector and upstream.
+    UpstreamTls,
 }
 
 /// What one failure means.
@@ -52,7 +58,7 @@ struct Meaning {
     message: &'static str,
 }
 
-const MEANINGS: [Meaning; 9] = [
+const MEANINGS: [Meaning; 12] = [
     Meaning {
         failure: CallFailure::ConnectorOffline,
         status: 503,
@@ -65,13 +71,13 @@ const MEANINGS: [Meaning; 9] = [
     },
     Meaning {
         failure: CallFailure::UpstreamRefused,
-        status: 502,
+        status: 503,
         rpc_code: -31_002,
         code: "upstream_refused",
         outcome: Outcome::UpstreamRefused,
         may_have_acted: false,
-        retry_after_s: None,
-        message: "the MCP server behind the tunnel refused the connection: check that it is running",
+        retry_after_s: Some(RETRY_AFTER_S),
+        message: "the MCP server behind the tunnel refused the connection: check that it is running, or try again soon",
     },
     Meaning {
         failure: CallFailure::UpstreamBroken,
@@ -143,6 +149,36 @@ const MEANINGS: [Meaning; 9] = [
         retry_after_s: None,
         message: "the call was ended to free memory, as its reader was slow: the server may have acted on the request",
     },
+    Meaning {
+        failure: CallFailure::UpstreamUnreachable,
+        status: 502,
+        rpc_code: -31_010,
+        code: "upstream_unreachable",
+        outcome: Outcome::UpstreamRefused,
+        may_have_acted: false,
+        retry_after_s: None,
+        message: "the connector cannot reach the MCP server: its operator finds address and reason in its log",
+    },
+    Meaning {
+        failure: CallFailure::UpstreamConnectTimeout,
+        status: 502,
+        rpc_code: -31_011,
+        code: "upstream_connect_timeout",
+        outcome: Outcome::UpstreamRefused,
+        may_have_acted: false,
+        retry_after_s: None,
+        message: "the MCP server behind the tunnel did not answer the connector's attempt to connect: its host or a firewall is silent",
+    },
+    Meaning {
+        failure: CallFailure::UpstreamTls,
+        status: 502,
+        rpc_code: -31_012,
+        code: "upstream_tls",
+        outcome: Outcome::UpstreamRefused,
+        may_have_acted: false,
+        retry_after_s: None,
+        message: "the connector got no TLS session with the MCP server: its operator finds the reason in its log",
+    },
 ];
 
 impl CallFailure {
@@ -159,13 +195,10 @@ impl CallFailure {
     #[must_use]
     pub fn of_reset(cause: Cause) -> CallFailure {
         match cause {
-            Cause::NoRoute
-            | Cause::UpstreamRefused
-            | Cause::UpstreamUnreachable
-            | Cause::UpstreamTls
-            | Cause::UpstreamUnsent
-            | Cause::UpstreamNotAllowed
-            | Cause::UpstreamConnectTimeout => CallFailure::UpstreamRefused,
+            Cause::UpstreamRefused | Cause::UpstreamUnsent => CallFailure::UpstreamRefused,
+            Cause::NoRoute | Cause::UpstreamUnreachable | Cause::UpstreamNotAllowed => CallFailure::UpstreamUnreachable,
+            Cause::UpstreamConnectTimeout => CallFailure::UpstreamConnectTimeout,
+            Cause::UpstreamTls => CallFailure::UpstreamTls,
             Cause::Overloaded | Cause::StreamLimit => CallFailure::Overloaded,
             Cause::SlowReader => CallFailure::SlowReader,
             Cause::Draining | Cause::NotSent => CallFailure::ConnectorOffline,
@@ -232,6 +265,18 @@ mod tests {
         }
         let codes: HashSet<_> = MEANINGS.iter().map(|meaning| (meaning.rpc_code, meaning.code)).collect();
         assert_eq!(codes.len(), MEANINGS.len());
+    }
+
+    /// A refusal, a silent host and a TLS handshake that fails have different remedies.
+    #[test]
+    fn each_way_in_which_an_upstream_takes_no_call_has_its_own_words() {
+        let words = |cause| CallFailure::of_reset(cause).answer(None).message;
+        assert!(words(Cause::UpstreamRefused).contains("refused the connection"));
+        assert!(words(Cause::UpstreamConnectTimeout).contains("did not answer"));
+        assert!(words(Cause::UpstreamTls).contains("no TLS session"));
+        assert!(words(Cause::UpstreamUnreachable).contains("cannot reach"));
+        let refused = CallFailure::UpstreamRefused.answer(None);
+        assert_eq!((refused.status, refused.retry_after_s), (503, Some(RETRY_AFTER_S)));
     }
 
     /// An agent that is told that nothing was done may call again.

@@ -33,9 +33,10 @@ impl<'a, S> Http1Source<'a, S> {
 }
 
 impl<S: ByteStream> Http1Source<'_, S> {
-    /// Waits until the peer finishes or the connection fails, even behind bytes that it has sent ahead.
-    pub async fn peer_ended(&mut self) {
-        self.intake.ended(self.stream).await;
+    /// Waits until the peer finishes or `connection` fails, even behind bytes that it has sent ahead. `connection` is the
+    /// stream without limits on its waits.
+    pub async fn peer_ended(&mut self, connection: &impl ByteStream) {
+        self.intake.ended(connection).await;
     }
 }
 

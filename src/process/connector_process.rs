@@ -14,6 +14,7 @@ use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Notice, Reload, Reloaded, Request, RoleKind, State,
     StateDir, forward_events_with, serve_resolves, signals,
 };
+use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
@@ -30,7 +31,6 @@ use crate::process::settings::{
 use crate::process::source::{LoadedConfig, ReadConfig, connect_of};
 use crate::route::RouteName;
 use crate::tls::CallerAuthorities;
-use crate::upstream::{ResolveRequest, Resolver, resolver};
 
 /// How often the configuration is read again without being asked, so that certificates for sealed routes stay fresh.
 const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
@@ -196,6 +196,9 @@ fn log_start(facts: &Facts, config: &ConnectConfig, tunnel: &TunnelId) {
     let edges: Vec<String> = config.edge.iter().map(ToString::to_string).collect();
     tracing::info!("driver: {}", facts.driver_why);
     tracing::info!("tunnel {tunnel} to {}", edges.join(", "));
+    for (edge, proxy) in config.edge.iter().filter_map(|edge| Some((edge, config.proxy_for(edge)?))) {
+        tracing::info!("the edge {edge} is reached through the proxy {proxy}");
+    }
     for route in &config.routes {
         let readers = readers(config.traffic_of(route));
         tracing::info!("calls for {} go to {}, {readers}", route.host, route.upstream);

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::base::{Secret, TunnelToken};
 use crate::config::{ConnectConfig, Faults};
-use crate::connector::{EdgeAddress, EdgeTls, TradeError, trade};
+use crate::connector::{EdgeAddress, EdgeTls, TradeError, TradeWith, trade};
 use crate::control::{StateDir, serve_resolves};
+use crate::dial::{Proxy, Resolver, resolver};
 use crate::engine::{Cores, EngineSettings, StartError, mailbox};
 use crate::private::PrivateError;
 use crate::process::error::RunError;
 use crate::process::random::random;
-use crate::process::settings::{edge_addresses, edge_roots, open_state_dir};
+use crate::process::settings::{edge_addresses, edge_roots, open_state_dir, proxy_for};
 use crate::tls::{CertError, WallClock};
-use crate::upstream::{Resolver, resolver};
 use crate::wire::enrol::{Credential, Grant, NAME_LEN_MAX, Request};
 
 /// The least wait between two rounds, and by how much it may be longer, so that hosts of one image do not come all at once.
@@ -71,7 +71,8 @@ pub(super) async fn provision(config: &ConnectConfig, engine: &EngineSettings) -
     });
     loop {
         for edge in edge_addresses(config) {
-            match trade_at(&edge, &client, &key, &dir).await {
+            let proxy = proxy_for(config, &edge);
+            match trade_at((&edge, proxy), &client, &key, &dir).await {
                 Ok(tunnel) => {
                     tracing::info!(%edge, %tunnel, "the provisioning key was traded for a tunnel");
                     return Ok(());
@@ -93,7 +94,12 @@ struct Client {
 }
 
 /// Asks one edge, and keeps what it gives.
-async fn trade_at(edge: &EdgeAddress, client: &Arc<Client>, key: &Secret, dir: &StateDir) -> Result<String, NotTraded> {
+async fn trade_at(
+    (edge, proxy): (&EdgeAddress, Option<Proxy>),
+    client: &Arc<Client>,
+    key: &Secret,
+    dir: &StateDir,
+) -> Result<String, NotTraded> {
     let request = dir.trade_key()?;
     let hostname = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
     let name = hostname.trim().chars().take(NAME_LEN_MAX).collect();
@@ -102,7 +108,7 @@ async fn trade_at(edge: &EdgeAddress, client: &Arc<Client>, key: &Secret, dir: &
         software: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
         csr: request.csr().to_vec(),
     };
-    let Grant { tunnel: id, secret, chain, .. } = client.send(edge, asked).await?;
+    let Grant { tunnel: id, secret, chain, .. } = client.send(edge, proxy, asked).await?;
     let token = TunnelToken { id, secret: secret.ok_or(NotTraded::NoSecret)? };
     // First what cannot be had twice.
     dir.keep_token(&token)?;
@@ -115,19 +121,24 @@ async fn trade_at(edge: &EdgeAddress, client: &Arc<Client>, key: &Secret, dir: &
 impl Client {
     /// Sends a request from a core of its own, which ends with it: those of the connector do not run before there is a
     /// tunnel.
-    async fn send(self: &Arc<Client>, edge: &EdgeAddress, request: Request) -> Result<Grant, NotTraded> {
+    async fn send(
+        self: &Arc<Client>,
+        edge: &EdgeAddress,
+        proxy: Option<Proxy>,
+        request: Request,
+    ) -> Result<Grant, NotTraded> {
         let (resolve, resolves) = resolver();
         let resolving = tokio::spawn(serve_resolves(resolves));
         let (reply, mut answer) = mailbox(1);
-        let (client, asked) = (Arc::clone(self), Arc::new((edge.clone(), request)));
+        let (client, asked) = (Arc::clone(self), Arc::new((edge.clone(), proxy, request)));
         let cores = Cores::start(&self.engine, move |core| {
             let (client, asked) = (Arc::clone(&client), Arc::clone(&asked));
             let (reply, resolver) = (reply.clone(), Resolver::Control(resolve.clone()));
             async move {
-                let (edge, request) = &*asked;
-                let edge = (edge, client.edge_name.as_deref());
+                let (edge, proxy, request) = &*asked;
+                let with = TradeWith { edge, edge_name: client.edge_name.as_deref(), proxy: proxy.as_ref() };
                 // Whoever asked waits for it.
-                let _ = reply.send(trade(&core, &resolver, edge, &client.tls, request).await);
+                let _ = reply.send(trade(&core, &resolver, with, &client.tls, request).await);
             }
         })?;
         let answer = answer.recv().await;

@@ -5,6 +5,7 @@
 //! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
 //! whose TLS ends there.
 
+mod incoming;
 mod label;
 mod next_hop;
 mod relay;
@@ -13,9 +14,10 @@ mod requests;
 mod responder;
 mod service;
 
+pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use label::Label;
 pub use next_hop::{NextHop, NextHopWork, Replay};
-pub use relay::{RelayError, RelayHooks, Relayed, ResponseExtras, relay};
-pub use request::{Incoming, Request, RequestBody};
+pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};
+pub use request::Request;
 pub use requests::{RequestLimits, Requests};
 pub use service::{Next, Service, serve};

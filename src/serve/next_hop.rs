@@ -55,6 +55,12 @@ impl NextHopWork {
         self.head.keep_alive() && self.head.framing() != Framing::UntilClose && !self.intake.has_rest()
     }
 
+    /// How long the server keeps the connection open, if the response says so.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.head.idle_timeout()
+    }
+
     /// Forgets the exchange.
     pub fn clear(&mut self) {
         self.head.clear();

@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::Label;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
-use crate::serve::request::{Incoming, RequestBody, Responder};
-use crate::wire::http1::{BodyDecoder, BodyError, Method, ResponseHead, Version};
+use crate::wire::http1::{BodyDecoder, BodyError, HeadError, Method, ResponseHead, Version};
 
 /// How long a next hop that takes no more of a request may take to respond.
 const EARLY_RESPONSE_WITHIN: Duration = Duration::from_secs(5);
@@ -32,15 +32,6 @@ pub trait RelayHooks {
 
     /// It was queued for the caller.
     fn on_response_head_queued(&mut self) {}
-}
-
-/// What a role adds to a response.
-#[derive(Clone, Copy, Debug)]
-pub struct ResponseExtras<'a> {
-    /// Whether another request may follow on the connection.
-    pub may_keep: bool,
-    /// The value of `Server-Timing`, if there is one to tell.
-    pub server_timing: Option<&'a [u8]>,
 }
 
 /// How an exchange ended.
@@ -76,9 +67,32 @@ pub enum RelayError {
     /// The next hop took nothing for too long.
     Stalled,
     /// The next hop violated HTTP.
-    Protocol,
+    Protocol(Box<Violation>),
     /// The response did not begin in time.
     Late,
+}
+
+/// What a response does that HTTP does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Its head is malformed.
+    #[error("{0}")]
+    Head(#[from] HeadError),
+    /// It switches protocols.
+    #[error("it switches protocols without having been asked to")]
+    Switching,
+    /// It has too many interim responses.
+    #[error("it sends more than {INTERIM_MAX} interim responses")]
+    Interim,
+    /// Its body is malformed.
+    #[error("{0}")]
+    Body(CarryError),
+}
+
+impl From<Violation> for RelayError {
+    fn from(violation: Violation) -> RelayError {
+        RelayError::Protocol(Box::new(violation))
+    }
 }
 
 /// What both directions of an exchange know of each other.
@@ -239,7 +253,7 @@ impl<F: ByteStream> Receiving<'_, F> {
             CarryError::To(error) => RelayError::Respond(error),
             CarryError::From(error) => RelayError::Broken(Some(error)),
             CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
-            CarryError::Body(_) | CarryError::Length(_) => RelayError::Protocol,
+            error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
         })
     }
 
@@ -259,16 +273,17 @@ impl<F: ByteStream> Receiving<'_, F> {
                 Ok(true) => {}
                 Ok(false) => return Err(RelayError::Broken(None)),
                 Err(HeadReadError::Stream(error)) => return Err(RelayError::Broken(Some(error))),
-                Err(HeadReadError::Head(_) | HeadReadError::Timeout) => break,
+                Err(HeadReadError::Head(error)) => return Err(Violation::Head(error).into()),
+                Err(HeadReadError::Timeout) => return Err(RelayError::Late),
             }
             if head.status() == SWITCHING_PROTOCOLS {
-                break;
+                return Err(Violation::Switching.into());
             }
             if !head.is_interim() {
                 return Ok(received_at);
             }
             responder.interim(head).await.map_err(RelayError::Respond)?;
         }
-        Err(RelayError::Protocol)
+        Err(Violation::Interim.into())
     }
 }

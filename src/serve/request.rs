@@ -3,12 +3,12 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError};
-use crate::exchange::{BodySink, BodySource, CallFailure, Http1Source, Piece, Refusal, read_on};
+use crate::exchange::{BodySource, CallFailure, Http1Source, Piece, Refusal, read_on};
+use crate::serve::incoming::{Incoming, RequestBody};
 use crate::serve::label::Label;
-use crate::serve::relay::ResponseExtras;
 use crate::serve::requests::Requests;
 use crate::serve::responder::Http1Responder;
-use crate::wire::http1::{Answer, BodyError, Method, RequestHead, ResponseHead};
+use crate::wire::http1::{Answer, BodyError, Method, RequestHead};
 
 /// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
 const READ_ID_WITHIN: Duration = Duration::from_millis(500);
@@ -21,47 +21,11 @@ pub struct Request<'a, S> {
     requests: &'a mut Requests,
 }
 
-/// A request apart from the connection it came on.
-pub struct Incoming<'a, B, R> {
-    /// Its head.
-    pub head: &'a RequestHead,
-    /// Its body.
-    pub body: B,
-    /// Reads what it is about, if that is of interest.
-    pub label: Option<&'a mut Label>,
-    /// Takes the response.
-    pub responder: R,
-}
-
-/// The body of a request.
-pub trait RequestBody: BodySource {
-    /// Waits, once the body is received, until the caller leaves.
-    fn caller_left(&mut self) -> impl Future<Output = ()>;
-
-    /// Whether [`RequestBody::caller_left`] can tell. If not, a failure of the caller's connection is noticed by other means.
-    fn is_watched(&self) -> bool;
-}
-
-/// Takes the response to a request.
-pub trait Responder: BodySink {
-    /// Sends an interim (1xx) response, if the protocol version has them.
-    fn interim(&mut self, head: &ResponseHead) -> impl Future<Output = Result<(), StreamError>>;
-
-    /// Queues the head of the final response. The body follows.
-    fn head(
-        &mut self,
-        head: &ResponseHead,
-        extras: ResponseExtras<'_>,
-    ) -> impl Future<Output = Result<(), StreamError>>;
-
-    /// Whether the connection can carry another request after the response.
-    fn keeps(&self) -> bool;
-}
-
 /// The body of a request of HTTP/1.1.
-pub struct Http1RequestBody<'a, S> {
-    source: Http1Source<'a, S>,
-    is_watched: bool,
+pub struct Http1RequestBody<'a, S, P> {
+    source: Http1Source<'a, P>,
+    /// The connection, if it is watched for its end.
+    watched: Option<&'a S>,
 }
 
 impl<'a, S: ByteStream> Request<'a, S> {
@@ -104,11 +68,12 @@ impl<'a, S: ByteStream> Request<'a, S> {
         &'b mut self,
         over: &'b P,
         is_watched: bool,
-    ) -> Incoming<'b, Http1RequestBody<'b, P>, Http1Responder<'b, P>> {
+    ) -> Incoming<'b, Http1RequestBody<'b, S, P>, Http1Responder<'b, P>> {
         let Requests { head, intake, decoder, label, reads_labels, outlet, scratch, .. } = &mut *self.requests;
         let head = &*head;
         let responder = Http1Responder::new(head, over, self.core.pool(), outlet, scratch);
-        let body = Http1RequestBody { source: Http1Source::new(over, intake, decoder), is_watched };
+        let watched = is_watched.then_some(self.stream);
+        let body = Http1RequestBody { source: Http1Source::new(over, intake, decoder), watched };
         let label = label.as_deref_mut().filter(|_| *reads_labels);
         Incoming { head, body, label, responder }
     }
@@ -164,20 +129,20 @@ impl<'a, S: ByteStream> Request<'a, S> {
     }
 }
 
-impl<S: ByteStream> RequestBody for Http1RequestBody<'_, S> {
+impl<S: ByteStream, P: ByteStream> RequestBody for Http1RequestBody<'_, S, P> {
     async fn caller_left(&mut self) {
-        if !self.is_watched {
-            pending::<()>().await;
+        match self.watched {
+            Some(connection) => self.source.peer_ended(connection).await,
+            None => pending().await,
         }
-        self.source.peer_ended().await;
     }
 
     fn is_watched(&self) -> bool {
-        self.is_watched
+        self.watched.is_some()
     }
 }
 
-impl<S: ByteStream> BodySource for Http1RequestBody<'_, S> {
+impl<S: ByteStream, P: ByteStream> BodySource for Http1RequestBody<'_, S, P> {
     fn next(&mut self) -> Result<Piece, BodyError> {
         self.source.next()
     }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::Time;
-use crate::engine::{ByteStream, Core, Lease, Pool};
+use crate::engine::{ByteStream, Core, Lease, Pool, StreamError};
 use crate::exchange::{HeadReadError, Intake, Outlet, clear_scratch};
 use crate::serve::label::Label;
-use crate::serve::service::Service;
 use crate::wire::http1::{BodyDecoder, RequestHead};
 
 /// How long the requests of a connection may take.
@@ -84,22 +83,22 @@ impl Requests {
         poll_fn(|cx| Poll::Ready(matches!(self.intake.poll_fill(stream, cx), Poll::Ready(Ok(false)))))
     }
 
-    /// The head of the next request; returns when its first byte was received. None if no request will follow: the peer has
-    /// finished, was idle for too long, or the service ends it.
+    /// Waits for the first byte of the next request. False if no request will follow: the peer has finished, was idle for too
+    /// long, or the connection is to end, which `ended` tells.
     ///
     /// # Errors
     ///
-    /// If the head is malformed, too long or late, or the connection fails within it.
-    pub(super) async fn next<S: Service>(
+    /// If the connection failed.
+    pub(super) async fn wait(
         &mut self,
         core: &Core,
-        stream: &S::Stream,
-        service: &mut S,
-    ) -> Result<Option<Time>, HeadReadError> {
-        let limits = service.limits();
+        stream: &impl ByteStream,
+        limits: RequestLimits,
+        ended: impl Future<Output = ()>,
+    ) -> Result<bool, StreamError> {
         // The memory of a long head is given back before the next is waited for.
         self.head.clear();
-        // A part of a TLS record is the begin of a head as well.
+        // A part of a TLS record is the start of a head as well.
         let begun = poll_fn(|cx| match self.intake.poll_fill(stream, cx) {
             Poll::Pending if stream.has_partial() => Poll::Ready(Ok(true)),
             filled => filled,
@@ -107,26 +106,30 @@ impl Requests {
         let patience = if self.has_begun { limits.idle_timeout } else { limits.first_timeout };
         let idle = core.timeout(patience, begun);
         let ended = async {
-            service.idle_ends().await;
+            ended.await;
             None
         };
-        match future::or(async { idle.await.ok() }, ended).await.transpose()? {
-            Some(true) => self.has_begun = true,
-            Some(false) | None => return Ok(None),
-        }
-        self.read_head(core, stream, service, limits.header_timeout).await
+        let begun = future::or(async { idle.await.ok() }, ended).await.transpose()?.unwrap_or(false);
+        self.has_begun |= begun;
+        Ok(begun)
     }
 
-    async fn read_head<S: Service>(
+    /// Reads the head of the next request; returns when its first byte was received. A part of it that is so many bytes long
+    /// is kept if `may_keep` allows it; it is told zero when none is kept any more.
+    ///
+    /// # Errors
+    ///
+    /// If the head is malformed, too long or late, or the connection fails within it.
+    pub(super) async fn read_head(
         &mut self,
         core: &Core,
-        stream: &S::Stream,
-        service: &mut S,
-        header_timeout: Duration,
+        stream: &impl ByteStream,
+        limits: RequestLimits,
+        mut may_keep: impl FnMut(usize) -> bool,
     ) -> Result<Option<Time>, HeadReadError> {
-        let head = self.intake.request_head_within(stream, &mut self.head, core, |len| service.may_keep(len));
-        let read = core.timeout(header_timeout, head).await;
-        service.may_keep(0);
+        let head = self.intake.request_head_within(stream, &mut self.head, core, &mut may_keep);
+        let read = core.timeout(limits.header_timeout, head).await;
+        may_keep(0);
         let began = read.unwrap_or(Err(HeadReadError::Timeout))?;
         self.decoder.restart(self.head.framing());
         if let Some(label) = self.label.as_mut().filter(|_| self.reads_labels) {

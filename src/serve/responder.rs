@@ -2,8 +2,7 @@
 
 use crate::engine::{ByteStream, Lease, Pool, StreamError};
 use crate::exchange::{BodySink, CarryError, Http1Sink, Outlet};
-use crate::serve::relay::ResponseExtras;
-use crate::serve::request::Responder;
+use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::http1::{Framing, RequestHead, ResponseEdits, ResponseHead, Version, write_response};
 
 /// Responds to one request on a byte stream.

@@ -1,3 +1,4 @@
+use crate::base::Time;
 use crate::engine::{ByteStream, Core};
 use crate::exchange::HeadReadError;
 use crate::serve::request::Request;
@@ -47,7 +48,7 @@ pub async fn serve<S: Service>(
     service: &mut S,
 ) -> Option<S::Leave> {
     loop {
-        let began = match requests.next(core, stream, service).await {
+        let began = match next_request(core, requests, stream, service).await {
             Ok(Some(began)) => began,
             Ok(None) => return None,
             Err(error) => {
@@ -64,4 +65,18 @@ pub async fn serve<S: Service>(
             Next::Leave(leave) => return Some(leave),
         }
     }
+}
+
+/// Reads the head of the next request; returns when its first byte was received. None if no request will follow.
+async fn next_request<S: Service>(
+    core: &Core,
+    requests: &mut Requests,
+    stream: &S::Stream,
+    service: &mut S,
+) -> Result<Option<Time>, HeadReadError> {
+    let limits = service.limits();
+    if !requests.wait(core, stream, limits, service.idle_ends()).await? {
+        return Ok(None);
+    }
+    requests.read_head(core, stream, limits, |len| service.may_keep(len)).await
 }

@@ -2,22 +2,34 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::pending;
-use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
+use crate::dial::{DialError, ResolveError, Resolver, connect_first, connect_one};
 use crate::engine::driver::{Address, SocketOptions};
-use crate::engine::{ByteStream, Core, Signal, Socket};
+use crate::engine::{ByteStream, Core, Signal};
 use crate::route::UpstreamAddr;
-use crate::tls::{Connection, ServerName};
-use crate::upstream::{ResolveError, Resolver, UpstreamError, UpstreamSettings};
+use crate::tls::{Connection, HandshakeError, ServerName};
+use crate::upstream::{UpstreamError, UpstreamSettings};
 
 /// How long the host of an upstream may be silent, sending neither data nor answers to keep-alive probes, before a
 /// connection to it fails.
 const SILENCE_MAX: Duration = Duration::from_secs(75);
+const OPTIONS: SocketOptions = SocketOptions { quick_ack: true, silence_max: Some(SILENCE_MAX) };
+/// The first pause before a server that refused is tried again; each further one is twice as long.
+const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(25);
+/// The longest pause of that kind.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// How much sooner than the server closes a connection it is no longer used: a request that is sent at that moment would cross
+/// the end of the connection.
+const CLOSE_EARLY: Duration = Duration::from_secs(1);
+
+/// The shortest time between two log lines about the answers of one upstream on one core.
+const FAULTS_EVERY: Duration = Duration::from_secs(60);
 
 /// The connections of one core to one HTTP server. Cheap to clone; the clones are one pool.
 #[derive(Clone)]
@@ -34,11 +46,29 @@ struct Shared {
     /// Raised when a connection is given back or closed. All waiting calls look again, as one of them may have given up.
     freed: Signal,
     sweeping: Cell<bool>,
+    /// The address that answered last, of those that the server's name has.
+    last_good: Cell<Option<SocketAddr>>,
+    faults: Cell<Faults>,
+}
+
+/// The log of answers that cannot be passed on.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    /// When one was last logged, and how many there were since.
+    logged: Option<Time>,
+    unlogged: u64,
+}
+
+/// A connection, and where it goes.
+struct Line {
+    connection: Connection,
+    address: Rc<Address>,
 }
 
 struct Idle {
-    connection: Connection,
-    since: Time,
+    line: Line,
+    /// When it is too old to be used.
+    until: Time,
 }
 
 impl HttpPool {
@@ -53,6 +83,8 @@ impl HttpPool {
             busy: Cell::new(0),
             freed: Signal::default(),
             sweeping: Cell::new(false),
+            last_good: Cell::new(None),
+            faults: Cell::default(),
         }))
     }
 
@@ -76,35 +108,47 @@ impl HttpPool {
         if let Some(connection) = self.take_idle() {
             return Ok((connection, None));
         }
-        self.connect().await
+        self.wait_for_one(Reuse::Allowed).await
     }
 
-    /// Makes a new connection, for a call whose idle one proved dead before anything was sent on it.
+    /// Makes a new connection, for a call whose idle one proved dead.
     ///
     /// # Errors
     ///
     /// As for [`HttpPool::checkout`].
     pub async fn connect(&self) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
+        self.wait_for_one(Reuse::Forbidden).await
+    }
+
+    async fn wait_for_one(&self, reuse: Reuse) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
         let settings = &self.0.settings;
-        let place = match self.0.core.timeout(settings.queue_timeout, self.place()).await {
+        let place = match self.0.core.timeout(settings.queue_timeout, self.place(reuse)).await {
             Ok(Ok(connection)) => return Ok((connection, None)),
             Ok(Err(place)) => place,
             Err(_) => return Err(UpstreamError::Busy(settings.connections_max)),
         };
         let began = self.0.core.now();
-        let dialled = self.0.core.timeout(settings.connect_timeout, self.dial()).await;
-        let connection = dialled.map_err(|_| UpstreamError::Timeout(settings.connect_timeout))??;
+        // Boxed: connecting is rare, and a call has the room for it all its life otherwise.
+        let line = Box::pin(self.dial_until_taken()).await?;
         let connect = Some(self.0.core.now() - began);
-        let connection = HttpConnection { connection: Some(connection), place };
-        Ok((connection, connect))
+        Ok((HttpConnection { line: Some(line), place }, connect))
     }
 
     /// An idle connection, or a place for a new one, as soon as there is one.
-    async fn place(&self) -> Result<HttpConnection, Place> {
+    async fn place(&self, reuse: Reuse) -> Result<HttpConnection, Place> {
         loop {
             let seen = self.0.freed.count();
-            if let Some(connection) = self.take_idle() {
-                return Ok(connection);
+            match reuse {
+                Reuse::Allowed => {
+                    if let Some(connection) = self.take_idle() {
+                        return Ok(connection);
+                    }
+                }
+                // An idle one is closed to make room: it may be as dead as the one before it.
+                Reuse::Forbidden if self.open() >= self.0.settings.connections_max => {
+                    self.0.idle.borrow_mut().pop_front();
+                }
+                Reuse::Forbidden => {}
             }
             if self.open() < self.0.settings.connections_max {
                 return Err(Place::take(self));
@@ -114,64 +158,102 @@ impl HttpPool {
     }
 
     fn take_idle(&self) -> Option<HttpConnection> {
+        let now = self.0.core.turn_time();
         loop {
-            let Idle { connection, .. } = self.0.idle.borrow_mut().pop_back()?;
-            if is_quiet(&connection) {
+            let idle = self.0.idle.borrow_mut().pop_back()?;
+            if idle.is_usable(now) {
+                let line = idle.line;
                 let place = Place::take(self);
-                return Some(HttpConnection { connection: Some(connection), place });
+                return Some(HttpConnection { line: Some(line), place });
             }
         }
     }
 
-    async fn dial(&self) -> Result<Connection, UpstreamError> {
-        let url = &self.0.settings.url;
-        let socket = match url.addr() {
-            UpstreamAddr::Unix { path } => self.dial_one(&Address::Unix(path.as_ref().into())).await?,
-            UpstreamAddr::Tcp { host, port } => self.dial_any(host, *port).await?,
+    /// Connects; a server that refuses may be restarting, and is tried again for a while.
+    async fn dial_until_taken(&self) -> Result<Line, UpstreamError> {
+        let core = &self.0.core;
+        let give_up_at = core.now() + self.0.settings.refused_wait;
+        let mut pause = REFUSED_PAUSE_MIN;
+        loop {
+            let dialled = self.dial(core.now() + self.0.settings.connect_timeout).await;
+            let now = core.now();
+            if !matches!(dialled, Err(UpstreamError::Refused { .. })) || now >= give_up_at {
+                return dialled;
+            }
+            core.sleep_until((now + pause).min(give_up_at)).await;
+            pause = (pause * 2).min(REFUSED_PAUSE_MAX);
+        }
+    }
+
+    /// Connects before `deadline`, TLS included.
+    async fn dial(&self, deadline: Time) -> Result<Line, UpstreamError> {
+        let (core, url) = (&self.0.core, &self.0.settings.url);
+        let limit = self.0.settings.connect_timeout;
+        let (socket, address) = match url.addr() {
+            UpstreamAddr::Unix { path } => {
+                let address = Address::Unix(path.as_ref().into());
+                let socket = connect_one(core, &address, OPTIONS, deadline).await;
+                (socket.map_err(|error| self.failed(&error))?, address)
+            }
+            UpstreamAddr::Tcp { host, port } => {
+                let addresses = self.addresses(host, *port, deadline).await?;
+                let connected = connect_first(core, &addresses, OPTIONS, deadline).await;
+                let (socket, address) = connected.map_err(|error| self.failed(&error))?;
+                self.0.last_good.set(Some(address));
+                (socket, address.into())
+            }
         };
         let (Some(config), Some(name)) = (&self.0.settings.tls, url.tls_name()) else {
-            return Ok(Connection::plain(socket));
+            return Ok(Line { connection: Connection::plain(socket), address: Rc::new(address) });
         };
         let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::Unreachable {
             address: name.into(),
             reason: "the name is not valid in a certificate".into(),
         })?;
-        // The TLS handshake shares the time limit for connecting.
-        Connection::client(socket, config, name, pending()).await.map_err(UpstreamError::Tls)
+        match Connection::client(socket, config, name, core.sleep_until(deadline)).await {
+            Ok(connection) => Ok(Line { connection, address: Rc::new(address) }),
+            Err(HandshakeError::Timeout) => {
+                Err(UpstreamError::TlsTimeout { address: address.to_string().into(), limit })
+            }
+            Err(cause) => Err(UpstreamError::Tls { address: address.to_string().into(), cause }),
+        }
     }
 
-    async fn dial_any(&self, host: &str, port: u16) -> Result<Socket, UpstreamError> {
-        let mut last = None;
-        for address in self.0.resolver.resolve(host, port).await? {
-            if let Err(why) = self.0.settings.allowed.judge(address.ip()) {
-                last.get_or_insert(UpstreamError::NotAllowed { address: address.ip(), why });
-                continue;
-            }
-            match self.dial_one(&address.into()).await {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = Some(error),
+    /// The allowed addresses of a host, the one that answered last in front.
+    async fn addresses(&self, host: &str, port: u16, deadline: Time) -> Result<Vec<SocketAddr>, UpstreamError> {
+        let resolving = self.0.resolver.resolve_until(host, port, deadline, &self.0.core);
+        let (mut allowed, mut refused) = (Vec::new(), None);
+        for address in resolving.await? {
+            match self.0.settings.allowed.judge(address.ip()) {
+                Ok(()) => allowed.push(address),
+                Err(why) => refused = refused.or(Some(UpstreamError::NotAllowed { address: address.ip(), why })),
             }
         }
-        Err(last.unwrap_or(UpstreamError::Name(ResolveError::Busy)))
+        if let Some(good) = allowed.iter().position(|address| Some(*address) == self.0.last_good.get()) {
+            allowed[..=good].rotate_right(1);
+        }
+        if allowed.is_empty() { Err(refused.unwrap_or(UpstreamError::Name(ResolveError::Busy))) } else { Ok(allowed) }
     }
 
-    async fn dial_one(&self, address: &Address) -> Result<Socket, UpstreamError> {
-        let options = SocketOptions { quick_ack: true, silence_max: Some(SILENCE_MAX) };
-        self.0.core.connect(address, options).await.map_err(|error| {
-            let (address, reason) = (address.to_string().into(), error.to_string().into());
-            match error.kind() {
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-                    UpstreamError::Refused { address, reason }
-                }
-                _ => UpstreamError::Unreachable { address, reason },
-            }
-        })
+    fn failed(&self, error: &DialError) -> UpstreamError {
+        let (address, reason) = (error.addresses().into(), error.reasons().into());
+        if error.is_refused() {
+            UpstreamError::Refused { address, reason }
+        } else if error.is_timeout() {
+            UpstreamError::Timeout { address, limit: self.0.settings.connect_timeout }
+        } else {
+            UpstreamError::Unreachable { address, reason }
+        }
     }
 
-    fn give_back(&self, connection: Connection) {
-        let since = self.0.core.turn_time();
-        self.0.idle.borrow_mut().push_back(Idle { connection, since });
-        self.sweep_later();
+    fn give_back(&self, line: Line, idle_timeout: Option<Duration>) {
+        let allowed = self.0.settings.idle_timeout;
+        let idle_max = idle_timeout.map_or(allowed, |announced| allowed.min(announced.saturating_sub(CLOSE_EARLY)));
+        if !idle_max.is_zero() {
+            let until = self.0.core.turn_time() + idle_max;
+            self.0.idle.borrow_mut().push_back(Idle { line, until });
+            self.sweep_later();
+        }
     }
 
     /// Starts the task that closes idle connections after their timeout, unless it is running.
@@ -190,17 +272,23 @@ impl HttpPool {
     }
 
     fn sweep(&self) {
-        let (now, idle_timeout) = (self.0.core.now(), self.0.settings.idle_timeout);
-        let idle = std::mem::take(&mut *self.0.idle.borrow_mut());
-        let kept =
-            idle.into_iter().filter(|idle| now - idle.since < idle_timeout && is_quiet(&idle.connection)).collect();
-        self.0.idle.replace(kept);
+        let now = self.0.core.now();
+        self.0.idle.borrow_mut().retain(|idle| idle.is_usable(now));
     }
 }
 
-/// Whether nothing was received on an idle connection, not even its end.
-fn is_quiet(connection: &Connection) -> bool {
-    connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+impl Idle {
+    /// Whether it is young enough, and nothing was received on it, not even its end.
+    fn is_usable(&self, now: Time) -> bool {
+        now < self.until && self.line.connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
+/// Whether a call may use a connection that others have used.
+#[derive(Clone, Copy)]
+enum Reuse {
+    Allowed,
+    Forbidden,
 }
 
 /// A place for one connection among those allowed. Dropping it frees the place.
@@ -223,7 +311,7 @@ impl Drop for Place {
 
 /// A connection to an HTTP server, for one exchange. Dropping it closes it.
 pub struct HttpConnection {
-    connection: Option<Connection>,
+    line: Option<Line>,
     place: Place,
 }
 
@@ -235,7 +323,21 @@ impl HttpConnection {
     /// Never: only `give_back` removes it, and that consumes `self`.
     #[must_use]
     pub fn connection(&self) -> &Connection {
-        self.connection.as_ref().expect("only giving it back takes it away")
+        &self.line.as_ref().expect("only giving it back takes it away").connection
+    }
+
+    /// Logs what was wrong with an answer, at most every [`FAULTS_EVERY`] for one upstream.
+    pub fn log_fault(&self, why: &str) {
+        let shared = &self.place.0.0;
+        let now = shared.core.now();
+        let Faults { logged, unlogged } = shared.faults.get();
+        if logged.is_some_and(|logged| now - logged < FAULTS_EVERY) {
+            return shared.faults.set(Faults { logged, unlogged: unlogged + 1 });
+        }
+        shared.faults.set(Faults { logged: Some(now), unlogged: 0 });
+        let address = self.line.as_ref().map(|line| line.address.to_string()).unwrap_or_default();
+        let upstream = &shared.settings.url;
+        tracing::warn!(%upstream, address, error = why, unlogged, "the upstream's answer cannot be passed on");
     }
 
     /// The value of the `Host` field in requests on this connection.
@@ -245,10 +347,10 @@ impl HttpConnection {
     }
 
     /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing
-    /// came behind the response, and both sides keep the connection.
-    pub fn give_back(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.place.0.give_back(connection);
+    /// came behind the response, and both sides keep the connection. `idle_timeout` is how long the server says that it does.
+    pub fn give_back(mut self, idle_timeout: Option<Duration>) {
+        if let Some(line) = self.line.take() {
+            self.place.0.give_back(line, idle_timeout);
         }
     }
 }

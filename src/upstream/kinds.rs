@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dial::{ResolveError, Resolver};
 use crate::engine::Core;
 use crate::policy::{AllowedUpstreams, NotAllowed};
 use crate::route::UpstreamUrl;
 use crate::tls::{ClientConfig, HandshakeError};
-use crate::upstream::{HttpConnection, HttpPool, ResolveError, Resolver};
+use crate::upstream::{HttpConnection, HttpPool};
 
 /// The settings of one upstream.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct UpstreamSettings {
     pub connections_max: usize,
     /// How long connecting may take, TLS included, all addresses together.
     pub connect_timeout: Duration,
+    /// How long a server that refuses connections is given to come back, before the call fails.
+    pub refused_wait: Duration,
     /// How long a connection may be idle.
     pub idle_timeout: Duration,
     /// How long a call may wait for a connection when all are in use.
@@ -40,6 +43,7 @@ impl UpstreamSettings {
             tls: None,
             connections_max: 64,
             connect_timeout: Duration::from_secs(5),
+            refused_wait: Duration::ZERO,
             idle_timeout: Duration::from_secs(30),
             queue_timeout: Duration::from_secs(5),
             allowed: Arc::new(AllowedUpstreams::private()),
@@ -53,7 +57,7 @@ pub enum UpstreamError {
     /// It refused the connection.
     #[error("the upstream {address} refused the connection ({reason}): check that the MCP server is running there")]
     Refused {
-        /// The address that was dialled.
+        /// The addresses that were dialled.
         address: Box<str>,
         /// The error of the operating system.
         reason: Box<str>,
@@ -61,7 +65,7 @@ pub enum UpstreamError {
     /// It cannot be reached.
     #[error("the upstream {address} cannot be reached ({reason}): check the address and the route to it")]
     Unreachable {
-        /// The address that was dialled.
+        /// The addresses that were dialled.
         address: Box<str>,
         /// The error of the operating system.
         reason: Box<str>,
@@ -77,12 +81,37 @@ pub enum UpstreamError {
     /// Its name has no address.
     #[error(transparent)]
     Name(#[from] ResolveError),
-    /// Connecting took longer than the limit.
-    #[error("connecting to the upstream timed out after {} ms", .0.as_millis())]
-    Timeout(Duration),
-    /// The TLS handshake failed.
-    #[error("the TLS handshake with the upstream failed: {0}")]
-    Tls(HandshakeError),
+    /// It did not answer in time.
+    #[error(
+        "the upstream {address} did not answer within {} ms: check the address, and that no firewall drops the connection",
+        .limit.as_millis()
+    )]
+    Timeout {
+        /// The addresses that were dialled.
+        address: Box<str>,
+        /// The time that there was.
+        limit: Duration,
+    },
+    /// It took the connection, and the TLS handshake failed.
+    #[error("the TLS handshake with the upstream {address} failed: {cause}")]
+    Tls {
+        /// The address that was dialled.
+        address: Box<str>,
+        /// What went wrong.
+        cause: HandshakeError,
+    },
+    /// It took the connection, and the TLS handshake was not complete in time.
+    #[error(
+        "the upstream {address} took the connection, but did not complete the TLS handshake within {} ms: check that it \
+         speaks TLS on this port",
+        .limit.as_millis()
+    )]
+    TlsTimeout {
+        /// The address that was dialled.
+        address: Box<str>,
+        /// The time that there was for connecting as a whole.
+        limit: Duration,
+    },
     /// All connections are in use.
     #[error(
         "all {0} connections to the upstream are in use: raise `upstream_connections_max`, or make the server faster"

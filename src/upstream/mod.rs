@@ -2,10 +2,6 @@
 
 mod http_pool;
 mod kinds;
-mod resolve;
 
 pub use http_pool::{HttpConnection, HttpPool};
 pub use kinds::{Checkout, Upstream, UpstreamConnection, UpstreamError, UpstreamSettings};
-#[cfg(feature = "sim")]
-pub use resolve::NameTable;
-pub use resolve::{ADDRESSES_MAX, ResolveError, ResolveRequest, Resolver, resolver};

@@ -3,6 +3,7 @@
 mod codes;
 pub mod enrol;
 mod field;
+pub mod forward_proxy;
 pub mod http1;
 pub mod jsonrpc;
 pub mod mcp;

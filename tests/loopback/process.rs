@@ -22,7 +22,8 @@ pub(crate) struct Adit {
 /// The program with these arguments and an environment of its own.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ADIT_") && !name.starts_with("ADIT_TEST_")) {
+    let is_read = |name: &str| name.to_ascii_lowercase().ends_with("_proxy") || name.starts_with("ADIT_");
+    for (name, _) in std::env::vars().filter(|(name, _)| is_read(name) && !name.starts_with("ADIT_TEST_")) {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());

@@ -11,6 +11,7 @@ use adit::base::{Secret, SharedMap, Traffic, TunnelId};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, Sealing,
 };
+use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, Seals, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
@@ -20,7 +21,7 @@ use adit::tls::{
     ALPN_HTTP1, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
     ReloadingCerts, Roots, ServerConfig, ServerSettings, WallClock, client_config, server_config,
 };
-use adit::upstream::{Resolver, UpstreamSettings};
+use adit::upstream::UpstreamSettings;
 use rustls::pki_types::{ServerName, UnixTime};
 
 pub(crate) const HOST: &str = "mcp.test";

@@ -1,5 +1,7 @@
 //! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
 
+mod forward_proxy;
+mod proxied;
 mod site;
 mod trade;
 

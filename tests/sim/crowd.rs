@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use adit::base::Rng;
 use adit::connector::Connector;
+use adit::dial::Resolver;
 use adit::edge::Edge;
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, StreamError, mailbox};
-use adit::upstream::Resolver;
 use adit::wire::mux;
 
 use crate::bodies::{body, read, read_head, send, serve};

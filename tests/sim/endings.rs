@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use adit::connector::Connector;
+use adit::dial::Resolver;
 use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeSettings};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
@@ -18,7 +19,6 @@ use adit::tls::{
     Authority, CertSet, ClientConfig, ClientSettings, Connection, ReloadingCerts, Roots, ServerSettings, client_config,
     server_config,
 };
-use adit::upstream::Resolver;
 use adit::wire::mux;
 use rustls::pki_types::{ServerName, UnixTime};
 

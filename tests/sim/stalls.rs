@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use adit::base::{Secret, TunnelId};
 use adit::connector::{Connector, ConnectorCommand, ConnectorEvent};
+use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_MIN, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox};
 use adit::latency::Outcome;
-use adit::upstream::Resolver;
 use adit::wire::mux;
 
 use crate::bodies::{body, read, read_head, send, serve};

@@ -12,6 +12,7 @@ use crate::base::{CoreId, LinkId, Secret, Time, Traffic};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
+use crate::dial::Resolver;
 use crate::engine::driver::{Address, SocketOptions};
 use crate::engine::sim::{Faults, MemberId, SimNet, Simulation};
 use crate::engine::{ByteStream, Core, MailReceiver, Pool, Signal, Socket, StreamError, mailbox};
@@ -19,7 +20,7 @@ use crate::link::{Link, LinkStream};
 use crate::policy::AllowedUpstreams;
 use crate::route::{RouteEntry, RouteTable};
 use crate::tls::Connection;
-use crate::upstream::{Resolver, UpstreamSettings};
+use crate::upstream::UpstreamSettings;
 use crate::wire::mux::{self, Cause, EdgeIdentity, Open, Refusal};
 
 pub(super) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -28,7 +29,7 @@ pub(super) const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
 pub(super) const UPSTREAM_PORT: u16 = 9000;
 /// The one name that means something.
 pub(super) const NAMED: &str = "upstream.test";
-const EDGE_PORT: u16 = 7844;
+pub(super) const EDGE_PORT: u16 = 7844;
 const LONGEST: Duration = Duration::from_secs(600);
 const INSTANCE: u64 = 4711;
 
@@ -99,6 +100,17 @@ impl<S: ByteStream> Talk<S> {
     /// A head.
     pub(super) async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
+    }
+
+    /// A head; none if the peer finishes instead of sending one.
+    pub(super) async fn next_head(&mut self) -> Option<String> {
+        if self.heard.is_empty() {
+            match self.stream.recv().await {
+                Ok(Some(lease)) => self.heard.extend_from_slice(&lease),
+                _ => return None,
+            }
+        }
+        Some(self.head().await)
     }
 
     /// Everything to the end, and how it ended.
@@ -261,6 +273,21 @@ pub(super) fn tables_allowing(allowed: AllowedUpstreams, routes: &[(&str, &str)]
     let allowed = Arc::new(allowed);
     let upstream = |url: &str| UpstreamSettings { allowed: Arc::clone(&allowed), ..upstream_settings(url) };
     ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), sealing: None }
+}
+
+/// Tables with other settings for the one upstream.
+pub(super) fn tables_set(set: impl Fn(&mut UpstreamSettings)) -> ConnectorTables {
+    tables_at(&format!("http://{UPSTREAM}:{UPSTREAM_PORT}"), set)
+}
+
+/// Tables with another upstream, and other settings for it.
+pub(super) fn tables_at(url: &str, set: impl Fn(&mut UpstreamSettings)) -> ConnectorTables {
+    let upstream = |url: &str| {
+        let mut settings = upstream_settings(url);
+        set(&mut settings);
+        settings
+    };
+    ConnectorTables { routes: RouteTable::new(entries(&[("mcp.test", url)], upstream)).unwrap(), sealing: None }
 }
 
 /// Tables whose upstreams take so many connections.

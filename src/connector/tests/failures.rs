@@ -1,6 +1,8 @@
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use super::bed::{Bed, CONNECTOR, EDGE, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables, tables_with};
 use crate::base::Time;
@@ -46,6 +48,67 @@ fn an_upstream_that_breaks_off_or_off_the_rules_is_named() {
     ];
     for (answer, cause) in cases {
         assert_eq!(cause_after(answer), cause, "{answer:?}");
+    }
+}
+
+/// What is logged while `act` runs.
+fn logged(act: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, act);
+    let bytes = sink.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn an_answer_that_is_not_http_is_logged_with_address_and_reason_and_not_for_every_call() {
+    const SETTINGS: &str = "\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+    let cases = [
+        (SETTINGS, "the answer begins like one in HTTP/2"),
+        ("\x15\x03\x01\0\x02\x02\x46", "it speaks TLS on this port"),
+        ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "the status line is malformed"),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "it switches protocols"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "a chunk size is malformed"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "closed the connection before its answer was complete"),
+    ];
+    for (answer, reason) in cases {
+        let mut bed = Bed::new(script(move |mut peer| async move {
+            peer.talk.head().await;
+            peer.talk.say(answer).await;
+            let _ = peer.talk.stream.flushed().await;
+        }));
+        let mut calls = |n: usize, wait_ms: u64| {
+            logged(|| {
+                bed.run(move |edge| async move {
+                    for _ in 0..n {
+                        let mut call = edge.call(GET).await;
+                        call.stream.finish();
+                        call.cause().await;
+                    }
+                    edge.core.sleep(ms(wait_ms)).await;
+                });
+            })
+        };
+        let log = calls(3, 60_000);
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("cannot be passed on")).collect();
+        let [line] = lines[..] else { panic!("{log}") };
+        assert!(line.contains("WARN") && line.contains("10.0.0.3:9000") && line.contains(reason), "{line}");
+        assert!(calls(1, 0).contains("unlogged=2"), "what was left out is counted");
     }
 }
 
@@ -98,7 +161,7 @@ fn an_upstream_that_takes_no_connection_is_named() {
         assert!((ms(2_000)..ms(2_001)).contains(&(edge.now() - began)));
     });
     let why = bed.report().upstreams[0].failing.clone().unwrap();
-    assert!(why.contains("timed out after"), "{why}");
+    assert!(why.contains("10.0.0.3:9000 did not answer within 2000 ms"), "{why}");
     bed.role.reload(tables(&[("mcp.test", "http://no.such.host")]));
     bed.run(|edge| async move { assert_eq!(edge.call(POST).await.cause().await, Cause::UpstreamUnreachable) });
     bed.assert_clean();

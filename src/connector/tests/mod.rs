@@ -2,7 +2,9 @@
 
 mod bed;
 mod calls;
+mod dialling;
 mod failures;
 mod guard;
+mod keep_alive;
 mod links;
 mod sealed;

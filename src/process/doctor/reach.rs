@@ -8,9 +8,9 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::control::micros;
+use crate::dial::ADDRESSES_MAX;
 use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
-use crate::upstream::ADDRESSES_MAX;
 
 /// Resolves a host; no addresses if that fails.
 pub(super) async fn check_dns(findings: &mut Findings, check: &'static str, host: &str, port: u16) -> Vec<SocketAddr> {

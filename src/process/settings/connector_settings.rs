@@ -7,14 +7,18 @@ use rustls_pki_types::UnixTime;
 
 use super::unless_zero;
 use crate::base::{AuthorityPin, Secret, TunnelId, TunnelToken, pin_of};
-use crate::config::{ConnectConfig, Fault, Faults, Origin, SecretText, UpstreamNetwork};
+use crate::config::{
+    ConnectConfig, Fault, Faults, HostPort, Origin, ProxyScheme, ProxyUrl, SecretText, UpstreamNetwork,
+};
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::control::StateDir;
+use crate::dial::Proxy;
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_HTTP1, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock, client_config,
 };
 use crate::upstream::UpstreamSettings;
+use crate::wire::forward_proxy::{ProxyLogin, ProxyProtocol};
 use crate::wire::mux;
 
 /// How long dialling an edge may take, TLS included.
@@ -39,6 +43,7 @@ pub(crate) fn connector_settings(
     let tls = tls.map_err(|error| Faults::of("connect.edge_ca_file", error))?;
     let tls = with_kept_identities(config, tls, &edges, &id)?;
     Ok(ConnectorSettings {
+        proxies: edges.iter().map(|edge| proxy_for(config, edge)).collect(),
         edges,
         edge_tls: Some(Arc::new(tls)),
         edge_name: config.edge_name.map(|name| name.as_str().trim_matches(['[', ']']).into()),
@@ -79,6 +84,18 @@ pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, Faults> {
     let secret = source.read().map_err(|error| Faults::of("connect.secret_file", error))?;
     let id = config.tunnel.clone().ok_or_else(|| Faults::of("connect.tunnel", "missing"))?;
     Ok(TunnelToken { id, secret })
+}
+
+/// The proxy through which an edge is reached.
+pub(crate) fn proxy_for(config: &ConnectConfig, edge: &EdgeAddress) -> Option<Proxy> {
+    let edge = HostPort { host: edge.host.clone(), port: edge.port };
+    let ProxyUrl { scheme, at, login } = config.proxy_for(&edge)?;
+    let protocol = match scheme {
+        ProxyScheme::Http => ProxyProtocol::Http,
+        ProxyScheme::Socks5 => ProxyProtocol::Socks5,
+    };
+    let login = login.clone().map(|(user, password)| ProxyLogin { user, password });
+    Some(Proxy { protocol, host: at.host.clone(), port: at.port, login })
 }
 
 /// The edges that are dialled.
@@ -127,6 +144,7 @@ pub(crate) fn connector_tables(
             tls,
             connections_max: (route.upstream_connections_max as usize).div_ceil(cores.max(1)),
             connect_timeout: route.connect_timeout_ms.into(),
+            refused_wait: route.upstream_wait_ms.into(),
             idle_timeout: route.idle_timeout_ms.into(),
             queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
             allowed: Arc::clone(&allowed),

@@ -13,6 +13,12 @@ pub enum HeadError {
     /// The status line is not version, three digits and a reason.
     #[error("the status line is malformed: the server must answer with HTTP/1.1, a three-digit status and a reason")]
     BadStatusLine,
+    /// The first byte of an answer is zero, as that of an HTTP/2 server's SETTINGS frame (RFC 9113 section 3.4) is.
+    #[error("the answer begins like one in HTTP/2: the server must speak HTTP/1.1 on this port")]
+    Http2Answer,
+    /// The first bytes of an answer are a TLS alert.
+    #[error("the server answered with a TLS alert: it speaks TLS on this port, use https://")]
+    TlsAnswer,
     /// The target is not a path, an http(s) URL or, with OPTIONS, `*`; or it has bytes that a target must not have.
     #[error("the request target is malformed: send a path that starts with '/', percent-encoded, with no fragment")]
     BadTarget,

@@ -123,7 +123,7 @@ pub(super) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// One or more decimal digits and nothing else: no sign, no white space, no list.
-fn parse_length(text: &[u8]) -> Option<u64> {
+pub(super) fn parse_length(text: &[u8]) -> Option<u64> {
     let fits = (1..=LENGTH_DIGITS_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
     fits.then(|| text.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }

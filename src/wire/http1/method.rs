@@ -29,6 +29,16 @@ impl Method {
             _ => Method::Other,
         }
     }
+
+    /// Whether a request that was sent twice has the effect of one (RFC 9110 section 9.2.2). PUT, which MCP does not use, is
+    /// not told apart from other methods and does not count.
+    #[must_use]
+    pub const fn is_idempotent(self) -> bool {
+        match self {
+            Method::Get | Method::Head | Method::Delete | Method::Options => true,
+            Method::Post | Method::Other => false,
+        }
+    }
 }
 
 /// A supported HTTP version.

@@ -1,4 +1,6 @@
-use super::facts::{Facts, Framing};
+use std::time::Duration;
+
+use super::facts::{Facts, Framing, parse_length};
 use super::method::{Method, Version, VersionText};
 use super::section::{LineKind, Section, Span};
 use super::{HEAD_LEN_MAX, HEADERS_MAX, HeadError, Progress};
@@ -131,6 +133,25 @@ impl ResponseHead {
         let bodiless = self.status < 200 || self.status == 204;
         let doubtful = bodiless && (self.facts.chunked || self.facts.content_length.is_some_and(|length| length > 0));
         self.facts.persists(self.version) && self.framing() != Framing::UntilClose && !doubtful && self.status != 101
+    }
+
+    /// How long the server keeps the connection open without a request, if it says so: `Keep-Alive: timeout=N`, in seconds
+    /// (RFC 2068 section 19.7.1.1).
+    #[must_use]
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        let value = self.section.get("Keep-Alive")?;
+        value.split(|&byte| byte == b',').find_map(|parameter| {
+            let at = parameter.iter().position(|&byte| byte == b'=')?;
+            let (name, number) = (parameter[..at].trim_ascii(), parameter[at + 1..].trim_ascii());
+            let seconds = parse_length(number).filter(|_| name.eq_ignore_ascii_case(b"timeout"));
+            seconds.map(Duration::from_secs)
+        })
+    }
+
+    /// The values of `Proxy-Authenticate` (RFC 9110 section 11.7.1), which a proxy has for its client.
+    pub fn proxy_challenges(&self) -> impl Iterator<Item = &[u8]> {
+        let wanted = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"Proxy-Authenticate");
+        self.section.iter().filter(wanted).map(|(_, value)| value)
     }
 
     /// The value of the first field with this name; case is ignored.

@@ -8,6 +8,9 @@ const KEPT_LEN: usize = 16 * 1024;
 /// The first byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// The first byte of a TLS alert record.
+const TLS_ALERT: u8 = 0x15;
+
 /// A range of a section's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -163,6 +166,8 @@ fn check_start(line: &[u8], kind: LineKind) -> Result<(), HeadError> {
         (LineKind::Request, Some(&TLS_HANDSHAKE)) => Err(HeadError::TlsOnPlainPort),
         (LineKind::Request, Some(b'\r' | b'\n')) => Ok(()),
         (LineKind::Request, _) => check_method(line),
+        (LineKind::Status, Some(&TLS_ALERT)) => Err(HeadError::TlsAnswer),
+        (LineKind::Status, Some(&0)) => Err(HeadError::Http2Answer),
         (LineKind::Status, _) => {
             let seen = line.len().min(5);
             if line[..seen] == b"HTTP/"[..seen] { Ok(()) } else { Err(HeadError::BadStatusLine) }

@@ -27,12 +27,13 @@ fn assert_rpc_error(body: &serde_json::Value, id: &str) {
 }
 
 #[test]
-fn an_upstream_that_refuses_is_502_with_the_id_of_the_call() {
+fn an_upstream_that_refuses_is_503_with_the_id_of_the_call_and_a_time_to_try_again() {
     let gone = Upstream::start().address;
     let tunnel = Tunnel::start(HOST, gone);
     for id in IDS {
         let (answer, body) = refused(tunnel.agents, id);
-        assert_eq!((answer.status(), answer.one("content-type")), (502, Some("application/json")));
+        assert_eq!((answer.status(), answer.one("content-type")), (503, Some("application/json")));
+        assert!(answer.one("retry-after").is_some_and(|s| s.parse::<u32>().is_ok()), "{answer:?}");
         assert_rpc_error(&body, id);
     }
 }

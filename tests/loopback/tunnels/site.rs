@@ -143,10 +143,17 @@ impl Site {
     }
 
     fn start_connector(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
+        let args = self.connector_args(host, token);
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        Adit::start(&args)
+    }
+
+    /// The arguments of a connector for a host, with the token of an answer, which is put into a file.
+    pub(crate) fn connector_args(&self, host: &str, token: &Value) -> Vec<String> {
         let file = self.dir.path().join(format!("{}.token", token["id"].as_str().unwrap()));
         private::write(&file, token["tunnel_token"].as_str().unwrap().as_bytes()).unwrap();
         let route = format!("{host}=http://{}", self.upstream.address);
-        let mut args = vec![
+        let args = [
             "connect",
             "--json",
             "--edge",
@@ -162,8 +169,7 @@ impl Site {
             "--log-level",
             "error",
         ];
-        args.extend(more);
-        Adit::start(&args)
+        args.map(str::to_owned).to_vec()
     }
 
     /// The credentials of the links that are up, as soon as they are those that are wanted.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use adit::base::{CoreId, Secret, SharedMap, Time, Traffic, TunnelId};
 use adit::connector::{Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls};
 use adit::control::{ReloadingAuthority, Signing};
+use adit::dial::Resolver;
 use adit::edge::{CertSubject, Certifier, Edge, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
@@ -22,7 +23,7 @@ use adit::tls::{
     ALPN_ENROL, ALPN_LINK, Authority, CertSet, Clients, Identity, KeyRequest, ReloadingCerts, Roots, ServerSettings,
     WallClock, server_config,
 };
-use adit::upstream::{Resolver, UpstreamSettings};
+use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
 pub(crate) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));

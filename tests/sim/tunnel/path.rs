@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use adit::base::Rng;
 use adit::connector::{Connector, ConnectorCommand, ConnectorEvent, ConnectorReport};
+use adit::dial::Resolver;
 use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver, MailSender, mailbox};
 use adit::latency::LabelFigures;
-use adit::upstream::Resolver;
 use adit::wire::mux;
 
 use super::agent::Agent;

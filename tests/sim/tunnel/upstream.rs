@@ -62,7 +62,10 @@ impl Upstream {
             return Err(Break::Nonsense(format!("a request {:?}", head.start)));
         };
         let plan = Plan::of(self.seed, id, self.weather);
-        self.ledger.arrival(id, |arrival| arrival.heads += 1);
+        self.ledger.arrival(id, |arrival| {
+            arrival.heads += 1;
+            arrival.is_idempotent = plan.method() != "POST";
+        });
         if !head.start.starts_with(plan.method()) {
             self.ledger.fault(format!("call {id} came as {:?}", head.start));
         }

@@ -214,6 +214,8 @@ fn bad_responses_are_refused_in_every_cut() {
         (b"\r\nHTTP/1.1 200 OK\r\n\r\n", HeadError::BadStatusLine),
         (b"SSH-2.0-OpenSSH_9.6\r\n", HeadError::BadStatusLine),
         (b"0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", HeadError::BadStatusLine),
+        (b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64", HeadError::Http2Answer),
+        (b"\x15\x03\x01\0\x02\x02\x46", HeadError::TlsAnswer),
     ];
     let mut head = ResponseHead::new();
     for (bytes, why) in bad {
@@ -254,6 +256,23 @@ fn the_framing_of_a_response_follows_rfc_9112() {
     }
     assert!(response(b"HTTP/1.1 103 Early Hints\r\n\r\n", Method::Get).unwrap().is_interim());
     assert!(!response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Method::Get).unwrap().is_interim());
+}
+
+#[test]
+fn the_time_that_a_server_keeps_an_idle_connection_is_read_from_keep_alive() {
+    for (field, seconds) in [
+        ("Keep-Alive: timeout=5", Some(5)),
+        ("keep-alive: max=100, Timeout = 72", Some(72)),
+        ("Keep-Alive: timeout=999999999999999999", Some(999_999_999_999_999_999)),
+        ("Keep-Alive: timeout=9999999999999999999999", None),
+        ("Keep-Alive: timeout=-1", None),
+        ("Keep-Alive: timeout", None),
+        ("Keep-Alive: max=5", None),
+        ("Keep-Alive-Not: timeout=5", None),
+    ] {
+        let head = response(format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n").as_bytes(), Method::Get).unwrap();
+        assert_eq!(head.idle_timeout(), seconds.map(std::time::Duration::from_secs), "{field}");
+    }
 }
 
 #[test]

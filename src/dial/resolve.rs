@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::base::{Clock, Time};
+use crate::engine::{Core, MailReceiver, MailSender, mailbox};
 
 /// The most addresses of one name that are tried.
 pub const ADDRESSES_MAX: usize = 8;
@@ -79,5 +80,22 @@ impl Resolver {
         };
         addresses.truncate(ADDRESSES_MAX);
         if addresses.is_empty() { Err(failed("it has no address")) } else { Ok(addresses) }
+    }
+
+    /// Resolves `host` before `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// If the name has no address, or the answer does not come in time.
+    pub async fn resolve_until(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Time,
+        core: &Core,
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
+        let resolved = core.timeout(deadline - core.now(), self.resolve(host, port)).await;
+        let no_answer = |_| ResolveError::Failed { name: host.into(), reason: "no answer in time".into() };
+        resolved.map_err(no_answer)?
     }
 }

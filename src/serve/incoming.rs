@@ -1,0 +1,52 @@
+//! A request as any version of HTTP produces it: head, body and responder.
+
+use crate::engine::StreamError;
+use crate::exchange::{BodySink, BodySource};
+use crate::serve::label::Label;
+use crate::wire::http1::{RequestHead, ResponseHead};
+
+/// A request apart from the connection it came on.
+pub struct Incoming<'a, B, R> {
+    /// Its head.
+    pub head: &'a RequestHead,
+    /// Its body.
+    pub body: B,
+    /// Reads what it is about, if that is of interest.
+    pub label: Option<&'a mut Label>,
+    /// Takes the response.
+    pub responder: R,
+}
+
+/// The body of a request.
+pub trait RequestBody: BodySource {
+    /// Waits, once the body is received, until the caller leaves.
+    fn caller_left(&mut self) -> impl Future<Output = ()>;
+
+    /// Whether [`RequestBody::caller_left`] can tell. If not, a failure of the caller's connection is noticed by other means.
+    fn is_watched(&self) -> bool;
+}
+
+/// Takes the response to a request.
+pub trait Responder: BodySink {
+    /// Sends an interim (1xx) response, if the protocol version has them.
+    fn interim(&mut self, head: &ResponseHead) -> impl Future<Output = Result<(), StreamError>>;
+
+    /// Queues the head of the final response. The body follows.
+    fn head(
+        &mut self,
+        head: &ResponseHead,
+        extras: ResponseExtras<'_>,
+    ) -> impl Future<Output = Result<(), StreamError>>;
+
+    /// Whether the connection can carry another request after the response.
+    fn keeps(&self) -> bool;
+}
+
+/// What a role adds to a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseExtras<'a> {
+    /// Whether another request may follow on the connection.
+    pub may_keep: bool,
+    /// The value of `Server-Timing`, if there is one to tell.
+    pub server_timing: Option<&'a [u8]>,
+}

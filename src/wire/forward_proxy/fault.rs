@@ -1,0 +1,65 @@
+use std::net::IpAddr;
+
+use crate::wire::http1::HeadError;
+
+/// The most bytes of a proxy's own words that are repeated.
+const WORDS_LEN_MAX: usize = 100;
+
+/// Why a proxy did not connect to the host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyFault {
+    /// Host, user or password do not fit into the protocol.
+    #[error("the host, the user or the password for the proxy is longer than 255 bytes")]
+    TooLong,
+    /// It wants to know who asks.
+    #[error("the proxy requires a login ({0}): write user and password into the proxy's URL")]
+    LoginRequired(Box<str>),
+    /// It wants a login of a kind that is not supported.
+    #[error("the proxy requires {0}, and only Basic is supported: have it allow Basic, or connect by another way")]
+    LoginUnsupported(Box<str>),
+    /// It does not accept the login.
+    #[error("the proxy does not accept the user and password of its URL")]
+    LoginRefused,
+    /// It answered CONNECT with an error.
+    #[error(
+        "the proxy answered CONNECT with {status} {words}: ask its operator whether it may connect to this host and port"
+    )]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// The proxy's words for it, without control characters.
+        words: Box<str>,
+    },
+    /// It refused the SOCKS5 request.
+    #[error("the proxy did not connect: {0}")]
+    Reply(&'static str),
+    /// It has none of the methods of authentication that were offered.
+    #[error("the proxy accepts neither a login by user and password nor none at all")]
+    NoMethod,
+    /// Its answer is not HTTP.
+    #[error("the proxy's answer is not HTTP/1.1 ({0}): check the scheme of its URL")]
+    NotHttp(HeadError),
+    /// Its answer is not SOCKS5.
+    #[error("the proxy's answer is not SOCKS5: check the scheme of its URL")]
+    NotSocks5,
+    /// It sent bytes of its own behind its answer.
+    #[error("the proxy sent bytes behind its answer, which no edge sends before it is spoken to")]
+    EarlyBytes,
+    /// It sent too many interim answers.
+    #[error("the proxy sent too many interim answers")]
+    Interim,
+}
+
+/// Words of a proxy that can be shown: printable, and not too many.
+pub(super) fn words(bytes: &[u8]) -> Box<str> {
+    let shown = &bytes[..bytes.len().min(WORDS_LEN_MAX)];
+    String::from_utf8_lossy(shown).chars().filter(|c| !c.is_control()).collect::<String>().into()
+}
+
+/// The host as it stands in a URL or a request: an IPv6 address in brackets.
+pub(super) fn authority(host: &str, port: u16) -> String {
+    match host.parse() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+        _ => format!("{host}:{port}"),
+    }
+}

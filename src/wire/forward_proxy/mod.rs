@@ -1,0 +1,155 @@
+//! The client's side of two ways through a forward proxy: HTTP CONNECT (RFC 9110 section 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
+//!
+//! Bytes of the proxy come in pieces of any size, and the result does not depend on how they are cut. What is kept of them is
+//! bounded.
+
+mod fault;
+mod http_connect;
+mod socks5;
+
+use crate::base::Secret;
+
+pub use fault::ProxyFault;
+use http_connect::HttpConnect;
+use socks5::Socks5;
+
+/// The longest user name and the longest password, in bytes (RFC 1929 section 2).
+pub const LOGIN_PART_LEN_MAX: usize = 255;
+
+/// How a proxy is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// HTTP CONNECT.
+    Http,
+    /// SOCKS, version 5.
+    Socks5,
+}
+
+/// The name and the password for a proxy.
+#[derive(Clone)]
+pub struct ProxyLogin {
+    /// The user's name, at most [`LOGIN_PART_LEN_MAX`] bytes.
+    pub user: Box<str>,
+    /// The password, at most [`LOGIN_PART_LEN_MAX`] bytes.
+    pub password: Secret,
+}
+
+/// Asks a proxy to connect to a host.
+pub struct ProxyHandshake(Kind);
+
+enum Kind {
+    Http(Box<HttpConnect>),
+    Socks5(Socks5),
+}
+
+/// What follows from bytes of the proxy.
+pub enum ProxyStep {
+    /// More bytes must come.
+    More,
+    /// These bytes are to be sent to it.
+    Send(Secret),
+    /// The connection leads to the host now.
+    Done,
+}
+
+impl ProxyHandshake {
+    /// A handshake for a connection to `host` (a name, or an address without brackets), and the bytes with which it begins. The
+    /// proxy resolves a name.
+    ///
+    /// # Errors
+    ///
+    /// When host, user or password are too long.
+    pub fn new(
+        protocol: ProxyProtocol,
+        (host, port): (&str, u16),
+        login: Option<&ProxyLogin>,
+    ) -> Result<(ProxyHandshake, Secret), ProxyFault> {
+        let too_long = |text: &[u8]| text.len() > LOGIN_PART_LEN_MAX;
+        if too_long(host.as_bytes())
+            || login.is_some_and(|login| too_long(login.user.as_bytes()) || too_long(login.password.expose()))
+        {
+            return Err(ProxyFault::TooLong);
+        }
+        Ok(match protocol {
+            ProxyProtocol::Http => {
+                let (handshake, first) = HttpConnect::new(host, port, login);
+                (ProxyHandshake(Kind::Http(Box::new(handshake))), first)
+            }
+            ProxyProtocol::Socks5 => {
+                let (handshake, first) = Socks5::new(host, port, login);
+                (ProxyHandshake(Kind::Socks5(handshake)), first)
+            }
+        })
+    }
+
+    /// Takes the next bytes of the proxy; each byte once.
+    ///
+    /// # Errors
+    ///
+    /// When the proxy refuses, or does not speak its protocol. The connection is of no use then.
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<ProxyStep, ProxyFault> {
+        match &mut self.0 {
+            Kind::Http(http) => http.receive(bytes),
+            Kind::Socks5(socks) => socks.receive(bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a handshake sends in all, and how it ends, when the proxy's bytes come in these pieces.
+    pub(super) fn play(
+        protocol: ProxyProtocol,
+        host: &str,
+        login: Option<(&str, &str)>,
+        pieces: &[&[u8]],
+    ) -> (Vec<u8>, Result<bool, ProxyFault>) {
+        let login = login.map(|(user, password)| ProxyLogin { user: user.into(), password: Secret::from(password) });
+        let (mut handshake, first) = ProxyHandshake::new(protocol, (host, 7844), login.as_ref()).unwrap();
+        let mut sent = first.expose().to_vec();
+        let mut done = false;
+        for piece in pieces {
+            assert!(!done, "nothing comes after the end");
+            match handshake.receive(piece) {
+                Ok(ProxyStep::More) => {}
+                Ok(ProxyStep::Send(bytes)) => sent.extend_from_slice(bytes.expose()),
+                Ok(ProxyStep::Done) => done = true,
+                Err(fault) => return (sent, Err(fault)),
+            }
+        }
+        (sent, Ok(done))
+    }
+
+    /// Plays the bytes of a proxy in one piece, in each pair of pieces, and byte by byte; all must come to the same.
+    pub(super) fn play_in_every_cut(
+        protocol: ProxyProtocol,
+        login: Option<(&str, &str)>,
+        answers: &[&[u8]],
+    ) -> (Vec<u8>, Result<bool, ProxyFault>) {
+        let whole = play(protocol, "edge.test", login, answers);
+        for (nth, answer) in answers.iter().enumerate() {
+            for at in 1..answer.len() {
+                let (head, tail) = answer.split_at(at);
+                let mut pieces = answers.to_vec();
+                pieces.splice(nth..=nth, [head, tail]);
+                assert_eq!(play(protocol, "edge.test", login, &pieces), whole, "answer {nth} cut at {at}");
+            }
+        }
+        let bytes: Vec<&[u8]> = answers.iter().flat_map(|answer| answer.chunks(1)).collect();
+        assert_eq!(play(protocol, "edge.test", login, &bytes), whole, "byte by byte");
+        whole
+    }
+
+    #[test]
+    fn what_is_too_long_for_the_protocols_is_refused_before_anything_is_sent() {
+        let long = "x".repeat(LOGIN_PART_LEN_MAX + 1);
+        for protocol in [ProxyProtocol::Http, ProxyProtocol::Socks5] {
+            let login = ProxyLogin { user: long.as_str().into(), password: Secret::from("p") };
+            let made = ProxyHandshake::new(protocol, ("edge.test", 1), Some(&login)).map(|_| ());
+            assert_eq!(made, Err(ProxyFault::TooLong));
+            assert_eq!(ProxyHandshake::new(protocol, (&long, 1), None).map(|_| ()), Err(ProxyFault::TooLong));
+        }
+    }
+}
