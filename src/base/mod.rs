@@ -7,6 +7,7 @@ mod chunk;
 mod counters;
 mod ids;
 mod minted;
+mod plain_text;
 mod rng;
 mod secret;
 mod secret_hash;
@@ -24,6 +25,7 @@ pub use ids::{
 pub use minted::{
     AUTHORITY_PIN_LEN, AuthorityPin, SECRET_ENTROPY_LEN, SecretKind, TunnelToken, TunnelTokenError, mint, pin_of,
 };
+pub use plain_text::{PlainTextError, plain_text, single_value};
 pub use rng::Rng;
 pub use secret::Secret;
 pub use secret_hash::{SECRET_HASH_LEN, SecretHash};

@@ -3,18 +3,19 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::base::single_value;
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{ConfigCommand, FileArgs};
 use crate::config::{self, CREDENTIALS_ENV, Config, Faults, Origin, Purpose};
 
-/// The variables of the environment that adit reads, and the one by which systemd passes credentials. A value that is not UTF-8
-/// is refused later, where it is parsed.
+/// The variables of the environment that adit reads, and the one by which systemd passes credentials, each without the white
+/// space around its value. A value that is not UTF-8 is refused later, where it is parsed.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| {
             let name = name.into_string().ok().filter(|name| name.starts_with("ADIT_") || name == CREDENTIALS_ENV)?;
-            Some((name, value.to_string_lossy().into_owned()))
+            Some((name, single_value(&value.to_string_lossy()).to_owned()))
         })
         .collect()
 }

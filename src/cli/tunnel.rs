@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::plain_text;
 use crate::cli::EXIT_USAGE;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::run::{EXIT_FAILURE, RunError, on_control_thread};
@@ -252,7 +253,8 @@ fn read_certificate(file: &Path) -> Result<String, AdminError> {
     if len > CA_PEM_LEN_MAX as u64 {
         return Err(unreadable(format!("it is longer than {CA_PEM_LEN_MAX} bytes: give one certificate")));
     }
-    std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))
+    let content = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
+    plain_text(&content).map(str::to_owned).map_err(|error| unreadable(error.to_string()))
 }
 
 /// A point in time, or a duration before now, as a point in time.

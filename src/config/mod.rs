@@ -17,6 +17,7 @@ mod networks;
 mod profile;
 mod reader;
 mod section;
+mod service_variables;
 mod setting_type;
 mod show;
 mod sources;

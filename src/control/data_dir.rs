@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint};
+use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, single_value};
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
@@ -209,11 +209,10 @@ impl DataDir {
     pub fn admin_token(&self) -> Result<Secret, DataDirError> {
         let path = self.admin_token_file();
         let content = private::read(&path, TOKEN_LEN_MAX)?;
-        let token = content.trim_ascii();
-        if token.is_empty() {
-            return Err(DataDirError::NoToken { path });
+        match plain_text(&content).map(single_value) {
+            Ok(token) if !token.is_empty() => Ok(Secret::from(token)),
+            _ => Err(DataDirError::NoToken { path }),
         }
-        Ok(Secret::new(token.to_vec()))
     }
 
     /// Locks the directory against other edges, until the lock is dropped.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 
-use crate::base::{TunnelId, TunnelToken, TunnelTokenError};
+use crate::base::{TunnelId, TunnelToken, TunnelTokenError, plain_text, single_value};
 use crate::connector::EdgeAddress;
 use crate::control::data_dir::make_authority;
 use crate::private::{self, PrivateError};
@@ -130,8 +130,7 @@ impl StateDir {
             return Ok(None);
         }
         let content = private::read(&path, TOKEN_FILE_LEN_MAX)?;
-        let token =
-            std::str::from_utf8(&content).map_err(|_| TunnelTokenError).and_then(|text| text.trim_end().parse());
+        let token = plain_text(&content).map_err(|_| TunnelTokenError).and_then(|text| single_value(text).parse());
         token.map(Some).map_err(|why| StateDirError::NoToken { path, why })
     }
 
