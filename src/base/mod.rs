@@ -12,6 +12,7 @@ mod rng;
 mod secret;
 mod secret_hash;
 mod shared_map;
+mod shell_word;
 mod time;
 mod traffic;
 
@@ -30,5 +31,6 @@ pub use rng::Rng;
 pub use secret::Secret;
 pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
 pub use shared_map::SharedMap;
+pub use shell_word::shell_word;
 pub use time::{Clock, Time};
 pub use traffic::{Traffic, TrafficError};

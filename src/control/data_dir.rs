@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, single_value};
+use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, shell_word, single_value};
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
@@ -29,7 +29,7 @@ pub enum DataDirError {
     #[error(transparent)]
     Private(#[from] PrivateError),
     /// There is no data directory at the path.
-    #[error("{} is not a data directory of an edge: make it with `adit edge init --data-dir {}`", path.display(), path.display())]
+    #[error("{} is not a data directory of an edge: make it with `adit edge init --data-dir {}`", path.display(), shell_word(&path.to_string_lossy()))]
     NotMade {
         /// The path that was given.
         path: PathBuf,

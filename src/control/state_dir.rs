@@ -12,6 +12,8 @@ use crate::control::data_dir::make_authority;
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, Identity, KeyRequest, ServerCert};
 
+/// The certificate of the authority for sealed routes, in the state directory.
+pub const SEAL_CA_FILE: &str = "seal-ca.pem";
 /// The longest file of a certificate and its key, in bytes.
 const IDENTITY_FILE_LEN_MAX: usize = 64 * 1024;
 /// The longest file of a token, in bytes.
@@ -52,7 +54,7 @@ impl StateDir {
     /// The certificate of the authority for sealed routes (PEM).
     #[must_use]
     pub fn seal_ca_cert(&self) -> PathBuf {
-        self.path.join("seal-ca.pem")
+        self.path.join(SEAL_CA_FILE)
     }
 
     /// The key of that authority (PEM).

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::config::provider;
-use crate::base::{PlainTextError, plain_text};
+use crate::base::{PlainTextError, plain_text, shell_word};
 use crate::private::{self, PrivateError};
 
 /// The longest key file, in bytes: room for a key of any kind, and a chain beside it.
@@ -45,7 +45,10 @@ pub enum CertError {
         file: String,
     },
     /// The key in the file is protected by a passphrase.
-    #[error("the key in {file} is encrypted: decrypt it first, with openssl pkey -in {file} -out key.pem")]
+    #[error(
+        "the key in {file} is encrypted: decrypt it first, with `openssl pkey -in {} -out key.pem`",
+        shell_word(file)
+    )]
     EncryptedKey {
         /// The path of the file.
         file: String,

@@ -1,6 +1,7 @@
 //! The program as people run it: `adit up`, and `adit edge` with `adit connect`, as processes of their own.
 
 mod foreign;
+mod printed;
 mod registrations;
 mod trust;
 

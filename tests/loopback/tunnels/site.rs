@@ -183,6 +183,11 @@ impl Site {
         }
     }
 
+    /// Waits until a link of this tunnel is up.
+    pub(crate) fn until_linked(&self, id: &str) {
+        while self.tunnel(&["connections", id])["data"].as_array().unwrap().is_empty() {}
+    }
+
     /// One tool call: the status and what was answered.
     pub(crate) fn call(&self, host: &str, tool: &str) -> (u16, Value) {
         self.begin_call(host, tool).answer()
