@@ -88,9 +88,9 @@ const CONNECT_EXAMPLES: &str = "Examples:
 Exit code 2 means a wrong flag or configuration.";
 
 const UP_EXAMPLES: &str = "Examples:
-  adit up                                    with the built-in demo server
-  adit up --upstream http://127.0.0.1:9000   with your own server
-  adit up --once --json                      200 calls, then their times as JSON
+  adit up                                    # with the built-in demo server
+  adit up --upstream http://127.0.0.1:9000   # with your own server
+  adit up --once --json                      # 200 calls, then their times as JSON
 
 Exit code 1 means that a call failed, 2 a wrong flag or configuration.";
 
