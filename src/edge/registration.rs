@@ -8,7 +8,8 @@ use crate::base::{Secret, Time, TunnelId};
 use crate::edge::credential::Proof;
 use crate::edge::gate::{Gate, PeerInfo};
 use crate::edge::settings::EdgeTables;
-use crate::edge::shared::{Counters, Edge};
+use crate::edge::shared::{Counters, Edge, StrangerTrouble};
+use crate::policy::LeftOut;
 use crate::tls::tunnel_of;
 use crate::wire::Refusal;
 
@@ -96,9 +97,9 @@ impl Denied {
         self
     }
 
-    /// Counts and logs the refusal; a wrong secret is counted against its source too. Every refused registration comes
-    /// through here, of links and of enrolments.
-    pub(super) fn record(&self, edge: &Edge, gate: &Gate, peer: &PeerInfo) {
+    /// Counts the refusal, and logs it once per source and minute; a wrong secret is counted against its source too. Every
+    /// refused registration comes through here, of links and of enrolments.
+    pub(super) fn record(&self, edge: &Edge, gate: &Gate, peer: &PeerInfo, now: Time) {
         Counters::add(&edge.counters.registrations_failed);
         if self.refusal.is_of_certificate() {
             Counters::add(&edge.counters.certificates_refused);
@@ -106,11 +107,18 @@ impl Denied {
         if is_wrong_secret(self.refusal) {
             gate.on_failed_registration(&peer.source);
         }
+        let Some(LeftOut { same, others }) =
+            edge.stranger_line(address_of(peer), StrangerTrouble::Refused(self.refusal), now)
+        else {
+            return;
+        };
         let tunnel = self.tunnel.as_ref().map(TunnelId::as_str);
         tracing::warn!(
             peer = ?peer.peer,
             tunnel,
             code = ?self.refusal,
+            same,
+            others,
             "connector refused: {}: {}",
             self.refusal,
             self.reason

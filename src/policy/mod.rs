@@ -7,6 +7,7 @@ mod lists;
 mod network;
 mod networks;
 mod rates;
+mod source_lines;
 mod sources;
 mod upstreams;
 
@@ -17,5 +18,6 @@ pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
 pub use network::{Network, NetworkError};
 pub use networks::Networks;
 pub use rates::{Rate, SOURCES_MAX, SourceLimits};
+pub use source_lines::{LeftOut, SourceLines};
 pub use sources::{Asn, Source, SourceKey};
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

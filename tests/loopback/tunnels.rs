@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 use site::{Site, text_of};
 
+use crate::process::{Adit, command};
+
 fn id_of(value: &Value) -> &str {
     value["id"].as_str().unwrap()
 }
@@ -510,6 +512,40 @@ fn a_data_directory_is_one_edges_and_its_owners_alone() {
     private_write(&wrong, "adat_not-the-token");
     let told = site.refused(&["list", "--admin-token-file", text_of(&wrong)]);
     assert!(told.contains("unauthorized"), "{told}");
+}
+
+#[test]
+fn strangers_at_the_connectors_port_get_one_line_a_minute() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::net::{Shutdown, TcpStream};
+    const STRANGERS: usize = 50;
+
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let data_dir = text_of(&data_dir);
+    assert!(
+        command(&["edge", "init", "--data-dir", data_dir, "--name", "localhost"]).output().unwrap().status.success()
+    );
+    let mut edge = command(&["edge", "--json", "--data-dir", data_dir, "--listen", "127.0.0.1:0", "--admin", "off"]);
+    edge.env("ADIT_EDGE_CONNECTORS_LISTEN", "127.0.0.1:0")
+        .env("ADIT_LOG_FORMAT", "json")
+        .stderr(std::process::Stdio::piped());
+    let mut edge = Adit::of(edge);
+    let log = BufReader::new(edge.take_log());
+    let log = std::thread::spawn(move || log.lines().map_while(Result::ok).collect::<Vec<_>>());
+    let connectors = edge.event("listening")["connectors"].as_str().unwrap().to_owned();
+    for _ in 0..STRANGERS {
+        let mut socket = TcpStream::connect(&connectors).unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        // The edge has noticed once it has closed; it may reset what it has not read.
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+    edge.signal("TERM");
+    assert_eq!(edge.ended(), Some(0));
+    let lines = log.join().unwrap();
+    let told = lines.iter().filter(|line| line.contains("link setup failed")).count();
+    assert_eq!(told, 1, "{lines:#?}");
 }
 
 #[test]
