@@ -95,6 +95,12 @@ impl EdgeTables {
         found
     }
 
+    /// Whether the tunnel is known and has no credential, so that no connector can serve it until it gets one.
+    #[must_use]
+    pub fn is_revoked(&self, tunnel: &TunnelId) -> bool {
+        self.tunnels.get(tunnel).is_some_and(|entry| entry.credentials.is_empty())
+    }
+
     /// Whether a connector of this tunnel may come from this address. An unknown address is refused if any are required.
     #[must_use]
     pub fn may_come_from(&self, tunnel: &TunnelId, address: Option<IpAddr>) -> bool {
@@ -157,6 +163,8 @@ mod tests {
     #[test]
     fn a_tunnel_without_credentials_lets_nobody_in() {
         let tables = tables(&[]);
+        let of = |tunnel: &str| tables.is_revoked(&tunnel.parse().unwrap());
+        assert!(of("tnl_a") && !of("tnl_b"));
         // Nor does the empty secret, whose hash stands in for one that is not there.
         assert_eq!(verify(&tables, "tnl_a", "", Time::ZERO), None);
         assert_eq!(verify(&tables, "tnl_b", "", Time::ZERO), None);

@@ -33,6 +33,10 @@ pub enum CallFailure {
     SealRefused,
     /// The call held memory that others needed, and its reader was slow.
     SlowReader,
+    /// The tunnel has no valid credential, so that no connector can come.
+    TunnelRevoked,
+    /// The connector has no route for the host.
+    NoRoute,
 }
 
 /// What one failure means.
@@ -52,7 +56,7 @@ struct Meaning {
     message: &'static str,
 }
 
-const MEANINGS: [Meaning; 9] = [
+const MEANINGS: [Meaning; 11] = [
     Meaning {
         failure: CallFailure::ConnectorOffline,
         status: 503,
@@ -143,6 +147,26 @@ const MEANINGS: [Meaning; 9] = [
         retry_after_s: None,
         message: "the call was ended to free memory, as its reader was slow: the server may have acted on the request",
     },
+    Meaning {
+        failure: CallFailure::TunnelRevoked,
+        status: 503,
+        rpc_code: -31_010,
+        code: "revoked",
+        outcome: Outcome::Revoked,
+        may_have_acted: false,
+        retry_after_s: None,
+        message: "the tunnel's credentials were withdrawn, so that no connector can serve it: its operator must rotate them",
+    },
+    Meaning {
+        failure: CallFailure::NoRoute,
+        status: 502,
+        rpc_code: -31_011,
+        code: "no_route",
+        outcome: Outcome::NoRoute,
+        may_have_acted: false,
+        retry_after_s: None,
+        message: "the tunnel's connector has no route for this host: its operator must add one with --route or [[route]]",
+    },
 ];
 
 impl CallFailure {
@@ -159,8 +183,8 @@ impl CallFailure {
     #[must_use]
     pub fn of_reset(cause: Cause) -> CallFailure {
         match cause {
-            Cause::NoRoute
-            | Cause::UpstreamRefused
+            Cause::NoRoute => CallFailure::NoRoute,
+            Cause::UpstreamRefused
             | Cause::UpstreamUnreachable
             | Cause::UpstreamTls
             | Cause::UpstreamUnsent

@@ -49,7 +49,13 @@ fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
         let (status, answer) = slow.answer();
         assert_eq!((status, &answer["id"], &answer["error"]["data"]["reason"]), (503, &json!(7), &json!("revoked")));
         assert_eq!(connector.event("unlinked")["event"], "unlinked");
-        assert_eq!(site.call("a.test", "echo").0, 503);
+        let (status, answer) = site.call("a.test", "echo");
+        let data = &answer["error"]["data"];
+        assert_eq!(
+            (status, &data["reason"], &data["may_have_acted"]),
+            (503, &json!("revoked"), &json!(false)),
+            "{answer}"
+        );
         assert_eq!(site.tunnel(&["show", id])["state"], "revoked");
 
         // What came after the report too, once it is counted.
