@@ -43,10 +43,18 @@ fn certificates_that_must_be_refused_are() {
     let result = server.feed(&alert, &mut Rng::new(1));
     assert_eq!(result, Err(TlsError::AlertReceived(AlertDescription::UnknownCA)));
 
-    let (result, ..) = meet(roots_of(&authority), issue(&authority, &["a.example", "b.example"]), NAME);
+    let (result, ..) = meet(roots_of(&authority), issue(&authority, &["a.example", "*.b.example", "127.0.0.1"]), NAME);
     let Err(TlsError::WrongName { expected, presented }) = result else { panic!("{result:?}") };
     assert_eq!(expected, NAME);
-    assert!(presented.contains("a.example") && presented.contains("b.example"), "{presented}");
+    assert_eq!(presented, "a.example, *.b.example, 127.0.0.1");
+
+    let made = Authority::make("its own", now()).unwrap();
+    let own = ("ca.pem", made.cert_pem.as_bytes());
+    let cert = ServerCert::from_pem(own, ("ca.key", made.key_pem.expose()), now()).unwrap();
+    let mut roots = Roots::new();
+    roots.add_pem(own.0, own.1).unwrap();
+    let refused = meet(roots, cert, NAME).0.unwrap_err().to_string();
+    assert!(refused.contains("it is an authority's own certificate"), "{refused}");
 
     let (past, cert) = of_day(-10);
     let refused = meet(roots_of(&past), cert, NAME).0;
