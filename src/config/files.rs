@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::base::{Secret, plain_text, single_value};
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::Config;
-use crate::config::reader::{Holds, NamedFile};
+use crate::config::reader::{Holds, NamedFile, secret_advice};
 use crate::config::sources::FileText;
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
 use crate::private::{self, PrivateError};
@@ -90,7 +90,10 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
     let path = &file.path;
     match file.holds {
         Holds::Public => open(path).err().map(|error| format!("cannot read {}: {error}", path.display())),
-        Holds::Secret => SecretSource::File(path.clone()).read().err().map(|error| error.to_string()),
+        Holds::Secret => SecretSource::File(path.clone()).read().err().map(|error| match error {
+            SecretFault::Unfit { .. } => format!("{error}; {}", secret_advice(&file.key)),
+            SecretFault::File(_) => error.to_string(),
+        }),
         Holds::Key => private::check(path).err().map(|error| error.to_string()),
         Holds::SettingsWithSecret => {
             let error = private::check(path).err()?;

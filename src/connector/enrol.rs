@@ -107,7 +107,7 @@ impl Enroller {
         let asked = self.core.core.timeout(limit, self.ask()).await.map_err(|_| ConnectError::Timeout(limit))?;
         let (grant, identity) = match asked {
             Err(error) if error.is_not_offered() => {
-                tracing::info!(edge = %self.address(), "the edge has no authority: the tunnel's secret is enough");
+                tracing::info!(edge = %self.address(), "no certificates are issued there: the edge has no authority, or this is not its port for connectors");
                 self.set(EdgeStatus::Uncertified);
                 return Ok(());
             }

@@ -215,6 +215,21 @@ impl DataDir {
         }
     }
 
+    /// Locks the directory against other edges, until the lock is dropped. `pause` is called while another edge has it, as often
+    /// as it says that this is worth it: a predecessor may be about to end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DataDir::lock`].
+    pub async fn lock_soon(&self, mut pause: impl AsyncFnMut() -> bool) -> Result<DataDirLock, DataDirError> {
+        loop {
+            match self.lock() {
+                Err(DataDirError::InUse { .. }) if pause().await => {}
+                locked => return locked,
+            }
+        }
+    }
+
     /// Locks the directory against other edges, until the lock is dropped.
     ///
     /// # Errors
@@ -286,6 +301,8 @@ fn both_or_none(one: &Path, other: &Path) -> Result<bool, DataDirError> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+
+    use futures_lite::future::block_on;
 
     use super::*;
 
@@ -363,6 +380,12 @@ mod tests {
         let held = data.lock().unwrap();
         assert!(matches!(data.lock(), Err(DataDirError::InUse { .. })));
         drop(held);
-        data.lock().unwrap();
+        // A predecessor that is about to end is waited for, and another edge is not waited for for ever.
+        let mut held = Some(data.lock().unwrap());
+        let mut pauses = 0..3;
+        let in_use = block_on(data.lock_soon(async || pauses.next().is_some()));
+        assert!(matches!(in_use, Err(DataDirError::InUse { .. })));
+        assert!(pauses.next().is_none());
+        block_on(data.lock_soon(async || held.take().is_some())).unwrap();
     }
 }

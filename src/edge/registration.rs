@@ -57,7 +57,10 @@ pub(super) fn check(
 /// Checks the secret, and whether connectors of the tunnel may come from the claim's address.
 pub(super) fn check_secret(tables: &EdgeTables, claim: &Claim<'_>, now: Time) -> Result<Proof, Denied> {
     let Claim { tunnel, secret, from } = *claim;
-    let known = tables.verify(tunnel, secret, now).ok_or_else(Denied::credentials)?;
+    let known = tables.verify(tunnel, secret, now).ok_or_else(|| match tables.was_rotated(tunnel, secret, now) {
+        true => Denied::rotated(),
+        false => Denied::credentials(),
+    })?;
     if tables.may_come_from(tunnel, from) {
         return Ok(Proof { credential: known.clone(), from });
     }
@@ -87,7 +90,15 @@ impl Denied {
     pub(super) fn credentials() -> Denied {
         Denied::new(
             Refusal::Credentials,
-            "check both against what `adit tunnel create` printed, or the edge's file says",
+            "check both against what `adit tunnel create` or `rotate` printed last, or the edge's file says",
+        )
+    }
+
+    /// The secret was that of the tunnel until a rotation ended it. Only who had it is told so.
+    fn rotated() -> Denied {
+        Denied::new(
+            Refusal::Credentials,
+            "this secret was rotated, and its time has ended: use the token that `adit tunnel rotate` printed",
         )
     }
 

@@ -61,7 +61,7 @@ impl EdgeProcess {
         let engine = engine_settings(&config.engine);
 
         // Read everything that the configuration names. Opening the data directory renews the certificate that is read next.
-        let data_dir = OpenDataDir::open(edge_config)?;
+        let data_dir = OpenDataDir::open(edge_config).await?;
         let identity = EdgeIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &identity.seals)?;

@@ -350,6 +350,22 @@ fn a_variable_may_end_with_a_newline_as_a_file_may() {
 }
 
 #[test]
+fn a_wrong_secret_is_told_with_where_such_a_secret_comes_from() {
+    let tunnel = "[[tunnel]]\nid = 't'\nhosts = 'a'\nsecret = 'short'\n";
+    for (file, flags, advice) in [
+        ("", [("connect.token", "x")].as_slice(), "`adit tunnel create` and `adit tunnel rotate` print a token"),
+        ("", &[("connect.provisioning_key", "x")], "`adit tunnel key create` prints a provisioning key"),
+        ("", &[("connect.secret", "x")], "it is the secret that the edge has for the tunnel"),
+        (tunnel, &[], "`openssl rand -hex 32` makes one"),
+    ] {
+        let faults = check(file, &[], flags).unwrap_err();
+        let line =
+            faults.lines().find(|line| line.contains("has 16 to 256 bytes")).unwrap_or_else(|| panic!("{faults}"));
+        assert!(line.ends_with(advice), "{line}");
+    }
+}
+
+#[test]
 fn faults_of_all_layers_come_together() {
     let faults = check(
         "[engine]\ncores = -1\n",

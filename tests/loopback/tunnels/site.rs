@@ -142,7 +142,7 @@ impl Site {
         connector
     }
 
-    fn start_connector(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
+    pub(crate) fn start_connector(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
         let file = self.dir.path().join(format!("{}.token", token["id"].as_str().unwrap()));
         private::write(&file, token["tunnel_token"].as_str().unwrap().as_bytes()).unwrap();
         let route = format!("{host}=http://{}", self.upstream.address);
