@@ -11,6 +11,7 @@ use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::connector::shared::Connector;
 use crate::engine::Core;
+use crate::policy::LeftOut;
 use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
 use crate::upstream::{Resolver, Upstream, UpstreamError, UpstreamSettings};
@@ -19,6 +20,9 @@ use crate::wire::mux::Cause;
 
 /// The shortest time between two log lines about failed inner TLS handshakes.
 const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
+
+/// The most routes that a log line names.
+const ROUTES_LOGGED_MAX: usize = 8;
 
 /// The routes and upstreams of one core.
 pub(super) struct Upstreams {
@@ -74,7 +78,10 @@ impl Upstreams {
         self.refresh_tables();
         let host: Hostname = head.host()?.parse().ok()?;
         let tables = self.tables.borrow();
-        let route = tables.routes.lookup(&host)?;
+        let Some(route) = tables.routes.lookup(&host) else {
+            self.log_unrouted(&host, &tables);
+            return None;
+        };
         let mut served = self.served.borrow_mut();
         match served.get(&route.name) {
             Some(served) if served.is_of(route) => Some(Rc::clone(served)),
@@ -95,7 +102,10 @@ impl Upstreams {
     pub(super) fn sealing_of(&self, host: &Hostname, traffic: Traffic) -> Result<Arc<ServerConfig>, Cause> {
         self.refresh_tables();
         let tables = self.tables.borrow();
-        let route = tables.routes.lookup(host).ok_or(Cause::NoRoute)?;
+        let Some(route) = tables.routes.lookup(host) else {
+            self.log_unrouted(host, &tables);
+            return Err(Cause::NoRoute);
+        };
         if route.traffic != traffic {
             return Err(Cause::SealMismatch);
         }
@@ -105,6 +115,22 @@ impl Upstreams {
             Traffic::Resealed => Ok(Arc::clone(&sealing.resealed)),
             Traffic::Passthrough => Ok(Arc::clone(&sealing.passthrough)),
         }
+    }
+
+    /// Logs a call for a host that the tunnel has and no route of this connector: the two disagree, and nobody but their
+    /// operators can say which is right.
+    fn log_unrouted(&self, host: &Hostname, tables: &ConnectorTables) {
+        let Some(LeftOut { same, others }) = self.connector.unrouted_line(host, self.core.now()) else { return };
+        let mut routes: Vec<String> =
+            tables.routes.iter().take(ROUTES_LOGGED_MAX).map(|(host, _)| host.to_string()).collect();
+        if tables.routes.iter().nth(ROUTES_LOGGED_MAX).is_some() {
+            routes.push("…".to_owned());
+        }
+        let (tunnel, routes) = (&self.connector.settings.tunnel, routes.join(", "));
+        tracing::warn!(
+            %host, %tunnel, same, others, routes,
+            "no route for a host of the tunnel: add one with --route or [[route]], or take the host off the tunnel"
+        );
     }
 
     /// Passes the name of a host's route to `look`, if the host has a route.

@@ -11,7 +11,7 @@ use crate::edge::presence::Presence;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::policy::{LeftOut, SourceKey, SourceLimits, SourceLines};
+use crate::policy::{KeyedLines, LeftOut, SourceKey, SourceLimits};
 use crate::tls::ServerConfig;
 use crate::wire::Refusal;
 
@@ -34,7 +34,7 @@ pub struct Edge {
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
     /// Log lines that strangers at the connectors' port can cause.
-    stranger_lines: Mutex<SourceLines<StrangerTrouble>>,
+    stranger_lines: Mutex<KeyedLines<(Option<SourceKey>, StrangerTrouble)>>,
     /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<Places>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
@@ -223,6 +223,6 @@ impl Edge {
     /// Asks to write a log line about a peer at the connectors' port that is no connector yet.
     pub(super) fn stranger_line(&self, peer: Option<IpAddr>, trouble: StrangerTrouble, now: Time) -> Option<LeftOut> {
         let mut lines = self.stranger_lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.take(peer.map(SourceKey::of), trouble, now)
+        lines.take((peer.map(SourceKey::of), trouble), now)
     }
 }

@@ -2,22 +2,22 @@
 
 mod admission;
 mod asns;
+mod keyed_lines;
 mod lines;
 mod lists;
 mod network;
 mod networks;
 mod rates;
-mod source_lines;
 mod sources;
 mod upstreams;
 
 pub use admission::{Admission, Members, Rules, Verdict, Why};
 pub use asns::{AsnTable, AsnTableError};
+pub use keyed_lines::{KeyedLines, LeftOut};
 pub use lines::Lines;
 pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
 pub use network::{Network, NetworkError};
 pub use networks::Networks;
 pub use rates::{Rate, SOURCES_MAX, SourceLimits};
-pub use source_lines::{LeftOut, SourceLines};
 pub use sources::{Asn, Source, SourceKey};
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -120,6 +120,9 @@ fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
     site.until_linked_by(id, &[]);
     site.upstream.let_go();
     assert_eq!(slow.answer().0, 200);
+    // Whoever comes with the old one is told what happened to it.
+    let told = site.start_connector("a.test", &token, &[]).event("no_link")["why"].to_string();
+    assert!(told.contains("this secret was rotated"), "{told}");
     let _last = site.connect("a.test", &newest);
     assert_eq!(site.call("a.test", "echo").0, 200);
 }
@@ -552,6 +555,48 @@ fn strangers_at_the_connectors_port_get_one_line_a_minute() {
     let lines = log.join().unwrap();
     let told = lines.iter().filter(|line| line.contains("link setup failed")).count();
     assert_eq!(told, 1, "{lines:#?}");
+}
+
+#[test]
+fn a_host_of_the_tunnel_without_a_route_is_told_to_agents_and_to_the_connectors_operator() {
+    use std::io::{BufRead, BufReader};
+
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "orders.test"]);
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    private_write(&token, made["token"]["tunnel_token"].as_str().unwrap());
+    let route = format!("order.test=http://{}", site.upstream.address);
+    let args = ["connect", "--json", "--edge", &site.connectors, "--token-file", text_of(&token), "--route", &route];
+    let mut connector = command(&args);
+    connector.stderr(std::process::Stdio::piped());
+    let mut connector = Adit::of(connector);
+    let log = BufReader::new(connector.take_log());
+    connector.event("linked");
+    for _ in 0..3 {
+        let (status, answer) = site.call("orders.test", "echo");
+        assert_eq!((status, &answer["error"]["data"]["reason"]), (502, &json!("no_route")), "{answer}");
+    }
+    connector.signal("TERM");
+    let lines: Vec<String> = log.lines().map_while(Result::ok).filter(|line| line.contains("no route")).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in ["WARN", "orders.test", "order.test", id_of(&made)] {
+        assert!(lines[0].contains(part), "{part} in {lines:?}");
+    }
+    assert_eq!(connector.ended(), Some(0));
+
+    // The doctor beside the connector compares, and says what the edge answers.
+    let connect = format!("[connect]\nedge = '{}'\ntoken_file = 'token'\n", site.connectors);
+    let route = format!("[[route]]\nhost = 'order.test'\nupstream = 'http://{}'\n", site.upstream.address);
+    let config = dir.path().join("connect.toml");
+    private_write(&config, &format!("{connect}{route}"));
+    let url = format!("http://orders.test:{}/mcp", site.agents.port());
+    let done = site.run(&["doctor", "--json", "--config", text_of(&config), "--url", &url]);
+    let findings: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let found = findings["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == "public.route");
+    let found = found.unwrap_or_else(|| panic!("{findings:#}"));
+    assert_eq!(found["verdict"], "fail", "{found}");
+    assert!(found["found"].as_str().unwrap().contains("order.test"), "{found}");
 }
 
 #[test]

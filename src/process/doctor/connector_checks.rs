@@ -249,8 +249,13 @@ async fn upstream(
         }
     };
     let (host, url) = (route.host.to_string(), format!("{base}{mcp_path}"));
-    let target =
-        McpTarget { check: "upstream.mcp", url: &url, what: format!("{url} for {host}"), public_host: Some(&host) };
+    let target = McpTarget {
+        check: "upstream.mcp",
+        url: &url,
+        what: format!("{url} for {host}"),
+        ca_flag: Some("upstream_ca_file"),
+        public_host: Some(&host),
+    };
     check_mcp(findings, &client, &target).await;
     Some(Upstream { host, client, url })
 }
