@@ -130,6 +130,7 @@ impl Work {
                 stamps.on_connected(took);
             }
             let exchanged = self.exchange(passage, checkout, &mut stamps).await;
+            served.on_answer(stamps.status());
             match exchanged {
                 Ok(()) => return Ok(()),
                 Err(Failure::Unsent) if may_resend && !self.request.kept.too_long => {

@@ -138,6 +138,7 @@ impl ResponseWork {
             }
             if !head.is_interim() {
                 stamps.on_received(received_at);
+                stamps.on_status(head.status());
                 return Ok(());
             }
             if reply.version == Version::Http10 {

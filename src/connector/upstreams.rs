@@ -11,6 +11,7 @@ use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::connector::shared::Connector;
 use crate::engine::Core;
+use crate::latency::StatusClass;
 use crate::policy::LeftOut;
 use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
@@ -21,6 +22,8 @@ use crate::wire::mux::Cause;
 /// The shortest time between two log lines about failed inner TLS handshakes.
 const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
 
+/// What the statuses 502, 503 and 504 of an upstream most likely mean.
+const GATEWAY_ANSWERS: &str = "a proxy answers for the upstream: check the server behind it";
 /// The most routes that a log line names.
 const ROUTES_LOGGED_MAX: usize = 8;
 
@@ -42,6 +45,8 @@ pub(super) struct Served {
     route: ConnectorRoute,
     /// Why the last attempt to connect failed, if it did, and the cause for the edge.
     failing: RefCell<Option<(Cause, String)>>,
+    /// The status of the last answer, if that was one of a gateway in front of the upstream.
+    gateway: Cell<Option<u16>>,
 }
 
 impl Upstreams {
@@ -68,7 +73,7 @@ impl Upstreams {
             route: served.route.name.clone(),
             upstream: served.route.upstream.url.to_string(),
             connections_open: served.upstream.open(),
-            failing: served.failing.borrow().as_ref().map(|(_, why)| why.clone()),
+            failing: served.failing(),
         };
         self.served.borrow().values().map(report).collect()
     }
@@ -87,7 +92,12 @@ impl Upstreams {
             Some(served) if served.is_of(route) => Some(Rc::clone(served)),
             _ => {
                 let upstream = Upstream::new(&self.core, route.upstream.clone(), self.resolver.clone());
-                let fresh = Rc::new(Served { upstream, route: route.clone(), failing: RefCell::new(None) });
+                let fresh = Rc::new(Served {
+                    upstream,
+                    route: route.clone(),
+                    failing: RefCell::new(None),
+                    gateway: Cell::new(None),
+                });
                 served.insert(route.name.clone(), Rc::clone(&fresh));
                 Some(fresh)
             }
@@ -191,6 +201,25 @@ impl Served {
         if self.failing.take().is_some() {
             tracing::info!(route = %self.route.name, upstream = %self.route.upstream.url, "upstream reachable again");
         }
+    }
+
+    /// Notes the status of an answer, if one came. A gateway in front of the upstream takes connections while the upstream is
+    /// down, so that connecting proves nothing. Each change is logged once.
+    pub(super) fn on_answer(&self, status: Option<u16>) {
+        let Some(status) = status else { return };
+        let gateway = Some(status).filter(|status| StatusClass::of(*status) == StatusClass::Gateway);
+        let (route, upstream) = (&self.route.name, &self.route.upstream.url);
+        match (self.gateway.replace(gateway), gateway) {
+            (None, Some(status)) => tracing::warn!(%route, %upstream, status, "{GATEWAY_ANSWERS}"),
+            (Some(_), None) => tracing::info!(%route, %upstream, status, "upstream answers again"),
+            _ => {}
+        }
+    }
+
+    /// Why calls to the upstream fail, if the last one did.
+    fn failing(&self) -> Option<String> {
+        let connecting = self.failing.borrow().as_ref().map(|(_, why)| why.clone());
+        connecting.or_else(|| self.gateway.get().map(|status| format!("{GATEWAY_ANSWERS} (status {status})")))
     }
 
     /// Notes that connecting failed; returns the cause for the edge. Each cause is logged once, until connecting succeeds.

@@ -251,7 +251,7 @@ impl Work {
     fn finish(&mut self, agent: &Agent, route: &Route, opened: &Opened, stamps: &EdgeStamps, outcome: Outcome) {
         let times = stamps.times(agent.here.core.now());
         let phases = CallPhases::split(times, opened.stream.on_link().phases().map(connector_times));
-        if outcome == Outcome::Ok {
+        if outcome == Outcome::Ok && !phases.is_of_gateway() {
             agent.here.figures.on_good_call(agent.here.core.turn_time());
         }
         self.record(agent, route, Some(&opened.usage), &phases, outcome);
@@ -417,6 +417,7 @@ impl ResponseWork {
             break head.framing().toward(request.version());
         };
         stamps.on_from_link(stream.on_link().received_at());
+        stamps.on_status(head.status());
         let keep = request.keep_alive() && framing != Framing::UntilClose && !here.is_draining();
         let phases = stream.on_link().phases().map(connector_times);
         timing.clear();
