@@ -30,7 +30,8 @@ pub(crate) fn call() -> Work {
     Box::new(move || {
         let Some(upstream) = durations.next() else { return };
         let us = Duration::from_micros;
-        let edge = EdgeTimes { edge: us(20), total: us(100) + upstream, total_last: Some(us(110) + upstream) };
+        let total_last = Some(us(110) + upstream);
+        let edge = EdgeTimes { edge: us(20), total: us(100) + upstream, total_last, ..EdgeTimes::default() };
         let connector =
             ConnectorTimes { connector: us(15), upstream_connect: None, upstream, upstream_last: Some(upstream) };
         let label = recorder.label(black_box("orders"), black_box("tools/call"), black_box("echo"));

@@ -7,10 +7,12 @@ mod chunk;
 mod counters;
 mod ids;
 mod minted;
+mod plain_text;
 mod rng;
 mod secret;
 mod secret_hash;
 mod shared_map;
+mod shell_word;
 mod time;
 mod traffic;
 
@@ -24,9 +26,11 @@ pub use ids::{
 pub use minted::{
     AUTHORITY_PIN_LEN, AuthorityPin, SECRET_ENTROPY_LEN, SecretKind, TunnelToken, TunnelTokenError, mint, pin_of,
 };
+pub use plain_text::{PlainTextError, plain_text, single_value};
 pub use rng::Rng;
 pub use secret::Secret;
 pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
 pub use shared_map::SharedMap;
+pub use shell_word::shell_word;
 pub use time::{Clock, Time};
 pub use traffic::{Traffic, TrafficError};

@@ -8,7 +8,7 @@ use reqwest::{Client, Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::base::Secret;
+use crate::base::{PlainTextError, Secret, plain_text, single_value};
 use crate::cli::edge_dir::data_dir;
 use crate::cli::tunnel_args::AdminArgs;
 use crate::config::{ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV};
@@ -38,6 +38,14 @@ pub(super) enum AdminError {
     /// The file of the token cannot be read.
     #[error("the admin token: {0}")]
     TokenFile(#[from] PrivateError),
+    /// The file of the token is not a text.
+    #[error("the admin token in {}: {why}", file.display())]
+    TokenText {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: PlainTextError,
+    },
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -98,7 +106,7 @@ impl AdminClient {
         let base = base.ok_or(AdminError::BadUrl(url))?;
         let token = match (&args.admin_token_file, given(ADMIN_TOKEN_ENV), given(ADMIN_TOKEN_FILE_ENV)) {
             (Some(file), ..) => read_token(file.clone())?,
-            (None, Some(token), _) => Secret::from(token.trim()),
+            (None, Some(token), _) => Secret::from(token.as_str()),
             (None, None, Some(file)) => read_token(file.into())?,
             (None, None, None) => data_dir(&args.dir(), env).ok_or(AdminError::NoToken)?.admin_token()?,
         };
@@ -186,7 +194,8 @@ impl AdminClient {
 
 fn read_token(file: PathBuf) -> Result<Secret, AdminError> {
     let content = private::read(&file, TOKEN_LEN_MAX)?;
-    Ok(Secret::new(content.trim_ascii().to_vec()))
+    let text = plain_text(&content).map_err(|why| AdminError::TokenText { file, why })?;
+    Ok(Secret::from(single_value(text)))
 }
 
 /// What it comes down to: the outer errors say only that there is an inner one.

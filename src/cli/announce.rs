@@ -1,7 +1,6 @@
-use std::io::{self, Write};
-
 use serde_json::{Value, json};
 
+use crate::cli::output::print;
 use crate::control::{Notice, RoleEvent};
 
 /// Reports what happens to programs: one JSON object on each line of standard output, if `--json` was given.
@@ -53,8 +52,6 @@ impl Announcer {
     }
 
     fn line(&self, line: &str) {
-        let mut out = io::stdout().lock();
-        // Whoever reads may have stopped: that is no reason to end.
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        print(&format!("{line}\n"));
     }
 }

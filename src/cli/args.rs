@@ -12,6 +12,8 @@ use crate::config::{
 const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The tunnel of `adit up`.
 const UP_TUNNEL: &str = "tnl_up";
+/// The path of the MCP endpoint of most servers.
+const MCP_PATH: &str = "/mcp";
 /// The address where the system chooses the port.
 const UP_ANY_PORT: &str = "127.0.0.1:0";
 
@@ -86,9 +88,9 @@ const CONNECT_EXAMPLES: &str = "Examples:
 Exit code 2 means a wrong flag or configuration.";
 
 const UP_EXAMPLES: &str = "Examples:
-  adit up                                    with the built-in demo server
-  adit up --upstream http://127.0.0.1:9000   with your own server
-  adit up --once --json                      200 calls, then their times as JSON
+  adit up                                    # with the built-in demo server
+  adit up --upstream http://127.0.0.1:9000   # with your own server
+  adit up --once --json                      # 200 calls, then their times as JSON
 
 Exit code 1 means that a call failed, 2 a wrong flag or configuration.";
 
@@ -376,7 +378,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "FILE")]
     pub url_ca_file: Option<PathBuf>,
     /// The path of the MCP endpoint of upstreams
-    #[arg(long, value_name = "PATH", default_value = "/mcp")]
+    #[arg(long, value_name = "PATH", default_value = MCP_PATH)]
     pub mcp_path: String,
     /// Print one JSON object
     #[arg(long)]
@@ -484,14 +486,16 @@ impl ConnectArgs {
 }
 
 impl UpArgs {
-    /// The upstream of `--upstream` and the path behind it: `http://127.0.0.1:9000` and `/mcp`. A route has no path, as
-    /// the path of each call is passed unchanged; here it is what the agent's URL shall end in.
+    /// The upstream of `--upstream` and the path behind it: `http://127.0.0.1:9000` and `/mcp`, which is also the path of a URL
+    /// that has none. A route has no path, as the path of each call is passed unchanged; here it is what the agent's URL shall
+    /// end in.
     #[must_use]
     pub fn upstream_parts(&self) -> Option<(&str, &str)> {
         let url = self.upstream.as_deref()?;
         let host_at = url.find("://").filter(|_| !url.starts_with("unix:")).map(|at| at + 3);
         let path_at = host_at.and_then(|at| Some(at + url[at..].find('/')?)).unwrap_or(url.len());
-        Some(url.split_at(path_at))
+        let (upstream, path) = url.split_at(path_at);
+        Some((upstream, if path.is_empty() { MCP_PATH } else { path }))
     }
 
     /// What the configuration of `adit up` is made from, given a fresh `secret` for its one tunnel and the `upstream`
@@ -620,6 +624,10 @@ mod tests {
     #[test]
     fn every_command_that_the_documentation_shows_is_understood() {
         use clap::error::ErrorKind;
+        // Examples in help texts are indented lines.
+        let helps = [EDGE_EXAMPLES, TUNNEL_EXAMPLES, CONNECT_EXAMPLES, UP_EXAMPLES, DOCTOR_EXAMPLES, CONFIG_EXAMPLES];
+        let helps: Vec<String> = helps.iter().map(|help| format!("```sh\n{}```", help.replace("\n  ", "\n"))).collect();
+        let helps = helps.iter().map(|help| ("a help text", help.as_str()));
         let pages = [
             ("README.md", include_str!("../../README.md")),
             ("SECURITY.md", include_str!("../../SECURITY.md")),
@@ -627,7 +635,7 @@ mod tests {
             ("THREAT-MODEL.md", include_str!("../../docs/THREAT-MODEL.md")),
         ];
         let mut seen = 0;
-        for (name, page) in pages {
+        for (name, page) in pages.into_iter().chain(helps) {
             for command in shown_commands(page) {
                 seen += 1;
                 // One that is only named may lack what it needs, and have nothing that it does not know.
@@ -639,7 +647,7 @@ mod tests {
                 }
             }
         }
-        assert!(seen > 30, "only {seen} commands were found");
+        assert!(seen > 45, "only {seen} commands were found");
     }
 
     #[test]
@@ -702,9 +710,10 @@ mod tests {
     fn the_path_of_an_upstream_is_taken_apart() {
         for (url, parts) in [
             ("http://127.0.0.1:9000/mcp", ("http://127.0.0.1:9000", "/mcp")),
-            ("https://a", ("https://a", "")),
-            ("unix:/run/mcp.sock", ("unix:/run/mcp.sock", "")),
-            ("nonsense", ("nonsense", "")),
+            ("https://a", ("https://a", "/mcp")),
+            ("https://a/", ("https://a", "/")),
+            ("unix:/run/mcp.sock", ("unix:/run/mcp.sock", "/mcp")),
+            ("nonsense", ("nonsense", "/mcp")),
         ] {
             let Command::Up(args) = parse(&["up", "--upstream", url]) else { panic!() };
             assert_eq!(args.upstream_parts(), Some(parts));

@@ -96,7 +96,7 @@ mod tests {
         let mut recorder = Recorder::new(LatencySettings::default());
         let (call, list) = (recorder.label("demo", "tools/call", "echo"), recorder.label("demo", "tools/list", ""));
         let us = Duration::from_micros;
-        let edge = EdgeTimes { edge: us(10), total: us(100), total_last: Some(us(100)) };
+        let edge = EdgeTimes { edge: us(10), total: us(100), total_last: Some(us(100)), ..EdgeTimes::default() };
         let far = ConnectorTimes { connector: us(12), upstream: us(50), ..ConnectorTimes::default() };
         recorder.record(call, &CallPhases::split(edge, Some(far)), Outcome::Ok);
         recorder.record(list, &CallPhases::split(EdgeTimes { total: us(9_000), ..edge }, Some(far)), Outcome::Ok);

@@ -3,12 +3,13 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::base::single_value;
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{ConfigCommand, FileArgs};
 use crate::config::{self, CREDENTIALS_ENV, Config, Faults, NO_PROXY_ENVS, Origin, PROXY_ENVS, Purpose};
 
-/// The variables of the environment that adit reads: its own, those of proxies, and the one by which systemd passes credentials. A value that is not UTF-8
-/// is refused later, where it is parsed.
+/// The variables of the environment that adit reads: its own, those of proxies, and the one by which systemd passes
+/// credentials, each without the white space around its value. A value that is not UTF-8 is refused later, where it is parsed.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
@@ -18,7 +19,7 @@ pub fn environment() -> BTreeMap<String, String> {
             if !name.starts_with("ADIT_") && name != CREDENTIALS_ENV && !is_proxy {
                 return None;
             }
-            Some((name, value.to_string_lossy().into_owned()))
+            Some((name, single_value(&value.to_string_lossy()).to_owned()))
         })
         .collect()
 }

@@ -1,10 +1,10 @@
 //! `adit doctor`.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::DoctorArgs;
+use crate::cli::output::print;
 use crate::cli::run::on_control_thread;
 use crate::config::Purpose;
 use crate::process::doctor::{DoctorOptions, Verdict, examine};
@@ -17,8 +17,7 @@ pub fn run_doctor(args: DoctorArgs, env: &BTreeMap<String, String>) -> u8 {
     on_control_thread(async move {
         let findings = examine(file.sources(Purpose::Check, env, Vec::new()), &options).await;
         let text = if json { format!("{:#}\n", findings.to_json()) } else { findings.to_string() };
-        // Whoever reads it may close it early, as `head` does; the exit code says the same.
-        let _ = io::stdout().write_all(text.as_bytes());
+        print(&text);
         Ok(if findings.worst() == Verdict::Fail { EXIT_USAGE } else { 0 })
     })
 }

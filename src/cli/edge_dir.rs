@@ -1,13 +1,15 @@
 //! `adit edge init`, `adit edge backup` and `adit edge restore`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::base::TunnelId;
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{DataDirArgs, EdgeDirCommand};
+use crate::cli::command_line::CommandLine;
+use crate::cli::output::print;
 use crate::cli::run::refuse;
 use crate::cli::table::Table;
 use crate::control::DataDir;
@@ -28,7 +30,9 @@ pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, Stri
     let done = match command {
         EdgeDirCommand::Init { name, json, .. } => init(&dir, name, *json),
         EdgeDirCommand::Backup { to, .. } => backup(&dir, to.clone()),
-        EdgeDirCommand::Restore { from, keep_withdrawn, .. } => put_back(&dir, from.clone(), *keep_withdrawn),
+        EdgeDirCommand::Restore { from, keep_withdrawn, dir: given } => {
+            put_back(&dir, given.data_dir.as_deref(), from.clone(), *keep_withdrawn)
+        }
     };
     done.map_or_else(|error| refuse(&error), |()| 0)
 }
@@ -45,48 +49,55 @@ fn init(dir: &DataDir, names: &[String], json: bool) -> Result<(), RunError> {
     if json {
         let made: Vec<String> = done.made.iter().map(|file| file.display().to_string()).collect();
         let authority = done.authority.to_string();
-        println!("{:#}", json!({ "data_dir": dir.path(), "made": made, "names": done.names, "authority": authority }));
+        let told = json!({ "data_dir": dir.path(), "made": made, "names": done.names, "authority": authority });
+        print(&format!("{told:#}\n"));
         return Ok(());
     }
-    for file in &done.made {
-        println!("made       {}", file.display());
-    }
-    println!("names      {}", done.names.join(", "));
-    println!("authority  SHA-256 {}", done.authority);
-    println!(
-        "\nNext:\n\n  adit edge --data-dir {path} --listen 0.0.0.0:443 --agents-cert-file FILE --agents-key-file FILE\n  \
-         adit tunnel create --data-dir {path} --host NAME\n\nBack up {path}: whoever has ca.key can vouch for connectors."
-    );
+    let made: String = done.made.iter().map(|file| format!("made       {}\n", file.display())).collect();
+    let edge = CommandLine::new("adit edge").data_dir(Some(dir.path()));
+    let edge =
+        edge.flag("--listen", "0.0.0.0:443").flag("--agents-cert-file", "FILE").flag("--agents-key-file", "FILE");
+    let create = CommandLine::new("adit tunnel create").data_dir(Some(dir.path())).flag("--host", "NAME");
+    print(&format!(
+        "{made}names      {}\nauthority  SHA-256 {}\n\nNext:\n\n  {edge}\n  {create}\n\nBack up {path}: whoever has ca.key \
+         can vouch for connectors.\n",
+        done.names.join(", "),
+        done.authority,
+    ));
     Ok(())
 }
 
 fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
-    println!("{}", process::back_up_store(dir, to)?.display());
+    print(&format!("{}\n", process::back_up_store(dir, to)?.display()));
     Ok(())
 }
 
-fn put_back(dir: &DataDir, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<(), RunError> {
+/// `given`: the data directory of the command line, which commands that are printed must repeat.
+fn put_back(dir: &DataDir, given: Option<&Path>, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<(), RunError> {
     let RestoredFrom { backup, restored: Restored { aside, revived } } =
         process::restore_store(dir, from, keep_withdrawn)?;
-    println!("the store was restored from {}", backup.display());
+    let mut told = format!("the store was restored from {}\n", backup.display());
     if let Some(aside) = aside {
-        println!("the former store is kept as {}", aside.display());
+        told += &format!("the former store is kept as {}\n", aside.display());
     }
-    match revived {
-        None => println!(
-            "\nThe former store cannot be read: whatever was revoked, archived or rotated after the back-up was made is valid \
-             again, and is not known here. Look through `adit tunnel list`, and rotate or revoke what should not be."
-        ),
-        Some(revived) if revived.is_empty() => {}
-        Some(revived) if keep_withdrawn => print!("\nwithdrawn as before:\n\n{}", revived_table(&revived)),
-        Some(revived) => print!(
+    told += &match revived {
+        None => "\nThe former store cannot be read: whatever was revoked, archived or rotated after the back-up was made is \
+                 valid again, and is not known here. Look through `adit tunnel list`, and rotate or revoke what should not be.\n"
+            .to_owned(),
+        Some(revived) if revived.is_empty() => String::new(),
+        Some(revived) if keep_withdrawn => format!("\nwithdrawn as before:\n\n{}", revived_table(&revived)),
+        Some(revived) => format!(
             "\nValid again, though withdrawn after the back-up was made:\n\n{}\nWithdraw them as soon as the edge runs:\n\n{}\n\
-             or restore once more with --from {} --keep-withdrawn before it does.\n",
+             or restore once more before it does:\n\n  {}\n",
             revived_table(&revived),
-            withdrawals(&revived),
-            backup.display(),
+            withdrawals(&revived, given),
+            CommandLine::new("adit edge restore")
+                .data_dir(given)
+                .flag("--from", &backup.to_string_lossy())
+                .word("--keep-withdrawn"),
         ),
-    }
+    };
+    print(&told);
     Ok(())
 }
 
@@ -106,20 +117,22 @@ fn revived_table(revived: &[Revived]) -> String {
 }
 
 /// The commands that withdraw what came back; a tunnel takes along what is its own.
-fn withdrawals(revived: &[Revived]) -> String {
+fn withdrawals(revived: &[Revived], given: Option<&Path>) -> String {
     let archived = |tunnel: &Option<TunnelId>| {
         revived.iter().any(|other| other.kind == RevivedKind::Tunnel && other.tunnel == *tunnel)
     };
     let command = |one: &Revived| {
         let tunnel = one.tunnel.as_ref().map_or("", TunnelId::as_str);
         let id = &one.id;
-        match one.kind {
-            RevivedKind::Tunnel => Some(format!("  adit tunnel archive {id}\n")),
-            RevivedKind::ProvisioningKey => Some(format!("  adit tunnel key revoke {id}\n")),
-            _ if archived(&one.tunnel) => None,
-            RevivedKind::Credential => Some(format!("  adit tunnel revoke {tunnel} --credential {id}\n")),
-            RevivedKind::Certificate => Some(format!("  adit tunnel cert archive {tunnel} {id}\n")),
-        }
+        let of = |words: &str| CommandLine::new(words).data_dir(given);
+        let command = match one.kind {
+            RevivedKind::Tunnel => of("adit tunnel archive").word(id),
+            RevivedKind::ProvisioningKey => of("adit tunnel key revoke").word(id),
+            _ if archived(&one.tunnel) => return None,
+            RevivedKind::Credential => of("adit tunnel revoke").word(tunnel).flag("--credential", id),
+            RevivedKind::Certificate => of("adit tunnel cert archive").word(tunnel).word(id),
+        };
+        Some(format!("  {command}\n"))
     };
     revived.iter().filter_map(command).collect()
 }

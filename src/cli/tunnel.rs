@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::plain_text;
 use crate::cli::EXIT_USAGE;
 use crate::cli::admin_client::{AdminClient, AdminError};
+use crate::cli::output::print;
 use crate::cli::run::{EXIT_FAILURE, RunError, on_control_thread};
-use crate::cli::tunnel_args::{CertCommand, KeyCommand, ListArgs, TunnelArgs, TunnelCommand};
+use crate::cli::tunnel_args::{AdminArgs, CertCommand, KeyCommand, ListArgs, TunnelArgs, TunnelCommand};
 use crate::cli::tunnel_text as text;
 use crate::config::Millis;
 use crate::control::WallTime;
@@ -30,12 +32,12 @@ pub fn run_tunnel(args: &TunnelArgs, env: &BTreeMap<String, String>) -> u8 {
         Ok(client) => client,
         Err(error) => return report(&error),
     };
-    let commands = Commands { client, json: args.admin.json };
+    let commands = Commands { client, admin: args.admin.clone() };
     on_control_thread(async {
         let done = commands.run(&args.command).await;
         Ok::<u8, RunError>(match done {
             Ok(output) => {
-                print!("{output}");
+                print(&output);
                 0
             }
             Err(error) => report(&error),
@@ -54,8 +56,8 @@ fn report(error: &AdminError) -> u8 {
 /// The commands, over the admin API of one edge.
 struct Commands {
     client: AdminClient,
-    /// Whether answers are printed as JSON.
-    json: bool,
+    /// How it is reached, and whether answers are printed as JSON.
+    admin: AdminArgs,
 }
 
 /// A revocation, with what was called before it.
@@ -82,7 +84,7 @@ impl Commands {
                     admission_dry_run: lists.dry_run,
                 };
                 let created: CreatedTunnel = client.post(&["tunnels"], &body).await?;
-                self.output(&created, text::created)
+                self.output(&created, |created| text::created(created, &self.admin))
             }
             TunnelCommand::Update { id, name, host, traffic, lists, reason } => {
                 let body = UpdateTunnel { reason: reason.clone(), ..update(name, host, *traffic, lists)? };
@@ -101,7 +103,9 @@ impl Commands {
             TunnelCommand::Rotate { id, overlap, reason } => {
                 let body = RotateToken { overlap_s: Some(overlap.0.div_ceil(1_000)), reason: reason.clone() };
                 let token: IssuedToken = client.post(&["tunnels", id, "rotate_token"], &body).await?;
-                self.output(&token, |token| text::token(token, None))
+                // The new secret is printed whether or not the tunnel can be read.
+                let tunnel = self.client.get::<TunnelInfo>(&["tunnels", id], &[]).await.ok();
+                self.output(&token, |token| text::token(token, tunnel.as_ref()))
             }
             TunnelCommand::Revoke { id, credential, reason, leak_report } => {
                 self.revoke(id, credential.as_deref(), reason.clone(), leak_report.as_deref()).await?
@@ -200,7 +204,7 @@ impl Commands {
 
     /// An answer as it is printed: as JSON, or for people.
     fn output<T: Serialize>(&self, answer: &T, for_people: impl FnOnce(&T) -> String) -> String {
-        if !self.json {
+        if !self.admin.json {
             return for_people(answer);
         }
         let json = serde_json::to_string_pretty(answer).expect("the bodies of the API are plain data");
@@ -252,7 +256,8 @@ fn read_certificate(file: &Path) -> Result<String, AdminError> {
     if len > CA_PEM_LEN_MAX as u64 {
         return Err(unreadable(format!("it is longer than {CA_PEM_LEN_MAX} bytes: give one certificate")));
     }
-    std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))
+    let content = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
+    plain_text(&content).map(str::to_owned).map_err(|error| unreadable(error.to_string()))
 }
 
 /// A point in time, or a duration before now, as a point in time.

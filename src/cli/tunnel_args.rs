@@ -18,7 +18,7 @@ pub struct TunnelArgs {
 }
 
 /// How the edge's admin API is reached, and how answers are shown.
-#[derive(Args)]
+#[derive(Args, Clone, Default)]
 pub struct AdminArgs {
     /// Where the edge's admin API is; without it ADIT_ADMIN_URL says so [default: http://127.0.0.1:9443]
     #[arg(long, value_name = "URL", global = true)]

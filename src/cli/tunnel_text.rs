@@ -1,6 +1,9 @@
 //! The edge's answers about tunnels, for people.
 
+use crate::cli::command_line::{CommandLine, printable as plain};
 use crate::cli::table::Table;
+use crate::cli::tunnel_args::AdminArgs;
+use crate::control::SEAL_CA_FILE;
 use crate::control::bodies::{
     CertificateInfo, ConnectionInfo, CreatedKey, CreatedTunnel, EventInfo, IssuedToken, KeyInfo, Revocation,
     TrafficKind, TunnelInfo, TunnelState, UpdatedTunnel, UsageReport,
@@ -8,6 +11,10 @@ use crate::control::bodies::{
 
 /// What stands for something that there is not.
 const NOTHING: &str = "-";
+/// The upstream in commands for a connector, which is replaced by the real one.
+const EXAMPLE_UPSTREAM: &str = "http://127.0.0.1:3000";
+/// The state directory in commands for a connector, in the folder in which they are run.
+const STATE_DIR: &str = "adit-state";
 
 /// Tunnels as a table.
 pub(super) fn tunnels(tunnels: &[TunnelInfo]) -> String {
@@ -61,10 +68,9 @@ pub(super) fn updated(updated: &UpdatedTunnel) -> String {
 }
 
 /// A tunnel that was just created, with its secret and what to do next.
-pub(super) fn created(created: &CreatedTunnel) -> String {
+pub(super) fn created(created: &CreatedTunnel, admin: &AdminArgs) -> String {
     let CreatedTunnel { tunnel: info, token: issued, warnings: about } = created;
-    let host = info.hosts.first().map(String::as_str);
-    format!("{}{}{}{}", tunnel(info), warnings(about), token(issued, host), re_encryption(info))
+    format!("{}{}{}{}", tunnel(info), warnings(about), token(issued, Some(info)), sealing(info, admin))
 }
 
 fn warnings(warnings: &[String]) -> String {
@@ -72,33 +78,44 @@ fn warnings(warnings: &[String]) -> String {
 }
 
 /// What is to be done besides where calls are encrypted up to the connector.
-fn re_encryption(tunnel: &TunnelInfo) -> String {
+fn sealing(tunnel: &TunnelInfo, admin: &AdminArgs) -> String {
     let then = match tunnel.traffic {
         TrafficKind::Plain => return String::new(),
         TrafficKind::Resealed => {
-            format!("register its certificate:\n\n  adit tunnel cert add {} seal-ca.pem\n", plain(&tunnel.id))
+            let add = CommandLine::new("adit tunnel cert add").admin(admin).word(&tunnel.id).word(SEAL_CA_FILE);
+            format!("Copy its certificate, {STATE_DIR}/{SEAL_CA_FILE}, to this host and register it:\n\n  {add}\n")
         }
-        TrafficKind::Passthrough => "have agents trust it.\n".to_owned(),
+        TrafficKind::Passthrough => format!("Have agents trust it: {STATE_DIR}/{SEAL_CA_FILE}.\n"),
     };
-    let traffic = traffic(tunnel.traffic);
-    format!("\nWith --traffic {traffic} --state-dir DIR the connector creates an authority there, seal-ca.pem; {then}")
+    format!("\nThe connector makes an authority when it starts. {then}")
 }
 
-/// A secret that was just created, and what to do with it. The command shows a host of the tunnel, if one is known.
-pub(super) fn token(token: &IssuedToken, host: Option<&str>) -> String {
-    let host = host.map_or_else(|| "HOST".to_owned(), plain);
+/// A secret that was just created, and what to do with it. The command for the connector names the hosts and the traffic of the
+/// tunnel, if they are known.
+pub(super) fn token(token: &IssuedToken, tunnel: Option<&TunnelInfo>) -> String {
     let until = match token.previous_until.as_deref() {
         Some(until) => {
             format!("\nThe old secret ends at {}: replace it on every connector before that.\n", plain(until))
         }
         None => String::new(),
     };
+    let mut connect = CommandLine::new("adit connect").flag("--edge", &token.edge).flag("--token-file", "tunnel.token");
+    if let Some(tunnel) = tunnel.filter(|tunnel| tunnel.traffic != TrafficKind::Plain) {
+        connect = connect.flag("--traffic", traffic(tunnel.traffic)).flag("--state-dir", STATE_DIR);
+    }
+    match tunnel {
+        Some(tunnel) => {
+            for host in &tunnel.hosts {
+                connect = connect.flag("--route", &format!("{host}={EXAMPLE_UPSTREAM}"));
+            }
+        }
+        None => connect = connect.flag("--route", &format!("HOST={EXAMPLE_UPSTREAM}")),
+    }
     format!(
         "secret       {}\ntoken        {}\n\nThey are shown only now: the edge keeps a hash. On the host of the \
-         connector\n\n  umask 077; cat > tunnel.token    # paste the token, then Ctrl-D\n  adit connect --edge {} --token-file tunnel.token --route {host}=http://127.0.0.1:3000\n{until}",
+         connector\n\n  (umask 077; cat > tunnel.token)    # paste the token, then Ctrl-D\n  {connect}\n{until}",
         plain(&token.secret),
         plain(&token.tunnel_token),
-        plain(&token.edge),
     )
 }
 
@@ -197,15 +214,28 @@ pub(super) fn keys(keys: &[KeyInfo]) -> String {
 
 /// A provisioning key that was just created, with its secret.
 pub(super) fn created_key(created: &CreatedKey) -> String {
-    let host = created.key.hosts.first().map_or("HOST", String::as_str).replace("{name}", "$(hostname -s)");
+    let mut connect = CommandLine::new("adit connect")
+        .flag("--edge", &created.edge)
+        .flag("--provisioning-key-file", "adit.key")
+        .flag("--state-dir", STATE_DIR);
+    let made_up = created.key.hosts.is_empty();
+    for host in &created.key.hosts {
+        let host = host.replace("{name}", "$(hostname -s)");
+        connect = connect.flag_as_written("--route", &format!("\"{host}={EXAMPLE_UPSTREAM}\""));
+    }
+    if made_up {
+        connect = connect.flag("--route", &format!("HOST={EXAMPLE_UPSTREAM}"));
+    }
+    let hosts = if made_up {
+        "\nHOST is the host of its tunnel, which `adit tunnel list` shows after the first start.\n"
+    } else {
+        ""
+    };
     format!(
         "{}secret  {}\n\nIt is shown only now: the edge keeps a hash. A new host whose name fits trades it for a tunnel of its \
-         own, from a file of mode 0600:\n\n  adit connect --edge {} --provisioning-key-file adit.key --state-dir \
-         /var/lib/adit-connect --route \"{}=http://127.0.0.1:3000\"\n",
+         own:\n\n  (umask 077; cat > adit.key)    # paste the secret, then Ctrl-D\n  {connect}\n{hosts}",
         keys(std::slice::from_ref(&created.key)),
         plain(&created.secret),
-        plain(&created.edge),
-        plain(&host),
     )
 }
 
@@ -230,11 +260,6 @@ fn optional(text: Option<&str>) -> String {
     text.map_or_else(|| NOTHING.to_owned(), plain)
 }
 
-/// Text without what could control a terminal.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -255,13 +280,14 @@ mod tests {
             "warnings": ["calls for \u{1b}[2Ja.test go elsewhere"],
         }))
         .unwrap();
-        let shown = super::created(&created);
+        let shown = super::created(&created, &AdminArgs::default());
         for line in [
             "state        offline\n",
             "allowed from 10.0.0.0/8 (dry run: only counted and logged)\n",
             "warning      calls for [2Ja.test go elsewhere\n",
             "secret       adts_s\ntoken        tnl_a:adts_s\n",
-            "adit connect --edge edge.test:7844 --token-file tunnel.token --route a.test=",
+            "adit connect --edge edge.test:7844 --token-file tunnel.token --route a.test=http://127.0.0.1:3000 \
+             --route '*.a.test=http://127.0.0.1:3000'\n",
         ] {
             assert!(shown.contains(line), "{line:?} in {shown}");
         }

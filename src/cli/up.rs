@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::base::shell_word;
 use crate::cli::announce::Announcer;
 use crate::cli::args::UpArgs;
 use crate::cli::call_times::{live_json, live_line, once_json, once_table, tool_calls};
+use crate::cli::command_line::CommandLine;
+use crate::cli::output::print;
 use crate::cli::run::{EXIT_FAILURE, on_control_thread, refuse};
 use crate::config::Config;
 use crate::process::{
@@ -77,9 +80,9 @@ async fn once(handle: &UpHandle, json: bool) -> Result<u8, RunError> {
     let Measured { calls, tool, report } = handle.measure(ONCE_CALLS, |report| tool_calls(report).calls()).await?;
     let figures = tool_calls(&report);
     if json {
-        println!("{}", once_json(&calls, &figures, &report));
+        print(&format!("{}\n", once_json(&calls, &figures, &report)));
     } else {
-        print!("{}", once_table(&calls, &tool, &figures, &report));
+        print(&once_table(&calls, &tool, &figures, &report));
     }
     Ok(if calls.failed == 0 { 0 } else { EXIT_FAILURE })
 }
@@ -104,11 +107,15 @@ async fn live(handle: &UpHandle, json: bool, announcer: Announcer) -> Result<u8,
             }),
         );
     } else {
-        let (admin, ca) = (facts.admin_url.as_deref().unwrap_or("off"), ca.path().display());
-        println!(
-            "agent URL  {url}\nadmin URL  {admin}\n\nList the tools with a real MCP client:\n\n  {NODE_CERTS_ENV}={ca} npx -y \
-             @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list\n"
-        );
+        let admin = facts.admin_url.as_deref().unwrap_or("off");
+        let ca = shell_word(&ca.path().to_string_lossy());
+        let client = CommandLine::new(&format!("{NODE_CERTS_ENV}={ca} npx -y @modelcontextprotocol/inspector --cli"))
+            .word(url)
+            .flag("--transport", "http")
+            .flag("--method", "tools/list");
+        print(&format!(
+            "agent URL  {url}\nadmin URL  {admin}\n\nList the tools with a real MCP client:\n\n  {client}\n\n"
+        ));
     }
     show_figures(handle, json, announcer).await
 }

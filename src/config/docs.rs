@@ -44,7 +44,10 @@ pub fn markdown() -> String {
          over the ones before it. Every setting outside the lists of tables has a variable, and `--set KEY=VALUE` as a flag.\n\
          `adit config show` prints every value and its origin, `adit config check` prints only what is wrong.\n\n\
          - An unknown key is an error, and so is an unknown variable whose name begins with `ADIT_` (except\n\
-           `ADIT_TEST_…`). An empty variable counts as not set.\n\
+           `ADIT_TEST_…`). An empty variable counts as not set. White space around the value of a variable, and around a\n\
+           secret or token in a file, does not count. Variables that Kubernetes sets for a service, such as\n\
+           `ADIT_EDGE_PORT=tcp://…`, are ignored with one warning.\n\
+         - Files are UTF-8, with or without a byte order mark.\n\
          - A duration is a number in the unit of its key, or a string with a unit: `us` and `ms` for `_us`; `ms`, `s`,\n\
            `m` and `h` for `_ms`. Only whole numbers are allowed: `\"1500ms\"`, not `\"1.5s\"`.\n\
          - A size is a number of bytes, or a string with `B`, `KiB`, `MiB` or `GiB`.\n\

@@ -11,6 +11,7 @@ use crate::config::fault::{Fault, Origin, nearest, quoted};
 use crate::config::profile::Profile;
 use crate::config::proxy::{NO_PROXY_ENVS, PROXY_ENVS};
 use crate::config::section::{Part, Setting};
+use crate::config::service_variables::is_service_variable;
 use crate::config::setting_type::Raw;
 use crate::config::sources::{CREDENTIALS_ENV, FileText, Flag, Sources};
 use crate::config::table::{self, ADMIN_ENVS, CREDENTIAL_KEYS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
@@ -35,6 +36,8 @@ pub(super) struct Entries {
     counts: BTreeMap<&'static str, usize>,
     /// Whether the file is not valid TOML, so that no setting can be reported as missing.
     pub(super) unreadable: bool,
+    /// Variables that Kubernetes sets for a service whose name begins with `adit`, by their names.
+    pub(super) service_variables: Vec<String>,
 }
 
 impl Entries {
@@ -111,6 +114,7 @@ impl Entries {
                 }
                 None if name == ROUTES_ENV || name == FILE_ENV || ADMIN_ENVS.contains(&name.as_str()) => {}
                 None if name.starts_with(FOREIGN_ENV_PREFIX) => {}
+                None if is_service_variable(name, value) => self.service_variables.push(name.clone()),
                 None => faults.push(Fault::new(origin, "", unknown_env(name))),
             }
         }
@@ -374,12 +378,19 @@ fn unknown_path(path: &str) -> String {
 }
 
 fn unknown_env(name: &str) -> String {
-    // Some variables have a short name, which is suggested for the name by the usual rule too.
-    let named: Vec<(String, String)> = table::settings()
-        .filter_map(|setting| setting.env().map(|env| (setting.env_by_rule(), env)))
-        .flat_map(|(rule, env)| [(env.clone(), env.clone()), (rule, env)])
-        .chain([ROUTES_ENV, FILE_ENV].map(|env| (env.to_owned(), env.to_owned())))
-        .collect();
+    // Some variables have a short name, which is suggested for the name by the usual rule too, and for one that is made of the
+    // flag: ADIT_LISTEN and ADIT_EDGE_LISTEN for --listen.
+    let by_flag = |setting: &Setting| {
+        let flag = setting.flag?.trim_start_matches('-').replace('-', "_").to_uppercase();
+        Some([format!("ADIT_{flag}"), format!("ADIT_{}_{flag}", setting.section.to_uppercase())])
+    };
+    let others = [ROUTES_ENV, FILE_ENV].into_iter().chain(ADMIN_ENVS);
+    let mut named: Vec<(String, String)> = others.map(|env| (env.to_owned(), env.to_owned())).collect();
+    for setting in table::settings() {
+        let Some(env) = setting.env() else { continue };
+        let aliases = by_flag(setting).into_iter().flatten().chain([env.clone(), setting.env_by_rule()]);
+        named.extend(aliases.map(|alias| (alias, env.clone())));
+    }
     let near = nearest(name, named.iter().map(|(alias, _)| alias.as_str()));
     let env = near.and_then(|near| named.iter().find(|(alias, _)| alias == near)).map(|(_, env)| env.clone());
     unknown("variable", env)

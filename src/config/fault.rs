@@ -110,6 +110,11 @@ impl Faults {
     #[must_use]
     pub fn new(mut faults: Vec<Fault>) -> Faults {
         faults.sort_by_cached_key(|fault| (fault.origin == Origin::Default, fault.origin.clone()));
+        // One flag or variable can set a field of several tables; what is wrong with it is said once.
+        faults.dedup_by(|later, first| {
+            let one_value = matches!(first.origin, Origin::Flag(_) | Origin::Env(_)) && first.origin == later.origin;
+            one_value && first.message == later.message && without_index(&first.key).eq(without_index(&later.key))
+        });
         Faults(faults)
     }
 
@@ -139,6 +144,11 @@ impl fmt::Display for Faults {
             _ => Ok(()),
         }
     }
+}
+
+/// A key path without the indices of its tables: `route.host` for `route[2].host`.
+fn without_index(key: &str) -> impl Iterator<Item = char> {
+    key.chars().filter(|c| !c.is_ascii_digit() && !matches!(c, '[' | ']'))
 }
 
 /// The candidate that is most similar to `word`, if one is similar enough.
@@ -182,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_placeholder_the_order_of_their_places_and_are_bounded() {
+    fn faults_have_the_order_of_their_places_and_are_bounded() {
         let file = |line| Origin::File { name: "a.toml".into(), line };
         let faults = Faults::new(vec![
             Fault::new(Origin::Default, "x", "missing"),
@@ -192,6 +202,11 @@ mod tests {
         ]);
         assert_eq!(faults.to_string(), "a.toml:9: a: bad\na.toml:10: b: bad\n--y: y: bad\nx: missing");
         let many = Faults::new(vec![Fault::new(Origin::Default, "x", "bad"); FAULTS_SHOWN_MAX + 7]);
+        let host = |index, message: &str| {
+            Fault::new(Origin::Flag("--upstream".into()), format!("route[{index}].upstream"), message)
+        };
+        let once = Faults::new(vec![host(0, "bad"), host(1, "bad"), host(2, "bad"), host(10, "worse")]);
+        assert_eq!(once.to_string(), "--upstream: route[0].upstream: bad\n--upstream: route[10].upstream: worse");
         assert!(many.to_string().ends_with("\nand 7 more"));
     }
 

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::base::Secret;
+use crate::base::{Secret, plain_text, single_value};
 use crate::config::fault::{Fault, Faults, Origin};
 use crate::config::load::Config;
-use crate::config::reader::{Holds, NamedFile};
+use crate::config::reader::{Holds, NamedFile, secret_advice};
 use crate::config::sources::FileText;
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
 use crate::private::{self, PrivateError};
@@ -20,7 +20,7 @@ impl FileText {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is longer than [`CONFIG_FILE_LEN_MAX`] or is not UTF-8.
+    /// The file cannot be read, is longer than [`CONFIG_FILE_LEN_MAX`] or is not UTF-8 text.
     pub fn read(path: &Path) -> Result<FileText, Faults> {
         match read_text(path, CONFIG_FILE_LEN_MAX) {
             Ok(text) => Ok(FileText { path: path.to_path_buf(), text }),
@@ -49,7 +49,7 @@ pub enum SecretFault {
 }
 
 impl SecretSource {
-    /// The secret itself. White space at the end of a file does not count.
+    /// The secret itself. A byte order mark and the white space around it do not count.
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ impl SecretSource {
             SecretSource::File(path) => {
                 // The longest secret and some white space after it; longer content is refused in any case.
                 let content = private::read(path, SECRET_LEN_MAX + 16)?;
-                let text = std::str::from_utf8(&content).map_err(|_| "it is not UTF-8".to_owned());
-                let secret = text.and_then(|text| SecretText::new(text.trim_end()));
+                let text = plain_text(&content).map_err(|error| error.to_string());
+                let secret = text.and_then(|text| SecretText::new(single_value(text)));
                 secret.map(|secret| secret.0).map_err(|why| SecretFault::Unfit { path: path.clone(), why })
             }
         }
@@ -90,7 +90,10 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
     let path = &file.path;
     match file.holds {
         Holds::Public => open(path).err().map(|error| format!("cannot read {}: {error}", path.display())),
-        Holds::Secret => SecretSource::File(path.clone()).read().err().map(|error| error.to_string()),
+        Holds::Secret => SecretSource::File(path.clone()).read().err().map(|error| match error {
+            SecretFault::Unfit { .. } => format!("{error}; {}", secret_advice(&file.key)),
+            SecretFault::File(_) => error.to_string(),
+        }),
         Holds::Key => private::check(path).err().map(|error| error.to_string()),
         Holds::SettingsWithSecret => {
             let error = private::check(path).err()?;
@@ -105,12 +108,12 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn read_text(path: &Path, len_max: u64) -> io::Result<String> {
-    let mut text = String::new();
-    open(path)?.take(len_max + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > len_max {
+    let mut content = Vec::new();
+    open(path)?.take(len_max + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > len_max {
         return Err(io::Error::other(format!("longer than {len_max} bytes")));
     }
-    Ok(text)
+    plain_text(&content).map(str::to_owned).map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -125,11 +128,29 @@ mod tests {
             private::write(&path, content.as_bytes()).unwrap();
             SecretSource::File(path.clone()).read()
         };
-        assert_eq!(read("0123456789abcdef\r\n").unwrap().expose(), b"0123456789abcdef");
+        assert_eq!(read("\u{feff}0123456789abcdef\r\n").unwrap().expose(), b"0123456789abcdef");
         assert!(matches!(read("short\n"), Err(SecretFault::Unfit { .. })));
         assert!(matches!(read(&"x".repeat(5_000)), Err(SecretFault::File(PrivateError::TooLong { .. }))));
         let absent = SecretSource::File(dir.path().join("none")).read();
         assert!(matches!(absent, Err(SecretFault::File(PrivateError::Unreadable { .. }))));
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_named_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let utf16: Vec<u8> = "\u{feff}0123456789abcdef".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        private::write(&path, &utf16).unwrap();
+        let secret = SecretSource::File(path.clone()).read().err().unwrap().to_string();
+        let config = FileText::read(&path).err().unwrap().to_string();
+        for told in [secret, config] {
+            assert!(
+                told.contains(path.to_str().unwrap()) && told.ends_with("it is UTF-16: save it as UTF-8"),
+                "{told}"
+            );
+        }
+        private::write(&path, b"0123456789\0abcdef").unwrap();
+        assert!(SecretSource::File(path).read().err().unwrap().to_string().contains("NUL byte"));
     }
 
     #[test]

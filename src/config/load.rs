@@ -6,6 +6,7 @@ use crate::config::entries::Entries;
 use crate::config::fault::{Faults, Origin};
 use crate::config::reader::{EffectiveValue, Holds, NamedFile, Reader};
 use crate::config::section::{Reload, Section, Setting};
+use crate::config::service_variables;
 use crate::config::sources::{Purpose, Sources};
 use crate::config::table::{
     self, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, RouteConfig, TunnelConfig,
@@ -73,7 +74,9 @@ impl Config {
 
         match (engine, admission, log) {
             (Some(engine), Some(admission), Some(log)) if faults.is_empty() => {
-                let (warnings, files) = (warnings(&values), files_of_roles(files, wants_edge, wants_connect));
+                let mut warnings = warnings(&values);
+                warnings.extend(service_variables::warning(&entries.service_variables));
+                let files = files_of_roles(files, wants_edge, wants_connect);
                 Ok(Config { engine, edge, admission, connect, log, values, warnings, files })
             }
             _ => Err(Faults::new(faults)),

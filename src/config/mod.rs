@@ -18,6 +18,7 @@ mod profile;
 mod proxy;
 mod reader;
 mod section;
+mod service_variables;
 mod setting_type;
 mod show;
 mod sources;

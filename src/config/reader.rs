@@ -88,6 +88,7 @@ impl<'a> Reader<'a> {
         match T::parse(&entry.raw, &entry.dir).and_then(|value| bounded(setting, value)) {
             Ok(value) => Some(value),
             Err(message) => {
+                let message = if T::SECRET { format!("{message}; {}", secret_advice(key)) } else { message };
                 self.faults.push(Fault::new(entry.origin.clone(), key, message));
                 placeholder(setting)
             }
@@ -138,6 +139,20 @@ impl ReadSettings for Reader<'_> {
         let shown = if unset { Value::Null } else { value.to_json() };
         self.values.push(EffectiveValue { key, value: shown, origin });
         Some(value)
+    }
+}
+
+/// Where a secret of this key comes from.
+pub(super) fn secret_advice(key: &str) -> &'static str {
+    let setting = key.trim_end_matches("_file");
+    if setting.ends_with("token") {
+        "`adit tunnel create` and `adit tunnel rotate` print a token"
+    } else if setting.ends_with("provisioning_key") {
+        "`adit tunnel key create` prints a provisioning key"
+    } else if setting.starts_with("connect.") {
+        "it is the secret that the edge has for the tunnel"
+    } else {
+        "`openssl rand -hex 32` makes one"
     }
 }
 

@@ -208,9 +208,7 @@ impl SecretText {
     pub fn new(text: &str) -> Result<SecretText, String> {
         match text.len() {
             SECRET_LEN_MIN..=SECRET_LEN_MAX => Ok(SecretText(Secret::from(text))),
-            len => Err(format!(
-                "a secret has {SECRET_LEN_MIN} to {SECRET_LEN_MAX} bytes, this one has {len}; `openssl rand -hex 32` makes one"
-            )),
+            len => Err(format!("a secret has {SECRET_LEN_MIN} to {SECRET_LEN_MAX} bytes, this one has {len}")),
         }
     }
 }

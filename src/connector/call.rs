@@ -15,7 +15,7 @@ use crate::link::{CallStream, CarrierStream};
 use crate::serve::{NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay};
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
-use crate::wire::http1::{BodyError, Method, RequestEdits};
+use crate::wire::http1::{BodyError, Method, RequestEdits, ResponseHead};
 use crate::wire::mux::{Cause, Phases, Stage};
 
 /// How long it may take to become certain whether a failed connection has taken anything.
@@ -144,7 +144,9 @@ impl UpstreamWork {
                 // Only a connection that was used before may have been closed by the upstream meanwhile.
                 self.replay.start(connect.is_none());
             }
-            match self.exchange(context, request, &mut Held(Some(connection)), end).await {
+            let exchanged = self.exchange(context, request, &mut Held(Some(connection)), end).await;
+            served.on_answer(end.stamps.status());
+            match exchanged {
                 Ok(()) => return Ok(()),
                 // The upstream may have closed an idle connection while the request was on its way. A request that the
                 // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
@@ -240,8 +242,9 @@ impl RelayHooks for ConnectorHooks<'_> {
         self.connection.received_at()
     }
 
-    fn on_response_head(&mut self, received_at: Time) -> ResponseExtras<'_> {
+    fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_received(received_at);
+        self.stamps.on_status(head.status());
         let now = self.here.core.now();
         self.stamps.on_handed_to_link(now);
         let times = self.stamps.times(now);

@@ -42,6 +42,11 @@ pub(super) enum ConnectError {
         .limit.as_millis()
     )]
     TlsTimeout { address: String, limit: Duration },
+    #[error(
+        "what listens there speaks no protocol of connectors: dial the edge's port for connectors (connectors_listen, 7844 by \
+         default), not the one for agents"
+    )]
+    OtherPort,
     #[error(transparent)]
     Hello(#[from] HelloError),
     #[error(transparent)]
@@ -148,9 +153,9 @@ impl ConnectError {
         }
     }
 
-    /// Whether the edge has no authority, and so does not speak the enrolment protocol.
+    /// Whether what was asked for is not spoken there. That is the answer to an enrolment at an edge without an authority too.
     pub(super) fn is_not_offered(&self) -> bool {
-        matches!(self, ConnectError::Tls(HandshakeError::Tls(TlsError::NoApplicationProtocol)))
+        matches!(self, ConnectError::OtherPort)
     }
 
     /// How long the edge asks to wait before the next try.
@@ -172,6 +177,7 @@ impl From<HandshakeError> for ConnectError {
             }
             TlsError::WrongName { expected, presented } => EdgeCertificate::WrongName { expected, presented }.into(),
             TlsError::UnknownIssuer => EdgeCertificate::UnknownAuthority.into(),
+            TlsError::NoApplicationProtocol => ConnectError::OtherPort,
             TlsError::CertificateRefused(cause) => EdgeCertificate::Unfit(cause).into(),
             other => OwnCertificate::of(&other).map_or(ConnectError::Tls(error), ConnectError::from),
         }

@@ -105,7 +105,7 @@ impl Enroller {
     async fn enrol(&self) -> Result<(), ConnectError> {
         let (grant, identity) = match self.ask().await {
             Err(error) if error.is_not_offered() => {
-                tracing::info!(edge = %self.address(), "the edge has no authority: the tunnel's secret is enough");
+                tracing::info!(edge = %self.address(), "no certificates are issued there: the edge has no authority, or this is not its port for connectors");
                 self.set(EdgeStatus::Uncertified);
                 return Ok(());
             }

@@ -2,11 +2,13 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::base::{CoreId, TunnelId, counters};
+use crate::base::{CoreId, Time, TunnelId, counters};
 use crate::connector::edge_status::{EdgeStatus, SharedStatus};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::policy::{KeyedLines, LeftOut};
+use crate::route::Hostname;
 
 /// Messages that may wait for one core.
 const CORE_MESSAGES_MAX: usize = 256;
@@ -24,6 +26,8 @@ pub struct Connector {
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
     pub(super) counters: Counters,
+    /// Log lines about hosts that are called and have no route, which agents can cause.
+    unrouted_lines: Mutex<KeyedLines<Hostname>>,
 }
 
 /// The state of one edge that all cores share.
@@ -123,6 +127,7 @@ impl Connector {
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
             counters: Counters::default(),
+            unrouted_lines: Mutex::default(),
         })
     }
 
@@ -131,6 +136,12 @@ impl Connector {
     pub fn reload(&self, tables: ConnectorTables) {
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         self.tables_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Asks to write a log line about a host that is called and has no route.
+    pub(super) fn unrouted_line(&self, host: &Hostname, now: Time) -> Option<LeftOut> {
+        let mut lines = self.unrouted_lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.take(*host, now)
     }
 
     /// Where calls go now.

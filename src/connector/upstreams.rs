@@ -12,6 +12,8 @@ use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::connector::shared::Connector;
 use crate::dial::Resolver;
 use crate::engine::Core;
+use crate::latency::StatusClass;
+use crate::policy::LeftOut;
 use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
@@ -20,6 +22,11 @@ use crate::wire::mux::Cause;
 
 /// The shortest time between two log lines about failed inner TLS handshakes.
 const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
+
+/// What the statuses 502, 503 and 504 of an upstream most likely mean.
+const GATEWAY_ANSWERS: &str = "a proxy answers for the upstream: check the server behind it";
+/// The most routes that a log line names.
+const ROUTES_LOGGED_MAX: usize = 8;
 
 /// The routes and upstreams of one core.
 pub(super) struct Upstreams {
@@ -39,6 +46,8 @@ pub(super) struct Served {
     route: ConnectorRoute,
     /// Why the last attempt to connect failed, if it did, and the cause for the edge.
     failing: RefCell<Option<(Cause, String)>>,
+    /// The status of the last answer, if that was one of a gateway in front of the upstream.
+    gateway: Cell<Option<u16>>,
 }
 
 impl Upstreams {
@@ -65,7 +74,7 @@ impl Upstreams {
             route: served.route.name.clone(),
             upstream: served.route.upstream.url.to_string(),
             connections_open: served.upstream.open(),
-            failing: served.failing.borrow().as_ref().map(|(_, why)| why.clone()),
+            failing: served.failing(),
         };
         self.served.borrow().values().map(report).collect()
     }
@@ -75,13 +84,21 @@ impl Upstreams {
         self.refresh_tables();
         let host: Hostname = head.host()?.parse().ok()?;
         let tables = self.tables.borrow();
-        let route = tables.routes.lookup(&host)?;
+        let Some(route) = tables.routes.lookup(&host) else {
+            self.log_unrouted(&host, &tables);
+            return None;
+        };
         let mut served = self.served.borrow_mut();
         match served.get(&route.name) {
             Some(served) if served.is_of(route) => Some(Rc::clone(served)),
             _ => {
                 let upstream = Upstream::new(&self.core, route.upstream.clone(), self.resolver.clone());
-                let fresh = Rc::new(Served { upstream, route: route.clone(), failing: RefCell::new(None) });
+                let fresh = Rc::new(Served {
+                    upstream,
+                    route: route.clone(),
+                    failing: RefCell::new(None),
+                    gateway: Cell::new(None),
+                });
                 served.insert(route.name.clone(), Rc::clone(&fresh));
                 Some(fresh)
             }
@@ -96,7 +113,10 @@ impl Upstreams {
     pub(super) fn sealing_of(&self, host: &Hostname, traffic: Traffic) -> Result<Arc<ServerConfig>, Cause> {
         self.refresh_tables();
         let tables = self.tables.borrow();
-        let route = tables.routes.lookup(host).ok_or(Cause::NoRoute)?;
+        let Some(route) = tables.routes.lookup(host) else {
+            self.log_unrouted(host, &tables);
+            return Err(Cause::NoRoute);
+        };
         if route.traffic != traffic {
             return Err(Cause::SealMismatch);
         }
@@ -106,6 +126,22 @@ impl Upstreams {
             Traffic::Resealed => Ok(Arc::clone(&sealing.resealed)),
             Traffic::Passthrough => Ok(Arc::clone(&sealing.passthrough)),
         }
+    }
+
+    /// Logs a call for a host that the tunnel has and no route of this connector: the two disagree, and nobody but their
+    /// operators can say which is right.
+    fn log_unrouted(&self, host: &Hostname, tables: &ConnectorTables) {
+        let Some(LeftOut { same, others }) = self.connector.unrouted_line(host, self.core.now()) else { return };
+        let mut routes: Vec<String> =
+            tables.routes.iter().take(ROUTES_LOGGED_MAX).map(|(host, _)| host.to_string()).collect();
+        if tables.routes.iter().nth(ROUTES_LOGGED_MAX).is_some() {
+            routes.push("…".to_owned());
+        }
+        let (tunnel, routes) = (&self.connector.settings.tunnel, routes.join(", "));
+        tracing::warn!(
+            %host, %tunnel, same, others, routes,
+            "no route for a host of the tunnel: add one with --route or [[route]], or take the host off the tunnel"
+        );
     }
 
     /// Passes the name of a host's route to `look`, if the host has a route.
@@ -166,6 +202,25 @@ impl Served {
         if self.failing.take().is_some() {
             tracing::info!(route = %self.route.name, upstream = %self.route.upstream.url, "upstream reachable again");
         }
+    }
+
+    /// Notes the status of an answer, if one came. A gateway in front of the upstream takes connections while the upstream is
+    /// down, so that connecting proves nothing. Each change is logged once.
+    pub(super) fn on_answer(&self, status: Option<u16>) {
+        let Some(status) = status else { return };
+        let gateway = Some(status).filter(|status| StatusClass::of(*status) == StatusClass::Gateway);
+        let (route, upstream) = (&self.route.name, &self.route.upstream.url);
+        match (self.gateway.replace(gateway), gateway) {
+            (None, Some(status)) => tracing::warn!(%route, %upstream, status, "{GATEWAY_ANSWERS}"),
+            (Some(_), None) => tracing::info!(%route, %upstream, status, "upstream answers again"),
+            _ => {}
+        }
+    }
+
+    /// Why calls to the upstream fail, if the last one did.
+    fn failing(&self) -> Option<String> {
+        let connecting = self.failing.borrow().as_ref().map(|(_, why)| why.clone());
+        connecting.or_else(|| self.gateway.get().map(|status| format!("{GATEWAY_ANSWERS} (status {status})")))
     }
 
     /// Notes that connecting failed; returns the cause for the edge. Each cause is logged once, until connecting succeeds.

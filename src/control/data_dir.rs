@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint};
+use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, shell_word, single_value};
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
@@ -29,7 +29,7 @@ pub enum DataDirError {
     #[error(transparent)]
     Private(#[from] PrivateError),
     /// There is no data directory at the path.
-    #[error("{} is not a data directory of an edge: make it with `adit edge init --data-dir {}`", path.display(), path.display())]
+    #[error("{} is not a data directory of an edge: make it with `adit edge init --data-dir {}`", path.display(), shell_word(&path.to_string_lossy()))]
     NotMade {
         /// The path that was given.
         path: PathBuf,
@@ -209,11 +209,25 @@ impl DataDir {
     pub fn admin_token(&self) -> Result<Secret, DataDirError> {
         let path = self.admin_token_file();
         let content = private::read(&path, TOKEN_LEN_MAX)?;
-        let token = content.trim_ascii();
-        if token.is_empty() {
-            return Err(DataDirError::NoToken { path });
+        match plain_text(&content).map(single_value) {
+            Ok(token) if !token.is_empty() => Ok(Secret::from(token)),
+            _ => Err(DataDirError::NoToken { path }),
         }
-        Ok(Secret::new(token.to_vec()))
+    }
+
+    /// Locks the directory against other edges, until the lock is dropped. `pause` is called while another edge has it, as often
+    /// as it says that this is worth it: a predecessor may be about to end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DataDir::lock`].
+    pub async fn lock_soon(&self, mut pause: impl AsyncFnMut() -> bool) -> Result<DataDirLock, DataDirError> {
+        loop {
+            match self.lock() {
+                Err(DataDirError::InUse { .. }) if pause().await => {}
+                locked => return locked,
+            }
+        }
     }
 
     /// Locks the directory against other edges, until the lock is dropped.
@@ -287,6 +301,8 @@ fn both_or_none(one: &Path, other: &Path) -> Result<bool, DataDirError> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+
+    use futures_lite::future::block_on;
 
     use super::*;
 
@@ -364,6 +380,12 @@ mod tests {
         let held = data.lock().unwrap();
         assert!(matches!(data.lock(), Err(DataDirError::InUse { .. })));
         drop(held);
-        data.lock().unwrap();
+        // A predecessor that is about to end is waited for, and another edge is not waited for for ever.
+        let mut held = Some(data.lock().unwrap());
+        let mut pauses = 0..3;
+        let in_use = block_on(data.lock_soon(async || pauses.next().is_some()));
+        assert!(matches!(in_use, Err(DataDirError::InUse { .. })));
+        assert!(pauses.next().is_none());
+        block_on(data.lock_soon(async || held.take().is_some())).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
 use crate::control::report::Report;
-use crate::latency::{Distribution, Label, LabelFigures, Outcome, Phase};
+use crate::latency::{Distribution, Label, LabelFigures, Outcome, Phase, StatusClass};
 
 /// The media type of the text.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -87,6 +87,15 @@ impl Scrape {
             })
         });
         families.counters("adit_calls", "Calls that ended, by how they ended", &rows.collect::<Vec<_>>())?;
+        let rows = latency.labels().flat_map(|(label, figures)| {
+            StatusClass::ALL.iter().filter(|class| figures.answered(**class) > 0).map(move |class| {
+                let mut labels = call_labels(label);
+                labels.push(("class", class.name().to_owned()));
+                (labels, figures.answered(*class))
+            })
+        });
+        let help = "Answers of upstreams by class of status; gateway is 502, 503 and 504";
+        families.counters("adit_upstream_answers", help, &rows.collect::<Vec<_>>())?;
         families.histograms(
             "adit_call_phase_duration",
             "A call's time, taken apart; total is not the sum of what was recorded but measured itself",
@@ -159,7 +168,12 @@ impl Scrape {
         let rows = self.per_upstream(|upstream| upstream.connections_open as f64);
         families.gauges("adit_upstream_connections_open", "Connections to an upstream", None, &rows)?;
         let rows = self.per_upstream(|upstream| f64::from(u8::from(upstream.failing)));
-        families.gauges("adit_upstream_failing", "Whether an upstream took no connection when last asked", None, &rows)
+        families.gauges(
+            "adit_upstream_failing",
+            "Whether an upstream took no connection when last asked, or a gateway answered for it",
+            None,
+            &rows,
+        )
     }
 
     /// Those of an edge by what they are for, that of a connector by the edge that gave it.
@@ -410,6 +424,7 @@ mod tests {
                 "adit_links_open role",
                 "adit_sockets_open core,role",
                 "adit_tasks_open core,role",
+                "adit_upstream_answers_total class,method,route,tool",
                 "adit_upstream_connections_open role,route",
                 "adit_upstream_failing role,route",
                 "adit_uptime_seconds ",
@@ -429,6 +444,8 @@ mod tests {
         let of = |outcome: &str| calls.iter().find(|(labels, _)| labels["outcome"] == outcome).map(|(_, n)| *n);
         assert_eq!((of("ok"), of("offline"), of("link_lost")), (Some(2.0), Some(1.0), None));
         assert_eq!(calls[0].0["tool"], "say \"hi\"\n");
+        let answers = samples["adit_upstream_answers_total"].iter().map(|(labels, n)| (labels["class"].as_str(), *n));
+        assert_eq!(answers.collect::<Vec<_>>(), [("2xx", 1.0), ("gateway", 1.0)]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ use rmcp::{ClientLifecycleMode, ClientServiceExt, RoleClient};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::tls::TlsError;
+
 /// Most calls that one [`OnceClient`] keeps in flight.
 pub const CONCURRENCY_MAX: usize = 256;
 /// Longest wait for a connection, in seconds.
@@ -211,11 +213,14 @@ fn tool_fault(response: &rmcp::model::CallToolResponse) -> Option<String> {
     }
 }
 
-/// An error with all its causes in one line.
+/// An error with all its causes in one line, those of TLS in the words of the rest of the program.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
+        if let Some(tls) = inner.downcast_ref().and_then(TlsError::of_io) {
+            return format!("{line}: {tls}");
+        }
         let said = inner.to_string();
         if !line.contains(&said) {
             line.push_str(": ");

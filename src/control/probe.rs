@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::header::{HOST, HeaderMap};
 use reqwest::{Client, Method, StatusCode};
 
-use crate::latency::Phase;
+use crate::latency::{Phase, StatusClass};
 
 /// How long a probe may take.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +28,14 @@ pub enum ProbeError {
         /// What the edge said.
         status: StatusCode,
     },
+    /// A gateway in front of the upstream answered in its place.
+    #[error("a probe of {host} was answered with {status}, as a proxy does when the server behind it is down")]
+    Gateway {
+        /// Which host was called.
+        host: String,
+        /// What was answered.
+        status: StatusCode,
+    },
     /// No answer came, or the connection failed.
     #[error("a probe of {host} failed: {cause}")]
     Failed {
@@ -39,7 +47,7 @@ pub enum ProbeError {
 }
 
 /// Sends `OPTIONS /` through the agents' listener: in MCP that neither opens a session nor calls anything, and whatever
-/// the upstream answers, it has answered.
+/// the upstream answers, it has answered; but for 502, 503 and 504, which a proxy answers in front of a server that is down.
 #[derive(Debug)]
 pub struct Prober {
     client: Client,
@@ -90,10 +98,14 @@ impl Prober {
         let request = self.client.request(Method::OPTIONS, &self.base).header(HOST, host);
         let failed = |error: reqwest::Error| ProbeError::Failed { host: host.to_owned(), cause: chain(&error) };
         let answer = request.send().await.map_err(failed)?;
-        if came_from_upstream(answer.headers()) {
-            return Ok(());
+        let (host, status) = (host.to_owned(), answer.status());
+        if !came_from_upstream(answer.headers()) {
+            return Err(ProbeError::TurnedBack { host, status });
         }
-        Err(ProbeError::TurnedBack { host: host.to_owned(), status: answer.status() })
+        match StatusClass::of(status.as_u16()) {
+            StatusClass::Gateway => Err(ProbeError::Gateway { host, status }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -145,6 +157,7 @@ mod tests {
             match heads[HOST].to_str().unwrap() {
                 "good.test" => (StatusCode::NOT_FOUND, [("server-timing", "edge;dur=0.1, upstream;dur=0.2")]),
                 "adit-probe.wild.test" => (StatusCode::OK, [("server-timing", "upstream;dur=0.2")]),
+                "dead.test" => (StatusCode::BAD_GATEWAY, [("server-timing", "upstream;dur=0.2")]),
                 _ => (StatusCode::SERVICE_UNAVAILABLE, [("server-timing", "edge;dur=1, upstream_connect;dur=1")]),
             }
             .into_response()
@@ -164,6 +177,9 @@ mod tests {
         let error = prober.probe(&hosts(&["bad.test"])).await.unwrap_err();
         assert!(matches!(&error, ProbeError::TurnedBack { host, .. } if host == "bad.test"), "{error}");
         assert!(matches!(prober.probe(&[]).await, Err(ProbeError::NoRoute)));
+        // A proxy in front of a dead server is no proof that the server answers.
+        let error = prober.probe(&hosts(&["dead.test"])).await.unwrap_err();
+        assert!(matches!(&error, ProbeError::Gateway { host, .. } if host == "dead.test"), "{error}");
     }
 
     #[tokio::test]

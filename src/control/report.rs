@@ -118,7 +118,7 @@ impl Report {
             agent_url: facts.agent_url.clone(),
             connectors_listen: facts.connectors_listen.clone(),
             admin_url: facts.admin_url.clone(),
-            uptime_s: tenths(self.uptime.as_secs_f64()),
+            uptime_s: seconds(self.uptime),
             cores: self.of_each(|role| role.cores.iter().map(core_status).collect()),
             cores_silent: self.roles.iter().map(|role| (role.cores_asked - role.cores.len()) as u64).sum(),
             links: self.of_each(|role| role.links.iter().map(link_status).collect()),
@@ -188,6 +188,18 @@ pub fn micros(duration: Duration) -> f64 {
     tenths(duration.as_secs_f64() * 1e6)
 }
 
+/// Milliseconds, to a microsecond.
+#[must_use]
+pub(super) fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Seconds, to a tenth.
+#[must_use]
+pub(super) fn seconds(duration: Duration) -> f64 {
+    tenths(duration.as_secs_f64())
+}
+
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
@@ -215,7 +227,7 @@ fn core_status(core: &CoreReading) -> CoreStatus {
             limit_bytes: core.pool.bytes_max as u64,
             exhausted: core.pool.exhausted,
         },
-        last_good_call_s: core.last_good_call.map(|ago| tenths(ago.as_secs_f64())),
+        last_good_call_s: core.last_good_call.map(seconds),
     }
 }
 
@@ -227,7 +239,7 @@ fn link_status(link: &LinkReading) -> LinkStatus {
         peer: link.peer.clone(),
         streams: link.streams as u64,
         round_trip_us: link.round_trip.map(micros),
-        age_s: tenths(link.age.as_secs_f64()),
+        age_s: seconds(link.age),
         draining: link.draining,
     }
 }
@@ -255,6 +267,20 @@ mod tests {
         let sent = serde_json::to_value(&body).unwrap();
         assert_eq!(serde_json::from_value::<T>(sent.clone()).unwrap(), body);
         sent
+    }
+
+    #[test]
+    fn durations_are_rounded_to_what_they_say() {
+        // In binary, most of these have no exact value: unrounded they would be written with twelve digits and more.
+        for (ns, ms, s) in
+            [(96_000_000_010, "96000.0", "96.0"), (42_123_456, "42.123", "0.0"), (1_234_567_890, "1234.568", "1.2")]
+        {
+            let duration = Duration::from_nanos(ns);
+            assert_eq!(
+                (json!(millis(duration)).to_string().as_str(), json!(seconds(duration)).to_string().as_str()),
+                (ms, s)
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::control::reading::{
     RoleReading, RouteLine, UpstreamReading,
 };
 use crate::control::report::{CallTimes, Facts, Reloads, Report};
-use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot};
+use crate::latency::{
+    CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot, StatusClass,
+};
 
 pub(super) struct SampleRole {
     pub(super) reading: Mutex<RoleReading>,
@@ -118,6 +120,7 @@ fn snapshot() -> Snapshot {
             edge: Duration::from_micros(20),
             total: Duration::from_micros(total_us),
             total_last: Some(Duration::from_micros(total_us)),
+            status: Some(if total_us < 1_000 { StatusClass::Success } else { StatusClass::Gateway }),
         };
         let far = ConnectorTimes {
             connector: Duration::from_micros(15),

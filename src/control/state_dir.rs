@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 
-use crate::base::{TunnelId, TunnelToken, TunnelTokenError};
+use crate::base::{TunnelId, TunnelToken, TunnelTokenError, plain_text, single_value};
 use crate::connector::EdgeAddress;
 use crate::control::data_dir::make_authority;
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, Identity, KeyRequest, ServerCert};
 
+/// The certificate of the authority for sealed routes, in the state directory.
+pub const SEAL_CA_FILE: &str = "seal-ca.pem";
 /// The longest file of a certificate and its key, in bytes.
 const IDENTITY_FILE_LEN_MAX: usize = 64 * 1024;
 /// The longest file of a token, in bytes.
@@ -52,7 +54,7 @@ impl StateDir {
     /// The certificate of the authority for sealed routes (PEM).
     #[must_use]
     pub fn seal_ca_cert(&self) -> PathBuf {
-        self.path.join("seal-ca.pem")
+        self.path.join(SEAL_CA_FILE)
     }
 
     /// The key of that authority (PEM).
@@ -130,8 +132,7 @@ impl StateDir {
             return Ok(None);
         }
         let content = private::read(&path, TOKEN_FILE_LEN_MAX)?;
-        let token =
-            std::str::from_utf8(&content).map_err(|_| TunnelTokenError).and_then(|text| text.trim_end().parse());
+        let token = plain_text(&content).map_err(|_| TunnelTokenError).and_then(|text| single_value(text).parse());
         token.map(Some).map_err(|why| StateDirError::NoToken { path, why })
     }
 

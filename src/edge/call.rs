@@ -25,7 +25,7 @@ use crate::serve::{
     Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
-use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits};
+use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, ResponseHead};
 use crate::wire::mcp;
 use crate::wire::mux::{Cause, Phases};
 
@@ -286,8 +286,9 @@ impl RelayHooks for EdgeHooks<'_> {
         self.stream.on_link().received_at()
     }
 
-    fn on_response_head(&mut self, received_at: Time) -> ResponseExtras<'_> {
+    fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_from_link(received_at);
+        self.stamps.on_status(head.status());
         let phases = self.stream.on_link().phases().map(connector_times);
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
@@ -333,7 +334,7 @@ fn finish(
 ) {
     let times = stamps.times(here.core.now());
     let phases = CallPhases::split(times, opened.stream.on_link().phases().map(connector_times));
-    if outcome == Outcome::Ok {
+    if outcome == Outcome::Ok && !phases.is_of_gateway() {
         here.figures.on_good_call(here.core.turn_time());
     }
     record(here, request, route, Some(&opened.usage), &phases, outcome);
@@ -366,7 +367,8 @@ fn record(
         let mut split = Vec::new();
         server_timing(phases, &mut split);
         let split = String::from_utf8_lossy(&split);
-        let took_ms = phases.took().as_secs_f64() * 1e3;
+        // To the microsecond: a longer fraction is noise.
+        let took_ms = (phases.took().as_secs_f64() * 1e6).round() / 1e3;
         tracing::warn!(
             route = route.name.as_str(),
             method,

@@ -15,10 +15,11 @@ use crate::edge::link_setup_error::LinkSetupError;
 use crate::edge::message::CoreMessage;
 use crate::edge::presence::Booking;
 use crate::edge::registration::{self, Certificate, Claim, Denied};
-use crate::edge::shared::{Counters, Edge};
+use crate::edge::shared::{Counters, StrangerTrouble};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Detached, Listener, leases_of};
 use crate::link::{Carrier, CarrierEnded, Link};
+use crate::policy::LeftOut;
 use crate::tls::{ALPN_ENROL, Connection, DetachedConnection, HandshakeError, TlsError};
 use crate::wire::Refusal;
 use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
@@ -63,7 +64,7 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
                         Err(error) => Err(error),
                     };
                     if let Err(error) = served {
-                        log_failed(&task_core.edge, peer, &error);
+                        log_failed(&task_core, peer, &error);
                     }
                 });
             }
@@ -75,7 +76,8 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
     }
 }
 
-fn log_failed(edge: &Edge, peer: Option<SocketAddr>, error: &LinkSetupError) {
+fn log_failed(core: &EdgeCore, peer: Option<SocketAddr>, error: &LinkSetupError) {
+    let edge = &core.edge;
     if error.asks_to_enrol() && edge.settings.certifier.is_none() {
         tracing::debug!(?peer, "a connector asked for a certificate; this edge has no authority");
         return;
@@ -88,7 +90,12 @@ fn log_failed(edge: &Edge, peer: Option<SocketAddr>, error: &LinkSetupError) {
     if error.is_of_certificate() {
         Counters::add(&counters.certificates_refused);
     }
-    tracing::info!(?peer, %error, "link setup failed");
+    if let Some(left_out) =
+        edge.stranger_line(peer.map(|peer| peer.ip()), StrangerTrouble::Setup(error.kind()), core.core.now())
+    {
+        let LeftOut { same, others } = left_out;
+        tracing::info!(?peer, %error, same, others, "link setup failed");
+    }
 }
 
 /// Takes over a link that another core accepted and registered.
@@ -248,7 +255,7 @@ async fn serve_carrier(
 async fn refuse(core: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, peer: &PeerInfo) -> Result<(), LinkSetupError> {
     let Greeted { connection, bytes, .. } = greeted;
     Counters::add(&core.edge.counters.links_refused);
-    denied.record(&core.edge, &core.gate, peer);
+    denied.record(&core.edge, &core.gate, peer, core.core.now());
     let link = Link::edge(&core.core, core.links.next_id(), core.edge.settings.link);
     let first = leases_of(core.core.pool(), &bytes).await;
     let answer = async {

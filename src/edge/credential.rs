@@ -95,6 +95,21 @@ impl EdgeTables {
         found
     }
 
+    /// Whether the tunnel is known and has no valid credential, so that no connector can serve it until it gets one.
+    #[must_use]
+    pub fn is_revoked(&self, tunnel: &TunnelId, now: Time) -> bool {
+        let has_ended = |credential: &TunnelCredential| credential.until <= now;
+        self.tunnels.get(tunnel).is_some_and(|entry| entry.credentials.iter().all(has_ended))
+    }
+
+    /// Whether `shown` was a secret of this tunnel until a rotation ended it.
+    #[must_use]
+    pub fn was_rotated(&self, tunnel: &TunnelId, shown: &Secret, now: Time) -> bool {
+        let shown = SecretHash::of(shown);
+        let ended = |credential: &TunnelCredential| credential.until <= now && credential.hash == shown;
+        self.tunnels.get(tunnel).is_some_and(|entry| entry.credentials.iter().any(ended))
+    }
+
     /// Whether a connector of this tunnel may come from this address. An unknown address is refused if any are required.
     #[must_use]
     pub fn may_come_from(&self, tunnel: &TunnelId, address: Option<IpAddr>) -> bool {
@@ -150,6 +165,8 @@ mod tests {
         assert_eq!(verify(&tables, "tnl_a", "old", before).as_deref(), Some("crd_old"));
         assert_eq!(verify(&tables, "tnl_a", "new", end).as_deref(), Some("crd_new"));
         assert_eq!(verify(&tables, "tnl_a", "old", end), None);
+        let rotated = |secret, now| tables.was_rotated(&"tnl_a".parse().unwrap(), &Secret::from(secret), now);
+        assert!(rotated("old", end) && !rotated("old", before) && !rotated("new", end) && !rotated("wrong", end));
         assert_eq!(verify(&tables, "tnl_b", "new", before), None);
         assert_eq!(verify(&tables, "tnl_a", "", before), None);
     }
@@ -157,6 +174,8 @@ mod tests {
     #[test]
     fn a_tunnel_without_credentials_lets_nobody_in() {
         let tables = tables(&[]);
+        let of = |tunnel: &str| tables.is_revoked(&tunnel.parse().unwrap(), Time::ZERO);
+        assert!(of("tnl_a") && !of("tnl_b"));
         // Nor does the empty secret, whose hash stands in for one that is not there.
         assert_eq!(verify(&tables, "tnl_a", "", Time::ZERO), None);
         assert_eq!(verify(&tables, "tnl_b", "", Time::ZERO), None);

@@ -97,7 +97,7 @@ fn denied(why: NotCertified) -> Denied {
 }
 
 fn refuse(core: &EdgeCore, denied: &Denied, peer: &PeerInfo) -> Answer {
-    denied.record(&core.edge, &core.gate, peer);
+    denied.record(&core.edge, &core.gate, peer, core.core.now());
     Answer::Refused(Refused {
         edge_time_unix_s: now_s(core),
         retry_after_s: if denied.refusal == Refusal::Overloaded { BUSY_RETRY_AFTER_S } else { 0 },

@@ -78,6 +78,23 @@ pub(super) enum EdgeDistrusted {
 }
 
 impl LinkSetupError {
+    /// What kind of error it is, for the log: a source gets one line of each kind in a minute.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            LinkSetupError::Certificate(_) => "certificate",
+            LinkSetupError::EdgeDistrusted(_) => "edge distrusted",
+            LinkSetupError::Handshake(_) => "TLS handshake",
+            LinkSetupError::Stream(_) => "connection",
+            LinkSetupError::Greeting(_) => "greeting",
+            LinkSetupError::Enrolment(_) => "enrolment",
+            LinkSetupError::Link(_) => "link",
+            LinkSetupError::Proxy(_) => "PROXY header",
+            LinkSetupError::Io(_) => "system",
+            LinkSetupError::Timeout => "timeout",
+            LinkSetupError::Silent => "silent",
+        }
+    }
+
     /// Whether the connector's certificate was refused.
     pub(super) fn is_of_certificate(&self) -> bool {
         matches!(self, LinkSetupError::Certificate(_))

@@ -78,6 +78,9 @@ impl EdgeCore {
                 (LinkChoice::Offline(why), _) => why,
             };
             let left = deadline - self.core.now();
+            if self.tables.get().is_revoked(&wanted.route.tunnel, self.core.now()) {
+                return Err(NoStream::Failed(CallFailure::TunnelRevoked));
+            }
             if left.is_zero() || self.is_draining() {
                 return Err(NoStream::Failed(CallFailure::of_offline(why)));
             }

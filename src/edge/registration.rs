@@ -8,7 +8,8 @@ use crate::base::{Secret, Time, TunnelId};
 use crate::edge::credential::Proof;
 use crate::edge::gate::{Gate, PeerInfo};
 use crate::edge::settings::EdgeTables;
-use crate::edge::shared::{Counters, Edge};
+use crate::edge::shared::{Counters, Edge, StrangerTrouble};
+use crate::policy::LeftOut;
 use crate::tls::tunnel_of;
 use crate::wire::Refusal;
 
@@ -56,7 +57,10 @@ pub(super) fn check(
 /// Checks the secret, and whether connectors of the tunnel may come from the claim's address.
 pub(super) fn check_secret(tables: &EdgeTables, claim: &Claim<'_>, now: Time) -> Result<Proof, Denied> {
     let Claim { tunnel, secret, from } = *claim;
-    let known = tables.verify(tunnel, secret, now).ok_or_else(Denied::credentials)?;
+    let known = tables.verify(tunnel, secret, now).ok_or_else(|| match tables.was_rotated(tunnel, secret, now) {
+        true => Denied::rotated(),
+        false => Denied::credentials(),
+    })?;
     if tables.may_come_from(tunnel, from) {
         return Ok(Proof { credential: known.clone(), from });
     }
@@ -86,7 +90,15 @@ impl Denied {
     pub(super) fn credentials() -> Denied {
         Denied::new(
             Refusal::Credentials,
-            "check both against what `adit tunnel create` printed, or the edge's file says",
+            "check both against what `adit tunnel create` or `rotate` printed last, or the edge's file says",
+        )
+    }
+
+    /// The secret was that of the tunnel until a rotation ended it. Only who had it is told so.
+    fn rotated() -> Denied {
+        Denied::new(
+            Refusal::Credentials,
+            "this secret was rotated, and its time has ended: use the token that `adit tunnel rotate` printed",
         )
     }
 
@@ -96,9 +108,9 @@ impl Denied {
         self
     }
 
-    /// Counts and logs the refusal; a wrong secret is counted against its source too. Every refused registration comes
-    /// through here, of links and of enrolments.
-    pub(super) fn record(&self, edge: &Edge, gate: &Gate, peer: &PeerInfo) {
+    /// Counts the refusal, and logs it once per source and minute; a wrong secret is counted against its source too. Every
+    /// refused registration comes through here, of links and of enrolments.
+    pub(super) fn record(&self, edge: &Edge, gate: &Gate, peer: &PeerInfo, now: Time) {
         Counters::add(&edge.counters.registrations_failed);
         if self.refusal.is_of_certificate() {
             Counters::add(&edge.counters.certificates_refused);
@@ -106,11 +118,18 @@ impl Denied {
         if is_wrong_secret(self.refusal) {
             gate.on_failed_registration(&peer.source);
         }
+        let Some(LeftOut { same, others }) =
+            edge.stranger_line(address_of(peer), StrangerTrouble::Refused(self.refusal), now)
+        else {
+            return;
+        };
         let tunnel = self.tunnel.as_ref().map(TunnelId::as_str);
         tracing::warn!(
             peer = ?peer.peer,
             tunnel,
             code = ?self.refusal,
+            same,
+            others,
             "connector refused: {}: {}",
             self.refusal,
             self.reason

@@ -1,17 +1,19 @@
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crossbeam::utils::CachePadded;
 
-use crate::base::{CoreId, counters};
+use crate::base::{CoreId, Time, counters};
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::places::Places;
 use crate::edge::presence::Presence;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::policy::SourceLimits;
+use crate::policy::{KeyedLines, LeftOut, SourceKey, SourceLimits};
 use crate::tls::ServerConfig;
+use crate::wire::Refusal;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
 const CORE_MESSAGES_MAX: usize = 1024;
@@ -31,6 +33,8 @@ pub struct Edge {
     slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
+    /// Log lines that strangers at the connectors' port can cause.
+    stranger_lines: Mutex<KeyedLines<(Option<SourceKey>, StrangerTrouble)>>,
     /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<Places>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
@@ -38,6 +42,15 @@ pub struct Edge {
     /// Usage of cores that have ended, until the control thread takes it.
     usage_left: Mutex<Vec<UsageLine>>,
     pub(super) counters: Counters,
+}
+
+/// What somebody at the connectors' port did not achieve, as far as log lines are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StrangerTrouble {
+    /// The connection did not become a link, for an error of this kind.
+    Setup(&'static str),
+    /// The registration was refused.
+    Refused(Refusal),
 }
 
 /// What every call and connection reads, and only a reload writes: on a cache line of its own, so that no core waits for
@@ -120,6 +133,7 @@ impl Edge {
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
+            stranger_lines: Mutex::default(),
             agents,
             unregistered: Arc::default(),
             usage_left: Mutex::default(),
@@ -204,5 +218,11 @@ impl Edge {
     /// How often connectors of each source fail to prove themselves.
     pub(super) fn failed_registrations(&self) -> MutexGuard<'_, SourceLimits> {
         self.failed_registrations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks to write a log line about a peer at the connectors' port that is no connector yet.
+    pub(super) fn stranger_line(&self, peer: Option<IpAddr>, trouble: StrangerTrouble, now: Time) -> Option<LeftOut> {
+        let mut lines = self.stranger_lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.take((peer.map(SourceKey::of), trouble), now)
     }
 }

@@ -39,6 +39,10 @@ pub enum CallFailure {
     UpstreamConnectTimeout,
     /// There is no TLS session between connector and upstream.
     UpstreamTls,
+    /// The tunnel has no valid credential, so that no connector can come.
+    TunnelRevoked,
+    /// The connector has no route for the host.
+    NoRoute,
 }
 
 /// What one failure means.
@@ -58,7 +62,7 @@ struct Meaning {
     message: &'static str,
 }
 
-const MEANINGS: [Meaning; 12] = [
+const MEANINGS: [Meaning; 14] = [
     Meaning {
         failure: CallFailure::ConnectorOffline,
         status: 503,
@@ -179,6 +183,26 @@ const MEANINGS: [Meaning; 12] = [
         retry_after_s: None,
         message: "the connector got no TLS session with the MCP server: its operator finds the reason in its log",
     },
+    Meaning {
+        failure: CallFailure::TunnelRevoked,
+        status: 503,
+        rpc_code: -31_013,
+        code: "revoked",
+        outcome: Outcome::Revoked,
+        may_have_acted: false,
+        retry_after_s: None,
+        message: "the tunnel's credentials were withdrawn, so that no connector can serve it: its operator must rotate them",
+    },
+    Meaning {
+        failure: CallFailure::NoRoute,
+        status: 502,
+        rpc_code: -31_014,
+        code: "no_route",
+        outcome: Outcome::NoRoute,
+        may_have_acted: false,
+        retry_after_s: None,
+        message: "the tunnel's connector has no route for this host: its operator must add one with --route or [[route]]",
+    },
 ];
 
 impl CallFailure {
@@ -196,7 +220,8 @@ impl CallFailure {
     pub fn of_reset(cause: Cause) -> CallFailure {
         match cause {
             Cause::UpstreamRefused | Cause::UpstreamUnsent => CallFailure::UpstreamRefused,
-            Cause::NoRoute | Cause::UpstreamUnreachable | Cause::UpstreamNotAllowed => CallFailure::UpstreamUnreachable,
+            Cause::NoRoute => CallFailure::NoRoute,
+            Cause::UpstreamUnreachable | Cause::UpstreamNotAllowed => CallFailure::UpstreamUnreachable,
             Cause::UpstreamConnectTimeout => CallFailure::UpstreamConnectTimeout,
             Cause::UpstreamTls => CallFailure::UpstreamTls,
             Cause::Overloaded | Cause::StreamLimit => CallFailure::Overloaded,

@@ -14,6 +14,7 @@ mod server_timing;
 mod slow;
 mod snapshot;
 mod stamps;
+mod status_class;
 
 pub use figures::CoreFigures;
 pub use histogram::{Distribution, Histogram, RANGE_MAX};
@@ -25,3 +26,4 @@ pub use server_timing::{SERVER_TIMING_LEN_MAX, connector_timing, server_timing};
 pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};
 pub use snapshot::{LabelFigures, Snapshot};
 pub use stamps::{ConnectorStamps, EdgeStamps};
+pub use status_class::{STATUS_CLASSES, StatusClass};

@@ -24,17 +24,19 @@ pub enum Outcome {
     LinkLost,
     /// A deadline passed (504).
     TimedOut,
-    /// The credential of the link was withdrawn under the call (503).
+    /// The tunnel's credentials were withdrawn, before the call or under it (503).
     Revoked,
     /// No inner TLS session came about between edge and connector (502).
     SealRefused,
     /// The agent took nothing of its answer, or sent nothing of its request, for longer than it may.
     AgentStalled,
+    /// The connector has no route for the host (502).
+    NoRoute,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 13] = [
+    pub const ALL: [Outcome; 14] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -48,6 +50,7 @@ impl Outcome {
         Outcome::Revoked,
         Outcome::SealRefused,
         Outcome::AgentStalled,
+        Outcome::NoRoute,
     ];
 
     /// The stable name.
@@ -67,6 +70,7 @@ impl Outcome {
             Outcome::Revoked => "revoked",
             Outcome::SealRefused => "seal_refused",
             Outcome::AgentStalled => "agent_stalled",
+            Outcome::NoRoute => "no_route",
         }
     }
 

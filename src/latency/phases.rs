@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::status_class::StatusClass;
+
 /// The number of phases.
 pub const PHASES: usize = Phase::ALL.len();
 
@@ -62,6 +64,8 @@ pub struct EdgeTimes {
     pub total: Duration,
     /// The duration of [`Phase::TotalLast`]; `None` until the last byte is written.
     pub total_last: Option<Duration>,
+    /// The class of the upstream's answer; `None` if there was none.
+    pub status: Option<StatusClass>,
 }
 
 /// What the connector measured of one call; these durations cross the link in PHASES.
@@ -116,8 +120,20 @@ impl CallPhases {
     #[must_use]
     pub fn of_connector(times: ConnectorTimes, total_last: Duration) -> CallPhases {
         let total = times.connector + times.upstream_connect.unwrap_or_default() + times.upstream;
-        let edge = EdgeTimes { edge: Duration::ZERO, total, total_last: Some(total_last) };
+        let edge = EdgeTimes { total, total_last: Some(total_last), ..EdgeTimes::default() };
         CallPhases { far_side_only: true, ..CallPhases::split(edge, Some(times)) }
+    }
+
+    /// The class of the upstream's answer; `None` if there was none, or the edge could not see it.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusClass> {
+        self.edge.status
+    }
+
+    /// Whether a gateway answered in the place of the upstream: such a call proves nothing about the upstream.
+    #[must_use]
+    pub fn is_of_gateway(&self) -> bool {
+        self.edge.status == Some(StatusClass::Gateway)
     }
 
     /// The duration of one phase; `None` if the call did not have it.
@@ -178,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_tunnel_is_what_is_left() {
-        let edge = EdgeTimes { edge: us(20), total: us(1_100), total_last: Some(us(1_200)) };
+        let edge = EdgeTimes { edge: us(20), total: us(1_100), total_last: Some(us(1_200)), ..EdgeTimes::default() };
         let far = ConnectorTimes {
             connector: us(15),
             upstream_connect: Some(us(40)),
@@ -194,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_negative_rest_is_zero_and_told() {
-        let edge = EdgeTimes { edge: us(20), total: us(100), total_last: None };
+        let edge = EdgeTimes { edge: us(20), total: us(100), total_last: None, ..EdgeTimes::default() };
         let far = ConnectorTimes { connector: us(1), upstream: us(80), ..ConnectorTimes::default() };
         let phases = CallPhases::split(edge, Some(far));
         assert_eq!(phases.get(Phase::Tunnel), Some(Duration::ZERO));
@@ -203,7 +219,8 @@ mod tests {
 
     #[test]
     fn without_the_connector_the_rest_is_the_tunnels() {
-        let phases = CallPhases::split(EdgeTimes { edge: us(5), total: us(50), total_last: None }, None);
+        let phases =
+            CallPhases::split(EdgeTimes { edge: us(5), total: us(50), total_last: None, ..EdgeTimes::default() }, None);
         assert_eq!(phases.get(Phase::Tunnel), Some(us(45)));
         assert_eq!(phases.get(Phase::Connector), None);
         assert_eq!(phases.get(Phase::Upstream), None);
@@ -215,7 +232,7 @@ mod tests {
         let mut disagreed = 0;
         for _ in 0..10_000 {
             let mut draw = |bound| Duration::from_nanos(rng.below(bound));
-            let edge = EdgeTimes { edge: draw(50_000), total: draw(400_000), total_last: None };
+            let edge = EdgeTimes { edge: draw(50_000), total: draw(400_000), total_last: None, ..EdgeTimes::default() };
             let far = ConnectorTimes {
                 connector: draw(50_000),
                 upstream_connect: (draw(2) > Duration::ZERO).then(|| draw(90_000)),
@@ -243,7 +260,7 @@ mod tests {
             upstream: Duration::MAX,
             upstream_last: None,
         };
-        let edge = EdgeTimes { edge: Duration::MAX, total: us(1), total_last: None };
+        let edge = EdgeTimes { edge: Duration::MAX, total: us(1), total_last: None, ..EdgeTimes::default() };
         assert!(CallPhases::split(edge, Some(far)).clocks_disagreed());
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use super::histogram::Histogram;
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{CallPhases, PHASES, Phase};
+use super::status_class::{STATUS_CLASSES, StatusClass};
 
 /// The name that collects calls without a label of their own.
 pub const OTHER: &str = "(other)";
@@ -65,12 +66,18 @@ pub struct LabelId(u32);
 pub struct LabelSet {
     phases: [Histogram; PHASES],
     outcomes: [u64; OUTCOMES],
+    statuses: [u64; STATUS_CLASSES],
     clock_disagreements: u64,
 }
 
 impl LabelSet {
     fn new() -> LabelSet {
-        LabelSet { phases: [(); PHASES].map(|()| Histogram::new()), outcomes: [0; OUTCOMES], clock_disagreements: 0 }
+        LabelSet {
+            phases: [(); PHASES].map(|()| Histogram::new()),
+            outcomes: [0; OUTCOMES],
+            statuses: [0; STATUS_CLASSES],
+            clock_disagreements: 0,
+        }
     }
 
     /// The histogram of one phase.
@@ -85,6 +92,12 @@ impl LabelSet {
         self.outcomes[outcome as usize]
     }
 
+    /// The number of calls that the upstream answered with a status of this class.
+    #[must_use]
+    pub fn answered(&self, class: StatusClass) -> u64 {
+        self.statuses[class as usize]
+    }
+
     /// The number of calls whose parts added up to more than the total.
     #[must_use]
     pub fn clock_disagreements(&self) -> u64 {
@@ -93,6 +106,9 @@ impl LabelSet {
 
     fn record(&mut self, phases: &CallPhases, outcome: Outcome) {
         self.outcomes[outcome as usize] += 1;
+        if let Some(class) = phases.status() {
+            self.statuses[class as usize] += 1;
+        }
         if !outcome.is_timed() {
             return;
         }
@@ -272,6 +288,7 @@ mod tests {
             edge: Duration::from_micros(5),
             total: Duration::from_micros(total_us),
             total_last: Some(Duration::from_micros(total_us)),
+            status: Some(StatusClass::of(200)),
         };
         let far = ConnectorTimes { upstream: Duration::from_micros(10), ..ConnectorTimes::default() };
         CallPhases::split(edge, Some(far))

@@ -73,7 +73,12 @@ mod tests {
 
     #[test]
     fn the_value_is_as_the_standard_has_it() {
-        let edge = EdgeTimes { edge: Duration::from_nanos(21_400), total: Duration::from_millis(25), total_last: None };
+        let edge = EdgeTimes {
+            edge: Duration::from_nanos(21_400),
+            total: Duration::from_millis(25),
+            total_last: None,
+            ..EdgeTimes::default()
+        };
         let mut far = ConnectorTimes {
             connector: Duration::from_nanos(14_500),
             upstream_connect: Some(Duration::ZERO),
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_longest_value_fits_its_bound() {
-        let edge = EdgeTimes { edge: Duration::MAX, total: Duration::MAX, total_last: None };
+        let edge = EdgeTimes { edge: Duration::MAX, total: Duration::MAX, total_last: None, ..EdgeTimes::default() };
         let far = ConnectorTimes {
             connector: Duration::MAX,
             upstream_connect: Some(Duration::MAX),

@@ -4,12 +4,14 @@ use super::histogram::Distribution;
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{PHASES, Phase};
 use super::recorder::{Label, LabelSet};
+use super::status_class::{STATUS_CLASSES, StatusClass};
 
 /// The figures of one label, of one or more cores.
 #[derive(Clone)]
 pub struct LabelFigures {
     phases: [Distribution; PHASES],
     outcomes: [u64; OUTCOMES],
+    statuses: [u64; STATUS_CLASSES],
     clock_disagreements: u64,
 }
 
@@ -20,6 +22,7 @@ impl LabelFigures {
         LabelFigures {
             phases: [(); PHASES].map(|()| Distribution::new()),
             outcomes: [0; OUTCOMES],
+            statuses: [0; STATUS_CLASSES],
             clock_disagreements: 0,
         }
     }
@@ -32,6 +35,9 @@ impl LabelFigures {
         for outcome in Outcome::ALL {
             self.outcomes[outcome as usize] += set.outcome(outcome);
         }
+        for class in StatusClass::ALL {
+            self.statuses[class as usize] += set.answered(class);
+        }
         self.clock_disagreements += set.clock_disagreements();
     }
 
@@ -41,6 +47,9 @@ impl LabelFigures {
             mine.merge(theirs);
         }
         for (mine, theirs) in self.outcomes.iter_mut().zip(&other.outcomes) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.statuses.iter_mut().zip(&other.statuses) {
             *mine += theirs;
         }
         self.clock_disagreements += other.clock_disagreements;
@@ -56,6 +65,12 @@ impl LabelFigures {
     #[must_use]
     pub fn outcome(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize]
+    }
+
+    /// How many calls the upstream answered with a status of this class.
+    #[must_use]
+    pub fn answered(&self, class: StatusClass) -> u64 {
+        self.statuses[class as usize]
     }
 
     /// How many calls ended, in whatever way.
@@ -153,7 +168,7 @@ mod tests {
 
     fn call(ms: u64) -> CallPhases {
         let total = Duration::from_millis(ms);
-        CallPhases::split(EdgeTimes { edge: Duration::ZERO, total, total_last: None }, None)
+        CallPhases::split(EdgeTimes { edge: Duration::ZERO, total, total_last: None, ..EdgeTimes::default() }, None)
     }
 
     fn core(tools: &[(&str, u64)]) -> Snapshot {

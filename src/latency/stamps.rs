@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::phases::{ConnectorTimes, EdgeTimes};
+use super::status_class::StatusClass;
 use crate::base::Time;
 
 /// The points at which a call passed the edge, on the edge's clock.
@@ -11,6 +12,7 @@ pub struct EdgeStamps {
     first_from_link: Option<Time>,
     first_to_agent: Option<Time>,
     last_to_agent: Option<Time>,
+    status: Option<StatusClass>,
 }
 
 impl EdgeStamps {
@@ -23,6 +25,7 @@ impl EdgeStamps {
             first_from_link: None,
             first_to_agent: None,
             last_to_agent: None,
+            status: None,
         }
     }
 
@@ -34,6 +37,11 @@ impl EdgeStamps {
     /// A byte of the response came from the link. Only the first time counts.
     pub fn on_from_link(&mut self, now: Time) {
         self.first_from_link.get_or_insert(now);
+    }
+
+    /// The upstream's final answer has this status.
+    pub fn on_status(&mut self, status: u16) {
+        self.status = Some(StatusClass::of(status));
     }
 
     /// A byte of the response was written to the agent. Only the first time counts.
@@ -58,6 +66,7 @@ impl EdgeStamps {
             edge: out + back,
             total: first_to_agent - self.request_first,
             total_last: self.last_to_agent.map(|at| at - self.request_first),
+            status: self.status,
         }
     }
 }
@@ -71,6 +80,7 @@ pub struct ConnectorStamps {
     first_received: Option<Time>,
     handed_to_link: Option<Time>,
     last_received: Option<Time>,
+    status: Option<u16>,
 }
 
 impl ConnectorStamps {
@@ -84,6 +94,7 @@ impl ConnectorStamps {
             first_received: None,
             handed_to_link: None,
             last_received: None,
+            status: None,
         }
     }
 
@@ -101,6 +112,17 @@ impl ConnectorStamps {
     /// A byte came from the upstream. Only the first time counts.
     pub fn on_received(&mut self, now: Time) {
         self.first_received.get_or_insert(now);
+    }
+
+    /// The upstream's final answer has this status.
+    pub fn on_status(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// The status of the upstream's final answer, if its head came.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.status
     }
 
     /// The head of the response was given to the link. Only the first time counts.
@@ -172,11 +194,20 @@ mod tests {
     #[test]
     fn a_call_under_way_is_measured_up_to_now() {
         let mut edge = EdgeStamps::new(at(0));
-        assert_eq!(edge.times(at(5)), EdgeTimes { edge: us(5), total: us(5), total_last: None });
+        assert_eq!(
+            edge.times(at(5)),
+            EdgeTimes { edge: us(5), total: us(5), total_last: None, ..EdgeTimes::default() }
+        );
         edge.on_handed_to_link(at(7));
-        assert_eq!(edge.times(at(50)), EdgeTimes { edge: us(7), total: us(50), total_last: None });
+        assert_eq!(
+            edge.times(at(50)),
+            EdgeTimes { edge: us(7), total: us(50), total_last: None, ..EdgeTimes::default() }
+        );
         edge.on_from_link(at(60));
-        assert_eq!(edge.times(at(64)), EdgeTimes { edge: us(11), total: us(64), total_last: None });
+        assert_eq!(
+            edge.times(at(64)),
+            EdgeTimes { edge: us(11), total: us(64), total_last: None, ..EdgeTimes::default() }
+        );
     }
 
     #[test]

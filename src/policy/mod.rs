@@ -2,6 +2,7 @@
 
 mod admission;
 mod asns;
+mod keyed_lines;
 mod lines;
 mod lists;
 mod network;
@@ -12,6 +13,7 @@ mod upstreams;
 
 pub use admission::{Admission, Members, Rules, Verdict, Why};
 pub use asns::{AsnTable, AsnTableError};
+pub use keyed_lines::{KeyedLines, LeftOut};
 pub use lines::Lines;
 pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
 pub use network::{Network, NetworkError};

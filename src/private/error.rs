@@ -1,6 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::base::shell_word;
+
 /// Why a file or folder cannot be trusted with a secret, or cannot be used. The error never repeats the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateError {
@@ -89,15 +91,10 @@ impl PrivateError {
     }
 }
 
-/// A path, quoted for a shell.
+/// A path, quoted for a shell, and never taken for a flag.
 fn shell(path: &Path) -> String {
     let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    if text.chars().all(plain) && !text.starts_with('-') {
-        return text;
-    }
-    let dashed = if text.starts_with('-') { "./" } else { "" };
-    format!("'{dashed}{}'", text.replace('\'', r"'\''"))
+    shell_word(&if text.starts_with('-') { format!("./{text}") } else { text })
 }
 
 #[cfg(test)]
@@ -107,7 +104,7 @@ mod tests {
     #[test]
     fn a_path_is_quoted_where_a_shell_would_take_it_apart() {
         for (path, want) in
-            [("/etc/adit/a.key", "/etc/adit/a.key"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("-r", "'./-r'")]
+            [("/etc/adit/a.key", "/etc/adit/a.key"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("-r", "./-r")]
         {
             assert_eq!(shell(Path::new(path)), want);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::base::{Traffic, TunnelId};
+use crate::base::{Traffic, TunnelId, shell_word};
 use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
 use crate::control::{
@@ -204,13 +204,17 @@ fn log_start(facts: &Facts, config: &ConnectConfig, tunnel: &TunnelId) {
         tracing::info!("calls for {} go to {}, {readers}", route.host, route.upstream);
     }
     if let Some(file) = seal_ca(config) {
-        let file = file.display();
-        tracing::info!("the authority for sealed routes is {file}");
+        tracing::info!("the authority for sealed routes is {}", file.display());
         if config.routes.iter().any(|route| config.traffic_of(route) == Traffic::Resealed) {
-            tracing::info!("it must be registered at the edge: adit tunnel cert add {tunnel} {file}");
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let name = shell_word(&name);
+            tracing::info!("copy it to the edge's host and register it there: adit tunnel cert add {tunnel} {name}");
         }
     }
-    tracing::info!("admin API at {}", facts.admin_url.as_deref().unwrap_or("nowhere"));
+    match &facts.admin_url {
+        Some(url) => tracing::info!("admin API at {url}"),
+        None => tracing::info!("no admin API: admin_listen is off"),
+    }
 }
 
 /// Who can read calls of this traffic.

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-
 use crate::base::AuthorityPin;
 use crate::config::{EdgeConfig, Faults};
 use crate::control::{EdgeRole, ReloadingAuthority};
 use crate::edge::Seals;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::tls_files::TlsFiles;
-use crate::tls::{Authority, CALLER_LIFE, CertSet, Fingerprint, ReloadingCerts, WallClock};
+use crate::tls::{Authority, CALLER_LIFE, CertSet, Fingerprint, ReloadingCerts, WallClock, read_chain};
 
 /// What an edge shows to agents, to connectors and inside sealed sessions. All of it can be replaced while the edge runs.
 pub(super) struct EdgeIdentity {
@@ -118,6 +115,7 @@ pub(super) fn authority_pin(config: &EdgeConfig, authority: &Authority) -> Optio
     let files = TlsFiles::for_connectors(config)?;
     let chain = std::fs::read(&files.cert_file).ok()?;
     let fingerprint = Fingerprint::of(authority.cert_der());
-    let shown = CertificateDer::pem_slice_iter(&chain).flatten().any(|cert| Fingerprint::of(&cert) == fingerprint);
+    let chain = read_chain(&files.cert_file.display().to_string(), &chain).ok()?;
+    let shown = chain.iter().any(|cert| Fingerprint::of(cert) == fingerprint);
     shown.then_some(AuthorityPin(*fingerprint.as_bytes()))
 }

@@ -61,7 +61,7 @@ impl EdgeProcess {
         let engine = engine_settings(&config.engine);
 
         // Read everything that the configuration names. Opening the data directory renews the certificate that is read next.
-        let data_dir = OpenDataDir::open(edge_config)?;
+        let data_dir = OpenDataDir::open(edge_config).await?;
         let identity = EdgeIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &identity.seals)?;
@@ -230,5 +230,8 @@ fn log_listening(facts: &Facts) {
     tracing::info!("driver: {}", facts.driver_why);
     tracing::info!("agents call {}", facts.agent_url.as_deref().unwrap_or_default());
     tracing::info!("connectors dial {}", facts.connectors_listen.as_deref().unwrap_or_default());
-    tracing::info!("admin API at {}", facts.admin_url.as_deref().unwrap_or("nowhere"));
+    match &facts.admin_url {
+        Some(url) => tracing::info!("admin API at {url}"),
+        None => tracing::info!("no admin API: admin_listen is off"),
+    }
 }

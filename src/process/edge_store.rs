@@ -14,6 +14,7 @@ use crate::control::tunnels::{Serving, Tunnels, TunnelsSettings};
 use crate::control::{DataDir, DataDirLock};
 use crate::process::edge_identity::{EdgeIdentity, authority_pin};
 use crate::process::error::RunError;
+use crate::process::listen::{IN_USE_POLL, IN_USE_POLLS_MAX};
 use crate::process::runtime::AbortOnDrop;
 use crate::process::tls_files::{TlsFiles, data_dir};
 use crate::tls::CertInfo;
@@ -41,13 +42,19 @@ pub(super) struct EdgeStore {
 }
 
 impl OpenDataDir {
-    /// Opens the data directory of the configuration, if it has one. The edge's certificate is renewed first when it is near
+    /// Opens the data directory of the configuration, if it has one. As with an address, it waits a while for a predecessor that
+    /// has not ended yet. The edge's certificate is renewed first when it is near
     /// its end, so that it can be loaded afterwards.
-    pub(super) fn open(config: &EdgeConfig) -> Result<Option<OpenDataDir>, RunError> {
+    pub(super) async fn open(config: &EdgeConfig) -> Result<Option<OpenDataDir>, RunError> {
         let Some(dir) = data_dir(config) else { return Ok(None) };
         let now = UnixTime::now();
         dir.authority(now)?;
-        let lock = dir.lock()?;
+        let mut pauses = 0..IN_USE_POLLS_MAX;
+        let lock = dir.lock_soon(async || {
+            tokio::time::sleep(IN_USE_POLL).await;
+            pauses.next().is_some()
+        });
+        let lock = lock.await?;
         if dir.renew_edge_cert(now)? {
             tracing::info!("the edge's certificate for connectors was renewed");
         }

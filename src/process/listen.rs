@@ -11,10 +11,10 @@ use crate::engine::Reservation;
 use crate::process::error::RunError;
 use crate::process::runtime::AbortOnDrop;
 
-/// The pause between two attempts to listen at an address that is in use.
-const IN_USE_POLL: Duration = Duration::from_millis(10);
+/// The pause between two attempts to get what another process still has: an address, or a data directory.
+pub(super) const IN_USE_POLL: Duration = Duration::from_millis(10);
 /// The most pauses: two seconds, longer than the listener of a killed process was ever seen to last.
-const IN_USE_POLLS_MAX: usize = 200;
+pub(super) const IN_USE_POLLS_MAX: usize = 200;
 
 /// Reserves an address for all cores.
 ///

@@ -28,7 +28,7 @@ pub trait RelayHooks {
     fn received_at(&self) -> Time;
 
     /// The head of the final response was received, its first bytes at `received_at`. Returns what is added to it.
-    fn on_response_head(&mut self, received_at: Time) -> ResponseExtras<'_>;
+    fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_>;
 
     /// It was queued for the caller.
     fn on_response_head_queued(&mut self) {}
@@ -244,7 +244,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         let received_at = self.head(responder, hooks).await?;
         let Receiving { from, head, intake, decoder, .. } = self;
         progress.has_begun.set(true);
-        let extras = hooks.on_response_head(received_at);
+        let extras = hooks.on_response_head(head, received_at);
         responder.head(head, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
         decoder.restart(head.framing());

@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::config::provider;
+use crate::base::{PlainTextError, plain_text, shell_word};
 use crate::private::{self, PrivateError};
 
 /// The longest key file, in bytes: room for a key of any kind, and a chain beside it.
@@ -44,7 +45,10 @@ pub enum CertError {
         file: String,
     },
     /// The key in the file is protected by a passphrase.
-    #[error("the key in {file} is encrypted: decrypt it first, with openssl pkey -in {file} -out key.pem")]
+    #[error(
+        "the key in {file} is encrypted: decrypt it first, with `openssl pkey -in {} -out key.pem`",
+        shell_word(file)
+    )]
     EncryptedKey {
         /// The path of the file.
         file: String,
@@ -240,13 +244,29 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, CertError> {
         .map_err(|error| CertError::Unreadable { file: path.display().to_string(), cause: error.to_string() })
 }
 
-pub(super) fn read_chain(file: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertError> {
-    CertificateDer::pem_slice_iter(pem)
+/// The content of a PEM file without a byte order mark, which would hide its first line. Other bytes that are not UTF-8 may
+/// stand between the sections (RFC 7468 section 2), and those of another encoding are named.
+pub(super) fn pem_text<'a>(file: &str, pem: &'a [u8]) -> Result<&'a [u8], CertError> {
+    match plain_text(pem) {
+        Ok(text) => Ok(text.as_bytes()),
+        Err(PlainTextError::NotUtf8) => Ok(pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem)),
+        Err(cause) => Err(CertError::BadPem { file: file.to_owned(), cause: cause.to_string() }),
+    }
+}
+
+/// All certificates of a PEM file.
+///
+/// # Errors
+///
+/// It is damaged, or not text.
+pub fn read_chain(file: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertError> {
+    CertificateDer::pem_slice_iter(pem_text(file, pem)?)
         .collect::<Result<_, _>>()
         .map_err(|cause| CertError::BadPem { file: file.to_owned(), cause: cause.to_string() })
 }
 
 pub(super) fn read_key(file: &str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertError> {
+    let pem = pem_text(file, pem)?;
     let file = || file.to_owned();
     if memchr::memmem::find(pem, b"BEGIN ENCRYPTED PRIVATE KEY").is_some() {
         return Err(CertError::EncryptedKey { file: file() });

@@ -7,10 +7,9 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use super::caller::CallerAuthorities;
-use super::certs::CertError;
+use super::certs::{CertError, read_chain};
 use super::clock::WallClock;
 use super::error::TlsError;
 use super::pin::{Fingerprint, PinnedAuthority};
@@ -132,8 +131,7 @@ impl Roots {
     /// When it holds no certificate, or one that cannot be read.
     pub fn add_pem(&mut self, file: &str, pem: &[u8]) -> Result<(), CertError> {
         let mut any = false;
-        for cert in CertificateDer::pem_slice_iter(pem) {
-            let cert = cert.map_err(|cause| CertError::BadPem { file: file.to_owned(), cause: cause.to_string() })?;
+        for cert in read_chain(file, pem)? {
             self.store
                 .add(cert)
                 .map_err(|cause| CertError::BadCertificate { file: file.to_owned(), cause: cause.to_string() })?;

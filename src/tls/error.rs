@@ -1,3 +1,5 @@
+use std::io;
+
 use rustls::{AlertDescription, CertificateError, PeerIncompatible, ProtocolVersion};
 
 use super::clock::date;
@@ -144,6 +146,16 @@ impl TlsError {
         })
     }
 
+    /// The error of TLS that an error of the system's kind carries, as libraries pass it on.
+    #[must_use]
+    pub fn of_io(error: &io::Error) -> Option<TlsError> {
+        let inner = error.get_ref()?;
+        match inner.downcast_ref::<rustls::Error>() {
+            Some(tls) => Some(TlsError::from(tls.clone())),
+            None => TlsError::of_io(inner.downcast_ref()?),
+        }
+    }
+
     /// The error for a stream that does not begin with a TLS record; `bytes` are its first bytes.
     #[must_use]
     pub(super) fn not_tls(bytes: &[u8]) -> TlsError {
@@ -168,12 +180,12 @@ impl From<rustls::Error> for TlsError {
             }
             E::AlertReceived(alert) => TlsError::AlertReceived(alert),
             E::PeerIncompatible(cause) => incompatible(&cause),
-            E::PeerMisbehaved(cause) => TlsError::Misbehaved(format!("{cause:?}")),
+            E::PeerMisbehaved(cause) => TlsError::Misbehaved(words(&format!("{cause:?}"))),
             E::DecryptError => TlsError::Decrypt,
             E::PeerSentOversizedRecord => TlsError::RecordTooLarge { len: super::record::RECORD_LEN_MAX + 1 },
             E::InappropriateMessage { got_type, .. } => TlsError::UnexpectedRecord(got_type.into()),
             E::InappropriateHandshakeMessage { got_type, .. } => TlsError::UnexpectedMessage(got_type.into()),
-            E::InvalidMessage(cause) => TlsError::Misbehaved(format!("{cause:?}")),
+            E::InvalidMessage(cause) => TlsError::Misbehaved(words(&format!("{cause:?}"))),
             other => TlsError::Other(other),
         }
     }
@@ -191,13 +203,24 @@ fn certificate_error(cause: CertificateError) -> TlsError {
         C::UnknownIssuer => TlsError::UnknownIssuer,
         C::NotValidForNameContext { expected, presented } => TlsError::WrongName {
             expected: expected.to_str().into_owned(),
-            presented: if presented.is_empty() { "no name at all".to_owned() } else { presented.join(", ") },
+            presented: match &presented[..] {
+                [] => "no name at all".to_owned(),
+                names => names.iter().map(|name| innermost(name)).collect::<Vec<_>>().join(", "),
+            },
         },
         C::BadSignature => TlsError::CertificateRefused(
             "its signature does not verify; perhaps an authority of the same name with a newer key signed it"
                 .to_owned(),
         ),
-        other => TlsError::CertificateRefused(other.to_string()),
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
+            TlsError::CertificateRefused("its extended key usage does not allow this use".to_owned())
+        }
+        other => TlsError::CertificateRefused(match innermost(&format!("{other:?}")) {
+            "CaUsedAsEndEntity" => {
+                "it is an authority's own certificate: show one that the authority issued for this server".to_owned()
+            }
+            name => words(name),
+        }),
     }
 }
 
@@ -210,8 +233,32 @@ fn incompatible(cause: &PeerIncompatible) -> TlsError {
         | P::ServerDoesNotSupportTls12Or13
         | P::ServerTlsVersionIsDisabledByOurConfig
         | P::SupportedVersionsExtensionRequired => TlsError::ProtocolVersion,
-        other => TlsError::Incompatible(format!("{other:?}")),
+        other => TlsError::Incompatible(words(&format!("{other:?}"))),
     }
+}
+
+/// What stands in the innermost brackets: rustls and webpki give some causes and names only as their own source text,
+/// `Other(OtherError(CaUsedAsEndEntity))` or `DnsName("localhost")`.
+fn innermost(debug: &str) -> &str {
+    let mut inner = debug;
+    while let Some((_, rest)) = inner.strip_suffix(')').and_then(|open| open.split_once('(')) {
+        inner = rest;
+    }
+    inner.trim_matches('"')
+}
+
+/// The name of a variant as words: `no certificates presented` for `NoCertificatesPresented`.
+fn words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 8);
+    let mut previous = ' ';
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && (previous.is_ascii_lowercase() || previous.is_ascii_digit()) {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+        previous = c;
+    }
+    words
 }
 
 fn alert_name(alert: AlertDescription) -> String {
@@ -257,6 +304,26 @@ mod tests {
         assert_eq!(TlsError::not_tls(b"GE"), TlsError::PlainHttp);
         assert_eq!(TlsError::not_tls(b"SSH-2.0-OpenSSH"), TlsError::NotTls);
         assert_eq!(TlsError::not_tls(&[0, 1, 2, 3]), TlsError::NotTls);
+    }
+
+    #[test]
+    fn no_message_is_the_source_text_of_a_library() {
+        let expected = rustls_pki_types::ServerName::try_from("edge.test").unwrap();
+        let presented = vec![r#"DnsName("localhost")"#.to_owned(), r#"DnsName("*.a.test")"#.to_owned()];
+        for (cause, want) in [
+            (
+                CertificateError::NotValidForNameContext { expected, presented },
+                "for localhost, *.a.test, not for edge.test",
+            ),
+            (CertificateError::ApplicationVerificationFailure, "refused: application verification failure"),
+            (CertificateError::InvalidPurpose, "extended key usage"),
+        ] {
+            let text = TlsError::from(rustls::Error::InvalidCertificate(cause)).to_string();
+            assert!(text.contains(want) && !text.contains('('), "{text}");
+        }
+        let text =
+            TlsError::from(rustls::Error::from(rustls::PeerMisbehaved::IllegalMiddleboxChangeCipherSpec)).to_string();
+        assert!(text.contains("illegal middlebox change cipher spec"), "{text}");
     }
 
     fn of_day(day: u64) -> UnixTime {

@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::certs::{CertError, read_chain, read_key};
+use super::certs::{CertError, pem_text, read_chain, read_key};
 use super::config::provider;
 use crate::base::{Secret, TunnelId};
 
@@ -44,7 +44,7 @@ impl KeyRequest {
     pub fn from_pem(file: &str, pem: &[u8]) -> Result<KeyRequest, CertError> {
         // The cause is not repeated, because it can quote a line of the key.
         let bad = || CertError::BadKey { file: file.to_owned(), cause: "it is no key that adit made".to_owned() };
-        let text = std::str::from_utf8(pem).map_err(|_| bad())?;
+        let text = std::str::from_utf8(pem_text(file, pem)?).map_err(|_| bad())?;
         KeyRequest::of(KeyPair::from_pem(text).map_err(|_| bad())?)
     }
 

@@ -32,7 +32,7 @@ pub use authority::{Authority, Issued, VALID_DAYS_MAX};
 pub use ca_certificate::{CA_PEM_LEN_MAX, CaCertificate, CaFault};
 pub use caller::{CALLER_LIFE, CallerAuthorities, CallerIdentity, EDGE_URI};
 pub use cert_info::CertInfo;
-pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert};
+pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert, read_chain};
 pub use clock::WallClock;
 pub use config::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, ClientSettings, Clients, Roots, SESSION_SERVERS_MAX, ServerSettings,

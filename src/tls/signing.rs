@@ -8,7 +8,7 @@ use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, Issuer, Ke
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime};
 
 use super::authority::{Authority, params_until};
-use super::certs::{CertError, KEY_FILE_LEN_MAX, check_pair, check_validity, read_chain, read_file};
+use super::certs::{CertError, KEY_FILE_LEN_MAX, check_pair, check_validity, pem_text, read_chain, read_file};
 use super::clock::date_s;
 use super::identity::TUNNEL_URI;
 use crate::base::TunnelId;
@@ -38,7 +38,8 @@ impl Authority {
         let not_after = check_validity(cert_file, &cert, now)?;
         let bad_key = |cause: String| CertError::BadKey { file: key_file.to_owned(), cause };
         // The cause is not repeated, because it can quote a line of the key.
-        let text = std::str::from_utf8(key_pem).map_err(|_| bad_key("it is not well-formed PEM".to_owned()))?;
+        let text = std::str::from_utf8(pem_text(key_file, key_pem)?)
+            .map_err(|_| bad_key("it is not well-formed PEM".to_owned()))?;
         let key = KeyPair::from_pem(text).map_err(|_| bad_key("it is no private key in PEM (PKCS #8)".to_owned()))?;
         check_pair((cert_file, &cert), (key_file, key.serialize_der()))?;
         let issuer = Issuer::from_ca_cert_der(&cert, key)

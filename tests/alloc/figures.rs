@@ -32,7 +32,7 @@ fn a_call_whose_label_is_known_allocates_nothing() {
             assert_eq!(choose_link([link], CoreId(0), CoreSet::EMPTY), LinkChoice::Here(LinkId(1)));
 
             let mut draw = || Duration::from_nanos(rng.next_u64() >> 20);
-            let edge = EdgeTimes { edge: draw(), total: draw(), total_last: Some(draw()) };
+            let edge = EdgeTimes { edge: draw(), total: draw(), total_last: Some(draw()), ..EdgeTimes::default() };
             let far = ConnectorTimes { connector: draw(), upstream: draw(), ..ConnectorTimes::default() };
             let phases = CallPhases::split(edge, Some(far));
             header.clear();

@@ -12,6 +12,8 @@ use adit::config::{
 };
 use adit::process::credentials;
 
+use crate::process::command;
+
 const SECRET: &str = "a-very-hidden-secret-0123";
 
 fn sources(purpose: Purpose, text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
@@ -290,8 +292,77 @@ fn unknown_variables_are_refused_and_foreign_ones_left_alone() {
          ADIT_ENGINE_DRIVER: unknown variable, did you mean ADIT_DRIVER?\n\
          ADIT_QQQ: unknown variable"
     );
+    let by_flag = [("ADIT_EDGE_LISTEN", "x"), ("ADIT_TOKEN", "x"), ("ADIT_ADMIN_TOKE", "x"), ("ADIT_CONNECT_ID", "x")];
+    assert_eq!(
+        check("", &by_flag, &[]).unwrap_err(),
+        "ADIT_ADMIN_TOKE: unknown variable, did you mean ADIT_ADMIN_TOKEN?\n\
+         ADIT_CONNECT_ID: unknown variable, did you mean ADIT_TUNNEL_ID?\n\
+         ADIT_EDGE_LISTEN: unknown variable, did you mean ADIT_EDGE_AGENTS_LISTEN?\n\
+         ADIT_TOKEN: unknown variable, did you mean ADIT_TUNNEL_TOKEN?"
+    );
     let left_alone = [("ADIT_TEST_SEED", "1"), ("ADIT_CONFIG", "x.toml"), ("PATH", "/bin"), ("ADITX", "1")];
     assert!(check("", &left_alone, &[]).is_ok());
+}
+
+#[test]
+fn variables_of_a_kubernetes_service_are_ignored_with_one_warning() {
+    let service = [
+        ("ADIT_EDGE_PORT", "tcp://10.96.0.7:7844"),
+        ("ADIT_EDGE_PORT_7844_TCP", "tcp://10.96.0.7:7844"),
+        ("ADIT_EDGE_PORT_7844_TCP_ADDR", "10.96.0.7"),
+        ("ADIT_EDGE_PORT_7844_TCP_PORT", "7844"),
+        ("ADIT_EDGE_PORT_7844_TCP_PROTO", "tcp"),
+        ("ADIT_EDGE_SERVICE_HOST", "10.96.0.7"),
+        ("ADIT_EDGE_SERVICE_PORT", "7844"),
+        ("ADIT_EDGE_SERVICE_PORT_CONNECTORS", "7844"),
+    ];
+    let warnings = check("", &service, &[]).unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("ADIT_EDGE_PORT and 7 more ignored: Kubernetes "), "{warnings:?}");
+    let other = check("", &[("ADIT_EDGE_PORT", "7844")], &[]).unwrap_err();
+    assert!(other.starts_with("ADIT_EDGE_PORT: unknown variable"), "{other}");
+}
+
+#[test]
+fn a_variable_may_end_with_a_newline_as_a_file_may() {
+    let run =
+        |variables: &[(&str, &str)]| command(&["config", "show"]).envs(variables.iter().copied()).output().unwrap();
+    let out = run(&[
+        ("ADIT_LOG", "debug\n"),
+        ("ADIT_CONNECT_EDGE", "edge.test:7844\r\n"),
+        ("ADIT_TUNNEL_ID", "\u{feff}tnl_a\n"),
+        ("ADIT_TUNNEL_SECRET", "0123456789abcdef\n"),
+        ("ADIT_ROUTES", "a.test=unix:/a\n"),
+    ]);
+    let (page, faults) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert_eq!(faults, "");
+    for line in [
+        ["log.level", "debug", "ADIT_LOG"],
+        ["connect.edge", "edge.test:7844", "ADIT_CONNECT_EDGE"],
+        ["connect.tunnel", "tnl_a", "ADIT_TUNNEL_ID"],
+        ["route[0].upstream", "unix:/a", "ADIT_ROUTES"],
+    ] {
+        assert!(page.lines().any(|shown| shown.split_whitespace().eq(line)), "{line:?} in {page}");
+    }
+    // The newline is no part of the secret.
+    let out = run(&[("ADIT_TUNNEL_SECRET", "0123456789abcde\n")]);
+    assert!(String::from_utf8_lossy(&out.stderr).contains("this one has 15"));
+}
+
+#[test]
+fn a_wrong_secret_is_told_with_where_such_a_secret_comes_from() {
+    let tunnel = "[[tunnel]]\nid = 't'\nhosts = 'a'\nsecret = 'short'\n";
+    for (file, flags, advice) in [
+        ("", [("connect.token", "x")].as_slice(), "`adit tunnel create` and `adit tunnel rotate` print a token"),
+        ("", &[("connect.provisioning_key", "x")], "`adit tunnel key create` prints a provisioning key"),
+        ("", &[("connect.secret", "x")], "it is the secret that the edge has for the tunnel"),
+        (tunnel, &[], "`openssl rand -hex 32` makes one"),
+    ] {
+        let faults = check(file, &[], flags).unwrap_err();
+        let line =
+            faults.lines().find(|line| line.contains("has 16 to 256 bytes")).unwrap_or_else(|| panic!("{faults}"));
+        assert!(line.ends_with(advice), "{line}");
+    }
 }
 
 #[test]

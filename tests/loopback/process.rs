@@ -1,7 +1,7 @@
 //! The program `adit` as a child process that tells its events.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -88,6 +88,11 @@ impl Adit {
     fn any_event(&self, wanted: &str) -> Value {
         let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no event {wanted}: {error}"));
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
+    }
+
+    /// Its log, if the command that started it pipes it.
+    pub(crate) fn take_log(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("it is piped, and taken once")
     }
 
     /// The number of its process.

@@ -1,6 +1,7 @@
 //! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
 
 mod forward_proxy;
+mod printed;
 mod proxied;
 mod site;
 mod trade;
@@ -15,6 +16,8 @@ use adit::wire::enrol::Answer;
 use serde_json::{Value, json};
 
 use site::{Site, text_of};
+
+use crate::process::{Adit, command};
 
 fn id_of(value: &Value) -> &str {
     value["id"].as_str().unwrap()
@@ -48,7 +51,13 @@ fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
         let (status, answer) = slow.answer();
         assert_eq!((status, &answer["id"], &answer["error"]["data"]["reason"]), (503, &json!(7), &json!("revoked")));
         assert_eq!(connector.event("unlinked")["event"], "unlinked");
-        assert_eq!(site.call("a.test", "echo").0, 503);
+        let (status, answer) = site.call("a.test", "echo");
+        let data = &answer["error"]["data"];
+        assert_eq!(
+            (status, &data["reason"], &data["may_have_acted"]),
+            (503, &json!("revoked"), &json!(false)),
+            "{answer}"
+        );
         assert_eq!(site.tunnel(&["show", id])["state"], "revoked");
 
         // What came after the report too, once it is counted.
@@ -113,6 +122,9 @@ fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
     site.until_linked_by(id, &[]);
     site.upstream.let_go();
     assert_eq!(slow.answer().0, 200);
+    // Whoever comes with the old one is told what happened to it.
+    let told = site.start_connector("a.test", &token, &[]).event("no_link")["why"].to_string();
+    assert!(told.contains("this secret was rotated"), "{told}");
     let _last = site.connect("a.test", &newest);
     assert_eq!(site.call("a.test", "echo").0, 200);
 }
@@ -423,7 +435,7 @@ fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
     bytes[4096..].fill(0);
     fs::write(&store, &bytes).unwrap();
     let told = start_refused(&site.data_dir());
-    assert!(told.contains("is damaged") && told.contains("adit edge restore --from"), "{told}");
+    assert!(told.contains("is damaged") && told.contains("adit edge restore --data-dir"), "{told}");
     assert!(fs::read(&store).unwrap() == bytes, "it was not touched");
     let done = site.run(&["edge", "restore", "--from", text_of(&backup)]);
     assert!(String::from_utf8_lossy(&done.stdout).contains("is kept as"), "{}", String::from_utf8_lossy(&done.stderr));
@@ -447,7 +459,7 @@ fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
     };
     let first = restore(&site, &[]);
     let command = format!("\n  adit tunnel revoke {id} --credential {credential}\n");
-    assert!(first.contains(&command) && first.contains("--keep-withdrawn"), "{first}");
+    assert!(first.contains(&command), "{first}");
     site.run_edge("auto");
     assert_eq!(site.tunnel(&["show", &id])["state"], "offline");
     site.tunnel(&["revoke", &id, "--credential", &credential]);
@@ -511,6 +523,82 @@ fn a_data_directory_is_one_edges_and_its_owners_alone() {
     private_write(&wrong, "adat_not-the-token");
     let told = site.refused(&["list", "--admin-token-file", text_of(&wrong)]);
     assert!(told.contains("unauthorized"), "{told}");
+}
+
+#[test]
+fn strangers_at_the_connectors_port_get_one_line_a_minute() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::net::{Shutdown, TcpStream};
+    const STRANGERS: usize = 50;
+
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let data_dir = text_of(&data_dir);
+    assert!(
+        command(&["edge", "init", "--data-dir", data_dir, "--name", "localhost"]).output().unwrap().status.success()
+    );
+    let mut edge = command(&["edge", "--json", "--data-dir", data_dir, "--listen", "127.0.0.1:0", "--admin", "off"]);
+    edge.env("ADIT_EDGE_CONNECTORS_LISTEN", "127.0.0.1:0")
+        .env("ADIT_LOG_FORMAT", "json")
+        .stderr(std::process::Stdio::piped());
+    let mut edge = Adit::of(edge);
+    let log = BufReader::new(edge.take_log());
+    let log = std::thread::spawn(move || log.lines().map_while(Result::ok).collect::<Vec<_>>());
+    let connectors = edge.event("listening")["connectors"].as_str().unwrap().to_owned();
+    for _ in 0..STRANGERS {
+        let mut socket = TcpStream::connect(&connectors).unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        // The edge has noticed once it has closed; it may reset what it has not read.
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+    edge.signal("TERM");
+    assert_eq!(edge.ended(), Some(0));
+    let lines = log.join().unwrap();
+    let told = lines.iter().filter(|line| line.contains("link setup failed")).count();
+    assert_eq!(told, 1, "{lines:#?}");
+}
+
+#[test]
+fn a_host_of_the_tunnel_without_a_route_is_told_to_agents_and_to_the_connectors_operator() {
+    use std::io::{BufRead, BufReader};
+
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "orders.test"]);
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    private_write(&token, made["token"]["tunnel_token"].as_str().unwrap());
+    let route = format!("order.test=http://{}", site.upstream.address);
+    let args = ["connect", "--json", "--edge", &site.connectors, "--token-file", text_of(&token), "--route", &route];
+    let mut connector = command(&args);
+    connector.stderr(std::process::Stdio::piped());
+    let mut connector = Adit::of(connector);
+    let log = BufReader::new(connector.take_log());
+    connector.event("linked");
+    for _ in 0..3 {
+        let (status, answer) = site.call("orders.test", "echo");
+        assert_eq!((status, &answer["error"]["data"]["reason"]), (502, &json!("no_route")), "{answer}");
+    }
+    connector.signal("TERM");
+    let lines: Vec<String> = log.lines().map_while(Result::ok).filter(|line| line.contains("no route")).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in ["WARN", "orders.test", "order.test", id_of(&made)] {
+        assert!(lines[0].contains(part), "{part} in {lines:?}");
+    }
+    assert_eq!(connector.ended(), Some(0));
+
+    // The doctor beside the connector compares, and says what the edge answers.
+    let connect = format!("[connect]\nedge = '{}'\ntoken_file = 'token'\n", site.connectors);
+    let route = format!("[[route]]\nhost = 'order.test'\nupstream = 'http://{}'\n", site.upstream.address);
+    let config = dir.path().join("connect.toml");
+    private_write(&config, &format!("{connect}{route}"));
+    let url = format!("http://orders.test:{}/mcp", site.agents.port());
+    let done = site.run(&["doctor", "--json", "--config", text_of(&config), "--url", &url]);
+    let findings: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let found = findings["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == "public.route");
+    let found = found.unwrap_or_else(|| panic!("{findings:#}"));
+    assert_eq!(found["verdict"], "fail", "{found}");
+    assert!(found["found"].as_str().unwrap().contains("order.test"), "{found}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The program as people run it: `adit up`, and `adit edge` with `adit connect`, as processes of their own.
 
 mod foreign;
+mod printed;
 mod registrations;
 mod trust;
 
@@ -122,6 +123,31 @@ async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
     adit.event("ended");
     assert_eq!(adit.ended(), Some(0));
     assert!(!ca.exists());
+}
+
+#[tokio::test]
+async fn a_proxy_in_front_of_a_dead_server_is_not_health() {
+    let router = Router::new().fallback(|| async { (axum::http::StatusCode::BAD_GATEWAY, "no server behind") });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let adit = Adit::start(&[&UP[..], &["--upstream", &proxy]].concat());
+    let [listening, _] = adit.events(["listening", "linked"]);
+    let (admin, agents) = (listening["admin_url"].as_str().unwrap(), listening["agents"].as_str().unwrap());
+    let client = Client::new();
+    let answer = client.post(format!("http://{agents}/mcp")).body("{}").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (502, "no server behind"));
+
+    let ready = client.get(format!("{admin}/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    let why = ready.text().await.unwrap();
+    assert!(why.contains("as a proxy does when the server behind it is down"), "{why}");
+    let metrics = client.get(format!("{admin}/metrics")).send().await.unwrap().text().await.unwrap();
+    let has = |name: &str, end: &str| metrics.lines().any(|line| line.starts_with(name) && line.ends_with(end));
+    assert!(has("adit_upstream_failing{", " 1.0"), "{metrics}");
+    assert!(metrics.contains("class=\"gateway\""), "{metrics}");
+    let status: Value = client.get(format!("{admin}/v1/status")).send().await.unwrap().json().await.unwrap();
+    assert!(status["upstreams"].to_string().contains("a proxy answers for the upstream"), "{status:#}");
 }
 
 #[tokio::test]

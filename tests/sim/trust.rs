@@ -330,3 +330,15 @@ fn whoever_guesses_secrets_by_enrolling_is_not_heard_for_a_while_and_others_are(
     until_linked(&mut bed, &honest, SECOND);
     bed.call();
 }
+
+#[test]
+fn a_call_of_a_revoked_tunnel_is_answered_at_once() {
+    let mut bed = Bed::new(20, DAY);
+    // No connector is linked, and one may come.
+    let (answer, took) = bed.refused_call();
+    assert!(answer.contains("\"connector_offline\"") && took >= SECOND, "after {took:?}: {answer}");
+    bed.withdraw();
+    let (answer, took) = bed.refused_call();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"revoked\""), "{answer}");
+    assert!(took < SECOND, "nobody can come, and it took {took:?}");
+}

@@ -6,6 +6,7 @@ use crate::control::bodies::{
     TunnelState, UsageEntry,
 };
 use crate::control::reading::LinkReading;
+use crate::control::report::{millis, seconds};
 use crate::control::store::{Certificate, CredentialRow, Event, Listed, ProvisioningKey, Tunnel, Usage};
 use crate::control::tunnels::IssuedCredential;
 use crate::control::wall_time::WallTime;
@@ -94,8 +95,8 @@ impl ConnectionInfo {
             credential_id: link.credential.clone(),
             software: link.peer.clone(),
             calls: u32::try_from(link.streams).unwrap_or(u32::MAX),
-            round_trip_ms: link.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1e3),
-            age_s: link.age.as_secs_f64(),
+            round_trip_ms: link.round_trip.map(millis),
+            age_s: seconds(link.age),
             draining: link.draining,
         }
     }

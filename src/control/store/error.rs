@@ -1,7 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::rows::Overlap;
-use crate::base::{CredentialId, TunnelId};
+use crate::base::{CredentialId, TunnelId, shell_word};
 
 /// Why the store did not do what it was asked to. Nothing of the change was kept then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +13,7 @@ pub enum StoreError {
     #[error("the store is closed: the edge is ending")]
     Closed,
     /// Another process holds it.
-    #[error("another process has the store {} open: end it (`fuser {}` shows which one it is), then try again", path.display(), path.display())]
+    #[error("another process has the store {} open: end it (`fuser {}` shows which one it is), then try again", path.display(), word(path))]
     Locked {
         /// The path of its file.
         path: PathBuf,
@@ -22,8 +22,8 @@ pub enum StoreError {
     #[error(
         "the store {} is damaged ({cause}); it was left as it is: {}", path.display(),
         match backup {
-            Some(backup) => format!("stop the edge and run `adit edge restore --from {}`, which keeps the damaged one aside", backup.display()),
-            None => "there is no back-up in its directory; restore one of yours with `adit edge restore --from FILE`".to_owned(),
+            Some(backup) => format!("stop the edge and run `{} --from {}`, which keeps the damaged one aside", restore(path), word(backup)),
+            None => format!("there is no back-up in its directory; restore one of yours with `{} --from FILE`", restore(path)),
         }
     )]
     Damaged {
@@ -35,7 +35,7 @@ pub enum StoreError {
         backup: Option<PathBuf>,
     },
     /// A restore of it was cut off before its last move, or goes on at this moment.
-    #[error("a restore of the store {} was cut off: start the edge, which finishes it, or run `adit edge restore` again", path.display())]
+    #[error("a restore of the store {} was cut off: start the edge, which finishes it, or run `{}` again", path.display(), restore(path))]
     HalfRestored {
         /// The path of its file.
         path: PathBuf,
@@ -125,4 +125,14 @@ pub enum RuleViolation {
     /// A provisioning key that cannot be traded.
     #[error("the provisioning key is not known, was revoked, has expired, or is used up")]
     KeyNotGood,
+}
+
+/// The command that restores the store with this file.
+fn restore(store: &Path) -> String {
+    let dir = store.parent().unwrap_or(store);
+    format!("adit edge restore --data-dir {}", word(dir))
+}
+
+fn word(path: &Path) -> String {
+    shell_word(&path.to_string_lossy())
 }

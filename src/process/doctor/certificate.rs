@@ -57,8 +57,8 @@ fn handshake(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientC
 
 /// Why the handshake failed, in the words that the rest of the program uses.
 fn reason(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => TlsError::from(tls.clone()).to_string(),
+    match TlsError::of_io(error) {
+        Some(tls) => tls.to_string(),
         None if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
             format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())
         }

@@ -3,8 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::UnixTime;
 use tokio::time::timeout;
 
 use crate::base::{Clock, Secret, TunnelId, TunnelToken};
@@ -72,7 +71,7 @@ fn seal(findings: &mut Findings, connect: &ConnectConfig) {
     if own.is_some() && !file.exists() {
         return findings.ok(CHECK, format!("{} is made when the connector starts", file.display()));
     }
-    let cert = std::fs::read(file).ok().and_then(|pem| CertInfo::of_der(&CertificateDer::from_pem_slice(&pem).ok()?));
+    let cert = std::fs::read(file).ok().and_then(|pem| CertInfo::of_pem((&file.display().to_string(), &pem)).ok());
     match cert {
         // The certificate of an authority has no hosts: the hosts that it signs for are reported.
         Some(cert) if own.is_some() => {
@@ -255,8 +254,13 @@ async fn upstream(
         }
     };
     let (host, url) = (route.host.to_string(), format!("{base}{mcp_path}"));
-    let target =
-        McpTarget { check: "upstream.mcp", url: &url, what: format!("{url} for {host}"), public_host: Some(&host) };
+    let target = McpTarget {
+        check: "upstream.mcp",
+        url: &url,
+        what: format!("{url} for {host}"),
+        ca_flag: Some("upstream_ca_file"),
+        public_host: Some(&host),
+    };
     check_mcp(findings, &client, &target).await;
     Some(Upstream { host, client, url })
 }

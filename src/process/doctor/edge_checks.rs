@@ -2,8 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::UnixTime;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -61,7 +60,7 @@ fn certificate(findings: &mut Findings, check: &'static str, files: &TlsFiles<'_
 
 fn read_certificate(file: &Path) -> Option<CertInfo> {
     let pem = std::fs::read(file).ok()?;
-    CertInfo::of_der(&CertificateDer::from_pem_slice(&pem).ok()?)
+    CertInfo::of_pem((&file.display().to_string(), &pem)).ok()
 }
 
 /// Whether one of the names is this host, or a wildcard that covers it.

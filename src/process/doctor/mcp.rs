@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use rmcp::model::{ClientConfig, ProtocolVersion};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::control::micros;
@@ -15,6 +16,7 @@ use crate::control::once::chain;
 use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
 use crate::process::doctor::oauth;
+use crate::tls::TlsError;
 
 /// The first request of every revision up to 2025-11-25. A server of a later revision does not know its method.
 const INITIALIZE: &str = concat!(
@@ -23,6 +25,8 @@ const INITIALIZE: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     r#""}}}"#
 );
+/// The longest answer of adit's own that is read, in bytes.
+const TOLD_LEN_MAX: usize = 64 * 1024;
 /// Both media types, as Streamable HTTP requires.
 pub(super) const BOTH_KINDS: &str = "application/json, text/event-stream";
 /// The header that names a session.
@@ -36,6 +40,8 @@ pub(super) struct McpTarget<'a> {
     pub(super) url: &'a str,
     /// Its name in findings.
     pub(super) what: String,
+    /// The flag or setting that names the authorities to trust, where there is one.
+    pub(super) ca_flag: Option<&'static str>,
     /// The host under which agents call it, to compare what it says of itself; none where that is not known.
     pub(super) public_host: Option<&'a str>,
 }
@@ -44,6 +50,41 @@ pub(super) struct McpTarget<'a> {
 pub(super) struct First {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    /// Why a tunnel answered by itself, if it did.
+    told: Option<Told>,
+}
+
+/// What an edge or a connector says in an answer of its own.
+struct Told {
+    /// The reason, for programs.
+    reason: String,
+    /// The message, for people.
+    message: String,
+}
+
+impl Told {
+    /// Reads the body of an answer of adit: a JSON-RPC error, or the same without an id.
+    fn of(body: &[u8]) -> Option<Told> {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let error = &body["error"];
+        let reason = error["data"]["reason"].as_str().or_else(|| error["code"].as_str())?.to_owned();
+        Some(Told { reason, message: error["message"].as_str()?.to_owned() })
+    }
+
+    /// What to do about it.
+    fn remedy(&self) -> &'static str {
+        match self.reason.as_str() {
+            "connector_offline" => {
+                "start `adit connect` for the tunnel; run `adit doctor` beside it if it does not link"
+            }
+            "no_route" => "compare the connector's routes with the hosts that `adit tunnel show` lists",
+            "revoked" => "make a new secret with `adit tunnel rotate`, and give it to the connector",
+            "unknown_host" => "no tunnel of the edge has this host: compare it with `adit tunnel list`",
+            "network_refused" => "this address may not call the tunnel: see allow_from and deny_from",
+            "seal_refused" => "edge and connector differ in traffic or authority: see the logs of both",
+            _ => "the tunnel answers and what is behind it does not: run `adit doctor` beside the connector",
+        }
+    }
 }
 
 impl First {
@@ -59,8 +100,13 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
     let first = match initialize(client, target.url).await {
         Ok(first) => first,
         Err(why) => {
-            let remedy = "check that the MCP server runs there, and that its address and certificate are right";
-            findings.fail(check, format!("{what}: {why}"), remedy);
+            let remedy = match target.ca_flag {
+                Some(flag) if why.contains(&TlsError::UnknownIssuer.to_string()) => {
+                    format!("name the certificate of the authority with {flag}")
+                }
+                _ => "check that the MCP server runs there, and that its address and certificate are right".to_owned(),
+            };
+            findings.fail(check, format!("{what}: {why}"), &remedy);
             return None;
         }
     };
@@ -75,11 +121,29 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
             format!("{what}: nothing answers at {} (404)", target.url),
             "say with --mcp-path where the MCP endpoint is; agents must have it in their URL",
         ),
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => findings.fail(
-            check,
-            format!("{what}: {}", first.status),
-            "the tunnel answers and what is behind it does not: run `adit doctor` beside the connector",
-        ),
+        StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT
+        | StatusCode::MISDIRECTED_REQUEST
+        | StatusCode::FORBIDDEN
+            if first.told.is_some() || first.status.is_server_error() =>
+        {
+            match &first.told {
+                Some(told) => {
+                    let Told { reason, message } = told;
+                    findings.fail(
+                        check,
+                        format!("{what}: {} {reason}: {message}", first.status.as_u16()),
+                        told.remedy(),
+                    );
+                }
+                None => findings.fail(
+                    check,
+                    format!("{what}: {}", first.status),
+                    "something in front of the MCP server answers, and the server does not: check that it runs",
+                ),
+            }
+        }
         status => {
             if let Some(session) = first.session().map(str::to_owned) {
                 end_session(client, target.url, &session).await;
@@ -102,10 +166,30 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
 pub(super) async fn initialize(client: &Client, url: &str) -> Result<First, String> {
     let request = client.post(url).header(ACCEPT, BOTH_KINDS).header(CONTENT_TYPE, "application/json").body(INITIALIZE);
     match timeout(ANSWER_TIMEOUT, request.send()).await {
-        Ok(Ok(answer)) => Ok(First { status: answer.status(), headers: answer.headers().clone() }),
+        Ok(Ok(answer)) => {
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            let told = if status.is_client_error() || status.is_server_error() { told(answer).await } else { None };
+            Ok(First { status, headers, told })
+        }
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
     }
+}
+
+/// Why adit itself gave this answer, if it did.
+async fn told(mut answer: Response) -> Option<Told> {
+    let mut body = Vec::new();
+    let whole = async {
+        while let Some(piece) = answer.chunk().await.ok()? {
+            body.extend_from_slice(&piece);
+            if body.len() > TOLD_LEN_MAX {
+                return None;
+            }
+        }
+        Some(())
+    };
+    timeout(ANSWER_TIMEOUT, whole).await.ok().flatten()?;
+    Told::of(&body)
 }
 
 /// Opens a session as a real client does, by whichever revision the server has, and ends it.
@@ -132,5 +216,40 @@ pub(super) async fn end_session(client: &Client, url: &str, session: &str) {
     let ended = timeout(ANSWER_TIMEOUT, client.delete(url).header(SESSION, session).send()).await;
     if !matches!(ended, Ok(Ok(_))) {
         tracing::debug!(url, "a session with the MCP server was left open");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{CallFailure, Refusal};
+
+    #[test]
+    fn what_adit_answers_is_told_with_its_own_remedy() {
+        let body_of = |answer: &[u8]| {
+            let end = memchr::memmem::find(answer, b"\r\n\r\n").unwrap() + 4;
+            answer[end..].to_vec()
+        };
+        let mut remedies = std::collections::HashSet::new();
+        for (failure, reason) in [
+            (CallFailure::ConnectorOffline, "connector_offline"),
+            (CallFailure::NoRoute, "no_route"),
+            (CallFailure::TunnelRevoked, "revoked"),
+            (CallFailure::SealRefused, "seal_refused"),
+            (CallFailure::UpstreamRefused, "upstream_refused"),
+        ] {
+            for id in [None, Some("\"adit-doctor\"")] {
+                let mut answer = Vec::new();
+                failure.answer(id).write(&mut answer);
+                let told = Told::of(&body_of(&answer)).unwrap();
+                assert_eq!(told.reason, reason);
+                remedies.insert(told.remedy());
+            }
+        }
+        let mut answer = Vec::new();
+        Refusal::UnknownHost.answer().write(&mut answer);
+        remedies.insert(Told::of(&body_of(&answer)).unwrap().remedy());
+        assert_eq!(remedies.len(), 6, "{remedies:?}");
+        assert!(Told::of(b"<html>bad gateway</html>").is_none());
     }
 }

@@ -20,13 +20,14 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-use crate::config::{Config, EngineConfig, Faults, Sources};
+use crate::config::{Config, ConnectConfig, EngineConfig, Faults, RouteConfig, Sources};
 use crate::engine::{Cores, EngineSettings};
 use crate::process::doctor::client::http_client;
 use crate::process::doctor::connector_checks::Upstream;
 use crate::process::doctor::public::{PublicUrl, check_public};
 use crate::process::doctor::stream::EventSource;
 use crate::process::settings::engine_settings;
+use crate::route::HostPattern;
 
 /// What to check beside the configuration.
 pub struct DoctorOptions {
@@ -71,6 +72,21 @@ pub async fn examine(sources: Result<Sources, Faults>, options: &DoctorOptions) 
     findings
 }
 
+/// Whether the connector has a route for the host that agents call.
+fn check_route(findings: &mut Findings, connect: &ConnectConfig, host: &str) {
+    const CHECK: &str = "public.route";
+    let called: Option<HostPattern> = host.parse().ok();
+    let is_for = |route: &&RouteConfig| called.is_some_and(|called| route.host.overlaps(&called));
+    match connect.routes.iter().find(is_for) {
+        Some(route) => findings.ok(CHECK, format!("calls for {host} go to {}", route.upstream)),
+        None => {
+            let hosts: Vec<String> = connect.routes.iter().map(|route| route.host.to_string()).collect();
+            let found = format!("no route of this connector is for {host}; its routes are for {}", hosts.join(", "));
+            findings.fail(CHECK, found, "add a route for it, or call one of these hosts");
+        }
+    }
+}
+
 /// Starts one core, which proves its driver on a loopback connection, and ends it.
 fn driver(findings: &mut Findings, engine: &EngineConfig) {
     let one = EngineSettings { cores: 1, ..engine_settings(engine) };
@@ -99,6 +115,9 @@ async fn public(findings: &mut Findings, options: &DoctorOptions, config: &Confi
         );
         return;
     };
+    if let Some(connect) = &config.connect {
+        check_route(findings, connect, &host);
+    }
     match http_client(options.url_ca_file.as_deref(), |builder| builder) {
         Ok(client) => {
             let near = upstreams.iter().find(|upstream| upstream.host == host);

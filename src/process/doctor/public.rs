@@ -22,8 +22,13 @@ pub(super) struct PublicUrl<'a> {
 
 /// Calls the public URL: whether it reaches an MCP server, whose clock it is, and whether events come as they are sent.
 pub(super) async fn check_public(findings: &mut Findings, client: &Client, public: &PublicUrl<'_>) {
-    let target =
-        McpTarget { check: "public.mcp", url: public.url, what: public.url.to_owned(), public_host: Some(public.host) };
+    let target = McpTarget {
+        check: "public.mcp",
+        url: public.url,
+        what: public.url.to_owned(),
+        ca_flag: Some("--url-ca-file"),
+        public_host: Some(public.host),
+    };
     let Some(first) = check_mcp(findings, client, &target).await else { return };
     check_clock(findings, &first.headers, SystemTime::now());
     if first.status.is_success() {

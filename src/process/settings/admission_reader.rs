@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use serde_json::Value;
 
+use crate::base::plain_text;
 use crate::config::{AdmissionConfig, Config, Fault, Faults, Origin};
 use crate::policy::{Admission, AsnTable, Member, Members, Network, Networks, Rate, Rules, Sets};
 
@@ -89,8 +90,8 @@ fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<Fault>) -> Sets {
     let mut sets = Sets::new();
     for (index, set) in admission.sets.iter().enumerate() {
         let networks = read_file(&set.file, SET_FILE_LEN_MAX).and_then(|content| {
-            let text = String::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned());
-            let networks = text.and_then(|text| networks_of(&text));
+            let text = plain_text(&content).map_err(|error| error.to_string());
+            let networks = text.and_then(networks_of);
             networks.map_err(|why| format!("{}: {why}", set.file.display()))
         });
         match networks {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use super::unless_zero;
 use crate::base::SharedMap;
@@ -16,7 +15,7 @@ use crate::policy::Admission;
 use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig, ServerSettings,
-    Versions, WallClock, server_config,
+    Versions, WallClock, read_chain, server_config,
 };
 use crate::wire::mux;
 
@@ -184,9 +183,7 @@ pub(crate) fn sealed_edge_tables(
 }
 
 fn read_authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let unreadable = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", file.display());
-    let pem = std::fs::read(file).map_err(|error| unreadable(&error))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|error| unreadable(&error))?;
+    let pem = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let found = read_chain(&file.display().to_string(), &pem).map_err(|error| error.to_string())?;
     if found.is_empty() { Err(format!("{} holds no certificate", file.display())) } else { Ok(found) }
 }

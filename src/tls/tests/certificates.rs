@@ -43,10 +43,18 @@ fn certificates_that_must_be_refused_are() {
     let result = server.feed(&alert, &mut Rng::new(1));
     assert_eq!(result, Err(TlsError::AlertReceived(AlertDescription::UnknownCA)));
 
-    let (result, ..) = meet(roots_of(&authority), issue(&authority, &["a.example", "b.example"]), NAME);
+    let (result, ..) = meet(roots_of(&authority), issue(&authority, &["a.example", "*.b.example", "127.0.0.1"]), NAME);
     let Err(TlsError::WrongName { expected, presented }) = result else { panic!("{result:?}") };
     assert_eq!(expected, NAME);
-    assert!(presented.contains("a.example") && presented.contains("b.example"), "{presented}");
+    assert_eq!(presented, "a.example, *.b.example, 127.0.0.1");
+
+    let made = Authority::make("its own", now()).unwrap();
+    let own = ("ca.pem", made.cert_pem.as_bytes());
+    let cert = ServerCert::from_pem(own, ("ca.key", made.key_pem.expose()), now()).unwrap();
+    let mut roots = Roots::new();
+    roots.add_pem(own.0, own.1).unwrap();
+    let refused = meet(roots, cert, NAME).0.unwrap_err().to_string();
+    assert!(refused.contains("it is an authority's own certificate"), "{refused}");
 
     let (past, cert) = of_day(-10);
     let refused = meet(roots_of(&past), cert, NAME).0;
@@ -159,4 +167,24 @@ fn files_are_read_and_named() {
     std::fs::set_permissions(&key_path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let error = ServerCert::load(&cert_path, &key_path, now()).unwrap_err();
     assert!(matches!(&error, CertError::KeyFile(PrivateError::FileOpenToOthers { .. })), "{error}");
+}
+
+#[test]
+fn pem_files_may_begin_with_a_byte_order_mark_and_other_encodings_are_named() {
+    let authority = Authority::new("marked", now(), 2).unwrap();
+    let issued = authority.issue(&[NAME]).unwrap();
+    let marked = |pem: &[u8]| [b"\xef\xbb\xbf", pem].concat();
+    let (cert, key) = (marked(issued.cert_pem.as_bytes()), marked(issued.key_pem.expose()));
+    ServerCert::from_pem(("cert.pem", &cert), ("key.pem", &key), now()).unwrap();
+    let mut roots = Roots::new();
+    roots.add_pem("ca.pem", &marked(authority.cert_pem().as_bytes())).unwrap();
+
+    let utf16: Vec<u8> = format!("\u{feff}{}", issued.cert_pem).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let told = ServerCert::from_pem(("cert.pem", &utf16), ("key.pem", &key), now()).unwrap_err().to_string();
+    assert_eq!(told, "cert.pem is not well-formed PEM: it is UTF-16: save it as UTF-8");
+    let told = Roots::new().add_pem("ca.pem", &utf16[2..]).unwrap_err().to_string();
+    assert!(told.starts_with("ca.pem is not well-formed PEM: it has a NUL byte"), "{told}");
+    // Text around the certificates may be in any encoding.
+    let with_comment = [b"# caf\xe9\n".as_slice(), authority.cert_pem().as_bytes()].concat();
+    Roots::new().add_pem("ca.pem", &with_comment).unwrap();
 }

@@ -114,6 +114,10 @@ fn what_is_wrong_with_a_connector_is_told_with_its_remedy() {
     let config = write_connector(&site, SECRETS[0], &edge, "http://localhost:9", "allowed_upstreams = \"10.0.0.0/8\"");
     let (_, told) = of(&examine(&config, &[]).1, "upstream.address");
     assert!(told.contains("add 127.0.0.1/32 there"), "{told}");
+    // A public URL whose authority is not known here.
+    let url = format!("https://localhost:{}/mcp", site.agents.port());
+    let told = verdict(&examine(&config, &["--url", &url]).1, "public.mcp", "fail");
+    assert!(told.contains("authority that is not trusted here") && told.contains("--url-ca-file"), "{told}");
     // A secret that others can read.
     let config = write_connector(&site, SECRETS[0], &edge, "http://127.0.0.1:9", "");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);

@@ -142,7 +142,7 @@ impl Site {
         connector
     }
 
-    fn start_connector(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
+    pub(crate) fn start_connector(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
         let args = self.connector_args(host, token);
         let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Adit::start(&args)
@@ -187,6 +187,11 @@ impl Site {
                 return;
             }
         }
+    }
+
+    /// Waits until a link of this tunnel is up.
+    pub(crate) fn until_linked(&self, id: &str) {
+        while self.tunnel(&["connections", id])["data"].as_array().unwrap().is_empty() {}
     }
 
     /// One tool call: the status and what was answered.

@@ -1,7 +1,7 @@
 //! An edge with an authority, connectors that enrol with it, agents and an upstream, on one simulated network with TLS; and
 //! wall clocks that go with the simulated time, or wrong.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -180,6 +180,13 @@ impl Bed {
         self.edge.as_ref().expect("it runs").handle.reload(tables);
     }
 
+    /// Withdraws every credential of the tunnel, as a revocation does.
+    pub(crate) fn withdraw(&self) {
+        let mut tables = edge_tables();
+        tables.tunnels.insert(tunnel(), TunnelEntry::default());
+        self.edge.as_ref().expect("it runs").handle.reload(tables);
+    }
+
     /// Lets connectors of one source fail to prove themselves so often.
     pub(crate) fn limit_failures(&self, per_minute: u64, burst: u64) {
         let failed_registrations = Rate::new(per_minute, burst);
@@ -293,6 +300,20 @@ impl Bed {
         self.start_agents(1, 1, Duration::ZERO);
         let answered = Rc::clone(&self.answered);
         self.until("the call is answered", Duration::from_secs(5), || answered.get() == wanted);
+    }
+
+    /// One call that adit itself answers, and how long that took.
+    pub(crate) fn refused_call(&mut self) -> (String, Duration) {
+        let heard = Rc::new(RefCell::new(None));
+        let (core, told) = (self.agents.clone(), Rc::clone(&heard));
+        self.agents.spawn(async move {
+            let agent = core.connect(&AGENTS_AT.into(), SocketOptions::default()).await.unwrap();
+            say(&core, &agent, &format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+            let answer = hear(&agent, "}}").await;
+            told.replace(Some(answer));
+        });
+        let took = self.until("the call is refused", Duration::from_secs(30), || heard.borrow().is_some());
+        (heard.take().expect("it was answered"), took)
     }
 
     pub(crate) fn edge_events(&mut self) -> Vec<EdgeEvent> {

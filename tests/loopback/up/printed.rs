@@ -1,0 +1,77 @@
+//! What `adit up` prints for people, and what is left when they stop reading.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+
+use super::{UP, client_trusting};
+use crate::process::{Adit, PATIENCE, command};
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
+
+/// `adit up` for people, killed when dropped.
+struct Up(Child);
+
+impl Up {
+    fn start(more: &[&str], temporary: &std::path::Path) -> Up {
+        let args = [&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], more].concat();
+        let mut command = command(&args);
+        command.env("TMPDIR", temporary).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Up(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_client_can_use_the_url_that_is_printed_for_a_server_without_a_path() {
+    // An MCP server at /mcp, as servers have it: the demo of another process.
+    let server = Adit::start(&UP);
+    let [listening, _] = server.events(["listening", "linked"]);
+    let upstream = format!("http://{}", listening["agents"].as_str().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let mut up = Up::start(&["--upstream", &upstream], dir.path());
+    let lines = BufReader::new(up.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.into_iter().find(|line| line.contains("npx")).expect("a command is printed");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let ca = words[0].strip_prefix("NODE_EXTRA_CA_CERTS=").expect("the authority is named first");
+    let url = words[words.iter().position(|word| *word == "--cli").expect("the URL follows") + 1];
+    let port = url.trim_start_matches("https://localhost:").split('/').next().unwrap().parse().unwrap();
+    let client = client_trusting(&fs::read(ca).unwrap(), "localhost", SocketAddr::from(([127, 0, 0, 1], port)));
+    let started = std::time::Instant::now();
+    let answer = loop {
+        let request = client.post(url).header("content-type", "application/json");
+        let request = request.header("accept", "application/json, text/event-stream").body(INITIALIZE);
+        let answer = request.send().await.unwrap();
+        // The connector may not have dialled yet.
+        if answer.status() != 503 {
+            break answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "no link came up");
+    };
+    let (status, body) = (answer.status(), answer.text().await.unwrap());
+    assert!(status == 200 && body.contains("\"serverInfo\""), "{url}: {status} {body}");
+}
+
+#[test]
+fn nothing_is_left_behind_when_the_reader_goes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut up = Up::start(&[], dir.path());
+    // As `head` does, but before anything was written.
+    drop(up.0.stdout.take());
+    let log = BufReader::new(up.0.stderr.take().unwrap()).lines().map_while(Result::ok);
+    // The figures come after all that is printed.
+    let mut log = log.skip_while(|line| !line.contains("no calls yet"));
+    log.next().expect("it goes on");
+    let told = std::process::Command::new("kill").arg(up.0.id().to_string()).status().unwrap();
+    assert!(told.success());
+    log.for_each(drop);
+    assert_eq!(up.0.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
