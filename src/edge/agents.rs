@@ -14,6 +14,7 @@ use crate::edge::call::{Next, Work};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
 use crate::edge::message::CoreMessage;
+use crate::edge::moves::Moves;
 use crate::edge::passthrough::{self, Passing};
 use crate::edge::places::Place;
 use crate::edge::shared::Counters;
@@ -44,8 +45,8 @@ pub(super) struct Agent {
     greeting: Share,
     /// Whether it has begun a request: until then it is owed no more patience than one that has said nothing.
     has_called: bool,
-    /// Whether it may still go to another core.
-    pub(super) may_hand_over: bool,
+    /// How often it has gone to another core for its present request.
+    pub(super) moves: Moves,
 }
 
 /// Accepts agents until it is dropped.
@@ -69,7 +70,7 @@ pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
 }
 
 /// Takes in a connection that another core accepted, with its first request unread.
-pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>) {
+pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>, moves: Moves) {
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
@@ -79,7 +80,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
                 let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
                 let mut visitor = here.gate.handed_over(peer, source);
                 let mut agent = Agent::new(&here, connection, first, &mut visitor);
-                agent.may_hand_over = false;
+                agent.moves = moves;
                 agent.serve(peer).await;
             }
             Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
@@ -153,7 +154,7 @@ async fn greet_named(
     let settings = &here.edge.settings;
     let peek = passthrough::peek(here, &socket, first).await?;
     if let Some(route) = peek.route(here) {
-        Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, true).await;
+        Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, Moves::default()).await;
         return Ok(None);
     }
     let Some(config) = settings.agents_tls.as_ref() else {
@@ -199,8 +200,8 @@ impl Agent {
         let peer = visitor.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
         let (here, head, source) = (Rc::clone(here), RequestHead::new(), visitor.source);
         let (place, greeting) = (visitor.place.take(), here.greetings.share());
-        let (has_called, may_hand_over) = (false, true);
-        Box::new(Agent { here, connection, intake, head, peer, source, place, greeting, has_called, may_hand_over })
+        let (has_called, moves) = (false, Moves::default());
+        Box::new(Agent { here, connection, intake, head, peer, source, place, greeting, has_called, moves })
     }
 
     /// Serves one request after another.
@@ -220,7 +221,7 @@ impl Agent {
                 break;
             };
             match work.call(&mut self, began).await {
-                Next::Keep => {}
+                Next::Keep => self.moves = Moves::default(),
                 Next::Close => break,
                 Next::Abort => return self.connection.abort(),
                 Next::HandOver(core) => return self.hand_over(core, peer).await,
@@ -292,7 +293,7 @@ impl Agent {
 
     /// Gives the connection to a core that has a link for its request, with all that was read of it.
     async fn hand_over(self: Box<Self>, core: crate::base::CoreId, peer: Option<SocketAddr>) {
-        let Agent { here, connection, mut intake, head, .. } = *self;
+        let Agent { here, connection, mut intake, head, moves, .. } = *self;
         let mut unread = head.as_bytes().to_vec();
         if let Some(rest) = intake.rest().take() {
             unread.extend_from_slice(&rest);
@@ -301,10 +302,7 @@ impl Agent {
             Ok(detached) => detached,
             Err(error) => return tracing::debug!(%error, "handing a connection over"),
         };
-        Counters::add(&here.edge.counters.handed_over);
-        if here.edge.send_to(core, CoreMessage::Agent(Box::new(detached), peer)).is_err() {
-            tracing::warn!(%core, "a connection was dropped: the core that has its link takes no more");
-        }
+        here.hand_over(core, CoreMessage::Agent(Box::new(detached), peer, moves.and_one())).await;
     }
 }
 

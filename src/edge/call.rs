@@ -125,11 +125,10 @@ impl Work {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
             Traffic::Plain | Traffic::Passthrough => None,
         };
-        let wanted = Wanted { route, host, seal, peer: None, may_hand_over: agent.may_hand_over };
+        let wanted = Wanted { route, host, seal, peer: None, moves: agent.moves };
         let opened = match here.open(wanted).await {
             Ok(opened) => opened,
             Err(NoStream::HandOver(core)) => return Next::HandOver(core),
-            Err(NoStream::Refused(refusal)) => return self.refuse(agent, refusal).await,
             Err(NoStream::Failed(failure)) => return self.fail(agent, route, None, &stamps, failure).await,
         };
         let next = self.exchange(agent, route, &opened, &mut stamps).await;

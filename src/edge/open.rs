@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::base::{Clock, CoreId, Traffic};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_table::ChosenLink;
+use crate::edge::moves::Moves;
 use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
-use crate::exchange::{CallFailure, Refusal};
+use crate::exchange::CallFailure;
 use crate::link::{CallOpen, CallOpenError, CallStream, CarrierStream};
 use crate::route::{LinkChoice, Offline, Route};
 use crate::tls::ClientConfig;
@@ -31,7 +32,6 @@ pub(super) struct Opened {
 /// Why no stream could be opened.
 pub(super) enum NoStream {
     HandOver(CoreId),
-    Refused(Refusal),
     Failed(CallFailure),
 }
 
@@ -44,8 +44,8 @@ pub(super) struct Wanted<'a> {
     pub(super) seal: Option<&'a Arc<ClientConfig>>,
     /// The agent's address, where it is told.
     pub(super) peer: Option<&'a str>,
-    /// Whether the agent's connection may still go to another core.
-    pub(super) may_hand_over: bool,
+    /// How often the agent's connection has gone to another core for this.
+    pub(super) moves: Moves,
 }
 
 impl EdgeCore {
@@ -68,8 +68,8 @@ impl EdgeCore {
         loop {
             let seen = self.links.changes();
             let why = match self.links.choose(&wanted.route.tunnel, true) {
-                (LinkChoice::OtherCore(core), _) if wanted.may_hand_over => return Err(NoStream::HandOver(core)),
-                (LinkChoice::OtherCore(_), _) => return Err(NoStream::Refused(Refusal::OtherCore)),
+                (LinkChoice::OtherCore(core), _) if wanted.moves.may_move() => return Err(NoStream::HandOver(core)),
+                (LinkChoice::OtherCore(_), _) => Offline::NoLink,
                 (LinkChoice::Here(_), Some(chosen)) => match self.open_on(&chosen, wanted) {
                     Ok(stream) => return Ok((stream, chosen.usage)),
                     Err(why) => why,
