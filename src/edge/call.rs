@@ -125,7 +125,8 @@ impl Work {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
             Traffic::Plain | Traffic::Passthrough => None,
         };
-        let wanted = Wanted { route, host, seal, peer: None, moves: agent.moves };
+        let bond = here.bonds.of_request(&agent.head, &route.tunnel, began);
+        let wanted = Wanted { route, host, seal, peer: None, bond, moves: agent.moves };
         let opened = match here.open(wanted).await {
             Ok(opened) => opened,
             Err(NoStream::HandOver(core)) => return Next::HandOver(core),
@@ -153,7 +154,7 @@ impl Work {
         stamps.on_handed_to_link(here.core.now());
         // Raced where they lie: moved into a combinator they would take their place twice, for as long as the call lasts.
         let ended = {
-            let mut back = pin!(response.receive(here, head, &to_agent, stream, stamps, &begun));
+            let mut back = pin!(response.receive(here, head, &to_agent, opened, stamps, &begun));
             let mut there = pin!(request.send_body(&here.core, &to_agent, connection, intake, framing, stream));
             poll_fn(|cx| match back.as_mut().poll(cx) {
                 Poll::Pending => there.as_mut().poll(cx).map(Err),
@@ -382,11 +383,11 @@ impl ResponseWork {
         here: &EdgeCore,
         request: &RequestHead,
         to: &impl ByteStream,
-        stream: &CallStream,
+        opened: &Opened,
         stamps: &mut EdgeStamps,
         begun: &Cell<bool>,
     ) -> Back {
-        let ResponseWork { head, intake, decoder, outlet, scratch, timing } = self;
+        let (ResponseWork { head, intake, decoder, outlet, scratch, timing }, stream) = (self, &opened.stream);
         // The answer to the call before may have broken off in the middle of its head.
         head.clear();
         let pool = here.core.pool();
@@ -416,6 +417,7 @@ impl ResponseWork {
             break head.framing().toward(request.version());
         };
         stamps.on_from_link(stream.on_link().received_at());
+        here.bonds.on_answer(&opened.usage, request, head, here.core.turn_time());
         let keep = request.keep_alive() && framing != Framing::UntilClose && !here.is_draining();
         let phases = stream.on_link().phases().map(connector_times);
         timing.clear();

@@ -8,6 +8,7 @@ use futures_lite::future;
 
 use crate::base::{CoreId, Traffic};
 use crate::edge::agents;
+use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate::PeerInfo;
 use crate::edge::message::CoreMessage;
@@ -120,7 +121,8 @@ impl Passing {
         };
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
         let (host, peer) = (self.host.as_str(), address.as_deref());
-        let wanted = Wanted { route: &self.route, host, seal: None, peer, moves };
+        let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
+        let wanted = Wanted { route: &self.route, host, seal: None, peer, bond, moves };
         let (stream, usage) = match core.open_on_link(wanted).await {
             Ok(opened) => opened,
             Err(NoStream::HandOver(target)) => {

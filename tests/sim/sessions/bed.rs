@@ -9,10 +9,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use adit::base::{Secret, SharedMap, Traffic};
-use adit::connector::{Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables};
+use adit::connector::{
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
+};
 use adit::edge::{Edge, EdgeEvent, EdgeTables, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
-use adit::engine::sim::{Faults, MemberId, SimNet, Simulation};
+use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, MailReceiver, Socket, StreamError, mailbox, send_bytes};
 use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteTable};
@@ -54,8 +56,8 @@ pub(crate) struct Bed {
 
 /// A connector that runs.
 struct Process {
-    _member: MemberId,
-    _connector: Arc<Connector>,
+    member: MemberId,
+    connector: Arc<Connector>,
     _events: MailReceiver<ConnectorEvent>,
 }
 
@@ -66,6 +68,11 @@ impl<T> Running<T> {
     /// What it returned, if it has ended.
     pub(crate) fn take(self) -> Option<T> {
         self.0.take()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.borrow().is_some()
     }
 }
 
@@ -119,7 +126,31 @@ impl Bed {
         let tables = connector_tables(self.hosts[tunnel], server_at(nth));
         let connector = Connector::new(settings, tables, 1, self.instances, &told);
         core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
-        self.connectors[nth] = Some(Process { _member: member, _connector: connector, _events: events });
+        self.connectors[nth] = Some(Process { member, connector, _events: events });
+    }
+
+    /// The process of a connector is killed.
+    pub(crate) fn kill_connector(&mut self, nth: usize) {
+        self.sim.net().kill(connector_host(nth), Death::Processes);
+        if let Some(process) = self.connectors[nth].take() {
+            self.sim.remove(process.member);
+        }
+    }
+
+    /// The process of a connector is told to end.
+    pub(crate) fn drain_connector(&mut self, nth: usize) {
+        let process = self.connectors[nth].as_ref().expect("it runs");
+        assert_eq!(process.connector.command(|| ConnectorCommand::Drain), 1);
+    }
+
+    /// Nothing that edge and connector send each other arrives any more: to either, the other stands still.
+    pub(crate) fn cut_off(&self, nth: usize) {
+        self.sim.net().partition(EDGE, connector_host(nth));
+    }
+
+    /// What they send arrives again.
+    pub(crate) fn let_back(&self, nth: usize) {
+        self.sim.net().heal(EDGE, connector_host(nth));
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {
@@ -129,6 +160,11 @@ impl Bed {
     /// Connections that went from one core to another so far.
     pub(crate) fn handed_over(&self) -> u64 {
         self.edge.counters().handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Links that ended so far.
+    pub(crate) fn links_ended(&self) -> u64 {
+        self.edge.counters().links_ended.load(Ordering::Relaxed)
     }
 
     /// Starts a client.
@@ -274,6 +310,11 @@ impl Client {
     /// Begins a session.
     pub(crate) async fn initialize(&mut self, host: &str) -> Answer {
         self.exchange("POST", host, None, INITIALIZE).await
+    }
+
+    /// Makes the next request on a new connection.
+    pub(crate) fn reconnect(&mut self) {
+        self.wire = None;
     }
 
     /// Makes one request, in a session or without one.
