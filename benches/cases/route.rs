@@ -1,9 +1,10 @@
 //! Where a call goes.
 
 use std::hint::black_box;
+use std::time::Duration;
 
-use adit::base::{CoreId, LinkId};
-use adit::route::{CoreSet, Hostname, LinkChoice, LinkLoad, RouteEntry, RouteTable, choose_link};
+use adit::base::LinkId;
+use adit::route::{Hostname, LinkChoice, LinkLoad, RouteEntry, RouteTable, choose_link};
 
 use super::Work;
 
@@ -37,10 +38,18 @@ pub(crate) fn lookup(wildcard: bool) -> Work {
 
 /// The link of eight with the fewest streams.
 pub(crate) fn choice() -> Work {
-    let load = |id: u64| LinkLoad { id: LinkId(id), open_streams: 9 - id as u32, streams_max: 1000, draining: id == 8 };
+    let load = |id: u64| LinkLoad {
+        id: LinkId(id),
+        open_streams: 9 - id as u32,
+        streams_max: 1000,
+        draining: id == 8,
+        silent: Duration::ZERO,
+        owing: Duration::ZERO,
+        unproven: 0,
+    };
     let links: Vec<LinkLoad> = (1..=8).map(load).collect();
     Box::new(move || {
-        let choice = choose_link(black_box(&links).iter().copied(), CoreId(0), CoreSet::EMPTY);
+        let choice = choose_link(black_box(&links).iter().copied(), black_box(LinkId(0)));
         assert_eq!(choice, LinkChoice::Here(LinkId(7)));
     })
 }

@@ -18,7 +18,7 @@ impl fmt::Display for CoreId {
 }
 
 /// The number of a link, given by the side that names it. It is never reused within a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
 impl fmt::Display for LinkId {

@@ -151,6 +151,9 @@ section! {
         link_window_bytes: Bytes = "4MiB" in 1_024..=1_073_741_824, restart, like "32MiB";
         /// How long a call waits for an absent connector to come back before it is refused with 503.
         offline_wait_ms: Millis = "1500ms" in 0..=60_000, restart, like "3s";
+        /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
+        /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
+        session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";
         /// Calls slower than this are logged with the time of each phase; 0 logs none.
         slow_call_ms: Millis = "1s" in 0..=86_400_000, restart, like "250ms";
     } with {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::CoreId;
 use crate::edge::call::{AgentCalls, Caller, Leave};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
 use crate::edge::message::CoreMessage;
+use crate::edge::moves::Moves;
 use crate::edge::passthrough::{self, Passing};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
@@ -52,7 +52,7 @@ pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
 }
 
 /// Takes in a connection that another core accepted, with its first request unread.
-pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>) {
+pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>, moves: Moves) {
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
@@ -62,7 +62,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
                 let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
                 let mut visitor = here.gate.handed_over(peer, source);
                 let mut agent = Agent::new(&here, connection, first, &mut visitor);
-                agent.caller.may_hand_over = false;
+                agent.caller.moves = moves;
                 agent.serve(peer).await;
             }
             Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
@@ -136,7 +136,7 @@ async fn greet_named(
     let settings = &here.edge.settings;
     let peek = passthrough::peek(here, &socket, first).await?;
     if let Some(route) = peek.route(here) {
-        Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, true).await;
+        Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, Moves::default()).await;
         return Ok(None);
     }
     let Some(config) = settings.agents_tls.as_ref() else {
@@ -197,22 +197,14 @@ impl Agent {
                 close(&caller.here, connection).await;
             }
             Some(Leave::Abort) => connection.abort(),
-            Some(Leave::HandOver(core)) => {
-                hand_over(&caller.here, connection, requests.into_unanswered(), core, peer).await;
-            }
+            Some(Leave::HandOver(core, moves)) => match connection.detach(requests.into_unanswered()).await {
+                Ok(detached) => {
+                    let message = CoreMessage::Agent(Box::new(detached), peer, moves);
+                    caller.here.hand_over(core, message).await;
+                }
+                Err(error) => tracing::debug!(%error, "handing a connection over"),
+            },
         }
-    }
-}
-
-/// Gives a connection to a core that has a link for its request, with all that was read of it.
-async fn hand_over(here: &EdgeCore, connection: Connection, unread: Vec<u8>, core: CoreId, peer: Option<SocketAddr>) {
-    let detached = match connection.detach(unread).await {
-        Ok(detached) => detached,
-        Err(error) => return tracing::debug!(%error, "handing a connection over"),
-    };
-    Counters::add(&here.edge.counters.handed_over);
-    if here.edge.send_to(core, CoreMessage::Agent(Box::new(detached), peer)).is_err() {
-        tracing::warn!(%core, "a connection was dropped: the core that has its link takes no more");
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate::PeerInfo;
+use crate::edge::moves::Moves;
 use crate::edge::open::{NoStream, Opened, Wanted};
 use crate::edge::places::Place;
 use crate::edge::settings::EdgeTables;
@@ -18,14 +19,13 @@ use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_reques
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
-use crate::link::CallStream;
 use crate::policy::Source;
 use crate::route::Route;
 use crate::serve::{
     Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
-use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, ResponseHead};
+use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
 use crate::wire::mcp;
 use crate::wire::mux::{Cause, Phases};
 
@@ -40,16 +40,16 @@ pub(super) struct Caller {
     place: Option<Place>,
     /// Memory for a head that is not whole.
     greeting: Share,
-    /// Whether the connection may still go to another core.
-    pub(super) may_hand_over: bool,
+    /// How often the connection has gone to another core for the request that is read next.
+    pub(super) moves: Moves,
 }
 
 /// Why an agent's connection is left in another way than by closing it.
 pub(super) enum Leave {
     /// It is reset, so that the agent sees that the response is not whole.
     Abort,
-    /// It goes to another core, which serves the request.
-    HandOver(CoreId),
+    /// It goes to another core, which serves the request, as often as it has by then.
+    HandOver(CoreId, Moves),
 }
 
 /// The calls of an agent's connection.
@@ -70,7 +70,7 @@ impl Caller {
             source: peer_info.source,
             place: peer_info.place.take(),
             greeting: here.greetings.share(),
-            may_hand_over: true,
+            moves: Moves::default(),
         }
     }
 }
@@ -116,6 +116,7 @@ impl Service for AgentCalls<'_> {
 
     async fn call(&mut self, request: &mut AgentRequest<'_>) -> Next<Leave> {
         let here = Rc::clone(&self.caller.here);
+        let moves = std::mem::take(&mut self.caller.moves);
         let Ok(_place) = here.gate.begin_call(self.caller.place.as_ref()) else {
             Counters::add(&here.edge.counters.requests_refused);
             request.refuse(Refusal::TooManyCalls).await;
@@ -133,12 +134,12 @@ impl Service for AgentCalls<'_> {
             Traffic::Plain | Traffic::Passthrough => None,
         };
         let host = request.head().host().unwrap_or_default();
-        let wanted = Wanted { route, host, seal, peer: None, may_hand_over: self.caller.may_hand_over };
+        let bond = here.bonds.of_request(request.head(), &route.tunnel, request.began());
+        let wanted = Wanted { route, host, seal, peer: None, bond, moves };
         // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
         let opened = match here.open(wanted).await {
             Ok(opened) => opened,
-            Err(NoStream::HandOver(core)) => return Next::Leave(Leave::HandOver(core)),
-            Err(NoStream::Refused(refusal)) => return refuse(&here, request, refusal).await,
+            Err(NoStream::HandOver(core)) => return Next::Leave(Leave::HandOver(core, moves.and_one())),
             Err(NoStream::Failed(failure)) => return fail(&here, request, route, None, &stamps, failure).await,
         };
         let next = self.exchange(request, route, &opened, &mut stamps).await;
@@ -163,9 +164,10 @@ impl AgentCalls<'_> {
         let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |taken, cx| {
             here.course(stream.on_link(), taken, cx)
         });
-        let mut hooks = EdgeHooks { here, stream, stamps, timing };
+        let mut hooks;
         let relayed = {
             let incoming = request.incoming(&to_agent, true);
+            hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing };
             let scheme: &[u8] = if connection.is_tls() { b"https" } else { b"http" };
             let append = forwarded(peer.as_bytes(), scheme, incoming.head);
             // A GET waits for events, for as long as the agent does.
@@ -272,7 +274,8 @@ impl Ended {
 /// Takes the times of an exchange at the edge.
 struct EdgeHooks<'a> {
     here: &'a EdgeCore,
-    stream: &'a CallStream,
+    opened: &'a Opened,
+    request: &'a RequestHead,
     stamps: &'a mut EdgeStamps,
     timing: &'a mut Vec<u8>,
 }
@@ -283,13 +286,14 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn received_at(&self) -> Time {
-        self.stream.on_link().received_at()
+        self.opened.stream.on_link().received_at()
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
-        let phases = self.stream.on_link().phases().map(connector_times);
+        self.here.bonds.on_answer(&self.opened.usage, self.request, head, self.here.core.turn_time());
+        let phases = self.opened.stream.on_link().phases().map(connector_times);
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
         server_timing(&CallPhases::split(self.stamps.times(self.here.core.now()), phases), self.timing);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use futures_lite::future;
 
-use crate::base::{Clock, TunnelId};
+use crate::base::Clock;
 use crate::edge::credential::Proof;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::enrol;
@@ -220,7 +220,7 @@ async fn serve(core: &Rc<EdgeCore>, greeted: Greeted, booking: Booking, proof: &
     let cores = u16::try_from(core.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: core.edge.instance, core: core.core.id(), cores });
     let ended = async { CarrierEnded::Link(run.await) };
-    serve_carrier(core, &Carrier::Link(link), &hello.tunnel, &hello.software, proof, ended).await;
+    serve_carrier(core, &Carrier::Link(link), &hello, proof, ended).await;
     drop(booking);
     Ok(())
 }
@@ -229,12 +229,12 @@ async fn serve(core: &Rc<EdgeCore>, greeted: Greeted, booking: Booking, proof: &
 async fn serve_carrier(
     core: &EdgeCore,
     carrier: &Carrier,
-    tunnel: &TunnelId,
-    software: &str,
+    hello: &Hello,
     proof: &Proof,
     ended: impl Future<Output = CarrierEnded>,
 ) {
-    core.links.add(tunnel, carrier, software, proof);
+    let Hello { tunnel, instance, software, .. } = hello;
+    core.links.add(tunnel, *instance, carrier, software, proof);
     tracing::info!(%tunnel, link = %carrier.id(), core = %core.core.id(), "link up");
     if core.is_draining() {
         carrier.drain();
@@ -244,7 +244,7 @@ async fn serve_carrier(
     core.links.enforce(carrier, status);
     carrier.draining().await;
     core.idle_sessions.close_on(carrier.id());
-    core.links.on_draining(tunnel);
+    core.links.on_draining(tunnel, *instance, carrier);
     let ended = ended.await;
     core.links.remove(tunnel, carrier, &core.figures.recorder.borrow());
     Counters::add(&core.edge.counters.links_ended);

@@ -6,6 +6,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use crate::base::Budget;
+use crate::edge::bonds::Bonds;
 use crate::edge::core_tables::CoreTables;
 use crate::edge::drain::Drain;
 use crate::edge::figures::CallFigures;
@@ -29,6 +30,7 @@ pub(super) struct EdgeCore {
     pub(super) edge: Arc<Edge>,
     pub(super) tables: CoreTables,
     pub(super) links: LinkTable,
+    pub(super) bonds: Bonds,
     pub(super) figures: CallFigures,
     pub(super) gate: Gate,
     /// Memory for incomplete request heads and TLS handshakes.
@@ -42,6 +44,7 @@ impl EdgeCore {
         EdgeCore {
             tables: CoreTables::new(&edge),
             links: LinkTable::new(&core, &edge, events),
+            bonds: Bonds::new(&edge),
             figures: CallFigures::new(edge.settings.latency, edge.settings.slow_calls),
             gate: Gate::new(&core, &edge),
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),

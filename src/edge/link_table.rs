@@ -2,8 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use futures_lite::future;
 
 use crate::base::{Clock, LinkId, Time, TunnelId};
 use crate::edge::credential::{CredentialStatus, Proof};
@@ -13,17 +16,19 @@ use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::engine::{Core, MailSender, Signal};
 use crate::latency::Recorder;
-use crate::link::{Carrier, CloseReason};
-use crate::route::{CoreSet, LinkChoice, LinkLoad, choose_link};
+use crate::link::{Carrier, CloseReason, Liveness};
+use crate::route::{LinkChoice, LinkLoad, Offline, choose_link};
 
 /// The links of one core.
 pub(super) struct LinkTable {
     core: Core,
     edge: Arc<Edge>,
     events: MailSender<EdgeEvent>,
-    by_tunnel: RefCell<HashMap<TunnelId, Vec<Entry>>>,
+    by_tunnel: RefCell<HashMap<TunnelId, Links>>,
     /// Raised when a link has come, gone, or begun to drain.
     changed: Signal,
+    /// Raised when something came on a link on which calls had been begun.
+    heard: Rc<Signal>,
     ended_usage: RefCell<EndedUsage>,
     ids_given: Cell<u64>,
     calls_numbered: Cell<u64>,
@@ -34,6 +39,14 @@ pub(super) struct LinkTable {
 pub(super) struct ChosenLink {
     pub(super) carrier: Carrier,
     pub(super) usage: Rc<LinkUsage>,
+}
+
+/// The links of one tunnel.
+#[derive(Default)]
+struct Links {
+    entries: Vec<Entry>,
+    /// The one that took the last call that was free to take any.
+    last: LinkId,
 }
 
 struct Entry {
@@ -52,6 +65,7 @@ impl LinkTable {
             events,
             by_tunnel: RefCell::default(),
             changed: Signal::default(),
+            heard: Rc::default(),
             ended_usage: RefCell::default(),
             ids_given: Cell::new(0),
             calls_numbered: Cell::new(0),
@@ -72,66 +86,85 @@ impl LinkTable {
         n * self.edge.core_count() as u64 + u64::from(self.core.id().0)
     }
 
-    /// Counts the changes of the table, so that a task can wait for the next one with [`LinkTable::changed_since`].
-    pub(super) fn changes(&self) -> u64 {
-        self.changed.count()
+    /// Counts what a waiting call looks at, so that a task can wait for the next change with [`LinkTable::changed_since`].
+    pub(super) fn changes(&self) -> (u64, u64) {
+        (self.changed.count(), self.heard.count())
     }
 
-    /// Waits until a link has come, gone, or begun to drain after `seen` changes.
-    pub(super) async fn changed_since(&self, seen: u64) {
-        self.changed.after(seen).await;
+    /// Waits until a link has come, gone, or begun to drain after so many changes; with `or_heard` also until one was heard.
+    /// Links are heard all the time, so that only those should ask for it who wait for nothing else.
+    pub(super) async fn changed_since(&self, (changes, heard): (u64, u64), or_heard: bool) {
+        let heard = async { if or_heard { self.heard.after(heard).await } else { pending().await } };
+        future::or(self.changed.after(changes), heard).await;
     }
 
-    /// Chooses the link for a call of `tunnel`. Another core is named only if the connection may be handed over.
-    pub(super) fn choose(&self, tunnel: &TunnelId, may_hand_over: bool) -> (LinkChoice, Option<ChosenLink>) {
+    /// Chooses the link for a call of `tunnel`, of those whose connector `fits`.
+    pub(super) fn choose(&self, tunnel: &TunnelId, fits: impl Fn(u64) -> bool) -> (LinkChoice, Option<ChosenLink>) {
         let by_tunnel = self.by_tunnel.borrow();
-        let entries = by_tunnel.get(tunnel).map(Vec::as_slice).unwrap_or_default();
+        let Some(links) = by_tunnel.get(tunnel) else { return (LinkChoice::Offline(Offline::NoLink), None) };
         let streams_max = self.edge.settings.link.streams_max;
-        let loads = || {
-            entries.iter().map(|entry| LinkLoad {
-                id: entry.carrier.id(),
-                open_streams: entry.carrier.streams_live() as u32,
-                streams_max,
-                draining: !entry.carrier.is_open(),
-            })
-        };
-        let mut choice = choose_link(loads(), self.core.id(), CoreSet::EMPTY);
-        if may_hand_over && matches!(choice, LinkChoice::Offline(_)) {
-            choice = choose_link(loads(), self.core.id(), self.edge.presence.cores_with(tunnel));
-        }
+        let fitting = links.entries.iter().filter(|entry| fits(entry.usage.connector()));
+        let choice = choose_link(fitting.map(|entry| entry.load(streams_max)), links.last);
         let chosen = match choice {
-            LinkChoice::Here(id) => entries.iter().find(|entry| entry.carrier.id() == id).map(Entry::chosen),
+            LinkChoice::Here(id) | LinkChoice::Unproven(id) | LinkChoice::Stalled(id) => {
+                links.entries.iter().find(|entry| entry.carrier.id() == id)
+            }
             _ => None,
         };
-        (choice, chosen)
+        (choice, chosen.map(Entry::chosen))
     }
 
-    /// Adds a link that takes calls from now on.
-    pub(super) fn add(&self, tunnel: &TunnelId, carrier: &Carrier, software: &str, proof: &Proof) {
+    /// Whether another link than this one takes calls of the tunnel here.
+    pub(super) fn has_other(&self, tunnel: &TunnelId, link: LinkId) -> bool {
+        let by_tunnel = self.by_tunnel.borrow();
+        let is_other = |entry: &Entry| entry.carrier.id() != link && entry.carrier.is_open();
+        by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(is_other))
+    }
+
+    /// Whether a connector has a link here.
+    pub(super) fn has(&self, tunnel: &TunnelId, connector: u64) -> bool {
+        let by_tunnel = self.by_tunnel.borrow();
+        by_tunnel
+            .get(tunnel)
+            .is_some_and(|links| links.entries.iter().any(|entry| entry.usage.connector() == connector))
+    }
+
+    /// Notes that a call is begun on a link. After one that was free to take any link, the next is another's turn.
+    pub(super) fn on_call(&self, tunnel: &TunnelId, carrier: &Carrier, is_free: bool) {
+        carrier.on_call();
+        if is_free && let Some(links) = self.by_tunnel.borrow_mut().get_mut(tunnel) {
+            links.last = carrier.id();
+        }
+    }
+
+    /// Adds a link of a connector's process that takes calls from now on.
+    pub(super) fn add(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier, software: &str, proof: &Proof) {
+        carrier.tell_heard(Rc::clone(&self.heard));
         let entry = Entry {
             carrier: carrier.clone(),
             proof: proof.clone(),
-            usage: Rc::new(LinkUsage::new(tunnel.clone(), proof.credential.id.clone())),
+            usage: Rc::new(LinkUsage::new(tunnel.clone(), connector, proof.credential.id.clone())),
             software: software.into(),
             since: self.core.now(),
         };
-        self.by_tunnel.borrow_mut().entry(tunnel.clone()).or_default().push(entry);
-        self.edge.presence.set_usable(tunnel, self.core.id(), true);
+        self.by_tunnel.borrow_mut().entry(tunnel.clone()).or_default().entries.push(entry);
+        self.edge.presence.on_usable(tunnel, connector, self.core.id());
         self.changed.raise();
         let (core, tunnel, software) = (self.core.id(), tunnel.clone(), software.into());
         self.send(EdgeEvent::Linked { core, link: carrier.id(), tunnel, software });
     }
 
-    /// Notes that a link takes no new calls.
-    pub(super) fn on_draining(&self, tunnel: &TunnelId) {
-        self.edge.presence.set_usable(tunnel, self.core.id(), false);
+    /// Notes that a link takes no new calls: it drains, or has ended.
+    pub(super) fn on_draining(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier) {
+        let lost = carrier.ended().is_some_and(|ended| ended.is_loss()).then(|| self.core.now());
+        self.edge.presence.on_unusable(tunnel, connector, self.core.id(), lost);
         self.changed.raise();
     }
 
     /// Removes a link that has ended.
     pub(super) fn remove(&self, tunnel: &TunnelId, carrier: &Carrier, recorder: &Recorder) {
         let mut by_tunnel = self.by_tunnel.borrow_mut();
-        if let Some(entries) = by_tunnel.get_mut(tunnel) {
+        if let Some(Links { entries, .. }) = by_tunnel.get_mut(tunnel) {
             if let Some(at) = entries.iter().position(|entry| entry.carrier.id() == carrier.id()) {
                 let ended = entries.swap_remove(at);
                 self.ended_usage.borrow_mut().add(&ended.usage, recorder, self.core.now());
@@ -150,7 +183,8 @@ impl LinkTable {
         let (tables, now) = (self.edge.tables(), self.core.now());
         let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
         let by_tunnel = self.by_tunnel.borrow();
-        let entries = by_tunnel.iter().flat_map(|(tunnel, entries)| entries.iter().map(move |entry| (tunnel, entry)));
+        let entries =
+            by_tunnel.iter().flat_map(|(tunnel, links)| links.entries.iter().map(move |entry| (tunnel, entry)));
         let found: Vec<(Carrier, CredentialStatus)> =
             entries.map(|(tunnel, entry)| (entry.carrier.clone(), tables.status(tunnel, &entry.proof, now))).collect();
         drop(by_tunnel);
@@ -200,15 +234,15 @@ impl LinkTable {
     /// Takes out what was called over the links, those that have ended too, or a part of it.
     pub(super) fn take_usage(&self, recorder: &Recorder) -> Vec<UsageLine> {
         let by_tunnel = self.by_tunnel.borrow();
-        let usage = by_tunnel.values().flatten().map(|entry| &*entry.usage);
+        let usage = by_tunnel.values().flat_map(|links| &links.entries).map(|entry| &*entry.usage);
         self.ended_usage.borrow_mut().take(usage, recorder, self.core.now())
     }
 
     pub(super) fn report(&self) -> Vec<LinkReport> {
         let now = self.core.now();
         let by_tunnel = self.by_tunnel.borrow();
-        let reports = by_tunnel.iter().flat_map(|(tunnel, entries)| {
-            entries.iter().map(|entry| LinkReport {
+        let reports = by_tunnel.iter().flat_map(|(tunnel, links)| {
+            links.entries.iter().map(|entry| LinkReport {
                 id: entry.carrier.id(),
                 core: self.core.id(),
                 tunnel: tunnel.clone(),
@@ -224,7 +258,7 @@ impl LinkTable {
     }
 
     fn all(&self) -> Vec<Carrier> {
-        self.by_tunnel.borrow().values().flatten().map(|entry| entry.carrier.clone()).collect()
+        self.by_tunnel.borrow().values().flat_map(|links| &links.entries).map(|entry| entry.carrier.clone()).collect()
     }
 
     /// The control thread reads until the last core has ended; an event for which its mailbox has no room is left out.
@@ -237,6 +271,19 @@ impl Entry {
     fn chosen(&self) -> ChosenLink {
         ChosenLink { carrier: self.carrier.clone(), usage: Rc::clone(&self.usage) }
     }
+
+    fn load(&self, streams_max: u32) -> LinkLoad {
+        let Liveness { silent, owing, unproven } = self.carrier.liveness();
+        LinkLoad {
+            id: self.carrier.id(),
+            open_streams: self.carrier.streams_live() as u32,
+            streams_max,
+            draining: !self.carrier.is_open(),
+            silent,
+            owing,
+            unproven,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -247,14 +294,15 @@ mod tests {
     use crate::latency::LatencySettings;
     use crate::link::CallOpen;
     use crate::policy::Admission;
-    use crate::route::Offline;
     use crate::wire::mux::Fault;
+
+    const CONNECTOR: u64 = 7;
 
     fn add(fixture: &Fixture, table: &LinkTable) -> Carrier {
         let proof = fixture.edge.tables().verify(&tunnel(), &Secret::from("secret"), fixture.core.now()).cloned();
         let proof = Proof { credential: proof.unwrap(), from: None };
         let carrier = Carrier::Link(fixture.link(table.next_id()));
-        table.add(&tunnel(), &carrier, "adit/test", &proof);
+        table.add(&tunnel(), CONNECTOR, &carrier, "adit/test", &proof);
         carrier
     }
 
@@ -277,11 +325,12 @@ mod tests {
         let seen = table.changes();
         let carrier = add(&fixture, &table);
         assert!(table.changes() > seen);
-        assert!(fixture.edge.presence.cores_with(&tunnel()).contains(CoreId(1)));
+        let is_present = || fixture.edge.presence.cores_with(&tunnel(), |of| of == CONNECTOR).contains(CoreId(1));
+        assert!(is_present());
         let report = table.report();
         assert_eq!((report.len(), report[0].id, &*report[0].software), (1, carrier.id(), "adit/test"));
-        table.on_draining(&tunnel());
-        assert!(fixture.edge.presence.cores_with(&tunnel()).is_empty());
+        table.on_draining(&tunnel(), CONNECTOR, &carrier);
+        assert!(!is_present());
         table.remove(&tunnel(), &carrier, &Recorder::new(LatencySettings::default()));
         assert!(table.report().is_empty());
         let mut next = || futures_lite::future::block_on(fixture.sent.recv()).unwrap();
@@ -296,7 +345,7 @@ mod tests {
         let carriers = [add(&fixture, &table), add(&fixture, &table)];
         let mut opened = Vec::new();
         let mut call = || {
-            let (choice, chosen) = table.choose(&tunnel(), true);
+            let (choice, chosen) = table.choose(&tunnel(), |_| true);
             let chosen = chosen.unwrap();
             assert_eq!(choice, LinkChoice::Here(chosen.carrier.id()));
             let open = CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None };
@@ -310,14 +359,21 @@ mod tests {
     }
 
     #[test]
-    fn another_core_is_named_only_for_a_connection_that_may_be_handed_over() {
+    fn links_take_turns_and_only_those_of_a_connector_that_fits_are_chosen() {
         let fixture = Fixture::new(Admission::default());
         let table = table(&fixture);
-        let offline = LinkChoice::Offline(Offline::NoLink);
-        assert_eq!(table.choose(&tunnel(), true).0, offline);
-        fixture.edge.presence.set_usable(&tunnel(), CoreId(0), true);
-        assert_eq!(table.choose(&tunnel(), true).0, LinkChoice::OtherCore(CoreId(0)));
-        assert_eq!(table.choose(&tunnel(), false).0, offline);
+        let carriers = [add(&fixture, &table), add(&fixture, &table)];
+        let next = || {
+            let chosen = table.choose(&tunnel(), |_| true).1.unwrap();
+            table.on_call(&tunnel(), &chosen.carrier, true);
+            chosen.carrier.id()
+        };
+        let [first, second] = carriers.each_ref().map(Carrier::id);
+        assert_eq!([next(), next(), next()], [first, second, first]);
+        table.on_call(&tunnel(), &carriers[1], false);
+        assert_eq!(next(), second, "a call that had to go there took nobody's turn");
+        assert!(table.has(&tunnel(), CONNECTOR) && !table.has(&tunnel(), 8));
+        assert_eq!(table.choose(&tunnel(), |of| of == 8).0, LinkChoice::Offline(Offline::NoLink));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Floor 4: the public side: agents' calls come in here and go down a link that a connector opened.
 
+mod affinity;
 mod agents;
+mod bonds;
 mod call;
 mod certify;
 mod connectors;
@@ -11,9 +13,12 @@ mod edge_core;
 mod enrol;
 mod figures;
 mod gate;
+mod hand_over;
+mod link_choice;
 mod link_setup_error;
 mod link_table;
 mod message;
+mod moves;
 mod open;
 mod passthrough;
 mod places;

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Traffic};
+use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::link_choice::Chosen;
 use crate::edge::link_table::ChosenLink;
+use crate::edge::moves::Moves;
 use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
-use crate::exchange::{CallFailure, Refusal};
+use crate::exchange::CallFailure;
 use crate::link::{CallOpen, CallOpenError, CallStream, CarrierStream};
-use crate::route::{LinkChoice, Offline, Route};
+use crate::route::{Offline, Route};
 use crate::tls::ClientConfig;
 
 /// How often a call that waits for a link looks whether another core has one.
@@ -31,7 +34,6 @@ pub(super) struct Opened {
 /// Why no stream could be opened.
 pub(super) enum NoStream {
     HandOver(CoreId),
-    Refused(Refusal),
     Failed(CallFailure),
 }
 
@@ -44,8 +46,10 @@ pub(super) struct Wanted<'a> {
     pub(super) seal: Option<&'a Arc<ClientConfig>>,
     /// The agent's address, where it is told.
     pub(super) peer: Option<&'a str>,
-    /// Whether the agent's connection may still go to another core.
-    pub(super) may_hand_over: bool,
+    /// Which connector it should go to.
+    pub(super) bond: Bond,
+    /// How often the agent's connection has gone to another core for this.
+    pub(super) moves: Moves,
 }
 
 impl EdgeCore {
@@ -65,37 +69,49 @@ impl EdgeCore {
     /// Opens a stream as it is.
     pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(CarrierStream, Rc<LinkUsage>), NoStream> {
         let deadline = self.core.now() + self.edge.settings.offline_wait;
+        let mut bond = wanted.bond;
         loop {
             let seen = self.links.changes();
-            let why = match self.links.choose(&wanted.route.tunnel, true) {
-                (LinkChoice::OtherCore(core), _) if wanted.may_hand_over => return Err(NoStream::HandOver(core)),
-                (LinkChoice::OtherCore(_), _) => return Err(NoStream::Refused(Refusal::OtherCore)),
-                (LinkChoice::Here(_), Some(chosen)) => match self.open_on(&chosen, wanted) {
-                    Ok(stream) => return Ok((stream, chosen.usage)),
+            let chosen = self.choose_link(&wanted.route.tunnel, bond, wanted.moves);
+            let left = deadline - self.core.now();
+            let may_wait = !left.is_zero() && !self.is_draining();
+            let is_unproven = matches!(chosen, Chosen::Unproven(_));
+            let why = match chosen {
+                Chosen::OtherCore(core) => return Err(NoStream::HandOver(core)),
+                Chosen::Unproven(_) if may_wait => Offline::NoLink,
+                Chosen::Here(link) | Chosen::Unproven(link) => match self.open_on(&link, wanted) {
+                    Ok(stream) => return Ok((stream, link.usage)),
                     Err(why) => why,
                 },
-                (LinkChoice::Here(_), None) => Offline::NoLink,
-                (LinkChoice::Offline(why), _) => why,
+                Chosen::Wait(why) => why,
             };
-            let left = deadline - self.core.now();
             if self.tables.get().is_revoked(&wanted.route.tunnel, self.core.now()) {
                 return Err(NoStream::Failed(CallFailure::TunnelRevoked));
             }
-            if left.is_zero() || self.is_draining() {
+            if may_wait {
+                // Either way it is looked at again.
+                let _ = self
+                    .core
+                    .timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_unproven))
+                    .await;
+            } else if bond == Bond::None || why == Offline::Full {
                 return Err(NoStream::Failed(CallFailure::of_offline(why)));
+            } else {
+                // The server of another connector will say that it does not have the session, so that the agent begins another.
+                bond = Bond::None;
             }
-            // Either way it is looked at again.
-            let _ = self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen)).await;
         }
     }
 
     fn open_on(&self, chosen: &ChosenLink, wanted: Wanted<'_>) -> Result<CarrierStream, Offline> {
         let Wanted { route, host, peer, .. } = wanted;
         let open = CallOpen { host, call: self.links.next_call(), traffic: route.traffic, peer };
-        chosen.carrier.open(&open).map_err(|error| match error {
+        let opened = chosen.carrier.open(&open).map_err(|error| match error {
             CallOpenError::Full => Offline::Full,
             CallOpenError::Draining => Offline::Draining,
             CallOpenError::Unusable => Offline::NoLink,
-        })
+        })?;
+        self.links.on_call(&route.tunnel, &chosen.carrier, wanted.bond == Bond::None);
+        Ok(opened)
     }
 }

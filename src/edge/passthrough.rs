@@ -8,9 +8,11 @@ use futures_lite::future;
 
 use crate::base::{CoreId, Traffic};
 use crate::edge::agents;
+use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::gate::PeerInfo;
 use crate::edge::message::CoreMessage;
+use crate::edge::moves::Moves;
 use crate::edge::open::{NoStream, Wanted};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease, Pool, StreamError, leases_of, send_bytes};
@@ -83,7 +85,7 @@ impl Peek {
 }
 
 /// Takes over a connection that another core accepted.
-pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>) {
+pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>, moves: Moves) {
     let task_core = Rc::clone(core);
     core.core.spawn(async move {
         let core = &task_core;
@@ -99,7 +101,7 @@ pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
         let Some((host, route)) = peek.route(core) else { return };
         let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
         let peer_info = core.gate.handed_over(peer, source);
-        Passing { connection, received: peek.received, host, route }.serve(core, &peer_info, false).await;
+        Passing { connection, received: peek.received, host, route }.serve(core, &peer_info, moves).await;
     });
 }
 
@@ -109,7 +111,7 @@ impl Passing {
     }
 
     /// Carries the connection to its end.
-    pub(super) async fn serve(self, core: &Rc<EdgeCore>, peer_info: &PeerInfo, may_hand_over: bool) {
+    pub(super) async fn serve(self, core: &Rc<EdgeCore>, peer_info: &PeerInfo, moves: Moves) {
         let verdict = core.tables.get().admission.judge_call(&peer_info.source, &self.route.tunnel);
         if !core.gate.admits_call(&peer_info.source, verdict) {
             return self.refuse(core, Alert::AccessDenied).await;
@@ -119,11 +121,14 @@ impl Passing {
         };
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
         let (host, peer) = (self.host.as_str(), address.as_deref());
-        let wanted = Wanted { route: &self.route, host, seal: None, peer, may_hand_over };
+        let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
+        let wanted = Wanted { route: &self.route, host, seal: None, peer, bond, moves };
         let (stream, usage) = match core.open_on_link(wanted).await {
             Ok(opened) => opened,
-            Err(NoStream::HandOver(target)) => return self.hand_over(core, target, peer_info.peer).await,
-            Err(NoStream::Refused(_) | NoStream::Failed(_)) => {
+            Err(NoStream::HandOver(target)) => {
+                return self.hand_over(core, target, peer_info.peer, moves.and_one()).await;
+            }
+            Err(NoStream::Failed(_)) => {
                 Counters::add(&core.edge.counters.requests_refused);
                 return self.refuse(core, Alert::InternalError).await;
             }
@@ -162,15 +167,12 @@ impl Passing {
     }
 
     /// Gives the connection to a core that has a link for it, with all that was read of it.
-    async fn hand_over(self, core: &EdgeCore, target: CoreId, peer: Option<SocketAddr>) {
+    async fn hand_over(self, core: &EdgeCore, target: CoreId, peer: Option<SocketAddr>, moves: Moves) {
         let detached = match self.connection.detach(self.received).await {
             Ok(detached) => detached,
             Err(error) => return tracing::debug!(%error, "cannot hand a connection over"),
         };
-        Counters::add(&core.edge.counters.handed_over);
-        if core.edge.send_to(target, CoreMessage::Passing(Box::new(detached), peer)).is_err() {
-            tracing::warn!(core = %target, "connection dropped: the mailbox of the core with its link is full");
-        }
+        core.hand_over(target, CoreMessage::Passing(Box::new(detached), peer, moves)).await;
     }
 }
 

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::link_choice::Chosen;
 use crate::edge::open::{NoStream, Opened, Wanted};
 use crate::edge::sessions::{IdleSession, Seal};
 use crate::edge::shared::Counters;
@@ -21,13 +23,15 @@ use crate::wire::mux::Cause;
 const ALERT_PATIENCE: Duration = Duration::from_secs(1);
 
 impl EdgeCore {
-    /// Takes an idle session with the connector of a route, if there is one.
+    /// Takes an idle session on the link that the call goes to, if there is one.
     pub(super) fn kept_session(&self, wanted: Wanted<'_>) -> Option<Opened> {
         let host = wanted.host.parse::<Hostname>().ok()?;
         let tunnel = &wanted.route.tunnel;
-        let IdleSession { session, usage, seal, .. } = self.idle_sessions.take(host.as_str(), tunnel, wanted.seal?)?;
-        session.inner().forget_phases();
-        Some(sealed(session, usage, seal))
+        let Chosen::Here(link) = self.choose_link(tunnel, wanted.bond, wanted.moves) else { return None };
+        let idle = self.idle_sessions.take(host.as_str(), link.carrier.id(), tunnel, wanted.seal?)?;
+        self.links.on_call(tunnel, &link.carrier, wanted.bond == Bond::None);
+        idle.session.inner().forget_phases();
+        Some(sealed(idle.session, link.usage, idle.seal))
     }
 
     /// Makes a new session with the connector of a route.
@@ -88,10 +92,10 @@ impl EdgeCore {
 
     /// Keeps a session for another call, if both messages of this one were whole.
     pub(super) fn keep_session(&self, opened: Opened, host: &str) {
-        let Opened { stream: CallStream::Sealed(session), usage, seal: Some(seal), whole } = opened else { return };
+        let Opened { stream: CallStream::Sealed(session), seal: Some(seal), whole, .. } = opened else { return };
         let room = whole.get() && !self.is_draining() && self.idle_sessions.has_room();
         let (Ok(host), true) = (host.parse::<Hostname>(), room) else { return };
-        let idle = IdleSession { session, usage, seal, since: self.core.turn_time() };
+        let idle = IdleSession { session, seal, since: self.core.turn_time() };
         self.idle_sessions.put(&self.core, host.as_str(), idle);
     }
 

@@ -89,8 +89,8 @@ impl EdgeCore {
         match message {
             CoreMessage::Command(command) => self.obey(command),
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
-            CoreMessage::Agent(connection, peer) => agents::adopt(self, *connection, peer),
-            CoreMessage::Passing(connection, peer) => passthrough::adopt(self, *connection, peer),
+            CoreMessage::Agent(connection, peer, moves) => agents::adopt(self, *connection, peer, moves),
+            CoreMessage::Passing(connection, peer, moves) => passthrough::adopt(self, *connection, peer, moves),
         }
     }
 

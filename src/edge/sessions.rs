@@ -8,7 +8,6 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::base::{Clock, LinkId, Time, TunnelId};
-use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, Core};
 use crate::link::CarrierStream;
 use crate::tls::{ClientConfig, TlsStream};
@@ -29,7 +28,6 @@ pub(super) struct IdleSessions {
 /// A session between two calls.
 pub(super) struct IdleSession {
     pub(super) session: Box<TlsStream<CarrierStream>>,
-    pub(super) usage: Rc<LinkUsage>,
     pub(super) seal: Seal,
     pub(super) since: Time,
 }
@@ -51,11 +49,23 @@ impl IdleSessions {
         self.retain(|idle| idle.session.inner().carrier_id() != link);
     }
 
-    /// Takes out a session with the connector of a host that is still usable, if there is one.
-    pub(super) fn take(&self, host: &str, tunnel: &TunnelId, config: &Arc<ClientConfig>) -> Option<IdleSession> {
+    /// Takes out a session for a host that is on this link and still usable, if there is one.
+    pub(super) fn take(
+        &self,
+        host: &str,
+        link: LinkId,
+        tunnel: &TunnelId,
+        config: &Arc<ClientConfig>,
+    ) -> Option<IdleSession> {
         let mut by_host = self.by_host.borrow_mut();
         let kept = by_host.get_mut(host)?;
-        while let Some(idle) = kept.pop() {
+        let mut at = kept.len();
+        while at > 0 {
+            at -= 1;
+            if kept[at].session.inner().carrier_id() != link {
+                continue;
+            }
+            let idle = kept.swap_remove(at);
             self.count.set(self.count.get() - 1);
             let ours = idle.seal.tunnel == *tunnel && Arc::ptr_eq(&idle.seal.config, config);
             if ours && idle.session.inner().is_carrier_open() && is_quiet(&idle) {

@@ -45,6 +45,8 @@ pub struct EdgeSettings {
     pub first_byte_timeout: Duration,
     /// How long a call waits for a connector that is offline.
     pub offline_wait: Duration,
+    /// How long an MCP session may be idle until the edge forgets which connector has it.
+    pub session_idle_timeout: Duration,
     /// How long calls in flight may take after the edge was told to end.
     pub drain_timeout: Duration,
     /// How long an agent may take nothing of what waits to be sent to it, or send nothing of a body that it has begun, before
@@ -85,6 +87,7 @@ impl EdgeSettings {
             idle_timeout: Duration::from_secs(60),
             first_byte_timeout: Duration::from_secs(120),
             offline_wait: Duration::from_secs(2),
+            session_idle_timeout: Duration::from_secs(3_600),
             drain_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             latency: LatencySettings::default(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crossbeam::utils::CachePadded;
 
 use crate::base::{CoreId, Time, counters};
+use crate::edge::affinity::Affinity;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::places::Places;
 use crate::edge::presence::Presence;
@@ -29,6 +30,8 @@ pub struct Edge {
     connectors_tls: RwLock<Option<Arc<ServerConfig>>>,
     published: CachePadded<Published>,
     pub(super) presence: Arc<Presence>,
+    /// Which connector has which MCP session.
+    pub(super) affinity: Affinity,
     cores: Vec<MailSender<CoreMessage>>,
     slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
@@ -124,6 +127,7 @@ impl Edge {
         agents.limit_calls(tables.admission.calls_per_source);
         Arc::new(Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
+            affinity: Affinity::new(settings.session_idle_timeout),
             settings,
             instance,
             published: CachePadded::new(Published::new(&tables)),

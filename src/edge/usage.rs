@@ -39,13 +39,24 @@ struct Count {
 /// The calls over one link. Counting allocates only for a label that is new on the link.
 pub(super) struct LinkUsage {
     tunnel: TunnelId,
+    connector: u64,
     credential: CredentialId,
     counts: RefCell<HashMap<LabelId, Count>>,
 }
 
 impl LinkUsage {
-    pub(super) fn new(tunnel: TunnelId, credential: CredentialId) -> LinkUsage {
-        LinkUsage { tunnel, credential, counts: RefCell::default() }
+    pub(super) fn new(tunnel: TunnelId, connector: u64, credential: CredentialId) -> LinkUsage {
+        LinkUsage { tunnel, connector, credential, counts: RefCell::default() }
+    }
+
+    /// The tunnel of the link.
+    pub(super) fn tunnel(&self) -> &TunnelId {
+        &self.tunnel
+    }
+
+    /// The connector's process that has the link.
+    pub(super) fn connector(&self) -> u64 {
+        self.connector
     }
 
     /// A call over the link has ended.
@@ -129,7 +140,7 @@ mod tests {
     }
 
     fn link(credential: &str) -> LinkUsage {
-        LinkUsage::new("tnl_a".parse().unwrap(), credential.parse().unwrap())
+        LinkUsage::new("tnl_a".parse().unwrap(), 7, credential.parse().unwrap())
     }
 
     #[test]

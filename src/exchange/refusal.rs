@@ -24,8 +24,6 @@ pub enum Refusal {
     Upgrade,
     /// Plain HTTP where only HTTPS is spoken.
     PlainHttp,
-    /// The connection had been handed over already, and its next host is served by another core.
-    OtherCore,
     /// The host's route is one whose TLS ends in the connector, and here it ended at the edge.
     Passthrough,
     /// A session that ends in the connector is for one host, and this is another.
@@ -65,10 +63,6 @@ impl Refusal {
             Refusal::PlainHttp => {
                 Answer::new(400, "plain_http", "HTTPS is spoken here: call https:// instead of http://")
             }
-            Refusal::OtherCore => Answer {
-                retry_after_s: Some(0),
-                ..Answer::new(503, "other_core", "the host is served on another connection: call again")
-            },
             Refusal::Passthrough => Answer::new(
                 421,
                 "passthrough",
@@ -85,7 +79,6 @@ impl Refusal {
     pub fn outcome(self) -> Outcome {
         match self {
             Refusal::UnknownHost | Refusal::Passthrough | Refusal::OtherHost => Outcome::UnknownHost,
-            Refusal::OtherCore => Outcome::Overloaded,
             _ => Outcome::BadRequest,
         }
     }

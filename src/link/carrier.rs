@@ -1,10 +1,12 @@
 //! A connector's connection to an edge, whatever protocol it speaks.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{LinkId, Traffic};
-use crate::link::{CarrierStream, Ended, Link};
+use crate::engine::Signal;
+use crate::link::{CarrierStream, Ended, Link, Liveness};
 use crate::wire::mux::{Fault, Open, OpenError, Side};
 
 /// A connection between a connector and an edge that carries calls, by its protocol. Cheap to clone; the clones are one
@@ -112,6 +114,28 @@ impl Carrier {
         }
     }
 
+    /// Whether the connector has shown lately that it is alive.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        match self {
+            Carrier::Link(link) => link.liveness(),
+        }
+    }
+
+    /// Notes that a call is begun on it, which asks for a sign of life if the connector has been silent.
+    pub fn on_call(&self) {
+        match self {
+            Carrier::Link(link) => link.on_call(),
+        }
+    }
+
+    /// Raises `heard` from now on when something comes from the connector after calls were begun.
+    pub fn tell_heard(&self, heard: Rc<Signal>) {
+        match self {
+            Carrier::Link(link) => link.tell_heard(heard),
+        }
+    }
+
     /// Takes no new calls from now on, on either side. Calls in flight may finish.
     pub fn drain(&self) {
         match self {
@@ -172,6 +196,14 @@ impl From<OpenError> for CallOpenError {
 }
 
 impl CarrierEnded {
+    /// Whether the connection under it was lost, so that the connector may come back.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            CarrierEnded::Link(ended) => matches!(ended.fault, Fault::TransportLost | Fault::PeerSilent),
+        }
+    }
+
     /// The side that ended it.
     #[must_use]
     pub fn by(&self) -> Side {

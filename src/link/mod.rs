@@ -13,6 +13,7 @@ mod packer;
 mod running;
 mod stream;
 mod streams;
+mod unproven;
 
 pub use backoff::Backoff;
 pub use call_stream::CallStream;
@@ -20,3 +21,4 @@ pub use carrier::{CallOpen, CallOpenError, Carrier, CarrierEnded, CloseReason};
 pub use carrier_stream::CarrierStream;
 pub use running::{Ended, Link, LinkError};
 pub use stream::LinkStream;
+pub use unproven::Liveness;

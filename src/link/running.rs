@@ -12,10 +12,14 @@ use crate::engine::{ByteStream, Core, Lease, Pool, Signal, WindowGrant};
 use crate::link::packer::transmit;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{StreamState, Streams, keep, wake};
+use crate::link::unproven::{Liveness, Unproven};
 use crate::wire::mux::{
     EdgeIdentity, Event, Fault, Hello, HelloError, Mux, Open, OpenError, Refusal, Refused, Settings, Side, StreamId,
     Welcome,
 };
+
+/// How long a link may be silent before a call that is begun on it asks for a sign of life.
+const PROBE_AFTER: Duration = Duration::from_millis(500);
 
 /// A link, as the tasks on its core see it. Clones refer to the same link.
 #[derive(Clone)]
@@ -36,6 +40,7 @@ struct Shared {
     /// Raised when either side has asked to drain, and when the link has ended.
     going: Signal,
     round_trip: Cell<Option<Duration>>,
+    unproven: Unproven,
     /// Our receive window and its largest size; set once the greeting is over.
     window: OnceCell<WindowGrant>,
     window_max: u32,
@@ -108,6 +113,7 @@ impl Link {
             greeting: RefCell::default(),
             going: Signal::default(),
             round_trip: Cell::new(None),
+            unproven: Unproven::default(),
             window: OnceCell::new(),
             window_max,
             ended: RefCell::default(),
@@ -271,6 +277,30 @@ impl Link {
         self.0.round_trip.get()
     }
 
+    /// Whether the other side has shown lately that it is alive.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        let (now, mux) = (self.0.core.turn_time(), self.0.mux.borrow());
+        let owing = mux.owing_since().map_or(Duration::ZERO, |since| now - since);
+        Liveness { silent: now - mux.heard_at(), owing, unproven: self.0.unproven.calls() }
+    }
+
+    /// Notes that a call is begun. If the other side has been silent, the link sends PING with it.
+    pub fn on_call(&self) {
+        self.0.unproven.on_call();
+        let (now, mut mux) = (self.0.core.turn_time(), self.0.mux.borrow_mut());
+        if now - mux.heard_at() >= PROBE_AFTER {
+            mux.ping(now);
+            drop(mux);
+            self.kick();
+        }
+    }
+
+    /// Raises `heard` from now on when something is received after calls were begun.
+    pub fn tell_heard(&self, heard: Rc<Signal>) {
+        self.0.unproven.tell(heard);
+    }
+
     /// How the link ended; `None` while it runs.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
@@ -396,6 +426,7 @@ impl Link {
         mux.set_pressed(!self.0.core.pool().can_receive());
         mux.receive(self.0.core.turn_time(), lease);
         drop(mux);
+        self.0.unproven.on_received();
         self.process_events();
     }
 

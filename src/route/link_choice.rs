@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::base::{CoreId, LinkId};
 
 /// The most cores that a [`CoreSet`] can hold, and so the most that a role can have.
@@ -53,6 +55,15 @@ impl CoreSet {
     }
 }
 
+/// A link that was silent for so long takes only [`UNPROVEN_MAX`] calls until something comes, if there is another link.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// The calls that a silent link takes: few, so that a connector that is frozen costs few.
+const UNPROVEN_MAX: u32 = 2;
+/// A link that has owed an answer for so long is used only if there is no better one.
+const SUSPECT_AFTER: Duration = Duration::from_millis(200);
+/// A link that has owed an answer for so long takes no calls if there is another one.
+pub const STALLED_AFTER: Duration = Duration::from_secs(1);
+
 /// The load of a link of the tunnel on this core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkLoad {
@@ -64,6 +75,12 @@ pub struct LinkLoad {
     pub streams_max: u32,
     /// Whether either side has asked to drain it, so that it takes no new streams.
     pub draining: bool,
+    /// The time since anything came from the connector.
+    pub silent: Duration,
+    /// How long the connector has owed an answer and sent nothing; zero if it owes none.
+    pub owing: Duration,
+    /// The calls that were begun on it since anything came.
+    pub unproven: u32,
 }
 
 /// Where a new stream goes.
@@ -71,10 +88,36 @@ pub struct LinkLoad {
 pub enum LinkChoice {
     /// Use this link of this core.
     Here(LinkId),
-    /// Hand the connection over to this core, which has a link of the tunnel.
-    OtherCore(CoreId),
+    /// Use this link of this core if there is none elsewhere: every link here has owed an answer for too long.
+    Stalled(LinkId),
+    /// Use this link of this core if there is no other: every link here was silent and has calls as it is. Otherwise wait until
+    /// something comes on one of them, which takes no longer than it takes a link to become [`LinkChoice::Stalled`].
+    Unproven(LinkId),
     /// No link can take the stream; the reason says why.
     Offline(Offline),
+}
+
+/// How far a link can be trusted to answer, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    Answers,
+    Suspect,
+    Unproven,
+    Stalled,
+}
+
+impl LinkLoad {
+    fn trust(&self) -> Trust {
+        if self.owing >= STALLED_AFTER {
+            Trust::Stalled
+        } else if self.silent >= SILENT_AFTER && self.unproven >= UNPROVEN_MAX {
+            Trust::Unproven
+        } else if self.owing >= SUSPECT_AFTER {
+            Trust::Suspect
+        } else {
+            Trust::Answers
+        }
+    }
 }
 
 /// Why no link can take the stream.
@@ -91,28 +134,29 @@ pub enum Offline {
     NoLink,
 }
 
-/// Chooses where a new stream goes: the link of this core with the fewest open streams, and the oldest of equals. If
-/// this core has no usable link, another core of `elsewhere`, the cores that have one.
-///
-/// Pass an empty `elsewhere` for a connection that must not be handed over, because it has carried data or was handed
-/// over before.
+/// Chooses where a new stream goes: of the links of this core that can be trusted most to answer, the one with the fewest
+/// open streams. Equals take turns: the first after `last`, the one that took the last call.
 #[must_use]
-pub fn choose_link(links: impl IntoIterator<Item = LinkLoad>, here: CoreId, elsewhere: CoreSet) -> LinkChoice {
-    let mut best: Option<LinkLoad> = None;
+pub fn choose_link(links: impl IntoIterator<Item = LinkLoad>, last: LinkId) -> LinkChoice {
+    let mut best = None;
     let mut why = Offline::NoLink;
     for link in links {
         if link.draining {
             why = if why == Offline::Full { Offline::Full } else { Offline::Draining };
         } else if link.open_streams >= link.streams_max {
             why = Offline::Full;
-        } else if best.is_none_or(|best| (link.open_streams, link.id) < (best.open_streams, best.id)) {
-            best = Some(link);
+        } else {
+            let rank = (link.trust(), link.open_streams, link.id <= last, link.id);
+            if best.is_none_or(|best| rank < best) {
+                best = Some(rank);
+            }
         }
     }
-    match (best, elsewhere.next_after(here)) {
-        (Some(link), _) => LinkChoice::Here(link.id),
-        (None, Some(core)) => LinkChoice::OtherCore(core),
-        (None, None) => LinkChoice::Offline(why),
+    match best {
+        None => LinkChoice::Offline(why),
+        Some((Trust::Stalled, _, _, id)) => LinkChoice::Stalled(id),
+        Some((Trust::Unproven, _, _, id)) => LinkChoice::Unproven(id),
+        Some((_, _, _, id)) => LinkChoice::Here(id),
     }
 }
 
@@ -121,12 +165,23 @@ mod tests {
     use super::*;
     use crate::base::Rng;
 
+    const MS: Duration = Duration::from_millis(1);
+
     fn link(id: u64, open_streams: u32) -> LinkLoad {
-        LinkLoad { id: LinkId(id), open_streams, streams_max: 10, draining: false }
+        let (id, none) = (LinkId(id), Duration::ZERO);
+        LinkLoad { id, open_streams, streams_max: 10, draining: false, silent: none, owing: none, unproven: 0 }
     }
 
     fn draining(id: u64) -> LinkLoad {
         LinkLoad { draining: true, ..link(id, 0) }
+    }
+
+    fn owing(id: u64, owing_ms: u32) -> LinkLoad {
+        LinkLoad { owing: MS * owing_ms, ..link(id, 0) }
+    }
+
+    fn silent(id: u64, unproven: u32) -> LinkLoad {
+        LinkLoad { silent: SILENT_AFTER, unproven, ..link(id, 0) }
     }
 
     fn set(cores: &[u16]) -> CoreSet {
@@ -135,18 +190,39 @@ mod tests {
         set
     }
 
+    fn choose(links: &[LinkLoad]) -> LinkChoice {
+        choose_link(links.iter().copied(), LinkId(0))
+    }
+
     #[test]
-    fn the_least_loaded_link_here_goes_first() {
-        let choose = |links: &[LinkLoad]| choose_link(links.iter().copied(), CoreId(0), set(&[0, 3]));
-        assert_eq!(choose(&[link(1, 4), link(2, 1), link(3, 1), draining(4)]), LinkChoice::Here(LinkId(2)));
+    fn the_least_loaded_link_goes_first_and_equals_take_turns() {
+        assert_eq!(choose(&[link(1, 4), link(2, 1), link(3, 2), draining(4)]), LinkChoice::Here(LinkId(2)));
         assert_eq!(choose(&[link(1, 10), link(2, 9)]), LinkChoice::Here(LinkId(2)));
-        assert_eq!(choose(&[link(1, 10), draining(2)]), LinkChoice::OtherCore(CoreId(3)));
-        assert_eq!(choose(&[]), LinkChoice::OtherCore(CoreId(3)));
+        let after = |last| choose_link([link(1, 1), link(2, 1), link(3, 0), link(4, 0)], LinkId(last));
+        assert_eq!([0, 2, 3, 4, 9].map(after), [3, 3, 4, 3, 3].map(|id| LinkChoice::Here(LinkId(id))));
+    }
+
+    #[test]
+    fn a_link_that_owes_an_answer_takes_no_call_that_another_can() {
+        assert_eq!(choose(&[owing(1, 199), link(2, 1)]), LinkChoice::Here(LinkId(1)));
+        assert_eq!(choose(&[owing(1, 200), link(2, 9)]), LinkChoice::Here(LinkId(2)));
+        assert_eq!(choose(&[owing(1, 999), owing(2, 1_000)]), LinkChoice::Here(LinkId(1)));
+        assert_eq!(choose(&[owing(1, 1_000), link(2, 10)]), LinkChoice::Stalled(LinkId(1)));
+        assert_eq!(choose(&[owing(2, 1_000), owing(1, 2_000)]), LinkChoice::Stalled(LinkId(1)));
+    }
+
+    #[test]
+    fn silent_links_take_a_few_calls_until_one_is_heard() {
+        assert_eq!(choose(&[silent(1, 1), silent(2, 2)]), LinkChoice::Here(LinkId(1)));
+        assert_eq!(choose(&[silent(1, 2), silent(2, 2)]), LinkChoice::Unproven(LinkId(1)));
+        assert_eq!(choose(&[silent(1, 2), owing(2, 1_000)]), LinkChoice::Unproven(LinkId(1)));
+        assert_eq!(choose(&[silent(1, 2), owing(2, 500)]), LinkChoice::Here(LinkId(2)));
+        let lately = LinkLoad { silent: SILENT_AFTER - MS, unproven: 9, ..link(3, 9) };
+        assert_eq!(choose(&[silent(1, 2), lately]), LinkChoice::Here(LinkId(3)), "it was heard lately");
     }
 
     #[test]
     fn offline_says_why() {
-        let choose = |links: &[LinkLoad]| choose_link(links.iter().copied(), CoreId(2), set(&[2]));
         assert_eq!(choose(&[]), LinkChoice::Offline(Offline::NoLink));
         assert_eq!(choose(&[draining(1)]), LinkChoice::Offline(Offline::Draining));
         assert_eq!(choose(&[link(1, 10), draining(2)]), LinkChoice::Offline(Offline::Full));

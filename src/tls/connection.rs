@@ -13,7 +13,7 @@ use super::session::{self, Session};
 use super::stream::{HandshakeError, TlsStream};
 use crate::base::{Clock, Share, Time};
 use crate::engine::driver::SocketOptions;
-use crate::engine::{self, ByteStream, Core, Lease, Socket, StreamError};
+use crate::engine::{self, ByteStream, Core, LARGE_LEN, Lease, Socket, StreamError};
 
 /// How long a peer may take to read the alert after a failed handshake.
 const ALERT_PATIENCE: Duration = Duration::from_secs(1);
@@ -184,7 +184,11 @@ impl Connection {
         detached: DetachedConnection,
         options: SocketOptions,
     ) -> io::Result<(Connection, Option<Lease>)> {
-        let DetachedConnection { socket, session, unread } = detached;
+        let DetachedConnection { mut socket, session, mut unread } = detached;
+        if session.is_none() && unread.len() > LARGE_LEN {
+            // They came as they are, and so they can wait where what was received does.
+            socket.received.splice(..0, unread.drain(LARGE_LEN..));
+        }
         let socket = core.adopt(socket, options).await?;
         let kind = match session {
             None => Kind::Plain(socket),

@@ -9,27 +9,31 @@ use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
 
 use crate::counting::count_in;
+use crate::support::call_with;
 
 static ON_CORE: AtomicU64 = AtomicU64::new(0);
+const SESSION: &str = "Mcp-Session-Id: the-session\r\n";
 
 #[test]
 fn a_call_allocates_nothing_on_a_core() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        for traffic in Traffic::ALL {
-            let (counted, calls) = allocations_of_warm_calls(driver, traffic);
-            assert_eq!(counted, 0, "{driver:?}, {traffic}: allocations in {calls} calls");
+        for (traffic, fields) in
+            Traffic::ALL.map(|traffic| (traffic, "")).into_iter().chain([(Traffic::Plain, SESSION)])
+        {
+            let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields);
+            assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");
         }
     }
 }
 
-fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic) -> (u64, u32) {
+fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic, fields: &str) -> (u64, u32) {
     let tunnel = crate::support::Tunnel::start(driver, traffic, 1, 0, || count_in(&ON_CORE));
     let mut agent = tunnel.agent();
     // As many as it takes to come to the first credit on a stream that carries them all.
-    (0..2_000).for_each(|_| crate::support::call(&mut agent));
+    (0..2_000).for_each(|_| call_with(&mut agent, fields));
     let before = ON_CORE.load(Ordering::Relaxed);
     let calls = 1000;
-    (0..calls).for_each(|_| crate::support::call(&mut agent));
+    (0..calls).for_each(|_| call_with(&mut agent, fields));
     let counted = ON_CORE.load(Ordering::Relaxed) - before;
     drop(agent);
     tunnel.end();

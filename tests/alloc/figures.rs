@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use adit::base::{CoreId, LinkId, Rng};
+use adit::base::{LinkId, Rng};
 use adit::latency::{
     CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, SERVER_TIMING_LEN_MAX, server_timing,
 };
-use adit::route::{CoreSet, Hostname, LinkChoice, LinkLoad, RouteEntry, RouteTable, choose_link};
+use adit::route::{Hostname, LinkChoice, LinkLoad, RouteEntry, RouteTable, choose_link};
 
 use crate::counting::allocations;
 
@@ -28,8 +28,17 @@ fn a_call_whose_label_is_known_allocates_nothing() {
         for tool in tools.iter().cycle().take(n) {
             let host = Hostname::of_authority(b"X.B.example:8443").expect("the host is sound");
             assert_eq!(table.lookup(&host), Some(&"*.b.example".len()));
-            let link = LinkLoad { id: LinkId(1), open_streams: 0, streams_max: 1, draining: false };
-            assert_eq!(choose_link([link], CoreId(0), CoreSet::EMPTY), LinkChoice::Here(LinkId(1)));
+            let (id, none) = (LinkId(1), Duration::ZERO);
+            let link = LinkLoad {
+                id,
+                open_streams: 0,
+                streams_max: 1,
+                draining: false,
+                silent: none,
+                owing: none,
+                unproven: 0,
+            };
+            assert_eq!(choose_link([link], LinkId(0)), LinkChoice::Here(LinkId(1)));
 
             let mut draw = || Duration::from_nanos(rng.next_u64() >> 20);
             let edge = EdgeTimes { edge: draw(), total: draw(), total_last: Some(draw()), ..EdgeTimes::default() };

@@ -17,6 +17,7 @@ mod openapi;
 mod process;
 mod raw;
 mod sealed;
+mod sessions;
 mod support;
 mod transparency;
 mod tunnel;

@@ -25,6 +25,8 @@ use adit::upstream::UpstreamSettings;
 use rustls::pki_types::{ServerName, UnixTime};
 
 pub(crate) const HOST: &str = "mcp.test";
+/// The instance of the first connector.
+const FIRST_INSTANCE: u64 = 2;
 /// How long either side waits for somebody who takes nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOOL_CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#;
@@ -33,6 +35,7 @@ const TOOL_CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params
 pub(crate) struct Tunnel {
     pub(crate) edge: Arc<Edge>,
     pub(crate) connector: Arc<Connector>,
+    others: Vec<Arc<Connector>>,
     pub(crate) agents: SocketAddr,
     authority: Authority,
     cores: Cores,
@@ -42,18 +45,29 @@ impl Tunnel {
     /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
     /// called on each core's thread first.
     pub(crate) fn start(driver: DriverChoice, traffic: Traffic, cores: usize, links: u16, on_core: fn()) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (cores, links), on_core, PATIENCE, None)
+        let upstreams = [serve_upstream()];
+        Tunnel::start_with(driver, traffic, (cores, links), on_core, (PATIENCE, &upstreams), None)
+    }
+
+    /// The same with a connector for each of these upstreams.
+    pub(crate) fn with_upstreams(
+        driver: DriverChoice,
+        traffic: Traffic,
+        (cores, links): (usize, u16),
+        upstreams: &[SocketAddr],
+    ) -> Tunnel {
+        Tunnel::start_with(driver, traffic, (cores, links), || {}, (PATIENCE, upstreams), None)
     }
 
     /// Starts both on one core, with one link that goes through `tap`, which is told where the edge is and says where the
     /// connector is to dial. The link has no TLS of its own, so that all of it can be looked at.
     pub(crate) fn tapped(driver: DriverChoice, traffic: Traffic, tap: &dyn Fn(SocketAddr) -> SocketAddr) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (1, 1), || {}, PATIENCE, Some(tap))
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, (PATIENCE, &[serve_upstream()]), Some(tap))
     }
 
     /// Starts both on one core, with so much patience for agents that take nothing.
     pub(crate) fn with_write_timeout(driver: DriverChoice, write_timeout: Duration) -> Tunnel {
-        Tunnel::start_with(driver, Traffic::Plain, (1, 1), || {}, write_timeout, None)
+        Tunnel::start_with(driver, Traffic::Plain, (1, 1), || {}, (write_timeout, &[serve_upstream()]), None)
     }
 
     fn start_with(
@@ -61,24 +75,37 @@ impl Tunnel {
         traffic: Traffic,
         (cores, links): (usize, u16),
         on_core: fn(),
-        write_timeout: Duration,
+        (write_timeout, upstreams): (Duration, &[SocketAddr]),
         tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
     ) -> Tunnel {
-        let upstream = serve_upstream();
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
         let (told, mut events) = mailbox(64);
         let link_tls = tap.is_none();
         let (edge, agents, connectors) = edge(&authority, traffic, (link_tls, write_timeout), cores, &told);
         let dialled = tap.map_or(connectors, |tap| tap(connectors));
-        let connector = connector(&authority, traffic, link_tls, (cores, links), dialled, upstream);
+        let connectors: Vec<Arc<Connector>> = (FIRST_INSTANCE..)
+            .zip(upstreams)
+            .map(|(instance, upstream)| {
+                connector(&authority, traffic, link_tls, (cores, links), dialled, (*upstream, instance))
+            })
+            .collect();
         let engine = EngineSettings { driver, cores, pin: false, ..EngineSettings::default() };
-        let roles = (Arc::clone(&edge), Arc::clone(&connector));
+        let roles = (Arc::clone(&edge), connectors.clone());
         let running = Cores::start(&engine, move |core| {
             on_core();
-            let (edge, connector) = roles.clone();
-            let resolver = Resolver::Table(Rc::new(|_, _| Vec::new()));
+            let (edge, connectors) = roles.clone();
             async move {
-                futures_lite::future::zip(edge.run(core.clone()), connector.run(core, resolver)).await;
+                let running: Vec<_> = connectors
+                    .into_iter()
+                    .map(|connector| {
+                        let resolver = Resolver::Table(Rc::new(|_, _| Vec::new()));
+                        core.spawn_held(connector.run(core.clone(), resolver))
+                    })
+                    .collect();
+                edge.run(core).await;
+                for connector in running {
+                    connector.await;
+                }
             }
         });
         let mut listening = 0;
@@ -91,7 +118,9 @@ impl Tunnel {
                 None => panic!("the edge ended while starting"),
             }
         }
-        Tunnel { edge, connector, agents, authority, cores: running.unwrap() }
+        let mut connectors = connectors.into_iter();
+        let connector = connectors.next().expect("one at least");
+        Tunnel { edge, connector, others: connectors.collect(), agents, authority, cores: running.unwrap() }
     }
 
     /// A new agent's connection.
@@ -109,7 +138,9 @@ impl Tunnel {
     /// Ends both, after what is in flight.
     pub(crate) fn end(self) {
         self.edge.command(|| EdgeCommand::Drain);
-        self.connector.command(|| ConnectorCommand::Drain);
+        for connector in self.others.iter().chain([&self.connector]) {
+            connector.command(|| ConnectorCommand::Drain);
+        }
         self.cores.join().unwrap();
     }
 }
@@ -177,7 +208,7 @@ fn connector(
     link_tls: bool,
     (cores, links): (usize, u16),
     edge: SocketAddr,
-    upstream: SocketAddr,
+    (upstream, instance): (SocketAddr, u64),
 ) -> Arc<Connector> {
     let settings = ConnectorSettings {
         edge_tls: link_tls.then(|| Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
@@ -199,7 +230,7 @@ fn connector(
     };
     let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing) };
     let (events, _) = mailbox(64);
-    Connector::new(settings, tables, cores, 2, &events)
+    Connector::new(settings, tables, cores, instance, &events)
 }
 
 /// An agent's connection, of rustls alone.
@@ -207,8 +238,13 @@ pub(crate) type Agent = rustls::StreamOwned<rustls::ClientConnection, TcpStream>
 
 /// One tool call, whose answer must be the upstream's.
 pub(crate) fn call(agent: &mut Agent) {
+    call_with(agent, "");
+}
+
+/// The same with more fields in its head. With `the-session` in them, the upstream names that session in its answer.
+pub(crate) fn call_with(agent: &mut Agent, fields: &str) {
     let head = format!(
-        "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n",
         TOOL_CALL.len()
     );
     agent.write_all(format!("{head}{TOOL_CALL}").as_bytes()).unwrap();
@@ -219,7 +255,7 @@ pub(crate) fn call(agent: &mut Agent) {
 }
 
 /// One message with a `Content-Length`, head and body.
-fn read_message(from: &mut impl Read) -> String {
+pub(crate) fn read_message(from: &mut impl Read) -> String {
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let text = String::from_utf8_lossy(&bytes);
@@ -251,7 +287,10 @@ fn serve_upstream() -> SocketAddr {
                         None => r#"{"jsonrpc":"2.0","id":7,"result":{}}"#.to_owned(),
                     };
                     let length = body.len();
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}");
+                    let session = if request.contains("the-session") { "Mcp-Session-Id: the-session\r\n" } else { "" };
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{session}Content-Length: {length}"
+                    );
                     // A connection that the call's end has broken is dropped.
                     if socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).is_err() {
                         return;

@@ -6,6 +6,7 @@ mod crowd;
 mod endings;
 mod link;
 mod roles;
+mod sessions;
 mod stalls;
 mod timers;
 mod trust;

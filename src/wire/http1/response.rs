@@ -156,7 +156,6 @@ impl ResponseHead {
 
     /// The value of the first field with this name; case is ignored.
     #[must_use]
-    #[cfg(feature = "internals")]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.section.get(name)
     }

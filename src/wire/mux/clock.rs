@@ -53,6 +53,19 @@ impl<B: Chunk> Mux<B> {
         if self.is_pinging() { self.dead_at() } else { self.ping_at() }
     }
 
+    /// When the last bytes of the peer came.
+    #[must_use]
+    pub fn heard_at(&self) -> Time {
+        self.heard_at
+    }
+
+    /// Since when the peer has owed the answer to a PING and sent nothing. `None` if it owes none.
+    #[must_use]
+    pub fn owing_since(&self) -> Option<Time> {
+        let owes = self.progress == Progress::Ready && self.is_pinging();
+        owes.then(|| self.heard_at.max(self.pinged_at))
+    }
+
     /// Whether a PING is under way or about to be.
     fn is_pinging(&self) -> bool {
         self.ping_due || self.ping_out.is_some()

@@ -75,6 +75,30 @@ fn a_silent_peer_is_given_up_after_three_intervals() {
 }
 
 #[test]
+fn a_peer_owes_an_answer_from_the_ping_on_until_anything_comes() {
+    let mut pair = Pair::ready(Settings::default());
+    let [_, connector] = pair.open();
+    assert_eq!(pair.sides[EDGE].owing_since(), None);
+    pair.now += ms(700);
+    let pinged = pair.now;
+    assert!(pair.sides[EDGE].heard_at() < pinged);
+    pair.sides[EDGE].ping(pinged);
+    assert_eq!(pair.sides[EDGE].owing_since(), Some(pinged), "from when it is due");
+    pair.transmit(EDGE, 16_384);
+    pair.now += ms(300);
+    assert_eq!(pair.sides[EDGE].owing_since(), Some(pinged));
+    // Something else comes first.
+    pair.sides[CONNECTOR].send(connector, vec![1; 10]).unwrap();
+    pair.transmit(CONNECTOR, 16_384);
+    pair.wires[CONNECTOR].clear();
+    pair.run_until_idle();
+    let heard = pair.sides[EDGE].heard_at();
+    assert!(heard > pinged);
+    assert_eq!(pair.sides[EDGE].owing_since(), Some(heard), "the answer is still owed");
+    assert_eq!(pair.closed(EDGE), None);
+}
+
+#[test]
 fn a_process_that_slept_asks_before_it_gives_up() {
     let mut pair = Pair::ready(Settings { ping_interval_ms: 1_000, ..Settings::default() });
     pair.now += Duration::from_secs(3_600);

@@ -1,0 +1,173 @@
+//! Which connector has which MCP session.
+//!
+//! A server that keeps sessions knows only those that it began, and each connector may have a server of its own behind it. A
+//! session is therefore bound to the connector whose answer named it first.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam::utils::CachePadded;
+
+use crate::base::{Time, TunnelId};
+
+/// The most sessions that an edge knows the connector of, all cores together. Beyond it the one that was idle for longest is
+/// forgotten.
+const SESSIONS_MAX: usize = 65_536;
+/// Parts of the table, each with a lock of its own.
+const PARTS: usize = 64;
+const PART_SESSIONS_MAX: usize = SESSIONS_MAX / PARTS;
+/// When a part is full, a tunnel with so many sessions in it loses one of its own rather than one of another tunnel.
+const TUNNEL_SESSIONS_FREE: usize = PART_SESSIONS_MAX / 8;
+
+/// The sessions of all tunnels and the connectors that have them, shared by all cores. A core asks it at most once a second
+/// for a session that it knows; see [`Bonds`](crate::edge::bonds::Bonds).
+pub(super) struct Affinity {
+    hasher: RandomState,
+    idle_max: Duration,
+    parts: Box<[CachePadded<Mutex<Part>>]>,
+}
+
+type Part = HashMap<SessionKey, Bound>;
+
+/// A session of a tunnel, as a keyed hash of both names, so that the table does not grow with the length of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SessionKey(pub(super) u64);
+
+struct Bound {
+    connector: u64,
+    tunnel: u64,
+    used_at: Time,
+}
+
+impl Affinity {
+    /// A table that forgets sessions which were idle for `idle_max`.
+    pub(super) fn new(idle_max: Duration) -> Affinity {
+        Affinity { hasher: RandomState::new(), idle_max, parts: (0..PARTS).map(|_| CachePadded::default()).collect() }
+    }
+
+    /// The key of a session.
+    pub(super) fn key(&self, tunnel: &TunnelId, session: &[u8]) -> SessionKey {
+        SessionKey(self.hasher.hash_one((tunnel.as_str(), session)))
+    }
+
+    /// The connector that has a session, which is in use from now on.
+    pub(super) fn connector_of(&self, key: SessionKey, now: Time) -> Option<u64> {
+        let mut part = self.part(key);
+        let bound = part.get_mut(&key).filter(|bound| now - bound.used_at < self.idle_max)?;
+        bound.used_at = now;
+        Some(bound.connector)
+    }
+
+    /// Binds a session to the connector that has it.
+    pub(super) fn bind(&self, key: SessionKey, tunnel: &TunnelId, connector: u64, now: Time) {
+        let tunnel = self.hasher.hash_one(tunnel.as_str());
+        let mut part = self.part(key);
+        if part.len() >= PART_SESSIONS_MAX && !part.contains_key(&key) {
+            self.make_room(&mut part, tunnel, now);
+        }
+        part.insert(key, Bound { connector, tunnel, used_at: now });
+    }
+
+    /// Forgets a session that has ended.
+    pub(super) fn release(&self, key: SessionKey) {
+        self.part(key).remove(&key);
+    }
+
+    /// Removes what has been idle for too long; if that is nothing, the session that was idle for longest.
+    fn make_room(&self, part: &mut Part, tunnel: u64, now: Time) {
+        part.retain(|_, bound| now - bound.used_at < self.idle_max);
+        if part.len() < PART_SESSIONS_MAX {
+            return;
+        }
+        let crowded = part.values().filter(|bound| bound.tunnel == tunnel).count() >= TUNNEL_SESSIONS_FREE;
+        let of_tunnel = part.iter().filter(|(_, bound)| !crowded || bound.tunnel == tunnel);
+        let idlest = of_tunnel.min_by_key(|(_, bound)| bound.used_at).map(|(key, _)| *key);
+        idlest.map(|key| part.remove(&key));
+    }
+
+    /// The lock is held for a few instructions, or for one look at each session of a part that is full.
+    fn part(&self, key: SessionKey) -> MutexGuard<'_, Part> {
+        let at = key.0 as usize % self.parts.len();
+        self.parts[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn tunnel(name: &str) -> TunnelId {
+        name.parse().unwrap()
+    }
+
+    /// A time of so many seconds.
+    fn at(s: u64) -> Time {
+        Time::ZERO + Duration::from_secs(s)
+    }
+
+    /// Keys that all fall into one part.
+    fn keys() -> impl Iterator<Item = SessionKey> {
+        (0..).map(|nth| SessionKey(nth * PARTS as u64))
+    }
+
+    #[test]
+    fn a_session_belongs_to_its_tunnel_and_is_forgotten_when_it_ends() {
+        let affinity = Affinity::new(HOUR);
+        let (one, other) = (tunnel("tnl_a"), tunnel("tnl_b"));
+        let key = affinity.key(&one, b"s");
+        affinity.bind(key, &one, 7, at(0));
+        assert_eq!(affinity.connector_of(affinity.key(&one, b"s"), at(1)), Some(7));
+        assert_eq!(affinity.connector_of(affinity.key(&other, b"s"), at(1)), None);
+        assert_eq!(affinity.connector_of(affinity.key(&one, b"t"), at(1)), None);
+        affinity.bind(key, &one, 8, at(1));
+        assert_eq!(affinity.connector_of(key, at(1)), Some(8), "another connector has it now");
+        affinity.release(key);
+        assert_eq!(affinity.connector_of(key, at(1)), None);
+    }
+
+    #[test]
+    fn a_session_that_is_idle_for_too_long_is_forgotten_and_use_keeps_it() {
+        let affinity = Affinity::new(HOUR);
+        let key = SessionKey(1);
+        affinity.bind(key, &tunnel("tnl_a"), 7, at(0));
+        assert_eq!(affinity.connector_of(key, at(3_599)), Some(7));
+        assert_eq!(affinity.connector_of(key, at(7_000)), Some(7));
+        assert_eq!(affinity.connector_of(key, at(10_600)), None);
+    }
+
+    #[test]
+    fn a_full_table_forgets_what_was_idle_for_longest() {
+        let affinity = Affinity::new(HOUR);
+        for (nth, key) in keys().take(PART_SESSIONS_MAX).enumerate() {
+            affinity.bind(key, &tunnel("tnl_a"), 7, at(nth as u64 / 100));
+        }
+        assert_eq!(affinity.connector_of(SessionKey(0), at(100)), Some(7), "the oldest is used again");
+        let mut more = keys().skip(PART_SESSIONS_MAX);
+        affinity.bind(more.next().unwrap(), &tunnel("tnl_a"), 7, at(100));
+        assert_eq!(affinity.part(SessionKey(0)).len(), PART_SESSIONS_MAX);
+        assert_eq!(affinity.connector_of(SessionKey(0), at(100)), Some(7));
+        let first = keys().take(100).filter(|key| affinity.part(*key).contains_key(key)).count();
+        assert_eq!(first, 99, "one of the first hundred made room");
+        // All but the two that were used lately have had their time.
+        affinity.bind(more.next().unwrap(), &tunnel("tnl_a"), 7, at(3_650));
+        assert_eq!(affinity.part(SessionKey(0)).len(), 3);
+    }
+
+    #[test]
+    fn a_tunnel_with_many_sessions_makes_room_for_its_own() {
+        let affinity = Affinity::new(HOUR);
+        let (small, large) = (tunnel("tnl_small"), tunnel("tnl_large"));
+        let mut keys = keys();
+        let old: Vec<SessionKey> = keys.by_ref().take(TUNNEL_SESSIONS_FREE - 1).collect();
+        old.iter().for_each(|key| affinity.bind(*key, &small, 1, at(0)));
+        keys.by_ref().take(3 * PART_SESSIONS_MAX).for_each(|key| affinity.bind(key, &large, 2, at(1)));
+        assert!(old.iter().all(|key| affinity.connector_of(*key, at(2)) == Some(1)));
+        assert_eq!(affinity.part(SessionKey(0)).len(), PART_SESSIONS_MAX);
+        affinity.bind(keys.next().unwrap(), &small, 1, at(3));
+        assert!(old.iter().all(|key| affinity.connector_of(*key, at(4)) == Some(1)), "a small one takes of the large");
+    }
+}

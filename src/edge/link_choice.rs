@@ -1,0 +1,101 @@
+//! Which link takes a call: any of its tunnel's, or one of the connector that the call is bound to.
+
+use std::time::Duration;
+
+use crate::base::{Clock, CoreId, TunnelId};
+use crate::edge::bonds::Bond;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::link_table::ChosenLink;
+use crate::edge::moves::Moves;
+use crate::route::{LinkChoice, Offline, STALLED_AFTER};
+
+/// Where a call goes now.
+pub(super) enum Chosen {
+    /// On this link.
+    Here(ChosenLink),
+    /// On this link, unless a better one shows within the time that a call may wait.
+    Unproven(ChosenLink),
+    /// To another core, which has the right link.
+    OtherCore(CoreId),
+    /// Nowhere yet: it waits until something changes, and fails so if that takes too long.
+    Wait(Offline),
+}
+
+impl EdgeCore {
+    /// Chooses a link for a call of `tunnel` that is bound so, and whose connection has moved so often for it.
+    pub(super) fn choose_link(&self, tunnel: &TunnelId, bond: Bond, moves: Moves) -> Chosen {
+        let bound = match bond {
+            Bond::None => None,
+            Bond::Hashed(number) => self.link_for(tunnel, number, moves),
+            Bond::Session(_, connector) => self.link_of(tunnel, connector, moves),
+        };
+        bound.unwrap_or_else(|| self.any_link(tunnel, moves))
+    }
+
+    /// Any link that answers.
+    fn any_link(&self, tunnel: &TunnelId, moves: Moves) -> Chosen {
+        // A connector that stands still here does so elsewhere.
+        let others = || self.core_with(tunnel, &|connector| !self.links.has(tunnel, connector));
+        match self.links.choose(tunnel, |_| true) {
+            (LinkChoice::Here(_), Some(link)) => Chosen::Here(link),
+            (LinkChoice::Unproven(id), Some(link)) => {
+                let is_only = !self.links.has_other(tunnel, id) && others().is_none();
+                if is_only { Chosen::Here(link) } else { Chosen::Unproven(link) }
+            }
+            (LinkChoice::Stalled(_), Some(link)) => match others().filter(|_| moves.may_move()) {
+                Some(core) => Chosen::OtherCore(core),
+                None => Chosen::Here(link),
+            },
+            (LinkChoice::Offline(why), _) => match self.core_with(tunnel, &|_| true) {
+                Some(core) if moves.may_move() => Chosen::OtherCore(core),
+                _ => Chosen::Wait(why),
+            },
+            _ => Chosen::Wait(Offline::NoLink),
+        }
+    }
+
+    /// A link of the connector that has the call's session. None when the call need not wait for it: the connector has said
+    /// goodbye, has been away for so long that it will hardly come back, or has stood still for as long.
+    fn link_of(&self, tunnel: &TunnelId, connector: u64, moves: Moves) -> Option<Chosen> {
+        let patience = self.edge.settings.offline_wait;
+        let why = match self.links.choose(tunnel, |of| of == connector) {
+            (LinkChoice::Here(_) | LinkChoice::Unproven(_), Some(link)) => return Some(Chosen::Here(link)),
+            (LinkChoice::Stalled(_), Some(link)) => {
+                let waits = link.carrier.liveness().owing < STALLED_AFTER + patience;
+                return waits.then_some(Chosen::Wait(Offline::NoLink));
+            }
+            (LinkChoice::Offline(why), _) => why,
+            _ => Offline::NoLink,
+        };
+        if let Some(core) = self.core_with(tunnel, &|of| of == connector) {
+            return Some(if moves.may_move() { Chosen::OtherCore(core) } else { Chosen::Wait(why) });
+        }
+        let is_back_soon = match why {
+            Offline::Full => true,
+            Offline::Draining => false,
+            Offline::NoLink => self.was_lost_within(tunnel, connector, patience),
+        };
+        is_back_soon.then_some(Chosen::Wait(why))
+    }
+
+    /// A link of the connector that this number falls to, if it takes calls.
+    fn link_for(&self, tunnel: &TunnelId, number: u64, moves: Moves) -> Option<Chosen> {
+        let connector = self.edge.presence.connector_for(tunnel, number)?;
+        match self.links.choose(tunnel, |of| of == connector) {
+            (LinkChoice::Here(_), Some(link)) => Some(Chosen::Here(link)),
+            (LinkChoice::Offline(Offline::NoLink), _) if moves.may_move() => {
+                self.core_with(tunnel, &|of| of == connector).map(Chosen::OtherCore)
+            }
+            _ => None,
+        }
+    }
+
+    /// Another core that has a link of a connector of the tunnel that `fits`.
+    fn core_with(&self, tunnel: &TunnelId, fits: &dyn Fn(u64) -> bool) -> Option<CoreId> {
+        self.edge.presence.cores_with(tunnel, fits).next_after(self.core.id())
+    }
+
+    fn was_lost_within(&self, tunnel: &TunnelId, connector: u64, patience: Duration) -> bool {
+        self.edge.presence.lost_at(tunnel, connector).is_some_and(|at| self.core.now() - at < patience)
+    }
+}

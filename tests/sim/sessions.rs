@@ -1,0 +1,266 @@
+//! Several connectors behind one edge, each in front of an MCP server that keeps sessions of its own, on virtual time: which
+//! connector a call goes to, and what becomes of it when a connector freezes, dies or comes back.
+
+mod bed;
+
+use std::time::Duration;
+
+use bed::{Answer, Bed, Client, Place, Running, SERVERS};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How long a call waits for a connector that is away.
+const OFFLINE_WAIT: Duration = Duration::from_secs(2);
+/// After which a link is given up on which nothing came.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// A host for each of two tunnels.
+const HOSTS: [&str; 2] = ["one.test", "two.test"];
+
+/// The layouts that matter: one core, and two with a link of each connector on both or on one of them.
+const LAYOUTS: [Place; 3] = [Place { cores: 1, links: 1 }, Place { cores: 2, links: 0 }, Place { cores: 2, links: 1 }];
+
+#[test]
+fn a_kept_connection_is_served_whichever_core_has_the_link_of_its_next_request() {
+    let mut crossed = 0;
+    for seed in 0..8 {
+        // A tunnel for each connector.
+        let mut bed = Bed::start(seed, Place { cores: 2, links: 1 }, &HOSTS);
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                bed.client(|mut client: Client| async move {
+                    let begun = [client.initialize(HOSTS[0]).await, client.initialize(HOSTS[1]).await];
+                    let session = |nth: usize| begun[nth].session.as_deref();
+                    let mut answers = begun.to_vec();
+                    for nth in 0..20 {
+                        answers.push(client.call("POST", HOSTS[nth % 2], session(nth % 2)).await);
+                    }
+                    for (nth, host) in HOSTS.into_iter().enumerate() {
+                        answers.push(client.call("DELETE", host, session(nth)).await);
+                    }
+                    answers
+                })
+            })
+            .collect();
+        bed.pass(10 * SECOND);
+        for client in clients {
+            let answers = client.take().expect("the client has ended");
+            for (nth, answer) in answers.iter().enumerate() {
+                assert_eq!((answer.status, &*answer.server), (200, SERVERS[nth % 2]), "seed {seed}, request {nth}");
+            }
+            assert!(answers.iter().all(|answer| answer.connection == 0), "seed {seed}: the connection was kept");
+        }
+        assert_eq!(bed.servers.each_ref().map(|server| (server.begun(), server.sessions())), [(4, 0); 2]);
+        crossed += u64::from(bed.handed_over() > 20);
+    }
+    assert!(crossed > 0, "in some layout the two links are on different cores");
+}
+
+#[test]
+fn a_connection_goes_to_another_core_with_more_than_one_buffer_of_its_request() {
+    for seed in 0..8 {
+        let mut bed = Bed::start(seed, Place { cores: 2, links: 1 }, &HOSTS);
+        let uploads = HOSTS.map(|host| {
+            bed.client(move |mut client: Client| async move {
+                // The head and what comes with its end are more than a buffer holds.
+                client.upload(host, 300_000).await
+            })
+        });
+        bed.pass(10 * SECOND);
+        for upload in uploads {
+            let answer = upload.take().expect("the upload has ended");
+            assert_eq!(answer.status, 200, "seed {seed}: {}", answer.body);
+        }
+    }
+}
+
+/// A whole session: its answers, from the first to that of DELETE.
+async fn session(mut client: Client) -> Vec<Answer> {
+    let begun = client.initialize(HOSTS[0]).await;
+    let id = begun.session.clone();
+    let mut answers = vec![begun];
+    for method in ["POST", "GET", "POST", "POST", "GET", "POST", "POST", "DELETE"] {
+        // Each on a connection of its own at times, which lands on any core.
+        if method == "GET" {
+            client.reconnect();
+        }
+        answers.push(client.call(method, HOSTS[0], id.as_deref()).await);
+    }
+    answers
+}
+
+#[test]
+fn sessions_stay_with_the_connector_whose_server_began_them() {
+    for (seed, place) in (0..6).flat_map(|seed| LAYOUTS.map(|place| (seed, place))) {
+        let mut bed = Bed::start(seed, place, &HOSTS[..1]);
+        let clients: Vec<_> = (0..8).map(|_| bed.client(session)).collect();
+        bed.pass(20 * SECOND);
+        for client in clients {
+            let answers = client.take().expect("the client has ended");
+            let server = &answers[0].server;
+            for (nth, answer) in answers.iter().enumerate() {
+                assert_eq!((answer.status, &answer.server), (200, server), "seed {seed}, {place:?}, request {nth}");
+            }
+        }
+        let servers = bed.servers.each_ref().map(|server| (server.begun(), server.sessions()));
+        assert_eq!(servers[0].0 + servers[1].0, 8);
+        assert_eq!([servers[0].1, servers[1].1], [0; 2], "all have ended");
+        // Where each core has a link of only one connector, agents may all land on the same core.
+        assert!(place.links == 1 && place.cores == 2 || servers.iter().all(|(begun, _)| *begun > 1), "{servers:?}");
+    }
+}
+
+#[test]
+fn calls_without_a_session_take_turns() {
+    let mut bed = Bed::start(1, Place { cores: 1, links: 1 }, &HOSTS[..1]);
+    let client = bed.client(|mut client: Client| async move {
+        let mut answers = Vec::new();
+        for _ in 0..100 {
+            answers.push(client.call("POST", HOSTS[0], None).await);
+        }
+        answers
+    });
+    bed.pass(10 * SECOND);
+    let answers = client.take().expect("the client has ended");
+    assert_eq!(SERVERS.map(|server| answers.iter().filter(|answer| answer.server == server).count()), [50; 2]);
+}
+
+/// Begins a session, and returns it with the number of the connector that has it.
+fn begin(bed: &mut Bed) -> (String, usize) {
+    let began = bed.client(|mut client: Client| async move { client.initialize(HOSTS[0]).await });
+    bed.pass(SECOND);
+    let answer = began.take().expect("the client has ended");
+    let owner = SERVERS.iter().position(|server| answer.server == **server).expect("a server answered");
+    (answer.session.expect("it began a session"), owner)
+}
+
+/// One call of a session on a connection of its own.
+fn call(bed: &Bed, session: &str) -> Running<Answer> {
+    let session = session.to_owned();
+    bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], Some(&session)).await })
+}
+
+#[test]
+fn the_session_of_a_connector_that_said_goodbye_is_answered_by_the_other_at_once() {
+    for place in LAYOUTS {
+        let mut bed = Bed::start(2, place, &HOSTS[..1]);
+        let (session, owner) = begin(&mut bed);
+        bed.drain_connector(owner);
+        bed.pass(SECOND / 10);
+        let answered = call(&bed, &session);
+        bed.pass(SECOND / 10);
+        let answer = answered.take().expect("it does not wait");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{place:?}");
+    }
+}
+
+#[test]
+fn the_session_of_a_connector_that_was_lost_waits_for_it_and_is_then_answered_by_the_other() {
+    for place in LAYOUTS {
+        let mut bed = Bed::start(3, place, &HOSTS[..1]);
+        let (session, owner) = begin(&mut bed);
+        bed.kill_connector(owner);
+        bed.pass(SECOND);
+        let waits = call(&bed, &session);
+        bed.pass(SECOND / 2);
+        assert!(!waits.has_ended(), "{place:?}: the connector was lost a moment ago");
+        // It is given up when it has been away for as long as a call waits.
+        bed.pass(OFFLINE_WAIT - SECOND);
+        let answer = waits.take().expect("it has ended");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{place:?}");
+        let later = call(&bed, &session);
+        bed.pass(SECOND / 10);
+        assert_eq!(later.take().expect("it does not wait any more").status, 404, "{place:?}");
+    }
+}
+
+#[test]
+fn a_connector_that_was_cut_off_has_its_sessions_when_it_is_back() {
+    for place in LAYOUTS {
+        let mut bed = Bed::start(4, place, &HOSTS[..1]);
+        let (session, owner) = begin(&mut bed);
+        bed.cut_off(owner);
+        bed.pass(SILENCE_MAX + OFFLINE_WAIT);
+        let away = call(&bed, &session);
+        bed.pass(SECOND);
+        let answer = away.take().expect("it does not wait for a connector that has been away for long");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{place:?}");
+        bed.let_back(owner);
+        bed.pass(10 * SECOND);
+        for _ in 0..4 {
+            let back = call(&bed, &session);
+            bed.pass(SECOND);
+            let answer = back.take().expect("it has ended");
+            assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{place:?}");
+        }
+    }
+}
+
+#[test]
+fn a_call_waits_for_the_connector_of_its_session_that_comes_back_in_time() {
+    for place in LAYOUTS {
+        let mut bed = Bed::start(5, place, &HOSTS[..1]);
+        let (session, owner) = begin(&mut bed);
+        bed.cut_off(owner);
+        let links = if place.links == 0 { u64::from(place.cores) } else { 1 };
+        while bed.links_ended() < links {
+            bed.pass(SECOND / 10);
+        }
+        let answered = call(&bed, &session);
+        bed.pass(SECOND / 10);
+        assert!(!answered.has_ended(), "{place:?}");
+        bed.let_back(owner);
+        bed.pass(SECOND);
+        let answer = answered.take().expect("it has ended");
+        assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{place:?}");
+    }
+}
+
+#[test]
+fn a_connector_that_stands_still_costs_few_calls_beside_one_that_answers() {
+    for (seed, place) in (0..6).flat_map(|seed| LAYOUTS.map(|place| (seed, place))) {
+        let mut bed = Bed::start(seed, place, &HOSTS[..1]);
+        // Idle for long, so that nobody knows yet that it stands still.
+        bed.pass(7 * SECOND);
+        bed.cut_off(0);
+        let one = |bed: &Bed| bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], None).await });
+        let crowd: Vec<_> = (0..40).map(|_| one(&bed)).collect();
+        bed.pass(SECOND * 3 / 2);
+        let stuck = crowd.iter().filter(|call| !call.has_ended()).count();
+        assert!(stuck <= 2 * usize::from(place.cores), "seed {seed}, {place:?}: {stuck} of 40 are stuck");
+        // From here on it is known.
+        let later: Vec<_> = (0..40).map(|_| one(&bed)).collect();
+        bed.pass(SECOND / 2);
+        for call in later {
+            let answer = call.take().unwrap_or_else(|| panic!("seed {seed}, {place:?}: stuck with a link that owes"));
+            assert_eq!((answer.status, &*answer.server), (200, SERVERS[1]), "seed {seed}, {place:?}");
+        }
+    }
+}
+
+#[test]
+fn an_only_link_takes_any_number_of_calls_after_a_silence() {
+    let mut bed = Bed::start(1, Place { cores: 1, links: 1 }, &HOSTS);
+    // Long after the last PING, and before the next.
+    bed.pass(7 * SECOND);
+    let calls: Vec<_> = (0..40)
+        .map(|_| bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], None).await }))
+        .collect();
+    // The legs of a call take 2 ms more than its connection, the server 5 ms: nobody waits for a sign of life.
+    bed.pass(SECOND / 50);
+    for call in calls {
+        assert_eq!(call.take().expect("it did not wait").status, 200);
+    }
+}
+
+#[test]
+fn silent_links_are_believed_again_as_soon_as_one_is_heard() {
+    let mut bed = Bed::start(1, Place { cores: 1, links: 1 }, &HOSTS[..1]);
+    bed.pass(7 * SECOND);
+    let calls: Vec<_> = (0..40)
+        .map(|_| bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], None).await }))
+        .collect();
+    // One round trip more than on an only link.
+    bed.pass(SECOND / 50);
+    let answers: Vec<Answer> =
+        calls.into_iter().map(|call| call.take().expect("it waited for a moment only")).collect();
+    assert!(answers.iter().all(|answer| answer.status == 200));
+}

@@ -1,0 +1,372 @@
+//! One edge, two connectors, a server behind each, and clients.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use adit::base::{Secret, SharedMap, Traffic};
+use adit::connector::{
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
+};
+use adit::edge::{Edge, EdgeEvent, EdgeTables, TunnelEntry};
+use adit::engine::driver::{Address, SocketOptions};
+use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, MailReceiver, Socket, StreamError, mailbox, send_bytes};
+use adit::policy::Admission;
+use adit::route::{Route, RouteEntry, RouteTable};
+use adit::upstream::{Resolver, UpstreamSettings};
+use adit::wire::mux;
+
+use crate::bodies::{read, read_head, send};
+use crate::roles::{AGENTS, AGENTS_AT, EDGE, add_core, connector_settings, edge_settings};
+
+/// The servers by the connectors in front of them.
+pub(crate) const SERVERS: [&str; 2] = ["alpha", "beta"];
+const SECRET: &str = "the secret of a simulated tunnel";
+const MEMORY: usize = 8 << 20;
+/// Bytes of a field that makes a head long.
+const LONG_FIELD_LEN: usize = 62_000;
+/// Between the pieces of a request.
+const PAUSE: Duration = Duration::from_millis(50);
+const BODY: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#;
+
+/// How many cores the edge has, and how many links each connector opens (0: one for each core).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) cores: u16,
+    pub(crate) links: u16,
+}
+
+pub(crate) struct Bed {
+    sim: Simulation,
+    pub(crate) servers: [Rc<Server>; 2],
+    edge: Arc<Edge>,
+    agents: Core,
+    place: Place,
+    hosts: Vec<&'static str>,
+    connectors: [Option<Process>; 2],
+    instances: u64,
+    _events: MailReceiver<EdgeEvent>,
+}
+
+/// A connector that runs.
+struct Process {
+    member: MemberId,
+    connector: Arc<Connector>,
+    _events: MailReceiver<ConnectorEvent>,
+}
+
+/// What a client has come to.
+pub(crate) struct Running<T>(Rc<RefCell<Option<T>>>);
+
+impl<T> Running<T> {
+    /// What it returned, if it has ended.
+    pub(crate) fn take(self) -> Option<T> {
+        self.0.take()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
+/// The host of a connector.
+pub(crate) fn connector_host(nth: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 1, nth as u8 + 1))
+}
+
+fn server_at(nth: usize) -> SocketAddr {
+    (Ipv4Addr::new(10, 0, 2, nth as u8 + 1), 8000).into()
+}
+
+impl Bed {
+    /// Starts all, and waits for the links. With one host, both connectors serve its tunnel; with two, each its own.
+    pub(crate) fn start(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+        let delay = Duration::from_millis(1).as_nanos() as u64;
+        let faults = Faults { delay_ns_min: delay, delay_ns_max: delay, ..Faults::none() };
+        let mut sim = Simulation::new(SimNet::new(seed, faults));
+        let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_DEFAULT);
+        let servers = [0, 1].map(|nth| {
+            let (core, _) = add_core(&mut sim, server_at(nth).ip(), 0, BUFFER_MEMORY_DEFAULT);
+            Server::start(nth, &core)
+        });
+        let (told, events) = mailbox(64);
+        let edge =
+            Edge::new(edge_settings(mux::Settings::default()), edge_tables(hosts), usize::from(place.cores), 1, &told);
+        for id in 0..place.cores {
+            let (core, _) = add_core(&mut sim, EDGE, id, MEMORY);
+            core.spawn(Arc::clone(&edge).run(core.clone()));
+        }
+        let hosts = hosts.to_vec();
+        let connectors = [None, None];
+        let mut bed = Bed { sim, servers, edge, agents, place, hosts, connectors, instances: 1, _events: events };
+        bed.start_connector(0);
+        bed.start_connector(1);
+        bed.pass(Duration::from_secs(2));
+        bed
+    }
+
+    /// Starts the process of a connector.
+    pub(crate) fn start_connector(&mut self, nth: usize) {
+        let tunnel = if self.hosts.len() > 1 { nth } else { 0 };
+        let (core, member) = add_core(&mut self.sim, connector_host(nth), 0, MEMORY);
+        let settings = ConnectorSettings {
+            tunnel: tunnel_id(tunnel).parse().expect("an id"),
+            links: self.place.links,
+            ..connector_settings(mux::Settings::default())
+        };
+        self.instances += 1;
+        let (told, events) = mailbox(4096);
+        let tables = connector_tables(self.hosts[tunnel], server_at(nth));
+        let connector = Connector::new(settings, tables, 1, self.instances, &told);
+        core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
+        self.connectors[nth] = Some(Process { member, connector, _events: events });
+    }
+
+    /// The process of a connector is killed.
+    pub(crate) fn kill_connector(&mut self, nth: usize) {
+        self.sim.net().kill(connector_host(nth), Death::Processes);
+        if let Some(process) = self.connectors[nth].take() {
+            self.sim.remove(process.member);
+        }
+    }
+
+    /// The process of a connector is told to end.
+    pub(crate) fn drain_connector(&mut self, nth: usize) {
+        let process = self.connectors[nth].as_ref().expect("it runs");
+        assert_eq!(process.connector.command(|| ConnectorCommand::Drain), 1);
+    }
+
+    /// Nothing that edge and connector send each other arrives any more: to either, the other stands still.
+    pub(crate) fn cut_off(&self, nth: usize) {
+        self.sim.net().partition(EDGE, connector_host(nth));
+    }
+
+    /// What they send arrives again.
+    pub(crate) fn let_back(&self, nth: usize) {
+        self.sim.net().heal(EDGE, connector_host(nth));
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.sim.run_until(self.sim.net().now() + time).expect("no core fails");
+    }
+
+    /// Connections that went from one core to another so far.
+    pub(crate) fn handed_over(&self) -> u64 {
+        self.edge.counters().handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Links that ended so far.
+    pub(crate) fn links_ended(&self) -> u64 {
+        self.edge.counters().links_ended.load(Ordering::Relaxed)
+    }
+
+    /// Starts a client.
+    pub(crate) fn client<T: 'static, F: Future<Output = T>>(
+        &self,
+        script: impl FnOnce(Client) -> F + 'static,
+    ) -> Running<T> {
+        let told = Rc::new(RefCell::new(None));
+        let (core, result) = (self.agents.clone(), Rc::clone(&told));
+        self.agents.spawn(async move {
+            let client = Client { core, wire: None, connections: 0 };
+            let ended = script(client).await;
+            result.replace(Some(ended));
+        });
+        Running(told)
+    }
+}
+
+fn tunnel_id(nth: usize) -> &'static str {
+    ["tnl_one", "tnl_two"][nth]
+}
+
+fn edge_tables(hosts: &[&str]) -> EdgeTables {
+    let entry = |(nth, host): (usize, &&str)| {
+        let (name, tunnel) = (SERVERS[nth].parse().expect("a name"), tunnel_id(nth).parse().expect("an id"));
+        let target = Route { name, tunnel, traffic: Traffic::Plain };
+        RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target }
+    };
+    let routes = RouteTable::new(hosts.iter().enumerate().map(entry)).unwrap_or_else(|_| panic!("good routes"));
+    let tunnel = |nth| (tunnel_id(nth).parse().expect("an id"), TunnelEntry::of_secret(&Secret::from(SECRET)));
+    EdgeTables { routes, tunnels: SharedMap::from([tunnel(0), tunnel(1)]), admission: Admission::default() }
+}
+
+fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
+    let upstream = UpstreamSettings::for_tests(format!("http://{server}").parse().expect("a URL"));
+    let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream, traffic: Traffic::Plain };
+    let route = RouteEntry { host: host.to_owned(), place: "here".to_owned(), target };
+    ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
+}
+
+/// A server with sessions. It answers a request of a session that it does not have with 404, as the specification says.
+pub(crate) struct Server {
+    nth: usize,
+    core: Core,
+    sessions: RefCell<BTreeSet<String>>,
+    begun: Cell<usize>,
+}
+
+impl Server {
+    fn start(nth: usize, core: &Core) -> Rc<Server> {
+        let (sessions, begun) = (RefCell::default(), Cell::new(0));
+        let server = Rc::new(Server { nth, core: core.clone(), sessions, begun });
+        let listener = core.listen(&Address::Tcp(server_at(nth))).expect("a free address");
+        let task = Rc::clone(&server);
+        core.spawn(async move {
+            loop {
+                let Ok((detached, _)) = listener.accept().await else { continue };
+                let Ok(socket) = task.core.adopt(detached, SocketOptions::default()).await else { continue };
+                let server = Rc::clone(&task);
+                task.core.spawn(async move {
+                    // A connection that fails is the other side's affair.
+                    let _ = server.serve(&socket).await;
+                });
+            }
+        });
+        server
+    }
+
+    /// The sessions that it has.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.borrow().len()
+    }
+
+    /// The sessions that were begun with it.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.get()
+    }
+
+    async fn serve(&self, socket: &Socket) -> Result<(), StreamError> {
+        let mut received = Vec::new();
+        loop {
+            let head = read_head(socket, &mut received).await?;
+            let length = field(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            let body = read(socket, &mut received, length, Duration::ZERO).await?;
+            // So long that calls overlap.
+            self.core.sleep(Duration::from_millis(5)).await;
+            let (status, session) = self.handle(&head, &String::from_utf8_lossy(&body));
+            let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
+            let name = SERVERS[self.nth];
+            let answer =
+                format!("HTTP/1.1 {status} Told\r\nX-Server: {name}\r\n{session}Content-Length: 2\r\n\r\n{{}}");
+            send(socket, answer.as_bytes()).await?;
+        }
+    }
+
+    fn handle(&self, head: &str, body: &str) -> (u16, Option<String>) {
+        let mut sessions = self.sessions.borrow_mut();
+        match field(head, "mcp-session-id") {
+            None if body.contains("initialize") => {
+                let id = format!("{}-{}", SERVERS[self.nth], self.begun.replace(self.begun.get() + 1));
+                sessions.insert(id.clone());
+                (200, Some(id))
+            }
+            None => (200, None),
+            Some(id) if !sessions.contains(&id) => (404, None),
+            Some(id) if head.starts_with("DELETE") => {
+                sessions.remove(&id);
+                (200, None)
+            }
+            Some(_) => (200, None),
+        }
+    }
+}
+
+fn field(head: &str, name: &str) -> Option<String> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+}
+
+/// A client, with a connection that it keeps for as long as it can.
+pub(crate) struct Client {
+    core: Core,
+    wire: Option<(Socket, Vec<u8>)>,
+    connections: usize,
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// 0 when none came.
+    pub(crate) status: u16,
+    /// The server that answered; empty when it was adit itself.
+    pub(crate) server: String,
+    /// The session that the answer names.
+    pub(crate) session: Option<String>,
+    /// Its body.
+    pub(crate) body: String,
+    /// Which of the client's connections it came on.
+    pub(crate) connection: usize,
+}
+
+impl Client {
+    /// Begins a session.
+    pub(crate) async fn initialize(&mut self, host: &str) -> Answer {
+        self.exchange("POST", host, None, INITIALIZE).await
+    }
+
+    /// Makes the next request on a new connection.
+    pub(crate) fn reconnect(&mut self) {
+        self.wire = None;
+    }
+
+    /// Makes one request, in a session or without one.
+    pub(crate) async fn call(&mut self, method: &str, host: &str, session: Option<&str>) -> Answer {
+        let body = if method == "POST" { BODY } else { "" };
+        self.exchange(method, host, session, body).await
+    }
+
+    async fn exchange(&mut self, method: &str, host: &str, session: Option<&str>, body: &str) -> Answer {
+        let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
+        let request =
+            format!("{method} /mcp HTTP/1.1\r\nHost: {host}\r\n{session}Content-Length: {}\r\n\r\n{body}", body.len());
+        self.answer(&[request.as_bytes()]).await.unwrap_or_default()
+    }
+
+    /// Makes a request with a long head and so long a body, and a pause before the end of the head.
+    pub(crate) async fn upload(&mut self, host: &str, len: usize) -> Answer {
+        let long = "x".repeat(LONG_FIELD_LEN);
+        let head = format!("POST /mcp HTTP/1.1\r\nHost: {host}\r\nX-Long: {long}\r\nContent-Length: {len}\r\n\r\n");
+        let request = [head.as_bytes(), &vec![b'x'; len]].concat();
+        let (first, rest) = request.split_at(LONG_FIELD_LEN);
+        self.answer(&[first, rest]).await.unwrap_or_default()
+    }
+
+    /// Sends a request, with a pause between its pieces, and reads its answer.
+    async fn answer(&mut self, request: &[&[u8]]) -> Result<Answer, StreamError> {
+        let (socket, mut received) = match self.wire.take() {
+            Some(wire) => wire,
+            None => {
+                self.connections += 1;
+                let to = Address::Tcp(AGENTS_AT);
+                (self.core.connect(&to, SocketOptions::default()).await.expect("the edge listens"), Vec::new())
+            }
+        };
+        for (nth, piece) in request.iter().enumerate() {
+            if nth > 0 {
+                self.core.sleep(PAUSE).await;
+            }
+            send_bytes(&socket, self.core.pool(), piece).await?;
+        }
+        let head = read_head(&socket, &mut received).await?;
+        let length = field(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let body = read(&socket, &mut received, length, Duration::ZERO).await?;
+        if field(&head, "connection").is_none_or(|value| value != "close") {
+            self.wire = Some((socket, received));
+        }
+        Ok(Answer {
+            status: head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0),
+            server: field(&head, "x-server").unwrap_or_default(),
+            session: field(&head, "mcp-session-id"),
+            body: String::from_utf8_lossy(&body).into_owned(),
+            connection: self.connections - 1,
+        })
+    }
+}
