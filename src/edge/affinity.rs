@@ -4,7 +4,7 @@
 //! session is therefore bound to the connector whose answer named it first.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,30 @@ pub(super) struct Affinity {
     parts: Box<[CachePadded<Mutex<Part>>]>,
 }
 
-type Part = HashMap<SessionKey, Bound>;
+type Part = SessionMap<Bound>;
+
+/// A table by session. A key is a hash already, which strangers cannot choose.
+pub(super) type SessionMap<T> = HashMap<SessionKey, T, BuildHasherDefault<KeyHasher>>;
+
+/// Takes a key as its hash.
+#[derive(Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// A session of a tunnel, as a keyed hash of both names, so that the table does not grow with the length of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

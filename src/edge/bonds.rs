@@ -1,13 +1,12 @@
 //! Which connector a call is bound to, as one core knows it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Time, TunnelId};
-use crate::edge::affinity::SessionKey;
+use crate::edge::affinity::{SessionKey, SessionMap};
 use crate::edge::shared::Edge;
 use crate::edge::usage::LinkUsage;
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
@@ -35,7 +34,7 @@ pub(super) enum Bond {
 /// The sessions that went through one core, and the connectors that have them. A call of such a session takes no lock.
 pub(super) struct Bonds {
     edge: Arc<Edge>,
-    known: RefCell<HashMap<SessionKey, Known>>,
+    known: RefCell<SessionMap<Known>>,
 }
 
 struct Known {

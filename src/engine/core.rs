@@ -14,8 +14,10 @@ use crate::base::{Clock, CoreId, Time};
 use crate::engine::Pool;
 use crate::engine::driver::{Driver, DriverKind, Event, Wait};
 use crate::engine::executor::Executor;
+use crate::engine::pool::Trimmed;
 use crate::engine::sockets::Sockets;
 use crate::engine::spin::Spin;
+use crate::engine::sys::allocator;
 use crate::engine::timers::{TimerId, Timers};
 
 /// The most polls of tasks between two turns of the driver.
@@ -204,10 +206,21 @@ impl Core {
         self.0.turn_time.set(self.now());
         self.dispatch(&mut events);
         self.0.events.replace(events);
-        self.0.pool.trim(self.turn_time());
+        self.trim();
         self.fire_timers();
         self.0.pool.wake_waiting();
         Ok(())
+    }
+
+    /// Returns memory that calls needed and no longer do.
+    fn trim(&self) {
+        let trimmed = self.0.pool.trim(self.turn_time());
+        if trimmed != Trimmed::Nothing {
+            self.0.driver.borrow_mut().trim();
+        }
+        if trimmed == Trimmed::All {
+            allocator::collect();
+        }
     }
 
     /// Whether no task is ready.

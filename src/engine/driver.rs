@@ -210,6 +210,9 @@ pub trait Driver {
     /// The current time, from the same clock for all cores of the process.
     fn now(&self) -> Time;
 
+    /// Returns memory for receiving that was not used since the last time.
+    fn trim(&mut self) {}
+
     /// Starts to listen, with SO_REUSEPORT and SO_REUSEADDR, paused. Returns the address that was bound.
     ///
     /// # Errors

@@ -247,8 +247,8 @@ impl Pool {
     }
 
     /// Returns memory that was not used for a while to the system.
-    pub(in crate::engine) fn trim(&self, now: Time) {
-        self.shared.trim(now);
+    pub(in crate::engine) fn trim(&self, now: Time) -> Trimmed {
+        self.shared.trim(now)
     }
 
     /// How full the pool is now.
@@ -401,20 +401,25 @@ impl PoolShared {
         by_purpose.set(by_purpose.get() - len);
     }
 
-    fn trim(&self, now: Time) {
+    fn trim(&self, now: Time) -> Trimmed {
         let at = self.trim_at.get();
         if at == Time::NEVER {
             if self.idle.get() > IDLE_KEPT {
                 self.idle_least.set(self.idle.get());
                 self.trim_at.set(now + TRIM_EVERY);
             }
+            Trimmed::Nothing
         } else if now >= at {
             let before = self.idle.get();
             let unused = self.idle_least.get().saturating_sub(IDLE_KEPT).min(TRIM_BURST);
             self.release_memory(Class::Large, unused);
             self.release_memory(Class::Small, unused.saturating_sub(before - self.idle.get()));
             self.idle_least.set(self.idle.get());
-            self.trim_at.set(if self.idle.get() > IDLE_KEPT { now + TRIM_EVERY } else { Time::NEVER });
+            let is_done = self.idle.get() <= IDLE_KEPT;
+            self.trim_at.set(if is_done { Time::NEVER } else { now + TRIM_EVERY });
+            if is_done { Trimmed::All } else { Trimmed::Some }
+        } else {
+            Trimmed::Nothing
         }
     }
 
@@ -425,6 +430,17 @@ impl PoolShared {
         self.idle.set(idle);
         self.idle_least.set(self.idle_least.get().min(idle));
     }
+}
+
+/// What a trim has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Trimmed {
+    /// It is not time for it, or there is nothing to return.
+    Nothing,
+    /// More will follow.
+    Some,
+    /// Memory of unused buffers was returned, and no more will be until buffers have been used again.
+    All,
 }
 
 /// The buffers of one class.

@@ -53,14 +53,24 @@ impl Arena {
     pub(in crate::engine) fn release_memory(&mut self, index: usize) {
         let slot = self.slot(index);
         // SAFETY: the range is one slot of a slab that this arena owns, private anonymous memory of the allocator, and no
-        // lease of it exists, so that nobody relies on its content. The system replaces its pages by zeroed ones, or, where
-        // pages are larger than slots, refuses and changes nothing; either way the bytes stay initialised.
-        let _ = unsafe { libc::madvise(slot.as_ptr().cast(), self.slot_len, libc::MADV_DONTNEED) };
+        // lease of it exists, so that nobody relies on its content.
+        unsafe { release_memory(slot, self.slot_len) };
     }
 
     fn slab_layout(&self) -> Layout {
         Layout::from_size_align(self.slab_len(), SLAB_ALIGN).expect("slab sizes are small constants")
     }
+}
+
+/// Returns the memory of a range to the system. When it is next used, its bytes are zero or unchanged.
+///
+/// # Safety
+///
+/// The range must be inside a slab of an [`Arena`], and nobody may rely on its content or write to it meanwhile.
+pub(in crate::engine) unsafe fn release_memory(first: NonNull<u8>, len: usize) {
+    // SAFETY: the range is private anonymous memory, as the caller promises. The system replaces its pages by zeroed ones, or,
+    // where the range does not consist of whole pages, refuses and changes nothing; either way the bytes stay initialised.
+    let _ = unsafe { libc::madvise(first.as_ptr().cast(), len, libc::MADV_DONTNEED) };
 }
 
 impl Drop for Arena {

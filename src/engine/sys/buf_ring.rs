@@ -58,6 +58,14 @@ impl BufRing {
         self.tail = self.tail.wrapping_add(1);
     }
 
+    /// The id of the buffer that was pushed so many pushes ago, the last one being 0. The entry must not have been
+    /// overwritten since.
+    pub(in crate::engine) fn pushed_id(&self, ago: u16) -> u16 {
+        let at = self.tail.wrapping_sub(1).wrapping_sub(ago) & (self.entries - 1);
+        // SAFETY: `at` is less than `entries`, so the entry is inside the allocation, and initialised; the kernel only reads it.
+        unsafe { self.base.add(usize::from(at)).as_ref() }.bid()
+    }
+
     /// Makes the pushed buffers visible to the kernel.
     pub(in crate::engine) fn publish(&self) {
         // SAFETY: `base` begins the ring's first entry, which is initialised.

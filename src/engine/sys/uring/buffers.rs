@@ -5,6 +5,7 @@ use std::io;
 use super::ring::Ring;
 use crate::engine::Lease;
 use crate::engine::pool::{Class, Pool};
+use crate::engine::sys::arena::release_memory;
 use crate::engine::sys::buf_ring::BufRing;
 
 /// A ring takes at most one part in this many of the pool.
@@ -48,6 +49,10 @@ struct Group {
     /// How many buffers the kernel should hold; zero until the class is first used.
     target: usize,
     target_max: usize,
+    /// Whether the kernel has used one since the last trim.
+    is_used: bool,
+    /// The buffers that the kernel will use last, whose memory was returned to the system.
+    released: usize,
 }
 
 impl Buffers {
@@ -110,6 +115,19 @@ impl Buffers {
         self.groups.iter_mut().for_each(Group::refill);
     }
 
+    /// Returns the memory of buffers to the system that a busy time needed and the kernel does not use now.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must not write to buffers outside of [`Ring::enter`], and all completions must have been handled: then no
+    /// buffer that the kernel holds has content.
+    pub(super) unsafe fn trim(&mut self) {
+        for group in &mut self.groups {
+            // SAFETY: as promised by the caller.
+            unsafe { group.trim() };
+        }
+    }
+
     /// The number of buffers that the kernel holds.
     pub(super) fn held(&self) -> usize {
         self.groups.iter().map(Group::held).sum()
@@ -138,6 +156,8 @@ impl Group {
             size,
             name,
             pool,
+            is_used: false,
+            released: 0,
         })
     }
 
@@ -182,7 +202,31 @@ impl Group {
     fn take(&mut self, id: u16) -> Option<Lease> {
         let lease = self.leases.get_mut(usize::from(id))?.take()?;
         self.free.push(id);
+        self.is_used = true;
         Some(lease)
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Buffers::trim`].
+    unsafe fn trim(&mut self) {
+        if std::mem::take(&mut self.is_used) {
+            self.released = 0;
+            return;
+        }
+        self.target = self.target.min(self.size.least);
+        // The kernel takes buffers in the order in which they were pushed.
+        let unused = self.held().saturating_sub(self.size.least);
+        for ago in self.released..unused {
+            let id = self.ring.pushed_id(u16::try_from(ago).expect("a ring has at most 512 entries"));
+            if let Some(lease) = self.leases.get_mut(usize::from(id)).and_then(Option::as_mut) {
+                let (first, len) = lease.raw_range();
+                // SAFETY: the range is of the lease, which nobody but the kernel uses, and as the caller promises the kernel
+                // neither writes to it now nor has written anything that is unread.
+                unsafe { release_memory(first, len as usize) };
+            }
+        }
+        self.released = self.released.max(unused);
     }
 
     fn unregister(&mut self, ring: &Ring) -> io::Result<()> {

@@ -425,6 +425,14 @@ impl Driver for UringDriver {
 
     fn flush(&mut self, _events: &mut Vec<Event>) {}
 
+    fn trim(&mut self) {
+        if self.completions.is_empty() && self.shared.ring.buffers_are_empty() {
+            // SAFETY: all completions were handled and the kernel keeps none back. Task work is deferred, so that the kernel
+            // receives only within `Ring::enter`, on this thread.
+            unsafe { self.shared.buffers.trim() };
+        }
+    }
+
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
         let before = events.len();
         events.append(&mut self.happened);

@@ -159,6 +159,13 @@ impl Ring {
         }
     }
 
+    /// Whether the kernel writes to buffers only when it is entered, and has nothing to report: then no buffer that it holds has
+    /// content.
+    pub(super) fn buffers_are_empty(&mut self) -> bool {
+        let Setup { defer_taskrun, .. } = self.setup;
+        defer_taskrun && !self.io.submission().cq_overflow() && self.io.completion().is_empty()
+    }
+
     /// Lets the kernel pick buffers from `ring`, under the name `group`.
     pub(super) fn register(&self, ring: &mut BufRing, entries: u16, group: u16) -> io::Result<()> {
         let address = ring.registered();
