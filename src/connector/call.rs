@@ -259,6 +259,14 @@ impl RelayHooks for ConnectorHooks<'_> {
             }
         }
     }
+
+    fn on_event_stream(&mut self, is_standing: bool) {
+        self.stamps.on_event_stream(is_standing);
+    }
+
+    fn streams_end(&self) -> impl Future<Output = ()> {
+        self.stream.on_link().carrier_draining()
+    }
 }
 
 /// What is to be logged of an exchange that failed through the upstream's doing.

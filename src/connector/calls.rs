@@ -95,7 +95,11 @@ impl Service for StreamCalls<'_> {
         };
         request.end_response();
         work.clear();
-        let ended = done.map(|result| result.map_err(CallError::cause));
+        let mut ended = done.map(|result| result.map_err(CallError::cause));
+        if end.stamps.is_standing() && matches!(ended, None | Some(Err(Cause::Cancelled))) {
+            // It lasts as long as the agent wants.
+            ended = Some(Ok(()));
+        }
         count(here, ended);
         if let Some(host) = *host {
             let phases = CallPhases::of_connector(end.stamps.times(here.core.now()), here.core.now() - began);

@@ -18,6 +18,8 @@ use crate::wire::mux::Cause;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the other side may take to read why it was refused.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same while the link is to end.
+const DRAIN_LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a worker needs for its calls; kept from one to the next for its memory.
 #[derive(Default)]
@@ -131,5 +133,7 @@ async fn accept(here: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
 /// Waits, after our own last byte, for the other side's: dropped at once, the stream would be reset, and the last bytes lost.
 async fn linger(here: &ConnectorCore, session: &CallStream) {
     let ending = async { while let Ok(Some(_)) = session.on_link().recv().await {} };
-    let _ = here.core.timeout(LINGER_TIMEOUT, ending).await;
+    let is_draining = session.on_link().is_carrier_draining();
+    let timeout = if is_draining { DRAIN_LINGER_TIMEOUT } else { LINGER_TIMEOUT };
+    let _ = here.core.timeout(timeout, ending).await;
 }

@@ -21,6 +21,8 @@ use crate::tls::{Connection, DetachedConnection, HandshakeError, TlsError};
 
 /// How long an agent that was refused may take to read why, and one that has everything to end its side.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// The same while the edge is to end.
+const DRAIN_FAREWELL: Duration = Duration::from_millis(500);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
@@ -210,7 +212,8 @@ impl Agent {
 
 /// Closes a connection once the agent has all that was sent.
 pub(super) async fn close(here: &EdgeCore, connection: Connection) {
-    let closed = connection.close_when_taken(|| here.write_timeout(), FAREWELL).await;
+    let patience = if here.is_draining() { DRAIN_FAREWELL } else { FAREWELL };
+    let closed = connection.close_when_taken(|| here.write_timeout(), patience).await;
     if closed == Err(StreamError::TimedOut) {
         Counters::add(&here.edge.counters.answers_cut_at_close);
         tracing::debug!("an agent was cut off before it had all of its last answer: it took nothing for too long");

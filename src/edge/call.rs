@@ -214,6 +214,11 @@ impl AgentCalls<'_> {
                 request.refuse_body(error).await;
                 return Next::Close;
             }
+            // It lasts as long as the agent wants.
+            Ended::AgentGone if has_begun && stamps.is_standing() => {
+                stamps.on_last_to_agent(here.core.now());
+                finish(here, request, route, opened, stamps, Outcome::Ok);
+            }
             ended => finish(here, request, route, opened, stamps, ended.outcome()),
         }
         Next::Leave(Leave::Abort)
@@ -302,6 +307,15 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_response_head_queued(&mut self) {
         self.stamps.on_to_agent(self.here.core.now());
+    }
+
+    fn on_event_stream(&mut self, is_standing: bool) {
+        self.stamps.on_event_stream(is_standing);
+    }
+
+    /// Where the link is to end, the connector ends them, behind all that it has sent.
+    fn streams_end(&self) -> impl Future<Output = ()> {
+        self.here.drain.begun()
     }
 }
 

@@ -90,10 +90,12 @@ impl EdgeCore {
         }
     }
 
-    /// Keeps a session for another call, if both messages of this one were whole.
+    /// Keeps a session for another call, if both messages of this one were whole, and its link takes more.
     pub(super) fn keep_session(&self, opened: Opened, host: &str) {
         let Opened { stream: CallStream::Sealed(session), seal: Some(seal), whole, .. } = opened else { return };
-        let room = whole.get() && !self.is_draining() && self.idle_sessions.has_room();
+        // On a link that drains it would be used no more, and hold the end of the link up.
+        let is_useful = !self.is_draining() && session.inner().is_carrier_open();
+        let room = whole.get() && is_useful && self.idle_sessions.has_room();
         let (Ok(host), true) = (host.parse::<Hostname>(), room) else { return };
         let idle = IdleSession { session, seal, since: self.core.turn_time() };
         self.idle_sessions.put(&self.core, host.as_str(), idle);

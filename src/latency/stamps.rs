@@ -13,6 +13,22 @@ pub struct EdgeStamps {
     first_to_agent: Option<Time>,
     last_to_agent: Option<Time>,
     status: Option<StatusClass>,
+    stream: Option<StreamKind>,
+}
+
+/// What an answer that is an event stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamKind {
+    /// It answers a call.
+    Answer,
+    /// It lasts as long as both sides want.
+    Standing,
+}
+
+impl StreamKind {
+    const fn of(is_standing: bool) -> StreamKind {
+        if is_standing { StreamKind::Standing } else { StreamKind::Answer }
+    }
 }
 
 impl EdgeStamps {
@@ -26,6 +42,7 @@ impl EdgeStamps {
             first_to_agent: None,
             last_to_agent: None,
             status: None,
+            stream: None,
         }
     }
 
@@ -42,6 +59,17 @@ impl EdgeStamps {
     /// The upstream's final answer has this status.
     pub fn on_status(&mut self, status: u16) {
         self.status = Some(StatusClass::of(status));
+    }
+
+    /// The upstream's answer is an event stream; one that `is_standing` is no part of a call's answer.
+    pub fn on_event_stream(&mut self, is_standing: bool) {
+        self.stream = Some(StreamKind::of(is_standing));
+    }
+
+    /// Whether the answer is an event stream that lasts as long as both sides want.
+    #[must_use]
+    pub fn is_standing(&self) -> bool {
+        self.stream == Some(StreamKind::Standing)
     }
 
     /// A byte of the response was written to the agent. Only the first time counts.
@@ -81,6 +109,7 @@ pub struct ConnectorStamps {
     handed_to_link: Option<Time>,
     last_received: Option<Time>,
     status: Option<u16>,
+    stream: Option<StreamKind>,
 }
 
 impl ConnectorStamps {
@@ -95,6 +124,7 @@ impl ConnectorStamps {
             handed_to_link: None,
             last_received: None,
             status: None,
+            stream: None,
         }
     }
 
@@ -123,6 +153,17 @@ impl ConnectorStamps {
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.status
+    }
+
+    /// The upstream's answer is an event stream; one that `is_standing` is no part of a call's answer.
+    pub fn on_event_stream(&mut self, is_standing: bool) {
+        self.stream = Some(StreamKind::of(is_standing));
+    }
+
+    /// Whether the answer is an event stream that lasts as long as both sides want.
+    #[must_use]
+    pub fn is_standing(&self) -> bool {
+        self.stream == Some(StreamKind::Standing)
     }
 
     /// The head of the response was given to the link. Only the first time counts.

@@ -5,6 +5,7 @@
 //! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
 //! whose TLS ends there.
 
+mod event_stream;
 mod incoming;
 mod label;
 mod next_hop;

@@ -9,10 +9,13 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::serve::event_stream::carry_event_stream;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::Label;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
-use crate::wire::http1::{BodyDecoder, BodyError, HeadError, Method, ResponseHead, Version};
+use crate::wire::event_stream::is_event_stream;
+use crate::wire::http1::{BodyDecoder, BodyError, Framing, HeadError, Method, ResponseHead, Version};
+use crate::wire::mcp::asks_for_stream;
 
 /// How long a next hop that takes no more of a request may take to respond.
 const EARLY_RESPONSE_WITHIN: Duration = Duration::from_secs(5);
@@ -32,6 +35,13 @@ pub trait RelayHooks {
 
     /// It was queued for the caller.
     fn on_response_head_queued(&mut self) {}
+
+    /// The response is an event stream. One that `is_standing` is no part of a call's answer: it lasts as long as both sides
+    /// want.
+    fn on_event_stream(&mut self, is_standing: bool);
+
+    /// Ready when event streams that are no part of a call's answer are to end.
+    fn streams_end(&self) -> impl Future<Output = ()>;
 }
 
 /// How an exchange ended.
@@ -114,11 +124,13 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
 ) -> impl Future<Output = Relayed> {
     let Incoming { head, body, label, mut responder } = incoming;
     let NextHop { to, from, work, finish, first_byte_timeout, replay } = next_hop;
-    let NextHopWork { head: response_head, intake, decoder, outlet, scratch } = work;
+    let NextHopWork { head: response_head, intake, decoder, outlet, scratch, is_cut } = work;
     let mut sink = Http1Sink::new(to, core.pool(), outlet, scratch);
     sink.begin(head.framing().toward(Version::Http11));
     let mut sending = Sending { body, to, sink, finish, label, replay };
-    let mut receiving = Receiving { from, head: response_head, intake, decoder, method: head.method() };
+    let asks_for_stream = asks_for_stream(head);
+    let mut receiving =
+        Receiving { from, head: response_head, intake, decoder, is_cut, method: head.method(), asks_for_stream };
     let progress = Progress::default();
     async move {
         let queued = sending.sink.send_head().await;
@@ -231,7 +243,10 @@ struct Receiving<'a, F> {
     head: &'a mut ResponseHead,
     intake: &'a mut Intake,
     decoder: &'a mut BodyDecoder,
+    /// Set if the response was ended before the next hop did.
+    is_cut: &'a mut bool,
     method: Method,
+    asks_for_stream: bool,
 }
 
 impl<F: ByteStream> Receiving<'_, F> {
@@ -242,13 +257,24 @@ impl<F: ByteStream> Receiving<'_, F> {
         progress: &Progress,
     ) -> Result<(), RelayError> {
         let received_at = self.head(responder, hooks).await?;
-        let Receiving { from, head, intake, decoder, .. } = self;
+        let Receiving { from, head, intake, decoder, is_cut, asks_for_stream, .. } = self;
         progress.has_begun.set(true);
         let extras = hooks.on_response_head(head, received_at);
         responder.head(head, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
         decoder.restart(head.framing());
-        let carried = carry_body(&mut Http1Source::new(*from, intake, decoder), responder, |_| {}).await;
+        let mut body = Http1Source::new(*from, intake, decoder);
+        let is_stream = is_event_stream(head) && !matches!(head.framing(), Framing::Length(_));
+        let is_standing = is_stream && *asks_for_stream;
+        if is_stream {
+            hooks.on_event_stream(is_standing);
+        }
+        let carried = if is_standing {
+            // In a box, so that calls do not have its size.
+            Box::pin(carry_event_stream(body, responder, hooks.streams_end())).await.map(|is_early| **is_cut = is_early)
+        } else {
+            carry_body(&mut body, responder, |_| {}).await
+        };
         carried.map_err(|error| match error {
             CarryError::To(error) => RelayError::Respond(error),
             CarryError::From(error) => RelayError::Broken(Some(error)),

@@ -61,6 +61,9 @@ pub const METHODS: [&str; 36] = [
     OTHER,
 ];
 
+/// The request for a stream of events that is no part of a call's answer, from revision 2026-07-28 on.
+pub const LISTEN: &str = "subscriptions/listen";
+
 /// The label for a method that no revision has.
 pub const OTHER: &str = "other";
 
@@ -187,6 +190,20 @@ impl Call {
             Some(name) => read_value(name, &mut self.target),
             None => true,
         }
+    }
+}
+
+/// Whether a request asks for a stream of events that is no part of a call's answer, and lasts for as long as both sides want:
+/// a GET, or [`LISTEN`].
+#[must_use]
+pub fn asks_for_stream(head: &RequestHead) -> bool {
+    match head.method() {
+        Method::Get => true,
+        Method::Post => {
+            only(head, METHOD) == Some(LISTEN.as_bytes())
+                && only(head, PROTOCOL_VERSION).is_some_and(says_method_in_head)
+        }
+        _ => false,
     }
 }
 

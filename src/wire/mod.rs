@@ -2,6 +2,7 @@
 
 mod codes;
 pub mod enrol;
+pub mod event_stream;
 mod field;
 pub mod forward_proxy;
 pub mod http1;

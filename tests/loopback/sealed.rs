@@ -1,6 +1,7 @@
 //! Sealed traffic: who can read what, who believes whom, and that calls cross it whole.
 
 mod blind;
+mod drains;
 mod link;
 mod sessions;
 mod site;

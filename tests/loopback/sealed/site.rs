@@ -19,6 +19,9 @@ use crate::process::{Adit, PATIENCE};
 pub(crate) const HOST: &str = "sealed.test";
 /// One that the edge serves itself.
 pub(crate) const OPEN_HOST: &str = "open.test";
+/// The head of its event streams, and the one event that each has.
+const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+pub(crate) const EVENT: &str = "id: 1\ndata: {}\n\n";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What is on disk, and what runs.
@@ -81,7 +84,7 @@ impl Site {
         let text = format!(
             "[engine]\ndriver = '{driver}'\ncores = 1\npin = false\n\
              [connect]\nedge = 'localhost:{}'\ntunnel = 'tnl_a'\nsecret_file = 'secret'\nedge_ca_file = 'ca.pem'\n\
-             state_dir = 'state'\ntraffic = '{traffic}'\nadmin_listen = '127.0.0.1:0'\n\
+             state_dir = 'state'\ntraffic = '{traffic}'\ndrain_timeout_ms = '1h'\nadmin_listen = '127.0.0.1:0'\n\
              [[route]]\nhost = '{HOST}'\nupstream = 'http://{upstream}'\n",
             edge.port()
         );
@@ -207,7 +210,7 @@ fn read_message(from: &mut impl BufRead) -> std::io::Result<(String, String)> {
     Ok((head, String::from_utf8(body).unwrap()))
 }
 
-/// Answers each request with its own head and body.
+/// Answers each request with its own head and body, and a GET with an event stream that says nothing after its first event.
 fn serve_upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -217,6 +220,12 @@ fn serve_upstream() -> SocketAddr {
                 let mut from = BufReader::new(socket.try_clone().unwrap());
                 let mut to = socket;
                 while let Ok((head, body)) = read_message(&mut from) {
+                    if head.starts_with("GET") {
+                        if to.write_all(format!("{STREAM_HEAD}{:x}\r\n{EVENT}\r\n", EVENT.len()).as_bytes()).is_err() {
+                            break;
+                        }
+                        continue;
+                    }
                     let heard = format!("{head}{body}");
                     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", heard.len());
                     // The connector gives up what its agent does not take.

@@ -1,0 +1,138 @@
+//! Where an event stream (WHATWG HTML section 9.2.6) can be ended without cutting an event.
+
+use memchr::memchr2;
+
+use crate::wire::http1::ResponseHead;
+
+/// Whether a response is an event stream whose bytes are its events: none that is compressed.
+#[must_use]
+pub fn is_event_stream(head: &ResponseHead) -> bool {
+    let is_events = head.get("Content-Type").is_some_and(|value| {
+        let kind = value.split(|byte| *byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    });
+    is_events && head.get("Content-Encoding").is_none_or(|value| value.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Follows an event stream that passes in pieces of any size, and knows whether an event is under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EventBounds {
+    line: Line,
+    /// A field of the event under way was received.
+    has_field: bool,
+    /// The last line ended with a carriage return, and a line feed may still belong to it.
+    after_return: bool,
+}
+
+/// What was received of the line under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Line {
+    #[default]
+    Nothing,
+    Comment,
+    Field,
+}
+
+impl EventBounds {
+    /// Processes the next bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.run(bytes, false);
+    }
+
+    /// Processes the next bytes up to the first place in them at which no event is under way; returns where that is. None if
+    /// there is no such place, and all were processed.
+    pub fn feed_to_bound(&mut self, bytes: &[u8]) -> Option<usize> {
+        let at = self.run(bytes, true);
+        self.is_between().then_some(at)
+    }
+
+    /// Whether no event is under way: a stream that ends here loses none.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.line == Line::Nothing && !self.has_field
+    }
+
+    /// Returns how many bytes were processed: all, unless it stops at a bound.
+    fn run(&mut self, bytes: &[u8], stops: bool) -> usize {
+        let mut at = 0;
+        while let Some(first) = bytes.get(at) {
+            if std::mem::take(&mut self.after_return) && *first == b'\n' {
+                at += 1;
+                if stops && self.is_between() {
+                    break;
+                }
+                continue;
+            }
+            let end = memchr2(b'\n', b'\r', &bytes[at..]);
+            if end != Some(0) && self.line == Line::Nothing {
+                self.line = if *first == b':' { Line::Comment } else { Line::Field };
+            }
+            let Some(end) = end else { return bytes.len() };
+            at += end + 1;
+            self.after_return = bytes[at - 1] == b'\r';
+            match std::mem::take(&mut self.line) {
+                Line::Nothing => self.has_field = false,
+                Line::Comment => {}
+                Line::Field => self.has_field = true,
+            }
+            if stops && self.is_between() {
+                break;
+            }
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http1::Method;
+
+    fn is_events(fields: &str) -> bool {
+        let mut head = ResponseHead::new();
+        head.feed(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes(), Method::Get).unwrap();
+        is_event_stream(&head)
+    }
+
+    #[test]
+    fn only_readable_event_streams_are_recognised() {
+        assert!(is_events("Content-Type: text/event-stream\r\n"));
+        assert!(is_events("content-type: Text/Event-Stream ; charset=utf-8\r\nContent-Encoding: identity\r\n"));
+        assert!(!is_events("Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n"));
+        assert!(!is_events("Content-Type: application/json\r\n"));
+        assert!(!is_events(""));
+    }
+
+    /// `|` marks the places at which a stream may end.
+    const STREAMS: &[&str] = &[
+        "|data: a\n\n|data: b\n\n|",
+        "|id: 1\r\ndata: a\r\n\r|\n|:",
+        "|: comment\n|\n|data: a\n: comment\n\n|",
+        "|retry: 5\n\n|\n|event",
+        "|data: a\r\r|data\n\n|",
+    ];
+
+    #[test]
+    fn the_places_between_events_are_found_in_every_cut() {
+        for marked in STREAMS {
+            let stream = marked.replace('|', "");
+            let mut seen = 0;
+            let bounds: Vec<usize> = marked.match_indices('|').enumerate().map(|(nth, (at, _))| at - nth).collect();
+            let mut whole = EventBounds::default();
+            for at in 0..=stream.len() {
+                let (before, after) = stream.as_bytes().split_at(at);
+                let mut cut = EventBounds::default();
+                cut.feed(before);
+                assert_eq!(cut.is_between(), bounds.contains(&at), "{marked:?} at {at}");
+                assert_eq!(whole.is_between(), cut.is_between(), "{marked:?} at {at}");
+                let next = bounds.iter().find(|bound| **bound > at).map(|bound| bound - at);
+                if let Some(byte) = after.first() {
+                    assert_eq!(cut.feed_to_bound(after), next, "{marked:?} from {at}");
+                    whole.feed(&[*byte]);
+                }
+                seen += 1;
+            }
+            assert!(seen > 10);
+        }
+    }
+}
