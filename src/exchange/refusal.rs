@@ -20,7 +20,7 @@ pub enum Refusal {
     Origin,
     /// The agent's network has as many calls in flight as it may have.
     TooManyCalls,
-    /// The agent wants to change the protocol.
+    /// The agent opens a WebSocket.
     Upgrade,
     /// Plain HTTP where only HTTPS is spoken.
     PlainHttp,
@@ -55,11 +55,9 @@ impl Refusal {
                     "your network has too many calls in flight: wait for some, or ask the edge's operator for more",
                 )
             },
-            Refusal::Upgrade => Answer::new(
-                501,
-                "upgrade_refused",
-                "no other protocol is spoken here: send the request without Upgrade",
-            ),
+            Refusal::Upgrade => {
+                Answer::new(501, "upgrade_refused", "WebSocket is not spoken here: send the request without Upgrade")
+            }
             Refusal::PlainHttp => {
                 Answer::new(400, "plain_http", "HTTPS is spoken here: call https:// instead of http://")
             }
@@ -91,7 +89,7 @@ impl Refusal {
 ///
 /// Why it may not.
 pub fn check_request(head: &RequestHead, allowed_origins: &[String]) -> Result<Hostname, Refusal> {
-    if head.wants_upgrade() {
+    if head.wants_websocket() {
         return Err(Refusal::Upgrade);
     }
     let host: Hostname = head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?;

@@ -3,6 +3,9 @@ use super::names::{Known, is_token_byte};
 use super::section::{Field, Section, is_control};
 use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
 
+/// The status of a response that demands another protocol.
+const UPGRADE_REQUIRED: u16 = 426;
+
 /// The changes to a request's head when it is forwarded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestEdits<'a> {
@@ -62,12 +65,18 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
     let keeps_length = edits.framing == Framing::None && head.status() >= 200 && head.status() != 204;
+    // It says which protocol the server demands (RFC 9110 section 15.5.22), and needs to be named (section 7.8).
+    let keeps_upgrade = head.status() == UPGRADE_REQUIRED && head.facts().upgrade;
     let named = Named::of(head.section(), head.facts().connection_options);
     copy_fields(head.section(), out, |field| match field.known {
+        Known::Upgrade => keeps_upgrade,
         Known::ContentLength => keeps_length,
         Known::Host | Known::Forwarded | Known::Expect => !named.contains(field),
         known => goes_on(known) && !named.contains(field),
     });
+    if keeps_upgrade {
+        push_field(out, b"Connection", b"Upgrade");
+    }
     push_end(out, edits.framing, edits.close, edits.append);
 }
 
