@@ -12,13 +12,14 @@ use adit::base::{Secret, SharedMap, Traffic};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
+use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeEvent, EdgeTables, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, MailReceiver, Socket, StreamError, mailbox, send_bytes};
 use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteTable};
-use adit::upstream::{Resolver, UpstreamSettings};
+use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
 use crate::bodies::{read, read_head, send};
