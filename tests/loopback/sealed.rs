@@ -3,4 +3,4 @@
 mod blind;
 mod link;
 mod sessions;
-mod site;
+pub(crate) mod site;

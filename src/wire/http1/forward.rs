@@ -1,3 +1,4 @@
+use super::cors::{Cors, is_cors, varies_by_origin};
 use super::facts::{Framing, options};
 use super::names::{Known, is_token_byte};
 use super::section::{Field, Section, is_control};
@@ -30,6 +31,8 @@ pub struct ResponseEdits<'a> {
     pub framing: Framing,
     /// Tell the agent that no other response follows on this connection.
     pub close: bool,
+    /// Replace what the response says about CORS by this.
+    pub cors: Option<Cors<'a>>,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
@@ -72,8 +75,13 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
         Known::Upgrade => keeps_upgrade,
         Known::ContentLength => keeps_length,
         Known::Host | Known::Forwarded | Known::Expect => !named.contains(field),
+        Known::Other if edits.cors.is_some() && is_cors(head.section().name(field)) => false,
         known => goes_on(known) && !named.contains(field),
     });
+    if let Some(cors) = edits.cors {
+        let varies = |(name, value): (&[u8], &[u8])| name.eq_ignore_ascii_case(b"vary") && varies_by_origin(value);
+        cors.push(head.section().iter().any(varies), out);
+    }
     if keeps_upgrade {
         push_field(out, b"Connection", b"Upgrade");
     }

@@ -1,4 +1,5 @@
 use super::authority::Authority;
+use super::cors::is_preflight;
 use super::facts::{Facts, Framing};
 use super::method::{Method, Version, VersionText};
 use super::names::Known;
@@ -129,6 +130,18 @@ impl RequestHead {
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         Some(self.authority.host()).filter(|host| !host.is_empty())
+    }
+
+    /// Whether the request is for this authority. A missing port stands for `default_port`.
+    #[must_use]
+    pub fn is_for(&self, authority: &[u8], default_port: u16) -> bool {
+        self.authority.agrees_with(authority, default_port)
+    }
+
+    /// Whether a browser asks with this request if its page may send another (WHATWG Fetch, section 3.2.2).
+    #[must_use]
+    pub fn is_preflight(&self) -> bool {
+        is_preflight(self)
     }
 
     /// The port in `Host`.

@@ -76,8 +76,8 @@ fn an_added_field_cannot_bring_another() {
 fn responses_keep_status_reason_and_repeated_fields() {
     let head = b"HTTP/1.0 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a\r\nWWW-Authenticate: Basic\r\n\
         Set-Cookie: b\r\nConnection: www-authenticate\r\nContent-Length: 2\r\n\r\n";
-    let edits =
-        ResponseEdits { framing: Framing::Length(2), append: &[("Server-Timing", b"edge;dur=1")], close: false };
+    let append = &[("Server-Timing", &b"edge;dur=1"[..])];
+    let edits = ResponseEdits { framing: Framing::Length(2), append, ..Default::default() };
     let expected = "HTTP/1.1 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a\r\nWWW-Authenticate: Basic\r\n\
         Set-Cookie: b\r\nContent-Length: 2\r\nServer-Timing: edge;dur=1\r\n\r\n";
     assert_eq!(answer(head, Method::Post, &edits), expected);
