@@ -41,6 +41,6 @@ pub use table::{
     FILE_ENV, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TunnelConfig, settings,
 };
 pub use values::{
-    Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource,
-    SecretText, Spin,
+    Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, OwnOrigin, SECRET_LEN_MAX, SECRET_LEN_MIN,
+    SecretSource, SecretText, Spin,
 };

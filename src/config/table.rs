@@ -9,7 +9,7 @@ use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
-use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, SecretText, Spin};
+use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, OwnOrigin, SecretText, Spin};
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
@@ -123,9 +123,17 @@ section! {
         /// The URL by which agents reach this edge, if it differs from the listener's address. It is only shown,
         /// never matched.
         public_url: Option<HttpUrl> = unset, restart, like "https://mcp.example.com";
-        /// The web origins whose pages may call. A request with another `Origin` header is refused; one without the
-        /// header is not.
+        /// The web origins whose pages may call, besides the own origin of each host (`own_origin`). A request with
+        /// another `Origin` header is refused with 403; one without the header is not.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
+        /// Which origin is a host's own, so that its pages may call without being listed. `exact`: scheme, host and
+        /// port are those of the call, with the scheme of `public_url`, or that of the connection if that is not set.
+        /// `host`: the host is that of the call, whatever scheme and port.
+        own_origin: OwnOrigin = "exact", restart, like "host";
+        /// Answers browsers (CORS). Preflight requests of origins that may call are answered with 204, without asking the
+        /// upstream. All responses let such pages read them, errors of adit too, and the upstream's own
+        /// `Access-Control-…` headers are replaced. Cookies are not allowed. If it is off, CORS is left to the upstream.
+        cors: bool = "false", restart, like "true";
         /// How long calls in flight may continue after a stop was requested.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
         /// How long an agent may accept no data of an answer, or send no data of a request body, before the call is
@@ -319,8 +327,16 @@ section! {
         seal_cert_file: Option<PathBuf> = unset, live, like "hosts.crt";
         /// The private key (PEM) of `seal_cert_file`, mode 0600.
         seal_key_file: Option<PathBuf> = unset, live, like "hosts.key";
-        /// The web origins whose pages may call routes with passthrough traffic, which the edge cannot check.
+        /// The web origins whose pages may call routes with passthrough traffic, which the edge cannot check, besides
+        /// the own origin of each host (`own_origin`). A request with another `Origin` header is refused with 403; one
+        /// without the header is not.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
+        /// Which origin is the own one of a host with passthrough traffic. `exact`: `https`, with host and port of the
+        /// call. `host`: the host is that of the call, whatever scheme and port.
+        own_origin: OwnOrigin = "exact", restart, like "host";
+        /// Answers browsers (CORS) on routes with passthrough traffic, as the setting of the same name does at the edge
+        /// for all other routes.
+        cors: bool = "false", restart, like "true";
         /// How long calls in flight may continue after a stop was requested.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
         /// How long an upstream may accept no data of a request before the call is ended. The timer restarts with

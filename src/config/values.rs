@@ -145,6 +145,16 @@ macro_rules! choice {
 }
 
 choice! {
+    /// Which origin of web pages is a host's own.
+    OwnOrigin {
+        /// Scheme, host and port are those of the call.
+        Exact = "exact",
+        /// The host is that of the call.
+        Host = "host",
+    }
+}
+
+choice! {
     /// What talks to the kernel.
     Driver {
         /// The best that works here.

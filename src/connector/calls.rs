@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::Clock;
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::shared::Counters;
-use crate::exchange::{CallFailure, HeadReadError, Refusal, check_request};
+use crate::exchange::{CallFailure, HeadReadError, Refusal, Scheme, check_request};
 use crate::latency::{CallPhases, Outcome};
 use crate::link::CallStream;
 use crate::route::Hostname;
@@ -87,6 +87,10 @@ impl Service for StreamCalls<'_> {
             request.refuse(refusal).await;
             return Next::Close;
         }
+        if host.is_some() && request.is_preflight() {
+            let keep = request.answer_preflight(!here.is_draining()).await;
+            return if keep { Next::Keep } else { Next::Close };
+        }
         let began = stream.on_link().received_at();
         let mut end = CallEnd::new(began);
         let done = {
@@ -136,7 +140,7 @@ impl StreamCalls<'_> {
 
 /// Why an agent's request on a session for `host` is not passed on.
 fn refusal(context: CallContext<'_>, request: &Request<'_, CallStream>, host: &Hostname) -> Option<Refusal> {
-    match check_request(request.head(), &context.here.connector.settings.allowed_origins) {
+    match check_request(request.head(), &context.here.connector.settings.origins, Scheme::Https) {
         Ok(named) if named == *host => None,
         Ok(_) => Some(Refusal::OtherHost),
         Err(refusal) => Some(refusal),

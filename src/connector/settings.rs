@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::{Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
 use crate::dial::Proxy;
+use crate::exchange::OriginRules;
 use crate::route::{RouteName, RouteTable};
 use crate::tls::ServerConfig;
 use crate::upstream::UpstreamSettings;
@@ -73,8 +74,8 @@ pub struct ConnectorSettings {
     /// How long the upstream may take to begin its answer to an agent whose TLS ends here; a GET, which waits for events, is
     /// not bounded.
     pub first_byte_timeout: Duration,
-    /// Origins that a browser may call from where its TLS ends here, besides a route's own host.
-    pub allowed_origins: Vec<String>,
+    /// Which web pages may call where their TLS ends here, and what their browsers are told.
+    pub origins: Arc<OriginRules>,
 }
 
 #[cfg(feature = "internals")]
@@ -101,7 +102,7 @@ impl ConnectorSettings {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
             first_byte_timeout: Duration::from_secs(120),
-            allowed_origins: Vec::new(),
+            origins: Arc::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::connector::calls::{Leave, StreamCalls};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
+use crate::exchange::Scheme;
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Hostname;
 use crate::serve::{Requests, serve};
@@ -46,6 +47,7 @@ impl Work {
     /// Carries the one call of a plain stream.
     pub(super) async fn serve_plain(&mut self, here: &ConnectorCore, stream: &CallStream) {
         self.requests.read_labels(false);
+        self.requests.answer_browsers(None, Scheme::Http);
         let context = CallContext { here, stream, caller: Caller::Edge, traffic: Traffic::Plain };
         let mut calls = StreamCalls { context, host: None, work: &mut self.upstream, has_called: false };
         match serve(&here.core, &mut self.requests, stream, &mut calls).await {
@@ -74,6 +76,8 @@ impl Work {
         let Some(session) = accept(here, stream, &terms).await else { return };
         let is_agents = terms.traffic == Traffic::Passthrough;
         self.requests.read_labels(is_agents);
+        let origins = &here.connector.settings.origins;
+        self.requests.answer_browsers(is_agents.then_some(origins), Scheme::Https);
         let caller = match is_agents {
             true => Caller::Agent(terms.agent.as_deref().unwrap_or_default()),
             false => Caller::Edge,

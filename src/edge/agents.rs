@@ -15,7 +15,7 @@ use crate::edge::moves::Moves;
 use crate::edge::passthrough::{self, Passing};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
-use crate::exchange::{Outlet, Refusal};
+use crate::exchange::{Outlet, Refusal, Scheme};
 use crate::serve::{Requests, serve};
 use crate::tls::{Connection, DetachedConnection, HandshakeError, TlsError};
 
@@ -183,6 +183,8 @@ impl Agent {
     fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut PeerInfo) -> Box<Agent> {
         let mut requests = Requests::new(first);
         requests.read_labels(true);
+        let scheme = Scheme::of_connection(connection.is_tls());
+        requests.answer_browsers(Some(&here.edge.settings.origins), scheme);
         Box::new(Agent { connection, requests, caller: Caller::new(here, visitor) })
     }
 

@@ -15,7 +15,7 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_request, forwarded};
+use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, Scheme, check_request, forwarded};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
@@ -128,6 +128,10 @@ impl Service for AgentCalls<'_> {
             Ok(route) => route,
             Err(refusal) => return refuse(&here, request, refusal).await,
         };
+        if request.is_preflight() {
+            let keep = request.answer_preflight(!here.is_draining()).await;
+            return if keep { Next::Keep } else { Next::Close };
+        }
         let mut stamps = EdgeStamps::new(request.began());
         let seal = match route.traffic {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -403,7 +407,8 @@ fn record(
 impl Caller {
     /// The route that a request is for, if the request may be passed on.
     fn admit<'t>(&self, request: &AgentRequest<'_>, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
-        let host = check_request(request.head(), &self.here.edge.settings.allowed_origins)?;
+        let scheme = Scheme::of_connection(request.stream().is_tls());
+        let host = check_request(request.head(), &self.here.edge.settings.origins, scheme)?;
         let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
         let verdict = tables.admission.judge_call(&self.source, &route.tunnel);
         if !self.here.gate.admits_call(&self.source, verdict) {

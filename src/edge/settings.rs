@@ -6,6 +6,7 @@ use crate::base::{SharedMap, Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
+use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
 use crate::route::{Route, RouteTable};
@@ -31,8 +32,8 @@ pub struct EdgeSettings {
     pub clock: WallClock,
     /// The settings of the link protocol.
     pub link: mux::Settings,
-    /// Origins that a browser may call from, besides a route's own host.
-    pub allowed_origins: Vec<String>,
+    /// Which web pages may call, and what their browsers are told.
+    pub origins: Arc<OriginRules>,
     /// Connections of agents that one core serves at once.
     pub connections_max: usize,
     /// How long a TLS handshake may take.
@@ -80,7 +81,7 @@ impl EdgeSettings {
             certifier: None,
             clock: WallClock::default(),
             link: mux::Settings::default(),
-            allowed_origins: Vec::new(),
+            origins: Arc::default(),
             connections_max: 1_000,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),

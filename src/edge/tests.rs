@@ -113,7 +113,7 @@ fn settings() -> EdgeSettings {
         certifier: None,
         clock: WallClock::default(),
         link: mux::Settings::default(),
-        allowed_origins: Vec::new(),
+        origins: Arc::default(),
         connections_max: 100,
         handshake_timeout: second,
         header_timeout: second,

@@ -2,7 +2,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, StreamError};
-use crate::wire::http1::{Answer, HeadError, Method, Progress, RequestHead, ResponseHead};
+use crate::wire::http1::{Answer, Cors, HeadError, Method, Progress, RequestHead, ResponseHead};
 
 /// The most interim (1xx) responses to one request. An answer with more has broken the protocol.
 pub const INTERIM_MAX: u32 = 64;
@@ -35,10 +35,10 @@ impl HeadReadError {
         Answer::new(408, "head_timeout", "the head of the request took too long: send it at once");
 
     /// Appends what the peer is answered. Nothing where there is nobody left to tell.
-    pub fn write_answer(&self, out: &mut Vec<u8>) {
+    pub fn write_answer(&self, cors: Option<Cors<'_>>, out: &mut Vec<u8>) {
         match self {
-            HeadReadError::Head(error) => error.write_answer(out),
-            HeadReadError::Timeout => HeadReadError::TIMEOUT_ANSWER.write(out),
+            HeadReadError::Head(error) => error.write_answer(cors, out),
+            HeadReadError::Timeout => Answer { cors, ..HeadReadError::TIMEOUT_ANSWER }.write(out),
             HeadReadError::Stream(_) => {}
         }
     }

@@ -1,5 +1,6 @@
 //! What an agent is answered when its request cannot be passed on: by the edge, and by a connector in which its TLS ends.
 
+use crate::exchange::origins::{OriginRules, Scheme};
 use crate::latency::Outcome;
 use crate::route::Hostname;
 use crate::wire::http1::{Answer, RequestHead};
@@ -20,7 +21,7 @@ pub enum Refusal {
     Origin,
     /// The agent's network has as many calls in flight as it may have.
     TooManyCalls,
-    /// The agent wants to change the protocol.
+    /// The agent opens a WebSocket.
     Upgrade,
     /// Plain HTTP where only HTTPS is spoken.
     PlainHttp,
@@ -55,11 +56,9 @@ impl Refusal {
                     "your network has too many calls in flight: wait for some, or ask the edge's operator for more",
                 )
             },
-            Refusal::Upgrade => Answer::new(
-                501,
-                "upgrade_refused",
-                "no other protocol is spoken here: send the request without Upgrade",
-            ),
+            Refusal::Upgrade => {
+                Answer::new(501, "upgrade_refused", "WebSocket is not spoken here: send the request without Upgrade")
+            }
             Refusal::PlainHttp => {
                 Answer::new(400, "plain_http", "HTTPS is spoken here: call https:// instead of http://")
             }
@@ -84,28 +83,15 @@ impl Refusal {
     }
 }
 
-/// Which host a request is for, if it may be passed on whatever its route; a browser's page may call from its own host, on
-/// any port, and from the origins that are listed.
+/// Which host a request is for, if it may be passed on whatever its route. `scheme` is that of the connection.
 ///
 /// # Errors
 ///
 /// Why it may not.
-pub fn check_request(head: &RequestHead, allowed_origins: &[String]) -> Result<Hostname, Refusal> {
-    if head.wants_upgrade() {
+pub fn check_request(head: &RequestHead, rules: &OriginRules, scheme: Scheme) -> Result<Hostname, Refusal> {
+    if head.wants_websocket() {
         return Err(Refusal::Upgrade);
     }
-    let host: Hostname = head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?;
-    match head.get("origin") {
-        Some(origin) if !origin_allowed(origin, &host, allowed_origins) => Err(Refusal::Origin),
-        _ => Ok(host),
-    }
-}
-
-fn origin_allowed(origin: &[u8], host: &Hostname, allowed: &[String]) -> bool {
-    let listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin));
-    let own = || {
-        let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"))?;
-        Some(Hostname::of_authority(authority).ok()?.as_str() == host.as_str())
-    };
-    listed || own().unwrap_or(false)
+    let host = head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?;
+    if rules.allow(head, scheme) { Ok(host) } else { Err(Refusal::Origin) }
 }

@@ -6,7 +6,7 @@ use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{BodySource, CallFailure, Http1Source, Piece, Refusal, read_on};
 use crate::serve::incoming::{Incoming, RequestBody};
 use crate::serve::label::Label;
-use crate::serve::requests::Requests;
+use crate::serve::requests::{Requests, cors_of};
 use crate::serve::responder::Http1Responder;
 use crate::wire::http1::{Answer, BodyError, Method, RequestHead};
 
@@ -69,9 +69,10 @@ impl<'a, S: ByteStream> Request<'a, S> {
         over: &'b P,
         is_watched: bool,
     ) -> Incoming<'b, Http1RequestBody<'b, S, P>, Http1Responder<'b, P>> {
-        let Requests { head, intake, decoder, label, reads_labels, outlet, scratch, .. } = &mut *self.requests;
+        let Requests { head, intake, decoder, label, reads_labels, browsers, outlet, scratch, .. } =
+            &mut *self.requests;
         let head = &*head;
-        let responder = Http1Responder::new(head, over, self.core.pool(), outlet, scratch);
+        let responder = Http1Responder::new(head, over, self.core.pool(), outlet, scratch, cors_of(browsers, head));
         let watched = is_watched.then_some(self.stream);
         let body = Http1RequestBody { source: Http1Source::new(over, intake, decoder), watched };
         let label = label.as_deref_mut().filter(|_| *reads_labels);
@@ -90,7 +91,25 @@ impl<'a, S: ByteStream> Request<'a, S> {
 
     /// Answers a request whose body is malformed. The connection has to be closed.
     pub async fn refuse_body(&mut self, error: BodyError) {
-        self.requests.answer(self.stream, self.core.pool(), |out| error.write_answer(out)).await;
+        self.requests.answer(self.stream, self.core.pool(), |cors, out| error.write_answer(cors, out)).await;
+    }
+
+    /// Whether it is a preflight request that is answered here.
+    #[must_use]
+    pub fn is_preflight(&self) -> bool {
+        self.requests.browsers.is_some() && self.head().is_preflight()
+    }
+
+    /// Answers a preflight request whose origin may call. Returns whether the connection can carry another request, which
+    /// `may_keep` allows.
+    pub async fn answer_preflight(&mut self, may_keep: bool) -> bool {
+        let keep = may_keep && self.is_received() && self.head().keep_alive();
+        let mut bytes = Vec::new();
+        if let Some(cors) = cors_of(&self.requests.browsers, self.head()) {
+            cors.write_preflight(self.head(), !keep, &mut bytes);
+        }
+        self.requests.answer(self.stream, self.core.pool(), |_, out| out.extend_from_slice(&bytes)).await;
+        keep
     }
 
     /// Answers a call that failed before a response began, with the id of its message if that can be learnt. Returns whether
@@ -99,10 +118,12 @@ impl<'a, S: ByteStream> Request<'a, S> {
         self.read_id().await;
         let keep = may_keep && self.is_received() && self.head().keep_alive();
         let to_head = self.head().method() == Method::Head;
-        let rpc_id = self.requests.label().and_then(|label| label.rpc_id());
+        let Requests { head, label, reads_labels, browsers, .. } = &*self.requests;
+        let rpc_id = label.as_ref().filter(|_| *reads_labels).and_then(|label| label.rpc_id());
+        let cors = cors_of(browsers, head);
         let mut bytes = Vec::new();
-        Answer { close: !keep, to_head, ..failure.answer(rpc_id) }.write(&mut bytes);
-        self.requests.answer(self.stream, self.core.pool(), |out| out.extend_from_slice(&bytes)).await;
+        Answer { close: !keep, to_head, cors, ..failure.answer(rpc_id) }.write(&mut bytes);
+        self.requests.answer(self.stream, self.core.pool(), |_, out| out.extend_from_slice(&bytes)).await;
         keep
     }
 
@@ -125,7 +146,9 @@ impl<'a, S: ByteStream> Request<'a, S> {
 
     async fn answer(&mut self, answer: Answer<'_>) {
         let to_head = self.head().method() == Method::Head;
-        self.requests.answer(self.stream, self.core.pool(), |out| Answer { to_head, ..answer }.write(out)).await;
+        self.requests
+            .answer(self.stream, self.core.pool(), |cors, out| Answer { to_head, cors, ..answer }.write(out))
+            .await;
     }
 }
 

@@ -1,4 +1,5 @@
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -6,9 +7,9 @@ use futures_lite::future;
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, Pool, StreamError};
-use crate::exchange::{HeadReadError, Intake, Outlet, clear_scratch};
+use crate::exchange::{HeadReadError, Intake, OriginRules, Outlet, Scheme, clear_scratch};
 use crate::serve::label::Label;
-use crate::wire::http1::{BodyDecoder, RequestHead};
+use crate::wire::http1::{BodyDecoder, Cors, RequestHead};
 
 /// How long the requests of a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ pub struct Requests {
     /// Only a connection on which labels were read has one.
     pub(super) label: Option<Box<Label>>,
     pub(super) reads_labels: bool,
+    /// By what and over what scheme browsers are answered, if they are answered here.
+    pub(super) browsers: Option<(Arc<OriginRules>, Scheme)>,
     pub(super) outlet: Outlet,
     pub(super) scratch: Vec<u8>,
     has_begun: bool,
@@ -55,10 +58,16 @@ impl Requests {
         }
     }
 
+    /// Answers browsers by these rules, over a connection of this scheme; none leaves that to the next hop.
+    pub fn answer_browsers(&mut self, rules: Option<&Arc<OriginRules>>, scheme: Scheme) {
+        self.browsers = rules.filter(|rules| rules.cors).map(|rules| (Arc::clone(rules), scheme));
+    }
+
     /// Forgets the connection; keeps the memory.
     pub fn clear(&mut self) {
         *self.intake.rest() = None;
         self.has_begun = false;
+        self.browsers = None;
         self.head.clear();
         self.end_response();
     }
@@ -138,10 +147,15 @@ impl Requests {
         Ok(began)
     }
 
-    /// Sends a response that `write` appends to an empty buffer.
-    pub(super) async fn answer(&mut self, stream: &impl ByteStream, pool: &Pool, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Sends a response that `write` appends to an empty buffer, with what it is told about CORS.
+    pub(super) async fn answer(
+        &mut self,
+        stream: &impl ByteStream,
+        pool: &Pool,
+        write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>),
+    ) {
         self.scratch.clear();
-        write(&mut self.scratch);
+        write(cors_of(&self.browsers, &self.head), &mut self.scratch);
         // A caller that has left needs no answer.
         if self.outlet.put(stream, pool, &self.scratch).await.is_ok() {
             let _ = self.outlet.flush(stream);
@@ -152,4 +166,9 @@ impl Requests {
         self.outlet.clear();
         clear_scratch(&mut self.scratch);
     }
+}
+
+/// What the browser is told with each answer to a request.
+pub(super) fn cors_of<'h>(browsers: &Option<(Arc<OriginRules>, Scheme)>, head: &'h RequestHead) -> Option<Cors<'h>> {
+    browsers.as_ref().and_then(|(rules, scheme)| rules.cors(head, *scheme))
 }

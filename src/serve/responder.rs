@@ -3,12 +3,13 @@
 use crate::engine::{ByteStream, Lease, Pool, StreamError};
 use crate::exchange::{BodySink, CarryError, Http1Sink, Outlet};
 use crate::serve::incoming::{Responder, ResponseExtras};
-use crate::wire::http1::{Framing, RequestHead, ResponseEdits, ResponseHead, Version, write_response};
+use crate::wire::http1::{Cors, Framing, RequestHead, ResponseEdits, ResponseHead, Version, write_response};
 
 /// Responds to one request on a byte stream.
 pub struct Http1Responder<'a, S> {
     sink: Http1Sink<'a, S>,
     version: Version,
+    cors: Option<Cors<'a>>,
     /// Whether another request may follow on the connection.
     keeps: bool,
 }
@@ -20,9 +21,10 @@ impl<'a, S: ByteStream> Http1Responder<'a, S> {
         pool: &'a Pool,
         outlet: &'a mut Outlet,
         scratch: &'a mut Vec<u8>,
+        cors: Option<Cors<'a>>,
     ) -> Http1Responder<'a, S> {
         let sink = Http1Sink::new(stream, pool, outlet, scratch);
-        Http1Responder { sink, version: request.version(), keeps: request.keep_alive() }
+        Http1Responder { sink, version: request.version(), cors, keeps: request.keep_alive() }
     }
 }
 
@@ -47,7 +49,7 @@ impl<S: ByteStream> Responder for Http1Responder<'_, S> {
         self.keeps &= framing != Framing::UntilClose && extras.may_keep;
         let append = [("Server-Timing", extras.server_timing.unwrap_or_default())];
         let append = if extras.server_timing.is_some() { &append[..] } else { &[] };
-        let edits = ResponseEdits { framing, close: !self.keeps, append };
+        let edits = ResponseEdits { framing, close: !self.keeps, cors: self.cors, append };
         self.sink.begin(framing);
         self.sink.write_head(|out| write_response(head, &edits, out));
         self.sink.send_head()

@@ -54,7 +54,7 @@ pub async fn serve<S: Service>(
             Err(error) => {
                 let leave = service.on_head_refused(&error);
                 if leave.is_none() {
-                    requests.answer(stream, core.pool(), |out| error.write_answer(out)).await;
+                    requests.answer(stream, core.pool(), |cors, out| error.write_answer(cors, out)).await;
                 }
                 return leave;
             }

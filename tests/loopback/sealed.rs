@@ -4,4 +4,4 @@ mod blind;
 mod drains;
 mod link;
 mod sessions;
-mod site;
+pub(crate) mod site;

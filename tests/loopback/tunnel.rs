@@ -36,13 +36,18 @@ impl Tunnel {
 
     /// The same, with its calls carried so.
     pub(crate) fn start_as(traffic: &'static str, host: &str, upstream: SocketAddr) -> Self {
-        let mut tunnel = Self::without_connector(traffic, host, 20_000);
+        Self::start_with(traffic, host, upstream, "")
+    }
+
+    /// The same, with more lines in the edge's settings.
+    pub(crate) fn start_with(traffic: &'static str, host: &str, upstream: SocketAddr, more: &str) -> Self {
+        let mut tunnel = Self::without_connector(traffic, host, 20_000, more);
         tunnel.connect(host, upstream);
         tunnel
     }
 
-    /// An edge alone, which lets a call wait so long for a connector.
-    pub(crate) fn without_connector(traffic: &'static str, host: &str, offline_wait_ms: u32) -> Self {
+    /// An edge alone, which lets a call wait so long for a connector, with more lines in its settings.
+    pub(crate) fn without_connector(traffic: &'static str, host: &str, offline_wait_ms: u32, more: &str) -> Self {
         let files = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| files.path().join(name).display().to_string();
         let (agents, connectors) = (free_address(), free_address());
@@ -58,7 +63,7 @@ impl Tunnel {
         let settings = format!(
             "[engine]\ncores = 1\npin = false\nspin_us = 0\n\
              [edge]\nagents_listen = '{agents}'\nconnectors_listen = '{connectors}'\nadmin_listen = 'off'\n\
-             connectors_cert_file = '{}'\nconnectors_key_file = '{}'\noffline_wait_ms = {offline_wait_ms}\n\
+             connectors_cert_file = '{}'\nconnectors_key_file = '{}'\noffline_wait_ms = {offline_wait_ms}\n{more}\n\
              connectors_ca_file = 'ca.pem'\nconnectors_ca_key_file = 'ca.key'\n\
              [[tunnel]]\nid = 'tnl_test'\nsecret_file = '{}'\nhosts = ['{host}']\n\
              traffic = '{traffic}'\nseal_ca_file = 'state/seal-ca.pem'\n",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 
-use super::unless_zero;
+use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{AuthorityPin, Secret, TunnelId, TunnelToken, pin_of};
 use crate::config::{
     ConnectConfig, Fault, Faults, HostPort, Origin, ProxyScheme, ProxyUrl, SecretText, UpstreamNetwork,
@@ -13,6 +13,7 @@ use crate::config::{
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::control::StateDir;
 use crate::dial::Proxy;
+use crate::exchange::OriginRules;
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_HTTP1, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock, client_config,
@@ -61,7 +62,12 @@ pub(crate) fn connector_settings(
         header_timeout: config.header_timeout_ms.into(),
         idle_timeout: config.idle_timeout_ms.into(),
         first_byte_timeout: unless_zero(config.first_byte_timeout_ms.into()),
-        allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+        origins: Arc::new(OriginRules {
+            allowed_origins: allowed_origins(&config.allowed_origins),
+            own_origin: own_origin(config.own_origin),
+            public_scheme: None,
+            cors: config.cors,
+        }),
     })
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 
-use super::unless_zero;
+use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::SharedMap;
-use crate::config::{Bytes, EdgeConfig, Fault, Faults, Origin};
+use crate::config::{Bytes, EdgeConfig, Fault, Faults, HttpUrl, Origin};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, Seals, TunnelEntry};
 use crate::engine::MailSender;
+use crate::exchange::{OriginRules, Scheme};
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
 use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
@@ -76,7 +77,12 @@ pub(crate) fn edge_settings(
         certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
         clock: WallClock::default(),
         link: mux::Settings { streams_max, stream_window, link_window, ..mux::Settings::default() }.bounded(),
-        allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+        origins: Arc::new(OriginRules {
+            allowed_origins: allowed_origins(&config.allowed_origins),
+            own_origin: own_origin(config.own_origin),
+            public_scheme: config.public_url.as_ref().map(public_scheme),
+            cors: config.cors,
+        }),
         connections_max: (config.connections_max as usize).div_ceil(cores.max(1)),
         handshake_timeout: HANDSHAKE_TIMEOUT,
         header_timeout: config.header_timeout_ms.into(),
@@ -92,6 +98,10 @@ pub(crate) fn edge_settings(
             lines_per_second_max: SLOW_CALL_LINES_PER_S,
         },
     })
+}
+
+fn public_scheme(url: &HttpUrl) -> Scheme {
+    Scheme::of_connection(url.as_str().starts_with("https://"))
 }
 
 /// The tables of an edge: tunnels, routes and admission. Secrets are read from their files now. `name` gives each host its name

@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::tls_files::{TlsFiles, data_dir};
-use crate::config::{Config, Driver, EngineConfig, Spin};
+use crate::config::{self, Config, Driver, EngineConfig, Spin, WebOrigin};
 use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
+use crate::exchange::OwnOrigin;
 
 /// Every file that is read again when it changes, or when a reload is asked for; not the configuration's own.
 pub(super) fn watched_files(config: &Config) -> BTreeSet<PathBuf> {
@@ -50,6 +51,17 @@ pub(super) fn engine_settings(config: &EngineConfig) -> EngineSettings {
             Spin::Micros(us) => Some(Duration::from_micros(us)),
         },
         buffer_memory_max: usize::try_from(config.buffer_memory_max_bytes.0).unwrap_or(usize::MAX),
+    }
+}
+
+fn allowed_origins(origins: &[WebOrigin]) -> Vec<String> {
+    origins.iter().map(|origin| origin.as_str().to_owned()).collect()
+}
+
+fn own_origin(setting: config::OwnOrigin) -> OwnOrigin {
+    match setting {
+        config::OwnOrigin::Exact => OwnOrigin::Exact,
+        config::OwnOrigin::Host => OwnOrigin::Host,
     }
 }
 
@@ -169,7 +181,7 @@ upstream_ca_file = "ca.pem"
         assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some() && settings.certifier.is_some());
         assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
         assert_eq!((settings.first_byte_timeout, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
-        assert_eq!(settings.allowed_origins, ["https://app.example.com"]);
+        assert_eq!(settings.origins.allowed_origins, ["https://app.example.com"]);
         let tables = edge_tables(&edge, Admission::default(), RouteName::of_host).unwrap();
         assert_eq!(tables.routes.lookup(&hostname("x.b.test")).unwrap().name.as_str(), "*.b.test");
         assert_eq!(tables.routes.lookup(&hostname("[::1]")).unwrap().name.as_str(), "___1_");

@@ -1,6 +1,6 @@
 use super::facts::Framing;
 use super::forward::{push_decimal, push_end, push_field};
-use super::{BodyError, HeadError};
+use super::{BodyError, Cors, HeadError};
 
 /// The interim response that lets an agent send its body.
 #[cfg(feature = "internals")]
@@ -31,6 +31,8 @@ pub struct Answer<'a> {
     pub close: bool,
     /// Whether it answers HEAD, so that the body stays away.
     pub to_head: bool,
+    /// What a browser is told about it, if that is decided here.
+    pub cors: Option<Cors<'a>>,
     /// Fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
@@ -52,6 +54,7 @@ impl<'a> Answer<'a> {
             retry_after_s: None,
             close: true,
             to_head: false,
+            cors: None,
             append: &[],
         }
     }
@@ -67,6 +70,9 @@ impl<'a> Answer<'a> {
             out.extend_from_slice(b"Retry-After: ");
             push_decimal(out, u64::from(seconds));
             out.extend_from_slice(b"\r\n");
+        }
+        if let Some(cors) = self.cors {
+            cors.push(false, out);
         }
         self.append.iter().for_each(|(name, value)| push_field(out, name.as_bytes(), value));
         let body = self.body();
@@ -95,15 +101,15 @@ impl<'a> Answer<'a> {
 
 impl HeadError {
     /// Appends the answer to a request whose head is refused so.
-    pub fn write_answer(self, out: &mut Vec<u8>) {
-        Answer::new(self.status(), "bad_request_head", &self.to_string()).write(out);
+    pub fn write_answer(self, cors: Option<Cors<'_>>, out: &mut Vec<u8>) {
+        Answer { cors, ..Answer::new(self.status(), "bad_request_head", &self.to_string()) }.write(out);
     }
 }
 
 impl BodyError {
     /// Appends the answer to a request whose body is refused so.
-    pub fn write_answer(self, out: &mut Vec<u8>) {
-        Answer::new(self.status(), "bad_request_body", &self.to_string()).write(out);
+    pub fn write_answer(self, cors: Option<Cors<'_>>, out: &mut Vec<u8>) {
+        Answer { cors, ..Answer::new(self.status(), "bad_request_body", &self.to_string()) }.write(out);
     }
 }
 
@@ -166,7 +172,7 @@ mod tests {
     #[test]
     fn a_refused_head_closes_and_says_why() {
         let mut out = Vec::new();
-        HeadError::TooLong.write_answer(&mut out);
+        HeadError::TooLong.write_answer(None, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
         assert!(text.contains("\r\nConnection: close\r\n") && text.contains("too long"), "{text}");

@@ -1,7 +1,11 @@
+use super::cors::{Cors, is_cors, varies_by_origin};
 use super::facts::{Framing, options};
 use super::names::{Known, is_token_byte};
 use super::section::{Field, Section, is_control};
 use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
+
+/// The status of a response that demands another protocol.
+const UPGRADE_REQUIRED: u16 = 426;
 
 /// The changes to a request's head when it is forwarded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +31,8 @@ pub struct ResponseEdits<'a> {
     pub framing: Framing,
     /// Tell the agent that no other response follows on this connection.
     pub close: bool,
+    /// Replace what the response says about CORS by this.
+    pub cors: Option<Cors<'a>>,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
@@ -62,12 +68,23 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
     let keeps_length = edits.framing == Framing::None && head.status() >= 200 && head.status() != 204;
+    // It says which protocol the server demands (RFC 9110 section 15.5.22), and needs to be named (section 7.8).
+    let keeps_upgrade = head.status() == UPGRADE_REQUIRED && head.facts().upgrade;
     let named = Named::of(head.section(), head.facts().connection_options);
     copy_fields(head.section(), out, |field| match field.known {
+        Known::Upgrade => keeps_upgrade,
         Known::ContentLength => keeps_length,
         Known::Host | Known::Forwarded | Known::Expect => !named.contains(field),
+        Known::Other if edits.cors.is_some() && is_cors(head.section().name(field)) => false,
         known => goes_on(known) && !named.contains(field),
     });
+    if let Some(cors) = edits.cors {
+        let varies = |(name, value): (&[u8], &[u8])| name.eq_ignore_ascii_case(b"vary") && varies_by_origin(value);
+        cors.push(head.section().iter().any(varies), out);
+    }
+    if keeps_upgrade {
+        push_field(out, b"Connection", b"Upgrade");
+    }
     push_end(out, edits.framing, edits.close, edits.append);
 }
 

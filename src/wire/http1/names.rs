@@ -23,9 +23,17 @@ pub(super) enum Known {
 ///
 /// RFC 9110 section 7.6.1 lists `Proxy-Connection`, `Keep-Alive`, `TE`, `Transfer-Encoding` and `Upgrade`. The
 /// credentials of a proxy are included because the tunnel is a gateway: a proxy's password is not for the private
-/// server, and a private server's proxy challenge is not for the agent.
-const HOP_BY_HOP: [&str; 6] =
-    ["te", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "proxy-authentication-info"];
+/// server, and a private server's proxy challenge is not for the agent. `HTTP2-Settings` belongs to an offer of h2c
+/// (RFC 7540 section 3.2.1), which is not passed on.
+const HOP_BY_HOP: [&str; 7] = [
+    "te",
+    "keep-alive",
+    "http2-settings",
+    "proxy-connection",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+];
 
 /// The fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a malicious
 /// `Connection: authorization` would remove what the server decides by. The `Mcp-…` fields belong to them too.

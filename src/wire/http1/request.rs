@@ -1,4 +1,5 @@
 use super::authority::Authority;
+use super::cors::is_preflight;
 use super::facts::{Facts, Framing};
 use super::method::{Method, Version, VersionText};
 use super::names::Known;
@@ -131,6 +132,18 @@ impl RequestHead {
         Some(self.authority.host()).filter(|host| !host.is_empty())
     }
 
+    /// Whether the request is for this authority. A missing port stands for `default_port`.
+    #[must_use]
+    pub fn is_for(&self, authority: &[u8], default_port: u16) -> bool {
+        self.authority.agrees_with(authority, default_port)
+    }
+
+    /// Whether a browser asks with this request if its page may send another (WHATWG Fetch, section 3.2.2).
+    #[must_use]
+    pub fn is_preflight(&self) -> bool {
+        is_preflight(self)
+    }
+
     /// The port in `Host`.
     #[must_use]
     #[cfg(test)]
@@ -167,10 +180,15 @@ impl RequestHead {
         self.expects_continue
     }
 
-    /// Whether the client asks for another protocol.
+    /// Whether the client opens a WebSocket (RFC 6455 section 4.1), which is of no use to it as an HTTP exchange. Any other
+    /// offer of a protocol may be ignored (RFC 9110 section 7.8).
     #[must_use]
-    pub const fn wants_upgrade(&self) -> bool {
+    pub fn wants_websocket(&self) -> bool {
+        let offers = || self.fields_known_as(Known::Upgrade).flat_map(|field| protocols(self.section.value(field)));
         self.facts.upgrade
+            && self.method() == Method::Get
+            && self.get("Sec-WebSocket-Key").is_some()
+            && offers().any(|name| name.eq_ignore_ascii_case(b"websocket"))
     }
 
     /// The value of the first field with this name; case is ignored.
@@ -283,6 +301,12 @@ impl RequestHead {
     fn fields_known_as(&self, known: Known) -> impl Iterator<Item = &Field> {
         self.section.fields().iter().filter(move |field| field.known == known)
     }
+}
+
+/// The names of the protocols in an `Upgrade` value, without their versions.
+fn protocols(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let name = |protocol: &[u8]| protocol.iter().position(|&byte| byte == b'/').unwrap_or(protocol.len());
+    value.split(|&byte| byte == b',').map(move |protocol| protocol[..name(protocol)].trim_ascii())
 }
 
 /// A target in absolute form (RFC 9112 section 3.2.2).

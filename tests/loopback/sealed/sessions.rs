@@ -4,10 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 
 use adit::base::Traffic;
 
-use super::site::{Agent, HOST, OPEN_HOST, Site, ask, authority, call, get, try_call};
+use super::site::{Agent, HOST, OPEN_HOST, SEAL_CA, Site, ask, authority, call, get, try_call};
 use crate::drivers::drivers;
-
-const SEAL_CA: &str = "state/seal-ca.pem";
 
 /// An agent of a host for which the edge ends TLS. The edge's certificate is for another of its hosts: in these tests that
 /// is the only one it has.

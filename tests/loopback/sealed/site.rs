@@ -19,6 +19,8 @@ use crate::process::{Adit, PATIENCE};
 pub(crate) const HOST: &str = "sealed.test";
 /// One that the edge serves itself.
 pub(crate) const OPEN_HOST: &str = "open.test";
+/// The authority of a connector that certifies itself.
+pub(crate) const SEAL_CA: &str = "state/seal-ca.pem";
 /// The head of its event streams, and the one event that each has.
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 pub(crate) const EVENT: &str = "id: 1\ndata: {}\n\n";
@@ -63,7 +65,7 @@ impl Site {
         private::folder(&dir.path().join("state")).unwrap();
         authority(&dir.path().join("state"), "seal-ca");
         private::write(&dir.path().join("secret"), b"a-secret-for-tests-only-0123456789").unwrap();
-        write_edge(dir.path(), driver, traffic, "state/seal-ca.pem", more);
+        write_edge(dir.path(), driver, traffic, SEAL_CA, more);
         let edge = Adit::start(&["edge", "--json", "--config", dir.path().join("edge.toml").to_str().unwrap()]);
         let listening = edge.event("listening");
         let at = |what: &str| listening[what].as_str().unwrap().parse().unwrap();
@@ -80,11 +82,22 @@ impl Site {
 
     /// A connector, and where its admin listener is.
     pub(crate) fn connect(&self, driver: &str, traffic: Traffic) -> (Adit, SocketAddr) {
-        let (edge, upstream) = (self.connectors, self.upstream);
+        self.connect_with(driver, traffic, self.upstream, "")
+    }
+
+    /// The same with another upstream, and more lines in the connector's settings.
+    pub(crate) fn connect_with(
+        &self,
+        driver: &str,
+        traffic: Traffic,
+        upstream: SocketAddr,
+        more: &str,
+    ) -> (Adit, SocketAddr) {
+        let edge = self.connectors;
         let text = format!(
             "[engine]\ndriver = '{driver}'\ncores = 1\npin = false\n\
              [connect]\nedge = 'localhost:{}'\ntunnel = 'tnl_a'\nsecret_file = 'secret'\nedge_ca_file = 'ca.pem'\n\
-             state_dir = 'state'\ntraffic = '{traffic}'\ndrain_timeout_ms = '1h'\nadmin_listen = '127.0.0.1:0'\n\
+             state_dir = 'state'\ntraffic = '{traffic}'\ndrain_timeout_ms = '1h'\nadmin_listen = '127.0.0.1:0'\n{more}\n\
              [[route]]\nhost = '{HOST}'\nupstream = 'http://{upstream}'\n",
             edge.port()
         );

@@ -40,7 +40,7 @@ fn an_upstream_that_refuses_is_503_with_the_id_of_the_call_and_a_time_to_try_aga
 
 #[test]
 fn a_connector_that_is_not_there_is_503_with_the_id_of_the_call_and_a_time_to_try_again() {
-    let tunnel = Tunnel::without_connector("plain", HOST, 0);
+    let tunnel = Tunnel::without_connector("plain", HOST, 0, "");
     for id in IDS {
         let (answer, body) = refused(tunnel.agents, id);
         assert_eq!((answer.status(), answer.one("content-type")), (503, Some("application/json")));
@@ -55,7 +55,7 @@ fn a_connector_that_is_not_there_is_503_with_the_id_of_the_call_and_a_time_to_tr
 #[test]
 fn a_call_that_comes_before_the_connector_waits_for_it() {
     let mut upstream = Upstream::start();
-    let mut tunnel = Tunnel::without_connector("plain", HOST, 20_000);
+    let mut tunnel = Tunnel::without_connector("plain", HOST, 20_000, "");
     let mut agent = Peer::connect(tunnel.agents);
     agent.send(post(CALL));
     tunnel.connect(HOST, upstream.address);

@@ -1,6 +1,6 @@
 //! What the edge refuses, so that nothing behind it has to.
 
-use super::{CALL, HOST, Way, get};
+use super::{CALL, HOST, Way, each_way, get};
 use crate::raw::latin1;
 
 /// Requests by which a stranger could make two readers of one connection disagree, or exhaust one of them.
@@ -81,7 +81,7 @@ fn chunks_that_two_readers_could_read_in_two_ways_end_the_call() {
 }
 
 #[test]
-fn an_upgrade_is_refused_with_a_clear_answer() {
+fn a_websocket_is_refused_with_a_clear_answer() {
     let mut way = Way::tunnel();
     let mut agent = way.agent();
     agent.send(format!(
@@ -94,6 +94,45 @@ fn an_upgrade_is_refused_with_a_clear_answer() {
     assert!(body["error"]["message"].as_str().unwrap().to_lowercase().contains("upgrade"), "{body}");
     let (_, came, _at) = way.exchange(&get("/honest"));
     assert_eq!(came.start, "GET /honest HTTP/1.1");
+}
+
+#[test]
+fn an_offer_of_another_protocol_that_may_be_ignored_is_ignored() {
+    for offer in [
+        // Java's HttpClient on its first request of a plain connection.
+        "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c",
+        "Connection: Upgrade\r\nUpgrade: TLS/1.2, HTTP/2.0",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "HTTP2-Settings: AAEAAEAA",
+    ] {
+        let mut way = Way::tunnel();
+        let (mut agent, came, mut at) = way.exchange(&format!(
+            "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\n{offer}\r\nContent-Length: {}\r\n\r\n{CALL}",
+            CALL.len()
+        ));
+        for name in ["connection", "upgrade", "http2-settings"] {
+            assert_eq!(came.one(name), None, "{offer}: {came:?}");
+        }
+        assert_eq!(latin1(&at.body(&came)), CALL);
+        at.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let answer = agent.head();
+        assert_eq!((answer.status(), answer.one("upgrade")), (200, None), "{offer}");
+        assert_eq!(agent.body(&answer), b"ok");
+    }
+}
+
+#[test]
+fn a_server_that_demands_another_protocol_says_which() {
+    each_way(|mut way| {
+        let (mut agent, _, mut at) = way.exchange(&get("/mcp"));
+        at.send(
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: HTTP/3.0\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
+        );
+        let answer = agent.head();
+        let connection = answer.one("connection").map(str::to_ascii_lowercase);
+        assert_eq!((answer.status(), answer.one("upgrade")), (426, Some("HTTP/3.0")), "{answer:?}");
+        assert_eq!(connection.as_deref(), Some("upgrade"), "{answer:?}");
+    });
 }
 
 #[test]

@@ -130,7 +130,10 @@ const GOOD_REQUESTS: &[(&str, &[u8], Expected)] = &[
     ("IPv6 host", b"GET / HTTP/1.1\r\nHost: [::1]:3000\r\n\r\n", Expected { host: Some("[::1]"), ..PLAIN }),
     ("continue", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\n", Expected { method: Method::Post, framing: Framing::Length(3), expects: true, ..PLAIN }),
     ("continue means nothing in HTTP/1.0", b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", Expected { method: Method::Post, keep_alive: false, ..PLAIN }),
-    ("upgrade", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", Expected { upgrade: true, ..PLAIN }),
+    ("upgrade", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x, WebSocket/13\r\nSec-WebSocket-Key: k\r\n\r\n", Expected { websocket: true, ..PLAIN }),
+    ("upgrade to no WebSocket", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c, websockets\r\nSec-WebSocket-Key: k\r\n\r\n", PLAIN),
+    ("upgrade without a key", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", PLAIN),
+    ("upgrade of a POST", b"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n", Expected { method: Method::Post, ..PLAIN }),
     ("bytes above ASCII in a value", b"GET / HTTP/1.1\r\nHost: a\r\nX: caf\xe9\r\n\r\n", PLAIN),
     ("unknown method", b"QUERY / HTTP/1.1\r\nHost: a\r\n\r\n", Expected { method: Method::Other, ..PLAIN }),
     ("lower-case method is another method", b"get / HTTP/1.1\r\nHost: a\r\n\r\n", Expected { method: Method::Other, ..PLAIN }),
@@ -145,7 +148,7 @@ struct Expected {
     framing: Framing,
     keep_alive: bool,
     expects: bool,
-    upgrade: bool,
+    websocket: bool,
 }
 
 const PLAIN: Expected = Expected {
@@ -155,7 +158,7 @@ const PLAIN: Expected = Expected {
     framing: Framing::None,
     keep_alive: true,
     expects: false,
-    upgrade: false,
+    websocket: false,
 };
 
 fn assert_expected(head: &RequestHead, expected: &Expected, name: &str) {
@@ -165,7 +168,7 @@ fn assert_expected(head: &RequestHead, expected: &Expected, name: &str) {
     assert_eq!(head.framing(), expected.framing, "{name}");
     assert_eq!(head.keep_alive(), expected.keep_alive, "{name}");
     assert_eq!(head.expects_continue(), expected.expects, "{name}");
-    assert_eq!(head.wants_upgrade(), expected.upgrade, "{name}");
+    assert_eq!(head.wants_websocket(), expected.websocket, "{name}");
 }
 
 #[test]

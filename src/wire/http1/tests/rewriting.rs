@@ -26,7 +26,7 @@ fn unknown_fields_stay_byte_for_byte_and_in_order() {
 fn hop_by_hop_fields_are_dropped_and_connection_names_more() {
     let head =
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: 5\r\nX-Hop: 1\r\nTE: trailers\r\n\
-        Upgrade: h2c\r\nProxy-Connection: x\r\nProxy-Authorization: secret\r\nX-Stays: 1\r\n\r\n";
+        Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\nProxy-Connection: x\r\nProxy-Authorization: secret\r\nX-Stays: 1\r\n\r\n";
     let text = forward(head, &RequestEdits::default());
     assert_eq!(text, "GET / HTTP/1.1\r\nHost: a\r\nX-Stays: 1\r\n\r\n");
 }
@@ -76,11 +76,22 @@ fn an_added_field_cannot_bring_another() {
 fn responses_keep_status_reason_and_repeated_fields() {
     let head = b"HTTP/1.0 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a\r\nWWW-Authenticate: Basic\r\n\
         Set-Cookie: b\r\nConnection: www-authenticate\r\nContent-Length: 2\r\n\r\n";
-    let edits =
-        ResponseEdits { framing: Framing::Length(2), append: &[("Server-Timing", b"edge;dur=1")], close: false };
+    let append = &[("Server-Timing", &b"edge;dur=1"[..])];
+    let edits = ResponseEdits { framing: Framing::Length(2), append, ..Default::default() };
     let expected = "HTTP/1.1 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a\r\nWWW-Authenticate: Basic\r\n\
         Set-Cookie: b\r\nContent-Length: 2\r\nServer-Timing: edge;dur=1\r\n\r\n";
     assert_eq!(answer(head, Method::Post, &edits), expected);
+}
+
+#[test]
+fn only_a_response_that_demands_another_protocol_keeps_its_name() {
+    let with = |status: &str| format!("HTTP/1.1 {status}\r\nConnection: close, upgrade\r\nUpgrade: HTTP/3.0\r\n\r\n");
+    let close = ResponseEdits { close: true, ..Default::default() };
+    let demanded = answer(with("426 Upgrade Required").as_bytes(), Method::Get, &close);
+    let expected =
+        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: HTTP/3.0\r\nConnection: Upgrade\r\nConnection: close\r\n\r\n";
+    assert_eq!(demanded, expected);
+    assert_eq!(answer(with("200 OK").as_bytes(), Method::Get, &close), "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
 }
 
 #[test]
