@@ -10,7 +10,7 @@ pub struct RequestEdits<'a> {
     pub host: Option<&'a str>,
     /// The framing of the forwarded body.
     pub framing: Framing,
-    /// Drop `Forwarded`, `X-Forwarded-…` and `X-Real-IP`, which an untrusted client may have forged.
+    /// Drop `Forwarded`, `X-Forwarded-…`, `X-Real-IP`, `X-Original-URL` and the like, which an untrusted client may have forged.
     pub drop_forwarded: bool,
     /// Drop `Expect`, because it was already answered.
     pub drop_expect: bool,

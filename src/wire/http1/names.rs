@@ -11,7 +11,7 @@ pub(super) enum Known {
     Upgrade,
     /// Hop-by-hop, whether or not `Connection` names it.
     HopByHop,
-    /// Says where a request came from; trusted only from a proxy.
+    /// Says where a request came from, or what it asked for before a proxy changed it; trusted only from a proxy.
     Forwarded,
     /// End-to-end, even if `Connection` names it.
     EndToEnd,
@@ -48,6 +48,10 @@ const END_TO_END: [&str; 17] = [
     "vary",
     "www-authenticate",
 ];
+
+/// What proxies say of a request besides `Forwarded` and `X-Forwarded-…`. Some frameworks take the URL of a request from the
+/// last four (Symfony, IIS URL Rewrite, ASP.NET), so that from a stranger they would call another path than the one checked.
+const FORWARDED: [&str; 5] = ["x-real-ip", "x-original-url", "x-rewrite-url", "x-original-host", "x-host"];
 
 const LONGEST: usize = "proxy-authentication-info".len();
 
@@ -101,15 +105,18 @@ impl Known {
     }
 }
 
-/// `Forwarded`, `X-Forwarded-…` and `X-Real-IP`, also when written with underscores.
+/// `Forwarded`, `X-Forwarded-…` and the others of [`FORWARDED`], also when written with underscores.
 fn is_forwarded(name: &[u8]) -> bool {
     let alike = |name: &[u8], with: &[u8]| {
         name.iter().zip(with).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
     };
+    if name.eq_ignore_ascii_case(b"forwarded") {
+        return true;
+    }
+    let [b'x' | b'X', b'-' | b'_', ..] = name else { return false };
     let prefix = b"x-forwarded-";
-    name.eq_ignore_ascii_case(b"forwarded")
-        || (name.len() >= prefix.len() && alike(name, prefix))
-        || (name.len() == 9 && alike(name, b"x-real-ip"))
+    (name.len() >= prefix.len() && alike(name, prefix))
+        || FORWARDED.iter().any(|known| known.len() == name.len() && alike(name, known.as_bytes()))
 }
 
 /// Whether a byte is allowed in a token (RFC 9110 section 5.6.2).
@@ -140,7 +147,7 @@ mod tests {
 
     #[test]
     fn names_are_known_in_any_case() {
-        let cases: [(&str, Known); 12] = [
+        let cases: [(&str, Known); 19] = [
             ("HOST", Known::Host),
             ("Content-length", Known::ContentLength),
             ("TE", Known::HopByHop),
@@ -150,6 +157,13 @@ mod tests {
             ("X-Forwarded-Something-Long-Enough-To-Be-Long", Known::Forwarded),
             ("forwarded", Known::Forwarded),
             ("x-real-ip", Known::Forwarded),
+            ("X-Original-URL", Known::Forwarded),
+            ("X-Rewrite-URL", Known::Forwarded),
+            ("x_original_host", Known::Forwarded),
+            ("X-HOST", Known::Forwarded),
+            ("X-Hosts", Known::Other),
+            ("X-Original", Known::Other),
+            ("X", Known::Other),
             ("MCP-Protocol-Version", Known::EndToEnd),
             ("Mcp-Param-Something-Long-Enough-To-Be-Long", Known::EndToEnd),
             ("X-Forwarded", Known::Other),

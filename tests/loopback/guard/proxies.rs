@@ -37,7 +37,8 @@ fn what_a_stranger_says_about_where_it_comes_from_is_removed() {
     let mut agent = site.agent(Ipv4Addr::new(127, 0, 0, 2), "one.test", b"").unwrap();
     let forged = "GET / HTTP/1.1\r\nHost: one.test\r\nX-Forwarded-For: 192.0.2.9\r\nForwarded: for=192.0.2.9\r\n\
                   X-Real-IP: 192.0.2.9\r\nX_Forwarded_For: 192.0.2.9\r\nX-Forwarded-Proto: gopher\r\n\
-                  X-Forwarded-Host: two.test\r\nX-Forwarded-Port: 9\r\nAuthorization: Bearer kept\r\n\r\n";
+                  X-Forwarded-Host: two.test\r\nX-Forwarded-Port: 9\r\nX-Original-URL: /admin\r\n\
+                  X-Rewrite-URL: /admin\r\nX-Original-Host: two.test\r\nX-Host: two.test\r\nAuthorization: Bearer kept\r\n\r\n";
     let answer = ask(&mut agent, forged).unwrap();
     assert!(!answer.contains("192.0.2.9") && !answer.contains("gopher") && !answer.contains("two.test"), "{answer}");
     assert!(!answer.to_ascii_lowercase().contains("forwarded-port") && !answer.contains("\r\nForwarded"), "{answer}");

@@ -46,7 +46,7 @@ fn a_hostile_connection_field_strips_nothing_that_is_meant_for_the_far_end() {
 fn host_is_replaced_and_strangers_claims_are_dropped() {
     let head =
         b"POST http://pub/x HTTP/1.1\r\nHost: pub\r\nForwarded: for=1\r\nX-Forwarded-For: 1\r\nX_Forwarded_Host: e\r\n\
-        X-Real-IP: 1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+        X-Real-IP: 1\r\nX-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX-Original-Host: e\r\nX-Host: e\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
     let edits = RequestEdits {
         host: Some("127.0.0.1:3000"),
         framing: Framing::Chunked,
