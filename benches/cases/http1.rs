@@ -45,7 +45,11 @@ pub(crate) fn response() -> Work {
         out.clear();
         let timing: &[u8] = b"edge;dur=0.021, tunnel;dur=0.044, connector;dur=0.013, upstream;dur=20.107";
         let append = [("Server-Timing", timing)];
-        write_response(&head, &ResponseEdits { framing: head.framing(), close: false, append: &append }, &mut out);
+        write_response(
+            &head,
+            &ResponseEdits { framing: head.framing(), append: &append, ..ResponseEdits::default() },
+            &mut out,
+        );
         black_box(&out);
     })
 }

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::base::{Traffic, TunnelId};
-use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
+use crate::config::addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
-use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, SecretText, Spin};
+use crate::config::values::{
+    Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, OriginRule, SecretText, ServerPreset, Spin,
+};
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
@@ -365,6 +367,25 @@ section! {
         /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
         /// obeyed: its connections are not used in the last second before it.
         idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
+        /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers that protect
+        /// themselves against DNS rebinding accept certain hosts only, and answer others with 421 or 403.
+        upstream_host: Option<HostField> = unset, live, like "localhost:8000";
+        /// What becomes of the `Origin` of a browser's request, after the edge has allowed it. `keep` passes it on, `drop`
+        /// removes it, `rewrite` replaces it with the upstream's own origin: its scheme and the `Host` that is sent to it.
+        /// The default is `keep`, unless `preset` says otherwise.
+        upstream_origin: Option<OriginRule> = unset, live, like "rewrite";
+        /// The kind of the MCP server, which sets `upstream_host` and `upstream_origin` where they are not set:
+        /// `python-sdk`, `typescript-sdk` or `fastmcp`. Such servers accept requests for `localhost` only: with a preset
+        /// they get `localhost` with the port of `upstream` as `Host`, and an origin to match. An `https` upstream keeps
+        /// its own host.
+        preset: Option<ServerPreset> = unset, live, like "python-sdk";
+        /// The URL by which agents call the host, if it differs from what they send: scheme, host and port. The upstream is
+        /// told it (`X-Forwarded-Proto`, `X-Forwarded-Host`), and `Location` and `Content-Location` that name the upstream
+        /// are rewritten to it. Without it, this is the URL that each agent called.
+        public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com";
+        /// Whether `resource_metadata` in `WWW-Authenticate` is rewritten to the public URL too where it names the upstream.
+        /// Set it for a server that ends its OAuth at its inner address.
+        rewrite_oauth_metadata: bool = "false", live, like "true";
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::{Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
+use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::route::{RouteName, RouteTable};
 use crate::tls::ServerConfig;
@@ -116,6 +117,8 @@ pub struct ConnectorRoute {
     pub upstream: UpstreamSettings,
     /// How its calls are carried. Calls that come otherwise are refused.
     pub traffic: Traffic,
+    /// How its upstream is addressed, and what it is told of the address that agents call.
+    pub identity: RouteIdentity,
 }
 
 /// The TLS configurations for inner sessions.

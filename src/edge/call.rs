@@ -15,7 +15,7 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_request, forwarded};
+use crate::exchange::{CallFailure, CalledAddress, HeadReadError, Patient, Refusal, check_request, forwarded};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
@@ -169,7 +169,7 @@ impl AgentCalls<'_> {
             let incoming = request.incoming(&to_agent, true);
             hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing };
             let scheme: &[u8] = if connection.is_tls() { b"https" } else { b"http" };
-            let append = forwarded(peer.as_bytes(), scheme, incoming.head);
+            let append = forwarded(peer.as_bytes(), CalledAddress::of(scheme, incoming.head));
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
             let first_byte_timeout = (!waits_for_events).then_some(here.edge.settings.first_byte_timeout);
@@ -297,7 +297,7 @@ impl RelayHooks for EdgeHooks<'_> {
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
         server_timing(&CallPhases::split(self.stamps.times(self.here.core.now()), phases), self.timing);
-        ResponseExtras { may_keep: !self.here.is_draining(), server_timing: Some(self.timing) }
+        ResponseExtras { may_keep: !self.here.is_draining(), server_timing: Some(self.timing), public: None }
     }
 
     fn on_response_head_queued(&mut self) {

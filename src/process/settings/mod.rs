@@ -3,6 +3,7 @@
 mod admission_reader;
 mod connector_settings;
 mod edge_settings;
+mod route_identity;
 mod sealing;
 
 pub(super) use admission_reader::AdmissionReader;

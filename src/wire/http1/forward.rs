@@ -1,5 +1,6 @@
 use super::facts::{Framing, options};
 use super::names::{Known, is_token_byte};
+use super::public_address::PublicAddress;
 use super::section::{Field, Section, is_control};
 use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
 
@@ -8,6 +9,8 @@ use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
 pub struct RequestEdits<'a> {
     /// The `Host` for the next hop; `None` keeps the original.
     pub host: Option<&'a str>,
+    /// What becomes of `Origin`, if the request has it.
+    pub origin: OriginEdit<'a>,
     /// The framing of the forwarded body.
     pub framing: Framing,
     /// Drop `Forwarded`, `X-Forwarded-…`, `X-Real-IP`, `X-Original-URL` and the like, which an untrusted client may have forged.
@@ -20,6 +23,18 @@ pub struct RequestEdits<'a> {
     pub append: &'a [(&'a str, &'a [u8])],
 }
 
+/// What becomes of the `Origin` of a request when it is forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OriginEdit<'a> {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is removed.
+    Drop,
+    /// This takes its place.
+    Replace(&'a str),
+}
+
 /// The changes to a response's head when it is forwarded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResponseEdits<'a> {
@@ -27,6 +42,8 @@ pub struct ResponseEdits<'a> {
     pub framing: Framing,
     /// Tell the agent that no other response follows on this connection.
     pub close: bool,
+    /// Name the server by its public address where it names itself.
+    pub public: Option<PublicAddress<'a>>,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
@@ -42,8 +59,14 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         push_field(out, b"Host", host.as_bytes());
     }
     let named = Named::of(head.section(), head.facts().connection_options);
+    if let OriginEdit::Replace(origin) = edits.origin
+        && head.section().fields().iter().any(|field| field.known == Known::Origin)
+    {
+        push_field(out, b"Origin", origin.as_bytes());
+    }
     copy_fields(head.section(), out, |field| match field.known {
         Known::Host => edits.host.is_none(),
+        Known::Origin => edits.origin == OriginEdit::Keep,
         Known::Forwarded => !edits.drop_forwarded,
         Known::Expect => !edits.drop_expect,
         known => goes_on(known) && !named.contains(field),
@@ -54,6 +77,8 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
 /// Appends the head of the forwarded response: HTTP/1.1, with its status and reason, without hop-by-hop fields, with
 /// the new framing. All other fields are copied byte for byte and in order.
 ///
+/// A field that names the server itself is rewritten with its public address, where one is given.
+///
 /// The length of a body that is not sent (HEAD, 304) is kept, because it describes the resource and not this message.
 pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -62,12 +87,21 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
     let keeps_length = edits.framing == Framing::None && head.status() >= 200 && head.status() != 204;
-    let named = Named::of(head.section(), head.facts().connection_options);
-    copy_fields(head.section(), out, |field| match field.known {
+    let section = head.section();
+    let named = Named::of(section, head.facts().connection_options);
+    let own_part = |field: &Field| edits.public.as_ref()?.own_part(field.known, section.value(field));
+    copy_fields(section, out, |field| match field.known {
         Known::ContentLength => keeps_length,
-        Known::Host | Known::Forwarded | Known::Expect => !named.contains(field),
+        Known::Reference | Known::Challenge => own_part(field).is_none(),
         known => goes_on(known) && !named.contains(field),
     });
+    if let Some(public) = &edits.public {
+        for field in section.fields() {
+            if let Some(own) = own_part(field) {
+                public.push_rewritten(out, section.name(field), section.value(field), own);
+            }
+        }
+    }
     push_end(out, edits.framing, edits.close, edits.append);
 }
 
@@ -118,7 +152,7 @@ pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, close: bool, append:
 
 /// Whether a field is forwarded by its meaning alone.
 fn goes_on(known: Known) -> bool {
-    matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::EndToEnd | Known::Other)
+    matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::Other) || known.is_end_to_end()
 }
 
 /// The fields that `Connection` declares hop-by-hop. They are looked up once, however many fields are compared.
@@ -143,7 +177,7 @@ impl<'a> Named<'a> {
     }
 
     fn contains(&self, field: &Field) -> bool {
-        if self.len == 0 || field.known == Known::EndToEnd {
+        if self.len == 0 || field.known.is_end_to_end() {
             return false;
         }
         let name = self.section.name(field);

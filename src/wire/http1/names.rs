@@ -13,6 +13,12 @@ pub(super) enum Known {
     HopByHop,
     /// Says where a request came from, or what it asked for before a proxy changed it; trusted only from a proxy.
     Forwarded,
+    /// Says which web origin a browser's page calls from. End-to-end.
+    Origin,
+    /// A URL that refers to the answering server itself, or elsewhere: `Location`, `Content-Location`. End-to-end.
+    Reference,
+    /// `WWW-Authenticate`. End-to-end.
+    Challenge,
     /// End-to-end, even if `Connection` names it.
     EndToEnd,
     /// End-to-end unless `Connection` names it.
@@ -29,7 +35,7 @@ const HOP_BY_HOP: [&str; 6] =
 
 /// The fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a malicious
 /// `Connection: authorization` would remove what the server decides by. The `Mcp-…` fields belong to them too.
-const END_TO_END: [&str; 17] = [
+const END_TO_END: [&str; 14] = [
     "accept",
     "age",
     "authorization",
@@ -40,13 +46,10 @@ const END_TO_END: [&str; 17] = [
     "date",
     "dpop",
     "last-event-id",
-    "location",
-    "origin",
     "retry-after",
     "set-cookie",
     "traceparent",
     "vary",
-    "www-authenticate",
 ];
 
 /// What proxies say of a request besides `Forwarded` and `X-Forwarded-…`. Some frameworks take the URL of a request from the
@@ -70,6 +73,9 @@ impl Known {
             b"connection" => Ok(Known::Connection),
             b"expect" => Ok(Known::Expect),
             b"upgrade" => Ok(Known::Upgrade),
+            b"origin" => Ok(Known::Origin),
+            b"location" | b"content-location" => Ok(Known::Reference),
+            b"www-authenticate" => Ok(Known::Challenge),
             b"content_length" | b"transfer_encoding" => Err(HeadError::DisguisedField),
             plain => Ok(Known::of_lower(plain)),
         }
@@ -96,6 +102,11 @@ impl Known {
         } else {
             Known::Other
         }
+    }
+
+    /// Whether a field with this meaning is forwarded even if `Connection` names it.
+    pub(super) fn is_end_to_end(self) -> bool {
+        matches!(self, Known::EndToEnd | Known::Origin | Known::Reference | Known::Challenge)
     }
 
     /// Whether a trailer with this meaning must be refused (RFC 9110 section 6.5.1): framing, routing, credentials, and
