@@ -29,8 +29,8 @@ pub enum UpstreamOrigin {
     Rewrite,
 }
 
-/// The same for one upstream, made up once.
-pub(super) struct Addresses {
+/// The addresses of one route, made up once.
+pub struct Addresses {
     identity: RouteIdentity,
     own_authority: Box<str>,
     own_origin: Box<str>,
@@ -38,7 +38,9 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    pub(super) fn new(identity: &RouteIdentity, url: &UpstreamUrl) -> Addresses {
+    /// Those of the route to the upstream with this URL.
+    #[must_use]
+    pub fn new(identity: &RouteIdentity, url: &UpstreamUrl) -> Addresses {
         let (scheme, default_port) = if url.is_tls() { ("https", 443) } else { ("http", 80) };
         let host = identity.upstream_host.as_deref().unwrap_or(url.authority());
         Addresses {
@@ -50,12 +52,14 @@ impl Addresses {
     }
 
     /// The `Host` of requests to the upstream.
-    pub(super) fn host(&self) -> &str {
+    #[must_use]
+    pub fn host(&self) -> &str {
         self.identity.upstream_host.as_deref().unwrap_or(&self.own_authority)
     }
 
     /// What becomes of the `Origin` of requests to the upstream.
-    pub(super) fn origin(&self) -> OriginEdit<'_> {
+    #[must_use]
+    pub fn origin(&self) -> OriginEdit<'_> {
         match self.identity.upstream_origin {
             UpstreamOrigin::Keep => OriginEdit::Keep,
             UpstreamOrigin::Drop => OriginEdit::Drop,

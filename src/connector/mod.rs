@@ -30,7 +30,7 @@ mod workers;
 pub use edge_status::EdgeStatus;
 pub use edge_tls::EdgeTls;
 pub use enrolment::{TradeError, TradeWith, trade};
-pub use identity::{RouteIdentity, UpstreamOrigin};
+pub use identity::{Addresses, RouteIdentity, UpstreamOrigin};
 pub use message::{ConnectorCommand, ConnectorEvent};
 pub use report::{ConnectorReport, LinkReport, LinkState, UpstreamReport};
 pub use settings::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX, Sealing};

@@ -1,5 +1,5 @@
 use crate::config::{HttpUrl, OriginRule, RouteConfig, ServerPreset};
-use crate::connector::{RouteIdentity, UpstreamOrigin};
+use crate::connector::{Addresses, RouteIdentity, UpstreamOrigin};
 use crate::route::{PublicUrl, UpstreamAddr, UpstreamUrl};
 
 /// How the upstream of a route is addressed: as its settings say, otherwise as its preset does.
@@ -16,6 +16,11 @@ pub(super) fn route_identity(route: &RouteConfig) -> RouteIdentity {
         public: route.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
         rewrites_oauth_metadata: route.rewrite_oauth_metadata,
     }
+}
+
+/// The addresses of a route, as the connector uses them.
+pub(in crate::process) fn route_addresses(route: &RouteConfig) -> Addresses {
+    Addresses::new(&route_identity(route), &route.upstream)
 }
 
 /// What a kind of server needs.
