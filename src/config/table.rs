@@ -122,9 +122,15 @@ section! {
         admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
         /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
-        /// The URL by which agents reach this edge, if it differs from the listener's address. It is only shown,
-        /// never matched.
+        /// The URL by which agents reach this edge, if it differs from the listener's address. Upstreams are told its
+        /// scheme (`X-Forwarded-Proto`), and for its host also its port (`X-Forwarded-Host`). Set it where something in
+        /// front of the edge terminates TLS. It is not matched against requests.
         public_url: Option<HttpUrl> = unset, restart, like "https://mcp.example.com";
+        /// Proxies in front of the agents' port that terminate TLS and speak HTTP. Their `X-Forwarded-Proto` and
+        /// `X-Forwarded-Host` are believed where `public_url` is not set and no PROXY header tells the scheme; those of
+        /// others are removed. Their `X-Forwarded-For` is not believed: the PROXY protocol tells addresses
+        /// (`admission.agents_proxies`).
+        trusted_proxies: Vec<Network> = unset, restart, like "10.0.0.5";
         /// The web origins whose pages may call. A request with another `Origin` header is refused; one without the
         /// header is not.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::moves::Moves;
 use crate::edge::open::{NoStream, Opened, Wanted};
@@ -15,7 +16,7 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{CallFailure, CalledAddress, HeadReadError, Patient, Refusal, check_request, forwarded};
+use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_request, forwarded};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
@@ -36,6 +37,8 @@ pub(super) struct Caller {
     peer: String,
     /// The same, as admission rules see it.
     source: Source,
+    /// What stands in front of the edge.
+    pub(super) front: Front,
     /// Its place among the connections of its source, if those are counted.
     place: Option<Place>,
     /// Memory for a head that is not whole.
@@ -68,6 +71,7 @@ impl Caller {
             here: Rc::clone(here),
             peer,
             source: peer_info.source,
+            front: peer_info.front,
             place: peer_info.place.take(),
             greeting: here.greetings.share(),
             moves: Moves::default(),
@@ -159,7 +163,7 @@ impl AgentCalls<'_> {
         opened: &Opened,
         stamps: &mut EdgeStamps,
     ) -> Next<Leave> {
-        let AgentCalls { caller: Caller { here, peer, .. }, next_hop, timing } = self;
+        let AgentCalls { caller: Caller { here, peer, front, .. }, next_hop, timing } = self;
         let (connection, stream) = (request.stream(), &opened.stream);
         let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |taken, cx| {
             here.course(stream.on_link(), taken, cx)
@@ -168,8 +172,8 @@ impl AgentCalls<'_> {
         let relayed = {
             let incoming = request.incoming(&to_agent, true);
             hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing };
-            let scheme: &[u8] = if connection.is_tls() { b"https" } else { b"http" };
-            let append = forwarded(peer.as_bytes(), CalledAddress::of(scheme, incoming.head));
+            let called = front.called(here.edge.settings.public.as_ref(), connection.is_tls(), incoming.head);
+            let append = forwarded(peer.as_bytes(), called);
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
             let first_byte_timeout = (!waits_for_events).then_some(here.edge.settings.first_byte_timeout);

@@ -7,12 +7,12 @@ use rustls_pki_types::CertificateDer;
 
 use super::unless_zero;
 use crate::base::SharedMap;
-use crate::config::{Bytes, EdgeConfig, Fault, Faults, Origin};
+use crate::config::{Bytes, EdgeConfig, Fault, Faults, HttpUrl, Origin};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
-use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
+use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig, ServerSettings,
     Versions, WallClock, read_chain, server_config,
@@ -77,6 +77,8 @@ pub(crate) fn edge_settings(
         clock: WallClock::default(),
         link: mux::Settings { streams_max, stream_window, link_window, ..mux::Settings::default() }.bounded(),
         allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+        public: config.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+        trusted_proxies: config.trusted_proxies.iter().copied().collect(),
         connections_max: (config.connections_max as usize).div_ceil(cores.max(1)),
         handshake_timeout: HANDSHAKE_TIMEOUT,
         header_timeout: config.header_timeout_ms.into(),
