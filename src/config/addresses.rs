@@ -127,6 +127,34 @@ impl SettingType for HttpUrl {
     }
 }
 
+/// The value of a `Host` field: a host, perhaps with a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostField(Box<str>);
+
+impl HostField {
+    /// The value in lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SettingType for HostField {
+    const KIND: &'static str = "host[:port]";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<HostField, String> {
+        let text = raw.text("a host")?;
+        if host_port(text, Some(0)).is_none() {
+            return Err(format!("{} is not a host with or without a port, for example localhost:8000", quoted(text)));
+        }
+        Ok(HostField(text.to_ascii_lowercase().into()))
+    }
+
+    fn to_json(&self) -> Value {
+        Value::from(self.as_str())
+    }
+}
+
 /// A web origin (RFC 6454, section 6.2), `https://app.example.com`; schemes other than `http` and `https` too, as editors and browser
 /// extensions have them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +240,7 @@ fn hostname(text: &str) -> Option<Box<str>> {
     (!numeric || text.parse::<Ipv4Addr>().is_ok()).then(|| text.to_ascii_lowercase().into())
 }
 
-optional_setting!(HostPort, Hostname, HttpUrl);
+optional_setting!(HostField, HostPort, Hostname, HttpUrl);
 list_setting!(HostPort = "list of host:port", HostPattern = "list of hosts", WebOrigin = "list of origins");
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ mod sources;
 mod table;
 mod values;
 
-pub use addresses::{HostPort, HttpUrl, WebOrigin};
+pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use docs::markdown;
 pub use fault::{Fault, Faults, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
@@ -41,6 +41,6 @@ pub use table::{
     FILE_ENV, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TunnelConfig, settings,
 };
 pub use values::{
-    Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, OwnOrigin, SECRET_LEN_MAX, SECRET_LEN_MIN,
-    SecretSource, SecretText, Spin,
+    Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, SECRET_LEN_MAX,
+    SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin,
 };

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::base::{Traffic, TunnelId};
-use crate::config::addresses::{HostPort, HttpUrl, WebOrigin};
+use crate::config::addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
-use crate::config::values::{Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, OwnOrigin, SecretText, Spin};
+use crate::config::values::{
+    Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, SecretText, ServerPreset, Spin,
+};
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
@@ -120,9 +122,15 @@ section! {
         admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
         /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
-        /// The URL by which agents reach this edge, if it differs from the listener's address. It is only shown,
-        /// never matched.
+        /// The URL by which agents reach this edge, if it differs from the listener's address. Upstreams are told its
+        /// scheme (`X-Forwarded-Proto`), and for its host also its port (`X-Forwarded-Host`). Set it where something in
+        /// front of the edge terminates TLS. It is not matched against requests.
         public_url: Option<HttpUrl> = unset, restart, like "https://mcp.example.com";
+        /// Proxies in front of the agents' port that terminate TLS and speak HTTP. Their `X-Forwarded-Proto` and
+        /// `X-Forwarded-Host` are believed where `public_url` is not set and no PROXY header tells the scheme; those of
+        /// others are removed. Their `X-Forwarded-For` is not believed: the PROXY protocol tells addresses
+        /// (`admission.agents_proxies`).
+        trusted_proxies: Vec<Network> = unset, restart, like "10.0.0.5";
         /// The web origins whose pages may call, besides the own origin of each host (`own_origin`). A request with
         /// another `Origin` header is refused with 403; one without the header is not.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
@@ -381,6 +389,25 @@ section! {
         /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
         /// obeyed: its connections are not used in the last second before it.
         idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
+        /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers that protect
+        /// themselves against DNS rebinding accept certain hosts only, and answer others with 421 or 403.
+        upstream_host: Option<HostField> = unset, live, like "localhost:8000";
+        /// What becomes of the `Origin` of a browser's request, after the edge has allowed it. `keep` passes it on, `drop`
+        /// removes it, `rewrite` replaces it with the upstream's own origin: its scheme and the `Host` that is sent to it.
+        /// The default is `keep`, unless `preset` says otherwise.
+        upstream_origin: Option<OriginRule> = unset, live, like "rewrite";
+        /// The kind of the MCP server, which sets `upstream_host` and `upstream_origin` where they are not set:
+        /// `python-sdk`, `typescript-sdk` or `fastmcp`. Such servers accept requests for `localhost` only: with a preset
+        /// they get `localhost` with the port of `upstream` as `Host`, and an origin to match. An `https` upstream keeps
+        /// its own host.
+        preset: Option<ServerPreset> = unset, live, like "python-sdk";
+        /// The URL by which agents call the host, if it differs from what they send: scheme, host and port. The upstream is
+        /// told it (`X-Forwarded-Proto`, `X-Forwarded-Host`), and `Location` and `Content-Location` that name the upstream
+        /// are rewritten to it. Without it, this is the URL that each agent called.
+        public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com";
+        /// Whether `resource_metadata` in `WWW-Authenticate` is rewritten to the public URL too where it names the upstream.
+        /// Set it for a server that ends its OAuth at its inner address.
+        rewrite_oauth_metadata: bool = "false", live, like "true";
     }
 }
 

@@ -176,6 +176,30 @@ choice! {
     }
 }
 
+choice! {
+    /// What becomes of the `Origin` of a request.
+    OriginRule {
+        /// It is passed on.
+        Keep = "keep",
+        /// It is removed.
+        Drop = "drop",
+        /// The upstream's own origin takes its place.
+        Rewrite = "rewrite",
+    }
+}
+
+choice! {
+    /// The kind of an MCP server, which says what it expects of requests.
+    ServerPreset {
+        /// A server of the MCP SDK for Python.
+        PythonSdk = "python-sdk",
+        /// A server of the MCP SDK for TypeScript.
+        TypescriptSdk = "typescript-sdk",
+        /// A server of FastMCP.
+        Fastmcp = "fastmcp",
+    }
+}
+
 impl SettingType for Traffic {
     const KIND: &'static str = "word";
 
@@ -320,7 +344,7 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
-optional_setting!(FolderPath, SecretText, Traffic);
+optional_setting!(FolderPath, OriginRule, SecretText, ServerPreset, Traffic);
 
 #[cfg(test)]
 mod tests {

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use crate::base::{Clock, Time, Traffic};
 use crate::connector::connector_core::ConnectorCore;
+use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
+use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Course, Patient, forwarded};
+use crate::exchange::{CalledAddress, Course, Patient, forwarded, forwarded_peer};
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::serve::{NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay};
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
-use crate::wire::http1::{BodyError, Method, RequestEdits, ResponseHead};
+use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
 use crate::wire::mux::{Cause, Phases, Stage};
 
 /// How long it may take to become certain whether a failed connection has taken anything.
@@ -144,7 +146,7 @@ impl UpstreamWork {
                 // Only a connection that was used before may have been closed by the upstream meanwhile.
                 self.replay.start(connect.is_none());
             }
-            let exchanged = self.exchange(context, request, &mut Held(Some(connection)), end).await;
+            let exchanged = self.exchange(context, &served, request, &mut Held(Some(connection)), end).await;
             served.on_answer(end.stamps.status());
             match exchanged {
                 Ok(()) => return Ok(()),
@@ -165,6 +167,7 @@ impl UpstreamWork {
     async fn exchange(
         &mut self,
         context: &CallContext<'_>,
+        served: &Served,
         request: &mut Request<'_, CallStream>,
         held: &mut Held,
         end: &mut CallEnd,
@@ -178,19 +181,34 @@ impl UpstreamWork {
         };
         let to = Patient::new(connection, &here.connector.settings.write_timeout, course);
         let timing = context.is_agents().then_some(&mut self.timing);
-        let mut hooks = ConnectorHooks { here, stream, connection, stamps: &mut end.stamps, timing };
+        let mut hooks;
         let relayed = {
             // On a plain stream the edge finishes after the request.
             let incoming = request.incoming(stream, stream.is_sealed());
             let head = incoming.head;
-            let edits = RequestEdits { host: Some(held.authority()), ..RequestEdits::default() };
-            let append;
-            let edits = match caller {
-                Caller::Edge => edits,
+            hooks = ConnectorHooks {
+                context,
+                addresses: &served.addresses,
+                request: head,
+                connection,
+                stamps: &mut end.stamps,
+                timing,
+            };
+            let public = served.addresses.public();
+            let (peer, called) = match caller {
+                Caller::Edge => (forwarded_peer(head), public),
                 Caller::Agent(address) => {
-                    append = forwarded(address.as_bytes(), b"https", head);
-                    RequestEdits { drop_forwarded: true, append: &append, ..edits }
+                    (address.as_bytes(), public.or_else(|| Some(CalledAddress::of(b"https", head))))
                 }
+            };
+            // Without an address of our own to tell, what the edge has told stands.
+            let append = called.map(|called| forwarded(peer, called));
+            let edits = RequestEdits {
+                host: Some(served.addresses.host()),
+                origin: served.addresses.origin(),
+                drop_forwarded: append.is_some(),
+                append: append.as_ref().map_or(&[], |fields| fields),
+                ..RequestEdits::default()
             };
             // The edge has a limit of its own. A GET waits for events, for as long as the agent does.
             let has_limit = context.is_agents() && head.method() != Method::Get;
@@ -225,8 +243,9 @@ impl UpstreamWork {
 
 /// Takes the times of an exchange at the connector, and tells them to the edge.
 struct ConnectorHooks<'a> {
-    here: &'a ConnectorCore,
-    stream: &'a CallStream,
+    context: &'a CallContext<'a>,
+    addresses: &'a Addresses,
+    request: &'a RequestHead,
     connection: &'a Connection,
     stamps: &'a mut ConnectorStamps,
     /// For responses that agents read: the value of `Server-Timing`.
@@ -235,7 +254,7 @@ struct ConnectorHooks<'a> {
 
 impl RelayHooks for ConnectorHooks<'_> {
     fn on_request_head_queued(&mut self) {
-        self.stamps.on_sent(self.here.core.now());
+        self.stamps.on_sent(self.context.here.core.now());
     }
 
     fn received_at(&self) -> Time {
@@ -245,17 +264,20 @@ impl RelayHooks for ConnectorHooks<'_> {
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_received(received_at);
         self.stamps.on_status(head.status());
-        let now = self.here.core.now();
+        let CallContext { here, stream, .. } = *self.context;
+        let now = here.core.now();
         self.stamps.on_handed_to_link(now);
         let times = self.stamps.times(now);
         // A stream that is gone is noticed by whoever sends on it.
-        let _ = self.stream.on_link().send_phases(phases(Stage::Head, times));
+        let _ = stream.on_link().send_phases(phases(Stage::Head, times));
+        let is_agents = self.context.is_agents();
+        let public = head.may_name_itself().then(|| self.addresses.in_response(self.request, is_agents)).flatten();
         match &mut self.timing {
-            None => ResponseExtras { may_keep: true, server_timing: None },
+            None => ResponseExtras { may_keep: true, server_timing: None, public },
             Some(timing) => {
                 timing.clear();
                 connector_timing(&times, timing);
-                ResponseExtras { may_keep: !self.here.is_draining(), server_timing: Some(timing) }
+                ResponseExtras { may_keep: !here.is_draining(), server_timing: Some(timing), public }
             }
         }
     }
@@ -265,7 +287,7 @@ impl RelayHooks for ConnectorHooks<'_> {
     }
 
     fn streams_end(&self) -> impl Future<Output = ()> {
-        self.stream.on_link().carrier_draining()
+        self.context.stream.on_link().carrier_draining()
     }
 }
 
@@ -341,10 +363,6 @@ struct Held(Option<HttpConnection>);
 impl Held {
     fn connection(&self) -> &Connection {
         self.http().connection()
-    }
-
-    fn authority(&self) -> &str {
-        self.http().authority()
     }
 
     fn http(&self) -> &HttpConnection {

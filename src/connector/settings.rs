@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::{Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
+use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::route::{RouteName, RouteTable};
@@ -117,6 +118,8 @@ pub struct ConnectorRoute {
     pub upstream: UpstreamSettings,
     /// How its calls are carried. Calls that come otherwise are refused.
     pub traffic: Traffic,
+    /// How its upstream is addressed, and what it is told of the address that agents call.
+    pub identity: RouteIdentity,
 }
 
 /// The TLS configurations for inner sessions.

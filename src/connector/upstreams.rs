@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, Time, Traffic};
+use crate::connector::identity::Addresses;
 use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::connector::shared::Connector;
@@ -43,6 +44,7 @@ pub(super) struct Upstreams {
 /// The upstream of one route.
 pub(super) struct Served {
     pub(super) upstream: Upstream,
+    pub(super) addresses: Addresses,
     route: ConnectorRoute,
     /// Why the last attempt to connect failed, if it did, and the cause for the edge.
     failing: RefCell<Option<(Cause, String)>>,
@@ -95,6 +97,7 @@ impl Upstreams {
                 let upstream = Upstream::new(&self.core, route.upstream.clone(), self.resolver.clone());
                 let fresh = Rc::new(Served {
                     upstream,
+                    addresses: Addresses::new(&route.identity, &route.upstream.url),
                     route: route.clone(),
                     failing: RefCell::new(None),
                     gateway: Cell::new(None),
@@ -194,7 +197,9 @@ impl Served {
 
     /// Whether it serves this route as it is now.
     fn is_of(&self, route: &ConnectorRoute) -> bool {
-        self.route.traffic == route.traffic && same(&self.route.upstream, &route.upstream)
+        self.route.traffic == route.traffic
+            && self.route.identity == route.identity
+            && same(&self.route.upstream, &route.upstream)
     }
 
     /// Notes that connecting succeeded.

@@ -9,6 +9,7 @@ use futures_lite::future;
 
 use crate::edge::call::{AgentCalls, Caller, Leave};
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::front::Front;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
 use crate::edge::message::CoreMessage;
 use crate::edge::moves::Moves;
@@ -54,7 +55,13 @@ pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
 }
 
 /// Takes in a connection that another core accepted, with its first request unread.
-pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Option<SocketAddr>, moves: Moves) {
+pub(super) fn adopt(
+    here: &Rc<EdgeCore>,
+    detached: DetachedConnection,
+    peer: Option<SocketAddr>,
+    front: Front,
+    moves: Moves,
+) {
     let here = Rc::clone(here);
     let core = here.core.clone();
     core.spawn(async move {
@@ -62,7 +69,7 @@ pub(super) fn adopt(here: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
         match Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await {
             Ok((connection, first)) => {
                 let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
-                let mut visitor = here.gate.handed_over(peer, source);
+                let mut visitor = here.gate.handed_over(peer, source, front);
                 let mut agent = Agent::new(&here, connection, first, &mut visitor);
                 agent.caller.moves = moves;
                 agent.serve(peer).await;
@@ -203,7 +210,7 @@ impl Agent {
             Some(Leave::Abort) => connection.abort(),
             Some(Leave::HandOver(core, moves)) => match connection.detach(requests.into_unanswered()).await {
                 Ok(detached) => {
-                    let message = CoreMessage::Agent(Box::new(detached), peer, moves);
+                    let message = CoreMessage::Agent(Box::new(detached), peer, caller.front, moves);
                     caller.here.hand_over(core, message).await;
                 }
                 Err(error) => tracing::debug!(%error, "handing a connection over"),

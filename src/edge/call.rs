@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::moves::Moves;
 use crate::edge::open::{NoStream, Opened, Wanted};
@@ -36,6 +37,8 @@ pub(super) struct Caller {
     peer: String,
     /// The same, as admission rules see it.
     source: Source,
+    /// What stands in front of the edge.
+    pub(super) front: Front,
     /// Its place among the connections of its source, if those are counted.
     place: Option<Place>,
     /// Memory for a head that is not whole.
@@ -68,6 +71,7 @@ impl Caller {
             here: Rc::clone(here),
             peer,
             source: peer_info.source,
+            front: peer_info.front,
             place: peer_info.place.take(),
             greeting: here.greetings.share(),
             moves: Moves::default(),
@@ -163,7 +167,7 @@ impl AgentCalls<'_> {
         opened: &Opened,
         stamps: &mut EdgeStamps,
     ) -> Next<Leave> {
-        let AgentCalls { caller: Caller { here, peer, .. }, next_hop, timing } = self;
+        let AgentCalls { caller: Caller { here, peer, front, .. }, next_hop, timing } = self;
         let (connection, stream) = (request.stream(), &opened.stream);
         let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |taken, cx| {
             here.course(stream.on_link(), taken, cx)
@@ -172,8 +176,8 @@ impl AgentCalls<'_> {
         let relayed = {
             let incoming = request.incoming(&to_agent, true);
             hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing };
-            let scheme: &[u8] = if connection.is_tls() { b"https" } else { b"http" };
-            let append = forwarded(peer.as_bytes(), scheme, incoming.head);
+            let called = front.called(here.edge.settings.public.as_ref(), connection.is_tls(), incoming.head);
+            let append = forwarded(peer.as_bytes(), called);
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
             let first_byte_timeout = (!waits_for_events).then_some(here.edge.settings.first_byte_timeout);
@@ -306,7 +310,7 @@ impl RelayHooks for EdgeHooks<'_> {
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
         server_timing(&CallPhases::split(self.stamps.times(self.here.core.now()), phases), self.timing);
-        ResponseExtras { may_keep: !self.here.is_draining(), server_timing: Some(self.timing) }
+        ResponseExtras { may_keep: !self.here.is_draining(), server_timing: Some(self.timing), public: None }
     }
 
     fn on_response_head_queued(&mut self) {

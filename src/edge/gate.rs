@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::Clock;
+use crate::edge::front::Front;
 use crate::edge::places::{CallPlace, Place};
 use crate::edge::shared::{Counters, Edge};
 use crate::engine::{ByteStream, Core, Lease, Socket};
@@ -40,8 +41,18 @@ pub(super) struct PeerInfo {
     pub(super) direct: Option<SocketAddr>,
     /// The peer's address as admission rules see it.
     pub(super) source: Source,
+    /// What stands in front of the edge.
+    pub(super) front: Front,
     /// Its place among the connections of its source, if those are counted.
     pub(super) place: Option<Place>,
+}
+
+/// How a connection came to the edge.
+struct Through {
+    /// The other end of the TCP connection.
+    direct: Option<SocketAddr>,
+    /// Whether the agent's own connection is TLS, if a PROXY header says so.
+    is_tls: Option<bool>,
 }
 
 /// Why a connection that may come through a proxy was not admitted.
@@ -105,7 +116,7 @@ impl Gate {
         if is_proxy {
             return Some(PreAccept::Proxy(peer));
         }
-        self.admit(port, admission, peer, peer).map(PreAccept::Admitted)
+        self.admit(port, admission, peer, Through { direct: peer, is_tls: None }).map(PreAccept::Admitted)
     }
 
     /// Reads the PROXY header, if there has to be one, and judges the peer that it names. Returns also the bytes that were
@@ -122,14 +133,18 @@ impl Gate {
         };
         let reading = self.core.timeout(self.edge.settings.handshake_timeout, read_header(socket));
         let read = reading.await.unwrap_or(Err(AdmissionError::Connection(HandshakeError::Timeout)));
-        let (named, rest) = read.inspect_err(|_| Counters::add(&self.edge.counters.proxy_headers_refused))?;
+        let (header, rest) = read.inspect_err(|_| Counters::add(&self.edge.counters.proxy_headers_refused))?;
         let tables = self.edge.tables();
-        let peer = match named {
-            Some(peer) => self.admit(port, &tables.admission, Some(peer), direct).ok_or(AdmissionError::Refused)?,
+        let ProxyHeader { source, is_tls, .. } = header;
+        let peer = match source {
+            Some(peer) => {
+                let through = Through { direct, is_tls };
+                self.admit(port, &tables.admission, Some(peer), through).ok_or(AdmissionError::Refused)?
+            }
             // A health check by the proxy itself. Calls of the proxy, if any, are judged by its own address.
             None => {
                 let source = tables.admission.source(direct.map(|direct| direct.ip()));
-                PeerInfo { peer: direct, direct, source, place: None }
+                PeerInfo { peer: direct, direct, source, front: Front::default(), place: None }
             }
         };
         Ok((peer, rest))
@@ -142,9 +157,9 @@ impl Gate {
 
     /// The peer of a connection that was admitted on another core. It gets a place whatever the limit, which was applied
     /// there.
-    pub(super) fn handed_over(&self, peer: Option<SocketAddr>, source: Source) -> PeerInfo {
+    pub(super) fn handed_over(&self, peer: Option<SocketAddr>, source: Source, front: Front) -> PeerInfo {
         let place = limited_key(&source).and_then(|key| self.edge.agents.take(key, None));
-        PeerInfo { peer, direct: None, source, place }
+        PeerInfo { peer, direct: None, source, front, place }
     }
 
     /// Takes a place for one more call of the source of a connection, until the returned place is dropped.
@@ -179,11 +194,14 @@ impl Gate {
         port: Port,
         admission: &Admission,
         peer: Option<SocketAddr>,
-        direct: Option<SocketAddr>,
+        Through { direct, is_tls }: Through,
     ) -> Option<PeerInfo> {
         let counters = &self.edge.counters;
         let source = admission.source(peer.map(|peer| peer.ip()));
-        let mut info = PeerInfo { peer, direct, source, place: None };
+        let trusted = &self.edge.settings.trusted_proxies;
+        let is_trusted = [peer, direct].into_iter().flatten().any(|address| trusted.contains(address.ip()));
+        let front = Front { is_tls, is_trusted };
+        let mut info = PeerInfo { peer, direct, source, front, place: None };
         if !self.apply(port.name(), &info.source, port.rules(admission).judge(&info.source)) {
             return None;
         }
@@ -257,8 +275,8 @@ fn log_denied(what: &'static str, source: &Source, why: Why, denied: bool, left_
     }
 }
 
-/// Reads a PROXY header. Returns the address that it names, and the bytes behind it.
-async fn read_header(socket: &Socket) -> Result<(Option<SocketAddr>, Option<Lease>), AdmissionError> {
+/// Reads a PROXY header. Returns it, and the bytes behind it.
+async fn read_header(socket: &Socket) -> Result<(ProxyHeader, Option<Lease>), AdmissionError> {
     // The start of a header that comes in several pieces; shorter than the longest header can be.
     let mut before: Vec<u8> = Vec::new();
     loop {
@@ -273,7 +291,7 @@ async fn read_header(socket: &Socket) -> Result<(Option<SocketAddr>, Option<Leas
             continue;
         };
         lease.advance(header.len - before.len());
-        return Ok((header.source, (!lease.is_empty()).then_some(lease)));
+        return Ok((header, (!lease.is_empty()).then_some(lease)));
     }
 }
 
@@ -344,7 +362,7 @@ mod tests {
         });
         let gate = Gate::new(&fixture.core, &fixture.edge);
         let first = admitted(&gate, Port::Agents, "192.0.2.1").unwrap();
-        let second = gate.handed_over(first.peer, first.source);
+        let second = gate.handed_over(first.peer, first.source, first.front);
         let call = gate.begin_call(first.place.as_ref()).unwrap();
         assert!(call.is_some());
         assert_eq!(gate.begin_call(second.place.as_ref()).err(), Some(TooManyCalls), "calls are counted per source");

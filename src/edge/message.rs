@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::credential::Proof;
+use crate::edge::front::Front;
 use crate::edge::moves::Moves;
 use crate::edge::presence::Booking;
 use crate::edge::report::CoreReport;
@@ -75,7 +76,7 @@ pub(super) enum CoreMessage {
     /// A link that another core accepted, registered and booked on this core.
     Link(Box<(DetachedConnection, Booking, Proof)>),
     /// An agent's connection that another core accepted, with its first request unread.
-    Agent(Box<DetachedConnection>, Option<SocketAddr>, Moves),
+    Agent(Box<DetachedConnection>, Option<SocketAddr>, Front, Moves),
     /// The same of an agent whose TLS ends in the connector, with its first message unread.
     Passing(Box<DetachedConnection>, Option<SocketAddr>, Moves),
 }

@@ -12,6 +12,7 @@ mod drain;
 mod edge_core;
 mod enrol;
 mod figures;
+mod front;
 mod gate;
 mod hand_over;
 mod link_choice;

@@ -10,6 +10,7 @@ use crate::base::{CoreId, Traffic};
 use crate::edge::agents;
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::message::CoreMessage;
 use crate::edge::moves::Moves;
@@ -100,7 +101,7 @@ pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
         // The tables may have changed meanwhile: then the host has no such route.
         let Some((host, route)) = peek.route(core) else { return };
         let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
-        let peer_info = core.gate.handed_over(peer, source);
+        let peer_info = core.gate.handed_over(peer, source, Front::default());
         Passing { connection, received: peek.received, host, route }.serve(core, &peer_info, moves).await;
     });
 }

@@ -89,7 +89,7 @@ impl EdgeCore {
         match message {
             CoreMessage::Command(command) => self.obey(command),
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
-            CoreMessage::Agent(connection, peer, moves) => agents::adopt(self, *connection, peer, moves),
+            CoreMessage::Agent(connection, peer, front, moves) => agents::adopt(self, *connection, peer, front, moves),
             CoreMessage::Passing(connection, peer, moves) => passthrough::adopt(self, *connection, peer, moves),
         }
     }

@@ -8,8 +8,8 @@ use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings};
-use crate::policy::Admission;
-use crate::route::{Route, RouteTable};
+use crate::policy::{Admission, Networks};
+use crate::route::{PublicUrl, Route, RouteTable};
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
@@ -34,6 +34,10 @@ pub struct EdgeSettings {
     pub link: mux::Settings,
     /// Which web pages may call, and what their browsers are told.
     pub origins: Arc<OriginRules>,
+    /// The URL by which agents reach the edge; none if it is that of their connection.
+    pub public: Option<PublicUrl>,
+    /// The proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed.
+    pub trusted_proxies: Networks,
     /// Connections of agents that one core serves at once.
     pub connections_max: usize,
     /// How long a TLS handshake may take.
@@ -82,6 +86,8 @@ impl EdgeSettings {
             clock: WallClock::default(),
             link: mux::Settings::default(),
             origins: Arc::default(),
+            public: None,
+            trusted_proxies: Networks::default(),
             connections_max: 1_000,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),

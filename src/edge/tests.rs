@@ -13,7 +13,7 @@ use crate::engine::sim::{Faults, SimNet};
 use crate::engine::{ByteStream, Class, Core, Lease, MailReceiver, MailSender, Pool, StreamError, mailbox};
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::link::Link;
-use crate::policy::Admission;
+use crate::policy::{Admission, Networks};
 use crate::route::RouteTable;
 use crate::tls::WallClock;
 use crate::wire::mux::{self, EdgeIdentity, Hello, Mux};
@@ -114,6 +114,8 @@ fn settings() -> EdgeSettings {
         clock: WallClock::default(),
         link: mux::Settings::default(),
         origins: Arc::default(),
+        public: None,
+        trusted_proxies: Networks::default(),
         connections_max: 100,
         handshake_timeout: second,
         header_timeout: second,

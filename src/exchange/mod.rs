@@ -15,7 +15,7 @@ mod refusal;
 
 pub use call_failure::CallFailure;
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
-pub use forwarded::forwarded;
+pub use forwarded::{CalledAddress, forwarded, forwarded_peer};
 pub use http1_body::{Http1Sink, Http1Source};
 pub use intake::{HeadReadError, INTERIM_MAX, Intake};
 pub use origins::{OriginRules, OwnOrigin, Scheme};

@@ -3,7 +3,7 @@
 use crate::engine::StreamError;
 use crate::exchange::{BodySink, BodySource};
 use crate::serve::label::Label;
-use crate::wire::http1::{RequestHead, ResponseHead};
+use crate::wire::http1::{PublicAddress, RequestHead, ResponseHead};
 
 /// A request apart from the connection it came on.
 pub struct Incoming<'a, B, R> {
@@ -49,4 +49,6 @@ pub struct ResponseExtras<'a> {
     pub may_keep: bool,
     /// The value of `Server-Timing`, if there is one to tell.
     pub server_timing: Option<&'a [u8]>,
+    /// By which address the server is named where it names itself; none to leave it so.
+    pub public: Option<PublicAddress<'a>>,
 }

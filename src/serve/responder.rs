@@ -49,7 +49,7 @@ impl<S: ByteStream> Responder for Http1Responder<'_, S> {
         self.keeps &= framing != Framing::UntilClose && extras.may_keep;
         let append = [("Server-Timing", extras.server_timing.unwrap_or_default())];
         let append = if extras.server_timing.is_some() { &append[..] } else { &[] };
-        let edits = ResponseEdits { framing, close: !self.keeps, cors: self.cors, append };
+        let edits = ResponseEdits { framing, close: !self.keeps, cors: self.cors, public: extras.public, append };
         self.sink.begin(framing);
         self.sink.write_head(|out| write_response(head, &edits, out));
         self.sink.send_head()

@@ -340,12 +340,6 @@ impl HttpConnection {
         tracing::warn!(%upstream, address, error = why, unlogged, "the upstream's answer cannot be passed on");
     }
 
-    /// The value of the `Host` field in requests on this connection.
-    #[must_use]
-    pub fn authority(&self) -> &str {
-        self.place.0.0.settings.url.authority()
-    }
-
     /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing
     /// came behind the response, and both sides keep the connection. `idle_timeout` is how long the server says that it does.
     pub fn give_back(mut self, idle_timeout: Option<Duration>) {

@@ -22,6 +22,8 @@ pub struct ProxyHeader {
     pub len: usize,
     /// The address of the client; `None` if the proxy connects for itself, as for a health check.
     pub source: Option<SocketAddr>,
+    /// Whether the client's connection to the proxy is TLS, if the proxy tells.
+    pub is_tls: Option<bool>,
 }
 
 /// Why bytes are not a valid header.
@@ -71,17 +73,40 @@ impl ProxyHeader {
             return Err(ProxyError::TooLong(len));
         }
         let Some(fields) = bytes.get(PREFIX_LEN..len) else { return Ok(None) };
-        let source = if is_local { None } else { source(family, fields)? };
-        Ok(Some(ProxyHeader { len, source }))
+        if is_local {
+            return Ok(Some(ProxyHeader { len, source: None, is_tls: None }));
+        }
+        Ok(Some(ProxyHeader { len, source: source(family, fields)?, is_tls: is_tls(family, fields) }))
     }
+}
+
+const UNSPECIFIED: u8 = 0x00;
+const TCP4: u8 = 0x11;
+const TCP6: u8 = 0x21;
+const UNIX: u8 = 0x31;
+
+/// What the field `PP2_TYPE_SSL` says, which follows the addresses. A field that is cut short ends the search.
+fn is_tls(family: u8, fields: &[u8]) -> Option<bool> {
+    const TYPE_SSL: u8 = 0x20;
+    const CLIENT_SSL: u8 = 0x01;
+    let addresses_len = match family {
+        TCP4 => 12,
+        TCP6 => 36,
+        _ => return None,
+    };
+    let mut rest = fields.get(addresses_len..)?;
+    while let [kind, high, low, after @ ..] = rest {
+        let value = after.get(..usize::from(u16::from_be_bytes([*high, *low])))?;
+        if *kind == TYPE_SSL {
+            return value.first().map(|client| client & CLIENT_SSL != 0);
+        }
+        rest = &after[value.len()..];
+    }
+    None
 }
 
 /// The source address. A Unix socket or an unspecified family counts as a connection of the proxy itself.
 fn source(family: u8, fields: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
-    const UNSPECIFIED: u8 = 0x00;
-    const TCP4: u8 = 0x11;
-    const TCP6: u8 = 0x21;
-    const UNIX: u8 = 0x31;
     match family {
         UNSPECIFIED | UNIX => Ok(None),
         TCP4 => {
@@ -140,13 +165,32 @@ mod tests {
             (header(0x21, 0x31, &[0; 216]), None),
         ];
         for (bytes, source) in cases {
-            let want = ProxyHeader { len: bytes.len(), source: source.map(|source| source.parse().unwrap()) };
+            let want =
+                ProxyHeader { len: bytes.len(), source: source.map(|source| source.parse().unwrap()), is_tls: None };
             for end in 0..bytes.len() {
                 assert_eq!(ProxyHeader::parse(&bytes[..end]), Ok(None), "{end} of {bytes:?}");
             }
             for rest in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1\r\n", &SIGNATURE] {
                 assert_eq!(ProxyHeader::parse(&[&bytes[..], rest].concat()), Ok(Some(want)));
             }
+        }
+    }
+
+    #[test]
+    fn the_proxy_tells_whether_the_clients_connection_is_tls() {
+        let with = |fields: &[u8]| {
+            let mut content = tcp4()[PREFIX_LEN..].to_vec();
+            content.extend(fields);
+            ProxyHeader::parse(&header(0x21, 0x11, &content)).unwrap().unwrap().is_tls
+        };
+        let other = [0x04, 0, 2, 9, 9];
+        let tls = [0x20, 0, 8, 0x01, 0, 0, 0, 0, 0x21, 0, 0];
+        let plain = [0x20, 0, 5, 0x06, 0, 0, 0, 0];
+        assert_eq!((with(&[]), with(&other)), (None, None));
+        assert_eq!((with(&tls), with(&plain)), (Some(true), Some(false)));
+        assert_eq!((with(&[&other[..], &tls].concat()), with(&[&tls[..], &other].concat())), (Some(true), Some(true)));
+        for cut in [&[0x20][..], &[0x20, 0], &[0x20, 0, 1], &[0x20, 0, 0], &[0x04, 0, 9, 0x20, 0, 1, 1]] {
+            assert_eq!(with(cut), None, "{cut:?}");
         }
     }
 

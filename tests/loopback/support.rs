@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use adit::base::{Secret, SharedMap, Traffic, TunnelId};
 use adit::connector::{
-    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, Sealing,
+    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity, Sealing,
 };
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, Seals, TunnelEntry};
@@ -220,7 +220,7 @@ fn connector(
         ..ConnectorSettings::for_tests(edge, tunnel(), Secret::from("0123456789abcdef"))
     };
     let upstream = UpstreamSettings::for_tests(format!("http://{upstream}").parse().unwrap());
-    let route = ConnectorRoute { name: "test".parse().unwrap(), upstream, traffic };
+    let route = ConnectorRoute { name: "test".parse().unwrap(), upstream, traffic, identity: RouteIdentity::default() };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let callers = CallerAuthorities::default();
     callers.set(0, authority.cert_der().clone());

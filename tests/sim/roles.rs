@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use adit::base::{CoreId, Secret, SharedMap, Traffic, TunnelId};
-use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables};
+use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, RouteIdentity};
 use adit::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{MemberId, Simulation};
 use adit::engine::{Core, Pool};
@@ -68,7 +68,12 @@ pub(crate) fn connector_settings(link: mux::Settings) -> ConnectorSettings {
 /// One route, one upstream.
 pub(crate) fn connector_tables() -> ConnectorTables {
     let upstream = UpstreamSettings::for_tests(format!("http://{UPSTREAM_AT}").parse().expect("a URL"));
-    let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream, traffic: Traffic::Plain };
+    let target = ConnectorRoute {
+        name: "route".parse().expect("a name"),
+        upstream,
+        traffic: Traffic::Plain,
+        identity: RouteIdentity::default(),
+    };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::base::{CoreId, LinkId, Secret, Time, Traffic};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
+    RouteIdentity,
 };
 use crate::dial::Resolver;
 use crate::engine::driver::{Address, SocketOptions};
@@ -300,7 +301,12 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
     let entry = |(host, url): &(&str, &str)| RouteEntry {
         host: (*host).to_owned(),
         place: (*host).to_owned(),
-        target: ConnectorRoute { name: host.parse().unwrap(), upstream: upstream(url), traffic: Traffic::Plain },
+        target: ConnectorRoute {
+            name: host.parse().unwrap(),
+            upstream: upstream(url),
+            traffic: Traffic::Plain,
+            identity: RouteIdentity::default(),
+        },
     };
     routes.iter().map(entry).collect()
 }

@@ -21,10 +21,10 @@ const POST: &str =
     "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 29\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":\"four\"}";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-type Agent = Talk<TlsStream<LinkStream>>;
+pub(super) type Agent = Talk<TlsStream<LinkStream>>;
 
 /// The standard tables, with their route carried so, and a client that believes the connector.
-fn sealed_tables(traffic: Traffic) -> (ConnectorTables, Arc<ClientConfig>) {
+pub(super) fn sealed_tables(traffic: Traffic) -> (ConnectorTables, Arc<ClientConfig>) {
     let now = WallClock::default().now();
     let authority = Authority::new("test", now, 1).unwrap();
     let cert = authority.issue(&["mcp.test"]).unwrap().server_cert(now).unwrap();
@@ -55,7 +55,7 @@ async fn open(edge: &EdgeSide, traffic: Traffic) -> LinkStream {
 }
 
 /// An agent's session, through an edge that passes it on.
-async fn agent(edge: &EdgeSide, config: &Arc<ClientConfig>) -> Agent {
+pub(super) async fn agent(edge: &EdgeSide, config: &Arc<ClientConfig>) -> Agent {
     let stream = open(edge, Traffic::Passthrough).await;
     let session = Session::client(Arc::clone(config), ServerName::try_from("mcp.test").unwrap()).unwrap();
     let never = std::future::pending();

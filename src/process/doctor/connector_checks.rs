@@ -2,7 +2,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Client;
+use reqwest::header::{HOST, HeaderMap, HeaderValue};
+use reqwest::{Client, ClientBuilder};
 use rustls_pki_types::UnixTime;
 use tokio::time::timeout;
 
@@ -18,15 +19,16 @@ use crate::process::doctor::client::http_client;
 use crate::process::doctor::clock::check_clock_skew;
 use crate::process::doctor::finding::Findings;
 use crate::process::doctor::limits::file_limit;
-use crate::process::doctor::mcp::{McpTarget, check_mcp};
+use crate::process::doctor::mcp::{McpTarget, check_mcp, check_origin};
 use crate::process::doctor::reach::{check_dns, check_tcp, check_udp};
 use crate::process::error::RunError;
 use crate::process::settings::{
     UpstreamTrust, connector_settings, connector_tables, credentials, edge_addresses, edge_roots, engine_settings,
-    seal_ca, sealing,
+    route_addresses, seal_ca, sealing,
 };
 use crate::route::{RouteName, UpstreamAddr};
 use crate::tls::{ALPN_LINK, CertInfo, ClientSettings, Versions, client_config};
+use crate::wire::http1::OriginEdit;
 
 /// How long a link may take to come up, with all that is in front of it.
 const LINK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -241,10 +243,14 @@ async fn upstream(
             address?;
         }
     }
+    // As the connector would call it.
+    let addresses = route_addresses(route);
+    let host_field: HeaderMap = HeaderValue::from_str(addresses.host()).map(|host| (HOST, host)).into_iter().collect();
+    let with_host = |builder: ClientBuilder| builder.default_headers(host_field);
     let client = http_client(route.upstream_ca_file.as_deref(), |builder| match (&socket, address, url.addr()) {
-        (Some(socket), ..) => builder.unix_socket(socket.as_path()),
-        (None, Some(address), UpstreamAddr::Tcp { host, .. }) => builder.resolve(host, address),
-        _ => builder,
+        (Some(socket), ..) => with_host(builder.unix_socket(socket.as_path())),
+        (None, Some(address), UpstreamAddr::Tcp { host, .. }) => with_host(builder.resolve(host, address)),
+        _ => with_host(builder),
     });
     let client = match client {
         Ok(client) => client,
@@ -261,6 +267,17 @@ async fn upstream(
         ca_flag: Some("upstream_ca_file"),
         public_host: Some(&host),
     };
-    check_mcp(findings, &client, &target).await;
+    let first = check_mcp(findings, &client, &target).await;
+    if first.is_some_and(|first| first.status.is_success()) {
+        let page = format!("https://{}", host.replace('*', "any"));
+        let origin = match addresses.origin() {
+            OriginEdit::Keep => Some(page.as_str()),
+            OriginEdit::Drop => None,
+            OriginEdit::Replace(origin) => Some(origin),
+        };
+        if let Some(origin) = origin {
+            check_origin(findings, &client, &target, origin).await;
+        }
+    }
     Some(Upstream { host, client, url })
 }

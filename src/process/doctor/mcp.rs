@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, ORIGIN, WWW_AUTHENTICATE};
 use reqwest::{Client, Response, StatusCode};
 use rmcp::model::{ClientConfig, ProtocolVersion};
 use rmcp::transport::StreamableHttpClientTransport;
@@ -121,6 +121,27 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
             format!("{what}: nothing answers at {} (404)", target.url),
             "say with --mcp-path where the MCP endpoint is; agents must have it in their URL",
         ),
+        status if status.is_redirection() => {
+            let place = first.headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
+            findings.fail(
+                check,
+                format!("{what}: redirects to {place} ({})", status.as_u16()),
+                "the MCP endpoint is there, perhaps only for a slash at the end: name its path with --mcp-path, and in the \
+                 agents' URL",
+            );
+        }
+        StatusCode::MISDIRECTED_REQUEST if first.told.is_none() => findings.fail(
+            check,
+            format!("{what}: does not accept the Host that it is sent (421)"),
+            "set upstream_host of the route to a host that the server accepts, such as localhost:8000, or preset to the kind \
+             of the server",
+        ),
+        StatusCode::FORBIDDEN if first.told.is_none() => findings.fail(
+            check,
+            format!("{what}: refuses the request (403)"),
+            "if the server protects itself against DNS rebinding, set upstream_host and upstream_origin of the route, or \
+             preset to the kind of the server; otherwise see its own rules of access",
+        ),
         StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT
@@ -162,9 +183,36 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
     Some(first)
 }
 
+/// Whether a server that answers takes a request from a browser's page too, with the origin that it is sent then.
+pub(super) async fn check_origin(findings: &mut Findings, client: &Client, target: &McpTarget<'_>, origin: &str) {
+    const CHECK: &str = "upstream.origin";
+    let what = &target.what;
+    // What failed without an origin is told already.
+    let Ok(first) = initialize_from(client, target.url, Some(origin)).await else { return };
+    if let Some(session) = first.session() {
+        end_session(client, target.url, session).await;
+    }
+    match first.status {
+        StatusCode::FORBIDDEN => findings.warn(
+            CHECK,
+            format!("{what}: refuses calls of browsers from {origin} (403)"),
+            "if pages are to call, set upstream_origin of the route to rewrite, or preset to the kind of the server",
+        ),
+        status => findings.ok(CHECK, format!("{what}: takes calls of browsers from {origin} ({})", status.as_u16())),
+    }
+}
+
 /// Sends the first request of a session, as any HTTP client would.
 pub(super) async fn initialize(client: &Client, url: &str) -> Result<First, String> {
-    let request = client.post(url).header(ACCEPT, BOTH_KINDS).header(CONTENT_TYPE, "application/json").body(INITIALIZE);
+    initialize_from(client, url, None).await
+}
+
+async fn initialize_from(client: &Client, url: &str, origin: Option<&str>) -> Result<First, String> {
+    let mut request =
+        client.post(url).header(ACCEPT, BOTH_KINDS).header(CONTENT_TYPE, "application/json").body(INITIALIZE);
+    if let Some(origin) = origin {
+        request = request.header(ORIGIN, origin);
+    }
     match timeout(ANSWER_TIMEOUT, request.send()).await {
         Ok(Ok(answer)) => {
             let (status, headers) = (answer.status(), answer.headers().clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 
+use super::route_identity::route_identity;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{AuthorityPin, Secret, TunnelId, TunnelToken, pin_of};
 use crate::config::{
@@ -158,7 +159,12 @@ pub(crate) fn connector_tables(
         entries.push(RouteEntry {
             host: route.host.to_string(),
             place: format!("route[{index}].host"),
-            target: ConnectorRoute { name: name(&route.host), upstream, traffic: config.traffic_of(route) },
+            target: ConnectorRoute {
+                name: name(&route.host),
+                upstream,
+                traffic: config.traffic_of(route),
+                identity: route_identity(route),
+            },
         });
     }
     let routes = RouteTable::new(entries).unwrap_or_else(|found| {

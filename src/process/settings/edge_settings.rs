@@ -13,7 +13,7 @@ use crate::engine::MailSender;
 use crate::exchange::{OriginRules, Scheme};
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
-use crate::route::{HostPattern, Route, RouteEntry, RouteName, RouteTable};
+use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig, ServerSettings,
     Versions, WallClock, read_chain, server_config,
@@ -83,6 +83,8 @@ pub(crate) fn edge_settings(
             public_scheme: config.public_url.as_ref().map(public_scheme),
             cors: config.cors,
         }),
+        public: config.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+        trusted_proxies: config.trusted_proxies.iter().copied().collect(),
         connections_max: (config.connections_max as usize).div_ceil(cores.max(1)),
         handshake_timeout: HANDSHAKE_TIMEOUT,
         header_timeout: config.header_timeout_ms.into(),

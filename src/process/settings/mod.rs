@@ -3,6 +3,7 @@
 mod admission_reader;
 mod connector_settings;
 mod edge_settings;
+mod route_identity;
 mod sealing;
 
 pub(super) use admission_reader::AdmissionReader;
@@ -13,6 +14,7 @@ pub(super) use connector_settings::{
 pub(super) use edge_settings::{
     Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,
 };
+pub(super) use route_identity::route_addresses;
 pub(super) use sealing::{seal_ca, sealing};
 
 use std::collections::BTreeSet;

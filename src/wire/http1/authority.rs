@@ -53,7 +53,7 @@ impl Authority {
 }
 
 /// Splits an authority into the host, without a trailing dot, and the port.
-fn split(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
+pub(super) fn split(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let (host, port) = match text.first()? {
         b'[' => {
             let end = text.iter().position(|&byte| byte == b']')? + 1;

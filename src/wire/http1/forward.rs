@@ -1,6 +1,7 @@
 use super::cors::{Cors, is_cors, varies_by_origin};
 use super::facts::{Framing, options};
 use super::names::{Known, is_token_byte};
+use super::public_address::PublicAddress;
 use super::section::{Field, Section, is_control};
 use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
 
@@ -12,9 +13,11 @@ const UPGRADE_REQUIRED: u16 = 426;
 pub struct RequestEdits<'a> {
     /// The `Host` for the next hop; `None` keeps the original.
     pub host: Option<&'a str>,
+    /// What becomes of `Origin`, if the request has it.
+    pub origin: OriginEdit<'a>,
     /// The framing of the forwarded body.
     pub framing: Framing,
-    /// Drop `Forwarded`, `X-Forwarded-…` and `X-Real-IP`, which an untrusted client may have forged.
+    /// Drop `Forwarded`, `X-Forwarded-…`, `X-Real-IP`, `X-Original-URL` and the like, which an untrusted client may have forged.
     pub drop_forwarded: bool,
     /// Drop `Expect`, because it was already answered.
     pub drop_expect: bool,
@@ -22,6 +25,18 @@ pub struct RequestEdits<'a> {
     pub close: bool,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
+}
+
+/// What becomes of the `Origin` of a request when it is forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OriginEdit<'a> {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is removed.
+    Drop,
+    /// This takes its place.
+    Replace(&'a str),
 }
 
 /// The changes to a response's head when it is forwarded.
@@ -33,6 +48,8 @@ pub struct ResponseEdits<'a> {
     pub close: bool,
     /// Replace what the response says about CORS by this.
     pub cors: Option<Cors<'a>>,
+    /// Name the server by its public address where it names itself.
+    pub public: Option<PublicAddress<'a>>,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
@@ -48,8 +65,14 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         push_field(out, b"Host", host.as_bytes());
     }
     let named = Named::of(head.section(), head.facts().connection_options);
+    if let OriginEdit::Replace(origin) = edits.origin
+        && head.section().fields().iter().any(|field| field.known == Known::Origin)
+    {
+        push_field(out, b"Origin", origin.as_bytes());
+    }
     copy_fields(head.section(), out, |field| match field.known {
         Known::Host => edits.host.is_none(),
+        Known::Origin => edits.origin == OriginEdit::Keep,
         Known::Forwarded => !edits.drop_forwarded,
         Known::Expect => !edits.drop_expect,
         known => goes_on(known) && !named.contains(field),
@@ -60,6 +83,8 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
 /// Appends the head of the forwarded response: HTTP/1.1, with its status and reason, without hop-by-hop fields, with
 /// the new framing. All other fields are copied byte for byte and in order.
 ///
+/// A field that names the server itself is rewritten with its public address, where one is given.
+///
 /// The length of a body that is not sent (HEAD, 304) is kept, because it describes the resource and not this message.
 pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -68,19 +93,29 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
     let keeps_length = edits.framing == Framing::None && head.status() >= 200 && head.status() != 204;
+    let section = head.section();
     // It says which protocol the server demands (RFC 9110 section 15.5.22), and needs to be named (section 7.8).
     let keeps_upgrade = head.status() == UPGRADE_REQUIRED && head.facts().upgrade;
-    let named = Named::of(head.section(), head.facts().connection_options);
-    copy_fields(head.section(), out, |field| match field.known {
+    let named = Named::of(section, head.facts().connection_options);
+    let own_part = |field: &Field| edits.public.as_ref()?.own_part(field.known, section.value(field));
+    copy_fields(section, out, |field| match field.known {
         Known::Upgrade => keeps_upgrade,
         Known::ContentLength => keeps_length,
+        Known::Reference | Known::Challenge => own_part(field).is_none(),
         Known::Host | Known::Forwarded | Known::Expect => !named.contains(field),
-        Known::Other if edits.cors.is_some() && is_cors(head.section().name(field)) => false,
+        Known::Other if edits.cors.is_some() && is_cors(section.name(field)) => false,
         known => goes_on(known) && !named.contains(field),
     });
+    if let Some(public) = &edits.public {
+        for field in section.fields() {
+            if let Some(own) = own_part(field) {
+                public.push_rewritten(out, section.name(field), section.value(field), own);
+            }
+        }
+    }
     if let Some(cors) = edits.cors {
         let varies = |(name, value): (&[u8], &[u8])| name.eq_ignore_ascii_case(b"vary") && varies_by_origin(value);
-        cors.push(head.section().iter().any(varies), out);
+        cors.push(section.iter().any(varies), out);
     }
     if keeps_upgrade {
         push_field(out, b"Connection", b"Upgrade");
@@ -135,7 +170,7 @@ pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, close: bool, append:
 
 /// Whether a field is forwarded by its meaning alone.
 fn goes_on(known: Known) -> bool {
-    matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::EndToEnd | Known::Other)
+    matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::Other) || known.is_end_to_end()
 }
 
 /// The fields that `Connection` declares hop-by-hop. They are looked up once, however many fields are compared.
@@ -160,7 +195,7 @@ impl<'a> Named<'a> {
     }
 
     fn contains(&self, field: &Field) -> bool {
-        if self.len == 0 || field.known == Known::EndToEnd {
+        if self.len == 0 || field.known.is_end_to_end() {
             return false;
         }
         let name = self.section.name(field);

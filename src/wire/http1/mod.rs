@@ -17,6 +17,7 @@ mod facts;
 mod forward;
 mod method;
 mod names;
+mod public_address;
 mod request;
 mod response;
 mod section;
@@ -30,8 +31,9 @@ pub use body_encoder::{BodyEncoder, CHUNK_HEAD_LEN_MAX, ChunkHead, EncodeError, 
 pub use cors::Cors;
 pub use error::{BodyError, HeadError};
 pub use facts::Framing;
-pub use forward::{RequestEdits, ResponseEdits, write_request, write_response};
+pub use forward::{OriginEdit, RequestEdits, ResponseEdits, write_request, write_response};
 pub use method::{Method, Version};
+pub use public_address::PublicAddress;
 pub use request::RequestHead;
 pub use response::ResponseHead;
 

@@ -11,8 +11,14 @@ pub(super) enum Known {
     Upgrade,
     /// Hop-by-hop, whether or not `Connection` names it.
     HopByHop,
-    /// Says where a request came from; trusted only from a proxy.
+    /// Says where a request came from, or what it asked for before a proxy changed it; trusted only from a proxy.
     Forwarded,
+    /// Says which web origin a browser's page calls from. End-to-end.
+    Origin,
+    /// A URL that refers to the answering server itself, or elsewhere: `Location`, `Content-Location`. End-to-end.
+    Reference,
+    /// `WWW-Authenticate`. End-to-end.
+    Challenge,
     /// End-to-end, even if `Connection` names it.
     EndToEnd,
     /// End-to-end unless `Connection` names it.
@@ -37,7 +43,7 @@ const HOP_BY_HOP: [&str; 7] = [
 
 /// The fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a malicious
 /// `Connection: authorization` would remove what the server decides by. The `Mcp-…` fields belong to them too.
-const END_TO_END: [&str; 17] = [
+const END_TO_END: [&str; 14] = [
     "accept",
     "age",
     "authorization",
@@ -48,14 +54,15 @@ const END_TO_END: [&str; 17] = [
     "date",
     "dpop",
     "last-event-id",
-    "location",
-    "origin",
     "retry-after",
     "set-cookie",
     "traceparent",
     "vary",
-    "www-authenticate",
 ];
+
+/// What proxies say of a request besides `Forwarded` and `X-Forwarded-…`. Some frameworks take the URL of a request from the
+/// last four (Symfony, IIS URL Rewrite, ASP.NET), so that from a stranger they would call another path than the one checked.
+const FORWARDED: [&str; 5] = ["x-real-ip", "x-original-url", "x-rewrite-url", "x-original-host", "x-host"];
 
 const LONGEST: usize = "proxy-authentication-info".len();
 
@@ -74,6 +81,9 @@ impl Known {
             b"connection" => Ok(Known::Connection),
             b"expect" => Ok(Known::Expect),
             b"upgrade" => Ok(Known::Upgrade),
+            b"origin" => Ok(Known::Origin),
+            b"location" | b"content-location" => Ok(Known::Reference),
+            b"www-authenticate" => Ok(Known::Challenge),
             b"content_length" | b"transfer_encoding" => Err(HeadError::DisguisedField),
             plain => Ok(Known::of_lower(plain)),
         }
@@ -102,6 +112,11 @@ impl Known {
         }
     }
 
+    /// Whether a field with this meaning is forwarded even if `Connection` names it.
+    pub(super) fn is_end_to_end(self) -> bool {
+        matches!(self, Known::EndToEnd | Known::Origin | Known::Reference | Known::Challenge)
+    }
+
     /// Whether a trailer with this meaning must be refused (RFC 9110 section 6.5.1): framing, routing, credentials, and
     /// the fields that the tunnel itself uses.
     pub(super) fn is_forbidden_in_trailers(self) -> bool {
@@ -109,15 +124,18 @@ impl Known {
     }
 }
 
-/// `Forwarded`, `X-Forwarded-…` and `X-Real-IP`, also when written with underscores.
+/// `Forwarded`, `X-Forwarded-…` and the others of [`FORWARDED`], also when written with underscores.
 fn is_forwarded(name: &[u8]) -> bool {
     let alike = |name: &[u8], with: &[u8]| {
         name.iter().zip(with).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
     };
+    if name.eq_ignore_ascii_case(b"forwarded") {
+        return true;
+    }
+    let [b'x' | b'X', b'-' | b'_', ..] = name else { return false };
     let prefix = b"x-forwarded-";
-    name.eq_ignore_ascii_case(b"forwarded")
-        || (name.len() >= prefix.len() && alike(name, prefix))
-        || (name.len() == 9 && alike(name, b"x-real-ip"))
+    (name.len() >= prefix.len() && alike(name, prefix))
+        || FORWARDED.iter().any(|known| known.len() == name.len() && alike(name, known.as_bytes()))
 }
 
 /// Whether a byte is allowed in a token (RFC 9110 section 5.6.2).
@@ -148,7 +166,7 @@ mod tests {
 
     #[test]
     fn names_are_known_in_any_case() {
-        let cases: [(&str, Known); 12] = [
+        let cases: [(&str, Known); 19] = [
             ("HOST", Known::Host),
             ("Content-length", Known::ContentLength),
             ("TE", Known::HopByHop),
@@ -158,6 +176,13 @@ mod tests {
             ("X-Forwarded-Something-Long-Enough-To-Be-Long", Known::Forwarded),
             ("forwarded", Known::Forwarded),
             ("x-real-ip", Known::Forwarded),
+            ("X-Original-URL", Known::Forwarded),
+            ("X-Rewrite-URL", Known::Forwarded),
+            ("x_original_host", Known::Forwarded),
+            ("X-HOST", Known::Forwarded),
+            ("X-Hosts", Known::Other),
+            ("X-Original", Known::Other),
+            ("X", Known::Other),
             ("MCP-Protocol-Version", Known::EndToEnd),
             ("Mcp-Param-Something-Long-Enough-To-Be-Long", Known::EndToEnd),
             ("X-Forwarded", Known::Other),

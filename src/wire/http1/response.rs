@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::facts::{Facts, Framing, parse_length};
 use super::method::{Method, Version, VersionText};
+use super::names::Known;
 use super::section::{LineKind, Section, Span};
 use super::{HEAD_LEN_MAX, HEADERS_MAX, HeadError, Progress};
 
@@ -152,6 +153,12 @@ impl ResponseHead {
     pub fn proxy_challenges(&self) -> impl Iterator<Item = &[u8]> {
         let wanted = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"Proxy-Authenticate");
         self.section.iter().filter(wanted).map(|(_, value)| value)
+    }
+
+    /// Whether a field may name the server itself: `Location`, `Content-Location` or `WWW-Authenticate`.
+    #[must_use]
+    pub fn may_name_itself(&self) -> bool {
+        self.section.fields().iter().any(|field| matches!(field.known, Known::Reference | Known::Challenge))
     }
 
     /// The value of the first field with this name; case is ignored.

@@ -128,6 +128,47 @@ fn what_is_wrong_with_a_connector_is_told_with_its_remedy() {
 }
 
 #[test]
+fn an_upstream_that_is_particular_about_host_origin_or_path_is_told_with_its_setting() {
+    let site = Site::without_connectors([""; 2], "");
+    // What a server of the SDK for Python does at a loopback address with another port, and a router that adds a slash.
+    let upstream = serve(|request| {
+        let has = |field: &str| request.to_ascii_lowercase().contains(field);
+        let status = if request.starts_with("POST /mcp HTTP") {
+            "307 Temporary Redirect\r\nLocation: http://localhost:8000/mcp/"
+        } else if !has("host: localhost:8000\r\n") {
+            "421 Misdirected Request"
+        } else if has("origin: ") && !has("origin: http://localhost:8000\r\n") {
+            "403 Forbidden"
+        } else if request.starts_with("POST /hidden") {
+            "403 Forbidden\r\nX: y"
+        } else {
+            "202 Accepted"
+        };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")
+    });
+    let gone = TcpListener::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string();
+    let judge = |path: &str, route: &str| {
+        let config = write_connector(&site, SECRETS[0], &gone, &format!("http://{upstream}"), "");
+        let with_route = fs::read_to_string(&config).unwrap() + route;
+        fs::write(&config, with_route).unwrap();
+        examine(&config, &["--mcp-path", path]).1
+    };
+    let told = verdict(&judge("/mcp", ""), "upstream.mcp", "fail");
+    assert!(told.contains("redirects to http://localhost:8000/mcp/ (307)") && told.contains("--mcp-path"), "{told}");
+    let told = verdict(&judge("/mcp/", ""), "upstream.mcp", "fail");
+    assert!(told.contains("421") && told.contains("set upstream_host"), "{told}");
+    let host = "upstream_host = \"localhost:8000\"\n";
+    let told = verdict(&judge("/hidden", host), "upstream.mcp", "fail");
+    assert!(told.contains("403") && told.contains("upstream_origin"), "{told}");
+    let told = verdict(&judge("/mcp/", host), "upstream.origin", "warn");
+    assert!(told.contains("https://one.test (403)") && told.contains("upstream_origin"), "{told}");
+    let rewriting = format!("{host}upstream_origin = \"rewrite\"\n");
+    verdict(&judge("/mcp/", &rewriting), "upstream.origin", "ok");
+    let dropping = format!("{host}upstream_origin = \"drop\"\n");
+    assert!(of(&judge("/mcp/", &dropping), "upstream.origin").0.is_empty(), "nothing to try");
+}
+
+#[test]
 fn an_upstream_that_calls_itself_by_its_private_address_is_found_out() {
     let site = Site::without_connectors([""; 2], "");
     let judge = |metadata: &'static str| {

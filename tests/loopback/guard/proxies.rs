@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::site::{LOCALHOST, SECRETS, Site, ask, dial, relay, serve};
+use super::site::{LOCALHOST, SECRETS, Scale, Site, ask, dial, relay, serve};
 
 const BEHIND_A_PROXY: &str = "[admission]\nagents_proxies = \"127.0.0.1\"\n";
 const GET: &str = "GET / HTTP/1.1\r\nHost: one.test\r\n\r\n";
@@ -37,7 +37,8 @@ fn what_a_stranger_says_about_where_it_comes_from_is_removed() {
     let mut agent = site.agent(Ipv4Addr::new(127, 0, 0, 2), "one.test", b"").unwrap();
     let forged = "GET / HTTP/1.1\r\nHost: one.test\r\nX-Forwarded-For: 192.0.2.9\r\nForwarded: for=192.0.2.9\r\n\
                   X-Real-IP: 192.0.2.9\r\nX_Forwarded_For: 192.0.2.9\r\nX-Forwarded-Proto: gopher\r\n\
-                  X-Forwarded-Host: two.test\r\nX-Forwarded-Port: 9\r\nAuthorization: Bearer kept\r\n\r\n";
+                  X-Forwarded-Host: two.test\r\nX-Forwarded-Port: 9\r\nX-Original-URL: /admin\r\n\
+                  X-Rewrite-URL: /admin\r\nX-Original-Host: two.test\r\nX-Host: two.test\r\nAuthorization: Bearer kept\r\n\r\n";
     let answer = ask(&mut agent, forged).unwrap();
     assert!(!answer.contains("192.0.2.9") && !answer.contains("gopher") && !answer.contains("two.test"), "{answer}");
     assert!(!answer.to_ascii_lowercase().contains("forwarded-port") && !answer.contains("\r\nForwarded"), "{answer}");
@@ -61,6 +62,40 @@ fn a_proxy_is_believed_and_must_say_for_whom_it_speaks() {
     // The proxy itself, looking whether anybody is here.
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
     assert!(came_from(&ask(&mut site.agent(LOCALHOST, "one.test", local).unwrap(), GET).unwrap(), "127.0.0.1"));
+}
+
+/// A site whose edge has these lines, and what its upstream is told of the address that an agent called.
+fn told_at(edge: &'static str, more: &str, from: Ipv4Addr, said: &[u8]) -> String {
+    let mut site = Site::scaled(Scale { edge, ..Scale::default() }, [""; 2], more);
+    site.connect(0, &["one.test"]);
+    let mut socket = dial(site.agents, from).unwrap();
+    socket.write_all(said).unwrap();
+    let answer = ask(&mut socket, "").unwrap();
+    let told =
+        |name: &str| answer.split(&format!("\r\nX-Forwarded-{name}: ")).nth(1).and_then(|rest| rest.lines().next());
+    let (scheme, host) = (told("Proto"), told("Host"));
+    format!("{}://{}", scheme.unwrap_or_else(|| panic!("{answer}")), host.unwrap_or_else(|| panic!("{answer}")))
+}
+
+#[test]
+fn the_scheme_that_an_agent_called_is_told_when_a_proxy_ends_its_tls() {
+    assert_eq!(told_at("", "", LOCALHOST, GET.as_bytes()), "http://one.test");
+    // The PROXY protocol's field about TLS: the client's connection has it.
+    let mut with_tls = header("192.0.2.7");
+    with_tls.extend([0x20, 0, 5, 0x01, 0, 0, 0, 0]);
+    with_tls[15] += 8;
+    let said = [&with_tls[..], GET.as_bytes()].concat();
+    assert_eq!(told_at("", BEHIND_A_PROXY, LOCALHOST, &said), "https://one.test");
+    assert_eq!(
+        told_at("public_url = \"https://one.test:8443\"", "", LOCALHOST, GET.as_bytes()),
+        "https://one.test:8443"
+    );
+    let said = GET.replace("\r\n\r\n", "\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: pub.test\r\n\r\n");
+    let trusted = |from| {
+        told_at("trusted_proxies = \"127.0.0.1\"\nallow_plain_http_off_loopback = true", "", from, said.as_bytes())
+    };
+    assert_eq!(trusted(LOCALHOST), "https://pub.test");
+    assert_eq!(trusted(Ipv4Addr::new(127, 0, 0, 2)), "http://one.test", "a stranger");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use adit::base::{Secret, SharedMap, Traffic};
 use adit::connector::{
-    Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, RouteIdentity,
 };
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeEvent, EdgeTables, TunnelEntry};
@@ -201,7 +201,12 @@ fn edge_tables(hosts: &[&str]) -> EdgeTables {
 
 fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
     let upstream = UpstreamSettings::for_tests(format!("http://{server}").parse().expect("a URL"));
-    let target = ConnectorRoute { name: "route".parse().expect("a name"), upstream, traffic: Traffic::Plain };
+    let target = ConnectorRoute {
+        name: "route".parse().expect("a name"),
+        upstream,
+        traffic: Traffic::Plain,
+        identity: RouteIdentity::default(),
+    };
     let route = RouteEntry { host: host.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
 }

@@ -10,7 +10,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use adit::base::{CoreId, Secret, SharedMap, Time, Traffic, TunnelId};
-use adit::connector::{Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls};
+use adit::connector::{
+    Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity,
+};
 use adit::control::{ReloadingAuthority, Signing};
 use adit::dial::Resolver;
 use adit::edge::{CertSubject, Certifier, Edge, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
@@ -404,7 +406,12 @@ fn rare_pings() -> mux::Settings {
 
 fn connector_tables() -> ConnectorTables {
     let upstream = UpstreamSettings::for_tests(format!("http://{UPSTREAM_AT}").parse().unwrap());
-    let target = ConnectorRoute { name: "route".parse().unwrap(), upstream, traffic: Traffic::Plain };
+    let target = ConnectorRoute {
+        name: "route".parse().unwrap(),
+        upstream,
+        traffic: Traffic::Plain,
+        identity: RouteIdentity::default(),
+    };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None }
 }

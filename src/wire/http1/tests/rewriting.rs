@@ -46,9 +46,10 @@ fn a_hostile_connection_field_strips_nothing_that_is_meant_for_the_far_end() {
 fn host_is_replaced_and_strangers_claims_are_dropped() {
     let head =
         b"POST http://pub/x HTTP/1.1\r\nHost: pub\r\nForwarded: for=1\r\nX-Forwarded-For: 1\r\nX_Forwarded_Host: e\r\n\
-        X-Real-IP: 1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+        X-Real-IP: 1\r\nX-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX-Original-Host: e\r\nX-Host: e\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
     let edits = RequestEdits {
         host: Some("127.0.0.1:3000"),
+        origin: OriginEdit::Keep,
         framing: Framing::Chunked,
         drop_forwarded: true,
         drop_expect: true,
@@ -92,6 +93,39 @@ fn only_a_response_that_demands_another_protocol_keeps_its_name() {
         "HTTP/1.1 426 Upgrade Required\r\nUpgrade: HTTP/3.0\r\nConnection: Upgrade\r\nConnection: close\r\n\r\n";
     assert_eq!(demanded, expected);
     assert_eq!(answer(with("200 OK").as_bytes(), Method::Get, &close), "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+}
+
+#[test]
+fn an_origin_is_kept_dropped_or_replaced() {
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\norigin: https://app.test\r\nX: 1\r\n\r\n";
+    let with = |origin| forward(head, &RequestEdits { origin, ..Default::default() });
+    assert_eq!(with(OriginEdit::Keep).as_bytes(), head);
+    assert_eq!(with(OriginEdit::Drop), "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n");
+    let replaced = "GET / HTTP/1.1\r\nOrigin: http://b\r\nHost: a\r\nX: 1\r\n\r\n";
+    assert_eq!(with(OriginEdit::Replace("http://b")), replaced);
+    let none = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let edits = RequestEdits { origin: OriginEdit::Replace("http://b"), ..Default::default() };
+    assert_eq!(forward(none, &edits).as_bytes(), none, "none is made up");
+}
+
+#[test]
+fn a_server_that_names_itself_is_named_by_its_public_address() {
+    let head = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://a:1/x/\r\nX: http://a:1/\r\n\
+        Content-Location: /x\r\nContent-Location: http://a:1/y\r\nConnection: location\r\nContent-Length: 0\r\n\r\n";
+    let public = PublicAddress {
+        own: ["a:1", "a:1"],
+        default_port: 80,
+        scheme: b"https",
+        authority: b"pub.test",
+        challenges: false,
+    };
+    let with = |public| answer(head, Method::Post, &ResponseEdits { public, ..Default::default() });
+    let kept = "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://a:1/x/\r\nX: http://a:1/\r\n\
+        Content-Location: /x\r\nContent-Location: http://a:1/y\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(with(None), kept);
+    let rewritten = "HTTP/1.1 307 Temporary Redirect\r\nX: http://a:1/\r\nContent-Location: /x\r\nContent-Length: 0\r\n\
+        Location: https://pub.test/x/\r\nContent-Location: https://pub.test/y\r\n\r\n";
+    assert_eq!(with(Some(public)), rewritten);
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! The two addresses of a route: the one by which its upstream is called, and the one by which agents call it.
+
+use crate::exchange::CalledAddress;
+use crate::route::{PublicUrl, UpstreamUrl};
+use crate::wire::http1::{OriginEdit, PublicAddress, RequestHead};
+
+/// How a route's upstream is addressed, and what it is told of the address that agents call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteIdentity {
+    /// The `Host` that is sent to the upstream; none for the authority of its URL.
+    pub upstream_host: Option<Box<str>>,
+    /// What becomes of an `Origin`.
+    pub upstream_origin: UpstreamOrigin,
+    /// The URL by which agents call the route; none for the address that each agent called.
+    pub public: Option<PublicUrl>,
+    /// Whether the metadata of a protected resource (RFC 9728) is rewritten where it names the upstream.
+    pub rewrites_oauth_metadata: bool,
+}
+
+/// What becomes of the `Origin` of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamOrigin {
+    /// It is passed on.
+    #[default]
+    Keep,
+    /// It is removed.
+    Drop,
+    /// The upstream's own origin takes its place.
+    Rewrite,
+}
+
+/// The addresses of one route, made up once.
+pub struct Addresses {
+    identity: RouteIdentity,
+    own_authority: Box<str>,
+    own_origin: Box<str>,
+    default_port: u16,
+}
+
+impl Addresses {
+    /// Those of the route to the upstream with this URL.
+    #[must_use]
+    pub fn new(identity: &RouteIdentity, url: &UpstreamUrl) -> Addresses {
+        let (scheme, default_port) = if url.is_tls() { ("https", 443) } else { ("http", 80) };
+        let host = identity.upstream_host.as_deref().unwrap_or(url.authority());
+        Addresses {
+            own_origin: format!("{scheme}://{host}").into(),
+            own_authority: url.authority().into(),
+            identity: identity.clone(),
+            default_port,
+        }
+    }
+
+    /// The `Host` of requests to the upstream.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.identity.upstream_host.as_deref().unwrap_or(&self.own_authority)
+    }
+
+    /// What becomes of the `Origin` of requests to the upstream.
+    #[must_use]
+    pub fn origin(&self) -> OriginEdit<'_> {
+        match self.identity.upstream_origin {
+            UpstreamOrigin::Keep => OriginEdit::Keep,
+            UpstreamOrigin::Drop => OriginEdit::Drop,
+            UpstreamOrigin::Rewrite => OriginEdit::Replace(&self.own_origin),
+        }
+    }
+
+    /// The address by which all agents call the route, if one is set.
+    pub(super) fn public(&self) -> Option<CalledAddress<'_>> {
+        let public = self.identity.public.as_ref()?;
+        Some(CalledAddress { scheme: public.scheme().as_bytes(), authority: public.authority().as_bytes() })
+    }
+
+    /// How a response is to name the upstream: as the agent of this request called it.
+    pub(super) fn in_response<'a>(&'a self, request: &'a RequestHead, is_agents: bool) -> Option<PublicAddress<'a>> {
+        let as_called = || match is_agents {
+            true => Some(CalledAddress::of(b"https", request)),
+            false => CalledAddress::told_in(request),
+        };
+        let CalledAddress { scheme, authority } = self.public().or_else(as_called)?;
+        Some(PublicAddress {
+            own: [&self.own_authority, self.host()],
+            default_port: self.default_port,
+            scheme,
+            authority,
+            challenges: self.identity.rewrites_oauth_metadata,
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! The address that an agent called, when something in front of the edge ends its TLS.
+
+use crate::exchange::CalledAddress;
+use crate::route::{Hostname, PublicUrl};
+use crate::wire::http1::RequestHead;
+
+/// What stands between an agent and the edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Front {
+    /// Whether the agent's own connection is TLS, if a PROXY header says so.
+    pub(super) is_tls: Option<bool>,
+    /// Whether a proxy whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed passes the requests on.
+    pub(super) is_trusted: bool,
+}
+
+impl Front {
+    /// The address that the agent called: as the public URL says, or a proxy, or the connection itself, if that is TLS or not.
+    pub(super) fn called<'a>(
+        &self,
+        public: Option<&'a PublicUrl>,
+        is_tls: bool,
+        head: &'a RequestHead,
+    ) -> CalledAddress<'a> {
+        let told_scheme =
+            || self.told(head, "x-forwarded-proto").filter(|told| [&b"http"[..], b"https"].contains(told));
+        let scheme = match (public, self.is_tls) {
+            (Some(public), _) => public.scheme().as_bytes(),
+            (None, Some(true)) => b"https",
+            (None, Some(false)) => b"http",
+            (None, None) => told_scheme().unwrap_or(if is_tls { b"https" } else { b"http" }),
+        };
+        let called = CalledAddress::of(scheme, head);
+        let is_host = |told: &&[u8]| Hostname::of_authority(told).is_ok();
+        let told = self.told(head, "x-forwarded-host").filter(is_host).unwrap_or(called.authority);
+        // An edge may have other hosts than the one of its URL.
+        let public = public.map(|public| public.authority().as_bytes()).filter(|public| {
+            let hosts = (Hostname::of_authority(public), Hostname::of_authority(told));
+            matches!(hosts, (Ok(public), Ok(called)) if public == called)
+        });
+        CalledAddress { authority: public.unwrap_or(told), ..called }
+    }
+
+    /// What the proxy says in a field: it adds to the end of what it was told itself.
+    fn told<'a>(&self, head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+        if !self.is_trusted {
+            return None;
+        }
+        let fields = head.headers().filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()));
+        let (_, value) = fields.last()?;
+        value.rsplit(|&byte| byte == b',').next().map(<[u8]>::trim_ascii)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http1::Progress;
+
+    const NONE: Front = Front { is_tls: None, is_trusted: false };
+    const TRUSTED: Front = Front { is_trusted: true, ..NONE };
+
+    fn called(front: Front, public: Option<&str>, is_tls: bool, fields: &str) -> String {
+        let mut head = RequestHead::new();
+        let fed = head.feed(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n").as_bytes());
+        assert!(matches!(fed, Ok(Progress::Complete { .. })));
+        let public = public.map(|url| PublicUrl::of(url).unwrap());
+        let CalledAddress { scheme, authority } = front.called(public.as_ref(), is_tls, &head);
+        String::from_utf8([scheme, b"://", authority].concat()).unwrap()
+    }
+
+    #[test]
+    fn without_a_proxy_it_is_the_connection_that_tells() {
+        let forged = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: b.test\r\n";
+        assert_eq!(called(NONE, None, false, forged), "http://a.test");
+        assert_eq!(called(NONE, None, true, ""), "https://a.test");
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_if_what_it_says_has_a_meaning() {
+        for (fields, told) in [
+            ("X-Forwarded-Proto: https\r\nX-Forwarded-Host: b.test:8443\r\n", "https://b.test:8443"),
+            ("X-Forwarded-Proto: http, https\r\n", "https://a.test"),
+            ("X-Forwarded-Proto: http\r\nX-Forwarded-Proto: https\r\n", "https://a.test"),
+            ("X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: b test\r\n", "http://a.test"),
+            ("", "http://a.test"),
+        ] {
+            assert_eq!(called(TRUSTED, None, false, fields), told, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_header_comes_before_a_field_and_the_public_url_before_all() {
+        let over = |is_tls| Front { is_tls: Some(is_tls), ..TRUSTED };
+        let plain = "X-Forwarded-Proto: http\r\n";
+        assert_eq!(called(over(true), None, false, plain), "https://a.test");
+        assert_eq!(called(over(false), None, true, ""), "http://a.test");
+        assert_eq!(called(over(false), Some("https://A.test:8443"), false, plain), "https://A.test:8443");
+        assert_eq!(called(NONE, Some("https://other.test"), false, ""), "https://a.test", "another host of the edge");
+    }
+}

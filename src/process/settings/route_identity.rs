@@ -1,0 +1,116 @@
+use crate::config::{HttpUrl, OriginRule, RouteConfig, ServerPreset};
+use crate::connector::{Addresses, RouteIdentity, UpstreamOrigin};
+use crate::route::{PublicUrl, UpstreamAddr, UpstreamUrl};
+
+/// How the upstream of a route is addressed: as its settings say, otherwise as its preset does.
+pub(super) fn route_identity(route: &RouteConfig) -> RouteIdentity {
+    let preset = route.preset.map(|preset| Preset::of(preset, &route.upstream)).unwrap_or_default();
+    let set_host = route.upstream_host.as_ref().map(|host| host.as_str().into());
+    RouteIdentity {
+        upstream_host: set_host.or(preset.host),
+        upstream_origin: route.upstream_origin.map_or(preset.origin, |rule| match rule {
+            OriginRule::Keep => UpstreamOrigin::Keep,
+            OriginRule::Drop => UpstreamOrigin::Drop,
+            OriginRule::Rewrite => UpstreamOrigin::Rewrite,
+        }),
+        public: route.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+        rewrites_oauth_metadata: route.rewrite_oauth_metadata,
+    }
+}
+
+/// The addresses of a route, as the connector uses them.
+pub(in crate::process) fn route_addresses(route: &RouteConfig) -> Addresses {
+    Addresses::new(&route_identity(route), &route.upstream)
+}
+
+/// What a kind of server needs.
+#[derive(Default)]
+struct Preset {
+    host: Option<Box<str>>,
+    origin: UpstreamOrigin,
+}
+
+impl Preset {
+    /// All three protect a server at a loopback address against DNS rebinding in the same way: by default they accept
+    /// `localhost` and its addresses alone, as `Host` and as the host of `Origin`.
+    fn of(preset: ServerPreset, upstream: &UpstreamUrl) -> Preset {
+        let port = match upstream.addr() {
+            // Whoever ends TLS in front of the server chooses it by the name, and has one of its own for it.
+            UpstreamAddr::Tcp { .. } if upstream.is_tls() => {
+                return Preset { host: None, origin: UpstreamOrigin::Rewrite };
+            }
+            UpstreamAddr::Tcp { port, .. } => *port,
+            UpstreamAddr::Unix { .. } => 80,
+        };
+        let host = match preset {
+            // The SDK for Python compares with `localhost:*`, which a host without a port does not match.
+            ServerPreset::PythonSdk | ServerPreset::Fastmcp => format!("localhost:{port}"),
+            // The SDK for TypeScript may have a list of whole values, which leave the usual port out as clients do.
+            ServerPreset::TypescriptSdk if port == 80 => "localhost".to_owned(),
+            ServerPreset::TypescriptSdk => format!("localhost:{port}"),
+        };
+        Preset { host: Some(host.into()), origin: UpstreamOrigin::Rewrite }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::{Config, FileText, Purpose, Sources};
+
+    fn identity(settings: &str) -> RouteIdentity {
+        let text = format!(
+            "[connect]\nedge = [\"edge.test:7844\"]\ntunnel = \"tnl_a\"\nsecret = \"an-example-secret-0123\"\n\
+             [[route]]\nhost = \"a.test\"\n{settings}\n"
+        );
+        let sources = Sources {
+            purpose: Purpose::Check,
+            profile: None,
+            file: Some(FileText { path: "/etc/adit/adit.toml".into(), text }),
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+            credentials: Vec::new(),
+        };
+        let config = Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"));
+        route_identity(&config.connect.unwrap().routes[0])
+    }
+
+    #[test]
+    fn nothing_changes_unless_it_is_asked_for() {
+        assert_eq!(identity("upstream = \"http://127.0.0.1:9000\""), RouteIdentity::default());
+    }
+
+    #[test]
+    fn a_preset_sets_what_its_server_needs() {
+        for (preset, upstream, host) in [
+            ("python-sdk", "unix:/run/mcp.sock", Some("localhost:80")),
+            ("python-sdk", "http://127.0.0.1:80", Some("localhost:80")),
+            ("python-sdk", "http://10.0.0.5:8000", Some("localhost:8000")),
+            ("python-sdk", "https://mcp.internal", None),
+            ("fastmcp", "http://127.0.0.1", Some("localhost:80")),
+            ("typescript-sdk", "unix:/run/mcp.sock", Some("localhost")),
+            ("typescript-sdk", "http://127.0.0.1:3000", Some("localhost:3000")),
+        ] {
+            let identity = identity(&format!("upstream = \"{upstream}\"\npreset = \"{preset}\""));
+            assert_eq!(identity.upstream_host.as_deref(), host, "{preset} {upstream}");
+            assert_eq!(identity.upstream_origin, UpstreamOrigin::Rewrite);
+        }
+    }
+
+    #[test]
+    fn what_is_set_wins_over_the_preset() {
+        let identity = identity(
+            "upstream = \"unix:/run/mcp.sock\"\npreset = \"python-sdk\"\nupstream_host = \"MCP.test:81\"\n\
+             upstream_origin = \"keep\"\npublic_url = \"https://a.test:8443/\"\nrewrite_oauth_metadata = true",
+        );
+        let expected = RouteIdentity {
+            upstream_host: Some("mcp.test:81".into()),
+            upstream_origin: UpstreamOrigin::Keep,
+            public: PublicUrl::of("https://a.test:8443"),
+            rewrites_oauth_metadata: true,
+        };
+        assert_eq!(identity, expected);
+    }
+}
