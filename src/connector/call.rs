@@ -125,9 +125,8 @@ impl UpstreamWork {
         request: &mut Request<'_, CallStream>,
         end: &mut CallEnd,
     ) -> Result<(), CallError> {
-        let CallContext { here, traffic, .. } = *context;
-        let served = here.upstreams.for_request(request.head()).ok_or(CallError::Because(Cause::NoRoute))?;
-        if served.traffic() != traffic {
+        let served = context.here.upstreams.for_request(request.head()).ok_or(CallError::Because(Cause::NoRoute))?;
+        if served.traffic() != context.traffic {
             return Err(CallError::Because(Cause::SealMismatch));
         }
         let mut may_resend = true;
@@ -153,7 +152,7 @@ impl UpstreamWork {
                 // The upstream may have closed an idle connection while the request was on its way. A request that the
                 // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
                 Err(ref error) if error.may_resend(request.head().method()) && self.replay.rewind() => {
-                    Counters::add(&here.connector.counters.requests_resent);
+                    Counters::add(&context.here.connector.counters.requests_resent);
                     may_resend = false;
                 }
                 Err(ExchangeError::Unsent) => return Err(CallError::Because(Cause::UpstreamUnsent)),
@@ -172,19 +171,18 @@ impl UpstreamWork {
         held: &mut Held,
         end: &mut CallEnd,
     ) -> Result<(), ExchangeError> {
-        let CallContext { here, stream, caller, .. } = *context;
         let connection = held.connection();
         let sent_before = connection.sent_bytes();
         let course = |taken, _: &mut Context<'_>| {
-            stream.on_link().reader_took(taken);
-            if stream.on_link().is_carrier_draining() { Course::Draining } else { Course::Open }
+            context.stream.on_link().reader_took(taken);
+            if context.stream.on_link().is_carrier_draining() { Course::Draining } else { Course::Open }
         };
-        let to = Patient::new(connection, &here.connector.settings.write_timeout, course);
+        let to = Patient::new(connection, &context.here.connector.settings.write_timeout, course);
         let timing = context.is_agents().then_some(&mut self.timing);
         let mut hooks;
         let relayed = {
             // On a plain stream the edge finishes after the request.
-            let incoming = request.incoming(stream, stream.is_sealed());
+            let incoming = request.incoming(context.stream, context.stream.is_sealed());
             let head = incoming.head;
             hooks = ConnectorHooks {
                 context,
@@ -195,7 +193,7 @@ impl UpstreamWork {
                 timing,
             };
             let public = served.addresses.public();
-            let (peer, called) = match caller {
+            let (peer, called) = match context.caller {
                 Caller::Edge => (forwarded_peer(head), public),
                 Caller::Agent(address) => {
                     (address.as_bytes(), public.or_else(|| Some(CalledAddress::of(b"https", head))))
@@ -213,9 +211,9 @@ impl UpstreamWork {
             // The edge has a limit of its own. A GET waits for events, for as long as the agent does.
             let has_limit = context.is_agents() && head.method() != Method::Get;
             let mut next_hop = NextHop::new(&to, connection, &mut self.next_hop, head, edits);
-            next_hop.first_byte_timeout = has_limit.then_some(here.connector.settings.first_byte_timeout);
+            next_hop.first_byte_timeout = has_limit.then_some(context.here.connector.settings.first_byte_timeout);
             next_hop.replay = Some(&mut self.replay);
-            relay(incoming, next_hop, &here.core, &mut hooks)
+            relay(incoming, next_hop, &context.here.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, is_sent, keeps } = relayed;
@@ -225,15 +223,15 @@ impl UpstreamWork {
                 held.http().log_fault(&why);
             }
             let error = failed(&error);
-            if matches!(error, ExchangeError::Silent) && has_sent_nothing(here, connection, sent_before).await {
+            if matches!(error, ExchangeError::Silent) && has_sent_nothing(context.here, connection, sent_before).await {
                 return Err(ExchangeError::Unsent);
             }
             return Err(error);
         }
         end.stamps.on_last_received(connection.received_at());
         // A stream that is gone is noticed by whoever reads it.
-        let _ = stream.on_link().send_phases(phases(Stage::End, end.stamps.times(here.core.now())));
-        stream.finish_message();
+        let _ = context.stream.on_link().send_phases(phases(Stage::End, end.stamps.times(context.here.core.now())));
+        context.stream.finish_message();
         if is_sent {
             held.release(self.next_hop.is_reusable(), self.next_hop.idle_timeout());
         }

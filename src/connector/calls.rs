@@ -81,21 +81,20 @@ impl Service for StreamCalls<'_> {
     async fn call(&mut self, request: &mut Request<'_, CallStream>) -> Next<Leave> {
         self.has_called = true;
         let StreamCalls { context, work, host, .. } = self;
-        let CallContext { here, stream, .. } = *context;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
-            Counters::add(&here.connector.counters.requests_refused);
+            Counters::add(&context.here.connector.counters.requests_refused);
             request.refuse(refusal).await;
             return Next::Close;
         }
         if host.is_some() && request.is_preflight() {
-            let keep = request.answer_preflight(!here.is_draining()).await;
+            let keep = request.answer_preflight(!context.here.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
-        let began = stream.on_link().received_at();
+        let began = context.stream.on_link().received_at();
         let mut end = CallEnd::new(began);
         let done = {
             let mut calling = pin!(work.call(context, request, &mut end));
-            unless_broken(stream.on_link(), calling.as_mut()).await
+            unless_broken(context.stream.on_link(), calling.as_mut()).await
         };
         request.end_response();
         work.clear();
@@ -104,12 +103,13 @@ impl Service for StreamCalls<'_> {
             // It lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
-        count(here, ended);
+        count(context.here, ended);
         if let Some(host) = *host {
-            let phases = CallPhases::of_connector(end.stamps.times(here.core.now()), here.core.now() - began);
+            let phases =
+                CallPhases::of_connector(end.stamps.times(context.here.core.now()), context.here.core.now() - began);
             record(*context, request, host, &phases, ended);
         }
-        let keeps = end.keeps && request.is_received() && stream.is_sealed();
+        let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             None => return Next::Leave(Leave::GivenUp),
             Some(Ok(())) => return if keeps { Next::Keep } else { Next::Close },

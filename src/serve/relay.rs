@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::base::Time;
@@ -140,7 +140,7 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
         } else {
             let mut sent = pin!(sending.run(core, &progress));
             let mut received = pin!(receiving.run(&mut responder, hooks, &progress));
-            let mut late = first_byte_timeout.map(|timeout| Late { timer: core.timer(), timeout, is_set: false });
+            let mut late: Option<Timer> = None;
             poll_fn(|cx| {
                 if let done @ Poll::Ready(_) = received.as_mut().poll(cx) {
                     return done;
@@ -148,9 +148,10 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
                 if let Poll::Ready(error) = sent.as_mut().poll(cx) {
                     return Poll::Ready(Err(error));
                 }
-                match &mut late {
-                    Some(late) if progress.is_sent.get() && !progress.has_begun.get() => {
-                        late.poll(core, cx).map(|()| Err(RelayError::Late))
+                match first_byte_timeout {
+                    Some(timeout) if progress.is_sent.get() && !progress.has_begun.get() => {
+                        let late = late.get_or_insert_with(|| core.sleep(timeout));
+                        late.poll_elapsed(cx).map(|()| Err(RelayError::Late))
                     }
                     _ => Poll::Pending,
                 }
@@ -159,22 +160,6 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
         };
         let (has_begun, is_sent) = (progress.has_begun.get(), progress.is_sent.get());
         Relayed { result, has_begun, is_sent, keeps: responder.keeps() }
-    }
-}
-
-/// The time that a response has to begin, from when the request was sent.
-struct Late {
-    timer: Timer,
-    timeout: Duration,
-    is_set: bool,
-}
-
-impl Late {
-    fn poll(&mut self, core: &Core, cx: &mut Context<'_>) -> Poll<()> {
-        if !std::mem::replace(&mut self.is_set, true) {
-            self.timer.set(core.turn_time() + self.timeout);
-        }
-        self.timer.poll_elapsed(cx)
     }
 }
 

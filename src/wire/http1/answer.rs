@@ -1,5 +1,6 @@
 use super::facts::Framing;
-use super::forward::{push_decimal, push_end, push_field};
+use super::forward::push_end;
+use super::text::{push_decimal, push_field};
 use super::{BodyError, Cors, HeadError};
 
 /// The interim response that lets an agent send its body.

@@ -1,5 +1,5 @@
 use super::facts::Framing;
-use super::forward::push_field;
+use super::text::push_field;
 
 /// The longest chunk header, in bytes: sixteen digits and CRLF. With that much headroom a chunk is sent in one write.
 pub const CHUNK_HEAD_LEN_MAX: usize = 18;

@@ -1,7 +1,7 @@
 //! Cross-origin resource sharing: what lets a page of another origin call, and read what comes back (WHATWG Fetch, section 3.2).
 
 use super::facts::options;
-use super::forward::{push_decimal, push_field};
+use super::text::{push_decimal, push_field};
 use super::{Method, RequestHead};
 
 /// The fields of responses, besides the usual ones, that a page may read: those that MCP clients need, and those of adit.

@@ -1,8 +1,9 @@
 use super::cors::{Cors, is_cors, varies_by_origin};
 use super::facts::{Framing, options};
-use super::names::{Known, is_token_byte};
+use super::names::Known;
 use super::public_address::PublicAddress;
-use super::section::{Field, Section, is_control};
+use super::section::{Field, Section};
+use super::text::{push_decimal, push_field};
 use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
 
 /// The status of a response that demands another protocol.
@@ -121,33 +122,6 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
         push_field(out, b"Connection", b"Upgrade");
     }
     push_end(out, edits.framing, edits.close, edits.append);
-}
-
-/// Appends one field. A name that is not a token is not written, and control bytes in the value become spaces, so that
-/// no input can start another field.
-pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
-        return;
-    }
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend(value.iter().map(|&byte| if is_control(byte) { b' ' } else { byte }));
-    out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn push_decimal(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    let mut rest = number;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
 }
 
 /// Appends framing, `Connection` and added fields, and the empty line.

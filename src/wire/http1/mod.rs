@@ -21,6 +21,7 @@ mod public_address;
 mod request;
 mod response;
 mod section;
+mod text;
 
 pub use answer::Answer;
 #[cfg(feature = "internals")]

@@ -1,8 +1,8 @@
 use std::ops::Range;
 
 use super::authority::split;
-use super::forward::push_field;
 use super::names::Known;
+use super::text::push_field;
 
 /// The parameter of a challenge that names the metadata of a protected resource (RFC 9728 section 5.1).
 const RESOURCE_METADATA: &[u8] = b"resource_metadata";

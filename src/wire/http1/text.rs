@@ -1,0 +1,31 @@
+//! Heads as text: fields and numbers.
+
+use super::names::is_token_byte;
+use super::section::is_control;
+
+/// Appends one field. A name that is not a token is not written, and control bytes in the value become spaces, so that
+/// no input can start another field.
+pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
+        return;
+    }
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend(value.iter().map(|&byte| if is_control(byte) { b' ' } else { byte }));
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
