@@ -2,7 +2,11 @@
 
 use crate::exchange::CalledAddress;
 use crate::route::{PublicUrl, UpstreamUrl};
-use crate::wire::http1::{OriginEdit, PublicAddress, RequestHead};
+use crate::wire::http1::{Method, OriginEdit, PublicAddress, RequestHead, ResponseHead};
+use crate::wire::oauth::is_metadata_path;
+
+/// The media type of the metadata.
+const JSON: &[u8] = b"application/json";
 
 /// How a route's upstream is addressed, and what it is told of the address that agents call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +75,18 @@ impl Addresses {
     pub(super) fn public(&self) -> Option<CalledAddress<'_>> {
         let public = self.identity.public.as_ref()?;
         Some(CalledAddress { scheme: public.scheme().as_bytes(), authority: public.authority().as_bytes() })
+    }
+
+    /// Whether the body of a response is to be rewritten: metadata of a protected resource, as plain JSON.
+    pub(super) fn is_metadata(&self, request: &RequestHead, response: &ResponseHead) -> bool {
+        self.identity.rewrites_oauth_metadata
+            && response.status() == 200
+            && request.method() == Method::Get
+            && is_metadata_path(request.path())
+            && response.get("content-encoding").is_none()
+            && response
+                .get("content-type")
+                .is_some_and(|kind| kind.get(..JSON.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(JSON)))
     }
 
     /// How a response is to name the upstream: as the agent of this request called it.

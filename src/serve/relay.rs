@@ -12,6 +12,7 @@ use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::Label;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
+use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, Method, ResponseHead, Version};
 
 /// How long a next hop that takes no more of a request may take to respond.
@@ -243,18 +244,16 @@ impl<F: ByteStream> Receiving<'_, F> {
     ) -> Result<(), RelayError> {
         let received_at = self.head(responder, hooks).await?;
         let Receiving { from, head, intake, decoder, .. } = self;
-        progress.has_begun.set(true);
+        decoder.restart(head.framing());
         let extras = hooks.on_response_head(head, received_at);
+        if extras.is_metadata {
+            let body = Http1Source::new(*from, intake, decoder);
+            return carry_rewritten(body, head, extras, responder, &progress.has_begun).await.map_err(of_body);
+        }
+        progress.has_begun.set(true);
         responder.head(head, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
-        decoder.restart(head.framing());
-        let carried = carry_body(&mut Http1Source::new(*from, intake, decoder), responder, |_| {}).await;
-        carried.map_err(|error| match error {
-            CarryError::To(error) => RelayError::Respond(error),
-            CarryError::From(error) => RelayError::Broken(Some(error)),
-            CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
-            error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
-        })
+        carry_body(&mut Http1Source::new(*from, intake, decoder), responder, |_| {}).await.map_err(of_body)
     }
 
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
@@ -285,5 +284,15 @@ impl<F: ByteStream> Receiving<'_, F> {
             responder.interim(head).await.map_err(RelayError::Respond)?;
         }
         Err(Violation::Interim.into())
+    }
+}
+
+/// Why the body of a response did not come to its end.
+fn of_body(error: CarryError) -> RelayError {
+    match error {
+        CarryError::To(error) => RelayError::Respond(error),
+        CarryError::From(error) => RelayError::Broken(Some(error)),
+        CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
+        error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
     }
 }
