@@ -1,5 +1,7 @@
 //! The two addresses of a route: the one by which its upstream is called, and the one by which agents call it.
 
+use std::borrow::Cow;
+
 use crate::exchange::CalledAddress;
 use crate::route::{PublicUrl, UpstreamUrl};
 use crate::wire::http1::{Method, OriginEdit, PublicAddress, RequestHead, ResponseHead};
@@ -77,6 +79,20 @@ impl Addresses {
         Some(CalledAddress { scheme: public.scheme().as_bytes(), authority: public.authority().as_bytes() })
     }
 
+    /// A URL in the OAuth metadata of the upstream as agents read it, who call this host over HTTPS.
+    #[must_use]
+    pub fn in_metadata<'a>(&self, url: &'a str, host: &str) -> Cow<'a, str> {
+        let called = CalledAddress { scheme: b"https", authority: host.as_bytes() };
+        let public = self.public_address(self.public().unwrap_or(called));
+        match public.own_prefix(url.as_bytes()).filter(|_| self.identity.rewrites_oauth_metadata) {
+            Some(own) => {
+                let address = [public.scheme, b"://", public.authority].concat();
+                format!("{}{}", String::from_utf8_lossy(&address), &url[own..]).into()
+            }
+            None => url.into(),
+        }
+    }
+
     /// Whether the body of a response is to be rewritten: metadata of a protected resource, as plain JSON.
     pub(super) fn is_metadata(&self, request: &RequestHead, response: &ResponseHead) -> bool {
         self.identity.rewrites_oauth_metadata
@@ -95,13 +111,16 @@ impl Addresses {
             true => Some(CalledAddress::of(b"https", request)),
             false => CalledAddress::told_in(request),
         };
-        let CalledAddress { scheme, authority } = self.public().or_else(as_called)?;
-        Some(PublicAddress {
+        self.public().or_else(as_called).map(|called| self.public_address(called))
+    }
+
+    fn public_address<'a>(&'a self, CalledAddress { scheme, authority }: CalledAddress<'a>) -> PublicAddress<'a> {
+        PublicAddress {
             own: [&self.own_authority, self.host()],
             default_port: self.default_port,
             scheme,
             authority,
             challenges: self.identity.rewrites_oauth_metadata,
-        })
+        }
     }
 }
