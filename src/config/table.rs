@@ -405,8 +405,10 @@ section! {
         /// told it (`X-Forwarded-Proto`, `X-Forwarded-Host`), and `Location` and `Content-Location` that name the upstream
         /// are rewritten to it. Without it, this is the URL that each agent called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com";
-        /// Whether `resource_metadata` in `WWW-Authenticate` is rewritten to the public URL too where it names the upstream.
-        /// Set it for a server that ends its OAuth at its inner address.
+        /// Whether the OAuth metadata of the server (RFC 9728) is rewritten to the public URL where it names the upstream:
+        /// `resource_metadata` in `WWW-Authenticate`, and the members of the answers at
+        /// `/.well-known/oauth-protected-resource`, up to 64 KiB of plain JSON. Set it for a server that cannot be told
+        /// its public URL.
         rewrite_oauth_metadata: bool = "false", live, like "true";
     }
 }

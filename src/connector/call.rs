@@ -269,13 +269,17 @@ impl RelayHooks for ConnectorHooks<'_> {
         // A stream that is gone is noticed by whoever sends on it.
         let _ = stream.on_link().send_phases(phases(Stage::Head, times));
         let is_agents = self.context.is_agents();
-        let public = head.may_name_itself().then(|| self.addresses.in_response(self.request, is_agents)).flatten();
+        let is_metadata = self.addresses.is_metadata(self.request, head);
+        let public = (is_metadata || head.may_name_itself())
+            .then(|| self.addresses.in_response(self.request, is_agents))
+            .flatten();
+        let extras = ResponseExtras { may_keep: true, server_timing: None, public, is_metadata, body_len: None };
         match &mut self.timing {
-            None => ResponseExtras { may_keep: true, server_timing: None, public },
+            None => extras,
             Some(timing) => {
                 timing.clear();
                 connector_timing(&times, timing);
-                ResponseExtras { may_keep: !here.is_draining(), server_timing: Some(timing), public }
+                ResponseExtras { may_keep: !here.is_draining(), server_timing: Some(timing), ..extras }
             }
         }
     }

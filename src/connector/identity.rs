@@ -1,8 +1,14 @@
 //! The two addresses of a route: the one by which its upstream is called, and the one by which agents call it.
 
+use std::borrow::Cow;
+
 use crate::exchange::CalledAddress;
 use crate::route::{PublicUrl, UpstreamUrl};
-use crate::wire::http1::{OriginEdit, PublicAddress, RequestHead};
+use crate::wire::http1::{Method, OriginEdit, PublicAddress, RequestHead, ResponseHead};
+use crate::wire::oauth::is_metadata_path;
+
+/// The media type of the metadata.
+const JSON: &[u8] = b"application/json";
 
 /// How a route's upstream is addressed, and what it is told of the address that agents call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,19 +79,48 @@ impl Addresses {
         Some(CalledAddress { scheme: public.scheme().as_bytes(), authority: public.authority().as_bytes() })
     }
 
+    /// A URL in the OAuth metadata of the upstream as agents read it, who call this host over HTTPS.
+    #[must_use]
+    pub fn in_metadata<'a>(&self, url: &'a str, host: &str) -> Cow<'a, str> {
+        let called = CalledAddress { scheme: b"https", authority: host.as_bytes() };
+        let public = self.public_address(self.public().unwrap_or(called));
+        match public.own_prefix(url.as_bytes()).filter(|_| self.identity.rewrites_oauth_metadata) {
+            Some(own) => {
+                let address = [public.scheme, b"://", public.authority].concat();
+                format!("{}{}", String::from_utf8_lossy(&address), &url[own..]).into()
+            }
+            None => url.into(),
+        }
+    }
+
+    /// Whether the body of a response is to be rewritten: metadata of a protected resource, as plain JSON.
+    pub(super) fn is_metadata(&self, request: &RequestHead, response: &ResponseHead) -> bool {
+        self.identity.rewrites_oauth_metadata
+            && response.status() == 200
+            && request.method() == Method::Get
+            && is_metadata_path(request.path())
+            && response.get("content-encoding").is_none()
+            && response
+                .get("content-type")
+                .is_some_and(|kind| kind.get(..JSON.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(JSON)))
+    }
+
     /// How a response is to name the upstream: as the agent of this request called it.
     pub(super) fn in_response<'a>(&'a self, request: &'a RequestHead, is_agents: bool) -> Option<PublicAddress<'a>> {
         let as_called = || match is_agents {
             true => Some(CalledAddress::of(b"https", request)),
             false => CalledAddress::told_in(request),
         };
-        let CalledAddress { scheme, authority } = self.public().or_else(as_called)?;
-        Some(PublicAddress {
+        self.public().or_else(as_called).map(|called| self.public_address(called))
+    }
+
+    fn public_address<'a>(&'a self, CalledAddress { scheme, authority }: CalledAddress<'a>) -> PublicAddress<'a> {
+        PublicAddress {
             own: [&self.own_authority, self.host()],
             default_port: self.default_port,
             scheme,
             authority,
             challenges: self.identity.rewrites_oauth_metadata,
-        })
+        }
     }
 }

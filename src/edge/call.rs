@@ -310,7 +310,13 @@ impl RelayHooks for EdgeHooks<'_> {
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
         server_timing(&CallPhases::split(self.stamps.times(self.here.core.now()), phases), self.timing);
-        ResponseExtras { may_keep: !self.here.is_draining(), server_timing: Some(self.timing), public: None }
+        ResponseExtras {
+            may_keep: !self.here.is_draining(),
+            server_timing: Some(self.timing),
+            public: None,
+            is_metadata: false,
+            body_len: None,
+        }
     }
 
     fn on_response_head_queued(&mut self) {

@@ -1,7 +1,7 @@
 //! A request as any version of HTTP produces it: head, body and responder.
 
 use crate::engine::StreamError;
-use crate::exchange::{BodySink, BodySource};
+use crate::exchange::{BodySink, BodySource, CarryError};
 use crate::serve::label::Label;
 use crate::wire::http1::{PublicAddress, RequestHead, ResponseHead};
 
@@ -38,6 +38,9 @@ pub trait Responder: BodySink {
         extras: ResponseExtras<'_>,
     ) -> impl Future<Output = Result<(), StreamError>>;
 
+    /// Queues a copy of bytes of the body.
+    fn copy(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), CarryError>>;
+
     /// Whether the connection can carry another request after the response.
     fn keeps(&self) -> bool;
 }
@@ -51,4 +54,8 @@ pub struct ResponseExtras<'a> {
     pub server_timing: Option<&'a [u8]>,
     /// By which address the server is named where it names itself; none to leave it so.
     pub public: Option<PublicAddress<'a>>,
+    /// Whether the same is done in the body, which is the metadata of a protected resource (RFC 9728).
+    pub is_metadata: bool,
+    /// The length of the body that is sent in the place of the one received.
+    pub body_len: Option<u64>,
 }

@@ -13,6 +13,7 @@ mod relay;
 mod request;
 mod requests;
 mod responder;
+mod rewriting;
 mod service;
 
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};

@@ -13,6 +13,7 @@ use crate::serve::event_stream::carry_event_stream;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::Label;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
+use crate::serve::rewriting::carry_rewritten;
 use crate::wire::event_stream::is_event_stream;
 use crate::wire::http1::{BodyDecoder, BodyError, Framing, HeadError, Method, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
@@ -243,11 +244,15 @@ impl<F: ByteStream> Receiving<'_, F> {
     ) -> Result<(), RelayError> {
         let received_at = self.head(responder, hooks).await?;
         let Receiving { from, head, intake, decoder, is_cut, asks_for_stream, .. } = self;
-        progress.has_begun.set(true);
+        decoder.restart(head.framing());
         let extras = hooks.on_response_head(head, received_at);
+        if extras.is_metadata {
+            let body = Http1Source::new(*from, intake, decoder);
+            return carry_rewritten(body, head, extras, responder, &progress.has_begun).await.map_err(of_body);
+        }
+        progress.has_begun.set(true);
         responder.head(head, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
-        decoder.restart(head.framing());
         let mut body = Http1Source::new(*from, intake, decoder);
         let is_stream = is_event_stream(head) && !matches!(head.framing(), Framing::Length(_));
         let is_standing = is_stream && *asks_for_stream;
@@ -260,12 +265,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         } else {
             carry_body(&mut body, responder, |_| {}).await
         };
-        carried.map_err(|error| match error {
-            CarryError::To(error) => RelayError::Respond(error),
-            CarryError::From(error) => RelayError::Broken(Some(error)),
-            CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
-            error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
-        })
+        carried.map_err(of_body)
     }
 
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
@@ -296,5 +296,15 @@ impl<F: ByteStream> Receiving<'_, F> {
             responder.interim(head).await.map_err(RelayError::Respond)?;
         }
         Err(Violation::Interim.into())
+    }
+}
+
+/// Why the body of a response did not come to its end.
+fn of_body(error: CarryError) -> RelayError {
+    match error {
+        CarryError::To(error) => RelayError::Respond(error),
+        CarryError::From(error) => RelayError::Broken(Some(error)),
+        CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
+        error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
     }
 }

@@ -45,7 +45,7 @@ impl<S: ByteStream> Responder for Http1Responder<'_, S> {
         head: &ResponseHead,
         extras: ResponseExtras<'_>,
     ) -> impl Future<Output = Result<(), StreamError>> {
-        let framing = head.framing().toward(self.version);
+        let framing = extras.body_len.map_or(head.framing(), Framing::Length).toward(self.version);
         self.keeps &= framing != Framing::UntilClose && extras.may_keep;
         let append = [("Server-Timing", extras.server_timing.unwrap_or_default())];
         let append = if extras.server_timing.is_some() { &append[..] } else { &[] };
@@ -53,6 +53,10 @@ impl<S: ByteStream> Responder for Http1Responder<'_, S> {
         self.sink.begin(framing);
         self.sink.write_head(|out| write_response(head, &edits, out));
         self.sink.send_head()
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), CarryError>> {
+        self.sink.copy(bytes)
     }
 
     fn keeps(&self) -> bool {

@@ -9,6 +9,7 @@ pub mod http1;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod mux;
+pub mod oauth;
 pub mod proxy;
 mod refusal;
 pub mod sse;

@@ -96,6 +96,58 @@ fn the_metadata_that_a_challenge_names_is_rewritten_on_request() {
 }
 
 #[test]
+fn the_metadata_itself_is_rewritten_on_request_and_only_there() {
+    let body = r#"{"resource":"http://10.0.0.3:9000/mcp","authorization_servers":["https://login.test"]}"#;
+    let public = body.replace("http://10.0.0.3:9000", "https://mcp.test:8443");
+    let long = format!("{{\"resource\":\"http://10.0.0.3:9000/mcp\",\"x\":\"{}\"}}", "x".repeat(64 * 1024));
+    let upstream = {
+        let long = long.clone();
+        script(move |mut peer| {
+            let long = long.clone();
+            async move {
+                while let Some(head) = peer.talk.next_head().await {
+                    let kind = if head.contains("/text") { "text/plain" } else { "application/json; charset=utf-8" };
+                    let body = if head.contains("/long") { &long } else { body };
+                    let start = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n");
+                    let half = body.len() / 2;
+                    peer.talk
+                        .say(match head.contains("/chunked") {
+                            true => format!(
+                                "{start}Transfer-Encoding: chunked\r\n\r\n{half:x}\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+                                &body[..half],
+                                body.len() - half,
+                                &body[half..]
+                            ),
+                            false => format!("{start}Content-Length: {}\r\n\r\n{body}", body.len()),
+                        })
+                        .await;
+                }
+            }
+        })
+    };
+    let mut bed = Bed::new(upstream);
+    for (path, is_on, wanted) in [
+        ("/.well-known/oauth-protected-resource", true, public.as_str()),
+        ("/.well-known/oauth-protected-resource/chunked", true, &public),
+        ("/.well-known/oauth-protected-resource", false, body),
+        ("/.well-known/oauth-protected-resource/text", true, body),
+        ("/.well-known/oauth-protected-resource/long", true, &long),
+        ("/mcp", true, body),
+    ] {
+        let identity = RouteIdentity { rewrites_oauth_metadata: is_on, ..RouteIdentity::default() };
+        bed.role.reload(with(standard_tables(), &identity));
+        let (path, wanted) = (path.to_owned(), wanted.to_owned());
+        bed.run(|edge| async move {
+            let answer = call(&edge, &GET.replace("/mcp HTTP", &format!("{path} HTTP"))).await;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body, wanted, "{path}");
+            assert!(head.contains(&format!("\r\nContent-Length: {}", wanted.len())), "{path}: {head}");
+        });
+    }
+    bed.assert_clean();
+}
+
+#[test]
 fn the_upstream_gets_the_host_and_the_origin_that_are_set() {
     for (origin, wanted) in [
         (UpstreamOrigin::Keep, Some("Origin: https://app.test\r\n")),

@@ -266,6 +266,7 @@ async fn upstream(
         what: format!("{url} for {host}"),
         ca_flag: Some("upstream_ca_file"),
         public_host: Some(&host),
+        addresses: Some(&addresses),
     };
     let first = check_mcp(findings, &client, &target).await;
     if first.is_some_and(|first| first.status.is_success()) {

@@ -1,5 +1,6 @@
 //! Whether a server speaks MCP.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, ORIGIN, WWW_AUTHENTICATE};
@@ -11,6 +12,7 @@ use rmcp::{ClientLifecycleMode, ClientServiceExt as _};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::connector::Addresses;
 use crate::control::micros;
 use crate::control::once::chain;
 use crate::process::doctor::client::ANSWER_TIMEOUT;
@@ -44,6 +46,18 @@ pub(super) struct McpTarget<'a> {
     pub(super) ca_flag: Option<&'static str>,
     /// The host under which agents call it, to compare what it says of itself; none where that is not known.
     pub(super) public_host: Option<&'a str>,
+    /// How the connector calls it, where this is the connector's upstream.
+    pub(super) addresses: Option<&'a Addresses>,
+}
+
+impl McpTarget<'_> {
+    /// A URL in the OAuth metadata of the server, as agents read it.
+    pub(super) fn as_agents_read<'u>(&self, url: &'u str) -> Cow<'u, str> {
+        match (self.addresses, self.public_host) {
+            (Some(addresses), Some(host)) => addresses.in_metadata(url, host),
+            _ => url.into(),
+        }
+    }
 }
 
 /// The answer to a first request.
@@ -114,7 +128,7 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
         StatusCode::UNAUTHORIZED => {
             findings.ok(check, format!("{what}: answers, and asks for authorization"));
             let challenge = first.headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-            oauth::check_challenge(findings, client, (target.url, target.public_host), challenge).await;
+            oauth::check_challenge(findings, client, target, challenge).await;
         }
         StatusCode::NOT_FOUND => findings.fail(
             check,

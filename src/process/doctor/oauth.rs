@@ -10,17 +10,18 @@ use tokio::time::timeout;
 use crate::control::once::chain;
 use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
+use crate::process::doctor::mcp::McpTarget;
 
 const CHECK: &str = "upstream.oauth";
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
-const REMEDY: &str =
-    "tell the MCP server its public URL (often called base or resource URL), so that clients ask for tokens for it";
+const REMEDY: &str = "tell the MCP server its public URL (often called base or resource URL), so that clients ask for tokens for \
+                      it; if it cannot be told, set rewrite_oauth_metadata of its route";
 
 /// Follows the challenge of a 401 from `url` to the metadata, and compares it with the host that agents call.
 pub(super) async fn check_challenge(
     findings: &mut Findings,
     client: &Client,
-    (url, public_host): (&str, Option<&str>),
+    target: &McpTarget<'_>,
     challenge: Option<&str>,
 ) {
     let named = challenge.and_then(resource_metadata);
@@ -31,21 +32,21 @@ pub(super) async fn check_challenge(
             "let the server send WWW-Authenticate: Bearer resource_metadata=\"https://…\" (RFC 9728 section 5.1)",
         );
     }
-    if let (Some(named), Some(host)) = (named, public_host)
-        && !has_host(named, host)
+    if let (Some(named), Some(host)) = (named.map(|named| target.as_agents_read(named)), target.public_host)
+        && !has_host(&named, host)
     {
         findings.fail(CHECK, format!("the 401 sends clients to {named}, which is not on {host}"), REMEDY);
         return;
     }
     // The same document, asked for where the server itself is.
-    let Ok(base) = Url::parse(url) else { return };
+    let Ok(base) = Url::parse(target.url) else { return };
     let path = named.and_then(|named| Url::parse(named).ok()).map(|named| named.path().to_owned());
     let with_path = format!("{WELL_KNOWN}{}", base.path().trim_end_matches('/'));
     let mut last = "nothing was tried".to_owned();
     for path in path.into_iter().chain([with_path, WELL_KNOWN.to_owned()]) {
         let Ok(url) = base.join(&path) else { continue };
         match fetch(client, url).await {
-            Ok(metadata) => return check_metadata(findings, &metadata, public_host),
+            Ok(metadata) => return check_metadata(findings, &metadata, target),
             Err(why) => last = why,
         }
     }
@@ -68,7 +69,7 @@ async fn fetch(client: &Client, url: Url) -> Result<Value, String> {
 }
 
 /// Compares protected-resource metadata with the host that agents call, where that is known.
-pub(super) fn check_metadata(findings: &mut Findings, metadata: &Value, public_host: Option<&str>) {
+fn check_metadata(findings: &mut Findings, metadata: &Value, target: &McpTarget<'_>) {
     let Some(resource) = metadata["resource"].as_str() else {
         findings.fail(
             CHECK,
@@ -77,9 +78,10 @@ pub(super) fn check_metadata(findings: &mut Findings, metadata: &Value, public_h
         );
         return;
     };
+    let resource = &*target.as_agents_read(resource);
     let servers: Vec<&str> =
         metadata["authorization_servers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    match public_host {
+    match target.public_host {
         Some(host) if !has_host(resource, host) => {
             findings.fail(CHECK, format!("the server calls itself {resource}, agents call {host}"), REMEDY);
         }
@@ -127,7 +129,9 @@ mod tests {
 
     fn judged(metadata: &Value, host: &str) -> (Verdict, String) {
         let mut findings = Findings::default();
-        check_metadata(&mut findings, metadata, Some(host));
+        let what = String::new();
+        let target = McpTarget { check: "", url: "", what, ca_flag: None, public_host: Some(host), addresses: None };
+        check_metadata(&mut findings, metadata, &target);
         let finding = &findings.all()[0];
         (finding.verdict, finding.found.clone())
     }

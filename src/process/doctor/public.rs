@@ -28,6 +28,7 @@ pub(super) async fn check_public(findings: &mut Findings, client: &Client, publi
         what: public.url.to_owned(),
         ca_flag: Some("--url-ca-file"),
         public_host: Some(public.host),
+        addresses: None,
     };
     let Some(first) = check_mcp(findings, client, &target).await else { return };
     check_clock(findings, &first.headers, SystemTime::now());

@@ -171,7 +171,7 @@ fn an_upstream_that_is_particular_about_host_origin_or_path_is_told_with_its_set
 #[test]
 fn an_upstream_that_calls_itself_by_its_private_address_is_found_out() {
     let site = Site::without_connectors([""; 2], "");
-    let judge = |metadata: &'static str| {
+    let judge = |metadata: &'static str, route: &str| {
         let challenge = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 0\r\n\r\n";
         let found = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{metadata}", metadata.len());
         let upstream = serve(move |request| {
@@ -183,6 +183,8 @@ fn an_upstream_that_calls_itself_by_its_private_address_is_found_out() {
         });
         let edge = site.connectors.to_string();
         let config = write_connector(&site, SECRETS[0], &edge, &format!("http://{upstream}"), "");
+        let with_route = fs::read_to_string(&config).unwrap() + route;
+        fs::write(&config, with_route).unwrap();
         let (_, findings) = examine(&config, &[]);
         assert!(verdict(&findings, "upstream.mcp", "ok").contains("asks for authorization"));
         let (verdicts, told) = of(&findings, "upstream.oauth");
@@ -190,12 +192,17 @@ fn an_upstream_that_calls_itself_by_its_private_address_is_found_out() {
     };
     let servers = r#""authorization_servers":["https://as.test"]"#;
     let good: &'static str = Box::leak(format!(r#"{{"resource":"https://one.test/mcp",{servers}}}"#).into_boxed_str());
-    assert_eq!(judge(good).0, "ok");
+    assert_eq!(judge(good, "").0, "ok");
     let own: &'static str =
         Box::leak(format!(r#"{{"resource":"http://127.0.0.1:3000/mcp",{servers}}}"#).into_boxed_str());
-    let (verdict, told) = judge(own);
+    let (verdict, told) = judge(own, "");
     assert_eq!(verdict, "fail");
     assert!(told.contains("agents call one.test") && told.contains("public URL"), "{told}");
+    assert!(told.contains("rewrite_oauth_metadata"), "{told}");
+    assert_eq!(judge(own, "rewrite_oauth_metadata = true\n").0, "fail", "this is not the upstream's own address");
+    let named = "upstream_host = \"127.0.0.1:3000\"\nrewrite_oauth_metadata = true\n";
+    let (verdict, told) = judge(own, named);
+    assert!(verdict == "ok" && told.contains("https://one.test/mcp"), "agents read it rewritten: {told}");
 }
 
 #[test]

@@ -250,6 +250,24 @@ fn large_bodies_pass_unchanged_both_ways() {
     });
 }
 
+#[test]
+fn an_upstream_that_names_itself_is_named_as_it_was_called() {
+    each_way(|mut way| {
+        let inner = format!("http://{}", way.upstream.address);
+        let (mut agent, _, mut at) = way.exchange(&get("/mcp"));
+        at.send(format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nLocation: {inner}/mcp/?next={inner}/\r\n\
+             Content-Location: https://other.test/mcp\r\nX-Other: {inner}/\r\nContent-Length: 0\r\n\r\n"
+        ));
+        let answer = agent.head();
+        // Called directly, its own name is the one that it gave.
+        let outer = if way.is_direct() { inner.clone() } else { format!("http://{HOST}") };
+        assert_eq!(answer.one("location"), Some(format!("{outer}/mcp/?next={inner}/").as_str()));
+        assert_eq!(answer.one("content-location"), Some("https://other.test/mcp"));
+        assert_eq!(answer.one("x-other"), Some(format!("{inner}/").as_str()));
+    });
+}
+
 fn pairs(fields: &[(&str, &str)]) -> Vec<(String, String)> {
     fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }

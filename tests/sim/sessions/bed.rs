@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use adit::base::{Secret, SharedMap, Traffic};
 use adit::connector::{
-    Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, RouteIdentity,
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeEvent, EdgeTables, TunnelEntry};
@@ -205,7 +205,7 @@ fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
         name: "route".parse().expect("a name"),
         upstream,
         traffic: Traffic::Plain,
-        identity: RouteIdentity::default(),
+        identity: adit::connector::RouteIdentity::default(),
     };
     let route = RouteEntry { host: host.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
