@@ -12,7 +12,9 @@ use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{Course, Patient, forwarded};
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::link::{CallStream, CarrierStream};
-use crate::serve::{NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay};
+use crate::serve::{
+    Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay,
+};
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, ResponseHead};
@@ -240,6 +242,12 @@ impl RelayHooks for ConnectorHooks<'_> {
 
     fn received_at(&self) -> Time {
         self.connection.received_at()
+    }
+
+    fn keepalive(&self) -> Option<Keepalive<'_>> {
+        // What goes to the edge is kept alive there.
+        let silence_max = self.here.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())?;
+        Some(Keepalive { core: &self.here.core, silence_max })
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {

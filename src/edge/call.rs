@@ -22,7 +22,8 @@ use crate::latency::{
 use crate::policy::Source;
 use crate::route::Route;
 use crate::serve::{
-    Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras, Service, relay,
+    Keepalive, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras,
+    Service, relay,
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -306,6 +307,11 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_response_head_queued(&mut self) {
         self.stamps.on_to_agent(self.here.core.now());
+    }
+
+    fn keepalive(&self) -> Option<Keepalive<'_>> {
+        let silence_max = self.here.edge.settings.sse_keepalive?;
+        Some(Keepalive { core: &self.here.core, silence_max })
     }
 }
 

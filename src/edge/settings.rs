@@ -44,6 +44,8 @@ pub struct EdgeSettings {
     pub idle_timeout: Duration,
     /// How long the upstream may take to begin its answer; a GET, which waits for events, is not bounded.
     pub first_byte_timeout: Duration,
+    /// After how much silence a comment is sent on an event stream; never, if none.
+    pub sse_keepalive: Option<Duration>,
     /// How long a call waits for a connector that is offline.
     pub offline_wait: Duration,
     /// How long an MCP session may be idle until the edge forgets which connector has it.
@@ -87,6 +89,7 @@ impl EdgeSettings {
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             first_byte_timeout: Duration::from_secs(120),
+            sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
             session_idle_timeout: Duration::from_secs(3_600),
             drain_timeout: Duration::from_secs(10),

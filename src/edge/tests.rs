@@ -119,6 +119,7 @@ fn settings() -> EdgeSettings {
         header_timeout: second,
         idle_timeout: second,
         first_byte_timeout: second,
+        sse_keepalive: None,
         offline_wait: second,
         session_idle_timeout: second * 60,
         drain_timeout: second,

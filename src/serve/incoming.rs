@@ -1,7 +1,7 @@
 //! A request as any version of HTTP produces it: head, body and responder.
 
 use crate::engine::StreamError;
-use crate::exchange::{BodySink, BodySource};
+use crate::exchange::{BodySink, BodySource, CarryError};
 use crate::serve::label::Label;
 use crate::wire::http1::{RequestHead, ResponseHead};
 
@@ -37,6 +37,9 @@ pub trait Responder: BodySink {
         head: &ResponseHead,
         extras: ResponseExtras<'_>,
     ) -> impl Future<Output = Result<(), StreamError>>;
+
+    /// Queues a copy of a few bytes of the body.
+    fn copy(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), CarryError>>;
 
     /// Whether the connection can carry another request after the response.
     fn keeps(&self) -> bool;

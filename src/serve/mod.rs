@@ -5,6 +5,7 @@
 //! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
 //! whose TLS ends there.
 
+mod events;
 mod incoming;
 mod label;
 mod next_hop;
@@ -14,6 +15,7 @@ mod requests;
 mod responder;
 mod service;
 
+pub use events::Keepalive;
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use label::Label;
 pub use next_hop::{NextHop, NextHopWork, Replay};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::serve::events::{Keepalive, carry_events};
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::Label;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
@@ -32,6 +33,9 @@ pub trait RelayHooks {
 
     /// It was queued for the caller.
     fn on_response_head_queued(&mut self) {}
+
+    /// How a silent event stream is kept alive, if it is.
+    fn keepalive(&self) -> Option<Keepalive<'_>>;
 }
 
 /// How an exchange ended.
@@ -248,7 +252,13 @@ impl<F: ByteStream> Receiving<'_, F> {
         responder.head(head, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
         decoder.restart(head.framing());
-        let carried = carry_body(&mut Http1Source::new(*from, intake, decoder), responder, |_| {}).await;
+        let keepalive = hooks.keepalive().filter(|_| head.is_event_stream());
+        let mut body = Http1Source::new(*from, intake, decoder);
+        let carried = match keepalive {
+            None => carry_body(&mut body, responder, |_| {}).await,
+            // In a box, as most bodies need none of it.
+            Some(keepalive) => Box::pin(carry_events(&mut body, responder, keepalive)).await,
+        };
         carried.map_err(|error| match error {
             CarryError::To(error) => RelayError::Respond(error),
             CarryError::From(error) => RelayError::Broken(Some(error)),

@@ -55,6 +55,10 @@ impl<S: ByteStream> Responder for Http1Responder<'_, S> {
         self.sink.send_head()
     }
 
+    fn copy(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), CarryError>> {
+        self.sink.copy(bytes)
+    }
+
     fn keeps(&self) -> bool {
         self.keeps
     }

@@ -88,6 +88,7 @@ pub(crate) fn edge_settings(
         header_timeout: config.header_timeout_ms.into(),
         idle_timeout: config.idle_timeout_ms.into(),
         first_byte_timeout: unless_zero(config.first_byte_timeout_ms.into()),
+        sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         offline_wait: config.offline_wait_ms.into(),
         session_idle_timeout: config.session_idle_timeout_ms.into(),
         drain_timeout: config.drain_timeout_ms.into(),
