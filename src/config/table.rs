@@ -86,8 +86,12 @@ section! {
         agents_cert_file: Option<PathBuf> = unset, restart, like "agents.crt", flag "--agents-cert-file";
         /// The private key (PEM) of `agents_cert_file`, mode 0600.
         agents_key_file: Option<PathBuf> = unset, restart, like "agents.key", flag "--agents-key-file";
-        /// Allows plain HTTP on `agents_listen` at an address other than loopback. Use it only behind a proxy that
-        /// terminates TLS.
+        /// Allows plain HTTP on `agents_listen` with `agents_cert_file` too, for agents that connect over loopback. A
+        /// reverse proxy on the same host makes all of its clients such agents. Without `agents_cert_file` they are
+        /// always served.
+        allow_plain_http_on_loopback: bool = "false", restart, like "true";
+        /// Allows plain HTTP on `agents_listen` from anywhere, with `agents_cert_file` or without, and at an address
+        /// other than loopback. Use it only behind a proxy that terminates TLS.
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
         /// The address on which the edge accepts connections of connectors, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";

@@ -13,6 +13,17 @@ use crate::route::{Route, RouteTable};
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
+/// Which agents may use plain HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// None.
+    Never,
+    /// Those whose connection comes over loopback, whoever a proxy says that it is for.
+    Loopback,
+    /// All.
+    Anywhere,
+}
+
 /// The settings of an edge, which cannot change while it runs.
 #[derive(Clone)]
 pub struct EdgeSettings {
@@ -20,8 +31,8 @@ pub struct EdgeSettings {
     pub agents_listen: SocketAddr,
     /// TLS towards agents. Without it only plain HTTP is spoken.
     pub agents_tls: Option<Arc<ServerConfig>>,
-    /// Whether plain HTTP is spoken to agents whose connection does not come over loopback.
-    pub plain_http_anywhere: bool,
+    /// Which agents may use plain HTTP.
+    pub plain_http: PlainHttp,
     /// Where connectors connect.
     pub connectors_listen: SocketAddr,
     /// TLS towards connectors at the start. Without it links are plain: for the simulation.
@@ -77,7 +88,7 @@ impl EdgeSettings {
         EdgeSettings {
             agents_listen,
             agents_tls: None,
-            plain_http_anywhere: true,
+            plain_http: PlainHttp::Anywhere,
             connectors_listen,
             connectors_tls: None,
             certifier: None,
