@@ -88,8 +88,12 @@ section! {
         agents_cert_file: Option<PathBuf> = unset, restart, like "agents.crt", flag "--agents-cert-file";
         /// The private key (PEM) of `agents_cert_file`, mode 0600.
         agents_key_file: Option<PathBuf> = unset, restart, like "agents.key", flag "--agents-key-file";
-        /// Allows plain HTTP on `agents_listen` at an address other than loopback. Use it only behind a proxy that
-        /// terminates TLS.
+        /// Allows plain HTTP on `agents_listen` with `agents_cert_file` too, for agents that connect over loopback. A
+        /// reverse proxy on the same host makes all of its clients such agents. Without `agents_cert_file` they are
+        /// always served.
+        allow_plain_http_on_loopback: bool = "false", restart, like "true";
+        /// Allows plain HTTP on `agents_listen` from anywhere, with `agents_cert_file` or without, and at an address
+        /// other than loopback. Use it only behind a proxy that terminates TLS.
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
         /// The address on which the edge accepts connections of connectors, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
@@ -154,6 +158,10 @@ section! {
         /// How long an upstream may take until the first byte of its answer; 0 for no limit. It does not apply to the
         /// GET streams of MCP, which may stay silent.
         first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, restart, like "30s";
+        /// After how much silence the edge sends a comment on an event stream, which clients ignore; 0 sends none. Use it
+        /// behind proxies that close connections on which nothing comes, with half of their limit. Comments are sent only
+        /// between two events, and only on streams that are not compressed.
+        sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
         /// The maximum number of connections of agents at one time, for all cores together.
         connections_max: u32 = "65536" in 1..=10_000_000, restart, like "1000";
         /// The maximum number of calls in flight on one link. Further calls use another link, or are refused with
@@ -359,6 +367,9 @@ section! {
         /// connector; 0 for no limit. It does not apply to the GET streams of MCP. For other calls the edge has the same
         /// setting.
         first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, restart, like "30s";
+        /// After how much silence the connector sends a comment on an event stream to an agent whose TLS ends in this
+        /// connector; 0 sends none. For other calls the edge has the same setting.
+        sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig

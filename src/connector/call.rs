@@ -14,7 +14,9 @@ use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{CalledAddress, Course, Patient, forwarded, forwarded_peer};
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::link::{CallStream, CarrierStream};
-use crate::serve::{NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay};
+use crate::serve::{
+    Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay,
+};
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -257,6 +259,12 @@ impl RelayHooks for ConnectorHooks<'_> {
 
     fn received_at(&self) -> Time {
         self.connection.received_at()
+    }
+
+    fn keepalive(&self) -> Option<Keepalive<'_>> {
+        // What goes to the edge is kept alive there.
+        let silence_max = self.context.here.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())?;
+        Some(Keepalive { core: &self.context.here.core, silence_max })
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {

@@ -75,6 +75,8 @@ pub struct ConnectorSettings {
     /// How long the upstream may take to begin its answer to an agent whose TLS ends here; a GET, which waits for events, is
     /// not bounded.
     pub first_byte_timeout: Duration,
+    /// After how much silence a comment is sent on an event stream to an agent whose TLS ends here; never, if none.
+    pub sse_keepalive: Option<Duration>,
     /// Which web pages may call where their TLS ends here, and what their browsers are told.
     pub origins: Arc<OriginRules>,
 }
@@ -103,6 +105,7 @@ impl ConnectorSettings {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
             first_byte_timeout: Duration::from_secs(120),
+            sse_keepalive: None,
             origins: Arc::default(),
         }
     }

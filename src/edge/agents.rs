@@ -14,6 +14,7 @@ use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
 use crate::edge::message::CoreMessage;
 use crate::edge::moves::Moves;
 use crate::edge::passthrough::{self, Passing};
+use crate::edge::settings::PlainHttp;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
 use crate::exchange::{Outlet, Refusal, Scheme};
@@ -167,9 +168,12 @@ async fn greet_plain(
     first: Lease,
     visitor: &mut PeerInfo,
 ) -> Option<Box<Agent>> {
-    // What matters is the connection on which it would be plain, whoever a proxy says that it is for.
-    let loopback = visitor.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback());
-    if loopback || here.edge.settings.plain_http_anywhere {
+    let may = match here.edge.settings.plain_http {
+        PlainHttp::Never => false,
+        PlainHttp::Loopback => visitor.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback()),
+        PlainHttp::Anywhere => true,
+    };
+    if may {
         return Some(Agent::new(here, connection, Some(first), visitor));
     }
     Counters::add(&here.edge.counters.requests_refused);

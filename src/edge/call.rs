@@ -23,7 +23,8 @@ use crate::latency::{
 use crate::policy::Source;
 use crate::route::Route;
 use crate::serve::{
-    Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras, Service, relay,
+    Keepalive, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras,
+    Service, relay,
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -330,6 +331,11 @@ impl RelayHooks for EdgeHooks<'_> {
     /// Where the link is to end, the connector ends them, behind all that it has sent.
     fn streams_end(&self) -> impl Future<Output = ()> {
         self.here.drain.begun()
+    }
+
+    fn keepalive(&self) -> Option<Keepalive<'_>> {
+        let silence_max = self.here.edge.settings.sse_keepalive?;
+        Some(Keepalive { core: &self.here.core, silence_max })
     }
 }
 

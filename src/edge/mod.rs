@@ -43,6 +43,6 @@ pub use credential::{CREDENTIALS_MAX, CredentialStatus, Proof, TunnelCredential,
 pub use message::{EdgeCommand, EdgeEvent, Reviewed};
 pub use report::{CoreReport, LinkReport};
 pub use seals::Seals;
-pub use settings::{EdgeSettings, EdgeTables};
+pub use settings::{EdgeSettings, EdgeTables, PlainHttp};
 pub use shared::{Counters, Edge};
 pub use usage::{USAGE_LINES_MAX, UsageLine};

@@ -13,6 +13,17 @@ use crate::route::{PublicUrl, Route, RouteTable};
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
+/// Which agents may use plain HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// None.
+    Never,
+    /// Those whose connection comes over loopback, whoever a proxy says that it is for.
+    Loopback,
+    /// All.
+    Anywhere,
+}
+
 /// The settings of an edge, which cannot change while it runs.
 #[derive(Clone)]
 pub struct EdgeSettings {
@@ -20,8 +31,8 @@ pub struct EdgeSettings {
     pub agents_listen: SocketAddr,
     /// TLS towards agents. Without it only plain HTTP is spoken.
     pub agents_tls: Option<Arc<ServerConfig>>,
-    /// Whether plain HTTP is spoken to agents whose connection does not come over loopback.
-    pub plain_http_anywhere: bool,
+    /// Which agents may use plain HTTP.
+    pub plain_http: PlainHttp,
     /// Where connectors connect.
     pub connectors_listen: SocketAddr,
     /// TLS towards connectors at the start. Without it links are plain: for the simulation.
@@ -48,6 +59,8 @@ pub struct EdgeSettings {
     pub idle_timeout: Duration,
     /// How long the upstream may take to begin its answer; a GET, which waits for events, is not bounded.
     pub first_byte_timeout: Duration,
+    /// After how much silence a comment is sent on an event stream; never, if none.
+    pub sse_keepalive: Option<Duration>,
     /// How long a call waits for a connector that is offline.
     pub offline_wait: Duration,
     /// How long an MCP session may be idle until the edge forgets which connector has it.
@@ -79,7 +92,7 @@ impl EdgeSettings {
         EdgeSettings {
             agents_listen,
             agents_tls: None,
-            plain_http_anywhere: true,
+            plain_http: PlainHttp::Anywhere,
             connectors_listen,
             connectors_tls: None,
             certifier: None,
@@ -93,6 +106,7 @@ impl EdgeSettings {
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             first_byte_timeout: Duration::from_secs(120),
+            sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
             session_idle_timeout: Duration::from_secs(3_600),
             drain_timeout: Duration::from_secs(10),

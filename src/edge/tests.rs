@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, LinkId, Secret, TunnelId};
-use crate::edge::{Edge, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
+use crate::edge::{Edge, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, TunnelEntry};
 use crate::engine::sim::{Faults, SimNet};
 use crate::engine::{ByteStream, Class, Core, Lease, MailReceiver, MailSender, Pool, StreamError, mailbox};
 use crate::latency::{LatencySettings, SlowCallSettings};
@@ -107,7 +107,7 @@ fn settings() -> EdgeSettings {
     EdgeSettings {
         agents_listen: (Ipv4Addr::LOCALHOST, 443).into(),
         agents_tls: None,
-        plain_http_anywhere: true,
+        plain_http: PlainHttp::Anywhere,
         connectors_listen: (Ipv4Addr::LOCALHOST, 7844).into(),
         connectors_tls: None,
         certifier: None,
@@ -121,6 +121,7 @@ fn settings() -> EdgeSettings {
         header_timeout: second,
         idle_timeout: second,
         first_byte_timeout: second,
+        sse_keepalive: None,
         offline_wait: second,
         session_idle_timeout: second * 60,
         drain_timeout: second,

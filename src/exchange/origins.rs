@@ -27,9 +27,10 @@ pub enum OwnOrigin {
 }
 
 /// The scheme by which a route is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// `http`.
+    #[default]
     Http,
     /// `https`.
     Https,

@@ -5,12 +5,12 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use crate::engine::StreamError;
-use crate::exchange::{BodySink, BodySource, CarryError, Piece, carry_body};
+use crate::exchange::{BodySource, Piece};
 use crate::wire::event_stream::EventBounds;
 use crate::wire::http1::BodyError;
 
 /// The body of an event stream that ends early: between two events, once `ends` is ready.
-struct EndingStream<'a, B, E> {
+pub(super) struct EndingStream<'a, B, E> {
     body: B,
     bounds: EventBounds,
     ends: Pin<&'a mut E>,
@@ -27,21 +27,16 @@ enum Stage {
     Ended,
 }
 
-/// Carries the body of an event stream until it ends, or `ends` is ready and no event is under way. Returns whether it was
-/// ended early; the source is then not at its end.
-///
-/// # Errors
-///
-/// As for [`carry_body`].
-pub(super) async fn carry_event_stream(
-    body: impl BodySource,
-    to: &mut impl BodySink,
-    ends: impl Future<Output = ()>,
-) -> Result<bool, CarryError> {
-    let ends = pin!(ends);
-    let mut stream = EndingStream { body, bounds: EventBounds::default(), ends, stage: Stage::Open };
-    carry_body(&mut stream, to, |_| {}).await?;
-    Ok(stream.stage == Stage::Ended)
+impl<'a, B: BodySource, E: Future<Output = ()>> EndingStream<'a, B, E> {
+    /// An event stream that ends when `ends` is ready and no event is under way.
+    pub(super) fn new(body: B, ends: Pin<&'a mut E>) -> EndingStream<'a, B, E> {
+        EndingStream { body, bounds: EventBounds::default(), ends, stage: Stage::Open }
+    }
+
+    /// Whether it was ended early. Its source is then not at its end.
+    pub(super) fn has_ended_early(&self) -> bool {
+        self.stage == Stage::Ended
+    }
 }
 
 impl<B: BodySource, E: Future<Output = ()>> BodySource for EndingStream<'_, B, E> {
@@ -99,6 +94,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{Class, Lease, Pool};
+    use crate::exchange::{BodySink, CarryError, carry_body};
 
     /// A body in pieces, each received by itself after a wait; it stays open behind them.
     struct Pieces {
@@ -164,7 +160,11 @@ mod tests {
         let sent = Sent::default();
         let ends = poll_fn(|_| if sent.0.borrow().len() >= ends_after { Poll::Ready(()) } else { Poll::Pending });
         let mut to = &sent;
-        let mut carried = pin!(carry_event_stream(&mut body, &mut to, ends));
+        let mut carried = pin!(async {
+            let ends = pin!(ends);
+            let mut stream = EndingStream::new(&mut body, ends);
+            carry_body(&mut stream, &mut to, |_| {}).await.map(|()| stream.has_ended_early())
+        });
         let cx = &mut Context::from_waker(Waker::noop());
         let ended = (0..10).find_map(|_| match carried.as_mut().poll(cx) {
             Poll::Ready(ended) => Some(ended),

@@ -6,6 +6,7 @@
 //! whose TLS ends there.
 
 mod event_stream;
+mod events;
 mod incoming;
 mod label;
 mod next_hop;
@@ -16,6 +17,7 @@ mod responder;
 mod rewriting;
 mod service;
 
+pub use events::Keepalive;
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use label::Label;
 pub use next_hop::{NextHop, NextHopWork, Replay};

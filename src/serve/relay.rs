@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
-use crate::serve::event_stream::carry_event_stream;
+use crate::serve::event_stream::EndingStream;
+use crate::serve::events::{Keepalive, carry_events};
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::Label;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
@@ -43,6 +44,9 @@ pub trait RelayHooks {
 
     /// Ready when event streams that are no part of a call's answer are to end.
     fn streams_end(&self) -> impl Future<Output = ()>;
+
+    /// How a silent event stream is kept alive, if it is.
+    fn keepalive(&self) -> Option<Keepalive<'_>>;
 }
 
 /// How an exchange ended.
@@ -259,11 +263,24 @@ impl<F: ByteStream> Receiving<'_, F> {
         if is_stream {
             hooks.on_event_stream(is_standing);
         }
-        let carried = if is_standing {
-            // In a box, so that calls do not have its size.
-            Box::pin(carry_event_stream(body, responder, hooks.streams_end())).await.map(|is_early| **is_cut = is_early)
-        } else {
-            carry_body(&mut body, responder, |_| {}).await
+        let keepalive = hooks.keepalive().filter(|_| is_stream);
+        // In boxes, so that calls do not have their size.
+        let carried = match keepalive {
+            _ if is_standing => {
+                let carrying = async {
+                    let ends = pin!(hooks.streams_end());
+                    let mut body = EndingStream::new(body, ends);
+                    let carried = match keepalive {
+                        Some(keepalive) => carry_events(&mut body, responder, keepalive).await,
+                        None => carry_body(&mut body, responder, |_| {}).await,
+                    };
+                    **is_cut = body.has_ended_early();
+                    carried
+                };
+                Box::pin(carrying).await
+            }
+            Some(keepalive) => Box::pin(carry_events(&mut body, responder, keepalive)).await,
+            None => carry_body(&mut body, responder, |_| {}).await,
         };
         carried.map_err(of_body)
     }

@@ -69,10 +69,17 @@ impl<'a, S: ByteStream> Request<'a, S> {
         over: &'b P,
         is_watched: bool,
     ) -> Incoming<'b, Http1RequestBody<'b, S, P>, Http1Responder<'b, P>> {
-        let Requests { head, intake, decoder, label, reads_labels, browsers, outlet, scratch, .. } =
+        let Requests { head, intake, decoder, label, reads_labels, browsers, scheme, outlet, scratch, .. } =
             &mut *self.requests;
         let head = &*head;
-        let responder = Http1Responder::new(head, over, self.core.pool(), outlet, scratch, cors_of(browsers, head));
+        let responder = Http1Responder::new(
+            head,
+            over,
+            self.core.pool(),
+            outlet,
+            scratch,
+            cors_of(browsers.as_ref(), *scheme, head),
+        );
         let watched = is_watched.then_some(self.stream);
         let body = Http1RequestBody { source: Http1Source::new(over, intake, decoder), watched };
         let label = label.as_deref_mut().filter(|_| *reads_labels);
@@ -105,7 +112,7 @@ impl<'a, S: ByteStream> Request<'a, S> {
     pub async fn answer_preflight(&mut self, may_keep: bool) -> bool {
         let keep = may_keep && self.is_received() && self.head().keep_alive();
         let mut bytes = Vec::new();
-        if let Some(cors) = cors_of(&self.requests.browsers, self.head()) {
+        if let Some(cors) = cors_of(self.requests.browsers.as_ref(), self.requests.scheme, self.head()) {
             cors.write_preflight(self.head(), !keep, &mut bytes);
         }
         self.requests.answer(self.stream, self.core.pool(), |_, out| out.extend_from_slice(&bytes)).await;
@@ -118,9 +125,9 @@ impl<'a, S: ByteStream> Request<'a, S> {
         self.read_id().await;
         let keep = may_keep && self.is_received() && self.head().keep_alive();
         let to_head = self.head().method() == Method::Head;
-        let Requests { head, label, reads_labels, browsers, .. } = &*self.requests;
+        let Requests { head, label, reads_labels, browsers, scheme, .. } = &*self.requests;
         let rpc_id = label.as_ref().filter(|_| *reads_labels).and_then(|label| label.rpc_id());
-        let cors = cors_of(browsers, head);
+        let cors = cors_of(browsers.as_ref(), *scheme, head);
         let mut bytes = Vec::new();
         Answer { close: !keep, to_head, cors, ..failure.answer(rpc_id) }.write(&mut bytes);
         self.requests.answer(self.stream, self.core.pool(), |_, out| out.extend_from_slice(&bytes)).await;

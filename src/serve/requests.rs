@@ -32,8 +32,9 @@ pub struct Requests {
     /// Only a connection on which labels were read has one.
     pub(super) label: Option<Box<Label>>,
     pub(super) reads_labels: bool,
-    /// By what and over what scheme browsers are answered, if they are answered here.
-    pub(super) browsers: Option<(Arc<OriginRules>, Scheme)>,
+    /// By which rules browsers are answered; none if they are not answered here.
+    pub(super) browsers: Option<Arc<OriginRules>>,
+    pub(super) scheme: Scheme,
     pub(super) outlet: Outlet,
     pub(super) scratch: Vec<u8>,
     has_begun: bool,
@@ -60,7 +61,8 @@ impl Requests {
 
     /// Answers browsers by these rules, over a connection of this scheme; none leaves that to the next hop.
     pub fn answer_browsers(&mut self, rules: Option<&Arc<OriginRules>>, scheme: Scheme) {
-        self.browsers = rules.filter(|rules| rules.cors).map(|rules| (Arc::clone(rules), scheme));
+        self.browsers = rules.filter(|rules| rules.cors).map(Arc::clone);
+        self.scheme = scheme;
     }
 
     /// Forgets the connection; keeps the memory.
@@ -155,7 +157,7 @@ impl Requests {
         write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>),
     ) {
         self.scratch.clear();
-        write(cors_of(&self.browsers, &self.head), &mut self.scratch);
+        write(cors_of(self.browsers.as_ref(), self.scheme, &self.head), &mut self.scratch);
         // A caller that has left needs no answer.
         if self.outlet.put(stream, pool, &self.scratch).await.is_ok() {
             let _ = self.outlet.flush(stream);
@@ -168,7 +170,7 @@ impl Requests {
     }
 }
 
-/// What the browser is told with each answer to a request.
-pub(super) fn cors_of<'h>(browsers: &Option<(Arc<OriginRules>, Scheme)>, head: &'h RequestHead) -> Option<Cors<'h>> {
-    browsers.as_ref().and_then(|(rules, scheme)| rules.cors(head, *scheme))
+/// What a browser is told with each answer to a request.
+pub(super) fn cors_of<'h>(rules: Option<&Arc<OriginRules>>, scheme: Scheme, head: &'h RequestHead) -> Option<Cors<'h>> {
+    rules.and_then(|rules| rules.cors(head, scheme))
 }

@@ -15,6 +15,7 @@ mod guard;
 mod many_cores;
 mod no_ring;
 mod openapi;
+mod plain_http;
 mod process;
 mod raw;
 mod sealed;

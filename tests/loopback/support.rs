@@ -12,7 +12,7 @@ use adit::connector::{
     Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity, Sealing,
 };
 use adit::dial::Resolver;
-use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, Seals, TunnelEntry};
+use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
 use adit::policy::Admission;
@@ -181,7 +181,7 @@ fn edge(
     let (agents_listen, connectors_listen) = (free_address(), free_address());
     let settings = EdgeSettings {
         agents_tls: Some(tls_server(authority, ALPN_HTTP1, Clients::Anyone)),
-        plain_http_anywhere: false,
+        plain_http: PlainHttp::Never,
         connectors_tls: link_tls.then(|| tls_server(authority, ALPN_LINK, Clients::Anyone)),
         offline_wait: Duration::from_secs(30),
         write_timeout,

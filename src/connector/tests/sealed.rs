@@ -1,14 +1,15 @@
 //! Sealed sessions on virtual time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::bed::{Bed, EdgeSide, Talk, ms, script, standard_tables};
+use super::bed::{Bed, EdgeSide, Talk, ms, script, settings, standard_tables};
 use crate::base::{Clock, Traffic};
-use crate::connector::{ConnectorCommand, ConnectorTables, Sealing};
+use crate::connector::{ConnectorCommand, ConnectorSettings, ConnectorTables, Sealing};
 use crate::engine::ByteStream;
+use crate::engine::sim::Faults;
 use crate::link::LinkStream;
 use crate::route::{RouteEntry, RouteTable};
 use crate::tls::{
@@ -195,4 +196,75 @@ fn a_connector_that_is_to_end_closes_idle_sessions_and_finishes_the_call_of_othe
     });
     assert!(answered.get());
     assert!(bed.run_to_end() < ms(5_000));
+}
+
+/// The body of a chunked response with `head`, whose upstream sends these pieces, each so many seconds after the one before, to
+/// an agent whose silent streams get a comment after 10 s.
+fn kept_alive(fields: &'static str, pieces: &'static [(u64, &'static str)]) -> String {
+    let play = script(move |mut peer| async move {
+        peer.talk.until("four\"}").await;
+        peer.talk.say(format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n")).await;
+        for (after_s, piece) in pieces {
+            peer.core.sleep(ms(after_s * 1_000)).await;
+            peer.talk.say(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
+        }
+        peer.talk.say("0\r\n\r\n").await;
+        let _ = peer.talk.rest().await;
+    });
+    let settings = ConnectorSettings { sse_keepalive: Some(ms(10_000)), ..settings() };
+    let mut bed = Bed::with(settings, 1, Faults::none(), Some(play));
+    let (tables, config) = sealed_tables(Traffic::Passthrough);
+    bed.role.reload(tables);
+    let body = Rc::new(RefCell::new(String::new()));
+    let told = Rc::clone(&body);
+    bed.run(|edge| async move {
+        let mut agent = agent(&edge, &config).await;
+        agent.say(POST.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
+        agent.head().await;
+        loop {
+            let size = usize::from_str_radix(agent.until("\r\n").await.trim(), 16).unwrap();
+            if size == 0 {
+                break;
+            }
+            let chunk = agent.until("\r\n").await;
+            let chunk = if chunk.len() < size + 2 { chunk + &agent.until("\r\n").await } else { chunk };
+            told.borrow_mut().push_str(&chunk[..size]);
+        }
+    });
+    bed.assert_clean();
+    body.take()
+}
+
+#[test]
+fn a_silent_event_stream_gets_comments_and_only_between_its_events() {
+    let events = "Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache, no-transform\r\n";
+    let body = kept_alive(
+        events,
+        &[
+            (25, "data: a"),
+            (25, "\n"),
+            (25, "\n"),
+            // In time each, so that there is no silence.
+            (9, "data: b\n\n"),
+            (9, ": own\n\n"),
+            (9, "id: 8\ndata: c\n\n"),
+            (11, "data: d\n\n"),
+        ],
+    );
+    assert_eq!(body, ":\n\n:\n\ndata: a\n\ndata: b\n\n: own\n\nid: 8\ndata: c\n\n:\n\ndata: d\n\n");
+}
+
+#[test]
+fn what_is_no_plain_event_stream_gets_no_comments() {
+    for fields in [
+        "Content-Type: application/json\r\n",
+        "Content-Type: text/event-streams\r\n",
+        "Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n",
+        "Content-Type: text/event-stream\r\nContent-Encoding: identity\r\nContent-Encoding: gzip\r\n",
+        "",
+    ] {
+        assert_eq!(kept_alive(fields, &[(25, "one"), (25, "two")]), "onetwo", "{fields}");
+    }
+    let plain = "Content-Type: Text/Event-Stream\r\nContent-Encoding: identity\r\n";
+    assert_eq!(kept_alive(plain, &[(15, "data\n\n")]), ":\n\ndata\n\n");
 }

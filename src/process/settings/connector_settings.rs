@@ -63,6 +63,7 @@ pub(crate) fn connector_settings(
         header_timeout: config.header_timeout_ms.into(),
         idle_timeout: config.idle_timeout_ms.into(),
         first_byte_timeout: unless_zero(config.first_byte_timeout_ms.into()),
+        sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         origins: Arc::new(OriginRules {
             allowed_origins: allowed_origins(&config.allowed_origins),
             own_origin: own_origin(config.own_origin),

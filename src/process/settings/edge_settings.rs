@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::SharedMap;
 use crate::config::{Bytes, EdgeConfig, Fault, Faults, HttpUrl, Origin};
-use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, Seals, TunnelEntry};
+use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::{OriginRules, Scheme};
 use crate::latency::{LatencySettings, SlowCallSettings};
@@ -71,7 +71,7 @@ pub(crate) fn edge_settings(
     Ok(EdgeSettings {
         agents_listen: listeners.agents,
         agents_tls,
-        plain_http_anywhere: config.allow_plain_http_off_loopback,
+        plain_http: plain_http(config),
         connectors_listen: listeners.connectors,
         connectors_tls: Some(connectors_tls),
         certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
@@ -90,6 +90,7 @@ pub(crate) fn edge_settings(
         header_timeout: config.header_timeout_ms.into(),
         idle_timeout: config.idle_timeout_ms.into(),
         first_byte_timeout: unless_zero(config.first_byte_timeout_ms.into()),
+        sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         offline_wait: config.offline_wait_ms.into(),
         session_idle_timeout: config.session_idle_timeout_ms.into(),
         drain_timeout: config.drain_timeout_ms.into(),
@@ -100,6 +101,17 @@ pub(crate) fn edge_settings(
             lines_per_second_max: SLOW_CALL_LINES_PER_S,
         },
     })
+}
+
+/// With the operator's own certificates, HTTPS alone, unless more is asked for.
+fn plain_http(config: &EdgeConfig) -> PlainHttp {
+    if config.allow_plain_http_off_loopback {
+        PlainHttp::Anywhere
+    } else if config.agents_cert_file.is_none() || config.allow_plain_http_on_loopback {
+        PlainHttp::Loopback
+    } else {
+        PlainHttp::Never
+    }
 }
 
 fn public_scheme(url: &HttpUrl) -> Scheme {

@@ -277,6 +277,7 @@ fn write_edge(dir: &Path, scale: Scale, tunnels: [&str; 2], more: &str) {
     let settings = format!(
         "[engine]\ncores = 1\npin = false\n{engine}\n[edge]\nagents_listen = \"127.0.0.1:0\"\nconnectors_listen = \"127.0.0.1:0\"\n\
          admin_listen = \"127.0.0.1:0\"\nagents_cert_file = \"agents.crt\"\nagents_key_file = \"agents.key\"\n\
+         allow_plain_http_on_loopback = true\n\
          connectors_cert_file = \"link.crt\"\nconnectors_key_file = \"link.key\"\noffline_wait_ms = 100\n{edge}\n{tunnels}{more}\n"
     );
     fs::write(dir.join("edge.toml"), settings).expect("written");

@@ -1,7 +1,8 @@
 //! Streams of events: each piece at once, and whoever goes away is known to have gone.
 
-use super::{CALL, HOST, each_way, get, post};
-use crate::raw::latin1;
+use super::{CALL, HOST, Way, each_way, get, post};
+use crate::raw::{Upstream, latin1};
+use crate::tunnel::Tunnel;
 
 #[test]
 fn the_head_of_a_stream_arrives_before_any_event_and_each_piece_before_the_next() {
@@ -31,6 +32,25 @@ fn the_head_of_a_stream_arrives_before_any_event_and_each_piece_before_the_next(
         at.send("0\r\n\r\n");
         assert_eq!(agent.chunk(), b"");
     });
+}
+
+#[test]
+fn a_silent_stream_is_kept_alive_by_comments_where_that_is_set() {
+    for traffic in ["plain", "resealed"] {
+        let upstream = Upstream::start();
+        let tunnel = Tunnel::start_with(traffic, HOST, upstream.address, "sse_keepalive_ms = 20");
+        let mut way = Way { front: tunnel.agents, upstream, tunnel: Some(tunnel) };
+        let (mut agent, _, mut at) = way.exchange(&get("/mcp"));
+        at.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
+        agent.head();
+        assert_eq!((latin1(&agent.chunk()), latin1(&agent.chunk())), (":\n\n".to_owned(), ":\n\n".to_owned()));
+        at.send("data: 1\n");
+        let first = std::iter::repeat_with(|| latin1(&agent.chunk())).find(|chunk| chunk != ":\n\n");
+        assert_eq!(first.as_deref(), Some("data: 1\n"));
+        at.send("\n");
+        assert_eq!(latin1(&agent.chunk()), "\n");
+        assert_eq!(latin1(&agent.chunk()), ":\n\n");
+    }
 }
 
 #[test]

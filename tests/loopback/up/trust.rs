@@ -50,6 +50,7 @@ impl Site {
             "[engine]\ndriver = '{driver}'\ncores = 1\npin = false\n\
              [edge]\nagents_listen = '127.0.0.1:0'\nconnectors_listen = '{connectors}'\nadmin_listen = '127.0.0.1:0'\n\
              agents_cert_file = 'edge.pem'\nagents_key_file = 'edge.key'\n\
+             allow_plain_http_on_loopback = true\n\
              connectors_cert_file = 'edge.pem'\nconnectors_key_file = 'edge.key'\n\
              connectors_ca_file = 'ca.pem'\nconnectors_ca_key_file = 'ca.key'\nconnector_cert_life_ms = '{life}'\n\
              offline_wait_ms = '20s'\n\

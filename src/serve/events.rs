@@ -1,0 +1,156 @@
+//! Event streams that are kept alive: comments where nothing else was sent for a while, because proxies in front close
+//! connections on which nothing comes.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::engine::{Core, StreamError, Timer};
+use crate::exchange::{BodySource, CarryError, Piece};
+use crate::serve::incoming::Responder;
+use crate::wire::sse::{BOM, Splitter};
+
+/// A comment and the end of its block: neither an event nor a part of one (WHATWG HTML, section 9.2.6).
+const COMMENT: &[u8] = b":\n\n";
+
+/// How a silent event stream is kept alive.
+#[derive(Clone, Copy)]
+pub struct Keepalive<'a> {
+    /// The core on which it is carried.
+    pub core: &'a Core,
+    /// After how much silence a comment is sent.
+    pub silence_max: Duration,
+}
+
+/// Carries the body of an event stream, and sends a comment whenever nothing came for too long and an event has ended. All
+/// bytes of the stream are passed on as by [`carry_body`](crate::exchange::carry_body).
+///
+/// # Errors
+///
+/// If either side failed.
+pub(super) async fn carry_events(
+    from: &mut impl BodySource,
+    to: &mut impl Responder,
+    keepalive: Keepalive<'_>,
+) -> Result<(), CarryError> {
+    let Keepalive { core, silence_max } = keepalive;
+    let mut events = Splitter::new();
+    let mut start = Start::default();
+    let mut timer = core.timer();
+    loop {
+        match from.next()? {
+            Piece::Data(mut data) => {
+                events.feed(&data);
+                let (cut, missing) = start.on_data(&data);
+                data.advance(cut);
+                to.copy(missing).await?;
+                to.data(data).await?;
+            }
+            Piece::End => return to.end(from.trailers()).await,
+            Piece::Wait => {
+                to.flush().map_err(CarryError::To)?;
+                to.ready().await.map_err(CarryError::To)?;
+                while !more_within(from, &mut timer, core, silence_max).await.map_err(CarryError::From)? {
+                    if events.is_between_events() {
+                        start.on_comment();
+                        to.copy(COMMENT).await?;
+                        to.flush().map_err(CarryError::To)?;
+                        to.ready().await.map_err(CarryError::To)?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits until more was received or the sender has finished; false if neither was so for `silence_max`.
+async fn more_within(
+    from: &mut impl BodySource,
+    timer: &mut Timer,
+    core: &Core,
+    silence_max: Duration,
+) -> Result<bool, StreamError> {
+    timer.set(core.turn_time() + silence_max);
+    let mut more = pin!(from.more());
+    let more = std::future::poll_fn(|cx| match more.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(result.map(|()| true)),
+        Poll::Pending => timer.poll_elapsed(cx).map(|()| Ok(false)),
+    })
+    .await;
+    timer.set(crate::base::Time::NEVER);
+    more
+}
+
+/// The start of the stream. A byte order mark has a meaning only there, so that behind a comment it is left out.
+#[derive(Default)]
+struct Start {
+    is_commented: bool,
+    /// How many bytes of the mark were left out; none once other bytes came.
+    matched: Option<usize>,
+    has_begun: bool,
+}
+
+impl Start {
+    fn on_comment(&mut self) {
+        self.is_commented |= !self.has_begun;
+    }
+
+    /// How many bytes at the start of the next piece are left out, and which bytes that were left out have to be sent before
+    /// it, because they began no mark.
+    fn on_data(&mut self, data: &[u8]) -> (usize, &'static [u8]) {
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        if is_first && self.is_commented {
+            self.matched = Some(0);
+        }
+        let Some(matched) = self.matched.take() else { return (0, b"") };
+        let rest = &BOM[matched..];
+        let same = rest.iter().zip(data).take_while(|(a, b)| a == b).count();
+        if same == rest.len() {
+            (same, b"")
+        } else if same == data.len() {
+            self.matched = Some(matched + same);
+            (same, b"")
+        } else {
+            (0, &BOM[..matched])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(pieces: &[&[u8]], is_commented: bool) -> Vec<u8> {
+        let mut start = Start::default();
+        if is_commented {
+            start.on_comment();
+        }
+        let mut sent = Vec::new();
+        for piece in pieces {
+            let (cut, missing) = start.on_data(piece);
+            sent.extend_from_slice(missing);
+            sent.extend_from_slice(&piece[cut..]);
+            start.on_comment();
+        }
+        sent
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_left_out_behind_a_comment_in_every_cut() {
+        for (stream, without) in [
+            (&b"\xef\xbb\xbfdata: a\n\n"[..], &b"data: a\n\n"[..]),
+            (b"\xef\xbb\xbf\xef\xbb\xbfx", b"\xef\xbb\xbfx"),
+            (b"\xef\xbbdata: a\n\n", b"\xef\xbbdata: a\n\n"),
+            (b"\xefx", b"\xefx"),
+            (b"data: \xef\xbb\xbf\n\n", b"data: \xef\xbb\xbf\n\n"),
+        ] {
+            for at in 1..stream.len() {
+                let pieces = [&stream[..at], &stream[at..]];
+                assert_eq!(sent(&pieces, true), without, "{} cut at {at}", stream.escape_ascii());
+                assert_eq!(sent(&pieces, false), stream, "{} cut at {at}", stream.escape_ascii());
+            }
+            let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+            assert_eq!(sent(&bytes, true), without, "{}", stream.escape_ascii());
+        }
+    }
+}
