@@ -120,6 +120,7 @@ fn settings() -> EdgeSettings {
         idle_timeout: second,
         first_byte_timeout: second,
         offline_wait: second,
+        restart_wait: second,
         session_idle_timeout: second * 60,
         drain_timeout: second,
         write_timeout: second,
