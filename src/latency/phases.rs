@@ -6,9 +6,10 @@ use super::status_class::StatusClass;
 pub const PHASES: usize = Phase::ALL.len();
 
 /// A part of a call's time. The names do not change between releases: metrics, JSON and `Server-Timing` use them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// In the edge: first byte of the request → handed to the link, and first byte back → written to the agent.
+    #[default]
     Edge,
     /// The link and its queues: all time that belongs to neither edge, connector nor upstream.
     Tunnel,

@@ -55,6 +55,8 @@ pub struct Relayed {
     pub is_sent: bool,
     /// Whether the caller's connection can carry another request after the response.
     pub keeps: bool,
+    /// Whether the response was ended before the next hop did, whose connection is then of no more use.
+    pub is_cut: bool,
 }
 
 /// Why an exchange ended early.
@@ -110,6 +112,7 @@ impl From<Violation> for RelayError {
 struct Progress {
     is_sent: Cell<bool>,
     has_begun: Cell<bool>,
+    is_cut: Cell<bool>,
 }
 
 /// Carries an exchange to its end. Dropped before, it leaves both connections where they are.
@@ -124,13 +127,13 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
 ) -> impl Future<Output = Relayed> {
     let Incoming { head, body, label, mut responder } = incoming;
     let NextHop { to, from, work, finish, first_byte_timeout, replay } = next_hop;
-    let NextHopWork { head: response_head, intake, decoder, outlet, scratch, is_cut } = work;
+    let NextHopWork { head: response_head, intake, decoder, outlet, scratch } = work;
     let mut sink = Http1Sink::new(to, core.pool(), outlet, scratch);
     sink.begin(head.framing().toward(Version::Http11));
     let mut sending = Sending { body, to, sink, finish, label, replay };
     let asks_for_stream = asks_for_stream(head);
     let mut receiving =
-        Receiving { from, head: response_head, intake, decoder, is_cut, method: head.method(), asks_for_stream };
+        Receiving { from, head: response_head, intake, decoder, method: head.method(), asks_for_stream };
     let progress = Progress::default();
     async move {
         let queued = sending.sink.send_head().await;
@@ -157,8 +160,8 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
             })
             .await
         };
-        let (has_begun, is_sent) = (progress.has_begun.get(), progress.is_sent.get());
-        Relayed { result, has_begun, is_sent, keeps: responder.keeps() }
+        let (has_begun, is_sent, is_cut) = (progress.has_begun.get(), progress.is_sent.get(), progress.is_cut.get());
+        Relayed { result, has_begun, is_sent, keeps: responder.keeps(), is_cut }
     }
 }
 
@@ -243,8 +246,6 @@ struct Receiving<'a, F> {
     head: &'a mut ResponseHead,
     intake: &'a mut Intake,
     decoder: &'a mut BodyDecoder,
-    /// Set if the response was ended before the next hop did.
-    is_cut: &'a mut bool,
     method: Method,
     asks_for_stream: bool,
 }
@@ -257,7 +258,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         progress: &Progress,
     ) -> Result<(), RelayError> {
         let received_at = self.head(responder, hooks).await?;
-        let Receiving { from, head, intake, decoder, is_cut, asks_for_stream, .. } = self;
+        let Receiving { from, head, intake, decoder, asks_for_stream, .. } = self;
         progress.has_begun.set(true);
         let extras = hooks.on_response_head(head, received_at);
         responder.head(head, extras).await.map_err(RelayError::Respond)?;
@@ -271,7 +272,9 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         let carried = if is_standing {
             // In a box, so that calls do not have its size.
-            Box::pin(carry_event_stream(body, responder, hooks.streams_end())).await.map(|is_early| **is_cut = is_early)
+            Box::pin(carry_event_stream(body, responder, hooks.streams_end()))
+                .await
+                .map(|is_early| progress.is_cut.set(is_early))
         } else {
             carry_body(&mut body, responder, |_| {}).await
         };

@@ -1,9 +1,10 @@
 use std::future::pending;
 use std::time::Duration;
 
-use crate::base::Time;
+use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{BodySource, CallFailure, Http1Source, Piece, Refusal, read_on};
+use crate::latency::{SERVER_TIMING, own_timing};
 use crate::serve::incoming::{Incoming, RequestBody};
 use crate::serve::label::Label;
 use crate::serve::requests::Requests;
@@ -90,18 +91,21 @@ impl<'a, S: ByteStream> Request<'a, S> {
 
     /// Answers a request whose body is malformed. The connection has to be closed.
     pub async fn refuse_body(&mut self, error: BodyError) {
-        self.requests.answer(self.stream, self.core.pool(), |out| error.write_answer(out)).await;
+        let timing = self.own_timing();
+        let append = [(SERVER_TIMING, &timing[..])];
+        self.requests.answer(self.stream, self.core.pool(), |out| error.write_answer(&append, out)).await;
     }
 
     /// Answers a call that failed before a response began, with the id of its message if that can be learnt. Returns whether
-    /// the connection can carry another request, which `may_keep` allows.
-    pub async fn fail(&mut self, failure: CallFailure, may_keep: bool) -> bool {
+    /// the connection can carry another request, which `may_keep` allows. `timing` is the value of `Server-Timing`.
+    pub async fn fail(&mut self, failure: CallFailure, timing: &[u8], may_keep: bool) -> bool {
         self.read_id().await;
         let keep = may_keep && self.is_received() && self.head().keep_alive();
         let to_head = self.head().method() == Method::Head;
         let rpc_id = self.requests.label().and_then(|label| label.rpc_id());
         let mut bytes = Vec::new();
-        Answer { close: !keep, to_head, ..failure.answer(rpc_id) }.write(&mut bytes);
+        let append = &[(SERVER_TIMING, timing)];
+        Answer { close: !keep, to_head, append, ..failure.answer(rpc_id) }.write(&mut bytes);
         self.requests.answer(self.stream, self.core.pool(), |out| out.extend_from_slice(&bytes)).await;
         keep
     }
@@ -125,7 +129,17 @@ impl<'a, S: ByteStream> Request<'a, S> {
 
     async fn answer(&mut self, answer: Answer<'_>) {
         let to_head = self.head().method() == Method::Head;
-        self.requests.answer(self.stream, self.core.pool(), |out| Answer { to_head, ..answer }.write(out)).await;
+        let timing = self.own_timing();
+        let append = &[(SERVER_TIMING, &timing[..])];
+        let answer = Answer { to_head, append, ..answer };
+        self.requests.answer(self.stream, self.core.pool(), |out| answer.write(out)).await;
+    }
+
+    /// The value of `Server-Timing` for an answer to a request that went no further.
+    fn own_timing(&self) -> Vec<u8> {
+        let mut timing = Vec::new();
+        own_timing(self.requests.own_phase, self.core.now() - self.began, &mut timing);
+        timing
     }
 }
 

@@ -7,6 +7,7 @@ use futures_lite::future;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, Pool, StreamError};
 use crate::exchange::{HeadReadError, Intake, Outlet, clear_scratch};
+use crate::latency::Phase;
 use crate::serve::label::Label;
 use crate::wire::http1::{BodyDecoder, RequestHead};
 
@@ -34,6 +35,8 @@ pub struct Requests {
     pub(super) outlet: Outlet,
     pub(super) scratch: Vec<u8>,
     has_begun: bool,
+    /// What the time of the role itself counts as.
+    pub(super) own_phase: Phase,
 }
 
 impl Requests {
