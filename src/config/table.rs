@@ -146,7 +146,10 @@ section! {
         /// upstream. All responses let such pages read them, errors of adit too, and the upstream's own
         /// `Access-Control-…` headers are replaced. Cookies are not allowed. If it is off, CORS is left to the upstream.
         cors: bool = "false", restart, like "true";
-        /// How long calls in flight may continue after a stop was requested.
+        /// How long the edge accepts and serves as before after a stop was requested, while `/readyz` answers 503 already, so
+        /// that load balancers have time to send no more.
+        drain_delay_ms: Millis = "0s" in 0..=600_000, restart, like "10s";
+        /// How long calls in flight may continue after that.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
         /// How long an agent may accept no data of an answer, or send no data of a request body, before the call is
         /// ended. The timer restarts with every byte.
@@ -175,6 +178,9 @@ section! {
         link_window_bytes: Bytes = "4MiB" in 1_024..=1_073_741_824, restart, like "32MiB";
         /// How long a call waits for an absent connector to come back before it is refused with 503.
         offline_wait_ms: Millis = "1500ms" in 0..=60_000, restart, like "3s";
+        /// How long a call waits while the only connector of its tunnel finishes its calls and ends, as when it is restarted.
+        /// `offline_wait_ms` begins when the connector is gone.
+        restart_wait_ms: Millis = "30s" in 0..=3_600_000, restart, like "1m";
         /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
         /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";

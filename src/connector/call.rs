@@ -218,7 +218,7 @@ impl UpstreamWork {
             relay(incoming, next_hop, &context.here.core, &mut hooks)
         }
         .await;
-        let Relayed { result, has_begun, is_sent, keeps } = relayed;
+        let Relayed { result, has_begun, is_sent, keeps, is_cut } = relayed;
         (end.has_begun, end.keeps) = (has_begun, keeps);
         if let Err(error) = result {
             if let Some(why) = upstream_fault(&error) {
@@ -235,7 +235,7 @@ impl UpstreamWork {
         let _ = context.stream.on_link().send_phases(phases(Stage::End, end.stamps.times(context.here.core.now())));
         context.stream.finish_message();
         if is_sent {
-            held.release(self.next_hop.is_reusable(), self.next_hop.idle_timeout());
+            held.release(!is_cut && self.next_hop.is_reusable(), self.next_hop.idle_timeout());
         }
         Ok(())
     }

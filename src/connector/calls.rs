@@ -8,7 +8,7 @@ use crate::base::Clock;
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, HeadReadError, Refusal, Scheme, check_request};
-use crate::latency::{CallPhases, Outcome};
+use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timing};
 use crate::link::CallStream;
 use crate::route::Hostname;
 use crate::serve::{Next, Request, RequestLimits, Service};
@@ -38,6 +38,8 @@ pub(super) enum Leave {
 impl Service for StreamCalls<'_> {
     type Stream = CallStream;
     type Leave = Leave;
+
+    const OWN_PHASE: Phase = Phase::Connector;
 
     fn limits(&self) -> RequestLimits {
         let CallContext { here, stream, .. } = self.context;
@@ -118,16 +120,24 @@ impl Service for StreamCalls<'_> {
         if host.is_none() || end.has_begun || error.cause() == Cause::Cancelled {
             return Next::Leave(Leave::Reset(error.cause()));
         }
-        self.answer(request, error).await
+        let times = end.stamps.times(context.here.core.now());
+        self.answer(request, error, &times).await
     }
 }
 
 impl StreamCalls<'_> {
     /// Answers an agent whose call failed before a response began.
-    async fn answer(&self, request: &mut Request<'_, CallStream>, error: CallError) -> Next<Leave> {
+    async fn answer(
+        &self,
+        request: &mut Request<'_, CallStream>,
+        error: CallError,
+        times: &ConnectorTimes,
+    ) -> Next<Leave> {
         let keep = match error {
             CallError::Because(cause) => {
-                request.fail(CallFailure::of_reset(cause), !self.context.here.is_draining()).await
+                let mut timing = Vec::new();
+                connector_timing(times, &mut timing);
+                request.fail(CallFailure::of_reset(cause), &timing, !self.context.here.is_draining()).await
             }
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;

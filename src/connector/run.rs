@@ -48,6 +48,8 @@ impl ConnectorCore {
                 core.handle(message);
             }
         });
+        let (id, calls) = (self.core.id(), self.workers.busy() - self.figures.sessions_idle());
+        tracing::info!(core = %id, calls, "drain begun: event streams end, other calls are waited for");
         let drain_timeout = self.connector.settings.drain_timeout;
         if self.core.timeout(drain_timeout, self.links.all_ended()).await.is_err() {
             let calls = self.workers.busy();
@@ -56,6 +58,7 @@ impl ConnectorCore {
             // A link that cannot send its last frame is given up.
             let _ = self.core.timeout(LINK_CLOSE_TIMEOUT, self.links.all_ended()).await;
         }
+        tracing::info!(core = %id, "drain ended");
         self.workers.close();
         self.upstreams.close_idle();
         drop(reading);

@@ -121,6 +121,7 @@ fn snapshot() -> Snapshot {
             total: Duration::from_micros(total_us),
             total_last: Some(Duration::from_micros(total_us)),
             status: Some(if total_us < 1_000 { StatusClass::Success } else { StatusClass::Gateway }),
+            is_event_stream: false,
         };
         let far = ConnectorTimes {
             connector: Duration::from_micros(15),

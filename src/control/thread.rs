@@ -142,6 +142,7 @@ pub struct Control {
     reload: Option<Reload>,
     watch: FileWatch,
     notify: Box<dyn FnMut(&Notice) + Send>,
+    drain_delay: Duration,
     drain_max: Duration,
     repeat_max: Duration,
     drain: Option<Drain>,
@@ -152,6 +153,9 @@ struct Drain {
     /// Which role is ending.
     stage: usize,
     began: Instant,
+    /// When the roles are told.
+    starts: Instant,
+    has_started: bool,
     deadline: Instant,
 }
 
@@ -181,6 +185,7 @@ impl Control {
             reload: None,
             watch: FileWatch::default(),
             notify: Box::new(|_| ()),
+            drain_delay: Duration::ZERO,
             drain_max: parts.drain_max,
             repeat_max: REPEAT_MAX,
             drain: None,
@@ -193,6 +198,13 @@ impl Control {
     pub fn with_reload(mut self, reload: Reload, files: impl IntoIterator<Item = PathBuf>) -> Control {
         self.reload = Some(reload);
         self.watch.set(files);
+        self
+    }
+
+    /// Tells the roles to end only so long after the request, while readiness says already that the process ends.
+    #[must_use]
+    pub fn with_drain_delay(mut self, delay: Duration) -> Control {
+        self.drain_delay = delay;
         self
     }
 
@@ -233,6 +245,7 @@ impl Control {
                 return self.failure.take().map_or(Ok(()), Err);
             }
             let deadline = self.drain.as_ref().map(|drain| drain.deadline);
+            let starts = self.drain.as_ref().filter(|drain| !drain.has_started).map(|drain| drain.starts);
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some((role, event)) => self.on_event(role, event),
@@ -241,10 +254,11 @@ impl Control {
                 },
                 Some(request) = self.requests.recv() => match request {
                     Request::End if self.was_asked_before() => return Err(ControlError::AtOnce),
-                    Request::End => self.drain(),
+                    Request::End => self.drain(self.drain_delay),
                     Request::Reload => self.reload(),
                 },
-                () = &mut stop, if self.drain.is_none() => self.drain(),
+                () = &mut stop, if self.drain.is_none() => self.drain(self.drain_delay),
+                () = sleep_until(starts.unwrap_or_else(Instant::now)), if starts.is_some() => self.start_drain(),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     return Err(self.failure.take().unwrap_or(ControlError::Stuck(self.drain_max)));
                 }
@@ -290,18 +304,40 @@ impl Control {
             *cores = cores.saturating_sub(1);
         }
         // Without one core the process would serve only a part of the connections, so all end.
-        self.drain();
+        self.drain(Duration::ZERO);
+        self.start_drain();
         self.next_stage();
+        if self.has_ended() {
+            let took_ms = self.drain.as_ref().map_or(0, |drain| drain.began.elapsed().as_millis());
+            tracing::info!(took_ms, "all cores have ended");
+        }
     }
 
-    /// Starts to end the roles, unless that was started before.
-    fn drain(&mut self) {
+    /// Says that the process ends, and tells the roles so after the delay, unless that was begun before.
+    fn drain(&mut self, delay: Duration) {
         if self.drain.is_some() {
             return;
         }
         let began = Instant::now();
-        self.drain = Some(Drain { stage: 0, began, deadline: began + self.drain_max });
+        let starts = began + delay;
+        self.drain = Some(Drain { stage: 0, began, starts, has_started: false, deadline: starts + self.drain_max });
         self.state.on_draining();
+        if delay.is_zero() {
+            self.start_drain();
+        } else {
+            let delay_ms = delay.as_millis();
+            tracing::info!(
+                delay_ms,
+                "a stop was requested: /readyz answers 503, and all is served as before for this long"
+            );
+        }
+    }
+
+    /// Starts to end the roles, unless that was started before.
+    fn start_drain(&mut self) {
+        let Some(drain) = self.drain.as_mut().filter(|drain| !drain.has_started) else { return };
+        drain.has_started = true;
+        tracing::info!("draining: nothing new is accepted, calls in flight are finished");
         (self.notify)(&Notice::Draining);
         self.drain_role(0);
         self.next_stage();
@@ -451,8 +487,10 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::Ordering;
 
+    use futures_lite::future;
+
     use super::*;
-    use crate::control::reading::RoleReading;
+    use crate::control::reading::{Role, RoleReading};
     use crate::control::sample::{self, SampleRole};
 
     struct TestBed {
@@ -498,7 +536,7 @@ mod tests {
         let mut bed = test_bed();
         bed.send(RoleKind::Edge, RoleEvent::Running(CORE));
         bed.control.started().await.unwrap();
-        bed.control.drain();
+        bed.control.drain(Duration::ZERO);
         assert_eq!(bed.drains(), [1, 0]);
         bed.control.on_event(RoleKind::Edge, RoleEvent::Ended(CORE));
         assert_eq!(bed.drains(), [1, 1]);
@@ -515,6 +553,32 @@ mod tests {
         bed.requests.send(Request::End).unwrap();
         assert!(matches!(bed.control.run(std::future::pending()).await, Err(ControlError::AtOnce)));
         assert_eq!(bed.drains(), [1, 0]);
+    }
+
+    #[tokio::test]
+    async fn with_a_delay_readiness_falls_before_the_roles_are_told_to_end() {
+        for (delay, core_fails) in [(Duration::from_secs(3_600), true), (Duration::from_millis(1), false)] {
+            let mut bed = test_bed();
+            bed.control.drain_delay = delay;
+            bed.requests.send(Request::End).unwrap();
+            assert!(future::poll_once(bed.control.run(std::future::pending())).await.is_none());
+            assert!(bed.control.state.is_draining());
+            assert_eq!((bed.drains(), bed.notices.lock().unwrap().len()), ([0, 0], 0));
+            let roles = bed.roles.clone();
+            let ended = async {
+                if core_fails {
+                    bed.events.send((RoleKind::Edge, RoleEvent::Failed(CORE, "it broke".to_owned()))).unwrap();
+                }
+                for role in roles {
+                    while role.drains.load(Ordering::Relaxed) == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    bed.events.send((role.kind(), RoleEvent::Ended(CORE))).unwrap();
+                }
+            };
+            let (run, ()) = tokio::join!(bed.control.run(std::future::pending()), ended);
+            assert_eq!(run.is_err(), core_fails, "a core that fails ends all without a delay");
+        }
     }
 
     #[tokio::test]

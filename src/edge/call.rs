@@ -18,7 +18,7 @@ use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, Scheme, check_request, forwarded};
 use crate::latency::{
-    CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
+    CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
 use crate::policy::Source;
 use crate::route::Route;
@@ -89,6 +89,8 @@ impl<'a> AgentCalls<'a> {
 impl Service for AgentCalls<'_> {
     type Stream = Connection;
     type Leave = Leave;
+
+    const OWN_PHASE: Phase = Phase::Edge;
 
     fn limits(&self) -> RequestLimits {
         let settings = &self.caller.here.edge.settings;
@@ -189,9 +191,9 @@ impl AgentCalls<'_> {
             relay(incoming, next_hop, &here.core, &mut hooks)
         }
         .await;
-        let Relayed { result, has_begun, keeps, .. } = relayed;
+        let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         request.end_response();
-        let whole = stream.is_sealed() && request.is_received() && next_hop.is_reusable();
+        let whole = stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
         let error = match result {
             Ok(()) => {
@@ -356,8 +358,10 @@ async fn fail(
     stamps: &EdgeStamps,
     failure: CallFailure,
 ) -> Next<Leave> {
-    let keep = request.fail(failure, !here.is_draining()).await;
     let phases = CallPhases::split(stamps.times(here.core.now()), None);
+    let mut timing = Vec::new();
+    server_timing(&phases, &mut timing);
+    let keep = request.fail(failure, &timing, !here.is_draining()).await;
     record(here, request, route, usage, &phases, failure.outcome());
     if keep { Next::Keep } else { Next::Close }
 }

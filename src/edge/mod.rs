@@ -20,6 +20,7 @@ mod link_setup_error;
 mod link_table;
 mod message;
 mod moves;
+mod offline_wait;
 mod open;
 mod passthrough;
 mod places;

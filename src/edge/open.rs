@@ -11,6 +11,7 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_choice::Chosen;
 use crate::edge::link_table::ChosenLink;
 use crate::edge::moves::Moves;
+use crate::edge::offline_wait::OfflineWait;
 use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::CallFailure;
@@ -68,13 +69,12 @@ impl EdgeCore {
 
     /// Opens a stream as it is.
     pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(CarrierStream, Rc<LinkUsage>), NoStream> {
-        let deadline = self.core.now() + self.edge.settings.offline_wait;
+        let mut wait = OfflineWait::new(self);
         let mut bond = wanted.bond;
         loop {
             let seen = self.links.changes();
             let chosen = self.choose_link(&wanted.route.tunnel, bond, wanted.moves);
-            let left = deadline - self.core.now();
-            let may_wait = !left.is_zero() && !self.is_draining();
+            let may_wait = wait.is_on(self);
             let is_unproven = matches!(chosen, Chosen::Unproven(_));
             let why = match chosen {
                 Chosen::OtherCore(core) => return Err(NoStream::HandOver(core)),
@@ -88,7 +88,8 @@ impl EdgeCore {
             if self.tables.get().is_revoked(&wanted.route.tunnel, self.core.now()) {
                 return Err(NoStream::Failed(CallFailure::TunnelRevoked));
             }
-            if may_wait {
+            let left = wait.left(self, wanted);
+            if !left.is_zero() {
                 // Either way it is looked at again.
                 let _ = self
                     .core

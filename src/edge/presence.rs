@@ -139,6 +139,13 @@ impl Presence {
         set
     }
 
+    /// Whether the tunnel has links, and none that takes new calls: its connectors are about to end, or have only just come.
+    pub(super) fn is_ending(&self, tunnel: &TunnelId) -> bool {
+        let known = self.lock();
+        let links = known.tunnels.get(tunnel);
+        links.is_some_and(|links| links.count() > 0 && !links.by_connector.values().any(ConnectorLinks::is_usable))
+    }
+
     /// One of the connectors of the tunnel that take new calls: the same for the same number, as long as it is there
     /// (rendezvous hashing).
     pub(super) fn connector_for(&self, tunnel: &TunnelId, number: u64) -> Option<u64> {
@@ -246,7 +253,9 @@ mod tests {
         presence.on_unusable(&tunnel, 7, CoreId(2), None);
         presence.on_unusable(&tunnel, 8, CoreId(0), None);
         assert_eq!(cores_with(|_| true), [false; 3]);
+        assert!(presence.is_ending(&tunnel), "a link is there, and takes no calls");
         drop(booking);
+        assert!(!presence.is_ending(&tunnel));
         assert!(presence.lock().tunnels.is_empty(), "nothing is kept of a tunnel without links");
     }
 

@@ -67,11 +67,14 @@ impl EdgeCore {
                 core.handle(message);
             }
         });
+        let (id, calls, agents) = (self.core.id(), self.drain.calls_open(), self.drain.agents_open());
+        tracing::info!(core = %id, calls, agents, "drain begun: event streams end, other calls are waited for");
         let drain_timeout = self.edge.settings.drain_timeout;
         if self.core.timeout(drain_timeout, self.drain.all_ended()).await.is_err() {
             let calls = self.drain.calls_open();
             tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are ended");
         }
+        tracing::info!(core = %id, "drain ended");
         drop(reading);
         self.links.close();
         // One more turn, so that the links can send their last frame.

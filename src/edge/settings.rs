@@ -63,6 +63,8 @@ pub struct EdgeSettings {
     pub sse_keepalive: Option<Duration>,
     /// How long a call waits for a connector that is offline.
     pub offline_wait: Duration,
+    /// How long it waits, before that, for the end of one that is ending.
+    pub restart_wait: Duration,
     /// How long an MCP session may be idle until the edge forgets which connector has it.
     pub session_idle_timeout: Duration,
     /// How long calls in flight may take after the edge was told to end.
@@ -108,6 +110,7 @@ impl EdgeSettings {
             first_byte_timeout: Duration::from_secs(120),
             sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
+            restart_wait: Duration::from_secs(30),
             session_idle_timeout: Duration::from_secs(3_600),
             drain_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),

@@ -123,6 +123,7 @@ fn settings() -> EdgeSettings {
         first_byte_timeout: second,
         sse_keepalive: None,
         offline_wait: second,
+        restart_wait: second,
         session_idle_timeout: second * 60,
         drain_timeout: second,
         write_timeout: second,

@@ -35,10 +35,10 @@ impl HeadReadError {
         Answer::new(408, "head_timeout", "the head of the request took too long: send it at once");
 
     /// Appends what the peer is answered. Nothing where there is nobody left to tell.
-    pub fn write_answer(&self, cors: Option<Cors<'_>>, out: &mut Vec<u8>) {
+    pub fn write_answer(&self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
         match self {
-            HeadReadError::Head(error) => error.write_answer(cors, out),
-            HeadReadError::Timeout => Answer { cors, ..HeadReadError::TIMEOUT_ANSWER }.write(out),
+            HeadReadError::Head(error) => error.write_answer(cors, append, out),
+            HeadReadError::Timeout => Answer { cors, append, ..HeadReadError::TIMEOUT_ANSWER }.write(out),
             HeadReadError::Stream(_) => {}
         }
     }

@@ -22,7 +22,7 @@ pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};
 pub use recorder::{LABEL_LEN_MAX, Label, LabelId, LabelSet, LatencySettings, OTHER, Recorder};
-pub use server_timing::{SERVER_TIMING_LEN_MAX, connector_timing, server_timing};
+pub use server_timing::{SERVER_TIMING, SERVER_TIMING_LEN_MAX, connector_timing, own_timing, server_timing};
 pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};
 pub use snapshot::{LabelFigures, Snapshot};
 pub use stamps::{ConnectorStamps, EdgeStamps};

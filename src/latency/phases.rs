@@ -6,9 +6,10 @@ use super::status_class::StatusClass;
 pub const PHASES: usize = Phase::ALL.len();
 
 /// A part of a call's time. The names do not change between releases: metrics, JSON and `Server-Timing` use them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// In the edge: first byte of the request → handed to the link, and first byte back → written to the agent.
+    #[default]
     Edge,
     /// The link and its queues: all time that belongs to neither edge, connector nor upstream.
     Tunnel,
@@ -66,6 +67,8 @@ pub struct EdgeTimes {
     pub total_last: Option<Duration>,
     /// The class of the upstream's answer; `None` if there was none.
     pub status: Option<StatusClass>,
+    /// Whether the upstream's answer is an event stream.
+    pub is_event_stream: bool,
 }
 
 /// What the connector measured of one call; these durations cross the link in PHASES.
@@ -152,10 +155,12 @@ impl CallPhases {
         }
     }
 
-    /// How long the agent waited: to the last byte if that is known, otherwise to the first.
+    /// How long the agent waited: to the last byte if that is known, otherwise to the first. The first counts for an event stream,
+    /// which lasts as long as there are events.
     #[must_use]
     pub fn took(&self) -> Duration {
-        self.edge.total_last.unwrap_or(self.edge.total)
+        let last = self.edge.total_last.filter(|_| !self.edge.is_event_stream);
+        last.unwrap_or(self.edge.total)
     }
 
     /// Whether the parts that the two sides measured add up to more than the total.
@@ -206,6 +211,14 @@ mod tests {
         assert_eq!(phases.get(Phase::UpstreamLast), None);
         assert_eq!(phases.took(), us(1_200));
         assert!(!phases.clocks_disagreed());
+    }
+
+    #[test]
+    fn an_event_stream_took_until_its_first_byte() {
+        let answer = EdgeTimes { total: us(30), total_last: Some(us(90_000)), ..EdgeTimes::default() };
+        assert_eq!(CallPhases::split(answer, None).took(), us(90_000));
+        let stream = EdgeTimes { is_event_stream: true, ..answer };
+        assert_eq!(CallPhases::split(stream, None).took(), us(30));
     }
 
     #[test]

@@ -289,6 +289,7 @@ mod tests {
             total: Duration::from_micros(total_us),
             total_last: Some(Duration::from_micros(total_us)),
             status: Some(StatusClass::of(200)),
+            is_event_stream: false,
         };
         let far = ConnectorTimes { upstream: Duration::from_micros(10), ..ConnectorTimes::default() };
         CallPhases::split(edge, Some(far))

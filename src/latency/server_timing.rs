@@ -2,6 +2,9 @@ use std::time::Duration;
 
 use super::phases::{CallPhases, ConnectorTimes, Phase};
 
+/// The name of the header.
+pub const SERVER_TIMING: &str = "Server-Timing";
+
 /// The most bytes that [`server_timing`] appends. With that much spare capacity it does not allocate.
 pub const SERVER_TIMING_LEN_MAX: usize = 5 * (", ".len() + "upstream_connect".len() + ";dur=".len() + MS_LEN_MAX);
 
@@ -26,6 +29,11 @@ pub fn connector_timing(times: &ConnectorTimes, out: &mut Vec<u8>) {
         (Phase::Upstream, Some(times.upstream)),
     ];
     append(parts, out);
+}
+
+/// The same for an answer of a role itself, of which only that role's own time is known.
+pub fn own_timing(phase: Phase, took: Duration, out: &mut Vec<u8>) {
+    append([(phase, Some(took))], out);
 }
 
 fn append(parts: impl IntoIterator<Item = (Phase, Option<Duration>)>, out: &mut Vec<u8>) {

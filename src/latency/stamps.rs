@@ -95,6 +95,7 @@ impl EdgeStamps {
             total: first_to_agent - self.request_first,
             total_last: self.last_to_agent.map(|at| at - self.request_first),
             status: self.status,
+            is_event_stream: self.stream.is_some(),
         }
     }
 }

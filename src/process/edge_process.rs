@@ -93,10 +93,12 @@ impl EdgeProcess {
         let (sender, events) = mpsc::unbounded_channel();
         forward_events(RoleKind::Edge, bound.events, sender);
         let roles = vec![(RoleKind::Edge, cores.count())];
+        let drain_delay = edge_config.drain_delay_ms.into();
         let drain_max = Duration::from(edge_config.drain_timeout_ms) + DRAIN_GRACE;
         let parts = ControlParts { state: Arc::clone(&state), roles, events, requests, drain_max };
         let reload = EdgeReload { started: config, serving, identity, access: access.clone(), admission };
         let mut control = Control::new(parts).with_notices(notify).with_reload(reload.into_reload(read, log), files);
+        control = control.with_drain_delay(drain_delay);
         control.started().await?;
         let admin = serve_admin_if(admin, state, access)?;
         log_listening(&facts);

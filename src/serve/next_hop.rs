@@ -46,15 +46,13 @@ pub struct NextHopWork {
     pub(super) decoder: BodyDecoder,
     pub(super) outlet: Outlet,
     pub(super) scratch: Vec<u8>,
-    /// The response was ended before the server did.
-    pub(super) is_cut: bool,
 }
 
 impl NextHopWork {
     /// Whether the connection can carry another exchange after the response, which was passed on to its end.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        !self.is_cut && self.head.keep_alive() && self.head.framing() != Framing::UntilClose && !self.intake.has_rest()
+        self.head.keep_alive() && self.head.framing() != Framing::UntilClose && !self.intake.has_rest()
     }
 
     /// How long the server keeps the connection open, if the response says so.
@@ -69,7 +67,6 @@ impl NextHopWork {
         *self.intake.rest() = None;
         self.outlet.clear();
         clear_scratch(&mut self.scratch);
-        self.is_cut = false;
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Relayed {
     pub is_sent: bool,
     /// Whether the caller's connection can carry another request after the response.
     pub keeps: bool,
+    /// Whether the response was ended before the next hop did, whose connection is then of no more use.
+    pub is_cut: bool,
 }
 
 /// Why an exchange ended early.
@@ -115,6 +117,7 @@ impl From<Violation> for RelayError {
 struct Progress {
     is_sent: Cell<bool>,
     has_begun: Cell<bool>,
+    is_cut: Cell<bool>,
 }
 
 /// Carries an exchange to its end. Dropped before, it leaves both connections where they are.
@@ -129,13 +132,13 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
 ) -> impl Future<Output = Relayed> {
     let Incoming { head, body, label, mut responder } = incoming;
     let NextHop { to, from, work, finish, first_byte_timeout, replay } = next_hop;
-    let NextHopWork { head: response_head, intake, decoder, outlet, scratch, is_cut } = work;
+    let NextHopWork { head: response_head, intake, decoder, outlet, scratch } = work;
     let mut sink = Http1Sink::new(to, core.pool(), outlet, scratch);
     sink.begin(head.framing().toward(Version::Http11));
     let mut sending = Sending { body, to, sink, finish, label, replay };
     let asks_for_stream = asks_for_stream(head);
     let mut receiving =
-        Receiving { from, head: response_head, intake, decoder, is_cut, method: head.method(), asks_for_stream };
+        Receiving { from, head: response_head, intake, decoder, method: head.method(), asks_for_stream };
     let progress = Progress::default();
     async move {
         let queued = sending.sink.send_head().await;
@@ -163,8 +166,8 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
             })
             .await
         };
-        let (has_begun, is_sent) = (progress.has_begun.get(), progress.is_sent.get());
-        Relayed { result, has_begun, is_sent, keeps: responder.keeps() }
+        let (has_begun, is_sent, is_cut) = (progress.has_begun.get(), progress.is_sent.get(), progress.is_cut.get());
+        Relayed { result, has_begun, is_sent, keeps: responder.keeps(), is_cut }
     }
 }
 
@@ -233,8 +236,6 @@ struct Receiving<'a, F> {
     head: &'a mut ResponseHead,
     intake: &'a mut Intake,
     decoder: &'a mut BodyDecoder,
-    /// Set if the response was ended before the next hop did.
-    is_cut: &'a mut bool,
     method: Method,
     asks_for_stream: bool,
 }
@@ -247,7 +248,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         progress: &Progress,
     ) -> Result<(), RelayError> {
         let received_at = self.head(responder, hooks).await?;
-        let Receiving { from, head, intake, decoder, is_cut, asks_for_stream, .. } = self;
+        let Receiving { from, head, intake, decoder, asks_for_stream, .. } = self;
         decoder.restart(head.framing());
         let extras = hooks.on_response_head(head, received_at);
         if extras.is_metadata {
@@ -274,7 +275,7 @@ impl<F: ByteStream> Receiving<'_, F> {
                         Some(keepalive) => carry_events(&mut body, responder, keepalive).await,
                         None => carry_body(&mut body, responder, |_| {}).await,
                     };
-                    **is_cut = body.has_ended_early();
+                    progress.is_cut.set(body.has_ended_early());
                     carried
                 };
                 Box::pin(carrying).await

@@ -1,14 +1,15 @@
 use std::future::pending;
 use std::time::Duration;
 
-use crate::base::Time;
+use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{BodySource, CallFailure, Http1Source, Piece, Refusal, read_on};
+use crate::latency::{SERVER_TIMING, own_timing};
 use crate::serve::incoming::{Incoming, RequestBody};
 use crate::serve::label::Label;
 use crate::serve::requests::{Requests, cors_of};
 use crate::serve::responder::Http1Responder;
-use crate::wire::http1::{Answer, BodyError, Method, RequestHead};
+use crate::wire::http1::{Answer, BodyError, Cors, Method, RequestHead};
 
 /// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
 const READ_ID_WITHIN: Duration = Duration::from_millis(500);
@@ -98,7 +99,10 @@ impl<'a, S: ByteStream> Request<'a, S> {
 
     /// Answers a request whose body is malformed. The connection has to be closed.
     pub async fn refuse_body(&mut self, error: BodyError) {
-        self.requests.answer(self.stream, self.core.pool(), |cors, out| error.write_answer(cors, out)).await;
+        let timing = self.own_timing();
+        let append = [(SERVER_TIMING, &timing[..])];
+        let write = |cors: Option<Cors<'_>>, out: &mut Vec<u8>| error.write_answer(cors, &append, out);
+        self.requests.answer(self.stream, self.core.pool(), write).await;
     }
 
     /// Whether it is a preflight request that is answered here.
@@ -120,8 +124,8 @@ impl<'a, S: ByteStream> Request<'a, S> {
     }
 
     /// Answers a call that failed before a response began, with the id of its message if that can be learnt. Returns whether
-    /// the connection can carry another request, which `may_keep` allows.
-    pub async fn fail(&mut self, failure: CallFailure, may_keep: bool) -> bool {
+    /// the connection can carry another request, which `may_keep` allows. `timing` is the value of `Server-Timing`.
+    pub async fn fail(&mut self, failure: CallFailure, timing: &[u8], may_keep: bool) -> bool {
         self.read_id().await;
         let keep = may_keep && self.is_received() && self.head().keep_alive();
         let to_head = self.head().method() == Method::Head;
@@ -129,7 +133,8 @@ impl<'a, S: ByteStream> Request<'a, S> {
         let rpc_id = label.as_ref().filter(|_| *reads_labels).and_then(|label| label.rpc_id());
         let cors = cors_of(browsers.as_ref(), *scheme, head);
         let mut bytes = Vec::new();
-        Answer { close: !keep, to_head, cors, ..failure.answer(rpc_id) }.write(&mut bytes);
+        let append = &[(SERVER_TIMING, timing)];
+        Answer { close: !keep, to_head, cors, append, ..failure.answer(rpc_id) }.write(&mut bytes);
         self.requests.answer(self.stream, self.core.pool(), |_, out| out.extend_from_slice(&bytes)).await;
         keep
     }
@@ -153,9 +158,17 @@ impl<'a, S: ByteStream> Request<'a, S> {
 
     async fn answer(&mut self, answer: Answer<'_>) {
         let to_head = self.head().method() == Method::Head;
-        self.requests
-            .answer(self.stream, self.core.pool(), |cors, out| Answer { to_head, cors, ..answer }.write(out))
-            .await;
+        let timing = self.own_timing();
+        let append = &[(SERVER_TIMING, &timing[..])];
+        let write = |cors: Option<Cors<'_>>, out: &mut Vec<u8>| Answer { to_head, cors, append, ..answer }.write(out);
+        self.requests.answer(self.stream, self.core.pool(), write).await;
+    }
+
+    /// The value of `Server-Timing` for an answer to a request that went no further.
+    fn own_timing(&self) -> Vec<u8> {
+        let mut timing = Vec::new();
+        own_timing(self.requests.own_phase, self.core.now() - self.began, &mut timing);
+        timing
     }
 }
 

@@ -8,6 +8,7 @@ use futures_lite::future;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, Pool, StreamError};
 use crate::exchange::{HeadReadError, Intake, OriginRules, Outlet, Scheme, clear_scratch};
+use crate::latency::Phase;
 use crate::serve::label::Label;
 use crate::wire::http1::{BodyDecoder, Cors, RequestHead};
 
@@ -38,6 +39,8 @@ pub struct Requests {
     pub(super) outlet: Outlet,
     pub(super) scratch: Vec<u8>,
     has_begun: bool,
+    /// What the time of the role itself counts as.
+    pub(super) own_phase: Phase,
 }
 
 impl Requests {

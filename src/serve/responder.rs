@@ -2,6 +2,7 @@
 
 use crate::engine::{ByteStream, Lease, Pool, StreamError};
 use crate::exchange::{BodySink, CarryError, Http1Sink, Outlet};
+use crate::latency::SERVER_TIMING;
 use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::http1::{Cors, Framing, RequestHead, ResponseEdits, ResponseHead, Version, write_response};
 
@@ -47,7 +48,7 @@ impl<S: ByteStream> Responder for Http1Responder<'_, S> {
     ) -> impl Future<Output = Result<(), StreamError>> {
         let framing = extras.body_len.map_or(head.framing(), Framing::Length).toward(self.version);
         self.keeps &= framing != Framing::UntilClose && extras.may_keep;
-        let append = [("Server-Timing", extras.server_timing.unwrap_or_default())];
+        let append = [(SERVER_TIMING, extras.server_timing.unwrap_or_default())];
         let append = if extras.server_timing.is_some() { &append[..] } else { &[] };
         let edits = ResponseEdits { framing, close: !self.keeps, cors: self.cors, public: extras.public, append };
         self.sink.begin(framing);

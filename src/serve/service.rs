@@ -1,6 +1,7 @@
-use crate::base::Time;
+use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core};
 use crate::exchange::HeadReadError;
+use crate::latency::{Phase, SERVER_TIMING, own_timing};
 use crate::serve::request::Request;
 use crate::serve::requests::{RequestLimits, Requests};
 
@@ -10,6 +11,9 @@ pub trait Service {
     type Stream: ByteStream;
     /// Why the connection is left in another way than by closing it.
     type Leave;
+
+    /// The phase that the time of the role itself counts as.
+    const OWN_PHASE: Phase;
 
     /// How long requests may take.
     fn limits(&self) -> RequestLimits;
@@ -47,14 +51,18 @@ pub async fn serve<S: Service>(
     stream: &S::Stream,
     service: &mut S,
 ) -> Option<S::Leave> {
+    requests.own_phase = S::OWN_PHASE;
     loop {
         let began = match next_request(core, requests, stream, service).await {
             Ok(Some(began)) => began,
             Ok(None) => return None,
-            Err(error) => {
+            Err((error, begun)) => {
                 let leave = service.on_head_refused(&error);
                 if leave.is_none() {
-                    requests.answer(stream, core.pool(), |cors, out| error.write_answer(cors, out)).await;
+                    let mut timing = Vec::new();
+                    own_timing(S::OWN_PHASE, core.now() - begun, &mut timing);
+                    let append = [(SERVER_TIMING, &timing[..])];
+                    requests.answer(stream, core.pool(), |cors, out| error.write_answer(cors, &append, out)).await;
                 }
                 return leave;
             }
@@ -67,16 +75,20 @@ pub async fn serve<S: Service>(
     }
 }
 
-/// Reads the head of the next request; returns when its first byte was received. None if no request will follow.
+/// Reads the head of the next request; returns when its first byte was received. None if no request will follow. An error comes
+/// with the time when the head began.
 async fn next_request<S: Service>(
     core: &Core,
     requests: &mut Requests,
     stream: &S::Stream,
     service: &mut S,
-) -> Result<Option<Time>, HeadReadError> {
+) -> Result<Option<Time>, (HeadReadError, Time)> {
     let limits = service.limits();
-    if !requests.wait(core, stream, limits, service.idle_ends()).await? {
-        return Ok(None);
+    match requests.wait(core, stream, limits, service.idle_ends()).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => return Err((error.into(), core.turn_time())),
     }
-    requests.read_head(core, stream, limits, |len| service.may_keep(len)).await
+    let begun = core.turn_time();
+    requests.read_head(core, stream, limits, |len| service.may_keep(len)).await.map_err(|error| (error, begun))
 }

@@ -9,7 +9,8 @@ use crate::roles::UPSTREAM_AT;
 
 /// The upstream: takes any body, and answers with as many bytes as it is asked for: `/LENGTH`, or `/LENGTH/MILLISECONDS` to
 /// wait before it answers. Of a body for `/deaf` it takes nothing, and for `/hints` it sends an interim response every 30 s
-/// and never a final one.
+/// and never a final one. `GET /events` is an event stream with one event; `GET /events/MILLISECONDS` has half of another one
+/// behind it, and after that time the other half, and the half of a third.
 pub(crate) fn serve(core: &Core) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
     let core = core.clone();
@@ -34,6 +35,13 @@ async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
         if head.starts_with("POST /deaf ") {
             std::future::pending::<()>().await;
         }
+        if head.starts_with("GET /events") {
+            let pause = head.split(['/', ' ']).nth(3).and_then(|pause| pause.parse().ok());
+            send_events(socket, pause.map(Duration::from_millis)).await?;
+            // The connector ends it.
+            socket.recv().await?;
+            return Ok(());
+        }
         while head.starts_with("POST /hints ") {
             socket.core().sleep(Duration::from_secs(30)).await;
             send(socket, b"HTTP/1.1 103 Early Hints\r\n\r\n").await?;
@@ -46,6 +54,19 @@ async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
         send(socket, format!("HTTP/1.1 200 OK\r\nContent-Length: {of_answer}\r\n\r\n").as_bytes()).await?;
         send(socket, &body(of_answer)).await?;
     }
+}
+
+/// The event of each event stream.
+pub(crate) const EVENT: &str = "id: 1\ndata: {}\n\n";
+
+async fn send_events(socket: &Socket, pause: Option<Duration>) -> Result<(), StreamError> {
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    send(socket, format!("{head}{}", chunk(EVENT)).as_bytes()).await?;
+    let Some(pause) = pause else { return Ok(()) };
+    send(socket, chunk("id: 2\n").as_bytes()).await?;
+    socket.core().sleep(pause).await;
+    send(socket, chunk("data: {}\n\nid: 3\n").as_bytes()).await
 }
 
 pub(crate) fn body(len: usize) -> Vec<u8> {

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod crowd;
+mod drains;
 mod endings;
 mod link;
 mod roles;

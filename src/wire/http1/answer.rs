@@ -101,16 +101,16 @@ impl<'a> Answer<'a> {
 }
 
 impl HeadError {
-    /// Appends the answer to a request whose head is refused so.
-    pub fn write_answer(self, cors: Option<Cors<'_>>, out: &mut Vec<u8>) {
-        Answer { cors, ..Answer::new(self.status(), "bad_request_head", &self.to_string()) }.write(out);
+    /// Appends the answer to a request whose head is refused so, with these fields added.
+    pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
+        Answer { cors, append, ..Answer::new(self.status(), "bad_request_head", &self.to_string()) }.write(out);
     }
 }
 
 impl BodyError {
-    /// Appends the answer to a request whose body is refused so.
-    pub fn write_answer(self, cors: Option<Cors<'_>>, out: &mut Vec<u8>) {
-        Answer { cors, ..Answer::new(self.status(), "bad_request_body", &self.to_string()) }.write(out);
+    /// Appends the answer to a request whose body is refused so, with these fields added.
+    pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
+        Answer { cors, append, ..Answer::new(self.status(), "bad_request_body", &self.to_string()) }.write(out);
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_refused_head_closes_and_says_why() {
         let mut out = Vec::new();
-        HeadError::TooLong.write_answer(None, &mut out);
+        HeadError::TooLong.write_answer(None, &[], &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
         assert!(text.contains("\r\nConnection: close\r\n") && text.contains("too long"), "{text}");

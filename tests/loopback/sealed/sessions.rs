@@ -211,3 +211,23 @@ fn sessions_end_with_the_connector_and_the_next_one_makes_new_ones() {
         }
     }
 }
+
+#[test]
+fn answers_of_adit_itself_say_how_long_they_took() {
+    for driver in drivers() {
+        let (site, _connector) = Site::linked(driver, Traffic::Passthrough, Traffic::Passthrough);
+        let timing = |agent: &mut Agent, host: &str, status: &str| {
+            let answer = try_call(agent, host, "x").unwrap();
+            assert!(answer.head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
+            let timing = answer.head.lines().find_map(|line| line.strip_prefix("Server-Timing: ")).unwrap_or_default();
+            let names = timing.split(", ").map(|part| part.split_once(";dur=").unwrap_or((part, "")).0);
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        // No connector, a host of nobody, and a host that is none.
+        assert_eq!(timing(&mut at_the_edge(&site), OPEN_HOST, "503"), ["edge", "tunnel"]);
+        assert_eq!(timing(&mut at_the_edge(&site), "nobody.test", "421"), ["edge"]);
+        assert_eq!(timing(&mut at_the_edge(&site), "a b", "400"), ["edge"]);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        assert_eq!(timing(&mut agent, "nobody.test", "421"), ["connector"]);
+    }
+}
