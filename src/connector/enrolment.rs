@@ -74,7 +74,7 @@ pub struct TradeWith<'a> {
 ///
 /// # Errors
 ///
-/// When the edge cannot be reached, does not answer within [`TRADE_TIMEOUT`], or refuses.
+/// When the edge cannot be reached, does not answer within `TRADE_TIMEOUT`, or refuses.
 pub async fn trade(
     core: &Core,
     resolver: &Resolver,

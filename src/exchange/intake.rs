@@ -110,6 +110,7 @@ impl Intake {
     /// # Errors
     ///
     /// When the connection failed, or the bytes are no acceptable head.
+    #[cfg(feature = "internals")]
     pub async fn request_head(
         &mut self,
         stream: &impl ByteStream,

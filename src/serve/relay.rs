@@ -15,8 +15,7 @@ use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::Label;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
 use crate::serve::rewriting::carry_rewritten;
-use crate::wire::event_stream::is_event_stream;
-use crate::wire::http1::{BodyDecoder, BodyError, Framing, HeadError, Method, ResponseHead, Version};
+use crate::wire::http1::{BodyDecoder, BodyError, HeadError, Method, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
 
 /// How long a next hop that takes no more of a request may take to respond.
@@ -259,7 +258,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         responder.head(head, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
         let mut body = Http1Source::new(*from, intake, decoder);
-        let is_stream = is_event_stream(head) && !matches!(head.framing(), Framing::Length(_));
+        let is_stream = head.is_event_stream();
         let is_standing = is_stream && *asks_for_stream;
         if is_stream {
             hooks.on_event_stream(is_standing);

@@ -326,7 +326,7 @@ impl HttpConnection {
         &self.line.as_ref().expect("only giving it back takes it away").connection
     }
 
-    /// Logs what was wrong with an answer, at most every [`FAULTS_EVERY`] for one upstream.
+    /// Logs what was wrong with an answer, at most every `FAULTS_EVERY` for one upstream.
     pub fn log_fault(&self, why: &str) {
         let shared = &self.place.0.0;
         let now = shared.core.now();

@@ -2,18 +2,6 @@
 
 use memchr::memchr2;
 
-use crate::wire::http1::ResponseHead;
-
-/// Whether a response is an event stream whose bytes are its events: none that is compressed.
-#[must_use]
-pub fn is_event_stream(head: &ResponseHead) -> bool {
-    let is_events = head.get("Content-Type").is_some_and(|value| {
-        let kind = value.split(|byte| *byte == b';').next().unwrap_or_default();
-        kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-    });
-    is_events && head.get("Content-Encoding").is_none_or(|value| value.eq_ignore_ascii_case(b"identity"))
-}
-
 /// Follows an event stream that passes in pieces of any size, and knows whether an event is under way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventBounds {
@@ -86,12 +74,12 @@ impl EventBounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::http1::Method;
+    use crate::wire::http1::{Method, ResponseHead};
 
     fn is_events(fields: &str) -> bool {
         let mut head = ResponseHead::new();
         head.feed(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes(), Method::Get).unwrap();
-        is_event_stream(&head)
+        head.is_event_stream()
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Serving<'_> {
         self.began = match read {
             Ok(Some(began)) => began,
             Ok(None) | Err(HeadReadError::Stream(_)) => return Err(End::Quiet),
-            Err(HeadReadError::Head(error)) => return self.refuse_with(|out| error.write_answer(None, out)).await,
+            Err(HeadReadError::Head(error)) => return self.refuse_with(|out| error.write_answer(None, &[], out)).await,
             Err(HeadReadError::Timeout) => return Err(End::Quiet),
         };
         if self.head.expects_continue() {
@@ -118,7 +118,7 @@ impl Serving<'_> {
         }
         let wanted = wanted(self.head.path());
         if let Err(error) = self.read_body(wanted).await? {
-            return self.refuse_with(|out| error.write_answer(None, out)).await;
+            return self.refuse_with(|out| error.write_answer(None, &[], out)).await;
         }
         match (self.head.method(), wanted) {
             (Method::Post, Wanted::Mcp) => self.answer_mcp().await?,

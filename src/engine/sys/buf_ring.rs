@@ -62,8 +62,10 @@ impl BufRing {
     /// overwritten since.
     pub(in crate::engine) fn pushed_id(&self, ago: u16) -> u16 {
         let at = self.tail.wrapping_sub(1).wrapping_sub(ago) & (self.entries - 1);
-        // SAFETY: `at` is less than `entries`, so the entry is inside the allocation, and initialised; the kernel only reads it.
-        unsafe { self.base.add(usize::from(at)).as_ref() }.bid()
+        // SAFETY: `at` is less than `entries`, so the entry is inside the allocation.
+        let entry = unsafe { self.base.add(usize::from(at)) };
+        // SAFETY: the entry is initialised, and the kernel only reads it.
+        unsafe { entry.as_ref() }.bid()
     }
 
     /// Makes the pushed buffers visible to the kernel.

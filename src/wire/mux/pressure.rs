@@ -13,7 +13,7 @@ const ALIVE_LEN_MIN: u32 = 512;
 /// Bytes that applications have not consumed count against the window of the whole link, so that enough unread streams
 /// would stop all others. A peer that shares the window out leaves a quarter of it to small messages, and bulk data of
 /// unread streams does not clog the link. When thousands of unread streams hold half of that quarter as well, the reader
-/// of each stream has `slow_reader_ms` to take [`ALIVE_LEN_MIN`] bytes. Streams whose reader did not are then reset, the
+/// of each stream has `slow_reader_ms` to take `ALIVE_LEN_MIN` bytes. Streams whose reader did not are then reset, the
 /// largest first, until at most half of the window is held. If there is no memory to hold more, the same happens until
 /// at most half of the held bytes are left.
 ///

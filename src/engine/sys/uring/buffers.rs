@@ -119,7 +119,7 @@ impl Buffers {
     ///
     /// # Safety
     ///
-    /// The kernel must not write to buffers outside of [`Ring::enter`], and all completions must have been handled: then no
+    /// The kernel must not write to buffers outside of a call that enters it, and all completions must have been handled: then no
     /// buffer that the kernel holds has content.
     pub(super) unsafe fn trim(&mut self) {
         for group in &mut self.groups {
