@@ -196,6 +196,25 @@ fn no_circle_of_imports_is_large() {
     }
 }
 
+/// The faults of `docs/NETWORKS.md` are shown by tests. The last column of each table names one.
+#[test]
+fn each_fault_of_networks_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources_of(root);
+    let page = fs::read_to_string(root.join("docs/NETWORKS.md")).expect("the page is there");
+    let named: Vec<&str> = page.lines().filter_map(test_of_row).collect();
+    assert!(named.len() > 15, "the tables were not found: {named:?}");
+    let is_there = |name: &str| sources.iter().any(|source| source.code.contains(&format!("fn {name}(")));
+    let missing: Vec<&&str> = named.iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+    assert!(!is_there("a_test_that_does_not_exist"));
+}
+
+/// The test that a row of a table names in its last column.
+fn test_of_row(row: &str) -> Option<&str> {
+    row.strip_suffix("` |")?.rsplit('`').next()
+}
+
 #[test]
 fn what_is_shown_to_outsiders_is_used_by_one() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
