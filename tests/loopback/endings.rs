@@ -56,7 +56,9 @@ fn read_until(agent: &mut dyn Stream, last: &str, left: usize) -> usize {
     let mut missing = LEN;
     let mut piece = [0; 1024];
     while missing > left {
-        missing -= agent.read(&mut piece).unwrap();
+        let n = agent.read(&mut piece).unwrap();
+        assert!(n > 0, "the answer ended {missing} bytes early");
+        missing -= n;
     }
     missing
 }

@@ -181,7 +181,7 @@ fn edge(
     let (agents_listen, connectors_listen) = (free_address(), free_address());
     let settings = EdgeSettings {
         agents_tls: Some(tls_server(authority, ALPN_HTTP1, Clients::Anyone)),
-        plain_http: PlainHttp::Never,
+        plain_http: PlainHttp::Loopback,
         connectors_tls: link_tls.then(|| tls_server(authority, ALPN_LINK, Clients::Anyone)),
         offline_wait: Duration::from_secs(30),
         write_timeout,

@@ -79,7 +79,11 @@ fn a_connector_told_to_end_finishes_its_calls_while_its_successor_takes_the_new_
 #[test]
 fn an_edge_told_to_end_finishes_its_calls() {
     let mut way = Way::tunnel();
-    let (mut agent, mut at) = open_stream(&mut way);
+    // A call that is answered by events. A stream that belongs to no call ends with the edge.
+    let (mut agent, came, mut at) = way.exchange(&post(CALL));
+    assert_eq!(latin1(&at.body(&came)), CALL);
+    at.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_eq!(agent.head().status(), 200);
     let (mut idle, _, mut other) = way.exchange(&get("/mcp"));
     other.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(idle.head().status(), 202);
