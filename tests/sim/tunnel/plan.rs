@@ -138,6 +138,15 @@ impl Plan {
     pub(crate) fn whole_answer(&self) -> Vec<u8> {
         self.answer.concat()
     }
+
+    /// Whether the answer is an event stream that belongs to no call, and an event ends after `len` bytes of it.
+    pub(crate) fn may_end_at(&self, len: usize) -> bool {
+        let mut ends = self.answer.iter().scan(0, |end, event| {
+            *end += event.len();
+            Some(*end)
+        });
+        self.kind == Kind::Watch && (len == 0 || ends.any(|end| end == len))
+    }
 }
 
 fn request(rng: &mut Rng, id: u64, kind: Kind) -> Vec<u8> {
