@@ -112,7 +112,8 @@ impl Affinity {
 
     /// The lock is held for a few instructions, or for one look at each session of a part that is full.
     fn part(&self, key: SessionKey) -> MutexGuard<'_, Part> {
-        let at = key.0 as usize % self.parts.len();
+        // Not by the lowest bits, nor by the highest ones, which tell the places in the part's own table.
+        let at = (key.0 >> 32) as usize % self.parts.len();
         self.parts[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

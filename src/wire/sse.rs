@@ -2,8 +2,7 @@
 
 use memchr::memchr2;
 
-/// The byte order mark, which may stand at the start of a stream and means nothing.
-pub const BOM: &[u8] = b"\xef\xbb\xbf";
+const BOM: &[u8] = b"\xef\xbb\xbf";
 /// As much of a line as is needed to tell its kind: a byte order mark, `data` and a colon.
 const START_LEN: usize = 8;
 
@@ -19,8 +18,6 @@ pub struct Splitter {
     /// The last line ended with a carriage return, and a line feed may still belong to it.
     after_return: bool,
     block_has_data: bool,
-    /// Whether a line of the block has ended, an empty one apart, which ends the block.
-    block_has_line: bool,
     events: u64,
 }
 
@@ -40,7 +37,6 @@ impl Splitter {
             on_first_line: true,
             after_return: false,
             block_has_data: false,
-            block_has_line: false,
             events: 0,
         }
     }
@@ -67,12 +63,6 @@ impl Splitter {
         self.events - before
     }
 
-    /// Whether all that came has ended with an empty line, so that a comment in this place touches no event.
-    #[must_use]
-    pub fn is_between_events(&self) -> bool {
-        self.line_len == 0 && !self.block_has_line
-    }
-
     fn extend_line(&mut self, bytes: &[u8]) {
         if let Some(room) = self.start.get_mut(self.line_len..) {
             let len = room.len().min(bytes.len());
@@ -85,7 +75,6 @@ impl Splitter {
         let start = &self.start[..self.line_len.min(START_LEN)];
         let line = if self.on_first_line { start.strip_prefix(BOM).unwrap_or(start) } else { start };
         self.block_has_data |= line == b"data" || line.starts_with(b"data:");
-        self.block_has_line = !line.is_empty();
         if line.is_empty() {
             self.events += u64::from(std::mem::take(&mut self.block_has_data));
         }
@@ -144,35 +133,6 @@ mod tests {
             }
             let bytes: Vec<&[u8]> = stream.chunks(1).collect();
             assert_eq!(watch(&bytes), *events, "{}", stream.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn only_an_empty_line_ends_what_a_comment_would_touch() {
-        for (stream, is_between) in [
-            (&b""[..], true),
-            (b"data: a\n\n", true),
-            (b"data: a\r\n\r\n", true),
-            (b"data: a\r\n\r", true),
-            (b"data: a\r\r", true),
-            (b": comment\n\n", true),
-            (b"id: 7\n\n\n", true),
-            (b"\xef\xbb\xbf\n", true),
-            (b"d", false),
-            (b"data: a", false),
-            (b"data: a\n", false),
-            (b"data: a\r\n", false),
-            (b"data: a\n\nid: 8\n", false),
-            (b"data: a\n\n:", false),
-            (b"data: a\n\nretry: 3\n", false),
-            (b"\xef\xbb", false),
-            (b"\xef\xbb\xbf", false),
-        ] {
-            let mut splitter = Splitter::new();
-            for byte in stream {
-                splitter.feed(&[*byte]);
-            }
-            assert_eq!(splitter.is_between_events(), is_between, "{}", stream.escape_ascii());
         }
     }
 
