@@ -34,7 +34,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
-    ("serve", &["base", "wire", "latency", "engine", "exchange"]),
+    ("serve", &["base", "wire", "route", "latency", "engine", "exchange"]),
     ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (

@@ -139,8 +139,9 @@ section! {
         /// another `Origin` header is refused with 403; one without the header is not.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
         /// Which origin is a host's own, so that its pages may call without being listed. `exact`: scheme, host and
-        /// port are those of the call, with the scheme of `public_url`, or that of the connection if that is not set.
-        /// `host`: the host is that of the call, whatever scheme and port.
+        /// port are those of the call. The scheme is that of `public_url`; if that is not set, the one that a proxy in
+        /// front tells (`trusted_proxies`, or its PROXY header), or that of the connection. `host`: the host is that of
+        /// the call, whatever scheme and port.
         own_origin: OwnOrigin = "exact", restart, like "host";
         /// Answers browsers (CORS). Preflight requests of origins that may call are answered with 204, without asking the
         /// upstream. All responses let such pages read them, errors of adit too, and the upstream's own

@@ -14,6 +14,7 @@ use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{CalledAddress, Course, Patient, forwarded, forwarded_peer};
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::link::{CallStream, CarrierStream};
+use crate::route::Scheme;
 use crate::serve::{
     Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay,
 };
@@ -198,7 +199,7 @@ impl UpstreamWork {
             let (peer, called) = match context.caller {
                 Caller::Edge => (forwarded_peer(head), public),
                 Caller::Agent(address) => {
-                    (address.as_bytes(), public.or_else(|| Some(CalledAddress::of(b"https", head))))
+                    (address.as_bytes(), public.or_else(|| Some(CalledAddress::of(Scheme::Https, head))))
                 }
             };
             // Without an address of our own to tell, what the edge has told stands.
@@ -281,7 +282,7 @@ impl RelayHooks for ConnectorHooks<'_> {
         let public = (is_metadata || head.may_name_itself())
             .then(|| self.addresses.in_response(self.request, is_agents))
             .flatten();
-        let extras = ResponseExtras { may_keep: true, server_timing: None, public, is_metadata, body_len: None };
+        let extras = ResponseExtras { may_keep: true, server_timing: None, public, is_metadata };
         match &mut self.timing {
             None => extras,
             Some(timing) => {

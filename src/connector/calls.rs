@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::base::Clock;
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::shared::Counters;
-use crate::exchange::{CallFailure, HeadReadError, Refusal, Scheme, check_request};
+use crate::exchange::{CallFailure, HeadReadError, Refusal, check_request};
 use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timing};
 use crate::link::CallStream;
-use crate::route::Hostname;
+use crate::route::{Hostname, Scheme};
 use crate::serve::{Next, Request, RequestLimits, Service};
 use crate::wire::mux::Cause;
 

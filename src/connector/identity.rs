@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::exchange::CalledAddress;
-use crate::route::{PublicUrl, UpstreamUrl};
+use crate::route::{PublicUrl, Scheme, UpstreamUrl};
 use crate::wire::http1::{Method, OriginEdit, PublicAddress, RequestHead, ResponseHead};
 use crate::wire::oauth::is_metadata_path;
 
@@ -76,13 +76,13 @@ impl Addresses {
     /// The address by which all agents call the route, if one is set.
     pub(super) fn public(&self) -> Option<CalledAddress<'_>> {
         let public = self.identity.public.as_ref()?;
-        Some(CalledAddress { scheme: public.scheme().as_bytes(), authority: public.authority().as_bytes() })
+        Some(CalledAddress { scheme: public.scheme(), authority: public.authority().as_bytes() })
     }
 
     /// A URL in the OAuth metadata of the upstream as agents read it, who call this host over HTTPS.
     #[must_use]
     pub fn in_metadata<'a>(&self, url: &'a str, host: &str) -> Cow<'a, str> {
-        let called = CalledAddress { scheme: b"https", authority: host.as_bytes() };
+        let called = CalledAddress { scheme: Scheme::Https, authority: host.as_bytes() };
         let public = self.public_address(self.public().unwrap_or(called));
         match public.own_prefix(url.as_bytes()).filter(|_| self.identity.rewrites_oauth_metadata) {
             Some(own) => {
@@ -108,7 +108,7 @@ impl Addresses {
     /// How a response is to name the upstream: as the agent of this request called it.
     pub(super) fn in_response<'a>(&'a self, request: &'a RequestHead, is_agents: bool) -> Option<PublicAddress<'a>> {
         let as_called = || match is_agents {
-            true => Some(CalledAddress::of(b"https", request)),
+            true => Some(CalledAddress::of(Scheme::Https, request)),
             false => CalledAddress::told_in(request),
         };
         self.public().or_else(as_called).map(|called| self.public_address(called))
@@ -118,7 +118,7 @@ impl Addresses {
         PublicAddress {
             own: [&self.own_authority, self.host()],
             default_port: self.default_port,
-            scheme,
+            scheme: scheme.name().as_bytes(),
             authority,
             challenges: self.identity.rewrites_oauth_metadata,
         }

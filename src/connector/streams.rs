@@ -8,9 +8,9 @@ use crate::connector::calls::{Leave, StreamCalls};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
-use crate::exchange::Scheme;
+
 use crate::link::{CallStream, CarrierStream};
-use crate::route::Hostname;
+use crate::route::{Hostname, Scheme};
 use crate::serve::{Requests, serve};
 use crate::tls::{HandshakeError, Session, TlsStream};
 use crate::wire::mux::Cause;

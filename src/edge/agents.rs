@@ -17,7 +17,8 @@ use crate::edge::passthrough::{self, Passing};
 use crate::edge::settings::PlainHttp;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
-use crate::exchange::{Outlet, Refusal, Scheme};
+use crate::exchange::{Outlet, Refusal};
+use crate::route::Scheme;
 use crate::serve::{Requests, serve};
 use crate::tls::{Connection, DetachedConnection, HandshakeError, TlsError};
 

@@ -16,12 +16,12 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, Scheme, check_request, forwarded};
+use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_request, forwarded};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
 use crate::policy::Source;
-use crate::route::Route;
+use crate::route::{Route, Scheme};
 use crate::serve::{
     Keepalive, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras,
     Service, relay,
@@ -131,6 +131,7 @@ impl Service for AgentCalls<'_> {
         };
         let _counted = here.drain.count_call();
         let tables = here.tables.get();
+        request.set_scheme(self.caller.scheme(request));
         let route = match self.caller.admit(request, &tables) {
             Ok(route) => route,
             Err(refusal) => return refuse(&here, request, refusal).await,
@@ -318,7 +319,6 @@ impl RelayHooks for EdgeHooks<'_> {
             server_timing: Some(self.timing),
             public: None,
             is_metadata: false,
-            body_len: None,
         }
     }
 
@@ -425,10 +425,15 @@ fn record(
 }
 
 impl Caller {
+    /// The scheme by which the agent called.
+    fn scheme(&self, request: &AgentRequest<'_>) -> Scheme {
+        let public = self.here.edge.settings.public.as_ref();
+        self.front.scheme(public, request.stream().is_tls(), request.head())
+    }
+
     /// The route that a request is for, if the request may be passed on.
     fn admit<'t>(&self, request: &AgentRequest<'_>, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
-        let scheme = Scheme::of_connection(request.stream().is_tls());
-        let host = check_request(request.head(), &self.here.edge.settings.origins, scheme)?;
+        let host = check_request(request.head(), &self.here.edge.settings.origins, self.scheme(request))?;
         let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
         let verdict = tables.admission.judge_call(&self.source, &route.tunnel);
         if !self.here.gate.admits_call(&self.source, verdict) {

@@ -1,7 +1,7 @@
 //! The address that an agent called, when something in front of the edge ends its TLS.
 
 use crate::exchange::CalledAddress;
-use crate::route::{Hostname, PublicUrl};
+use crate::route::{Hostname, PublicUrl, Scheme};
 use crate::wire::http1::RequestHead;
 
 /// What stands between an agent and the edge.
@@ -14,22 +14,26 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// The address that the agent called: as the public URL says, or a proxy, or the connection itself, if that is TLS or not.
+    /// The scheme by which the agent called: as the public URL says, or a proxy, or the connection itself, if that is TLS or not.
+    pub(super) fn scheme(&self, public: Option<&PublicUrl>, is_tls: bool, head: &RequestHead) -> Scheme {
+        match (public, self.is_tls) {
+            (Some(public), _) => public.scheme(),
+            (None, Some(is_tls)) => Scheme::of_connection(is_tls),
+            (None, None) => {
+                let told = self.told(head, "x-forwarded-proto").and_then(Scheme::of);
+                told.unwrap_or(Scheme::of_connection(is_tls))
+            }
+        }
+    }
+
+    /// The address that the agent called, told in the same way.
     pub(super) fn called<'a>(
         &self,
         public: Option<&'a PublicUrl>,
         is_tls: bool,
         head: &'a RequestHead,
     ) -> CalledAddress<'a> {
-        let told_scheme =
-            || self.told(head, "x-forwarded-proto").filter(|told| [&b"http"[..], b"https"].contains(told));
-        let scheme = match (public, self.is_tls) {
-            (Some(public), _) => public.scheme().as_bytes(),
-            (None, Some(true)) => b"https",
-            (None, Some(false)) => b"http",
-            (None, None) => told_scheme().unwrap_or(if is_tls { b"https" } else { b"http" }),
-        };
-        let called = CalledAddress::of(scheme, head);
+        let called = CalledAddress::of(self.scheme(public, is_tls, head), head);
         let is_host = |told: &&[u8]| Hostname::of_authority(told).is_ok();
         let told = self.told(head, "x-forwarded-host").filter(is_host).unwrap_or(called.authority);
         // An edge may have other hosts than the one of its URL.
@@ -65,7 +69,7 @@ mod tests {
         assert!(matches!(fed, Ok(Progress::Complete { .. })));
         let public = public.map(|url| PublicUrl::of(url).unwrap());
         let CalledAddress { scheme, authority } = front.called(public.as_ref(), is_tls, &head);
-        String::from_utf8([scheme, b"://", authority].concat()).unwrap()
+        format!("{}://{}", scheme.name(), String::from_utf8_lossy(authority))
     }
 
     #[test]

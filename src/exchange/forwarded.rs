@@ -1,10 +1,11 @@
+use crate::route::Scheme;
 use crate::wire::http1::RequestHead;
 
 /// The address that an agent called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CalledAddress<'a> {
-    /// `http` or `https`.
-    pub scheme: &'a [u8],
+    /// Its scheme.
+    pub scheme: Scheme,
     /// Host and port, as in `Host`.
     pub authority: &'a [u8],
 }
@@ -12,14 +13,14 @@ pub struct CalledAddress<'a> {
 impl<'a> CalledAddress<'a> {
     /// As the agent's own request has it.
     #[must_use]
-    pub fn of(scheme: &'a [u8], head: &'a RequestHead) -> CalledAddress<'a> {
+    pub fn of(scheme: Scheme, head: &'a RequestHead) -> CalledAddress<'a> {
         CalledAddress { scheme, authority: head.get("host").unwrap_or_default() }
     }
 
     /// As [`forwarded`] told it on the way here, in fields that no stranger can have sent.
     #[must_use]
     pub fn told_in(head: &'a RequestHead) -> Option<CalledAddress<'a>> {
-        let scheme = head.get(PROTO).filter(|scheme| [&b"http"[..], b"https"].contains(scheme))?;
+        let scheme = Scheme::of(head.get(PROTO)?)?;
         let authority = head.get(HOST).filter(|authority| !authority.is_empty())?;
         Some(CalledAddress { scheme, authority })
     }
@@ -32,7 +33,7 @@ const HOST: &str = "X-Forwarded-Host";
 /// The fields by which an upstream is told whose request it is: the agent's address, the scheme and the host that it called.
 #[must_use]
 pub fn forwarded<'a>(peer: &'a [u8], called: CalledAddress<'a>) -> [(&'static str, &'a [u8]); 3] {
-    [(FOR, peer), (PROTO, called.scheme), (HOST, called.authority)]
+    [(FOR, peer), (PROTO, called.scheme.name().as_bytes()), (HOST, called.authority)]
 }
 
 /// The agent's address, as [`forwarded`] told it on the way here.

@@ -18,7 +18,7 @@ pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
 pub use forwarded::{CalledAddress, forwarded, forwarded_peer};
 pub use http1_body::{Http1Sink, Http1Source};
 pub use intake::{HeadReadError, INTERIM_MAX, Intake};
-pub use origins::{OriginRules, OwnOrigin, Scheme};
+pub use origins::{OriginRules, OwnOrigin};
 pub use outlet::Outlet;
 pub use patient::{Course, DRAIN_STALL_MAX, Patient};
 pub use refusal::{Refusal, check_request};

@@ -1,6 +1,6 @@
 //! Which web pages may call, and what their browsers are told.
 
-use crate::route::Hostname;
+use crate::route::{Hostname, Scheme};
 use crate::wire::http1::{Cors, RequestHead};
 
 /// Which web pages may call, and whether their browsers are told so.
@@ -10,8 +10,6 @@ pub struct OriginRules {
     pub allowed_origins: Vec<String>,
     /// Which origin is a route's own.
     pub own_origin: OwnOrigin,
-    /// The scheme that agents use, where it is not that of the connection: a proxy in front may terminate their TLS.
-    pub public_scheme: Option<Scheme>,
     /// Whether preflight requests are answered here, and responses carry the fields of CORS (WHATWG Fetch, section 3.2).
     pub cors: bool,
 }
@@ -26,33 +24,8 @@ pub enum OwnOrigin {
     Host,
 }
 
-/// The scheme by which a route is called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scheme {
-    /// `http`.
-    #[default]
-    Http,
-    /// `https`.
-    Https,
-}
-
-impl Scheme {
-    /// The scheme of a connection.
-    #[must_use]
-    pub fn of_connection(is_tls: bool) -> Scheme {
-        if is_tls { Scheme::Https } else { Scheme::Http }
-    }
-
-    fn default_port(self) -> u16 {
-        match self {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
-        }
-    }
-}
-
 impl OriginRules {
-    /// Whether the request may be passed on: no page sends it, or one that may. `scheme` is that of the connection.
+    /// Whether the request may be passed on: no page sends it, or one that may. `scheme` is the one by which the agent called.
     #[must_use]
     pub fn allow(&self, head: &RequestHead, scheme: Scheme) -> bool {
         head.get("origin").is_none_or(|origin| self.allows_origin(origin, head, scheme))
@@ -73,10 +46,7 @@ impl OriginRules {
     fn is_own(&self, origin: &[u8], head: &RequestHead, scheme: Scheme) -> bool {
         let Some((of_origin, authority)) = split(origin) else { return false };
         match self.own_origin {
-            OwnOrigin::Exact => {
-                let scheme = self.public_scheme.unwrap_or(scheme);
-                of_origin == scheme && head.is_for(authority, scheme.default_port())
-            }
+            OwnOrigin::Exact => of_origin == scheme && head.is_for(authority, scheme.default_port()),
             OwnOrigin::Host => {
                 let named = Hostname::of_authority(authority);
                 head.host().is_some_and(|host| named.is_ok_and(|named| named.as_str() == host))
@@ -86,8 +56,8 @@ impl OriginRules {
 }
 
 fn split(origin: &[u8]) -> Option<(Scheme, &[u8])> {
-    let https = origin.strip_prefix(b"https://").map(|authority| (Scheme::Https, authority));
-    https.or_else(|| origin.strip_prefix(b"http://").map(|authority| (Scheme::Http, authority)))
+    let end = origin.windows(3).position(|window| window == b"://")?;
+    Some((Scheme::of(&origin[..end])?, &origin[end + 3..]))
 }
 
 #[cfg(test)]
@@ -131,9 +101,6 @@ mod tests {
             let by_host = OriginRules { own_origin: OwnOrigin::Host, ..OriginRules::default() };
             assert_eq!(by_host.allow(&head, scheme), is_own_host, "{host} {origin}");
         }
-        let behind_proxy = OriginRules { public_scheme: Some(https), ..OriginRules::default() };
-        assert!(behind_proxy.allow(&request("a.test", Some("https://a.test")), Scheme::Http));
-        assert!(!behind_proxy.allow(&request("a.test", Some("http://a.test")), Scheme::Http));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What an agent is answered when its request cannot be passed on: by the edge, and by a connector in which its TLS ends.
 
-use crate::exchange::origins::{OriginRules, Scheme};
+use crate::exchange::origins::OriginRules;
 use crate::latency::Outcome;
-use crate::route::Hostname;
+use crate::route::{Hostname, Scheme};
 use crate::wire::http1::{Answer, RequestHead};
 
 /// Seconds after which a call that found no connector may be tried again.

@@ -1,7 +1,49 @@
+/// The scheme of a URL by which agents call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http`.
+    #[default]
+    Http,
+    /// `https`.
+    Https,
+}
+
+impl Scheme {
+    /// The scheme of a connection.
+    #[must_use]
+    pub const fn of_connection(is_tls: bool) -> Scheme {
+        if is_tls { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// The scheme with this name; none for any other.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Option<Scheme> {
+        [Scheme::Http, Scheme::Https].into_iter().find(|scheme| scheme.name().as_bytes() == name)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// The port where the URL names none.
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
 /// The URL by which agents call a host or a whole edge: scheme and authority, without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl {
-    scheme: Box<str>,
+    scheme: Scheme,
     authority: Box<str>,
 }
 
@@ -10,14 +52,15 @@ impl PublicUrl {
     #[must_use]
     pub fn of(url: &str) -> Option<PublicUrl> {
         let (scheme, authority) = url.split_once("://")?;
-        let is_whole = matches!(scheme, "http" | "https") && !authority.is_empty() && !authority.contains(['/', '@']);
-        is_whole.then(|| PublicUrl { scheme: scheme.into(), authority: authority.into() })
+        let scheme = Scheme::of(scheme.as_bytes())?;
+        let is_whole = !authority.is_empty() && !authority.contains(['/', '@']);
+        is_whole.then(|| PublicUrl { scheme, authority: authority.into() })
     }
 
-    /// `http` or `https`.
+    /// Its scheme.
     #[must_use]
-    pub fn scheme(&self) -> &str {
-        &self.scheme
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// Host and port, as in `Host`.
@@ -34,7 +77,7 @@ mod tests {
     #[test]
     fn a_url_is_split_into_scheme_and_authority() {
         let url = PublicUrl::of("https://mcp.example.com:8443").unwrap();
-        assert_eq!((url.scheme(), url.authority()), ("https", "mcp.example.com:8443"));
+        assert_eq!((url.scheme(), url.authority()), (Scheme::Https, "mcp.example.com:8443"));
         for wrong in ["mcp.example.com", "ftp://a", "https://", "https://a/b", "https://u@a"] {
             assert_eq!(PublicUrl::of(wrong), None, "{wrong}");
         }

@@ -31,10 +31,11 @@ pub trait Responder: BodySink {
     /// Sends an interim (1xx) response, if the protocol version has them.
     fn interim(&mut self, head: &ResponseHead) -> impl Future<Output = Result<(), StreamError>>;
 
-    /// Queues the head of the final response. The body follows.
+    /// Queues the head of the final response. The body follows, of another length than in `head` if `body_len` says so.
     fn head(
         &mut self,
         head: &ResponseHead,
+        body_len: Option<u64>,
         extras: ResponseExtras<'_>,
     ) -> impl Future<Output = Result<(), StreamError>>;
 
@@ -56,6 +57,4 @@ pub struct ResponseExtras<'a> {
     pub public: Option<PublicAddress<'a>>,
     /// Whether the same is done in the body, which is the metadata of a protected resource (RFC 9728).
     pub is_metadata: bool,
-    /// The length of the body that is sent in the place of the one received.
-    pub body_len: Option<u64>,
 }

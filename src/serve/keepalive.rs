@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{BodySource, CarryError, Piece};
 use crate::serve::incoming::Responder;
-use crate::wire::sse::{BOM, Splitter};
+use crate::wire::event_stream::{BOM, EventBounds};
 
 /// A comment and the end of its block: neither an event nor a part of one (WHATWG HTML, section 9.2.6).
 const COMMENT: &[u8] = b":\n\n";
@@ -28,19 +28,19 @@ pub struct Keepalive<'a> {
 /// # Errors
 ///
 /// If either side failed.
-pub(super) async fn carry_events(
+pub(super) async fn carry_with_keepalive(
     from: &mut impl BodySource,
     to: &mut impl Responder,
     keepalive: Keepalive<'_>,
 ) -> Result<(), CarryError> {
     let Keepalive { core, silence_max } = keepalive;
-    let mut events = Splitter::new();
+    let mut bounds = EventBounds::default();
     let mut start = Start::default();
     let mut timer = core.timer();
     loop {
         match from.next()? {
             Piece::Data(mut data) => {
-                events.feed(&data);
+                bounds.feed(&data);
                 let (cut, missing) = start.on_data(&data);
                 data.advance(cut);
                 to.copy(missing).await?;
@@ -51,7 +51,7 @@ pub(super) async fn carry_events(
                 to.flush().map_err(CarryError::To)?;
                 to.ready().await.map_err(CarryError::To)?;
                 while !more_within(from, &mut timer, core, silence_max).await.map_err(CarryError::From)? {
-                    if events.is_between_events() {
+                    if bounds.is_between() {
                         start.on_comment();
                         to.copy(COMMENT).await?;
                         to.flush().map_err(CarryError::To)?;

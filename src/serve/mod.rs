@@ -6,8 +6,8 @@
 //! whose TLS ends there.
 
 mod event_stream;
-mod events;
 mod incoming;
+mod keepalive;
 mod label;
 mod next_hop;
 mod relay;
@@ -17,8 +17,8 @@ mod responder;
 mod rewriting;
 mod service;
 
-pub use events::Keepalive;
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
+pub use keepalive::Keepalive;
 pub use label::Label;
 pub use next_hop::{NextHop, NextHopWork, Replay};
 pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};

@@ -10,12 +10,12 @@ use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
 use crate::serve::event_stream::EndingStream;
-use crate::serve::events::{Keepalive, carry_events};
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
+use crate::serve::keepalive::{Keepalive, carry_with_keepalive};
 use crate::serve::label::Label;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
 use crate::serve::rewriting::carry_rewritten;
-use crate::wire::http1::{BodyDecoder, BodyError, HeadError, Method, ResponseHead, Version};
+use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
 
 /// How long a next hop that takes no more of a request may take to respond.
@@ -135,9 +135,7 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
     let mut sink = Http1Sink::new(to, core.pool(), outlet, scratch);
     sink.begin(head.framing().toward(Version::Http11));
     let mut sending = Sending { body, to, sink, finish, label, replay };
-    let asks_for_stream = asks_for_stream(head);
-    let mut receiving =
-        Receiving { from, head: response_head, intake, decoder, method: head.method(), asks_for_stream };
+    let mut receiving = Receiving { request: head, from, head: response_head, intake, decoder };
     let progress = Progress::default();
     async move {
         let queued = sending.sink.send_head().await;
@@ -231,12 +229,11 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
 
 /// The direction of the response.
 struct Receiving<'a, F> {
+    request: &'a RequestHead,
     from: &'a F,
     head: &'a mut ResponseHead,
     intake: &'a mut Intake,
     decoder: &'a mut BodyDecoder,
-    method: Method,
-    asks_for_stream: bool,
 }
 
 impl<F: ByteStream> Receiving<'_, F> {
@@ -247,7 +244,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         progress: &Progress,
     ) -> Result<(), RelayError> {
         let received_at = self.head(responder, hooks).await?;
-        let Receiving { from, head, intake, decoder, asks_for_stream, .. } = self;
+        let Receiving { request, from, head, intake, decoder } = self;
         decoder.restart(head.framing());
         let extras = hooks.on_response_head(head, received_at);
         if extras.is_metadata {
@@ -255,11 +252,11 @@ impl<F: ByteStream> Receiving<'_, F> {
             return carry_rewritten(body, head, extras, responder, &progress.has_begun).await.map_err(of_body);
         }
         progress.has_begun.set(true);
-        responder.head(head, extras).await.map_err(RelayError::Respond)?;
+        responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
         let mut body = Http1Source::new(*from, intake, decoder);
         let is_stream = head.is_event_stream();
-        let is_standing = is_stream && *asks_for_stream;
+        let is_standing = is_stream && asks_for_stream(request);
         if is_stream {
             hooks.on_event_stream(is_standing);
         }
@@ -271,7 +268,7 @@ impl<F: ByteStream> Receiving<'_, F> {
                     let ends = pin!(hooks.streams_end());
                     let mut body = EndingStream::new(body, ends);
                     let carried = match keepalive {
-                        Some(keepalive) => carry_events(&mut body, responder, keepalive).await,
+                        Some(keepalive) => carry_with_keepalive(&mut body, responder, keepalive).await,
                         None => carry_body(&mut body, responder, |_| {}).await,
                     };
                     progress.is_cut.set(body.has_ended_early());
@@ -279,7 +276,7 @@ impl<F: ByteStream> Receiving<'_, F> {
                 };
                 Box::pin(carrying).await
             }
-            Some(keepalive) => Box::pin(carry_events(&mut body, responder, keepalive)).await,
+            Some(keepalive) => Box::pin(carry_with_keepalive(&mut body, responder, keepalive)).await,
             None => carry_body(&mut body, responder, |_| {}).await,
         };
         carried.map_err(of_body)
@@ -288,7 +285,7 @@ impl<F: ByteStream> Receiving<'_, F> {
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
     /// received.
     async fn head(&mut self, responder: &mut impl Responder, hooks: &impl RelayHooks) -> Result<Time, RelayError> {
-        let Receiving { from, head, intake, method, .. } = self;
+        let Receiving { request, from, head, intake, .. } = self;
         for nth in 0..=INTERIM_MAX {
             let first = if nth == 0 { intake.begin(*from).await } else { intake.fill(*from).await };
             match first {
@@ -297,7 +294,7 @@ impl<F: ByteStream> Receiving<'_, F> {
                 first => return Err(RelayError::Broken(first.err())),
             }
             let received_at = hooks.received_at();
-            match intake.response_head(*from, head, *method).await {
+            match intake.response_head(*from, head, request.method()).await {
                 Ok(true) => {}
                 Ok(false) => return Err(RelayError::Broken(None)),
                 Err(HeadReadError::Stream(error)) => return Err(RelayError::Broken(Some(error))),

@@ -5,6 +5,7 @@ use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{BodySource, CallFailure, Http1Source, Piece, Refusal, read_on};
 use crate::latency::{SERVER_TIMING, own_timing};
+use crate::route::Scheme;
 use crate::serve::incoming::{Incoming, RequestBody};
 use crate::serve::label::Label;
 use crate::serve::requests::{Requests, cors_of};
@@ -50,6 +51,11 @@ impl<'a, S: ByteStream> Request<'a, S> {
     #[must_use]
     pub fn stream(&self) -> &'a S {
         self.stream
+    }
+
+    /// Sets the scheme by which the caller called, where it is not that of the connection.
+    pub fn set_scheme(&mut self, scheme: Scheme) {
+        self.requests.scheme = scheme;
     }
 
     /// What it is about, if that is read on this connection.

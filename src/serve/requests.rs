@@ -7,8 +7,9 @@ use futures_lite::future;
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, Pool, StreamError};
-use crate::exchange::{HeadReadError, Intake, OriginRules, Outlet, Scheme, clear_scratch};
+use crate::exchange::{HeadReadError, Intake, OriginRules, Outlet, clear_scratch};
 use crate::latency::Phase;
+use crate::route::Scheme;
 use crate::serve::label::Label;
 use crate::wire::http1::{BodyDecoder, Cors, RequestHead};
 

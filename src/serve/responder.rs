@@ -44,9 +44,10 @@ impl<S: ByteStream> Responder for Http1Responder<'_, S> {
     fn head(
         &mut self,
         head: &ResponseHead,
+        body_len: Option<u64>,
         extras: ResponseExtras<'_>,
     ) -> impl Future<Output = Result<(), StreamError>> {
-        let framing = extras.body_len.map_or(head.framing(), Framing::Length).toward(self.version);
+        let framing = body_len.map_or(head.framing(), Framing::Length).toward(self.version);
         self.keeps &= framing != Framing::UntilClose && extras.may_keep;
         let append = [(SERVER_TIMING, extras.server_timing.unwrap_or_default())];
         let append = if extras.server_timing.is_some() { &append[..] } else { &[] };

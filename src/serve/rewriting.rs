@@ -3,10 +3,9 @@
 use std::cell::Cell;
 use std::pin::Pin;
 
-use crate::engine::Lease;
 use crate::exchange::{BodySource, CarryError, Piece, carry_body};
 use crate::serve::incoming::{Responder, ResponseExtras};
-use crate::wire::http1::{PublicAddress, ResponseHead};
+use crate::wire::http1::ResponseHead;
 use crate::wire::oauth::rewrite_metadata;
 
 /// The longest body that is rewritten, in bytes. A longer one passes as it is.
@@ -24,41 +23,86 @@ pub(super) fn carry_rewritten<'a>(
     has_begun: &'a Cell<bool>,
 ) -> Pin<Box<dyn Future<Output = Result<(), CarryError>> + 'a>> {
     Box::pin(async move {
-        let (pieces, is_whole) = collect(&mut from).await?;
+        let (received, is_whole) = collect(&mut from).await?;
         has_begun.set(true);
-        if let Some(body) = extras.public.filter(|_| is_whole).and_then(|public| rewritten(&pieces, &public)) {
-            let extras = ResponseExtras { body_len: Some(body.len() as u64), ..extras };
-            responder.head(head, extras).await.map_err(CarryError::To)?;
+        let public = extras.public.filter(|_| is_whole);
+        let rewritten = public.and_then(|public| rewrite_metadata(&received, &public));
+        let body_len = rewritten.as_ref().map(|body| body.len() as u64);
+        responder.head(head, body_len, extras).await.map_err(CarryError::To)?;
+        if let Some(body) = rewritten {
             responder.copy(&body).await?;
             return responder.end(std::iter::empty()).await;
         }
-        responder.head(head, extras).await.map_err(CarryError::To)?;
-        for piece in pieces {
-            responder.data(piece).await?;
-        }
+        responder.copy(&received).await?;
         carry_body(&mut from, responder, |_| {}).await
     })
 }
 
-fn rewritten(pieces: &[Lease], public: &PublicAddress<'_>) -> Option<Vec<u8>> {
-    let whole: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
-    rewrite_metadata(&whole, public)
-}
-
-/// What of the body fits, and whether it is whole.
-async fn collect(from: &mut impl BodySource) -> Result<(Vec<Lease>, bool), CarryError> {
-    let (mut pieces, mut len) = (Vec::new(), 0);
+/// What of the body fits, and whether it is whole. It is copied: a body that comes in small pieces would hold a buffer for each.
+async fn collect(from: &mut impl BodySource) -> Result<(Vec<u8>, bool), CarryError> {
+    let mut received = Vec::new();
     loop {
         match from.next()? {
             Piece::Data(data) => {
-                len += data.len();
-                pieces.push(data);
-                if len > BODY_LEN_MAX {
-                    return Ok((pieces, false));
+                received.extend_from_slice(&data);
+                if received.len() > BODY_LEN_MAX {
+                    return Ok((received, false));
                 }
             }
             Piece::Wait => from.more().await.map_err(CarryError::From)?,
-            Piece::End => return Ok((pieces, true)),
+            Piece::End => return Ok((received, true)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::engine::{Class, Pool, StreamError};
+    use crate::wire::http1::BodyError;
+
+    /// A body that comes in pieces of one byte, each in a buffer of its own.
+    struct Bytes {
+        pool: Pool,
+        left: usize,
+    }
+
+    impl BodySource for Bytes {
+        fn next(&mut self) -> Result<Piece, BodyError> {
+            if self.left == 0 {
+                return Ok(Piece::End);
+            }
+            self.left -= 1;
+            let mut lease = self.pool.take(Class::Small).expect("no piece keeps its buffer");
+            lease.append(b"x");
+            Ok(Piece::Data(lease))
+        }
+
+        async fn more(&mut self) -> Result<(), StreamError> {
+            unreachable!("it never waits")
+        }
+
+        fn trailers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+            std::iter::empty()
+        }
+    }
+
+    fn collected(len: usize) -> (usize, bool) {
+        // Far less than a buffer for each piece.
+        let mut body = Bytes { pool: Pool::new(1 << 20), left: len };
+        match pin!(collect(&mut body)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok((received, is_whole))) => (received.len(), is_whole),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_body_in_tiny_pieces_holds_no_buffers() {
+        assert_eq!(collected(0), (0, true));
+        assert_eq!(collected(BODY_LEN_MAX), (BODY_LEN_MAX, true));
+        assert_eq!(collected(BODY_LEN_MAX + 10), (BODY_LEN_MAX + 1, false));
     }
 }

@@ -2,6 +2,9 @@
 
 use memchr::memchr2;
 
+/// The byte order mark, which may stand at the start of a stream and means nothing.
+pub const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// Follows an event stream that passes in pieces of any size, and knows whether an event is under way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventBounds {

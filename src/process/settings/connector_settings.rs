@@ -67,7 +67,6 @@ pub(crate) fn connector_settings(
         origins: Arc::new(OriginRules {
             allowed_origins: allowed_origins(&config.allowed_origins),
             own_origin: own_origin(config.own_origin),
-            public_scheme: None,
             cors: config.cors,
         }),
     })

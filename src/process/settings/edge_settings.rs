@@ -10,7 +10,7 @@ use crate::base::SharedMap;
 use crate::config::{Bytes, EdgeConfig, Fault, Faults, HttpUrl, Origin};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
-use crate::exchange::{OriginRules, Scheme};
+use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
 use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteTable};
@@ -80,7 +80,6 @@ pub(crate) fn edge_settings(
         origins: Arc::new(OriginRules {
             allowed_origins: allowed_origins(&config.allowed_origins),
             own_origin: own_origin(config.own_origin),
-            public_scheme: config.public_url.as_ref().map(public_scheme),
             cors: config.cors,
         }),
         public: config.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
@@ -113,10 +112,6 @@ fn plain_http(config: &EdgeConfig) -> PlainHttp {
     } else {
         PlainHttp::Never
     }
-}
-
-fn public_scheme(url: &HttpUrl) -> Scheme {
-    Scheme::of_connection(url.as_str().starts_with("https://"))
 }
 
 /// The tables of an edge: tunnels, routes and admission. Secrets are read from their files now. `name` gives each host its name

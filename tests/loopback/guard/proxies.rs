@@ -99,6 +99,19 @@ fn the_scheme_that_an_agent_called_is_told_when_a_proxy_ends_its_tls() {
 }
 
 #[test]
+fn a_page_of_the_host_itself_may_call_when_a_proxy_ends_its_tls() {
+    let page = GET.replace("\r\n\r\n", "\r\nOrigin: https://one.test\r\n\r\n");
+    let mut with_tls = header("192.0.2.7");
+    with_tls.extend([0x20, 0, 5, 0x01, 0, 0, 0, 0]);
+    with_tls[15] += 8;
+    let said = [&with_tls[..], page.as_bytes()].concat();
+    assert_eq!(told_at("", BEHIND_A_PROXY, LOCALHOST, &said), "https://one.test");
+    assert_eq!(told_at("public_url = \"https://one.test\"", "", LOCALHOST, page.as_bytes()), "https://one.test");
+    let said = page.replace("\r\n\r\n", "\r\nX-Forwarded-Proto: https\r\n\r\n");
+    assert_eq!(told_at("trusted_proxies = \"127.0.0.1\"", "", LOCALHOST, said.as_bytes()), "https://one.test");
+}
+
+#[test]
 fn a_header_may_come_in_pieces() {
     let site = Site::start([""; 2], BEHIND_A_PROXY);
     let header = header("192.0.2.7");
