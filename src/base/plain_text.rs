@@ -8,7 +8,7 @@ pub enum PlainTextError {
     #[error("it has a NUL byte, so it is not a text, or not in UTF-8: save it as UTF-8")]
     Nul,
     /// It is in another encoding, or not a text.
-    #[error("it is not UTF-8")]
+    #[error("it is not UTF-8: save it as UTF-8")]
     NotUtf8,
 }
 

@@ -59,8 +59,8 @@ fn init(dir: &DataDir, names: &[String], json: bool) -> Result<(), RunError> {
         edge.flag("--listen", "0.0.0.0:443").flag("--agents-cert-file", "FILE").flag("--agents-key-file", "FILE");
     let create = CommandLine::new("adit tunnel create").data_dir(Some(dir.path())).flag("--host", "NAME");
     print(&format!(
-        "{made}names      {}\nauthority  SHA-256 {}\n\nNext:\n\n  {edge}\n  {create}\n\nBack up {path}: whoever has ca.key \
-         can vouch for connectors.\n",
+        "{made}names      {}\nauthority  SHA-256 {}\n\nNext:\n\n  {edge}\n  {create}\n\nBack up {path}, and keep ca.key secret: \
+         with it anyone can issue certificates for connectors.\n",
         done.names.join(", "),
         done.authority,
     ));

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
-/// Writes to standard output. Whoever reads it may close it early, as `head` does: that is no error, and what is to be done
-/// after it, such as removing a temporary file, must still be done.
+/// Writes to standard output. The reader may close it early, as `head` does. That is not an error: work that follows, such as
+/// removing a temporary directory, is still done.
 pub(super) fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

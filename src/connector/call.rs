@@ -232,7 +232,7 @@ impl UpstreamWork {
             return Err(error);
         }
         end.stamps.on_last_received(connection.received_at());
-        // A stream that is gone is noticed by whoever reads it.
+        // If the stream has failed, the next use of it says so.
         let _ = context.stream.on_link().send_phases(phases(Stage::End, end.stamps.times(context.here.core.now())));
         context.stream.finish_message();
         if is_sent {
@@ -275,7 +275,7 @@ impl RelayHooks for ConnectorHooks<'_> {
         let now = here.core.now();
         self.stamps.on_handed_to_link(now);
         let times = self.stamps.times(now);
-        // A stream that is gone is noticed by whoever sends on it.
+        // If the stream has failed, the next use of it says so.
         let _ = stream.on_link().send_phases(phases(Stage::Head, times));
         let is_agents = self.context.is_agents();
         let is_metadata = self.addresses.is_metadata(self.request, head);

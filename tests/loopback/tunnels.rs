@@ -1,9 +1,11 @@
 //! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
 
+mod admission;
 mod forward_proxy;
 mod printed;
 mod proxied;
 mod site;
+mod store;
 mod trade;
 
 use std::fs;
@@ -185,119 +187,6 @@ fn configured_tunnels_go_on_beside_those_of_the_store() {
 }
 
 #[test]
-fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes() {
-    let mut site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "192.0.2.0/24"]);
-    let id = id_of(&made);
-    let _connector = site.connect("a.test", &made["token"]);
-    assert_eq!(site.call("a.test", "echo").0, 403, "as soon as it is made");
-    // Another tunnel is made, and the configuration read again: neither opens it.
-    site.tunnel(&["create", "--host", "b.test"]);
-    site.edge.as_ref().unwrap().signal("HUP");
-    site.edge.as_ref().unwrap().event("reloaded");
-    assert_eq!(site.call("a.test", "echo").0, 403);
-    let told = site.tunnel(&["update", id, "--dry-run", "--reason", "trying"]);
-    assert_eq!((&told["allow_from"], &told["admission_dry_run"]), (&json!(["192.0.2.0/24"]), &json!(true)));
-    assert_eq!(site.call("a.test", "echo").0, 200);
-    site.tunnel(&["update", id, "--dry-run=false", "--allow", "127.0.0.0/8", "--allow", "::1"]);
-    assert_eq!(site.call("a.test", "echo").0, 200);
-    site.tunnel(&["update", id, "--deny", "127.0.0.1"]);
-    assert_eq!(site.call("a.test", "echo").0, 403);
-    // It is kept over a restart.
-    site.end_edge();
-    site.run_edge("auto");
-    assert_eq!(site.call("a.test", "echo").0, 403);
-    let shown = String::from_utf8(site.run(&["tunnel", "show", id]).stdout).unwrap();
-    assert!(
-        shown.contains("allowed from 127.0.0.0/8, ::1/128") && shown.contains("denied from  127.0.0.1/32"),
-        "{shown}"
-    );
-    let opened = site.tunnel(&["update", id, "--deny", "none", "--allow", "none"]);
-    assert_eq!((&opened["allow_from"], &opened["deny_from"]), (&json!([]), &json!([])));
-    for (args, code) in [
-        (["update", id, "--allow", "set:vendor"], "network_set"),
-        (["update", id, "--allow", "AS64500"], "asn_file"),
-        (["update", id, "--allow", "10.0.0.1/8"], "write 10.0.0.0/8"),
-        (["update", "tnl_none", "--name", "x"], "tunnel_not_found"),
-    ] {
-        let told = site.refused(&args);
-        assert!(told.contains(code), "{args:?}: {told}");
-    }
-}
-
-#[test]
-fn who_may_call_a_configured_tunnel_survives_changes_of_the_store() {
-    let mut site = Site::new("auto");
-    site.end_edge();
-    let configure = |site: &Site, from: &str| {
-        site.configure(&format!(
-            "[[tunnel]]\nid = 'tnl_file'\nsecret = 'the-secret-of-the-file'\nhosts = ['f.test']\nallow_from = ['{from}']\n"
-        ));
-    };
-    configure(&site, "192.0.2.0/24");
-    site.run_edge("auto");
-    assert_eq!(site.call("f.test", "echo").0, 403);
-    let made = site.tunnel(&["create", "--host", "a.test", "--deny", "127.0.0.1"]);
-    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (403, 403));
-    configure(&site, "127.0.0.1");
-    let edge = site.edge.as_ref().unwrap();
-    edge.signal("HUP");
-    edge.event("reloaded");
-    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 403));
-    site.tunnel(&["archive", id_of(&made)]);
-    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 421));
-}
-
-#[test]
-fn a_set_that_a_tunnel_names_is_read_again_and_cannot_be_taken_from_under_it() {
-    let mut site = Site::new("auto");
-    site.end_edge();
-    let vendor = site.data_dir().with_file_name("vendor.txt");
-    fs::write(&vendor, "127.0.0.1\n").unwrap();
-    let set = format!("[[network_set]]\nname = 'vendor'\nfile = '{}'\n", vendor.display());
-    site.configure(&set);
-    site.run_edge("auto");
-    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "set:vendor"]);
-    let _connector = site.connect("a.test", &made["token"]);
-    assert_eq!(site.call("a.test", "echo").0, 200);
-    fs::write(&vendor, "192.0.2.1\n").unwrap();
-    let edge = site.edge.as_ref().unwrap();
-    edge.signal("HUP");
-    edge.event("reloaded");
-    assert_eq!(site.call("a.test", "echo").0, 403);
-    // Without the set nobody could say who is meant.
-    site.configure("");
-    edge.signal("HUP");
-    let refused = edge.event("reload_refused")["faults"].to_string();
-    assert!(refused.contains("vendor") && refused.contains("adit tunnel update"), "{refused}");
-    // An edge that starts without it lets nobody call that tunnel, and serves the others.
-    site.end_edge();
-    site.run_edge("auto");
-    assert_eq!(site.call("a.test", "echo").0, 403);
-    site.tunnel(&["update", id_of(&made), "--allow", "127.0.0.1"]);
-    assert_ne!(site.call("a.test", "echo").0, 403);
-}
-
-#[test]
-fn connectors_that_may_no_longer_come_from_where_they_are_are_ended() {
-    let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test", "--connectors-from", "127.0.0.0/8"]);
-    let connector = site.connect("a.test", &made["token"]);
-    assert_eq!(site.call("a.test", "echo").0, 200);
-    let slow = site.begin_call("a.test", "slow");
-    site.upstream.until_called();
-    let told = site.tunnel(&["update", id_of(&made), "--connectors-from", "192.0.2.7"]);
-    assert_eq!(told["connectors_from"], json!(["192.0.2.7/32"]));
-    assert_eq!(slow.answer().0, 503);
-    connector.event("unlinked");
-    assert_eq!(site.call("a.test", "echo").0, 503);
-    site.upstream.let_go();
-    site.tunnel(&["update", id_of(&made), "--connectors-from", "none"]);
-    connector.event("linked");
-    assert_eq!(site.call("a.test", "echo").0, 200);
-}
-
-#[test]
 fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
     let site = Site::new("auto");
     let made = site.tunnel(&["create", "--host", "a.test"]);
@@ -415,114 +304,6 @@ fn the_doctor_enrols_as_the_connector_does_and_tells_how_that_went() {
     let [certificate, enrolment, link, clock] = examined(token);
     assert_eq!((&certificate[0].0, enrolment.len(), &clock[0].0), (&json!("ok"), 0, &json!("ok")));
     assert!(link[0].0 == "fail" && link[0].1.contains("refuses this connector as"), "{link:?}");
-}
-
-#[test]
-fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
-    let mut site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let backup = site.data_dir().join("mine.sqlite");
-    // While the edge runs.
-    let done = site.run(&["edge", "backup", "--to", text_of(&backup)]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o7777, 0o600);
-    let refused = site.run(&["edge", "restore"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("another `adit edge` uses"), "the edge runs");
-    site.end_edge();
-
-    let store = site.data_dir().join("store.sqlite");
-    let mut bytes = fs::read(&store).unwrap();
-    bytes[4096..].fill(0);
-    fs::write(&store, &bytes).unwrap();
-    let told = start_refused(&site.data_dir());
-    assert!(told.contains("is damaged") && told.contains("adit edge restore --data-dir"), "{told}");
-    assert!(fs::read(&store).unwrap() == bytes, "it was not touched");
-    let done = site.run(&["edge", "restore", "--from", text_of(&backup)]);
-    assert!(String::from_utf8_lossy(&done.stdout).contains("is kept as"), "{}", String::from_utf8_lossy(&done.stderr));
-    site.run_edge("auto");
-    assert_eq!(id_of(&site.tunnel(&["show", id_of(&made)])), id_of(&made));
-}
-
-#[test]
-fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
-    let mut site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let (id, credential) = (id_of(&made).to_owned(), id_of(&made["token"]).to_owned());
-    let backup = site.data_dir().join("mine.sqlite");
-    assert!(site.run(&["edge", "backup", "--to", text_of(&backup)]).status.success());
-    site.tunnel(&["revoke", &id]);
-    site.end_edge();
-    let restore = |site: &Site, more: &[&str]| {
-        let done = site.run(&[&["edge", "restore", "--from", text_of(&backup)], more].concat());
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap()
-    };
-    let first = restore(&site, &[]);
-    let command = format!("\n  adit tunnel revoke {id} --credential {credential}\n");
-    assert!(first.contains(&command), "{first}");
-    site.run_edge("auto");
-    assert_eq!(site.tunnel(&["show", &id])["state"], "offline");
-    site.tunnel(&["revoke", &id, "--credential", &credential]);
-    site.end_edge();
-    let told = restore(&site, &["--keep-withdrawn"]);
-    assert!(told.contains(&credential) && !told.contains(&command), "{told}");
-    site.run_edge("auto");
-    assert_eq!(site.tunnel(&["show", &id])["state"], "revoked");
-}
-
-#[test]
-fn an_edge_finishes_a_restore_that_was_cut_off() {
-    let mut site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let store = site.data_dir().join("store.sqlite");
-    let pending = site.data_dir().join("store.sqlite.restored-20270115T080000Z");
-    assert!(site.run(&["edge", "backup", "--to", text_of(&pending)]).status.success());
-    site.tunnel(&["create", "--host", "b.test"]);
-    site.end_edge();
-    // Just before the last move, where no store is left.
-    fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
-    for args in [&["edge", "backup"][..], &["edge", "init"]] {
-        let told = String::from_utf8(site.run(args).stderr).unwrap();
-        assert!(told.contains("was cut off"), "{told}");
-    }
-    assert!(!store.exists(), "no empty one took its place");
-    site.run_edge("auto");
-    let tunnels = site.tunnel(&["list"]);
-    let ids: Vec<&str> = tunnels["data"].as_array().unwrap().iter().map(id_of).collect();
-    assert_eq!(ids, [id_of(&made)]);
-}
-
-#[test]
-fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
-    let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let _connector = site.connect("a.test", &made["token"]);
-    let holder = rusqlite::Connection::open(site.data_dir().join("store.sqlite")).unwrap();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let told = site.refused(&["create", "--host", "b.test"]);
-    assert!(told.contains("store_locked") && told.contains("fuser"), "{told}");
-    assert_eq!(site.call("a.test", "echo").0, 200);
-    holder.execute_batch("ROLLBACK").unwrap();
-    site.tunnel(&["create", "--host", "b.test"]);
-    assert_eq!(site.call("b.test", "echo").0, 503);
-}
-
-#[test]
-fn a_data_directory_is_one_edges_and_its_owners_alone() {
-    let site = Site::new("auto");
-    let told = start_refused(&site.data_dir());
-    assert!(told.contains("another `adit edge` uses"), "{told}");
-    let token = site.data_dir().join("admin.token");
-    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
-    let told = site.refused(&["list"]);
-    assert!(told.contains(&format!("chmod 600 {}", token.display())), "{told}");
-    let other = tempfile::tempdir().unwrap();
-    let told = start_refused(&other.path().join("none"));
-    assert!(told.contains("adit edge init --data-dir"), "{told}");
-    let wrong = other.path().join("wrong.token");
-    private_write(&wrong, "adat_not-the-token");
-    let told = site.refused(&["list", "--admin-token-file", text_of(&wrong)]);
-    assert!(told.contains("unauthorized"), "{told}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::config::{Config, ConnectConfig, EngineConfig, Faults, RouteConfig, So
 use crate::engine::{Cores, EngineSettings};
 use crate::process::doctor::client::http_client;
 use crate::process::doctor::connector_checks::Upstream;
-use crate::process::doctor::public::{PublicUrl, check_public};
+use crate::process::doctor::public::{PublicEndpoint, check_public};
 use crate::process::doctor::stream::EventSource;
 use crate::process::settings::engine_settings;
 use crate::route::HostPattern;
@@ -122,7 +122,7 @@ async fn public(findings: &mut Findings, options: &DoctorOptions, config: &Confi
         Ok(client) => {
             let near = upstreams.iter().find(|upstream| upstream.host == host);
             let near = near.map(|near| EventSource { check: "upstream.sse", client: &near.client, url: &near.url });
-            check_public(findings, &client, &PublicUrl { url: &url, host: &host, near: near.as_ref() }).await;
+            check_public(findings, &client, &PublicEndpoint { url: &url, host: &host, near: near.as_ref() }).await;
         }
         Err(why) => findings.fail_without_remedy("public.mcp", why),
     }

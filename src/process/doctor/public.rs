@@ -11,7 +11,7 @@ use crate::process::doctor::mcp::{McpTarget, check_mcp};
 use crate::process::doctor::stream::{EventSource, check_stream};
 
 /// A public URL to try.
-pub(super) struct PublicUrl<'a> {
+pub(super) struct PublicEndpoint<'a> {
     /// The URL of the MCP endpoint.
     pub(super) url: &'a str,
     /// The host that agents call.
@@ -21,7 +21,7 @@ pub(super) struct PublicUrl<'a> {
 }
 
 /// Calls the public URL: whether it reaches an MCP server, whose clock it is, and whether events come as they are sent.
-pub(super) async fn check_public(findings: &mut Findings, client: &Client, public: &PublicUrl<'_>) {
+pub(super) async fn check_public(findings: &mut Findings, client: &Client, public: &PublicEndpoint<'_>) {
     let target = McpTarget {
         check: "public.mcp",
         url: public.url,

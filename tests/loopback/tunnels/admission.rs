@@ -1,0 +1,116 @@
+//! Who may call a tunnel and link for it, changed while the edge runs.
+
+use super::*;
+
+#[test]
+fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "192.0.2.0/24"]);
+    let id = id_of(&made);
+    let _connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 403, "as soon as it is made");
+    // Another tunnel is made, and the configuration read again: neither opens it.
+    site.tunnel(&["create", "--host", "b.test"]);
+    site.edge.as_ref().unwrap().signal("HUP");
+    site.edge.as_ref().unwrap().event("reloaded");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    let told = site.tunnel(&["update", id, "--dry-run", "--reason", "trying"]);
+    assert_eq!((&told["allow_from"], &told["admission_dry_run"]), (&json!(["192.0.2.0/24"]), &json!(true)));
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    site.tunnel(&["update", id, "--dry-run=false", "--allow", "127.0.0.0/8", "--allow", "::1"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    site.tunnel(&["update", id, "--deny", "127.0.0.1"]);
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    // It is kept over a restart.
+    site.end_edge();
+    site.run_edge("auto");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    let shown = String::from_utf8(site.run(&["tunnel", "show", id]).stdout).unwrap();
+    assert!(
+        shown.contains("allowed from 127.0.0.0/8, ::1/128") && shown.contains("denied from  127.0.0.1/32"),
+        "{shown}"
+    );
+    let opened = site.tunnel(&["update", id, "--deny", "none", "--allow", "none"]);
+    assert_eq!((&opened["allow_from"], &opened["deny_from"]), (&json!([]), &json!([])));
+    for (args, code) in [
+        (["update", id, "--allow", "set:vendor"], "network_set"),
+        (["update", id, "--allow", "AS64500"], "asn_file"),
+        (["update", id, "--allow", "10.0.0.1/8"], "write 10.0.0.0/8"),
+        (["update", "tnl_none", "--name", "x"], "tunnel_not_found"),
+    ] {
+        let told = site.refused(&args);
+        assert!(told.contains(code), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn who_may_call_a_configured_tunnel_survives_changes_of_the_store() {
+    let mut site = Site::new("auto");
+    site.end_edge();
+    let configure = |site: &Site, from: &str| {
+        site.configure(&format!(
+            "[[tunnel]]\nid = 'tnl_file'\nsecret = 'the-secret-of-the-file'\nhosts = ['f.test']\nallow_from = ['{from}']\n"
+        ));
+    };
+    configure(&site, "192.0.2.0/24");
+    site.run_edge("auto");
+    assert_eq!(site.call("f.test", "echo").0, 403);
+    let made = site.tunnel(&["create", "--host", "a.test", "--deny", "127.0.0.1"]);
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (403, 403));
+    configure(&site, "127.0.0.1");
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 403));
+    site.tunnel(&["archive", id_of(&made)]);
+    assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 421));
+}
+
+#[test]
+fn a_set_that_a_tunnel_names_is_read_again_and_cannot_be_taken_from_under_it() {
+    let mut site = Site::new("auto");
+    site.end_edge();
+    let vendor = site.data_dir().with_file_name("vendor.txt");
+    fs::write(&vendor, "127.0.0.1\n").unwrap();
+    let set = format!("[[network_set]]\nname = 'vendor'\nfile = '{}'\n", vendor.display());
+    site.configure(&set);
+    site.run_edge("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "set:vendor"]);
+    let _connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    fs::write(&vendor, "192.0.2.1\n").unwrap();
+    let edge = site.edge.as_ref().unwrap();
+    edge.signal("HUP");
+    edge.event("reloaded");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    // Without the set nobody could say who is meant.
+    site.configure("");
+    edge.signal("HUP");
+    let refused = edge.event("reload_refused")["faults"].to_string();
+    assert!(refused.contains("vendor") && refused.contains("adit tunnel update"), "{refused}");
+    // An edge that starts without it lets nobody call that tunnel, and serves the others.
+    site.end_edge();
+    site.run_edge("auto");
+    assert_eq!(site.call("a.test", "echo").0, 403);
+    site.tunnel(&["update", id_of(&made), "--allow", "127.0.0.1"]);
+    assert_ne!(site.call("a.test", "echo").0, 403);
+}
+
+#[test]
+fn connectors_that_may_no_longer_come_from_where_they_are_are_ended() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test", "--connectors-from", "127.0.0.0/8"]);
+    let connector = site.connect("a.test", &made["token"]);
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    let slow = site.begin_call("a.test", "slow");
+    site.upstream.until_called();
+    let told = site.tunnel(&["update", id_of(&made), "--connectors-from", "192.0.2.7"]);
+    assert_eq!(told["connectors_from"], json!(["192.0.2.7/32"]));
+    assert_eq!(slow.answer().0, 503);
+    connector.event("unlinked");
+    assert_eq!(site.call("a.test", "echo").0, 503);
+    site.upstream.let_go();
+    site.tunnel(&["update", id_of(&made), "--connectors-from", "none"]);
+    connector.event("linked");
+    assert_eq!(site.call("a.test", "echo").0, 200);
+}

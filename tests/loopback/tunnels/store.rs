@@ -1,0 +1,111 @@
+//! The store and the data directory: damaged, restored, held by others.
+
+use super::*;
+
+#[test]
+fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let backup = site.data_dir().join("mine.sqlite");
+    // While the edge runs.
+    let done = site.run(&["edge", "backup", "--to", text_of(&backup)]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o7777, 0o600);
+    let refused = site.run(&["edge", "restore"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another `adit edge` uses"), "the edge runs");
+    site.end_edge();
+
+    let store = site.data_dir().join("store.sqlite");
+    let mut bytes = fs::read(&store).unwrap();
+    bytes[4096..].fill(0);
+    fs::write(&store, &bytes).unwrap();
+    let told = start_refused(&site.data_dir());
+    assert!(told.contains("is damaged") && told.contains("adit edge restore --data-dir"), "{told}");
+    assert!(fs::read(&store).unwrap() == bytes, "it was not touched");
+    let done = site.run(&["edge", "restore", "--from", text_of(&backup)]);
+    assert!(String::from_utf8_lossy(&done.stdout).contains("is kept as"), "{}", String::from_utf8_lossy(&done.stderr));
+    site.run_edge("auto");
+    assert_eq!(id_of(&site.tunnel(&["show", id_of(&made)])), id_of(&made));
+}
+
+#[test]
+fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let (id, credential) = (id_of(&made).to_owned(), id_of(&made["token"]).to_owned());
+    let backup = site.data_dir().join("mine.sqlite");
+    assert!(site.run(&["edge", "backup", "--to", text_of(&backup)]).status.success());
+    site.tunnel(&["revoke", &id]);
+    site.end_edge();
+    let restore = |site: &Site, more: &[&str]| {
+        let done = site.run(&[&["edge", "restore", "--from", text_of(&backup)], more].concat());
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let first = restore(&site, &[]);
+    let command = format!("\n  adit tunnel revoke {id} --credential {credential}\n");
+    assert!(first.contains(&command), "{first}");
+    site.run_edge("auto");
+    assert_eq!(site.tunnel(&["show", &id])["state"], "offline");
+    site.tunnel(&["revoke", &id, "--credential", &credential]);
+    site.end_edge();
+    let told = restore(&site, &["--keep-withdrawn"]);
+    assert!(told.contains(&credential) && !told.contains(&command), "{told}");
+    site.run_edge("auto");
+    assert_eq!(site.tunnel(&["show", &id])["state"], "revoked");
+}
+
+#[test]
+fn an_edge_finishes_a_restore_that_was_cut_off() {
+    let mut site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let store = site.data_dir().join("store.sqlite");
+    let pending = site.data_dir().join("store.sqlite.restored-20270115T080000Z");
+    assert!(site.run(&["edge", "backup", "--to", text_of(&pending)]).status.success());
+    site.tunnel(&["create", "--host", "b.test"]);
+    site.end_edge();
+    // Just before the last move, where no store is left.
+    fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
+    for args in [&["edge", "backup"][..], &["edge", "init"]] {
+        let told = String::from_utf8(site.run(args).stderr).unwrap();
+        assert!(told.contains("was cut off"), "{told}");
+    }
+    assert!(!store.exists(), "no empty one took its place");
+    site.run_edge("auto");
+    let tunnels = site.tunnel(&["list"]);
+    let ids: Vec<&str> = tunnels["data"].as_array().unwrap().iter().map(id_of).collect();
+    assert_eq!(ids, [id_of(&made)]);
+}
+
+#[test]
+fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
+    let site = Site::new("auto");
+    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let _connector = site.connect("a.test", &made["token"]);
+    let holder = rusqlite::Connection::open(site.data_dir().join("store.sqlite")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let told = site.refused(&["create", "--host", "b.test"]);
+    assert!(told.contains("store_locked") && told.contains("fuser"), "{told}");
+    assert_eq!(site.call("a.test", "echo").0, 200);
+    holder.execute_batch("ROLLBACK").unwrap();
+    site.tunnel(&["create", "--host", "b.test"]);
+    assert_eq!(site.call("b.test", "echo").0, 503);
+}
+
+#[test]
+fn a_data_directory_is_one_edges_and_its_owners_alone() {
+    let site = Site::new("auto");
+    let told = start_refused(&site.data_dir());
+    assert!(told.contains("another `adit edge` uses"), "{told}");
+    let token = site.data_dir().join("admin.token");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    let told = site.refused(&["list"]);
+    assert!(told.contains(&format!("chmod 600 {}", token.display())), "{told}");
+    let other = tempfile::tempdir().unwrap();
+    let told = start_refused(&other.path().join("none"));
+    assert!(told.contains("adit edge init --data-dir"), "{told}");
+    let wrong = other.path().join("wrong.token");
+    private_write(&wrong, "adat_not-the-token");
+    let told = site.refused(&["list", "--admin-token-file", text_of(&wrong)]);
+    assert!(told.contains("unauthorized"), "{told}");
+}
