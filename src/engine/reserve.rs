@@ -22,11 +22,12 @@ impl Reservation {
     /// If another process listens on it (with SO_REUSEPORT the two would silently share connections), or the address
     /// does not belong to this machine.
     pub fn new(address: SocketAddr) -> io::Result<Reservation> {
-        // Bound without SO_REUSEPORT first: that fails if somebody listens there.
-        let alone = bind(address, false)?;
-        let chosen = local_address(&alone)?;
-        drop(alone);
-        let socket = bind(chosen, true)?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        // Bound without SO_REUSEPORT, which fails if somebody listens there. The option is set on the bound socket, so
+        // that there is no moment in which the system could give a port that it chose to somebody else.
+        socket.bind(&address.into())?;
+        socket.set_reuse_port(true)?;
         Ok(Reservation { address: local_address(&socket)?, _socket: socket })
     }
 
@@ -35,16 +36,6 @@ impl Reservation {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-}
-
-fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
@@ -59,7 +50,10 @@ mod tests {
     use super::*;
 
     fn listen(address: SocketAddr) -> Socket {
-        let socket = bind(address, true).unwrap();
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).unwrap();
         socket.listen(64).unwrap();
         socket
     }

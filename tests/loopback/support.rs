@@ -14,7 +14,7 @@ use adit::connector::{
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
-use adit::engine::{Cores, EngineSettings, MailSender, mailbox};
+use adit::engine::{Cores, EngineSettings, MailSender, Reservation, mailbox};
 use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
@@ -39,6 +39,7 @@ pub(crate) struct Tunnel {
     pub(crate) agents: SocketAddr,
     authority: Authority,
     cores: Cores,
+    _listeners: [Reservation; 2],
 }
 
 impl Tunnel {
@@ -81,7 +82,10 @@ impl Tunnel {
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
         let (told, mut events) = mailbox(64);
         let link_tls = tap.is_none();
-        let (edge, agents, connectors) = edge(&authority, traffic, (link_tls, write_timeout), cores, &told);
+        // Held as long as the tunnel runs: a test that runs beside this one could be given a port that is only named.
+        let listeners = [(); 2].map(|()| Reservation::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap());
+        let [agents, connectors] = [listeners[0].address(), listeners[1].address()];
+        let edge = edge(&authority, traffic, (link_tls, write_timeout), (agents, connectors), cores, &told);
         let dialled = tap.map_or(connectors, |tap| tap(connectors));
         let connectors: Vec<Arc<Connector>> = (FIRST_INSTANCE..)
             .zip(upstreams)
@@ -120,7 +124,8 @@ impl Tunnel {
         }
         let mut connectors = connectors.into_iter();
         let connector = connectors.next().expect("one at least");
-        Tunnel { edge, connector, others: connectors.collect(), agents, authority, cores: running.unwrap() }
+        let (others, cores) = (connectors.collect(), running.unwrap());
+        Tunnel { edge, connector, others, agents, authority, cores, _listeners: listeners }
     }
 
     /// A new agent's connection.
@@ -163,10 +168,6 @@ fn roots_of(authority: &Authority) -> Roots {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
-
 fn tunnel() -> TunnelId {
     "tnl_test".parse().unwrap()
 }
@@ -175,10 +176,10 @@ fn edge(
     authority: &Authority,
     traffic: Traffic,
     (link_tls, write_timeout): (bool, Duration),
+    (agents_listen, connectors_listen): (SocketAddr, SocketAddr),
     cores: usize,
     events: &MailSender<EdgeEvent>,
-) -> (Arc<Edge>, SocketAddr, SocketAddr) {
-    let (agents_listen, connectors_listen) = (free_address(), free_address());
+) -> Arc<Edge> {
     let settings = EdgeSettings {
         agents_tls: Some(tls_server(authority, ALPN_HTTP1, Clients::Anyone)),
         plain_http: PlainHttp::Loopback,
@@ -199,7 +200,7 @@ fn edge(
         tunnels: SharedMap::from([(tunnel(), served)]),
         admission: Admission::default(),
     };
-    (Edge::new(settings, tables, cores, 1, events), agents_listen, connectors_listen)
+    Edge::new(settings, tables, cores, 1, events)
 }
 
 fn connector(
