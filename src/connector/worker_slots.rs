@@ -11,10 +11,10 @@ use crate::link::CallStream;
 
 /// The most workers that are kept idle.
 const IDLE_MAX: usize = 64;
-/// So many are kept even if they are not needed for a while.
-const IDLE_KEPT: usize = 4;
 /// How often those that were not needed since are ended.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
+/// When workers that were told to end have run once more, and hold no memory.
+const ENDED_AFTER: Duration = Duration::from_millis(1);
 
 /// The workers of one core.
 #[derive(Default)]
@@ -72,18 +72,20 @@ impl WorkerSlots {
 
     /// Whether idle workers are to be [trimmed](WorkerSlots::trim) from now on; true once.
     pub(super) fn begin_trim(&self) -> bool {
-        self.idle.borrow().len() > IDLE_KEPT && !self.is_trimmed.replace(true)
+        !self.idle.borrow().is_empty() && !self.is_trimmed.replace(true)
     }
 
-    /// Ends the idle workers that are not needed, from time to time, until few are left. A task among others keeps all the
-    /// memory around it from being given back.
+    /// Ends the idle workers that are not needed, from time to time, until none is left. Each buffer of a worker that is kept
+    /// after many have ended would keep the memory around it from being given back.
     pub(super) async fn trim(&self, core: &Core) {
-        while self.idle.borrow().len() > IDLE_KEPT {
+        while !self.idle.borrow().is_empty() {
             self.idle_least.set(self.idle.borrow().len());
             core.sleep(TRIM_EVERY).await;
-            self.end(self.idle_least.get().saturating_sub(IDLE_KEPT));
+            self.end(self.idle_least.get());
         }
         self.is_trimmed.set(false);
+        core.sleep(ENDED_AFTER).await;
+        core.release_memory();
     }
 
     /// Ends the idle workers, and those that become idle.

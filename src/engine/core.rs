@@ -219,8 +219,14 @@ impl Core {
             self.0.driver.borrow_mut().trim();
         }
         if trimmed == Trimmed::All {
-            allocator::collect();
+            self.release_memory();
         }
+    }
+
+    /// Returns to the system the memory that this core has freed. It takes up to some milliseconds: for a core that has become
+    /// idle.
+    pub fn release_memory(&self) {
+        allocator::collect();
     }
 
     /// Whether no task is ready.

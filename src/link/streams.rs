@@ -7,8 +7,12 @@ use crate::base::Time;
 use crate::engine::{Lease, StreamError, push_packed};
 use crate::wire::mux::{Cause, Phases, StreamId};
 
-/// So many empty places keep their memory.
+/// So many empty places keep the memory of their queue.
 const WARM_PLACES_MAX: usize = 64;
+/// An empty place keeps a queue of at most so many entries; a large body needs more of them for a while.
+const QUEUE_KEPT: usize = 16;
+/// A table of at most so many places is kept while no task holds a stream.
+const PLACES_KEPT: usize = 256;
 
 /// The streams of one link. A place in the table is in use as long as a task holds its stream.
 #[derive(Default)]
@@ -55,12 +59,13 @@ impl Streams {
         let state = &mut self.places[place];
         state.received.clear();
         let mut received = std::mem::take(&mut state.received);
-        if self.free.len() >= WARM_PLACES_MAX {
-            received = VecDeque::new();
-        }
+        received.shrink_to(if self.free.len() < WARM_PLACES_MAX { QUEUE_KEPT } else { 0 });
         *state = StreamState { received, ..StreamState::default() };
         self.free.push(place);
         self.live -= 1;
+        if self.live == 0 && self.places.len() > PLACES_KEPT {
+            *self = Streams::default();
+        }
     }
 
     /// The stream at a place that is in use.
@@ -165,5 +170,25 @@ pub(super) fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_was_large_gives_its_memory_back_when_no_task_holds_a_stream() {
+        let mut streams = Streams::default();
+        let id = |slot: u32| StreamId::for_tests(slot + 1, slot);
+        let places: Vec<usize> = (0..1_000).map(|slot| streams.add(id(slot))).collect();
+        let (last, others) = places.split_last().unwrap();
+        others.iter().for_each(|place| streams.remove(*place));
+        assert!(streams.find(id(999)).is_some());
+        streams.remove(*last);
+        assert_eq!((streams.places.capacity(), streams.by_slot.capacity(), streams.live()), (0, 0, 0));
+        assert!(streams.find(id(999)).is_none());
+        assert_eq!(streams.add(id(5)), 0);
+        assert!(streams.find(id(5)).is_some());
     }
 }

@@ -28,6 +28,9 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// the end of the connection.
 const CLOSE_EARLY: Duration = Duration::from_secs(1);
 
+/// The table of idle connections keeps memory for so many while fewer are idle.
+const IDLE_ENTRIES_KEPT: usize = 64;
+
 /// The shortest time between two log lines about the answers of one upstream on one core.
 const FAULTS_EVERY: Duration = Duration::from_secs(60);
 
@@ -273,7 +276,9 @@ impl HttpPool {
 
     fn sweep(&self) {
         let now = self.0.core.now();
-        self.0.idle.borrow_mut().retain(|idle| idle.is_usable(now));
+        let mut idle = self.0.idle.borrow_mut();
+        idle.retain(|idle| idle.is_usable(now));
+        idle.shrink_to(IDLE_ENTRIES_KEPT);
     }
 }
 

@@ -44,7 +44,8 @@ pub struct StormArgs {
     /// How long it lasts at the most: to the end where agents hold their connections, else until all have their answers
     #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "60s")]
     length: Duration,
-    /// How long edge and connector have afterwards to give their memory back
+    /// How long edge and connector have afterwards to give their memory back. Unless it is zero, one agent of each kind and as
+    /// long a rest come before the memory is looked at first
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     settle: Duration,
     /// What makes it fail
@@ -149,7 +150,7 @@ pub(super) enum UsageError {
 
 pub(super) fn execute(args: &StormArgs, interrupt: &Interrupt) -> u8 {
     let settings = match args.shape.settings(args.counts.counts(), args.length, args.settle) {
-        Ok(settings) => settings,
+        Ok(settings) => StormSettings { rehearse: !args.settle.is_zero(), ..settings },
         Err(error) => {
             fail(&error);
             return EXIT_USAGE;
@@ -248,6 +249,7 @@ impl ShapeArgs {
             probe_every: self.probe_every,
             length,
             settle,
+            rehearse: false,
         })
     }
 

@@ -142,6 +142,9 @@ pub(crate) struct StormSettings {
     pub(crate) length: Duration,
     /// How long both sides have afterwards to give their memory back.
     pub(crate) settle: Duration,
+    /// Whether one agent of each kind that comes to an end, and as long a rest, precede the first look at the memory: the first
+    /// call of its kind brings code, tables of its times and buffers into memory that stay for the next.
+    pub(crate) rehearse: bool,
 }
 
 impl StormSettings {
@@ -321,6 +324,9 @@ pub(crate) fn run(
     interrupt: &Interrupt,
 ) -> Result<StormOutcome, StormError> {
     files::allow(settings.streams() as u64 * 2)?;
+    if settings.rehearse {
+        rehearse(settings, ground, interrupt)?;
+    }
     let dialer = Dialer::new(ground.target(), CONNECT_TIMEOUT)?;
     let mut sampler = Sampler::new(ground);
     let probe = Probe::start(ground, settings)?;
@@ -367,6 +373,27 @@ pub(crate) fn run(
         died,
         interrupted: interrupt.is_raised(),
     })
+}
+
+/// Serves one agent of each kind that comes to an end and some calls of the probe, and lets both sides rest.
+fn rehearse(settings: &StormSettings, ground: &Ground, interrupt: &Interrupt) -> Result<(), StormError> {
+    let is_run = |(kind, count): (&Kind, &usize)| (kind.is_active() && *count > 0).then_some((*kind, 1));
+    let few = StormSettings {
+        counts: settings.counts.iter().filter_map(is_run).collect(),
+        length: PROBE_WARM_UP,
+        ..settings.clone()
+    };
+    let probe = Probe::start(ground, &few)?;
+    let dialer = Dialer::new(ground.target(), CONNECT_TIMEOUT)?;
+    let_loose(&few, ground, dialer, &Arc::new(AtomicBool::new(false)))?.join().map_err(StormError::Driver)?;
+    probe.end()?;
+    // Reading them takes memory too.
+    drop(Sampler::new(ground));
+    let rested = Instant::now();
+    while rested.elapsed() < settings.settle && !interrupt.is_raised() {
+        std::thread::sleep(SAMPLE_INTERVAL);
+    }
+    Ok(())
 }
 
 type HolderThread = (Kind, JoinHandle<Tally>);

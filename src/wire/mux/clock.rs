@@ -3,6 +3,7 @@ use crate::base::{Chunk, Time};
 use super::event::Side;
 use super::fault::Fault;
 use super::machine::{Mux, Progress};
+use super::schedule::Schedule;
 
 /// A busy link measures its round-trip time again after this many ping intervals.
 const ROUND_TRIP_INTERVALS: u32 = 4;
@@ -44,7 +45,16 @@ impl<B: Chunk> Mux<B> {
         if self.is_pinging() {
             self.end(Fault::PeerSilent, Side::Local, true, u32::MAX);
         } else {
+            self.shrink_tables();
             self.ping(now);
+        }
+    }
+
+    /// Gives back the memory that many streams needed, once there are none.
+    fn shrink_tables(&mut self) {
+        // The queue of capped streams may name slots of streams that have ended.
+        if self.capped.is_empty() && self.streams.shrink() {
+            self.schedule = Schedule::default();
         }
     }
 

@@ -21,6 +21,12 @@ impl StreamId {
         self.id
     }
 
+    /// A stream of no link, for tests of tables.
+    #[cfg(test)]
+    pub(crate) const fn for_tests(id: u32, slot: u32) -> StreamId {
+        StreamId { id, slot }
+    }
+
     /// A small index, reused for other streams after this one has ended; for tables that belong to the application.
     #[must_use]
     pub const fn index(self) -> usize {

@@ -12,6 +12,10 @@ pub(super) const QUEUE_ITEMS_MAX: usize = 64;
 
 /// So many empty slots keep their buffers.
 const WARM_SLOTS_MAX: usize = 64;
+/// An empty slot keeps a queue of at most so many entries; a large body needs more of them for a while.
+const QUEUE_KEPT: usize = 16;
+/// A table of at most so many slots is kept while no stream is live.
+const SLOTS_KEPT: usize = 256;
 
 const NO_SLOT: u32 = u32::MAX;
 const INDEX_SLACK: usize = 32;
@@ -213,6 +217,8 @@ impl<B: Chunk> Streams<B> {
         stream.drop_output();
         if self.free.len() >= WARM_SLOTS_MAX {
             stream.drop_buffers();
+        } else {
+            stream.queue.shrink_to(QUEUE_KEPT);
         }
         self.free.push(slot);
         self.live -= 1;
@@ -225,6 +231,16 @@ impl<B: Chunk> Streams<B> {
         if self.index.len() > 2 * self.live + INDEX_SLACK {
             self.index.retain(|(_, slot)| *slot != NO_SLOT);
         }
+    }
+
+    /// Gives back the memory of a table that was large, if no stream is live; returns whether it did. Nothing else may hold
+    /// a slot's number then.
+    pub(super) fn shrink(&mut self) -> bool {
+        let is_due = self.live == 0 && self.slots.len() > SLOTS_KEPT;
+        if is_due {
+            *self = Streams::new();
+        }
+        is_due
     }
 
     /// The slot of a live stream.
@@ -300,6 +316,31 @@ mod tests {
             assert!(kept.count() <= WARM_SLOTS_MAX);
         }
         assert_eq!(streams.slots_len(), 1_000);
+    }
+
+    #[test]
+    fn a_table_that_was_large_gives_its_memory_back_when_no_stream_is_live() {
+        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let slots: Vec<u32> = (1..1_000).map(|id| streams.insert(id, 10)).collect();
+        for (at, slot) in slots.iter().enumerate() {
+            assert_eq!(streams.slots_len(), 999, "{at} were removed");
+            streams.remove(*slot);
+            assert_eq!(streams.shrink(), at == slots.len() - 1);
+        }
+        assert_eq!((streams.slots_len(), streams.slots.capacity(), streams.live()), (0, 0, 0));
+        let old = StreamId { id: 500, slot: slots[499] };
+        assert!(streams.get(old).is_none());
+        assert_eq!(streams.find(500), None);
+        assert_eq!(streams.insert(1_001, 10), 0);
+    }
+
+    #[test]
+    fn an_empty_slot_keeps_no_large_queue() {
+        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let slot = streams.insert(1, 10);
+        streams.at(slot).queue.extend((0..QUEUE_ITEMS_MAX).map(|_| Item::Bytes(vec![1])));
+        streams.remove(slot);
+        assert!(streams.at(slot).queue.capacity() <= QUEUE_KEPT);
     }
 
     #[test]

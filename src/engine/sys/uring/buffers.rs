@@ -8,6 +8,8 @@ use crate::engine::pool::{Class, Pool};
 use crate::engine::sys::arena::release_memory;
 use crate::engine::sys::buf_ring::BufRing;
 
+/// Of the buffers that the kernel gets at first, one part in this many keeps its memory while the ring is not used.
+const KEPT_SHARE: usize = 4;
 /// A ring takes at most one part in this many of the pool.
 const POOL_SHARE: usize = 16;
 
@@ -216,7 +218,7 @@ impl Group {
         }
         self.target = self.target.min(self.size.least);
         // The kernel takes buffers in the order in which they were pushed.
-        let unused = self.held().saturating_sub(self.size.least);
+        let unused = self.held().saturating_sub(self.size.least / KEPT_SHARE);
         for ago in self.released..unused {
             let id = self.ring.pushed_id(u16::try_from(ago).expect("a ring has at most 512 entries"));
             if let Some(lease) = self.leases.get_mut(usize::from(id)).and_then(Option::as_mut) {
