@@ -34,6 +34,8 @@ struct Agent {
     connection: Connection,
     requests: Requests,
     caller: Caller,
+    /// How often it has gone to another core for its first request.
+    moves: Moves,
 }
 
 /// Accepts agents until it is dropped.
@@ -73,7 +75,7 @@ pub(super) fn adopt(
                 let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
                 let mut visitor = here.gate.handed_over(peer, source, front);
                 let mut agent = Agent::new(&here, connection, first, &mut visitor);
-                agent.caller.moves = moves;
+                agent.moves = moves;
                 agent.serve(peer).await;
             }
             Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
@@ -195,18 +197,19 @@ impl Agent {
     fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut PeerInfo) -> Box<Agent> {
         let mut requests = Requests::new(first);
         requests.read_labels(true);
-        let scheme = Scheme::of_connection(connection.is_tls());
-        requests.answer_browsers(Some(&here.edge.settings.origins), scheme);
-        Box::new(Agent { connection, requests, caller: Caller::new(here, visitor) })
+        let is_tls = connection.is_tls();
+        requests.answer_browsers(Some(&here.edge.settings.origins), Scheme::of_connection(is_tls));
+        let caller = Caller::new(here, visitor, is_tls);
+        Box::new(Agent { connection, requests, caller, moves: Moves::default() })
     }
 
     /// Serves one request after another.
     async fn serve(mut self: Box<Self>, peer: Option<SocketAddr>) {
-        let Agent { connection, requests, caller } = &mut *self;
+        let Agent { connection, requests, caller, moves } = &mut *self;
         let core = caller.here.core.clone();
         // Its memory is given back before the time that the agent takes to read on.
-        let left = serve(&core, requests, connection, &mut AgentCalls::new(caller)).await;
-        let Agent { connection, requests, caller } = *self;
+        let left = serve(&core, requests, connection, &mut AgentCalls::new(caller, *moves)).await;
+        let Agent { connection, requests, caller, .. } = *self;
         match left {
             None => {
                 drop(requests);

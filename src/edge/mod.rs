@@ -1,6 +1,7 @@
 //! Floor 4: the public side: agents' calls come in here and go down a link that a connector opened.
 
 mod affinity;
+mod agent_request;
 mod agents;
 mod bonds;
 mod call;
