@@ -3,6 +3,7 @@
 mod affinity;
 mod agent_request;
 mod agents;
+mod agents_http2;
 mod bonds;
 mod call;
 mod certify;

@@ -7,6 +7,7 @@
 
 mod event_stream;
 mod http1_request;
+mod http2;
 mod incoming;
 mod keepalive;
 mod label;
@@ -20,6 +21,9 @@ mod rewriting;
 mod service;
 
 pub use http1_request::Http1Request;
+pub use http2::{
+    Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,
+};
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use keepalive::Keepalive;
 pub use label::Label;

@@ -65,6 +65,12 @@ impl Requests {
         self.end_response();
     }
 
+    /// What was received, if no request was read yet.
+    #[must_use]
+    pub fn into_received(mut self) -> Option<Lease> {
+        self.intake.rest().take()
+    }
+
     /// What was received and not answered: the head of the last request, and what follows it.
     #[must_use]
     pub fn into_unanswered(mut self) -> Vec<u8> {
