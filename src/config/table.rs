@@ -95,6 +95,9 @@ section! {
         /// Allows plain HTTP on `agents_listen` from anywhere, with `agents_cert_file` or without, and at an address
         /// other than loopback. Use it only behind a proxy that terminates TLS.
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
+        /// Whether agents may speak HTTP/2 besides HTTP/1.1: over HTTPS if they offer it (ALPN `h2`), over plain HTTP if
+        /// they begin with it. Calls on one connection then run beside each other.
+        http2: bool = "true", restart, like "false";
         /// The address on which the edge accepts connections of connectors, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
         /// The certificate chain (PEM) for connectors. `adit edge` requires it unless it has a `data_dir`. The file

@@ -16,7 +16,8 @@ use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
 use crate::serve::{
-    Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay,
+    Http1Request, Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras,
+    relay,
 };
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
@@ -125,7 +126,7 @@ impl UpstreamWork {
     pub(super) async fn call(
         &mut self,
         context: &CallContext<'_>,
-        request: &mut Request<'_, CallStream>,
+        request: &mut Http1Request<'_, CallStream>,
         end: &mut CallEnd,
     ) -> Result<(), CallError> {
         let served = context.here.upstreams.for_request(request.head()).ok_or(CallError::Because(Cause::NoRoute))?;
@@ -170,7 +171,7 @@ impl UpstreamWork {
         &mut self,
         context: &CallContext<'_>,
         served: &Served,
-        request: &mut Request<'_, CallStream>,
+        request: &mut Http1Request<'_, CallStream>,
         held: &mut Held,
         end: &mut CallEnd,
     ) -> Result<(), ExchangeError> {
@@ -185,7 +186,7 @@ impl UpstreamWork {
         let mut hooks;
         let relayed = {
             // On a plain stream the edge finishes after the request.
-            let incoming = request.incoming(context.stream, context.stream.is_sealed());
+            let incoming = request.incoming_over(context.stream, context.stream.is_sealed());
             let head = incoming.head;
             hooks = ConnectorHooks {
                 context,

@@ -11,7 +11,7 @@ use crate::exchange::{CallFailure, HeadReadError, Refusal, check_request};
 use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{Next, Request, RequestLimits, Service};
+use crate::serve::{Http1Request, Next, Request, RequestLimits, Service};
 use crate::wire::mux::Cause;
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
@@ -80,7 +80,7 @@ impl Service for StreamCalls<'_> {
         (!can_tell).then_some(Leave::Reset(cause))
     }
 
-    async fn call(&mut self, request: &mut Request<'_, CallStream>) -> Next<Leave> {
+    async fn call(&mut self, request: &mut Http1Request<'_, CallStream>) -> Next<Leave> {
         self.has_called = true;
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
@@ -129,7 +129,7 @@ impl StreamCalls<'_> {
     /// Answers an agent whose call failed before a response began.
     async fn answer(
         &self,
-        request: &mut Request<'_, CallStream>,
+        request: &mut Http1Request<'_, CallStream>,
         error: CallError,
         times: &ConnectorTimes,
     ) -> Next<Leave> {
@@ -149,7 +149,7 @@ impl StreamCalls<'_> {
 }
 
 /// Why an agent's request on a session for `host` is not passed on.
-fn refusal(context: CallContext<'_>, request: &Request<'_, CallStream>, host: &Hostname) -> Option<Refusal> {
+fn refusal(context: CallContext<'_>, request: &Http1Request<'_, CallStream>, host: &Hostname) -> Option<Refusal> {
     match check_request(request.head(), &context.here.connector.settings.origins, Scheme::Https) {
         Ok(named) if named == *host => None,
         Ok(_) => Some(Refusal::OtherHost),
@@ -160,7 +160,7 @@ fn refusal(context: CallContext<'_>, request: &Request<'_, CallStream>, host: &H
 /// Counts an agent's call, and records how long it took.
 fn record(
     context: CallContext<'_>,
-    request: &mut Request<'_, CallStream>,
+    request: &mut Http1Request<'_, CallStream>,
     host: &Hostname,
     phases: &CallPhases,
     ended: Option<Result<(), Cause>>,

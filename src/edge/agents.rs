@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use crate::edge::agents_http2;
 use crate::edge::call::{AgentCalls, Caller, Leave};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
@@ -20,10 +21,11 @@ use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
 use crate::exchange::{Outlet, Refusal};
 use crate::route::Scheme;
 use crate::serve::{Requests, serve};
-use crate::tls::{Connection, DetachedConnection, HandshakeError, TlsError};
+use crate::tls::{ALPN_HTTP2, Connection, DetachedConnection, HandshakeError, TlsError};
+use crate::wire::http2::PREFACE;
 
 /// How long an agent that was refused may take to read why, and one that has everything to end its side.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 /// The same while the edge is to end.
 const DRAIN_FAREWELL: Duration = Duration::from_millis(500);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
@@ -34,6 +36,10 @@ struct Agent {
     connection: Connection,
     requests: Requests,
     caller: Caller,
+    /// How often it has gone to another core for its first request.
+    moves: Moves,
+    /// Whether it speaks HTTP/2.
+    is_http2: bool,
 }
 
 /// Accepts agents until it is dropped.
@@ -73,7 +79,7 @@ pub(super) fn adopt(
                 let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
                 let mut visitor = here.gate.handed_over(peer, source, front);
                 let mut agent = Agent::new(&here, connection, first, &mut visitor);
-                agent.caller.moves = moves;
+                agent.moves = moves;
                 agent.serve(peer).await;
             }
             Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
@@ -174,6 +180,11 @@ async fn greet_plain(
         PlainHttp::Loopback => visitor.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback()),
         PlainHttp::Anywhere => true,
     };
+    if may && here.edge.settings.http2 && first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+        // In a box, as it is rare.
+        let (connection, first) = Box::pin(read_preface(here, connection, first)).await?;
+        return Some(Agent::new(here, connection, first, visitor));
+    }
     if may {
         return Some(Agent::new(here, connection, Some(first), visitor));
     }
@@ -190,23 +201,49 @@ async fn greet_plain(
     None
 }
 
+/// Reads on until it is known whether the agent begins as in HTTP/2, of whose preface `first` is the start.
+async fn read_preface(here: &EdgeCore, connection: Connection, first: Lease) -> Option<(Connection, Option<Lease>)> {
+    let mut received = first.to_vec();
+    drop(first);
+    let reading = async {
+        while received.len() < PREFACE.len() && PREFACE.starts_with(&received) {
+            received.extend_from_slice(&connection.recv().await.ok()??);
+        }
+        Some(())
+    };
+    here.core.timeout(here.edge.settings.header_timeout, reading).await.ok()??;
+    let detached = connection.detach(received).await.ok()?;
+    Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await.ok()
+}
+
 impl Agent {
     /// In a box: a task holds what is moved from one function into the next at each of its places.
     fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut PeerInfo) -> Box<Agent> {
+        let is_http2 = here.edge.settings.http2
+            && match connection.is_tls() {
+                true => connection.with_alpn(|protocol| protocol == Some(ALPN_HTTP2)),
+                false => first.as_ref().is_some_and(|first| first.starts_with(PREFACE)),
+            };
         let mut requests = Requests::new(first);
         requests.read_labels(true);
-        let scheme = Scheme::of_connection(connection.is_tls());
-        requests.answer_browsers(Some(&here.edge.settings.origins), scheme);
-        Box::new(Agent { connection, requests, caller: Caller::new(here, visitor) })
+        let is_tls = connection.is_tls();
+        requests.answer_browsers(Some(&here.edge.settings.origins), Scheme::of_connection(is_tls));
+        let caller = Caller::new(here, visitor, is_tls);
+        Box::new(Agent { connection, requests, caller, moves: Moves::default(), is_http2 })
     }
 
     /// Serves one request after another.
     async fn serve(mut self: Box<Self>, peer: Option<SocketAddr>) {
-        let Agent { connection, requests, caller } = &mut *self;
+        if self.is_http2 {
+            let Agent { connection, requests, caller, .. } = *self;
+            // In a box, so that other connections do not have its size.
+            return Box::pin(agents_http2::serve(caller, connection, requests.into_received())).await;
+        }
+        let Agent { connection, requests, caller, moves, .. } = &mut *self;
         let core = caller.here.core.clone();
         // Its memory is given back before the time that the agent takes to read on.
-        let left = serve(&core, requests, connection, &mut AgentCalls::new(caller)).await;
-        let Agent { connection, requests, caller } = *self;
+        let left = serve(&core, requests, connection, &mut AgentCalls::new(caller, *moves)).await;
+        let Agent { connection, requests, caller, .. } = *self;
         match left {
             None => {
                 drop(requests);

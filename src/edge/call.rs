@@ -1,11 +1,10 @@
 //! One call: an agent's request, down a link, and what comes back.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
+use crate::edge::agent_request::AgentRequest;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
@@ -15,7 +14,7 @@ use crate::edge::places::Place;
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
-use crate::engine::{ByteStream, StreamError};
+use crate::engine::StreamError;
 use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_request, forwarded};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
@@ -23,8 +22,8 @@ use crate::latency::{
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    Keepalive, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits, ResponseExtras,
-    Service, relay,
+    Http1Request, Keepalive, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits,
+    ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -42,10 +41,8 @@ pub(super) struct Caller {
     pub(super) front: Front,
     /// Its place among the connections of its source, if those are counted.
     place: Option<Place>,
-    /// Memory for a head that is not whole.
-    greeting: Share,
-    /// How often the connection has gone to another core for the request that is read next.
-    pub(super) moves: Moves,
+    /// Whether its connection is TLS.
+    pub(super) is_tls: bool,
 }
 
 /// Why an agent's connection is left in another way than by closing it.
@@ -58,15 +55,17 @@ pub(super) enum Leave {
 
 /// The calls of an agent's connection.
 pub(super) struct AgentCalls<'a> {
-    caller: &'a mut Caller,
+    caller: &'a Caller,
+    /// Memory for a head that is not whole.
+    greeting: Share,
+    /// How often the connection has gone to another core for the request that is read next.
+    moves: Moves,
     next_hop: NextHopWork,
     timing: Vec<u8>,
 }
 
-type AgentRequest<'a> = Request<'a, Connection>;
-
 impl Caller {
-    pub(super) fn new(here: &Rc<EdgeCore>, peer_info: &mut PeerInfo) -> Caller {
+    pub(super) fn new(here: &Rc<EdgeCore>, peer_info: &mut PeerInfo, is_tls: bool) -> Caller {
         let peer = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
         Caller {
             here: Rc::clone(here),
@@ -74,15 +73,15 @@ impl Caller {
             source: peer_info.source,
             front: peer_info.front,
             place: peer_info.place.take(),
-            greeting: here.greetings.share(),
-            moves: Moves::default(),
+            is_tls,
         }
     }
 }
 
 impl<'a> AgentCalls<'a> {
-    pub(super) fn new(caller: &'a mut Caller) -> AgentCalls<'a> {
-        AgentCalls { caller, next_hop: NextHopWork::default(), timing: Vec::new() }
+    pub(super) fn new(caller: &'a Caller, moves: Moves) -> AgentCalls<'a> {
+        let greeting = caller.here.greetings.share();
+        AgentCalls { caller, greeting, moves, next_hop: NextHopWork::default(), timing: Vec::new() }
     }
 }
 
@@ -107,7 +106,7 @@ impl Service for AgentCalls<'_> {
     }
 
     fn may_keep(&mut self, len: usize) -> bool {
-        self.caller.greeting.set(len)
+        self.greeting.set(len)
     }
 
     fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Leave> {
@@ -121,9 +120,16 @@ impl Service for AgentCalls<'_> {
         None
     }
 
-    async fn call(&mut self, request: &mut AgentRequest<'_>) -> Next<Leave> {
+    fn call(&mut self, request: &mut Http1Request<'_, Connection>) -> impl Future<Output = Next<Leave>> {
+        self.answer(request)
+    }
+}
+
+impl AgentCalls<'_> {
+    /// Serves a request whose head was read.
+    pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let here = Rc::clone(&self.caller.here);
-        let moves = std::mem::take(&mut self.caller.moves);
+        let moves = std::mem::take(&mut self.moves);
         let Ok(_place) = here.gate.begin_call(self.caller.place.as_ref()) else {
             Counters::add(&here.edge.counters.requests_refused);
             request.refuse(Refusal::TooManyCalls).await;
@@ -160,27 +166,25 @@ impl Service for AgentCalls<'_> {
         }
         next
     }
-}
 
-impl AgentCalls<'_> {
     /// Carries request and response over the stream.
-    async fn exchange(
+    async fn exchange<'r>(
         &mut self,
-        request: &mut AgentRequest<'_>,
+        request: &mut impl AgentRequest<'r>,
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
     ) -> Next<Leave> {
-        let AgentCalls { caller: Caller { here, peer, front, .. }, next_hop, timing } = self;
-        let (connection, stream) = (request.stream(), &opened.stream);
-        let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |taken, cx| {
+        let AgentCalls { caller: Caller { here, peer, front, is_tls, .. }, next_hop, timing, .. } = self;
+        let stream = &opened.stream;
+        let to_agent = Patient::new(request.carrier(), &here.edge.settings.write_timeout, |taken, cx| {
             here.course(stream.on_link(), taken, cx)
         });
         let mut hooks;
         let relayed = {
-            let incoming = request.incoming(&to_agent, true);
+            let incoming = request.incoming(&to_agent);
             hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing };
-            let called = front.called(here.edge.settings.public.as_ref(), connection.is_tls(), incoming.head);
+            let called = front.called(here.edge.settings.public.as_ref(), *is_tls, incoming.head);
             let append = forwarded(peer.as_bytes(), called);
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
@@ -200,10 +204,7 @@ impl AgentCalls<'_> {
             Ok(()) => {
                 stamps.on_last_to_agent(here.core.now());
                 opened.whole.set(whole);
-                let outcome = match delivered(&to_agent, keeps).await {
-                    Outcome::Ok if !keeps => taken(here, connection).await,
-                    outcome => outcome,
-                };
+                let outcome = request.delivered(&to_agent, keeps, here).await;
                 finish(here, request, route, opened, stamps, outcome);
                 return match outcome {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
@@ -342,7 +343,7 @@ impl RelayHooks for EdgeHooks<'_> {
 }
 
 /// Answers a request that is none of our calls.
-async fn refuse(here: &EdgeCore, request: &mut AgentRequest<'_>, refusal: Refusal) -> Next<Leave> {
+async fn refuse(here: &EdgeCore, request: &mut impl Request, refusal: Refusal) -> Next<Leave> {
     Counters::add(&here.edge.counters.requests_refused);
     count_refused(here, refusal);
     request.refuse(refusal).await;
@@ -352,7 +353,7 @@ async fn refuse(here: &EdgeCore, request: &mut AgentRequest<'_>, refusal: Refusa
 /// Answers a call that got no answer from its upstream.
 async fn fail(
     here: &EdgeCore,
-    request: &mut AgentRequest<'_>,
+    request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
@@ -368,7 +369,7 @@ async fn fail(
 
 fn finish(
     here: &EdgeCore,
-    request: &mut AgentRequest<'_>,
+    request: &mut impl Request,
     route: &Route,
     opened: &Opened,
     stamps: &EdgeStamps,
@@ -385,7 +386,7 @@ fn finish(
 /// Counts a call that has ended; in `usage` too, if it went down a link.
 fn record(
     here: &EdgeCore,
-    request: &mut AgentRequest<'_>,
+    request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
     phases: &CallPhases,
@@ -426,13 +427,13 @@ fn record(
 
 impl Caller {
     /// The scheme by which the agent called.
-    fn scheme(&self, request: &AgentRequest<'_>) -> Scheme {
+    fn scheme(&self, request: &impl Request) -> Scheme {
         let public = self.here.edge.settings.public.as_ref();
-        self.front.scheme(public, request.stream().is_tls(), request.head())
+        self.front.scheme(public, self.is_tls, request.head())
     }
 
     /// The route that a request is for, if the request may be passed on.
-    fn admit<'t>(&self, request: &AgentRequest<'_>, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
+    fn admit<'t>(&self, request: &impl Request, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
         let host = check_request(request.head(), &self.here.edge.settings.origins, self.scheme(request))?;
         let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
         let verdict = tables.admission.judge_call(&self.source, &route.tunnel);
@@ -440,36 +441,6 @@ impl Caller {
             return Err(Refusal::Network);
         }
         if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
-    }
-}
-
-/// Waits until the system has the whole of an answer, where it is the last on its connection or more than is sent at once: an
-/// answer that is cut then was not a good one. A last one has still to be [`taken`].
-async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
-    let mut whole = !keep;
-    let sent = poll_fn(|cx| {
-        if !whole {
-            match to_agent.poll_ready(cx) {
-                Poll::Pending => whole = true,
-                ready => return ready,
-            }
-        }
-        to_agent.poll_flushed(cx)
-    });
-    outcome_of(&sent.await)
-}
-
-/// Ends a connection behind its last answer, and waits until the agent's system has all of it: until then, whatever ends the connection
-/// cuts the answer.
-async fn taken(here: &EdgeCore, connection: &Connection) -> Outcome {
-    outcome_of(&connection.taken(|| here.write_timeout()).await)
-}
-
-fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {
-    match sent {
-        Ok(()) => Outcome::Ok,
-        Err(StreamError::TimedOut) => Outcome::AgentStalled,
-        Err(_) => Outcome::AgentGone,
     }
 }
 
@@ -488,59 +459,5 @@ fn connector_times(phases: Phases) -> ConnectorTimes {
         upstream_connect: some(phases.upstream_connect_ns),
         upstream: Duration::from_nanos(phases.upstream_first_ns),
         upstream_last: some(phases.upstream_last_ns),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::task::Context;
-
-    use super::*;
-    use crate::engine::Lease;
-
-    /// An agent's connection that is in one state for good.
-    struct Agent {
-        ready: Poll<Result<(), StreamError>>,
-        flushed: Result<(), StreamError>,
-    }
-
-    impl ByteStream for Agent {
-        fn poll_recv(&self, _: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
-            Poll::Pending
-        }
-
-        fn send(&self, _: Lease) -> Result<(), StreamError> {
-            Ok(())
-        }
-
-        fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-            self.ready.clone()
-        }
-
-        fn poll_flushed(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-            Poll::Ready(self.flushed.clone())
-        }
-
-        fn finish(&self) {}
-
-        fn abort(&self) {}
-    }
-
-    #[test]
-    fn an_answer_that_was_cut_is_not_a_good_one() {
-        let (ok, reset, late) = (Ok(()), Err(StreamError::Reset), Err(StreamError::TimedOut));
-        for (keep, ready, flushed, outcome) in [
-            (true, Poll::Ready(ok.clone()), late.clone(), Outcome::Ok),
-            (true, Poll::Ready(reset.clone()), ok.clone(), Outcome::AgentGone),
-            (true, Poll::Pending, ok.clone(), Outcome::Ok),
-            (true, Poll::Pending, late.clone(), Outcome::AgentStalled),
-            (false, Poll::Ready(ok.clone()), ok.clone(), Outcome::Ok),
-            (false, Poll::Ready(ok.clone()), late, Outcome::AgentStalled),
-            (false, Poll::Ready(reset.clone()), reset.clone(), Outcome::AgentGone),
-            (false, Poll::Pending, reset, Outcome::AgentGone),
-        ] {
-            let agent = Agent { ready, flushed };
-            assert_eq!(futures_lite::future::block_on(delivered(&agent, keep)), outcome, "{keep}");
-        }
     }
 }

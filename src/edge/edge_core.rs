@@ -24,6 +24,12 @@ const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that each of them may keep in any case, so that a few long ones do not make ordinary ones fail.
 const GREETING_LEN_FREE: usize = 4 * 1024;
 
+/// One part in this many of the memory for buffers that HTTP/2 connections may be given windows for, besides the least that each
+/// has.
+const HTTP2_WINDOWS_SHARE: usize = 4;
+/// The least that an HTTP/2 connection can be given (RFC 9113, section 6.9.2), in bytes.
+pub(super) const HTTP2_WINDOW_MIN: u32 = 64 * 1024 - 1;
+
 /// The parts of one core. A task that needs one part takes that part, not the core.
 pub(super) struct EdgeCore {
     pub(super) core: Core,
@@ -35,6 +41,8 @@ pub(super) struct EdgeCore {
     pub(super) gate: Gate,
     /// Memory for incomplete request heads and TLS handshakes.
     pub(super) greetings: Budget,
+    /// Memory for bodies that agents send over HTTP/2 ahead of the links.
+    pub(super) http2_windows: Budget,
     pub(super) idle_sessions: Rc<IdleSessions>,
     pub(super) drain: Drain,
 }
@@ -48,6 +56,7 @@ impl EdgeCore {
             figures: CallFigures::new(edge.settings.latency, edge.settings.slow_calls),
             gate: Gate::new(&core, &edge),
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
+            http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
             idle_sessions: Rc::default(),
             drain: Drain::default(),
             core,

@@ -1,7 +1,9 @@
 //! Floor 4: the public side: agents' calls come in here and go down a link that a connector opened.
 
 mod affinity;
+mod agent_request;
 mod agents;
+mod agents_http2;
 mod bonds;
 mod call;
 mod certify;

@@ -33,6 +33,8 @@ pub struct EdgeSettings {
     pub agents_tls: Option<Arc<ServerConfig>>,
     /// Which agents may use plain HTTP.
     pub plain_http: PlainHttp,
+    /// Whether agents may speak HTTP/2: with TLS as ALPN chooses, without it if they begin so.
+    pub http2: bool,
     /// Where connectors connect.
     pub connectors_listen: SocketAddr,
     /// TLS towards connectors at the start. Without it links are plain: for the simulation.
@@ -95,6 +97,7 @@ impl EdgeSettings {
             agents_listen,
             agents_tls: None,
             plain_http: PlainHttp::Anywhere,
+            http2: true,
             connectors_listen,
             connectors_tls: None,
             certifier: None,

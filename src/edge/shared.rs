@@ -87,6 +87,8 @@ counters! {
         handed_over, "Connections handed over to another core";
         handshakes_failed, "TLS handshakes that failed, with agents and connectors";
         handshakes_limited, "Connections refused because their source opens too many per second";
+        http2_connections, "Connections of agents that speak HTTP/2";
+        http2_floods, "HTTP/2 connections ended because of too many resets, small frames or faulty requests";
         links_ended, "Links that ended, for any reason";
         links_limited, "Links refused because their tunnel has as many as it may have";
         links_refused, "Links of connectors that were refused";

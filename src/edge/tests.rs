@@ -108,6 +108,7 @@ fn settings() -> EdgeSettings {
         agents_listen: (Ipv4Addr::LOCALHOST, 443).into(),
         agents_tls: None,
         plain_http: PlainHttp::Anywhere,
+        http2: true,
         connectors_listen: (Ipv4Addr::LOCALHOST, 7844).into(),
         connectors_tls: None,
         certifier: None,

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::engine::{ByteStream, Lease, StreamError, Timer};
+use crate::engine::{ByteStream, Core, Lease, StreamError, Timer};
 use crate::tls::Connection;
 
 /// How long a peer may stand still once its exchange holds up the end of a process, if it may for longer otherwise.
@@ -24,6 +24,39 @@ pub enum Course {
 /// have when a link is clogged (`slow_reader_ms` of `wire::mux`).
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// What carries an exchange, as far as it tells whether its peer moves.
+pub trait PeerProgress {
+    /// The core that serves it.
+    fn core(&self) -> &Core;
+
+    /// How many bytes of what is sent the system has taken.
+    fn sent_bytes(&self) -> u64;
+
+    /// How many bytes of it the peer's system has acknowledged, as far as that is known.
+    fn taken_bytes(&self) -> u64;
+
+    /// Whether bytes wait to be given to the system.
+    fn has_queued(&self) -> bool;
+}
+
+impl PeerProgress for Connection {
+    fn core(&self) -> &Core {
+        self.core()
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.sent_bytes()
+    }
+
+    fn taken_bytes(&self) -> u64 {
+        self.taken_bytes()
+    }
+
+    fn has_queued(&self) -> bool {
+        self.has_queued()
+    }
+}
+
 /// A connection whose peer may not stand still: for as long as something waits to be sent to it, or it owes more of a body,
 /// bytes must move within a limit of time.
 ///
@@ -32,8 +65,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// keep the call, and all the buffers that it holds, after the reason for it is gone.
 ///
 /// One serves both directions of an exchange: progress in either counts.
-pub struct Patient<'a, C> {
-    connection: &'a Connection,
+pub struct Patient<'a, S, C> {
+    connection: &'a S,
     limit: &'a Duration,
     course: C,
     stall: RefCell<Option<Stall>>,
@@ -55,7 +88,8 @@ struct Stall {
 
 /// What an exchange waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum WaitsFor {
+pub enum WaitsFor {
+    /// The peer.
     Peer,
     /// A buffer: it is not the peer that stands still.
     Buffer,
@@ -63,7 +97,7 @@ enum WaitsFor {
 
 impl Stall {
     /// Looks at the peer; returns how many bytes it has taken since the last look.
-    fn look(&mut self, connection: &Connection, waits_for: WaitsFor) -> u64 {
+    fn look(&mut self, connection: &impl PeerProgress, waits_for: WaitsFor) -> u64 {
         let (sent_bytes, taken_bytes) = (connection.sent_bytes(), connection.taken_bytes());
         let sent = sent_bytes.saturating_sub(std::mem::replace(&mut self.sent_bytes, sent_bytes));
         let taken = self.taken_bytes.replace(taken_bytes).map_or(0, |before| taken_bytes.saturating_sub(before));
@@ -75,16 +109,16 @@ impl Stall {
     }
 }
 
-impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, C> {
+impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, S, C> {
     /// Watches `connection` with a limit of `limit` for each wait. `course` is asked while the peer is waited for, and sees to
     /// it that the task is woken when the exchange is over. It is told how many bytes the peer has taken since it was asked
     /// before, as far as that was looked at; all that there are, if it is not the peer that keeps the exchange from going on.
-    pub fn new(connection: &'a Connection, limit: &'a Duration, course: C) -> Patient<'a, C> {
+    pub fn new(connection: &'a S, limit: &'a Duration, course: C) -> Patient<'a, S, C> {
         Patient { connection, limit, course, stall: RefCell::new(None) }
     }
 
     /// What ends a wait, if something does now.
-    fn poll_give_up(&self, waits_for: WaitsFor, cx: &mut Context<'_>) -> Poll<StreamError> {
+    pub fn poll_give_up(&self, waits_for: WaitsFor, cx: &mut Context<'_>) -> Poll<StreamError> {
         let (core, look_every) = (self.connection.core(), LOOK_EVERY.min(*self.limit / 2));
         let mut stall = self.stall.borrow_mut();
         let stall = stall.get_or_insert_with(|| Stall {
@@ -119,7 +153,12 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, C> {
         }
     }
 
-    fn or_give_up(&self, waited: Poll<Result<(), StreamError>>, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+    /// The result of a wait for the peer, or what ends it.
+    pub fn or_give_up<T>(
+        &self,
+        waited: Poll<Result<T, StreamError>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, StreamError>> {
         if waited.is_pending() {
             return self.poll_give_up(WaitsFor::Peer, cx).map(Err);
         }
@@ -128,14 +167,9 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, C> {
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> Course> ByteStream for Patient<'_, C> {
+impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> ByteStream for Patient<'_, S, C> {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
-        let received = self.connection.poll_recv(cx);
-        if received.is_pending() {
-            return self.poll_give_up(WaitsFor::Peer, cx).map(Err);
-        }
-        self.moved();
-        received
+        self.or_give_up(self.connection.poll_recv(cx), cx)
     }
 
     fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -6,22 +6,30 @@
 //! whose TLS ends there.
 
 mod event_stream;
+mod http1_request;
+mod http2;
 mod incoming;
 mod keepalive;
 mod label;
 mod next_hop;
 mod relay;
 mod request;
+mod request_context;
 mod requests;
 mod responder;
 mod rewriting;
 mod service;
 
+pub use http1_request::Http1Request;
+pub use http2::{
+    Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,
+};
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use keepalive::Keepalive;
 pub use label::Label;
 pub use next_hop::{NextHop, NextHopWork, Replay};
 pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};
 pub use request::Request;
+pub use request_context::RequestContext;
 pub use requests::{RequestLimits, Requests};
 pub use service::{Next, Service, serve};

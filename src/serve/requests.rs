@@ -8,10 +8,9 @@ use futures_lite::future;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, Pool, StreamError};
 use crate::exchange::{HeadReadError, Intake, OriginRules, Outlet, clear_scratch};
-use crate::latency::Phase;
 use crate::route::Scheme;
-use crate::serve::label::Label;
-use crate::wire::http1::{BodyDecoder, Cors, RequestHead};
+use crate::serve::request_context::RequestContext;
+use crate::wire::http1::{BodyDecoder, Cors};
 
 /// How long the requests of a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -29,19 +28,11 @@ pub struct RequestLimits {
 #[derive(Default)]
 pub struct Requests {
     pub(super) intake: Intake,
-    pub(super) head: RequestHead,
+    /// Of the request under way.
+    pub(super) context: RequestContext,
     pub(super) decoder: BodyDecoder,
-    /// Only a connection on which labels were read has one.
-    pub(super) label: Option<Box<Label>>,
-    pub(super) reads_labels: bool,
-    /// By which rules browsers are answered; none if they are not answered here.
-    pub(super) browsers: Option<Arc<OriginRules>>,
-    pub(super) scheme: Scheme,
     pub(super) outlet: Outlet,
     pub(super) scratch: Vec<u8>,
-    has_begun: bool,
-    /// What the time of the role itself counts as.
-    pub(super) own_phase: Phase,
 }
 
 impl Requests {
@@ -57,35 +48,33 @@ impl Requests {
 
     /// Reads what each request is about, or no longer does.
     pub fn read_labels(&mut self, reads_labels: bool) {
-        self.reads_labels = reads_labels;
-        if reads_labels {
-            self.label.get_or_insert_default();
-        }
+        self.context.read_labels(reads_labels);
     }
 
     /// Answers browsers by these rules, over a connection of this scheme; none leaves that to the next hop.
     pub fn answer_browsers(&mut self, rules: Option<&Arc<OriginRules>>, scheme: Scheme) {
-        self.browsers = rules.filter(|rules| rules.cors).map(Arc::clone);
-        self.scheme = scheme;
+        self.context.answer_browsers(rules, scheme);
     }
 
     /// Forgets the connection; keeps the memory.
     pub fn clear(&mut self) {
         *self.intake.rest() = None;
-        self.has_begun = false;
-        self.browsers = None;
-        self.head.clear();
+        self.context.has_begun = false;
+        self.context.browsers = None;
+        self.context.head.clear();
         self.end_response();
     }
 
-    pub(super) fn label(&mut self) -> Option<&mut Label> {
-        self.label.as_deref_mut().filter(|_| self.reads_labels)
+    /// What was received, if no request was read yet.
+    #[must_use]
+    pub fn into_received(mut self) -> Option<Lease> {
+        self.intake.rest().take()
     }
 
     /// What was received and not answered: the head of the last request, and what follows it.
     #[must_use]
     pub fn into_unanswered(mut self) -> Vec<u8> {
-        let mut unanswered = self.head.as_bytes().to_vec();
+        let mut unanswered = self.context.head.as_bytes().to_vec();
         if let Some(rest) = self.intake.rest().take() {
             unanswered.extend_from_slice(&rest);
         }
@@ -112,20 +101,20 @@ impl Requests {
         ended: impl Future<Output = ()>,
     ) -> Result<bool, StreamError> {
         // The memory of a long head is given back before the next is waited for.
-        self.head.clear();
+        self.context.head.clear();
         // A part of a TLS record is the start of a head as well.
         let begun = poll_fn(|cx| match self.intake.poll_fill(stream, cx) {
             Poll::Pending if stream.has_partial() => Poll::Ready(Ok(true)),
             filled => filled,
         });
-        let patience = if self.has_begun { limits.idle_timeout } else { limits.first_timeout };
+        let patience = if self.context.has_begun { limits.idle_timeout } else { limits.first_timeout };
         let idle = core.timeout(patience, begun);
         let ended = async {
             ended.await;
             None
         };
         let begun = future::or(async { idle.await.ok() }, ended).await.transpose()?.unwrap_or(false);
-        self.has_begun |= begun;
+        self.context.has_begun |= begun;
         Ok(begun)
     }
 
@@ -142,14 +131,12 @@ impl Requests {
         limits: RequestLimits,
         mut may_keep: impl FnMut(usize) -> bool,
     ) -> Result<Option<Time>, HeadReadError> {
-        let head = self.intake.request_head_within(stream, &mut self.head, core, &mut may_keep);
+        let head = self.intake.request_head_within(stream, &mut self.context.head, core, &mut may_keep);
         let read = core.timeout(limits.header_timeout, head).await;
         may_keep(0);
         let began = read.unwrap_or(Err(HeadReadError::Timeout))?;
-        self.decoder.restart(self.head.framing());
-        if let Some(label) = self.label.as_mut().filter(|_| self.reads_labels) {
-            label.begin(&self.head);
-        }
+        self.decoder.restart(self.context.head.framing());
+        self.context.begin_label();
         Ok(began)
     }
 
@@ -161,7 +148,7 @@ impl Requests {
         write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>),
     ) {
         self.scratch.clear();
-        write(cors_of(self.browsers.as_ref(), self.scheme, &self.head), &mut self.scratch);
+        write(self.context.cors(), &mut self.scratch);
         // A caller that has left needs no answer.
         if self.outlet.put(stream, pool, &self.scratch).await.is_ok() {
             let _ = self.outlet.flush(stream);
@@ -172,9 +159,4 @@ impl Requests {
         self.outlet.clear();
         clear_scratch(&mut self.scratch);
     }
-}
-
-/// What a browser is told with each answer to a request.
-pub(super) fn cors_of<'h>(rules: Option<&Arc<OriginRules>>, scheme: Scheme, head: &'h RequestHead) -> Option<Cors<'h>> {
-    rules.and_then(|rules| rules.cors(head, scheme))
 }

@@ -2,7 +2,7 @@ use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core};
 use crate::exchange::HeadReadError;
 use crate::latency::{Phase, SERVER_TIMING, own_timing};
-use crate::serve::request::Request;
+use crate::serve::http1_request::Http1Request;
 use crate::serve::requests::{RequestLimits, Requests};
 
 /// What a role does with the requests of a connection.
@@ -30,7 +30,7 @@ pub trait Service {
     fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Self::Leave>;
 
     /// Serves a request whose head was read.
-    fn call(&mut self, request: &mut Request<'_, Self::Stream>) -> impl Future<Output = Next<Self::Leave>>;
+    fn call(&mut self, request: &mut Http1Request<'_, Self::Stream>) -> impl Future<Output = Next<Self::Leave>>;
 }
 
 /// What follows a request on its connection.
@@ -51,7 +51,7 @@ pub async fn serve<S: Service>(
     stream: &S::Stream,
     service: &mut S,
 ) -> Option<S::Leave> {
-    requests.own_phase = S::OWN_PHASE;
+    requests.context.own_phase = S::OWN_PHASE;
     loop {
         let began = match next_request(core, requests, stream, service).await {
             Ok(Some(began)) => began,
@@ -67,7 +67,7 @@ pub async fn serve<S: Service>(
                 return leave;
             }
         };
-        match service.call(&mut Request::new(stream, core, began, requests)).await {
+        match service.call(&mut Http1Request::new(stream, core, began, requests)).await {
             Next::Keep => {}
             Next::Close => return None,
             Next::Leave(leave) => return Some(leave),

@@ -14,8 +14,10 @@ use super::clock::WallClock;
 use super::error::TlsError;
 use super::pin::{Fingerprint, PinnedAuthority};
 
-/// The ALPN protocol of agents.
+/// The ALPN protocol of agents in HTTP/1.1.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// The same in HTTP/2 (RFC 9113, section 3.2).
+pub const ALPN_HTTP2: &[u8] = b"h2";
 /// The ALPN protocol of a link between connector and edge.
 pub const ALPN_LINK: &[u8] = b"adit/1";
 /// The ALPN protocol with which a connector gets a certificate from an edge.

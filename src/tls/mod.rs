@@ -35,7 +35,7 @@ pub use cert_info::CertInfo;
 pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert, read_chain};
 pub use clock::WallClock;
 pub use config::{
-    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, ClientSettings, Clients, Roots, SESSION_SERVERS_MAX, ServerSettings,
+    ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientSettings, Clients, Roots, SESSION_SERVERS_MAX, ServerSettings,
     SessionMemory, Versions, client_config, provider, server_config,
 };
 pub use connection::{Connection, DetachedConnection};

@@ -6,6 +6,7 @@ pub mod event_stream;
 mod field;
 pub mod forward_proxy;
 pub mod http1;
+pub mod http2;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod mux;

@@ -15,8 +15,8 @@ use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
 use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
-    ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig, ServerSettings,
-    Versions, WallClock, read_chain, server_config,
+    ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig,
+    ServerSettings, Versions, WallClock, read_chain, server_config,
 };
 use crate::wire::mux;
 
@@ -59,8 +59,8 @@ pub(crate) fn edge_settings(
     listeners: &EdgeListeners,
     cores: usize,
 ) -> Result<EdgeSettings, Faults> {
-    let for_agents =
-        ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions: Versions::Tls12And13, ..ServerSettings::default() };
+    let alpn = [ALPN_HTTP2, ALPN_HTTP1].into_iter().skip(usize::from(!config.http2)).map(<[u8]>::to_vec).collect();
+    let for_agents = ServerSettings { alpn, versions: Versions::Tls12And13, ..ServerSettings::default() };
     let agents_tls = listeners.agents_certs.as_ref().map(|certs| server_config(certs.clone(), &for_agents));
     let agents_tls = agents_tls.transpose().map_err(|error| Faults::of("edge.agents_cert_file", error))?;
     let authority = listeners.certifying.as_ref().map(|with| &*with.authority);
@@ -72,6 +72,7 @@ pub(crate) fn edge_settings(
         agents_listen: listeners.agents,
         agents_tls,
         plain_http: plain_http(config),
+        http2: config.http2,
         connectors_listen: listeners.connectors,
         connectors_tls: Some(connectors_tls),
         certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),

@@ -1,0 +1,135 @@
+//! Connections of agents over HTTP/2: each request is a call in a task of its own.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::base::Share;
+use crate::edge::agent_request::{AgentRequest, outcome_of};
+use crate::edge::agents;
+use crate::edge::call::{AgentCalls, Caller, Leave};
+use crate::edge::edge_core::{EdgeCore, HTTP2_WINDOW_MIN};
+use crate::edge::moves::Moves;
+use crate::edge::shared::Counters;
+use crate::engine::{ByteStream, Lease};
+use crate::exchange::{Course, Patient};
+use crate::latency::{Outcome, Phase};
+use crate::route::Scheme;
+use crate::serve::{
+    Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, Incoming, Next, RequestBody,
+    Responder, serve_http2,
+};
+use crate::tls::Connection;
+
+/// How much of the bodies on one connection is received ahead of the link, in bytes, while memory for it is left.
+const WINDOW: u32 = 512 * 1024;
+
+/// Serves an agent's connection, of which `first` was received.
+pub(super) async fn serve(caller: Caller, connection: Connection, first: Option<Lease>) {
+    let here = Rc::clone(&caller.here);
+    Counters::add(&here.edge.counters.http2_connections);
+    let connection = Rc::new(connection);
+    let end = {
+        let mut windows = here.http2_windows.share();
+        let window = if windows.set(WINDOW as usize) { WINDOW } else { HTTP2_WINDOW_MIN };
+        let greeting = here.greetings.share();
+        let mut calls = Calls { caller: Rc::new(caller), greeting, window };
+        serve_http2(&here.core, &connection, first, &mut calls).await
+    };
+    count(&here, end);
+    let Some(connection) = Rc::into_inner(connection) else { return };
+    match end {
+        Http2End::Failed => connection.abort(),
+        _ => agents::close(&here, connection).await,
+    }
+}
+
+fn count(here: &EdgeCore, end: Http2End) {
+    let counters = &here.edge.counters;
+    match end {
+        Http2End::Done | Http2End::Failed => return,
+        Http2End::Flood => Counters::add(&counters.http2_floods),
+        Http2End::Crowded => Counters::add(&counters.greetings_refused),
+        Http2End::SlowHead | Http2End::Protocol => Counters::add(&counters.requests_refused),
+    }
+    tracing::debug!(?end, "a connection of HTTP/2 was ended");
+}
+
+/// The calls of a connection.
+struct Calls {
+    caller: Rc<Caller>,
+    /// Memory for a head that is not whole.
+    greeting: Share,
+    window: u32,
+}
+
+impl Http2Service for Calls {
+    fn limits(&self) -> Http2Limits {
+        let settings = &self.caller.here.edge.settings;
+        Http2Limits {
+            first_timeout: settings.header_timeout,
+            idle_timeout: settings.idle_timeout,
+            header_timeout: settings.header_timeout,
+            farewell: agents::FAREWELL,
+            window: self.window,
+        }
+    }
+
+    fn ends(&self) -> impl Future<Output = ()> {
+        self.caller.here.drain.begun()
+    }
+
+    fn may_keep(&mut self, len: usize) -> bool {
+        self.greeting.set(len)
+    }
+
+    fn call(&mut self, call: Http2Call) {
+        let caller = Rc::clone(&self.caller);
+        self.caller.here.core.spawn(serve_call(caller, call));
+    }
+}
+
+async fn serve_call(caller: Rc<Caller>, call: Http2Call) {
+    let here = &caller.here;
+    let terms = Http2Terms {
+        browsers: Some(&here.edge.settings.origins),
+        scheme: Scheme::of_connection(caller.is_tls),
+        own_phase: Phase::Edge,
+    };
+    let on_refused = |_| Counters::add(&here.edge.counters.requests_refused);
+    let serve = async |request: &mut Http2Request<'_>| {
+        let mut calls = AgentCalls::new(&caller, Moves::default());
+        match calls.answer(request).await {
+            Next::Keep | Next::Close => {}
+            Next::Leave(Leave::Abort) => request.stream().abort(),
+            Next::Leave(Leave::HandOver(..)) => request.stream().refuse(),
+        }
+    };
+    call.serve(terms, on_refused, serve).await;
+}
+
+impl<'a> AgentRequest<'a> for Http2Request<'a> {
+    type Carrier = Http2Stream;
+
+    fn carrier(&self) -> &'a Http2Stream {
+        self.stream()
+    }
+
+    fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> Course>(
+        &'b mut self,
+        to_agent: &'b Patient<'b, Http2Stream, C>,
+    ) -> Incoming<'b, impl RequestBody, impl Responder> {
+        self.incoming_on(to_agent)
+    }
+
+    async fn delivered<C: Fn(u64, &mut Context<'_>) -> Course>(
+        &self,
+        to_agent: &Patient<'_, Http2Stream, C>,
+        _keeps: bool,
+        _here: &EdgeCore,
+    ) -> Outcome {
+        let sent =
+            poll_fn(|cx: &mut Context<'_>| -> Poll<_> { to_agent.or_give_up(self.stream().poll_flushed(cx), cx) });
+        outcome_of(&sent.await)
+    }
+}

@@ -1,0 +1,70 @@
+use std::rc::Rc;
+
+use h2::RecvStream;
+use h2::server::SendResponse;
+
+use crate::base::Time;
+use crate::engine::Core;
+use crate::serve::http2::connection::Shared;
+use crate::serve::http2::queue::{SendPiece, StreamQueue};
+use crate::serve::http2::request::{Http2Request, Http2Terms};
+use crate::serve::http2::stream::Http2Stream;
+use crate::serve::request::Request;
+use crate::wire::http1::{Cors, HeadError};
+
+/// A request that was received and is to be served. It counts as open until it was.
+pub struct Http2Call {
+    request: http::Request<RecvStream>,
+    respond: SendResponse<SendPiece>,
+    core: Core,
+    began: Time,
+    open: Open,
+}
+
+/// Counts a request as open until it is dropped.
+struct Open(Rc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.end_call();
+    }
+}
+
+impl Http2Call {
+    pub(super) fn new(
+        core: &Core,
+        request: http::Request<RecvStream>,
+        respond: SendResponse<SendPiece>,
+        shared: &Rc<Shared>,
+    ) -> Http2Call {
+        shared.begin_call();
+        let open = Open(Rc::clone(shared));
+        Http2Call { request, respond, core: core.clone(), began: core.turn_time(), open }
+    }
+
+    /// Serves it with `serve`, or refuses it for its head, which `on_refused` is told.
+    pub async fn serve(
+        self,
+        terms: Http2Terms<'_>,
+        on_refused: impl FnOnce(HeadError),
+        serve: impl AsyncFnOnce(&mut Http2Request<'_>),
+    ) {
+        let Http2Call { request, respond, core, began, open } = self;
+        let (parts, recv) = request.into_parts();
+        let has_body = !recv.is_end_stream();
+        let stream = Http2Stream::new(&core, recv, respond, StreamQueue::new(open.0.queue()));
+        let mut request = Http2Request::new(&stream, began, terms);
+        let head = request.read_head(&parts, has_body);
+        drop(parts);
+        match head {
+            Ok(()) => serve(&mut request).await,
+            Err(error) => {
+                on_refused(error);
+                request.respond(|cors: Option<Cors<'_>>, out| error.write_answer(cors, &[], out)).await;
+            }
+        }
+        if stream.was_given_up() {
+            open.0.count_reset(core.turn_time());
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One connection of HTTP/2.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use h2::Reason;
+use h2::server::{Builder, Connection};
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Core, Lease, Signal, Timer};
+use crate::serve::http2::call::Http2Call;
+use crate::serve::http2::io::{Io, Reading};
+use crate::serve::http2::queue::{ConnectionQueue, SendPiece};
+use crate::wire::http1::HEAD_LEN_MAX;
+
+/// The most requests that are served at once on one connection.
+pub const STREAMS_MAX: u32 = 128;
+/// How much of the body of one request is received ahead of the next hop, in bytes.
+const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+/// How much of one response is given to `h2` ahead of the connection, in bytes.
+const SEND_BUFFER_LEN: usize = 64 * 1024;
+/// How many streams that this side has reset are remembered, because the caller may not know yet, and for how long.
+const RESETS_REMEMBERED: usize = 32;
+const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(1);
+/// How many streams may have been reset by the caller before they were looked at (CVE-2023-44487).
+const UNSEEN_RESETS_MAX: usize = 20;
+/// How many faulty requests a connection may have in its life.
+const FAULTS_MAX: usize = 256;
+/// How many bytes of bookkeeping frames of a body may need that carry little, before they are taken on.
+const SMALL_FRAMES_BUDGET: usize = 256 * 1024;
+/// How many requests a caller may give up more than it lets end, and how many of those are forgotten per second.
+const RESETS_MAX: u64 = 256;
+const RESETS_FORGOTTEN_PER_S: u64 = 10;
+
+/// How long a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2Limits {
+    /// How long the first request may take.
+    pub first_timeout: Duration,
+    /// How long the connection may be without a request.
+    pub idle_timeout: Duration,
+    /// How long a head may take from its first byte.
+    pub header_timeout: Duration,
+    /// How long a caller may take to end a connection that is to end.
+    pub farewell: Duration,
+    /// How much of the bodies of all its requests is received ahead of their next hops, in bytes.
+    pub window: u32,
+}
+
+/// What a role does with the requests of a connection.
+pub trait Http2Service {
+    /// How long the connection may take.
+    fn limits(&self) -> Http2Limits;
+
+    /// Ready when the connection is to end, once its requests have.
+    fn ends(&self) -> impl Future<Output = ()>;
+
+    /// Whether a part of a head of this many bytes may be kept until the rest is received; zero when it is no longer kept.
+    fn may_keep(&mut self, len: usize) -> bool;
+
+    /// Serves a request, in a task of its own.
+    fn call(&mut self, call: Http2Call);
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2End {
+    /// It can be closed.
+    Done,
+    /// It was ended because of what its caller sent: too many resets, empty frames or faulty requests.
+    Flood,
+    /// A head was late.
+    SlowHead,
+    /// Heads that are not whole took too much memory.
+    Crowded,
+    /// The caller broke the protocol.
+    Protocol,
+    /// The connection failed.
+    Failed,
+}
+
+/// What a connection and its requests share.
+#[derive(Default)]
+pub(super) struct Shared {
+    queue: Rc<ConnectionQueue>,
+    open: Cell<usize>,
+    /// Raised when a request ends.
+    ended: Signal,
+    /// Requests that the caller gave up and that are not forgotten yet, at the time when they were counted last.
+    resets: Cell<u64>,
+    counted_at: Cell<Time>,
+}
+
+impl Shared {
+    pub(super) fn queue(&self) -> &Rc<ConnectionQueue> {
+        &self.queue
+    }
+
+    pub(super) fn begin_call(&self) {
+        self.open.set(self.open.get() + 1);
+    }
+
+    pub(super) fn end_call(&self) {
+        self.open.set(self.open.get() - 1);
+        self.ended.raise();
+    }
+
+    /// The caller gave a request up.
+    pub(super) fn count_reset(&self, now: Time) {
+        let forgotten = (now - self.counted_at.replace(now)).as_secs_f64() * RESETS_FORGOTTEN_PER_S as f64;
+        self.resets.set(self.resets.get().saturating_sub(forgotten as u64) + 1);
+    }
+
+    fn is_flooded(&self) -> bool {
+        self.resets.get() > RESETS_MAX
+    }
+}
+
+/// Serves the requests of a connection, of which `first` was received, until it has ended or is to be closed. All of its requests
+/// have ended then.
+pub async fn serve_http2<S: ByteStream>(
+    core: &Core,
+    stream: &Rc<S>,
+    first: Option<Lease>,
+    service: &mut impl Http2Service,
+) -> Http2End {
+    let limits = service.limits();
+    let shared = Rc::<Shared>::default();
+    let io = Io::new(core, Rc::clone(stream), first);
+    let reading = io.reading();
+    let handshake = builder(limits.window).handshake::<_, SendPiece>(io);
+    let end = match core.timeout(limits.first_timeout, handshake).await {
+        Ok(Ok(connection)) => {
+            let (is_ending, ends_by, head_len) = (false, Time::NEVER, 0);
+            let serving = Serving { core, shared: &shared, limits, connection, is_ending, ends_by, head_len };
+            serving.run(service, &reading).await
+        }
+        Ok(Err(error)) => end_of(&error),
+        Err(_) => Http2End::SlowHead,
+    };
+    let _ = service.may_keep(0);
+    // The connection is gone, so that they end by themselves.
+    loop {
+        let seen = shared.ended.count();
+        if shared.open.get() == 0 {
+            return end;
+        }
+        shared.ended.after(seen).await;
+    }
+}
+
+fn builder(window: u32) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(window)
+        .max_header_list_size(HEAD_LEN_MAX as u32)
+        .max_send_buffer_size(SEND_BUFFER_LEN)
+        .max_concurrent_reset_streams(RESETS_REMEMBERED)
+        .reset_stream_duration(RESET_REMEMBERED_FOR)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
+        .max_local_error_reset_streams(Some(FAULTS_MAX))
+        .data_frame_budget(SMALL_FRAMES_BUDGET);
+    builder
+}
+
+/// A connection whose preface was received.
+struct Serving<'a, S> {
+    core: &'a Core,
+    shared: &'a Rc<Shared>,
+    limits: Http2Limits,
+    connection: Connection<Io<S>, SendPiece>,
+    /// Whether the caller was told that it ends.
+    is_ending: bool,
+    /// When it is closed even if the caller does not end it.
+    ends_by: Time,
+    /// How much of a head that is not whole came.
+    head_len: usize,
+}
+
+/// What a connection waits for.
+enum Event {
+    /// A request, or the end of the connection.
+    Received(Option<Result<Box<Received>, h2::Error>>),
+    CallEnded,
+    /// More of a head that is not whole, or the rest of it.
+    HeadPart,
+    ToEnd,
+    Late,
+}
+
+type Received = (http::Request<h2::RecvStream>, h2::server::SendResponse<SendPiece>);
+
+impl<S: ByteStream> Serving<'_, S> {
+    async fn run(mut self, service: &mut impl Http2Service, reading: &Reading) -> Http2End {
+        let mut why = None;
+        let mut idle_since = self.core.turn_time();
+        let mut patience = self.limits.first_timeout;
+        let mut timer = self.core.timer();
+        loop {
+            let seen = self.shared.ended.count();
+            let late_at = self.late_at(idle_since + patience, reading.open_since());
+            timer.set(late_at);
+            let event = self.next(service, seen, &mut timer, reading).await;
+            match event {
+                Event::Received(Some(Ok(received))) => {
+                    let (request, respond) = *received;
+                    patience = self.limits.idle_timeout;
+                    service.call(Http2Call::new(self.core, request, respond, self.shared));
+                }
+                Event::Received(None) => return why.unwrap_or(Http2End::Done),
+                Event::Received(Some(Err(error))) => return why.unwrap_or(end_of(&error)),
+                Event::CallEnded => {
+                    idle_since = self.core.turn_time();
+                    if self.shared.is_flooded() {
+                        why = Some(Http2End::Flood);
+                    }
+                }
+                Event::HeadPart => {
+                    if !service.may_keep(self.head_len) {
+                        why = Some(Http2End::Crowded);
+                    }
+                }
+                Event::ToEnd => self.begin_end(),
+                Event::Late => match reading.open_since() {
+                    _ if self.ends_by <= self.core.turn_time() => return why.unwrap_or(Http2End::Done),
+                    Some(since) if since + self.limits.header_timeout <= self.core.turn_time() => {
+                        why = Some(Http2End::SlowHead);
+                    }
+                    _ => self.begin_end(),
+                },
+            }
+            if why.is_some() && self.ends_by == Time::NEVER {
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                self.ends_by = self.core.turn_time() + self.limits.farewell;
+            }
+        }
+    }
+
+    async fn next(&mut self, service: &impl Http2Service, seen: u64, timer: &mut Timer, reading: &Reading) -> Event {
+        let mut ended = pin!(self.shared.ended.after(seen));
+        let mut to_end = pin!(service.ends());
+        poll_fn(|cx| {
+            if let Poll::Ready(received) = self.connection.poll_accept(cx) {
+                return Poll::Ready(Event::Received(received.map(|received| received.map(Box::new))));
+            }
+            if std::mem::replace(&mut self.head_len, reading.open_len()) != self.head_len {
+                return Poll::Ready(Event::HeadPart);
+            }
+            if ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::CallEnded);
+            }
+            if !self.is_ending && to_end.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::ToEnd);
+            }
+            timer.poll_elapsed(cx).map(|()| Event::Late)
+        })
+        .await
+    }
+
+    /// Tells the caller that the connection takes no more requests.
+    fn begin_end(&mut self) {
+        if !std::mem::replace(&mut self.is_ending, true) {
+            self.connection.graceful_shutdown();
+        }
+    }
+
+    /// When nothing has come for too long.
+    fn late_at(&mut self, idle_until: Time, open_since: Option<Time>) -> Time {
+        let is_idle = self.shared.open.get() == 0;
+        if self.is_ending && is_idle && self.ends_by == Time::NEVER {
+            self.ends_by = self.core.turn_time() + self.limits.farewell;
+        }
+        let idle_until = if is_idle && !self.is_ending { idle_until } else { Time::NEVER };
+        let head_until = open_since.map_or(Time::NEVER, |since| since + self.limits.header_timeout);
+        idle_until.min(head_until).min(self.ends_by)
+    }
+}
+
+fn end_of(error: &h2::Error) -> Http2End {
+    match error.reason() {
+        Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => Http2End::Flood,
+        _ if error.is_io() || error.is_remote() => Http2End::Failed,
+        _ => Http2End::Protocol,
+    }
+}

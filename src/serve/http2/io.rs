@@ -1,0 +1,146 @@
+//! A byte stream as the `h2` crate wants it.
+//!
+//! The traits are those of tokio, which stands for nothing else here: no runtime of tokio runs on a core.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Class, Core, Lease, StreamError};
+use crate::wire::http2::HeaderBlocks;
+
+/// A connection as `h2` reads and writes it.
+pub(super) struct Io<S> {
+    stream: Rc<S>,
+    core: Core,
+    received: Option<Lease>,
+    /// What is written before the next flush, so that frames share a record and a send.
+    gathered: Option<Lease>,
+    reading: Rc<Reading>,
+}
+
+/// What is known of the header block that is being received.
+#[derive(Default)]
+pub(super) struct Reading {
+    blocks: RefCell<HeaderBlocks>,
+    open_since: Cell<Option<Time>>,
+}
+
+impl Reading {
+    /// Since when a header block is not whole, if one is not.
+    pub(super) fn open_since(&self) -> Option<Time> {
+        self.open_since.get()
+    }
+
+    /// How many bytes of it came.
+    pub(super) fn open_len(&self) -> usize {
+        self.blocks.borrow().open_len()
+    }
+
+    fn feed(&self, bytes: &[u8], now: Time) {
+        let mut blocks = self.blocks.borrow_mut();
+        let ended = blocks.ended();
+        blocks.feed(bytes);
+        let since = self.open_since.get().filter(|_| blocks.ended() == ended).unwrap_or(now);
+        self.open_since.set((blocks.open_len() > 0).then_some(since));
+    }
+}
+
+impl<S: ByteStream> Io<S> {
+    /// The connection, of which `first` was received already.
+    pub(super) fn new(core: &Core, stream: Rc<S>, first: Option<Lease>) -> Io<S> {
+        let received = first.filter(|lease| !lease.is_empty());
+        Io { stream, core: core.clone(), received, gathered: None, reading: Rc::default() }
+    }
+
+    pub(super) fn reading(&self) -> Rc<Reading> {
+        Rc::clone(&self.reading)
+    }
+
+    /// A buffer to gather in, as soon as the queue of the connection has room.
+    fn poll_buffer(&self, len: usize, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
+        ready!(self.stream.poll_ready(cx)).map_err(of_stream)?;
+        let around = self.stream.headroom() + self.stream.tailroom();
+        match self.core.pool().poll_lease(Class::for_len(len + around), cx) {
+            Poll::Pending => self.stream.poll_send_failed(cx).map(|error| Err(of_stream(error))),
+            Poll::Ready(mut lease) => {
+                lease.reserve_headroom(self.stream.headroom());
+                Poll::Ready(Ok(lease))
+            }
+        }
+    }
+
+    fn send_gathered(&mut self) -> io::Result<()> {
+        self.gathered.take().map_or(Ok(()), |lease| self.stream.send(lease).map_err(of_stream))
+    }
+}
+
+impl<S: ByteStream> AsyncRead for Io<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.received.is_none() {
+            let received = this.stream.poll_recv(cx);
+            if received.is_pending() {
+                this.stream.expect_more();
+            }
+            this.received = ready!(received).map_err(of_stream)?;
+        }
+        let Some(lease) = &mut this.received else { return Poll::Ready(Ok(())) };
+        let n = lease.len().min(buf.remaining());
+        buf.put_slice(&lease[..n]);
+        this.reading.feed(&lease[..n], this.core.turn_time());
+        lease.advance(n);
+        if lease.is_empty() {
+            this.received = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: ByteStream> AsyncWrite for Io<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let tailroom = this.stream.tailroom();
+        loop {
+            let mut lease = match this.gathered.take() {
+                Some(lease) => lease,
+                None => ready!(this.poll_buffer(buf.len(), cx))?,
+            };
+            let n = buf.len().min(lease.tailroom().saturating_sub(tailroom));
+            lease.append(&buf[..n]);
+            this.gathered = Some(lease);
+            if n > 0 || buf.is_empty() {
+                return Poll::Ready(Ok(n));
+            }
+            this.send_gathered()?;
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.get_mut().send_gathered())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let sent = this.send_gathered();
+        this.stream.finish();
+        Poll::Ready(sent)
+    }
+}
+
+fn of_stream(error: StreamError) -> io::Error {
+    let kind = match &error {
+        StreamError::Reset | StreamError::ResetWith { .. } => io::ErrorKind::ConnectionReset,
+        StreamError::Truncated => io::ErrorKind::UnexpectedEof,
+        StreamError::Closed => io::ErrorKind::NotConnected,
+        StreamError::TimedOut => io::ErrorKind::TimedOut,
+        StreamError::Protocol(_) => io::ErrorKind::InvalidData,
+        StreamError::Io(kind) => *kind,
+    };
+    io::Error::new(kind, error.to_string())
+}

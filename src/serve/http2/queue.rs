@@ -1,0 +1,219 @@
+//! What of the responses on a connection was given to `h2` and waits to be sent.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Buf;
+
+use crate::engine::Lease;
+
+/// How many bytes of bodies wait in `h2` before their sources have to wait. Behind it is the queue of the connection itself; a
+/// longer one here would only delay small answers.
+const QUEUED_MAX: usize = 64 * 1024;
+
+/// What waits on a connection.
+#[derive(Default)]
+pub(super) struct ConnectionQueue {
+    bytes: Cell<usize>,
+    /// Who waits for room, in order.
+    waiting: RefCell<VecDeque<Waker>>,
+}
+
+/// What waits on one of its streams.
+pub(super) struct StreamQueue {
+    connection: Rc<ConnectionQueue>,
+    bytes: Cell<usize>,
+    sent: Cell<u64>,
+    /// Who waits until nothing waits any more.
+    flushing: RefCell<Option<Waker>>,
+}
+
+/// A piece of a body on its way through `h2`. It counts until it was written.
+pub(super) struct SendPiece {
+    /// None for the end of a body without a last byte.
+    lease: Option<Lease>,
+    queue: Rc<StreamQueue>,
+}
+
+impl ConnectionQueue {
+    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.bytes.get() < QUEUED_MAX {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push_back(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Some bytes were written. Those who wait are woken one after another, so that none of them takes all the room. One that
+    /// is gone leaves its turn to the next.
+    fn wrote(&self, n: usize) {
+        self.bytes.set(self.bytes.get() - n);
+        let wakes = match self.bytes.get() {
+            0 => usize::MAX,
+            1..QUEUED_MAX => 1,
+            _ => 0,
+        };
+        let mut waiting = self.waiting.borrow_mut();
+        let wakes = wakes.min(waiting.len());
+        waiting.drain(..wakes).for_each(Waker::wake);
+    }
+}
+
+impl StreamQueue {
+    pub(super) fn new(connection: &Rc<ConnectionQueue>) -> Rc<StreamQueue> {
+        let connection = Rc::clone(connection);
+        Rc::new(StreamQueue { connection, bytes: Cell::new(0), sent: Cell::new(0), flushing: RefCell::default() })
+    }
+
+    /// Ready when the connection has room for another piece.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.connection.poll_room(cx)
+    }
+
+    /// Ready when all was written.
+    pub(super) fn poll_flushed(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.has_queued() {
+            return Poll::Ready(());
+        }
+        self.flushing.replace(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        self.bytes.get() > 0
+    }
+
+    /// How many bytes were written.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent.get()
+    }
+
+    fn wrote(&self, n: usize) {
+        self.bytes.set(self.bytes.get() - n);
+        self.sent.set(self.sent.get() + n as u64);
+        self.connection.wrote(n);
+        if !self.has_queued() {
+            self.flushing.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl SendPiece {
+    pub(super) fn new(lease: Option<Lease>, queue: &Rc<StreamQueue>) -> SendPiece {
+        let piece = SendPiece { lease, queue: Rc::clone(queue) };
+        let len = piece.remaining();
+        queue.bytes.set(queue.bytes.get() + len);
+        queue.connection.bytes.set(queue.connection.bytes.get() + len);
+        piece
+    }
+}
+
+impl Buf for SendPiece {
+    fn remaining(&self) -> usize {
+        self.lease.as_ref().map_or(0, |lease| lease.len())
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.lease.as_deref().unwrap_or_default()
+    }
+
+    fn advance(&mut self, n: usize) {
+        if let Some(lease) = self.lease.as_mut().filter(|_| n > 0) {
+            lease.advance(n);
+            self.queue.wrote(n);
+        }
+    }
+}
+
+impl Drop for SendPiece {
+    fn drop(&mut self) {
+        let left = self.remaining();
+        if left > 0 {
+            self.queue.wrote(left);
+        }
+    }
+}
+
+impl fmt::Debug for SendPiece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendPiece").field("len", &self.remaining()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::engine::{Class, Pool};
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Woken {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn piece(pool: &Pool, len: usize, queue: &Rc<StreamQueue>) -> SendPiece {
+        let mut lease = pool.take(Class::for_len(len)).unwrap();
+        lease.append(&vec![b'x'; len]);
+        SendPiece::new(Some(lease), queue)
+    }
+
+    #[test]
+    fn those_who_wait_for_room_get_it_in_turn() {
+        let (pool, connection) = (Pool::new(0), Rc::new(ConnectionQueue::default()));
+        let (a, b) = (StreamQueue::new(&connection), StreamQueue::new(&connection));
+        let mut full = piece(&pool, QUEUED_MAX, &a);
+        let (first, second) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let (waker_1, waker_2) = (Waker::from(Arc::clone(&first)), Waker::from(Arc::clone(&second)));
+        let (cx_1, cx_2) = (Context::from_waker(&waker_1), Context::from_waker(&waker_2));
+        for _ in 0..3 {
+            assert!(a.poll_room(&cx_1).is_pending() && b.poll_room(&cx_2).is_pending());
+        }
+        full.advance(1);
+        assert_eq!((first.count(), second.count()), (1, 0), "the first in line");
+        assert!(a.poll_room(&cx_1).is_ready());
+        let more = piece(&pool, 1, &a);
+        assert!(a.poll_room(&cx_1).is_pending(), "it is behind the second now");
+        full.advance(1);
+        assert_eq!((first.count(), second.count()), (1, 1));
+        drop((full, more));
+        assert_eq!((first.count(), connection.bytes.get(), a.sent_bytes()), (2, 0, QUEUED_MAX as u64 + 1));
+    }
+
+    #[test]
+    fn a_stream_is_flushed_when_its_last_piece_is_written_or_dropped() {
+        let (pool, connection) = (Pool::new(0), Rc::new(ConnectionQueue::default()));
+        let queue = StreamQueue::new(&connection);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        assert!(queue.poll_flushed(&cx).is_ready());
+        let (mut one, two) = (piece(&pool, 10, &queue), piece(&pool, 20, &queue));
+        assert!(queue.poll_flushed(&cx).is_pending());
+        one.advance(10);
+        drop(one);
+        assert_eq!((woken.count(), queue.has_queued()), (0, true));
+        drop(two);
+        assert_eq!((woken.count(), queue.has_queued(), pool.usage().leased_bytes), (1, false, 0));
+        drop(SendPiece::new(None, &queue));
+        assert!(!queue.has_queued());
+    }
+}

@@ -1,0 +1,134 @@
+//! Requests of HTTP/2, each on its stream.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use http::request::Parts;
+
+use crate::base::Time;
+use crate::engine::{Core, leases_of};
+use crate::exchange::{Course, OriginRules, Patient, PeerProgress, clear_scratch};
+use crate::latency::Phase;
+use crate::route::Scheme;
+use crate::serve::http2::body::{Http2RequestBody, Receiving};
+use crate::serve::http2::responder::Http2Responder;
+use crate::serve::http2::stream::Http2Stream;
+use crate::serve::incoming::Incoming;
+use crate::serve::request::Request;
+use crate::serve::request_context::RequestContext;
+use crate::wire::http1::{Cors, HeadError, Progress};
+use crate::wire::http2::{split_answer, write_request_head};
+
+/// How requests are answered on a connection.
+#[derive(Clone, Copy)]
+pub struct Http2Terms<'a> {
+    /// By which rules browsers are answered; none leaves that to the next hop.
+    pub browsers: Option<&'a Arc<OriginRules>>,
+    /// The scheme of the connection.
+    pub scheme: Scheme,
+    /// What the time of the role itself counts as.
+    pub own_phase: Phase,
+}
+
+/// A request of HTTP/2 whose head was read.
+pub struct Http2Request<'a> {
+    stream: &'a Http2Stream,
+    began: Time,
+    context: RequestContext,
+    receiving: Receiving,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Http2Request<'a> {
+    /// A request on `stream` that began at `began`. Labels are read.
+    pub(super) fn new(stream: &'a Http2Stream, began: Time, terms: Http2Terms<'_>) -> Http2Request<'a> {
+        let mut context = RequestContext::default();
+        context.read_labels(true);
+        context.answer_browsers(terms.browsers, terms.scheme);
+        context.own_phase = terms.own_phase;
+        Http2Request { stream, began, context, receiving: Receiving::default(), scratch: Vec::new() }
+    }
+
+    /// Reads its head, which is checked as one of HTTP/1.1. `has_body` says that a body follows.
+    pub(super) fn read_head(&mut self, parts: &Parts, has_body: bool) -> Result<(), HeadError> {
+        self.scratch.clear();
+        write_request_head(parts, has_body, &mut self.scratch);
+        match self.context.head.feed(&self.scratch)? {
+            Progress::Complete { len } if len == self.scratch.len() => {}
+            _ => return Err(HeadError::BadRequestLine),
+        }
+        self.context.begin_label();
+        Ok(())
+    }
+
+    /// The stream that carries it.
+    #[must_use]
+    pub fn stream(&self) -> &'a Http2Stream {
+        self.stream
+    }
+
+    /// The request apart from its stream. Waits for the caller have the limits of `patient`.
+    pub fn incoming_on<'b, C: Fn(u64, &mut Context<'_>) -> Course>(
+        &'b mut self,
+        patient: &'b Patient<'b, Http2Stream, C>,
+    ) -> Incoming<'b, Http2RequestBody<'b, C>, Http2Responder<'b, C>> {
+        let Http2Request { stream, context, receiving, scratch, .. } = self;
+        let (head, label, cors) = context.parts();
+        let pool = stream.core().pool();
+        let responder = Http2Responder::new(stream, pool, patient, cors, scratch);
+        let body = Http2RequestBody::new(stream, pool, receiving, Some(patient));
+        Incoming { head, body, label, responder }
+    }
+}
+
+impl Request for Http2Request<'_> {
+    fn context(&self) -> &RequestContext {
+        &self.context
+    }
+
+    fn context_mut(&mut self) -> &mut RequestContext {
+        &mut self.context
+    }
+
+    fn core(&self) -> &Core {
+        self.stream.core()
+    }
+
+    fn began(&self) -> Time {
+        self.began
+    }
+
+    fn is_received(&self) -> bool {
+        self.receiving.has_ended()
+    }
+
+    /// Requests follow on streams of their own.
+    fn can_be_followed(&self) -> bool {
+        true
+    }
+
+    fn end_response(&mut self) {
+        clear_scratch(&mut self.scratch);
+    }
+
+    async fn read_id(&mut self) {
+        let Http2Request { stream, context, receiving, .. } = self;
+        let core = stream.core();
+        type Anyhow = fn(u64, &mut Context<'_>) -> Course;
+        let mut body = Http2RequestBody::<Anyhow>::new(stream, core.pool(), receiving, None);
+        context.read_id(core, &mut body).await;
+    }
+
+    async fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) {
+        let Http2Request { stream, context, scratch, .. } = self;
+        scratch.clear();
+        write(context.cors(), scratch);
+        let Some((head, body)) = split_answer(scratch, context.head.method()) else { return };
+        // It is short: it waits in `h2` until the caller's windows let it through. A caller that has left needs none.
+        let mut leases = leases_of(stream.core().pool(), body).await.into_iter().peekable();
+        let mut sent = stream.send_head(head, leases.peek().is_none());
+        while let (Ok(()), Some(lease)) = (&sent, leases.next()) {
+            sent = stream.send_data(Some(lease), leases.peek().is_none());
+        }
+    }
+}

@@ -1,0 +1,177 @@
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Response};
+
+use crate::engine::{Core, Lease, StreamError};
+use crate::exchange::PeerProgress;
+use crate::serve::http2::queue::{SendPiece, StreamQueue};
+
+/// A stream of HTTP/2: what carries one request and its response.
+pub struct Http2Stream {
+    core: Core,
+    recv: RefCell<RecvStream>,
+    send: RefCell<Sending>,
+    queue: Rc<StreamQueue>,
+    /// Whether this side has reset it.
+    is_given_up: Cell<bool>,
+}
+
+/// The sending half.
+enum Sending {
+    /// Before the head of the response.
+    Head(SendResponse<SendPiece>),
+    Body(SendStream<SendPiece>),
+}
+
+impl Http2Stream {
+    pub(super) fn new(
+        core: &Core,
+        recv: RecvStream,
+        send: SendResponse<SendPiece>,
+        queue: Rc<StreamQueue>,
+    ) -> Http2Stream {
+        let send = RefCell::new(Sending::Head(send));
+        Http2Stream { core: core.clone(), recv: RefCell::new(recv), send, queue, is_given_up: Cell::new(false) }
+    }
+
+    /// Resets it, so that the caller sees that the response is not whole.
+    pub fn abort(&self) {
+        self.reset(Reason::INTERNAL_ERROR);
+    }
+
+    /// Resets it, if nothing was done with the request: the caller may send it again.
+    pub fn refuse(&self) {
+        self.reset(Reason::REFUSED_STREAM);
+    }
+
+    /// Whether the caller has reset it, or its connection has failed.
+    #[must_use]
+    pub fn was_given_up(&self) -> bool {
+        !self.is_given_up.get() && self.poll_given_up(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Ready when the caller has reset the stream, or its connection has failed.
+    pub(super) fn poll_given_up(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let reset = match &mut *self.send.borrow_mut() {
+            Sending::Head(send) => send.poll_reset(cx),
+            Sending::Body(send) => send.poll_reset(cx),
+        };
+        reset.map(|_| StreamError::Reset)
+    }
+
+    /// The next bytes of the body; none behind the last.
+    pub(super) fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+        self.recv.borrow_mut().poll_data(cx).map_err(of_h2)
+    }
+
+    /// The fields behind the body.
+    pub(super) fn poll_trailers(&self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        self.recv.borrow_mut().poll_trailers(cx).map_err(of_h2)
+    }
+
+    /// Lets the caller send as many bytes more.
+    pub(super) fn release(&self, len: usize) {
+        if len > 0 {
+            // A stream that has ended has nothing to release.
+            let _ = self.recv.borrow_mut().flow_control().release_capacity(len);
+        }
+    }
+
+    /// Queues an interim response.
+    pub(super) fn send_interim(&self, response: Response<()>) -> Result<(), StreamError> {
+        match &mut *self.send.borrow_mut() {
+            Sending::Head(send) => send.send_informational(response).map_err(of_h2),
+            Sending::Body(_) => Err(StreamError::Closed),
+        }
+    }
+
+    /// Queues the head of the response, which `is_end` ends too.
+    pub(super) fn send_head(&self, response: Response<()>, is_end: bool) -> Result<(), StreamError> {
+        let mut send = self.send.borrow_mut();
+        let Sending::Head(head) = &mut *send else { return Err(StreamError::Closed) };
+        *send = Sending::Body(head.send_response(response, is_end).map_err(of_h2)?);
+        Ok(())
+    }
+
+    /// Ready with how many of `len` bytes the caller's windows let through, at least one.
+    pub(super) fn poll_capacity(&self, len: usize, cx: &mut Context<'_>) -> Poll<Result<usize, StreamError>> {
+        let mut send = self.send.borrow_mut();
+        let Sending::Body(send) = &mut *send else { return Poll::Ready(Err(StreamError::Closed)) };
+        send.reserve_capacity(len);
+        match send.capacity() {
+            0 => {}
+            capacity => return Poll::Ready(Ok(capacity.min(len))),
+        }
+        match send.poll_capacity(cx) {
+            Poll::Ready(Some(Ok(capacity))) => Poll::Ready(Ok(capacity.min(len))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(of_h2(error))),
+            Poll::Ready(None) => Poll::Ready(Err(StreamError::Reset)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Queues a piece of the response's body; none for its end alone.
+    pub(super) fn send_data(&self, lease: Option<Lease>, is_end: bool) -> Result<(), StreamError> {
+        let Sending::Body(send) = &mut *self.send.borrow_mut() else { return Err(StreamError::Closed) };
+        send.send_data(SendPiece::new(lease, &self.queue), is_end).map_err(of_h2)
+    }
+
+    /// Queues the fields behind the response's body, which end it.
+    pub(super) fn send_trailers(&self, trailers: HeaderMap) -> Result<(), StreamError> {
+        let Sending::Body(send) = &mut *self.send.borrow_mut() else { return Err(StreamError::Closed) };
+        send.send_trailers(trailers).map_err(of_h2)
+    }
+
+    /// Ready when the connection has room for another piece.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.queue.poll_room(cx)
+    }
+
+    /// Ready when all of the response was given to the connection, or cannot be.
+    pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        if self.queue.poll_flushed(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_given_up(cx).map(Err)
+    }
+
+    fn reset(&self, reason: Reason) {
+        self.is_given_up.set(true);
+        match &mut *self.send.borrow_mut() {
+            Sending::Head(send) => send.send_reset(reason),
+            Sending::Body(send) => send.send_reset(reason),
+        }
+    }
+}
+
+impl PeerProgress for Http2Stream {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.queue.sent_bytes()
+    }
+
+    /// What a stream was given to send has room in the caller's window.
+    fn taken_bytes(&self) -> u64 {
+        self.queue.sent_bytes()
+    }
+
+    fn has_queued(&self) -> bool {
+        self.queue.has_queued()
+    }
+}
+
+/// Whatever it is, the stream is of no more use.
+fn of_h2(error: h2::Error) -> StreamError {
+    match error.get_io() {
+        Some(error) => StreamError::from(error),
+        None => StreamError::Reset,
+    }
+}

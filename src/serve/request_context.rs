@@ -1,0 +1,87 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Core;
+use crate::exchange::{BodySource, OriginRules, read_on};
+use crate::latency::Phase;
+use crate::route::Scheme;
+use crate::serve::label::Label;
+use crate::wire::http1::{Cors, RequestHead};
+
+/// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
+const READ_ID_WITHIN: Duration = Duration::from_millis(500);
+
+/// What a request asks for and how it is answered, apart from the connection it came on. Kept from one request to the next for
+/// its memory.
+#[derive(Default)]
+pub struct RequestContext {
+    pub(super) head: RequestHead,
+    /// Only a connection on which labels were read has one.
+    pub(super) label: Option<Box<Label>>,
+    reads_labels: bool,
+    /// By which rules browsers are answered; none if they are not answered here.
+    pub(super) browsers: Option<Arc<OriginRules>>,
+    pub(super) scheme: Scheme,
+    /// What the time of the role itself counts as.
+    pub(super) own_phase: Phase,
+    /// Whether a request has begun on its connection. Here, as it would take a word of its own elsewhere.
+    pub(super) has_begun: bool,
+}
+
+impl RequestContext {
+    /// Reads what each request is about, or no longer does.
+    pub(super) fn read_labels(&mut self, reads_labels: bool) {
+        self.reads_labels = reads_labels;
+        if reads_labels {
+            self.label.get_or_insert_default();
+        }
+    }
+
+    /// Answers browsers by these rules, over a connection of this scheme; none leaves that to the next hop.
+    pub(super) fn answer_browsers(&mut self, rules: Option<&Arc<OriginRules>>, scheme: Scheme) {
+        self.browsers = rules.filter(|rules| rules.cors).map(Arc::clone);
+        self.scheme = scheme;
+    }
+
+    /// Starts the label with the head, which was read.
+    pub(super) fn begin_label(&mut self) {
+        if let Some(label) = self.label.as_mut().filter(|_| self.reads_labels) {
+            label.begin(&self.head);
+        }
+    }
+
+    pub(super) fn label(&mut self) -> Option<&mut Label> {
+        self.label.as_deref_mut().filter(|_| self.reads_labels)
+    }
+
+    /// The id of the JSON-RPC message as JSON text, if it has been read.
+    pub(super) fn rpc_id(&self) -> Option<&str> {
+        self.label.as_ref().filter(|_| self.reads_labels).and_then(|label| label.rpc_id())
+    }
+
+    /// What a browser is told with each answer to the request.
+    pub(super) fn cors(&self) -> Option<Cors<'_>> {
+        self.browsers.as_ref().and_then(|rules| rules.cors(&self.head, self.scheme))
+    }
+
+    /// The head, beside the label that is read from the body.
+    pub(super) fn parts(&mut self) -> (&RequestHead, Option<&mut Label>, Option<Cors<'_>>) {
+        let RequestContext { head, label, reads_labels, browsers, scheme, .. } = self;
+        let cors = browsers.as_ref().and_then(|rules| rules.cors(head, *scheme));
+        (head, label.as_deref_mut().filter(|_| *reads_labels), cors)
+    }
+
+    /// Reads on, for a moment, what of the body is still to come, to find the message's id.
+    pub(super) async fn read_id(&mut self, core: &Core, body: &mut impl BodySource) {
+        // A caller that expects to be told to go on keeps its body back.
+        let Some(label) = self.label.as_mut().filter(|_| self.reads_labels && !self.head.expects_continue()) else {
+            return;
+        };
+        let reading = read_on(body, |bytes| {
+            label.feed(bytes);
+            !label.is_done()
+        });
+        // Without the id the answer says less.
+        let _ = core.timeout(READ_ID_WITHIN, reading).await;
+    }
+}

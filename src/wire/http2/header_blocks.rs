@@ -1,0 +1,133 @@
+use super::PREFACE;
+
+/// The length of a frame's header (RFC 9113, section 4.1).
+const FRAME_HEADER_LEN: usize = 9;
+/// The types of the frames that carry header blocks (RFC 9113, sections 6.2 and 6.10).
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+/// The flag that ends a header block.
+const END_HEADERS: u8 = 4;
+
+/// Watches the bytes that a client sends for header blocks that are not whole.
+///
+/// A block may come in many frames, and nothing else comes on the connection before its end. How long one may take, and how much
+/// of it is kept, has to be limited while it is received.
+#[derive(Debug)]
+pub struct HeaderBlocks {
+    /// What is left of the preface or of a frame's payload.
+    skip: usize,
+    header: [u8; FRAME_HEADER_LEN],
+    header_len: usize,
+    /// Whether the frame whose payload comes is a part of a block, and whether it is the last one.
+    part: Option<bool>,
+    /// The bytes of the block that is under way.
+    open_len: usize,
+    /// The number of blocks that have ended.
+    ended: u64,
+}
+
+impl Default for HeaderBlocks {
+    fn default() -> HeaderBlocks {
+        let header = [0; FRAME_HEADER_LEN];
+        HeaderBlocks { skip: PREFACE.len(), header, header_len: 0, part: None, open_len: 0, ended: 0 }
+    }
+}
+
+impl HeaderBlocks {
+    /// Takes the next bytes of the connection, from its first one on.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let n = self.skip.min(bytes.len());
+                bytes = &bytes[n..];
+                self.skip -= n;
+                if self.part.is_some() {
+                    self.open_len += n;
+                }
+            } else {
+                let n = (FRAME_HEADER_LEN - self.header_len).min(bytes.len());
+                self.header[self.header_len..self.header_len + n].copy_from_slice(&bytes[..n]);
+                self.header_len += n;
+                bytes = &bytes[n..];
+                if self.header_len == FRAME_HEADER_LEN {
+                    self.begin_frame();
+                }
+            }
+            if self.skip == 0 && self.part == Some(true) {
+                self.part = None;
+                self.open_len = 0;
+                self.ended += 1;
+            }
+        }
+    }
+
+    /// How many bytes of a block came whose end did not. At least one if any byte of a frame came that may be a part of a block.
+    #[must_use]
+    pub fn open_len(&self) -> usize {
+        self.open_len + self.header_len
+    }
+
+    /// How many blocks have ended.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    fn begin_frame(&mut self) {
+        let [a, b, c, kind, flags, ..] = self.header;
+        self.header_len = 0;
+        self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.part = match kind {
+            HEADERS | CONTINUATION => Some(flags & END_HEADERS != 0),
+            // Another frame within a block is an error of the connection.
+            _ => None,
+        };
+        self.open_len += if self.part.is_some() { FRAME_HEADER_LEN } else { 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload_len: usize) -> Vec<u8> {
+        let [.., a, b, c] = payload_len.to_be_bytes();
+        [&[a, b, c, kind, flags, 0, 0, 0, 1][..], &vec![0; payload_len]].concat()
+    }
+
+    #[test]
+    fn a_block_is_open_until_its_last_frame_has_come_in_every_cut() {
+        let settings = frame(4, 0, 12);
+        let bytes =
+            [PREFACE, &settings, &frame(HEADERS, 1, 300), &frame(CONTINUATION, 0, 70), &frame(CONTINUATION, 4, 1)];
+        let bytes = bytes.concat();
+        let start = PREFACE.len() + settings.len();
+        for at in 1..bytes.len() {
+            let mut blocks = HeaderBlocks::default();
+            blocks.feed(&bytes[..at]);
+            let is_inside = at > start;
+            assert!(!is_inside || blocks.open_len() > 0, "at {at}");
+            assert_eq!(blocks.ended(), 0);
+            blocks.feed(&bytes[at..]);
+            assert_eq!((blocks.open_len(), blocks.ended()), (0, 1), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn other_frames_open_no_block_and_one_that_never_ends_grows() {
+        let mut blocks = HeaderBlocks::default();
+        blocks.feed(PREFACE);
+        blocks.feed(&frame(0, 0, 16_384));
+        blocks.feed(&frame(HEADERS, 5, 0));
+        assert_eq!((blocks.open_len(), blocks.ended()), (0, 1));
+        blocks.feed(&frame(HEADERS, 0, 10));
+        for _ in 0..100 {
+            blocks.feed(&frame(CONTINUATION, 0, 10));
+        }
+        assert_eq!((blocks.open_len(), blocks.ended()), (101 * 19, 1));
+        let mut partial = HeaderBlocks::default();
+        partial.feed(PREFACE);
+        partial.feed(&[0]);
+        assert_eq!(partial.open_len(), 1);
+    }
+}
