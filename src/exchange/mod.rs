@@ -20,7 +20,7 @@ pub use http1_body::{Http1Sink, Http1Source};
 pub use intake::{HeadReadError, INTERIM_MAX, Intake};
 pub use origins::{OriginRules, OwnOrigin};
 pub use outlet::Outlet;
-pub use patient::{Course, DRAIN_STALL_MAX, Patient};
+pub use patient::{Asked, Course, DRAIN_STALL_MAX, Patient};
 pub use refusal::{Refusal, check_request};
 
 /// How much memory for heads that are to be sent is kept from one call to the next, in bytes.

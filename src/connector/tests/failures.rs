@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::bed::{Bed, CONNECTOR, EDGE, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables, tables_with};
+use super::bed::{Bed, CONNECTOR, EDGE, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables, tables_with, us};
 use crate::base::Time;
 use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
@@ -303,7 +303,8 @@ fn a_request_is_sent_once_more_only_when_nothing_of_it_was_sent() {
                     let _ = peer.talk.rest().await;
                     return;
                 }
-                peer.core.sleep(ms(50)).await;
+                // So soon that the connector does not ask the system for the end of the connection.
+                peer.core.sleep(us(300)).await;
                 peer.talk.stream.abort();
             }
         });
@@ -313,7 +314,7 @@ fn a_request_is_sent_once_more_only_when_nothing_of_it_was_sent() {
             // From here on the connector often looks away from what came in, so also from the end of the connection.
             let slow = Faults { slow_read_chance: 0.6, slow_read_ns_max: 2_000_000, ..Faults::none() };
             edge.net.set_faults(slow);
-            edge.core.sleep(ms(50)).await;
+            edge.core.sleep(us(300)).await;
             let mut call = edge.call(POST).await;
             call.stream.finish();
             assert!(call.whole().await.ends_with("ok"));
