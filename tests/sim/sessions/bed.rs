@@ -51,7 +51,6 @@ pub(crate) struct Bed {
     place: Place,
     hosts: Vec<&'static str>,
     connectors: [Option<Process>; 2],
-    instances: u64,
     _events: MailReceiver<EdgeEvent>,
 }
 
@@ -106,14 +105,14 @@ impl Bed {
         }
         let hosts = hosts.to_vec();
         let connectors = [None, None];
-        let mut bed = Bed { sim, servers, edge, agents, place, hosts, connectors, instances: 1, _events: events };
+        let mut bed = Bed { sim, servers, edge, agents, place, hosts, connectors, _events: events };
         bed.start_connector(0);
         bed.start_connector(1);
         bed.pass(Duration::from_secs(2));
         bed
     }
 
-    /// Starts the process of a connector.
+    /// Starts the process of a connector, which has the same number each time.
     pub(crate) fn start_connector(&mut self, nth: usize) {
         let tunnel = if self.hosts.len() > 1 { nth } else { 0 };
         let (core, member) = add_core(&mut self.sim, connector_host(nth), 0, MEMORY);
@@ -122,10 +121,9 @@ impl Bed {
             links: self.place.links,
             ..connector_settings(mux::Settings::default())
         };
-        self.instances += 1;
         let (told, events) = mailbox(4096);
         let tables = connector_tables(self.hosts[tunnel], server_at(nth));
-        let connector = Connector::new(settings, tables, 1, self.instances, &told);
+        let connector = Connector::new(settings, tables, 1, nth as u64 + 2, &told);
         core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         self.connectors[nth] = Some(Process { member, connector, _events: events });
     }
