@@ -4,6 +4,7 @@ mod admission;
 mod forward_proxy;
 mod printed;
 mod proxied;
+mod restarted;
 mod site;
 mod store;
 mod trade;

@@ -22,6 +22,7 @@ use crate::process::doctor::limits::file_limit;
 use crate::process::doctor::mcp::{McpTarget, check_mcp, check_origin};
 use crate::process::doctor::reach::{check_dns, check_tcp, check_udp};
 use crate::process::error::RunError;
+use crate::process::random::random_number;
 use crate::process::settings::{
     UpstreamTrust, connector_settings, connector_tables, credentials, edge_addresses, edge_roots, engine_settings,
     route_addresses, seal_ca, sealing,
@@ -190,7 +191,7 @@ fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<PreparedCo
         sealing,
         ..connector_tables(&connect, 1, &mut UpstreamTrust::default(), RouteName::of_host)?
     };
-    PreparedConnector::new(settings, tables, 1)
+    Ok(PreparedConnector::new(settings, tables, 1, random_number()?))
 }
 
 /// Adds the finding of an event; true if the edge needs no further one.
