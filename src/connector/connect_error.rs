@@ -161,6 +161,18 @@ impl ConnectError {
         matches!(self, ConnectError::OtherPort)
     }
 
+    /// Whether no answer of the edge came through, so that another port of it may do better.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(
+            self,
+            ConnectError::Connect { .. }
+                | ConnectError::Proxy { .. }
+                | ConnectError::Unanswered { .. }
+                | ConnectError::TlsTimeout { .. }
+                | ConnectError::Tls(HandshakeError::Stream(_))
+        )
+    }
+
     /// How long the edge asks to wait before the next try.
     pub(super) fn retry_after(&self) -> Duration {
         match self {

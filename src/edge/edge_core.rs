@@ -1,5 +1,6 @@
 //! What the tasks of one core of an edge share.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -37,6 +38,8 @@ pub(super) struct EdgeCore {
     pub(super) greetings: Budget,
     pub(super) idle_sessions: Rc<IdleSessions>,
     pub(super) drain: Drain,
+    /// Connections of connectors that are not registered yet.
+    pub(super) unregistered: Cell<usize>,
 }
 
 impl EdgeCore {
@@ -50,6 +53,7 @@ impl EdgeCore {
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             idle_sessions: Rc::default(),
             drain: Drain::default(),
+            unregistered: Cell::new(0),
             core,
             edge,
         }

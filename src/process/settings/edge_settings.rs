@@ -73,6 +73,7 @@ pub(crate) fn edge_settings(
         agents_tls,
         plain_http: plain_http(config),
         connectors_listen: listeners.connectors,
+        connectors_on_agents_listen: config.connectors_on_agents_listen,
         connectors_tls: Some(connectors_tls),
         certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
         clock: WallClock::default(),
