@@ -219,6 +219,12 @@ section! {
         /// The certificates (PEM) of the authorities that sign the connector's certificate for resealed traffic,
         /// which requires them: one, or two while one replaces the other.
         seal_ca_file: Option<PathBuf> = unset, live, like "seal-ca.pem";
+        /// How long its MCP servers may take until the first byte of an answer, if that differs from
+        /// `edge.first_byte_timeout_ms`; 0 for no limit.
+        first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "10m";
+        /// The URL by which agents call its hosts, if that differs from `edge.public_url`. It counts for the host that it
+        /// names, and its scheme for all hosts of the tunnel.
+        public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com";
         /// The networks and addresses from which its connectors may connect; empty for any. Others get neither a
         /// certificate nor a link, whatever credentials they present.
         connectors_from: Vec<Network> = unset, live, like "198.51.100.7";
@@ -325,7 +331,7 @@ section! {
         /// Another port of the edges, which is tried when the one in `edge` does not answer, directly or through the proxy; 0
         /// for none. It is of use where edges accept connectors beside agents (`edge.connectors_on_agents_listen`), and the
         /// network of the connector lets out nothing but HTTPS.
-        edge_fallback_port: u32 = "443" in 0..=65_535, restart, like "8443";
+        edge_fallback: u32 = "443" in 0..=65_535, restart, like "8443";
         /// A forward proxy through which the edges are reached: `http://HOST:PORT` (HTTP CONNECT, with Basic
         /// authentication if the URL has `USER:PASSWORD@`), `socks5://HOST:PORT`, or `off`. The proxy resolves the name of
         /// the edge. If it is not set, the variables `HTTPS_PROXY` and `ALL_PROXY` count, in lower case too. `localhost`
@@ -418,6 +424,10 @@ section! {
         /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
         /// obeyed: its connections are not used in the last second before it.
         idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
+        /// How long the upstream may take until the first byte of its answer, after the request was sent to it; 0 for no limit.
+        /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
+        /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
+        first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "30s";
         /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers that protect
         /// themselves against DNS rebinding accept certain hosts only, and answer others with 421 or 403.
         upstream_host: Option<HostField> = unset, live, like "localhost:8000";

@@ -214,10 +214,11 @@ impl UpstreamWork {
                 append: append.as_ref().map_or(&[], |fields| fields),
                 ..RequestEdits::default()
             };
-            // The edge has a limit of its own. A GET waits for events, for as long as the agent does.
-            let has_limit = context.is_agents() && head.method() != Method::Get;
+            // A GET waits for events, for as long as the agent does. The edge has a limit of its own.
+            let of_role = context.is_agents().then_some(context.here.connector.settings.first_byte_timeout);
+            let limit = served.first_byte_timeout().or(of_role).filter(|_| head.method() != Method::Get);
             let mut next_hop = NextHop::new(&to, &to, &mut self.next_hop, head, edits);
-            next_hop.first_byte_timeout = has_limit.then_some(context.here.connector.settings.first_byte_timeout);
+            next_hop.first_byte_timeout = limit;
             next_hop.replay = Some(&mut self.replay);
             relay(incoming, next_hop, &context.here.core, &mut hooks)
         }
@@ -334,7 +335,8 @@ fn failed(error: &RelayError) -> ExchangeError {
         // Nobody is there to be told another cause.
         RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => Cause::Cancelled,
         RelayError::Broken(_) | RelayError::NotTaken => Cause::UpstreamClosed,
-        RelayError::Stalled | RelayError::Late => Cause::UpstreamTimeout,
+        RelayError::Stalled => Cause::UpstreamTimeout,
+        RelayError::Late => Cause::Deadline,
         RelayError::Protocol(_) => Cause::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Because(cause))

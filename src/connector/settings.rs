@@ -126,6 +126,9 @@ pub struct ConnectorRoute {
     pub traffic: Traffic,
     /// How its upstream is addressed, and what it is told of the address that agents call.
     pub identity: RouteIdentity,
+    /// How long the upstream may take to begin its answer. Without it only the limit of the edge applies, and for agents whose
+    /// TLS ends here that of the connector.
+    pub first_byte_timeout: Option<Duration>,
 }
 
 /// The TLS configurations for inner sessions.

@@ -21,7 +21,7 @@ pub use intake::{HeadReadError, INTERIM_MAX, Intake};
 pub use origins::{OriginRules, OwnOrigin};
 pub use outlet::Outlet;
 pub use patient::{Asked, Course, DRAIN_STALL_MAX, Patient};
-pub use refusal::{Refusal, check_request};
+pub use refusal::{Refusal, check_request, requested_host};
 
 /// How much memory for heads that are to be sent is kept from one call to the next, in bytes.
 const SCRATCH_LEN_KEPT: usize = 4096;

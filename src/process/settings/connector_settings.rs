@@ -108,7 +108,7 @@ pub(crate) fn proxy_for(config: &ConnectConfig, edge: &EdgeAddress) -> Option<Pr
 
 /// The other port of the edges, if one is to be tried.
 pub(crate) fn fallback_port(config: &ConnectConfig) -> Option<u16> {
-    u16::try_from(config.edge_fallback_port).ok().filter(|port| *port != 0)
+    u16::try_from(config.edge_fallback).ok().filter(|port| *port != 0)
 }
 
 /// The edges that are dialled.
@@ -170,6 +170,7 @@ pub(crate) fn connector_tables(
                 upstream,
                 traffic: config.traffic_of(route),
                 identity: route_identity(route),
+                first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
             },
         });
     }

@@ -13,7 +13,7 @@ use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
-use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteTable};
+use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteOverrides, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig, ServerSettings,
     Versions, WallClock, read_chain, server_config,
@@ -144,7 +144,15 @@ pub(crate) fn edge_tables(
         entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
             host: host.to_string(),
             place: format!("tunnel[{index}].hosts"),
-            target: Route { name: name(host), tunnel: tunnel.id.clone(), traffic: tunnel.traffic },
+            target: Route {
+                name: name(host),
+                tunnel: tunnel.id.clone(),
+                traffic: tunnel.traffic,
+                own: RouteOverrides {
+                    first_byte_timeout: tunnel.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+                    public: tunnel.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+                },
+            },
         }));
     }
     let routes = RouteTable::new(entries).unwrap_or_else(|found| {

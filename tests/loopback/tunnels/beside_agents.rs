@@ -14,7 +14,7 @@ fn a_connector_whose_port_does_not_answer_comes_in_beside_the_agents() {
         let state = site.data_dir().with_file_name("state");
         // A port that stays closed, where connectors would be let in.
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let fallback = |site: &Site| format!("connect.edge_fallback_port={}", site.agents.port());
+        let fallback = |site: &Site| format!("connect.edge_fallback={}", site.agents.port());
         let how = |site: &Site| {
             ["--edge", &closed, "--set", &fallback(site), "--state-dir", text_of(&state)].map(str::to_owned)
         };

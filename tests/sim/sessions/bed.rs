@@ -189,7 +189,7 @@ fn tunnel_id(nth: usize) -> &'static str {
 fn edge_tables(hosts: &[&str]) -> EdgeTables {
     let entry = |(nth, host): (usize, &&str)| {
         let (name, tunnel) = (SERVERS[nth].parse().expect("a name"), tunnel_id(nth).parse().expect("an id"));
-        let target = Route { name, tunnel, traffic: Traffic::Plain };
+        let target = Route { name, tunnel, traffic: Traffic::Plain, own: adit::route::RouteOverrides::default() };
         RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target }
     };
     let routes = RouteTable::new(hosts.iter().enumerate().map(entry)).unwrap_or_else(|_| panic!("good routes"));
@@ -204,6 +204,7 @@ fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
         upstream,
         traffic: Traffic::Plain,
         identity: adit::connector::RouteIdentity::default(),
+        first_byte_timeout: None,
     };
     let route = RouteEntry { host: host.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
