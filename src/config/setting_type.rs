@@ -197,6 +197,10 @@ macro_rules! optional_setting {
                 Some(None)
             }
 
+            fn size(&self) -> Option<u64> {
+                self.as_ref().and_then($crate::config::setting_type::SettingType::size)
+            }
+
             fn file(&self) -> Option<&std::path::Path> {
                 self.as_ref().and_then($crate::config::setting_type::SettingType::file)
             }

@@ -100,6 +100,10 @@ section! {
         http2: bool = "true", restart, like "false";
         /// The address on which the edge accepts connections of connectors, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
+        /// Accepts connectors on `agents_listen` too, for networks that let out nothing but port 443. They are told from
+        /// agents by the application protocol of their TLS (ALPN), and are shown the certificate for connectors. Something
+        /// in front that terminates TLS keeps them out.
+        connectors_on_agents_listen: bool = "false", restart, like "true";
         /// The certificate chain (PEM) for connectors. `adit edge` requires it unless it has a `data_dir`. The file
         /// is read again when it changes.
         connectors_cert_file: Option<PathBuf> = unset, restart, like "edge.crt", flag "--connectors-cert-file";
@@ -180,7 +184,9 @@ section! {
         /// The same for all streams of one link together. This limits how much memory a peer can make the edge use. All
         /// links of a core share half of its buffers, so that a link may begin with less.
         link_window_bytes: Bytes = "4MiB" in 1_024..=1_073_741_824, restart, like "32MiB";
-        /// How long a call waits for an absent connector to come back before it is refused with 503.
+        /// How long a call waits for an absent connector to come back before it is refused with 503. A call of an MCP session
+        /// whose connector is lost waits as long, and 1 s at most if that connector's process was killed; then it goes to
+        /// another connector of the tunnel.
         offline_wait_ms: Millis = "1500ms" in 0..=60_000, restart, like "3s";
         /// How long a call waits while the only connector of its tunnel finishes its calls and ends, as when it is restarted.
         /// `offline_wait_ms` begins when the connector is gone.
@@ -216,6 +222,12 @@ section! {
         /// The certificates (PEM) of the authorities that sign the connector's certificate for resealed traffic,
         /// which requires them: one, or two while one replaces the other.
         seal_ca_file: Option<PathBuf> = unset, live, like "seal-ca.pem";
+        /// How long its MCP servers may take until the first byte of an answer, if that differs from
+        /// `edge.first_byte_timeout_ms`; 0 for no limit.
+        first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "10m";
+        /// The URL by which agents call its hosts, if that differs from `edge.public_url`. It counts for the host that it
+        /// names, and its scheme for all hosts of the tunnel.
+        public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com";
         /// The networks and addresses from which its connectors may connect; empty for any. Others get neither a
         /// certificate nor a link, whatever credentials they present.
         connectors_from: Vec<Network> = unset, live, like "198.51.100.7";
@@ -319,6 +331,10 @@ section! {
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
         /// The name in the edge's certificate, if it differs from the host that is dialled.
         edge_name: Option<Hostname> = unset, restart, like "edge.internal", flag "--edge-name";
+        /// Another port of the edges, which is tried when the one in `edge` does not answer, directly or through the proxy; 0
+        /// for none. It is of use where edges accept connectors beside agents (`edge.connectors_on_agents_listen`), and the
+        /// network of the connector lets out nothing but HTTPS.
+        edge_fallback: u32 = "443" in 0..=65_535, restart, like "8443";
         /// A forward proxy through which the edges are reached: `http://HOST:PORT` (HTTP CONNECT, with Basic
         /// authentication if the URL has `USER:PASSWORD@`), `socks5://HOST:PORT`, or `off`. The proxy resolves the name of
         /// the edge. If it is not set, the variables `HTTPS_PROXY` and `ALL_PROXY` count, in lower case too. `localhost`
@@ -328,7 +344,8 @@ section! {
         /// with a port or without; `*` for all. If it is not set, the variable `NO_PROXY` counts, in lower case too.
         no_proxy: Vec<ProxyExemption> = unset, restart, like "internal.example.com";
         /// A directory in which certificates and their keys are kept, so that a restart needs no new ones. It is
-        /// created if it does not exist, for this user alone. Without it they are kept in memory only.
+        /// created if it does not exist, for this user alone. Without it they are kept in memory only. The number by which
+        /// edges know the connector is kept there too: one that is restarted has the MCP sessions that it had before.
         state_dir: Option<FolderPath> = unset, restart, like "state", env "ADIT_STATE_DIR", flag "--state-dir";
         /// The number of links to each edge; 0 opens one for each core of the edge.
         links: u32 = "0" in 0..=64, restart, like "2";
@@ -410,6 +427,10 @@ section! {
         /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
         /// obeyed: its connections are not used in the last second before it.
         idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
+        /// How long the upstream may take until the first byte of its answer, after the request was sent to it; 0 for no limit.
+        /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
+        /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
+        first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "30s";
         /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers that protect
         /// themselves against DNS rebinding accept certain hosts only, and answer others with 421 or 403.
         upstream_host: Option<HostField> = unset, live, like "localhost:8000";

@@ -344,7 +344,7 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
-optional_setting!(FolderPath, OriginRule, SecretText, ServerPreset, Traffic);
+optional_setting!(FolderPath, Millis, OriginRule, SecretText, ServerPreset, Traffic);
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{CalledAddress, Course, Patient, forwarded, forwarded_peer};
+use crate::exchange::{Asked, CalledAddress, Course, Patient, forwarded, forwarded_peer};
 use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
@@ -80,13 +80,15 @@ enum ExchangeError {
     Silent,
     /// The same, and nothing of the request had been sent.
     Unsent,
+    /// The upstream's host has not acknowledged any of the request, or has vanished later, before a response.
+    Vanished,
 }
 
 impl ExchangeError {
     fn may_resend(&self, method: Method) -> bool {
         match self {
             ExchangeError::Unsent => true,
-            ExchangeError::Silent => method.is_idempotent(),
+            ExchangeError::Silent | ExchangeError::Vanished => method.is_idempotent(),
             ExchangeError::Failed(_) => false,
         }
     }
@@ -161,6 +163,7 @@ impl UpstreamWork {
                 }
                 Err(ExchangeError::Unsent) => return Err(CallError::Because(Cause::UpstreamUnsent)),
                 Err(ExchangeError::Silent) => return Err(CallError::Because(Cause::UpstreamClosed)),
+                Err(ExchangeError::Vanished) => return Err(CallError::Because(Cause::UpstreamTimeout)),
                 Err(ExchangeError::Failed(error)) => return Err(error),
             }
         }
@@ -176,12 +179,12 @@ impl UpstreamWork {
         end: &mut CallEnd,
     ) -> Result<(), ExchangeError> {
         let connection = held.connection();
-        let sent_before = connection.sent_bytes();
         let course = |taken, _: &mut Context<'_>| {
             context.stream.on_link().reader_took(taken);
             if context.stream.on_link().is_carrier_draining() { Course::Draining } else { Course::Open }
         };
         let to = Patient::new(connection, &context.here.connector.settings.write_timeout, course);
+        let to = Asked::new(to, held.http().is_tcp());
         let timing = context.is_agents().then_some(&mut self.timing);
         let mut hooks;
         let relayed = {
@@ -212,10 +215,11 @@ impl UpstreamWork {
                 append: append.as_ref().map_or(&[], |fields| fields),
                 ..RequestEdits::default()
             };
-            // The edge has a limit of its own. A GET waits for events, for as long as the agent does.
-            let has_limit = context.is_agents() && head.method() != Method::Get;
-            let mut next_hop = NextHop::new(&to, connection, &mut self.next_hop, head, edits);
-            next_hop.first_byte_timeout = has_limit.then_some(context.here.connector.settings.first_byte_timeout);
+            // A GET waits for events, for as long as the agent does. The edge has a limit of its own.
+            let of_role = context.is_agents().then_some(context.here.connector.settings.first_byte_timeout);
+            let limit = served.first_byte_timeout().or(of_role).filter(|_| head.method() != Method::Get);
+            let mut next_hop = NextHop::new(&to, &to, &mut self.next_hop, head, edits);
+            next_hop.first_byte_timeout = limit;
             next_hop.replay = Some(&mut self.replay);
             relay(incoming, next_hop, &context.here.core, &mut hooks)
         }
@@ -227,10 +231,17 @@ impl UpstreamWork {
                 held.http().log_fault(&why);
             }
             let error = failed(&error);
-            if matches!(error, ExchangeError::Silent) && has_sent_nothing(context.here, connection, sent_before).await {
-                return Err(ExchangeError::Unsent);
-            }
-            return Err(error);
+            return Err(match error {
+                ExchangeError::Silent if has_sent_nothing(context.here, connection, to.sent_before()).await => {
+                    ExchangeError::Unsent
+                }
+                ExchangeError::Vanished => {
+                    // The others lead to the same host.
+                    served.upstream.close_idle();
+                    ExchangeError::Vanished
+                }
+                error => error,
+            });
         }
         end.stamps.on_last_received(connection.received_at());
         // If the stream has failed, the next use of it says so.
@@ -310,18 +321,23 @@ fn upstream_fault(error: &RelayError) -> Option<String> {
         RelayError::Broken(_) | RelayError::NotTaken => {
             Some("the upstream closed the connection before its answer was complete".to_owned())
         }
+        RelayError::NoResponse(Some(StreamError::TimedOut)) => {
+            Some("its host acknowledges nothing any more: check that it is up and can be reached".to_owned())
+        }
         _ => None,
     }
 }
 
 fn failed(error: &RelayError) -> ExchangeError {
     let cause = match error {
+        RelayError::NoResponse(Some(StreamError::TimedOut)) => return ExchangeError::Vanished,
         RelayError::NoResponse(_) => return ExchangeError::Silent,
         RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(*error)),
         // Nobody is there to be told another cause.
         RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => Cause::Cancelled,
         RelayError::Broken(_) | RelayError::NotTaken => Cause::UpstreamClosed,
-        RelayError::Stalled | RelayError::Late => Cause::UpstreamTimeout,
+        RelayError::Stalled => Cause::UpstreamTimeout,
+        RelayError::Late => Cause::Deadline,
         RelayError::Protocol(_) => Cause::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Because(cause))

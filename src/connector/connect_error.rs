@@ -74,10 +74,13 @@ pub(super) enum EdgeCertificate {
     )]
     WrongName { expected: String, presented: String },
     #[error(
-        "the edge's certificate is signed by an authority that is not trusted here: pass the edge's ca.pem with \
-         --edge-ca-file, or use a token that contains it; if neither helps, this is not the expected edge"
+        "the edge's certificate is signed by {}, which is not trusted here: pass the edge's ca.pem with --edge-ca-file, or use a \
+         token that contains it; if neither helps, this is not the expected edge. If that is a firewall or proxy of this network, \
+         it inspects TLS: it ends the connection itself, can read what passes, and lets no link through; have the edge's address \
+         exempted from inspection",
+        signer(.issuer.as_deref())
     )]
-    UnknownAuthority,
+    UnknownAuthority { issuer: Option<String> },
     #[error("the edge's certificate is not usable: {0}")]
     Unfit(String),
 }
@@ -158,6 +161,18 @@ impl ConnectError {
         matches!(self, ConnectError::OtherPort)
     }
 
+    /// Whether no answer of the edge came through, so that another port of it may do better.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(
+            self,
+            ConnectError::Connect { .. }
+                | ConnectError::Proxy { .. }
+                | ConnectError::Unanswered { .. }
+                | ConnectError::TlsTimeout { .. }
+                | ConnectError::Tls(HandshakeError::Stream(_))
+        )
+    }
+
     /// How long the edge asks to wait before the next try.
     pub(super) fn retry_after(&self) -> Duration {
         match self {
@@ -176,7 +191,8 @@ impl From<HandshakeError> for ConnectError {
                 EdgeCertificate::NotYetValid { not_before, now }.into()
             }
             TlsError::WrongName { expected, presented } => EdgeCertificate::WrongName { expected, presented }.into(),
-            TlsError::UnknownIssuer => EdgeCertificate::UnknownAuthority.into(),
+            TlsError::UnknownIssuer => EdgeCertificate::UnknownAuthority { issuer: None }.into(),
+            TlsError::UntrustedIssuer { issuer } => EdgeCertificate::UnknownAuthority { issuer: Some(issuer) }.into(),
             TlsError::NoApplicationProtocol => ConnectError::OtherPort,
             TlsError::CertificateRefused(cause) => EdgeCertificate::Unfit(cause).into(),
             other => OwnCertificate::of(&other).map_or(ConnectError::Tls(error), ConnectError::from),
@@ -204,6 +220,11 @@ impl OwnCertificate {
     }
 }
 
+/// Who signed a certificate, in a sentence.
+fn signer(issuer: Option<&str>) -> String {
+    issuer.map_or_else(|| "an authority".to_owned(), |issuer| format!("'{issuer}'"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -218,6 +239,7 @@ mod tests {
             TlsError::CertificateNotYetValid { not_before: a_date, now },
             TlsError::WrongName { expected: "a".to_owned(), presented: "b".to_owned() },
             TlsError::UnknownIssuer,
+            TlsError::UntrustedIssuer { issuer: "CN=Example Inspection".to_owned() },
             TlsError::CertificateRefused("no use".to_owned()),
             TlsError::AlertReceived(AlertDescription::UnknownCA),
             TlsError::AlertReceived(AlertDescription::CertificateExpired),
@@ -229,5 +251,7 @@ mod tests {
         assert_eq!(texts.len(), errors.len());
         assert_eq!(found.iter().filter(|error| error.needs_certificate()).count(), 3);
         assert_eq!(found.iter().filter(|error| error.is_not_offered()).count(), 1);
+        let inspected = texts.iter().find(|text| text.contains("signed by 'CN=Example Inspection'")).unwrap();
+        assert!(inspected.contains("exempted from inspection"), "{inspected}");
     }
 }

@@ -1,6 +1,7 @@
 //! Connections to an edge, for links and for enrolments.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
@@ -21,8 +22,18 @@ pub(super) struct Dialer<'a> {
     pub(super) edge_name: Option<&'a str>,
     /// The proxy through which it is reached, if there is one.
     pub(super) proxy: Option<&'a Proxy>,
+    /// Another port of the edge, which is tried when its own does not answer.
+    pub(super) fallback: Option<Fallback<'a>>,
     /// How long it may take, TLS included, all addresses together.
     pub(super) limit: Duration,
+}
+
+/// A second port of an edge.
+#[derive(Clone, Copy)]
+pub(super) struct Fallback<'a> {
+    pub(super) port: u16,
+    /// Whether it is the one that answered last, and is tried first.
+    pub(super) is_preferred: &'a AtomicBool,
 }
 
 /// Connects the core to one of its edges within the time of the settings, with TLS if there is a `config`.
@@ -38,17 +49,51 @@ pub(super) async fn dial(
         edge: &settings.edges[edge],
         edge_name: settings.edge_name.as_deref(),
         proxy: settings.proxies.get(edge).and_then(Option::as_ref),
+        fallback: settings
+            .edge_fallback_port
+            .map(|port| Fallback { port, is_preferred: &core.connector.edges[edge].prefers_fallback_port }),
         limit: settings.connect_timeout,
     };
     dialer.dial(config).await
 }
 
 impl Dialer<'_> {
-    /// A connection to the edge, encrypted if there is a `config` for it.
+    /// A connection to the edge, encrypted if there is a `config` for it. Each of two ports has half of the time.
     pub(super) async fn dial(&self, config: Option<&Arc<ClientConfig>>) -> Result<Connection, ConnectError> {
-        let (core, limit) = (self.core, self.limit);
+        let own = self.edge.port;
+        let Some(Fallback { port, is_preferred }) = self.fallback.filter(|fallback| fallback.port != own) else {
+            return self.dial_port(own, self.limit, config).await;
+        };
+        let was_preferred = is_preferred.load(Ordering::Relaxed);
+        let (first, second) = if was_preferred { (port, own) } else { (own, port) };
+        let at_first = match self.dial_port(first, self.limit / 2, config).await {
+            Err(error) if was_preferred || error.is_unanswered() => error,
+            dialled => return dialled,
+        };
+        match self.dial_port(second, self.limit / 2, config).await {
+            Ok(connection) => {
+                is_preferred.store(!was_preferred, Ordering::Relaxed);
+                tracing::info!(edge = %self.edge, port = second, error = %at_first, "the edge is reached at its other port");
+                Ok(connection)
+            }
+            // The edge's own port is the one that should answer.
+            Err(at_second) if was_preferred => Err(at_second),
+            Err(at_second) => {
+                tracing::debug!(edge = %self.edge, port = second, error = %at_second, "the edge's other port did not help");
+                Err(at_first)
+            }
+        }
+    }
+
+    async fn dial_port(
+        &self,
+        port: u16,
+        limit: Duration,
+        config: Option<&Arc<ClientConfig>>,
+    ) -> Result<Connection, ConnectError> {
+        let core = self.core;
         let deadline = core.now() + limit;
-        let (socket, address) = self.connect(deadline).await?;
+        let (socket, address) = self.connect(port, limit, deadline).await?;
         let Some(config) = config else { return Ok(Connection::plain(socket)) };
         let name = self.edge_name.unwrap_or(&self.edge.host);
         let server = ServerName::try_from(name.to_owned()).map_err(|_| ConnectError::BadName(name.into()))?;
@@ -59,19 +104,18 @@ impl Dialer<'_> {
     }
 
     /// A connection to the edge, and its address.
-    async fn connect(&self, deadline: Time) -> Result<(Socket, String), ConnectError> {
-        let (core, EdgeAddress { host, port }) = (self.core, self.edge);
+    async fn connect(&self, port: u16, limit: Duration, deadline: Time) -> Result<(Socket, String), ConnectError> {
+        let (core, host) = (self.core, &*self.edge.host);
         if let Some(proxy) = self.proxy {
-            let connected = proxy.connect(core, self.resolver, (host, *port), deadline).await;
+            let connected = proxy.connect(core, self.resolver, (host, port), deadline).await;
             let socket = connected.map_err(|cause| ConnectError::Proxy { proxy: proxy.to_string(), cause })?;
-            return Ok((socket, format!("{} (through {proxy})", self.edge)));
+            let edge = EdgeAddress { host: host.into(), port };
+            return Ok((socket, format!("{edge} (through {proxy})")));
         }
-        let addresses = self.resolver.resolve_until(host, *port, deadline, core).await?;
+        let addresses = self.resolver.resolve_until(host, port, deadline, core).await?;
         match connect_first(core, &addresses, SocketOptions::default(), deadline).await {
             Ok((socket, address)) => Ok((socket, address.to_string())),
-            Err(error) if error.is_timeout() => {
-                Err(ConnectError::Unanswered { address: error.addresses(), limit: self.limit })
-            }
+            Err(error) if error.is_timeout() => Err(ConnectError::Unanswered { address: error.addresses(), limit }),
             Err(error) => Err(ConnectError::Connect { address: error.addresses(), reason: error.reasons() }),
         }
     }

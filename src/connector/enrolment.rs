@@ -1,9 +1,10 @@
 //! One enrolment: a request on a connection of its own, and the edge's answer.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::connector::connect_error::{ConnectError, EnrolError};
-use crate::connector::dial::Dialer;
+use crate::connector::dial::{Dialer, Fallback};
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::settings::EdgeAddress;
 use crate::dial::{Proxy, Resolver};
@@ -68,6 +69,8 @@ pub struct TradeWith<'a> {
     pub edge_name: Option<&'a str>,
     /// The proxy through which it is reached, if there is one.
     pub proxy: Option<&'a Proxy>,
+    /// Another port of the edge, which is tried when its own does not answer.
+    pub fallback_port: Option<u16>,
 }
 
 /// Trades a provisioning key with one edge for a tunnel.
@@ -78,11 +81,13 @@ pub struct TradeWith<'a> {
 pub async fn trade(
     core: &Core,
     resolver: &Resolver,
-    TradeWith { edge, edge_name, proxy }: TradeWith<'_>,
+    TradeWith { edge, edge_name, proxy, fallback_port }: TradeWith<'_>,
     tls: &EdgeTls,
     request: &Request,
 ) -> Result<Grant, TradeError> {
-    let dialer = Dialer { core, resolver, edge, edge_name, proxy, limit: TRADE_TIMEOUT };
+    let is_preferred = AtomicBool::new(false);
+    let fallback = fallback_port.map(|port| Fallback { port, is_preferred: &is_preferred });
+    let dialer = Dialer { core, resolver, edge, edge_name, proxy, fallback, limit: TRADE_TIMEOUT };
     let connection = dialer.dial(Some(tls.enrol())).await?;
     match ask(core, &connection, request, TRADE_TIMEOUT).await? {
         Answer::Granted(grant) => Ok(grant),

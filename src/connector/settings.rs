@@ -41,6 +41,8 @@ pub struct ConnectorSettings {
     pub edges: Vec<EdgeAddress>,
     /// The proxies through which edges are reached, by their place in `edges`; an edge without one is reached directly.
     pub proxies: Vec<Option<Proxy>>,
+    /// Another port of each edge, which is tried when its own does not answer.
+    pub edge_fallback_port: Option<u16>,
     /// TLS towards edges, for as many as there are in `edges`. Without it links are plain: for the simulation.
     pub edge_tls: Option<Arc<EdgeTls>>,
     /// The name that an edge's certificate must bear; the host that is dialled when none is given.
@@ -89,6 +91,7 @@ impl ConnectorSettings {
         ConnectorSettings {
             edges: vec![EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() }],
             proxies: Vec::new(),
+            edge_fallback_port: None,
             edge_tls: None,
             edge_name: None,
             tunnel,
@@ -123,6 +126,9 @@ pub struct ConnectorRoute {
     pub traffic: Traffic,
     /// How its upstream is addressed, and what it is told of the address that agents call.
     pub identity: RouteIdentity,
+    /// How long the upstream may take to begin its answer. Without it only the limit of the edge applies, and for agents whose
+    /// TLS ends here that of the connector.
+    pub first_byte_timeout: Option<Duration>,
 }
 
 /// The TLS configurations for inner sessions.

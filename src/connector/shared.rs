@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(super) struct EdgeState {
     /// The connector's status there.
     pub(super) status: SharedStatus,
     clock_skew: Mutex<Option<ClockSkew>>,
+    /// The edge was reached last at its other port, because its own did not answer.
+    pub(super) prefers_fallback_port: AtomicBool,
 }
 
 /// An error that was logged.

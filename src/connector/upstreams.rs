@@ -195,10 +195,16 @@ impl Served {
         self.route.traffic
     }
 
+    /// How long the upstream may take to begin its answer, if the route says so.
+    pub(super) fn first_byte_timeout(&self) -> Option<Duration> {
+        self.route.first_byte_timeout
+    }
+
     /// Whether it serves this route as it is now.
     fn is_of(&self, route: &ConnectorRoute) -> bool {
         self.route.traffic == route.traffic
             && self.route.identity == route.identity
+            && self.route.first_byte_timeout == route.first_byte_timeout
             && same(&self.route.upstream, &route.upstream)
     }
 

@@ -46,7 +46,7 @@ pub use reading::{
 pub use report::{CallTimes, Facts, Reloads, Report, Served, micros};
 pub use resolve::serve_resolves;
 pub use state::{CORE_ANSWER_MAX, State};
-pub use state_dir::{SEAL_CA_FILE, StateDir, StateDirError};
+pub use state_dir::{Instance, SEAL_CA_FILE, StateDir, StateDirError};
 pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, Reload, Reloaded, Request, RoleEvent, WATCH_INTERVAL,
     forward_events, forward_events_with, serve_admin, signals,

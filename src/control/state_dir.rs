@@ -1,9 +1,12 @@
 //! The connector's state directory: its certificates, the authority for sealed routes, and the token that a provisioning
 //! key was exchanged for.
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustls_pki_types::UnixTime;
 
 use crate::base::{TunnelId, TunnelToken, TunnelTokenError, plain_text, single_value};
@@ -18,6 +21,8 @@ pub const SEAL_CA_FILE: &str = "seal-ca.pem";
 const IDENTITY_FILE_LEN_MAX: usize = 64 * 1024;
 /// The longest file of a token, in bytes.
 const TOKEN_FILE_LEN_MAX: usize = 1024;
+/// The longest file of the number of a connector, in bytes. The name of a host has 64 bytes at most.
+const INSTANCE_FILE_LEN_MAX: usize = 256;
 /// How long a certificate for sealed routes lives. It is issued anew at every start and reload, and once a day.
 const SEAL_CERT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -42,6 +47,14 @@ pub enum StateDirError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDir {
     path: PathBuf,
+}
+
+/// The number of a connector, which no other process on this host has for as long as this exists.
+#[derive(Debug)]
+pub struct Instance {
+    /// The number itself.
+    pub number: u64,
+    _lock: Option<File>,
 }
 
 impl StateDir {
@@ -73,6 +86,12 @@ impl StateDir {
     #[must_use]
     pub fn trade_key_file(&self) -> PathBuf {
         self.path.join("trade.key")
+    }
+
+    /// The number by which edges know this connector, and the host that it was made on.
+    #[must_use]
+    pub fn instance_file(&self) -> PathBuf {
+        self.path.join("instance")
     }
 
     /// The certificate that an edge gave, with its key (PEM).
@@ -143,6 +162,35 @@ impl StateDir {
     /// When the file cannot be written.
     pub fn keep_token(&self, token: &TunnelToken) -> Result<(), PrivateError> {
         private::write(&self.token_file(), token.text().expose())
+    }
+
+    /// The number by which edges know this connector, so that one that is restarted has the sessions of the process before it.
+    /// `fresh` is used, and kept, if there is none of a connector on this `host`; it is used alone while another process has
+    /// the kept one.
+    ///
+    /// # Errors
+    ///
+    /// When it can be neither read nor kept.
+    pub fn instance(&self, host: &str, fresh: u64) -> Result<Instance, PrivateError> {
+        let unreadable =
+            |cause: io::Error| PrivateError::Unreadable { path: self.path.clone(), cause: cause.to_string().into() };
+        let lock = File::open(&self.path).map_err(unreadable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Instance { number: fresh, _lock: None }),
+            Err(error) => return Err(unreadable(error.into())),
+        }
+        let file = self.instance_file();
+        // A directory that was copied to another host brings no number along: two connectors must not have the same.
+        let kept = if file.exists() { private::read(&file, INSTANCE_FILE_LEN_MAX)?.to_vec() } else { Vec::new() };
+        let kept = String::from_utf8(kept).ok().and_then(|text| {
+            let (number, of_host) = text.trim_end().split_once(' ')?;
+            u64::from_str_radix(number, 16).ok().filter(|_| of_host == host)
+        });
+        if kept.is_none() {
+            private::write(&file, format!("{fresh:016x} {host}\n").as_bytes())?;
+        }
+        Ok(Instance { number: kept.unwrap_or(fresh), _lock: Some(lock) })
     }
 
     /// The key with which this host exchanges its provisioning key, the same one until the exchange is done: by it an edge
@@ -225,6 +273,23 @@ mod tests {
         assert_eq!(dir.identity(&edge, &tunnel, now), None, "others could have read the key");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert!(dir.init().is_err());
+    }
+
+    #[test]
+    fn the_number_of_a_connector_stays_and_belongs_to_one_process_on_one_host() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(parent.path().join("state"));
+        dir.init().unwrap();
+        let first = dir.instance("host-a", 1).unwrap();
+        assert_eq!(first.number, 1);
+        let beside = dir.instance("host-a", 2).unwrap();
+        assert_eq!(beside.number, 2, "the first is still there");
+        drop((first, beside));
+        assert_eq!(dir.instance("host-a", 3).unwrap().number, 1);
+        assert_eq!(dir.instance("host-b", 4).unwrap().number, 4, "the directory was copied");
+        assert_eq!(dir.instance("host-b", 5).unwrap().number, 4);
+        private::write(&dir.instance_file(), b"damaged").unwrap();
+        assert_eq!(dir.instance("host-b", 6).unwrap().number, 6);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use futures_lite::future;
 
 use crate::edge::agents_http2;
 use crate::edge::call::{AgentCalls, Caller, Leave};
+use crate::edge::connectors;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
@@ -129,9 +130,12 @@ async fn greet(
     }
     let Some(first) = first else { return Ok(None) };
     let speaks_tls = first.first() == Some(&TLS_HANDSHAKE);
-    if speaks_tls && here.edge.passes_through() {
+    if speaks_tls && (here.edge.passes_through() || settings.connectors_on_agents_listen) {
         // In a box, as most edges need none of it.
         return Box::pin(greet_named(here, socket, first, visitor)).await;
+    }
+    if settings.connectors_on_agents_listen && !here.gate.admits_agent(&visitor.source) {
+        return Err(AdmissionError::Refused);
     }
     let Some(config) = settings.agents_tls.as_ref().filter(|_| speaks_tls) else {
         let agent = greet_plain(here, Connection::plain(socket), first, &mut visitor).await;
@@ -143,7 +147,8 @@ async fn greet(
     Ok(Some((Agent::new(here, connection, None, &mut visitor), visitor.peer)))
 }
 
-/// Looks for the name first: the TLS of some ends elsewhere. Their connection is then carried to its end.
+/// Reads the first message first: the TLS of some agents ends elsewhere, and their connection is then carried to its end; and it
+/// may be a connector.
 async fn greet_named(
     here: &Rc<EdgeCore>,
     socket: Socket,
@@ -152,6 +157,18 @@ async fn greet_named(
 ) -> Result<Option<Greeted>, AdmissionError> {
     let settings = &here.edge.settings;
     let peek = passthrough::peek(here, &socket, first).await?;
+    if settings.connectors_on_agents_listen {
+        if peek.is_connectors() {
+            let first = peek.into_leases(here.core.pool()).await;
+            if let Some(peer) = here.gate.admit_connector(visitor) {
+                connectors::take_in(here, socket, first, peer);
+            }
+            return Ok(None);
+        }
+        if !here.gate.admits_agent(&visitor.source) {
+            return Err(AdmissionError::Refused);
+        }
+    }
     if let Some(route) = peek.route(here) {
         Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, Moves::default()).await;
         return Ok(None);

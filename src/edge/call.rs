@@ -15,7 +15,7 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::StreamError;
-use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_request, forwarded};
+use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, forwarded, requested_host};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
@@ -137,8 +137,11 @@ impl AgentCalls<'_> {
         };
         let _counted = here.drain.count_call();
         let tables = here.tables.get();
-        request.set_scheme(self.caller.scheme(request));
-        let route = match self.caller.admit(request, &tables) {
+        let host = requested_host(request.head());
+        let route = host.ok().and_then(|host| tables.routes.lookup(&host));
+        request.set_scheme(self.caller.scheme(request, route));
+        let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
+        let route = match admitted {
             Ok(route) => route,
             Err(refusal) => return refuse(&here, request, refusal).await,
         };
@@ -184,15 +187,16 @@ impl AgentCalls<'_> {
         let relayed = {
             let incoming = request.incoming(&to_agent);
             hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing };
-            let called = front.called(here.edge.settings.public.as_ref(), *is_tls, incoming.head);
+            let public = route.own.public.as_ref().or(here.edge.settings.public.as_ref());
+            let called = front.called(public, *is_tls, incoming.head);
             let append = forwarded(peer.as_bytes(), called);
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
-            let first_byte_timeout = (!waits_for_events).then_some(here.edge.settings.first_byte_timeout);
+            let first_byte_timeout = route.own.first_byte_timeout.unwrap_or(here.edge.settings.first_byte_timeout);
             let edits = RequestEdits { drop_forwarded: true, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
-            next_hop.first_byte_timeout = first_byte_timeout;
+            next_hop.first_byte_timeout = (!waits_for_events).then_some(first_byte_timeout);
             relay(incoming, next_hop, &here.core, &mut hooks)
         }
         .await;
@@ -262,7 +266,7 @@ impl Ended {
             RelayError::NoResponse(error) | RelayError::Broken(error) => Ended::of_stream(error),
             RelayError::NotTaken | RelayError::Stalled => Ended::of_stream(None),
             RelayError::Protocol(_) => Ended::Failed(CallFailure::UpstreamBroken, Some(Cause::UpstreamProtocol)),
-            RelayError::Late => Ended::Failed(CallFailure::TimedOut, Some(Cause::Deadline)),
+            RelayError::Late => Ended::Failed(CallFailure::FirstByteTimeout, Some(Cause::Deadline)),
         }
     }
 
@@ -426,16 +430,24 @@ fn record(
 }
 
 impl Caller {
-    /// The scheme by which the agent called.
-    fn scheme(&self, request: &impl Request) -> Scheme {
-        let public = self.here.edge.settings.public.as_ref();
+    /// The scheme by which the agent called; `route` is that of the host, if there is one.
+    fn scheme(&self, request: &impl Request, route: Option<&Route>) -> Scheme {
+        let own = route.and_then(|route| route.own.public.as_ref());
+        let public = own.or(self.here.edge.settings.public.as_ref());
         self.front.scheme(public, self.is_tls, request.head())
     }
 
-    /// The route that a request is for, if the request may be passed on.
-    fn admit<'t>(&self, request: &impl Request, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
-        let host = check_request(request.head(), &self.here.edge.settings.origins, self.scheme(request))?;
-        let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
+    /// The route of a request, if the request may be passed on.
+    fn admit<'t>(
+        &self,
+        request: &impl Request,
+        tables: &EdgeTables,
+        route: Option<&'t Route>,
+    ) -> Result<&'t Route, Refusal> {
+        if !self.here.edge.settings.origins.allow(request.head(), self.scheme(request, route)) {
+            return Err(Refusal::Origin);
+        }
+        let route = route.ok_or(Refusal::UnknownHost)?;
         let verdict = tables.admission.judge_call(&self.source, &route.tunnel);
         if !self.here.gate.admits_call(&self.source, verdict) {
             return Err(Refusal::Network);

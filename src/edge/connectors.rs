@@ -1,6 +1,5 @@
 //! Connections of connectors: accepted, registered, and run as links.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -10,14 +9,14 @@ use crate::base::Clock;
 use crate::edge::credential::Proof;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::enrol;
-use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
+use crate::edge::gate::{AdmissionError, PeerInfo, Port};
 use crate::edge::link_setup_error::LinkSetupError;
 use crate::edge::message::CoreMessage;
 use crate::edge::presence::Booking;
 use crate::edge::registration::{self, Certificate, Claim, Denied};
 use crate::edge::shared::{Counters, StrangerTrouble};
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Detached, Listener, leases_of};
+use crate::engine::{ByteStream, Lease, Listener, Socket, leases_of};
 use crate::link::{Carrier, CarrierEnded, Link};
 use crate::policy::LeftOut;
 use crate::tls::{ALPN_ENROL, Connection, DetachedConnection, HandshakeError, TlsError};
@@ -47,25 +46,20 @@ impl Protocol {
 
 /// Accepts connectors until it is dropped.
 pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
-    let unregistered = Rc::new(Cell::new(0_usize));
     loop {
         match listener.accept().await {
-            Ok(_) if unregistered.get() >= UNREGISTERED_MAX => Counters::add(&core.edge.counters.links_refused),
+            Ok(_) if is_crowded(&core) => {}
             Ok((detached, peer)) => {
                 let Some(pre_accept) = core.gate.pre_accept(Port::Connectors, peer) else { continue };
-                let (task_core, unregistered) = (Rc::clone(&core), Rc::clone(&unregistered));
+                let task_core = Rc::clone(&core);
                 core.core.spawn(async move {
-                    unregistered.set(unregistered.get() + 1);
-                    let greeted = greet(&task_core, detached, pre_accept).await;
-                    unregistered.set(unregistered.get() - 1);
-                    let served = match greeted {
-                        Ok(Some((greeted, peer))) => register(&task_core, greeted, &peer).await,
-                        Ok(None) | Err(LinkSetupError::Proxy(AdmissionError::Refused)) => Ok(()),
-                        Err(error) => Err(error),
+                    let core = &task_core;
+                    let opening = async {
+                        let socket = core.core.adopt(detached, SocketOptions::default()).await?;
+                        let (peer, first) = core.gate.accept(Port::Connectors, pre_accept, &socket).await?;
+                        Ok((socket, peer, first.into_iter().collect()))
                     };
-                    if let Err(error) = served {
-                        log_failed(&task_core, peer, &error);
-                    }
+                    set_up(core, peer, opening).await;
                 });
             }
             Err(error) => {
@@ -73,6 +67,50 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
                 tracing::warn!(%error, "cannot accept a connector's connection");
             }
         }
+    }
+}
+
+/// Takes in a connector that came to the agents' port, with what was read of it.
+pub(super) fn take_in(core: &Rc<EdgeCore>, socket: Socket, first: Vec<Lease>, peer: PeerInfo) {
+    if is_crowded(core) {
+        return;
+    }
+    let task_core = Rc::clone(core);
+    core.core.spawn(async move {
+        let address = peer.peer;
+        set_up(&task_core, address, std::future::ready(Ok((socket, peer, first)))).await;
+    });
+}
+
+/// Whether no further connector is taken in. One that comes now counts as refused.
+fn is_crowded(core: &EdgeCore) -> bool {
+    let is_crowded = core.unregistered.get() >= UNREGISTERED_MAX;
+    if is_crowded {
+        Counters::add(&core.edge.counters.links_refused);
+    }
+    is_crowded
+}
+
+/// A connection of a connector that was admitted, its peer, and what was read of it.
+type Opening = (Socket, PeerInfo, Vec<Lease>);
+
+/// Registers a connector and runs its link until it ends; `address` is for the log.
+async fn set_up(
+    core: &Rc<EdgeCore>,
+    address: Option<SocketAddr>,
+    opening: impl Future<Output = Result<Opening, LinkSetupError>>,
+) {
+    core.unregistered.set(core.unregistered.get() + 1);
+    let greeted = async { greet(core, opening.await?).await };
+    let greeted = greeted.await;
+    core.unregistered.set(core.unregistered.get() - 1);
+    let served = match greeted {
+        Ok(Some((greeted, peer))) => register(core, greeted, &peer).await,
+        Ok(None) | Err(LinkSetupError::Proxy(AdmissionError::Refused)) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        log_failed(core, address, &error);
     }
 }
 
@@ -128,14 +166,11 @@ struct Greeted {
 /// was an enrolment, which is then done.
 async fn greet(
     core: &Rc<EdgeCore>,
-    detached: Detached,
-    pre_accept: PreAccept,
+    (socket, mut peer, first): Opening,
 ) -> Result<Option<(Greeted, PeerInfo)>, LinkSetupError> {
     let settings = &core.edge.settings;
-    let socket = core.core.adopt(detached, SocketOptions::default()).await?;
-    let (mut peer, first) = core.gate.accept(Port::Connectors, pre_accept, &socket).await?;
     let (connection, read) = match core.edge.connectors_tls() {
-        None => (Connection::plain(socket), first.map(|lease| lease.to_vec()).unwrap_or_default()),
+        None => (Connection::plain(socket), first.iter().flat_map(|lease| lease.to_vec()).collect()),
         Some(config) => {
             let timeout = core.core.sleep(settings.handshake_timeout);
             (Connection::server(socket, &config, first, Some(core.greetings.share()), timeout).await?, Vec::new())

@@ -1,5 +1,6 @@
 //! What the tasks of one core of an edge share.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -45,6 +46,8 @@ pub(super) struct EdgeCore {
     pub(super) http2_windows: Budget,
     pub(super) idle_sessions: Rc<IdleSessions>,
     pub(super) drain: Drain,
+    /// Connections of connectors that are not registered yet.
+    pub(super) unregistered: Cell<usize>,
 }
 
 impl EdgeCore {
@@ -59,6 +62,7 @@ impl EdgeCore {
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
             idle_sessions: Rc::default(),
             drain: Drain::default(),
+            unregistered: Cell::new(0),
             core,
             edge,
         }

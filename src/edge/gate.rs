@@ -150,6 +150,19 @@ impl Gate {
         Ok((peer, rest))
     }
 
+    /// Whether a connection to the agents' port that proved to be an agent's is admitted. Only to be asked where connectors may
+    /// connect too: elsewhere it was decided when the connection was accepted.
+    pub(super) fn admits_agent(&self, source: &Source) -> bool {
+        self.apply(Port::Agents.name(), source, self.edge.tables().admission.agents.judge(source))
+    }
+
+    /// The peer of a connection to the agents' port that proved to be a connector's, if connectors are admitted from there. It
+    /// counts as one of the connectors' port from now on.
+    pub(super) fn admit_connector(&self, info: PeerInfo) -> Option<PeerInfo> {
+        let PeerInfo { peer, direct, .. } = info;
+        self.admit(Port::Connectors, &self.edge.tables().admission, peer, Through { direct, is_tls: None })
+    }
+
     /// Whether a call may enter its tunnel.
     pub(super) fn admits_call(&self, source: &Source, verdict: Verdict) -> bool {
         self.apply("call", source, verdict)
@@ -202,7 +215,11 @@ impl Gate {
         let is_trusted = [peer, direct].into_iter().flatten().any(|address| trusted.contains(address.ip()));
         let front = Front { is_tls, is_trusted };
         let mut info = PeerInfo { peer, direct, source, front, place: None };
-        if !self.apply(port.name(), &info.source, port.rules(admission).judge(&info.source)) {
+        // As long as it may be a connector's, the rules for agents do not refuse it.
+        let may_be_connector = port == Port::Agents
+            && self.edge.settings.connectors_on_agents_listen
+            && !matches!(admission.connectors.judge(&info.source), Verdict::Denied(_));
+        if !may_be_connector && !self.apply(port.name(), &info.source, port.rules(admission).judge(&info.source)) {
             return None;
         }
         let Some(key) = limited_key(&info.source) else { return Some(info) };
@@ -301,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::edge::tests::Fixture;
-    use crate::policy::Rate;
+    use crate::policy::{Members, Rate};
 
     fn peer(address: &str) -> Option<SocketAddr> {
         Some(SocketAddr::new(address.parse().unwrap(), 4711))
@@ -373,5 +390,24 @@ mod tests {
             gate.begin_call(None).is_ok_and(|place| place.is_none()),
             "a connection that is not counted has no limit"
         );
+    }
+
+    #[test]
+    fn the_rules_for_agents_wait_until_it_is_known_that_it_is_one_where_connectors_may_come_too() {
+        let only = |network: &str| Rules::new(Members::new([network.parse().unwrap()], []), Members::default(), false);
+        let admission =
+            || Admission { agents: only("192.0.2.0/24"), connectors: only("198.51.100.0/24"), ..Admission::default() };
+        let fixture = Fixture::new(admission());
+        let gate = Gate::new(&fixture.core, &fixture.edge);
+        assert!(admitted(&gate, Port::Agents, "192.0.2.1").is_some());
+        assert!(admitted(&gate, Port::Agents, "198.51.100.1").is_none());
+
+        let fixture = Fixture::with(admission(), |settings| settings.connectors_on_agents_listen = true);
+        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let agent = admitted(&gate, Port::Agents, "192.0.2.1").unwrap();
+        assert!(gate.admits_agent(&agent.source) && gate.admit_connector(agent).is_none());
+        let connector = admitted(&gate, Port::Agents, "198.51.100.1").unwrap();
+        assert!(!gate.admits_agent(&connector.source) && gate.admit_connector(connector).is_some());
+        assert!(admitted(&gate, Port::Agents, "203.0.113.1").is_none(), "neither of them may come from there");
     }
 }

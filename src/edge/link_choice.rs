@@ -7,7 +7,13 @@ use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_table::ChosenLink;
 use crate::edge::moves::Moves;
+use crate::edge::presence::Lost;
+use crate::link::Loss;
 use crate::route::{LinkChoice, Offline, STALLED_AFTER};
+
+/// The longest time for which calls of a session wait for a connector whose system has closed its connections. Its process has
+/// most likely ended; one that is restarted, or whose connections something on the way has reset, dials again within that time.
+const CLOSED_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Where a call goes now.
 pub(super) enum Chosen {
@@ -96,6 +102,11 @@ impl EdgeCore {
     }
 
     fn was_lost_within(&self, tunnel: &TunnelId, connector: u64, patience: Duration) -> bool {
-        self.edge.presence.lost_at(tunnel, connector).is_some_and(|at| self.core.now() - at < patience)
+        let Some(Lost { at, loss }) = self.edge.presence.lost(tunnel, connector) else { return false };
+        let patience = match loss {
+            Loss::Closed => patience.min(CLOSED_WAIT_MAX),
+            Loss::CutOff => patience,
+        };
+        self.core.now() - at < patience
     }
 }

@@ -11,6 +11,7 @@ use futures_lite::future;
 use crate::base::{Clock, LinkId, Time, TunnelId};
 use crate::edge::credential::{CredentialStatus, Proof};
 use crate::edge::message::{EdgeEvent, Reviewed};
+use crate::edge::presence::Lost;
 use crate::edge::report::LinkReport;
 use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
@@ -156,7 +157,7 @@ impl LinkTable {
 
     /// Notes that a link takes no new calls: it drains, or has ended.
     pub(super) fn on_draining(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier) {
-        let lost = carrier.ended().is_some_and(|ended| ended.is_loss()).then(|| self.core.now());
+        let lost = carrier.loss().map(|loss| Lost { at: self.core.now(), loss });
         self.edge.presence.on_unusable(tunnel, connector, self.core.id(), lost);
         self.changed.raise();
     }

@@ -20,7 +20,9 @@ use crate::engine::{ByteStream, Lease, Pool, StreamError, leases_of, send_bytes}
 use crate::exchange::Patient;
 use crate::link::CarrierStream;
 use crate::route::{Hostname, Route};
-use crate::tls::{Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek, TlsError};
+use crate::tls::{
+    ALPN_ENROL, ALPN_LINK, Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek, TlsError,
+};
 use crate::wire::mux::Cause;
 
 /// How long an agent may take to read the alert with which it was refused.
@@ -28,10 +30,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The method under which such connections are counted: what they carry cannot be read here.
 const LABEL: &str = "passthrough";
 
-/// The first bytes of a connection, and the server name in them.
+/// The first bytes of a connection, and what they say.
 pub(super) struct Peek {
     received: Vec<u8>,
+    /// The server name.
     host: Option<Hostname>,
+    /// Whether a protocol of connectors is offered.
+    is_connectors: bool,
 }
 
 /// A connection of an agent whose TLS ends in the connector.
@@ -67,10 +72,16 @@ async fn read_name(
         peeked = peek.feed(&lease);
     }
     let host = if let Peeked::Name(name) = peeked { name.parse().ok() } else { None };
-    Ok(Peek { received: peek.into_received(), host })
+    let is_connectors = [ALPN_LINK, ALPN_ENROL].iter().any(|protocol| peek.offers(protocol));
+    Ok(Peek { received: peek.into_received(), host, is_connectors })
 }
 
 impl Peek {
+    /// Whether this is a connector rather than an agent.
+    pub(super) fn is_connectors(&self) -> bool {
+        self.is_connectors
+    }
+
     /// The bytes that were received, for the TLS handshake.
     pub(super) async fn into_leases(self, pool: &Pool) -> Vec<Lease> {
         leases_of(pool, &self.received).await

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::{CoreId, Time, TunnelId};
+use crate::link::Loss;
 use crate::route::CoreSet;
 
 /// The most connectors of which it is known that they were lost lately.
@@ -21,7 +22,14 @@ pub(super) struct Presence {
 struct Known {
     tunnels: HashMap<TunnelId, TunnelLinks>,
     /// Connectors whose last link was lost, the latest last.
-    lost: VecDeque<(TunnelId, u64, Time)>,
+    lost: VecDeque<(TunnelId, u64, Lost)>,
+}
+
+/// When the last link of a connector was lost, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) at: Time,
+    pub(super) loss: Loss,
 }
 
 /// The links of one tunnel by the connector's process.
@@ -109,8 +117,8 @@ impl Presence {
         }
     }
 
-    /// Notes that a link on `core` takes no new calls: it drains, or was `lost` at this time.
-    pub(super) fn on_unusable(&self, tunnel: &TunnelId, connector: u64, core: CoreId, lost: Option<Time>) {
+    /// Notes that a link on `core` takes no new calls: it drains, or was `lost`.
+    pub(super) fn on_unusable(&self, tunnel: &TunnelId, connector: u64, core: CoreId, lost: Option<Lost>) {
         let mut known = self.lock();
         let links = known.links(tunnel, connector, self.cores);
         if let Some(count) = links.usable.get_mut(usize::from(core.0)) {
@@ -118,11 +126,11 @@ impl Presence {
         }
         let is_gone = !links.is_usable();
         known.tidy(tunnel, connector);
-        if let Some(lost_at) = lost.filter(|_| is_gone) {
+        if let Some(lost) = lost.filter(|_| is_gone) {
             if known.lost.len() >= LOST_MAX {
                 known.lost.pop_front();
             }
-            known.lost.push_back((tunnel.clone(), connector, lost_at));
+            known.lost.push_back((tunnel.clone(), connector, lost));
         }
     }
 
@@ -154,11 +162,11 @@ impl Presence {
         connectors.map(|(connector, _)| *connector).max_by_key(|connector| (mix(number ^ mix(*connector)), *connector))
     }
 
-    /// When the last link of a connector was lost; none if it has links, has said goodbye, or was lost long ago.
-    pub(super) fn lost_at(&self, tunnel: &TunnelId, connector: u64) -> Option<Time> {
+    /// How and when the last link of a connector was lost; none if it has links, has said goodbye, or was lost long ago.
+    pub(super) fn lost(&self, tunnel: &TunnelId, connector: u64) -> Option<Lost> {
         let known = self.lock();
-        let found = known.lost.iter().rev().find(|(of, lost, _)| (*lost, of) == (connector, tunnel));
-        found.map(|(_, _, at)| *at)
+        let found = known.lost.iter().rev().find(|(of, id, _)| (*id, of) == (connector, tunnel));
+        found.map(|(_, _, lost)| *lost)
     }
 
     fn give_back(&self, tunnel: &TunnelId, connector: u64, core: CoreId) {
@@ -262,15 +270,15 @@ mod tests {
     #[test]
     fn a_connector_is_lost_with_its_last_link_until_it_is_back() {
         let (presence, tunnel) = presence(2);
-        let at = |s| Time::ZERO + std::time::Duration::from_secs(s);
-        let lost = || presence.lost_at(&tunnel, 7);
+        let at = |s| Lost { at: Time::ZERO + std::time::Duration::from_secs(s), loss: Loss::Closed };
+        let lost = || presence.lost(&tunnel, 7);
         presence.on_usable(&tunnel, 7, CoreId(0));
         presence.on_usable(&tunnel, 7, CoreId(1));
         presence.on_unusable(&tunnel, 7, CoreId(0), Some(at(1)));
         assert_eq!(lost(), None, "it has another link");
         presence.on_unusable(&tunnel, 7, CoreId(1), Some(at(2)));
         assert_eq!(lost(), Some(at(2)));
-        assert_eq!(presence.lost_at(&tunnel, 8), None);
+        assert_eq!(presence.lost(&tunnel, 8), None);
         presence.on_usable(&tunnel, 7, CoreId(0));
         assert_eq!(lost(), None, "it is back");
         presence.on_unusable(&tunnel, 7, CoreId(0), None);

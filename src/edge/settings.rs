@@ -37,6 +37,8 @@ pub struct EdgeSettings {
     pub http2: bool,
     /// Where connectors connect.
     pub connectors_listen: SocketAddr,
+    /// Whether they may connect where agents do as well. They are known by the application protocol of their TLS.
+    pub connectors_on_agents_listen: bool,
     /// TLS towards connectors at the start. Without it links are plain: for the simulation.
     pub connectors_tls: Option<Arc<ServerConfig>>,
     /// Issues certificates for connectors. With it every link requires one; without it the secret is enough.
@@ -99,6 +101,7 @@ impl EdgeSettings {
             plain_http: PlainHttp::Anywhere,
             http2: true,
             connectors_listen,
+            connectors_on_agents_listen: false,
             connectors_tls: None,
             certifier: None,
             clock: WallClock::default(),

@@ -40,12 +40,19 @@ pub(super) fn tables(secret: &str, admission: Admission) -> EdgeTables {
 
 impl Fixture {
     pub(super) fn new(admission: Admission) -> Fixture {
+        Fixture::with(admission, |_| {})
+    }
+
+    /// The same with other settings.
+    pub(super) fn with(admission: Admission, set: impl FnOnce(&mut EdgeSettings)) -> Fixture {
         let net = SimNet::new(1, Faults::none());
         let pool = Pool::new(0);
         let driver = net.driver(IpAddr::V4(Ipv4Addr::LOCALHOST), pool.clone());
         let core = Core::new(CoreId(1), Box::new(driver), pool, Duration::ZERO);
         let (events, sent) = mailbox(16);
-        let edge = Edge::new(settings(), tables("secret", admission), 2, 7, &events);
+        let mut settings = settings();
+        set(&mut settings);
+        let edge = Edge::new(settings, tables("secret", admission), 2, 7, &events);
         Fixture { core, edge, events, sent, _net: net }
     }
 
@@ -110,6 +117,7 @@ fn settings() -> EdgeSettings {
         plain_http: PlainHttp::Anywhere,
         http2: true,
         connectors_listen: (Ipv4Addr::LOCALHOST, 7844).into(),
+        connectors_on_agents_listen: false,
         connectors_tls: None,
         certifier: None,
         clock: WallClock::default(),

@@ -259,6 +259,10 @@ pub trait Driver {
     /// finished is reported in no other way. Costs a system call. Not of a socket that is not known.
     fn is_over(&self, socket: Token) -> bool;
 
+    /// Whether the system holds bytes, the end or an error of the connection that were not received: a turn would report them
+    /// if receiving is armed. An error may be taken from the system. Costs a system call. Not of a socket that is not known.
+    fn has_pending_input(&self, socket: Token) -> bool;
+
     /// Finishes the sending direction after everything that is queued went out.
     fn shutdown(&mut self, socket: Token);
 

@@ -199,6 +199,13 @@ impl Socket {
         self.sent_bytes().saturating_sub(self.unacknowledged_bytes() as u64)
     }
 
+    /// Whether the system holds bytes, the end or an error of the connection that the core has not received yet. Costs a system
+    /// call.
+    #[must_use]
+    pub fn has_pending_input(&self) -> bool {
+        self.core.shared().driver.borrow().has_pending_input(self.token)
+    }
+
     /// Removes the connection from its core after queued bytes were sent.
     ///
     /// # Errors

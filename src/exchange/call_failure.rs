@@ -43,6 +43,8 @@ pub enum CallFailure {
     TunnelRevoked,
     /// The connector has no route for the host.
     NoRoute,
+    /// The upstream did not begin its answer within the limit of the edge or of the route.
+    FirstByteTimeout,
 }
 
 /// What one failure means.
@@ -62,7 +64,7 @@ struct Meaning {
     message: &'static str,
 }
 
-const MEANINGS: [Meaning; 14] = [
+const MEANINGS: [Meaning; 15] = [
     Meaning {
         failure: CallFailure::ConnectorOffline,
         status: 503,
@@ -203,6 +205,16 @@ const MEANINGS: [Meaning; 14] = [
         retry_after_s: None,
         message: "the tunnel's connector has no route for this host: its operator must add one with --route or [[route]]",
     },
+    Meaning {
+        failure: CallFailure::FirstByteTimeout,
+        status: 504,
+        rpc_code: -31_015,
+        code: "timed_out",
+        outcome: Outcome::TimedOut,
+        may_have_acted: true,
+        retry_after_s: None,
+        message: "the MCP server did not begin its answer within first_byte_timeout_ms, which the operator of the edge or of the route has set: it may have acted on the request",
+    },
 ];
 
 impl CallFailure {
@@ -230,7 +242,8 @@ impl CallFailure {
             Cause::SealMismatch | Cause::SealFailed => CallFailure::SealRefused,
             Cause::LinkLost => CallFailure::LinkLost,
             Cause::Revoked => CallFailure::Revoked,
-            Cause::UpstreamTimeout | Cause::Deadline => CallFailure::TimedOut,
+            Cause::UpstreamTimeout => CallFailure::TimedOut,
+            Cause::Deadline => CallFailure::FirstByteTimeout,
             _ => CallFailure::UpstreamBroken,
         }
     }

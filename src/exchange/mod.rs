@@ -20,8 +20,8 @@ pub use http1_body::{Http1Sink, Http1Source};
 pub use intake::{HeadReadError, INTERIM_MAX, Intake};
 pub use origins::{OriginRules, OwnOrigin};
 pub use outlet::Outlet;
-pub use patient::{Course, DRAIN_STALL_MAX, Patient, PeerProgress, WaitsFor};
-pub use refusal::{Refusal, check_request};
+pub use patient::{Asked, Course, DRAIN_STALL_MAX, Patient, PeerProgress, WaitsFor};
+pub use refusal::{Refusal, check_request, requested_host};
 
 /// How much memory for heads that are to be sent is kept from one call to the next, in bytes.
 const SCRATCH_LEN_KEPT: usize = 4096;

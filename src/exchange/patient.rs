@@ -56,6 +56,12 @@ impl PeerProgress for Connection {
         self.has_queued()
     }
 }
+/// How long a peer's system may take to acknowledge any of what it is sent, before a wait for the peer's answer ends. One that
+/// is up does so within its round-trip time, however long the peer takes; this leaves room for lost packets, each of which is
+/// sent again after a longer pause.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+/// Stands for a number of acknowledged bytes that is not known.
+const UNKNOWN: u64 = u64::MAX;
 
 /// A connection whose peer may not stand still: for as long as something waits to be sent to it, or it owes more of a body,
 /// bytes must move within a limit of time.
@@ -69,7 +75,21 @@ pub struct Patient<'a, S, C> {
     connection: &'a S,
     limit: &'a Duration,
     course: C,
-    stall: RefCell<Option<Stall>>,
+    /// What the system had taken before the exchange.
+    sent_before: u64,
+    watch: RefCell<Watch>,
+}
+
+/// What is looked for at intervals.
+enum Watch {
+    /// Nothing yet.
+    Nothing,
+    /// Whether the peer's system acknowledges any of what is sent.
+    Acknowledgement(Timer),
+    /// It did.
+    Acknowledged,
+    /// Whether the peer stands still.
+    Stall(Stall),
 }
 
 /// Since the peer was first waited for.
@@ -81,9 +101,9 @@ struct Stall {
     moved: bool,
     /// What the system had taken of what is sent, when the peer was last looked at.
     sent_bytes: u64,
-    /// What the peer's system had acknowledged of it; unknown before the first look. A slow reader takes from the system long
-    /// before the system takes more from us.
-    taken_bytes: Option<u64>,
+    /// What the peer's system had acknowledged of it; [`UNKNOWN`] before the first look. A slow reader takes from the system
+    /// long before the system takes more from us.
+    taken_bytes: u64,
 }
 
 /// What an exchange waits for.
@@ -100,7 +120,8 @@ impl Stall {
     fn look(&mut self, connection: &impl PeerProgress, waits_for: WaitsFor) -> u64 {
         let (sent_bytes, taken_bytes) = (connection.sent_bytes(), connection.taken_bytes());
         let sent = sent_bytes.saturating_sub(std::mem::replace(&mut self.sent_bytes, sent_bytes));
-        let taken = self.taken_bytes.replace(taken_bytes).map_or(0, |before| taken_bytes.saturating_sub(before));
+        // Of what was unknown, the difference is none.
+        let taken = taken_bytes.saturating_sub(std::mem::replace(&mut self.taken_bytes, taken_bytes));
         let is_idle = waits_for == WaitsFor::Buffer;
         if std::mem::take(&mut self.moved) || sent.max(taken) > 0 || is_idle {
             self.since = connection.core().now();
@@ -114,20 +135,24 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, S,
     /// it that the task is woken when the exchange is over. It is told how many bytes the peer has taken since it was asked
     /// before, as far as that was looked at; all that there are, if it is not the peer that keeps the exchange from going on.
     pub fn new(connection: &'a S, limit: &'a Duration, course: C) -> Patient<'a, S, C> {
-        Patient { connection, limit, course, stall: RefCell::new(None) }
+        let sent_before = connection.sent_bytes();
+        Patient { connection, limit, course, sent_before, watch: RefCell::new(Watch::Nothing) }
     }
 
     /// What ends a wait, if something does now.
     pub fn poll_give_up(&self, waits_for: WaitsFor, cx: &mut Context<'_>) -> Poll<StreamError> {
         let (core, look_every) = (self.connection.core(), LOOK_EVERY.min(*self.limit / 2));
-        let mut stall = self.stall.borrow_mut();
-        let stall = stall.get_or_insert_with(|| Stall {
-            timer: core.sleep(look_every),
-            since: core.now(),
-            moved: false,
-            sent_bytes: self.connection.sent_bytes(),
-            taken_bytes: None,
-        });
+        let mut watch = self.watch.borrow_mut();
+        if !matches!(*watch, Watch::Stall(_)) {
+            *watch = Watch::Stall(Stall {
+                timer: core.sleep(look_every),
+                since: core.now(),
+                moved: false,
+                sent_bytes: self.connection.sent_bytes(),
+                taken_bytes: UNKNOWN,
+            });
+        }
+        let Watch::Stall(stall) = &mut *watch else { return Poll::Pending };
         loop {
             let looks = stall.timer.poll_elapsed(cx).is_ready();
             let taken = if looks { stall.look(self.connection, waits_for) } else { 0 };
@@ -148,7 +173,7 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, S,
     }
 
     fn moved(&self) {
-        if let Some(stall) = &mut *self.stall.borrow_mut() {
+        if let Watch::Stall(stall) = &mut *self.watch.borrow_mut() {
             stall.moved = true;
         }
     }
@@ -164,6 +189,102 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, S,
         }
         self.moved();
         waited
+    }
+}
+
+impl<C: Fn(u64, &mut Context<'_>) -> Course> Patient<'_, Connection, C> {
+    /// The next bytes of the peer's answer, for which it may take any time. [`StreamError::TimedOut`] if its system has
+    /// acknowledged nothing of what was sent, so that it is most likely gone.
+    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let received = self.connection.poll_recv(cx);
+        if received.is_ready() {
+            return received;
+        }
+        let mut watch = self.watch.borrow_mut();
+        if matches!(*watch, Watch::Nothing) {
+            *watch = Watch::Acknowledgement(self.connection.core().sleep(ACKNOWLEDGED_WITHIN));
+        }
+        // A peer that is waited for in sending is looked at there.
+        let Watch::Acknowledgement(timer) = &mut *watch else { return Poll::Pending };
+        if timer.poll_elapsed(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let is_sent = self.connection.sent_bytes() > self.sent_before;
+        if is_sent && self.connection.taken_bytes() <= self.sent_before {
+            return Poll::Ready(Err(StreamError::TimedOut));
+        }
+        *watch = Watch::Acknowledged;
+        Poll::Pending
+    }
+}
+
+/// A connection to a peer that is asked, and answers. What waits to be sent is limited as by [`Patient`]; for an answer it may
+/// take any time, as long as its system is there.
+pub struct Asked<'a, C>(Patient<'a, Connection, C>);
+
+impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Asked<'a, C> {
+    /// The peer behind `patient`. Without `acknowledges` its system is not waited for: on a Unix socket, nobody but the peer
+    /// itself takes what is sent.
+    pub fn new(patient: Patient<'a, Connection, C>, acknowledges: bool) -> Asked<'a, C> {
+        if !acknowledges {
+            patient.watch.replace(Watch::Acknowledged);
+        }
+        Asked(patient)
+    }
+
+    /// How many bytes the system had taken before the exchange.
+    pub fn sent_before(&self) -> u64 {
+        self.0.sent_before
+    }
+}
+
+impl<C: Fn(u64, &mut Context<'_>) -> Course> ByteStream for Asked<'_, C> {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        self.0.poll_answer(cx)
+    }
+
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_ended(cx)
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        self.0.send(lease)
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.0.poll_flushed(cx)
+    }
+
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.0.poll_send_failed(cx)
+    }
+
+    fn finish(&self) {
+        self.0.finish();
+    }
+
+    fn abort(&self) {
+        self.0.abort();
+    }
+
+    fn has_partial(&self) -> bool {
+        self.0.connection.has_partial()
+    }
+
+    fn expect_more(&self) {
+        self.0.expect_more();
+    }
+
+    fn headroom(&self) -> usize {
+        self.0.headroom()
+    }
+
+    fn tailroom(&self) -> usize {
+        self.0.tailroom()
     }
 }
 

@@ -89,9 +89,18 @@ impl Refusal {
 ///
 /// Why it may not.
 pub fn check_request(head: &RequestHead, rules: &OriginRules, scheme: Scheme) -> Result<Hostname, Refusal> {
+    let host = requested_host(head)?;
+    if rules.allow(head, scheme) { Ok(host) } else { Err(Refusal::Origin) }
+}
+
+/// Which host a request is for, if it may be passed on whatever its route and origin.
+///
+/// # Errors
+///
+/// Why it may not.
+pub fn requested_host(head: &RequestHead) -> Result<Hostname, Refusal> {
     if head.wants_websocket() {
         return Err(Refusal::Upgrade);
     }
-    let host = head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?;
-    if rules.allow(head, scheme) { Ok(host) } else { Err(Refusal::Origin) }
+    head.host().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)
 }

@@ -52,6 +52,15 @@ pub enum CloseReason {
     Revoked,
 }
 
+/// How a carrier was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The peer's system closed or reset the connection, as it does when the peer's process is killed.
+    Closed,
+    /// Nothing came over it any more. The peer may be there, and come back when the network does.
+    CutOff,
+}
+
 /// Why a carrier ended, as its protocol says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CarrierEnded {
@@ -183,6 +192,17 @@ impl Carrier {
             Carrier::Link(link) => link.ended().map(CarrierEnded::Link),
         }
     }
+
+    /// How it was lost; none while it is there, and if one side has ended it on purpose.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        match self {
+            Carrier::Link(link) => {
+                let is_loss = matches!(link.ended()?.fault, Fault::TransportLost | Fault::PeerSilent);
+                is_loss.then(|| if link.is_closed_by_peer() { Loss::Closed } else { Loss::CutOff })
+            }
+        }
+    }
 }
 
 impl From<OpenError> for CallOpenError {
@@ -196,14 +216,6 @@ impl From<OpenError> for CallOpenError {
 }
 
 impl CarrierEnded {
-    /// Whether the connection under it was lost, so that the connector may come back.
-    #[must_use]
-    pub fn is_loss(&self) -> bool {
-        match self {
-            CarrierEnded::Link(ended) => matches!(ended.fault, Fault::TransportLost | Fault::PeerSilent),
-        }
-    }
-
     /// The side that ended it.
     #[must_use]
     pub fn by(&self) -> Side {

@@ -17,7 +17,7 @@ mod unproven;
 
 pub use backoff::Backoff;
 pub use call_stream::CallStream;
-pub use carrier::{CallOpen, CallOpenError, Carrier, CarrierEnded, CloseReason};
+pub use carrier::{CallOpen, CallOpenError, Carrier, CarrierEnded, CloseReason, Loss};
 pub use carrier_stream::CarrierStream;
 pub use running::{Ended, Link, LinkError};
 pub use stream::LinkStream;

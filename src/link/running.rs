@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{Clock, LinkId, Time};
-use crate::engine::{ByteStream, Core, Lease, Pool, Signal, WindowGrant};
+use crate::engine::{ByteStream, Core, Lease, Pool, Signal, StreamError, WindowGrant};
 use crate::link::packer::transmit;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{StreamState, Streams, keep, wake};
@@ -44,6 +44,8 @@ struct Shared {
     /// Our receive window and its largest size; set once the greeting is over.
     window: OnceCell<WindowGrant>,
     window_max: u32,
+    /// The peer's system has closed or reset the connection.
+    closed_by_peer: Cell<bool>,
     ended: RefCell<Option<Ended>>,
     /// The bytes that the transport adds before and after each payload.
     around: Cell<(usize, usize)>,
@@ -116,6 +118,7 @@ impl Link {
             unproven: Unproven::default(),
             window: OnceCell::new(),
             window_max,
+            closed_by_peer: Cell::new(false),
             ended: RefCell::default(),
             around: Cell::new((0, 0)),
             transmit_waker: RefCell::default(),
@@ -307,6 +310,12 @@ impl Link {
         *self.0.ended.borrow()
     }
 
+    /// Whether the peer's system has closed or reset the connection, as it does when the peer's process ends.
+    #[must_use]
+    pub fn is_closed_by_peer(&self) -> bool {
+        self.0.closed_by_peer.get()
+    }
+
     pub(super) fn mux(&self) -> &RefCell<Mux<Lease>> {
         &self.0.mux
     }
@@ -350,10 +359,8 @@ impl Link {
         loop {
             match transport.recv().await {
                 Ok(Some(lease)) => self.receive(lease),
-                Ok(None) | Err(_) => {
-                    self.0.mux.borrow_mut().lost();
-                    self.process_events();
-                }
+                Ok(None) => self.lost(None),
+                Err(error) => self.lost(Some(&error)),
             }
             if let Some(ended) = self.ended() {
                 return ended;
@@ -382,12 +389,22 @@ impl Link {
                 Ok(()) => transport.ready().await,
                 failed => failed,
             };
-            if ready.is_err() {
-                self.0.mux.borrow_mut().lost();
+            match ready {
+                Ok(()) => self.process_events(),
+                Err(error) => self.lost(Some(&error)),
             }
-            self.process_events();
             self.on_sent();
         }
+    }
+
+    /// Ends the link, whose connection is over: finished by the peer, or failed.
+    fn lost(&self, error: Option<&StreamError>) {
+        // A process that is killed does not close its TLS session.
+        if matches!(error, None | Some(StreamError::Reset | StreamError::Truncated)) {
+            self.0.closed_by_peer.set(true);
+        }
+        self.0.mux.borrow_mut().lost();
+        self.process_events();
     }
 
     async fn run_time(&self) -> Ended {

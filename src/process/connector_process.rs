@@ -11,8 +11,8 @@ use crate::base::{Traffic, TunnelId, shell_word};
 use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
 use crate::control::{
-    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Notice, Reload, Reloaded, Request, RoleKind, State,
-    StateDir, forward_events_with, serve_resolves, signals,
+    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Instance, Notice, Reload, Reloaded, Request, RoleKind,
+    State, StateDir, forward_events_with, serve_resolves, signals,
 };
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
@@ -42,6 +42,8 @@ pub struct ConnectorProcess {
     control: Control,
     cores: Cores,
     admin: Option<AbortOnDrop>,
+    /// Held as long as the process runs.
+    _instance: Option<Instance>,
 }
 
 impl ConnectorProcess {
@@ -68,7 +70,9 @@ impl ConnectorProcess {
         let core_count = engine.core_count();
         let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default() };
-        let prepared = PreparedConnector::new(settings, tables.read(connect_config)?, core_count)?;
+        let instance = instance(state_dir.as_ref())?;
+        let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
+        let prepared = PreparedConnector::new(settings, tables.read(connect_config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
         let requests = signals(Request::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
             .map_err(RunError::io("signals cannot be received"))?;
@@ -95,7 +99,7 @@ impl ConnectorProcess {
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
         let admin = serve_admin_if(admin, state, None)?;
-        Ok(ConnectorProcess { facts, edges, control, cores, admin })
+        Ok(ConnectorProcess { facts, edges, control, cores, admin, _instance: instance })
     }
 
     /// The facts of the process: where its admin API listens, and its driver.
@@ -136,15 +140,17 @@ pub(super) struct PreparedConnector {
 pub(super) type OnCore = Pin<Box<dyn Future<Output = ()>>>;
 
 impl PreparedConnector {
+    /// A connector with the number `instance`, by which edges know it.
     pub(super) fn new(
         settings: ConnectorSettings,
         tables: ConnectorTables,
         cores: usize,
-    ) -> Result<PreparedConnector, RunError> {
+        instance: u64,
+    ) -> PreparedConnector {
         let (sender, events) = mailbox(EVENTS_MAX);
-        let connector = Connector::new(settings, tables, cores, random_number()?, &sender);
+        let connector = Connector::new(settings, tables, cores, instance, &sender);
         let (resolve, resolves) = resolver();
-        Ok(PreparedConnector { connector, events, resolves, resolve })
+        PreparedConnector { connector, events, resolves, resolve }
     }
 
     /// What each core does.
@@ -182,6 +188,16 @@ impl ConnectorReload {
             Ok(Reloaded { restart_needed, files: files.into_iter().collect() })
         })
     }
+}
+
+/// The number that is kept in the state directory; none without one, or if it cannot be kept.
+fn instance(dir: Option<&StateDir>) -> Result<Option<Instance>, RunError> {
+    let Some(dir) = dir else { return Ok(None) };
+    let host = rustix::system::uname();
+    let kept = dir.instance(&host.nodename().to_string_lossy(), random_number()?);
+    Ok(kept
+        .inspect_err(|error| tracing::warn!(%error, "after a restart, edges will not know this connector again"))
+        .ok())
 }
 
 /// Keeps a certificate that an edge gave, if the connector has a state directory.

@@ -12,7 +12,7 @@ use crate::engine::{Cores, EngineSettings, StartError, mailbox};
 use crate::private::PrivateError;
 use crate::process::error::RunError;
 use crate::process::random::random;
-use crate::process::settings::{edge_addresses, edge_roots, open_state_dir, proxy_for};
+use crate::process::settings::{edge_addresses, edge_roots, fallback_port, open_state_dir, proxy_for};
 use crate::tls::{CertError, WallClock};
 use crate::wire::enrol::{Credential, Grant, NAME_LEN_MAX, Request};
 
@@ -68,6 +68,7 @@ pub(super) async fn provision(config: &ConnectConfig, engine: &EngineSettings) -
         engine: EngineSettings { cores: 1, ..engine.clone() },
         tls: tls.map_err(|error| RunError::Other(error.to_string()))?,
         edge_name: config.edge_name.map(|name| name.as_str().to_owned()),
+        fallback_port: fallback_port(config),
     });
     loop {
         for edge in edge_addresses(config) {
@@ -91,6 +92,7 @@ struct Client {
     engine: EngineSettings,
     tls: EdgeTls,
     edge_name: Option<String>,
+    fallback_port: Option<u16>,
 }
 
 /// Asks one edge, and keeps what it gives.
@@ -136,7 +138,9 @@ impl Client {
             let (reply, resolver) = (reply.clone(), Resolver::Control(resolve.clone()));
             async move {
                 let (edge, proxy, request) = &*asked;
-                let with = TradeWith { edge, edge_name: client.edge_name.as_deref(), proxy: proxy.as_ref() };
+                let Client { edge_name, fallback_port, .. } = &*client;
+                let (edge_name, proxy) = (edge_name.as_deref(), proxy.as_ref());
+                let with = TradeWith { edge, edge_name, proxy, fallback_port: *fallback_port };
                 // Whoever asked waits for it.
                 let _ = reply.send(trade(&core, &resolver, with, &client.tls, request).await);
             }

@@ -261,7 +261,7 @@ fn prepare_connector(
     let edge = EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() };
     let settings = connector_settings(config, vec![edge], roots, credentials(config)?)?;
     let tables = connector_tables(config, core_count, &mut UpstreamTrust::default(), |_| name.clone())?;
-    PreparedConnector::new(settings, tables, core_count)
+    Ok(PreparedConnector::new(settings, tables, core_count, random_number()?))
 }
 
 async fn run_beside<T>(

@@ -1,8 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::host::{HostError, HostPattern, Hostname};
 use super::name::RouteName;
+use super::public_url::PublicUrl;
 use crate::base::{SharedMap, Traffic, TunnelId};
 
 /// The most routes in one table.
@@ -17,6 +19,17 @@ pub struct Route {
     pub tunnel: TunnelId,
     /// How its calls are carried.
     pub traffic: Traffic,
+    /// Settings of its own.
+    pub own: RouteOverrides,
+}
+
+/// What a route has in place of the settings of the edge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteOverrides {
+    /// How long the upstream may take to begin its answer.
+    pub first_byte_timeout: Option<Duration>,
+    /// The URL by which agents call it.
+    pub public: Option<PublicUrl>,
 }
 
 /// One entry of a table that is to be built.

@@ -1,6 +1,9 @@
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption, WebPkiServerVerifier,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::server::danger::ClientCertVerifier;
@@ -13,6 +16,7 @@ use super::certs::{CertError, read_chain};
 use super::clock::WallClock;
 use super::error::TlsError;
 use super::pin::{Fingerprint, PinnedAuthority};
+use super::untrusted::NamesIssuer;
 
 /// The ALPN protocol of agents in HTTP/1.1.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
@@ -272,12 +276,19 @@ pub(super) fn client_config_with(
     let builder = ClientConfig::builder_with_details(Arc::clone(&provider), settings.clock.provider())
         .with_protocol_versions(versions(settings.versions))
         .map_err(refused)?;
-    let builder = match settings.roots.pin {
-        None => builder.with_root_certificates(settings.roots.store),
-        // This verifier checks as usual, once it has learnt the certificate of the pinned authority.
-        Some(pin) => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(PinnedAuthority::new(pin, provider)))
+    let verifier: Option<Arc<dyn ServerCertVerifier>> = match settings.roots.pin {
+        Some(pin) => Some(Arc::new(PinnedAuthority::new(pin, provider))),
+        None if settings.roots.store.is_empty() => None,
+        None => {
+            let roots = Arc::new(settings.roots.store);
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+            Some(verifier.map_err(|error| TlsError::Config(error.to_string()))?)
         }
+    };
+    // Each verifier checks as usual, the pinned one once it has learnt the certificate of its authority.
+    let builder = match verifier {
+        Some(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(NamesIssuer(verifier))),
+        None => builder.with_root_certificates(RootCertStore::empty()),
     };
     let mut config = match settings.identity {
         None => builder.with_no_client_auth(),

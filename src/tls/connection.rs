@@ -156,6 +156,12 @@ impl Connection {
         self.socket().taken_bytes()
     }
 
+    /// Whether the system holds input of the connection that the core has not received; see [`Socket::has_pending_input`].
+    #[must_use]
+    pub fn has_pending_input(&self) -> bool {
+        self.socket().has_pending_input()
+    }
+
     /// Removes the connection from its core after queued bytes were sent. `unread` is put in front of the bytes that
     /// are read next.
     ///

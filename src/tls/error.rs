@@ -3,6 +3,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, PeerIncompatible, ProtocolVersion};
 
 use super::clock::date;
+use super::untrusted::take_issuer;
 use crate::engine::Class;
 
 /// Why a TLS connection failed or could not be made.
@@ -35,6 +36,15 @@ pub enum TlsError {
     /// No trusted authority signed the peer's certificate.
     #[error("the peer's certificate is signed by an authority that is not trusted here: add that authority's PEM file")]
     UnknownIssuer,
+    /// The same, of a server, with the authority that signed.
+    #[error(
+        "the peer's certificate is signed by '{issuer}', which is not trusted here: add that authority's PEM file if it is the \
+         right one; a firewall or proxy that inspects TLS shows such a certificate too, and can read what passes"
+    )]
+    UntrustedIssuer {
+        /// The issuer's distinguished name, as the certificate gives it.
+        issuer: String,
+    },
     /// The peer's certificate is for other names.
     #[error("the peer's certificate is for {presented}, not for {expected}: use a name it holds, or reissue it")]
     WrongName {
@@ -144,6 +154,23 @@ impl TlsError {
             TlsError::Misbehaved(_) => AlertDescription::IllegalParameter,
             _ => return None,
         })
+    }
+
+    /// The same error with the name of the authority, if this is of a client's handshake on this thread that has just failed
+    /// because nobody trusted signed the server's certificate.
+    pub(super) fn naming_issuer(self) -> TlsError {
+        match self {
+            TlsError::UnknownIssuer => {
+                take_issuer().map_or(TlsError::UnknownIssuer, |issuer| TlsError::UntrustedIssuer { issuer })
+            }
+            other => other,
+        }
+    }
+
+    /// As [`TlsError::of_io`], of a client's handshake that has just failed on this thread.
+    #[must_use]
+    pub fn of_client_io(error: &io::Error) -> Option<TlsError> {
+        TlsError::of_io(error).map(TlsError::naming_issuer)
     }
 
     /// The error of TLS that an error of the system's kind carries, as libraries pass it on.

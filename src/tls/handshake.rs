@@ -129,7 +129,8 @@ impl Handshake {
     fn step(&mut self, outgoing: &mut Vec<u8>) -> Result<Step, TlsError> {
         let (discard, step) = match &mut self.connection {
             Connection::Client(connection) => {
-                handle_status(connection.process_tls_records(&mut self.incoming), outgoing)
+                let (discard, step) = handle_status(connection.process_tls_records(&mut self.incoming), outgoing);
+                (discard, step.map_err(TlsError::naming_issuer))
             }
             Connection::Server(connection) => {
                 handle_status(connection.process_tls_records(&mut self.incoming), outgoing)

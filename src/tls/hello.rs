@@ -1,7 +1,8 @@
-//! The server name that a client asks for, read from its first message (RFC 8446 section 4.1.2, RFC 6066 section 3).
+//! The server name that a client asks for, and the application protocols that it offers, read from its first message (RFC 8446
+//! section 4.1.2, RFC 6066 section 3, RFC 7301 section 3.1).
 //!
-//! rustls does not expose the name on the connections used here. It checks the same bytes completely; this module only
-//! finds the name, and treats anything unusual as no name.
+//! rustls does not expose them on the connections used here. It checks the same bytes completely; this module only finds the
+//! two, and treats anything unusual as neither.
 
 use rustls_pki_types::DnsName;
 
@@ -12,6 +13,7 @@ const CLIENT_HELLO: u8 = 1;
 const HANDSHAKE: u8 = 22;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
+const APPLICATION_PROTOCOLS: u16 = 16;
 const MESSAGE_HEADER_LEN: usize = 4;
 
 /// The longest first message of a client, in bytes on the wire. Those of browsers are below 2 KiB; with long tickets of
@@ -45,6 +47,12 @@ impl ServerNamePeek {
             Scanned::Whole => self.scan.name(&self.received).map_or(Peeked::Nameless, Peeked::Name),
             Scanned::More | Scanned::TooLong | Scanned::Other => Peeked::Nameless,
         }
+    }
+
+    /// Whether the client offers this application protocol. No, as long as its first message is not complete.
+    #[must_use]
+    pub fn offers(&self, protocol: &[u8]) -> bool {
+        self.scan.offers(&self.received, protocol)
     }
 
     /// The number of bytes received.
@@ -121,9 +129,23 @@ impl HelloScan {
 
     /// The server name in a complete message, in lower case; `None` if the client sent none.
     pub(super) fn name(&self, bytes: &[u8]) -> Option<String> {
+        self.with_extension(bytes, SERVER_NAME, |body| host_name(Reader(Reader(body).vector()?)))
+    }
+
+    fn offers(&self, bytes: &[u8], protocol: &[u8]) -> bool {
+        let offered = self.with_extension(bytes, APPLICATION_PROTOCOLS, |body| {
+            let mut offered = Reader(Reader(body).vector()?);
+            while offered.short_vector()? != protocol {}
+            Some(())
+        });
+        offered.is_some()
+    }
+
+    /// Passes an extension of a complete message to `read`; `None` if the message has no such extension.
+    fn with_extension<T>(&self, bytes: &[u8], kind: u16, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         let mut records = &bytes[..self.at];
         if record_len(records) == Ok(Some(records.len())) {
-            return server_name(Reader(&records[HEADER_LEN..]).message()?);
+            return read(extension(Reader(&records[HEADER_LEN..]).message()?, kind)?);
         }
         let mut message = Vec::with_capacity(self.len);
         while let Ok(Some(len)) = record_len(records) {
@@ -131,11 +153,12 @@ impl HelloScan {
             message.extend_from_slice(&record[HEADER_LEN..]);
             records = rest;
         }
-        server_name(Reader(&message).message()?)
+        read(extension(Reader(&message).message()?, kind)?)
     }
 }
 
-fn server_name(hello: &[u8]) -> Option<String> {
+/// The body of an extension of a ClientHello.
+fn extension(hello: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut hello = Reader(hello);
     hello.take(2 + 32)?; // version and random
     hello.short_vector()?; // session id
@@ -144,8 +167,8 @@ fn server_name(hello: &[u8]) -> Option<String> {
     let mut extensions = Reader(hello.vector()?);
     while !extensions.0.is_empty() {
         let (kind, body) = (extensions.number()?, extensions.vector()?);
-        if kind == SERVER_NAME {
-            return host_name(Reader(Reader(body).vector()?));
+        if kind == wanted {
+            return Some(body);
         }
     }
     None
@@ -248,6 +271,30 @@ mod tests {
         let (last, before) = record.split_last().unwrap();
         assert!(before.iter().all(|byte| peek.feed(&[*byte]) == Peeked::More));
         assert_eq!(peek.feed(&[*last]), Peeked::Name("adit.example.com".to_owned()));
+    }
+
+    #[test]
+    fn the_protocols_that_a_client_offers_are_found_and_no_others() {
+        let offering = |protocols: &[&str]| {
+            let list: Vec<u8> =
+                protocols.iter().flat_map(|name| [&[name.len() as u8][..], name.as_bytes()].concat()).collect();
+            let mut extensions = vec![0, 43, 0, 1, 9, 0, 16];
+            extensions.extend(vector(&vector(&list)));
+            let mut body = vec![3; 34];
+            body.extend([0, 0, 2, 0x13, 1, 1, 0]);
+            body.extend(vector(&extensions));
+            let message = [&[CLIENT_HELLO, 0][..], &vector(&body)].concat();
+            let mut peek = ServerNamePeek::default();
+            assert_eq!(peek.feed(&wire(&[&message[..20], &message[20..]])), Peeked::Nameless);
+            ["adit/1", "http/1.1"].map(|protocol| peek.offers(protocol.as_bytes()))
+        };
+        assert_eq!(offering(&["adit/1"]), [true, false]);
+        assert_eq!(offering(&["h2", "http/1.1"]), [false, true]);
+        assert_eq!(offering(&["adit/10", "http/1.1", "adit/1"]), [true, true]);
+        assert_eq!(offering(&[]), [false; 2]);
+        let mut peek = ServerNamePeek::default();
+        assert_eq!(peek.feed(&wire(&[&hello("a.example")[..30]])), Peeked::More);
+        assert!(!peek.offers(b"adit/1"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod untrusted;
 
 pub use alert::Alert;
 pub use authority::{Authority, Issued, VALID_DAYS_MAX};

@@ -31,6 +31,10 @@ const CLOSE_EARLY: Duration = Duration::from_secs(1);
 /// The table of idle connections keeps memory for so many while fewer are idle.
 const IDLE_ENTRIES_KEPT: usize = 64;
 
+/// How long a connection is idle before the system is asked for its end, which the driver may not have reported: a busy core
+/// is told late. A pool that uses a connection again sooner does without the system call.
+const PROBED_AFTER: Duration = Duration::from_millis(1);
+
 /// The shortest time between two log lines about the answers of one upstream on one core.
 const FAULTS_EVERY: Duration = Duration::from_secs(60);
 
@@ -70,6 +74,8 @@ struct Line {
 
 struct Idle {
     line: Line,
+    /// Since when it is idle.
+    since: Time,
     /// When it is too old to be used.
     until: Time,
 }
@@ -164,7 +170,7 @@ impl HttpPool {
         let now = self.0.core.turn_time();
         loop {
             let idle = self.0.idle.borrow_mut().pop_back()?;
-            if idle.is_usable(now) {
+            if idle.is_usable(now) && !idle.has_unseen_end(now) {
                 let line = idle.line;
                 let place = Place::take(self);
                 return Some(HttpConnection { line: Some(line), place });
@@ -253,8 +259,8 @@ impl HttpPool {
         let allowed = self.0.settings.idle_timeout;
         let idle_max = idle_timeout.map_or(allowed, |announced| allowed.min(announced.saturating_sub(CLOSE_EARLY)));
         if !idle_max.is_zero() {
-            let until = self.0.core.turn_time() + idle_max;
-            self.0.idle.borrow_mut().push_back(Idle { line, until });
+            let since = self.0.core.turn_time();
+            self.0.idle.borrow_mut().push_back(Idle { line, since, until: since + idle_max });
             self.sweep_later();
         }
     }
@@ -286,6 +292,12 @@ impl Idle {
     /// Whether it is young enough, and nothing was received on it, not even its end.
     fn is_usable(&self, now: Time) -> bool {
         now < self.until && self.line.connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Whether its end, or bytes that nobody asked for, have come and were not received yet. Only asked of a connection that
+    /// was idle for a while.
+    fn has_unseen_end(&self, now: Time) -> bool {
+        now - self.since >= PROBED_AFTER && self.line.connection.has_pending_input()
     }
 }
 
@@ -329,6 +341,13 @@ impl HttpConnection {
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.line.as_ref().expect("only giving it back takes it away").connection
+    }
+
+    /// Whether the server is reached over TCP, so that its host acknowledges what it is sent. On a Unix socket nobody but the
+    /// server itself takes it.
+    #[must_use]
+    pub fn is_tcp(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| matches!(*line.address, Address::Tcp(_)))
     }
 
     /// Logs what was wrong with an answer, at most every `FAULTS_EVERY` for one upstream.

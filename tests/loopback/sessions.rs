@@ -20,7 +20,7 @@ const SESSIONS: usize = 8;
 const LAYOUTS: [(usize, u16); 3] = [(1, 1), (2, 0), (2, 1)];
 
 /// A server that answers 404 to a session that it does not have. Returns where it listens.
-fn serve(name: &'static str) -> SocketAddr {
+pub(crate) fn serve(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let sessions = Arc::new(Mutex::new(HashSet::new()));

@@ -189,7 +189,8 @@ fn edge(
         drain_timeout: Duration::from_secs(5),
         ..EdgeSettings::for_tests(agents_listen, connectors_listen)
     };
-    let route = Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic };
+    let route =
+        Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic, own: adit::route::RouteOverrides::default() };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let seals = Seals::default();
     seals.identity().renew(authority, UnixTime::now()).unwrap();
@@ -221,7 +222,13 @@ fn connector(
         ..ConnectorSettings::for_tests(edge, tunnel(), Secret::from("0123456789abcdef"))
     };
     let upstream = UpstreamSettings::for_tests(format!("http://{upstream}").parse().unwrap());
-    let route = ConnectorRoute { name: "test".parse().unwrap(), upstream, traffic, identity: RouteIdentity::default() };
+    let route = ConnectorRoute {
+        name: "test".parse().unwrap(),
+        upstream,
+        traffic,
+        identity: RouteIdentity::default(),
+        first_byte_timeout: None,
+    };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let callers = CallerAuthorities::default();
     callers.set(0, authority.cert_der().clone());

@@ -1,9 +1,11 @@
 //! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
 
 mod admission;
+mod beside_agents;
 mod forward_proxy;
 mod printed;
 mod proxied;
+mod restarted;
 mod site;
 mod store;
 mod trade;

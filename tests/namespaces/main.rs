@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod disk_full;
+mod lossy_path;
 #[path = "../loopback/process.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod process;
@@ -22,8 +23,12 @@ use space::Ended;
 /// A test: it panics when it fails, and says why when this machine cannot run it.
 type Test = fn() -> Result<(), String>;
 
-const TESTS: [(&str, Test); 3] = [
+const TESTS: [(&str, Test); 4] = [
     ("disk_full::a_change_is_refused_and_nothing_is_lost", disk_full::a_change_is_refused_and_nothing_is_lost),
+    (
+        "lossy_path::the_doctor_tells_a_path_that_loses_large_packets",
+        lossy_path::the_doctor_tells_a_path_that_loses_large_packets,
+    ),
     ("silent_host::a_host_that_answers_nothing_is_given_up", silent_host::a_host_that_answers_nothing_is_given_up),
     (
         "walk::a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in",

@@ -9,7 +9,7 @@ use adit::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{MemberId, Simulation};
 use adit::engine::{Core, Pool};
 use adit::policy::Admission;
-use adit::route::{Route, RouteEntry, RouteTable};
+use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
@@ -51,8 +51,13 @@ pub(crate) fn edge_settings(link: mux::Settings) -> EdgeSettings {
 
 /// One route, one tunnel.
 pub(crate) fn edge_tables() -> EdgeTables {
+    edge_tables_with(RouteOverrides::default())
+}
+
+/// The same, with settings of the route's own.
+pub(crate) fn edge_tables_with(own: RouteOverrides) -> EdgeTables {
     let tunnel: TunnelId = TUNNEL.parse().expect("an id");
-    let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone(), traffic: Traffic::Plain };
+    let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone(), traffic: Traffic::Plain, own };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
     let tunnels = SharedMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
@@ -73,6 +78,7 @@ pub(crate) fn connector_tables() -> ConnectorTables {
         upstream,
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
+        first_byte_timeout: None,
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }

@@ -153,14 +153,47 @@ fn the_session_of_a_connector_that_said_goodbye_is_answered_by_the_other_at_once
 }
 
 #[test]
-fn the_session_of_a_connector_that_was_lost_waits_for_it_and_is_then_answered_by_the_other() {
+fn the_session_of_a_connector_that_was_killed_is_answered_by_the_other_within_about_a_second() {
     for place in LAYOUTS {
         let mut bed = Bed::start(3, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);
         bed.kill_connector(owner);
-        bed.pass(SECOND);
         let waits = call(&bed, &session);
         bed.pass(SECOND / 2);
+        assert!(!waits.has_ended(), "{place:?}: the connector may only have lost its connections");
+        bed.pass(SECOND * 6 / 10);
+        let answer = waits.take().expect("it has ended");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{place:?}");
+    }
+}
+
+#[test]
+fn a_connector_that_was_killed_and_is_back_in_time_with_its_number_has_its_sessions() {
+    for place in LAYOUTS {
+        let mut bed = Bed::start(6, place, &HOSTS[..1]);
+        let (session, owner) = begin(&mut bed);
+        bed.kill_connector(owner);
+        let waits = call(&bed, &session);
+        bed.pass(SECOND / 2);
+        bed.start_connector(owner);
+        bed.pass(SECOND);
+        let answer = waits.take().expect("it has ended");
+        assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{place:?}");
+    }
+}
+
+#[test]
+fn the_session_of_a_connector_that_was_lost_waits_for_it_and_is_then_answered_by_the_other() {
+    for place in LAYOUTS {
+        let mut bed = Bed::start(3, place, &HOSTS[..1]);
+        let (session, owner) = begin(&mut bed);
+        bed.cut_off(owner);
+        let links = if place.links == 0 { u64::from(place.cores) } else { 1 };
+        while bed.links_ended() < links {
+            bed.pass(SECOND / 10);
+        }
+        let waits = call(&bed, &session);
+        bed.pass(SECOND * 3 / 2);
         assert!(!waits.has_ended(), "{place:?}: the connector was lost a moment ago");
         // It is given up when it has been away for as long as a call waits.
         bed.pass(OFFLINE_WAIT - SECOND);

@@ -13,8 +13,11 @@ use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
-use adit::engine::{BUFFER_MEMORY_MIN, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox};
+use adit::engine::{
+    BUFFER_MEMORY_MIN, ByteStream, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox,
+};
 use adit::latency::Outcome;
+use adit::route::RouteOverrides;
 use adit::wire::mux;
 
 use crate::bodies::{body, read, read_head, send, serve};
@@ -358,6 +361,57 @@ fn interim_responses_do_not_extend_the_time_to_the_first_byte_of_an_answer() {
     let (last, interim) = heads.split_last().expect("the agent is answered");
     assert_eq!(last, "HTTP/1.1 504 Gateway Timeout");
     assert!(interim.len() >= 3 && interim.iter().all(|head| head == "HTTP/1.1 103 Early Hints"), "{interim:?}");
+}
+
+#[test]
+fn the_time_to_the_first_byte_begins_when_the_request_is_sent() {
+    let mut bed = Bed::start();
+    let (core, answer) = (bed.agents.clone(), Rc::<RefCell<Option<String>>>::default());
+    let told = Rc::clone(&answer);
+    bed.agents.spawn(async move {
+        let socket = connect(&core).await;
+        // The upstream has the whole limit after an upload that takes nearly three times as long.
+        let (pieces, after_ms) = (8, (FIRST_BYTE_TIMEOUT - SECOND).as_millis());
+        let head = format!("POST /{pieces}/{after_ms} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {pieces}\r\n\r\n");
+        send(&socket, head.as_bytes()).await.expect("the edge is there");
+        for _ in 0..pieces {
+            core.sleep(40 * SECOND).await;
+            send(&socket, b"x").await.expect("the edge is there");
+        }
+        let head = read_head(&socket, &mut Vec::new()).await.expect("it is answered");
+        *told.borrow_mut() = head.lines().next().map(str::to_owned);
+    });
+    bed.pass(8 * 40 * SECOND + FIRST_BYTE_TIMEOUT);
+    assert_eq!(answer.borrow().as_deref(), Some("HTTP/1.1 200 OK"));
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 1)]);
+}
+
+#[test]
+fn a_route_may_have_a_first_byte_timeout_of_its_own_and_the_answer_names_the_setting() {
+    let mut bed = Bed::start();
+    let own =
+        |limit| roles::edge_tables_with(RouteOverrides { first_byte_timeout: limit, ..RouteOverrides::default() });
+    for (limit, waits) in
+        [(Some(10 * SECOND), 10 * SECOND), (Some(300 * SECOND), 300 * SECOND), (None, FIRST_BYTE_TIMEOUT)]
+    {
+        bed.edge.reload(own(limit));
+        let (core, answer) = (bed.agents.clone(), Rc::<RefCell<String>>::default());
+        let told = Rc::clone(&answer);
+        bed.agents.spawn(async move {
+            let socket = connect(&core).await;
+            let head = format!("POST /0/900000 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n");
+            send(&socket, head.as_bytes()).await.expect("the edge is there");
+            while let Ok(Some(lease)) = socket.recv().await {
+                told.borrow_mut().push_str(&String::from_utf8_lossy(&lease));
+            }
+        });
+        bed.pass(waits - SECOND);
+        assert_eq!(*answer.borrow(), "", "{limit:?}");
+        bed.pass(2 * SECOND);
+        let answer = answer.borrow();
+        assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("first_byte_timeout_ms"), "{limit:?}: {answer}");
+    }
+    assert_eq!(bed.outcomes(), [(Outcome::TimedOut, 3)]);
 }
 
 #[test]

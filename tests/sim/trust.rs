@@ -264,7 +264,7 @@ fn a_wrong_name_is_told_with_its_remedy() {
 fn an_unknown_authority_is_told_with_its_remedy() {
     let mut bed = Bed::new(13, DAY);
     let plan = ConnectorPlan { believes_other: true, ..ConnectorPlan::default() };
-    in_vain(&mut bed, &plan, &["signed by an authority that is not trusted here", "--edge-ca-file"]);
+    in_vain(&mut bed, &plan, &["is signed by 'CN=", "not trusted here", "--edge-ca-file", "inspects TLS"]);
 }
 
 #[test]

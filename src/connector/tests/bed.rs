@@ -281,6 +281,13 @@ pub(super) fn tables_set(set: impl Fn(&mut UpstreamSettings)) -> ConnectorTables
     tables_at(&format!("http://{UPSTREAM}:{UPSTREAM_PORT}"), set)
 }
 
+/// Tables with a limit for the time to the first byte of an answer.
+pub(super) fn tables_limited(first_byte_timeout: Duration) -> ConnectorTables {
+    let mut entries = entries(&[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))], upstream_settings);
+    entries.iter_mut().for_each(|entry| entry.target.first_byte_timeout = Some(first_byte_timeout));
+    ConnectorTables { routes: RouteTable::new(entries).unwrap(), sealing: None }
+}
+
 /// Tables with another upstream, and other settings for it.
 pub(super) fn tables_at(url: &str, set: impl Fn(&mut UpstreamSettings)) -> ConnectorTables {
     let upstream = |url: &str| {
@@ -306,6 +313,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             upstream: upstream(url),
             traffic: Traffic::Plain,
             identity: RouteIdentity::default(),
+            first_byte_timeout: None,
         },
     };
     routes.iter().map(entry).collect()

@@ -180,3 +180,25 @@ fn a_call_waits_no_longer_than_its_setting_for_an_upstream_that_stays_away() {
     });
     bed.assert_clean();
 }
+
+#[test]
+fn the_other_port_of_an_edge_is_tried_when_its_own_does_not_answer_and_first_from_then_on() {
+    let edge = EdgeAddress { host: super::bed::EDGE.to_string().into(), port: EDGE_PORT - 1 };
+    let plain = ConnectorSettings { edges: vec![edge], links: 1, ..settings() };
+    let settings = ConnectorSettings { edge_fallback_port: Some(EDGE_PORT), ..plain.clone() };
+    let mut bed = Bed::with(settings, 1, Faults::none(), Some(answering()));
+    bed.run(|edge| async move {
+        edge.link().await;
+        assert!(edge.get().await.ends_with("ok"));
+    });
+    let is_preferred = || bed.role.edges[0].prefers_fallback_port.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(is_preferred());
+    // Without it, or with the same port once more, the edge is away.
+    for other in [None, Some(EDGE_PORT - 1)] {
+        let mut bed =
+            Bed::with(ConnectorSettings { edge_fallback_port: other, ..plain.clone() }, 1, Faults::none(), None);
+        bed.pass(ms(5_000));
+        assert_eq!(bed.edge.dialled.get(), 0, "{other:?}");
+        assert!(bed.role.counters().dials_failed.load(std::sync::atomic::Ordering::Relaxed) > 3);
+    }
+}

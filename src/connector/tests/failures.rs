@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::bed::{Bed, CONNECTOR, EDGE, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables, tables_with};
+use super::bed::{
+    Bed, CONNECTOR, EDGE, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables, tables_limited, tables_with, us,
+};
 use crate::base::Time;
 use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
@@ -303,7 +305,8 @@ fn a_request_is_sent_once_more_only_when_nothing_of_it_was_sent() {
                     let _ = peer.talk.rest().await;
                     return;
                 }
-                peer.core.sleep(ms(50)).await;
+                // So soon that the connector does not ask the system for the end of the connection.
+                peer.core.sleep(us(300)).await;
                 peer.talk.stream.abort();
             }
         });
@@ -313,7 +316,7 @@ fn a_request_is_sent_once_more_only_when_nothing_of_it_was_sent() {
             // From here on the connector often looks away from what came in, so also from the end of the connection.
             let slow = Faults { slow_read_chance: 0.6, slow_read_ns_max: 2_000_000, ..Faults::none() };
             edge.net.set_faults(slow);
-            edge.core.sleep(ms(50)).await;
+            edge.core.sleep(us(300)).await;
             let mut call = edge.call(POST).await;
             call.stream.finish();
             assert!(call.whole().await.ends_with("ok"));
@@ -474,4 +477,33 @@ fn an_upstream_that_takes_nothing_more_ends_the_call_in_its_time_and_one_that_go
             }
         });
     }
+}
+
+#[test]
+fn a_route_may_limit_the_time_to_the_first_byte_of_an_answer_but_not_to_that_of_a_stream() {
+    let mut bed = Bed::new(script(|mut peer| async move {
+        while let Some(head) = peer.talk.next_head().await {
+            if head.starts_with("POST") {
+                peer.talk.until("body").await;
+            }
+            peer.core.sleep(ms(5_000)).await;
+            peer.talk.say(OK).await;
+        }
+    }));
+    bed.role.reload(tables_limited(ms(3_000)));
+    bed.run(|edge| async move {
+        let began = edge.now();
+        let mut call = edge.call(POST).await;
+        call.stream.finish();
+        assert_eq!(call.cause().await, Cause::Deadline);
+        assert!((ms(3_000)..ms(3_001)).contains(&(edge.now() - began)));
+        assert!(edge.get().await.ends_with("ok"), "a GET waits for events");
+    });
+    bed.role.reload(tables_limited(ms(6_000)));
+    bed.run(|edge| async move {
+        let mut call = edge.call(POST).await;
+        call.stream.finish();
+        assert!(call.whole().await.ends_with("ok"));
+    });
+    bed.assert_clean();
 }

@@ -5,10 +5,13 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::bed::{Bed, Script, ms, script, tables_set};
+use super::bed::{Bed, CONNECTOR, Script, UPSTREAM, ms, script, settings, tables_set};
 use crate::engine::ByteStream;
+use crate::engine::sim::Faults;
 use crate::wire::mux::Cause;
 
+const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
+const POST: &str = "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 4\r\n\r\nbody";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// The connection that each request came on, and the first word of the request.
@@ -103,4 +106,87 @@ fn a_post_is_not_sent_again_and_nothing_is_sent_a_third_time() {
         assert_eq!(seen.borrow().iter().filter(|(_, word)| word == method).count(), sent, "{seen:?}");
         bed.assert_clean();
     }
+}
+
+#[test]
+fn an_idle_connection_that_the_upstream_has_closed_is_not_used_though_its_end_was_not_received_yet() {
+    for seed in 0..20 {
+        let play = script(|mut peer| async move {
+            peer.talk.until("body").await;
+            peer.talk.say(OK).await;
+            peer.core.sleep(ms(1)).await;
+        });
+        let mut bed = Bed::with(settings(), seed, Faults::none(), Some(play));
+        bed.run(|edge| async move {
+            // As on a busy core, the connector's driver reports late what has come in.
+            edge.net.set_faults(Faults { slow_read_chance: 0.6, slow_read_ns_max: 20_000_000, ..Faults::none() });
+            for _ in 0..4 {
+                let mut call = edge.call(POST).await;
+                call.stream.finish();
+                assert!(call.whole().await.ends_with("ok"), "seed {seed}");
+                edge.core.sleep(ms(3)).await;
+            }
+        });
+        assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), 0);
+        bed.net.calm();
+        bed.assert_clean();
+    }
+}
+
+#[test]
+fn a_full_pool_of_connections_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its_return_is_answered() {
+    let (play, seen) = upstream(OK, |_, _| true);
+    // No connection fails by itself meanwhile.
+    let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
+    let mut bed = Bed::with(settings(), 1, faults, Some(play));
+    bed.run(|edge| async move {
+        let mut calls = Vec::new();
+        for _ in 0..4 {
+            let call = edge.call(GET).await;
+            call.stream.finish();
+            calls.push(call);
+        }
+        for mut call in calls {
+            assert!(call.whole().await.ends_with("ok"));
+        }
+        edge.net.partition(CONNECTOR, UPSTREAM);
+        // Each of those that are under way, and none of those that follow, waits for an acknowledgement.
+        let began = edge.now();
+        let (mut post, mut get) = (edge.call(POST).await, edge.call(GET).await);
+        post.stream.finish();
+        get.stream.finish();
+        assert_eq!(post.cause().await, Cause::UpstreamTimeout, "it may have been received");
+        assert!(edge.now() - began < ms(10_000));
+        assert_eq!(get.cause().await, Cause::UpstreamConnectTimeout, "it went on to a new connection");
+        assert!(edge.now() - began < ms(10_000));
+        let mut next = edge.call(POST).await;
+        next.stream.finish();
+        assert_eq!(next.cause().await, Cause::UpstreamConnectTimeout);
+        edge.net.heal(CONNECTOR, UPSTREAM);
+        let mut first = edge.call(POST).await;
+        first.stream.finish();
+        assert!(first.whole().await.ends_with("ok"));
+    });
+    assert!(seen.borrow().last().unwrap().0 >= 4, "on a new connection: {seen:?}");
+    bed.assert_clean();
+}
+
+#[test]
+fn an_upstream_that_takes_long_to_answer_is_waited_for_as_long_as_its_host_is_there() {
+    let play = script(|mut peer| async move {
+        for _ in 0..2 {
+            peer.talk.until("body").await;
+            peer.core.sleep(ms(60_000)).await;
+            peer.talk.say(OK).await;
+        }
+    });
+    let mut bed = Bed::new(play);
+    bed.run(|edge| async move {
+        for _ in 0..2 {
+            let mut call = edge.call(POST).await;
+            call.stream.finish();
+            assert!(call.whole().await.ends_with("ok"));
+        }
+    });
+    bed.assert_clean();
 }

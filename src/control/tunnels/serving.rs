@@ -16,7 +16,7 @@ use crate::control::wall_time::WallTime;
 use crate::edge::{Edge, EdgeCommand, EdgeTables, Seals, TunnelCredential, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
 use crate::policy::{Admission, TunnelLists, Unmet};
-use crate::route::{HostPattern, Route, RouteName};
+use crate::route::{HostPattern, Route, RouteName, RouteOverrides};
 use crate::tls::ClientConfig;
 
 /// How often cores are asked to look at their links before whoever waits is told that some did not answer. They are asked
@@ -299,7 +299,8 @@ impl Parts {
         admit(tunnel, &mut tables.admission);
         let mut left_out = 0;
         for host in &tunnel.hosts {
-            let route = Route { name: RouteName::of_host(host), tunnel: id.clone(), traffic: tunnel.traffic };
+            let (name, own) = (RouteName::of_host(host), RouteOverrides::default());
+            let route = Route { name, tunnel: id.clone(), traffic: tunnel.traffic, own };
             if self.configured.routes.get(host).is_some() {
                 tracing::warn!(tunnel = %id, %host, "the host is also in the configuration, which takes precedence");
             } else if !tables.routes.insert(*host, id.as_str(), route) {
@@ -384,8 +385,12 @@ mod tests {
     #[test]
     fn a_wildcard_of_the_configuration_is_found_to_cover_a_host_of_the_store() {
         let configured: TunnelId = "tnl_configured".parse().expect("an id");
-        let target =
-            Route { name: "all".parse().expect("a name"), tunnel: configured.clone(), traffic: Traffic::Plain };
+        let target = Route {
+            name: "all".parse().expect("a name"),
+            tunnel: configured.clone(),
+            traffic: Traffic::Plain,
+            own: RouteOverrides::default(),
+        };
         let entry = RouteEntry { host: "*.example.com".to_owned(), place: "tunnel[0]".to_owned(), target };
         let routes = RouteTable::new([entry]).unwrap_or_else(|_| panic!("one good route"));
         let stored = [tunnel("tnl_below", &["a.example.com"]), tunnel("tnl_beside", &["a.example.org"])];

@@ -233,6 +233,15 @@ impl Driver for SimDriver {
         }
     }
 
+    fn has_pending_input(&self, socket: Token) -> bool {
+        match self.sockets.get(&socket.index) {
+            Some(Socket { token, role: Role::Stream(stream), .. }) if *token == socket => {
+                !matches!(self.net.world.borrow().arrival_at(stream.end), Arrival::Nothing)
+            }
+            _ => false,
+        }
+    }
+
     fn shutdown(&mut self, socket: Token) {
         if let Some(stream) = self.stream(socket) {
             stream.finish = true;

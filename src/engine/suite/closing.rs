@@ -138,6 +138,31 @@ pub(super) fn what_was_not_acknowledged_is_told<N: Network>(seed: u64) -> Option
     Some(())
 }
 
+/// Bytes, the end and a reset are known to wait at the system before they are received.
+pub(super) fn what_was_not_received_is_told<N: Network>(seed: u64) -> Option<()> {
+    let mut world = World::<N>::new(seed)?;
+    let pending = |world: &World<N>, token| world.nodes[NEAR].driver.has_pending_input(token);
+    for how in [None, Some(Close::Flush), Some(Close::Abort)] {
+        let (near, far) = world.pair();
+        world.nodes[NEAR].driver.receive(near, false);
+        world.a_while();
+        assert!(!pending(&world, near));
+        match how {
+            Some(how) => world.nodes[FAR].driver.close(far, how),
+            None => drop(world.nodes[FAR].send(far, b"news")),
+        }
+        world.until("it waits at the system", |world| pending(world, near));
+        if how.is_none() {
+            world.nodes[NEAR].driver.receive(near, true);
+            world.until("it is received", |world| world.nodes[NEAR].log(near).received == b"news");
+            assert!(!pending(&world, near));
+        }
+    }
+    assert!(!pending(&world, Token { index: u32::MAX, generation: 0 }));
+    world.finish();
+    Some(())
+}
+
 /// A peer that has finished and then resets the connection is seen to be gone, though nobody receives any more.
 pub(super) fn a_reset_behind_the_end_is_seen<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;

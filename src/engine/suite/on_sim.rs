@@ -116,6 +116,10 @@ impl Driver for Waiting {
         self.driver.acknowledge(socket);
     }
 
+    fn has_pending_input(&self, socket: Token) -> bool {
+        self.driver.has_pending_input(socket)
+    }
+
     fn send(&mut self, socket: Token, lease: crate::engine::Lease) {
         self.driver.send(socket, lease);
     }

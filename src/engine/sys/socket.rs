@@ -1,6 +1,7 @@
 //! System calls on sockets that both kernel drivers share.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -140,6 +141,14 @@ pub(in crate::engine) fn is_over(fd: &impl AsFd) -> bool {
     let told =
         unsafe { libc::getsockopt(fd.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut len) };
     told == 0 && state == TCP_CLOSE
+}
+
+/// Whether the system holds bytes, the end or an error of the connection. The error is then taken from it.
+pub(in crate::engine) fn has_pending_input(fd: &impl AsFd) -> bool {
+    match SockRef::from(fd).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+    }
 }
 
 /// Makes closing the socket reset the connection.

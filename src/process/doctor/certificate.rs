@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 use rustls_pki_types::{ServerName, UnixTime};
+use socket2::{Domain, Socket, Type};
 
 use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
 use crate::tls::{CertInfo, ClientConfig, TlsError};
+
+/// A length of segments that fits through every path: IPv4 hosts must take packets of 576 bytes (RFC 1122 section 3.3.2).
+const SMALL_SEGMENT: u32 = 536;
 
 /// A completed handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +40,54 @@ pub(super) async fn shake_hands(
     done.map_err(|error| error.to_string())?
 }
 
+/// Makes the handshake; where nothing comes of it, once more in small packets, to tell a path that loses large ones.
 fn handshake(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Result<Handshake, String> {
+    let made = handshake_in(None, address, name.clone(), Arc::clone(&config));
+    match made {
+        Err(Failed::Unanswered) if handshake_in(Some(SMALL_SEGMENT), address, name, config).is_ok() => Err(format!(
+            "large packets are lost on the way to {address}: lower the MTU of this host's network interface, or have the MSS \
+             clamped on the way; with packets of {SMALL_SEGMENT} bytes the TLS handshake succeeds"
+        )),
+        Err(Failed::Unanswered) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        Err(Failed::Because(why)) => Err(why),
+        Ok(handshake) => Ok(handshake),
+    }
+}
+
+/// Why a handshake failed.
+enum Failed {
+    /// The connection stands, and nothing more comes over it.
+    Unanswered,
+    Because(String),
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Failed {
+        Failed::Because(why)
+    }
+}
+
+/// Connects, with segments of at most so many bytes in both directions if a length is given.
+fn connect(address: SocketAddr, segment_len_max: Option<u32>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if let Some(len) = segment_len_max {
+        socket.set_tcp_mss(len)?;
+    }
+    socket.connect_timeout(&address.into(), ANSWER_TIMEOUT)?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    Ok(socket.into())
+}
+
+fn handshake_in(
+    segment_len_max: Option<u32>,
+    address: SocketAddr,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+) -> Result<Handshake, Failed> {
     let mut session = ClientConnection::new(config, name).map_err(|error| TlsError::from(error).to_string())?;
+    let mut socket = connect(address, segment_len_max).map_err(|error| reason(&error))?;
     let mut made = || -> io::Result<()> {
-        let mut socket = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
-        socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }
@@ -49,17 +95,21 @@ fn handshake(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientC
         session.send_close_notify();
         session.complete_io(&mut socket).map(|_| ())
     };
-    made().map_err(|error| reason(&error))?;
+    made().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failed::Unanswered,
+        _ => Failed::Because(reason(&error)),
+    })?;
     let cert = session.peer_certificates().and_then(|chain| CertInfo::of_der(chain.first()?));
     let version = session.protocol_version().map_or("TLS", crate::tls::version_name);
-    cert.map(|cert| Handshake { cert, version }).ok_or_else(|| "it showed no certificate that can be read".to_owned())
+    let shown = cert.map(|cert| Handshake { cert, version });
+    shown.ok_or_else(|| Failed::Because("it showed no certificate that can be read".to_owned()))
 }
 
 /// Why the handshake failed, in the words that the rest of the program uses.
 fn reason(error: &io::Error) -> String {
-    match TlsError::of_io(error) {
+    match TlsError::of_client_io(error) {
         Some(tls) => tls.to_string(),
-        None if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+        None if error.kind() == io::ErrorKind::TimedOut => {
             format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())
         }
         None => error.to_string(),

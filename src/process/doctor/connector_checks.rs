@@ -22,9 +22,10 @@ use crate::process::doctor::limits::file_limit;
 use crate::process::doctor::mcp::{McpTarget, check_mcp, check_origin};
 use crate::process::doctor::reach::{check_dns, check_tcp, check_udp};
 use crate::process::error::RunError;
+use crate::process::random::random_number;
 use crate::process::settings::{
     UpstreamTrust, connector_settings, connector_tables, credentials, edge_addresses, edge_roots, engine_settings,
-    route_addresses, seal_ca, sealing,
+    fallback_port, route_addresses, seal_ca, sealing,
 };
 use crate::route::{RouteName, UpstreamAddr};
 use crate::tls::{ALPN_LINK, CertInfo, ClientSettings, Versions, client_config};
@@ -109,8 +110,12 @@ async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort
     if addresses.is_empty() {
         return false;
     }
-    let address = check_tcp(findings, "edge.tcp", &addresses).await;
+    let mut address = check_tcp(findings, "edge.tcp", &addresses).await;
     check_udp(findings, "edge.udp", address.unwrap_or(addresses[0])).await;
+    if let Some(port) = fallback_port(connect).filter(|port| address.is_none() && *port != edge.port) {
+        let others: Vec<SocketAddr> = addresses.iter().map(|address| SocketAddr::new(address.ip(), port)).collect();
+        address = check_tcp(findings, "edge.fallback", &others).await;
+    }
     let Some(address) = address else { return false };
     let roots = match edge_roots(connect, secret) {
         Ok(roots) => roots,
@@ -190,7 +195,7 @@ fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<PreparedCo
         sealing,
         ..connector_tables(&connect, 1, &mut UpstreamTrust::default(), RouteName::of_host)?
     };
-    PreparedConnector::new(settings, tables, 1)
+    Ok(PreparedConnector::new(settings, tables, 1, random_number()?))
 }
 
 /// Adds the finding of an event; true if the edge needs no further one.

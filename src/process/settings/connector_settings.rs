@@ -47,6 +47,7 @@ pub(crate) fn connector_settings(
     Ok(ConnectorSettings {
         proxies: edges.iter().map(|edge| proxy_for(config, edge)).collect(),
         edges,
+        edge_fallback_port: fallback_port(config),
         edge_tls: Some(Arc::new(tls)),
         edge_name: config.edge_name.map(|name| name.as_str().trim_matches(['[', ']']).into()),
         tunnel: id,
@@ -103,6 +104,11 @@ pub(crate) fn proxy_for(config: &ConnectConfig, edge: &EdgeAddress) -> Option<Pr
     };
     let login = login.clone().map(|(user, password)| ProxyLogin { user, password });
     Some(Proxy { protocol, host: at.host.clone(), port: at.port, login })
+}
+
+/// The other port of the edges, if one is to be tried.
+pub(crate) fn fallback_port(config: &ConnectConfig) -> Option<u16> {
+    u16::try_from(config.edge_fallback).ok().filter(|port| *port != 0)
 }
 
 /// The edges that are dialled.
@@ -164,6 +170,7 @@ pub(crate) fn connector_tables(
                 upstream,
                 traffic: config.traffic_of(route),
                 identity: route_identity(route),
+                first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
             },
         });
     }

@@ -13,7 +13,7 @@ use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
-use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteTable};
+use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteOverrides, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig,
     ServerSettings, Versions, WallClock, read_chain, server_config,
@@ -74,6 +74,7 @@ pub(crate) fn edge_settings(
         plain_http: plain_http(config),
         http2: config.http2,
         connectors_listen: listeners.connectors,
+        connectors_on_agents_listen: config.connectors_on_agents_listen,
         connectors_tls: Some(connectors_tls),
         certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
         clock: WallClock::default(),
@@ -144,7 +145,15 @@ pub(crate) fn edge_tables(
         entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
             host: host.to_string(),
             place: format!("tunnel[{index}].hosts"),
-            target: Route { name: name(host), tunnel: tunnel.id.clone(), traffic: tunnel.traffic },
+            target: Route {
+                name: name(host),
+                tunnel: tunnel.id.clone(),
+                traffic: tunnel.traffic,
+                own: RouteOverrides {
+                    first_byte_timeout: tunnel.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+                    public: tunnel.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+                },
+            },
         }));
     }
     let routes = RouteTable::new(entries).unwrap_or_else(|found| {

@@ -9,7 +9,8 @@ mod sealing;
 pub(super) use admission_reader::AdmissionReader;
 pub use connector_settings::credentials;
 pub(super) use connector_settings::{
-    UpstreamTrust, connector_settings, connector_tables, edge_addresses, edge_roots, open_state_dir, proxy_for,
+    UpstreamTrust, connector_settings, connector_tables, edge_addresses, edge_roots, fallback_port, open_state_dir,
+    proxy_for,
 };
 pub(super) use edge_settings::{
     Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,

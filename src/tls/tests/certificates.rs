@@ -38,7 +38,8 @@ fn certificates_that_must_be_refused_are() {
     let other = Authority::new("not trusted", now(), 2).unwrap();
 
     let (result, mut client, mut server) = meet(roots_of(&authority), issue(&other, &[NAME]), NAME);
-    assert_eq!(result, Err(TlsError::UnknownIssuer));
+    let Err(error @ TlsError::UntrustedIssuer { .. }) = result else { panic!("{result:?}") };
+    assert!(error.to_string().contains("not trusted") && error.to_string().contains("inspects TLS"), "{error}");
     let alert = client.outgoing();
     let result = server.feed(&alert, &mut Rng::new(1));
     assert_eq!(result, Err(TlsError::AlertReceived(AlertDescription::UnknownCA)));

@@ -70,7 +70,11 @@ fn told_at(edge: &'static str, more: &str, from: Ipv4Addr, said: &[u8]) -> Strin
     site.connect(0, &["one.test"]);
     let mut socket = dial(site.agents, from).unwrap();
     socket.write_all(said).unwrap();
-    let answer = ask(&mut socket, "").unwrap();
+    told_in(&ask(&mut socket, "").unwrap())
+}
+
+/// What an upstream was told of the address that an agent called, as its answer repeats it.
+fn told_in(answer: &str) -> String {
     let told =
         |name: &str| answer.split(&format!("\r\nX-Forwarded-{name}: ")).nth(1).and_then(|rest| rest.lines().next());
     let (scheme, host) = (told("Proto"), told("Host"));
@@ -109,6 +113,24 @@ fn a_page_of_the_host_itself_may_call_when_a_proxy_ends_its_tls() {
     assert_eq!(told_at("public_url = \"https://one.test\"", "", LOCALHOST, page.as_bytes()), "https://one.test");
     let said = page.replace("\r\n\r\n", "\r\nX-Forwarded-Proto: https\r\n\r\n");
     assert_eq!(told_at("trusted_proxies = \"127.0.0.1\"", "", LOCALHOST, said.as_bytes()), "https://one.test");
+}
+
+#[test]
+fn a_tunnel_may_have_a_public_url_of_its_own() {
+    let edge = "public_url = \"http://two.test:8080\"";
+    let own = "public_url = \"https://one.test:8443\"";
+    let mut site = Site::scaled(Scale { edge, ..Scale::default() }, [own, ""], "");
+    site.connect(0, &["one.test"]);
+    site.connect(1, &["two.test"]);
+    let told = |said: &str| {
+        let mut socket = dial(site.agents, LOCALHOST).unwrap();
+        socket.write_all(said.as_bytes()).unwrap();
+        told_in(&ask(&mut socket, "").unwrap())
+    };
+    assert_eq!(told(GET), "https://one.test:8443");
+    assert_eq!(told(&GET.replace("one.test", "two.test")), "http://two.test:8080");
+    // Its pages may call it.
+    assert_eq!(told(&GET.replace("\r\n\r\n", "\r\nOrigin: https://one.test\r\n\r\n")), "https://one.test:8443");
 }
 
 #[test]

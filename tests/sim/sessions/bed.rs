@@ -51,7 +51,6 @@ pub(crate) struct Bed {
     place: Place,
     hosts: Vec<&'static str>,
     connectors: [Option<Process>; 2],
-    instances: u64,
     _events: MailReceiver<EdgeEvent>,
 }
 
@@ -106,14 +105,14 @@ impl Bed {
         }
         let hosts = hosts.to_vec();
         let connectors = [None, None];
-        let mut bed = Bed { sim, servers, edge, agents, place, hosts, connectors, instances: 1, _events: events };
+        let mut bed = Bed { sim, servers, edge, agents, place, hosts, connectors, _events: events };
         bed.start_connector(0);
         bed.start_connector(1);
         bed.pass(Duration::from_secs(2));
         bed
     }
 
-    /// Starts the process of a connector.
+    /// Starts the process of a connector, which has the same number each time.
     pub(crate) fn start_connector(&mut self, nth: usize) {
         let tunnel = if self.hosts.len() > 1 { nth } else { 0 };
         let (core, member) = add_core(&mut self.sim, connector_host(nth), 0, MEMORY);
@@ -122,10 +121,9 @@ impl Bed {
             links: self.place.links,
             ..connector_settings(mux::Settings::default())
         };
-        self.instances += 1;
         let (told, events) = mailbox(4096);
         let tables = connector_tables(self.hosts[tunnel], server_at(nth));
-        let connector = Connector::new(settings, tables, 1, self.instances, &told);
+        let connector = Connector::new(settings, tables, 1, nth as u64 + 2, &told);
         core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         self.connectors[nth] = Some(Process { member, connector, _events: events });
     }
@@ -191,7 +189,7 @@ fn tunnel_id(nth: usize) -> &'static str {
 fn edge_tables(hosts: &[&str]) -> EdgeTables {
     let entry = |(nth, host): (usize, &&str)| {
         let (name, tunnel) = (SERVERS[nth].parse().expect("a name"), tunnel_id(nth).parse().expect("an id"));
-        let target = Route { name, tunnel, traffic: Traffic::Plain };
+        let target = Route { name, tunnel, traffic: Traffic::Plain, own: adit::route::RouteOverrides::default() };
         RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target }
     };
     let routes = RouteTable::new(hosts.iter().enumerate().map(entry)).unwrap_or_else(|_| panic!("good routes"));
@@ -206,6 +204,7 @@ fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
         upstream,
         traffic: Traffic::Plain,
         identity: adit::connector::RouteIdentity::default(),
+        first_byte_timeout: None,
     };
     let route = RouteEntry { host: host.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }

@@ -379,7 +379,12 @@ fn edge_settings() -> EdgeSettings {
 }
 
 fn edge_tables() -> EdgeTables {
-    let target = Route { name: "route".parse().unwrap(), tunnel: tunnel(), traffic: Traffic::Plain };
+    let target = Route {
+        name: "route".parse().unwrap(),
+        tunnel: tunnel(),
+        traffic: Traffic::Plain,
+        own: adit::route::RouteOverrides::default(),
+    };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let entry = TunnelEntry::of_secret(&Secret::from(SECRET));
     EdgeTables {
@@ -411,6 +416,7 @@ fn connector_tables() -> ConnectorTables {
         upstream,
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
+        first_byte_timeout: None,
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None }

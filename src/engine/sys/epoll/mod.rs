@@ -336,6 +336,13 @@ impl Driver for EpollDriver {
         matches!(self.places.get(socket), Some(Endpoint::Connection(connection)) if socket::is_over(&**connection))
     }
 
+    fn has_pending_input(&self, socket: Token) -> bool {
+        matches!(
+            self.places.get(socket),
+            Some(Endpoint::Connection(connection)) if socket::has_pending_input(&**connection)
+        )
+    }
+
     fn shutdown(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.finish();

@@ -387,6 +387,13 @@ impl Driver for UringDriver {
         matches!(self.places.get(socket), Some(Endpoint::Connection(connection)) if socket::is_over(connection.fd()))
     }
 
+    fn has_pending_input(&self, socket: Token) -> bool {
+        matches!(
+            self.places.get(socket),
+            Some(Endpoint::Connection(connection)) if socket::has_pending_input(connection.fd())
+        )
+    }
+
     fn shutdown(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.finish();
