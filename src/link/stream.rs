@@ -83,7 +83,7 @@ impl LinkStream {
     pub fn failure(&self, cx: &mut Context<'_>) -> Option<StreamError> {
         match self.poll_broken(cx) {
             Poll::Ready(cause) if cause == Cause::SlowReader || !self.is_finished() => {
-                Some(StreamError::ResetWith { code: cause.code() })
+                Some(StreamError::ResetWith { failure: cause.into() })
             }
             _ => None,
         }

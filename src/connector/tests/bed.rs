@@ -138,7 +138,7 @@ impl Talk<LinkStream> {
     /// The cause with which the stream was reset.
     pub(super) async fn cause(&mut self) -> Cause {
         match self.rest().await {
-            (_, Err(StreamError::ResetWith { code })) => Cause::from_code(code),
+            (_, Err(StreamError::ResetWith { .. })) => self.stream.broken().await,
             other => panic!("no reset: {other:?}"),
         }
     }
