@@ -7,7 +7,7 @@ use crate::connector::edge_status::{EdgeStatus, SharedStatus};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::policy::{KeyedLines, LeftOut};
+use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
 
 /// Messages that may wait for one core.
@@ -27,7 +27,7 @@ pub struct Connector {
     pub(super) events: MailSender<ConnectorEvent>,
     pub(super) counters: Counters,
     /// Log lines about hosts that are called and have no route, which agents can cause.
-    unrouted_lines: Mutex<KeyedLines<Hostname>>,
+    unrouted_lines: Mutex<KeyedLogLimit<Hostname>>,
 }
 
 /// The state of one edge that all cores share.

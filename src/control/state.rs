@@ -8,7 +8,7 @@ use crate::base::{Clock, Time};
 use crate::control::bodies::{HealthBody, HealthStatus, ReadyBody, SilentRole};
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
-use crate::control::report::{CallTimes, Facts, Reloads, Report, Served};
+use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, Served};
 use crate::engine::MonotonicClock;
 use crate::latency::{Readiness, ReadinessSettings};
 
@@ -17,7 +17,7 @@ pub const CORE_ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// The process, as the admin API shows it.
 pub struct State {
-    pub(super) facts: Arc<Facts>,
+    pub(super) facts: Arc<ProcessFacts>,
     pub(super) roles: Vec<Arc<dyn Role>>,
     started: Time,
     draining: AtomicBool,
@@ -31,7 +31,7 @@ pub struct State {
 impl State {
     /// A process with these roles. With a `prober` it can prove its path when no call does.
     #[must_use]
-    pub fn new(facts: Facts, roles: Vec<Arc<dyn Role>>, prober: Option<Prober>) -> Arc<State> {
+    pub fn new(facts: ProcessFacts, roles: Vec<Arc<dyn Role>>, prober: Option<Prober>) -> Arc<State> {
         Arc::new(State {
             facts: Arc::new(facts),
             roles,

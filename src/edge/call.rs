@@ -404,7 +404,7 @@ fn record(
         usage.count(label, here.core.turn_time());
     }
     // A stream of events is meant to last: how long it did says nothing.
-    if call.kind() == mcp::Kind::Stream || method == "subscriptions/listen" {
+    if call.kind() == mcp::CallKind::Stream || method == "subscriptions/listen" {
         return;
     }
     let verdict = here.figures.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());

@@ -21,7 +21,7 @@ use crate::engine::{ByteStream, Detached, Lease, Listener, leases_of};
 use crate::link::{Carrier, CarrierEnded, Link};
 use crate::policy::LeftOut;
 use crate::tls::{ALPN_ENROL, Connection, HandshakeError, TlsError};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
 
 /// The most connections of one core whose connector is not registered yet.
@@ -191,7 +191,7 @@ async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Res
     let Some(booking) = booked else {
         Counters::add(&core.edge.counters.links_limited);
         let reason = "the tunnel has its maximum number of links: stop a connector, or raise links_per_tunnel_max";
-        let denied = Denied::new(Refusal::Overloaded, reason).of(&hello.tunnel);
+        let denied = Denied::new(RegistrationRefusal::Overloaded, reason).of(&hello.tunnel);
         return refuse(core, greeted, &denied, peer).await;
     };
     let target = booking.core();

@@ -10,9 +10,9 @@ use crate::edge::front::Front;
 use crate::edge::places::{CallPlace, Place};
 use crate::edge::shared::{Counters, Edge};
 use crate::engine::{ByteStream, Core, Lease, Socket};
-use crate::policy::{Admission, Lines, Networks, Rules, Source, SourceKey, Verdict, Why};
+use crate::policy::{Admission, AdmissionVerdict, LogRateLimit, Networks, Rules, Source, SourceKey, Why};
 use crate::tls::HandshakeError;
-use crate::wire::proxy::{ProxyError, ProxyHeader};
+use crate::wire::proxy::{ProxyHeader, ProxyHeaderError};
 
 /// The most log lines per second about refused connections and calls, on each core.
 const LINES_PER_S: u32 = 5;
@@ -61,7 +61,7 @@ pub(super) enum AdmissionError {
     #[error(transparent)]
     Connection(#[from] HandshakeError),
     #[error("invalid PROXY header: {0}")]
-    Header(#[from] ProxyError),
+    Header(#[from] ProxyHeaderError),
     #[error("the connection ended within its PROXY header")]
     Cut,
     /// Counted and logged already.
@@ -77,7 +77,7 @@ pub(super) struct TooManyCalls;
 pub(super) struct Gate {
     core: Core,
     edge: Arc<Edge>,
-    lines: RefCell<Lines>,
+    lines: RefCell<LogRateLimit>,
 }
 
 impl Port {
@@ -105,7 +105,7 @@ impl Port {
 
 impl Gate {
     pub(super) fn new(core: &Core, edge: &Arc<Edge>) -> Gate {
-        Gate { core: core.clone(), edge: Arc::clone(edge), lines: RefCell::new(Lines::new(LINES_PER_S)) }
+        Gate { core: core.clone(), edge: Arc::clone(edge), lines: RefCell::new(LogRateLimit::new(LINES_PER_S)) }
     }
 
     /// Judges a connection by its address alone. None: it is to be dropped.
@@ -151,7 +151,7 @@ impl Gate {
     }
 
     /// Whether a call may enter its tunnel.
-    pub(super) fn admits_call(&self, source: &Source, verdict: Verdict) -> bool {
+    pub(super) fn admits_call(&self, source: &Source, verdict: AdmissionVerdict) -> bool {
         self.apply("call", source, verdict)
     }
 
@@ -247,11 +247,11 @@ impl Gate {
     }
 
     /// Counts and logs a verdict; returns whether to go on.
-    fn apply(&self, what: &'static str, source: &Source, verdict: Verdict) -> bool {
+    fn apply(&self, what: &'static str, source: &Source, verdict: AdmissionVerdict) -> bool {
         let (denied, why) = match verdict {
-            Verdict::Admitted => return true,
-            Verdict::Denied(why) => (true, why),
-            Verdict::WouldBeDenied(why) => (false, why),
+            AdmissionVerdict::Admitted => return true,
+            AdmissionVerdict::Denied(why) => (true, why),
+            AdmissionVerdict::WouldBeDenied(why) => (false, why),
         };
         let counters = &self.edge.counters;
         Counters::add(if denied { &counters.admission_denied } else { &counters.admission_dry_run });

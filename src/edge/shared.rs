@@ -12,9 +12,9 @@ use crate::edge::presence::Presence;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::policy::{KeyedLines, LeftOut, SourceKey, SourceLimits};
+use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::tls::ServerConfig;
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
 const CORE_MESSAGES_MAX: usize = 1024;
@@ -37,7 +37,7 @@ pub struct Edge {
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
     /// Log lines that strangers at the connectors' port can cause.
-    stranger_lines: Mutex<KeyedLines<(Option<SourceKey>, StrangerTrouble)>>,
+    stranger_lines: Mutex<KeyedLogLimit<(Option<SourceKey>, StrangerTrouble)>>,
     /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<Places>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
@@ -53,7 +53,7 @@ pub(super) enum StrangerTrouble {
     /// The connection did not become a link, for an error of this kind.
     Setup(&'static str),
     /// The registration was refused.
-    Refused(Refusal),
+    Refused(RegistrationRefusal),
 }
 
 /// What every call and connection reads, and only a reload writes: on a cache line of its own, so that no core waits for

@@ -14,8 +14,8 @@ use crate::link::stream::LinkStream;
 use crate::link::streams::{StreamState, Streams, keep, wake};
 use crate::link::unproven::{Liveness, Unproven};
 use crate::wire::mux::{
-    EdgeIdentity, Event, Fault, Hello, HelloError, Mux, Open, OpenError, Refusal, Refused, Settings, Side, StreamId,
-    Welcome,
+    EdgeIdentity, Event, Fault, Hello, HelloError, Mux, Open, OpenError, Refused, RegistrationRefusal, Settings, Side,
+    StreamId, Welcome,
 };
 
 /// How long a link may be silent before a call that is begun on it asks for a sign of life.
@@ -76,7 +76,7 @@ pub enum LinkError {
     #[error("the edge refused the link: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
     Refused {
         /// The reason, as a code.
-        refusal: Refusal,
+        refusal: RegistrationRefusal,
         /// The reason, in the edge's words.
         reason: String,
     },
@@ -171,7 +171,7 @@ impl Link {
     }
 
     /// At the edge: refuses the connector.
-    pub fn refuse(&self, refusal: Refusal, reason: &str) {
+    pub fn refuse(&self, refusal: RegistrationRefusal, reason: &str) {
         self.0.mux.borrow_mut().refuse(refusal, reason);
         self.process_events();
     }

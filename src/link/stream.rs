@@ -47,7 +47,7 @@ impl LinkStream {
     /// # Errors
     ///
     /// If the stream is gone, or this stage was reported before.
-    pub fn send_phases(&self, phases: Phases) -> Result<(), mux::StreamError> {
+    pub fn send_phases(&self, phases: Phases) -> Result<(), mux::StreamCommandError> {
         let sent = self.link.mux().borrow_mut().phases(self.id, phases);
         self.link.kick();
         sent
@@ -129,7 +129,7 @@ impl ByteStream for LinkStream {
         let sent = self.link.mux().borrow_mut().send(self.id, lease);
         self.link.kick();
         sent.map_err(|refused| match refused.error {
-            mux::StreamError::Gone => self.error(),
+            mux::StreamCommandError::Gone => self.error(),
             _ => StreamError::Closed,
         })
     }

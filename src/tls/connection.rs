@@ -31,7 +31,7 @@ enum Kind {
 /// A connection that belongs to no core, with its TLS session and its received bytes. It can be moved to another core.
 pub struct DetachedConnection {
     socket: engine::Detached,
-    session: Option<session::Detached>,
+    session: Option<session::DetachedSession>,
     /// Bytes that were read and decrypted, and must be read again.
     unread: Vec<u8>,
 }
@@ -268,7 +268,7 @@ impl Connection {
 }
 
 /// Attaches a session; waits for buffers for its received bytes.
-async fn attach(core: &Core, mut session: session::Detached) -> Session {
+async fn attach(core: &Core, mut session: session::DetachedSession) -> Session {
     loop {
         match Session::attach(session, core.pool()) {
             Ok(session) => return session,

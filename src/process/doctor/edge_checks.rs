@@ -10,7 +10,7 @@ use crate::config::{Config, EdgeConfig};
 use crate::control::bodies::{StatusBody, TunnelLinks};
 use crate::control::reachable;
 use crate::engine::Reservation;
-use crate::policy::Verdict;
+use crate::policy::AdmissionVerdict;
 use crate::process::doctor::certificate::check_certificate;
 use crate::process::doctor::client::{ANSWER_TIMEOUT, http_client};
 use crate::process::doctor::finding::Findings;
@@ -121,7 +121,7 @@ fn admission(findings: &mut Findings, config: &Config) {
         ),
     );
     let own = reachable(config.edge.as_ref().map_or(([127, 0, 0, 1], 0).into(), |edge| edge.agents_listen)).ip();
-    if matches!(admission.agents.judge(&admission.source(Some(own))), Verdict::Denied(_)) {
+    if matches!(admission.agents.judge(&admission.source(Some(own))), AdmissionVerdict::Denied(_)) {
         findings.warn(
             CHECK,
             format!("{own} is not admitted, and /readyz probes the path from there"),

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use crate::base::{Chunk, Time};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 
 use super::cause::Cause;
 use super::event::{Event, Side, StreamId};
@@ -194,7 +194,7 @@ impl<B: Chunk> Mux<B> {
     }
 
     /// Ends the link with REFUSED instead of CLOSE.
-    pub(super) fn turn_down(&mut self, refusal: Refusal, reason: &str, fault: Fault) {
+    pub(super) fn turn_down(&mut self, refusal: RegistrationRefusal, reason: &str, fault: Fault) {
         self.end(fault, Side::Local, false, u32::MAX);
         self.greeting = Some(Greeting::Refused(Refused::new(refusal, reason)));
     }
