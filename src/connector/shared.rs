@@ -27,7 +27,7 @@ pub struct Connector {
     pub(super) events: MailSender<ConnectorEvent>,
     pub(super) counters: Counters,
     /// Log lines about hosts that are called and have no route, which agents can cause.
-    unrouted_lines: Mutex<KeyedLogLimit<Hostname>>,
+    unrouted_log_limit: Mutex<KeyedLogLimit<Hostname>>,
 }
 
 /// The state of one edge that all cores share.
@@ -127,7 +127,7 @@ impl Connector {
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
             counters: Counters::default(),
-            unrouted_lines: Mutex::default(),
+            unrouted_log_limit: Mutex::default(),
         })
     }
 
@@ -140,8 +140,8 @@ impl Connector {
 
     /// Asks to write a log line about a host that is called and has no route.
     pub(super) fn unrouted_line(&self, host: &Hostname, now: Time) -> Option<LeftOut> {
-        let mut lines = self.unrouted_lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.take(*host, now)
+        let mut lines = self.unrouted_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.allow(*host, now)
     }
 
     /// Where calls go now.

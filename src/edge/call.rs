@@ -199,7 +199,7 @@ impl AgentCalls<'_> {
                 stamps.on_last_to_agent(here.core.now());
                 opened.whole.set(whole);
                 let outcome = match delivered(&to_agent, keeps).await {
-                    Outcome::Ok if !keeps => taken(here, connection).await,
+                    Outcome::Ok if !keeps => acknowledged(here, connection).await,
                     outcome => outcome,
                 };
                 finish(here, request, route, opened, stamps, outcome);
@@ -447,7 +447,7 @@ impl Caller {
 }
 
 /// Waits until the system has the whole of an answer, where it is the last on its connection or more than is sent at once: an
-/// answer that is cut then was not a good one. A last one has still to be [`taken`].
+/// answer that is cut then was not a good one. A last one has still to be [`acknowledged`].
 async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
     let mut whole = !keep;
     let sent = poll_fn(|cx| {
@@ -464,8 +464,8 @@ async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
 
 /// Ends a connection behind its last answer, and waits until the agent's system has all of it: until then, whatever ends the connection
 /// cuts the answer.
-async fn taken(here: &EdgeCore, connection: &Connection) -> Outcome {
-    outcome_of(&connection.taken(|| here.write_timeout()).await)
+async fn acknowledged(here: &EdgeCore, connection: &Connection) -> Outcome {
+    outcome_of(&connection.finish_acknowledged(|| here.write_timeout()).await)
 }
 
 fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {

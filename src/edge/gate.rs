@@ -77,7 +77,7 @@ pub(super) struct TooManyCalls;
 pub(super) struct Gate {
     core: Core,
     edge: Arc<Edge>,
-    lines: RefCell<LogRateLimit>,
+    log_limit: RefCell<LogRateLimit>,
 }
 
 impl Port {
@@ -105,7 +105,7 @@ impl Port {
 
 impl Gate {
     pub(super) fn new(core: &Core, edge: &Arc<Edge>) -> Gate {
-        Gate { core: core.clone(), edge: Arc::clone(edge), lines: RefCell::new(LogRateLimit::new(LINES_PER_S)) }
+        Gate { core: core.clone(), edge: Arc::clone(edge), log_limit: RefCell::new(LogRateLimit::new(LINES_PER_S)) }
     }
 
     /// Judges a connection by its address alone. None: it is to be dropped.
@@ -182,7 +182,7 @@ impl Gate {
 
     /// Writes a log line, unless this second has had its lines. `write` gets the number of lines that were left out.
     pub(super) fn log_limited(&self, write: impl FnOnce(u64)) {
-        let left_out = self.lines.borrow_mut().take(self.core.now());
+        let left_out = self.log_limit.borrow_mut().allow(self.core.now());
         if let Some(left_out) = left_out {
             write(left_out);
         }

@@ -37,7 +37,7 @@ pub struct Edge {
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
     /// Log lines that strangers at the connectors' port can cause.
-    stranger_lines: Mutex<KeyedLogLimit<(Option<SourceKey>, StrangerTrouble)>>,
+    stranger_log_limit: Mutex<KeyedLogLimit<(Option<SourceKey>, StrangerTrouble)>>,
     /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<Places>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
@@ -137,7 +137,7 @@ impl Edge {
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
-            stranger_lines: Mutex::default(),
+            stranger_log_limit: Mutex::default(),
             agents,
             unregistered: Arc::default(),
             usage_left: Mutex::default(),
@@ -226,7 +226,7 @@ impl Edge {
 
     /// Asks to write a log line about a peer at the connectors' port that is no connector yet.
     pub(super) fn stranger_line(&self, peer: Option<IpAddr>, trouble: StrangerTrouble, now: Time) -> Option<LeftOut> {
-        let mut lines = self.stranger_lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.take((peer.map(SourceKey::of), trouble), now)
+        let mut lines = self.stranger_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.allow((peer.map(SourceKey::of), trouble), now)
     }
 }

@@ -50,7 +50,7 @@ struct Stall {
     sent_bytes: u64,
     /// What the peer's system had acknowledged of it; unknown before the first look. A slow reader takes from the system long
     /// before the system takes more from us.
-    taken_bytes: Option<u64>,
+    acked_bytes: Option<u64>,
 }
 
 /// What an exchange waits for.
@@ -64,9 +64,9 @@ enum WaitsFor {
 impl Stall {
     /// Looks at the peer; returns how many bytes it has taken since the last look.
     fn look(&mut self, connection: &Connection, waits_for: WaitsFor) -> u64 {
-        let (sent_bytes, taken_bytes) = (connection.sent_bytes(), connection.taken_bytes());
+        let (sent_bytes, acked_bytes) = (connection.sent_bytes(), connection.acked_bytes());
         let sent = sent_bytes.saturating_sub(std::mem::replace(&mut self.sent_bytes, sent_bytes));
-        let taken = self.taken_bytes.replace(taken_bytes).map_or(0, |before| taken_bytes.saturating_sub(before));
+        let taken = self.acked_bytes.replace(acked_bytes).map_or(0, |before| acked_bytes.saturating_sub(before));
         let is_idle = waits_for == WaitsFor::Buffer;
         if std::mem::take(&mut self.moved) || sent.max(taken) > 0 || is_idle {
             self.since = connection.core().now();
@@ -92,7 +92,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, C> {
             since: core.now(),
             moved: false,
             sent_bytes: self.connection.sent_bytes(),
-            taken_bytes: None,
+            acked_bytes: None,
         });
         loop {
             let looks = stall.timer.poll_elapsed(cx).is_ready();

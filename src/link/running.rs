@@ -38,7 +38,7 @@ struct Shared {
     accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
     /// Raised when either side has asked to drain, and when the link has ended.
-    going: Signal,
+    drain_begun: Signal,
     round_trip: Cell<Option<Duration>>,
     unproven: Unproven,
     /// Our receive window and its largest size; set once the greeting is over.
@@ -111,7 +111,7 @@ impl Link {
             opened: RefCell::default(),
             accept_waker: RefCell::default(),
             greeting: RefCell::default(),
-            going: Signal::default(),
+            drain_begun: Signal::default(),
             round_trip: Cell::new(None),
             unproven: Unproven::default(),
             window: OnceCell::new(),
@@ -200,7 +200,7 @@ impl Link {
     pub fn open(&self, open: &Open<'_>) -> Result<LinkStream, OpenError> {
         let id = self.0.mux.borrow_mut().open(open)?;
         let place = self.0.streams.borrow_mut().add(id);
-        self.kick();
+        self.wake_transmitter();
         Ok(LinkStream::new(self.clone(), id, place))
     }
 
@@ -228,7 +228,7 @@ impl Link {
 
     /// Waits until either side has asked to drain, or the link has ended.
     pub async fn draining(&self) {
-        self.0.going.after(0).await;
+        self.0.drain_begun.after(0).await;
     }
 
     /// Waits until the last stream of a draining link has ended, or the link has ended.
@@ -292,13 +292,13 @@ impl Link {
         if now - mux.heard_at() >= PROBE_AFTER {
             mux.ping(now);
             drop(mux);
-            self.kick();
+            self.wake_transmitter();
         }
     }
 
     /// Raises `heard` from now on when something is received after calls were begun.
-    pub fn tell_heard(&self, heard: Rc<Signal>) {
-        self.0.unproven.tell(heard);
+    pub fn set_heard_signal(&self, heard: Rc<Signal>) {
+        self.0.unproven.set_signal(heard);
     }
 
     /// How the link ended; `None` while it runs.
@@ -329,7 +329,7 @@ impl Link {
     }
 
     /// Wakes the transmitting task if there is something to send.
-    pub(super) fn kick(&self) {
+    pub(super) fn wake_transmitter(&self) {
         if self.0.mux.borrow().wants_transmit() {
             wake(&mut self.0.transmit_waker.borrow_mut());
         }
@@ -438,7 +438,7 @@ impl Link {
             let Some(event) = event else { break };
             link_changed |= self.handle(event);
         }
-        self.kick();
+        self.wake_transmitter();
         if link_changed {
             self.wake_waiting();
         }
@@ -469,7 +469,7 @@ impl Link {
                 shared.greeting.borrow_mut().welcome = Some(welcome);
             }
             Event::Refused(refused) => shared.greeting.borrow_mut().refused = Some(refused),
-            Event::Draining => shared.going.raise(),
+            Event::Draining => shared.drain_begun.raise(),
             Event::RoundTrip(round_trip) => shared.round_trip.set(Some(round_trip)),
             Event::Closed { fault, by } => self.on_closed(Ended { fault, by }),
         }
@@ -487,7 +487,7 @@ impl Link {
     fn on_closed(&self, ended: Ended) {
         let shared = &self.0;
         shared.ended.borrow_mut().get_or_insert(ended);
-        shared.going.raise();
+        shared.drain_begun.raise();
         // Streams that were not accepted end with the link.
         for (_, place) in shared.opened.borrow_mut().drain(..) {
             shared.streams.borrow_mut().remove(place);

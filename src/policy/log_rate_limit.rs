@@ -19,7 +19,7 @@ impl LogRateLimit {
     }
 
     /// Asks to write a line now: `None` if the limit is reached, otherwise the number of lines left out before it.
-    pub fn take(&mut self, now: Time) -> Option<u64> {
+    pub fn allow(&mut self, now: Time) -> Option<u64> {
         if now.since(self.second_start) >= Duration::from_secs(1) {
             self.second_start = now;
             self.lines = 0;
@@ -42,9 +42,9 @@ mod tests {
         let mut lines = LogRateLimit::new(2);
         let at = |ms: u64| Time::ZERO + Duration::from_millis(5_000 + ms);
         assert_eq!(
-            [lines.take(at(0)), lines.take(at(1)), lines.take(at(2)), lines.take(at(3))],
+            [lines.allow(at(0)), lines.allow(at(1)), lines.allow(at(2)), lines.allow(at(3))],
             [Some(0), Some(0), None, None]
         );
-        assert_eq!([lines.take(at(1_000)), lines.take(at(1_001))], [Some(2), Some(0)]);
+        assert_eq!([lines.allow(at(1_000)), lines.allow(at(1_001))], [Some(2), Some(0)]);
     }
 }

@@ -227,13 +227,13 @@ impl<B: Chunk> Mux<B> {
         // Only a tight link needs it.
         let share = self.is_tight.then(|| self.share_received().of(self.window.left()));
         let found = self.streams.at(slot);
-        let taken = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
-        found.taken = found.taken.saturating_add(taken);
+        let consumed = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
+        found.read_bytes = found.read_bytes.saturating_add(consumed);
         if !found.peer_finished && !found.credit_due && found.window.is_due_beside(share) {
             found.credit_due = true;
             self.list(slot);
         }
-        self.give_back(taken);
+        self.give_back(consumed);
         self.release_if_done(slot);
     }
 
