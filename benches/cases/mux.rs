@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use adit::base::{CoreId, Secret, Time, Traffic};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, Class, LARGE_LEN, Lease, Pool};
-use adit::wire::mux::{EdgeIdentity, Event, Hello, Mux, Open, Outlet, Phases, Settings, Stage, StreamId};
+use adit::wire::mux::{EdgeIdentity, Event, FrameSink, Hello, Mux, Open, Phases, Settings, Stage, StreamId};
 
 use super::Work;
 
@@ -157,7 +157,7 @@ impl Pair {
 /// Gathers frames in one lease, as a record does.
 struct Record(Lease);
 
-impl Outlet<Lease> for Record {
+impl FrameSink<Lease> for Record {
     fn frame(&mut self, head: &[u8], payload: Option<Lease>) {
         self.0.append(head);
         if let Some(payload) = payload {

@@ -3,6 +3,7 @@
 //! Nothing here touches the network, the file system or a thread.
 
 mod budget;
+mod call_failure;
 mod chunk;
 mod counters;
 mod ids;
@@ -17,6 +18,7 @@ mod time;
 mod traffic;
 
 pub use budget::{Budget, Share};
+pub use call_failure::CallFailure;
 pub use chunk::Chunk;
 pub use counters::Count;
 pub(crate) use counters::counters;

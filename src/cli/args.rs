@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{
-    CREDENTIALS, CREDENTIALS_ENV, FILE_ENV, Faults, FileText, Flag, Profile, Purpose, Sources, settings,
+    CREDENTIALS, CREDENTIALS_ENV, ConfigErrors, FILE_ENV, FileText, Flag, Profile, Purpose, Sources, settings,
 };
 
 /// The hosts by which an agent on the same machine calls; `adit up` always serves them, besides the given host.
@@ -404,7 +404,7 @@ impl FileArgs {
         purpose: Purpose,
         env: &BTreeMap<String, String>,
         mut flags: Vec<Flag>,
-    ) -> Result<Sources, Faults> {
+    ) -> Result<Sources, ConfigErrors> {
         let by_env = || env.get(FILE_ENV).filter(|name| !name.is_empty()).map(PathBuf::from);
         let file = match self.config.clone().or_else(by_env) {
             Some(path) => Some(FileText::read(&path)?),
@@ -437,7 +437,7 @@ impl EdgeArgs {
     /// # Errors
     ///
     /// The file that is named cannot be read.
-    pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, Faults> {
+    pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, ConfigErrors> {
         let mut flags = given([
             ("edge.agents_listen", &self.listen),
             ("edge.agents_cert_file", &self.agents_cert_file),
@@ -463,7 +463,7 @@ impl ConnectArgs {
     /// # Errors
     ///
     /// The file that is named cannot be read.
-    pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, Faults> {
+    pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, ConfigErrors> {
         let mut flags = given([
             ("connect.tunnel", &self.id),
             ("connect.secret", &self.secret),

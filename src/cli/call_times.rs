@@ -89,7 +89,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::control::{Facts, Reloads, RoleKind};
+    use crate::control::{ProcessFacts, Reloads, RoleKind};
     use crate::latency::{CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder};
 
     fn report() -> Report {
@@ -101,10 +101,10 @@ mod tests {
         recorder.record(call, &CallPhases::split(edge, Some(far)), Outcome::Ok);
         recorder.record(list, &CallPhases::split(EdgeTimes { total: us(9_000), ..edge }, Some(far)), Outcome::Ok);
         let latency = Some(CallTimes { measured_by: RoleKind::Edge, snapshot: recorder.snapshot() });
-        let facts = Facts {
+        let facts = ProcessFacts {
             driver: "epoll".to_owned(),
             agent_url: Some("https://localhost:1/mcp".to_owned()),
-            ..Facts::default()
+            ..ProcessFacts::default()
         };
         let (uptime, reloads) = (Duration::ZERO, Reloads::default());
         Report { facts: Arc::new(facts), uptime, draining: false, roles: Vec::new(), latency, reloads }

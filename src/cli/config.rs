@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::base::single_value;
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{ConfigCommand, FileArgs};
-use crate::config::{self, CREDENTIALS_ENV, Config, Faults, NO_PROXY_ENVS, Origin, PROXY_ENVS, Purpose};
+use crate::config::{self, CREDENTIALS_ENV, Config, ConfigErrors, NO_PROXY_ENVS, Origin, PROXY_ENVS, Purpose};
 
 /// The variables of the environment that adit reads: its own, those of proxies, and the one by which systemd passes
 /// credentials, each without the white space around its value. A value that is not UTF-8 is refused later, where it is parsed.
@@ -59,7 +59,7 @@ pub fn run_config(
     }
 }
 
-fn load(file: &FileArgs, env: &BTreeMap<String, String>) -> Result<Config, Faults> {
+fn load(file: &FileArgs, env: &BTreeMap<String, String>) -> Result<Config, ConfigErrors> {
     Config::load(&file.sources(Purpose::Check, env, Vec::new())?)
 }
 
@@ -67,15 +67,15 @@ fn warn(config: &Config, err: &mut impl Write) -> io::Result<()> {
     config.warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"))
 }
 
-fn refuse(faults: &Faults, err: &mut impl Write) -> io::Result<u8> {
+fn refuse(faults: &ConfigErrors, err: &mut impl Write) -> io::Result<u8> {
     writeln!(err, "{faults}").map(|()| EXIT_USAGE)
 }
 
-fn check_json(checked: &Result<Config, Faults>, out: &mut impl Write) -> io::Result<u8> {
+fn check_json(checked: &Result<Config, ConfigErrors>, out: &mut impl Write) -> io::Result<u8> {
     let (faults, warnings): (Vec<Value>, &[String]) = match checked {
         Ok(config) => (Vec::new(), &config.warnings),
         Err(faults) => {
-            let fault = |fault: &config::Fault| {
+            let fault = |fault: &config::ConfigError| {
                 let place = (fault.origin != Origin::Default).then(|| fault.origin.to_string());
                 json!({ "key": fault.key, "where": place, "message": fault.message })
             };

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config::fault::quoted;
+use crate::config::error::quoted;
 use crate::config::setting_type::{Raw, SettingType, list_setting, optional_setting};
 use crate::route::{HOST_LEN_MAX, HostPattern, Hostname, UpstreamUrl, UpstreamUrlError};
 

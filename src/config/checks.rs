@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::base::Traffic;
 use crate::config::entries::Entries;
-use crate::config::fault::{Fault, nearest};
+use crate::config::error::{ConfigError, nearest};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelConfig};
 use crate::config::values::SecretText;
@@ -15,15 +15,15 @@ use crate::policy::Member;
 pub(super) struct Checker<'a> {
     entries: &'a Entries,
     wrong: BTreeSet<String>,
-    faults: Vec<Fault>,
+    faults: Vec<ConfigError>,
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(entries: &'a Entries, faults: &[Fault]) -> Checker<'a> {
+    pub(super) fn new(entries: &'a Entries, faults: &[ConfigError]) -> Checker<'a> {
         Checker { entries, wrong: faults.iter().map(|fault| fault.key.clone()).collect(), faults: Vec::new() }
     }
 
-    pub(super) fn into_faults(self) -> Vec<Fault> {
+    pub(super) fn into_faults(self) -> Vec<ConfigError> {
         self.faults
     }
 
@@ -290,7 +290,7 @@ impl<'a> Checker<'a> {
     /// Adds a fault of `key` that involves `others`, unless one of them is invalid by itself.
     fn fault(&mut self, key: &str, others: &[&str], message: &str) {
         if !others.iter().copied().chain([key]).any(|key| self.wrong.contains(key)) {
-            self.faults.push(Fault::new(self.entries.place(key), key, message));
+            self.faults.push(ConfigError::new(self.entries.place(key), key, message));
         }
     }
 }

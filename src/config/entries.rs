@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::fault::{Fault, Origin, nearest, quoted};
+use crate::config::error::{ConfigError, Origin, nearest, quoted};
 use crate::config::profile::Profile;
 use crate::config::proxy::{NO_PROXY_ENVS, PROXY_ENVS};
 use crate::config::section::{Part, Setting};
@@ -41,7 +41,7 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    pub(super) fn collect(sources: &Sources, faults: &mut Vec<Fault>) -> Entries {
+    pub(super) fn collect(sources: &Sources, faults: &mut Vec<ConfigError>) -> Entries {
         let mut entries = Entries::default();
         if let Some(profile) = sources.profile {
             entries.add_profile(profile);
@@ -100,7 +100,7 @@ impl Entries {
         }
     }
 
-    fn add_env(&mut self, env: &BTreeMap<String, String>, faults: &mut Vec<Fault>) {
+    fn add_env(&mut self, env: &BTreeMap<String, String>, faults: &mut Vec<ConfigError>) {
         let known: BTreeMap<String, &Setting> = table::settings().filter_map(|s| Some((s.env()?, s))).collect();
         for (name, value) in env.iter().filter(|(name, _)| name.starts_with("ADIT_")) {
             let origin = Origin::Env(name.as_str().into());
@@ -115,17 +115,17 @@ impl Entries {
                 None if name == ROUTES_ENV || name == FILE_ENV || ADMIN_ENVS.contains(&name.as_str()) => {}
                 None if name.starts_with(FOREIGN_ENV_PREFIX) => {}
                 None if is_service_variable(name, value) => self.service_variables.push(name.clone()),
-                None => faults.push(Fault::new(origin, "", unknown_env(name))),
+                None => faults.push(ConfigError::new(origin, "", unknown_env(name))),
             }
         }
     }
 
-    fn add_flags(&mut self, flags: &[Flag], faults: &mut Vec<Fault>) {
+    fn add_flags(&mut self, flags: &[Flag], faults: &mut Vec<ConfigError>) {
         let mut replaced: Vec<&'static str> = Vec::new();
         for flag in flags {
             let origin = Origin::Flag(flag.name.as_str().into());
             let Some(target) = FlagTarget::of(&flag.key) else {
-                faults.push(Fault::new(origin, flag.key.as_str(), unknown_path(&flag.key)));
+                faults.push(ConfigError::new(origin, flag.key.as_str(), unknown_path(&flag.key)));
                 continue;
             };
             if let Some(record) = target.record()
@@ -147,28 +147,28 @@ impl Entries {
     }
 
     /// Adds a flag. It may be given several times where the setting is a list.
-    fn add_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<Fault>) {
+    fn add_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<ConfigError>) {
         let word = Raw::Word(flag.value.clone());
         match self.values.get_mut(&flag.key) {
             Some(Entry { raw, origin: Origin::Flag(first), .. }) => match raw {
                 Raw::List(items) => items.push(word),
                 _ if setting.kind.starts_with("list") => *raw = Raw::List(vec![raw.clone(), word]),
-                _ => faults.push(Fault::new(origin, flag.key.as_str(), format!("already given by {first}"))),
+                _ => faults.push(ConfigError::new(origin, flag.key.as_str(), format!("already given by {first}"))),
             },
             _ => self.set(flag.key.clone(), word, origin, PathBuf::new()),
         }
     }
 
     /// Adds a route, written as `HOST=URL`.
-    fn add_route(&mut self, pair: &str, origin: Origin, faults: &mut Vec<Fault>) {
+    fn add_route(&mut self, pair: &str, origin: Origin, faults: &mut Vec<ConfigError>) {
         let index = self.count("route");
         if index == RECORDS_MAX {
-            return faults.push(Fault::new(origin, "route", format!("more than {RECORDS_MAX} routes")));
+            return faults.push(ConfigError::new(origin, "route", format!("more than {RECORDS_MAX} routes")));
         }
         let Some((host, upstream)) = pair.split_once('=') else {
             let message =
                 format!("{} is not HOST=URL, for example demo.example.com=http://127.0.0.1:9000", quoted(pair));
-            return faults.push(Fault::new(origin, "route", message));
+            return faults.push(ConfigError::new(origin, "route", message));
         };
         self.counts.insert("route", index + 1);
         let mut set = |key, text: &str| {
@@ -271,13 +271,13 @@ impl<'a> FileLayer<'a> {
         Origin::File { name: Arc::clone(&self.name), line }
     }
 
-    fn walk(&self, entries: &mut Entries, faults: &mut Vec<Fault>) {
+    fn walk(&self, entries: &mut Entries, faults: &mut Vec<ConfigError>) {
         let (root, errors) = DeTable::parse_recoverable(&self.file.text);
         if !errors.is_empty() {
             entries.unreadable = true;
             faults.extend(errors.iter().map(|error| {
                 let origin = self.at(&error.span().unwrap_or(0..0));
-                Fault::new(origin, "", format!("not valid TOML: {}", error.message()))
+                ConfigError::new(origin, "", format!("not valid TOML: {}", error.message()))
             }));
             return;
         }
@@ -285,13 +285,13 @@ impl<'a> FileLayer<'a> {
             let origin = self.at(&key.span());
             let name = key.get_ref().as_ref();
             match (PARTS.iter().find(|part| part.name == name), value.get_ref()) {
-                (None, _) => faults.push(Fault::new(origin, name, unknown_top(name))),
+                (None, _) => faults.push(ConfigError::new(origin, name, unknown_top(name))),
                 (Some(part), DeValue::Table(table)) if !part.record => {
                     self.walk_table(part, name, origin, table, entries, faults);
                 }
                 (Some(part), DeValue::Array(rows)) if part.record => {
                     if rows.len() > RECORDS_MAX {
-                        faults.push(Fault::new(origin, name, format!("more than {RECORDS_MAX} tables")));
+                        faults.push(ConfigError::new(origin, name, format!("more than {RECORDS_MAX} tables")));
                         continue;
                     }
                     entries.counts.insert(part.name, rows.len());
@@ -299,14 +299,16 @@ impl<'a> FileLayer<'a> {
                         let (path, origin) = (format!("{name}[{index}]"), self.at(&row.span()));
                         match row.get_ref() {
                             DeValue::Table(table) => self.walk_table(part, &path, origin, table, entries, faults),
-                            _ => faults.push(Fault::new(origin, path, "expected a table")),
+                            _ => faults.push(ConfigError::new(origin, path, "expected a table")),
                         }
                     }
                 }
                 (Some(part), _) if part.record => {
-                    faults.push(Fault::new(origin, name, format!("expected a list of tables, write [[{name}]]")));
+                    faults.push(ConfigError::new(origin, name, format!("expected a list of tables, write [[{name}]]")));
                 }
-                (Some(_), _) => faults.push(Fault::new(origin, name, format!("expected a table, write [{name}]"))),
+                (Some(_), _) => {
+                    faults.push(ConfigError::new(origin, name, format!("expected a table, write [{name}]")))
+                }
             }
         }
     }
@@ -318,7 +320,7 @@ impl<'a> FileLayer<'a> {
         head: Origin,
         table: &DeTable<'_>,
         entries: &mut Entries,
-        faults: &mut Vec<Fault>,
+        faults: &mut Vec<ConfigError>,
     ) {
         let dir = self.file.path.parent().unwrap_or(&self.file.path).to_path_buf();
         entries.heads.insert(path.to_owned(), head);
@@ -328,7 +330,7 @@ impl<'a> FileLayer<'a> {
             if part.settings.iter().any(|setting| setting.key == name) {
                 entries.set(full, raw(value.get_ref()), origin, dir.clone());
             } else {
-                faults.push(Fault::new(origin, full, unknown_in(part, name)));
+                faults.push(ConfigError::new(origin, full, unknown_in(part, name)));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::base::{Secret, plain_text, single_value};
-use crate::config::fault::{Fault, Faults, Origin};
+use crate::config::error::{ConfigError, ConfigErrors, Origin};
 use crate::config::load::Config;
 use crate::config::reader::{Holds, NamedFile, secret_advice};
 use crate::config::sources::FileText;
@@ -21,12 +21,12 @@ impl FileText {
     /// # Errors
     ///
     /// The file cannot be read, is longer than [`CONFIG_FILE_LEN_MAX`] or is not UTF-8 text.
-    pub fn read(path: &Path) -> Result<FileText, Faults> {
+    pub fn read(path: &Path) -> Result<FileText, ConfigErrors> {
         match read_text(path, CONFIG_FILE_LEN_MAX) {
             Ok(text) => Ok(FileText { path: path.to_path_buf(), text }),
             Err(error) => {
                 let origin = Origin::File { name: path.display().to_string().into(), line: 0 };
-                Err(Faults::new(vec![Fault::new(origin, "", format!("cannot read the file: {error}"))]))
+                Err(ConfigErrors::new(vec![ConfigError::new(origin, "", format!("cannot read the file: {error}"))]))
             }
         }
     }
@@ -75,13 +75,13 @@ impl Config {
     /// # Errors
     ///
     /// A fault for each file that fails.
-    pub fn check_files(&self) -> Result<(), Faults> {
-        let faults: Vec<Fault> = self
+    pub fn check_files(&self) -> Result<(), ConfigErrors> {
+        let faults: Vec<ConfigError> = self
             .files
             .iter()
-            .filter_map(|named| Some(Fault::new(named.origin.clone(), named.key.as_str(), wrong_with(named)?)))
+            .filter_map(|named| Some(ConfigError::new(named.origin.clone(), named.key.as_str(), wrong_with(named)?)))
             .collect();
-        if faults.is_empty() { Ok(()) } else { Err(Faults::new(faults)) }
+        if faults.is_empty() { Ok(()) } else { Err(ConfigErrors::new(faults)) }
     }
 }
 

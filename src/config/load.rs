@@ -3,7 +3,7 @@ use std::path::Path;
 use crate::base::Traffic;
 use crate::config::checks::Checker;
 use crate::config::entries::Entries;
-use crate::config::fault::{Faults, Origin};
+use crate::config::error::{ConfigErrors, Origin};
 use crate::config::reader::{EffectiveValue, Holds, NamedFile, Reader};
 use crate::config::section::{Reload, Section, Setting};
 use crate::config::service_variables;
@@ -40,7 +40,7 @@ impl Config {
     /// # Errors
     ///
     /// All faults, not only the first one.
-    pub fn load(sources: &Sources) -> Result<Config, Faults> {
+    pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
         let mut faults = Vec::new();
         let entries = Entries::collect(sources, &mut faults);
         let (wants_edge, wants_connect) = match sources.purpose {
@@ -79,7 +79,7 @@ impl Config {
                 let files = files_of_roles(files, wants_edge, wants_connect);
                 Ok(Config { engine, edge, admission, connect, log, values, warnings, files })
             }
-            _ => Err(Faults::new(faults)),
+            _ => Err(ConfigErrors::new(faults)),
         }
     }
 

@@ -10,7 +10,7 @@ mod addresses;
 mod checks;
 mod docs;
 mod entries;
-mod fault;
+mod error;
 mod files;
 mod load;
 mod networks;
@@ -27,7 +27,7 @@ mod values;
 
 pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use docs::markdown;
-pub use fault::{Fault, Faults, Origin};
+pub use error::{ConfigError, ConfigErrors, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
 pub use load::Config;
 pub use networks::UpstreamNetwork;

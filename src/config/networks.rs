@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config::fault::quoted;
+use crate::config::error::quoted;
 use crate::config::setting_type::{Raw, SettingType, list_setting};
 use crate::policy::{AllowedUpstreams, Member, MemberError, Network, NetworkError, SetName, private_networks};
 

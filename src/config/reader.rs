@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::config::entries::{Entries, Entry};
-use crate::config::fault::{Fault, Origin};
+use crate::config::error::{ConfigError, Origin};
 use crate::config::section::{Preset, ReadSettings, Section, Setting};
 use crate::config::setting_type::{Raw, SettingType};
 
@@ -62,7 +62,7 @@ pub(super) struct Reader<'a> {
     at: String,
     /// Whether a missing required setting is a fault.
     demand: bool,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<ConfigError>,
     pub(super) values: Vec<EffectiveValue>,
     pub(super) files: Vec<NamedFile>,
 }
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
             Ok(value) => Some(value),
             Err(message) => {
                 let message = if T::SECRET { format!("{message}; {}", secret_advice(key)) } else { message };
-                self.faults.push(Fault::new(entry.origin.clone(), key, message));
+                self.faults.push(ConfigError::new(entry.origin.clone(), key, message));
                 placeholder(setting)
             }
         }
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
             Preset::Unset => T::absent(),
             Preset::Required => {
                 if self.demand {
-                    self.faults.push(Fault::new(self.entries.place(key), key, missing(setting)));
+                    self.faults.push(ConfigError::new(self.entries.place(key), key, missing(setting)));
                 }
                 placeholder(setting)
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::base::TunnelId;
-use crate::config::fault::quoted;
+use crate::config::error::quoted;
 
 /// A value as it was found, before its type is known.
 #[derive(Clone)]

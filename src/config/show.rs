@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::config::fault::Origin;
+use crate::config::error::Origin;
 use crate::config::load::Config;
 
 impl Config {

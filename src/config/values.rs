@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::{Secret, Traffic, TunnelToken, TunnelTokenError};
-use crate::config::fault::quoted;
+use crate::config::error::quoted;
 use crate::config::setting_type::{Raw, SettingType, optional_setting};
 
 /// What stands in the place of a secret wherever values are shown.

@@ -5,14 +5,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::base::{Clock, Time, Traffic};
+use crate::base::{CallFailure, Clock, Time, Traffic};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
 use crate::exchange::{Asked, CalledAddress, Course, Patient, forwarded, forwarded_peer};
-use crate::latency::{ConnectorStamps, ConnectorTimes, connector_timing};
+use crate::latency::{ConnectorStamps, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
 use crate::serve::{
@@ -22,7 +22,6 @@ use crate::serve::{
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
-use crate::wire::mux::{Cause, Phases, Stage};
 
 /// How long it may take to become certain whether a failed connection has taken anything.
 const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
@@ -67,8 +66,8 @@ pub(super) struct CallEnd {
 /// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallError {
-    /// The cause with which a stream of the edge is reset.
-    Because(Cause),
+    /// For any reason but the request's body.
+    Failed(CallFailure),
     /// The request's body is malformed.
     BadBody(BodyError),
 }
@@ -95,11 +94,11 @@ impl ExchangeError {
 }
 
 impl CallError {
-    /// The cause with which a stream of the edge is reset.
-    pub(super) fn cause(self) -> Cause {
+    /// The failure with which a stream of the edge is reset.
+    pub(super) fn failure(self) -> CallFailure {
         match self {
-            CallError::Because(cause) => cause,
-            CallError::BadBody(_) => Cause::RequestBroken,
+            CallError::Failed(failure) => failure,
+            CallError::BadBody(_) => CallFailure::RequestBroken,
         }
     }
 }
@@ -131,9 +130,10 @@ impl UpstreamWork {
         request: &mut Http1Request<'_, CallStream>,
         end: &mut CallEnd,
     ) -> Result<(), CallError> {
-        let served = context.here.upstreams.for_request(request.head()).ok_or(CallError::Because(Cause::NoRoute))?;
+        let served =
+            context.here.upstreams.for_request(request.head()).ok_or(CallError::Failed(CallFailure::NoRoute))?;
         if served.traffic() != context.traffic {
-            return Err(CallError::Because(Cause::SealMismatch));
+            return Err(CallError::Failed(CallFailure::SealMismatch));
         }
         let mut may_resend = true;
         loop {
@@ -142,7 +142,7 @@ impl UpstreamWork {
                 false => served.upstream.connect().await,
             };
             let Checkout { connection: UpstreamConnection::Http(connection), connect } =
-                connecting.map_err(|error| CallError::Because(served.on_failed(&error)))?;
+                connecting.map_err(|error| CallError::Failed(served.on_failed(&error)))?;
             if let Some(took) = connect {
                 served.on_connected();
                 end.stamps.on_connected(took);
@@ -161,9 +161,9 @@ impl UpstreamWork {
                     Counters::add(&context.here.connector.counters.requests_resent);
                     may_resend = false;
                 }
-                Err(ExchangeError::Unsent) => return Err(CallError::Because(Cause::UpstreamUnsent)),
-                Err(ExchangeError::Silent) => return Err(CallError::Because(Cause::UpstreamClosed)),
-                Err(ExchangeError::Vanished) => return Err(CallError::Because(Cause::UpstreamTimeout)),
+                Err(ExchangeError::Unsent) => return Err(CallError::Failed(CallFailure::UpstreamUnsent)),
+                Err(ExchangeError::Silent) => return Err(CallError::Failed(CallFailure::UpstreamBroken)),
+                Err(ExchangeError::Vanished) => return Err(CallError::Failed(CallFailure::TimedOut)),
                 Err(ExchangeError::Failed(error)) => return Err(error),
             }
         }
@@ -244,8 +244,7 @@ impl UpstreamWork {
             });
         }
         end.stamps.on_last_received(connection.received_at());
-        // If the stream has failed, the next use of it says so.
-        let _ = context.stream.on_link().send_phases(phases(Stage::End, end.stamps.times(context.here.core.now())));
+        context.stream.on_link().send_times(&end.stamps.times(context.here.core.now()));
         context.stream.finish_message();
         if is_sent {
             held.release(!is_cut && self.next_hop.is_reusable(), self.next_hop.idle_timeout());
@@ -287,8 +286,7 @@ impl RelayHooks for ConnectorHooks<'_> {
         let now = here.core.now();
         self.stamps.on_handed_to_link(now);
         let times = self.stamps.times(now);
-        // If the stream has failed, the next use of it says so.
-        let _ = stream.on_link().send_phases(phases(Stage::Head, times));
+        stream.on_link().send_times(&times);
         let is_agents = self.context.is_agents();
         let is_metadata = self.addresses.is_metadata(self.request, head);
         let public = (is_metadata || head.may_name_itself())
@@ -329,18 +327,18 @@ fn upstream_fault(error: &RelayError) -> Option<String> {
 }
 
 fn failed(error: &RelayError) -> ExchangeError {
-    let cause = match error {
+    let failure = match error {
         RelayError::NoResponse(Some(StreamError::TimedOut)) => return ExchangeError::Vanished,
         RelayError::NoResponse(_) => return ExchangeError::Silent,
         RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(*error)),
-        // Nobody is there to be told another cause.
-        RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => Cause::Cancelled,
-        RelayError::Broken(_) | RelayError::NotTaken => Cause::UpstreamClosed,
-        RelayError::Stalled => Cause::UpstreamTimeout,
-        RelayError::Late => Cause::Deadline,
-        RelayError::Protocol(_) => Cause::UpstreamProtocol,
+        // Nobody is there to be told another reason.
+        RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => CallFailure::Cancelled,
+        RelayError::Broken(_) | RelayError::NotTaken => CallFailure::UpstreamBroken,
+        RelayError::Stalled => CallFailure::TimedOut,
+        RelayError::Late => CallFailure::Deadline,
+        RelayError::Protocol(_) => CallFailure::UpstreamProtocol,
     };
-    ExchangeError::Failed(CallError::Because(cause))
+    ExchangeError::Failed(CallError::Failed(failure))
 }
 
 /// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
@@ -356,13 +354,13 @@ pub(super) fn unless_broken<T>(
 }
 
 /// Counts how a call ended; none when the edge gave it up.
-pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), Cause>>) {
+pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), CallFailure>>) {
     let counters = &here.connector.counters;
     match ended {
         Some(Ok(())) => {}
-        Some(Err(Cause::NoRoute)) => Counters::add(&counters.calls_unrouted),
-        Some(Err(Cause::Overloaded)) => Counters::add(&counters.calls_overloaded),
-        Some(Err(Cause::Cancelled)) | None => Counters::add(&counters.calls_cancelled),
+        Some(Err(CallFailure::NoRoute)) => Counters::add(&counters.calls_unrouted),
+        Some(Err(CallFailure::Overloaded)) => Counters::add(&counters.calls_overloaded),
+        Some(Err(CallFailure::Cancelled)) | None => Counters::add(&counters.calls_cancelled),
         Some(Err(_)) => Counters::add(&counters.calls_failed),
     }
 }
@@ -371,18 +369,6 @@ pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), Cause>>) {
 async fn has_sent_nothing(here: &ConnectorCore, connection: &Connection, sent_before: u64) -> bool {
     let flushed: Result<Result<(), StreamError>, _> = here.core.timeout(CERTAIN_WITHIN, connection.flushed()).await;
     flushed.is_ok() && connection.sent_bytes() == sent_before
-}
-
-/// Durations as they cross the link.
-fn phases(stage: Stage, times: ConnectorTimes) -> Phases {
-    let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    Phases {
-        stage,
-        connector_ns: ns(times.connector),
-        upstream_connect_ns: times.upstream_connect.map_or(0, ns),
-        upstream_first_ns: ns(times.upstream),
-        upstream_last_ns: times.upstream_last.map_or(0, ns),
-    }
 }
 
 /// A connection in use. Dropped before the exchange is whole, it is reset.

@@ -12,7 +12,6 @@ use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timin
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
 use crate::serve::{Http1Request, Next, Request, RequestLimits, Service};
-use crate::wire::mux::Cause;
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,7 +29,7 @@ pub(super) struct StreamCalls<'a> {
 /// How a stream is left.
 pub(super) enum Leave {
     /// It is reset.
-    Reset(Cause),
+    Reset(CallFailure),
     /// The edge has given it up.
     GivenUp,
 }
@@ -66,18 +65,18 @@ impl Service for StreamCalls<'_> {
 
     fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Leave> {
         let CallContext { here, stream, .. } = self.context;
-        let cause = match error {
-            HeadReadError::Timeout => Cause::Deadline,
-            HeadReadError::Head(_) | HeadReadError::Stream(_) => Cause::RequestRefused,
+        let failure = match error {
+            HeadReadError::Timeout => CallFailure::Deadline,
+            HeadReadError::Head(_) | HeadReadError::Stream(_) => CallFailure::RequestRefused,
         };
         if stream.is_sealed() {
             Counters::add(&here.connector.counters.requests_refused);
         } else {
             let is_gone = matches!(error, HeadReadError::Stream(_));
-            count(here, if is_gone { None } else { Some(Err(cause)) });
+            count(here, if is_gone { None } else { Some(Err(failure)) });
         }
         let can_tell = self.context.is_agents() && !matches!(error, HeadReadError::Stream(_));
-        (!can_tell).then_some(Leave::Reset(cause))
+        (!can_tell).then_some(Leave::Reset(failure))
     }
 
     async fn call(&mut self, request: &mut Http1Request<'_, CallStream>) -> Next<Leave> {
@@ -100,8 +99,8 @@ impl Service for StreamCalls<'_> {
         };
         request.end_response();
         work.clear();
-        let mut ended = done.map(|result| result.map_err(CallError::cause));
-        if end.stamps.is_standing() && matches!(ended, None | Some(Err(Cause::Cancelled))) {
+        let mut ended = done.map(|result| result.map_err(CallError::failure));
+        if end.stamps.is_standing() && matches!(ended, None | Some(Err(CallFailure::Cancelled))) {
             // It lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
@@ -117,8 +116,8 @@ impl Service for StreamCalls<'_> {
             Some(Ok(())) => return if keeps { Next::Keep } else { Next::Close },
             Some(Err(error)) => error,
         };
-        if host.is_none() || end.has_begun || error.cause() == Cause::Cancelled {
-            return Next::Leave(Leave::Reset(error.cause()));
+        if host.is_none() || end.has_begun || error.failure() == CallFailure::Cancelled {
+            return Next::Leave(Leave::Reset(error.failure()));
         }
         let times = end.stamps.times(context.here.core.now());
         self.answer(request, error, &times).await
@@ -134,10 +133,10 @@ impl StreamCalls<'_> {
         times: &ConnectorTimes,
     ) -> Next<Leave> {
         let keep = match error {
-            CallError::Because(cause) => {
+            CallError::Failed(failure) => {
                 let mut timing = Vec::new();
                 connector_timing(times, &mut timing);
-                request.fail(CallFailure::of_reset(cause), &timing, !self.context.here.is_draining()).await
+                request.fail(failure, &timing, !self.context.here.is_draining()).await
             }
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
@@ -163,15 +162,16 @@ fn record(
     request: &mut Http1Request<'_, CallStream>,
     host: &Hostname,
     phases: &CallPhases,
-    ended: Option<Result<(), Cause>>,
+    ended: Option<Result<(), CallFailure>>,
 ) {
     let Some(call) = request.label().map(|label| label.call()) else { return };
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
     let outcome = match ended {
         Some(Ok(())) => Outcome::Ok,
-        Some(Err(Cause::Cancelled)) | None => Outcome::AgentGone,
-        Some(Err(cause)) => CallFailure::of_reset(cause).outcome(),
+        Some(Err(CallFailure::Cancelled)) | None => Outcome::AgentGone,
+        Some(Err(CallFailure::RequestBroken)) => Outcome::BadRequest,
+        Some(Err(failure)) => failure.outcome(),
     };
     let here = context.here;
     let mut recorder = here.figures.recorder.borrow_mut();

@@ -7,7 +7,7 @@ use crate::dial::{ProxyError, ResolveError};
 use crate::engine::StreamError;
 use crate::link::LinkError;
 use crate::tls::{CertError, HandshakeError, TlsError};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 use crate::wire::enrol::EnrolFault;
 use crate::wire::mux::HelloError;
 
@@ -106,7 +106,7 @@ pub(super) enum OwnCertificate {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnrolError {
     #[error("the edge refused the enrolment: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
-    Refused { refusal: Refusal, reason: String, retry_after: Duration },
+    Refused { refusal: RegistrationRefusal, reason: String, retry_after: Duration },
     #[error("the edge's answer to the enrolment was invalid: {0}")]
     Broken(#[from] EnrolFault),
     #[error("the connection failed during the enrolment: {0}")]
@@ -123,7 +123,7 @@ pub(super) enum EnrolError {
 
 impl ConnectError {
     /// The refusal, if it is final: to try again soon is useless.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
+    pub(super) fn refusal(&self) -> Option<RegistrationRefusal> {
         match self {
             ConnectError::Link(LinkError::Refused { refusal, .. })
             | ConnectError::Enrolment(EnrolError::Refused { refusal, .. })

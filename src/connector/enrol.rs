@@ -20,7 +20,7 @@ use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
 use crate::link::Backoff;
 use crate::tls::{Identity, KeyRequest};
-use crate::wire::enrol::{Answer, Credential, Grant, Refused, Request};
+use crate::wire::enrol::{Credential, EnrolAnswer, EnrolRefused, EnrolRequest, Grant};
 
 /// How far the wall clocks of connector and edge may differ before that is logged.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(120);
@@ -128,10 +128,10 @@ impl Enroller {
         let key = KeyRequest::new().map_err(EnrolError::Unfit)?;
         let settings = &self.core.connector.settings;
         let credential = Credential::Tunnel { id: settings.tunnel.clone(), secret: settings.secret.clone() };
-        let request = Request { credential, software: settings.software.clone(), csr: key.csr().to_vec() };
+        let request = EnrolRequest { credential, software: settings.software.clone(), csr: key.csr().to_vec() };
         let grant = match enrolment::ask(&self.core.core, &connection, &request, settings.connect_timeout).await? {
-            Answer::Granted(grant) => grant,
-            Answer::Refused(Refused { refusal, reason, retry_after_s, edge_time_unix_s }) => {
+            EnrolAnswer::Granted(grant) => grant,
+            EnrolAnswer::Refused(EnrolRefused { refusal, reason, retry_after_s, edge_time_unix_s }) => {
                 self.compare_clocks(edge_time_unix_s);
                 let retry_after = Duration::from_secs(retry_after_s.into());
                 return Err(EnrolError::Refused { refusal, reason, retry_after }.into());

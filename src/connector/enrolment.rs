@@ -10,8 +10,8 @@ use crate::connector::settings::EdgeAddress;
 use crate::dial::{Proxy, Resolver};
 use crate::engine::{ByteStream, Core, send_bytes};
 use crate::tls::Connection;
-use crate::wire::Refusal;
-use crate::wire::enrol::{Answer, Grant, Incoming, Message, Refused, Request};
+use crate::wire::RegistrationRefusal;
+use crate::wire::enrol::{EnrolAnswer, EnrolMessage, EnrolReader, EnrolRefused, EnrolRequest, Grant};
 
 /// How long connecting to an edge may take for a host that trades a provisioning key, and then the answer.
 const TRADE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -23,7 +23,7 @@ pub enum TradeError {
     #[error("it refused the provisioning key: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
     Refused {
         /// The reason, for programs.
-        refusal: Refusal,
+        refusal: RegistrationRefusal,
         /// The reason, for people.
         reason: String,
     },
@@ -83,15 +83,15 @@ pub async fn trade(
     resolver: &Resolver,
     TradeWith { edge, edge_name, proxy, fallback_port }: TradeWith<'_>,
     tls: &EdgeTls,
-    request: &Request,
+    request: &EnrolRequest,
 ) -> Result<Grant, TradeError> {
     let is_preferred = AtomicBool::new(false);
     let fallback = fallback_port.map(|port| Fallback { port, is_preferred: &is_preferred });
     let dialer = Dialer { core, resolver, edge, edge_name, proxy, fallback, limit: TRADE_TIMEOUT };
     let connection = dialer.dial(Some(tls.enrol())).await?;
     match ask(core, &connection, request, TRADE_TIMEOUT).await? {
-        Answer::Granted(grant) => Ok(grant),
-        Answer::Refused(Refused { refusal, reason, .. }) => Err(TradeError::Refused { refusal, reason }),
+        EnrolAnswer::Granted(grant) => Ok(grant),
+        EnrolAnswer::Refused(EnrolRefused { refusal, reason, .. }) => Err(TradeError::Refused { refusal, reason }),
     }
 }
 
@@ -99,19 +99,19 @@ pub async fn trade(
 pub(super) async fn ask(
     core: &Core,
     connection: &Connection,
-    request: &Request,
+    request: &EnrolRequest,
     limit: Duration,
-) -> Result<Answer, ConnectError> {
+) -> Result<EnrolAnswer, ConnectError> {
     let answer = core.timeout(limit, exchange(core, connection, request)).await;
     let answer = answer.map_err(|_| EnrolError::Timeout(limit))??;
     connection.finish();
     Ok(answer)
 }
 
-async fn exchange(core: &Core, connection: &Connection, request: &Request) -> Result<Answer, EnrolError> {
+async fn exchange(core: &Core, connection: &Connection, request: &EnrolRequest) -> Result<EnrolAnswer, EnrolError> {
     let bytes = request.encode()?;
     send_bytes(connection, core.pool(), bytes.expose()).await?;
-    let mut incoming = Incoming::default();
+    let mut incoming = EnrolReader::default();
     loop {
         let Some(lease) = connection.recv().await? else { return Err(EnrolError::Silent) };
         if let Some(answer) = incoming.receive(&lease)? {

@@ -109,7 +109,7 @@ impl Addresses {
     pub(super) fn in_response<'a>(&'a self, request: &'a RequestHead, is_agents: bool) -> Option<PublicAddress<'a>> {
         let as_called = || match is_agents {
             true => Some(CalledAddress::of(Scheme::Https, request)),
-            false => CalledAddress::told_in(request),
+            false => CalledAddress::of_edge(request),
         };
         self.public().or_else(as_called).map(|called| self.public_address(called))
     }

@@ -8,7 +8,7 @@ use crate::engine::MailSender;
 use crate::latency::CoreFigures;
 use crate::link::CarrierEnded;
 use crate::tls::Identity;
-use crate::wire::mux::Refusal;
+use crate::wire::mux::RegistrationRefusal;
 
 /// What the control thread asks of each core of a connector.
 pub enum ConnectorCommand {
@@ -48,7 +48,7 @@ pub enum ConnectorEvent {
         /// The address of the edge.
         edge: EdgeAddress,
         /// The reason as a code.
-        refusal: Refusal,
+        refusal: RegistrationRefusal,
         /// The reason in words.
         why: String,
     },

@@ -7,7 +7,7 @@ use crate::connector::edge_status::{EdgeStatus, SharedStatus};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::policy::{KeyedLines, LeftOut};
+use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
 
 /// Messages that may wait for one core.
@@ -27,7 +27,7 @@ pub struct Connector {
     pub(super) events: MailSender<ConnectorEvent>,
     pub(super) counters: Counters,
     /// Log lines about hosts that are called and have no route, which agents can cause.
-    unrouted_lines: Mutex<KeyedLines<Hostname>>,
+    unrouted_log_limit: Mutex<KeyedLogLimit<Hostname>>,
 }
 
 /// The state of one edge that all cores share.
@@ -129,7 +129,7 @@ impl Connector {
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
             counters: Counters::default(),
-            unrouted_lines: Mutex::default(),
+            unrouted_log_limit: Mutex::default(),
         })
     }
 
@@ -142,8 +142,8 @@ impl Connector {
 
     /// Asks to write a log line about a host that is called and has no route.
     pub(super) fn unrouted_line(&self, host: &Hostname, now: Time) -> Option<LeftOut> {
-        let mut lines = self.unrouted_lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.take(*host, now)
+        let mut lines = self.unrouted_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.allow(*host, now)
     }
 
     /// Where calls go now.

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use crate::base::Traffic;
+use crate::base::{CallFailure, Traffic};
 use crate::connector::call::{CallContext, Caller, UpstreamWork, count};
 use crate::connector::calls::{Leave, StreamCalls};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
-
 use crate::link::{CallStream, CarrierStream};
 use crate::route::{Hostname, Scheme};
 use crate::serve::{Requests, serve};
 use crate::tls::{HandshakeError, Session, TlsStream};
-use crate::wire::mux::Cause;
 
 /// How long the handshake of a session may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,15 +50,15 @@ impl Work {
         let mut calls = StreamCalls { context, host: None, work: &mut self.upstream, has_called: false };
         match serve(&here.core, &mut self.requests, stream, &mut calls).await {
             None if !calls.has_called => {
-                count(here, Some(Err(Cause::RequestRefused)));
-                stream.on_link().reset(Cause::RequestRefused);
+                count(here, Some(Err(CallFailure::RequestRefused)));
+                stream.on_link().reset(CallFailure::RequestRefused);
             }
             // Dropped before its response is on its way, the stream would be reset, unless the edge has said its last.
             None if self.requests.has_ended(stream).await => {}
             None => {
                 let _ = stream.flushed().await;
             }
-            Some(Leave::Reset(cause)) => stream.on_link().reset(cause),
+            Some(Leave::Reset(failure)) => stream.on_link().reset(failure),
             Some(Leave::GivenUp) => {}
         }
     }
@@ -72,7 +70,7 @@ impl Work {
             let host = open.host.parse().ok()?;
             Some(SessionTerms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned) })
         });
-        let Some(terms) = terms.flatten() else { return stream.reset(Cause::NoRoute) };
+        let Some(terms) = terms.flatten() else { return stream.reset(CallFailure::NoRoute) };
         let Some(session) = accept(here, stream, &terms).await else { return };
         let is_agents = terms.traffic == Traffic::Passthrough;
         self.requests.read_labels(is_agents);
@@ -90,8 +88,8 @@ impl Work {
                 session.finish();
                 linger(here, &session).await;
             }
-            Some(Leave::Reset(cause)) => session.on_link().reset(cause),
-            Some(Leave::GivenUp) => session.on_link().reset(Cause::Cancelled),
+            Some(Leave::Reset(failure)) => session.on_link().reset(failure),
+            Some(Leave::GivenUp) => session.on_link().reset(CallFailure::Cancelled),
         }
     }
 }
@@ -101,9 +99,9 @@ async fn accept(here: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
     let SessionTerms { host, traffic, .. } = terms;
     let config = match here.upstreams.sealing_of(host, *traffic) {
         Ok(config) => config,
-        Err(cause) => {
-            count(here, Some(Err(cause)));
-            stream.reset(cause);
+        Err(failure) => {
+            count(here, Some(Err(failure)));
+            stream.reset(failure);
             return None;
         }
     };
@@ -111,7 +109,7 @@ async fn accept(here: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
         Ok(session) => session,
         Err(error) => {
             tracing::error!(%host, %error, "an inner TLS session cannot begin");
-            stream.reset(Cause::Internal);
+            stream.reset(CallFailure::Internal);
             return None;
         }
     };
@@ -128,7 +126,7 @@ async fn accept(here: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
                 // The alert carries the reason; a reset at once would discard it.
                 let _ = here.core.timeout(LINGER_TIMEOUT, stream.flushed()).await;
             }
-            stream.reset(Cause::SealFailed);
+            stream.reset(CallFailure::SealRefused);
             None
         }
     }

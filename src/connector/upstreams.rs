@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Clock, Time, Traffic};
+use crate::base::{CallFailure, Clock, Time, Traffic};
 use crate::connector::identity::Addresses;
 use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
@@ -19,7 +19,6 @@ use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
 use crate::wire::http1::RequestHead;
-use crate::wire::mux::Cause;
 
 /// The shortest time between two log lines about failed inner TLS handshakes.
 const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
@@ -46,8 +45,8 @@ pub(super) struct Served {
     pub(super) upstream: Upstream,
     pub(super) addresses: Addresses,
     route: ConnectorRoute,
-    /// Why the last attempt to connect failed, if it did, and the cause for the edge.
-    failing: RefCell<Option<(Cause, String)>>,
+    /// Why the last attempt to connect failed, if it did, and the failure for the edge.
+    failing: RefCell<Option<(CallFailure, String)>>,
     /// The status of the last answer, if that was one of a gateway in front of the upstream.
     gateway: Cell<Option<u16>>,
 }
@@ -113,19 +112,19 @@ impl Upstreams {
     /// # Errors
     ///
     /// When the host has no route, or its route has other traffic.
-    pub(super) fn sealing_of(&self, host: &Hostname, traffic: Traffic) -> Result<Arc<ServerConfig>, Cause> {
+    pub(super) fn sealing_of(&self, host: &Hostname, traffic: Traffic) -> Result<Arc<ServerConfig>, CallFailure> {
         self.refresh_tables();
         let tables = self.tables.borrow();
         let Some(route) = tables.routes.lookup(host) else {
             self.log_unrouted(host, &tables);
-            return Err(Cause::NoRoute);
+            return Err(CallFailure::NoRoute);
         };
         if route.traffic != traffic {
-            return Err(Cause::SealMismatch);
+            return Err(CallFailure::SealMismatch);
         }
-        let sealing = tables.sealing.as_ref().ok_or(Cause::SealMismatch)?;
+        let sealing = tables.sealing.as_ref().ok_or(CallFailure::SealMismatch)?;
         match traffic {
-            Traffic::Plain => Err(Cause::SealMismatch),
+            Traffic::Plain => Err(CallFailure::SealMismatch),
             Traffic::Resealed => Ok(Arc::clone(&sealing.resealed)),
             Traffic::Passthrough => Ok(Arc::clone(&sealing.passthrough)),
         }
@@ -234,26 +233,26 @@ impl Served {
         connecting.or_else(|| self.gateway.get().map(|status| format!("{GATEWAY_ANSWERS} (status {status})")))
     }
 
-    /// Notes that connecting failed; returns the cause for the edge. Each cause is logged once, until connecting succeeds.
-    pub(super) fn on_failed(&self, error: &UpstreamError) -> Cause {
-        let cause = cause_of(error);
-        let logged = self.failing.borrow().as_ref().is_some_and(|(before, _)| *before == cause);
+    /// Notes that connecting failed; returns the failure for the edge. Each failure is logged once, until connecting succeeds.
+    pub(super) fn on_failed(&self, error: &UpstreamError) -> CallFailure {
+        let failure = failure_of(error);
+        let logged = self.failing.borrow().as_ref().is_some_and(|(before, _)| *before == failure);
         if !logged {
             tracing::warn!(route = %self.route.name, upstream = %self.route.upstream.url, %error, "cannot connect to the upstream");
-            self.failing.replace(Some((cause, error.to_string())));
+            self.failing.replace(Some((failure, error.to_string())));
         }
-        cause
+        failure
     }
 }
 
-fn cause_of(error: &UpstreamError) -> Cause {
+fn failure_of(error: &UpstreamError) -> CallFailure {
     match error {
-        UpstreamError::NotAllowed { .. } => Cause::UpstreamNotAllowed,
-        UpstreamError::Refused { .. } => Cause::UpstreamRefused,
-        UpstreamError::Unreachable { .. } | UpstreamError::Name(_) => Cause::UpstreamUnreachable,
-        UpstreamError::Timeout { .. } => Cause::UpstreamConnectTimeout,
-        UpstreamError::Tls { .. } | UpstreamError::TlsTimeout { .. } => Cause::UpstreamTls,
-        UpstreamError::Busy(_) => Cause::Overloaded,
+        UpstreamError::NotAllowed { .. } => CallFailure::UpstreamNotAllowed,
+        UpstreamError::Refused { .. } => CallFailure::UpstreamRefused,
+        UpstreamError::Unreachable { .. } | UpstreamError::Name(_) => CallFailure::UpstreamUnreachable,
+        UpstreamError::Timeout { .. } => CallFailure::UpstreamConnectTimeout,
+        UpstreamError::Tls { .. } | UpstreamError::TlsTimeout { .. } => CallFailure::UpstreamTls,
+        UpstreamError::Busy(_) => CallFailure::Overloaded,
     }
 }
 

@@ -2,18 +2,18 @@
 
 use std::rc::Rc;
 
+use crate::base::CallFailure;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::shared::Counters;
 use crate::connector::streams::Work;
 use crate::connector::worker_slots::WorkerSlot;
 use crate::link::{CallStream, CarrierStream};
-use crate::wire::mux::Cause;
 
 /// Has a worker carry a call that the edge opened, whatever the protocol of its carrier.
 pub(super) fn carry(core: &Rc<ConnectorCore>, stream: CarrierStream) {
     if core.workers.busy() >= core.connector.settings.calls_max {
         Counters::add(&core.connector.counters.calls_overloaded);
-        return stream.reset(Cause::Overloaded);
+        return stream.reset(CallFailure::Overloaded);
     }
     if let Some(call) = core.workers.start(CallStream::Plain(stream)) {
         core.core.spawn(work(Rc::clone(core), call));

@@ -4,14 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Request, State as Given};
+use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::Value;
 
 use crate::control::api::{Access, Api, ApiError, open_routes};
 use crate::control::metrics::{METRICS_TYPE, metrics};
@@ -25,8 +24,6 @@ pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
     let tunnels = Api::new(Arc::clone(&state), access).router();
     Router::new()
         .route("/metrics", get(get_metrics))
-        .route("/healthz", get(get_health))
-        .route("/readyz", get(get_ready))
         .merge(open_routes())
         .route_layer(middleware::from_fn(without_body))
         .with_state(state)
@@ -38,14 +35,6 @@ pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
 
 async fn get_metrics(Given(state): Given<Arc<State>>) -> Response {
     ([(CONTENT_TYPE, METRICS_TYPE)], metrics(state.report().await)).into_response()
-}
-
-async fn get_health(Given(state): Given<Arc<State>>) -> Response {
-    verdict(state.health().await)
-}
-
-async fn get_ready(Given(state): Given<Arc<State>>) -> Response {
-    verdict(state.ready().await)
 }
 
 async fn unknown_path() -> ApiError {
@@ -97,15 +86,10 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
-fn verdict((good, body): (bool, Value)) -> Response {
-    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(body)).into_response()
-}
-
 #[cfg(test)]
 mod tests {
     use reqwest::{Client, Method};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::control::AdminListener;

@@ -43,13 +43,13 @@ pub use reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
     RoleReading, RouteLine, UpstreamReading,
 };
-pub use report::{CallTimes, Facts, Reloads, Report, Served, micros};
+pub use report::{CallTimes, ProcessFacts, Reloads, Report, Served, micros};
 pub use resolve::serve_resolves;
 pub use state::{CORE_ANSWER_MAX, State};
 pub use state_dir::{Instance, SEAL_CA_FILE, StateDir, StateDirError};
 pub use thread::{
-    Control, ControlError, ControlParts, DRAIN_GRACE, Notice, Reload, Reloaded, Request, RoleEvent, WATCH_INTERVAL,
-    forward_events, forward_events_with, serve_admin, signals,
+    Control, ControlError, ControlParts, DRAIN_GRACE, Notice, ProcessRequest, ReloadFn, Reloaded, RoleEvent,
+    WATCH_INTERVAL, forward_events, forward_events_with, serve_admin, signals,
 };
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

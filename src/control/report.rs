@@ -13,7 +13,7 @@ use crate::latency::{Distribution, LabelFigures, Outcome, Phase, Snapshot};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct ProcessFacts {
     /// The version of the program.
     pub version: &'static str,
     /// The commit from which it was built.
@@ -56,7 +56,7 @@ pub struct CallTimes {
 #[derive(Clone)]
 pub struct Report {
     /// What does not change.
-    pub facts: Arc<Facts>,
+    pub facts: Arc<ProcessFacts>,
     /// Time since the start.
     pub uptime: Duration,
     /// Whether the process is ending.

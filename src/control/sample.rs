@@ -9,7 +9,7 @@ use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
     RoleReading, RouteLine, UpstreamReading,
 };
-use crate::control::report::{CallTimes, Facts, Reloads, Report};
+use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
 use crate::latency::{
     CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot, StatusClass,
 };
@@ -134,8 +134,8 @@ fn snapshot() -> Snapshot {
     recorder.snapshot()
 }
 
-pub(super) fn facts() -> Facts {
-    Facts {
+pub(super) fn facts() -> ProcessFacts {
+    ProcessFacts {
         version: "0.1.0",
         commit: "unknown",
         driver: "epoll".to_owned(),

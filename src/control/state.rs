@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use crate::base::{Clock, Time};
+use crate::control::bodies::{HealthBody, HealthStatus, ReadyBody, SilentRole};
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
-use crate::control::report::{CallTimes, Facts, Reloads, Report, Served};
+use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, Served};
 use crate::engine::MonotonicClock;
 use crate::latency::{Readiness, ReadinessSettings};
 
@@ -18,7 +17,7 @@ pub const CORE_ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// The process, as the admin API shows it.
 pub struct State {
-    pub(super) facts: Arc<Facts>,
+    pub(super) facts: Arc<ProcessFacts>,
     pub(super) roles: Vec<Arc<dyn Role>>,
     started: Time,
     draining: AtomicBool,
@@ -32,7 +31,7 @@ pub struct State {
 impl State {
     /// A process with these roles. With a `prober` it can prove its path when no call does.
     #[must_use]
-    pub fn new(facts: Facts, roles: Vec<Arc<dyn Role>>, prober: Option<Prober>) -> Arc<State> {
+    pub fn new(facts: ProcessFacts, roles: Vec<Arc<dyn Role>>, prober: Option<Prober>) -> Arc<State> {
         Arc::new(State {
             facts: Arc::new(facts),
             roles,
@@ -82,21 +81,24 @@ impl State {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether the process lives and every core answers, with the body of `GET /healthz`. A core that ended because it
-    /// was told to is not missed.
-    pub async fn health(&self) -> (bool, Value) {
+    /// Whether every core answers. While the process ends, cores that have ended are not missed.
+    pub async fn health(&self) -> HealthBody {
         let roles = self.read().await;
-        let silent: Vec<Value> = roles
+        let silent: Vec<SilentRole> = roles
             .iter()
             .filter(|role| !role.is_complete() && !self.is_draining())
-            .map(|role| json!({ "role": role.kind, "cores": role.cores_asked, "answered": role.cores.len() }))
+            .map(|role| SilentRole {
+                role: role.kind,
+                cores: role.cores_asked as u64,
+                answered: role.cores.len() as u64,
+            })
             .collect();
-        let healthy = silent.is_empty();
-        (healthy, json!({ "status": if healthy { "ok" } else { "failing" }, "silent": silent }))
+        let status = if silent.is_empty() { HealthStatus::Ok } else { HealthStatus::Failing };
+        HealthBody { status, silent }
     }
 
-    /// Whether calls can be expected to go through, with the body of `GET /readyz`.
-    pub async fn ready(&self) -> (bool, Value) {
+    /// Whether calls can be expected to succeed.
+    pub async fn ready(&self) -> ReadyBody {
         let roles = self.read().await;
         match roles.iter().find(|role| role.kind == RoleKind::Edge) {
             Some(edge) => self.ready_edge(edge).await,
@@ -123,24 +125,24 @@ impl State {
     }
 
     /// An edge is ready when a call, or else a probe, went through the whole path lately.
-    async fn ready_edge(&self, edge: &RoleReading) -> (bool, Value) {
+    async fn ready_edge(&self, edge: &RoleReading) -> ReadyBody {
         if let Some(ago) = edge.last_good_call() {
             self.readiness().on_passed(before(MonotonicClock.now(), ago));
         }
         let failure = self.probe_if_due().await;
         match self.readiness().check(MonotonicClock.now()) {
-            Ok(age) => (true, json!({ "status": "ready", "proof_age_ms": millis(age) })),
-            Err(why) => (false, json!({ "status": "not_ready", "why": why.to_string(), "probe": failure })),
+            Ok(age) => ReadyBody::proven(millis(age)),
+            Err(why) => ReadyBody { probe: failure, ..ReadyBody::not_ready(why.to_string()) },
         }
     }
 
     /// A connector alone cannot call itself through an edge: it is ready when a link takes streams.
-    fn ready_connector(&self, roles: &[RoleReading]) -> (bool, Value) {
+    fn ready_connector(&self, roles: &[RoleReading]) -> ReadyBody {
         let open = roles.iter().flat_map(|role| &role.links).filter(|link| !link.draining).count();
         match (self.is_draining(), open) {
-            (true, _) => (false, json!({ "status": "not_ready", "why": "draining" })),
-            (false, 0) => (false, json!({ "status": "not_ready", "why": "no link to an edge is up" })),
-            (false, open) => (true, json!({ "status": "ready", "links": open })),
+            (true, _) => ReadyBody::not_ready("draining"),
+            (false, 0) => ReadyBody::not_ready("no link to an edge is up"),
+            (false, open) => ReadyBody::linked(open as u64),
         }
     }
 

@@ -75,7 +75,7 @@ pub enum RoleEvent {
 
 /// A request to the process from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum ProcessRequest {
     /// End once calls in flight have ended; the second time at once.
     End,
     /// Read the configuration again.
@@ -106,7 +106,7 @@ pub struct Reloaded {
 
 /// Reads the configuration and every file that it names again, and applies them; or changes nothing and returns the faults,
 /// one on each line.
-pub type Reload = Box<dyn FnMut() -> Result<Reloaded, String> + Send>;
+pub type ReloadFn = Box<dyn FnMut() -> Result<Reloaded, String> + Send>;
 
 /// Why the process failed.
 #[derive(Debug, thiserror::Error)]
@@ -138,8 +138,8 @@ pub struct Control {
     /// The number of cores that still run, for each role in the order in which the roles end.
     left: Vec<(RoleKind, usize)>,
     events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
-    requests: mpsc::UnboundedReceiver<Request>,
-    reload: Option<Reload>,
+    requests: mpsc::UnboundedReceiver<ProcessRequest>,
+    reload: Option<ReloadFn>,
     watch: FileWatch,
     notify: Box<dyn FnMut(&Notice) + Send>,
     drain_delay: Duration,
@@ -168,7 +168,7 @@ pub struct ControlParts {
     /// The events of the cores.
     pub events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
     /// Requests from outside, as [`signals`] gives them.
-    pub requests: mpsc::UnboundedReceiver<Request>,
+    pub requests: mpsc::UnboundedReceiver<ProcessRequest>,
     /// How long the roles may take to end, all together: what their own settings allow, and [`DRAIN_GRACE`].
     pub drain_max: Duration,
 }
@@ -195,7 +195,7 @@ impl Control {
 
     /// Calls `reload` on request, and when one of these files changes.
     #[must_use]
-    pub fn with_reload(mut self, reload: Reload, files: impl IntoIterator<Item = PathBuf>) -> Control {
+    pub fn with_reload(mut self, reload: ReloadFn, files: impl IntoIterator<Item = PathBuf>) -> Control {
         self.reload = Some(reload);
         self.watch.set(files);
         self
@@ -253,9 +253,9 @@ impl Control {
                     None => return self.failure.take().map_or(Ok(()), Err),
                 },
                 Some(request) = self.requests.recv() => match request {
-                    Request::End if self.was_asked_before() => return Err(ControlError::AtOnce),
-                    Request::End => self.drain(self.drain_delay),
-                    Request::Reload => self.reload(),
+                    ProcessRequest::End if self.was_asked_before() => return Err(ControlError::AtOnce),
+                    ProcessRequest::End => self.drain(self.drain_delay),
+                    ProcessRequest::Reload => self.reload(),
                 },
                 () = &mut stop, if self.drain.is_none() => self.drain(self.drain_delay),
                 () = sleep_until(starts.unwrap_or_else(Instant::now)), if starts.is_some() => self.start_drain(),
@@ -407,11 +407,14 @@ impl Control {
 /// # Errors
 ///
 /// When the system does not allow to receive them.
-pub fn signals(on_hangup: Request, again_every: Option<Duration>) -> io::Result<mpsc::UnboundedReceiver<Request>> {
+pub fn signals(
+    on_hangup: ProcessRequest,
+    again_every: Option<Duration>,
+) -> io::Result<mpsc::UnboundedReceiver<ProcessRequest>> {
     let (sender, requests) = mpsc::unbounded_channel();
     let kinds = [
-        (SignalKind::terminate(), Request::End),
-        (SignalKind::interrupt(), Request::End),
+        (SignalKind::terminate(), ProcessRequest::End),
+        (SignalKind::interrupt(), ProcessRequest::End),
         (SignalKind::hangup(), on_hangup),
     ];
     for (kind, request) in kinds {
@@ -496,7 +499,7 @@ mod tests {
     struct TestBed {
         control: Control,
         events: mpsc::UnboundedSender<(RoleKind, RoleEvent)>,
-        requests: mpsc::UnboundedSender<Request>,
+        requests: mpsc::UnboundedSender<ProcessRequest>,
         roles: [Arc<SampleRole>; 2],
         notices: Arc<Mutex<Vec<Notice>>>,
     }
@@ -549,8 +552,8 @@ mod tests {
     async fn a_second_request_to_end_ends_at_once() {
         let mut bed = test_bed();
         bed.control.repeat_max = Duration::ZERO;
-        bed.requests.send(Request::End).unwrap();
-        bed.requests.send(Request::End).unwrap();
+        bed.requests.send(ProcessRequest::End).unwrap();
+        bed.requests.send(ProcessRequest::End).unwrap();
         assert!(matches!(bed.control.run(std::future::pending()).await, Err(ControlError::AtOnce)));
         assert_eq!(bed.drains(), [1, 0]);
     }
@@ -560,7 +563,7 @@ mod tests {
         for (delay, core_fails) in [(Duration::from_secs(3_600), true), (Duration::from_millis(1), false)] {
             let mut bed = test_bed();
             bed.control.drain_delay = delay;
-            bed.requests.send(Request::End).unwrap();
+            bed.requests.send(ProcessRequest::End).unwrap();
             assert!(future::poll_once(bed.control.run(std::future::pending())).await.is_none());
             assert!(bed.control.state.is_draining());
             assert_eq!((bed.drains(), bed.notices.lock().unwrap().len()), ([0, 0], 0));
@@ -585,8 +588,8 @@ mod tests {
     async fn a_repeat_of_the_first_signal_is_not_a_second() {
         let mut bed = test_bed();
         bed.control.repeat_max = Duration::from_secs(3_600);
-        bed.requests.send(Request::End).unwrap();
-        bed.requests.send(Request::End).unwrap();
+        bed.requests.send(ProcessRequest::End).unwrap();
+        bed.requests.send(ProcessRequest::End).unwrap();
         bed.send(RoleKind::Edge, RoleEvent::Running(CORE));
         let ended = async {
             while !bed.requests.is_closed() && bed.roles[0].drains.load(Ordering::Relaxed) == 0 {

@@ -56,7 +56,7 @@ impl<'a> AgentRequest<'a> for Http1Request<'a, Connection> {
     ) -> Outcome {
         match sent(to_agent, keeps).await {
             // Until the agent's system has all of it, whatever ends the connection cuts the answer.
-            Outcome::Ok if !keeps => outcome_of(&self.stream().taken(|| here.write_timeout()).await),
+            Outcome::Ok if !keeps => outcome_of(&self.stream().finish_acknowledged(|| here.write_timeout()).await),
             outcome => outcome,
         }
     }

@@ -1,7 +1,6 @@
 //! One call: an agent's request, down a link, and what comes back.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
@@ -17,7 +16,7 @@ use crate::edge::usage::LinkUsage;
 use crate::engine::StreamError;
 use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, forwarded, requested_host};
 use crate::latency::{
-    CallPhases, ConnectorTimes, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
+    CallPhases, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
@@ -28,7 +27,6 @@ use crate::serve::{
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
 use crate::wire::mcp;
-use crate::wire::mux::{Cause, Phases};
 
 /// Who calls on a connection, from where, and how it counts.
 pub(super) struct Caller {
@@ -219,11 +217,11 @@ impl AgentCalls<'_> {
             Err(error) => error,
         };
         let ended = Ended::of(error);
-        if let Some(cause) = ended.reset() {
-            stream.on_link().reset(cause);
+        if let Some(failure) = ended.reset() {
+            stream.on_link().reset(failure);
         }
         match ended {
-            Ended::Failed(failure, _) if !has_begun => {
+            Ended::Failed { failure, .. } if !has_begun => {
                 return fail(here, request, route, Some(&opened.usage), stamps, failure).await;
             }
             Ended::BadBody(error) if !has_begun => {
@@ -250,8 +248,12 @@ enum Ended {
     AgentStalled,
     /// The agent's body is malformed.
     BadBody(BodyError),
-    /// No response came, or not all of it; the cause with which the stream is reset, if it is not yet.
-    Failed(CallFailure, Option<Cause>),
+    /// No response came, or not all of it.
+    Failed {
+        failure: CallFailure,
+        /// Whether the stream is still to be reset.
+        reset: bool,
+    },
 }
 
 impl Ended {
@@ -265,21 +267,22 @@ impl Ended {
             RelayError::Respond(_) => Ended::AgentGone,
             RelayError::NoResponse(error) | RelayError::Broken(error) => Ended::of_stream(error),
             RelayError::NotTaken | RelayError::Stalled => Ended::of_stream(None),
-            RelayError::Protocol(_) => Ended::Failed(CallFailure::UpstreamBroken, Some(Cause::UpstreamProtocol)),
-            RelayError::Late => Ended::Failed(CallFailure::FirstByteTimeout, Some(Cause::Deadline)),
+            RelayError::Protocol(_) => Ended::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
+            RelayError::Late => Ended::Failed { failure: CallFailure::Deadline, reset: true },
         }
     }
 
     fn of_stream(error: Option<StreamError>) -> Ended {
-        Ended::Failed(error.map_or(CallFailure::UpstreamBroken, |error| CallFailure::of_stream(&error)), None)
+        let failure = error.map_or(CallFailure::UpstreamBroken, |error| CallFailure::of_stream(&error));
+        Ended::Failed { failure, reset: false }
     }
 
-    /// With which cause the stream is reset.
-    fn reset(&self) -> Option<Cause> {
+    /// The failure with which the stream is reset, if it is not yet.
+    fn reset(&self) -> Option<CallFailure> {
         match self {
-            Ended::AgentGone | Ended::AgentStalled => Some(Cause::Cancelled),
-            Ended::BadBody(_) => Some(Cause::RequestBroken),
-            Ended::Failed(_, cause) => *cause,
+            Ended::AgentGone | Ended::AgentStalled => Some(CallFailure::Cancelled),
+            Ended::BadBody(_) => Some(CallFailure::RequestBroken),
+            Ended::Failed { failure, reset } => reset.then_some(*failure),
         }
     }
 
@@ -288,7 +291,7 @@ impl Ended {
             Ended::AgentGone => Outcome::AgentGone,
             Ended::AgentStalled => Outcome::AgentStalled,
             Ended::BadBody(_) => Outcome::BadRequest,
-            Ended::Failed(failure, _) => failure.outcome(),
+            Ended::Failed { failure, .. } => failure.outcome(),
         }
     }
 }
@@ -315,7 +318,7 @@ impl RelayHooks for EdgeHooks<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
         self.here.bonds.on_answer(&self.opened.usage, self.request, head, self.here.core.turn_time());
-        let phases = self.opened.stream.on_link().phases().map(connector_times);
+        let phases = self.opened.stream.on_link().times();
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
         server_timing(&CallPhases::split(self.stamps.times(self.here.core.now()), phases), self.timing);
@@ -380,7 +383,7 @@ fn finish(
     outcome: Outcome,
 ) {
     let times = stamps.times(here.core.now());
-    let phases = CallPhases::split(times, opened.stream.on_link().phases().map(connector_times));
+    let phases = CallPhases::split(times, opened.stream.on_link().times());
     if outcome == Outcome::Ok && !phases.is_of_gateway() {
         here.figures.on_good_call(here.core.turn_time());
     }
@@ -406,7 +409,7 @@ fn record(
         usage.count(label, here.core.turn_time());
     }
     // A stream of events is meant to last: how long it did says nothing.
-    if call.kind() == mcp::Kind::Stream || method == "subscriptions/listen" {
+    if call.kind() == mcp::CallKind::Stream || method == "subscriptions/listen" {
         return;
     }
     let verdict = here.figures.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());
@@ -461,15 +464,4 @@ fn count_refused(here: &EdgeCore, refusal: Refusal) {
     let mut recorder = here.figures.recorder.borrow_mut();
     let label = recorder.label(OTHER, OTHER, "");
     recorder.record(label, &CallPhases::default(), refusal.outcome());
-}
-
-/// The connector's figures, as they crossed the link.
-fn connector_times(phases: Phases) -> ConnectorTimes {
-    let some = |ns: u64| (ns > 0).then(|| Duration::from_nanos(ns));
-    ConnectorTimes {
-        connector: Duration::from_nanos(phases.connector_ns),
-        upstream_connect: some(phases.upstream_connect_ns),
-        upstream: Duration::from_nanos(phases.upstream_first_ns),
-        upstream_last: some(phases.upstream_last_ns),
-    }
 }

@@ -11,7 +11,7 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::enrol;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port};
 use crate::edge::link_setup_error::LinkSetupError;
-use crate::edge::message::CoreMessage;
+use crate::edge::message::{CoreMessage, RegisteredLink};
 use crate::edge::presence::Booking;
 use crate::edge::registration::{self, Certificate, Claim, Denied};
 use crate::edge::shared::{Counters, StrangerTrouble};
@@ -19,8 +19,8 @@ use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Lease, Listener, Socket, leases_of};
 use crate::link::{Carrier, CarrierEnded, Link};
 use crate::policy::LeftOut;
-use crate::tls::{ALPN_ENROL, Connection, DetachedConnection, HandshakeError, TlsError};
-use crate::wire::Refusal;
+use crate::tls::{ALPN_ENROL, Connection, HandshakeError, TlsError};
+use crate::wire::RegistrationRefusal;
 use crate::wire::mux::{EdgeIdentity, Event, Hello, Mux};
 
 /// The most connections of one core whose connector is not registered yet.
@@ -137,22 +137,19 @@ fn log_failed(core: &EdgeCore, peer: Option<SocketAddr>, error: &LinkSetupError)
 }
 
 /// Takes over a link that another core accepted and registered.
-pub(super) fn adopt(core: &Rc<EdgeCore>, (detached, booking, proof): (DetachedConnection, Booking, Proof)) {
+pub(super) fn adopt(core: &Rc<EdgeCore>, registered: RegisteredLink) {
     let task_core = Rc::clone(core);
     core.core.spawn(async move {
-        let core = &task_core;
-        let greeted = async {
-            let (connection, first) = Connection::adopt(&core.core, detached, SocketOptions::default()).await?;
-            read_hello(core, connection, first.map(|lease| lease.to_vec()).unwrap_or_default()).await
-        };
-        let served = match greeted.await {
-            Ok(greeted) => serve(core, greeted, booking, &proof).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = served {
+        if let Err(error) = serve_adopted(&task_core, registered).await {
             tracing::info!(%error, "link setup failed after the hand-over to another core");
         }
     });
+}
+
+async fn serve_adopted(core: &Rc<EdgeCore>, registered: RegisteredLink) -> Result<(), LinkSetupError> {
+    let RegisteredLink { connection, hello, booking, proof } = registered;
+    let (connection, first) = Connection::adopt(&core.core, connection, SocketOptions::default()).await?;
+    serve(core, connection, first, &hello, booking, &proof).await
 }
 
 /// A connection, the connector's greeting, and the bytes of that greeting.
@@ -192,7 +189,7 @@ async fn greet(
     }
 }
 
-/// Reads the connector's HELLO. The bytes are kept: the link, on this core or another, reads them again.
+/// Reads the connector's HELLO. The bytes are kept, because the link reads them again, on this core or another.
 async fn read_hello(core: &EdgeCore, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, LinkSetupError> {
     let now = core.core.now();
     let mut probe: Mux<Vec<u8>> = Mux::edge(now, core.edge.settings.link);
@@ -229,33 +226,41 @@ async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Res
     let Some(booking) = booked else {
         Counters::add(&core.edge.counters.links_limited);
         let reason = "the tunnel has its maximum number of links: stop a connector, or raise links_per_tunnel_max";
-        let denied = Denied::new(Refusal::Overloaded, reason).of(&hello.tunnel);
+        let denied = Denied::new(RegistrationRefusal::Overloaded, reason).of(&hello.tunnel);
         return refuse(core, greeted, &denied, peer).await;
     };
     let target = booking.core();
+    let Greeted { connection, hello, bytes } = greeted;
     if target == core.core.id() {
-        return serve(core, greeted, booking, &proof).await;
+        let first = leases_of(core.core.pool(), &bytes).await;
+        return serve(core, connection, first, &hello, booking, &proof).await;
     }
-    let detached = greeted.connection.detach(greeted.bytes).await?;
+    let connection = connection.detach(bytes).await?;
     Counters::add(&core.edge.counters.handed_over);
-    if core.edge.send_to(target, CoreMessage::Link(Box::new((detached, booking, proof)))).is_err() {
+    let registered = RegisteredLink { connection, hello, booking, proof };
+    if core.edge.send_to(target, CoreMessage::Link(Box::new(registered))).is_err() {
         tracing::warn!(core = %target, "link dropped: the mailbox of its core is full");
     }
     Ok(())
 }
 
-/// Runs a link until it ends.
-async fn serve(core: &Rc<EdgeCore>, greeted: Greeted, booking: Booking, proof: &Proof) -> Result<(), LinkSetupError> {
-    let Greeted { connection, hello, bytes } = greeted;
+/// Runs a link until it ends. `first` are the bytes of its connection that were read before.
+async fn serve(
+    core: &Rc<EdgeCore>,
+    connection: Connection,
+    first: impl IntoIterator<Item = Lease> + 'static,
+    hello: &Hello,
+    booking: Booking,
+    proof: &Proof,
+) -> Result<(), LinkSetupError> {
     let link = Link::edge(&core.core, core.links.next_id(), core.edge.settings.link);
-    let first = leases_of(core.core.pool(), &bytes).await;
     let running = link.clone();
     let run = core.core.spawn_held(async move { running.run(&connection, first).await });
     link.hello().await?;
     let cores = u16::try_from(core.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: core.edge.instance, core: core.core.id(), cores });
     let ended = async { CarrierEnded::Link(run.await) };
-    serve_carrier(core, &Carrier::Link(link), &hello, proof, ended).await;
+    serve_carrier(core, &Carrier::Link(link), hello, proof, ended).await;
     drop(booking);
     Ok(())
 }

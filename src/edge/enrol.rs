@@ -11,8 +11,8 @@ use crate::edge::registration::{self, Claim, Denied};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, send_bytes};
 use crate::tls::Connection;
-use crate::wire::Refusal;
-use crate::wire::enrol::{Answer, Credential, Grant, Incoming, Message, Refused, Request};
+use crate::wire::RegistrationRefusal;
+use crate::wire::enrol::{Credential, EnrolAnswer, EnrolMessage, EnrolReader, EnrolRefused, EnrolRequest, Grant};
 
 /// How long a connector is asked to wait when too many enrol at once, in seconds. Connectors add jitter of their own.
 const BUSY_RETRY_AFTER_S: u32 = 2;
@@ -33,7 +33,10 @@ pub(super) async fn serve(
         };
         let answer = match request {
             Some(request) => decide(core, certifier, request, peer).await,
-            None => Err(Denied::new(Refusal::Malformed, fault.map_or_else(String::new, |fault| fault.to_string()))),
+            None => Err(Denied::new(
+                RegistrationRefusal::Malformed,
+                fault.map_or_else(String::new, |fault| fault.to_string()),
+            )),
         };
         let answer = answer.unwrap_or_else(|denied| refuse(core, &denied, peer));
         send(core, &connection, &answer).await?;
@@ -44,8 +47,8 @@ pub(super) async fn serve(
     done
 }
 
-async fn read_request(connection: &Connection) -> Result<Request, LinkSetupError> {
-    let mut incoming = Incoming::default();
+async fn read_request(connection: &Connection) -> Result<EnrolRequest, LinkSetupError> {
+    let mut incoming = EnrolReader::default();
     loop {
         let Some(lease) = connection.recv().await? else { return Err(LinkSetupError::Silent) };
         if let Some(request) = incoming.receive(&lease)? {
@@ -54,8 +57,13 @@ async fn read_request(connection: &Connection) -> Result<Request, LinkSetupError
     }
 }
 
-async fn decide(core: &EdgeCore, certifier: &Certifier, request: Request, peer: &PeerInfo) -> Result<Answer, Denied> {
-    let Request { credential, software, csr } = request;
+async fn decide(
+    core: &EdgeCore,
+    certifier: &Certifier,
+    request: EnrolRequest,
+    peer: &PeerInfo,
+) -> Result<EnrolAnswer, Denied> {
+    let EnrolRequest { credential, software, csr } = request;
     let subject = match credential {
         Credential::Tunnel { id, secret } => {
             let claim = Claim { tunnel: &id, secret: &secret, from: registration::address_of(peer) };
@@ -73,7 +81,7 @@ async fn decide(core: &EdgeCore, certifier: &Certifier, request: Request, peer: 
     let lifetime_s = u32::try_from(certified.lifetime.as_secs()).unwrap_or(u32::MAX);
     Counters::add(&core.edge.counters.enrolments);
     tracing::info!(peer = ?peer.peer, tunnel = %certified.tunnel, %software, lifetime_s, "certificate issued");
-    Ok(Answer::Granted(Grant {
+    Ok(EnrolAnswer::Granted(Grant {
         edge_time_unix_s: now_s(core),
         lifetime_s,
         tunnel: certified.tunnel,
@@ -84,29 +92,33 @@ async fn decide(core: &EdgeCore, certifier: &Certifier, request: Request, peer: 
 
 fn denied(why: NotCertified) -> Denied {
     match why {
-        NotCertified::KeyUnproven(cause) => Denied::new(Refusal::KeyUnproven, cause),
-        NotCertified::ProvisioningKey => Denied::new(Refusal::ProvisioningKey, "create a new one at the edge"),
-        NotCertified::HostNotFree { .. } => Denied::new(Refusal::ProvisioningKey, why.to_string()),
-        NotCertified::ProvisioningOff => Denied::new(Refusal::ProvisioningOff, "use the id and the secret of a tunnel"),
-        NotCertified::Busy => Denied::new(Refusal::Overloaded, why.to_string()),
+        NotCertified::KeyUnproven(cause) => Denied::new(RegistrationRefusal::KeyUnproven, cause),
+        NotCertified::ProvisioningKey => {
+            Denied::new(RegistrationRefusal::ProvisioningKey, "create a new one at the edge")
+        }
+        NotCertified::HostNotFree { .. } => Denied::new(RegistrationRefusal::ProvisioningKey, why.to_string()),
+        NotCertified::ProvisioningOff => {
+            Denied::new(RegistrationRefusal::ProvisioningOff, "use the id and the secret of a tunnel")
+        }
+        NotCertified::Busy => Denied::new(RegistrationRefusal::Overloaded, why.to_string()),
         NotCertified::Failed(cause) => {
             tracing::error!(%cause, "cannot make a certificate");
-            Denied::new(Refusal::Internal, "see the edge's log")
+            Denied::new(RegistrationRefusal::Internal, "see the edge's log")
         }
     }
 }
 
-fn refuse(core: &EdgeCore, denied: &Denied, peer: &PeerInfo) -> Answer {
+fn refuse(core: &EdgeCore, denied: &Denied, peer: &PeerInfo) -> EnrolAnswer {
     denied.record(&core.edge, &core.gate, peer, core.core.now());
-    Answer::Refused(Refused {
+    EnrolAnswer::Refused(EnrolRefused {
         edge_time_unix_s: now_s(core),
-        retry_after_s: if denied.refusal == Refusal::Overloaded { BUSY_RETRY_AFTER_S } else { 0 },
+        retry_after_s: if denied.refusal == RegistrationRefusal::Overloaded { BUSY_RETRY_AFTER_S } else { 0 },
         refusal: denied.refusal,
         reason: denied.reason.clone(),
     })
 }
 
-async fn send(core: &EdgeCore, connection: &Connection, answer: &Answer) -> Result<(), LinkSetupError> {
+async fn send(core: &EdgeCore, connection: &Connection, answer: &EnrolAnswer) -> Result<(), LinkSetupError> {
     let bytes = answer.encode()?;
     send_bytes(connection, core.core.pool(), bytes.expose()).await?;
     connection.flushed().await?;

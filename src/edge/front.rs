@@ -20,7 +20,7 @@ impl Front {
             (Some(public), _) => public.scheme(),
             (None, Some(is_tls)) => Scheme::of_connection(is_tls),
             (None, None) => {
-                let told = self.told(head, "x-forwarded-proto").and_then(Scheme::of);
+                let told = self.forwarded_field(head, "x-forwarded-proto").and_then(Scheme::of);
                 told.unwrap_or(Scheme::of_connection(is_tls))
             }
         }
@@ -35,7 +35,7 @@ impl Front {
     ) -> CalledAddress<'a> {
         let called = CalledAddress::of(self.scheme(public, is_tls, head), head);
         let is_host = |told: &&[u8]| Hostname::of_authority(told).is_ok();
-        let told = self.told(head, "x-forwarded-host").filter(is_host).unwrap_or(called.authority);
+        let told = self.forwarded_field(head, "x-forwarded-host").filter(is_host).unwrap_or(called.authority);
         // An edge may have other hosts than the one of its URL.
         let public = public.map(|public| public.authority().as_bytes()).filter(|public| {
             let hosts = (Hostname::of_authority(public), Hostname::of_authority(told));
@@ -45,7 +45,7 @@ impl Front {
     }
 
     /// What the proxy says in a field: it adds to the end of what it was told itself.
-    fn told<'a>(&self, head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+    fn forwarded_field<'a>(&self, head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
         if !self.is_trusted {
             return None;
         }

@@ -10,9 +10,9 @@ use crate::edge::front::Front;
 use crate::edge::places::{CallPlace, Place};
 use crate::edge::shared::{Counters, Edge};
 use crate::engine::{ByteStream, Core, Lease, Socket};
-use crate::policy::{Admission, Lines, Networks, Rules, Source, SourceKey, Verdict, Why};
+use crate::policy::{Admission, AdmissionVerdict, LogRateLimit, Networks, Rules, Source, SourceKey, Why};
 use crate::tls::HandshakeError;
-use crate::wire::proxy::{ProxyError, ProxyHeader};
+use crate::wire::proxy::{ProxyHeader, ProxyHeaderError};
 
 /// The most log lines per second about refused connections and calls, on each core.
 const LINES_PER_S: u32 = 5;
@@ -61,7 +61,7 @@ pub(super) enum AdmissionError {
     #[error(transparent)]
     Connection(#[from] HandshakeError),
     #[error("invalid PROXY header: {0}")]
-    Header(#[from] ProxyError),
+    Header(#[from] ProxyHeaderError),
     #[error("the connection ended within its PROXY header")]
     Cut,
     /// Counted and logged already.
@@ -77,7 +77,7 @@ pub(super) struct TooManyCalls;
 pub(super) struct Gate {
     core: Core,
     edge: Arc<Edge>,
-    lines: RefCell<Lines>,
+    log_limit: RefCell<LogRateLimit>,
 }
 
 impl Port {
@@ -105,7 +105,7 @@ impl Port {
 
 impl Gate {
     pub(super) fn new(core: &Core, edge: &Arc<Edge>) -> Gate {
-        Gate { core: core.clone(), edge: Arc::clone(edge), lines: RefCell::new(Lines::new(LINES_PER_S)) }
+        Gate { core: core.clone(), edge: Arc::clone(edge), log_limit: RefCell::new(LogRateLimit::new(LINES_PER_S)) }
     }
 
     /// Judges a connection by its address alone. None: it is to be dropped.
@@ -164,7 +164,7 @@ impl Gate {
     }
 
     /// Whether a call may enter its tunnel.
-    pub(super) fn admits_call(&self, source: &Source, verdict: Verdict) -> bool {
+    pub(super) fn admits_call(&self, source: &Source, verdict: AdmissionVerdict) -> bool {
         self.apply("call", source, verdict)
     }
 
@@ -195,7 +195,7 @@ impl Gate {
 
     /// Writes a log line, unless this second has had its lines. `write` gets the number of lines that were left out.
     pub(super) fn log_limited(&self, write: impl FnOnce(u64)) {
-        let left_out = self.lines.borrow_mut().take(self.core.now());
+        let left_out = self.log_limit.borrow_mut().allow(self.core.now());
         if let Some(left_out) = left_out {
             write(left_out);
         }
@@ -218,7 +218,7 @@ impl Gate {
         // As long as it may be a connector's, the rules for agents do not refuse it.
         let may_be_connector = port == Port::Agents
             && self.edge.settings.connectors_on_agents_listen
-            && !matches!(admission.connectors.judge(&info.source), Verdict::Denied(_));
+            && !matches!(admission.connectors.judge(&info.source), AdmissionVerdict::Denied(_));
         if !may_be_connector && !self.apply(port.name(), &info.source, port.rules(admission).judge(&info.source)) {
             return None;
         }
@@ -264,11 +264,11 @@ impl Gate {
     }
 
     /// Counts and logs a verdict; returns whether to go on.
-    fn apply(&self, what: &'static str, source: &Source, verdict: Verdict) -> bool {
+    fn apply(&self, what: &'static str, source: &Source, verdict: AdmissionVerdict) -> bool {
         let (denied, why) = match verdict {
-            Verdict::Admitted => return true,
-            Verdict::Denied(why) => (true, why),
-            Verdict::WouldBeDenied(why) => (false, why),
+            AdmissionVerdict::Admitted => return true,
+            AdmissionVerdict::Denied(why) => (true, why),
+            AdmissionVerdict::WouldBeDenied(why) => (false, why),
         };
         let counters = &self.edge.counters;
         Counters::add(if denied { &counters.admission_denied } else { &counters.admission_dry_run });

@@ -140,7 +140,7 @@ impl LinkTable {
 
     /// Adds a link of a connector's process that takes calls from now on.
     pub(super) fn add(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier, software: &str, proof: &Proof) {
-        carrier.tell_heard(Rc::clone(&self.heard));
+        carrier.set_heard_signal(Rc::clone(&self.heard));
         let entry = Entry {
             carrier: carrier.clone(),
             proof: proof.clone(),

@@ -10,6 +10,7 @@ use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
 use crate::latency::CoreFigures;
 use crate::tls::DetachedConnection;
+use crate::wire::mux::Hello;
 
 /// What the control thread asks of each core of an edge.
 pub enum EdgeCommand {
@@ -73,10 +74,22 @@ pub enum EdgeEvent {
 pub(super) enum CoreMessage {
     /// A command of the control thread.
     Command(EdgeCommand),
-    /// A link that another core accepted, registered and booked on this core.
-    Link(Box<(DetachedConnection, Booking, Proof)>),
+    /// A link that another core accepted and registered.
+    Link(Box<RegisteredLink>),
     /// An agent's connection that another core accepted, with its first request unread.
     Agent(Box<DetachedConnection>, Option<SocketAddr>, Front, Moves),
     /// The same of an agent whose TLS ends in the connector, with its first message unread.
     Passing(Box<DetachedConnection>, Option<SocketAddr>, Moves),
+}
+
+/// A link that is registered, on its way to the core on which it is to run.
+pub(super) struct RegisteredLink {
+    /// The connection, with the bytes that were read from it. The link reads them again.
+    pub(super) connection: DetachedConnection,
+    /// The connector's HELLO, which is among these bytes.
+    pub(super) hello: Box<Hello>,
+    /// The link's place on the core.
+    pub(super) booking: Booking,
+    /// The proof of the registration, for later reviews.
+    pub(super) proof: Proof,
 }

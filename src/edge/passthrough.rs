@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::{CoreId, Traffic};
+use crate::base::{CallFailure, CoreId, Traffic};
 use crate::edge::agents;
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
@@ -23,7 +23,6 @@ use crate::route::{Hostname, Route};
 use crate::tls::{
     ALPN_ENROL, ALPN_LINK, Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek, TlsError,
 };
-use crate::wire::mux::Cause;
 
 /// How long an agent may take to read the alert with which it was refused.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -151,7 +150,7 @@ impl Passing {
         let Passing { connection, received, .. } = self;
         let carried = carry(core, &connection, received, &stream).await;
         if matches!(carried, Err(Broken::AgentGone | Broken::AgentStalled)) {
-            stream.reset(Cause::Cancelled);
+            stream.reset(CallFailure::Cancelled);
         }
         // The connector is not needed any more, and need not wait.
         drop(stream);
@@ -163,7 +162,9 @@ impl Passing {
                 connection.abort();
             }
             // The connector's alert has been passed on.
-            Err(Broken::Link { begun: true, cause: Cause::SealFailed }) => connection.close_gracefully(FAREWELL).await,
+            Err(Broken::Link { begun: true, failure: CallFailure::SealRefused }) => {
+                connection.close_gracefully(FAREWELL).await
+            }
             Err(Broken::Link { begun: false, .. }) => {
                 // Nothing was sent to the agent yet, so an alert can still be sent in the clear.
                 send_alert(core, &connection, Alert::InternalError).await;
@@ -194,7 +195,7 @@ enum Broken {
     /// The agent read nothing for longer than the write timeout.
     AgentStalled,
     Link {
-        cause: Cause,
+        failure: CallFailure,
         /// Whether the agent had been sent anything.
         begun: bool,
     },
@@ -211,7 +212,7 @@ async fn carry(
     let begun = std::cell::Cell::new(false);
     let broken = |error: StreamError| match error {
         // The agent's half failed; the other direction finds the reason.
-        StreamError::ResetWith { code } => Broken::Link { cause: Cause::from_code(code), begun: begun.get() },
+        StreamError::ResetWith { failure } => Broken::Link { failure, begun: begun.get() },
         StreamError::TimedOut => Broken::AgentStalled,
         _ => Broken::AgentGone,
     };

@@ -10,13 +10,13 @@ use crate::policy::SourceKey;
 /// The connections that each source has open at one port, all cores together. A source without connections is not kept.
 #[derive(Default)]
 pub(super) struct Places {
-    taken: Mutex<HashMap<SourceKey, Taken>>,
+    by_source: Mutex<HashMap<SourceKey, OfSource>>,
     /// The most calls of one source; 0 for any number. It is read at every call, and so not in the tables.
     calls_max: AtomicU32,
 }
 
 #[derive(Default)]
-struct Taken {
+struct OfSource {
     places: u32,
     calls: Arc<AtomicU32>,
 }
@@ -39,11 +39,11 @@ impl Places {
 
     /// Takes a place for a connection of this source; none when it has `max` already.
     pub(super) fn take(self: &Arc<Self>, source: SourceKey, max: Option<u32>) -> Option<Place> {
-        let mut taken = self.taken();
-        let of_source = match taken.entry(source) {
+        let mut by_source = self.lock();
+        let of_source = match by_source.entry(source) {
             Entry::Occupied(of_source) => of_source.into_mut(),
             Entry::Vacant(_) if max == Some(0) => return None,
-            Entry::Vacant(free) => free.insert(Taken::default()),
+            Entry::Vacant(free) => free.insert(OfSource::default()),
         };
         if max.is_some_and(|max| of_source.places >= max) {
             return None;
@@ -53,8 +53,8 @@ impl Places {
     }
 
     /// The lock is held for a few instructions, twice per connection.
-    fn taken(&self) -> MutexGuard<'_, HashMap<SourceKey, Taken>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<SourceKey, OfSource>> {
+        self.by_source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,11 +71,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.all.taken();
-        if let Some(of_source) = taken.get_mut(&self.source) {
+        let mut by_source = self.all.lock();
+        if let Some(of_source) = by_source.get_mut(&self.source) {
             of_source.places -= 1;
             if of_source.places == 0 {
-                taken.remove(&self.source);
+                by_source.remove(&self.source);
             }
         }
     }
@@ -105,7 +105,7 @@ mod tests {
         drop(first);
         assert!(places.take(key("192.0.2.1"), Some(2)).is_some());
         drop(second);
-        assert!(places.taken().is_empty(), "nothing is kept of sources without connections");
+        assert!(places.lock().is_empty(), "nothing is kept of sources without connections");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) struct Presence {
 
 #[derive(Default)]
 struct Known {
-    tunnels: HashMap<TunnelId, TunnelLinks>,
+    tunnels: HashMap<TunnelId, ConnectorsOfTunnel>,
     /// Connectors whose last link was lost, the latest last.
     lost: VecDeque<(TunnelId, u64, Lost)>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Lost {
 
 /// The links of one tunnel by the connector's process.
 #[derive(Default)]
-struct TunnelLinks {
+struct ConnectorsOfTunnel {
     by_connector: HashMap<u64, ConnectorLinks>,
 }
 
@@ -46,7 +46,7 @@ struct ConnectorLinks {
     usable: Vec<u32>,
 }
 
-impl TunnelLinks {
+impl ConnectorsOfTunnel {
     fn count(&self) -> u64 {
         self.by_connector.values().flat_map(|links| &links.booked).map(|links| u64::from(*links)).sum()
     }
@@ -96,7 +96,7 @@ impl Presence {
         max: Option<u32>,
     ) -> Option<Booking> {
         let mut known = self.lock();
-        let count = known.tunnels.get(tunnel).map_or(0, TunnelLinks::count);
+        let count = known.tunnels.get(tunnel).map_or(0, ConnectorsOfTunnel::count);
         if max.is_some_and(|max| count >= u64::from(max)) {
             return None;
         }

@@ -11,7 +11,7 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::{Counters, Edge, StrangerTrouble};
 use crate::policy::LeftOut;
 use crate::tls::tunnel_of;
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 
 /// What a connector claims, and the evidence for it.
 pub(super) struct Claim<'a> {
@@ -34,7 +34,7 @@ pub(super) enum Certificate<'a> {
 /// Why a registration was refused: what the connector is told, which is also what the log says.
 #[derive(Debug)]
 pub(super) struct Denied {
-    pub(super) refusal: Refusal,
+    pub(super) refusal: RegistrationRefusal,
     pub(super) reason: String,
     tunnel: Option<TunnelId>,
 }
@@ -66,14 +66,17 @@ pub(super) fn check_secret(tables: &EdgeTables, claim: &Claim<'_>, now: Time) ->
     }
     let from = from.map_or_else(|| "an unknown address".to_owned(), |from| from.to_canonical().to_string());
     let remedy = "add it to the tunnel's connectors_from at the edge, or connect from an address that is listed there";
-    Err(Denied::new(Refusal::Address, format!("it comes from {from}; {remedy}")))
+    Err(Denied::new(RegistrationRefusal::Address, format!("it comes from {from}; {remedy}")))
 }
 
 fn check_certificate(tunnel: &TunnelId, certificate: Option<&CertificateDer<'_>>) -> Result<(), Denied> {
     let Some(certificate) = certificate else {
-        return Err(Denied::new(Refusal::CertificateMissing, "enrol first, with the tunnel's id and secret"));
+        return Err(Denied::new(
+            RegistrationRefusal::CertificateMissing,
+            "enrol first, with the tunnel's id and secret",
+        ));
     };
-    let other = |reason: String| Denied::new(Refusal::CertificateOfOther, reason);
+    let other = |reason: String| Denied::new(RegistrationRefusal::CertificateOfOther, reason);
     let holder = tunnel_of(certificate).map_err(|error| other(error.to_string()))?;
     if holder == *tunnel {
         return Ok(());
@@ -82,14 +85,14 @@ fn check_certificate(tunnel: &TunnelId, certificate: Option<&CertificateDer<'_>>
 }
 
 impl Denied {
-    pub(super) fn new(refusal: Refusal, reason: impl Into<String>) -> Denied {
+    pub(super) fn new(refusal: RegistrationRefusal, reason: impl Into<String>) -> Denied {
         Denied { refusal, reason: reason.into(), tunnel: None }
     }
 
     /// The tunnel or its secret is unknown. The connector does not learn which.
     pub(super) fn credentials() -> Denied {
         Denied::new(
-            Refusal::Credentials,
+            RegistrationRefusal::Credentials,
             "check both against what `adit tunnel create` or `rotate` printed last, or the edge's file says",
         )
     }
@@ -97,7 +100,7 @@ impl Denied {
     /// The secret was that of the tunnel until a rotation ended it. Only who had it is told so.
     fn rotated() -> Denied {
         Denied::new(
-            Refusal::Credentials,
+            RegistrationRefusal::Credentials,
             "this secret was rotated, and its time has ended: use the token that `adit tunnel rotate` printed",
         )
     }
@@ -144,8 +147,8 @@ pub(super) fn address_of(peer: &PeerInfo) -> Option<IpAddr> {
 
 /// Whether a wrong secret was sent, as by someone who guesses. A certificate that can be renewed is no guess, and neither is
 /// what the edge cannot do.
-const fn is_wrong_secret(refusal: Refusal) -> bool {
-    matches!(refusal, Refusal::Credentials | Refusal::ProvisioningKey)
+const fn is_wrong_secret(refusal: RegistrationRefusal) -> bool {
+    matches!(refusal, RegistrationRefusal::Credentials | RegistrationRefusal::ProvisioningKey)
 }
 
 #[cfg(test)]
@@ -209,7 +212,7 @@ mod tests {
             (denied.refusal, denied.reason)
         };
         assert_eq!(refused("tnl_a", "wrong"), refused("tnl_unknown", "right"));
-        assert_eq!(refused("tnl_a", "wrong").0, Refusal::Credentials);
+        assert_eq!(refused("tnl_a", "wrong").0, RegistrationRefusal::Credentials);
     }
 
     #[test]
@@ -217,31 +220,42 @@ mod tests {
         let from = |from| check_claim("tnl_b", "right", from, &Certificate::NotRequired);
         assert!(from(Some([192, 0, 2, 1])).is_ok());
         let other = from(Some([198, 51, 100, 1])).err().unwrap();
-        assert_eq!(other.refusal, Refusal::Address);
+        assert_eq!(other.refusal, RegistrationRefusal::Address);
         assert!(other.reason.contains("198.51.100.1"), "{}", other.reason);
         let unknown = from(None).err().unwrap();
-        assert!(unknown.refusal == Refusal::Address && unknown.reason.contains("unknown"), "{}", unknown.reason);
+        assert!(
+            unknown.refusal == RegistrationRefusal::Address && unknown.reason.contains("unknown"),
+            "{}",
+            unknown.reason
+        );
     }
 
     #[test]
     fn where_a_certificate_is_required_it_is_checked_before_the_secret() {
         for secret in ["right", "wrong"] {
             let missing = check_claim("tnl_a", secret, None, &Certificate::Required(None)).err().unwrap();
-            assert_eq!(missing.refusal, Refusal::CertificateMissing);
+            assert_eq!(missing.refusal, RegistrationRefusal::CertificateMissing);
             let other = certificate_of("tnl_b");
             let other = check_claim("tnl_a", secret, None, &Certificate::Required(Some(&other))).err().unwrap();
-            assert_eq!(other.refusal, Refusal::CertificateOfOther);
+            assert_eq!(other.refusal, RegistrationRefusal::CertificateOfOther);
         }
         let own = certificate_of("tnl_a");
         assert!(check_claim("tnl_a", "right", None, &Certificate::Required(Some(&own))).is_ok());
         let wrong = check_claim("tnl_a", "wrong", None, &Certificate::Required(Some(&own))).err().unwrap();
-        assert_eq!(wrong.refusal, Refusal::Credentials);
+        assert_eq!(wrong.refusal, RegistrationRefusal::Credentials);
     }
 
     #[test]
     fn only_wrong_secrets_count_as_guesses() {
-        assert!(is_wrong_secret(Refusal::Credentials) && is_wrong_secret(Refusal::ProvisioningKey));
-        for other in [Refusal::CertificateMissing, Refusal::CertificateOfOther, Refusal::Address, Refusal::Overloaded] {
+        assert!(
+            is_wrong_secret(RegistrationRefusal::Credentials) && is_wrong_secret(RegistrationRefusal::ProvisioningKey)
+        );
+        for other in [
+            RegistrationRefusal::CertificateMissing,
+            RegistrationRefusal::CertificateOfOther,
+            RegistrationRefusal::Address,
+            RegistrationRefusal::Overloaded,
+        ] {
             assert!(!is_wrong_secret(other), "{other}");
         }
     }

@@ -17,7 +17,6 @@ use crate::exchange::CallFailure;
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Hostname;
 use crate::tls::{ClientConfig, HandshakeError, ServerName, Session, TlsStream};
-use crate::wire::mux::Cause;
 
 /// How long sending a TLS alert may take.
 const ALERT_PATIENCE: Duration = Duration::from_secs(1);
@@ -30,7 +29,7 @@ impl EdgeCore {
         let Chosen::Here(link) = self.choose_link(tunnel, wanted.bond, wanted.moves) else { return None };
         let idle = self.idle_sessions.take(host.as_str(), link.carrier.id(), tunnel, wanted.seal?)?;
         self.links.on_call(tunnel, &link.carrier, wanted.bond == Bond::None);
-        idle.session.inner().forget_phases();
+        idle.session.inner().forget_times();
         Some(sealed(idle.session, link.usage, idle.seal))
     }
 
@@ -49,12 +48,11 @@ impl EdgeCore {
         let session = session.map_err(|error| {
             Counters::add(&self.edge.counters.seals_failed);
             match error {
-                HandshakeError::Stream(StreamError::ResetWith { code }) => {
-                    let cause = Cause::from_code(code);
-                    if matches!(cause, Cause::SealMismatch | Cause::SealFailed) {
-                        self.log_unsealed(wanted, &cause);
+                HandshakeError::Stream(StreamError::ResetWith { failure }) => {
+                    if matches!(failure, CallFailure::SealMismatch | CallFailure::SealRefused) {
+                        self.log_unsealed(wanted, &failure);
                     }
-                    NoStream::Failed(CallFailure::of_reset(cause))
+                    NoStream::Failed(failure)
                 }
                 error => {
                     self.log_unsealed(wanted, &error);

@@ -90,7 +90,7 @@ impl EdgeCore {
 
     fn handle(self: &Rc<EdgeCore>, message: CoreMessage) {
         match message {
-            CoreMessage::Command(command) => self.obey(command),
+            CoreMessage::Command(command) => self.run_command(command),
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
             CoreMessage::Agent(connection, peer, front, moves) => agents::adopt(self, *connection, peer, front, moves),
             CoreMessage::Passing(connection, peer, moves) => passthrough::adopt(self, *connection, peer, moves),
@@ -98,7 +98,7 @@ impl EdgeCore {
     }
 
     /// Carries out a command. Whoever asked may be gone by the time of the reply.
-    fn obey(&self, command: EdgeCommand) {
+    fn run_command(&self, command: EdgeCommand) {
         match command {
             EdgeCommand::Drain => self.drain.begin(),
             EdgeCommand::Report(reply) => drop(reply.send(self.report())),

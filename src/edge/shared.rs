@@ -12,9 +12,9 @@ use crate::edge::presence::Presence;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::policy::{KeyedLines, LeftOut, SourceKey, SourceLimits};
+use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::tls::ServerConfig;
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
 const CORE_MESSAGES_MAX: usize = 1024;
@@ -37,7 +37,7 @@ pub struct Edge {
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
     /// Log lines that strangers at the connectors' port can cause.
-    stranger_lines: Mutex<KeyedLines<(Option<SourceKey>, StrangerTrouble)>>,
+    stranger_log_limit: Mutex<KeyedLogLimit<(Option<SourceKey>, StrangerTrouble)>>,
     /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<Places>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
@@ -53,7 +53,7 @@ pub(super) enum StrangerTrouble {
     /// The connection did not become a link, for an error of this kind.
     Setup(&'static str),
     /// The registration was refused.
-    Refused(Refusal),
+    Refused(RegistrationRefusal),
 }
 
 /// What every call and connection reads, and only a reload writes: on a cache line of its own, so that no core waits for
@@ -139,7 +139,7 @@ impl Edge {
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
-            stranger_lines: Mutex::default(),
+            stranger_log_limit: Mutex::default(),
             agents,
             unregistered: Arc::default(),
             usage_left: Mutex::default(),
@@ -228,7 +228,7 @@ impl Edge {
 
     /// Asks to write a log line about a peer at the connectors' port that is no connector yet.
     pub(super) fn stranger_line(&self, peer: Option<IpAddr>, trouble: StrangerTrouble, now: Time) -> Option<LeftOut> {
-        let mut lines = self.stranger_lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.take((peer.map(SourceKey::of), trouble), now)
+        let mut lines = self.stranger_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.allow((peer.map(SourceKey::of), trouble), now)
     }
 }

@@ -77,7 +77,7 @@ impl Fixture {
 /// The frames of a mux, one behind the other.
 struct Bytes(Vec<u8>);
 
-impl mux::Outlet<Vec<u8>> for Bytes {
+impl mux::FrameSink<Vec<u8>> for Bytes {
     fn frame(&mut self, head: &[u8], payload: Option<Vec<u8>>) {
         self.0.extend_from_slice(head);
         self.0.extend_from_slice(&payload.unwrap_or_default());

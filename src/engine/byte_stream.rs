@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
+use crate::base::CallFailure;
 use crate::engine::{LARGE_LEN, Lease, Pool};
 
 /// Why a byte stream failed.
@@ -11,11 +12,11 @@ pub enum StreamError {
     /// The peer reset the connection.
     #[error("the peer reset the connection")]
     Reset,
-    /// The other end of a stream on a link reset it, with a cause that `wire::mux` names.
-    #[error("the stream was reset with cause {code:#06x}")]
+    /// The stream of a call was reset by the other side, or ended with the connection that carried it.
+    #[error("the stream of the call was reset: {failure}")]
     ResetWith {
-        /// The cause's wire code.
-        code: u16,
+        /// Why it was reset.
+        failure: CallFailure,
     },
     /// The stream ended without the closing message that TLS requires.
     #[error("the connection ended in the middle, without a closing message")]

@@ -12,7 +12,7 @@ pub use async_task::Task;
 
 use crate::base::{Clock, CoreId, Time};
 use crate::engine::Pool;
-use crate::engine::driver::{Driver, DriverKind, Event, Wait};
+use crate::engine::driver::{Driver, DriverEvent, DriverKind, Wait};
 use crate::engine::executor::Executor;
 use crate::engine::pool::Trimmed;
 use crate::engine::sockets::Sockets;
@@ -39,7 +39,7 @@ pub(super) struct CoreShared {
     /// Tasks that are woken when nothing else is ready, before the driver's turn.
     turn_end: RefCell<Vec<Waker>>,
     turn_ending: RefCell<Vec<Waker>>,
-    events: RefCell<Vec<Event>>,
+    events: RefCell<Vec<DriverEvent>>,
     turn_time: Cell<Time>,
     spin: RefCell<Spin>,
     /// The main future has finished: the current turn must not wait.
@@ -267,7 +267,7 @@ impl Core {
         }
     }
 
-    fn wait(&self, mut idle: bool, events: &mut Vec<Event>) -> io::Result<()> {
+    fn wait(&self, mut idle: bool, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         if idle {
             self.0.driver.borrow_mut().flush(events);
             self.dispatch(events);
@@ -304,7 +304,7 @@ impl Core {
         result
     }
 
-    fn dispatch(&self, events: &mut Vec<Event>) {
+    fn dispatch(&self, events: &mut Vec<DriverEvent>) {
         let mut sockets = self.0.sockets.borrow_mut();
         let mut driver = self.0.driver.borrow_mut();
         for event in events.drain(..) {

@@ -74,7 +74,7 @@ impl From<SocketAddr> for Address {
 
 /// Identifies a socket or a listener of a core: the index of its slot, and how often that slot was used before.
 ///
-/// The core chooses tokens. It reuses a slot only after the driver reported [`Event::Closed`] or [`Event::Detached`]
+/// The core chooses tokens. It reuses a slot only after the driver reported [`DriverEvent::Closed`] or [`DriverEvent::Detached`]
 /// for it, so that a late completion cannot be mistaken for one of the new socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
@@ -126,7 +126,7 @@ pub enum Wait {
 
 /// What a turn of the driver reports.
 #[derive(Debug)]
-pub enum Event {
+pub enum DriverEvent {
     /// A listener accepted a connection. The core adopts the socket or drops it, which closes it.
     Accepted {
         /// The listener that accepted.
@@ -184,7 +184,7 @@ pub enum Event {
         token: Token,
     },
     /// The socket left the driver after [`Driver::detach`]. The last event of a token; bytes that were received before
-    /// came as [`Event::Received`].
+    /// came as [`DriverEvent::Received`].
     Detached {
         /// The socket that left the driver.
         socket: Token,
@@ -202,7 +202,7 @@ pub trait Wake: Send + Sync {
 /// A driver: sockets and listeners of one core. Sockets are non-blocking and have TCP_NODELAY set.
 ///
 /// A method with a token that the driver does not know (any more) does nothing: the core may act on a socket whose
-/// [`Event::Closed`] it has not seen yet.
+/// [`DriverEvent::Closed`] it has not seen yet.
 pub trait Driver {
     /// The kind of this driver.
     fn kind(&self) -> DriverKind;
@@ -223,7 +223,7 @@ pub trait Driver {
     /// Arms the listener, or pauses it.
     fn accept(&mut self, listener: Token, armed: bool);
 
-    /// Starts to connect; ends with [`Event::Connected`]. Receiving is paused at first.
+    /// Starts to connect; ends with [`DriverEvent::Connected`]. Receiving is paused at first.
     ///
     /// # Errors
     ///
@@ -266,11 +266,11 @@ pub trait Driver {
     /// Finishes the sending direction after everything that is queued went out.
     fn shutdown(&mut self, socket: Token);
 
-    /// Closes a socket or a listener; ends with [`Event::Closed`].
+    /// Closes a socket or a listener; ends with [`DriverEvent::Closed`].
     fn close(&mut self, token: Token, how: Close);
 
-    /// Removes the socket from the driver after everything that is queued was sent; ends with [`Event::Detached`], or
-    /// with [`Event::Closed`] if the socket failed meanwhile.
+    /// Removes the socket from the driver after everything that is queued was sent; ends with [`DriverEvent::Detached`], or
+    /// with [`DriverEvent::Closed`] if the socket failed meanwhile.
     fn detach(&mut self, socket: Token);
 
     /// A handle that wakes this driver from another thread.
@@ -278,12 +278,12 @@ pub trait Driver {
 
     /// Sends at once what is queued and can be sent, and appends the resulting events, so that a core whose tasks wait
     /// only for that can park without another turn. Drivers that learn only in a turn what was sent do nothing.
-    fn flush(&mut self, events: &mut Vec<Event>);
+    fn flush(&mut self, events: &mut Vec<DriverEvent>);
 
     /// Carries out queued operations, waits as asked unless something has already happened, and appends the events.
     ///
     /// # Errors
     ///
     /// Only if the driver itself fails; the core then ends.
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
+    fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()>;
 }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::engine::driver::{Address, Close, Driver, DriverKind, Event, RawSocket, SocketOptions, Token, Wait};
+use crate::engine::driver::{Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait};
 use crate::engine::pool::{Class, Pool};
 use crate::engine::sys::epoll::EpollDriver;
 use crate::engine::sys::uring::UringDriver;
@@ -147,27 +147,27 @@ impl Proof {
         self.there == PROOF_LEN && self.back == PROOF_LEN && self.client_ended
     }
 
-    fn step(&mut self, event: Event, driver: &mut dyn Driver, pool: &Pool) -> io::Result<()> {
+    fn step(&mut self, event: DriverEvent, driver: &mut dyn Driver, pool: &Pool) -> io::Result<()> {
         match event {
-            Event::Accepted { socket, .. } => accept(socket, driver)?,
-            Event::Connected { result, .. } => {
+            DriverEvent::Accepted { socket, .. } => accept(socket, driver)?,
+            DriverEvent::Connected { result, .. } => {
                 result?;
                 send_proof(driver, pool)?;
             }
-            Event::Received { socket: SERVER, lease } => {
+            DriverEvent::Received { socket: SERVER, lease } => {
                 self.there += lease.len();
                 driver.send(SERVER, lease);
             }
-            Event::Received { lease, .. } => self.back += lease.len(),
-            Event::ReceiveEnded { socket, result } => {
+            DriverEvent::Received { lease, .. } => self.back += lease.len(),
+            DriverEvent::ReceiveEnded { socket, result } => {
                 result?;
                 // The server has received everything then, and what it sent back is sent before it closes.
                 self.client_ended |= socket == CLIENT;
                 driver.close(socket, Close::Flush);
             }
-            Event::SendFailed { error, .. } | Event::AcceptFailed { error, .. } => return Err(error),
-            Event::Closed { .. } => self.gone += 1,
-            Event::Sent { .. } | Event::Detached { .. } => {}
+            DriverEvent::SendFailed { error, .. } | DriverEvent::AcceptFailed { error, .. } => return Err(error),
+            DriverEvent::Closed { .. } => self.gone += 1,
+            DriverEvent::Sent { .. } | DriverEvent::Detached { .. } => {}
         }
         Ok(())
     }

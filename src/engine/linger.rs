@@ -23,7 +23,7 @@ impl Socket {
     /// # Errors
     ///
     /// [`StreamError::TimedOut`] if the peer acknowledged nothing for too long; otherwise the error of the connection.
-    pub async fn taken(&self, limit: impl Fn() -> Duration) -> Result<(), StreamError> {
+    pub async fn finish_acknowledged(&self, limit: impl Fn() -> Duration) -> Result<(), StreamError> {
         self.finish();
         let core = self.core();
         let (mut spare, mut step) = (DISCARD_MAX, STEP_MIN);
@@ -33,7 +33,7 @@ impl Socket {
             let news = async { if listens { self.discard(&mut spare).await } else { pending().await } };
             let news = core.timeout(step.min(moved_at + limit() - core.now()), news).await;
             listens &= news.is_err();
-            let (left_now, now) = (self.untaken_bytes(), core.now());
+            let (left_now, now) = (self.outstanding_bytes(), core.now());
             match news {
                 _ if left_now == 0 => return Ok(()),
                 // The peer has received everything, and did not wait for the end.

@@ -189,13 +189,13 @@ impl Socket {
     /// How many sent or queued bytes the peer's system has not acknowledged; the end of sending counts as one byte.
     /// Costs a system call.
     #[must_use]
-    pub fn untaken_bytes(&self) -> usize {
+    pub fn outstanding_bytes(&self) -> usize {
         self.with(|state| state.queued_bytes()) + self.unacknowledged_bytes()
     }
 
     /// How many bytes the peer's system has acknowledged. Costs a system call.
     #[must_use]
-    pub fn taken_bytes(&self) -> u64 {
+    pub fn acked_bytes(&self) -> u64 {
         self.sent_bytes().saturating_sub(self.unacknowledged_bytes() as u64)
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
 use crate::base::Time;
-use crate::engine::driver::{Driver, Event, RawSocket, Token};
+use crate::engine::driver::{Driver, DriverEvent, RawSocket, Token};
 use crate::engine::{ALLOWANCE_MAX, Lease, StreamError, push_packed};
 
 /// A queue that exceeded its limit continues once it is below one part in this many of the limit.
@@ -117,9 +117,9 @@ impl Sockets {
     }
 
     /// Handles one event of the driver.
-    pub(super) fn handle(&mut self, event: Event, now: Time, driver: &mut dyn Driver) {
+    pub(super) fn handle(&mut self, event: DriverEvent, now: Time, driver: &mut dyn Driver) {
         match event {
-            Event::Accepted { listener, socket, peer } => {
+            DriverEvent::Accepted { listener, socket, peer } => {
                 if let Some(state) = self.find_listener(listener) {
                     state.accept(socket, peer);
                     if state.accepted.len() >= ACCEPTED_MAX {
@@ -128,18 +128,18 @@ impl Sockets {
                     }
                 }
             }
-            Event::AcceptFailed { listener, error } => {
+            DriverEvent::AcceptFailed { listener, error } => {
                 if let Some(state) = self.find_listener(listener) {
                     state.fail(error);
                 }
             }
-            Event::Connected { socket, result } => {
+            DriverEvent::Connected { socket, result } => {
                 if let Some(state) = self.find_socket(socket) {
                     state.connected = Some(result);
                     wake(&mut state.receive_waker);
                 }
             }
-            Event::Received { socket, lease } => {
+            DriverEvent::Received { socket, lease } => {
                 if let Some(state) = self.find_socket(socket) {
                     let allowance = state.allowance(lease.allowance());
                     state.receive(lease, now);
@@ -149,23 +149,23 @@ impl Sockets {
                     }
                 }
             }
-            Event::ReceiveEnded { socket, result } => {
+            DriverEvent::ReceiveEnded { socket, result } => {
                 if let Some(state) = self.find_socket(socket) {
                     state.end_receive(result.map_err(|error| StreamError::from(&error)));
                 }
             }
-            Event::Sent { socket, bytes } => {
+            DriverEvent::Sent { socket, bytes } => {
                 if let Some(state) = self.find_socket(socket) {
                     state.sent(bytes);
                 }
             }
-            Event::SendFailed { socket, error } => {
+            DriverEvent::SendFailed { socket, error } => {
                 if let Some(state) = self.find_socket(socket) {
                     state.fail_send(StreamError::from(&error));
                 }
             }
-            Event::Closed { token } => self.left(token, Err(StreamError::Closed)),
-            Event::Detached { socket, raw } => self.left(socket, Ok(raw)),
+            DriverEvent::Closed { token } => self.left(token, Err(StreamError::Closed)),
+            DriverEvent::Detached { socket, raw } => self.left(socket, Ok(raw)),
         }
     }
 

@@ -19,7 +19,7 @@ impl<'a> CalledAddress<'a> {
 
     /// As [`forwarded`] told it on the way here, in fields that no stranger can have sent.
     #[must_use]
-    pub fn told_in(head: &'a RequestHead) -> Option<CalledAddress<'a>> {
+    pub fn of_edge(head: &'a RequestHead) -> Option<CalledAddress<'a>> {
         let scheme = Scheme::of(head.get(PROTO)?)?;
         let authority = head.get(HOST).filter(|authority| !authority.is_empty())?;
         Some(CalledAddress { scheme, authority })

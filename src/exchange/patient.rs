@@ -33,7 +33,7 @@ pub trait PeerProgress {
     fn sent_bytes(&self) -> u64;
 
     /// How many bytes of it the peer's system has acknowledged, as far as that is known.
-    fn taken_bytes(&self) -> u64;
+    fn acked_bytes(&self) -> u64;
 
     /// Whether bytes wait to be given to the system.
     fn has_queued(&self) -> bool;
@@ -48,8 +48,8 @@ impl PeerProgress for Connection {
         self.sent_bytes()
     }
 
-    fn taken_bytes(&self) -> u64 {
-        self.taken_bytes()
+    fn acked_bytes(&self) -> u64 {
+        self.acked_bytes()
     }
 
     fn has_queued(&self) -> bool {
@@ -103,7 +103,7 @@ struct Stall {
     sent_bytes: u64,
     /// What the peer's system had acknowledged of it; [`UNKNOWN`] before the first look. A slow reader takes from the system
     /// long before the system takes more from us.
-    taken_bytes: u64,
+    acked_bytes: u64,
 }
 
 /// What an exchange waits for.
@@ -118,10 +118,10 @@ pub enum WaitsFor {
 impl Stall {
     /// Looks at the peer; returns how many bytes it has taken since the last look.
     fn look(&mut self, connection: &impl PeerProgress, waits_for: WaitsFor) -> u64 {
-        let (sent_bytes, taken_bytes) = (connection.sent_bytes(), connection.taken_bytes());
+        let (sent_bytes, acked_bytes) = (connection.sent_bytes(), connection.acked_bytes());
         let sent = sent_bytes.saturating_sub(std::mem::replace(&mut self.sent_bytes, sent_bytes));
         // Of what was unknown, the difference is none.
-        let taken = taken_bytes.saturating_sub(std::mem::replace(&mut self.taken_bytes, taken_bytes));
+        let taken = acked_bytes.saturating_sub(std::mem::replace(&mut self.acked_bytes, acked_bytes));
         let is_idle = waits_for == WaitsFor::Buffer;
         if std::mem::take(&mut self.moved) || sent.max(taken) > 0 || is_idle {
             self.since = connection.core().now();
@@ -149,7 +149,7 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, S,
                 since: core.now(),
                 moved: false,
                 sent_bytes: self.connection.sent_bytes(),
-                taken_bytes: UNKNOWN,
+                acked_bytes: UNKNOWN,
             });
         }
         let Watch::Stall(stall) = &mut *watch else { return Poll::Pending };
@@ -210,7 +210,7 @@ impl<C: Fn(u64, &mut Context<'_>) -> Course> Patient<'_, Connection, C> {
             return Poll::Pending;
         }
         let is_sent = self.connection.sent_bytes() > self.sent_before;
-        if is_sent && self.connection.taken_bytes() <= self.sent_before {
+        if is_sent && self.connection.acked_bytes() <= self.sent_before {
             return Poll::Ready(Err(StreamError::TimedOut));
         }
         *watch = Watch::Acknowledged;

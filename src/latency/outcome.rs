@@ -32,11 +32,13 @@ pub enum Outcome {
     AgentStalled,
     /// The connector has no route for the host (502).
     NoRoute,
+    /// Edge and connector did not understand each other, or one of them failed inside (502).
+    TunnelFailed,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 14] = [
+    pub const ALL: [Outcome; 15] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -51,6 +53,7 @@ impl Outcome {
         Outcome::SealRefused,
         Outcome::AgentStalled,
         Outcome::NoRoute,
+        Outcome::TunnelFailed,
     ];
 
     /// The stable name.
@@ -71,6 +74,7 @@ impl Outcome {
             Outcome::SealRefused => "seal_refused",
             Outcome::AgentStalled => "agent_stalled",
             Outcome::NoRoute => "no_route",
+            Outcome::TunnelFailed => "tunnel_failed",
         }
     }
 

@@ -139,9 +139,9 @@ impl Carrier {
     }
 
     /// Raises `heard` from now on when something comes from the connector after calls were begun.
-    pub fn tell_heard(&self, heard: Rc<Signal>) {
+    pub fn set_heard_signal(&self, heard: Rc<Signal>) {
         match self {
-            Carrier::Link(link) => link.tell_heard(heard),
+            Carrier::Link(link) => link.set_heard_signal(heard),
         }
     }
 

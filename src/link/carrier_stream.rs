@@ -1,9 +1,11 @@
 use std::task::{Context, Poll};
 
-use crate::base::{LinkId, Time};
+use crate::base::{CallFailure, LinkId, Time};
 use crate::engine::{ByteStream, Lease, StreamError};
+use crate::latency::ConnectorTimes;
+use crate::link::times::{report_of, times_of};
 use crate::link::{CallOpen, LinkStream};
-use crate::wire::mux::{self, Cause, Phases};
+use crate::wire::mux;
 
 /// The bytes of one call, or of one inner TLS session, on a [`Carrier`](crate::link::Carrier). Dropped before both sides have
 /// finished, it is broken off.
@@ -55,29 +57,27 @@ impl CarrierStream {
         }
     }
 
-    /// What the connector last reported of the call's time, ahead of the bytes that were received since.
+    /// At the edge: the times that the connector last reported of the call, ahead of the bytes that were received since.
     #[must_use]
-    pub fn phases(&self) -> Option<Phases> {
+    pub fn times(&self) -> Option<ConnectorTimes> {
         match self {
-            CarrierStream::Link(stream) => stream.phases(),
+            CarrierStream::Link(stream) => stream.phases().as_ref().map(times_of),
         }
     }
 
-    /// Forgets what was reported: the stream carries another call.
-    pub fn forget_phases(&self) {
+    /// Drops the report, because the stream now carries another call.
+    pub fn forget_times(&self) {
         match self {
             CarrierStream::Link(stream) => stream.forget_phases(),
         }
     }
 
-    /// At the connector: reports the call's time, behind the bytes that are queued so far.
-    ///
-    /// # Errors
-    ///
-    /// When the stream is gone, or the stage was reported before.
-    pub fn send_phases(&self, phases: Phases) -> Result<(), mux::StreamError> {
+    /// At the connector: reports the times of the call, behind the bytes that are queued so far: once when the head of the
+    /// response is there, and once at the end, with the time of the upstream's last byte. If the stream has failed, nothing is
+    /// reported; the next use of it returns the error.
+    pub fn send_times(&self, times: &ConnectorTimes) {
         match self {
-            CarrierStream::Link(stream) => stream.send_phases(phases),
+            CarrierStream::Link(stream) => drop(stream.send_phases(report_of(times))),
         }
     }
 
@@ -89,17 +89,17 @@ impl CarrierStream {
         }
     }
 
-    /// Breaks the call off with a cause that the other side sees.
-    pub fn reset(&self, cause: Cause) {
+    /// Breaks the call off with a reason that the other side sees.
+    pub fn reset(&self, failure: CallFailure) {
         match self {
-            CarrierStream::Link(stream) => stream.reset(cause),
+            CarrierStream::Link(stream) => stream.reset(failure.into()),
         }
     }
 
     /// Ready when the other side has broken the call off, or the carrier has ended; also after the other side's last byte.
-    pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Cause> {
+    pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<CallFailure> {
         match self {
-            CarrierStream::Link(stream) => stream.poll_broken(cx),
+            CarrierStream::Link(stream) => stream.poll_broken(cx).map(CallFailure::from),
         }
     }
 

@@ -13,6 +13,7 @@ mod packer;
 mod running;
 mod stream;
 mod streams;
+mod times;
 mod unproven;
 
 pub use backoff::Backoff;

@@ -2,7 +2,7 @@
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Class, Lease, Pool, StreamError};
-use crate::wire::mux::{Mux, Outlet};
+use crate::wire::mux::{FrameSink, Mux};
 
 /// The most plaintext of one record: what TLS allows (RFC 8446 section 5.1).
 const RECORD_LEN_MAX: usize = 16 * 1024;
@@ -48,7 +48,7 @@ struct Packer<'a, T> {
     result: Result<(), StreamError>,
 }
 
-impl<T: ByteStream> Outlet<Lease> for Packer<'_, T> {
+impl<T: ByteStream> FrameSink<Lease> for Packer<'_, T> {
     fn frame(&mut self, head: &[u8], payload: Option<Lease>) {
         let Some(mut payload) = payload else { return self.record.append(head) };
         let room = payload.headroom() >= head.len() + self.transport.headroom()

@@ -14,8 +14,8 @@ use crate::link::stream::LinkStream;
 use crate::link::streams::{StreamState, Streams, keep, wake};
 use crate::link::unproven::{Liveness, Unproven};
 use crate::wire::mux::{
-    EdgeIdentity, Event, Fault, Hello, HelloError, Mux, Open, OpenError, Refusal, Refused, Settings, Side, StreamId,
-    Welcome,
+    EdgeIdentity, Event, Fault, Hello, HelloError, Mux, Open, OpenError, Refused, RegistrationRefusal, Settings, Side,
+    StreamId, Welcome,
 };
 
 /// How long a link may be silent before a call that is begun on it asks for a sign of life.
@@ -38,7 +38,7 @@ struct Shared {
     accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
     /// Raised when either side has asked to drain, and when the link has ended.
-    going: Signal,
+    drain_begun: Signal,
     round_trip: Cell<Option<Duration>>,
     unproven: Unproven,
     /// Our receive window and its largest size; set once the greeting is over.
@@ -78,7 +78,7 @@ pub enum LinkError {
     #[error("the edge refused the link: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
     Refused {
         /// The reason, as a code.
-        refusal: Refusal,
+        refusal: RegistrationRefusal,
         /// The reason, in the edge's words.
         reason: String,
     },
@@ -113,7 +113,7 @@ impl Link {
             opened: RefCell::default(),
             accept_waker: RefCell::default(),
             greeting: RefCell::default(),
-            going: Signal::default(),
+            drain_begun: Signal::default(),
             round_trip: Cell::new(None),
             unproven: Unproven::default(),
             window: OnceCell::new(),
@@ -174,7 +174,7 @@ impl Link {
     }
 
     /// At the edge: refuses the connector.
-    pub fn refuse(&self, refusal: Refusal, reason: &str) {
+    pub fn refuse(&self, refusal: RegistrationRefusal, reason: &str) {
         self.0.mux.borrow_mut().refuse(refusal, reason);
         self.process_events();
     }
@@ -203,7 +203,7 @@ impl Link {
     pub fn open(&self, open: &Open<'_>) -> Result<LinkStream, OpenError> {
         let id = self.0.mux.borrow_mut().open(open)?;
         let place = self.0.streams.borrow_mut().add(id);
-        self.kick();
+        self.wake_transmitter();
         Ok(LinkStream::new(self.clone(), id, place))
     }
 
@@ -231,7 +231,7 @@ impl Link {
 
     /// Waits until either side has asked to drain, or the link has ended.
     pub async fn draining(&self) {
-        self.0.going.after(0).await;
+        self.0.drain_begun.after(0).await;
     }
 
     /// Waits until the last stream of a draining link has ended, or the link has ended.
@@ -295,13 +295,13 @@ impl Link {
         if now - mux.heard_at() >= PROBE_AFTER {
             mux.ping(now);
             drop(mux);
-            self.kick();
+            self.wake_transmitter();
         }
     }
 
     /// Raises `heard` from now on when something is received after calls were begun.
-    pub fn tell_heard(&self, heard: Rc<Signal>) {
-        self.0.unproven.tell(heard);
+    pub fn set_heard_signal(&self, heard: Rc<Signal>) {
+        self.0.unproven.set_signal(heard);
     }
 
     /// How the link ended; `None` while it runs.
@@ -338,7 +338,7 @@ impl Link {
     }
 
     /// Wakes the transmitting task if there is something to send.
-    pub(super) fn kick(&self) {
+    pub(super) fn wake_transmitter(&self) {
         if self.0.mux.borrow().wants_transmit() {
             wake(&mut self.0.transmit_waker.borrow_mut());
         }
@@ -455,7 +455,7 @@ impl Link {
             let Some(event) = event else { break };
             link_changed |= self.handle(event);
         }
-        self.kick();
+        self.wake_transmitter();
         if link_changed {
             self.wake_waiting();
         }
@@ -486,7 +486,7 @@ impl Link {
                 shared.greeting.borrow_mut().welcome = Some(welcome);
             }
             Event::Refused(refused) => shared.greeting.borrow_mut().refused = Some(refused),
-            Event::Draining => shared.going.raise(),
+            Event::Draining => shared.drain_begun.raise(),
             Event::RoundTrip(round_trip) => shared.round_trip.set(Some(round_trip)),
             Event::Closed { fault, by } => self.on_closed(Ended { fault, by }),
         }
@@ -504,7 +504,7 @@ impl Link {
     fn on_closed(&self, ended: Ended) {
         let shared = &self.0;
         shared.ended.borrow_mut().get_or_insert(ended);
-        shared.going.raise();
+        shared.drain_begun.raise();
         // Streams that were not accepted end with the link.
         for (_, place) in shared.opened.borrow_mut().drain(..) {
             shared.streams.borrow_mut().remove(place);

@@ -47,9 +47,9 @@ impl LinkStream {
     /// # Errors
     ///
     /// If the stream is gone, or this stage was reported before.
-    pub fn send_phases(&self, phases: Phases) -> Result<(), mux::StreamError> {
+    pub fn send_phases(&self, phases: Phases) -> Result<(), mux::StreamCommandError> {
         let sent = self.link.mux().borrow_mut().phases(self.id, phases);
-        self.link.kick();
+        self.link.wake_transmitter();
         sent
     }
 
@@ -63,7 +63,7 @@ impl LinkStream {
     pub fn reset(&self, cause: Cause) {
         self.link.mux().borrow_mut().reset(self.id, cause);
         self.link.streams().borrow_mut().at(self.place).reset(cause);
-        self.link.kick();
+        self.link.wake_transmitter();
     }
 
     /// Waits until the other side has reset the stream or the link has ended, even after the other side's last byte.
@@ -83,7 +83,7 @@ impl LinkStream {
     pub fn failure(&self, cx: &mut Context<'_>) -> Option<StreamError> {
         match self.poll_broken(cx) {
             Poll::Ready(cause) if cause == Cause::SlowReader || !self.is_finished() => {
-                Some(StreamError::ResetWith { code: cause.code() })
+                Some(StreamError::ResetWith { failure: cause.into() })
             }
             _ => None,
         }
@@ -113,7 +113,7 @@ impl ByteStream for LinkStream {
         let received = self.link.streams().borrow_mut().at(self.place).poll_recv(cx);
         if let Poll::Ready(Ok(Some(lease))) = &received {
             self.link.mux().borrow_mut().consumed(self.id, lease.len());
-            self.link.kick();
+            self.link.wake_transmitter();
         }
         received
     }
@@ -127,9 +127,9 @@ impl ByteStream for LinkStream {
             return Ok(());
         }
         let sent = self.link.mux().borrow_mut().send(self.id, lease);
-        self.link.kick();
+        self.link.wake_transmitter();
         sent.map_err(|refused| match refused.error {
-            mux::StreamError::Gone => self.error(),
+            mux::StreamCommandError::Gone => self.error(),
             _ => StreamError::Closed,
         })
     }
@@ -174,7 +174,7 @@ impl ByteStream for LinkStream {
     fn finish(&self) {
         // The error means that the stream is gone or already finished: there is nothing left to finish.
         let _ = self.link.mux().borrow_mut().finish(self.id);
-        self.link.kick();
+        self.link.wake_transmitter();
     }
 
     fn abort(&self) {
@@ -201,7 +201,7 @@ impl Drop for LinkStream {
         // Credit for received and unread bytes is given back too.
         self.link.mux().borrow_mut().release_stream(self.id, Cause::NotNeeded);
         self.link.streams().borrow_mut().remove(self.place);
-        self.link.kick();
+        self.link.wake_transmitter();
         self.link.stream_dropped();
     }
 }

@@ -152,7 +152,7 @@ impl StreamState {
     }
 
     pub(super) fn error(&self) -> Option<StreamError> {
-        self.reset.map(|cause| StreamError::ResetWith { code: cause.code() })
+        self.reset.map(|cause| StreamError::ResetWith { failure: cause.into() })
     }
 
     pub(super) fn received_at(&self) -> Time {

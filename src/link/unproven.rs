@@ -32,7 +32,7 @@ impl Unproven {
     }
 
     /// Raises `signal` from now on when something is received after calls were begun.
-    pub(super) fn tell(&self, signal: Rc<Signal>) {
+    pub(super) fn set_signal(&self, signal: Rc<Signal>) {
         self.heard.replace(Some(signal));
     }
 

@@ -25,7 +25,7 @@ pub struct Members {
 
 /// What the rules decide about a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AdmissionVerdict {
     /// The connection is admitted.
     Admitted,
     /// The connection is refused, for this reason.
@@ -91,15 +91,15 @@ impl Rules {
 
     /// Decides about a source.
     #[must_use]
-    pub fn judge(&self, source: &Source) -> Verdict {
+    pub fn judge(&self, source: &Source) -> AdmissionVerdict {
         let why = if self.deny.contains(source) {
             Why::Listed
         } else if self.allow.as_ref().is_some_and(|allow| !allow.contains(source)) {
             Why::NotListed
         } else {
-            return Verdict::Admitted;
+            return AdmissionVerdict::Admitted;
         };
-        if self.dry_run { Verdict::WouldBeDenied(why) } else { Verdict::Denied(why) }
+        if self.dry_run { AdmissionVerdict::WouldBeDenied(why) } else { AdmissionVerdict::Denied(why) }
     }
 }
 
@@ -145,12 +145,12 @@ impl Admission {
 
     /// Decides whether an agent's call may enter a tunnel.
     #[must_use]
-    pub fn judge_call(&self, source: &Source, tunnel: &TunnelId) -> Verdict {
-        let of_tunnel = || self.tunnels.get(tunnel).map_or(Verdict::Admitted, |rules| rules.judge(source));
+    pub fn judge_call(&self, source: &Source, tunnel: &TunnelId) -> AdmissionVerdict {
+        let of_tunnel = || self.tunnels.get(tunnel).map_or(AdmissionVerdict::Admitted, |rules| rules.judge(source));
         match self.agents.judge(source) {
-            Verdict::Admitted => of_tunnel(),
-            Verdict::WouldBeDenied(why) => match of_tunnel() {
-                Verdict::Admitted => Verdict::WouldBeDenied(why),
+            AdmissionVerdict::Admitted => of_tunnel(),
+            AdmissionVerdict::WouldBeDenied(why) => match of_tunnel() {
+                AdmissionVerdict::Admitted => AdmissionVerdict::WouldBeDenied(why),
                 other => other,
             },
             denied => denied,
@@ -173,24 +173,24 @@ mod tests {
     #[test]
     fn deny_is_stronger_than_allow_and_no_allow_list_allows_all() {
         let open = Rules::default();
-        assert_eq!(open.judge(&from("192.0.2.1", None)), Verdict::Admitted);
-        assert_eq!(open.judge(&Source::default()), Verdict::Admitted);
+        assert_eq!(open.judge(&from("192.0.2.1", None)), AdmissionVerdict::Admitted);
+        assert_eq!(open.judge(&Source::default()), AdmissionVerdict::Admitted);
         let rules = Rules::new(members(&["192.0.2.0/24"], &[64_500]), members(&["192.0.2.66"], &[64_666]), false);
         let cases = [
-            ("192.0.2.1", None, Verdict::Admitted),
-            ("::ffff:192.0.2.1", None, Verdict::Admitted),
-            ("192.0.2.66", None, Verdict::Denied(Why::Listed)),
-            ("192.0.2.1", Some(64_666), Verdict::Denied(Why::Listed)),
-            ("198.51.100.1", None, Verdict::Denied(Why::NotListed)),
-            ("198.51.100.1", Some(64_500), Verdict::Admitted),
-            ("198.51.100.1", Some(64_501), Verdict::Denied(Why::NotListed)),
+            ("192.0.2.1", None, AdmissionVerdict::Admitted),
+            ("::ffff:192.0.2.1", None, AdmissionVerdict::Admitted),
+            ("192.0.2.66", None, AdmissionVerdict::Denied(Why::Listed)),
+            ("192.0.2.1", Some(64_666), AdmissionVerdict::Denied(Why::Listed)),
+            ("198.51.100.1", None, AdmissionVerdict::Denied(Why::NotListed)),
+            ("198.51.100.1", Some(64_500), AdmissionVerdict::Admitted),
+            ("198.51.100.1", Some(64_501), AdmissionVerdict::Denied(Why::NotListed)),
         ];
         for (address, asn, want) in cases {
             assert_eq!(rules.judge(&from(address, asn)), want, "{address} {asn:?}");
         }
         assert_eq!(
             rules.judge(&Source::default()),
-            Verdict::Denied(Why::NotListed),
+            AdmissionVerdict::Denied(Why::NotListed),
             "an unknown address is in no list"
         );
     }
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn rules_that_are_tried_out_deny_nobody() {
         let rules = Rules::new(members(&["192.0.2.0/24"], &[]), Members::default(), true);
-        assert_eq!(rules.judge(&from("198.51.100.1", None)), Verdict::WouldBeDenied(Why::NotListed));
-        assert_eq!(rules.judge(&from("192.0.2.1", None)), Verdict::Admitted);
+        assert_eq!(rules.judge(&from("198.51.100.1", None)), AdmissionVerdict::WouldBeDenied(Why::NotListed));
+        assert_eq!(rules.judge(&from("192.0.2.1", None)), AdmissionVerdict::Admitted);
     }
 
     #[test]
@@ -213,18 +213,18 @@ mod tests {
         ]);
         let admission = Admission { agents: only("192.0.2.0/24", false), tunnels, ..Admission::default() };
         let judge = |address, tunnel| admission.judge_call(&from(address, None), tunnel);
-        assert_eq!(judge("192.0.2.1", &strict), Verdict::Admitted);
-        assert_eq!(judge("192.0.2.77", &strict), Verdict::Denied(Why::NotListed));
-        assert_eq!(judge("192.0.2.77", &tried), Verdict::WouldBeDenied(Why::NotListed));
-        assert_eq!(judge("192.0.2.77", &other), Verdict::Admitted);
-        assert_eq!(judge("198.51.100.1", &other), Verdict::Denied(Why::NotListed));
+        assert_eq!(judge("192.0.2.1", &strict), AdmissionVerdict::Admitted);
+        assert_eq!(judge("192.0.2.77", &strict), AdmissionVerdict::Denied(Why::NotListed));
+        assert_eq!(judge("192.0.2.77", &tried), AdmissionVerdict::WouldBeDenied(Why::NotListed));
+        assert_eq!(judge("192.0.2.77", &other), AdmissionVerdict::Admitted);
+        assert_eq!(judge("198.51.100.1", &other), AdmissionVerdict::Denied(Why::NotListed));
         let tried_everywhere = Admission { agents: only("192.0.2.0/24", true), ..admission.clone() };
         let judge = |address, tunnel| tried_everywhere.judge_call(&from(address, None), tunnel);
         assert_eq!(
             judge("198.51.100.1", &strict),
-            Verdict::Denied(Why::NotListed),
+            AdmissionVerdict::Denied(Why::NotListed),
             "the tunnel's own rules are in force"
         );
-        assert_eq!(judge("198.51.100.1", &other), Verdict::WouldBeDenied(Why::NotListed));
+        assert_eq!(judge("198.51.100.1", &other), AdmissionVerdict::WouldBeDenied(Why::NotListed));
     }
 }

@@ -165,7 +165,7 @@ impl TunnelLists {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Source, Verdict, Why};
+    use crate::policy::{AdmissionVerdict, Source, Why};
 
     fn lists(allow: &[&str], deny: &[&str]) -> TunnelLists {
         let members = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
@@ -192,15 +192,15 @@ mod tests {
             lists.rules(sets, knows_asns).judge(&Source { address: Some([192, 0, 2, 1].into()), asn: None })
         };
         let vendor = lists(&["set:vendor"], &[]);
-        assert_eq!(judge(&vendor, &sets, false), Verdict::Admitted);
-        assert_eq!(judge(&vendor, &Sets::new(), false), Verdict::Denied(Why::NotListed));
+        assert_eq!(judge(&vendor, &sets, false), AdmissionVerdict::Admitted);
+        assert_eq!(judge(&vendor, &Sets::new(), false), AdmissionVerdict::Denied(Why::NotListed));
         assert_eq!(vendor.unmet(&Sets::new(), false), Some(Unmet::Set("vendor".parse().unwrap())));
         // Also where the list only says who may not come.
         let system = lists(&[], &["AS64500"]);
-        assert_eq!(judge(&system, &sets, true), Verdict::Admitted);
-        assert_eq!(judge(&system, &sets, false), Verdict::Denied(Why::NotListed));
+        assert_eq!(judge(&system, &sets, true), AdmissionVerdict::Admitted);
+        assert_eq!(judge(&system, &sets, false), AdmissionVerdict::Denied(Why::NotListed));
         assert_eq!(system.unmet(&sets, false), Some(Unmet::Asn(64_500)));
         let tried = TunnelLists { dry_run: true, ..system };
-        assert_eq!(judge(&tried, &sets, false), Verdict::WouldBeDenied(Why::NotListed));
+        assert_eq!(judge(&tried, &sets, false), AdmissionVerdict::WouldBeDenied(Why::NotListed));
     }
 }

@@ -2,20 +2,20 @@
 
 mod admission;
 mod asns;
-mod keyed_lines;
-mod lines;
+mod keyed_log_limit;
 mod lists;
+mod log_rate_limit;
 mod network;
 mod networks;
 mod rates;
 mod sources;
 mod upstreams;
 
-pub use admission::{Admission, Members, Rules, Verdict, Why};
+pub use admission::{Admission, AdmissionVerdict, Members, Rules, Why};
 pub use asns::{AsnTable, AsnTableError};
-pub use keyed_lines::{KeyedLines, LeftOut};
-pub use lines::Lines;
+pub use keyed_log_limit::{KeyedLogLimit, LeftOut};
 pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
+pub use log_rate_limit::LogRateLimit;
 pub use network::{Network, NetworkError};
 pub use networks::Networks;
 pub use rates::{Rate, SOURCES_MAX, SourceLimits};

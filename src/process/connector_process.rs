@@ -11,8 +11,8 @@ use crate::base::{Traffic, TunnelId, shell_word};
 use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
 use crate::control::{
-    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Facts, Instance, Notice, Reload, Reloaded, Request, RoleKind,
-    State, StateDir, forward_events_with, serve_resolves, signals,
+    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Notice, ProcessFacts, ProcessRequest, ReloadFn,
+    Reloaded, RoleKind, State, StateDir, forward_events_with, serve_resolves, signals,
 };
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
@@ -37,7 +37,7 @@ const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
 /// A connector whose cores run.
 pub struct ConnectorProcess {
-    facts: Facts,
+    facts: ProcessFacts,
     edges: Vec<String>,
     control: Control,
     cores: Cores,
@@ -74,12 +74,12 @@ impl ConnectorProcess {
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(connect_config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
-        let requests = signals(Request::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
+        let requests = signals(ProcessRequest::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
             .map_err(RunError::io("signals cannot be received"))?;
 
         let cores = Cores::start(&engine, prepared.on_core())?;
         let PreparedConnector { connector, events: connector_events, resolves, .. } = prepared;
-        let facts = Facts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };
+        let facts = ProcessFacts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };
         let role = ConnectorRole::new(Arc::clone(&connector), core_count, connector.tunnel().to_string());
         let state = State::new(facts.clone(), vec![Arc::new(role)], None);
         tokio::spawn(serve_resolves(resolves));
@@ -104,7 +104,7 @@ impl ConnectorProcess {
 
     /// The facts of the process: where its admin API listens, and its driver.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &ProcessFacts {
         &self.facts
     }
 
@@ -178,7 +178,7 @@ impl ConnectorReload {
     }
 
     /// Reads everything first, and replaces something only when all of it is valid.
-    fn into_reload(mut self, started: Config, connector: Arc<Connector>, mut read: ReadConfig, log: Log) -> Reload {
+    fn into_reload(mut self, started: Config, connector: Arc<Connector>, mut read: ReadConfig, log: Log) -> ReloadFn {
         Box::new(move || {
             let LoadedConfig { config, files } = read().map_err(|faults| faults.to_string())?;
             let tables = connect_of(&config).and_then(|config| self.read(config));
@@ -208,7 +208,7 @@ fn keep_certificate(dir: Option<&StateDir>, event: &ConnectorEvent) {
     }
 }
 
-fn log_start(facts: &Facts, config: &ConnectConfig, tunnel: &TunnelId) {
+fn log_start(facts: &ProcessFacts, config: &ConnectConfig, tunnel: &TunnelId) {
     let edges: Vec<String> = config.edge.iter().map(ToString::to_string).collect();
     tracing::info!("driver: {}", facts.driver_why);
     tracing::info!("tunnel {tunnel} to {}", edges.join(", "));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::AuthorityPin;
-use crate::config::{EdgeConfig, Faults};
+use crate::config::{ConfigErrors, EdgeConfig};
 use crate::control::{EdgeRole, ReloadingAuthority};
 use crate::edge::Seals;
 use crate::process::runtime::AbortOnDrop;
@@ -11,7 +11,7 @@ use crate::process::tls_files::TlsFiles;
 use crate::tls::{Authority, CALLER_LIFE, CertSet, Fingerprint, ReloadingCerts, WallClock, read_chain};
 
 /// What an edge shows to agents, to connectors and inside sealed sessions. All of it can be replaced while the edge runs.
-pub(super) struct EdgeIdentity {
+pub(super) struct EdgeTlsIdentity {
     /// The certificate for agents; none means plain HTTP.
     pub(super) agents: Option<Arc<ReloadingCerts>>,
     /// The certificate for connectors.
@@ -29,16 +29,16 @@ pub(super) struct EdgeCerts {
 }
 
 impl EdgeCerts {
-    pub(super) fn load(config: &EdgeConfig) -> Result<EdgeCerts, Faults> {
+    pub(super) fn load(config: &EdgeConfig) -> Result<EdgeCerts, ConfigErrors> {
         let agents = TlsFiles::for_agents(config).map(|files| files.load()).transpose()?;
         let connectors = TlsFiles::for_connectors(config).expect("a checked configuration of an edge alone has them");
         Ok(EdgeCerts { agents, connectors: connectors.load()? })
     }
 }
 
-impl EdgeIdentity {
+impl EdgeTlsIdentity {
     /// Reads all files. An edge without an authority is logged.
-    pub(super) fn load(config: &EdgeConfig) -> Result<EdgeIdentity, Faults> {
+    pub(super) fn load(config: &EdgeConfig) -> Result<EdgeTlsIdentity, ConfigErrors> {
         let certs = EdgeCerts::load(config)?;
         let authority = load_authority(config)?;
         if authority.is_none() {
@@ -47,7 +47,7 @@ impl EdgeIdentity {
                  certificates"
             );
         }
-        Ok(EdgeIdentity {
+        Ok(EdgeTlsIdentity {
             agents: certs.agents.map(ReloadingCerts::new),
             connectors: ReloadingCerts::new(certs.connectors),
             authority: authority.map(|authority| ReloadingAuthority::new(Arc::new(authority))),
@@ -56,8 +56,8 @@ impl EdgeIdentity {
     }
 
     /// One certificate for agents and connectors, with an authority that lives as long as the process.
-    pub(super) fn temporary(certs: Arc<ReloadingCerts>, authority: Arc<Authority>) -> EdgeIdentity {
-        EdgeIdentity {
+    pub(super) fn temporary(certs: Arc<ReloadingCerts>, authority: Arc<Authority>) -> EdgeTlsIdentity {
+        EdgeTlsIdentity {
             agents: Some(Arc::clone(&certs)),
             connectors: certs,
             authority: Some(ReloadingAuthority::new(authority)),
@@ -99,7 +99,7 @@ impl EdgeIdentity {
 }
 
 /// The edge's own authority, if it has one.
-pub(super) fn load_authority(config: &EdgeConfig) -> Result<Option<Authority>, Faults> {
+pub(super) fn load_authority(config: &EdgeConfig) -> Result<Option<Authority>, ConfigErrors> {
     TlsFiles::of_authority(config).map(|files| files.load_authority()).transpose()
 }
 

@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use crate::config::EdgeConfig;
 use crate::control::tunnels::Serving;
 use crate::control::{
-    Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Notice, Prober, Provisioning, Request, RoleKind, Signing,
-    State, forward_events, serve_certifications, signals,
+    Control, ControlParts, DRAIN_GRACE, EdgeRole, Notice, Prober, ProcessFacts, ProcessRequest, Provisioning, RoleKind,
+    Signing, State, forward_events, serve_certifications, signals,
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
-use crate::process::edge_identity::EdgeIdentity;
+use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
 use crate::process::edge_store::{EdgeStore, OpenDataDir};
 use crate::process::error::RunError;
@@ -35,7 +35,7 @@ pub(super) const EVENTS_MAX: usize = 4096;
 
 /// An edge whose cores run.
 pub struct EdgeProcess {
-    facts: Facts,
+    facts: ProcessFacts,
     control: Control,
     cores: Cores,
     listeners: [Reservation; 2],
@@ -62,7 +62,7 @@ impl EdgeProcess {
 
         // Read everything that the configuration names. Opening the data directory renews the certificate that is read next.
         let data_dir = OpenDataDir::open(edge_config).await?;
-        let identity = EdgeIdentity::load(edge_config)?;
+        let identity = EdgeTlsIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &identity.seals)?;
 
@@ -75,7 +75,7 @@ impl EdgeProcess {
         };
         let access = store.as_ref().map(EdgeStore::access);
         let admin = listen_admin(edge_config.admin_listen)?;
-        let requests = signals(Request::Reload, None).map_err(RunError::io("signals cannot be received"))?;
+        let requests = signals(ProcessRequest::Reload, None).map_err(RunError::io("signals cannot be received"))?;
 
         // Start the cores, and the tasks beside them.
         let cores = bound.start_cores(&engine)?;
@@ -115,7 +115,7 @@ impl EdgeProcess {
 
     /// The facts of the process: where it listens, and its driver.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &ProcessFacts {
         &self.facts
     }
 
@@ -163,7 +163,7 @@ impl BoundEdge {
     pub(super) async fn bind(
         config: &EdgeConfig,
         cores: usize,
-        identity: &EdgeIdentity,
+        identity: &EdgeTlsIdentity,
         tables: EdgeTables,
     ) -> Result<BoundEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen").await?;
@@ -202,11 +202,11 @@ impl BoundEdge {
     }
 
     /// The facts of the edge. `tls`: whether agents use it.
-    fn facts(&self, config: &EdgeConfig, tls: bool, cores: &Cores, admin_url: Option<String>) -> Facts {
+    fn facts(&self, config: &EdgeConfig, tls: bool, cores: &Cores, admin_url: Option<String>) -> ProcessFacts {
         let listener = || format!("{}://{}", if tls { "https" } else { "http" }, self.agents.address());
         let agent_url = config.public_url.as_ref().map_or_else(listener, |url| url.as_str().to_owned());
         let connectors_listen = Some(self.connectors.address().to_string());
-        Facts { agent_url: Some(agent_url), connectors_listen, admin_url, ..facts(cores) }
+        ProcessFacts { agent_url: Some(agent_url), connectors_listen, admin_url, ..facts(cores) }
     }
 }
 
@@ -214,7 +214,7 @@ impl BoundEdge {
 pub(super) fn serve_certifying(
     requests: MailReceiver<CertifyRequest>,
     config: &EdgeConfig,
-    identity: &EdgeIdentity,
+    identity: &EdgeTlsIdentity,
     provisioning: Option<Arc<dyn Provisioning>>,
 ) {
     let Some(authority) = identity.authority.clone() else { return };
@@ -228,7 +228,7 @@ pub(super) fn prober(agents: SocketAddr, tls: bool) -> Result<Prober, RunError> 
     Prober::new(agents, tls).map_err(|error| RunError::Other(format!("no HTTP client for probes: {error}")))
 }
 
-fn log_listening(facts: &Facts) {
+fn log_listening(facts: &ProcessFacts) {
     tracing::info!("driver: {}", facts.driver_why);
     tracing::info!("agents call {}", facts.agent_url.as_deref().unwrap_or_default());
     tracing::info!("connectors dial {}", facts.connectors_listen.as_deref().unwrap_or_default());

@@ -6,9 +6,9 @@ use crate::base::{AuthorityPin, Secret};
 use crate::config::{Config, EdgeConfig};
 use crate::control::api::Access;
 use crate::control::tunnels::Serving;
-use crate::control::{Reload, Reloaded};
+use crate::control::{ReloadFn, Reloaded};
 use crate::edge::EdgeTables;
-use crate::process::edge_identity::{EdgeCerts, EdgeIdentity, authority_pin, load_authority, renew_seal_identity};
+use crate::process::edge_identity::{EdgeCerts, EdgeTlsIdentity, authority_pin, load_authority, renew_seal_identity};
 use crate::process::error::RunError;
 use crate::process::log::Log;
 use crate::process::settings::{AdmissionReader, connectors_tls_config, sealed_edge_tables};
@@ -21,7 +21,7 @@ pub(super) struct EdgeReload {
     /// The configuration with which the edge started.
     pub(super) started: Config,
     pub(super) serving: Arc<Serving>,
-    pub(super) identity: EdgeIdentity,
+    pub(super) identity: EdgeTlsIdentity,
     pub(super) access: Option<Access>,
     pub(super) admission: AdmissionReader,
 }
@@ -44,7 +44,7 @@ struct NewAuthority {
 
 impl EdgeReload {
     /// Reads everything first, and replaces something only when all of it is valid.
-    pub(super) fn into_reload(mut self, mut read: ReadConfig, log: Log) -> Reload {
+    pub(super) fn into_reload(mut self, mut read: ReadConfig, log: Log) -> ReloadFn {
         Box::new(move || {
             let LoadedConfig { config, files } = read().map_err(|faults| faults.to_string())?;
             let fresh = self.read(&config).map_err(|error| error.to_string())?;

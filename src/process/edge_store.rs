@@ -12,7 +12,7 @@ use crate::control::api::{Access, AdminToken};
 use crate::control::store::{SqliteStore, StoreHandle, finish_restore, newest_backup};
 use crate::control::tunnels::{Serving, Tunnels, TunnelsSettings};
 use crate::control::{DataDir, DataDirLock};
-use crate::process::edge_identity::{EdgeIdentity, authority_pin};
+use crate::process::edge_identity::{EdgeTlsIdentity, authority_pin};
 use crate::process::error::RunError;
 use crate::process::listen::{IN_USE_POLL, IN_USE_POLLS_MAX};
 use crate::process::runtime::AbortOnDrop;
@@ -71,7 +71,7 @@ impl OpenDataDir {
         self,
         config: &EdgeConfig,
         serving: &Arc<Serving>,
-        identity: &EdgeIdentity,
+        identity: &EdgeTlsIdentity,
         connectors_port: u16,
     ) -> Result<EdgeStore, RunError> {
         let OpenDataDir { dir, store, token, lock } = self;

@@ -1,7 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::Faults;
+use crate::config::ConfigErrors;
 use crate::control::store::StoreError;
 use crate::control::{ControlError, DataDirError};
 use crate::engine::StartError;
@@ -12,7 +12,7 @@ use crate::tls::CertError;
 pub enum RunError {
     /// The configuration is wrong, or a file that it names.
     #[error("{0}")]
-    Config(#[from] Faults),
+    Config(#[from] ConfigErrors),
     /// The process cannot listen on an address.
     #[error("cannot listen for {what} at {address}: {error}; choose another with {flag}")]
     Listen {

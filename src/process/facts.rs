@@ -1,4 +1,4 @@
-use crate::control::Facts;
+use crate::control::ProcessFacts;
 use crate::engine::Cores;
 
 /// The commit from which this binary was built, if the build was told `GIT_COMMIT`.
@@ -8,12 +8,12 @@ pub const COMMIT: &str = match option_env!("GIT_COMMIT") {
 };
 
 /// The facts that the running cores give.
-pub(super) fn facts(cores: &Cores) -> Facts {
-    Facts {
+pub(super) fn facts(cores: &Cores) -> ProcessFacts {
+    ProcessFacts {
         version: env!("CARGO_PKG_VERSION"),
         commit: COMMIT,
         driver: cores.driver().to_string(),
         driver_why: cores.why().to_owned(),
-        ..Facts::default()
+        ..ProcessFacts::default()
     }
 }

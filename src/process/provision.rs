@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Secret, TunnelToken};
-use crate::config::{ConnectConfig, Faults};
+use crate::config::{ConfigErrors, ConnectConfig};
 use crate::connector::{EdgeAddress, EdgeTls, TradeError, TradeWith, trade};
 use crate::control::{StateDir, serve_resolves};
 use crate::dial::{Proxy, Resolver, resolver};
@@ -14,7 +14,7 @@ use crate::process::error::RunError;
 use crate::process::random::random;
 use crate::process::settings::{edge_addresses, edge_roots, fallback_port, open_state_dir, proxy_for};
 use crate::tls::{CertError, WallClock};
-use crate::wire::enrol::{Credential, Grant, NAME_LEN_MAX, Request};
+use crate::wire::enrol::{Credential, EnrolRequest, Grant, NAME_LEN_MAX};
 
 /// The least wait between two rounds, and by how much it may be longer, so that hosts of one image do not come all at once.
 const WAIT_MIN: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ impl NotTraded {
 pub(super) async fn provision(config: &ConnectConfig, engine: &EngineSettings) -> Result<(), RunError> {
     let Some(source) = config.provisioning_source() else { return Ok(()) };
     let Some(dir) = open_state_dir(config)? else { return Ok(()) };
-    if dir.token().map_err(|error| Faults::of("connect.state_dir", error))?.is_some() {
+    if dir.token().map_err(|error| ConfigErrors::of("connect.state_dir", error))?.is_some() {
         return Ok(());
     }
     let key = source.read().map_err(|error| RunError::Other(error.to_string()))?;
@@ -105,7 +105,7 @@ async fn trade_at(
     let request = dir.trade_key()?;
     let hostname = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
     let name = hostname.trim().chars().take(NAME_LEN_MAX).collect();
-    let asked = Request {
+    let asked = EnrolRequest {
         credential: Credential::Provisioning { key: key.clone(), name },
         software: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
         csr: request.csr().to_vec(),
@@ -127,7 +127,7 @@ impl Client {
         self: &Arc<Client>,
         edge: &EdgeAddress,
         proxy: Option<Proxy>,
-        request: Request,
+        request: EnrolRequest,
     ) -> Result<Grant, NotTraded> {
         let (resolve, resolves) = resolver();
         let resolving = tokio::spawn(serve_resolves(resolves));

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::config::{Config, ConnectConfig, EdgeConfig, Faults, Sources};
+use crate::config::{Config, ConfigErrors, ConnectConfig, EdgeConfig, Sources};
 use crate::process::error::RunError;
 use crate::process::settings::watched_files;
 
@@ -14,7 +14,7 @@ pub struct LoadedConfig {
 }
 
 /// Reads the configuration again, from the same sources as at the start.
-pub type ReadConfig = Box<dyn FnMut() -> Result<LoadedConfig, Faults> + Send>;
+pub type ReadConfig = Box<dyn FnMut() -> Result<LoadedConfig, ConfigErrors> + Send>;
 
 impl LoadedConfig {
     /// Loads the configuration and checks the files that it names.
@@ -22,7 +22,7 @@ impl LoadedConfig {
     /// # Errors
     ///
     /// Everything that is wrong with either.
-    pub fn load(sources: Sources) -> Result<LoadedConfig, Faults> {
+    pub fn load(sources: Sources) -> Result<LoadedConfig, ConfigErrors> {
         let config = Config::load(&sources)?;
         config.check_files()?;
         let mut files = watched_files(&config);

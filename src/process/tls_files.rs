@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustls_pki_types::UnixTime;
 
-use crate::config::{EdgeConfig, Faults};
+use crate::config::{ConfigErrors, EdgeConfig};
 use crate::control::DataDir;
 use crate::tls::{Authority, CertError, CertSet, ServerCert};
 
@@ -54,9 +54,9 @@ impl<'a> TlsFiles<'a> {
     /// # Errors
     ///
     /// Why they cannot be used.
-    pub(super) fn load(&self) -> Result<CertSet, Faults> {
+    pub(super) fn load(&self) -> Result<CertSet, ConfigErrors> {
         let certs = ServerCert::load(&self.cert_file, &self.key_file, UnixTime::now());
-        certs.and_then(|cert| CertSet::new([cert])).map_err(|error: CertError| Faults::of(self.key, error))
+        certs.and_then(|cert| CertSet::new([cert])).map_err(|error: CertError| ConfigErrors::of(self.key, error))
     }
 
     /// Reads the authority and its key.
@@ -64,9 +64,9 @@ impl<'a> TlsFiles<'a> {
     /// # Errors
     ///
     /// Why they cannot be used.
-    pub(super) fn load_authority(&self) -> Result<Authority, Faults> {
+    pub(super) fn load_authority(&self) -> Result<Authority, ConfigErrors> {
         let authority = Authority::load(&self.cert_file, &self.key_file, UnixTime::now());
-        authority.map_err(|error| Faults::of(self.key, error))
+        authority.map_err(|error| ConfigErrors::of(self.key, error))
     }
 }
 

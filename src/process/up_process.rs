@@ -14,14 +14,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::{Config, ConnectConfig, EdgeConfig};
 use crate::connector::EdgeAddress;
 use crate::control::{
-    ConnectorRole, Control, ControlParts, DRAIN_GRACE, EdgeRole, Facts, Notice, OnceClient, OnceReport, Report,
-    Request, Role, RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
+    ConnectorRole, Control, ControlParts, DRAIN_GRACE, EdgeRole, Notice, OnceClient, OnceReport, ProcessFacts,
+    ProcessRequest, Report, Role, RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
 };
 use crate::engine::{Cores, EngineSettings, Reservation};
 use crate::process::ca_file::CaFile;
 use crate::process::connector_process::PreparedConnector;
 use crate::process::demo_server::DemoServer;
-use crate::process::edge_identity::EdgeIdentity;
+use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_process::{BoundEdge, prober, serve_certifying};
 use crate::process::error::RunError;
 use crate::process::facts::facts;
@@ -60,7 +60,7 @@ pub struct UpProcess {
 /// What a session beside the running roles works with.
 #[derive(Clone)]
 pub struct UpHandle {
-    facts: Facts,
+    facts: ProcessFacts,
     agents: SocketAddr,
     state: Arc<State>,
     linked: watch::Receiver<bool>,
@@ -91,7 +91,7 @@ impl UpProcess {
         mut notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<UpProcess, RunError> {
         // A closed terminal ends the process.
-        let requests = signals(Request::End, None).map_err(RunError::io("signals cannot be received"))?;
+        let requests = signals(ProcessRequest::End, None).map_err(RunError::io("signals cannot be received"))?;
         let demo = demo.map(DemoServer::serve).transpose()?;
         let (edge_config, connect_config) = (edge_of(config)?, connect_of(config)?);
         let engine = shared_engine(config);
@@ -101,7 +101,7 @@ impl UpProcess {
 
         let (authority, certs) = temporary_certificates(edge_config)?;
         let authority = Arc::new(authority);
-        let identity = EdgeIdentity::temporary(certs, Arc::clone(&authority));
+        let identity = EdgeTlsIdentity::temporary(certs, Arc::clone(&authority));
         let tables = edge_tables(edge_config, AdmissionReader::default().read(config)?, |_| name.clone())?;
         let bound = BoundEdge::bind(edge_config, core_count, &identity, tables).await?;
         let prepared = prepare_connector(connect_config, core_count, &name, &authority, bound.connectors.address())?;
@@ -115,7 +115,7 @@ impl UpProcess {
             }
         })?;
         let agents = bound.agents.address();
-        let facts = Facts {
+        let facts = ProcessFacts {
             agent_url: Some(agent_url(&host, agents.port(), path)),
             connectors_listen: Some(bound.connectors.address().to_string()),
             admin_url: admin_url(admin.as_ref()),
@@ -182,7 +182,7 @@ impl UpProcess {
 impl UpHandle {
     /// The facts of the process: where it listens, and its driver.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &ProcessFacts {
         &self.facts
     }
 

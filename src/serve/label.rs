@@ -1,6 +1,6 @@
 use crate::wire::http1::RequestHead;
 use crate::wire::jsonrpc::Peek;
-use crate::wire::mcp::{Call, Kind};
+use crate::wire::mcp::{Call, CallKind};
 
 /// What a request is about, read from its head and from its body while that passes; kept from one request to the next for its
 /// memory.
@@ -35,7 +35,7 @@ impl Label {
     /// The exchange, as far as it has been read.
     pub fn call(&mut self) -> &Call {
         // The method says it all for those that have no message.
-        if !matches!(self.call.kind(), Kind::Stream | Kind::EndSession) {
+        if !matches!(self.call.kind(), CallKind::Stream | CallKind::EndSession) {
             self.call.read_body(&self.peek);
         }
         &self.call

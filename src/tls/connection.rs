@@ -31,7 +31,7 @@ enum Kind {
 /// A connection that belongs to no core, with its TLS session and its received bytes. It can be moved to another core.
 pub struct DetachedConnection {
     socket: engine::Detached,
-    session: Option<session::Detached>,
+    session: Option<session::DetachedSession>,
     /// Bytes that were read and decrypted, and must be read again.
     unread: Vec<u8>,
 }
@@ -150,10 +150,10 @@ impl Connection {
         self.socket().has_queued()
     }
 
-    /// How many bytes the peer's system has acknowledged, as they are on the wire; see [`Socket::taken_bytes`].
+    /// How many bytes the peer's system has acknowledged, as they are on the wire; see [`Socket::acked_bytes`].
     #[must_use]
-    pub fn taken_bytes(&self) -> u64 {
-        self.socket().taken_bytes()
+    pub fn acked_bytes(&self) -> u64 {
+        self.socket().acked_bytes()
     }
 
     /// Whether the system holds input of the connection that the core has not received; see [`Socket::has_pending_input`].
@@ -220,19 +220,19 @@ impl Connection {
     /// # Errors
     ///
     /// [`StreamError::TimedOut`] if the peer acknowledged nothing for too long; otherwise the error of the connection.
-    pub async fn taken(&self, limit: impl Fn() -> Duration) -> Result<(), StreamError> {
+    pub async fn finish_acknowledged(&self, limit: impl Fn() -> Duration) -> Result<(), StreamError> {
         self.finish();
         let core = self.core();
-        let (mut taken_bytes, mut moved_at) = (self.taken_bytes(), core.now());
+        let (mut acked_bytes, mut moved_at) = (self.acked_bytes(), core.now());
         // The TLS session may still have a part of the bytes until the stream is flushed.
         while core.timeout(limit().min(FLUSH_LOOK_EVERY), self.flushed()).await.is_err() {
-            if std::mem::replace(&mut taken_bytes, self.taken_bytes()) != self.taken_bytes() {
+            if std::mem::replace(&mut acked_bytes, self.acked_bytes()) != self.acked_bytes() {
                 moved_at = core.now();
             } else if core.now() - moved_at >= limit() {
                 return Err(StreamError::TimedOut);
             }
         }
-        self.socket().taken(limit).await
+        self.socket().finish_acknowledged(limit).await
     }
 
     /// Closes the connection once the peer has received everything and has finished too, for which it then has
@@ -240,15 +240,15 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As for [`Connection::taken`]. The connection is closed in any case.
+    /// As for [`Connection::finish_acknowledged`]. The connection is closed in any case.
     pub async fn close_when_taken(self, limit: impl Fn() -> Duration, patience: Duration) -> Result<(), StreamError> {
-        let taken = self.taken(limit).await;
-        if taken == Err(StreamError::TimedOut) {
+        let acknowledged = self.finish_acknowledged(limit).await;
+        if acknowledged == Err(StreamError::TimedOut) {
             self.abort();
         } else {
             self.close_gracefully(patience).await;
         }
-        taken
+        acknowledged
     }
 
     /// Finishes sending and waits up to `patience` for the peer to finish. What the peer still sends is discarded.
@@ -274,7 +274,7 @@ impl Connection {
 }
 
 /// Attaches a session; waits for buffers for its received bytes.
-async fn attach(core: &Core, mut session: session::Detached) -> Session {
+async fn attach(core: &Core, mut session: session::DetachedSession) -> Session {
     loop {
         match Session::attach(session, core.pool()) {
             Ok(session) => return session,

@@ -46,7 +46,7 @@ pub use hello::{CLIENT_HELLO_LEN_MAX, Peeked, ServerNamePeek};
 pub use identity::{CurrentIdentity, Identity, KeyRequest, TUNNEL_URI, tunnel_of};
 pub use pin::{Fingerprint, FingerprintError};
 pub use record::{CHACHA_RECORDS_PER_KEY_MAX, GCM_RECORDS_PER_KEY_MAX, PLAIN_LEN_MAX, RECORD_LEN_MAX};
-pub use session::{Detached, Sealed, Session, Unsealed};
+pub use session::{DetachedSession, Sealed, Session, Unsealed};
 pub use signing::ClientCert;
 pub use state::{IDLE_RECORDS_MAX, MESSAGE_LEN_MAX};
 pub use stream::{HandshakeError, TlsStream};

@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::error::TlsError;
 use super::record::{HEADER_LEN, record_len};
-use super::state::Core;
+use super::state::SessionCore;
 use crate::base::Share;
 use crate::engine::{Class, Lease, Pool, SMALL_LEN};
 
@@ -27,7 +27,7 @@ const PARKED_KEPT: usize = 512;
 /// then processes them. Send what [`Session::take_outgoing`] returns before anything that [`Session::seal`] returns
 /// later.
 pub struct Session {
-    core: Box<Core>,
+    core: Box<SessionCore>,
     /// Received bytes that are not opened yet. Only the first lease may be a part of a record.
     input: VecDeque<Lease>,
     /// The beginning of an incomplete record, copied out of the pool; the bytes of `input` follow it.
@@ -37,8 +37,8 @@ pub struct Session {
 }
 
 /// A session that moves to another core, without leases: received bytes that are not opened yet are copied.
-pub struct Detached {
-    core: Box<Core>,
+pub struct DetachedSession {
+    core: Box<SessionCore>,
     unread: Vec<u8>,
 }
 
@@ -72,7 +72,7 @@ impl Session {
     ///
     /// If the configuration cannot be used for this name.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Session, TlsError> {
-        Ok(Session::of(Core::client(config, name)?))
+        Ok(Session::of(SessionCore::client(config, name)?))
     }
 
     /// Creates the server's side.
@@ -81,7 +81,7 @@ impl Session {
     ///
     /// If the configuration cannot be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Session, TlsError> {
-        Ok(Session::of(Core::server(config)?))
+        Ok(Session::of(SessionCore::server(config)?))
     }
 
     /// Continues a session that another core detached.
@@ -89,7 +89,7 @@ impl Session {
     /// # Errors
     ///
     /// The unchanged session, if the pool has no buffer for its unread bytes now.
-    pub fn attach(detached: Detached, pool: &Pool) -> Result<Session, Detached> {
+    pub fn attach(detached: DetachedSession, pool: &Pool) -> Result<Session, DetachedSession> {
         let mut input = VecDeque::new();
         let mut left = &detached.unread[..];
         while !left.is_empty() {
@@ -103,13 +103,13 @@ impl Session {
 
     /// Prepares the session for another core.
     #[must_use]
-    pub fn detach(self) -> Detached {
+    pub fn detach(self) -> DetachedSession {
         let mut unread = self.parked;
         unread.reserve_exact(self.input.iter().map(|lease| lease.len()).sum());
         for lease in &self.input {
             unread.extend_from_slice(lease);
         }
-        Detached { core: self.core, unread }
+        DetachedSession { core: self.core, unread }
     }
 
     /// Adds received bytes, to be processed by the next calls.
@@ -351,7 +351,7 @@ impl Session {
         self.core.agreed().version
     }
 
-    fn of(core: Core) -> Session {
+    fn of(core: SessionCore) -> Session {
         Session { core: Box::new(core), input: VecDeque::new(), parked: Vec::new(), greeting: None }
     }
 
@@ -432,7 +432,7 @@ impl Session {
 
 #[cfg(test)]
 impl Session {
-    pub(super) fn state_mut(&mut self) -> &mut Core {
+    pub(super) fn state_mut(&mut self) -> &mut SessionCore {
         &mut self.core
     }
 }

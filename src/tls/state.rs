@@ -32,7 +32,7 @@ const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
 /// The state of a session; `Send`.
-pub(super) struct Core {
+pub(super) struct SessionCore {
     phase: Phase,
     agreed: Agreed,
     outgoing: Vec<u8>,
@@ -66,19 +66,19 @@ enum Late {
     KeyUpdate,
 }
 
-impl Core {
-    pub(super) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Core, TlsError> {
-        let mut core = Core::new(Handshake::client(config, name)?);
+impl SessionCore {
+    pub(super) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<SessionCore, TlsError> {
+        let mut core = SessionCore::new(Handshake::client(config, name)?);
         core.advance_handshake(&[])?;
         Ok(core)
     }
 
-    pub(super) fn server(config: Arc<ServerConfig>) -> Result<Core, TlsError> {
-        Ok(Core::new(Handshake::server(config)?))
+    pub(super) fn server(config: Arc<ServerConfig>) -> Result<SessionCore, TlsError> {
+        Ok(SessionCore::new(Handshake::server(config)?))
     }
 
-    fn new(handshake: Box<Handshake>) -> Core {
-        Core {
+    fn new(handshake: Box<Handshake>) -> SessionCore {
+        SessionCore {
             phase: Phase::Handshaking(handshake),
             agreed: Agreed::default(),
             outgoing: Vec::new(),
@@ -193,7 +193,7 @@ impl Core {
 }
 
 /// The receiving half: opening records, and messages after the handshake.
-impl Core {
+impl SessionCore {
     /// Opens a complete record in place. Returns the position of its data; `None` if it has no data.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Option<Range<usize>>, TlsError> {
         self.accept(record).map_err(|error| self.fail(error))
@@ -302,7 +302,7 @@ impl Core {
 }
 
 /// The sending half: sealing records, key updates and alerts.
-impl Core {
+impl SessionCore {
     /// Does everything that must be done before data is sealed.
     pub(super) fn prepare_seal(&mut self) -> Result<(), TlsError> {
         self.check()?;
@@ -326,7 +326,7 @@ impl Core {
         lease.len() <= PLAIN_LEN_MAX && lease.headroom() >= head && lease.tailroom() >= tail
     }
 
-    /// Seals a lease that [`Core::fits`].
+    /// Seals a lease that [`SessionCore::fits`].
     pub(super) fn seal_in_place(&mut self, lease: &mut Lease) -> Result<(), TlsError> {
         let (head, tail) = self.room();
         lease.retreat(head);
@@ -398,7 +398,7 @@ impl Core {
 
 /// What a peer can do, for tests.
 #[cfg(test)]
-impl Core {
+impl SessionCore {
     pub(super) fn set_records_per_key_max(&mut self, n: u64) {
         self.records_per_key_max = n;
     }

@@ -69,7 +69,7 @@ pub const OTHER: &str = "other";
 
 /// The kind of an exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum CallKind {
     /// GET: opens a stream from server to client that may stay silent for minutes.
     Stream,
     /// DELETE: ends a session.
@@ -87,18 +87,18 @@ pub enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl CallKind {
     /// A label; there are only a few.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::Stream => "stream",
-            Kind::EndSession => "end_session",
-            Kind::Request => "request",
-            Kind::Notification => "notification",
-            Kind::Response => "response",
-            Kind::Batch => "batch",
-            Kind::Unknown => "unknown",
+            CallKind::Stream => "stream",
+            CallKind::EndSession => "end_session",
+            CallKind::Request => "request",
+            CallKind::Notification => "notification",
+            CallKind::Response => "response",
+            CallKind::Batch => "batch",
+            CallKind::Unknown => "unknown",
         }
     }
 }
@@ -106,7 +106,7 @@ impl Kind {
 /// The method and target of one exchange. One value serves all exchanges of a connection and keeps its memory.
 #[derive(Debug, Default)]
 pub struct Call {
-    kind: Kind,
+    kind: CallKind,
     method: Option<&'static str>,
     target: String,
 }
@@ -116,17 +116,17 @@ impl Call {
     #[must_use]
     #[cfg(test)]
     pub const fn new() -> Call {
-        Call { kind: Kind::Unknown, method: None, target: String::new() }
+        Call { kind: CallKind::Unknown, method: None, target: String::new() }
     }
 
     /// Reads the head. Returns whether that is all; if not, [`Call::read_body`] adds the rest.
     pub fn read_head(&mut self, head: &RequestHead) -> bool {
-        self.kind = Kind::Unknown;
+        self.kind = CallKind::Unknown;
         self.method = None;
         self.target.clear();
         match head.method() {
-            Method::Get => self.kind = Kind::Stream,
-            Method::Delete => self.kind = Kind::EndSession,
+            Method::Get => self.kind = CallKind::Stream,
+            Method::Delete => self.kind = CallKind::EndSession,
             Method::Post => return self.read_fields(head),
             _ => {}
         }
@@ -136,11 +136,11 @@ impl Call {
     /// Reads what was seen of the body, as far as the head did not say it. It can be called again when more was seen.
     pub fn read_body(&mut self, peek: &Peek) {
         self.kind = match peek.message() {
-            _ if peek.is_batch() => Kind::Batch,
-            Some(Message::Request) => Kind::Request,
-            Some(Message::Notification) => Kind::Notification,
-            Some(Message::Response) => Kind::Response,
-            None => Kind::Unknown,
+            _ if peek.is_batch() => CallKind::Batch,
+            Some(Message::Request) => CallKind::Request,
+            Some(Message::Notification) => CallKind::Notification,
+            Some(Message::Response) => CallKind::Response,
+            None => CallKind::Unknown,
         };
         self.method = peek.method().map(label);
         self.target.clear();
@@ -155,7 +155,7 @@ impl Call {
 
     /// The kind of the exchange.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> CallKind {
         self.kind
     }
 
@@ -183,7 +183,7 @@ impl Call {
         }
         let Some(method) = only(head, METHOD).and_then(|method| std::str::from_utf8(method).ok()) else { return false };
         let method = label(method);
-        self.kind = if method.starts_with("notifications/") { Kind::Notification } else { Kind::Request };
+        self.kind = if method.starts_with("notifications/") { CallKind::Notification } else { CallKind::Request };
         self.method = Some(method);
         let names_something = !matches!(Named::by(method), Named::Nothing);
         match only(head, NAME).filter(|_| names_something) {
@@ -299,9 +299,9 @@ mod tests {
     fn a_stateless_call_is_known_by_its_head() {
         let mut call = Call::new();
         assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: tools/call\r\nMcp-Name: echo\r\n"))));
-        assert_eq!((call.kind(), call.method(), call.tool()), (Kind::Request, Some("tools/call"), Some("echo")));
+        assert_eq!((call.kind(), call.method(), call.tool()), (CallKind::Request, Some("tools/call"), Some("echo")));
         assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: notifications/cancelled\r\n"))));
-        assert_eq!((call.kind(), call.tool()), (Kind::Notification, None));
+        assert_eq!((call.kind(), call.tool()), (CallKind::Notification, None));
         assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: tasks/get\r\nMcp-Name: t-1\r\n"))));
         assert_eq!((call.tool(), call.target()), (None, Some("t-1")), "a task is no tool");
         assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: x/y\r\nMcp-Name: z\r\n"))));
@@ -315,7 +315,7 @@ mod tests {
         for before in ["", "MCP-Protocol-Version: 2025-11-25\r\n", "MCP-Protocol-Version: 9\r\n", &doubled] {
             let mut call = Call::new();
             assert!(!call.read_head(&head("POST", &format!("{before}{fields}"))), "{before}");
-            assert_eq!((call.kind(), call.method(), call.tool()), (Kind::Unknown, None, None), "{before}");
+            assert_eq!((call.kind(), call.method(), call.tool()), (CallKind::Unknown, None, None), "{before}");
         }
     }
 
@@ -324,13 +324,13 @@ mod tests {
         let mut call = Call::new();
         assert!(!call.read_head(&head("POST", "")));
         call.read_body(&peek(r#"{"id":1,"method":"tools/call","params":{"name":"echo","uri":"u"}}"#));
-        assert_eq!((call.kind(), call.method(), call.tool()), (Kind::Request, Some("tools/call"), Some("echo")));
+        assert_eq!((call.kind(), call.method(), call.tool()), (CallKind::Request, Some("tools/call"), Some("echo")));
         call.read_body(&peek(r#"{"id":1,"method":"resources/read","params":{"name":"echo","uri":"u"}}"#));
         assert_eq!((call.tool(), call.target()), (None, Some("u")));
         call.read_body(&peek(r#"{"id":1,"result":{}}"#));
-        assert_eq!((call.kind(), call.method(), call.target()), (Kind::Response, None, None));
+        assert_eq!((call.kind(), call.method(), call.target()), (CallKind::Response, None, None));
         call.read_body(&peek(r#"[{"id":1,"method":"tools/call"}]"#));
-        assert_eq!((call.kind(), call.method()), (Kind::Batch, None));
+        assert_eq!((call.kind(), call.method()), (CallKind::Batch, None));
         call.read_body(&peek(r#"{"id":1,"method":"tools/call","params":{"name":"a","name":"b"}}"#));
         assert_eq!((call.method(), call.tool()), (Some("tools/call"), None), "which one is not certain");
     }
@@ -338,7 +338,9 @@ mod tests {
     #[test]
     fn streams_and_ends_of_sessions_need_no_body() {
         let mut call = Call::new();
-        for (method, kind) in [("GET", Kind::Stream), ("DELETE", Kind::EndSession), ("OPTIONS", Kind::Unknown)] {
+        for (method, kind) in
+            [("GET", CallKind::Stream), ("DELETE", CallKind::EndSession), ("OPTIONS", CallKind::Unknown)]
+        {
             assert!(call.read_head(&head(method, "Mcp-Method: ping\r\n")));
             assert_eq!((call.kind(), call.method()), (kind, None));
         }

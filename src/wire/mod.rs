@@ -15,4 +15,4 @@ pub mod proxy;
 mod refusal;
 pub mod sse;
 
-pub use refusal::Refusal;
+pub use refusal::RegistrationRefusal;

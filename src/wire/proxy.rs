@@ -28,7 +28,7 @@ pub struct ProxyHeader {
 
 /// Why bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProxyError {
+pub enum ProxyHeaderError {
     /// The first bytes are not the signature of PROXY protocol version 2.
     #[error("no PROXY header of version 2: let the proxy send one, or take it out of the list of proxies")]
     NotProxy,
@@ -52,10 +52,10 @@ impl ProxyHeader {
     /// # Errors
     ///
     /// If it is not a valid header, as soon as that is certain.
-    pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         let signed = bytes.len().min(SIGNATURE.len());
         if bytes[..signed] != SIGNATURE[..signed] {
-            return Err(ProxyError::NotProxy);
+            return Err(ProxyHeaderError::NotProxy);
         }
         let [version_command, family] = match bytes.get(SIGNATURE.len()..) {
             Some([version, family, ..]) => [*version, *family],
@@ -65,12 +65,12 @@ impl ProxyHeader {
         let is_local = match (version_command >> 4, version_command & 0xf) {
             (VERSION, 0) => true,
             (VERSION, 1) => false,
-            _ => return Err(ProxyError::Version(version_command)),
+            _ => return Err(ProxyHeaderError::Version(version_command)),
         };
         let Some(&[high, low]) = bytes.get(PREFIX_LEN - 2..PREFIX_LEN) else { return Ok(None) };
         let len = PREFIX_LEN + usize::from(u16::from_be_bytes([high, low]));
         if len > PROXY_HEADER_LEN_MAX {
-            return Err(ProxyError::TooLong(len));
+            return Err(ProxyHeaderError::TooLong(len));
         }
         let Some(fields) = bytes.get(PREFIX_LEN..len) else { return Ok(None) };
         if is_local {
@@ -106,24 +106,24 @@ fn is_tls(family: u8, fields: &[u8]) -> Option<bool> {
 }
 
 /// The source address. A Unix socket or an unspecified family counts as a connection of the proxy itself.
-fn source(family: u8, fields: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+fn source(family: u8, fields: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     match family {
         UNSPECIFIED | UNIX => Ok(None),
         TCP4 => {
-            let (address, rest) = fields.split_first_chunk::<4>().ok_or(ProxyError::Short)?;
+            let (address, rest) = fields.split_first_chunk::<4>().ok_or(ProxyHeaderError::Short)?;
             port_after::<4>(IpAddr::V4(Ipv4Addr::from(*address)), rest).map(Some)
         }
         TCP6 => {
-            let (address, rest) = fields.split_first_chunk::<16>().ok_or(ProxyError::Short)?;
+            let (address, rest) = fields.split_first_chunk::<16>().ok_or(ProxyHeaderError::Short)?;
             port_after::<16>(IpAddr::V6(Ipv6Addr::from(*address)), rest).map(Some)
         }
-        other => Err(ProxyError::Family(other)),
+        other => Err(ProxyHeaderError::Family(other)),
     }
 }
 
 /// The source port, which follows the destination address.
-fn port_after<const ADDRESS_LEN: usize>(address: IpAddr, rest: &[u8]) -> Result<SocketAddr, ProxyError> {
-    let ports = rest.get(ADDRESS_LEN..ADDRESS_LEN + 4).ok_or(ProxyError::Short)?;
+fn port_after<const ADDRESS_LEN: usize>(address: IpAddr, rest: &[u8]) -> Result<SocketAddr, ProxyHeaderError> {
+    let ports = rest.get(ADDRESS_LEN..ADDRESS_LEN + 4).ok_or(ProxyHeaderError::Short)?;
     Ok(SocketAddr::new(address.to_canonical(), u16::from_be_bytes([ports[0], ports[1]])))
 }
 
@@ -200,15 +200,15 @@ mod tests {
         mapped[16..32].copy_from_slice(&Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets());
         assert_eq!(ProxyHeader::parse(&mapped).unwrap().unwrap().source.unwrap().ip().to_string(), "192.0.2.1");
         let cases = [
-            (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(), ProxyError::NotProxy),
-            (b"\x16".to_vec(), ProxyError::NotProxy),
-            (header(0x11, 0x11, &[0; 12]), ProxyError::Version(0x11)),
-            (header(0x22, 0x11, &[0; 12]), ProxyError::Version(0x22)),
-            (header(0x31, 0x11, &[0; 12])[..13].to_vec(), ProxyError::Version(0x31)),
-            (header(0x21, 0x12, &[0; 12]), ProxyError::Family(0x12)),
-            (header(0x21, 0x11, &[0; 11]), ProxyError::Short),
-            (header(0x21, 0x21, &[0; 35]), ProxyError::Short),
-            (header(0x21, 0x11, &[0; 4_081])[..16].to_vec(), ProxyError::TooLong(4_097)),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(), ProxyHeaderError::NotProxy),
+            (b"\x16".to_vec(), ProxyHeaderError::NotProxy),
+            (header(0x11, 0x11, &[0; 12]), ProxyHeaderError::Version(0x11)),
+            (header(0x22, 0x11, &[0; 12]), ProxyHeaderError::Version(0x22)),
+            (header(0x31, 0x11, &[0; 12])[..13].to_vec(), ProxyHeaderError::Version(0x31)),
+            (header(0x21, 0x12, &[0; 12]), ProxyHeaderError::Family(0x12)),
+            (header(0x21, 0x11, &[0; 11]), ProxyHeaderError::Short),
+            (header(0x21, 0x21, &[0; 35]), ProxyHeaderError::Short),
+            (header(0x21, 0x11, &[0; 4_081])[..16].to_vec(), ProxyHeaderError::TooLong(4_097)),
         ];
         for (bytes, error) in cases {
             assert_eq!(ProxyHeader::parse(&bytes), Err(error), "{bytes:?}");

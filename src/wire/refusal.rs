@@ -2,7 +2,7 @@ use super::codes::codes;
 
 codes! {
     /// Why the edge refused a connector: the code in REFUSED, on a link and in an enrolment.
-    pub enum Refusal {
+    pub enum RegistrationRefusal {
         Credentials = 1, "the tunnel id or its secret is not known here";
         Version = 2, "no version of the protocol in common";
         Overloaded = 3, "the edge has no room for another one now; come back later";
@@ -19,27 +19,27 @@ codes! {
     }
 }
 
-impl Refusal {
+impl RegistrationRefusal {
     /// Whether the same credentials will always be refused, until somebody changes something.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(
             self,
-            Refusal::Credentials
-                | Refusal::Version
-                | Refusal::Revoked
-                | Refusal::Address
-                | Refusal::Malformed
-                | Refusal::KeyUnproven
-                | Refusal::ProvisioningKey
-                | Refusal::ProvisioningOff
+            RegistrationRefusal::Credentials
+                | RegistrationRefusal::Version
+                | RegistrationRefusal::Revoked
+                | RegistrationRefusal::Address
+                | RegistrationRefusal::Malformed
+                | RegistrationRefusal::KeyUnproven
+                | RegistrationRefusal::ProvisioningKey
+                | RegistrationRefusal::ProvisioningOff
         )
     }
 
     /// Whether the certificate is the reason, so that another one would help.
     #[must_use]
     pub const fn is_of_certificate(self) -> bool {
-        matches!(self, Refusal::CertificateMissing | Refusal::CertificateOfOther)
+        matches!(self, RegistrationRefusal::CertificateMissing | RegistrationRefusal::CertificateOfOther)
     }
 }
 
@@ -51,15 +51,17 @@ mod tests {
 
     #[test]
     fn codes_are_unique_and_round_trip() {
-        let codes: HashSet<u16> = Refusal::ALL.iter().map(|refusal| refusal.code()).collect();
-        assert_eq!(codes.len(), Refusal::ALL.len());
-        assert!(Refusal::ALL.iter().all(|refusal| Refusal::from_code(refusal.code()) == *refusal));
+        let codes: HashSet<u16> = RegistrationRefusal::ALL.iter().map(|refusal| refusal.code()).collect();
+        assert_eq!(codes.len(), RegistrationRefusal::ALL.len());
+        assert!(
+            RegistrationRefusal::ALL.iter().all(|refusal| RegistrationRefusal::from_code(refusal.code()) == *refusal)
+        );
     }
 
     #[test]
     fn every_refusal_stands_in_the_protocol_page() {
         let page = include_str!("../../docs/PROTOCOL.md");
-        for refusal in Refusal::ALL {
+        for refusal in RegistrationRefusal::ALL {
             let row = format!("| {} | {refusal:?} | {refusal} |", refusal.code());
             assert!(page.contains(&row), "docs/PROTOCOL.md lacks {row}");
         }
@@ -67,7 +69,7 @@ mod tests {
 
     #[test]
     fn what_another_certificate_mends_is_not_final() {
-        assert!(Refusal::ALL.iter().all(|refusal| !(refusal.is_final() && refusal.is_of_certificate())));
-        assert!(!Refusal::Overloaded.is_final() && !Refusal::Unrecognized(999).is_final());
+        assert!(RegistrationRefusal::ALL.iter().all(|refusal| !(refusal.is_final() && refusal.is_of_certificate())));
+        assert!(!RegistrationRefusal::Overloaded.is_final() && !RegistrationRefusal::Unrecognized(999).is_final());
     }
 }

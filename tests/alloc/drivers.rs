@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use adit::engine::driver::{Address, Driver, Event, SocketOptions, Token, Wait};
+use adit::engine::driver::{Address, Driver, DriverEvent, SocketOptions, Token, Wait};
 use adit::engine::ladder::{self, DriverChoice};
 use adit::engine::{Class, Pool};
 
@@ -20,7 +20,7 @@ const PIECE: usize = 300;
 struct Echo {
     driver: Box<dyn Driver>,
     pool: Pool,
-    events: Vec<Event>,
+    events: Vec<DriverEvent>,
 }
 
 impl Echo {
@@ -39,8 +39,8 @@ impl Echo {
             echo.turn();
             for event in echo.events.drain(..) {
                 match event {
-                    Event::Connected { result, .. } => result.expect("connected"),
-                    Event::Accepted { socket, .. } => {
+                    DriverEvent::Connected { result, .. } => result.expect("connected"),
+                    DriverEvent::Accepted { socket, .. } => {
                         echo.driver.adopt(SERVER, socket, SocketOptions::default()).expect("a socket");
                     }
                     other => panic!("{other:?}"),
@@ -70,9 +70,9 @@ impl Echo {
             self.turn();
             for event in self.events.drain(..) {
                 match event {
-                    Event::Received { socket: SERVER, lease } => self.driver.send(SERVER, lease),
-                    Event::Received { lease, .. } => back += lease.len(),
-                    Event::Sent { .. } => {}
+                    DriverEvent::Received { socket: SERVER, lease } => self.driver.send(SERVER, lease),
+                    DriverEvent::Received { lease, .. } => back += lease.len(),
+                    DriverEvent::Sent { .. } => {}
                     other => panic!("{other:?}"),
                 }
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use adit::base::{Chunk, CoreId, Secret, Time, Traffic};
-use adit::wire::mux::{EdgeIdentity, Event, Hello, Mux, Open, Outlet, Phases, Settings, Stage, StreamId};
+use adit::wire::mux::{EdgeIdentity, Event, FrameSink, Hello, Mux, Open, Phases, Settings, Stage, StreamId};
 
 use crate::counting::allocations;
 
@@ -63,7 +63,7 @@ impl Pool {
 /// Gathers frames in one buffer, as a record would.
 struct Record(Rc<Vec<u8>>);
 
-impl Outlet<Piece> for Record {
+impl FrameSink<Piece> for Record {
     fn frame(&mut self, head: &[u8], payload: Option<Piece>) {
         let buffer = Rc::get_mut(&mut self.0).expect("the record is ours");
         buffer.extend_from_slice(head);

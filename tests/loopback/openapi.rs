@@ -8,7 +8,8 @@ use crate::fetched::{REQUIREMENTS, fetch_python, fetched, python_of};
 use crate::process::Adit;
 use adit::control::RoleKind;
 use adit::control::bodies::{
-    CreateTunnel, CreatedTunnel, ErrorBody, HostText, LatencyBody, ListPart, ProcessState, StatusBody, TunnelInfo,
+    CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostText, LatencyBody, ListPart, ProcessState,
+    ReadyBody, ReadyStatus, StatusBody, TunnelInfo,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -89,19 +90,29 @@ fn read<T: DeserializeOwned>((status, answer): (u16, Value)) -> T {
 }
 
 #[tokio::test]
-async fn status_and_latency_are_described_and_need_no_token() {
+async fn what_is_only_read_is_described_and_needs_no_token() {
     let edge = Edge::start();
     let get = async |path: &str| {
         let answer = reqwest::get(format!("{}{path}", edge.url)).await.unwrap();
         (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
     };
     let (_, document) = get("/v1/openapi.json").await;
-    for (path, body) in [("/v1/status", "StatusBody"), ("/v1/latency", "LatencyBody")] {
+    for (path, body) in [
+        ("/healthz", "HealthBody"),
+        ("/readyz", "ReadyBody"),
+        ("/v1/status", "StatusBody"),
+        ("/v1/latency", "LatencyBody"),
+    ] {
         let operation = &document["paths"][path]["get"];
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
         assert_eq!(schema, &json!(format!("#/components/schemas/{body}")));
         assert_eq!(operation["security"], json!([{}]), "{path}");
     }
+    let health: HealthBody = read(get("/healthz").await);
+    assert_eq!((health.status, health.silent), (HealthStatus::Ok, vec![]));
+    let (status, ready) = get("/readyz").await;
+    let ready: ReadyBody = serde_json::from_value(ready).unwrap();
+    assert_eq!((status, ready.status, ready.why.is_some()), (503, ReadyStatus::NotReady, true));
     edge.create("a.test").await;
     let status: StatusBody = read(get("/v1/status").await);
     assert_eq!((status.roles, status.state, status.routes.len()), (vec![RoleKind::Edge], ProcessState::Running, 1));

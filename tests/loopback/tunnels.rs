@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use adit::tls::KeyRequest;
-use adit::wire::enrol::Answer;
+use adit::wire::enrol::EnrolAnswer;
 use serde_json::{Value, json};
 
 use site::{Site, text_of};
@@ -485,9 +485,9 @@ fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
     let ca = site.data_dir().join("ca.pem");
     let ask = |key: &KeyRequest| trade::trade(&site.connectors, &ca, secret, key);
     let own = KeyRequest::new().unwrap();
-    let Answer::Granted(lost) = ask(&own) else { panic!("the key is good") };
+    let EnrolAnswer::Granted(lost) = ask(&own) else { panic!("the key is good") };
     // Another host has another key: for it the provisioning key is used up.
-    assert!(matches!(ask(&KeyRequest::new().unwrap()), Answer::Refused(_)));
+    assert!(matches!(ask(&KeyRequest::new().unwrap()), EnrolAnswer::Refused(_)));
 
     // The host that got no answer starts again, with the key that it had kept.
     let dir = tempfile::tempdir().unwrap();
@@ -512,7 +512,7 @@ fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
     assert!(site.is_refused("web-1.f.test", &lost));
     // A tunnel that was revoked does not come back so.
     site.tunnel(&["revoke", id_of(&tunnels[0])]);
-    assert!(matches!(ask(&own), Answer::Refused(_)));
+    assert!(matches!(ask(&own), EnrolAnswer::Refused(_)));
 }
 
 #[test]
@@ -539,8 +539,10 @@ fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one(
     let ask = |site: &Site, secret: &str| trade::trade(&site.connectors, &ca, secret, &KeyRequest::new().unwrap());
     let refused = |site: &Site, host: &str| {
         let key = site.tunnel(&["key", "create", "--uses", "1", "--host", host]);
-        let Answer::Refused(refused) = ask(site, key["secret"].as_str().unwrap()) else { panic!("{host} is taken") };
-        assert_eq!(refused.refusal, adit::wire::Refusal::ProvisioningKey);
+        let EnrolAnswer::Refused(refused) = ask(site, key["secret"].as_str().unwrap()) else {
+            panic!("{host} is taken")
+        };
+        assert_eq!(refused.refusal, adit::wire::RegistrationRefusal::ProvisioningKey);
         assert!(refused.reason.contains("wildcard"), "{}", refused.reason);
         assert_eq!(site.tunnel(&["key", "show", id_of(&key)])["uses"], 0, "it is not used up");
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use adit::connector::{ConnectorEvent, EdgeStatus};
 use adit::edge::EdgeEvent;
-use adit::wire::Refusal;
+use adit::wire::RegistrationRefusal;
 
 use bed::{Bed, ConnectorPlan, ConnectorSide, DAY, EDGE_NAME};
 
@@ -277,7 +277,7 @@ fn a_wrong_secret_gets_no_certificate_and_is_told_so() {
     assert!((3..=6).contains(&asked), "{asked} times in 20 s");
     let failed = connector.handle.counters().enrolments_failed.load(Ordering::Relaxed);
     assert_eq!(failed, asked);
-    assert!(Refusal::Credentials.is_final());
+    assert!(RegistrationRefusal::Credentials.is_final());
 }
 
 #[test]

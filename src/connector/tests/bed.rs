@@ -22,7 +22,7 @@ use crate::policy::AllowedUpstreams;
 use crate::route::{RouteEntry, RouteTable};
 use crate::tls::Connection;
 use crate::upstream::UpstreamSettings;
-use crate::wire::mux::{self, Cause, EdgeIdentity, Open, Refusal};
+use crate::wire::mux::{self, Cause, EdgeIdentity, Open, RegistrationRefusal};
 
 pub(super) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub(super) const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -138,7 +138,7 @@ impl Talk<LinkStream> {
     /// The cause with which the stream was reset.
     pub(super) async fn cause(&mut self) -> Cause {
         match self.rest().await {
-            (_, Err(StreamError::ResetWith { code })) => Cause::from_code(code),
+            (_, Err(StreamError::ResetWith { .. })) => self.stream.broken().await,
             other => panic!("no reset: {other:?}"),
         }
     }
@@ -154,7 +154,7 @@ pub(super) struct EdgeSide {
     pub(super) indices: Rc<RefCell<Vec<u16>>>,
     news: Rc<Signal>,
     /// With what the next links are refused.
-    pub(super) refuse: Rc<Cell<Option<Refusal>>>,
+    pub(super) refuse: Rc<Cell<Option<RegistrationRefusal>>>,
     /// How many cores the edge claims to have.
     pub(super) cores: Rc<Cell<u16>>,
     /// How many connections came.

@@ -4,7 +4,7 @@ use super::bed::{Bed, EDGE, ms, script, settings};
 use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorSettings, LinkState};
 use crate::engine::ByteStream;
 use crate::engine::sim::{Death, Faults};
-use crate::wire::mux::{Cause, Fault, Refusal};
+use crate::wire::mux::{Cause, Fault, RegistrationRefusal};
 
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -109,7 +109,7 @@ fn an_edge_that_is_away_is_asked_ever_less_often_and_reported_once() {
 #[test]
 fn a_refused_connector_asks_again_and_says_so_once() {
     let mut bed = Bed::new(answering());
-    bed.edge.refuse.set(Some(Refusal::Credentials));
+    bed.edge.refuse.set(Some(RegistrationRefusal::Credentials));
     bed.restart_edge();
     bed.run(|edge| async move {
         edge.core.sleep(ms(30_000)).await;
@@ -122,7 +122,7 @@ fn a_refused_connector_asks_again_and_says_so_once() {
         events.iter().filter(|event| matches!(event, ConnectorEvent::Refused { .. })).collect();
     assert_eq!(refused.len(), 1, "{events:?}");
     let ConnectorEvent::Refused { refusal, why, .. } = refused[0] else { unreachable!() };
-    assert_eq!(*refusal, Refusal::Credentials);
+    assert_eq!(*refusal, RegistrationRefusal::Credentials);
     assert!(why.contains("not today") && !why.contains("secret\""), "{why}");
 }
 

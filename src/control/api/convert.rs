@@ -7,7 +7,7 @@ use crate::control::bodies::{
 };
 use crate::control::reading::LinkReading;
 use crate::control::report::{millis, seconds};
-use crate::control::store::{Certificate, CredentialRow, Event, Listed, ProvisioningKey, Tunnel, Usage};
+use crate::control::store::{AuditEvent, Certificate, CredentialRow, Listed, ProvisioningKey, Tunnel, Usage};
 use crate::control::tunnels::IssuedCredential;
 use crate::control::wall_time::WallTime;
 
@@ -103,7 +103,7 @@ impl ConnectionInfo {
 }
 
 impl EventInfo {
-    pub(super) fn of(event: Event) -> EventInfo {
+    pub(super) fn of(event: AuditEvent) -> EventInfo {
         EventInfo {
             id: event.seq,
             kind: "event".to_owned(),

@@ -1,5 +1,5 @@
-//! The admin API below `/v1`: how the process is, for everybody who reaches it; and tunnels, to create, change and archive
-//! them, for whoever has the admin token. The latter is modelled on the Tunnels API that Anthropic publishes, so that clients
+//! The admin API, except the metrics. Everybody who reaches it may read the state of the process. Whoever has the admin token may
+//! also create, change and archive tunnels; that part is modelled on the Tunnels API that Anthropic publishes, so that clients
 //! written for that one need few changes.
 //!
 //! The OpenAPI document at `/v1/openapi.json` is made from the same lines as the routes.
@@ -156,7 +156,7 @@ fn routes() -> OpenApiRouter<Api> {
 fn described(document: OpenApi) -> OpenApi {
     let info = InfoBuilder::new()
         .title("adit: admin API")
-        .description(Some("How a process of adit is; and the tunnels of an edge, their secrets, certificates, connections and record."))
+        .description(Some("The state of an adit process; and the tunnels of an edge with their secrets, certificates, connections, events and usage."))
         .version(env!("CARGO_PKG_VERSION"))
         .build();
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));

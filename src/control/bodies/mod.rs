@@ -3,6 +3,7 @@
 
 mod certificates;
 mod error;
+mod health;
 mod keys;
 mod latency;
 mod list;
@@ -13,6 +14,7 @@ mod tunnels;
 
 pub use certificates::{AddCertificate, CertificateInfo};
 pub use error::{ErrorBody, ErrorDetail};
+pub use health::{HealthBody, HealthStatus, ReadyBody, ReadyStatus, SilentRole};
 pub use keys::{CreateKey, CreatedKey, KeyInfo, NamedHostText};
 pub use latency::{CallTimesOfLabel, CallTimesSummary, LatencyBody, PhaseTimes};
 pub use list::{LIMIT_MAX, ListPart};

@@ -12,8 +12,8 @@ mod thread;
 
 pub use error::{RuleViolation, StoreError};
 pub use rows::{
-    Certificate, CredentialRow, Event, KNOWN_AFTER_END, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page,
-    ProvisioningKey, Requester, Tunnel, TunnelChange, Usage,
+    AuditEvent, Certificate, CredentialRow, KNOWN_AFTER_END, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap,
+    Page, ProvisioningKey, Requester, Tunnel, TunnelChange, Usage,
 };
 pub use sqlite::{
     BACKUPS_MAX, Restored, Revived, RevivedKind, SCHEMA_VERSION, SqliteStore, finish_restore, is_half_restored,
@@ -121,7 +121,7 @@ pub trait Store: Send {
     fn trade_key(&mut self, id: &str, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
 
     /// What was done, the newest first.
-    fn events(&mut self, tunnel: Option<&TunnelId>, page: Page) -> Result<Listed<Event>, StoreError>;
+    fn events(&mut self, tunnel: Option<&TunnelId>, page: Page) -> Result<Listed<AuditEvent>, StoreError>;
     /// Adds to what was called.
     fn add_usage(&mut self, rows: &[Usage]) -> Result<(), StoreError>;
     /// What was called over links of this tunnel since then, to the hour; with one credential, or with any.

@@ -246,7 +246,7 @@ pub struct NewKey {
 
 /// Something that was done, for the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct AuditEvent {
     /// Its place in the order of events.
     pub seq: i64,
     /// When it was done.

@@ -22,8 +22,8 @@ use crate::base::{
 use crate::control::bodies::{CreateTunnel, UpdateTunnel};
 use crate::control::data_dir::DataDirError;
 use crate::control::store::{
-    Certificate, Event, Listed, NewCredential, NewTunnel, Note, OVERLAPS_REPORTED_MAX, Overlap, Page, RuleViolation,
-    Store, StoreError, StoreHandle, TUNNEL_HOSTS_MAX, Tunnel, Usage,
+    AuditEvent, Certificate, Listed, NewCredential, NewTunnel, Note, OVERLAPS_REPORTED_MAX, Overlap, Page,
+    RuleViolation, Store, StoreError, StoreHandle, TUNNEL_HOSTS_MAX, Tunnel, Usage,
 };
 use crate::control::wall_time::WallTime;
 use crate::policy::TunnelLists;
@@ -306,7 +306,7 @@ impl Tunnels {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub async fn events(&self, tunnel: Option<TunnelId>, page: Page) -> Result<Listed<Event>, TunnelsError> {
+    pub async fn events(&self, tunnel: Option<TunnelId>, page: Page) -> Result<Listed<AuditEvent>, TunnelsError> {
         Ok(self.store.with(move |store| store.events(tunnel.as_ref(), page)).await?)
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::engine::driver::{Address, Close, Driver, DriverKind, Event, RawSocket, SocketOptions, Token, Wait, Wake};
+use crate::engine::driver::{
+    Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
+};
 use crate::engine::sim::connection::{EndId, Owner};
 use crate::engine::sim::net::{DriverId, SimNet, SimSocket};
 use crate::engine::sim::transport::Arrival;
@@ -130,7 +132,7 @@ impl SimDriver {
     }
 
     /// Advances one socket; removes it after its last event.
-    fn progress(&mut self, index: u32, events: &mut Vec<Event>) {
+    fn progress(&mut self, index: u32, events: &mut Vec<DriverEvent>) {
         let Some(socket) = self.sockets.get_mut(&index) else { return };
         let mut world = self.net.world.borrow_mut();
         let mut turn = Turn {
@@ -267,9 +269,9 @@ impl Driver for SimDriver {
         Arc::clone(&self.flag) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, _events: &mut Vec<Event>) {}
+    fn flush(&mut self, _events: &mut Vec<DriverEvent>) {}
 
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+    fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let before = events.len();
         self.check_alive()?;
         let ready = {
@@ -312,7 +314,7 @@ struct Turn<'a> {
     pool: &'a Pool,
     link_pool: &'a Pool,
     starved: &'a mut BTreeSet<u32>,
-    events: &'a mut Vec<Event>,
+    events: &'a mut Vec<DriverEvent>,
 }
 
 impl Turn<'_> {
@@ -328,7 +330,7 @@ impl Turn<'_> {
     fn look_at_listener(&mut self, listener: Token, id: u64, closing: Option<Close>, armed: &mut bool) -> bool {
         if closing.is_some() {
             self.world.unlisten(id);
-            self.events.push(Event::Closed { token: listener });
+            self.events.push(DriverEvent::Closed { token: listener });
             return true;
         }
         while *armed {
@@ -337,12 +339,12 @@ impl Turn<'_> {
             if waits && fails > 0.0 && self.world.rng.chance(fails) {
                 *armed = false;
                 let error = io::Error::other("out of descriptors");
-                self.events.push(Event::AcceptFailed { listener, error });
+                self.events.push(DriverEvent::AcceptFailed { listener, error });
                 break;
             }
             let Some((socket, held, peer)) = self.world.accept(id) else { break };
             let socket = RawSocket::Sim(SimSocket::new(socket, held));
-            self.events.push(Event::Accepted { listener, socket, peer });
+            self.events.push(DriverEvent::Accepted { listener, socket, peer });
         }
         false
     }
@@ -351,7 +353,7 @@ impl Turn<'_> {
         if closing == Some(Close::Abort) {
             stream.queue.clear();
             self.world.abort(stream.end);
-            self.events.push(Event::Closed { token: socket });
+            self.events.push(DriverEvent::Closed { token: socket });
             return true;
         }
         if stream.connecting {
@@ -366,7 +368,7 @@ impl Turn<'_> {
         let nothing_to_send = stream.queue.is_empty();
         if closing == Some(Close::Flush) && nothing_to_send {
             self.world.close(stream.end);
-            self.events.push(Event::Closed { token: socket });
+            self.events.push(DriverEvent::Closed { token: socket });
             return true;
         }
         stream.detaching && !stream.connecting && nothing_to_send && self.detach(socket, stream)
@@ -381,7 +383,7 @@ impl Turn<'_> {
             stream.send_failed = true;
             stream.receive_ended = true;
         }
-        self.events.push(Event::Connected { socket, result: connected.map_err(io::Error::from) });
+        self.events.push(DriverEvent::Connected { socket, result: connected.map_err(io::Error::from) });
     }
 
     /// Gives the host as many queued bytes as it accepts.
@@ -407,12 +409,12 @@ impl Turn<'_> {
                 Err(why) => {
                     stream.queue.clear();
                     stream.send_failed = true;
-                    self.events.push(Event::SendFailed { socket, error: why.into() });
+                    self.events.push(DriverEvent::SendFailed { socket, error: why.into() });
                 }
             }
         }
         if sent > 0 {
-            self.events.push(Event::Sent { socket, bytes: sent });
+            self.events.push(DriverEvent::Sent { socket, bytes: sent });
         }
         if stream.finish && stream.queue.is_empty() && !stream.send_failed {
             self.world.finish(stream.end);
@@ -444,12 +446,12 @@ impl Turn<'_> {
                 }
                 Arrival::End => {
                     stream.receive_ended = true;
-                    self.events.push(Event::ReceiveEnded { socket, result: Ok(()) });
+                    self.events.push(DriverEvent::ReceiveEnded { socket, result: Ok(()) });
                     return;
                 }
                 Arrival::Failed(why) => {
                     stream.receive_ended = true;
-                    self.events.push(Event::ReceiveEnded { socket, result: Err(why.into()) });
+                    self.events.push(DriverEvent::ReceiveEnded { socket, result: Err(why.into()) });
                     return;
                 }
             }
@@ -465,7 +467,7 @@ impl Turn<'_> {
         }
         let n = self.world.read(end, &mut lease.spare_mut()[..n]);
         lease.filled(n);
-        self.events.push(Event::Received { socket, lease });
+        self.events.push(DriverEvent::Received { socket, lease });
         n
     }
 
@@ -473,11 +475,11 @@ impl Turn<'_> {
     fn detach(&mut self, socket: Token, stream: &Stream) -> bool {
         if self.world.failure(stream.end).is_some() {
             self.world.close(stream.end);
-            self.events.push(Event::Closed { token: socket });
+            self.events.push(DriverEvent::Closed { token: socket });
         } else {
             let (id, held) = self.world.park(stream.end);
             let raw = RawSocket::Sim(SimSocket::new(id, held));
-            self.events.push(Event::Detached { socket, raw });
+            self.events.push(DriverEvent::Detached { socket, raw });
         }
         true
     }
@@ -503,16 +505,16 @@ fn bind(world: &mut World, host: IpAddr, address: &Address) -> io::Result<Addres
 }
 
 /// The name and size of an event, for the trace.
-fn name(event: &Event) -> (&'static str, u64) {
+fn name(event: &DriverEvent) -> (&'static str, u64) {
     match event {
-        Event::Accepted { .. } => ("accepted", 0),
-        Event::AcceptFailed { .. } => ("accept-failed", 0),
-        Event::Connected { result, .. } => ("connect-ended", u64::from(result.is_ok())),
-        Event::Received { lease, .. } => ("received", lease.len() as u64),
-        Event::ReceiveEnded { result, .. } => ("receive-ended", u64::from(result.is_ok())),
-        Event::Sent { bytes, .. } => ("sent", *bytes as u64),
-        Event::SendFailed { .. } => ("send-failed", 0),
-        Event::Closed { .. } => ("closed", 0),
-        Event::Detached { .. } => ("detached", 0),
+        DriverEvent::Accepted { .. } => ("accepted", 0),
+        DriverEvent::AcceptFailed { .. } => ("accept-failed", 0),
+        DriverEvent::Connected { result, .. } => ("connect-ended", u64::from(result.is_ok())),
+        DriverEvent::Received { lease, .. } => ("received", lease.len() as u64),
+        DriverEvent::ReceiveEnded { result, .. } => ("receive-ended", u64::from(result.is_ok())),
+        DriverEvent::Sent { bytes, .. } => ("sent", *bytes as u64),
+        DriverEvent::SendFailed { .. } => ("send-failed", 0),
+        DriverEvent::Closed { .. } => ("closed", 0),
+        DriverEvent::Detached { .. } => ("detached", 0),
     }
 }

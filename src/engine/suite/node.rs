@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::Rng;
 use crate::engine::Lease;
-use crate::engine::driver::{Address, Close, Driver, Event, RawSocket, SocketOptions, Token, Wait};
+use crate::engine::driver::{Address, Close, Driver, DriverEvent, RawSocket, SocketOptions, Token, Wait};
 use crate::engine::pool::{Class, Pool, SMALL_LEN};
 
 /// What was reported of one socket or listener.
@@ -37,7 +37,7 @@ pub(super) struct Node {
     logs: HashMap<Token, Log>,
     free: Vec<Token>,
     places: u32,
-    events: Vec<Event>,
+    events: Vec<DriverEvent>,
 }
 
 impl Node {
@@ -161,18 +161,18 @@ impl Node {
         token
     }
 
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: DriverEvent) {
         match event {
-            Event::Accepted { listener, socket, .. } => {
+            DriverEvent::Accepted { listener, socket, .. } => {
                 self.living(listener);
                 self.accepted.push_back(Accepted { listener, raw: socket });
             }
-            Event::AcceptFailed { listener, error } => self.living(listener).accept_failed = Some(error),
-            Event::Connected { socket, result } => {
+            DriverEvent::AcceptFailed { listener, error } => self.living(listener).accept_failed = Some(error),
+            DriverEvent::Connected { socket, result } => {
                 let before = self.living(socket).connected.replace(result);
                 assert!(before.is_none(), "connected twice");
             }
-            Event::Received { socket, lease } => {
+            DriverEvent::Received { socket, lease } => {
                 assert!(!lease.is_empty(), "an empty receive");
                 let log = self.living(socket);
                 assert!(log.ended.is_none(), "bytes after the end");
@@ -181,17 +181,17 @@ impl Node {
                     kept.push(lease);
                 }
             }
-            Event::ReceiveEnded { socket, result } => {
+            DriverEvent::ReceiveEnded { socket, result } => {
                 let before = self.living(socket).ended.replace(result);
                 assert!(before.is_none(), "ended twice");
             }
-            Event::Sent { socket, bytes } => self.living(socket).sent += bytes,
-            Event::SendFailed { socket, error } => {
+            DriverEvent::Sent { socket, bytes } => self.living(socket).sent += bytes,
+            DriverEvent::SendFailed { socket, error } => {
                 let before = self.living(socket).send_failed.replace(error);
                 assert!(before.is_none(), "failed twice");
             }
-            Event::Closed { token } => self.living(token).closed = true,
-            Event::Detached { socket, raw } => {
+            DriverEvent::Closed { token } => self.living(token).closed = true,
+            DriverEvent::Detached { socket, raw } => {
                 let log = self.living(socket);
                 log.closed = true;
                 log.detached = Some(raw);

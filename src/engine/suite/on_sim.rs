@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::Network;
 use crate::base::{Rng, Time};
-use crate::engine::driver::{Address, Close, Driver, DriverKind, Event, RawSocket, SocketOptions, Token, Wait, Wake};
+use crate::engine::driver::{
+    Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
+};
 use crate::engine::pool::Pool;
 use crate::engine::sim::{Faults, SimDriver, SimNet};
 
@@ -64,11 +66,11 @@ struct Waiting {
 }
 
 impl Driver for Waiting {
-    fn flush(&mut self, events: &mut Vec<Event>) {
+    fn flush(&mut self, events: &mut Vec<DriverEvent>) {
         self.driver.flush(events);
     }
 
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+    fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         loop {
             self.driver.turn(wait, events)?;
             let Some(until) = self.net.idle_until(self.driver.id()) else { return Ok(()) };

@@ -20,9 +20,9 @@ pub(in crate::engine) struct Poller {
 
 /// The readiness of a descriptor.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::engine) struct Readiness(u32);
+pub(in crate::engine) struct SocketReadiness(u32);
 
-impl Readiness {
+impl SocketReadiness {
     /// There is something to read, which may be the end or an error.
     pub(in crate::engine) fn readable(self) -> bool {
         self.has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
@@ -86,9 +86,9 @@ impl Poller {
     }
 
     /// The report number `at` of the last wait.
-    pub(in crate::engine) fn report(&self, at: usize) -> (Token, Readiness) {
+    pub(in crate::engine) fn report(&self, at: usize) -> (Token, SocketReadiness) {
         let event = self.reports[at];
-        (token(event.u64), Readiness(event.events))
+        (token(event.u64), SocketReadiness(event.events))
     }
 
     fn wait_ns(&mut self, timeout: Duration) -> io::Result<i64> {

@@ -3,14 +3,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use rustls_pki_types::UnixTime;
-use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::{Config, EdgeConfig};
+use crate::control::bodies::{StatusBody, TunnelLinks};
 use crate::control::reachable;
 use crate::engine::Reservation;
-use crate::policy::Verdict;
+use crate::policy::AdmissionVerdict;
 use crate::process::doctor::certificate::check_certificate;
 use crate::process::doctor::client::{ANSWER_TIMEOUT, http_client};
 use crate::process::doctor::finding::Findings;
@@ -121,7 +121,7 @@ fn admission(findings: &mut Findings, config: &Config) {
         ),
     );
     let own = reachable(config.edge.as_ref().map_or(([127, 0, 0, 1], 0).into(), |edge| edge.agents_listen)).ip();
-    if matches!(admission.agents.judge(&admission.source(Some(own))), Verdict::Denied(_)) {
+    if matches!(admission.agents.judge(&admission.source(Some(own))), AdmissionVerdict::Denied(_)) {
         findings.warn(
             CHECK,
             format!("{own} is not admitted, and /readyz probes the path from there"),
@@ -142,25 +142,20 @@ async fn links(findings: &mut Findings, edge: &EdgeConfig, admin: SocketAddr) {
         Err(why) => return findings.warn(CHECK, why, "ask the edge's admin API: /v1/status"),
     };
     // The tunnels of the configuration and of the store.
-    let served: Vec<(&str, u64)> = status["tunnels"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|row| Some((row["id"].as_str()?, row["links"].as_u64()?)))
-        .collect();
-    for (id, links) in &served {
+    let served = || status.tunnels.iter().map(|tunnel| &tunnel.of);
+    for TunnelLinks { id, links } in served() {
         match links {
             0 => findings.warn(CHECK, format!("{id} has no connector"), "run `adit doctor` beside its connector"),
             links => findings.ok(CHECK, format!("{id} has {links} links")),
         }
     }
     let configured = edge.tunnels.iter().map(|tunnel| tunnel.id.as_str());
-    for id in configured.filter(|id| served.iter().all(|(known, _)| known != id)) {
+    for id in configured.filter(|id| served().all(|known| known.id != *id)) {
         findings.warn(CHECK, format!("the running edge does not know {id}"), "reload it: send it SIGHUP");
     }
 }
 
-async fn read_status(client: &reqwest::Client, admin: SocketAddr) -> Result<Value, String> {
+async fn read_status(client: &reqwest::Client, admin: SocketAddr) -> Result<StatusBody, String> {
     let url = format!("http://{admin}/v1/status");
     let answer = timeout(ANSWER_TIMEOUT, client.get(&url).send()).await.map_err(|_| format!("{url}: no answer"))?;
     let answer = answer.map_err(|error| format!("{url}: {error}"))?;

@@ -3,7 +3,7 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::Faults;
+use crate::config::ConfigErrors;
 use crate::process::error::RunError;
 
 /// The result of a check.
@@ -57,8 +57,8 @@ impl Findings {
         self.0.push(Finding { check, verdict: Verdict::Fail, found: found.into(), remedy: None });
     }
 
-    /// Faults of the configuration; each says its remedy.
-    pub(super) fn add_faults(&mut self, check: &'static str, faults: &Faults) {
+    /// ConfigErrors of the configuration; each says its remedy.
+    pub(super) fn add_faults(&mut self, check: &'static str, faults: &ConfigErrors) {
         faults.all().iter().for_each(|fault| self.fail_without_remedy(check, fault.to_string()));
     }
 

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-use crate::config::{Config, ConnectConfig, EngineConfig, Faults, RouteConfig, Sources};
+use crate::config::{Config, ConfigErrors, ConnectConfig, EngineConfig, RouteConfig, Sources};
 use crate::engine::{Cores, EngineSettings};
 use crate::process::doctor::client::http_client;
 use crate::process::doctor::connector_checks::Upstream;
@@ -40,7 +40,7 @@ pub struct DoctorOptions {
 }
 
 /// Checks everything that the roles of a configuration depend on.
-pub async fn examine(sources: Result<Sources, Faults>, options: &DoctorOptions) -> Findings {
+pub async fn examine(sources: Result<Sources, ConfigErrors>, options: &DoctorOptions) -> Findings {
     let mut findings = Findings::default();
     let config = match sources.and_then(|sources| Config::load(&sources)) {
         Ok(config) => config,

@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use serde_json::Value;
 
 use crate::base::plain_text;
-use crate::config::{AdmissionConfig, Config, Fault, Faults, Origin};
+use crate::config::{AdmissionConfig, Config, ConfigError, ConfigErrors, Origin};
 use crate::policy::{Admission, AsnTable, Member, Members, Network, Networks, Rate, Rules, Sets};
 
 /// The longest file of networks that is read, in bytes.
@@ -30,16 +30,16 @@ impl AdmissionReader {
     /// # Errors
     ///
     /// All faults of the files.
-    pub(crate) fn read(&mut self, config: &Config) -> Result<Admission, Faults> {
+    pub(crate) fn read(&mut self, config: &Config) -> Result<Admission, ConfigErrors> {
         let admission = &config.admission;
         let mut faults = Vec::new();
         let sets = read_sets(admission, &mut faults);
         let asns = admission.asn_file.as_deref().and_then(|file| {
             let read = self.asns(file);
-            read.map_err(|why| faults.push(Fault::new(Origin::Default, "admission.asn_file", why))).ok()
+            read.map_err(|why| faults.push(ConfigError::new(Origin::Default, "admission.asn_file", why))).ok()
         });
         if !faults.is_empty() {
-            return Err(Faults::new(faults));
+            return Err(ConfigErrors::new(faults));
         }
         let rules = |allow: &[Member], deny: &[Member], dry_run| {
             Rules::new(Members::of(allow, &sets), Members::of(deny, &sets), dry_run)
@@ -86,7 +86,7 @@ fn rate(per_minute: u32, burst: u32) -> Option<Rate> {
     Rate::new(u64::from(per_minute), u64::from(burst))
 }
 
-fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<Fault>) -> Sets {
+fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<ConfigError>) -> Sets {
     let mut sets = Sets::new();
     for (index, set) in admission.sets.iter().enumerate() {
         let networks = read_file(&set.file, SET_FILE_LEN_MAX).and_then(|content| {
@@ -96,7 +96,7 @@ fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<Fault>) -> Sets {
         });
         match networks {
             Ok(networks) => drop(sets.insert(set.name.clone(), networks)),
-            Err(why) => faults.push(Fault::new(Origin::Default, format!("network_set[{index}].file"), why)),
+            Err(why) => faults.push(ConfigError::new(Origin::Default, format!("network_set[{index}].file"), why)),
         }
     }
     sets

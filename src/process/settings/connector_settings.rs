@@ -9,7 +9,7 @@ use super::route_identity::route_identity;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{AuthorityPin, Secret, TunnelId, TunnelToken, pin_of};
 use crate::config::{
-    ConnectConfig, Fault, Faults, HostPort, Origin, ProxyScheme, ProxyUrl, SecretText, UpstreamNetwork,
+    ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, SecretText, UpstreamNetwork,
 };
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::control::StateDir;
@@ -40,9 +40,9 @@ pub(crate) fn connector_settings(
     edges: Vec<EdgeAddress>,
     roots: Roots,
     TunnelToken { id, secret }: TunnelToken,
-) -> Result<ConnectorSettings, Faults> {
+) -> Result<ConnectorSettings, ConfigErrors> {
     let tls = EdgeTls::new(roots, WallClock::default(), edges.len());
-    let tls = tls.map_err(|error| Faults::of("connect.edge_ca_file", error))?;
+    let tls = tls.map_err(|error| ConfigErrors::of("connect.edge_ca_file", error))?;
     let tls = with_kept_identities(config, tls, &edges, &id)?;
     Ok(ConnectorSettings {
         proxies: edges.iter().map(|edge| proxy_for(config, edge)).collect(),
@@ -78,19 +78,20 @@ pub(crate) fn connector_settings(
 /// # Errors
 ///
 /// When they cannot be read, or are not a secret or token.
-pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, Faults> {
+pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, ConfigErrors> {
     if config.provisioning_source().is_some() {
-        let token = |dir: StateDir| dir.token().map_err(|error| Faults::of("connect.state_dir", error));
+        let token = |dir: StateDir| dir.token().map_err(|error| ConfigErrors::of("connect.state_dir", error));
         let kept = open_state_dir(config)?.map(token).transpose()?.flatten();
-        return kept.ok_or_else(|| Faults::of("connect.provisioning_key", "it was not exchanged for a tunnel yet"));
+        return kept
+            .ok_or_else(|| ConfigErrors::of("connect.provisioning_key", "it was not exchanged for a tunnel yet"));
     }
     if let Some(source) = config.token_source() {
-        let read = source.read().map_err(|error| Faults::of("connect.token_file", error))?;
-        return SecretText(read).token().map_err(|error| Faults::of("connect.token_file", error));
+        let read = source.read().map_err(|error| ConfigErrors::of("connect.token_file", error))?;
+        return SecretText(read).token().map_err(|error| ConfigErrors::of("connect.token_file", error));
     }
-    let source = config.secret_source().ok_or_else(|| Faults::of("connect.secret", "missing"))?;
-    let secret = source.read().map_err(|error| Faults::of("connect.secret_file", error))?;
-    let id = config.tunnel.clone().ok_or_else(|| Faults::of("connect.tunnel", "missing"))?;
+    let source = config.secret_source().ok_or_else(|| ConfigErrors::of("connect.secret", "missing"))?;
+    let secret = source.read().map_err(|error| ConfigErrors::of("connect.secret_file", error))?;
+    let id = config.tunnel.clone().ok_or_else(|| ConfigErrors::of("connect.tunnel", "missing"))?;
     Ok(TunnelToken { id, secret })
 }
 
@@ -121,7 +122,7 @@ pub(crate) fn edge_addresses(config: &ConnectConfig) -> Vec<EdgeAddress> {
 /// # Errors
 ///
 /// When they cannot be read.
-pub(crate) fn edge_roots(config: &ConnectConfig, secret: &Secret) -> Result<Roots, Faults> {
+pub(crate) fn edge_roots(config: &ConnectConfig, secret: &Secret) -> Result<Roots, ConfigErrors> {
     if let Some(AuthorityPin(pin)) = pin_of(secret).filter(|_| config.edge_ca_file.is_none()) {
         return Ok(Roots::pinned(Fingerprint::from_bytes(pin)));
     }
@@ -139,7 +140,7 @@ pub(crate) fn connector_tables(
     cores: usize,
     trust: &mut UpstreamTrust,
     name: impl Fn(&HostPattern) -> RouteName,
-) -> Result<ConnectorTables, Faults> {
+) -> Result<ConnectorTables, ConfigErrors> {
     let (mut faults, mut entries) = (Vec::new(), Vec::new());
     let allowed = Arc::new(UpstreamNetwork::allowed(&config.allowed_upstreams));
     for (index, route) in config.routes.iter().enumerate() {
@@ -175,10 +176,10 @@ pub(crate) fn connector_tables(
         });
     }
     let routes = RouteTable::new(entries).unwrap_or_else(|found| {
-        faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
+        faults.extend(found.into_iter().map(|f| ConfigError::new(Origin::Default, f.place, f.kind.to_string())));
         RouteTable::default()
     });
-    if faults.is_empty() { Ok(ConnectorTables { routes, sealing: None }) } else { Err(Faults::new(faults)) }
+    if faults.is_empty() { Ok(ConnectorTables { routes, sealing: None }) } else { Err(ConfigErrors::new(faults)) }
 }
 
 /// The state directory, if there is to be one; created now if it does not exist.
@@ -186,9 +187,9 @@ pub(crate) fn connector_tables(
 /// # Errors
 ///
 /// When the directory cannot be used.
-pub(crate) fn open_state_dir(config: &ConnectConfig) -> Result<Option<StateDir>, Faults> {
+pub(crate) fn open_state_dir(config: &ConnectConfig) -> Result<Option<StateDir>, ConfigErrors> {
     let Some(dir) = state_dir(config) else { return Ok(None) };
-    dir.init().map_err(|error| Faults::of("connect.state_dir", error))?;
+    dir.init().map_err(|error| ConfigErrors::of("connect.state_dir", error))?;
     Ok(Some(dir))
 }
 
@@ -203,7 +204,7 @@ fn with_kept_identities(
     mut tls: EdgeTls,
     edges: &[EdgeAddress],
     tunnel: &TunnelId,
-) -> Result<EdgeTls, Faults> {
+) -> Result<EdgeTls, ConfigErrors> {
     let Some(dir) = open_state_dir(config)? else { return Ok(tls) };
     for (index, edge) in edges.iter().enumerate() {
         if let Some(identity) = dir.identity(edge, tunnel, UnixTime::now()) {
@@ -222,7 +223,7 @@ pub(crate) struct UpstreamTrust {
 
 impl UpstreamTrust {
     /// The configuration that trusts the authorities of a file, or the public ones where there is no file.
-    fn config(&mut self, key: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Faults> {
+    fn config(&mut self, key: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, ConfigErrors> {
         let (roots, pem) = read_roots(key, ca_file)?;
         let known = self.known.get(&ca_file.map(Path::to_path_buf));
         if let Some((_, config)) = known.filter(|(of, _)| *of == pem) {
@@ -235,21 +236,21 @@ impl UpstreamTrust {
             sessions: Some(SessionMemory::default()),
             ..ClientSettings::default()
         };
-        let config = client_config(settings).map_err(|error| Faults::of(key, error))?;
+        let config = client_config(settings).map_err(|error| ConfigErrors::of(key, error))?;
         self.known.insert(ca_file.map(Path::to_path_buf), (pem, Arc::clone(&config)));
         Ok(config)
     }
 }
 
 /// The authorities of a file, with its content; or those that this machine trusts.
-fn read_roots(key: &str, file: Option<&Path>) -> Result<(Roots, Vec<u8>), Faults> {
+fn read_roots(key: &str, file: Option<&Path>) -> Result<(Roots, Vec<u8>), ConfigErrors> {
     let mut roots = Roots::new();
     let Some(file) = file else {
-        roots.add_platform().map_err(|error| Faults::of(key, error))?;
+        roots.add_platform().map_err(|error| ConfigErrors::of(key, error))?;
         return Ok((roots, Vec::new()));
     };
     let name = file.display().to_string();
-    let pem = std::fs::read(file).map_err(|error| Faults::of(key, format!("cannot read {name}: {error}")))?;
-    roots.add_pem(&name, &pem).map_err(|error| Faults::of(key, error))?;
+    let pem = std::fs::read(file).map_err(|error| ConfigErrors::of(key, format!("cannot read {name}: {error}")))?;
+    roots.add_pem(&name, &pem).map_err(|error| ConfigErrors::of(key, error))?;
     Ok((roots, pem))
 }

@@ -7,7 +7,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::SharedMap;
-use crate::config::{Bytes, EdgeConfig, Fault, Faults, HttpUrl, Origin};
+use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HttpUrl, Origin};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
@@ -58,11 +58,11 @@ pub(crate) fn edge_settings(
     config: &EdgeConfig,
     listeners: &EdgeListeners,
     cores: usize,
-) -> Result<EdgeSettings, Faults> {
+) -> Result<EdgeSettings, ConfigErrors> {
     let alpn = [ALPN_HTTP2, ALPN_HTTP1].into_iter().skip(usize::from(!config.http2)).map(<[u8]>::to_vec).collect();
     let for_agents = ServerSettings { alpn, versions: Versions::Tls12And13, ..ServerSettings::default() };
     let agents_tls = listeners.agents_certs.as_ref().map(|certs| server_config(certs.clone(), &for_agents));
-    let agents_tls = agents_tls.transpose().map_err(|error| Faults::of("edge.agents_cert_file", error))?;
+    let agents_tls = agents_tls.transpose().map_err(|error| ConfigErrors::of("edge.agents_cert_file", error))?;
     let authority = listeners.certifying.as_ref().map(|with| &*with.authority);
     let connectors_tls = connectors_tls_config(&listeners.connectors_certs, authority)?;
     let streams_max = config.streams_per_link_max;
@@ -126,7 +126,7 @@ pub(crate) fn edge_tables(
     config: &EdgeConfig,
     admission: Admission,
     name: impl Fn(&HostPattern) -> RouteName,
-) -> Result<EdgeTables, Faults> {
+) -> Result<EdgeTables, ConfigErrors> {
     let mut faults = Vec::new();
     let mut tunnels = SharedMap::default();
     let mut entries = Vec::new();
@@ -138,9 +138,13 @@ pub(crate) fn edge_tables(
                 tunnels.insert(tunnel.id.clone(), entry);
             }
             Some(Err(error)) => {
-                faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret_file"), error.to_string()));
+                faults.push(ConfigError::new(
+                    Origin::Default,
+                    format!("tunnel[{index}].secret_file"),
+                    error.to_string(),
+                ));
             }
-            None => faults.push(Fault::new(Origin::Default, format!("tunnel[{index}].secret"), "missing")),
+            None => faults.push(ConfigError::new(Origin::Default, format!("tunnel[{index}].secret"), "missing")),
         }
         entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
             host: host.to_string(),
@@ -157,10 +161,10 @@ pub(crate) fn edge_tables(
         }));
     }
     let routes = RouteTable::new(entries).unwrap_or_else(|found| {
-        faults.extend(found.into_iter().map(|f| Fault::new(Origin::Default, f.place, f.kind.to_string())));
+        faults.extend(found.into_iter().map(|f| ConfigError::new(Origin::Default, f.place, f.kind.to_string())));
         RouteTable::default()
     });
-    if faults.is_empty() { Ok(EdgeTables { routes, tunnels, admission }) } else { Err(Faults::new(faults)) }
+    if faults.is_empty() { Ok(EdgeTables { routes, tunnels, admission }) } else { Err(ConfigErrors::new(faults)) }
 }
 
 /// The TLS configuration for connectors: the edge's certificate, and the authority that signs theirs, if there is one.
@@ -171,18 +175,18 @@ pub(crate) fn edge_tables(
 pub(crate) fn connectors_tls_config(
     certs: &Arc<ReloadingCerts>,
     authority: Option<&Authority>,
-) -> Result<Arc<ServerConfig>, Faults> {
+) -> Result<Arc<ServerConfig>, ConfigErrors> {
     let mut settings =
         ServerSettings { alpn: vec![ALPN_LINK.to_vec()], versions: Versions::Tls13, ..ServerSettings::default() };
     if let Some(authority) = authority {
         let mut clients = Roots::new();
         let added = clients.add_der(authority.cert_der().clone());
-        added.map_err(|error| Faults::of("edge.connectors_ca_file", error))?;
+        added.map_err(|error| ConfigErrors::of("edge.connectors_ca_file", error))?;
         settings.alpn.push(ALPN_ENROL.to_vec());
         settings.clients = Clients::Known(clients);
     }
     let config = server_config(Arc::<ReloadingCerts>::clone(certs), &settings);
-    config.map_err(|error| Faults::of("edge.connectors_cert_file", error))
+    config.map_err(|error| ConfigErrors::of("edge.connectors_cert_file", error))
 }
 
 /// The same under the usual names, and with the authorities of connectors for resealed traffic, which are read from their files
@@ -195,7 +199,7 @@ pub(crate) fn sealed_edge_tables(
     config: &EdgeConfig,
     admission: Admission,
     seals: &Seals,
-) -> Result<EdgeTables, Faults> {
+) -> Result<EdgeTables, ConfigErrors> {
     let mut tables = edge_tables(config, admission, RouteName::of_host)?;
     let mut faults = Vec::new();
     for (index, tunnel) in config.tunnels.iter().enumerate() {
@@ -207,10 +211,10 @@ pub(crate) fn sealed_edge_tables(
                     entry.seal = Some(seal);
                 }
             }
-            Err(why) => faults.push(Fault::new(Origin::Default, key, why)),
+            Err(why) => faults.push(ConfigError::new(Origin::Default, key, why)),
         }
     }
-    if faults.is_empty() { Ok(tables) } else { Err(Faults::new(faults)) }
+    if faults.is_empty() { Ok(tables) } else { Err(ConfigErrors::new(faults)) }
 }
 
 fn read_authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

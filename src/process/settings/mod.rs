@@ -82,7 +82,7 @@ mod tests {
     use rustls_pki_types::UnixTime;
 
     use super::*;
-    use crate::config::{Faults, FileText, Purpose, Sources};
+    use crate::config::{ConfigErrors, FileText, Purpose, Sources};
     use crate::edge::certifier;
     use crate::engine::BUFFER_MEMORY_MIN;
     use crate::policy::Admission;
@@ -126,7 +126,7 @@ upstream_ca_file = "ca.pem"
         load(dir, text).unwrap_or_else(|faults| panic!("{faults}"))
     }
 
-    fn load(dir: &Path, text: &str) -> Result<Config, Faults> {
+    fn load(dir: &Path, text: &str) -> Result<Config, ConfigErrors> {
         let file = FileText { path: dir.join("adit.toml"), text: text.to_owned() };
         let sources = Sources {
             purpose: Purpose::Check,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls_pki_types::UnixTime;
 
 use super::connector_settings::state_dir;
-use crate::config::{ConnectConfig, Faults};
+use crate::config::{ConfigErrors, ConnectConfig};
 use crate::connector::Sealing;
 use crate::control::StateDir;
 use crate::tls::{
@@ -26,7 +26,10 @@ pub(crate) fn seal_ca(config: &ConnectConfig) -> Option<PathBuf> {
 /// # Errors
 ///
 /// Why there can be no certificate.
-pub(crate) fn sealing(config: &ConnectConfig, callers: &Arc<CallerAuthorities>) -> Result<Option<Sealing>, Faults> {
+pub(crate) fn sealing(
+    config: &ConnectConfig,
+    callers: &Arc<CallerAuthorities>,
+) -> Result<Option<Sealing>, ConfigErrors> {
     if config.sealed_hosts().next().is_none() {
         return Ok(None);
     }
@@ -35,7 +38,7 @@ pub(crate) fn sealing(config: &ConnectConfig, callers: &Arc<CallerAuthorities>) 
         let settings =
             ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions, clients, ..ServerSettings::default() };
         server_config(Arc::<ReloadingCerts>::clone(&certs), &settings)
-            .map_err(|error| Faults::of("connect.seal_cert_file", error))
+            .map_err(|error| ConfigErrors::of("connect.seal_cert_file", error))
     };
     Ok(Some(Sealing {
         passthrough: tls(Versions::Tls12And13, Clients::Anyone)?,
@@ -43,13 +46,13 @@ pub(crate) fn sealing(config: &ConnectConfig, callers: &Arc<CallerAuthorities>) 
     }))
 }
 
-fn seal_certs(config: &ConnectConfig) -> Result<CertSet, Faults> {
+fn seal_certs(config: &ConnectConfig) -> Result<CertSet, ConfigErrors> {
     let now = UnixTime::now();
     let (key, made) = match (&config.seal_cert_file, &config.seal_key_file) {
         (Some(cert), Some(key)) => ("connect.seal_cert_file", ServerCert::load(cert, key, now)),
         _ => ("connect.state_dir", own_cert(config, now)),
     };
-    made.and_then(|cert| CertSet::new([cert])).map_err(|error| Faults::of(key, error))
+    made.and_then(|cert| CertSet::new([cert])).map_err(|error| ConfigErrors::of(key, error))
 }
 
 /// A certificate by the connector's own authority.

@@ -159,7 +159,7 @@ impl PeerProgress for Http2Stream {
     }
 
     /// What a stream was given to send has room in the caller's window.
-    fn taken_bytes(&self) -> u64 {
+    fn acked_bytes(&self) -> u64 {
         self.queue.sent_bytes()
     }
 

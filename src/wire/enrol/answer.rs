@@ -1,10 +1,10 @@
 use std::fmt;
 
 use crate::base::{Secret, TUNNEL_ID_LEN_MAX, TunnelId};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 use crate::wire::field::{Fields, clip, put_bytes, put_text};
 
-use super::incoming::{EnrolFault, Message};
+use super::incoming::{EnrolFault, EnrolMessage};
 use super::request::SECRET_LEN_MAX;
 
 /// The longest certificate (DER), in bytes.
@@ -24,11 +24,11 @@ const REFUSED: u8 = 4;
 
 /// The edge's answer to an enrolment.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum EnrolAnswer {
     /// The request is granted: the certificate and what belongs to it.
     Granted(Grant),
     /// The request is refused, for this reason.
-    Refused(Refused),
+    Refused(EnrolRefused),
 }
 
 /// A certificate and what belongs to it.
@@ -48,33 +48,33 @@ pub struct Grant {
 
 /// Why there is no certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct EnrolRefused {
     /// The edge's clock, in seconds since 1970.
     pub edge_time_unix_s: u64,
     /// How long to wait before the next request, in seconds; 0 if the edge does not say.
     pub retry_after_s: u32,
     /// The reason as a code.
-    pub refusal: Refusal,
+    pub refusal: RegistrationRefusal,
     /// The reason as text; may be empty.
     pub reason: String,
 }
 
-impl Message for Answer {
+impl EnrolMessage for EnrolAnswer {
     const LEN_MAX: usize = ANSWER_LEN_MAX;
 
     fn has_type(kind: u8) -> bool {
         matches!(kind, GRANTED | REFUSED)
     }
 
-    fn decode(kind: u8, payload: &[u8]) -> Result<Answer, EnrolFault> {
+    fn decode(kind: u8, payload: &[u8]) -> Result<EnrolAnswer, EnrolFault> {
         let mut fields = Fields::new(payload);
         let edge_time_unix_s = fields.u64()?;
         if kind == REFUSED {
             let (retry_after_s, code) = (fields.u32()?, fields.u16()?);
             let reason = fields.text(0, REASON_LEN_MAX)?.to_owned();
             fields.end()?;
-            let refusal = Refusal::from_code(code);
-            return Ok(Answer::Refused(Refused { edge_time_unix_s, retry_after_s, refusal, reason }));
+            let refusal = RegistrationRefusal::from_code(code);
+            return Ok(EnrolAnswer::Refused(EnrolRefused { edge_time_unix_s, retry_after_s, refusal, reason }));
         }
         let lifetime_s = fields.u32()?;
         if !(LIFETIME_S_RANGE.0..=LIFETIME_S_RANGE.1).contains(&lifetime_s) {
@@ -90,13 +90,13 @@ impl Message for Answer {
         let chain = (0..count).map(|_| Ok(fields.long(1, CERT_LEN_MAX)?.to_vec()));
         let chain = chain.collect::<Result<_, EnrolFault>>()?;
         fields.end()?;
-        Ok(Answer::Granted(Grant { edge_time_unix_s, lifetime_s, tunnel, secret, chain }))
+        Ok(EnrolAnswer::Granted(Grant { edge_time_unix_s, lifetime_s, tunnel, secret, chain }))
     }
 
     fn encode_payload(&self, out: &mut Vec<u8>) -> Result<u8, EnrolFault> {
         match self {
-            Answer::Granted(grant) => grant.encode(out).map(|()| GRANTED),
-            Answer::Refused(refused) => {
+            EnrolAnswer::Granted(grant) => grant.encode(out).map(|()| GRANTED),
+            EnrolAnswer::Refused(refused) => {
                 out.extend_from_slice(&refused.edge_time_unix_s.to_be_bytes());
                 out.extend_from_slice(&refused.retry_after_s.to_be_bytes());
                 out.extend_from_slice(&refused.refusal.code().to_be_bytes());

@@ -51,7 +51,7 @@ impl From<FieldError> for EnrolFault {
 }
 
 /// A message of an enrolment.
-pub trait Message: Sized {
+pub trait EnrolMessage: Sized {
     /// The longest payload of all its types, in bytes.
     const LEN_MAX: usize;
 
@@ -94,18 +94,18 @@ pub trait Message: Sized {
 
 /// Assembles one message. The header is checked as soon as it has arrived, and no more is kept than the message may be
 /// long.
-pub struct Incoming<M> {
+pub struct EnrolReader<M> {
     bytes: Zeroizing<Vec<u8>>,
     of: PhantomData<M>,
 }
 
-impl<M: Message> Default for Incoming<M> {
-    fn default() -> Incoming<M> {
-        Incoming { bytes: Zeroizing::new(Vec::new()), of: PhantomData }
+impl<M: EnrolMessage> Default for EnrolReader<M> {
+    fn default() -> EnrolReader<M> {
+        EnrolReader { bytes: Zeroizing::new(Vec::new()), of: PhantomData }
     }
 }
 
-impl<M: Message> Incoming<M> {
+impl<M: EnrolMessage> EnrolReader<M> {
     /// Adds received bytes; returns the message once it is complete.
     ///
     /// # Errors

@@ -3,7 +3,7 @@ use std::fmt;
 use crate::base::{Secret, TUNNEL_ID_LEN_MAX, TunnelId};
 use crate::wire::field::{Fields, clip, put_bytes, put_text};
 
-use super::incoming::{EnrolFault, Message};
+use super::incoming::{EnrolFault, EnrolMessage};
 
 /// The longest secret or provisioning key, in bytes.
 pub const SECRET_LEN_MAX: usize = 256;
@@ -21,7 +21,7 @@ const BY_PROVISIONING_KEY: u8 = 2;
 
 /// The request of a connector: a certificate for its key.
 #[derive(Clone)]
-pub struct Request {
+pub struct EnrolRequest {
     /// The credential of the connector.
     pub credential: Credential,
     /// The name and version of the software.
@@ -50,14 +50,14 @@ pub enum Credential {
     },
 }
 
-impl Message for Request {
+impl EnrolMessage for EnrolRequest {
     const LEN_MAX: usize = REQUEST_LEN_MAX;
 
     fn has_type(kind: u8) -> bool {
         matches!(kind, BY_TUNNEL | BY_PROVISIONING_KEY)
     }
 
-    fn decode(kind: u8, payload: &[u8]) -> Result<Request, EnrolFault> {
+    fn decode(kind: u8, payload: &[u8]) -> Result<EnrolRequest, EnrolFault> {
         let mut fields = Fields::new(payload);
         let credential = if kind == BY_TUNNEL {
             let id = fields.text(1, TUNNEL_ID_LEN_MAX)?.parse().map_err(|_| EnrolFault::BadTunnelId)?;
@@ -69,7 +69,7 @@ impl Message for Request {
         let software = fields.text(0, SOFTWARE_LEN_MAX)?.to_owned();
         let csr = fields.long(1, CSR_LEN_MAX)?.to_vec();
         fields.end()?;
-        Ok(Request { credential, software, csr })
+        Ok(EnrolRequest { credential, software, csr })
     }
 
     fn encode_payload(&self, out: &mut Vec<u8>) -> Result<u8, EnrolFault> {
@@ -102,9 +102,12 @@ impl fmt::Debug for Credential {
     }
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for EnrolRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (credential, software) = (&self.credential, &self.software);
-        f.debug_struct("Request").field("credential", credential).field("software", software).finish_non_exhaustive()
+        f.debug_struct("EnrolRequest")
+            .field("credential", credential)
+            .field("software", software)
+            .finish_non_exhaustive()
     }
 }

@@ -1,22 +1,22 @@
 use super::*;
 use crate::base::{Rng, Secret};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 
-fn by_tunnel() -> Request {
-    Request {
+fn by_tunnel() -> EnrolRequest {
+    EnrolRequest {
         credential: Credential::Tunnel { id: "tnl_1".parse().unwrap(), secret: Secret::from("s3cret") },
         software: "adit/0.1.0".to_owned(),
         csr: vec![0x30; 200],
     }
 }
 
-fn by_key() -> Request {
+fn by_key() -> EnrolRequest {
     let credential = Credential::Provisioning { key: Secret::from("pk-s3cret"), name: "host-7".to_owned() };
-    Request { credential, ..by_tunnel() }
+    EnrolRequest { credential, ..by_tunnel() }
 }
 
-fn granted(secret: Option<&str>) -> Answer {
-    Answer::Granted(Grant {
+fn granted(secret: Option<&str>) -> EnrolAnswer {
+    EnrolAnswer::Granted(Grant {
         edge_time_unix_s: 1_800_000_000,
         lifetime_s: 86_400,
         tunnel: "tnl_1".parse().unwrap(),
@@ -25,28 +25,28 @@ fn granted(secret: Option<&str>) -> Answer {
     })
 }
 
-fn refused() -> Answer {
-    Answer::Refused(Refused {
+fn refused() -> EnrolAnswer {
+    EnrolAnswer::Refused(EnrolRefused {
         edge_time_unix_s: 1_800_000_000,
         retry_after_s: 30,
-        refusal: Refusal::Overloaded,
+        refusal: RegistrationRefusal::Overloaded,
         reason: "come back".to_owned(),
     })
 }
 
 /// Everything that a message tells, secrets included.
-fn encoded<M: Message>(message: &M) -> Vec<u8> {
+fn encoded<M: EnrolMessage>(message: &M) -> Vec<u8> {
     message.encode().unwrap().expose().to_vec()
 }
 
-fn receive<M: Message>(bytes: &[u8]) -> Result<Option<M>, EnrolFault> {
-    Incoming::default().receive(bytes)
+fn receive<M: EnrolMessage>(bytes: &[u8]) -> Result<Option<M>, EnrolFault> {
+    EnrolReader::default().receive(bytes)
 }
 
-fn round_trip<M: Message>(message: &M) {
+fn round_trip<M: EnrolMessage>(message: &M) {
     let bytes = encoded(message);
     for cut in 0..bytes.len() {
-        let mut incoming = Incoming::<M>::default();
+        let mut incoming = EnrolReader::<M>::default();
         assert!(incoming.receive(&bytes[..cut]).unwrap().is_none(), "{cut}");
         let back = incoming.receive(&bytes[cut..]).unwrap().expect("it is whole");
         assert_eq!(encoded(&back), bytes);
@@ -66,7 +66,7 @@ fn both_messages_round_trip_however_they_are_cut() {
 
 #[test]
 fn a_shortened_payload_is_truncated_and_a_longer_one_trails() {
-    fn try_lengths<M: Message>(message: &M) {
+    fn try_lengths<M: EnrolMessage>(message: &M) {
         let bytes = encoded(message);
         let with_len = |payload: &[u8]| {
             let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
@@ -86,10 +86,10 @@ fn a_shortened_payload_is_truncated_and_a_longer_one_trails() {
 
 #[test]
 fn a_header_is_judged_before_anything_follows_it() {
-    assert_eq!(receive::<Request>(&[0, 9, 3]).err(), Some(EnrolFault::UnknownType(3)));
-    assert_eq!(receive::<Answer>(&[0, 9, 1]).err(), Some(EnrolFault::UnknownType(1)));
+    assert_eq!(receive::<EnrolRequest>(&[0, 9, 3]).err(), Some(EnrolFault::UnknownType(3)));
+    assert_eq!(receive::<EnrolAnswer>(&[0, 9, 1]).err(), Some(EnrolFault::UnknownType(1)));
     let too_long = EnrolFault::TooLong { len: 0xffff, limit: REQUEST_LEN_MAX };
-    assert_eq!(receive::<Request>(&[0xff, 0xff, 1]).err(), Some(too_long));
+    assert_eq!(receive::<EnrolRequest>(&[0xff, 0xff, 1]).err(), Some(too_long));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn each_bad_field_has_its_fault() {
         (6, 2, EnrolFault::FieldRange),
         (7, 0, EnrolFault::FieldRange),
     ] {
-        assert_eq!(receive::<Request>(&change(&request, at, to)).err(), Some(fault), "{at}");
+        assert_eq!(receive::<EnrolRequest>(&change(&request, at, to)).err(), Some(fault), "{at}");
     }
     let answer = encoded(&granted(None));
     for (at, to, fault) in [
@@ -119,18 +119,18 @@ fn each_bad_field_has_its_fault() {
         (20, 5, EnrolFault::FieldRange),
         (21, 0xff, EnrolFault::FieldRange),
     ] {
-        assert_eq!(receive::<Answer>(&change(&answer, at, to)).err(), Some(fault), "{at}");
+        assert_eq!(receive::<EnrolAnswer>(&change(&answer, at, to)).err(), Some(fault), "{at}");
     }
 }
 
 #[test]
 fn what_is_too_long_is_not_sent_and_texts_are_cut() {
-    let long = Request { csr: vec![0; CSR_LEN_MAX + 1], ..by_tunnel() };
+    let long = EnrolRequest { csr: vec![0; CSR_LEN_MAX + 1], ..by_tunnel() };
     assert_eq!(long.encode().err(), Some(EnrolFault::FieldRange));
-    let empty = Request { csr: Vec::new(), ..by_tunnel() };
+    let empty = EnrolRequest { csr: Vec::new(), ..by_tunnel() };
     assert_eq!(empty.encode().err(), Some(EnrolFault::FieldRange));
-    let most = Request { csr: vec![0; CSR_LEN_MAX], software: "é".repeat(90), ..by_tunnel() };
-    let back = receive::<Request>(&encoded(&most)).unwrap().unwrap();
+    let most = EnrolRequest { csr: vec![0; CSR_LEN_MAX], software: "é".repeat(90), ..by_tunnel() };
+    let back = receive::<EnrolRequest>(&encoded(&most)).unwrap().unwrap();
     assert_eq!(back.software, "é".repeat(SOFTWARE_LEN_MAX / 2));
 }
 
@@ -156,10 +156,10 @@ fn mutations_are_refused_or_read_and_never_more() {
             }
         }
         // What is read is what was meant: it says the same again.
-        if let Ok(Some(request)) = receive::<Request>(&bytes) {
+        if let Ok(Some(request)) = receive::<EnrolRequest>(&bytes) {
             assert_eq!(encoded(&request), bytes);
         }
-        if let Ok(Some(answer)) = receive::<Answer>(&bytes) {
+        if let Ok(Some(answer)) = receive::<EnrolAnswer>(&bytes) {
             assert_eq!(encoded(&answer), bytes);
         }
     }

@@ -1,10 +1,11 @@
+use crate::base::CallFailure;
 use crate::wire::codes::codes;
 
 codes! {
     /// Why a stream was reset: what RESET carries.
     ///
     /// The upper byte of the code says whether the request can have reached the upstream: `0x01xx` certainly not,
-    /// anything else perhaps. See `exchange::CallFailure` for what each means to an agent.
+    /// anything else perhaps. The roles speak of [`CallFailure`], which this maps to and from.
     pub enum Cause {
         NoRoute = 0x0100, "no route for this hostname";
         UpstreamRefused = 0x0101, "the upstream refused the connection";
@@ -39,9 +40,70 @@ impl Cause {
     /// Whether it is certain that no byte of the request reached the upstream, so that the call may be tried again
     /// elsewhere. A code that this version does not know is judged by its upper byte.
     #[must_use]
-    #[cfg(test)]
-    pub const fn never_reached_upstream(self) -> bool {
+    pub(super) const fn never_reached_upstream(self) -> bool {
         self.code() >> 8 == 0x01
+    }
+}
+
+impl From<Cause> for CallFailure {
+    fn from(cause: Cause) -> CallFailure {
+        match cause {
+            Cause::NoRoute => CallFailure::NoRoute,
+            Cause::UpstreamRefused => CallFailure::UpstreamRefused,
+            Cause::UpstreamUnreachable => CallFailure::UpstreamUnreachable,
+            Cause::UpstreamConnectTimeout => CallFailure::UpstreamConnectTimeout,
+            Cause::UpstreamTls => CallFailure::UpstreamTls,
+            Cause::UpstreamUnsent => CallFailure::UpstreamUnsent,
+            Cause::Overloaded | Cause::StreamLimit => CallFailure::Overloaded,
+            Cause::Draining | Cause::NotSent => CallFailure::ConnectorOffline,
+            Cause::RequestRefused => CallFailure::RequestRefused,
+            Cause::UpstreamNotAllowed => CallFailure::UpstreamNotAllowed,
+            Cause::SealMismatch => CallFailure::SealMismatch,
+            Cause::SealFailed => CallFailure::SealRefused,
+            Cause::Cancelled => CallFailure::Cancelled,
+            Cause::UpstreamTimeout => CallFailure::TimedOut,
+            Cause::UpstreamProtocol => CallFailure::UpstreamProtocol,
+            Cause::UpstreamClosed => CallFailure::UpstreamBroken,
+            Cause::RequestBroken => CallFailure::RequestBroken,
+            Cause::SlowReader => CallFailure::SlowReader,
+            Cause::Deadline => CallFailure::Deadline,
+            Cause::LinkLost => CallFailure::LinkLost,
+            Cause::Revoked => CallFailure::Revoked,
+            Cause::Unrecognized(_) if cause.never_reached_upstream() => CallFailure::NotPassedOn,
+            // A stream that is not needed any more is not reset before its last byte, unless the other side failed.
+            Cause::NotNeeded | Cause::Internal | Cause::Unrecognized(_) => CallFailure::Internal,
+        }
+    }
+}
+
+impl From<CallFailure> for Cause {
+    fn from(failure: CallFailure) -> Cause {
+        match failure {
+            CallFailure::ConnectorOffline | CallFailure::TunnelRevoked => Cause::Draining,
+            // A code of this range that means no more than that.
+            CallFailure::NotPassedOn => Cause::NotSent,
+            CallFailure::Overloaded => Cause::Overloaded,
+            CallFailure::NoRoute => Cause::NoRoute,
+            CallFailure::RequestRefused => Cause::RequestRefused,
+            CallFailure::SealMismatch => Cause::SealMismatch,
+            CallFailure::SealRefused => Cause::SealFailed,
+            CallFailure::UpstreamNotAllowed => Cause::UpstreamNotAllowed,
+            CallFailure::UpstreamUnreachable => Cause::UpstreamUnreachable,
+            CallFailure::UpstreamConnectTimeout => Cause::UpstreamConnectTimeout,
+            CallFailure::UpstreamRefused => Cause::UpstreamRefused,
+            CallFailure::UpstreamTls => Cause::UpstreamTls,
+            CallFailure::UpstreamUnsent => Cause::UpstreamUnsent,
+            CallFailure::UpstreamBroken => Cause::UpstreamClosed,
+            CallFailure::UpstreamProtocol => Cause::UpstreamProtocol,
+            CallFailure::TimedOut => Cause::UpstreamTimeout,
+            CallFailure::Deadline => Cause::Deadline,
+            CallFailure::LinkLost => Cause::LinkLost,
+            CallFailure::Revoked => Cause::Revoked,
+            CallFailure::SlowReader => Cause::SlowReader,
+            CallFailure::Cancelled => Cause::Cancelled,
+            CallFailure::RequestBroken => Cause::RequestBroken,
+            CallFailure::Internal => Cause::Internal,
+        }
     }
 }
 
@@ -65,6 +127,30 @@ mod tests {
         for perhaps in [Cause::Cancelled, Cause::LinkLost, Cause::UpstreamClosed, Cause::Unrecognized(0x0301)] {
             assert!(!perhaps.never_reached_upstream(), "{perhaps:?}");
         }
+    }
+
+    /// An agent that is told that nothing was done may call again, and one that is told the opposite may not.
+    #[test]
+    fn a_failure_says_of_each_code_whether_the_request_may_have_reached_the_upstream() {
+        let unknown = [0x01ff, 0x02ff, 0x0301, 0x0000, 0xffff].map(Cause::Unrecognized);
+        for cause in Cause::ALL.iter().copied().chain(unknown) {
+            let failure = CallFailure::from(cause);
+            assert_eq!(failure.may_have_acted(), !cause.never_reached_upstream(), "{cause:?} is {failure:?}");
+        }
+        for failure in CallFailure::ALL {
+            let cause = Cause::from(failure);
+            assert_eq!(failure.may_have_acted(), !cause.never_reached_upstream(), "{failure:?} is sent as {cause:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_role_says_of_a_call_is_what_the_other_role_hears() {
+        let of_the_edge_alone = [CallFailure::TunnelRevoked, CallFailure::NotPassedOn];
+        for failure in CallFailure::ALL.into_iter().filter(|failure| !of_the_edge_alone.contains(failure)) {
+            assert_eq!(CallFailure::from(Cause::from(failure)), failure);
+        }
+        assert_eq!(CallFailure::from(Cause::Unrecognized(0x01ff)), CallFailure::NotPassedOn);
+        assert_eq!(CallFailure::from(Cause::Unrecognized(0x0301)), CallFailure::Internal);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 use crate::base::{Chunk, Time};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 
 use super::cause::Cause;
-use super::event::{Event, OpenError, SendError, Side, StreamError, StreamId};
+use super::event::{Event, OpenError, SendError, Side, StreamCommandError, StreamId};
 use super::fault::Fault;
 use super::flow::{CREDIT_MAX, Credit, Window};
 use super::hello::{EdgeIdentity, VERSION, Welcome};
@@ -52,7 +52,7 @@ impl<B: Chunk> Mux<B> {
     }
 
     /// At the edge: refuses the connector and ends the link. Ignored unless [`Event::Hello`] is unanswered.
-    pub fn refuse(&mut self, refusal: Refusal, reason: &str) {
+    pub fn refuse(&mut self, refusal: RegistrationRefusal, reason: &str) {
         if self.progress == Progress::AnswerAwaited {
             self.turn_down(refusal, reason, Fault::Refused);
         }
@@ -134,7 +134,7 @@ impl<B: Chunk> Mux<B> {
         if found.queued >= queued_max || found.queue.len() >= 2 * QUEUE_ITEMS_MAX {
             found.wants_room = true;
             found.room_below = self.settings.backlog as usize / 2;
-            return Err(SendError { error: StreamError::Backlogged, chunk });
+            return Err(SendError { error: StreamCommandError::Backlogged, chunk });
         }
         if !chunk.is_empty() {
             found.queued += chunk.len();
@@ -154,14 +154,14 @@ impl<B: Chunk> Mux<B> {
     /// # Errors
     ///
     /// If the stream is gone or finished, this stage was reported before, or this side is the edge.
-    pub fn phases(&mut self, stream: StreamId, phases: Phases) -> Result<(), StreamError> {
+    pub fn phases(&mut self, stream: StreamId, phases: Phases) -> Result<(), StreamCommandError> {
         if self.role != Role::Connector {
-            return Err(StreamError::WrongSide);
+            return Err(StreamCommandError::WrongSide);
         }
         let slot = self.sendable(stream)?;
         let found = self.streams.at(slot);
         if !found.book_stage(phases.stage) {
-            return Err(StreamError::Repeated);
+            return Err(StreamCommandError::Repeated);
         }
         found.queue.push_back(Item::Phases(phases));
         self.touch(slot);
@@ -173,7 +173,7 @@ impl<B: Chunk> Mux<B> {
     /// # Errors
     ///
     /// If the stream is gone, or was finished before.
-    pub fn finish(&mut self, stream: StreamId) -> Result<(), StreamError> {
+    pub fn finish(&mut self, stream: StreamId) -> Result<(), StreamCommandError> {
         let slot = self.sendable(stream)?;
         self.streams.at(slot).sending = Sending::Finishing;
         self.touch(slot);
@@ -227,13 +227,13 @@ impl<B: Chunk> Mux<B> {
         // Only a tight link needs it.
         let share = self.is_tight.then(|| self.share_received().of(self.window.left()));
         let found = self.streams.at(slot);
-        let taken = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
-        found.taken = found.taken.saturating_add(taken);
+        let consumed = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
+        found.read_bytes = found.read_bytes.saturating_add(consumed);
         if !found.peer_finished && !found.credit_due && found.window.is_due_beside(share) {
             found.credit_due = true;
             self.list(slot);
         }
-        self.give_back(taken);
+        self.give_back(consumed);
         self.release_if_done(slot);
     }
 
@@ -314,14 +314,18 @@ impl<B: Chunk> Mux<B> {
     }
 
     /// The slot of a stream that the application may still use.
-    fn slot_of(&self, stream: StreamId) -> Result<u32, StreamError> {
-        self.streams.get(stream).filter(|found| found.reset_due.is_none()).map(|_| stream.slot).ok_or(StreamError::Gone)
+    fn slot_of(&self, stream: StreamId) -> Result<u32, StreamCommandError> {
+        self.streams
+            .get(stream)
+            .filter(|found| found.reset_due.is_none())
+            .map(|_| stream.slot)
+            .ok_or(StreamCommandError::Gone)
     }
 
     /// The slot of a stream on which the application may still send.
-    fn sendable(&self, stream: StreamId) -> Result<u32, StreamError> {
+    fn sendable(&self, stream: StreamId) -> Result<u32, StreamCommandError> {
         let slot = self.slot_of(stream)?;
         let open = self.streams.get(stream).is_some_and(|found| found.sending == Sending::Open);
-        if open { Ok(slot) } else { Err(StreamError::Finished) }
+        if open { Ok(slot) } else { Err(StreamCommandError::Finished) }
     }
 }

@@ -148,7 +148,7 @@ pub enum OpenError {
 
 /// Why a call for a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StreamError {
+pub enum StreamCommandError {
     /// The stream has ended or never existed.
     #[error("the stream is gone")]
     Gone,
@@ -171,7 +171,7 @@ pub enum StreamError {
 #[error("{error}")]
 pub struct SendError<B> {
     /// Why the bytes were not queued.
-    pub error: StreamError,
+    pub error: StreamCommandError,
     /// The bytes, unchanged, so that the caller can queue them later.
     pub chunk: B,
 }

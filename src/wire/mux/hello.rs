@@ -1,7 +1,7 @@
 use std::fmt;
 
 use crate::base::{CoreId, Secret, TunnelId};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 use crate::wire::field::{Fields, clip, put_text};
 
 use super::fault::Fault;
@@ -83,7 +83,7 @@ pub struct EdgeIdentity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The reason as a code.
-    pub refusal: Refusal,
+    pub refusal: RegistrationRefusal,
     /// The reason as text; may be empty.
     pub reason: String,
 }
@@ -190,7 +190,7 @@ impl Welcome {
 
 impl Refused {
     /// A refusal whose reason is cut to the length that a frame can carry.
-    pub(super) fn new(refusal: Refusal, reason: &str) -> Refused {
+    pub(super) fn new(refusal: RegistrationRefusal, reason: &str) -> Refused {
         Refused { refusal, reason: clip(reason, REASON_LEN_MAX) }
     }
 
@@ -201,7 +201,7 @@ impl Refused {
 
     pub(super) fn decode(payload: &[u8]) -> Result<Refused, Fault> {
         let mut fields = Fields::new(payload);
-        let refusal = Refusal::from_code(fields.u16()?);
+        let refusal = RegistrationRefusal::from_code(fields.u16()?);
         let reason = fields.text(0, REASON_LEN_MAX)?.to_owned();
         fields.end()?;
         Ok(Refused { refusal, reason })
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn refused_round_trips_and_its_reason_is_cut_at_a_character() {
-        let refused = Refused::new(Refusal::Credentials, &"é\n".repeat(150));
+        let refused = Refused::new(RegistrationRefusal::Credentials, &"é\n".repeat(150));
         assert_eq!(refused.reason.len(), REASON_LEN_MAX);
         let mut out = Vec::new();
         refused.encode(&mut out);

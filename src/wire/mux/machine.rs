@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use crate::base::{Chunk, Time};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 
 use super::cause::Cause;
 use super::event::{Event, Side, StreamId};
@@ -194,7 +194,7 @@ impl<B: Chunk> Mux<B> {
     }
 
     /// Ends the link with REFUSED instead of CLOSE.
-    pub(super) fn turn_down(&mut self, refusal: Refusal, reason: &str, fault: Fault) {
+    pub(super) fn turn_down(&mut self, refusal: RegistrationRefusal, reason: &str, fault: Fault) {
         self.end(fault, Side::Local, false, u32::MAX);
         self.greeting = Some(Greeting::Refused(Refused::new(refusal, reason)));
     }
@@ -206,12 +206,12 @@ impl<B: Chunk> Mux<B> {
         }
         self.progress = Progress::Over;
         self.control.clear();
-        let taken = if fault == Fault::Revoked { Cause::Revoked } else { Cause::LinkLost };
+        let cause_of_begun = if fault == Fault::Revoked { Cause::Revoked } else { Cause::LinkLost };
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
         for slot in slots {
             let Stream { id, open_due, reset_due, .. } = *self.streams.at(slot);
             if reset_due.is_none() {
-                let cause = if open_due || id > last_taken { Cause::NotSent } else { taken };
+                let cause = if open_due || id > last_taken { Cause::NotSent } else { cause_of_begun };
                 self.events.push_back(Event::Reset { stream: StreamId { id, slot }, cause });
             }
             self.release(slot);

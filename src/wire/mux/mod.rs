@@ -29,10 +29,10 @@ mod transmit;
 #[cfg(test)]
 mod tests;
 
-pub use super::Refusal;
+pub use super::RegistrationRefusal;
 pub use cause::Cause;
 pub use commands::OVERSHOOT_MAX;
-pub use event::{Event, OpenError, SendError, Side, StreamError, StreamId};
+pub use event::{Event, OpenError, SendError, Side, StreamCommandError, StreamId};
 pub use fault::Fault;
 pub use flow::CREDIT_MAX;
 pub use frame::{CONTROL_LEN_MAX, HEADER_LEN, PAYLOAD_LEN_MAX};
@@ -45,4 +45,4 @@ pub use open::{OPEN_LEN_MAX, Open, PEER_LEN_MAX, ROUTE_LEN_MAX};
 pub use phases::{Phases, Stage};
 pub use schedule::QUANTUM;
 pub use settings::Settings;
-pub use transmit::{Outlet, TRANSMIT_BUDGET_MIN};
+pub use transmit::{FrameSink, TRANSMIT_BUDGET_MIN};

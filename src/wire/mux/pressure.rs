@@ -30,7 +30,7 @@ impl<B: Chunk> Mux<B> {
     pub fn reader_took(&mut self, stream: StreamId, n: u64) {
         if self.streams.get(stream).is_some() {
             let found = self.streams.at(stream.slot);
-            found.taken = found.taken.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+            found.read_bytes = found.read_bytes.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
         }
     }
 
@@ -57,7 +57,7 @@ impl<B: Chunk> Mux<B> {
         for slot in slots {
             let stream = self.streams.at(slot);
             let held = stream.window.held();
-            if stream.reset_due.is_none() && stream.taken < held.min(ALIVE_LEN_MIN) {
+            if stream.reset_due.is_none() && stream.read_bytes < held.min(ALIVE_LEN_MIN) {
                 dead.push((held, slot));
             }
         }
@@ -80,7 +80,7 @@ impl<B: Chunk> Mux<B> {
         self.relief_at = Some(now + self.settings.slow_reader());
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
         for slot in slots {
-            self.streams.at(slot).taken = 0;
+            self.streams.at(slot).read_bytes = 0;
         }
     }
 

@@ -1,7 +1,7 @@
 use zeroize::Zeroize;
 
 use crate::base::{Chunk, Time};
-use crate::wire::Refusal;
+use crate::wire::RegistrationRefusal;
 use crate::wire::field::Fields;
 
 use super::cause::Cause;
@@ -68,7 +68,7 @@ impl<B: Chunk> Mux<B> {
         match self.read(now, chunk) {
             Ok(()) => self.watch(now),
             Err(Fault::VersionUnsupported) if self.role == Role::Edge => {
-                self.turn_down(Refusal::Version, "this edge speaks version 1", Fault::VersionUnsupported);
+                self.turn_down(RegistrationRefusal::Version, "this edge speaks version 1", Fault::VersionUnsupported);
             }
             Err(fault) => self.end(fault, Side::Local, true, u32::MAX),
         }

@@ -74,8 +74,8 @@ pub(super) struct Stream<B> {
     pub(super) wants_room: bool,
     /// The application is told when at most this many bytes are queued.
     pub(super) room_below: usize,
-    /// Bytes that its reader has taken since the observation of readers began.
-    pub(super) taken: u32,
+    /// Bytes that its reader has read since the observation of readers began.
+    pub(super) read_bytes: u32,
     /// At the connector: the stages that were reported since DATA was last sent or received.
     pub(super) stages: u8,
     /// At the edge: how many PHASES frames may still come.
@@ -104,7 +104,7 @@ impl<B: Chunk> Stream<B> {
             ready: false,
             wants_room: false,
             room_below: 0,
-            taken: 0,
+            read_bytes: 0,
             stages: 0,
             phases_left: 0,
         }
@@ -120,7 +120,7 @@ impl<B: Chunk> Stream<B> {
         self.under_way = 0;
         self.capped = false;
         self.lingers = false;
-        self.taken = 0;
+        self.read_bytes = 0;
         self.stages = 0;
         self.phases_left = STAGES;
     }

@@ -16,7 +16,7 @@ pub const TRANSMIT_BUDGET_MIN: usize = HEADER_LEN + CONTROL_LEN_MAX;
 const CUT_MIN: usize = 1_024;
 
 /// Receives the frames of [`Mux::poll_transmit`]; implemented by the transport.
-pub trait Outlet<B> {
+pub trait FrameSink<B> {
     /// Receives one frame. `head` is its header and, except for DATA, its payload; `payload` is that of DATA.
     fn frame(&mut self, head: &[u8], payload: Option<B>);
 }
@@ -64,7 +64,7 @@ impl<B: Chunk> Mux<B> {
     /// Gives frames to `outlet`, most urgent first, until about `budget` bytes are used up or nothing is left. Returns
     /// the number of bytes, never more than the budget. The rest stays queued here, where a newer and smaller message
     /// can still be sent before it.
-    pub fn poll_transmit<O: Outlet<B>>(&mut self, now: Time, budget: usize, outlet: &mut O) -> usize {
+    pub fn poll_transmit<O: FrameSink<B>>(&mut self, now: Time, budget: usize, outlet: &mut O) -> usize {
         let budget = budget.max(TRANSMIT_BUDGET_MIN);
         let mut used = 0;
         while let Some(control) = self.next_control() {
@@ -212,7 +212,7 @@ impl<B: Chunk> Mux<B> {
     }
 
     /// Hands out one frame of the stream at turn; `None` if the budget is used up or nothing can be sent.
-    fn transmit_data<O: Outlet<B>>(&mut self, room: usize, outlet: &mut O) -> Option<usize> {
+    fn transmit_data<O: FrameSink<B>>(&mut self, room: usize, outlet: &mut O) -> Option<usize> {
         if self.progress != Progress::Ready || self.credit.left() == 0 {
             return None;
         }
@@ -261,7 +261,7 @@ impl<B: Chunk> Mux<B> {
         Choice::Send(most.min(room - HEADER_LEN).min(allowance - HEADER_LEN))
     }
 
-    fn transmit_piece<O: Outlet<B>>(&mut self, slot: u32, n: usize, outlet: &mut O) -> usize {
+    fn transmit_piece<O: FrameSink<B>>(&mut self, slot: u32, n: usize, outlet: &mut O) -> usize {
         let id = self.streams.at(slot).id;
         let len = match self.take_piece(slot, n) {
             Piece::Phases(phases) => {

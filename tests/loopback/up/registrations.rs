@@ -10,7 +10,7 @@ use adit::tls::{
     ALPN_ENROL, ALPN_LINK, ClientConfig, ClientSettings, CurrentIdentity, Identity, KeyRequest, Roots, ServerName,
     client_config,
 };
-use adit::wire::enrol::{Answer, Credential, Incoming, Message, Request};
+use adit::wire::enrol::{Credential, EnrolAnswer, EnrolMessage, EnrolReader, EnrolRequest};
 use rustls::ClientConnection;
 
 use super::trust::{Site, drivers};
@@ -46,7 +46,7 @@ impl Seeds {
         let secret = std::fs::read(site.path("secret")).unwrap();
         let enrol = config(ALPN_ENROL, None);
         let key = KeyRequest::new().unwrap();
-        let request = Request {
+        let request = EnrolRequest {
             credential: Credential::Tunnel { id: "tnl_a".parse().unwrap(), secret: Secret::new(secret.clone()) },
             software: "test".to_owned(),
             csr: key.csr().to_vec(),
@@ -119,7 +119,7 @@ fn enrolled(edge: SocketAddr, config: &Arc<ClientConfig>, request: &[u8], key: K
     let (mut session, mut socket) = (session(config), TcpStream::connect(edge).unwrap());
     let mut stream = rustls::Stream::new(&mut session, &mut socket);
     stream.write_all(request).unwrap();
-    let mut incoming = Incoming::<Answer>::default();
+    let mut incoming = EnrolReader::<EnrolAnswer>::default();
     let mut piece = [0; 4096];
     let answer = loop {
         let n = stream.read(&mut piece).unwrap();
@@ -127,7 +127,7 @@ fn enrolled(edge: SocketAddr, config: &Arc<ClientConfig>, request: &[u8], key: K
             break answer;
         }
     };
-    let Answer::Granted(grant) = answer else { panic!("{answer:?}") };
+    let EnrolAnswer::Granted(grant) = answer else { panic!("{answer:?}") };
     key.into_identity(grant.chain.into_iter().map(Into::into).collect()).unwrap()
 }
 

@@ -22,7 +22,7 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    Certificate, Event, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey, Requester,
+    AuditEvent, Certificate, Listed, NewCredential, NewKey, NewTunnel, Note, Overlap, Page, ProvisioningKey, Requester,
     RuleViolation, Store, StoreError, Tunnel, TunnelChange, Usage,
 };
 use crate::base::{CredentialId, SecretHash, TunnelId};
@@ -261,7 +261,7 @@ impl Store for SqliteStore {
         self.change(|change| keys::trade(change, id, new, note))
     }
 
-    fn events(&mut self, tunnel: Option<&TunnelId>, page: Page) -> Result<Listed<Event>, StoreError> {
+    fn events(&mut self, tunnel: Option<&TunnelId>, page: Page) -> Result<Listed<AuditEvent>, StoreError> {
         self.look(|look| records::events(look, tunnel, page))
     }
 

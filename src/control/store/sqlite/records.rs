@@ -4,7 +4,7 @@ use rusqlite::{Row, Transaction, params};
 
 use super::{SqlResult, listed, parsed, time, window};
 use crate::base::{CredentialId, TunnelId};
-use crate::control::store::{EVENTS_MAX, Event, Listed, Note, Page, USAGE_ROWS_MAX, Usage};
+use crate::control::store::{AuditEvent, EVENTS_MAX, Listed, Note, Page, USAGE_ROWS_MAX, Usage};
 use crate::control::wall_time::WallTime;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -27,7 +27,7 @@ pub(super) fn record(change: &Transaction<'_>, note: &Note, fact: Fact<'_>) -> S
     Ok(())
 }
 
-pub(super) fn events(look: &Transaction<'_>, tunnel: Option<&TunnelId>, page: Page) -> SqlResult<Listed<Event>> {
+pub(super) fn events(look: &Transaction<'_>, tunnel: Option<&TunnelId>, page: Page) -> SqlResult<Listed<AuditEvent>> {
     let (limit, before) = window(page);
     let mut rows = look.prepare(
         "SELECT seq, at, kind, tunnel, subject, reason FROM event
@@ -35,7 +35,7 @@ pub(super) fn events(look: &Transaction<'_>, tunnel: Option<&TunnelId>, page: Pa
     )?;
     let event = |row: &Row<'_>| {
         let tunnel: Option<String> = row.get(3)?;
-        let event = Event {
+        let event = AuditEvent {
             seq: row.get(0)?,
             at: time(row, 1)?,
             kind: row.get(2)?,

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::SockRef;
 
-use crate::engine::driver::{Event, SocketOptions, Token};
+use crate::engine::driver::{DriverEvent, SocketOptions, Token};
 use crate::engine::pool::{Class, Pool};
 use crate::engine::sys::outgoing::{GATHER_MAX, Outgoing};
-use crate::engine::sys::poller::Readiness;
+use crate::engine::sys::poller::SocketReadiness;
 use crate::engine::sys::receive_class::ReceiveClass;
 use crate::engine::sys::socket;
 use crate::engine::{LARGE_LEN, Lease};
@@ -97,14 +97,14 @@ impl Connection {
     }
 
     /// Records what the poller reported.
-    pub(super) fn note(&mut self, readiness: Readiness) {
+    pub(super) fn note(&mut self, readiness: SocketReadiness) {
         self.readable |= readiness.readable();
         self.writable |= readiness.writable();
         self.ended |= readiness.ended();
     }
 
     /// Ends connecting if the poller's report says so.
-    pub(super) fn note_connected(&mut self, token: Token, events: &mut Vec<Event>) {
+    pub(super) fn note_connected(&mut self, token: Token, events: &mut Vec<DriverEvent>) {
         if self.phase == Phase::Connecting && (self.writable || self.ended) {
             let result = SockRef::from(&self.fd).take_error().and_then(|error| error.map_or(Ok(()), Err));
             self.end_connecting(token, result, events);
@@ -112,13 +112,13 @@ impl Connection {
     }
 
     /// Handles the end of connecting.
-    pub(super) fn end_connecting(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {
+    pub(super) fn end_connecting(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<DriverEvent>) {
         self.phase = if result.is_ok() { Phase::Open } else { Phase::Unconnected };
         if result.is_err() {
             self.outgoing.give_up();
         }
         if self.leaving.is_none() {
-            events.push(Event::Connected { socket: token, result });
+            events.push(DriverEvent::Connected { socket: token, result });
         }
     }
 
@@ -162,7 +162,7 @@ impl Connection {
     }
 
     /// Sends as much of the queue as the kernel accepts, and then the end if it was requested.
-    pub(super) fn flush(&mut self, token: Token, events: &mut Vec<Event>) {
+    pub(super) fn flush(&mut self, token: Token, events: &mut Vec<DriverEvent>) {
         if self.phase != Phase::Open {
             return;
         }
@@ -180,7 +180,7 @@ impl Connection {
             }
         }
         if sent > 0 {
-            events.push(Event::Sent { socket: token, bytes: sent });
+            events.push(DriverEvent::Sent { socket: token, bytes: sent });
         }
         if let Some(error) = failed {
             self.fail_sending(token, error, events);
@@ -205,16 +205,16 @@ impl Connection {
         Ok(sent)
     }
 
-    fn fail_sending(&mut self, token: Token, error: io::Error, events: &mut Vec<Event>) {
+    fn fail_sending(&mut self, token: Token, error: io::Error, events: &mut Vec<DriverEvent>) {
         self.outgoing.give_up();
         self.failed = true;
         if self.leaving.is_none() {
-            events.push(Event::SendFailed { socket: token, error });
+            events.push(DriverEvent::SendFailed { socket: token, error });
         }
     }
 
     /// Receives until nothing is left, the socket has used up its share, or the pool is empty.
-    pub(super) fn receive(&mut self, token: Token, pool: &Pool, events: &mut Vec<Event>) -> Received {
+    pub(super) fn receive(&mut self, token: Token, pool: &Pool, events: &mut Vec<DriverEvent>) -> Received {
         let mut taken = 0;
         let mut outcome = Received::Drained;
         while self.wants_to_receive() {
@@ -235,7 +235,7 @@ impl Connection {
                     self.class.note(class, n);
                     taken += n;
                     lease.filled(n);
-                    events.push(Event::Received { socket: token, lease });
+                    events.push(DriverEvent::Received { socket: token, lease });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -249,10 +249,10 @@ impl Connection {
         socket::acknowledge(&self.fd, self.options);
     }
 
-    fn end_receiving(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {
+    fn end_receiving(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<DriverEvent>) {
         self.received_all = true;
         self.failed |= result.is_err();
-        events.push(Event::ReceiveEnded { socket: token, result });
+        events.push(DriverEvent::ReceiveEnded { socket: token, result });
     }
 }
 

@@ -14,10 +14,12 @@ use std::time::Duration;
 use crate::base::{Clock, Time};
 use crate::engine::Lease;
 use crate::engine::clock::MonotonicClock;
-use crate::engine::driver::{Address, Close, Driver, DriverKind, Event, RawSocket, SocketOptions, Token, Wait, Wake};
+use crate::engine::driver::{
+    Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
+};
 use crate::engine::pool::Pool;
 use crate::engine::sys::places::Places;
-use crate::engine::sys::poller::{Poller, Readiness};
+use crate::engine::sys::poller::{Poller, SocketReadiness};
 use crate::engine::sys::socket;
 use crate::engine::sys::wake::EventFd;
 
@@ -45,7 +47,7 @@ pub(in crate::engine) struct EpollDriver {
     /// Sockets that need a buffer to receive into.
     starved: VecDeque<Token>,
     /// Events that happened between turns.
-    happened: Vec<Event>,
+    happened: Vec<DriverEvent>,
 }
 
 enum Endpoint {
@@ -117,7 +119,7 @@ impl EpollDriver {
         }
     }
 
-    fn flush_dirty(&mut self, events: &mut Vec<Event>) {
+    fn flush_dirty(&mut self, events: &mut Vec<DriverEvent>) {
         for _ in 0..self.dirty.len() {
             let Some(token) = self.dirty.pop_front() else { break };
             if let Some(connection) = self.connection(token) {
@@ -129,7 +131,7 @@ impl EpollDriver {
     }
 
     /// Ends a socket that leaves the driver and has nothing more to send.
-    fn leave_when_out(&mut self, token: Token, events: &mut Vec<Event>) {
+    fn leave_when_out(&mut self, token: Token, events: &mut Vec<DriverEvent>) {
         let Some(connection) = self.connection(token) else { return };
         let Some(leaving) = connection.leaving else { return };
         if !connection.is_out() {
@@ -138,14 +140,14 @@ impl EpollDriver {
         let Some(Endpoint::Connection(connection)) = self.places.remove(token) else { return };
         let stays_whole = leaving == Leaving::Detach && !connection.is_broken();
         if stays_whole && self.poller.remove(&*connection).is_ok() {
-            events.push(Event::Detached { socket: token, raw: RawSocket::Fd(connection.into_fd()) });
+            events.push(DriverEvent::Detached { socket: token, raw: RawSocket::Fd(connection.into_fd()) });
         } else {
-            events.push(Event::Closed { token });
+            events.push(DriverEvent::Closed { token });
         }
     }
 
     /// Handles the reports of the poller.
-    fn take_reports(&mut self, reports: usize, events: &mut Vec<Event>) {
+    fn take_reports(&mut self, reports: usize, events: &mut Vec<DriverEvent>) {
         for at in 0..reports {
             let (token, readiness) = self.poller.report(at);
             // The eventfd is not read, because each write to it triggers a new edge.
@@ -155,7 +157,7 @@ impl EpollDriver {
         }
     }
 
-    fn take_report(&mut self, token: Token, readiness: Readiness, events: &mut Vec<Event>) {
+    fn take_report(&mut self, token: Token, readiness: SocketReadiness, events: &mut Vec<DriverEvent>) {
         match self.places.get_mut(token) {
             Some(Endpoint::Connection(connection)) => {
                 connection.note(readiness);
@@ -188,7 +190,7 @@ impl EpollDriver {
         }
     }
 
-    fn serve_ready(&mut self, events: &mut Vec<Event>) {
+    fn serve_ready(&mut self, events: &mut Vec<DriverEvent>) {
         for _ in 0..self.ready.len() {
             let Some(token) = self.ready.pop_front() else { break };
             match self.places.get_mut(token) {
@@ -231,13 +233,15 @@ impl EpollDriver {
 }
 
 impl Listener {
-    fn accept(&mut self, token: Token, events: &mut Vec<Event>) {
+    fn accept(&mut self, token: Token, events: &mut Vec<DriverEvent>) {
         for _ in 0..TURN_ACCEPTS_MAX {
             if !self.armed {
                 return;
             }
             match socket::accept(self.fd.as_fd()) {
-                Ok((fd, peer)) => events.push(Event::Accepted { listener: token, socket: RawSocket::Fd(fd), peer }),
+                Ok((fd, peer)) => {
+                    events.push(DriverEvent::Accepted { listener: token, socket: RawSocket::Fd(fd), peer })
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readable = false;
                     return;
@@ -245,7 +249,7 @@ impl Listener {
                 Err(error) if socket::is_of_one_connection(&error) => {}
                 Err(error) => {
                     self.armed = false;
-                    events.push(Event::AcceptFailed { listener: token, error });
+                    events.push(DriverEvent::AcceptFailed { listener: token, error });
                 }
             }
         }
@@ -363,7 +367,7 @@ impl Driver for EpollDriver {
                 }
                 // Dropping the entry closes the descriptor, which also ends its registration.
                 drop(self.places.remove(token));
-                self.happened.push(Event::Closed { token });
+                self.happened.push(DriverEvent::Closed { token });
             }
         }
     }
@@ -381,12 +385,12 @@ impl Driver for EpollDriver {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, events: &mut Vec<Event>) {
+    fn flush(&mut self, events: &mut Vec<DriverEvent>) {
         events.append(&mut self.happened);
         self.flush_dirty(events);
     }
 
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+    fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let before = events.len();
         self.flush(events);
         self.retry_starved();

@@ -15,7 +15,7 @@ use super::operation::{InKernel, Verb, name};
 use super::ring::{Completion, Ring};
 use super::sending::Sending;
 use crate::engine::Lease;
-use crate::engine::driver::{Close, Event, SocketOptions, Token};
+use crate::engine::driver::{Close, DriverEvent, SocketOptions, Token};
 use crate::engine::pool::Class;
 use crate::engine::sys::receive_class::ReceiveClass;
 use crate::engine::sys::socket;
@@ -242,7 +242,7 @@ impl Connection {
     }
 
     /// Handles the end of connecting.
-    pub(super) fn connect_ended(&mut self, token: Token, completion: Completion, events: &mut Vec<Event>) {
+    pub(super) fn connect_ended(&mut self, token: Token, completion: Completion, events: &mut Vec<DriverEvent>) {
         self.connect.ended();
         let result = outcome(completion.result).map(drop);
         self.phase = if result.is_ok() { Phase::Open } else { Phase::Unconnected };
@@ -250,7 +250,7 @@ impl Connection {
             self.sending.outgoing.give_up();
         }
         if self.leaving.is_none() {
-            events.push(Event::Connected { socket: token, result });
+            events.push(DriverEvent::Connected { socket: token, result });
         }
     }
 
@@ -260,7 +260,7 @@ impl Connection {
         token: Token,
         completion: Completion,
         shared: &mut Shared,
-        events: &mut Vec<Event>,
+        events: &mut Vec<DriverEvent>,
     ) {
         self.sending.ended(&mut shared.messages);
         let sent =
@@ -268,14 +268,14 @@ impl Connection {
         match sent {
             Ok(bytes) => {
                 self.sending.outgoing.sent(bytes);
-                events.push(Event::Sent { socket: token, bytes });
+                events.push(DriverEvent::Sent { socket: token, bytes });
             }
             Err(error) if is_passing(&error) => {}
             Err(error) => {
                 self.sending.outgoing.give_up();
                 self.failed = true;
                 if self.leaving.is_none() {
-                    events.push(Event::SendFailed { socket: token, error });
+                    events.push(DriverEvent::SendFailed { socket: token, error });
                 }
             }
         }
@@ -287,7 +287,7 @@ impl Connection {
         token: Token,
         completion: Completion,
         shared: &mut Shared,
-        events: &mut Vec<Event>,
+        events: &mut Vec<DriverEvent>,
     ) {
         if !completion.more {
             self.receive.ended();
@@ -302,7 +302,7 @@ impl Connection {
                 self.is_misplaced |= class != shared.buffers.suits(kind, class);
                 self.is_misplaced |= !self.receives_once && shared.buffers.are_scarce(kind);
                 if !matches!(self.leaving, Some(Leaving::Close(_))) {
-                    events.push(Event::Received { socket: token, lease });
+                    events.push(DriverEvent::Received { socket: token, lease });
                 }
             }
             (Ok(_), None) => self.receive_ended(token, Err(ErrorKind::InvalidData.into()), events),
@@ -316,11 +316,11 @@ impl Connection {
         socket::acknowledge(&self.fd, self.options);
     }
 
-    fn receive_ended(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<Event>) {
+    fn receive_ended(&mut self, token: Token, result: io::Result<()>, events: &mut Vec<DriverEvent>) {
         self.received_all = true;
         self.failed |= result.is_err();
         if self.leaving.is_none() {
-            events.push(Event::ReceiveEnded { socket: token, result });
+            events.push(DriverEvent::ReceiveEnded { socket: token, result });
         }
     }
 }

@@ -24,7 +24,9 @@ use socket2::SockRef;
 use crate::base::{Clock, Time};
 use crate::engine::Lease;
 use crate::engine::clock::MonotonicClock;
-use crate::engine::driver::{Address, Close, Driver, DriverKind, Event, RawSocket, SocketOptions, Token, Wait, Wake};
+use crate::engine::driver::{
+    Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
+};
 use crate::engine::pool::Pool;
 use crate::engine::sys::places::Places;
 use crate::engine::sys::socket;
@@ -55,7 +57,7 @@ pub(in crate::engine) struct UringDriver {
     starved: VecDeque<Token>,
     completions: Vec<Completion>,
     /// Events that happened between turns.
-    happened: Vec<Event>,
+    happened: Vec<DriverEvent>,
 }
 
 enum Endpoint {
@@ -118,7 +120,7 @@ impl UringDriver {
         }
     }
 
-    fn advance_dirty(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+    fn advance_dirty(&mut self, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         while let Some(token) = self.dirty.pop_front() {
             if let Some(connection) = self.connection(token) {
                 connection.is_dirty = false;
@@ -129,7 +131,7 @@ impl UringDriver {
     }
 
     /// Starts and cancels the operations of a socket or listener as requested, or removes it.
-    fn advance(&mut self, token: Token, events: &mut Vec<Event>) -> io::Result<()> {
+    fn advance(&mut self, token: Token, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let advance = match self.places.get_mut(token) {
             Some(Endpoint::Connection(connection)) => connection.advance(token, &mut self.shared)?,
             Some(Endpoint::Listener(listener)) => listener.advance(token, &mut self.shared.ring)?,
@@ -153,22 +155,24 @@ impl UringDriver {
     }
 
     /// Frees the entry of a socket or listener without operations in the kernel.
-    fn end(&mut self, token: Token) -> Event {
-        let Some(Endpoint::Connection(connection)) = self.places.remove(token) else { return Event::Closed { token } };
+    fn end(&mut self, token: Token) -> DriverEvent {
+        let Some(Endpoint::Connection(connection)) = self.places.remove(token) else {
+            return DriverEvent::Closed { token };
+        };
         match connection.leaving {
             Some(Leaving::Detach) if !connection.is_broken() => {
-                Event::Detached { socket: token, raw: RawSocket::Fd(connection.into_fd()) }
+                DriverEvent::Detached { socket: token, raw: RawSocket::Fd(connection.into_fd()) }
             }
             Some(Leaving::Close(Close::Abort)) => {
                 socket::reset_on_close(connection.fd());
-                Event::Closed { token }
+                DriverEvent::Closed { token }
             }
-            _ => Event::Closed { token },
+            _ => DriverEvent::Closed { token },
         }
     }
 
     /// Retries the sockets without a buffer, as many at a time as there are buffers.
-    fn retry_starved(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+    fn retry_starved(&mut self, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         self.starved.retain(|token| self.places.contains(*token));
         for _ in 0..self.starved.len().min(self.shared.buffers.held()) {
             let Some(token) = self.starved.pop_front() else { break };
@@ -211,7 +215,7 @@ impl UringDriver {
     }
 
     /// Handles the completions, and continues from there.
-    fn take_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+    fn take_completions(&mut self, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let mut completions = std::mem::take(&mut self.completions);
         self.shared.ring.collect(&mut completions);
         for completion in completions.drain(..) {
@@ -224,7 +228,7 @@ impl UringDriver {
     }
 
     /// Handles one completion; returns the socket or listener that it belongs to.
-    fn note(&mut self, completion: Completion, events: &mut Vec<Event>) -> Option<Token> {
+    fn note(&mut self, completion: Completion, events: &mut Vec<DriverEvent>) -> Option<Token> {
         let (verb, token) = named(completion.name)?;
         match (verb, self.places.get_mut(token)) {
             (Verb::Wake, _) => {
@@ -286,7 +290,7 @@ impl Listener {
         Ok(if self.is_leaving && !self.accept.is_there { Advance::Goes } else { Advance::Stays })
     }
 
-    fn accepted(&mut self, token: Token, completion: Completion, events: &mut Vec<Event>) {
+    fn accepted(&mut self, token: Token, completion: Completion, events: &mut Vec<DriverEvent>) {
         if !completion.more {
             self.accept.ended();
         }
@@ -297,14 +301,14 @@ impl Listener {
                 // Fails if the connection is already broken; the peer is then unknown.
                 let peer = SockRef::from(&fd).peer_addr().ok().and_then(|peer| peer.as_socket());
                 if !self.is_leaving {
-                    events.push(Event::Accepted { listener: token, socket: RawSocket::Fd(fd), peer });
+                    events.push(DriverEvent::Accepted { listener: token, socket: RawSocket::Fd(fd), peer });
                 }
             }
             Err(error) if is_passing(&error) || socket::is_of_one_connection(&error) => {}
             Err(error) => {
                 self.armed = false;
                 if !self.is_leaving {
-                    events.push(Event::AcceptFailed { listener: token, error });
+                    events.push(DriverEvent::AcceptFailed { listener: token, error });
                 }
             }
         }
@@ -430,7 +434,7 @@ impl Driver for UringDriver {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, _events: &mut Vec<Event>) {}
+    fn flush(&mut self, _events: &mut Vec<DriverEvent>) {}
 
     fn trim(&mut self) {
         if self.completions.is_empty() && self.shared.ring.buffers_are_empty() {
@@ -440,7 +444,7 @@ impl Driver for UringDriver {
         }
     }
 
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+    fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let before = events.len();
         events.append(&mut self.happened);
         self.arm_wake()?;

@@ -179,7 +179,7 @@ fn one_who_does_not_wait_is_stopped() {
     pair.sides[EDGE].send(edge, vec![1; OVERSHOOT_MAX]).unwrap();
     pair.sides[EDGE].send(edge, vec![1]).unwrap();
     let refused = pair.sides[EDGE].send(edge, vec![2; 5]).unwrap_err();
-    assert_eq!((refused.error, refused.chunk), (StreamError::Backlogged, vec![2; 5]));
+    assert_eq!((refused.error, refused.chunk), (StreamCommandError::Backlogged, vec![2; 5]));
 }
 
 #[test]

@@ -27,9 +27,9 @@ fn a_refusal_reaches_the_connector_with_its_reason() {
     let (_, bytes) = pair.wires[EDGE].pop_front().unwrap();
     pair.sides[EDGE].receive(pair.now, bytes);
     assert!(matches!(pair.sides[EDGE].poll_event(), Some(Event::Hello(_))));
-    pair.sides[EDGE].refuse(Refusal::Credentials, "no such tunnel");
+    pair.sides[EDGE].refuse(RegistrationRefusal::Credentials, "no such tunnel");
     pair.run_until_idle();
-    let refused = Refused { refusal: Refusal::Credentials, reason: "no such tunnel".to_owned() };
+    let refused = Refused { refusal: RegistrationRefusal::Credentials, reason: "no such tunnel".to_owned() };
     assert!(matches!(&pair.events[CONNECTOR][0], Event::Refused(received) if *received == refused));
     assert_eq!(pair.closed(CONNECTOR), Some((Fault::Refused, Side::Peer)));
     assert_eq!(pair.closed(EDGE), Some((Fault::Refused, Side::Local)));
@@ -46,7 +46,7 @@ fn a_connector_of_a_later_version_is_refused_not_cut_off() {
     edge.poll_transmit(start(), 16_384, &mut sent);
     assert_eq!(sent.frames.len(), 1);
     assert_eq!(sent.frames[0].0.kind, Kind::Refused);
-    assert_eq!(sent.frames[0].1[..2], Refusal::Version.code().to_be_bytes());
+    assert_eq!(sent.frames[0].1[..2], RegistrationRefusal::Version.code().to_be_bytes());
     assert!(matches!(edge.poll_event(), Some(Event::Closed { fault: Fault::VersionUnsupported, by: Side::Local })));
     assert!(edge.is_closed());
 }
@@ -55,7 +55,7 @@ fn a_connector_of_a_later_version_is_refused_not_cut_off() {
 fn answers_out_of_turn_change_nothing() {
     let mut pair = Pair::ready(Settings::default());
     pair.sides[EDGE].welcome(start(), identity());
-    pair.sides[EDGE].refuse(Refusal::Internal, "");
+    pair.sides[EDGE].refuse(RegistrationRefusal::Internal, "");
     pair.sides[CONNECTOR].welcome(start(), identity());
     assert!(!pair.sides[EDGE].wants_transmit() && !pair.sides[CONNECTOR].wants_transmit());
 }

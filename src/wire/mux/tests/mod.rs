@@ -33,7 +33,7 @@ pub(super) struct Sent {
     pub(super) frames: Vec<(Header, Bytes)>,
 }
 
-impl Outlet<Bytes> for Sent {
+impl FrameSink<Bytes> for Sent {
     fn frame(&mut self, head: &[u8], payload: Option<Bytes>) {
         let header = Header::decode(head.first_chunk().unwrap()).unwrap();
         let mut body = head[HEADER_LEN..].to_vec();

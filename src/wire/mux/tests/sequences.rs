@@ -114,8 +114,8 @@ impl World {
                 let chunk: Bytes = (0..len).map(|at| byte(id, side, book.sent + at)).collect();
                 match mux.send(stream, chunk) {
                     Ok(()) => book.sent += len,
-                    Err(SendError { error: StreamError::Backlogged, .. }) => {}
-                    Err(SendError { error: StreamError::Finished, .. }) => assert!(book.finished),
+                    Err(SendError { error: StreamCommandError::Backlogged, .. }) => {}
+                    Err(SendError { error: StreamCommandError::Finished, .. }) => assert!(book.finished),
                     Err(error) => assert!(book.finished && book.peer_finished, "seed {}: {error}", self.seed),
                 }
             }

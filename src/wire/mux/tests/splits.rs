@@ -91,7 +91,7 @@ fn every_frame_means_the_same_wherever_it_is_cut() {
     Phases { stage: Stage::Head, connector_ns: 1, upstream_connect_ns: 2, upstream_first_ns: 3, upstream_last_ns: 0 }
         .encode(&mut phases);
     let mut refused = Vec::new();
-    Refused::new(Refusal::Overloaded, "later").encode(&mut refused);
+    Refused::new(RegistrationRefusal::Overloaded, "later").encode(&mut refused);
     let finished = Header { fin: true, ..Header::new(Kind::Data, 1, 5) };
     let last_data = [&finished.encode()[..], b"12345"].concat();
 

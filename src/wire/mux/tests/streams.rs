@@ -33,21 +33,21 @@ fn a_call_goes_there_and_back() {
 fn commands_on_a_stream_that_cannot_take_them_say_why() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, connector] = pair.open();
-    assert_eq!(pair.sides[EDGE].phases(edge, phases(Stage::Head)), Err(StreamError::WrongSide));
+    assert_eq!(pair.sides[EDGE].phases(edge, phases(Stage::Head)), Err(StreamCommandError::WrongSide));
     assert_eq!(pair.sides[CONNECTOR].open(&open()), Err(OpenError::WrongSide));
     assert_eq!(pair.sides[EDGE].open(&Open { route: "", ..open() }), Err(OpenError::Unsendable));
     pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)).unwrap();
-    assert_eq!(pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)), Err(StreamError::Repeated));
+    assert_eq!(pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)), Err(StreamCommandError::Repeated));
     pair.sides[CONNECTOR].phases(connector, phases(Stage::End)).unwrap();
-    assert_eq!(pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)), Err(StreamError::Repeated));
+    assert_eq!(pair.sides[CONNECTOR].phases(connector, phases(Stage::Head)), Err(StreamCommandError::Repeated));
     pair.sides[EDGE].finish(edge).unwrap();
-    assert_eq!(pair.sides[EDGE].finish(edge), Err(StreamError::Finished));
-    assert_eq!(pair.sides[EDGE].send(edge, vec![1]).unwrap_err().error, StreamError::Finished);
+    assert_eq!(pair.sides[EDGE].finish(edge), Err(StreamCommandError::Finished));
+    assert_eq!(pair.sides[EDGE].send(edge, vec![1]).unwrap_err().error, StreamCommandError::Finished);
     assert_eq!(pair.sides[EDGE].capacity(edge, usize::MAX), 0);
     pair.sides[EDGE].reset(edge, Cause::Cancelled);
     for _ in 0..2 {
-        assert_eq!(pair.sides[EDGE].finish(edge), Err(StreamError::Gone));
-        assert_eq!(pair.sides[EDGE].send(edge, vec![1]).unwrap_err().error, StreamError::Gone);
+        assert_eq!(pair.sides[EDGE].finish(edge), Err(StreamCommandError::Gone));
+        assert_eq!(pair.sides[EDGE].send(edge, vec![1]).unwrap_err().error, StreamCommandError::Gone);
         pair.sides[EDGE].consumed(edge, 10);
         pair.sides[EDGE].reset(edge, Cause::Cancelled);
         pair.run_until_idle();

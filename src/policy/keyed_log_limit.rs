@@ -12,7 +12,7 @@ const ENTRIES_MAX: usize = 256;
 ///
 /// When more keys come within a minute than are remembered, the further ones get no line, and are counted together.
 #[derive(Debug)]
-pub struct KeyedLines<K> {
+pub struct KeyedLogLimit<K> {
     entries: Vec<Entry<K>>,
     others: u64,
 }
@@ -33,15 +33,15 @@ struct Entry<K> {
     left_out: u64,
 }
 
-impl<K> Default for KeyedLines<K> {
-    fn default() -> KeyedLines<K> {
-        KeyedLines { entries: Vec::new(), others: 0 }
+impl<K> Default for KeyedLogLimit<K> {
+    fn default() -> KeyedLogLimit<K> {
+        KeyedLogLimit { entries: Vec::new(), others: 0 }
     }
 }
 
-impl<K: PartialEq> KeyedLines<K> {
+impl<K: PartialEq> KeyedLogLimit<K> {
     /// Asks to write a line about this now; `None` if there was one within a minute.
-    pub fn take(&mut self, key: K, now: Time) -> Option<LeftOut> {
+    pub fn allow(&mut self, key: K, now: Time) -> Option<LeftOut> {
         let is_due = |entry: &Entry<K>| now.since(entry.last) >= INTERVAL;
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == key) {
             if !is_due(entry) {
@@ -80,21 +80,21 @@ mod tests {
 
     #[test]
     fn a_key_gets_one_line_in_a_minute_and_the_rest_is_counted() {
-        let mut lines = KeyedLines::default();
-        assert_eq!(lines.take("a", at(0)), Some(LeftOut::default()));
-        assert!((0..299).all(|n| lines.take("a", at(n / 10)).is_none()));
-        assert_eq!(lines.take("b", at(1)), Some(LeftOut::default()));
-        assert_eq!(lines.take("a", at(60)), Some(LeftOut { same: 299, others: 0 }));
-        assert_eq!(lines.take("a", at(61)), None);
+        let mut lines = KeyedLogLimit::default();
+        assert_eq!(lines.allow("a", at(0)), Some(LeftOut::default()));
+        assert!((0..299).all(|n| lines.allow("a", at(n / 10)).is_none()));
+        assert_eq!(lines.allow("b", at(1)), Some(LeftOut::default()));
+        assert_eq!(lines.allow("a", at(60)), Some(LeftOut { same: 299, others: 0 }));
+        assert_eq!(lines.allow("a", at(61)), None);
     }
 
     #[test]
     fn a_flood_of_keys_takes_no_more_memory_and_is_counted() {
-        let mut lines = KeyedLines::default();
-        let told = (0..10_000).filter(|n| lines.take(*n, at(0)).is_some()).count();
+        let mut lines = KeyedLogLimit::default();
+        let told = (0..10_000).filter(|n| lines.allow(*n, at(0)).is_some()).count();
         assert_eq!((told, lines.entries.len()), (ENTRIES_MAX, ENTRIES_MAX));
         let others = 10_000 - ENTRIES_MAX as u64;
-        assert_eq!(lines.take(20_000, at(60)), Some(LeftOut { same: 0, others }));
-        assert_eq!(lines.take(20_001, at(60)), Some(LeftOut::default()));
+        assert_eq!(lines.allow(20_000, at(60)), Some(LeftOut { same: 0, others }));
+        assert_eq!(lines.allow(20_001, at(60)), Some(LeftOut::default()));
     }
 }

@@ -4,22 +4,22 @@ use crate::base::Time;
 
 /// Limits log lines that strangers can cause: a few per second, then only a count of those that were left out.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LogRateLimit {
     per_second_max: u32,
     second_start: Time,
     lines: u32,
     left_out: u64,
 }
 
-impl Lines {
+impl LogRateLimit {
     /// Allows at most `per_second_max` lines per second.
     #[must_use]
-    pub const fn new(per_second_max: u32) -> Lines {
-        Lines { per_second_max, second_start: Time::ZERO, lines: 0, left_out: 0 }
+    pub const fn new(per_second_max: u32) -> LogRateLimit {
+        LogRateLimit { per_second_max, second_start: Time::ZERO, lines: 0, left_out: 0 }
     }
 
     /// Asks to write a line now: `None` if the limit is reached, otherwise the number of lines left out before it.
-    pub fn take(&mut self, now: Time) -> Option<u64> {
+    pub fn allow(&mut self, now: Time) -> Option<u64> {
         if now.since(self.second_start) >= Duration::from_secs(1) {
             self.second_start = now;
             self.lines = 0;
@@ -39,12 +39,12 @@ mod tests {
 
     #[test]
     fn a_flood_costs_a_few_lines_and_what_was_left_out_is_told() {
-        let mut lines = Lines::new(2);
+        let mut lines = LogRateLimit::new(2);
         let at = |ms: u64| Time::ZERO + Duration::from_millis(5_000 + ms);
         assert_eq!(
-            [lines.take(at(0)), lines.take(at(1)), lines.take(at(2)), lines.take(at(3))],
+            [lines.allow(at(0)), lines.allow(at(1)), lines.allow(at(2)), lines.allow(at(3))],
             [Some(0), Some(0), None, None]
         );
-        assert_eq!([lines.take(at(1_000)), lines.take(at(1_001))], [Some(2), Some(0)]);
+        assert_eq!([lines.allow(at(1_000)), lines.allow(at(1_001))], [Some(2), Some(0)]);
     }
 }

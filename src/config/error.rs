@@ -71,7 +71,7 @@ impl fmt::Display for Origin {
 ///
 /// A message never repeats a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     /// Where the faulty value is; `Default` for something that is missing.
     pub origin: Origin,
     /// The key path, such as `edge.agents_listen` or `route[0].upstream`; empty when no key is concerned.
@@ -80,15 +80,15 @@ pub struct Fault {
     pub message: String,
 }
 
-impl Fault {
+impl ConfigError {
     /// A fault of a key, found at this place.
     #[must_use]
-    pub fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Fault {
-        Fault { origin, key: key.into(), message: message.into() }
+    pub fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> ConfigError {
+        ConfigError { origin, key: key.into(), message: message.into() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.origin != Origin::Default {
             write!(f, "{}: ", self.origin)?;
@@ -103,35 +103,35 @@ impl fmt::Display for Fault {
 /// All errors in the configuration, ordered by place: the file by line, the environment, the flags, and last what is missing.
 /// Displayed with one fault on each line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Faults(Vec<Fault>);
+pub struct ConfigErrors(Vec<ConfigError>);
 
-impl Faults {
+impl ConfigErrors {
     /// Puts the faults in their order. There must be at least one for this to be an error.
     #[must_use]
-    pub fn new(mut faults: Vec<Fault>) -> Faults {
+    pub fn new(mut faults: Vec<ConfigError>) -> ConfigErrors {
         faults.sort_by_cached_key(|fault| (fault.origin == Origin::Default, fault.origin.clone()));
         // One flag or variable can set a field of several tables; what is wrong with it is said once.
         faults.dedup_by(|later, first| {
             let one_value = matches!(first.origin, Origin::Flag(_) | Origin::Env(_)) && first.origin == later.origin;
             one_value && first.message == later.message && without_index(&first.key).eq(without_index(&later.key))
         });
-        Faults(faults)
+        ConfigErrors(faults)
     }
 
     /// One fault of a key, found when its value was used.
     #[must_use]
-    pub fn of(key: &str, error: impl fmt::Display) -> Faults {
-        Faults::new(vec![Fault::new(Origin::Default, key, error.to_string())])
+    pub fn of(key: &str, error: impl fmt::Display) -> ConfigErrors {
+        ConfigErrors::new(vec![ConfigError::new(Origin::Default, key, error.to_string())])
     }
 
     /// The faults one by one.
     #[must_use]
-    pub fn all(&self) -> &[Fault] {
+    pub fn all(&self) -> &[ConfigError] {
         &self.0
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, fault) in self.0.iter().take(FAULTS_SHOWN_MAX).enumerate() {
             if i > 0 {
@@ -194,18 +194,18 @@ mod tests {
     #[test]
     fn faults_have_the_order_of_their_places_and_are_bounded() {
         let file = |line| Origin::File { name: "a.toml".into(), line };
-        let faults = Faults::new(vec![
-            Fault::new(Origin::Default, "x", "missing"),
-            Fault::new(Origin::Flag("--y".into()), "y", "bad"),
-            Fault::new(file(10), "b", "bad"),
-            Fault::new(file(9), "a", "bad"),
+        let faults = ConfigErrors::new(vec![
+            ConfigError::new(Origin::Default, "x", "missing"),
+            ConfigError::new(Origin::Flag("--y".into()), "y", "bad"),
+            ConfigError::new(file(10), "b", "bad"),
+            ConfigError::new(file(9), "a", "bad"),
         ]);
         assert_eq!(faults.to_string(), "a.toml:9: a: bad\na.toml:10: b: bad\n--y: y: bad\nx: missing");
-        let many = Faults::new(vec![Fault::new(Origin::Default, "x", "bad"); FAULTS_SHOWN_MAX + 7]);
+        let many = ConfigErrors::new(vec![ConfigError::new(Origin::Default, "x", "bad"); FAULTS_SHOWN_MAX + 7]);
         let host = |index, message: &str| {
-            Fault::new(Origin::Flag("--upstream".into()), format!("route[{index}].upstream"), message)
+            ConfigError::new(Origin::Flag("--upstream".into()), format!("route[{index}].upstream"), message)
         };
-        let once = Faults::new(vec![host(0, "bad"), host(1, "bad"), host(2, "bad"), host(10, "worse")]);
+        let once = ConfigErrors::new(vec![host(0, "bad"), host(1, "bad"), host(2, "bad"), host(10, "worse")]);
         assert_eq!(once.to_string(), "--upstream: route[0].upstream: bad\n--upstream: route[10].upstream: worse");
         assert!(many.to_string().ends_with("\nand 7 more"));
     }

@@ -1,0 +1,119 @@
+/// Why a call failed, or why one side broke it off.
+///
+/// The roles speak of failed calls in these words, whatever protocol carries the call between them. Each protocol maps its own
+/// codes to and from them (`wire::mux::Cause` those of our link). What each failure means to an agent and in metrics stands in
+/// one table (`exchange::CallFailure`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum CallFailure {
+    /// No connector serves the tunnel, or the one that did has just left.
+    #[error("no connector is linked")]
+    ConnectorOffline,
+    /// The tunnel has no valid credential, so that no connector can come.
+    #[error("the tunnel has no valid credential")]
+    TunnelRevoked,
+    /// A limit was reached before the request was passed on.
+    #[error("a limit was reached before the request was passed on")]
+    Overloaded,
+    /// The connector has no route for the host.
+    #[error("the connector has no route for the host")]
+    NoRoute,
+    /// The connector cannot read the head of the request that the edge sent.
+    #[error("the connector cannot read the head of the request")]
+    RequestRefused,
+    /// The connector did not pass the request on, for a reason that this version does not know.
+    #[error("the connector did not pass the request on, for a reason that this version does not know")]
+    NotPassedOn,
+    /// The connector's route has another kind of traffic than the edge's.
+    #[error("the connector's route has another kind of traffic than the edge's")]
+    SealMismatch,
+    /// The handshake of the inner TLS session between edge and connector failed.
+    #[error("the handshake of the inner TLS session failed")]
+    SealRefused,
+    /// The connector's rules do not allow the address of the upstream.
+    #[error("the connector's rules do not allow the address of the upstream")]
+    UpstreamNotAllowed,
+    /// The connector has no way to the upstream.
+    #[error("the upstream cannot be reached")]
+    UpstreamUnreachable,
+    /// The upstream did not answer the attempt to connect.
+    #[error("the upstream did not answer the attempt to connect")]
+    UpstreamConnectTimeout,
+    /// The upstream refused the connection.
+    #[error("the upstream refused the connection")]
+    UpstreamRefused,
+    /// There is no TLS session between connector and upstream.
+    #[error("the TLS handshake with the upstream failed")]
+    UpstreamTls,
+    /// The upstream closed the connection before anything of the request was sent.
+    #[error("the upstream closed the connection before the request was sent")]
+    UpstreamUnsent,
+
+    // From here on the upstream may have received the request.
+    /// The upstream closed the connection before its answer was complete.
+    #[error("the upstream closed the connection before its answer was complete")]
+    UpstreamBroken,
+    /// The upstream's answer is not valid HTTP.
+    #[error("the upstream's answer is not valid HTTP")]
+    UpstreamProtocol,
+    /// The upstream did not answer in time.
+    #[error("the upstream did not answer in time")]
+    TimedOut,
+    /// The side that resets the stream waited too long for the other side.
+    #[error("the time for the call is over")]
+    Deadline,
+    /// The link ended during the call.
+    #[error("the link ended during the call")]
+    LinkLost,
+    /// The tunnel's credential was revoked during the call.
+    #[error("the tunnel's credential was revoked during the call")]
+    Revoked,
+    /// The call held memory that others needed, and its reader was slow.
+    #[error("the reader of the call was too slow while others waited for memory")]
+    SlowReader,
+    /// The agent left, or the side that stands for it.
+    #[error("the agent left")]
+    Cancelled,
+    /// The body of the request is malformed or incomplete.
+    #[error("the body of the request is malformed or incomplete")]
+    RequestBroken,
+    /// Edge or connector failed inside, or broke the call off for a reason that this version does not know.
+    #[error("the call failed between edge and connector")]
+    Internal,
+}
+
+impl CallFailure {
+    /// Every failure, in the order of the declaration.
+    #[cfg(test)]
+    pub const ALL: [CallFailure; 24] = [
+        CallFailure::ConnectorOffline,
+        CallFailure::TunnelRevoked,
+        CallFailure::Overloaded,
+        CallFailure::NoRoute,
+        CallFailure::RequestRefused,
+        CallFailure::NotPassedOn,
+        CallFailure::SealMismatch,
+        CallFailure::SealRefused,
+        CallFailure::UpstreamNotAllowed,
+        CallFailure::UpstreamUnreachable,
+        CallFailure::UpstreamConnectTimeout,
+        CallFailure::UpstreamRefused,
+        CallFailure::UpstreamTls,
+        CallFailure::UpstreamUnsent,
+        CallFailure::UpstreamBroken,
+        CallFailure::UpstreamProtocol,
+        CallFailure::TimedOut,
+        CallFailure::Deadline,
+        CallFailure::LinkLost,
+        CallFailure::Revoked,
+        CallFailure::SlowReader,
+        CallFailure::Cancelled,
+        CallFailure::RequestBroken,
+        CallFailure::Internal,
+    ];
+
+    /// Whether the upstream may have acted on the request: calling again may do it twice.
+    #[must_use]
+    pub const fn may_have_acted(self) -> bool {
+        self as u8 >= CallFailure::UpstreamBroken as u8
+    }
+}
