@@ -130,6 +130,7 @@ fn link_reading(tunnel: &str, core: CoreId, link: &LinkReport) -> LinkReading {
         streams: link.streams,
         round_trip: link.round_trip,
         age: link.age,
+        idle: None,
         draining: link.state == LinkState::Draining,
     }
 }

@@ -140,6 +140,7 @@ fn link(link: LinkReport) -> LinkReading {
         streams: link.streams,
         round_trip: link.round_trip,
         age: link.age,
+        idle: Some(link.idle),
         draining: link.draining,
     }
 }

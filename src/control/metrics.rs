@@ -2,6 +2,7 @@
 //!
 //! The names are part of what operators build on: a test holds the whole list still.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -161,7 +162,14 @@ impl Scrape {
             &rows,
         )?;
         let rows = self.per_link(|link| Some(link.age.as_secs_f64()));
-        families.gauges("adit_link_age", "How long a link has been up", Some(&Unit::Seconds), &rows)
+        families.gauges("adit_link_age", "How long a link has been up", Some(&Unit::Seconds), &rows)?;
+        let rows = self.per_tunnel_idle();
+        families.gauges(
+            "adit_tunnel_idle",
+            "How long a tunnel that has links has had no call; since they are up, if it had none",
+            Some(&Unit::Seconds),
+            &rows,
+        )
     }
 
     fn upstreams(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -233,6 +241,16 @@ impl Scrape {
                 (labels, read(upstream))
             })
             .collect()
+    }
+
+    /// The tunnels that have links, each with the shortest time without a call of them. There are as many as links at the most.
+    fn per_tunnel_idle(&self) -> Vec<(Labels, f64)> {
+        let mut idle: BTreeMap<&str, Duration> = BTreeMap::new();
+        let links = self.0.roles.iter().flat_map(|role| &role.links);
+        for (tunnel, link_idle) in links.filter_map(|link| Some((link.tunnel.as_str(), link.idle?))) {
+            idle.entry(tunnel).and_modify(|least| *least = link_idle.min(*least)).or_insert(link_idle);
+        }
+        idle.into_iter().map(|(tunnel, idle)| (vec![("tunnel", tunnel.to_owned())], idle.as_secs_f64())).collect()
     }
 
     fn per_link<T>(&self, read: impl Fn(&LinkReading) -> Option<T>) -> Vec<(Labels, T)> {
@@ -424,6 +442,7 @@ mod tests {
                 "adit_links_open role",
                 "adit_sockets_open core,role",
                 "adit_tasks_open core,role",
+                "adit_tunnel_idle_seconds tunnel",
                 "adit_upstream_answers_total class,method,route,tool",
                 "adit_upstream_connections_open role,route",
                 "adit_upstream_failing role,route",
@@ -439,6 +458,7 @@ mod tests {
         assert_eq!(only("adit_uptime_seconds"), 61.23);
         assert_eq!(only("adit_link_round_trip_seconds"), 0.000_042);
         assert_eq!(only("adit_links_ended_total"), 5.0);
+        assert_eq!(only("adit_tunnel_idle_seconds"), 720.5);
         assert_eq!(samples["adit_engine_info"][0].0["why"], "epoll (as asked)");
         let calls = &samples["adit_calls_total"];
         let of = |outcome: &str| calls.iter().find(|(labels, _)| labels["outcome"] == outcome).map(|(_, n)| *n);

@@ -70,6 +70,8 @@ pub struct LinkReading {
     pub round_trip: Option<Duration>,
     /// For how long it has been there.
     pub age: Duration,
+    /// For how long it has had no call (on an edge).
+    pub idle: Option<Duration>,
     /// Whether it takes no new streams.
     pub draining: bool,
 }

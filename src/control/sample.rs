@@ -82,6 +82,7 @@ pub(super) fn edge_reading() -> RoleReading {
         streams: 3,
         round_trip: Some(Duration::from_micros(42)),
         age: Duration::from_secs(12),
+        idle: Some(Duration::from_millis(720_500)),
         draining: false,
     };
     let count = Count { name: "links_ended", help: "Links that ended, for whatever reason", count: 5 };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use crate::base::Clock;
 use crate::edge::agents_http2;
 use crate::edge::call::{AgentCalls, Caller, Leave};
 use crate::edge::connectors;
@@ -20,9 +21,11 @@ use crate::edge::settings::PlainHttp;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
 use crate::exchange::{Outlet, Refusal};
+use crate::latency::{Phase, SERVER_TIMING, own_timing};
 use crate::route::Scheme;
 use crate::serve::{Requests, serve};
 use crate::tls::{ALPN_HTTP2, Connection, DetachedConnection, HandshakeError, TlsError};
+use crate::wire::http1::Answer;
 use crate::wire::http2::PREFACE;
 
 /// How long an agent that was refused may take to read why, and one that has everything to end its side.
@@ -206,8 +209,9 @@ async fn greet_plain(
         return Some(Agent::new(here, connection, Some(first), visitor));
     }
     Counters::add(&here.edge.counters.requests_refused);
-    let mut answer = Vec::new();
-    Refusal::PlainHttp.answer().write(&mut answer);
+    let (mut timing, mut answer) = (Vec::new(), Vec::new());
+    own_timing(Phase::Edge, here.core.now() - connection.received_at(), &mut timing);
+    Answer { append: &[(SERVER_TIMING, &timing)], ..Refusal::PlainHttp.answer() }.write(&mut answer);
     drop(first);
     let mut outlet = Outlet::default();
     // An agent that has left needs no answer.

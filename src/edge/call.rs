@@ -18,7 +18,7 @@ use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, forwarded, r
 use crate::latency::{
     CallPhases, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
-use crate::policy::Source;
+use crate::policy::{LeftOut, Source};
 use crate::route::{Route, Scheme};
 use crate::serve::{
     Http1Request, Keepalive, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits,
@@ -26,7 +26,7 @@ use crate::serve::{
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
-use crate::wire::mcp;
+use crate::wire::mcp::{self, Era};
 
 /// Who calls on a connection, from where, and how it counts.
 pub(super) struct Caller {
@@ -184,7 +184,7 @@ impl AgentCalls<'_> {
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(&to_agent);
-            hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing };
+            hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing, is_refused: false };
             let public = route.own.public.as_ref().or(here.edge.settings.public.as_ref());
             let called = front.called(public, *is_tls, incoming.head);
             let append = forwarded(peer.as_bytes(), called);
@@ -199,6 +199,7 @@ impl AgentCalls<'_> {
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
+        let is_refused = hooks.is_refused;
         request.end_response();
         let whole = stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
@@ -206,6 +207,9 @@ impl AgentCalls<'_> {
             Ok(()) => {
                 stamps.on_last_to_agent(here.core.now());
                 opened.whole.set(whole);
+                if is_refused {
+                    note_era(here, request, route);
+                }
                 let outcome = request.delivered(&to_agent, keeps, here).await;
                 finish(here, request, route, opened, stamps, outcome);
                 return match outcome {
@@ -303,6 +307,8 @@ struct EdgeHooks<'a> {
     request: &'a RequestHead,
     stamps: &'a mut EdgeStamps,
     timing: &'a mut Vec<u8>,
+    /// Whether the answer may be that of a server to an agent of the other era.
+    is_refused: bool,
 }
 
 impl RelayHooks for EdgeHooks<'_> {
@@ -317,6 +323,7 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
+        self.is_refused = Era::is_refusal(head.status());
         self.here.bonds.on_answer(&self.opened.usage, self.request, head, self.here.core.turn_time());
         let phases = self.opened.stream.on_link().times();
         self.timing.clear();
@@ -456,6 +463,24 @@ impl Caller {
             return Err(Refusal::Network);
         }
         if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
+    }
+}
+
+/// Notes that a server has refused a request as one of the other era of MCP does, if the request opens a conversation.
+fn note_era(here: &EdgeCore, request: &mut impl Request, route: &Route) {
+    let opened = request.label().and_then(|label| Era::of_opening(label.call().method()?));
+    let Some(era) = opened else { return };
+    Counters::add(&here.edge.counters.eras_differed);
+    if let Some(LeftOut { same, others }) = here.edge.log_era(&route.name, era, here.core.turn_time()) {
+        tracing::info!(
+            route = route.name.as_str(),
+            same,
+            others,
+            "an agent of MCP {} was refused, as by a server of {}: agents that speak both try the other way by themselves; for the \
+             rest, update the server or the agent, and check the path",
+            era.revisions(),
+            era.other().revisions()
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future;
 
@@ -252,6 +253,7 @@ impl LinkTable {
                 round_trip: entry.carrier.round_trip(),
                 software: entry.software.clone(),
                 age: now - entry.since,
+                idle: entry.idle(now),
                 draining: entry.carrier.is_draining(),
             })
         });
@@ -271,6 +273,14 @@ impl LinkTable {
 impl Entry {
     fn chosen(&self) -> ChosenLink {
         ChosenLink { carrier: self.carrier.clone(), usage: Rc::clone(&self.usage) }
+    }
+
+    /// How long it has had no call.
+    fn idle(&self, now: Time) -> Duration {
+        match self.carrier.streams_live() {
+            0 => now - self.usage.last().unwrap_or(self.since),
+            _ => Duration::ZERO,
+        }
     }
 
     fn load(&self, streams_max: u32) -> LinkLoad {
@@ -330,6 +340,14 @@ mod tests {
         assert!(is_present());
         let report = table.report();
         assert_eq!((report.len(), report[0].id, &*report[0].software), (1, carrier.id(), "adit/test"));
+        let idle = |table: &LinkTable, now: Time| table.by_tunnel.borrow()[&tunnel()].entries[0].idle(now);
+        let now = |s| fixture.core.now() + Duration::from_secs(s);
+        assert_eq!(idle(&table, now(60)), Duration::from_secs(60), "since it is up");
+        let stream = carrier.open(&CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None }).unwrap();
+        assert_eq!(idle(&table, now(60)), Duration::ZERO, "a call is under way");
+        drop(stream);
+        let label = Recorder::new(LatencySettings::default()).label("a", "b", "");
+        table.by_tunnel.borrow()[&tunnel()].entries[0].usage.count(label, now(50));
         table.on_draining(&tunnel(), CONNECTOR, &carrier);
         assert!(!is_present());
         table.remove(&tunnel(), &carrier, &Recorder::new(LatencySettings::default()));

@@ -45,6 +45,8 @@ pub struct LinkReport {
     pub software: Box<str>,
     /// The time since the link came up.
     pub age: Duration,
+    /// The time since it last had a call; since it came up, if it had none.
+    pub idle: Duration,
     /// Whether it takes no new calls.
     pub draining: bool,
 }

@@ -13,8 +13,10 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
+use crate::route::RouteName;
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
+use crate::wire::mcp::Era;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
 const CORE_MESSAGES_MAX: usize = 1024;
@@ -38,6 +40,8 @@ pub struct Edge {
     failed_registrations: Mutex<SourceLimits>,
     /// Log lines that strangers at the connectors' port can cause.
     stranger_log_limit: Mutex<KeyedLogLimit<(Option<SourceKey>, StrangerTrouble)>>,
+    /// Log lines about agents and servers of different eras of MCP.
+    era_log_limit: Mutex<KeyedLogLimit<(RouteName, Era)>>,
     /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<Places>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
@@ -83,6 +87,7 @@ counters! {
         connections_limited, "Connections refused because their source has too many open";
         connections_refused, "Connections of agents refused above the limit of the core";
         enrolments, "Certificates that edges issued to connectors";
+        eras_differed, "Openings (initialize, server/discover) answered 400, 404 or 405, as by a server of the other era of MCP";
         greetings_refused, "Request heads and handshakes refused because unfinished ones took too much memory";
         handed_over, "Connections handed over to another core";
         handshakes_failed, "TLS handshakes that failed, with agents and connectors";
@@ -140,6 +145,7 @@ impl Edge {
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
             stranger_log_limit: Mutex::default(),
+            era_log_limit: Mutex::default(),
             agents,
             unregistered: Arc::default(),
             usage_left: Mutex::default(),
@@ -230,5 +236,11 @@ impl Edge {
     pub(super) fn stranger_line(&self, peer: Option<IpAddr>, trouble: StrangerTrouble, now: Time) -> Option<LeftOut> {
         let mut lines = self.stranger_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
         lines.allow((peer.map(SourceKey::of), trouble), now)
+    }
+
+    /// Asks to write a log line about an agent of this era that the server of a route refused.
+    pub(super) fn log_era(&self, route: &RouteName, era: Era, now: Time) -> Option<LeftOut> {
+        let mut lines = self.era_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.allow((route.clone(), era), now)
     }
 }

@@ -1,6 +1,6 @@
 //! The calls made over the links of each credential, for the case that a credential leaked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -42,11 +42,13 @@ pub(super) struct LinkUsage {
     connector: u64,
     credential: CredentialId,
     counts: RefCell<HashMap<LabelId, Count>>,
+    /// When a call over the link last ended.
+    last: Cell<Option<Time>>,
 }
 
 impl LinkUsage {
     pub(super) fn new(tunnel: TunnelId, connector: u64, credential: CredentialId) -> LinkUsage {
-        LinkUsage { tunnel, connector, credential, counts: RefCell::default() }
+        LinkUsage { tunnel, connector, credential, counts: RefCell::default(), last: Cell::new(None) }
     }
 
     /// The tunnel of the link.
@@ -59,8 +61,14 @@ impl LinkUsage {
         self.connector
     }
 
+    /// When a call over the link last ended.
+    pub(super) fn last(&self) -> Option<Time> {
+        self.last.get()
+    }
+
     /// A call over the link has ended.
     pub(super) fn count(&self, label: LabelId, now: Time) {
+        self.last.set(Some(now));
         let mut counts = self.counts.borrow_mut();
         let count = counts.entry(label).or_insert(Count { calls: 0, first: now, last: now });
         count.calls += 1;

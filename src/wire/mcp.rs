@@ -193,6 +193,52 @@ impl Call {
     }
 }
 
+/// The two ways of MCP that have no revision in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Era {
+    /// Revisions before [`FIRST_STATELESS_REVISION`]: a session that begins with `initialize`.
+    Sessions,
+    /// From that revision on: requests that stand by themselves, the first of which may be `server/discover`.
+    Stateless,
+}
+
+impl Era {
+    /// The era of the agent, if `method` opens a conversation in it.
+    #[must_use]
+    pub fn of_opening(method: &str) -> Option<Era> {
+        match method {
+            "initialize" => Some(Era::Sessions),
+            "server/discover" => Some(Era::Stateless),
+            _ => None,
+        }
+    }
+
+    /// Whether a server answers an opening with this status if it speaks only the other era: it finds the revision or the session
+    /// missing, or does not know the method.
+    #[must_use]
+    pub const fn is_refusal(status: u16) -> bool {
+        matches!(status, 400 | 404 | 405)
+    }
+
+    /// The revisions of the era.
+    #[must_use]
+    pub const fn revisions(self) -> &'static str {
+        match self {
+            Era::Sessions => "2025-11-25 or earlier",
+            Era::Stateless => "2026-07-28 or later",
+        }
+    }
+
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Era {
+        match self {
+            Era::Sessions => Era::Stateless,
+            Era::Stateless => Era::Sessions,
+        }
+    }
+}
+
 /// Whether a request asks for a stream of events that is no part of a call's answer, and lasts for as long as both sides want:
 /// a GET, or [`LISTEN`].
 #[must_use]

@@ -2,6 +2,7 @@
 
 mod admission;
 mod doctor;
+mod eras;
 mod events;
 mod greetings;
 mod isolation;

@@ -20,6 +20,10 @@ fn an_edge_with_certificates_speaks_plain_http_over_loopback_only_if_it_is_told_
         let body = String::from_utf8(agent.body(&answer)).unwrap();
         assert_eq!(answer.status(), status, "{more}: {body}");
         assert!(body.contains(code), "{more}: {body}");
+        assert!(
+            answer.one("server-timing").is_some_and(|timing| timing.starts_with("edge;dur=")),
+            "{more}: {answer:?}"
+        );
     }
 }
 
