@@ -17,7 +17,7 @@ pub struct Http2Stream {
     recv: RefCell<RecvStream>,
     send: RefCell<Sending>,
     queue: Rc<StreamQueue>,
-    /// Whether this side has reset it.
+    /// Whether this side has reset it first.
     is_given_up: Cell<bool>,
 }
 
@@ -141,6 +141,9 @@ impl Http2Stream {
     }
 
     fn reset(&self, reason: Reason) {
+        if self.was_given_up() {
+            return;
+        }
         self.is_given_up.set(true);
         match &mut *self.send.borrow_mut() {
             Sending::Head(send) => send.send_reset(reason),
