@@ -427,7 +427,7 @@ fn record(
 
 impl Caller {
     /// The scheme by which the agent called.
-    fn scheme(&self, request: &impl Request) -> Scheme {
+    pub(super) fn scheme(&self, request: &impl Request) -> Scheme {
         let public = self.here.edge.settings.public.as_ref();
         self.front.scheme(public, self.is_tls, request.head())
     }

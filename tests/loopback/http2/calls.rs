@@ -171,3 +171,36 @@ fn hosts_origins_and_metrics_are_those_of_any_call() {
         assert!(site.tunnel.edge.counters().http2_connections.load(Ordering::Relaxed) > 0);
     });
 }
+
+#[test]
+fn a_call_that_another_core_has_the_link_for_is_served_there() {
+    const CORES: usize = 3;
+    const AGENTS: usize = 24;
+    for driver in DRIVERS {
+        for traffic in [Traffic::Plain, Traffic::Resealed] {
+            let site = Site::start(driver, traffic, (CORES, 1));
+            for _ in 0..AGENTS {
+                with_client(site.agents(), async |client| {
+                    for _ in 0..3 {
+                        let answer = client.call(Method::POST, "/mcp", CALL).await.unwrap();
+                        let said = String::from_utf8(answer.body.to_vec()).unwrap();
+                        assert!(said.contains("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n"), "{said}");
+                        assert!(said.ends_with(std::str::from_utf8(CALL).unwrap()), "{said}");
+                        assert_eq!(answer.head.headers().get_all("server-timing").iter().count(), 1);
+                    }
+                    let answer = client.call(Method::GET, "/chunks/200000", b"").await.unwrap();
+                    assert_eq!((answer.body.len(), answer.trailers.len()), (200_000, 1));
+                    let (response, mut send) =
+                        client.begin(request(Method::POST, "/hold").body(()).unwrap(), true).await;
+                    let held = site.held().await;
+                    send.send_reset(h2::Reason::CANCEL);
+                    tokio::task::spawn_blocking(move || held.until_closed()).await.unwrap();
+                    drop(response);
+                });
+            }
+            let handed_over = site.tunnel.edge.counters().handed_over.load(Ordering::Relaxed);
+            assert!(handed_over > 0, "{driver:?} {traffic}: of {AGENTS} some landed on a core without a link");
+            site.tunnel.end();
+        }
+    }
+}
