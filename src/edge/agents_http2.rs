@@ -139,3 +139,21 @@ impl<'a> AgentRequest<'a> for Http2Request<'a> {
         outcome_of(&sent.await)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a call over HTTP/2 costs, besides its buffers and what `h2` has of it, for as long as it lasts.
+    const FUTURE_LEN_MAX: usize = 4500;
+
+    fn future_len<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_call_is_small() {
+        let len = future_len(serve_call);
+        assert!(len <= FUTURE_LEN_MAX, "{len} bytes");
+    }
+}

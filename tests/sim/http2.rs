@@ -58,14 +58,26 @@ enum Came {
 
 /// An agent that sends this behind its preface, with streams that may be sent so many bytes each, and reads what comes.
 fn agent(bed: &Bed, window: u32, frames: &[Vec<u8>]) -> Rc<RefCell<Vec<Came>>> {
+    agent_with_pauses(bed, window, vec![frames.concat()])
+}
+
+/// The same, with a millisecond after each piece.
+fn agent_with_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>) -> Rc<RefCell<Vec<Came>>> {
     let settings = [&4_u16.to_be_bytes()[..], &window.to_be_bytes()].concat();
-    let mut bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &settings)].concat();
-    bytes.extend(frames.concat());
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &settings)].concat();
     let (core, came) = (bed.agents.clone(), Rc::<RefCell<Vec<Came>>>::default());
     let told = Rc::clone(&came);
     bed.agents.spawn(async move {
-        let socket = connect(&core).await;
-        send(&socket, &bytes).await.unwrap();
+        let socket = Rc::new(connect(&core).await);
+        let sending = Rc::clone(&socket);
+        core.spawn(async move {
+            send(&sending, &begin).await.unwrap();
+            for piece in pieces {
+                // The edge may have ended it.
+                let _ = send(&sending, &piece).await;
+                sending.core().sleep(Duration::from_millis(1)).await;
+            }
+        });
         let mut received = Vec::new();
         while let Ok(Some(lease)) = socket.recv().await {
             received.extend_from_slice(&lease);
@@ -154,4 +166,27 @@ fn a_body_that_does_not_come_ends_its_call_in_time() {
     assert_eq!(*came.borrow(), [Came::Reset(1, INTERNAL_ERROR)]);
     assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
     bed.assert_nothing_is_left();
+}
+
+#[test]
+fn calls_that_are_given_up_while_they_wait_for_a_connector_do_not_pile_up() {
+    let mut bed = Bed::start();
+    bed.kill_connector();
+    let tasks = bed.edge_core.open_tasks();
+    let head = block("GET", "/5", &[]);
+    let given_up = |stream| {
+        let reset = frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        [frame(HEADERS, END_HEADERS | END_STREAM, stream, &head), reset].concat()
+    };
+    // One after the other, so that each is begun before it is given up.
+    let pieces = (1..2_000_u32).step_by(2).map(|stream| given_up(stream)).collect();
+    let came = agent_with_pauses(&bed, 65_535, pieces);
+    for _ in 0..40 {
+        bed.pass(Duration::from_millis(50));
+        let open = bed.edge_core.open_tasks() - tasks;
+        assert!(open <= 140, "{open} tasks");
+    }
+    assert!(came.borrow().contains(&Came::Goaway(ENHANCE_YOUR_CALM)), "{came:?}");
+    bed.pass(10 * SECOND);
+    assert_eq!(came.borrow().last(), Some(&Came::Closed));
 }

@@ -147,7 +147,7 @@ impl Bed {
     }
 
     /// The connector's process is killed.
-    fn kill_connector(&mut self) {
+    pub(crate) fn kill_connector(&mut self) {
         self.sim.net().kill(CONNECTOR, Death::Processes);
         self.sim.remove(self.connector_core.1);
     }

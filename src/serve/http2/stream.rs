@@ -7,9 +7,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response};
 
-use crate::engine::{Core, Lease, StreamError};
+use crate::engine::{Core, StreamError};
 use crate::exchange::PeerProgress;
-use crate::serve::http2::queue::{SendPiece, StreamQueue};
+use crate::serve::http2::queue::{Content, SendPiece, StreamQueue};
 
 /// A stream of HTTP/2: what carries one request and its response.
 pub struct Http2Stream {
@@ -115,10 +115,10 @@ impl Http2Stream {
         }
     }
 
-    /// Queues a piece of the response's body; none for its end alone.
-    pub(super) fn send_data(&self, lease: Option<Lease>, is_end: bool) -> Result<(), StreamError> {
+    /// Queues a piece of the response's body.
+    pub(super) fn send_data(&self, content: Content, is_end: bool) -> Result<(), StreamError> {
         let Sending::Body(send) = &mut *self.send.borrow_mut() else { return Err(StreamError::Closed) };
-        send.send_data(SendPiece::new(lease, &self.queue), is_end).map_err(of_h2)
+        send.send_data(SendPiece::new(content, &self.queue), is_end).map_err(of_h2)
     }
 
     /// Queues the fields behind the response's body, which end it.
