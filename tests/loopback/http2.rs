@@ -2,7 +2,8 @@
 
 mod calls;
 mod client;
-mod frames;
+pub(crate) mod frames;
 mod hostile;
+mod settings;
 mod site;
 mod streams;

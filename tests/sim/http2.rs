@@ -179,7 +179,7 @@ fn calls_that_are_given_up_while_they_wait_for_a_connector_do_not_pile_up() {
         [frame(HEADERS, END_HEADERS | END_STREAM, stream, &head), reset].concat()
     };
     // One after the other, so that each is begun before it is given up.
-    let pieces = (1..2_000_u32).step_by(2).map(|stream| given_up(stream)).collect();
+    let pieces = (1..2_000_u32).step_by(2).map(given_up).collect();
     let came = agent_with_pauses(&bed, 65_535, pieces);
     for _ in 0..40 {
         bed.pass(Duration::from_millis(50));

@@ -24,6 +24,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
+pub(crate) const PREFACE_LEN: usize = PREFACE.len();
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A frame as it is on the wire.
@@ -88,12 +89,16 @@ pub(crate) struct Peer(TcpStream);
 
 impl Peer {
     pub(crate) fn connect(edge: SocketAddr) -> Peer {
-        Peer::connect_cut(edge, PREFACE.len())
+        Peer::connect_cut(edge, PREFACE_LEN)
     }
 
     /// The same, with the preface cut in two.
     pub(crate) fn connect_cut(edge: SocketAddr, cut: usize) -> Peer {
-        let socket = TcpStream::connect(edge).unwrap();
+        Peer::over(TcpStream::connect(edge).unwrap(), cut)
+    }
+
+    /// The same, over a connection that has been made.
+    pub(crate) fn over(socket: TcpStream, cut: usize) -> Peer {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut peer = Peer(socket);
