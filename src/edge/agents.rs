@@ -258,7 +258,7 @@ impl Agent {
         if self.is_http2 {
             let Agent { connection, requests, caller, .. } = *self;
             // In a box, so that other connections do not have its size.
-            return Box::pin(agents_http2::serve(caller, connection, requests.into_received())).await;
+            return Box::pin(agents_http2::serve(caller, peer, connection, requests.into_received())).await;
         }
         let Agent { connection, requests, caller, moves, .. } = &mut *self;
         let core = caller.here.core.clone();

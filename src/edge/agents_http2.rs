@@ -1,6 +1,7 @@
 //! Connections of agents over HTTP/2: each request is a call in a task of its own.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -10,6 +11,7 @@ use crate::edge::agents;
 use crate::edge::call::{AgentCalls, Caller, Leave};
 use crate::edge::edge_core::{EdgeCore, HTTP2_WINDOW_MIN};
 use crate::edge::moves::Moves;
+use crate::edge::other_core;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease};
 use crate::exchange::{Course, Patient};
@@ -25,7 +27,7 @@ use crate::tls::Connection;
 const WINDOW: u32 = 512 * 1024;
 
 /// Serves an agent's connection, of which `first` was received.
-pub(super) async fn serve(caller: Caller, connection: Connection, first: Option<Lease>) {
+pub(super) async fn serve(caller: Caller, peer: Option<SocketAddr>, connection: Connection, first: Option<Lease>) {
     let here = Rc::clone(&caller.here);
     Counters::add(&here.edge.counters.http2_connections);
     let connection = Rc::new(connection);
@@ -33,7 +35,7 @@ pub(super) async fn serve(caller: Caller, connection: Connection, first: Option<
         let mut windows = here.http2_windows.share();
         let window = if windows.set(WINDOW as usize) { WINDOW } else { HTTP2_WINDOW_MIN };
         let greeting = here.greetings.share();
-        let mut calls = Calls { caller: Rc::new(caller), greeting, window };
+        let mut calls = Calls { caller: Rc::new(caller), peer, greeting, window };
         serve_http2(&here.core, &connection, first, &mut calls).await
     };
     count(&here, end);
@@ -58,6 +60,7 @@ fn count(here: &EdgeCore, end: Http2End) {
 /// The calls of a connection.
 struct Calls {
     caller: Rc<Caller>,
+    peer: Option<SocketAddr>,
     /// Memory for a head that is not whole.
     greeting: Share,
     window: u32,
@@ -85,11 +88,11 @@ impl Http2Service for Calls {
 
     fn call(&mut self, call: Http2Call) {
         let caller = Rc::clone(&self.caller);
-        self.caller.here.core.spawn(serve_call(caller, call));
+        self.caller.here.core.spawn(serve_call(caller, self.peer, call));
     }
 }
 
-async fn serve_call(caller: Rc<Caller>, call: Http2Call) {
+async fn serve_call(caller: Rc<Caller>, peer: Option<SocketAddr>, call: Http2Call) {
     let here = &caller.here;
     let terms = Http2Terms {
         browsers: Some(&here.edge.settings.origins),
@@ -102,7 +105,10 @@ async fn serve_call(caller: Rc<Caller>, call: Http2Call) {
         match calls.answer(request).await {
             Next::Keep | Next::Close => {}
             Next::Leave(Leave::Abort) => request.stream().abort(),
-            Next::Leave(Leave::HandOver(..)) => request.stream().refuse(),
+            Next::Leave(Leave::HandOver(core, moves)) => {
+                // In a box, as it is rare.
+                Box::pin(other_core::carry(&caller, peer, request, core, moves)).await;
+            }
         }
     };
     call.serve(terms, on_refused, serve).await;
@@ -131,5 +137,23 @@ impl<'a> AgentRequest<'a> for Http2Request<'a> {
         let sent =
             poll_fn(|cx: &mut Context<'_>| -> Poll<_> { to_agent.or_give_up(self.stream().poll_flushed(cx), cx) });
         outcome_of(&sent.await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a call over HTTP/2 costs, besides its buffers and what `h2` has of it, for as long as it lasts.
+    const FUTURE_LEN_MAX: usize = 4500;
+
+    fn future_len<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_call_is_small() {
+        let len = future_len(serve_call);
+        assert!(len <= FUTURE_LEN_MAX, "{len} bytes");
     }
 }

@@ -441,7 +441,7 @@ fn record(
 
 impl Caller {
     /// The scheme by which the agent called; `route` is that of the host, if there is one.
-    fn scheme(&self, request: &impl Request, route: Option<&Route>) -> Scheme {
+    pub(super) fn scheme(&self, request: &impl Request, route: Option<&Route>) -> Scheme {
         let own = route.and_then(|route| route.own.public.as_ref());
         let public = own.or(self.here.edge.settings.public.as_ref());
         self.front.scheme(public, self.is_tls, request.head())

@@ -24,6 +24,7 @@ mod message;
 mod moves;
 mod offline_wait;
 mod open;
+mod other_core;
 mod passthrough;
 mod places;
 mod presence;

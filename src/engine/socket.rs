@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -98,6 +99,18 @@ pub struct Detached {
     pub raw: RawSocket,
     /// Bytes that were received and not read yet.
     pub received: Vec<u8>,
+}
+
+impl Detached {
+    /// The two ends of a new connection within this process.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system.
+    pub fn pair() -> io::Result<[Detached; 2]> {
+        let (near, far) = UnixStream::pair()?;
+        Ok([near, far].map(|end| RawSocket::Fd(end.into()).into()))
+    }
 }
 
 impl From<RawSocket> for Detached {

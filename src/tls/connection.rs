@@ -36,6 +36,13 @@ pub struct DetachedConnection {
     unread: Vec<u8>,
 }
 
+impl From<engine::Detached> for DetachedConnection {
+    /// One without TLS.
+    fn from(socket: engine::Detached) -> DetachedConnection {
+        DetachedConnection { socket, session: None, unread: Vec::new() }
+    }
+}
+
 impl Connection {
     /// A connection without TLS.
     #[must_use]

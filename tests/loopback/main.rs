@@ -12,6 +12,7 @@ mod endings;
 mod engine;
 mod fetched;
 mod guard;
+mod http2;
 mod many_cores;
 mod no_ring;
 mod openapi;

@@ -18,7 +18,7 @@ use adit::engine::{Cores, EngineSettings, MailSender, Reservation, mailbox};
 use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
-    ALPN_HTTP1, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
+    ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
     ReloadingCerts, Roots, ServerConfig, ServerSettings, WallClock, client_config, server_config,
 };
 use adit::upstream::UpstreamSettings;
@@ -150,10 +150,14 @@ impl Tunnel {
     }
 }
 
-fn tls_server(authority: &Authority, alpn: &[u8], clients: Clients) -> Arc<ServerConfig> {
+fn tls_server(authority: &Authority, alpn: &[&[u8]], clients: Clients) -> Arc<ServerConfig> {
     let cert = authority.issue(&[HOST]).unwrap().server_cert(UnixTime::now()).unwrap();
     let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
-    server_config(certs, &ServerSettings { alpn: vec![alpn.to_vec()], clients, ..ServerSettings::default() }).unwrap()
+    server_config(
+        certs,
+        &ServerSettings { alpn: alpn.iter().map(|name| name.to_vec()).collect(), clients, ..ServerSettings::default() },
+    )
+    .unwrap()
 }
 
 fn tls_client(authority: &Authority, alpn: &[u8]) -> Arc<ClientConfig> {
@@ -181,9 +185,9 @@ fn edge(
     events: &MailSender<EdgeEvent>,
 ) -> Arc<Edge> {
     let settings = EdgeSettings {
-        agents_tls: Some(tls_server(authority, ALPN_HTTP1, Clients::Anyone)),
+        agents_tls: Some(tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Anyone)),
         plain_http: PlainHttp::Loopback,
-        connectors_tls: link_tls.then(|| tls_server(authority, ALPN_LINK, Clients::Anyone)),
+        connectors_tls: link_tls.then(|| tls_server(authority, &[ALPN_LINK], Clients::Anyone)),
         offline_wait: Duration::from_secs(30),
         write_timeout,
         drain_timeout: Duration::from_secs(5),
@@ -233,8 +237,8 @@ fn connector(
     let callers = CallerAuthorities::default();
     callers.set(0, authority.cert_der().clone());
     let sealing = Sealing {
-        passthrough: tls_server(authority, ALPN_HTTP1, Clients::Anyone),
-        resealed: tls_server(authority, ALPN_HTTP1, Clients::Edges(Arc::new(callers))),
+        passthrough: tls_server(authority, &[ALPN_HTTP1], Clients::Anyone),
+        resealed: tls_server(authority, &[ALPN_HTTP1], Clients::Edges(Arc::new(callers))),
     };
     let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing) };
     let (events, _) = mailbox(64);

@@ -27,7 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Within which an end that waits for nobody is there.
 const AT_ONCE: Duration = Duration::from_millis(300);
 /// How long an agent may take nothing.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long calls may go on after a role was told to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an agent may take nothing while calls are to end, and how long the edge may take to see it.
@@ -35,18 +35,18 @@ const DRAIN_STALL: Duration = Duration::from_secs(5 + 6);
 /// How long an upstream may take to begin its answer.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(120);
 /// More than all buffers between an upstream and an agent hold.
-const LARGE: usize = 8_000_000;
+pub(crate) const LARGE: usize = 8_000_000;
 
 /// Edge, connector and upstream, with one core each.
-struct Bed {
+pub(crate) struct Bed {
     sim: Simulation,
     edge: Arc<Edge>,
-    edge_core: Core,
+    pub(crate) edge_core: Core,
     edge_events: MailReceiver<EdgeEvent>,
     connector: Arc<Connector>,
     connector_core: (Core, MemberId),
     connector_events: MailReceiver<ConnectorEvent>,
-    agents: Core,
+    pub(crate) agents: Core,
     /// Whose buffers no agent that stands still has.
     probes: Core,
 }
@@ -56,7 +56,7 @@ type Fate = Rc<RefCell<Option<Result<Vec<u8>, StreamError>>>>;
 
 impl Bed {
     /// Starts all, and waits for the link.
-    fn start() -> Bed {
+    pub(crate) fn start() -> Bed {
         Bed::start_with(mux::Settings::default())
     }
 
@@ -89,7 +89,7 @@ impl Bed {
         bed
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         self.sim.run_until(self.sim.net().now() + time).expect("no core fails");
     }
 
@@ -124,7 +124,7 @@ impl Bed {
     }
 
     /// How calls have ended so far.
-    fn outcomes(&mut self) -> Vec<(Outcome, u64)> {
+    pub(crate) fn outcomes(&mut self) -> Vec<(Outcome, u64)> {
         let (sender, mut figures) = mailbox(1);
         assert_eq!(self.edge.command(|| EdgeCommand::Figures(0, MailSender::clone(&sender))), 1);
         self.pass(Duration::from_millis(1));
@@ -143,14 +143,14 @@ impl Bed {
 
     /// Nothing of any call is left at the edge.
     #[track_caller]
-    fn assert_nothing_is_left(&mut self) {
+    pub(crate) fn assert_nothing_is_left(&mut self) {
         assert_eq!(self.edge_core.pool().usage().leased_bytes, 0, "buffers of the edge");
         assert_eq!(self.connector_core.0.pool().usage().leased_bytes, 0, "buffers of the connector");
         assert_eq!(self.sim.net().open_sockets(UPSTREAM), 0, "the upstream is still at work");
     }
 
     /// The connector's process is killed.
-    fn kill_connector(&mut self) {
+    pub(crate) fn kill_connector(&mut self) {
         self.sim.net().kill(CONNECTOR, Death::Processes);
         self.sim.remove(self.connector_core.1);
     }
@@ -190,7 +190,7 @@ fn agent_on(core: &Core, path: &str, len: usize, first: Duration, pause: Duratio
     fate
 }
 
-async fn connect(core: &Core) -> Socket {
+pub(crate) async fn connect(core: &Core) -> Socket {
     core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens")
 }
 

@@ -72,7 +72,7 @@ impl Receiving {
         }
         if !self.held.is_empty() {
             self.lacks_buffer = true;
-            let mut lease = ready!(pool.poll_lease(Class::for_len(self.held.len() + HEADROOM), cx));
+            let mut lease = ready!(poll_buffer(pool, Class::for_len(self.held.len() + HEADROOM), cx));
             self.lacks_buffer = false;
             lease.reserve_headroom(HEADROOM);
             self.fill(&mut lease, stream);
@@ -102,6 +102,13 @@ impl Receiving {
             }
         }
     }
+}
+
+/// A buffer from the part of the pool for what is received. If that is used up, a small one is waited for like one for sending,
+/// so that a body that makes progress always can.
+fn poll_buffer(pool: &Pool, class: Class, cx: &Context<'_>) -> Poll<Lease> {
+    let lease = pool.take_for_receive(class).or_else(|| pool.take_for_receive(Class::Small));
+    lease.map_or_else(|| pool.poll_lease(Class::Small, cx), Poll::Ready)
 }
 
 /// The body of a request on a stream, whose caller may not stand still.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_lite::future;
 use h2::Reason;
 use h2::server::{Builder, Connection};
 
@@ -132,15 +133,20 @@ pub async fn serve_http2<S: ByteStream>(
     let shared = Rc::<Shared>::default();
     let io = Io::new(core, Rc::clone(stream), first);
     let reading = io.reading();
-    let handshake = builder(limits.window).handshake::<_, SendPiece>(io);
-    let end = match core.timeout(limits.first_timeout, handshake).await {
-        Ok(Ok(connection)) => {
-            let (is_ending, ends_by, head_len) = (false, Time::NEVER, 0);
-            let serving = Serving { core, shared: &shared, limits, connection, is_ending, ends_by, head_len };
+    let handshake = core.timeout(limits.first_timeout, builder(limits.window).handshake::<_, SendPiece>(io));
+    let to_end = async {
+        service.ends().await;
+        None
+    };
+    let end = match future::or(async { Some(handshake.await) }, to_end).await {
+        Some(Ok(Ok(connection))) => {
+            let (is_ending, ends_by, why, head_len) = (false, Time::NEVER, None, 0);
+            let serving = Serving { core, shared: &shared, limits, connection, is_ending, ends_by, why, head_len };
             serving.run(service, &reading).await
         }
-        Ok(Err(error)) => end_of(&error),
-        Err(_) => Http2End::SlowHead,
+        Some(Ok(Err(error))) => end_of(&error),
+        Some(Err(_)) => Http2End::SlowHead,
+        None => Http2End::Done,
     };
     let _ = service.may_keep(0);
     // The connection is gone, so that they end by themselves.
@@ -179,6 +185,8 @@ struct Serving<'a, S> {
     is_ending: bool,
     /// When it is closed even if the caller does not end it.
     ends_by: Time,
+    /// Why it is ended, if that is for what the caller did.
+    why: Option<Http2End>,
     /// How much of a head that is not whole came.
     head_len: usize,
 }
@@ -198,47 +206,52 @@ type Received = (http::Request<h2::RecvStream>, h2::server::SendResponse<SendPie
 
 impl<S: ByteStream> Serving<'_, S> {
     async fn run(mut self, service: &mut impl Http2Service, reading: &Reading) -> Http2End {
-        let mut why = None;
         let mut idle_since = self.core.turn_time();
         let mut patience = self.limits.first_timeout;
         let mut timer = self.core.timer();
         loop {
             let seen = self.shared.ended.count();
-            let late_at = self.late_at(idle_since + patience, reading.open_since());
-            timer.set(late_at);
-            let event = self.next(service, seen, &mut timer, reading).await;
-            match event {
+            timer.set(self.late_at(idle_since + patience, reading.open_since()));
+            match self.next(service, seen, &mut timer, reading).await {
                 Event::Received(Some(Ok(received))) => {
-                    let (request, respond) = *received;
                     patience = self.limits.idle_timeout;
-                    service.call(Http2Call::new(self.core, request, respond, self.shared));
+                    self.begin(service, *received);
                 }
-                Event::Received(None) => return why.unwrap_or(Http2End::Done),
-                Event::Received(Some(Err(error))) => return why.unwrap_or(end_of(&error)),
-                Event::CallEnded => {
-                    idle_since = self.core.turn_time();
-                    if self.shared.is_flooded() {
-                        why = Some(Http2End::Flood);
-                    }
-                }
+                Event::Received(None) => return self.why.unwrap_or(Http2End::Done),
+                Event::Received(Some(Err(error))) => return self.why.unwrap_or(end_of(&error)),
+                Event::CallEnded => idle_since = self.core.turn_time(),
                 Event::HeadPart => {
                     if !service.may_keep(self.head_len) {
-                        why = Some(Http2End::Crowded);
+                        self.why = Some(Http2End::Crowded);
                     }
                 }
                 Event::ToEnd => self.begin_end(),
+                Event::Late if self.ends_by <= self.core.turn_time() => return self.why.unwrap_or(Http2End::Done),
                 Event::Late => match reading.open_since() {
-                    _ if self.ends_by <= self.core.turn_time() => return why.unwrap_or(Http2End::Done),
                     Some(since) if since + self.limits.header_timeout <= self.core.turn_time() => {
-                        why = Some(Http2End::SlowHead);
+                        self.why = Some(Http2End::SlowHead);
                     }
                     _ => self.begin_end(),
                 },
             }
-            if why.is_some() && self.ends_by == Time::NEVER {
+            if self.shared.is_flooded() {
+                self.why = Some(Http2End::Flood);
+            }
+            if self.why.is_some() && self.ends_by == Time::NEVER {
                 self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 self.ends_by = self.core.turn_time() + self.limits.farewell;
             }
+        }
+    }
+
+    /// Serves a request. `h2` counts streams; one that the caller has reset is none any more, but its request may not have
+    /// ended yet.
+    fn begin(&self, service: &mut impl Http2Service, (request, mut respond): Received) {
+        if self.shared.open.get() < STREAMS_MAX as usize {
+            service.call(Http2Call::new(self.core, request, respond, self.shared));
+        } else {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            self.shared.count_reset(self.core.turn_time());
         }
     }
 
@@ -273,8 +286,13 @@ impl<S: ByteStream> Serving<'_, S> {
     /// When nothing has come for too long.
     fn late_at(&mut self, idle_until: Time, open_since: Option<Time>) -> Time {
         let is_idle = self.shared.open.get() == 0;
-        if self.is_ending && is_idle && self.ends_by == Time::NEVER {
-            self.ends_by = self.core.turn_time() + self.limits.farewell;
+        if self.why.is_none() {
+            // A request may come until the caller knows that the connection ends.
+            self.ends_by = match self.ends_by {
+                _ if !self.is_ending || !is_idle => Time::NEVER,
+                Time::NEVER => self.core.turn_time() + self.limits.farewell,
+                set => set,
+            };
         }
         let idle_until = if is_idle && !self.is_ending { idle_until } else { Time::NEVER };
         let head_until = open_since.map_or(Time::NEVER, |since| since + self.limits.header_timeout);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 
 use crate::engine::Lease;
 
@@ -33,9 +33,18 @@ pub(super) struct StreamQueue {
 
 /// A piece of a body on its way through `h2`. It counts until it was written.
 pub(super) struct SendPiece {
-    /// None for the end of a body without a last byte.
-    lease: Option<Lease>,
+    content: Content,
     queue: Rc<StreamQueue>,
+}
+
+/// The bytes of a piece.
+pub(super) enum Content {
+    /// Those of a body that is passed on.
+    Lease(Lease),
+    /// Those of an answer of our own: short, and kept for as long as its reader takes. A buffer would be far larger.
+    Bytes(Bytes),
+    /// None: the end of a body.
+    End,
 }
 
 impl ConnectionQueue {
@@ -59,9 +68,10 @@ impl ConnectionQueue {
             1..QUEUED_MAX => 1,
             _ => 0,
         };
-        let mut waiting = self.waiting.borrow_mut();
-        let wakes = wakes.min(waiting.len());
-        waiting.drain(..wakes).for_each(Waker::wake);
+        for _ in 0..wakes {
+            let Some(waker) = self.waiting.borrow_mut().pop_front() else { return };
+            waker.wake();
+        }
     }
 }
 
@@ -105,8 +115,8 @@ impl StreamQueue {
 }
 
 impl SendPiece {
-    pub(super) fn new(lease: Option<Lease>, queue: &Rc<StreamQueue>) -> SendPiece {
-        let piece = SendPiece { lease, queue: Rc::clone(queue) };
+    pub(super) fn new(content: Content, queue: &Rc<StreamQueue>) -> SendPiece {
+        let piece = SendPiece { content, queue: Rc::clone(queue) };
         let len = piece.remaining();
         queue.bytes.set(queue.bytes.get() + len);
         queue.connection.bytes.set(queue.connection.bytes.get() + len);
@@ -116,18 +126,24 @@ impl SendPiece {
 
 impl Buf for SendPiece {
     fn remaining(&self) -> usize {
-        self.lease.as_ref().map_or(0, |lease| lease.len())
+        self.chunk().len()
     }
 
     fn chunk(&self) -> &[u8] {
-        self.lease.as_deref().unwrap_or_default()
+        match &self.content {
+            Content::Lease(lease) => lease,
+            Content::Bytes(bytes) => bytes,
+            Content::End => &[],
+        }
     }
 
     fn advance(&mut self, n: usize) {
-        if let Some(lease) = self.lease.as_mut().filter(|_| n > 0) {
-            lease.advance(n);
-            self.queue.wrote(n);
+        match &mut self.content {
+            Content::Lease(lease) => lease.advance(n),
+            Content::Bytes(bytes) => bytes.advance(n),
+            Content::End => return,
         }
+        self.queue.wrote(n);
     }
 }
 
@@ -173,7 +189,7 @@ mod tests {
     fn piece(pool: &Pool, len: usize, queue: &Rc<StreamQueue>) -> SendPiece {
         let mut lease = pool.take(Class::for_len(len)).unwrap();
         lease.append(&vec![b'x'; len]);
-        SendPiece::new(Some(lease), queue)
+        SendPiece::new(Content::Lease(lease), queue)
     }
 
     #[test]
@@ -213,7 +229,7 @@ mod tests {
         assert_eq!((woken.count(), queue.has_queued()), (0, true));
         drop(two);
         assert_eq!((woken.count(), queue.has_queued(), pool.usage().leased_bytes), (1, false, 0));
-        drop(SendPiece::new(None, &queue));
+        drop(SendPiece::new(Content::End, &queue));
         assert!(!queue.has_queued());
     }
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::task::Context;
 
+use bytes::Bytes;
 use http::request::Parts;
 
 use crate::base::Time;
-use crate::engine::{Core, leases_of};
+use crate::engine::Core;
 use crate::exchange::{Course, OriginRules, Patient, PeerProgress, clear_scratch};
 use crate::latency::Phase;
 use crate::route::Scheme;
 use crate::serve::http2::body::{Http2RequestBody, Receiving};
+use crate::serve::http2::queue::Content;
 use crate::serve::http2::responder::Http2Responder;
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::incoming::Incoming;
@@ -125,10 +127,9 @@ impl Request for Http2Request<'_> {
         write(context.cors(), scratch);
         let Some((head, body)) = split_answer(scratch, context.head.method()) else { return };
         // It is short: it waits in `h2` until the caller's windows let it through. A caller that has left needs none.
-        let mut leases = leases_of(stream.core().pool(), body).await.into_iter().peekable();
-        let mut sent = stream.send_head(head, leases.peek().is_none());
-        while let (Ok(()), Some(lease)) = (&sent, leases.next()) {
-            sent = stream.send_data(Some(lease), leases.peek().is_none());
+        let body = Bytes::copy_from_slice(body);
+        if stream.send_head(head, body.is_empty()).is_ok() && !body.is_empty() {
+            let _ = stream.send_data(Content::Bytes(body), true);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker, ready};
 use crate::engine::{Class, Lease, Pool, StreamError};
 use crate::exchange::{BodySink, CarryError, Course, Patient, WaitsFor};
 use crate::latency::SERVER_TIMING;
+use crate::serve::http2::queue::Content;
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::http1::{BodyEncoder, Cors, Framing, ResponseEdits, ResponseHead, Version, write_response};
@@ -73,11 +74,11 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Http2Responder<'a, C> {
             let n = ready!(self.stream.poll_capacity(lease.len(), cx))?;
             if n < lease.len() {
                 let front = lease.split_to(n);
-                self.stream.send_data(Some(front), false)?;
+                self.stream.send_data(Content::Lease(front), false)?;
             } else {
-                let whole = self.gathered.take().or_else(|| self.piece.take());
+                let Some(whole) = self.gathered.take().or_else(|| self.piece.take()) else { continue };
                 let is_last = self.gathered.is_none() && self.piece.is_none();
-                self.stream.send_data(whole, is_end && is_last)?;
+                self.stream.send_data(Content::Lease(whole), is_end && is_last)?;
             }
         }
         Poll::Ready(Ok(()))
@@ -200,6 +201,6 @@ impl<C: Fn(u64, &mut Context<'_>) -> Course> BodySink for Http2Responder<'_, C> 
         }
         let has_more = self.gathered.is_some() || self.piece.is_some();
         self.send(true).await?;
-        if has_more { Ok(()) } else { self.stream.send_data(None, true).map_err(CarryError::To) }
+        if has_more { Ok(()) } else { self.stream.send_data(Content::End, true).map_err(CarryError::To) }
     }
 }

@@ -7,9 +7,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response};
 
-use crate::engine::{Core, Lease, StreamError};
+use crate::engine::{Core, StreamError};
 use crate::exchange::PeerProgress;
-use crate::serve::http2::queue::{SendPiece, StreamQueue};
+use crate::serve::http2::queue::{Content, SendPiece, StreamQueue};
 
 /// A stream of HTTP/2: what carries one request and its response.
 pub struct Http2Stream {
@@ -17,7 +17,7 @@ pub struct Http2Stream {
     recv: RefCell<RecvStream>,
     send: RefCell<Sending>,
     queue: Rc<StreamQueue>,
-    /// Whether this side has reset it.
+    /// Whether this side has reset it first.
     is_given_up: Cell<bool>,
 }
 
@@ -115,10 +115,10 @@ impl Http2Stream {
         }
     }
 
-    /// Queues a piece of the response's body; none for its end alone.
-    pub(super) fn send_data(&self, lease: Option<Lease>, is_end: bool) -> Result<(), StreamError> {
+    /// Queues a piece of the response's body.
+    pub(super) fn send_data(&self, content: Content, is_end: bool) -> Result<(), StreamError> {
         let Sending::Body(send) = &mut *self.send.borrow_mut() else { return Err(StreamError::Closed) };
-        send.send_data(SendPiece::new(lease, &self.queue), is_end).map_err(of_h2)
+        send.send_data(SendPiece::new(content, &self.queue), is_end).map_err(of_h2)
     }
 
     /// Queues the fields behind the response's body, which end it.
@@ -141,6 +141,9 @@ impl Http2Stream {
     }
 
     fn reset(&self, reason: Reason) {
+        if self.was_given_up() {
+            return;
+        }
         self.is_given_up.set(true);
         match &mut *self.send.borrow_mut() {
             Sending::Head(send) => send.send_reset(reason),

@@ -36,21 +36,21 @@ pub fn trailers_of<'a>(trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> 
 mod tests {
     use super::*;
 
-    fn read(fields: &[(&'static str, &str)]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BodyError> {
+    fn read(fields: &[(&'static str, &str)]) -> Result<String, BodyError> {
         let mut map = HeaderMap::new();
         for (name, value) in fields {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let mut decoder = BodyDecoder::default();
         read_trailers(&map, &mut decoder)?;
-        Ok(decoder.trailers().map(|(name, value)| (name.to_vec(), value.to_vec())).collect())
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        Ok(decoder.trailers().map(|(name, value)| format!("{}={};", text(name), text(value))).collect())
     }
 
     #[test]
     fn trailers_are_judged_as_those_of_http_1() {
-        let plain = read(&[("x-sum", "1"), ("x-sum", "2")]).unwrap();
-        assert_eq!(plain, [(b"x-sum".to_vec(), b"1".to_vec()), (b"x-sum".to_vec(), b"2".to_vec())]);
-        assert_eq!(read(&[]), Ok(Vec::new()));
+        assert_eq!(read(&[("x-sum", "1"), ("x-sum", "2")]).unwrap(), "x-sum=1;x-sum=2;");
+        assert_eq!(read(&[]).unwrap(), "");
         for name in ["content-length", "host", "authorization", "mcp-session-id", "x-forwarded-for"] {
             assert_eq!(read(&[(name, "1")]), Err(BodyError::ForbiddenTrailer), "{name}");
         }

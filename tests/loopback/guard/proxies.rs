@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::http2::frames;
+
 use super::site::{LOCALHOST, SECRETS, Scale, Site, ask, dial, relay, serve};
 
 const BEHIND_A_PROXY: &str = "[admission]\nagents_proxies = \"127.0.0.1\"\n";
@@ -113,6 +115,32 @@ fn a_page_of_the_host_itself_may_call_when_a_proxy_ends_its_tls() {
     assert_eq!(told_at("public_url = \"https://one.test\"", "", LOCALHOST, page.as_bytes()), "https://one.test");
     let said = page.replace("\r\n\r\n", "\r\nX-Forwarded-Proto: https\r\n\r\n");
     assert_eq!(told_at("trusted_proxies = \"127.0.0.1\"", "", LOCALHOST, said.as_bytes()), "https://one.test");
+}
+
+/// A connection of HTTP/2 behind a proxy that says for whom it speaks.
+fn over_http2(site: &Site, source: &str) -> frames::Peer {
+    let mut socket = dial(site.agents, LOCALHOST).unwrap();
+    socket.write_all(&header(source)).unwrap();
+    frames::Peer::over(socket, frames::PREFACE_LEN)
+}
+
+/// A request for `/` of this host, on its stream.
+fn get_on(stream: u32, host: &str) -> Vec<u8> {
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", host), (":path", "/")];
+    frames::frame(frames::HEADERS, frames::END_HEADERS | frames::END_STREAM, stream, &frames::block(&fields))
+}
+
+#[test]
+fn a_proxy_is_believed_for_each_call_over_http_2() {
+    let site = Site::start([""; 2], BEHIND_A_PROXY);
+    let mut peer = over_http2(&site, "192.0.2.7");
+    for (stream, host) in [(1, "one.test"), (3, "two.test")] {
+        peer.send(&get_on(stream, host));
+        assert_eq!(peer.status(stream), 200);
+        let told = String::from_utf8(peer.until(&[frames::DATA]).payload).unwrap();
+        assert!(came_from(&told, "192.0.2.7"), "{told}");
+        assert!(told.contains(&format!("\r\nX-Forwarded-Host: {host}\r\n")), "{told}");
+    }
 }
 
 #[test]
@@ -234,6 +262,16 @@ fn one_source_may_have_so_many_calls_in_flight() {
     release.send(()).unwrap();
     assert!(ask(&mut slow, "").unwrap().starts_with("HTTP/1.1 200 "));
     assert_eq!(site.count("calls_limited"), 1);
+    // Calls on one connection count too.
+    let mut peer = over_http2(&site, "192.0.2.9");
+    peer.send(&get_on(1, "one.test"));
+    asking.recv().unwrap();
+    peer.send(&get_on(3, "two.test"));
+    assert_eq!(peer.status(3), 429);
+    release.send(()).unwrap();
+    assert_eq!(peer.status(1), 200);
+    peer.send(&get_on(5, "two.test"));
+    assert_eq!(peer.status(5), 200);
     assert!(ask(&mut open("192.0.2.7", "two.test"), two).unwrap().starts_with("HTTP/1.1 200 "));
 }
 

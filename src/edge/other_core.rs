@@ -1,0 +1,88 @@
+//! Calls over HTTP/2 for which another core has the link. A connection that carries several calls does not move: the call alone
+//! goes there, as HTTP/1.1 over a connection between the two cores.
+
+use std::net::SocketAddr;
+use std::task::Context;
+
+use crate::base::{CoreId, Time};
+use crate::edge::agent_request::AgentRequest;
+use crate::edge::call::Caller;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::front::Front;
+use crate::edge::message::CoreMessage;
+use crate::edge::moves::Moves;
+use crate::engine::Detached;
+use crate::exchange::{Course, Patient};
+use crate::latency::Outcome;
+use crate::route::Scheme;
+use crate::serve::{
+    Http2Request, Keepalive, NextHop, NextHopWork, RelayHooks, Relayed, Request, ResponseExtras, relay,
+};
+use crate::wire::http1::{RequestEdits, ResponseHead};
+
+/// Has `target` serve a request of an agent at `peer`. It is checked, routed and counted there.
+pub(super) async fn carry(
+    caller: &Caller,
+    peer: Option<SocketAddr>,
+    request: &mut Http2Request<'_>,
+    target: CoreId,
+    moves: Moves,
+) {
+    let here = &*caller.here;
+    // The other core sees a connection in the clear.
+    let front = Front { is_tls: Some(caller.scheme(request, None) == Scheme::Https), ..caller.front };
+    let ends = Detached::pair();
+    let adopted = match ends {
+        Ok([near, far]) => {
+            let message = CoreMessage::Agent(Box::new(far.into()), peer, front, moves);
+            here.hand_over(target, message).await;
+            here.core.adopt(near, here.edge.settings.agent_socket()).await
+        }
+        Err(error) => Err(error),
+    };
+    let socket = match adopted {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "a call for another core cannot go there");
+            return request.stream().refuse();
+        }
+    };
+    let course = |_, _: &mut Context<'_>| if here.is_draining() { Course::Draining } else { Course::Open };
+    let to_agent = Patient::new(request.stream(), &here.edge.settings.write_timeout, course);
+    let mut work = NextHopWork::default();
+    let relayed = {
+        let incoming = request.incoming(&to_agent);
+        let next_hop = NextHop::new(&socket, &socket, &mut work, incoming.head, RequestEdits::default());
+        relay(incoming, next_hop, &here.core, &mut Hooks(here)).await
+    };
+    request.end_response();
+    let Relayed { result, keeps, .. } = relayed;
+    if result.is_err() || request.delivered(&to_agent, keeps, here).await != Outcome::Ok {
+        request.stream().abort();
+    }
+}
+
+/// The other core does what there is to do.
+struct Hooks<'a>(&'a EdgeCore);
+
+impl RelayHooks for Hooks<'_> {
+    fn on_request_head_queued(&mut self) {}
+
+    fn received_at(&self) -> Time {
+        self.0.core.turn_time()
+    }
+
+    fn on_response_head(&mut self, _: &ResponseHead, _: Time) -> ResponseExtras<'_> {
+        ResponseExtras { may_keep: true, server_timing: None, public: None, is_metadata: false }
+    }
+
+    fn on_event_stream(&mut self, _: bool) {}
+
+    fn streams_end(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+
+    fn keepalive(&self) -> Option<Keepalive<'_>> {
+        None
+    }
+}

@@ -1,0 +1,9 @@
+//! HTTP/2 between agents and the edge: calls over the `h2` crate's client and over curl, and frames by hand.
+
+mod calls;
+mod client;
+pub(crate) mod frames;
+mod hostile;
+mod settings;
+mod site;
+mod streams;

@@ -1,0 +1,192 @@
+//! Agents over HTTP/2 that stand still, through the real edge and the real connector on virtual time: how long each may, and
+//! what it loses.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit::engine::ByteStream;
+use adit::latency::Outcome;
+
+use crate::bodies::send;
+use crate::roles::HOST;
+use crate::stalls::{Bed, LARGE, WRITE_TIMEOUT, connect};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How long a head may take, and a connection until its first request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may be without a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an agent that is told of the end may take to end its side.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A frame as it is on the wire (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The header block of a request, of literals alone (RFC 7541, section 6.2.2).
+fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let pseudo = [(":method", method), (":scheme", "http"), (":authority", HOST), (":path", path)];
+    let literal = |(name, value): &(&str, &str)| {
+        let len = |text: &str| u8::try_from(text.len()).unwrap();
+        [&[0, len(name)], name.as_bytes(), &[len(value)], value.as_bytes()].concat()
+    };
+    pseudo.iter().chain(more).flat_map(literal).collect()
+}
+
+/// What came: kinds of frames, of those that end something their codes, and the end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Head(u32),
+    Reset(u32, u32),
+    Goaway(u32),
+    Closed,
+}
+
+/// An agent that sends this behind its preface, with streams that may be sent so many bytes each, and reads what comes.
+fn agent(bed: &Bed, window: u32, frames: &[Vec<u8>]) -> Rc<RefCell<Vec<Came>>> {
+    agent_with_pauses(bed, window, vec![frames.concat()])
+}
+
+/// The same, with a millisecond after each piece.
+fn agent_with_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>) -> Rc<RefCell<Vec<Came>>> {
+    let settings = [&4_u16.to_be_bytes()[..], &window.to_be_bytes()].concat();
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &settings)].concat();
+    let (core, came) = (bed.agents.clone(), Rc::<RefCell<Vec<Came>>>::default());
+    let told = Rc::clone(&came);
+    bed.agents.spawn(async move {
+        let socket = Rc::new(connect(&core).await);
+        let sending = Rc::clone(&socket);
+        core.spawn(async move {
+            send(&sending, &begin).await.unwrap();
+            for piece in pieces {
+                // The edge may have ended it.
+                let _ = send(&sending, &piece).await;
+                sending.core().sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let mut received = Vec::new();
+        while let Ok(Some(lease)) = socket.recv().await {
+            received.extend_from_slice(&lease);
+            while let [_, a, b, kind, _, s1, s2, s3, s4, payload @ ..] = &received[..] {
+                let len = usize::from(received[0]) << 16 | usize::from(*a) << 8 | usize::from(*b);
+                if payload.len() < len {
+                    break;
+                }
+                let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+                let stream = u32::from_be_bytes([*s1, *s2, *s3, *s4]);
+                match *kind {
+                    HEADERS => told.borrow_mut().push(Came::Head(stream)),
+                    RST_STREAM => told.borrow_mut().push(Came::Reset(stream, word(0))),
+                    GOAWAY => told.borrow_mut().push(Came::Goaway(word(4))),
+                    _ => {}
+                }
+                received.drain(..9 + len);
+            }
+        }
+        told.borrow_mut().push(Came::Closed);
+    });
+    came
+}
+
+#[test]
+fn a_connection_without_a_request_is_closed_in_time() {
+    let mut bed = Bed::start();
+    let came = agent(&bed, 65_535, &[]);
+    bed.pass(HEADER_TIMEOUT - SECOND);
+    assert_eq!(*came.borrow(), []);
+    bed.pass(SECOND + FAREWELL);
+    assert_eq!(came.borrow().last(), Some(&Came::Closed));
+    assert!(came.borrow().contains(&Came::Goaway(NO_ERROR)), "{came:?}");
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn a_head_that_does_not_come_to_its_end_closes_the_connection_in_time() {
+    let mut bed = Bed::start();
+    let head = block("GET", "/5", &[]);
+    // Behind a call, so that it is not the limit of the first one.
+    let whole = frame(HEADERS, END_HEADERS | END_STREAM, 1, &head);
+    let came = agent(&bed, 65_535, &[whole, frame(HEADERS, END_STREAM, 3, &head)]);
+    bed.pass(HEADER_TIMEOUT - SECOND);
+    assert_eq!(*came.borrow(), [Came::Head(1)]);
+    bed.pass(SECOND + FAREWELL);
+    assert_eq!(*came.borrow(), [Came::Head(1), Came::Goaway(ENHANCE_YOUR_CALM), Came::Closed]);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_time_though_its_agent_answers_nothing() {
+    let mut bed = Bed::start();
+    let came = agent(&bed, 65_535, &[frame(HEADERS, END_HEADERS | END_STREAM, 1, &block("GET", "/5", &[]))]);
+    bed.pass(IDLE_TIMEOUT - SECOND);
+    assert_eq!(*came.borrow(), [Came::Head(1)]);
+    bed.pass(SECOND + FAREWELL);
+    assert_eq!(came.borrow().last(), Some(&Came::Closed));
+    assert_eq!(came.borrow()[1], Came::Goaway(NO_ERROR));
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 1)]);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn a_stream_that_takes_nothing_loses_its_call_and_leaves_the_connection() {
+    let mut bed = Bed::start();
+    let head = block("GET", &format!("/{LARGE}"), &[]);
+    let came = agent(&bed, 0, &[frame(HEADERS, END_HEADERS | END_STREAM, 1, &head)]);
+    bed.pass(WRITE_TIMEOUT - SECOND);
+    assert_eq!((came.borrow().clone(), bed.outcomes()), (vec![Came::Head(1)], vec![]));
+    assert!(bed.edge_core.pool().usage().leased_bytes > 0, "the edge holds what the agent does not take");
+    bed.pass(10 * SECOND);
+    assert_eq!(*came.borrow(), [Came::Head(1), Came::Reset(1, INTERNAL_ERROR)]);
+    assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn a_body_that_does_not_come_ends_its_call_in_time() {
+    let mut bed = Bed::start();
+    let head = block("POST", "/10", &[("content-length", "10")]);
+    let came = agent(&bed, 65_535, &[frame(HEADERS, END_HEADERS, 1, &head), frame(DATA, 0, 1, b"three")]);
+    bed.pass(WRITE_TIMEOUT - SECOND);
+    assert_eq!((came.borrow().clone(), bed.outcomes()), (vec![], vec![]));
+    bed.pass(10 * SECOND);
+    assert_eq!(*came.borrow(), [Came::Reset(1, INTERNAL_ERROR)]);
+    assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn calls_that_are_given_up_while_they_wait_for_a_connector_do_not_pile_up() {
+    let mut bed = Bed::start();
+    bed.kill_connector();
+    let tasks = bed.edge_core.open_tasks();
+    let head = block("GET", "/5", &[]);
+    let given_up = |stream| {
+        let reset = frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        [frame(HEADERS, END_HEADERS | END_STREAM, stream, &head), reset].concat()
+    };
+    // One after the other, so that each is begun before it is given up.
+    let pieces = (1..2_000_u32).step_by(2).map(given_up).collect();
+    let came = agent_with_pauses(&bed, 65_535, pieces);
+    for _ in 0..40 {
+        bed.pass(Duration::from_millis(50));
+        let open = bed.edge_core.open_tasks() - tasks;
+        assert!(open <= 140, "{open} tasks");
+    }
+    assert!(came.borrow().contains(&Came::Goaway(ENHANCE_YOUR_CALM)), "{came:?}");
+    bed.pass(10 * SECOND);
+    assert_eq!(came.borrow().last(), Some(&Came::Closed));
+}
