@@ -11,7 +11,7 @@ use crate::route::{LinkChoice, Offline, STALLED_AFTER};
 
 /// Where a call goes now.
 pub(super) enum Chosen {
-    /// On this link.
+    /// The call goes over this link of the core.
     Here(ChosenLink),
     /// On this link, unless a better one shows within the time that a call may wait.
     Unproven(ChosenLink),

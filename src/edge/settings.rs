@@ -16,11 +16,11 @@ use crate::wire::mux;
 /// Which agents may use plain HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlainHttp {
-    /// None.
+    /// Plain HTTP is refused from everywhere.
     Never,
     /// Those whose connection comes over loopback, whoever a proxy says that it is for.
     Loopback,
-    /// All.
+    /// Plain HTTP is allowed from everywhere.
     Anywhere,
 }
 
@@ -33,7 +33,7 @@ pub struct EdgeSettings {
     pub agents_tls: Option<Arc<ServerConfig>>,
     /// Which agents may use plain HTTP.
     pub plain_http: PlainHttp,
-    /// Where connectors connect.
+    /// The address at which connectors connect.
     pub connectors_listen: SocketAddr,
     /// TLS towards connectors at the start. Without it links are plain: for the simulation.
     pub connectors_tls: Option<Arc<ServerConfig>>,

@@ -1,4 +1,4 @@
-//! The handshake, which rustls makes one record at a time, until its keys can be taken over.
+//! The TLS handshake. rustls makes it, one record at a time, until its keys can be extracted.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Floor 2: TLS over leases. rustls makes the handshake, then records are sealed and opened in place.
+//! Floor 2: TLS over leases. rustls makes the handshake; after that, records are sealed and opened in place.
 //!
 //! [`Session`] is one side of a connection without a socket, [`TlsStream`] the same over any
-//! [`ByteStream`](crate::engine::ByteStream). [`certs`](ServerCert) reload while connections live; [`server_config`] and
-//! [`client_config`] are the one place where configurations are made.
+//! [`ByteStream`](crate::engine::ByteStream). [`certs`](ServerCert) reload while connections are open. [`server_config`] and
+//! [`client_config`] make all configurations.
 
 mod alert;
 mod authority;
