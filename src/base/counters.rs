@@ -1,4 +1,4 @@
-//! Counters of events off the path of a good call: one table for the field, the metric's name and its help.
+//! Counters of events that are not successful calls: one table for the field, the metric's name and its help text.
 
 /// One counter as it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

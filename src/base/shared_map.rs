@@ -1,4 +1,4 @@
-//! A hash map whose copies share what they have in common.
+//! A hash map whose copies share the parts that are equal, so that a copy and a change are cheap.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What speaks to the admin API of a running edge.
+//! The client of a running edge's admin API.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub(super) enum AdminError {
     /// The file of the token is not a text.
     #[error("the admin token in {}: {why}", file.display())]
     TokenText {
-        /// The file.
+        /// The file with the token.
         file: PathBuf,
         /// What is wrong with it.
         why: PlainTextError,

@@ -1,21 +1,14 @@
-use std::collections::BTreeMap;
+//! The grammar of the command line: commands, flags and their help texts.
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli::tunnel_args::TunnelArgs;
-use crate::config::{
-    CREDENTIALS, CREDENTIALS_ENV, ConfigErrors, FILE_ENV, FileText, Flag, Profile, Purpose, Sources, settings,
-};
+use crate::config::Profile;
 
-/// The hosts by which an agent on the same machine calls; `adit up` always serves them, besides the given host.
-const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-/// The tunnel of `adit up`.
-const UP_TUNNEL: &str = "tnl_up";
 /// The path of the MCP endpoint of most servers.
-const MCP_PATH: &str = "/mcp";
-/// The address where the system chooses the port.
-const UP_ANY_PORT: &str = "127.0.0.1:0";
+pub(super) const MCP_PATH: &str = "/mcp";
 
 /// The command line of `adit`.
 #[derive(Parser)]
@@ -393,178 +386,6 @@ pub struct VersionArgs {
     pub json: bool,
 }
 
-impl FileArgs {
-    /// The sources for a command with these flags and `flags` before them.
-    ///
-    /// # Errors
-    ///
-    /// The file that is named cannot be read.
-    pub fn sources(
-        &self,
-        purpose: Purpose,
-        env: &BTreeMap<String, String>,
-        mut flags: Vec<Flag>,
-    ) -> Result<Sources, ConfigErrors> {
-        let by_env = || env.get(FILE_ENV).filter(|name| !name.is_empty()).map(PathBuf::from);
-        let file = match self.config.clone().or_else(by_env) {
-            Some(path) => Some(FileText::read(&path)?),
-            None => None,
-        };
-        flags.extend(self.set.iter().map(|(key, value)| Flag {
-            key: key.clone(),
-            name: "--set".to_owned(),
-            value: value.clone(),
-        }));
-        let profile = self.profile.profile;
-        Ok(Sources { purpose, profile, file, env: env.clone(), flags, credentials: credentials(env) })
-    }
-}
-
-impl EngineArgs {
-    fn flags(&self) -> Vec<Flag> {
-        given([
-            ("engine.driver", &self.driver),
-            ("engine.cores", &self.cores),
-            ("log.level", &self.log_level),
-            ("log.format", &self.log_format),
-        ])
-    }
-}
-
-impl EdgeArgs {
-    /// What the configuration of `adit edge` is made from.
-    ///
-    /// # Errors
-    ///
-    /// The file that is named cannot be read.
-    pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, ConfigErrors> {
-        let mut flags = given([
-            ("edge.agents_listen", &self.listen),
-            ("edge.agents_cert_file", &self.agents_cert_file),
-            ("edge.agents_key_file", &self.agents_key_file),
-            ("edge.connectors_listen", &self.connectors_listen),
-            ("edge.connectors_cert_file", &self.connectors_cert_file),
-            ("edge.connectors_key_file", &self.connectors_key_file),
-            ("edge.data_dir", &self.data_dir),
-            ("edge.tunnel_domain", &self.tunnel_domain),
-            ("edge.admin_listen", &self.admin),
-        ]);
-        if self.allow_plain_http_off_loopback {
-            flags.push(Flag::new("edge.allow_plain_http_off_loopback", "true"));
-        }
-        flags.extend(self.engine.flags());
-        self.file.sources(Purpose::Edge, env, flags)
-    }
-}
-
-impl ConnectArgs {
-    /// What the configuration of `adit connect` is made from.
-    ///
-    /// # Errors
-    ///
-    /// The file that is named cannot be read.
-    pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, ConfigErrors> {
-        let mut flags = given([
-            ("connect.tunnel", &self.id),
-            ("connect.secret", &self.secret),
-            ("connect.secret_file", &self.secret_file),
-            ("connect.token", &self.token),
-            ("connect.token_file", &self.token_file),
-            ("connect.provisioning_key", &self.provisioning_key),
-            ("connect.provisioning_key_file", &self.provisioning_key_file),
-            ("connect.state_dir", &self.state_dir),
-            ("connect.traffic", &self.traffic),
-            ("connect.edge_ca_file", &self.edge_ca_file),
-            ("connect.edge_name", &self.edge_name),
-            ("connect.admin_listen", &self.admin),
-        ]);
-        flags.extend(self.edge.iter().map(|edge| Flag::new("connect.edge", edge.as_str())));
-        flags.extend(self.route.iter().map(|route| Flag::new("route", route.as_str())));
-        flags.extend(self.engine.flags());
-        self.file.sources(Purpose::Connect, env, flags)
-    }
-}
-
-impl UpArgs {
-    /// The upstream of `--upstream` and the path behind it: `http://127.0.0.1:9000` and `/mcp`, which is also the path of a URL
-    /// that has none. A route has no path, as the path of each call is passed unchanged; here it is what the agent's URL shall
-    /// end in.
-    #[must_use]
-    pub fn upstream_parts(&self) -> Option<(&str, &str)> {
-        let url = self.upstream.as_deref()?;
-        let host_at = url.find("://").filter(|_| !url.starts_with("unix:")).map(|at| at + 3);
-        let path_at = host_at.and_then(|at| Some(at + url[at..].find('/')?)).unwrap_or(url.len());
-        let (upstream, path) = url.split_at(path_at);
-        Some((upstream, if path.is_empty() { MCP_PATH } else { path }))
-    }
-
-    /// What the configuration of `adit up` is made from, given a fresh `secret` for its one tunnel and the `upstream`
-    /// that its route leads to: what `--upstream` says without its path, or where the demo server listens. The port of
-    /// `connectors_listen`, and with it `connect.edge`, is 0: the system chooses it.
-    #[must_use]
-    pub fn sources(&self, env: &BTreeMap<String, String>, secret: &str, upstream: &str) -> Sources {
-        let hosts = self.hosts();
-        let list = hosts.join(",");
-        let (listen, admin) = (
-            self.address(&self.listen, "edge.agents_listen", env),
-            self.address(&self.admin, "edge.admin_listen", env),
-        );
-        let mut flags = given([("edge.agents_listen", &listen), ("edge.admin_listen", &admin)]);
-        flags.extend(self.engine.flags());
-        let own = [
-            ("edge.connectors_listen", UP_ANY_PORT),
-            ("tunnel[0].id", UP_TUNNEL),
-            ("tunnel[0].secret", secret),
-            ("tunnel[0].hosts", list.as_str()),
-            ("connect.edge", UP_ANY_PORT),
-            ("connect.tunnel", UP_TUNNEL),
-            ("connect.secret", secret),
-        ];
-        flags.extend(own.map(|(key, value)| Flag {
-            key: key.to_owned(),
-            name: "adit up".to_owned(),
-            value: value.to_owned(),
-        }));
-        let (host_flag, upstream_flag) = ("--host", "--upstream");
-        for (index, host) in hosts.iter().enumerate() {
-            let field = |field: &str, name: &str, value: &str| Flag {
-                key: format!("route[{index}].{field}"),
-                name: name.to_owned(),
-                value: value.to_owned(),
-            };
-            flags.extend([field("host", host_flag, host), field("upstream", upstream_flag, upstream)]);
-        }
-        let profile = self.profile.profile;
-        Sources { purpose: Purpose::Up, profile, file: None, env: env.clone(), flags, credentials: Vec::new() }
-    }
-
-    /// The host that was asked for, and those that an agent on this machine calls.
-    fn hosts(&self) -> Vec<&str> {
-        let loopback = UP_HOSTS.into_iter().filter(|host| self.host.as_deref() != Some(host));
-        self.host.as_deref().into_iter().chain(loopback).collect()
-    }
-
-    /// Where to listen. With `--once` nobody needs to know the port, so that any free one does unless one is asked for.
-    fn address(&self, flag: &Option<String>, key: &str, env: &BTreeMap<String, String>) -> Option<String> {
-        let setting = settings().find(|setting| setting.path() == key)?;
-        let given = flag.is_some() || setting.env().is_some_and(|name| env.contains_key(&name));
-        if self.once && !given { Some(UP_ANY_PORT.to_owned()) } else { flag.clone() }
-    }
-}
-
-/// The credentials that systemd provides to this service.
-fn credentials(env: &BTreeMap<String, String>) -> Vec<(&'static str, PathBuf)> {
-    let Some(folder) = env.get(CREDENTIALS_ENV).filter(|folder| !folder.is_empty()) else { return Vec::new() };
-    let there = |(name, key): (&str, &'static str)| {
-        Some((key, PathBuf::from(folder).join(name))).filter(|(_, file)| file.is_file())
-    };
-    CREDENTIALS.into_iter().filter_map(there).collect()
-}
-
-fn given<const N: usize>(values: [(&str, &Option<String>); N]) -> Vec<Flag> {
-    values.into_iter().filter_map(|(key, value)| Some(Flag::new(key, value.as_deref()?))).collect()
-}
-
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.to_owned()))
@@ -575,20 +396,6 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::config::Config;
-
-    fn parse(args: &[&str]) -> Command {
-        Cli::try_parse_from([&["adit"], args].concat()).unwrap_or_else(|error| panic!("{error}")).command
-    }
-
-    fn flags(args: &[&str]) -> Vec<Flag> {
-        let sources = match parse(args) {
-            Command::Edge(args) => args.sources(&BTreeMap::new()),
-            Command::Connect(args) => args.sources(&BTreeMap::new()),
-            _ => panic!("not a role"),
-        };
-        sources.unwrap().flags
-    }
 
     /// The commands that a page of documentation shows: lines of its blocks, and code within its text.
     fn shown_commands(page: &str) -> Vec<String> {
@@ -656,22 +463,6 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_in_the_table_of_settings_sets_its_setting() {
-        let mut seen = 0;
-        for setting in settings() {
-            let Some(flag) = setting.flag else { continue };
-            let role = if setting.section == "connect" { "connect" } else { "edge" };
-            let args: &[&str] = if setting.kind == "boolean" { &[role, flag] } else { &[role, flag, setting.example] };
-            let found = flags(args);
-            assert_eq!(found.len(), 1, "{flag}");
-            assert_eq!((found[0].key.as_str(), found[0].name.as_str()), (setting.path().as_str(), flag));
-            assert_eq!(found[0].value, setting.example);
-            seen += 1;
-        }
-        assert!(seen > 15);
-    }
-
-    #[test]
     fn every_flag_has_a_help_text_and_every_role_an_example() {
         let command = Cli::command();
         for role in command.get_subcommands() {
@@ -681,42 +472,6 @@ mod tests {
             if ["edge", "connect", "up"].contains(&role.get_name()) {
                 assert!(role.get_after_help().is_some_and(|help| help.to_string().contains("Examples:")));
             }
-        }
-    }
-
-    #[test]
-    fn up_makes_a_whole_configuration_of_nothing() {
-        let Command::Up(args) = parse(&["up", "--listen", "127.0.0.1:0", "--once", "--json"]) else { panic!() };
-        let sources = args.sources(&BTreeMap::new(), "0123456789abcdef0123", "http://127.0.0.1:9000");
-        let config = Config::load(&sources).unwrap();
-        let (edge, connect) = (config.edge.unwrap(), config.connect.unwrap());
-        assert_eq!(edge.agents_listen.to_string(), "127.0.0.1:0");
-        assert_eq!(edge.tunnels[0].hosts.len(), 3);
-        assert_eq!(connect.routes.len(), 3);
-        assert_eq!(edge.admin_listen.unwrap().port(), 0, "with --once any port does");
-        assert_eq!(connect.tunnel.as_ref(), Some(&edge.tunnels[0].id));
-        assert!(edge.connectors_cert_file.is_none());
-
-        let Command::Up(args) = parse(&["up", "--host", "not a host", "--listen", "nowhere"]) else { panic!() };
-        let sources = args.sources(&BTreeMap::new(), "0123456789abcdef0123", "http://127.0.0.1:9000");
-        let faults = Config::load(&sources).unwrap_err().to_string();
-        assert!(
-            faults.contains("--host: route[0].host: ") && faults.contains("--listen: edge.agents_listen: "),
-            "{faults}"
-        );
-    }
-
-    #[test]
-    fn the_path_of_an_upstream_is_taken_apart() {
-        for (url, parts) in [
-            ("http://127.0.0.1:9000/mcp", ("http://127.0.0.1:9000", "/mcp")),
-            ("https://a", ("https://a", "/mcp")),
-            ("https://a/", ("https://a", "/")),
-            ("unix:/run/mcp.sock", ("unix:/run/mcp.sock", "/mcp")),
-            ("nonsense", ("nonsense", "/mcp")),
-        ] {
-            let Command::Up(args) = parse(&["up", "--upstream", url]) else { panic!() };
-            assert_eq!(args.upstream_parts(), Some(parts));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What `adit up` shows of the times of calls.
+//! The table of call times that `adit up` shows.
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod connect;
 mod doctor;
 mod edge;
 mod edge_dir;
+mod flag_sources;
 mod output;
 mod run;
 mod table;

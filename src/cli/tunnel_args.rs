@@ -9,7 +9,7 @@ use crate::config::Millis;
 /// The arguments of `adit tunnel`.
 #[derive(Args)]
 pub struct TunnelArgs {
-    /// How the edge is reached.
+    /// How to reach the edge's admin API.
     #[command(flatten)]
     pub admin: AdminArgs,
     /// The command to run.
@@ -17,16 +17,17 @@ pub struct TunnelArgs {
     pub command: TunnelCommand,
 }
 
-/// How the edge's admin API is reached, and how answers are shown.
+/// How to reach the edge's admin API, and how to print answers.
 #[derive(Args, Clone, Default)]
 pub struct AdminArgs {
-    /// Where the edge's admin API is; without it ADIT_ADMIN_URL says so [default: http://127.0.0.1:9443]
+    /// URL of the edge's admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
     #[arg(long, value_name = "URL", global = true)]
     pub admin: Option<String>,
-    /// A file that holds the admin token; without it ADIT_ADMIN_TOKEN, ADIT_ADMIN_TOKEN_FILE or the data directory has it
+    /// File with the admin token; also ADIT_ADMIN_TOKEN_FILE or, for the token itself, ADIT_ADMIN_TOKEN [default: the file in
+    /// the data directory]
     #[arg(long, value_name = "FILE", global = true)]
     pub admin_token_file: Option<PathBuf>,
-    /// The edge's data directory, in which the admin token is; without it ADIT_EDGE_DATA_DIR names it
+    /// The edge's data directory, which contains the admin token; also ADIT_EDGE_DATA_DIR
     #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
     /// Print the edge's answer as JSON
@@ -37,114 +38,116 @@ pub struct AdminArgs {
 /// The commands under `adit tunnel`.
 #[derive(Subcommand)]
 pub enum TunnelCommand {
-    /// Make a tunnel, and print its secret, which is shown this once
+    /// Create a tunnel, and print its secret, which is not shown again
     Create {
-        /// What to call it
+        /// A name for people
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// A host that agents call, a name or '*.' and a name; may be given several times
-        /// [default: one that the edge makes up below its tunnel domain]
+        /// A host that agents call: a name, or '*.' and a name; may be repeated
+        /// [default: a name that the edge chooses below its tunnel domain]
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
-        /// How its calls are carried: plain, resealed or passthrough; its connector must be told the same
+        /// How calls are carried: plain, resealed (re-encrypted, with an inner TLS session) or passthrough; the connector's
+        /// route must have the same setting
         #[arg(long, value_name = "HOW")]
         traffic: Option<Traffic>,
-        /// Who may come to it.
+        /// Who may use it.
         #[command(flatten)]
         lists: ListArgs,
     },
-    /// Change what a tunnel is called, its hosts, or who may come to it; what is not given stays as it is
+    /// Change the name of a tunnel, its hosts, its traffic, or who may use it; all else stays as it is
     Update {
-        /// Its id
+        /// The id of the tunnel
         id: String,
-        /// What to call it
+        /// A name for people
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// All of its hosts, in place of those that it has; may be given several times
+        /// A host of the new list, which replaces the present one; may be repeated
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
-        /// How its calls are carried: plain, resealed or passthrough; its connector must be told the same
+        /// How calls are carried: plain, resealed (re-encrypted, with an inner TLS session) or passthrough; the connector's
+        /// route must have the same setting
         #[arg(long, value_name = "HOW")]
         traffic: Option<Traffic>,
-        /// Who may come to it.
+        /// Who may use it.
         #[command(flatten)]
         lists: ListArgs,
-        /// Why, for the record
+        /// The reason, for the list of events
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// List tunnels
+    /// List all tunnels, the newest first
     List {
-        /// Those that are archived too
+        /// Include archived ones
         #[arg(long)]
         all: bool,
     },
-    /// Show one tunnel
+    /// Show one tunnel with its hosts, credentials and rules
     Show {
-        /// Its id
+        /// The id of the tunnel
         id: String,
     },
-    /// Make a new secret; the old one stays good for a while, then what came in with it is ended
+    /// Make a new secret; the old one stays valid for a while, then the links that use it end
     Rotate {
-        /// The tunnel's id
+        /// The id of the tunnel
         id: String,
-        /// How long the old secret stays good, such as 30m; 0 cuts it at once
+        /// How long the old secret stays valid, such as 30m; 0 ends it at once
         #[arg(long, value_name = "DURATION", default_value = "1h")]
         overlap: Millis,
-        /// Why, for the record
+        /// The reason, for the list of events
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Withdraw the secret at once: links that came in with it end, and what they carry is answered 503
+    /// Revoke the secret at once: links that use it end, and their calls are answered with 503
     Revoke {
-        /// The tunnel's id
+        /// The id of the tunnel
         id: String,
-        /// One credential only [default: all of the tunnel's]
+        /// Revoke only this credential [default: all credentials of the tunnel]
         #[arg(long, value_name = "ID")]
         credential: Option<String>,
-        /// Why, for the record
+        /// The reason, for the list of events
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Then list what was called since: so long ago, such as 24h, or from a time on (RFC 3339)
+        /// Then list what was called since then: a duration before now, such as 24h, or a time (RFC 3339)
         #[arg(long, value_name = "SINCE")]
         leak_report: Option<String>,
     },
-    /// Give a tunnel up for good, with its hosts, secrets and certificates
+    /// End a tunnel for good, with its hosts, secrets and certificates
     Archive {
-        /// Its id
+        /// The id of the tunnel
         id: String,
-        /// Why, for the record
+        /// The reason, for the list of events
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
     /// Show the links of a tunnel's connectors
     Connections {
-        /// The tunnel's id
+        /// The id of the tunnel
         id: String,
     },
     /// List what was called over a tunnel's links, by credential
     Usage {
-        /// The tunnel's id
+        /// The id of the tunnel
         id: String,
-        /// From when on: so long ago, such as 24h, or a time (RFC 3339) [default: all that is kept]
+        /// From when on: a duration before now, such as 24h, or a time (RFC 3339) [default: all that is stored]
         #[arg(long, value_name = "SINCE")]
         since: Option<String>,
-        /// One credential only
+        /// Only calls over links with this credential
         #[arg(long, value_name = "ID")]
         credential: Option<String>,
     },
-    /// List what was done, with one tunnel or with all
+    /// List events (creations, changes, revocations) of one tunnel or of all
     Events {
-        /// The tunnel's id
+        /// The id of the tunnel
         id: Option<String>,
     },
-    /// The certificates of authorities that vouch for a tunnel's connector
+    /// Certificates of the authorities that the edge trusts for a tunnel's resealed traffic
     Cert {
         /// The command to run.
         #[command(subcommand)]
         command: CertCommand,
     },
-    /// Provisioning keys: one secret that many new hosts trade for a tunnel of their own
+    /// Provisioning keys: one secret with which many new hosts get a tunnel of their own
     Key {
         /// The command to run.
         #[command(subcommand)]
@@ -152,20 +155,20 @@ pub enum TunnelCommand {
     },
 }
 
-/// Who may come to a tunnel. Each list is given whole; `none` alone empties it.
+/// Who may use a tunnel. Each list replaces the present one; `none` alone empties it.
 #[derive(Args)]
 pub struct ListArgs {
-    /// A network from which agents may call it, an AS number (AS64500), or a set of the edge (set:NAME); may be given
-    /// several times; 'none' for from everywhere
+    /// From where agents may call: a network, an AS number (AS64500), or a set of the edge (set:NAME); may be repeated;
+    /// 'none' for everywhere
     #[arg(long, value_name = "FROM")]
     pub allow: Vec<String>,
-    /// The same from which agents may not call it, which is stronger; 'none' for none
+    /// From where agents may not call, in the same form; it takes precedence over --allow; 'none' for nowhere
     #[arg(long, value_name = "FROM")]
     pub deny: Vec<String>,
-    /// Only count and log whom the two lists would turn away; =false puts them in force
+    /// Only count and log the calls that the two lists would refuse; =false enforces the lists
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub dry_run: Option<bool>,
-    /// A network or an address from which its connectors may come; may be given several times; 'none' for from everywhere
+    /// From where connectors may connect: a network or an address; may be repeated; 'none' for everywhere
     #[arg(long, value_name = "NETWORK")]
     pub connectors_from: Vec<String>,
 }
@@ -173,26 +176,26 @@ pub struct ListArgs {
 /// The commands under `adit tunnel cert`.
 #[derive(Subcommand)]
 pub enum CertCommand {
-    /// Register a certificate
+    /// Register the certificate of an authority
     Add {
-        /// The tunnel's id
+        /// The id of the tunnel
         id: String,
-        /// The certificate (PEM)
+        /// The file with the certificate (PEM)
         file: PathBuf,
     },
-    /// List certificates
+    /// List the certificates of a tunnel
     List {
-        /// The tunnel's id
+        /// The id of the tunnel
         id: String,
-        /// Those that are archived too
+        /// Include archived ones
         #[arg(long)]
         all: bool,
     },
-    /// Take a certificate out of use
+    /// Remove a certificate from use
     Archive {
-        /// The tunnel's id
+        /// The id of the tunnel
         id: String,
-        /// The certificate's id
+        /// The id of the certificate
         certificate: String,
     },
 }
@@ -200,35 +203,35 @@ pub enum CertCommand {
 /// The commands under `adit tunnel key`.
 #[derive(Subcommand)]
 pub enum KeyCommand {
-    /// Make a provisioning key, and print its secret, which is shown this once
+    /// Create a provisioning key, and print its secret, which is not shown again
     Create {
-        /// What to call it
+        /// A name for people
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// What the names of hosts must look like, with '*' for any letters, digits and hyphens
+        /// The pattern of the names that hosts may use, with '*' for any letters, digits and hyphens
         #[arg(long, value_name = "TEMPLATE", default_value = "*")]
         template: String,
-        /// A host of each tunnel, with {name} for the host's name; may be given several times
-        /// [default: one that the edge makes up below its tunnel domain]
+        /// A host of each tunnel, with {name} for the name of the host; may be repeated
+        /// [default: a name that the edge chooses below its tunnel domain]
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
-        /// How many hosts may use it
+        /// How many hosts may use the key
         #[arg(long, value_name = "N")]
         uses: u32,
-        /// How long it is good, such as 8h
+        /// How long the key is valid, such as 8h
         #[arg(long, value_name = "DURATION", default_value = "24h")]
         life: Millis,
     },
-    /// List provisioning keys
+    /// List all provisioning keys, the newest first
     List,
-    /// Show one provisioning key
+    /// Show one provisioning key and how often it was used
     Show {
-        /// Its id
+        /// The id of the key
         id: String,
     },
-    /// Withdraw a provisioning key; tunnels that were made for it stay
+    /// Revoke a provisioning key; tunnels that were created with it stay
     Revoke {
-        /// Its id
+        /// The id of the key
         id: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The edge's answers about tunnels, for people.
+//! The edge's answers about tunnels, formatted for people.
 
 use crate::cli::command_line::{CommandLine, printable as plain};
 use crate::cli::table::Table;

@@ -1,5 +1,5 @@
-//! Names and addresses: the hosts and upstreams of `route`, and `host:port`, URLs and web origins, which only the
-//! configuration has. All host names are kept in lower case.
+//! Names and addresses in the configuration: the hosts and upstreams of `route`, `host:port`, URLs and web origins. All host
+//! names are kept in lower case.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};

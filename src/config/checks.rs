@@ -1,4 +1,4 @@
-//! Checks between settings, each of which is valid by itself.
+//! Checks of combinations of settings, each of which is valid by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

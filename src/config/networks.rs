@@ -1,4 +1,4 @@
-//! Networks, as they are written in the configuration.
+//! Lists of networks, as they are written in the configuration.
 
 use std::fmt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The forward proxy of a connector, and what is reached without it.
+//! The forward proxy of a connector, and the hosts that are reached without it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ const LOGIN_PART_LEN_MAX: usize = 255;
 pub struct ProxyUrl {
     /// How the proxy is spoken to.
     pub scheme: ProxyScheme,
-    /// Where it listens.
+    /// The address of the proxy.
     pub at: HostPort,
     /// User and password, if it has any.
     pub login: Option<(Box<str>, Secret)>,
@@ -43,9 +43,9 @@ pub struct ProxyUrl {
 /// How a proxy is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyScheme {
-    /// HTTP CONNECT.
+    /// An HTTP proxy, with the method CONNECT.
     Http,
-    /// SOCKS5.
+    /// A SOCKS proxy, version 5.
     Socks5,
 }
 

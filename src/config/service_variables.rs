@@ -1,5 +1,5 @@
-//! Variables that Kubernetes sets in every container of a namespace for each of its services. A service `adit-edge` gives
-//! `ADIT_EDGE_SERVICE_HOST`, `ADIT_EDGE_PORT` and others, which are no settings of adit.
+//! Variables that Kubernetes sets in every container of a namespace for each of its services. A service `adit-edge` sets
+//! `ADIT_EDGE_SERVICE_HOST`, `ADIT_EDGE_PORT` and others, which are not settings of adit.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! How one value is read from a file, a variable or a flag, and how it is shown.
+//! The types of settings: how a value is read from a file, a variable or a flag, and how it is displayed.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

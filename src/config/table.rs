@@ -1,5 +1,5 @@
-//! The table of settings. A row here is all there is to do to add one: the structs, the environment variables, the
-//! check for unknown keys, `adit config show` and `docs/CONFIG.md` are made from it.
+//! The table of settings. To add a setting, add a row here: the structs, the environment variables, the check for unknown keys,
+//! `adit config show` and `docs/CONFIG.md` are generated from it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

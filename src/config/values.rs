@@ -1,4 +1,4 @@
-//! The types of values that only the configuration knows.
+//! The types of values that only the configuration uses.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -155,13 +155,13 @@ choice! {
 }
 
 choice! {
-    /// What talks to the kernel.
+    /// The driver, which is the interface to the kernel.
     Driver {
-        /// The best that works here.
+        /// The best one that the system allows.
         Auto = "auto",
-        /// `io_uring`, or no start at all.
+        /// The driver on `io_uring`; without it the process does not start.
         Uring = "uring",
-        /// `epoll` alone.
+        /// The driver on `epoll`, on any kernel.
         Epoll = "epoll",
     }
 }
@@ -181,7 +181,7 @@ choice! {
     OriginRule {
         /// It is passed on.
         Keep = "keep",
-        /// It is removed.
+        /// The field is removed from the request.
         Drop = "drop",
         /// The upstream's own origin takes its place.
         Rewrite = "rewrite",

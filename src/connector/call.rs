@@ -1,4 +1,4 @@
-//! One call: a request, an upstream that answers it, and back.
+//! One call at the connector: the request is sent to an upstream, and the response back to the edge.
 
 use std::future::poll_fn;
 use std::pin::Pin;

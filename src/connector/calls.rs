@@ -1,4 +1,4 @@
-//! The calls on a stream that the edge opened: one of the edge's, or an agent's session.
+//! The calls on one stream of the edge: a single call, or the calls of an inner TLS session.
 
 use std::future::pending;
 use std::pin::pin;

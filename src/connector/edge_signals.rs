@@ -1,4 +1,4 @@
-//! What one core is told of each edge: that a link to it came up, that its status changed, and how many links it gets.
+//! Notifications to the tasks of one core about each edge: a link came up, the status changed, or the number of links.
 
 use std::cell::Cell;
 use std::ops::Range;

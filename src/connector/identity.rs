@@ -29,7 +29,7 @@ pub enum UpstreamOrigin {
     /// It is passed on.
     #[default]
     Keep,
-    /// It is removed.
+    /// The field is removed from the request.
     Drop,
     /// The upstream's own origin takes its place.
     Rewrite,

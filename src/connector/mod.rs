@@ -1,4 +1,4 @@
-//! Floor 4: the private side: links are dialled from here, and what comes down them goes to an upstream.
+//! Floor 4: the connector. It dials links to edges, and carries the calls that arrive on them to upstreams.
 
 mod call;
 mod calls;

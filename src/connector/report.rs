@@ -1,4 +1,4 @@
-//! What a core of a connector reports of itself.
+//! The report of one core of a connector.
 
 use std::time::Duration;
 

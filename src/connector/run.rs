@@ -1,4 +1,4 @@
-//! The life of one core of a connector: it opens links, obeys the control thread, and drains.
+//! The life of one core of a connector: it opens links, carries out commands of the control thread, and drains.
 
 use std::rc::Rc;
 use std::sync::Arc;

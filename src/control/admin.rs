@@ -1,5 +1,5 @@
-//! The admin API: plain HTTP, for operators and their tools, on loopback unless told otherwise. What is only read needs no
-//! password; what changes something ([`api`](crate::control::api)) asks for the admin token.
+//! The admin API: plain HTTP for operators and their tools, on loopback by default. Reading needs no password. Changes
+//! ([`api`](crate::control::api)) need the admin token.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -55,11 +55,11 @@ impl ReloadingAuthority {
 /// What the control thread signs certificates for connectors with.
 #[derive(Clone)]
 pub struct Signing {
-    /// The edge's authority.
+    /// The authority that signs the certificates.
     pub authority: Arc<ReloadingAuthority>,
     /// How long a certificate is good for.
     pub lifetime: Duration,
-    /// The wall clock.
+    /// The wall clock, for the validity of certificates.
     pub clock: WallClock,
     /// Who takes provisioning keys, if anybody does.
     pub provisioning: Option<Arc<dyn Provisioning>>,

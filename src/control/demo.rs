@@ -1,8 +1,8 @@
-//! The built-in MCP server that `adit up --demo` puts behind the tunnel.
+//! The built-in MCP server that `adit up` starts behind the tunnel when it is given none.
 //!
-//! It answers the sessions of revision 2025-11-25 and the stateless requests of 2026-07-28, so that any client has
-//! something real to call within a minute of building the binary. Its `wait` tool takes a known time, which is how the
-//! split of a call's time is shown to be right.
+//! It answers the sessions of revision 2025-11-25 and the stateless requests of 2026-07-28, so that any client can call
+//! something right after the program was built. Its `wait` tool takes a known time, so that tests can check the parts of a
+//! call's time.
 
 use std::future::Future;
 use std::io;
@@ -30,14 +30,14 @@ pub const COUNT_INTERVAL_MAX_MS: u64 = 1_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Demo;
 
-/// Arguments of `echo`.
+/// The arguments of the tool `echo`.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct Echo {
     /// The text to give back.
     text: String,
 }
 
-/// Arguments of `add`.
+/// The arguments of the tool `add`.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct Add {
     /// First summand.
@@ -46,7 +46,7 @@ struct Add {
     b: f64,
 }
 
-/// Arguments of `wait`.
+/// The arguments of the tool `wait`.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct Wait {
     /// How long to wait, in milliseconds.
@@ -54,7 +54,7 @@ struct Wait {
     ms: u64,
 }
 
-/// Arguments of `count`.
+/// The arguments of the tool `count`.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct Count {
     /// The last number.

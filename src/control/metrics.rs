@@ -1,6 +1,6 @@
-//! `GET /metrics`: everything that is measured, as OpenMetrics text.
+//! `GET /metrics`: all metrics, as OpenMetrics text.
 //!
-//! The names are part of what operators build on: a test holds the whole list still.
+//! Operators depend on the names. A test compares the whole list.
 
 use std::collections::BTreeMap;
 use std::fmt;

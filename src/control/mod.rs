@@ -1,8 +1,7 @@
-//! Floor 4: what runs on the control thread, beside the cores: everything here may use tokio, and nothing here touches a
-//! lease.
+//! Floor 4: the control thread. Code here may use tokio, and never uses leases.
 //!
-//! [`Control`] is the thread's loop. [`State`] is what its tasks share; [`admin`] shows it. Roles are asked by message
-//! only, in one shape for both ([`Role`]).
+//! [`Control`] is the loop of the thread. [`State`] is shared by its tasks, and [`admin`] serves it. Roles are asked by
+//! message, through one trait for both ([`Role`]).
 
 pub mod admin;
 mod admin_listener;

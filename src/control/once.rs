@@ -1,7 +1,6 @@
 //! The client behind `adit up --once`: real MCP tool calls, made with an MCP client library over HTTP.
 //!
-//! It knows nothing of tunnels: it is given a URL, a certificate to trust and where the URL's host is found, as any
-//! agent would be.
+//! Like any agent, it knows nothing of tunnels. It gets a URL, a certificate to trust, and the address of the URL's host.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +56,7 @@ pub enum OnceError {
 /// What became of the calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnceReport {
-    /// Calls made.
+    /// How many calls were made.
     pub calls: u64,
     /// Calls that failed, in transport, in protocol or in the tool.
     pub failed: u64,
@@ -147,7 +146,7 @@ impl OnceClient {
         report
     }
 
-    /// Ends the session.
+    /// Ends the MCP session with the server.
     pub async fn close(self) {
         if let Err(error) = self.client.cancel().await {
             tracing::debug!(%error, "the MCP client did not end cleanly");

@@ -1,4 +1,4 @@
-//! A request through the whole path that leaves nothing behind, for when no real call has proved it lately.
+//! A test request over the whole path, for `/readyz` when no call has succeeded lately. It leaves no session behind.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ pub enum ProbeError {
     Gateway {
         /// Which host was called.
         host: String,
-        /// What was answered.
+        /// The HTTP status of the answer.
         status: StatusCode,
     },
     /// No answer came, or the connection failed.

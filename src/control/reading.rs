@@ -1,4 +1,4 @@
-//! What the control thread knows of a role, in one shape for both roles, and how it asks.
+//! Readings of a role's state, in one form for both roles.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,7 +43,7 @@ pub struct CoreReading {
     pub agents_open: usize,
     /// Sockets and listeners that are open.
     pub sockets_open: usize,
-    /// Tasks.
+    /// The number of tasks on the core.
     pub tasks_open: usize,
     /// The use of its buffers.
     pub pool: PoolUse,

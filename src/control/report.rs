@@ -1,4 +1,4 @@
-//! What the control thread tells at one moment, and as JSON: `GET /v1/latency` and `GET /v1/status`.
+//! The state of the process at one moment, and its JSON forms: `GET /v1/latency` and `GET /v1/status`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A role that was never started, for the tests of what is told about roles.
+//! A role with fixed readings, for the tests of reports.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

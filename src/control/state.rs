@@ -1,4 +1,4 @@
-//! What the control thread's tasks share: the roles, and what is known of the process as a whole.
+//! The state that the tasks of the control thread share: the roles, and the state of the process as a whole.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,4 @@
-//! The loop of the control thread: it waits for events of cores, for signals and for changed files, and ends the roles in
-//! their order.
+//! The loop of the control thread: it waits for events of cores, signals and changed files, and ends the roles in order.
 
 use std::future::Future;
 use std::io;
@@ -52,7 +51,7 @@ pub enum RoleEvent {
     Unlinked {
         /// The core that the link is on.
         core: CoreId,
-        /// The link's number.
+        /// The number of the link within its role.
         link: u64,
         /// The same as when it was established.
         peer: String,

@@ -26,13 +26,13 @@ impl WallTime {
         WallTime(millis(since))
     }
 
-    /// So much later.
+    /// The time that is later by this duration.
     #[must_use]
     pub fn after(self, duration: Duration) -> WallTime {
         WallTime(self.0.saturating_add(millis(duration)))
     }
 
-    /// So much earlier.
+    /// The time that is earlier by this duration.
     #[must_use]
     pub fn before(self, duration: Duration) -> WallTime {
         WallTime(self.0.saturating_sub(millis(duration)))

@@ -1,5 +1,5 @@
-//! Which files have changed. Files are looked at again and again: this works on every file system, and through the
-//! symbolic links that orchestrators swap.
+//! Detection of changed files. Files are polled, which works on every file system and through the symbolic links that
+//! orchestrators replace.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

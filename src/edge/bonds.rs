@@ -1,4 +1,4 @@
-//! Which connector a call is bound to, as one core knows it.
+//! The connector to which a call is bound, as one core knows it.
 
 use std::cell::RefCell;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Certificates for connectors. The authority's key is the control thread's; a core only sends it a message.
+//! Certificates for connectors. The authority's key belongs to the control thread; a core sends it a message.
 
 use std::sync::Arc;
 use std::time::Duration;

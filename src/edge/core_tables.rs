@@ -1,4 +1,4 @@
-//! What is served, as one core sees it.
+//! The tables of the edge, as one core sees them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,5 +1,4 @@
-//! The gate: decides by address which connections are accepted, before anything of them is read. It stands before TLS, on
-//! both ports.
+//! The gate: decides by address which connections are accepted, before any byte of them is read, on both ports.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

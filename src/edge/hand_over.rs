@@ -1,4 +1,4 @@
-//! Connections that go to another core: the one that has a link for their next request.
+//! Connections that move to another core, which has a link for their next request.
 
 use std::time::Duration;
 

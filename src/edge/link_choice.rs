@@ -17,7 +17,7 @@ const CLOSED_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Where a call goes now.
 pub(super) enum Chosen {
-    /// On this link.
+    /// The call goes over this link of the core.
     Here(ChosenLink),
     /// On this link, unless a better one shows within the time that a call may wait.
     Unproven(ChosenLink),

@@ -1,4 +1,4 @@
-//! Floor 4: the public side: agents' calls come in here and go down a link that a connector opened.
+//! Floor 4: the edge. It accepts calls of agents, and sends them over links that connectors opened.
 
 mod affinity;
 mod agent_request;

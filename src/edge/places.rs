@@ -1,4 +1,4 @@
-//! How many connections each source has open, and calls in flight on them.
+//! The number of open connections of each source, and of its calls in flight.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

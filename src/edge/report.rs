@@ -1,4 +1,4 @@
-//! What a core of an edge reports of itself.
+//! The report of one core of an edge.
 
 use std::time::Duration;
 

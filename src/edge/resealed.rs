@@ -1,4 +1,4 @@
-//! Calls of re-encrypted routes: the edge makes an inner TLS session with the connector, end to end inside the link.
+//! Calls of re-encrypted routes: the edge makes an inner TLS session with the connector, inside the link.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The life of one core of an edge: it listens, obeys the control thread, and drains.
+//! The life of one core of an edge: it listens, carries out commands of the control thread, and drains.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -16,11 +16,11 @@ use crate::wire::mux;
 /// Which agents may use plain HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlainHttp {
-    /// None.
+    /// Plain HTTP is refused from everywhere.
     Never,
     /// Those whose connection comes over loopback, whoever a proxy says that it is for.
     Loopback,
-    /// All.
+    /// Plain HTTP is allowed from everywhere.
     Anywhere,
 }
 
@@ -35,7 +35,7 @@ pub struct EdgeSettings {
     pub plain_http: PlainHttp,
     /// Whether agents may speak HTTP/2: with TLS as ALPN chooses, without it if they begin so.
     pub http2: bool,
-    /// Where connectors connect.
+    /// The address at which connectors connect.
     pub connectors_listen: SocketAddr,
     /// Whether they may connect where agents do as well. They are known by the application protocol of their TLS.
     pub connectors_on_agents_listen: bool,

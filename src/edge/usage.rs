@@ -1,4 +1,4 @@
-//! The calls made over the links of each credential, for the case that a credential leaked.
+//! Which calls were made over the links of each credential, in case a credential leaks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

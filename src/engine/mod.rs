@@ -24,6 +24,7 @@ mod spin;
 mod suite;
 mod sys;
 mod timers;
+mod window_grant;
 mod windows;
 
 pub use self::core::{Core, Elapsed, Task, Timer};
@@ -38,4 +39,4 @@ pub use reserve::Reservation;
 pub use signal::{After, Signal};
 pub use socket::{Detached, LINGER_MAX, Listener, Socket};
 pub use sys::lease::Lease;
-pub use windows::WindowGrant;
+pub use window_grant::WindowGrant;

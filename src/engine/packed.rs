@@ -3,10 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::base::Chunk;
+use crate::engine::sys::lease::COPY_LEN_MAX;
 use crate::engine::{LARGE_LEN, Lease, SMALL_LEN};
-
-/// Pieces of up to this length, in bytes, are copied behind others: cheaper than a buffer for each.
-pub(super) const COPY_LEN_MAX: usize = 2048;
 
 /// Appends a lease to a queue whose first `fixed` leases must not change.
 ///

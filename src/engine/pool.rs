@@ -437,7 +437,7 @@ impl PoolShared {
 pub(in crate::engine) enum Trimmed {
     /// It is not time for it, or there is nothing to return.
     Nothing,
-    /// More will follow.
+    /// A part of the memory was returned, and more can be.
     Some,
     /// Memory of unused buffers was returned, and no more will be until buffers have been used again.
     All,

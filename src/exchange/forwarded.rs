@@ -4,7 +4,7 @@ use crate::wire::http1::RequestHead;
 /// The address that an agent called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CalledAddress<'a> {
-    /// Its scheme.
+    /// The scheme by which the agent called.
     pub scheme: Scheme,
     /// Host and port, as in `Host`.
     pub authority: &'a [u8],

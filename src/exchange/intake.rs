@@ -71,7 +71,7 @@ impl Intake {
         std::future::poll_fn(|cx| self.poll_fill(stream, cx)).await
     }
 
-    /// As [`Intake::fill`].
+    /// [`Intake::fill`] as a poll function.
     pub fn poll_fill(&mut self, stream: &impl ByteStream, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
         let filled = self.poll_begin(stream, cx);
         if filled.is_pending() {

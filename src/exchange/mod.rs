@@ -1,7 +1,7 @@
-//! Floor 3: one HTTP exchange between two byte streams: heads read, bodies carried over without copying them.
+//! Floor 3: the parts of an HTTP exchange between two byte streams: heads are read, and bodies are carried over without a copy.
 //!
-//! Used on both sides of a link: between an agent's connection and a stream at the edge, and between a stream and an
-//! upstream's connection at the connector.
+//! Both sides of a link use them: the edge between an agent's connection and a stream, the connector between a stream and an
+//! upstream's connection.
 
 mod call_failure;
 mod carry;

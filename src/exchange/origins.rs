@@ -1,4 +1,4 @@
-//! Which web pages may call, and what their browsers are told.
+//! The web pages that may call, and the CORS fields for their browsers.
 
 use crate::route::{Hostname, Scheme};
 use crate::wire::http1::{Cors, RequestHead};

@@ -1,4 +1,4 @@
-//! What an agent is answered when its request cannot be passed on: by the edge, and by a connector in which its TLS ends.
+//! Answers to requests that cannot be passed on, by the edge, and by a connector that ends the agent's TLS.
 
 use crate::exchange::origins::OriginRules;
 use crate::latency::Outcome;

@@ -1,8 +1,9 @@
-//! Floor 1: how long calls took, and in which part of the path. Pure decisions on durations; no clock is read here.
+//! Floor 1: how long calls took, and in which part of the path. It computes with durations that are passed in, and reads no
+//! clock.
 //!
-//! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations,
-//! [`CallPhases`] divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a
-//! [`Snapshot`] adds up the figures of the cores for reading.
+//! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations, [`CallPhases`]
+//! divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] adds up the figures
+//! of the cores for reading.
 
 mod figures;
 mod histogram;

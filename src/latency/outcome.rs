@@ -56,7 +56,7 @@ impl Outcome {
         Outcome::TunnelFailed,
     ];
 
-    /// The stable name.
+    /// The name in metrics and JSON, which does not change.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

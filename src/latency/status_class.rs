@@ -4,11 +4,11 @@ pub const STATUS_CLASSES: usize = StatusClass::ALL.len();
 /// The class of an upstream's answer (RFC 9110 section 15). The names are stable: metrics use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StatusClass {
-    /// 200 to 299.
+    /// Status codes 200 to 299.
     Success,
-    /// 300 to 399.
+    /// Status codes 300 to 399.
     Redirection,
-    /// 400 to 499.
+    /// Status codes 400 to 499.
     ClientError,
     /// 500 and higher, apart from those of a gateway.
     ServerError,
@@ -38,7 +38,7 @@ impl StatusClass {
         }
     }
 
-    /// The stable name.
+    /// The name in metrics and JSON, which does not change.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,9 +1,9 @@
 //! Floor 3: the link between a connector and an edge: many streams on one connection.
 //!
-//! [`crate::wire::mux`] decides; here its frames are put into as few records and sends as one turn of the core allows, and
-//! what it reports reaches the tasks that wait for it.
+//! [`crate::wire::mux`] is the protocol. This module moves its frames: it packs those of one turn of the core into as few TLS
+//! records and sends as possible, and passes its events to the tasks that wait for them.
 //!
-//! The roles see a [`Carrier`], so that connectors of another protocol can be carried beside those of our own.
+//! The roles see a [`Carrier`], so that another protocol can carry calls beside ours.
 
 mod backoff;
 mod call_stream;

@@ -1,4 +1,4 @@
-//! Lists of who is admitted, as people write them, and the rules that they stand for.
+//! Lists of who is admitted, as people write them, and the rules that result from them.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Floor 1: who is admitted and where calls may go. Pure decisions on addresses and times; other modules act on them.
+//! Floor 1: who is admitted, and where calls may go. It decides by addresses and times; other modules act.
 
 mod admission;
 mod asns;

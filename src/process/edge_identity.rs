@@ -1,4 +1,4 @@
-//! The certificates that an edge shows, and the authority by which it certifies connectors.
+//! The certificates of an edge, and the authority with which it certifies connectors.
 
 use std::sync::Arc;
 

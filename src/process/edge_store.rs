@@ -1,4 +1,4 @@
-//! The data directory of an edge while it runs: its certificate is renewed, its store served and backed up.
+//! The data directory of a running edge: its certificate is renewed, its store is served and backed up.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Listeners: those of the cores, and that of the admin API.
+//! The listeners of the cores, and that of the admin API.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

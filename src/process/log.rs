@@ -40,7 +40,7 @@ impl Log {
         Log { filter: handle }
     }
 
-    /// Changes the levels.
+    /// Replaces the levels of the log while it is in use.
     pub fn set_levels(&self, levels: &LogLevels) {
         if let Err(error) = self.filter.reload(filter(levels)) {
             tracing::warn!(%error, "the log keeps its levels");

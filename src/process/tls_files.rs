@@ -1,4 +1,4 @@
-//! The certificates and keys of an edge, by the files that hold them.
+//! The certificate and key files of an edge.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

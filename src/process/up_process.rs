@@ -1,4 +1,4 @@
-//! A process that is edge and connector at once, on the same cores, with certificates that live as long as it does.
+//! A process that is edge and connector at once, on the same cores, with certificates that are valid as long as it runs.
 
 use std::future::Future;
 use std::io::Read;

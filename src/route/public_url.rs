@@ -1,10 +1,10 @@
 /// The scheme of a URL by which agents call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
-    /// `http`.
+    /// Plain HTTP, `http`.
     #[default]
     Http,
-    /// `https`.
+    /// HTTP over TLS, `https`.
     Https,
 }
 
@@ -21,7 +21,7 @@ impl Scheme {
         [Scheme::Http, Scheme::Https].into_iter().find(|scheme| scheme.name().as_bytes() == name)
     }
 
-    /// Its name.
+    /// The name as it stands in a URL.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl PublicUrl {
         is_whole.then(|| PublicUrl { scheme, authority: authority.into() })
     }
 
-    /// Its scheme.
+    /// The scheme of the URL.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         self.scheme

@@ -1,4 +1,4 @@
-//! A certificate authority. It lives either as long as the process, for `adit up` and for tests, or is kept in files.
+//! A certificate authority. Either it exists only while the process runs, for `adit up` and for tests, or it is kept in files.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The certificate of an authority that somebody asks to be trusted. It is read and checked before it is registered.
+//! The certificate of an authority that somebody wants to register. It is parsed and checked first.
 
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, UnixTime};

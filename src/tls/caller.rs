@@ -18,8 +18,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::authority::{Authority, failed, params_until};
 use super::certs::CertError;
-use super::config::provider;
 use super::identity::only_uri;
+use super::provider::provider;
 
 /// The name in the certificate that an edge shows inside an inner session.
 pub const EDGE_URI: &str = "adit://edge";

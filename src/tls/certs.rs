@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::config::provider;
+use super::provider::provider;
 use crate::base::{PlainTextError, plain_text, shell_word};
 use crate::private::{self, PrivateError};
 

@@ -1,11 +1,11 @@
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption, WebPkiServerVerifier,
 };
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -16,6 +16,7 @@ use super::certs::{CertError, read_chain};
 use super::clock::WallClock;
 use super::error::TlsError;
 use super::pin::{Fingerprint, PinnedAuthority};
+use super::provider::provider;
 use super::untrusted::NamesIssuer;
 
 /// The ALPN protocol of agents in HTTP/1.1.
@@ -189,31 +190,6 @@ impl Roots {
     }
 }
 
-/// The cryptography of adit: aws-lc-rs, with AES-128-GCM and hybrid post-quantum key exchange preferred.
-///
-/// It is passed to every configuration; the process-wide default of rustls is neither used nor set.
-#[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| {
-        Arc::new(CryptoProvider {
-            cipher_suites: vec![
-                cipher_suite::TLS13_AES_128_GCM_SHA256,
-                cipher_suite::TLS13_AES_256_GCM_SHA384,
-                cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-                cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-                cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-                cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-                cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-                cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-                cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-            ],
-            kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
-            ..aws_lc_rs::default_provider()
-        })
-    }))
-}
-
 /// Creates the configuration of a server, which all cores share.
 ///
 /// Early data is not accepted: it can be replayed, and a tool call must not be.
@@ -256,7 +232,7 @@ pub(super) fn server_config_with(
     };
     config.alpn_protocols.clone_from(&settings.alpn);
     if matches!(settings.clients, Clients::Anyone) {
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
+        config.ticketer = Ticketer::new().map_err(refused)?;
     } else {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -327,15 +303,6 @@ fn refused(cause: rustls::Error) -> TlsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::{CipherSuite, NamedGroup};
-
-    #[test]
-    fn the_cheapest_suite_and_the_hybrid_exchange_come_first() {
-        let provider = provider();
-        assert_eq!(provider.cipher_suites[0].suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
-        let groups: Vec<_> = provider.kx_groups.iter().map(|group| group.name()).collect();
-        assert_eq!(groups, [NamedGroup::X25519MLKEM768, NamedGroup::X25519, NamedGroup::secp256r1]);
-    }
 
     #[test]
     fn roots_need_a_certificate() {

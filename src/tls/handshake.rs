@@ -1,4 +1,4 @@
-//! The handshake, which rustls makes one record at a time, until its keys can be taken over.
+//! The TLS handshake. rustls makes it, one record at a time, until its keys can be extracted.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::error::TlsError;
 use super::hello::{CLIENT_HELLO_LEN_MAX, HelloScan, Scanned};
-use super::session::extend_by_steps;
+use super::steps::extend_by_steps;
 
 /// The most bytes that a peer may send during the handshake: several certificate chains.
 pub const HANDSHAKE_LEN_MAX: usize = 128 * 1024;

@@ -7,7 +7,7 @@
 use rustls_pki_types::DnsName;
 
 use super::record::{HEADER_LEN, record_len};
-use super::session::extend_by_steps;
+use super::steps::extend_by_steps;
 
 const CLIENT_HELLO: u8 = 1;
 const HANDSHAKE: u8 = 22;

@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::certs::{CertError, pem_text, read_chain, read_key};
-use super::config::provider;
+use super::provider::provider;
 use crate::base::{Secret, TunnelId};
 
 /// The prefix of the URI in a connector's certificate; the tunnel's id follows.

@@ -1,5 +1,4 @@
-//! An authority that an edge keeps in files. Unlike one that lives with the process, it is stored, and issues the
-//! edge's own certificates.
+//! An authority whose key is kept in files. It also issues the edge's own certificates.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! Floor 2: TLS over leases. rustls makes the handshake, then records are sealed and opened in place.
+//! Floor 2: TLS over leases. rustls makes the handshake; after that, records are sealed and opened in place.
 //!
 //! [`Session`] is one side of a connection without a socket, [`TlsStream`] the same over any
-//! [`ByteStream`](crate::engine::ByteStream). [`certs`](ServerCert) reload while connections live; [`server_config`] and
-//! [`client_config`] are the one place where configurations are made.
+//! [`ByteStream`](crate::engine::ByteStream). [`certs`](ServerCert) reload while connections are open. [`server_config`] and
+//! [`client_config`] make all configurations.
 
 mod alert;
 mod authority;
@@ -19,10 +19,12 @@ mod hello;
 mod identity;
 mod kept;
 mod pin;
+mod provider;
 mod record;
 mod session;
 mod signing;
 mod state;
+mod steps;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,7 @@ pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert, read_chain};
 pub use clock::WallClock;
 pub use config::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientSettings, Clients, Roots, SESSION_SERVERS_MAX, ServerSettings,
-    SessionMemory, Versions, client_config, provider, server_config,
+    SessionMemory, Versions, client_config, server_config,
 };
 pub use connection::{Connection, DetachedConnection};
 pub use error::{TlsError, version_name};
@@ -45,6 +47,7 @@ pub use handshake::HANDSHAKE_LEN_MAX;
 pub use hello::{CLIENT_HELLO_LEN_MAX, Peeked, ServerNamePeek};
 pub use identity::{CurrentIdentity, Identity, KeyRequest, TUNNEL_URI, tunnel_of};
 pub use pin::{Fingerprint, FingerprintError};
+pub use provider::provider;
 pub use record::{CHACHA_RECORDS_PER_KEY_MAX, GCM_RECORDS_PER_KEY_MAX, PLAIN_LEN_MAX, RECORD_LEN_MAX};
 pub use session::{DetachedSession, Sealed, Session, Unsealed};
 pub use signing::ClientCert;

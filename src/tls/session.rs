@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use super::error::TlsError;
 use super::record::{HEADER_LEN, record_len};
 use super::state::SessionCore;
+use super::steps::extend_by_steps;
 use crate::base::Share;
 use crate::engine::{Class, Lease, Pool, SMALL_LEN};
 
@@ -439,15 +440,4 @@ impl Session {
 
 fn class_for(len: usize) -> Class {
     if len <= SMALL_LEN { Class::Small } else { Class::Large }
-}
-
-/// Like [`Vec::extend_from_slice`], for bytes that come in many pieces and are kept for long: allocates little more
-/// than there are bytes.
-pub(super) fn extend_by_steps(to: &mut Vec<u8>, bytes: &[u8]) {
-    const STEP: usize = 2 * 1024;
-    if to.capacity() - to.len() < bytes.len() {
-        let step = if to.is_empty() { 0 } else { STEP };
-        to.reserve_exact(bytes.len().max(step));
-    }
-    to.extend_from_slice(bytes);
 }

@@ -1,4 +1,4 @@
-//! The authority as an issuer of certificates for connectors, which prove that they have the key.
+//! An authority as issuer of certificates for connectors, which prove that they have the key.
 
 use std::path::Path;
 use std::time::Duration;

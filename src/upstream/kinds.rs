@@ -1,4 +1,4 @@
-//! The kinds of upstreams, each by the way in which it is reached.
+//! The kinds of upstreams, by the way in which they are reached.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ pub enum UpstreamError {
     Tls {
         /// The address that was dialled.
         address: Box<str>,
-        /// What went wrong.
+        /// The error of the handshake.
         cause: HandshakeError,
     },
     /// It took the connection, and the TLS handshake was not complete in time.

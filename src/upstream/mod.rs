@@ -1,4 +1,4 @@
-//! Floor 3: the upstreams: MCP servers that calls are carried to.
+//! Floor 3: the upstreams, which are the MCP servers that receive the calls.
 
 mod http_pool;
 mod kinds;

@@ -1,9 +1,8 @@
-//! The meaning of an HTTP exchange for MCP: its kind, method and tool, for labels, figures and answers. Nothing is
-//! changed.
+//! The meaning of an HTTP exchange for MCP: its kind, method and tool, for labels, figures and answers. Nothing is changed.
 //!
-//! From revision 2026-07-28 on, the head says it in `Mcp-Method` and `Mcp-Name`, and the server checks both against the
-//! body. In earlier revisions those fields have no meaning (the specification tells intermediaries not to trust them),
-//! and the body is inspected as it passes.
+//! From revision 2026-07-28 on, the head contains them in `Mcp-Method` and `Mcp-Name`, and the server checks both against the
+//! body. In earlier revisions those fields have no meaning (the specification tells intermediaries not to trust them), and the
+//! body is inspected as it passes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

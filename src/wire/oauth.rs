@@ -44,7 +44,7 @@ pub fn rewrite_metadata(body: &[u8], public: &PublicAddress<'_>) -> Option<Vec<u
 struct Texts<'a> {
     body: &'a [u8],
     at: usize,
-    /// The open brackets.
+    /// The brackets of the JSON text that are still open.
     open: Vec<u8>,
 }
 

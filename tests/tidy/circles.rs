@@ -62,13 +62,14 @@ fn file_of(
     Some(item.and_then(|item| facades[&file].get(item)).cloned().unwrap_or(file))
 }
 
-/// What a file re-exports of its children, by name.
+/// What a file re-exports of the files below it, by name.
 fn re_exports(own: &Names, source: &Source, files: &BTreeMap<Names, &Source>) -> BTreeMap<String, Names> {
     let uses = source.find_in_code("use").filter(|at| source.code[..*at].trim_end().ends_with(['b', ')']));
     let paths = uses.flat_map(|at| tree(&source.code[at + "use".len()..]).0);
     let of_child = paths.filter_map(|path| {
-        let child = [own.as_slice(), path.get(..1)?].concat();
-        files.contains_key(&child).then_some((path.last()?.clone(), child))
+        let within = |len: usize| [own.as_slice(), &path[..len]].concat();
+        let child = (1..=path.len()).rev().map(within).find(|child| files.contains_key(child))?;
+        Some((path.last()?.clone(), child))
     });
     of_child.collect()
 }
@@ -77,7 +78,9 @@ fn re_exports(own: &Names, source: &Source, files: &BTreeMap<Names, &Source>) ->
 fn imported(own: &Names, source: &Source) -> Vec<Names> {
     let mut found = Vec::new();
     for word in ["crate", "super", "self"] {
-        let starts = source.find_in_code(word).filter(|at| !source.code[..*at].ends_with("::"));
+        // A visibility, such as `pub(in crate::m)`, imports nothing.
+        let is_path = |before: &str| !before.ends_with("::") && !before.trim_end().ends_with("(in");
+        let starts = source.find_in_code(word).filter(|at| is_path(&source.code[..*at]));
         let paths = starts
             .filter(|at| !source.is_for_tests_at(*at) && source.code[at + word.len()..].starts_with("::"))
             .flat_map(|at| tree(&source.code[at..]).0);
@@ -140,4 +143,16 @@ fn a_circle_is_seen_through_groups_super_and_re_exports_and_not_where_tests_clos
     assert_eq!(found("fn f() { crate::m::a::f(); }"), [["src/m/a.rs", "src/m/b.rs", "src/m/c.rs"]]);
     assert_eq!(found("use crate::m::Missing; // crate::m::a"), [[""; 0]; 0]);
     assert_eq!(found("#[cfg(test)]\nmod tests { use crate::m::a::A; }"), [[""; 0]; 0]);
+    assert_eq!(found("pub(in crate::m::a) struct C;"), [[""; 0]; 0]);
+}
+
+#[test]
+fn a_re_export_from_two_folders_below_names_the_file_there() {
+    let sources = [
+        Source::new("src/m/mod.rs", "mod a;\nmod b;\npub use a::deep::A;"),
+        Source::new("src/m/a/mod.rs", "pub mod deep;\nuse crate::m::b::B;"),
+        Source::new("src/m/a/deep.rs", "pub struct A;"),
+        Source::new("src/m/b.rs", "use crate::m::A;"),
+    ];
+    assert_eq!(circles("m", 1, &sources), [[""; 0]; 0]);
 }

@@ -10,24 +10,24 @@ use crate::compare::cpus::{CpuList, Layout};
 use crate::compare::launch::keep_to;
 use crate::compare::programs::Programs;
 
-/// Where programs are, and who runs where.
+/// Where programs are, and on which CPUs they run.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// Where a program is, or the folder of a peer's programs; may be given several times
+    /// The path of a program, or the folder of a peer's programs; may be repeated
     #[arg(long = "peer-bin", value_name = "NAME=PATH", value_parser = name_and_path)]
     peer_bins: Vec<(String, PathBuf)>,
-    /// The CPUs of the peers [default: the last one]
+    /// The CPUs for the peers [default: the last one]
     #[arg(long, value_name = "CPUS")]
     sut_cpus: Option<CpuList>,
-    /// The CPUs of the generator and the upstream [default: the first one]
+    /// The CPUs for the generator and the upstream [default: the first one]
     #[arg(long, value_name = "CPUS")]
     load_cpus: Option<CpuList>,
-    /// Keep nobody to any CPU
+    /// Pin no process to a CPU
     #[arg(long)]
     no_pin: bool,
 }
 
-/// Why there is no place for tests.
+/// Why the test environment cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
     #[error("CPUs {cpus} cannot be taken: {source}; name CPUs that this machine has, or give --no-pin")]
@@ -37,7 +37,7 @@ pub(crate) enum BenchError {
 }
 
 impl BenchArgs {
-    /// The place that these flags describe. From now on this thread is where the load runs.
+    /// The environment that these flags describe. Pins the calling thread, which is to run the load.
     pub(crate) fn bench(&self) -> Result<Bench, BenchError> {
         let this = std::env::current_exe().map_err(BenchError::This)?;
         let allowed = adit::engine::cpus_allowed().unwrap_or_default();

@@ -18,22 +18,22 @@ use crate::units::{bytes, time};
 pub struct BulkArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Sizes of the bodies
+    /// Sizes of the bodies, separated by commas
     #[arg(long, value_name = "SIZE,…", value_delimiter = ',', value_parser = bytes, default_value = "1MiB,100MiB")]
     sizes: Vec<u64>,
-    /// Which way they go
+    /// In which direction they are sent
     #[arg(long, value_enum, value_delimiter = ',', default_value = "down,up")]
     directions: Vec<DirectionArg>,
-    /// Bodies at the same time, each on a connection of its own
+    /// Number of bodies at the same time, each on a connection of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
     connections: usize,
-    /// Time before counting begins
+    /// Warm-up time before the measurement
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
     warm_up: Duration,
-    /// Time that is counted, for each size and way
+    /// Length of the measurement, for each size and direction
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     duration: Duration,
-    /// How long the last bodies may take
+    /// How long to wait for the last bodies
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     drain: Duration,
     #[command(flatten)]
@@ -45,12 +45,12 @@ pub struct BulkArgs {
     json: bool,
 }
 
-/// Which way, as it is spelt on the command line.
+/// The directions, as command-line values.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum DirectionArg {
-    /// In answers
+    /// From the upstream to the agent, in answers
     Down,
-    /// In requests
+    /// From the agent to the upstream, in requests
     Up,
 }
 

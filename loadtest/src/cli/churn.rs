@@ -28,7 +28,7 @@ pub struct ChurnArgs {
     json: bool,
 }
 
-/// With a full TLS handshake for each connection and then, where there is TLS, with sessions resumed.
+/// Measures with a full TLS handshake for each connection and then, if the URL is https, with resumed sessions.
 pub(super) fn execute(args: &ChurnArgs, interrupt: &Interrupt) -> u8 {
     let load = match args.call.load(args.target.target(), args.rate.mode(), args.generator.settings()) {
         Ok(load) => Load { reuse: Reuse::PerCall, ..load },

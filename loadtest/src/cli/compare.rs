@@ -23,60 +23,60 @@ use crate::load::{Call, CallKind, GeneratorSettings, Limits, Load, Mode, Phases,
 use crate::run::Interrupt;
 use crate::units::{bytes, time};
 
-/// A peer that answers nothing well for so long is given up.
+/// After this time without a successful answer a peer is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Rounds at the most.
+/// The most rounds that can be asked for.
 const ROUNDS_MAX: usize = 1000;
 
 /// The command-line flags of `compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
-    /// Whom to compare, with commas between; all that there are without this
+    /// The tunnels to compare, separated by commas [default: all whose programs are found]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     peers: Vec<String>,
-    /// Connections, each with a call in flight; with commas between, each is a workload of its own
+    /// Number of connections, each with one call in flight; of several values, separated by commas, each is a workload
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,64")]
     connections: Vec<usize>,
-    /// Bytes of each request's and each answer's body; with commas between, each is a workload of its own
+    /// Bytes of the body of each request and answer; of several values, separated by commas, each is a workload
     #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = bytes, default_value = "1024")]
     payload: Vec<u64>,
-    /// How long each measurement counts
+    /// Length of each measurement
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     duration: Duration,
-    /// How long calls are made before that
+    /// Warm-up time before each measurement
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
     warm_up: Duration,
-    /// How often each is measured
+    /// Number of measurements for each tunnel and workload
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
-    /// Calls per second, in an open loop; without it each connection calls as soon as it is answered
+    /// Calls per second, in an open loop [default: each connection calls again as soon as it is answered]
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<f64>,
     #[command(flatten)]
     arrivals: ArrivalArgs,
-    /// Write all figures to this file
+    /// Write all figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a page with pictures to this file
+    /// Write an HTML page with charts to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Measure nothing: show what --json wrote to this file, and make the page of --html from it
+    /// Measure nothing: print the results that --json wrote to this file; with --html, write the page from them
     #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "connections", "payload", "rounds", "rate", "json"])]
     from: Option<PathBuf>,
     #[command(flatten)]
     bench: BenchArgs,
-    /// The generator's lag at its p99 above which a measurement is void
+    /// A measurement is void if the p99 of the generator's own delay is larger
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
     lag_p99_max: Duration,
-    /// The same as a share of the p99 that is measured
+    /// The same, as a share of the measured p99
     #[arg(long, value_name = "SHARE", default_value_t = crate::load::LAG_SHARE_MAX)]
     lag_share_max: f64,
-    /// The share of a closed loop's connections that must have a call in flight on average; fewer, and a measurement is void
+    /// A closed-loop measurement is void if a smaller share of its connections has a call in flight on average
     #[arg(long, value_name = "SHARE", default_value_t = crate::compare::series::IN_FLIGHT_MIN)]
     in_flight_min: f64,
 }
 
-/// Why the command line cannot be followed.
+/// Why the command line is refused.
 #[derive(Debug, thiserror::Error)]
 enum UsageError {
     #[error(transparent)]
@@ -118,7 +118,7 @@ pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
 }
 
 impl CompareArgs {
-    /// Shows a report of another day.
+    /// Prints the report of an earlier run.
     fn show(&self, path: &Path) -> u8 {
         let report = match Report::read(path) {
             Ok(report) => report,
@@ -172,7 +172,7 @@ impl CompareArgs {
         workloads
     }
 
-    /// The load without what differs between measurements.
+    /// The load, without the values that differ between measurements.
     fn load(&self, layout: &Layout) -> Result<Load, UsageError> {
         let mode = self.rate.map_or(Mode::Closed, |rate| Mode::Open { rate, arrivals: self.arrivals.arrivals() });
         // Each peer's own comes later.
@@ -213,7 +213,7 @@ impl CompareArgs {
     }
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -223,7 +223,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// As one would type it, with this program by its name alone.
+/// The command line as it was typed, with the program's name instead of its path.
 fn command_line(args: impl Iterator<Item = String>) -> String {
     let quoted = args.skip(1).map(|arg| {
         let is_plain = !arg.is_empty() && arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_=.,/:@%+".contains(c));

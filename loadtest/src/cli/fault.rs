@@ -20,7 +20,7 @@ use crate::load::{Arrivals, Call, CallKind, GeneratorSettings, Limits, Load, Loa
 use crate::run::Interrupt;
 use crate::units::time;
 
-/// Rounds at the most.
+/// The most rounds that can be asked for.
 const ROUNDS_MAX: u32 = 100;
 
 /// Shown after the flags.
@@ -28,18 +28,18 @@ const EXAMPLES: &str = "\
 Examples:
   Kill edge, connector and upstream of adit in turn, three times each:
       adit-loadtest fault
-  The edge alone, beside another tunnel, and fail where one takes longer than 1.5 s:
+  Only the edge, compared with another tunnel; fail if one takes longer than 1.5 s:
       adit-loadtest fault --kill edge --peers adit,rathole --within 1.5s";
 
-/// What stands in the columns.
+/// The meaning of the columns.
 const LEGEND: &str = "\
 Times in ms; medians of the rounds.
-  again      from the kill to the first good answer to a call that was sent after it; worst: in the worst round
+  again      from the kill to the first successful answer to a call that was sent after it; worst: in the worst round
   launch     the same, from the start of the new process
-  listens    from the start of the new process until it took connections
-  in flight  calls that were in flight at the kill and lost: answered with an error, or never
-  after      calls that were sent after it and lost; last lost: when, after the kill, the last of them was sent
-  longest    what the slowest good call took from then on
+  listens    from the start of the new process until it accepted connections
+  in flight  calls that were in flight at the kill and were lost: answered with an error, or not at all
+  after      calls that were sent after the kill and were lost; last lost: when the last of them was sent, after the kill
+  longest    the time of the slowest successful call after the kill
   doubled    calls that reached the upstream more than once, in all rounds
 ";
 
@@ -47,37 +47,37 @@ Times in ms; medians of the rounds.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct FaultArgs {
-    /// Whom to start and strike: peers of `compare`, such as adit,rathole,frp
+    /// The tunnels to start and to disturb, as in `compare`, such as adit,rathole,frp
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = ADIT)]
     peers: Vec<String>,
-    /// Which process to kill (SIGKILL) and start again; with commas between, each is a fault of its own
+    /// The processes to kill (SIGKILL) and start again, separated by commas; one at a time
     #[arg(long, value_enum, value_delimiter = ',', default_value = "edge,connector,upstream")]
     kill: Vec<PartArg>,
-    /// How often each is killed, every time on processes that were started afresh
+    /// How often each is killed; each time all processes are new
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
     rounds: u32,
     /// Calls per second, in an open loop
     #[arg(long, value_name = "PER_SECOND", default_value_t = 200.0)]
     rate: f64,
-    /// Connections: they bound how many calls can be in flight
+    /// Number of connections, which limits the calls in flight
     #[arg(long, value_name = "N", default_value_t = 64)]
     connections: usize,
-    /// How long the upstream works on each call, so that there are calls in flight
+    /// Service time of the upstream, so that there are calls in flight
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "20ms")]
     service: Duration,
-    /// How long calls are made before something is killed
+    /// How long calls are made before a process is killed
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
     before: Duration,
-    /// How long the killed process stays away
+    /// How long after the kill the process is started again
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s")]
     down: Duration,
-    /// How long calls are made afterwards
+    /// How long calls are made after the restart
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     after: Duration,
-    /// How long one call may take; one that takes longer is lost
+    /// Time limit of one call; a call that takes longer counts as lost
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     call_timeout: Duration,
-    /// Fail where the first good call comes later after the kill
+    /// Fail if the first successful call comes later than this after the kill
     #[arg(long, value_name = "TIME", value_parser = time)]
     within: Option<Duration>,
     #[command(flatten)]
@@ -87,18 +87,18 @@ pub struct FaultArgs {
     json: bool,
 }
 
-/// The parts, as they are spelt on the command line.
+/// The processes, as command-line values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum PartArg {
     /// The public side of the tunnel
     Edge,
     /// The private side of the tunnel
     Connector,
-    /// What is behind the tunnel
+    /// The server behind the tunnel
     Upstream,
 }
 
-/// Why the command line cannot be followed.
+/// Why the command line is refused.
 #[derive(Debug, thiserror::Error)]
 enum UsageError {
     #[error(transparent)]
@@ -113,12 +113,12 @@ enum UsageError {
 struct Row {
     peer: String,
     part: Part,
-    /// Each round: what was found, or why nothing was.
+    /// For each round the result, or why there is none.
     rounds: Vec<Result<Fault, String>>,
     within: Option<Duration>,
 }
 
-/// What was found, also when it ended early.
+/// The results, also of a run that ended early.
 #[derive(Default)]
 struct Found {
     rows: Vec<Row>,

@@ -27,11 +27,11 @@ use crate::watch::Watched;
 /// Shown after the flags.
 const EXAMPLES: &str = "\
 Examples:
-  Start edge and connector, hold 10,000 event streams through them, tell what each costs:
+  Start edge and connector, hold 10,000 event streams open through them, and print the memory of each:
       adit-loadtest idle --streams 10000
-  The same beside another tunnel, whose programs are on the PATH:
+  Compare with another tunnel, whose programs are on the PATH:
       adit-loadtest idle --streams 10000 --peers adit,rathole
-  Through a tunnel that runs already, to an `adit-loadtest serve` behind it:
+  Measure a tunnel that is running already, with `adit-loadtest serve` behind it:
       adit-loadtest idle --streams 1000 --url https://mcp.example.com/mcp --watch 4711 --watch 4712";
 
 /// The command-line flags of `idle`.
@@ -41,26 +41,26 @@ pub struct IdleArgs {
     /// How many streams to hold open
     #[arg(long, value_name = "N", default_value_t = 1000)]
     streams: usize,
-    /// What each stream is
+    /// Kind of the streams
     #[arg(long, value_enum, default_value = "sse")]
     kind: KindArg,
-    /// Whom to start and look at where no --url is given: peers of `compare`, such as adit,rathole,frp
+    /// The tunnels to start and to measure if there is no --url, as in `compare`, such as adit,rathole,frp
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = ADIT, conflicts_with = "url")]
     peers: Vec<String>,
     #[command(flatten)]
     target: OptionalTargetArgs,
-    /// The `adit-loadtest serve` behind the --url, where the tunnel does not carry the paths /stats and /release to it
+    /// URL of the `adit-loadtest serve` behind the tunnel, if the tunnel does not forward the paths /stats and /release
     #[arg(long, value_name = "URL", requires = "url")]
     upstream: Option<Target>,
     #[command(flatten)]
     watch: WatchArgs,
-    /// How long all streams are silent before memory is read
+    /// How long all streams are idle before the memory is read
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "2s")]
     settle: Duration,
-    /// How long one stream may take to open
+    /// Time limit for opening one stream
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     open_timeout: Duration,
-    /// How long all streams may take to be answered when they are released
+    /// Time limit for the answers of all streams after their release
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     answer_timeout: Duration,
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub struct IdleArgs {
     json: bool,
 }
 
-/// What an idle stream is, as it is spelt on the command line.
+/// The kinds of idle stream, as command-line values.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum KindArg {
     /// An event stream without an event
@@ -79,14 +79,14 @@ enum KindArg {
     Call,
 }
 
-/// What one tunnel showed.
+/// The result of one tunnel.
 struct Row {
-    /// The peer; none of a tunnel that runs already.
+    /// The peer; none for a tunnel that was running already.
     peer: Option<String>,
     result: Result<IdleOutcome, RowError>,
 }
 
-/// Why a tunnel showed nothing.
+/// Why a tunnel has no result.
 #[derive(Debug, thiserror::Error)]
 enum RowError {
     #[error(transparent)]
@@ -99,7 +99,7 @@ enum RowError {
     Upstream(#[from] UpstreamError),
 }
 
-/// Why the command line cannot be followed.
+/// Why the command line is refused.
 #[derive(Debug, thiserror::Error)]
 enum UsageError {
     #[error(transparent)]

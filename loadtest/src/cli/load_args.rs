@@ -19,44 +19,44 @@ const OPEN_CONNECTIONS: usize = 64;
 /// The flags that say which server is called.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
-    /// What to call, by http or https, with host, port and path
+    /// The http or https URL to call, with host, port and path
     #[arg(long, value_name = "URL")]
     pub url: Target,
     #[command(flatten)]
-    /// How it is called.
+    /// How the URL is called.
     pub way: WayArgs,
 }
 
-/// Who is called, where the verb can do without.
+/// The flags that say which server is called, for commands that need none.
 #[derive(Args, Clone, Debug)]
 pub struct OptionalTargetArgs {
-    /// What to call, by http or https, with host, port and path; without it tunnels are started here (--peers)
+    /// The http or https URL to call, with host, port and path [default: tunnels are started, see --peers]
     #[arg(long, value_name = "URL")]
     pub url: Option<Target>,
     #[command(flatten)]
-    /// How it is called.
+    /// How the URL is called.
     pub way: WayArgs,
 }
 
 /// How a URL is called.
 #[derive(Args, Clone, Debug)]
 pub struct WayArgs {
-    /// Where the URL's host is found, instead of asking the system
+    /// The address to connect to, instead of resolving the URL's host
     #[arg(long, value_name = "IP:PORT", requires = "url")]
     pub resolve_to: Option<SocketAddr>,
-    /// The Host header, in place of the URL's host; the certificate must bear this name
+    /// The Host header, instead of the URL's host; the certificate must contain this name
     #[arg(long, value_name = "HOST", requires = "url")]
     pub host: Option<String>,
-    /// The name that the certificate must bear (and SNI), in place of the host's
+    /// The name that the certificate must contain (and SNI), instead of the host
     #[arg(long, value_name = "NAME", requires = "url")]
     pub server_name: Option<String>,
-    /// Believe only certificates of the authorities in this PEM file
+    /// Trust only the authorities in this PEM file
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", requires = "url")]
     pub ca_file: Option<PathBuf>,
-    /// Believe any certificate
+    /// Do not check the server's certificate
     #[arg(long, requires = "url")]
     pub insecure: bool,
-    /// Resume TLS sessions on new connections, instead of full handshakes
+    /// Resume TLS sessions on new connections instead of making full handshakes
     #[arg(long, requires = "url")]
     pub resume: bool,
 }
@@ -95,7 +95,7 @@ impl WayArgs {
     }
 }
 
-/// The kinds of call, as they are spelt on the command line.
+/// The kinds of call, as command-line values.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum KindArg {
     /// MCP tools/call in a session of revision 2025-11-25
@@ -104,9 +104,9 @@ pub enum KindArg {
     /// MCP tools/call of revision 2026-07-28, without a session
     #[value(name = "mcp-2026-07-28")]
     McpStateless,
-    /// Plain HTTP GET
+    /// An HTTP GET without a body
     Get,
-    /// Plain HTTP POST of the payload
+    /// An HTTP POST of the payload
     Post,
     /// A GET whose answer is an event stream
     Sse,
@@ -130,44 +130,44 @@ pub struct CallArgs {
     /// The kind of call
     #[arg(long, value_enum, default_value = "mcp-2026-07-28")]
     pub kind: KindArg,
-    /// The tool of an MCP call
+    /// The tool that MCP calls name
     #[arg(long, default_value = "echo")]
     pub tool: String,
-    /// Bytes of each request's body; an MCP call is never shorter than its envelope
+    /// Bytes of each request's body; an MCP call is at least as long as its JSON-RPC envelope
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     pub payload: u64,
-    /// A field to add to each request's head; may be given several times
+    /// A header field to add to each request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
-    /// Connections: in a closed loop all have a call in flight, in an open one they bound how many can [default: 1 in a
-    /// closed loop, 64 in an open one]
+    /// Number of connections: in a closed loop each has a call in flight, in an open loop they limit the calls in flight
+    /// [default: 1 in a closed loop, 64 in an open one]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// Make a new connection for each call
     #[arg(long)]
     pub connection_per_call: bool,
-    /// Time before counting begins
+    /// Warm-up time before the measurement
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
     pub warm_up: Duration,
-    /// Time that is counted
+    /// Length of the measurement
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     pub duration: Duration,
-    /// How long calls in flight may take at the end
+    /// How long to wait for the calls in flight at the end
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     pub drain: Duration,
-    /// How long one call may take
+    /// Time limit of one call
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     pub call_timeout: Duration,
-    /// How long every call may fail before the run is given up
+    /// End the run after so much time in which no call succeeds
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     pub patience: Duration,
-    /// Due calls that may wait for a connection
+    /// The most planned calls that may wait for a connection
     #[arg(long, value_name = "N", default_value_t = crate::load::OUTSTANDING_MAX)]
     pub outstanding_max: usize,
-    /// The generator's lag at its p99 above which a run is void
+    /// A run is void if the p99 of the generator's own delay is larger
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
     pub lag_p99_max: Duration,
-    /// The same as a share of the p99 that is reported
+    /// The same, as a share of the reported p99
     #[arg(long, value_name = "SHARE", default_value_t = crate::load::LAG_SHARE_MAX)]
     pub lag_share_max: f64,
 }
@@ -177,7 +177,7 @@ impl CallArgs {
     ///
     /// # Errors
     ///
-    /// When a header is none.
+    /// If a header field is malformed.
     pub fn load(&self, target: Target, mode: Mode, generator: GeneratorSettings) -> Result<Load, LoadError> {
         let headers = self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>()?;
         let reuse = if self.connection_per_call { Reuse::PerCall } else { Reuse::KeepAlive };
@@ -206,7 +206,7 @@ impl CallArgs {
 /// When calls are made.
 #[derive(Args, Clone, Debug)]
 pub struct RateArgs {
-    /// Calls per second, in an open loop; without it each connection calls as soon as it is answered
+    /// Calls per second, in an open loop [default: each connection calls again as soon as it is answered]
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
     #[command(flatten)]
@@ -241,14 +241,14 @@ impl RateArgs {
     }
 }
 
-/// What talks to the kernel, as it is spelt on the command line.
+/// The drivers, as command-line values.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum DriverArg {
-    /// The best that works here
+    /// The best one that this system allows
     Auto,
-    /// io_uring
+    /// The io_uring interface of Linux
     Uring,
-    /// epoll
+    /// The epoll interface of Linux
     Epoll,
 }
 
@@ -265,16 +265,16 @@ impl From<DriverArg> for DriverChoice {
 /// The flags of the thread that generates the load.
 #[derive(Args, Clone, Debug)]
 pub struct GeneratorArgs {
-    /// The CPU that the generator keeps to
+    /// The CPU to which the generator is pinned
     #[arg(long, value_name = "N")]
     pub cpu: Option<usize>,
-    /// What talks to the kernel
+    /// The driver, which is the interface to the kernel
     #[arg(long, value_enum, default_value = "auto")]
     pub driver: DriverArg,
-    /// How long before a planned call the generator stops sleeping and looks at the clock
+    /// How long before a planned call the generator stops sleeping and polls the clock
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100us")]
     pub spin: Duration,
-    /// How long the generator looks for answers before it sleeps
+    /// How long the generator polls for answers before it sleeps
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s")]
     pub answer_spin: Duration,
 }
@@ -293,10 +293,10 @@ impl GeneratorArgs {
     }
 }
 
-/// The processes under test.
+/// The flags that name the processes under test.
 #[derive(Args, Clone, Debug)]
 pub struct WatchArgs {
-    /// A process whose CPU and memory are watched, with its children; may be given several times
+    /// The id of a process whose CPU time and memory are measured, with its children; may be repeated
     #[arg(long = "watch", alias = "pid", value_name = "PID")]
     pub pids: Vec<u32>,
 }

@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 use crate::run::{Interrupt, RunError, run_together};
 use crate::units::bytes;
 
-/// Rounds at the most.
+/// The most rounds that can be asked for.
 const ROUNDS_MAX: u32 = 100;
 
 /// The command-line flags of `mixed`.
@@ -25,13 +25,13 @@ pub struct MixedArgs {
     call: CallArgs,
     #[command(flatten)]
     rate: RateArgs,
-    /// Bytes of each large answer that runs beside the small calls
+    /// Bytes of each large answer beside the small calls
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "100MiB")]
     bulk_size: u64,
-    /// Large answers at the same time
+    /// Number of large answers at the same time
     #[arg(long, value_name = "N", default_value_t = 1)]
     bulk_connections: usize,
-    /// How often alone and beside take turns
+    /// Number of rounds, each with small calls alone and then beside large answers
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
     rounds: u32,
     #[command(flatten)]
@@ -95,7 +95,7 @@ impl Rounds {
         Ok(())
     }
 
-    /// How much of a quantile bulk makes: the median round beside over the median round alone.
+    /// The factor by which large answers raise a quantile: the median of the rounds with them over the median without.
     fn ratio(&self, q: f64) -> Option<f64> {
         let (alone, beside) = (median(&self.alone, q)?, median(&self.beside, q)?);
         (alone > 0.0).then(|| beside / alone)

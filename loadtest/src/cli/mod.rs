@@ -46,37 +46,37 @@ pub struct Cli {
 /// The commands of `adit-loadtest`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Put a load on a URL and report latencies from the planned start of each call
+    /// Put a load on a URL, and report latencies from the planned start of each call
     Run(Box<run::RunArgs>),
-    /// Be an upstream that is never the bottleneck, and tells its true service time
+    /// Run an upstream that is never the bottleneck, and reports its true service time
     Serve(Box<serve::ServeArgs>),
-    /// Find the highest rate that still meets an objective
+    /// Find the highest rate at which an objective is still met
     Search(Box<search::SearchArgs>),
-    /// Hold a tunnel's own split of a call's time against the upstream's truth
+    /// Compare a tunnel's Server-Timing with the true service time of the upstream
     Split(Box<split::SplitArgs>),
-    /// Make a new connection for each call
+    /// Measure calls that each make a new connection
     Churn(Box<churn::ChurnArgs>),
-    /// Move large bodies both ways
+    /// Measure the throughput of large bodies in both directions
     Bulk(Box<bulk::BulkArgs>),
-    /// See how much small calls suffer while large bodies move
+    /// Measure how much slower small calls are while large bodies are transferred
     Mixed(Box<mixed::MixedArgs>),
-    /// Hold many silent streams open and see what memory each takes
+    /// Hold many idle streams open, and measure the memory of each
     Idle(Box<idle::IdleArgs>),
-    /// Kill and restart a tunnel's processes under load: calls lost, calls doubled, time to recover
+    /// Kill and restart a tunnel's processes under load: lost calls, repeated calls, time to recover
     Fault(Box<fault::FaultArgs>),
-    /// Let many large, slow, silent and dead agents loose at once, and see what small calls suffer
+    /// Run many large, slow, idle and dead agents at once, and measure how much slower small calls are
     Storm(Box<storm::StormArgs>),
-    /// Let storms come and go for a long time, with restarts between them, and see whether anything grows
+    /// Run storms for a long time, with restarts between them, and check that no resource grows
     Soak(Box<soak::SoakArgs>),
-    /// Put the same load on several tunnels in turn, and report what each adds
+    /// Put the same load on several tunnels in turn, and report the latency that each adds
     Compare(Box<compare::CompareArgs>),
-    /// Become another program that ends with its parent; this program starts tunnels so
+    /// Execute another program that ends with its parent; adit-loadtest starts tunnels with it
     #[command(hide = true)]
     Launch(LaunchArgs),
 }
 
 impl Cli {
-    /// Does it, and gives back the exit code.
+    /// Runs the command; returns the exit code.
     #[must_use]
     pub fn execute(self) -> u8 {
         if let Command::Launch(args) = &self.command {
@@ -107,7 +107,7 @@ impl Cli {
     }
 }
 
-/// Says what failed, and gives back the exit code for it.
+/// Prints what failed; returns the exit code for it.
 pub(crate) fn fail(why: &dyn std::fmt::Display) -> u8 {
     // Where nobody listens the exit code still tells.
     let _ = writeln!(io::stderr(), "adit-loadtest: {why}");

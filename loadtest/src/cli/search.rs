@@ -18,19 +18,19 @@ use crate::slo::Slo;
 pub struct SearchArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// What must be met, such as 'p95<5ms': p50, p90, p95, p99, p999 or max; < or <=; us, ms or s
+    /// The objective, such as 'p95<5ms': p50, p90, p95, p99, p999 or max; < or <=; us, ms or s
     #[arg(long)]
     slo: Slo,
-    /// The lowest rate that is tried
+    /// The lowest rate to try
     #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0)]
     rate_min: f64,
-    /// The highest rate that is tried
+    /// The highest rate to try
     #[arg(long, value_name = "PER_SECOND", default_value_t = 1e6)]
     rate_max: f64,
-    /// How many runs decide on a rate, by majority
+    /// Number of runs for each rate; the majority decides
     #[arg(long, value_name = "N", default_value_t = 3)]
     repeats: u32,
-    /// How near the highest good rate and the lowest bad one must come
+    /// The search ends when the lowest rate that failed is at most this much above the highest one that passed
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     tolerance: f64,
     #[command(flatten)]
@@ -93,7 +93,7 @@ pub(super) fn execute(args: &SearchArgs, interrupt: &Interrupt) -> u8 {
     report_result(args, &search, best.as_ref(), found.as_ref().err())
 }
 
-/// Says what was found, also when the search ended early.
+/// Prints the result, also of a search that ended early.
 fn report_result(
     args: &SearchArgs,
     search: &Search,

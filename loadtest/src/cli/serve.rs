@@ -14,77 +14,77 @@ use crate::run::Interrupt;
 use crate::serve::{AnswerSettings, Certificate, Form, HttpsSettings, ServeSettings, Server, ServiceTime};
 use crate::units::{bytes, time};
 
-/// How often it looks whether it is to end.
+/// How often it checks whether it is to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The command-line flags of `serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
-    /// Where to listen for HTTP; port 0 lets the system choose
+    /// Address for HTTP; with port 0 the system chooses the port
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
-    /// Where to listen for HTTPS as well
+    /// Address for HTTPS, in addition
     #[arg(long, value_name = "IP:PORT")]
     https_listen: Option<SocketAddr>,
-    /// The certificate chain for HTTPS (PEM); without it one is made, and --ca-out says whom to trust
+    /// File with the certificate chain for HTTPS (PEM) [default: a new certificate, whose authority --ca-out writes]
     #[arg(long, value_name = "FILE", requires_all = ["key_file", "https_listen"])]
     cert_file: Option<PathBuf>,
-    /// The key of that certificate (PEM)
+    /// File with the key of that certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "cert_file")]
     key_file: Option<PathBuf>,
-    /// Where to write the certificate of the authority that is made (PEM)
+    /// File for the certificate of the new authority (PEM)
     #[arg(long, value_name = "FILE", conflicts_with = "cert_file", requires = "https_listen")]
     ca_out: Option<PathBuf>,
-    /// A host name in the certificate that is made; may be given several times
+    /// A host name in the new certificate; may be repeated
     #[arg(long = "name", value_name = "HOST", requires = "https_listen")]
     names: Vec<String>,
-    /// How long to work on a call: 20ms, exp:20ms or bimodal:1ms,200ms,0.05 (fast, slow, share of slow)
+    /// Service time of a call: 20ms, exp:20ms or bimodal:1ms,200ms,0.05 (fast, slow, share of slow ones)
     #[arg(long, value_name = "TIME", default_value = "0s")]
     service: ServiceTime,
-    /// The seed of service times that are drawn
+    /// The seed of random service times
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Bytes of an answer's body; an MCP answer is never shorter than its envelope
+    /// Bytes of an answer's body; an MCP answer is at least as long as its JSON-RPC envelope
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1024")]
     answer: u64,
     /// The form of MCP answers
     #[arg(long, value_enum, default_value = "json")]
     form: FormArg,
-    /// Events in an answer that is an event stream
+    /// Number of events in an answer that is an event stream
     #[arg(long, value_name = "N", default_value_t = 1)]
     events: u32,
     /// Time between two events
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s")]
     event_gap: Duration,
-    /// Give no session ids at revision 2025-11-25
+    /// Assign no session ids at revision 2025-11-25
     #[arg(long)]
     no_sessions: bool,
-    /// Count calls that come twice, for GET /stats
+    /// Count calls that arrive more than once, for GET /stats
     #[arg(long)]
     count_doubled: bool,
-    /// Count on over restarts: the ids of calls are kept in this file
+    /// Keep the ids of calls in this file, so that calls are also counted across restarts
     #[arg(long, value_name = "FILE", requires = "count_doubled")]
     calls_file: Option<PathBuf>,
-    /// The CPU to keep to
+    /// The CPU to which it is pinned
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
-    /// What talks to the kernel
+    /// The driver, which is the interface to the kernel
     #[arg(long, value_enum, default_value = "auto")]
     driver: DriverArg,
-    /// How long to look for requests before sleeping
+    /// How long to poll for requests before sleeping
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s")]
     spin: Duration,
-    /// Say where it listens as one JSON object
+    /// Print its addresses as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// The forms of an MCP answer, as they are spelt on the command line.
+/// The forms of an MCP answer, as command-line values.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FormArg {
-    /// One JSON body
+    /// One JSON object as the body
     Json,
-    /// An event stream
+    /// An event stream (text/event-stream)
     Sse,
 }
 

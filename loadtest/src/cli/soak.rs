@@ -16,7 +16,7 @@ use crate::storm::soak::{Round, Trend, restart_before, to_json, trends};
 use crate::storm::{FailOn, Kind, StormError, StormSettings, judged, run};
 use crate::units::time;
 
-/// Agents of each kind where none are asked for.
+/// The numbers of agents if no kind is given on the command line.
 const MODERATE: [(Kind, usize); 8] = [
     (Kind::Download, 20),
     (Kind::Upload, 20),
@@ -27,44 +27,44 @@ const MODERATE: [(Kind, usize); 8] = [
     (Kind::HalfOpen, 100),
     (Kind::Partial, 50),
 ];
-/// Faults of rounds that are told; the others are counted.
+/// The most faults of rounds that are printed; further ones are only counted.
 const FAULTS_TOLD: usize = 10;
 
 /// Shown after the flags.
 const EXAMPLES: &str = "\
 Examples:
-  An hour of everything on each driver:
+  One hour of all kinds of agent on each driver:
       adit-loadtest soak --for 1h --driver uring
       adit-loadtest soak --for 1h --driver epoll
   Over TLS, without restarts, with many agents that do not read:
       adit-loadtest soak --for 30m --tls --downloads 50 --stalled 200 --restart-every 0
 
-A round is a storm and the quiet after it, at the end of which edge and connector are looked at. In the first half of the
-time the connector is restarted between rounds, in the second the edge. Each of the two is judged in the longest of its
-lives: the median of the last quarter of its rounds may be a tenth greater than that of the first, and 4 MiB of memory,
-1 MiB of buffers, 8 of what is counted.";
+A round is a storm and a pause, at the end of which edge and connector are measured. In the first half of the time the
+connector is restarted between rounds, in the second half the edge. Each is judged by its longest uninterrupted run: the
+median of the last quarter of its rounds may exceed that of the first quarter by 10 %, and additionally by 4 MiB of memory,
+1 MiB of buffers, or 8 of a counted resource.";
 
 /// The command-line flags of `soak`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SoakArgs {
-    /// How long rounds begin
+    /// For how long new rounds are started
     #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "1h")]
     length: Duration,
-    /// How long the storm of a round lasts at the most
+    /// The longest time of one storm
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "15s")]
     round: Duration,
-    /// How long it is quiet after it; connections to an upstream are kept for 30 s
+    /// Pause after each storm; it should be longer than connections to an upstream are kept
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "35s")]
     quiet: Duration,
-    /// After so many rounds connector or edge are restarted; 0 for never
+    /// Restart connector or edge after so many rounds; 0 for never
     #[arg(long, value_name = "N", default_value_t = 3)]
     restart_every: usize,
     #[command(flatten)]
     counts: CountArgs,
     #[command(flatten)]
     shape: ShapeArgs,
-    /// What makes it fail, beside growth
+    /// What makes the run fail, in addition to growth
     #[arg(long, value_enum, value_name = "WHAT,…", value_delimiter = ',', default_value = "bodies,probe")]
     fail_on: Vec<FailOn>,
     #[command(flatten)]
@@ -74,7 +74,7 @@ pub struct SoakArgs {
     json: bool,
 }
 
-/// What there was, also when it ended early.
+/// The results, also of a run that ended early.
 #[derive(Default)]
 struct Soaked {
     rounds: Vec<Round>,
@@ -114,7 +114,7 @@ impl SoakArgs {
         self.shape.settings(counts, self.round, self.quiet)
     }
 
-    /// Round after round, for as long as there is time.
+    /// Runs rounds for as long as there is time.
     fn soak(&self, settings: &StormSettings, bench: &Bench, interrupt: &Interrupt) -> Soaked {
         let mut soaked = Soaked::default();
         soaked.error = self.rounds(settings, bench, interrupt, &mut soaked.rounds).err();

@@ -22,16 +22,16 @@ use crate::watch::Watched;
 pub struct SplitArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// The same upstream without the tunnel, an `adit-loadtest serve`: what a call takes there is printed beside
+    /// URL of the same `adit-loadtest serve` without the tunnel, to print its times as well
     #[arg(long, value_name = "URL")]
     upstream: Option<Target>,
-    /// The service times that the upstream is asked for
+    /// The service times to request from the upstream
     #[arg(long, value_name = "TIME,…", value_delimiter = ',', value_parser = time, default_value = "0s,1ms,20ms,200ms")]
     services: Vec<Duration>,
-    /// Time before counting begins, for each
+    /// Warm-up time before each measurement
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
     warm_up: Duration,
-    /// Time that is counted, for each
+    /// Length of each measurement
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     duration: Duration,
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub struct SplitArgs {
     json: bool,
 }
 
-/// What one service time showed.
+/// The result for one service time.
 struct Row {
     service: Duration,
     tunnel: Outcome,
@@ -108,7 +108,7 @@ impl Row {
         self.tunnel.split.as_ref()
     }
 
-    /// What makes this row worthless.
+    /// Why this row is void.
     fn fault(&self) -> Option<String> {
         let split = self.split().filter(|_| self.tunnel.calls > 0);
         match split {

@@ -22,16 +22,16 @@ const LENGTH_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Shown after the flags.
 const EXAMPLES: &str = "\
 Examples:
-  A hundred downloads and uploads of 8 MiB at once, beside small calls:
+  100 downloads and 100 uploads of 8 MiB at the same time, beside small calls:
       adit-loadtest storm --downloads 100 --uploads 100
-  Agents that do not read and agents that do not speak, over TLS, for half a minute:
+  Agents that do not read and agents that do not send, over TLS, for 30 s:
       adit-loadtest storm --tls --stalled 1000 --half-open 5000 --partial 1000 --for 30s
-  Another build of adit, which must also keep to its memory:
+  Another build of adit; fail also if it keeps too much memory:
       adit-loadtest storm --downloads 1000 --peer-bin adit=./adit --fail-on bodies,probe,memory,settled,links
 
-In the table: whole came to their end with every byte right, cut ended before, failed were refused or never answered;
-held were still there at the end, ended were closed by the edge before it. The probe's calls are measured from when
-they were due, and go to an upstream of their own.";
+In the table: 'whole' transfers were complete with every byte correct, 'cut' ones ended early, 'failed' ones were refused
+or not answered; 'held' connections were still open at the end, 'ended' ones had been closed by the edge. The probe's calls
+are measured from their planned start, and go to an upstream of their own.";
 
 /// The command-line flags of `storm`.
 #[derive(Args, Debug)]
@@ -41,14 +41,14 @@ pub struct StormArgs {
     counts: CountArgs,
     #[command(flatten)]
     shape: ShapeArgs,
-    /// How long it lasts at the most: to the end where agents hold their connections, else until all have their answers
+    /// The longest time of the storm; it ends earlier when all answers are there and no agent holds its connection
     #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "60s")]
     length: Duration,
-    /// How long edge and connector have afterwards to give their memory back. Unless it is zero, one agent of each kind and as
-    /// long a rest come before the memory is looked at first
+    /// How long edge and connector have afterwards to return their memory. Unless it is zero, one agent of each kind and an equal
+    /// pause precede the first measurement of memory
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     settle: Duration,
-    /// What makes it fail
+    /// What makes the run fail
     #[arg(long, value_enum, value_name = "WHAT,…", value_delimiter = ',', default_value = "bodies,probe")]
     fail_on: Vec<FailOn>,
     #[command(flatten)]
@@ -58,80 +58,80 @@ pub struct StormArgs {
     json: bool,
 }
 
-/// How many agents of each kind.
+/// The number of agents of each kind.
 #[derive(Args, Clone, Debug)]
 pub(super) struct CountArgs {
-    /// Agents that fetch an answer of --bytes as fast as they can
+    /// Agents that download an answer of --bytes as fast as they can
     #[arg(long, value_name = "N", default_value_t = 0)]
     downloads: usize,
-    /// Agents that send a body of --bytes as fast as they can
+    /// Agents that upload a body of --bytes as fast as they can
     #[arg(long, value_name = "N", default_value_t = 0)]
     uploads: usize,
     /// Agents that read a stream of small events
     #[arg(long, value_name = "N", default_value_t = 0)]
     chatty: usize,
-    /// Agents that ask for an answer of --bytes, and go when it has begun
+    /// Agents that request an answer of --bytes and disconnect when it has begun
     #[arg(long, value_name = "N", default_value_t = 0)]
     aborted: usize,
-    /// Agents that ask for an answer of --stalled-bytes, and never read
+    /// Agents that request an answer of --stalled-bytes and never read it
     #[arg(long, value_name = "N", default_value_t = 0)]
     stalled: usize,
-    /// Agents that ask for events of --stalled-event-bytes without end, and never read
+    /// Agents that request endless events of --stalled-event-bytes and never read them
     #[arg(long, value_name = "N", default_value_t = 0)]
     chatty_stalled: usize,
-    /// Connections that say nothing
+    /// Connections that send nothing
     #[arg(long, value_name = "N", default_value_t = 0)]
     half_open: usize,
-    /// Connections that send one byte of a TLS record, without --tls of a request
+    /// Connections that send one byte of a TLS record, or of a request without --tls
     #[arg(long, value_name = "N", default_value_t = 0)]
     partial: usize,
-    /// Connections that agree on TLS, and send one byte of a record then; needs --tls
+    /// Connections that complete the TLS handshake, then send one byte of a record; needs --tls
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tls")]
     sealed_partial: usize,
 }
 
-/// What agents do, and what they do it to.
+/// What agents do, and under which limits.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ShapeArgs {
-    /// Bytes of a download and of an upload
+    /// Bytes of each download and upload
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "8MiB")]
     bytes: u64,
-    /// Bytes that one that never reads asks for
+    /// Bytes of each answer that is never read
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "64MiB")]
     stalled_bytes: u64,
-    /// Events of a stream that is read
+    /// Number of events in each stream that is read
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     events: u64,
-    /// Bytes of each of them
+    /// Bytes of each of these events
     #[arg(long, value_name = "SIZE", value_parser = event_bytes, default_value = "100")]
     event_bytes: usize,
-    /// How far apart they are
+    /// Time between two of these events
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10ms")]
     event_gap: Duration,
-    /// Bytes of the events that nobody reads
+    /// Bytes of each event that is never read
     #[arg(long, value_name = "SIZE", value_parser = event_bytes, default_value = "16")]
     stalled_event_bytes: usize,
-    /// So much of them comes at once, to fill what the kernel keeps; it must not be more than that
+    /// Bytes of such events that are sent at once, to fill the kernel's buffers; must not be larger than these
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1MiB")]
     stalled_event_burst: u64,
-    /// How far apart the others are
+    /// Time between two of the events after that
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
     stalled_event_gap: Duration,
-    /// How far apart the calls of the probe are
+    /// Time between two calls of the probe
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10ms")]
     probe_every: Duration,
-    /// The probe's worst call may take so long
+    /// Time limit of each call of the probe
     #[arg(long, value_name = "MS", default_value_t = 250)]
     probe_max_ms: u64,
-    /// Agents speak TLS to the edge
+    /// Connect to the edge with TLS
     #[arg(long)]
     tls: bool,
-    /// What edge and connector talk to the kernel with
+    /// The driver of edge and connector
     #[arg(long, value_enum, default_value = "auto")]
     driver: DriverArg,
 }
 
-/// Why the command line cannot be followed.
+/// Why the command line is refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UsageError {
     #[error(transparent)]
@@ -195,7 +195,7 @@ impl StormArgs {
 }
 
 impl CountArgs {
-    /// Those that were asked for.
+    /// The kinds of agent with a number greater than 0.
     pub(super) fn counts(&self) -> BTreeMap<Kind, usize> {
         let count = |kind| match kind {
             Kind::Download => self.downloads,
@@ -213,7 +213,7 @@ impl CountArgs {
 }
 
 impl ShapeArgs {
-    /// What the flags say, where it can be done.
+    /// The storm that the flags describe, if it is possible.
     pub(super) fn settings(
         &self,
         counts: BTreeMap<Kind, usize>,

@@ -1,4 +1,4 @@
-//! What comes in: the body of a request, and which part of a list is wanted.
+//! Extractors of requests: bodies, queries, and pages of lists.
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};

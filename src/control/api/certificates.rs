@@ -1,4 +1,4 @@
-//! `/v1/tunnels/{tunnel_id}/certificates`: the authorities that vouch for a tunnel's connector.
+//! `/v1/tunnels/{tunnel_id}/certificates`: the authorities that the edge trusts for a tunnel's resealed traffic.
 
 use axum::Json;
 use axum::extract::{Path, State};

@@ -1,4 +1,4 @@
-//! What the store and the cores tell, as bodies of answers.
+//! Conversion of rows of the store and readings of cores into bodies of answers.
 
 use crate::base::{Secret, TunnelToken};
 use crate::control::bodies::{

@@ -1,5 +1,4 @@
-//! `/v1/provisioning_keys`: one secret that many new hosts trade for a tunnel of their own; and the record of what was
-//! done.
+//! `/v1/provisioning_keys`: secrets with which many new hosts get a tunnel of their own; and `/v1/events`.
 
 use axum::Json;
 use axum::extract::{Path, State};

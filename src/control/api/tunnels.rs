@@ -1,4 +1,4 @@
-//! `/v1/tunnels`: tunnels, their secrets, links and record.
+//! `/v1/tunnels`: tunnels, their secrets, links and usage.
 
 use std::sync::Arc;
 use std::time::Duration;

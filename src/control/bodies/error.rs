@@ -1,4 +1,4 @@
-//! What a request is answered that was not done.
+//! The body of an answer to a request that failed.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ pub struct ErrorBody {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// The error itself.
+    /// What went wrong, for programs and for people.
     pub error: ErrorDetail,
 }
 

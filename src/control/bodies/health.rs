@@ -8,17 +8,17 @@ use crate::control::reading::RoleKind;
 /// Whether the process works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthBody {
-    /// The verdict.
+    /// The state in one word.
     pub status: HealthStatus,
     /// The roles with cores that do not answer.
     pub silent: Vec<SilentRole>,
 }
 
-/// The verdict of `/healthz`.
+/// The states that `/healthz` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
-    /// Every core answers.
+    /// Every core of every role answers.
     Ok,
     /// Some core does not answer: restart the process.
     Failing,
@@ -27,7 +27,7 @@ pub enum HealthStatus {
 /// A role with cores that do not answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SilentRole {
-    /// The role.
+    /// The role to which the cores belong.
     pub role: RoleKind,
     /// How many cores it has.
     pub cores: u64,
@@ -38,7 +38,7 @@ pub struct SilentRole {
 /// Whether calls can be expected to succeed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReadyBody {
-    /// The verdict.
+    /// The state in one word.
     pub status: ReadyStatus,
     /// How long ago a call or a probe went through the whole path, in milliseconds (on an edge that is ready).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,13 +54,13 @@ pub struct ReadyBody {
     pub probe: Option<String>,
 }
 
-/// The verdict of `/readyz`.
+/// The states that `/readyz` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadyStatus {
-    /// Send calls here.
+    /// A load balancer should send calls here.
     Ready,
-    /// Send calls elsewhere.
+    /// A load balancer should send calls elsewhere.
     NotReady,
 }
 

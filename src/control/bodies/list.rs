@@ -1,4 +1,4 @@
-//! Lists, which come in parts.
+//! Lists, which are returned in pages.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

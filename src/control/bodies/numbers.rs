@@ -1,4 +1,4 @@
-//! Numbers in requests.
+//! Deserialization of numbers in requests.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};

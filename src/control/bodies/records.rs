@@ -1,4 +1,4 @@
-//! What was done, and what was called.
+//! Events, and the usage of a tunnel.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! `GET /v1/status`: how the process is.
+//! `GET /v1/status`: the state of the process.
 
 use std::collections::BTreeMap;
 
@@ -90,7 +90,7 @@ pub struct CoreStatus {
     pub agents_open: u64,
     /// Sockets and listeners that are open.
     pub sockets_open: u64,
-    /// Tasks.
+    /// The number of tasks on the core.
     pub tasks_open: u64,
     /// The use of its buffers.
     pub buffers: BuffersStatus,

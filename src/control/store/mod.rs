@@ -1,9 +1,8 @@
-//! What an edge must not forget: tunnels, their hosts and credentials, certificates, provisioning keys, and the record of
-//! what was done and called.
+//! The persistent state of an edge: tunnels, their hosts and credentials, certificates, provisioning keys, events and usage.
 //!
-//! [`Store`] is the seam: [`SqliteStore`] is the embedded default, one file. Each operation is one transaction, and happens
-//! whole or not at all. A store blocks, so that it lives on a thread of its own behind a [`StoreHandle`]. Secrets are not
-//! in it, only their hashes.
+//! [`Store`] is the interface; [`SqliteStore`] is the one implementation, in one file. Each operation is one transaction, which
+//! takes effect whole or not at all. A store blocks, so that it has a thread of its own, behind a [`StoreHandle`]. It contains
+//! no secrets, only their hashes.
 
 mod error;
 mod rows;

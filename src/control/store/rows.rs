@@ -1,4 +1,4 @@
-//! What the store holds, as its users see it.
+//! The rows of the store, as the rest of the program sees them.
 
 use std::fmt;
 use std::time::Duration;
@@ -188,7 +188,7 @@ pub struct NewCredential {
 /// The certificate of an authority that is registered with a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Its public id.
+    /// Its id in the admin API.
     pub id: String,
     /// The id of its tunnel.
     pub tunnel: TunnelId,
@@ -207,7 +207,7 @@ pub struct Certificate {
 /// A key that new hosts trade for a tunnel of their own, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvisioningKey {
-    /// Its public id.
+    /// Its id in the admin API.
     pub id: String,
     /// What people call it.
     pub display_name: Option<String>,

@@ -1,4 +1,4 @@
-//! What is asked for, checked: bodies of requests become what the store takes.
+//! Checks of requests: converts bodies into what the store accepts.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Names that nobody can guess and nobody has had before.
+//! Ids that nobody can guess, and that are never used twice.
 
 use crate::control::data_dir::DataDirError;
 

@@ -1,4 +1,4 @@
-//! Provisioning keys: one secret that many new hosts trade for a tunnel of their own.
+//! Provisioning keys: one secret with which many new hosts get a tunnel of their own.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Tunnels that are made, changed and given up while the edge runs.
+//! Changes of tunnels while the edge runs.
 //!
-//! [`Tunnels`] is what the admin API and enrolment act through: it draws ids and secrets, keeps hashes in the store, and has
-//! the edge serve what the store says, before it answers. [`Serving`] puts configuration and store together.
+//! The admin API and enrolment act through [`Tunnels`]. It generates ids and secrets, writes hashes into the store, and updates
+//! the edge's tables before it answers. [`Serving`] merges configuration and store.
 
 mod check;
 mod ids;

@@ -1,4 +1,4 @@
-//! What the edge serves: the tunnels of the configuration and those of the store, put together.
+//! The tables of the edge: the tunnels of the configuration merged with those of the store.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

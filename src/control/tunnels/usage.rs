@@ -1,4 +1,4 @@
-//! The record of what was called with each credential: gathered from the cores, kept in the store.
+//! Usage by credential: collected from the cores, and written to the store.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,8 @@ use crate::engine::driver::{
     Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
 };
 use crate::engine::sim::connection::{EndId, Owner};
-use crate::engine::sim::net::{DriverId, SimNet, SimSocket};
+use crate::engine::sim::net::{DriverId, SimNet};
+use crate::engine::sim::sim_socket::SimSocket;
 use crate::engine::sim::transport::Arrival;
 use crate::engine::sim::world::{Flag, Listener, Occurrence, World};
 use crate::engine::{Class, Lease, Pool, SMALL_LEN, push_packed};

@@ -12,6 +12,7 @@ mod connection;
 mod driver;
 mod faults;
 mod net;
+mod sim_socket;
 mod simulation;
 #[cfg(test)]
 mod tests;
@@ -21,5 +22,6 @@ mod world;
 
 pub use driver::SimDriver;
 pub use faults::Faults;
-pub use net::{Death, DriverId, SimNet, SimSocket};
+pub use net::{Death, DriverId, SimNet};
+pub use sim_socket::SimSocket;
 pub use simulation::{MemberId, SimStop, Simulation};

@@ -1,7 +1,6 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::base::{Clock, Time};
 use crate::engine::Pool;
@@ -9,20 +8,6 @@ use crate::engine::sim::connection::{Life, Side};
 use crate::engine::sim::driver::SimDriver;
 use crate::engine::sim::faults::Faults;
 use crate::engine::sim::world::World;
-
-/// A connected socket of a simulated network that no driver holds. Dropping it closes it.
-#[derive(Debug)]
-pub struct SimSocket {
-    pub(super) id: u64,
-    /// The world keeps the other copy, and closes the socket when it is the last one.
-    _held: Arc<()>,
-}
-
-impl SimSocket {
-    pub(super) fn new(id: u64, held: Arc<()>) -> SimSocket {
-        SimSocket { id, _held: held }
-    }
-}
 
 /// Names a driver of a simulated network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,8 +7,10 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use crate::base::Chunk;
-use crate::engine::packed::COPY_LEN_MAX;
 use crate::engine::pool::{Class, PoolShared, Slot};
+
+/// Pieces of up to this length, in bytes, are copied behind others: cheaper than a buffer for each.
+pub(in crate::engine) const COPY_LEN_MAX: usize = 2048;
 
 /// An owned range of a pooled buffer: content, with room before and after it that nobody else may touch.
 ///

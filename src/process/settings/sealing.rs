@@ -1,4 +1,4 @@
-//! The certificate with which a connector serves sealed sessions: one of the configuration, or one by its own authority.
+//! The certificate with which a connector serves inner TLS sessions: from the configuration, or from its own authority.
 
 use std::path::PathBuf;
 use std::sync::Arc;

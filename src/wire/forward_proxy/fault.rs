@@ -25,7 +25,7 @@ pub enum ProxyFault {
         "the proxy answered CONNECT with {status} {words}: ask its operator whether it may connect to this host and port"
     )]
     Status {
-        /// The HTTP status.
+        /// The HTTP status of the proxy's answer.
         status: u16,
         /// The proxy's words for it, without control characters.
         words: Box<str>,

@@ -19,9 +19,9 @@ pub const LOGIN_PART_LEN_MAX: usize = 255;
 /// How a proxy is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// HTTP CONNECT.
+    /// An HTTP proxy, with the method CONNECT.
     Http,
-    /// SOCKS, version 5.
+    /// A SOCKS proxy, version 5 (RFC 1928).
     Socks5,
 }
 

@@ -13,7 +13,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// `{"error":{"code":…,"message":…}}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
-    /// The HTTP status.
+    /// The HTTP status of the response.
     pub status: u16,
     /// The code of a JSON-RPC error.
     pub rpc_code: i32,
@@ -26,7 +26,7 @@ pub struct Answer<'a> {
     /// Whether the MCP server may have acted on the request, where that is known: told in the data of the JSON-RPC error, so
     /// that a client sees whether calling again is safe.
     pub may_have_acted: Option<bool>,
-    /// `Retry-After`, in seconds.
+    /// The value of `Retry-After`, in seconds.
     pub retry_after_s: Option<u32>,
     /// Whether the connection closes after it.
     pub close: bool,

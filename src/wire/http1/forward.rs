@@ -31,10 +31,10 @@ pub struct RequestEdits<'a> {
 /// What becomes of the `Origin` of a request when it is forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OriginEdit<'a> {
-    /// It stays.
+    /// The field stays as it is.
     #[default]
     Keep,
-    /// It is removed.
+    /// The field is removed from the request.
     Drop,
     /// This takes its place.
     Replace(&'a str),

@@ -17,7 +17,7 @@ pub(super) enum Known {
     Origin,
     /// A URL that refers to the answering server itself, or elsewhere: `Location`, `Content-Location`. End-to-end.
     Reference,
-    /// `WWW-Authenticate`. End-to-end.
+    /// The field `WWW-Authenticate`, which is passed on.
     Challenge,
     /// End-to-end, even if `Connection` names it.
     EndToEnd,

@@ -1,4 +1,4 @@
-//! Copies of the store.
+//! Back-ups of the store, and which of them are kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};

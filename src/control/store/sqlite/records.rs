@@ -1,4 +1,4 @@
-//! The record: what was done, and what was called.
+//! Events and usage.
 
 use rusqlite::{Row, Transaction, params};
 

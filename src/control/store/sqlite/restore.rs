@@ -1,8 +1,8 @@
-//! How a copy takes the store's place, and what was withdrawn comes back with it.
+//! Restoring a back-up. What was revoked since the back-up stays revoked.
 //!
-//! A store is up to four files, and no file system moves four at once. So the whole copy is first given a name that says that
-//! it is to be the store, in one step: before that step the former store stands untouched, after it whoever comes next goes on
-//! with the moving, and nobody opens what is there in between.
+//! A store consists of up to four files, and no file system moves four files at once. The complete copy is therefore first
+//! renamed, in one step, to a name that marks it as the next store. Before that step the old store is untouched. After it,
+//! whoever opens the store finishes the move first, and nobody opens a state in between.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

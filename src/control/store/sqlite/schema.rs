@@ -1,4 +1,4 @@
-//! The tables, and how those of an older version become those of this one.
+//! The tables, and the migration from older versions of the schema.
 
 use rusqlite::{Connection, TransactionBehavior};
 
