@@ -1,4 +1,5 @@
-//! Faults under load: which calls are lost when a process dies, and how long it takes until calls succeed again.
+//! Faults under load: which calls are lost when a process dies or stands still, or a path loses all packets, and how long it takes
+//! until calls succeed again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,14 +10,39 @@ use serde_json::{Value, json};
 use crate::latencies::Latencies;
 use crate::outcome::{Cause, Outcome, Traced};
 
-/// The process that is killed.
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum How {
+    /// A process is killed (SIGKILL) and started again.
+    Kill,
+    /// A process is stopped (SIGSTOP) and continued: its connections stay, and nobody answers on them.
+    Freeze,
+    /// Packets of a path vanish: nobody is told that a connection is dead.
+    Cut,
+}
+
+impl How {
+    /// What the part is then, in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            How::Kill => "killed",
+            How::Freeze => "frozen",
+            How::Cut => "cut",
+        }
+    }
+}
+
+/// What a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The public side of the tunnel.
     Edge,
     /// The private side of the tunnel.
     Connector,
-    /// The server behind the tunnel.
+    /// The path between these two sides.
+    Link,
+    /// The server behind the tunnel, or the path to it.
     Upstream,
 }
 
@@ -27,20 +53,21 @@ impl Part {
         match self {
             Part::Edge => "edge",
             Part::Connector => "connector",
+            Part::Link => "link",
             Part::Upstream => "upstream",
         }
     }
 }
 
-/// The times of a fault: when the process was killed and restarted.
+/// The times of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strike {
-    /// It was sent SIGKILL.
-    pub killed: Time,
-    /// The process had ended.
+    /// It began.
+    pub struck: Time,
+    /// The process had ended or stopped, or the path was cut.
     pub gone: Time,
-    /// The new process was started.
-    pub launched: Time,
+    /// It was over: the new process was started, the process was continued, or packets passed again.
+    pub healed: Time,
     /// The new process accepted connections, if it listens.
     pub listening: Option<Time>,
 }
@@ -55,17 +82,17 @@ pub struct Recovery {
     pub good: u64,
     /// Calls that were lost before the fault.
     pub lost_before: u64,
-    /// Calls that were in flight when the process died, and were lost.
+    /// Calls that were in flight when it began, and were lost.
     pub lost_in_flight: u64,
     /// Calls that were sent afterwards, and were lost.
     pub lost_after: u64,
     /// All calls that were lost since the fault, by cause.
     pub causes: BTreeMap<Cause, u64>,
-    /// The time from the kill to the first good answer to a call that was sent after it.
-    pub from_kill: Option<Duration>,
-    /// The same, from the start of the new process.
-    pub from_launch: Option<Duration>,
-    /// The time from the kill to when the last lost call was sent.
+    /// The time from its beginning to the first good answer to a call that was sent after it.
+    pub from_strike: Option<Duration>,
+    /// The same, from its end; zero for an answer that came before.
+    pub from_healed: Option<Duration>,
+    /// The time from its beginning to when the last lost call was sent.
     pub last_lost: Option<Duration>,
     /// The longest time of a good call since the fault, from its planned start.
     pub longest: Option<Duration>,
@@ -82,7 +109,7 @@ impl Recovery {
 
     fn count(&mut self, call: &Traced, strike: &Strike) {
         let Some(cause) = call.failed else { return self.count_good(call, strike) };
-        if call.ended < strike.killed {
+        if call.ended < strike.struck {
             self.lost_before += 1;
             return;
         }
@@ -93,18 +120,18 @@ impl Recovery {
             self.lost_after += 1;
         }
         let sent = if call.sent == Time::NEVER { call.due } else { call.sent };
-        self.last_lost = self.last_lost.max(Some(sent - strike.killed));
+        self.last_lost = self.last_lost.max(Some(sent - strike.struck));
     }
 
     fn count_good(&mut self, call: &Traced, strike: &Strike) {
-        if call.ended < strike.killed {
+        if call.ended < strike.struck {
             return;
         }
         self.longest = self.longest.max(Some(call.ended - call.due));
         if call.sent > strike.gone {
             let earlier = |before: Option<Duration>, now: Duration| Some(before.map_or(now, |before| before.min(now)));
-            self.from_kill = earlier(self.from_kill, call.ended - strike.killed);
-            self.from_launch = earlier(self.from_launch, call.ended - strike.launched);
+            self.from_strike = earlier(self.from_strike, call.ended - strike.struck);
+            self.from_healed = earlier(self.from_healed, call.ended - strike.healed);
         }
     }
 
@@ -115,10 +142,12 @@ impl Recovery {
     }
 }
 
-/// A fault: a process of a tunnel was killed and started again.
+/// A fault of a tunnel, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The process that was killed.
+    /// What was done.
+    pub how: How,
+    /// To what.
     pub part: Part,
     /// The times of the fault.
     pub strike: Strike,
@@ -143,9 +172,9 @@ impl Fault {
             return Some(partial.clone());
         }
         if recovery.lost_before > 0 {
-            return Some(format!("{} calls were lost before anything was killed", recovery.lost_before));
+            return Some(format!("{} calls were lost before the fault", recovery.lost_before));
         }
-        if recovery.from_kill.is_none() {
+        if recovery.from_strike.is_none() {
             return Some("no call went through again while it was looked at (--after)".to_owned());
         }
         match self.doubled {
@@ -160,14 +189,15 @@ impl Fault {
     pub fn to_json(&self) -> Value {
         let recovery = &self.recovery;
         let causes: BTreeMap<String, u64> = recovery.causes.iter().map(|(cause, n)| (cause.to_string(), *n)).collect();
-        let since_kill = |at: Time| ms(at - self.strike.killed);
+        let since_strike = |at: Time| ms(at - self.strike.struck);
         json!({
+            "how": self.how.name(),
             "part": self.part.name(),
-            "gone_ms": since_kill(self.strike.gone),
-            "launched_ms": since_kill(self.strike.launched),
-            "listening_ms": self.strike.listening.map(since_kill),
-            "good_call_ms": recovery.from_kill.map(ms),
-            "good_call_from_launch_ms": recovery.from_launch.map(ms),
+            "gone_ms": since_strike(self.strike.gone),
+            "launched_ms": since_strike(self.strike.healed),
+            "listening_ms": self.strike.listening.map(since_strike),
+            "good_call_ms": recovery.from_strike.map(ms),
+            "good_call_from_launch_ms": recovery.from_healed.map(ms),
             "last_lost_ms": recovery.last_lost.map(ms),
             "longest_ms": recovery.longest.map(ms),
             "good": recovery.good,
@@ -199,7 +229,7 @@ mod tests {
     }
 
     fn strike() -> Strike {
-        Strike { killed: at(1000), gone: at(1010), launched: at(1020), listening: Some(at(1100)) }
+        Strike { struck: at(1000), gone: at(1010), healed: at(1020), listening: Some(at(1100)) }
     }
 
     fn call(sent: u64, ended: u64, failed: Option<Cause>) -> Traced {
@@ -216,9 +246,9 @@ mod tests {
         let ms = Duration::from_millis;
         // Answered after the kill, but sent before it; and one sent while the process was dying.
         let early = [call(990, 1001, None), call(1005, 1006, None)];
-        assert_eq!(recovery(early.into()).from_kill, None);
+        assert_eq!(recovery(early.into()).from_strike, None);
         let found = recovery([&early[..], &[call(1400, 1450, None), call(1300, 1420, None)]].concat());
-        assert_eq!((found.from_kill, found.from_launch), (Some(ms(420)), Some(ms(400))));
+        assert_eq!((found.from_strike, found.from_healed), (Some(ms(420)), Some(ms(400))));
         assert_eq!((found.good, found.longest), (4, Some(ms(120))));
     }
 
@@ -241,6 +271,7 @@ mod tests {
     fn calls_that_come_twice_or_never_again_are_faults_and_lost_ones_are_figures() {
         let lost = vec![call(990, 1002, Some(Cause::Broken)), call(1400, 1500, None)];
         let mut fault = Fault {
+            how: How::Kill,
             part: Part::Edge,
             strike: strike(),
             recovery: recovery(lost),

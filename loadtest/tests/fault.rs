@@ -62,6 +62,33 @@ fn calls_go_through_adit_again_whatever_dies_and_none_comes_twice() {
 }
 
 #[test]
+fn calls_go_through_adit_again_after_a_process_stood_still_or_a_path_was_cut() {
+    adit();
+    let faults = [["--freeze", "edge"], ["--freeze", "connector"], ["--freeze", "upstream"], ["--cut", "link"]];
+    let running = faults.map(|fault| {
+        let args = [&LIGHT[..], &fault, &["--lasting", "500ms"]].concat();
+        (fault, Process::start(&mut program(&args)))
+    });
+    for ([flag, part], run) in running {
+        let (code, said) = run.ended();
+        if flag == "--cut" && code == Some(2) {
+            // Nothing is printed but the remedy, where no namespaces can be made.
+            assert_eq!(said, "");
+            continue;
+        }
+        let found: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(code, Some(0), "{found}");
+        let row = &found["rows"][0];
+        let how = if flag == "--cut" { "cut" } else { "frozen" };
+        assert_eq!((&row["how"], &row["part"], &row["doubled"]), (&how.into(), &part.into(), &0.into()), "{row}");
+        let round = &row["rounds"][0];
+        let time = |name: &str| round[name].as_f64().unwrap_or_else(|| panic!("{name}: {round}"));
+        assert!(time("launched_ms") >= time("gone_ms") + 500.0, "{round}");
+        assert!(time("good_call_ms") >= 0.0, "{round}");
+    }
+}
+
+#[test]
 fn a_process_that_does_not_start_again_is_told_with_what_it_said() {
     let folder = tempfile::tempdir().unwrap();
     let once = format!(

@@ -10,12 +10,13 @@ use super::output::print;
 use super::progress::Bar;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::compare::bench::{Bench, Runnable};
+use crate::compare::black_hole::{self, CutError};
 use crate::compare::peer::{ADIT, Peer, UnknownPeer};
 use crate::compare::report::PeerNote;
 use crate::compare::series::median;
 use crate::compare::striking::{Plan, has, strike};
 use crate::compare::table::table_of;
-use crate::fault::{Fault, Part, ms};
+use crate::fault::{Fault, How, Part, ms};
 use crate::load::{Arrivals, Call, CallKind, GeneratorSettings, Limits, Load, LoadError, Mode, Phases, Target};
 use crate::run::Interrupt;
 use crate::units::time;
@@ -29,17 +30,21 @@ Examples:
   Kill edge, connector and upstream of adit in turn, three times each:
       adit-loadtest fault
   Only the edge, compared with another tunnel; fail if one takes longer than 1.5 s:
-      adit-loadtest fault --kill edge --peers adit,rathole --within 1.5s";
+      adit-loadtest fault --kill edge --peers adit,rathole --within 1.5s
+  Stop the connector and the upstream for 5 s (SIGSTOP), and let all packets between edge and connector vanish for 5 s:
+      adit-loadtest fault --freeze connector,upstream --cut link --after 20s
+
+A path is cut in a network namespace of the program's own, which needs unshare, ip and nft, and root or user namespaces.";
 
 /// The meaning of the columns.
 const LEGEND: &str = "\
 Times in ms; medians of the rounds.
-  again      from the kill to the first successful answer to a call that was sent after it; worst: in the worst round
-  launch     the same, from the start of the new process
+  again      from the fault to the first successful answer to a call that was sent after it; worst: in the worst round
+  healed     the same, from the end of the fault: the start of the new process, or when process or path worked again
   listens    from the start of the new process until it accepted connections
-  in flight  calls that were in flight at the kill and were lost: answered with an error, or not at all
-  after      calls that were sent after the kill and were lost; last lost: when the last of them was sent, after the kill
-  longest    the time of the slowest successful call after the kill
+  in flight  calls that were in flight when the fault began and were lost: answered with an error, or not at all
+  after      calls that were sent after that and were lost; last lost: when the last of them was sent, after the fault
+  longest    the time of the slowest successful call after the fault
   doubled    calls that reached the upstream more than once, in all rounds
 ";
 
@@ -50,10 +55,20 @@ pub struct FaultArgs {
     /// The tunnels to start and to disturb, as in `compare`, such as adit,rathole,frp
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = ADIT)]
     peers: Vec<String>,
-    /// The processes to kill (SIGKILL) and start again, separated by commas; one at a time
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "edge,connector,upstream")]
+    /// The processes to kill (SIGKILL) and start again, separated by commas; one at a time. All of them, unless --freeze or --cut
+    /// is given
+    #[arg(long, value_enum, value_delimiter = ',')]
     kill: Vec<PartArg>,
-    /// How often each is killed; each time all processes are new
+    /// The processes to stop (SIGSTOP) and to continue (SIGCONT) after --lasting
+    #[arg(long, value_enum, value_delimiter = ',')]
+    freeze: Vec<PartArg>,
+    /// The paths on which all packets vanish, for --lasting
+    #[arg(long, value_enum, value_delimiter = ',')]
+    cut: Vec<PathArg>,
+    /// How long processes are stopped and paths cut
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
+    lasting: Duration,
+    /// How often each fault is brought about; each time all processes are new
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
     rounds: u32,
     /// Calls per second, in an open loop
@@ -65,19 +80,19 @@ pub struct FaultArgs {
     /// Service time of the upstream, so that there are calls in flight
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "20ms")]
     service: Duration,
-    /// How long calls are made before a process is killed
+    /// How long calls are made before the fault
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
     before: Duration,
     /// How long after the kill the process is started again
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s")]
     down: Duration,
-    /// How long calls are made after the restart
+    /// How long calls are made after the end of the fault
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     after: Duration,
     /// Time limit of one call; a call that takes longer counts as lost
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     call_timeout: Duration,
-    /// Fail if the first successful call comes later than this after the kill
+    /// Fail if the first successful call comes later than this after the beginning of the fault
     #[arg(long, value_name = "TIME", value_parser = time)]
     within: Option<Duration>,
     #[command(flatten)]
@@ -98,6 +113,15 @@ enum PartArg {
     Upstream,
 }
 
+/// The paths, as command-line values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PathArg {
+    /// Between edge and connector
+    Link,
+    /// Between connector and upstream
+    Upstream,
+}
+
 /// Why the command line is refused.
 #[derive(Debug, thiserror::Error)]
 enum UsageError {
@@ -107,11 +131,14 @@ enum UsageError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Peer(#[from] UnknownPeer),
+    #[error(transparent)]
+    Cut(#[from] CutError),
 }
 
 /// All rounds of one part of one peer.
 struct Row {
     peer: String,
+    how: How,
     part: Part,
     /// For each round the result, or why there is none.
     rounds: Vec<Result<Fault, String>>,
@@ -153,6 +180,9 @@ pub(super) fn execute(args: &FaultArgs, interrupt: &Interrupt) -> u8 {
 
 impl FaultArgs {
     fn run(&self, interrupt: &Interrupt) -> Result<Found, UsageError> {
+        if !self.cut.is_empty() {
+            black_hole::enter()?;
+        }
         let peers = Peer::named(self.peers.iter().map(|name| name.trim()))?;
         let mut load = self.load()?;
         let bench = self.bench.bench()?;
@@ -160,12 +190,12 @@ impl FaultArgs {
         let (runnable, missing) = bench.look_for(&peers);
         let mut found = Found { missing, ..Found::default() };
         for peer in &runnable {
-            for part in self.parts() {
+            for (how, part) in self.faults() {
                 if interrupt.is_raised() {
                     return Ok(found);
                 }
                 if has(peer, part) {
-                    found.rows.push(self.row(&bench, peer, part, &load, interrupt));
+                    found.rows.push(self.row(&bench, peer, (how, part), &load, interrupt));
                 } else {
                     found.without.push((peer.0.name.clone(), part));
                 }
@@ -174,42 +204,55 @@ impl FaultArgs {
         Ok(found)
     }
 
-    fn row(&self, bench: &Bench, peer: &Runnable, part: Part, load: &Load, interrupt: &Interrupt) -> Row {
-        let plan = Plan { part, before: self.before, down: self.down, service: self.service };
-        let mut row = Row { peer: peer.0.name.clone(), part, rounds: Vec::new(), within: self.within };
+    fn row(&self, bench: &Bench, peer: &Runnable, (how, part): (How, Part), load: &Load, interrupt: &Interrupt) -> Row {
+        let plan = Plan { how, part, before: self.before, down: self.down_of(how), service: self.service };
+        let mut load = load.clone();
+        load.phases.measure = load.phases.measure.saturating_add(plan.down);
+        // That calls fail is what is measured.
+        load.limits.patience = load.phases.measure.saturating_add(self.call_timeout);
+        let mut row = Row { peer: peer.0.name.clone(), how, part, rounds: Vec::new(), within: self.within };
         for round in 1..=self.rounds {
             if interrupt.is_raised() {
                 break;
             }
-            let bar = Bar::new(&format!("{}: {} {round}", row.peer, part.name()), load.phases);
-            let fault = strike(bench, peer, load, &plan, interrupt, &mut |progress| bar.show(progress));
+            let bar = Bar::new(&format!("{}: {} {round}", row.peer, row.fault()), load.phases);
+            let fault = strike(bench, peer, &load, &plan, interrupt, &mut |progress| bar.show(progress));
             row.rounds.push(fault.map_err(|error| error.to_string()));
         }
         row
     }
 
-    fn parts(&self) -> Vec<Part> {
-        let mut parts: Vec<Part> = self.kill.iter().map(|part| Part::from(*part)).collect();
-        parts.sort_unstable();
-        parts.dedup();
-        parts
+    /// The faults, each once.
+    fn faults(&self) -> Vec<(How, Part)> {
+        let is_default = self.kill.is_empty() && self.freeze.is_empty() && self.cut.is_empty();
+        let kill = if is_default { PartArg::value_variants() } else { &self.kill };
+        let killed = kill.iter().map(|part| (How::Kill, Part::from(*part)));
+        let frozen = self.freeze.iter().map(|part| (How::Freeze, Part::from(*part)));
+        let cut = self.cut.iter().map(|path| (How::Cut, Part::from(*path)));
+        let mut faults: Vec<(How, Part)> = killed.chain(frozen).chain(cut).collect();
+        faults.sort_unstable();
+        faults.dedup();
+        faults
+    }
+
+    fn down_of(&self, how: How) -> Duration {
+        match how {
+            How::Kill => self.down,
+            How::Freeze | How::Cut => self.lasting,
+        }
     }
 
     fn load(&self) -> Result<Load, LoadError> {
         // Each peer's own comes later.
         let target: Target = "http://localhost/mcp".parse()?;
-        let measure = self.before.saturating_add(self.down).saturating_add(self.after);
+        // Without the time of the fault itself, which differs.
+        let measure = self.before.saturating_add(self.after);
         let load = Load {
             call: Call { kind: CallKind::McpStateless, ..Call::default() },
             mode: Mode::Open { rate: self.rate, arrivals: Arrivals::Constant },
             connections: self.connections,
             phases: Phases { warm_up: Duration::from_millis(500), measure, drain: self.call_timeout },
-            limits: Limits {
-                call_timeout: self.call_timeout,
-                // That calls fail is what is looked at.
-                patience: measure + self.call_timeout,
-                ..Limits::default()
-            },
+            limits: Limits { call_timeout: self.call_timeout, ..Limits::default() },
             generator: GeneratorSettings::default(),
             ..Load::of(target)
         };
@@ -228,7 +271,21 @@ impl From<PartArg> for Part {
     }
 }
 
+impl From<PathArg> for Part {
+    fn from(path: PathArg) -> Part {
+        match path {
+            PathArg::Link => Part::Link,
+            PathArg::Upstream => Part::Upstream,
+        }
+    }
+}
+
 impl Row {
+    /// What was done, such as "edge killed".
+    fn fault(&self) -> String {
+        format!("{} {}", self.part.name(), self.how.name())
+    }
+
     fn good(&self) -> impl Iterator<Item = &Fault> {
         self.rounds.iter().flatten()
     }
@@ -236,7 +293,7 @@ impl Row {
     /// What is wrong, round by round.
     fn faults(&self) -> Vec<String> {
         let within = |fault: &Fault| {
-            let (took, within) = (fault.recovery.from_kill?, self.within?);
+            let (took, within) = (fault.recovery.from_strike?, self.within?);
             (took > within)
                 .then(|| format!("the first good call came after {} ms, and not within {within:?}", ms(took)))
         };
@@ -245,7 +302,7 @@ impl Row {
             Err(error) => Some(error.clone()),
         };
         let name = |(i, fault): (usize, Option<String>)| {
-            Some(format!("{}: {} killed, round {}: {}", self.peer, self.part.name(), i + 1, fault?))
+            Some(format!("{}: {}, round {}: {}", self.peer, self.fault(), i + 1, fault?))
         };
         self.rounds.iter().map(fault).enumerate().filter_map(name).collect()
     }
@@ -260,13 +317,14 @@ impl Row {
         let both = |(median, max): (Option<f64>, Option<f64>)| json!({ "median": median, "max": max });
         let rounds = self.rounds.iter().map(|round| match round {
             Ok(fault) => fault.to_json(),
-            Err(error) => json!({ "part": self.part.name(), "error": error }),
+            Err(error) => json!({ "how": self.how.name(), "part": self.part.name(), "error": error }),
         });
         json!({
             "peer": self.peer,
+            "how": self.how.name(),
             "part": self.part.name(),
-            "good_call_ms": both(self.spread(|fault| fault.recovery.from_kill.map(ms))),
-            "good_call_from_launch_ms": both(self.spread(|fault| fault.recovery.from_launch.map(ms))),
+            "good_call_ms": both(self.spread(|fault| fault.recovery.from_strike.map(ms))),
+            "good_call_from_launch_ms": both(self.spread(|fault| fault.recovery.from_healed.map(ms))),
             "lost": both(self.spread(|fault| Some(fault.recovery.lost() as f64))),
             "doubled": self.good().map(|fault| fault.doubled).sum::<Option<u64>>(),
             "rounds": rounds.collect::<Vec<Value>>(),
@@ -276,18 +334,18 @@ impl Row {
 
     fn line(&self) -> Vec<String> {
         let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.0}"));
-        let (kill, kill_max) = self.spread(|fault| fault.recovery.from_kill.map(ms));
-        let (launch, _) = self.spread(|fault| fault.recovery.from_launch.map(ms));
+        let (again, worst) = self.spread(|fault| fault.recovery.from_strike.map(ms));
+        let (healed, _) = self.spread(|fault| fault.recovery.from_healed.map(ms));
         let (listening, _) =
-            self.spread(|fault| fault.strike.listening.map(|listening| ms(listening - fault.strike.launched)));
+            self.spread(|fault| fault.strike.listening.map(|listening| ms(listening - fault.strike.healed)));
         let (in_flight, _) = self.spread(|fault| Some(fault.recovery.lost_in_flight as f64));
         let (after, _) = self.spread(|fault| Some(fault.recovery.lost_after as f64));
         let (last, _) = self.spread(|fault| fault.recovery.last_lost.map(ms));
         let (longest, _) = self.spread(|fault| fault.recovery.longest.map(ms));
         let doubled: Option<u64> = self.good().map(|fault| fault.doubled).sum();
         let doubled = doubled.filter(|_| self.good().next().is_some());
-        let mut line = vec![self.peer.clone(), self.part.name().to_owned()];
-        line.extend([kill, kill_max, launch, listening, in_flight, after, last, longest].map(show));
+        let mut line = vec![self.peer.clone(), self.fault()];
+        line.extend([again, worst, healed, listening, in_flight, after, last, longest].map(show));
         line.push(doubled.map_or_else(|| "–".to_owned(), |doubled| doubled.to_string()));
         line
     }
@@ -300,6 +358,7 @@ impl Found {
             "rate": args.rate,
             "connections": args.connections,
             "down_s": args.down.as_secs_f64(),
+            "lasting_s": args.lasting.as_secs_f64(),
             "rows": self.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
             "without_part": self.without.iter().map(without).collect::<Vec<_>>(),
             "missing": self.missing.iter().map(|note| json!({ "peer": note.name, "reason": note.reason })).collect::<Vec<_>>(),
@@ -309,10 +368,10 @@ impl Found {
     fn text(&self, args: &FaultArgs) -> String {
         let heads = [
             "peer",
-            "killed",
+            "fault",
             "again",
             "worst",
-            "launch",
+            "healed",
             "listens",
             "in flight",
             "after",
@@ -322,8 +381,9 @@ impl Found {
         ];
         let when = if args.down.is_zero() { "at once".to_owned() } else { format!("after {:?}", args.down) };
         let mut text = format!(
-            "{} calls per second; each process was killed and started again {when}, {} times\n{}\n{LEGEND}",
+            "{} calls per second; killed processes start again {when}, other faults last {:?}; {} times each\n{}\n{LEGEND}",
             args.rate,
+            args.lasting,
             args.rounds,
             table_of(&heads, 2, self.rows.iter().map(Row::line))
         );
@@ -334,7 +394,7 @@ impl Found {
             });
             if !causes.is_empty() {
                 let causes: Vec<String> = causes.iter().map(|(cause, n)| format!("{n} by {cause}")).collect();
-                text += &format!("{}, {} killed: lost {}\n", row.peer, row.part.name(), causes.join(", "));
+                text += &format!("{}, {}: lost {}\n", row.peer, row.fault(), causes.join(", "));
             }
         }
         for (peer, part) in &self.without {

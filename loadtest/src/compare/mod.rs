@@ -2,6 +2,7 @@
 //! for the verbs that test tunnels one by one.
 
 pub(crate) mod bench;
+pub(crate) mod black_hole;
 mod charts;
 pub(crate) mod comparison;
 pub(crate) mod cpus;

@@ -94,6 +94,13 @@ impl Process {
         self.child.id()
     }
 
+    /// Stops it, with its children, until what is returned is dropped.
+    pub(crate) fn frozen(&self) -> Frozen {
+        let group = group_of(&self.child);
+        signal(group, Signal::STOP);
+        Frozen(group)
+    }
+
     /// Whether it still runs.
     ///
     /// # Errors
@@ -153,6 +160,15 @@ impl Process {
     }
 }
 
+/// Processes that are stopped; dropping this continues them.
+pub(crate) struct Frozen(i32);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal(self.0, Signal::CONT);
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let group = group_of(&self.child);
@@ -172,9 +188,13 @@ fn groups() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
 }
 
 fn end(group: i32) {
+    signal(group, Signal::KILL);
+}
+
+fn signal(group: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(group) {
         // Fails if all of it is gone already.
-        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = kill_process_group(pid, signal);
     }
 }
 

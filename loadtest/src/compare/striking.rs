@@ -6,25 +6,28 @@ use adit::base::Clock;
 use adit::engine::MonotonicClock;
 
 use super::bench::{Bench, Runnable};
+use super::black_hole::{BlackHole, CutError};
 use super::peer::Kind;
 use super::process::ProcessError;
 use super::site::{Credentials, SiteError};
 use super::tunnel::{Tunnel, TunnelError};
 use super::upstream::{Upstream, UpstreamError};
-use crate::fault::{Fault, Part, Recovery, Strike};
+use crate::fault::{Fault, How, Part, Recovery, Strike};
 use crate::load::Load;
 use crate::outcome::Partial;
 use crate::run::{Interrupt, Phase, Progress, RunError, run_observed};
 use crate::watch::Watched;
 
-/// How a part is killed.
+/// A fault that is to come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// The process that is killed.
+    /// What is done.
+    pub(crate) how: How,
+    /// To what.
     pub(crate) part: Part,
     /// How long measuring goes on before it.
     pub(crate) before: Duration,
-    /// How long the process stays dead.
+    /// How long the process stays dead or frozen, or the path cut.
     pub(crate) down: Duration,
     /// How long the upstream works on each call, so that some are in flight.
     pub(crate) service: Duration,
@@ -45,9 +48,13 @@ pub(crate) enum StrikeError {
     Restart(#[from] ProcessError),
     #[error("{0}")]
     Died(String),
-    #[error("interrupted before anything was killed")]
+    #[error(transparent)]
+    Cut(#[from] CutError),
+    #[error("its file does not say where its processes connect (`listens` of the first)")]
+    NoPath,
+    #[error("interrupted before the fault")]
     Interrupted,
-    #[error("every call failed before anything was killed: {0}")]
+    #[error("every call failed before the fault: {0}")]
     Early(Partial),
 }
 
@@ -59,13 +66,17 @@ fn side(peer: &Runnable, part: Part) -> Option<usize> {
         (Kind::Tunnel, Part::Connector) => Some(1),
         (Kind::Hops, Part::Edge) => Some(outer_of_hops),
         (Kind::Hops, Part::Connector) => Some(inner_of_hops),
-        (_, Part::Upstream) | (Kind::Baseline, _) => None,
+        (_, Part::Link | Part::Upstream) | (Kind::Baseline, _) => None,
     }
 }
 
 /// Whether a peer has this part.
 pub(crate) fn has(peer: &Runnable, part: Part) -> bool {
-    part == Part::Upstream || side(peer, part).is_some()
+    match part {
+        Part::Upstream => true,
+        Part::Link => peer.0.file.kind != Kind::Baseline,
+        Part::Edge | Part::Connector => side(peer, part).is_some(),
+    }
 }
 
 /// What is there to strike at.
@@ -75,7 +86,7 @@ struct Site {
     side: Option<usize>,
 }
 
-/// Starts the peer, puts the load on it, kills and restarts one part, and tells what became of the calls.
+/// Starts the peer, puts the load on it, brings a fault about and ends it, and tells what became of the calls.
 ///
 /// # Errors
 ///
@@ -116,6 +127,7 @@ pub(crate) fn strike(
     };
     let partial = outcome.partial.as_ref().map(ToString::to_string);
     Ok(Fault {
+        how: plan.how,
         part: plan.part,
         strike,
         recovery: Recovery::of(&outcome, &strike),
@@ -141,15 +153,38 @@ impl Site {
         self.tunnel.check().and_then(|()| self.upstream.check())
     }
 
-    fn strike(&mut self, plan: &Plan) -> Result<Strike, ProcessError> {
-        let killed = MonotonicClock.now();
+    fn strike(&mut self, plan: &Plan) -> Result<Strike, StrikeError> {
+        match plan.how {
+            How::Kill => Ok(self.kill(plan)?),
+            How::Freeze => {
+                let process = match self.side {
+                    Some(side) => self.tunnel.process(side),
+                    None => self.upstream.process(),
+                };
+                let process = process.expect("it runs since it was started");
+                Ok(for_a_while(plan, || Ok::<_, ProcessError>(process.frozen()))?)
+            }
+            How::Cut => {
+                let address = match plan.part {
+                    Part::Upstream => Some(self.upstream.address()),
+                    // In either kind of peer the first process listens where the other side connects.
+                    _ => self.tunnel.listens(0),
+                };
+                let address = address.ok_or(StrikeError::NoPath)?;
+                Ok(for_a_while(plan, || BlackHole::around(address))?)
+            }
+        }
+    }
+
+    fn kill(&mut self, plan: &Plan) -> Result<Strike, ProcessError> {
+        let struck = MonotonicClock.now();
         match self.side {
             Some(side) => self.tunnel.kill(side),
             None => self.upstream.kill(),
         }
         let gone = MonotonicClock.now();
         std::thread::sleep(plan.down);
-        let launched = MonotonicClock.now();
+        let healed = MonotonicClock.now();
         let listens = match self.side {
             Some(side) => {
                 self.tunnel.launch(side)?;
@@ -161,6 +196,16 @@ impl Site {
                 true
             }
         };
-        Ok(Strike { killed, gone, launched, listening: listens.then(|| MonotonicClock.now()) })
+        Ok(Strike { struck, gone, healed, listening: listens.then(|| MonotonicClock.now()) })
     }
+}
+
+/// Brings a fault about that lasts as long as what `begin` returns is held.
+fn for_a_while<T, E>(plan: &Plan, begin: impl FnOnce() -> Result<T, E>) -> Result<Strike, E> {
+    let struck = MonotonicClock.now();
+    let held = begin()?;
+    let gone = MonotonicClock.now();
+    std::thread::sleep(plan.down);
+    drop(held);
+    Ok(Strike { struck, gone, healed: MonotonicClock.now(), listening: None })
 }

@@ -151,6 +151,16 @@ impl Tunnel {
         self.sides[side].process = None;
     }
 
+    /// One of its processes, if it runs.
+    pub(crate) fn process(&self, side: usize) -> Option<&Process> {
+        self.sides[side].process.as_ref()
+    }
+
+    /// Where one of its processes listens, as far as its file says so.
+    pub(crate) fn listens(&self, side: usize) -> Option<SocketAddr> {
+        self.sides[side].line.listens
+    }
+
     /// Starts one of its processes, as it was started first.
     ///
     /// # Errors

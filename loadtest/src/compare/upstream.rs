@@ -95,6 +95,11 @@ impl Upstream {
         self.process.as_mut().map_or(Ok(()), Process::check)
     }
 
+    /// Its process, if it runs.
+    pub(crate) fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
     /// Kills it, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         self.process = None;
