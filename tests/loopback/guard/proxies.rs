@@ -116,10 +116,10 @@ fn a_page_of_the_host_itself_may_call_when_a_proxy_ends_its_tls() {
 }
 
 #[test]
-fn a_tunnel_may_have_a_public_url_of_its_own() {
+fn a_host_may_have_a_public_url_of_its_own() {
     let edge = "public_url = \"http://two.test:8080\"";
-    let own = "public_url = \"https://one.test:8443\"";
-    let mut site = Site::scaled(Scale { edge, ..Scale::default() }, [own, ""], "");
+    let own = "[[host]]\nhost = \"one.test\"\npublic_url = \"https://one.test:8443\"\n";
+    let mut site = Site::scaled(Scale { edge, ..Scale::default() }, ["", own], "");
     site.connect(0, &["one.test"]);
     site.connect(1, &["two.test"]);
     let told = |said: &str| {
