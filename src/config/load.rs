@@ -48,7 +48,7 @@ impl Config {
             Purpose::Connect => (false, true),
             Purpose::Up => (true, true),
             Purpose::Check => (
-                ["edge", "tunnel", "admission", "network_set"].iter().any(|part| entries.mentions(part)),
+                ["edge", "tunnel", "host", "admission", "network_set"].iter().any(|part| entries.mentions(part)),
                 entries.mentions("connect") || entries.mentions("route"),
             ),
         };
@@ -168,8 +168,9 @@ fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<Sec
 
 /// The files of the roles that are wanted; those of another role need not exist.
 fn files_of_roles(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<NamedFile> {
-    let of_edge =
-        |key: &str| ["edge.", "tunnel[", "admission.", "network_set["].iter().any(|part| key.starts_with(part));
+    let of_edge = |key: &str| {
+        ["edge.", "tunnel[", "host[", "admission.", "network_set["].iter().any(|part| key.starts_with(part))
+    };
     files.into_iter().filter(|file| if of_edge(&file.key) { edge } else { connect }).collect()
 }
 

@@ -139,13 +139,13 @@ macro_rules! section {
         $( with {
             $(#[doc = $rows_doc:literal])+
             $rows:ident: $row:ident
-        } )?
+        } )*
     ) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq)]
         pub struct $type {
             $( $(#[doc = $doc])+ pub $field: $value, )+
-            $( $(#[doc = $rows_doc])+ pub $rows: Vec<$row>, )?
+            $( $(#[doc = $rows_doc])+ pub $rows: Vec<$row>, )*
         }
 
         impl $crate::config::section::Section for $type {
@@ -168,8 +168,8 @@ macro_rules! section {
             fn build(reader: &mut impl $crate::config::section::ReadSettings) -> Option<Self> {
                 let mut settings = Self::SETTINGS.iter();
                 $( let $field = settings.next().and_then(|setting| reader.setting::<$value>(setting)); )+
-                $( let $rows = reader.records::<$row>(); )?
-                Some(Self { $( $field: $field?, )+ $( $rows: $rows?, )? })
+                $( let $rows = reader.records::<$row>(); )*
+                Some(Self { $( $field: $field?, )+ $( $rows: $rows?, )* })
             }
 
             fn changed(&self, other: &Self) -> Vec<&'static $crate::config::section::Setting> {

@@ -16,10 +16,11 @@ use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 8] = [
+pub const PARTS: [Part; 9] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
+    Part::of::<HostConfig>(),
     Part::of::<AdmissionConfig>(),
     Part::of::<NetworkSetConfig>(),
     Part::of::<ConnectConfig>(),
@@ -199,6 +200,9 @@ section! {
     } with {
         /// The tunnels that connectors may open: the tables `[[tunnel]]`.
         tunnels: TunnelConfig
+    } with {
+        /// Settings of single hosts: the tables `[[host]]`.
+        hosts: HostConfig
     }
 }
 
@@ -222,12 +226,6 @@ section! {
         /// The certificates (PEM) of the authorities that sign the connector's certificate for resealed traffic,
         /// which requires them: one, or two while one replaces the other.
         seal_ca_file: Option<PathBuf> = unset, live, like "seal-ca.pem";
-        /// How long its MCP servers may take until the first byte of an answer, if that differs from
-        /// `edge.first_byte_timeout_ms`; 0 for no limit.
-        first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "10m";
-        /// The URL by which agents call its hosts, if that differs from `edge.public_url`. It counts for the host that it
-        /// names, and its scheme for all hosts of the tunnel.
-        public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com";
         /// The networks and addresses from which its connectors may connect; empty for any. Others get neither a
         /// certificate nor a link, whatever credentials they present.
         connectors_from: Vec<Network> = unset, live, like "198.51.100.7";
@@ -238,6 +236,22 @@ section! {
         deny_from: Vec<Member> = unset, live, like "AS64501";
         /// Only counts and logs calls that the two lists of this tunnel would refuse.
         admission_dry_run: bool = "false", live, like "true";
+    }
+}
+
+section! {
+    /// Settings of a host that differ from those of the edge, whichever tunnel serves it, one of the configuration or one that
+    /// was created with `adit tunnel`: one `[[host]]` each. Read by `adit edge`.
+    record "host" => HostConfig {
+        /// The host that agents call, without port. `*.example.com` stands for every host with one more label that has no
+        /// table of its own.
+        host: HostPattern = required, live, like "demo.example.com";
+        /// How long its MCP server may take until the first byte of an answer, if that differs from
+        /// `edge.first_byte_timeout_ms`; 0 for no limit.
+        first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "10m";
+        /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
+        /// one that is called.
+        public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
     }
 }
 

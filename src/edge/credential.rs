@@ -145,6 +145,7 @@ mod tests {
         });
         let entry = TunnelEntry { credentials: credentials.collect(), ..TunnelEntry::default() };
         EdgeTables {
+            hosts: RouteTable::default(),
             routes: RouteTable::default(),
             tunnels: SharedMap::from([("tnl_a".parse().unwrap(), entry)]),
             admission: Admission::default(),

@@ -173,6 +173,7 @@ mod tests {
         let connectors_from = ["192.0.2.0/24".parse().unwrap()].into_iter().collect();
         let pinned = TunnelEntry { connectors_from, ..entry.clone() };
         EdgeTables {
+            hosts: RouteTable::default(),
             routes: RouteTable::default(),
             tunnels: SharedMap::from([(id("tnl_a"), entry), (id("tnl_b"), pinned)]),
             admission: Admission::default(),

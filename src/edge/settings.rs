@@ -9,7 +9,7 @@ use crate::engine::driver::SocketOptions;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::{Admission, Networks};
-use crate::route::{PublicUrl, Route, RouteTable};
+use crate::route::{HostPattern, PublicUrl, Route, RouteOverrides, RouteTable};
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
@@ -131,6 +131,8 @@ impl EdgeSettings {
 pub struct EdgeTables {
     /// Which tunnel serves which host.
     pub routes: RouteTable<Route>,
+    /// Settings of hosts that differ from those of the edge, for whatever routes they get.
+    pub hosts: RouteTable<RouteOverrides>,
     /// The tunnels by their ids, and how connectors may register for them.
     pub tunnels: SharedMap<TunnelId, TunnelEntry>,
     /// The admission rules for agents and connectors.
@@ -138,6 +140,16 @@ pub struct EdgeTables {
 }
 
 impl EdgeTables {
+    /// The settings of a host that differ from those of the edge.
+    #[must_use]
+    pub fn overrides(&self, host: &HostPattern) -> RouteOverrides {
+        let found = match host {
+            HostPattern::Exact(host) => self.hosts.lookup(host),
+            HostPattern::Wildcard(_) => self.hosts.get(host),
+        };
+        found.cloned().unwrap_or_default()
+    }
+
     /// Whether the TLS of some route ends in its connector.
     pub(super) fn pass_through(&self) -> bool {
         self.routes.targets().any(|route| route.traffic == Traffic::Passthrough)

@@ -35,7 +35,7 @@ pub(super) fn tunnel() -> TunnelId {
 /// Tables with the tunnel, which has this secret.
 pub(super) fn tables(secret: &str, admission: Admission) -> EdgeTables {
     let tunnels = SharedMap::from([(tunnel(), TunnelEntry::of_secret(&Secret::from(secret)))]);
-    EdgeTables { routes: RouteTable::default(), tunnels, admission }
+    EdgeTables { routes: RouteTable::default(), hosts: RouteTable::default(), tunnels, admission }
 }
 
 impl Fixture {

@@ -201,6 +201,7 @@ fn edge(
     let seal = Some(seals.for_tunnel(vec![authority.cert_der().clone()]).unwrap());
     let served = TunnelEntry { seal, ..TunnelEntry::of_secret(&Secret::from("0123456789abcdef")) };
     let tables = EdgeTables {
+        hosts: RouteTable::default(),
         routes: RouteTable::new([entry]).unwrap(),
         tunnels: SharedMap::from([(tunnel(), served)]),
         admission: Admission::default(),

@@ -16,7 +16,7 @@ use crate::control::wall_time::WallTime;
 use crate::edge::{Edge, EdgeCommand, EdgeTables, Seals, TunnelCredential, TunnelEntry};
 use crate::engine::{MonotonicClock, mailbox};
 use crate::policy::{Admission, TunnelLists, Unmet};
-use crate::route::{HostPattern, Route, RouteName, RouteOverrides};
+use crate::route::{HostPattern, Route, RouteName};
 use crate::tls::ClientConfig;
 
 /// How often cores are asked to look at their links before whoever waits is told that some did not answer. They are asked
@@ -299,7 +299,7 @@ impl Parts {
         admit(tunnel, &mut tables.admission);
         let mut left_out = 0;
         for host in &tunnel.hosts {
-            let (name, own) = (RouteName::of_host(host), RouteOverrides::default());
+            let (name, own) = (RouteName::of_host(host), self.configured.overrides(host));
             let route = Route { name, tunnel: id.clone(), traffic: tunnel.traffic, own };
             if self.configured.routes.get(host).is_some() {
                 tracing::warn!(tunnel = %id, %host, "the host is also in the configuration, which takes precedence");
@@ -365,7 +365,7 @@ fn unmet(lists: &TunnelLists, admission: &Admission) -> Option<Unmet> {
 mod tests {
     use super::*;
     use crate::base::SharedMap;
-    use crate::route::{RouteEntry, RouteTable};
+    use crate::route::{RouteEntry, RouteOverrides, RouteTable};
 
     fn tunnel(id: &str, hosts: &[&str]) -> Tunnel {
         Tunnel {
@@ -395,7 +395,12 @@ mod tests {
         let routes = RouteTable::new([entry]).unwrap_or_else(|_| panic!("one good route"));
         let stored = [tunnel("tnl_below", &["a.example.com"]), tunnel("tnl_beside", &["a.example.org"])];
         let parts = Parts {
-            configured: EdgeTables { routes, tunnels: SharedMap::default(), admission: Admission::default() },
+            configured: EdgeTables {
+                routes,
+                hosts: RouteTable::default(),
+                tunnels: SharedMap::default(),
+                admission: Admission::default(),
+            },
             stored: stored.map(|tunnel| (tunnel.id.clone(), tunnel)).into(),
             ends: BTreeSet::new(),
             left_out: 0,
@@ -405,5 +410,36 @@ mod tests {
             .map(|(id, overlap)| (id.to_string(), overlap.theirs.to_string(), overlap.tunnel))
             .collect();
         assert_eq!(found, [("tnl_below".to_owned(), "*.example.com".to_owned(), configured)]);
+    }
+
+    #[test]
+    fn a_host_of_the_store_has_the_settings_that_the_configuration_gives_it() {
+        let own = |seconds| RouteOverrides {
+            first_byte_timeout: Some(Duration::from_secs(seconds)),
+            ..RouteOverrides::default()
+        };
+        let entry = |(host, seconds): (&str, u64)| RouteEntry {
+            host: host.to_owned(),
+            place: "host[0]".to_owned(),
+            target: own(seconds),
+        };
+        let hosts = RouteTable::new([("*.t.test", 1), ("a.t.test", 2)].map(entry));
+        let configured = EdgeTables {
+            routes: RouteTable::default(),
+            hosts: hosts.unwrap_or_else(|_| panic!("good hosts")),
+            tunnels: SharedMap::default(),
+            admission: Admission::default(),
+        };
+        let stored = [tunnel("tnl_s", &["a.t.test", "b.t.test", "*.t.test", "t.test", "*.a.t.test"])];
+        let stored = stored.map(|tunnel| (tunnel.id.clone(), tunnel)).into();
+        let mut parts = Parts { configured, stored, ends: BTreeSet::new(), left_out: 0 };
+        let tables = parts.tables(&Seals::default());
+        let of = |host: &str| tables.routes.get(&host.parse().expect("a host")).map(|route| route.own.clone());
+        assert_eq!(of("a.t.test"), Some(own(2)));
+        assert_eq!([of("b.t.test"), of("*.t.test")], [Some(own(1)), Some(own(1))]);
+        assert_eq!(
+            [of("t.test"), of("*.a.t.test")],
+            [Some(RouteOverrides::default()), Some(RouteOverrides::default())]
+        );
     }
 }

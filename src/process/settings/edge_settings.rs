@@ -13,7 +13,7 @@ use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
-use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteName, RouteOverrides, RouteTable};
+use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig,
     ServerSettings, Versions, WallClock, read_chain, server_config,
@@ -128,14 +128,18 @@ pub(crate) fn edge_tables(
     name: impl Fn(&HostPattern) -> RouteName,
 ) -> Result<EdgeTables, ConfigErrors> {
     let mut faults = Vec::new();
-    let mut tunnels = SharedMap::default();
+    let hosts = RouteTable::new(host_settings(config)).unwrap_or_else(|found| {
+        faults.extend(route_faults(found));
+        RouteTable::default()
+    });
+    let mut tables = EdgeTables { routes: RouteTable::default(), hosts, tunnels: SharedMap::default(), admission };
     let mut entries = Vec::new();
     for (index, tunnel) in config.tunnels.iter().enumerate() {
         match tunnel.secret_source().map(|source| source.read()) {
             Some(Ok(secret)) => {
                 let connectors_from = tunnel.connectors_from.iter().copied().collect();
                 let entry = TunnelEntry { connectors_from, ..TunnelEntry::of_secret(&secret) };
-                tunnels.insert(tunnel.id.clone(), entry);
+                tables.tunnels.insert(tunnel.id.clone(), entry);
             }
             Some(Err(error)) => {
                 faults.push(ConfigError::new(
@@ -153,18 +157,31 @@ pub(crate) fn edge_tables(
                 name: name(host),
                 tunnel: tunnel.id.clone(),
                 traffic: tunnel.traffic,
-                own: RouteOverrides {
-                    first_byte_timeout: tunnel.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
-                    public: tunnel.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
-                },
+                own: tables.overrides(host),
             },
         }));
     }
-    let routes = RouteTable::new(entries).unwrap_or_else(|found| {
-        faults.extend(found.into_iter().map(|f| ConfigError::new(Origin::Default, f.place, f.kind.to_string())));
+    tables.routes = RouteTable::new(entries).unwrap_or_else(|found| {
+        faults.extend(route_faults(found));
         RouteTable::default()
     });
-    if faults.is_empty() { Ok(EdgeTables { routes, tunnels, admission }) } else { Err(ConfigErrors::new(faults)) }
+    if faults.is_empty() { Ok(tables) } else { Err(ConfigErrors::new(faults)) }
+}
+
+fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
+    found.into_iter().map(|fault| ConfigError::new(Origin::Default, fault.place, fault.kind.to_string()))
+}
+
+/// What the configuration says of single hosts.
+fn host_settings(config: &EdgeConfig) -> impl Iterator<Item = RouteEntry<RouteOverrides>> {
+    config.hosts.iter().enumerate().map(|(index, host)| RouteEntry {
+        host: host.host.to_string(),
+        place: format!("host[{index}].host"),
+        target: RouteOverrides {
+            first_byte_timeout: host.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+            public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+        },
+    })
 }
 
 /// The TLS configuration for connectors: the edge's certificate, and the authority that signs theirs, if there is one.

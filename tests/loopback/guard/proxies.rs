@@ -144,10 +144,10 @@ fn a_proxy_is_believed_for_each_call_over_http_2() {
 }
 
 #[test]
-fn a_tunnel_may_have_a_public_url_of_its_own() {
+fn a_host_may_have_a_public_url_of_its_own() {
     let edge = "public_url = \"http://two.test:8080\"";
-    let own = "public_url = \"https://one.test:8443\"";
-    let mut site = Site::scaled(Scale { edge, ..Scale::default() }, [own, ""], "");
+    let own = "[[host]]\nhost = \"one.test\"\npublic_url = \"https://one.test:8443\"\n";
+    let mut site = Site::scaled(Scale { edge, ..Scale::default() }, ["", own], "");
     site.connect(0, &["one.test"]);
     site.connect(1, &["two.test"]);
     let told = |said: &str| {

@@ -194,7 +194,8 @@ fn edge_tables(hosts: &[&str]) -> EdgeTables {
     };
     let routes = RouteTable::new(hosts.iter().enumerate().map(entry)).unwrap_or_else(|_| panic!("good routes"));
     let tunnel = |nth| (tunnel_id(nth).parse().expect("an id"), TunnelEntry::of_secret(&Secret::from(SECRET)));
-    EdgeTables { routes, tunnels: SharedMap::from([tunnel(0), tunnel(1)]), admission: Admission::default() }
+    let tunnels = SharedMap::from([tunnel(0), tunnel(1)]);
+    EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() }
 }
 
 fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {

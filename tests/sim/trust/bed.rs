@@ -388,6 +388,7 @@ fn edge_tables() -> EdgeTables {
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let entry = TunnelEntry::of_secret(&Secret::from(SECRET));
     EdgeTables {
+        hosts: RouteTable::default(),
         routes: RouteTable::new([route]).unwrap(),
         tunnels: SharedMap::from([(tunnel(), entry)]),
         admission: Admission::default(),
