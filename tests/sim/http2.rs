@@ -25,6 +25,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const NO_ERROR: u32 = 0;
@@ -125,6 +126,32 @@ fn a_head_that_does_not_come_to_its_end_closes_the_connection_in_time() {
     assert_eq!(*came.borrow(), [Came::Head(1)]);
     bed.pass(SECOND + FAREWELL);
     assert_eq!(*came.borrow(), [Came::Head(1), Came::Goaway(ENHANCE_YOUR_CALM), Came::Closed]);
+    bed.assert_nothing_is_left();
+}
+
+/// Neither a call nor the end of the connection waits for an agent that reads nothing at all.
+#[test]
+fn a_late_head_closes_the_connection_of_an_agent_that_reads_nothing() {
+    let mut bed = Bed::start();
+    let windows = [
+        frame(SETTINGS, 0, 0, &[&4_u16.to_be_bytes()[..], &(1_u32 << 30).to_be_bytes()].concat()),
+        frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()),
+    ];
+    let get = |stream, flags| frame(HEADERS, END_STREAM | flags, stream, &block("GET", &format!("/{LARGE}"), &[]));
+    let bytes =
+        [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &windows.concat(), &get(1, END_HEADERS), &get(3, 0)].concat();
+    let core = bed.agents.clone();
+    bed.agents.spawn(async move {
+        let socket = connect(&core).await;
+        send(&socket, &bytes).await.unwrap();
+        core.sleep(600 * SECOND).await;
+    });
+    bed.pass(HEADER_TIMEOUT - SECOND);
+    assert_eq!(bed.outcomes(), []);
+    assert!(bed.edge_core.pool().usage().leased_bytes > 100_000, "more waits than the agent's system takes");
+    bed.pass(SECOND + FAREWELL);
+    assert_eq!(bed.outcomes(), [(Outcome::AgentGone, 1)]);
+    bed.pass(WRITE_TIMEOUT + FAREWELL);
     bed.assert_nothing_is_left();
 }
 

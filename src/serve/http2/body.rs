@@ -107,8 +107,12 @@ impl Receiving {
 /// A buffer from the part of the pool for what is received. If that is used up, a small one is waited for like one for sending,
 /// so that a body that makes progress always can.
 fn poll_buffer(pool: &Pool, class: Class, cx: &Context<'_>) -> Poll<Lease> {
-    let lease = pool.take_for_receive(class).or_else(|| pool.take_for_receive(Class::Small));
-    lease.map_or_else(|| pool.poll_lease(Class::Small, cx), Poll::Ready)
+    match pool.take_for_receive(class).or_else(|| pool.take_for_receive(Class::Small)) {
+        Some(lease) => Poll::Ready(lease),
+        // Whoever only looks does not wait in line.
+        None if cx.waker().will_wake(Waker::noop()) => Poll::Pending,
+        None => pool.poll_lease(Class::Small, cx),
+    }
 }
 
 /// The body of a request on a stream, whose caller may not stand still.

@@ -11,7 +11,7 @@ use futures_lite::future;
 use h2::Reason;
 use h2::server::{Builder, Connection};
 
-use crate::base::Time;
+use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core, Lease, Signal, Timer};
 use crate::serve::http2::call::Http2Call;
 use crate::serve::http2::io::{Io, Reading};
@@ -34,8 +34,8 @@ const FAULTS_MAX: usize = 256;
 /// How many bytes of bookkeeping frames of a body may need that carry little, before they are taken on.
 const SMALL_FRAMES_BUDGET: usize = 256 * 1024;
 /// How many requests a caller may give up more than it lets end, and how many of those are forgotten per second.
-const RESETS_MAX: u64 = 256;
-const RESETS_FORGOTTEN_PER_S: u64 = 10;
+const RESETS_MAX: f64 = 256.0;
+const RESETS_FORGOTTEN_PER_S: f64 = 10.0;
 
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ pub(super) struct Shared {
     /// Raised when a request ends.
     ended: Signal,
     /// Requests that the caller gave up and that are not forgotten yet, at the time when they were counted last.
-    resets: Cell<u64>,
+    resets: Cell<f64>,
     counted_at: Cell<Time>,
 }
 
@@ -112,8 +112,8 @@ impl Shared {
 
     /// The caller gave a request up.
     pub(super) fn count_reset(&self, now: Time) {
-        let forgotten = (now - self.counted_at.replace(now)).as_secs_f64() * RESETS_FORGOTTEN_PER_S as f64;
-        self.resets.set(self.resets.get().saturating_sub(forgotten as u64) + 1);
+        let forgotten = (now - self.counted_at.replace(now)).as_secs_f64() * RESETS_FORGOTTEN_PER_S;
+        self.resets.set((self.resets.get() - forgotten).max(0.0) + 1.0);
     }
 
     fn is_flooded(&self) -> bool {
@@ -226,13 +226,18 @@ impl<S: ByteStream> Serving<'_, S> {
                     }
                 }
                 Event::ToEnd => self.begin_end(),
-                Event::Late if self.ends_by <= self.core.turn_time() => return self.why.unwrap_or(Http2End::Done),
-                Event::Late => match reading.open_since() {
-                    Some(since) if since + self.limits.header_timeout <= self.core.turn_time() => {
-                        self.why = Some(Http2End::SlowHead);
+                Event::Late => {
+                    // The clock by which timers fire: the time of the turn may be behind it.
+                    let (now, open_since) = (self.core.now(), reading.open_since());
+                    if self.ends_by <= now {
+                        return self.why.unwrap_or(Http2End::Done);
                     }
-                    _ => self.begin_end(),
-                },
+                    if open_since.is_some_and(|since| since + self.limits.header_timeout <= now) {
+                        self.why = Some(Http2End::SlowHead);
+                    } else if self.shared.open.get() == 0 && idle_since + patience <= now {
+                        self.begin_end();
+                    }
+                }
             }
             if self.shared.is_flooded() {
                 self.why = Some(Http2End::Flood);
@@ -285,15 +290,16 @@ impl<S: ByteStream> Serving<'_, S> {
 
     /// When nothing has come for too long.
     fn late_at(&mut self, idle_until: Time, open_since: Option<Time>) -> Time {
-        let is_idle = self.shared.open.get() == 0;
-        if self.why.is_none() {
-            // A request may come until the caller knows that the connection ends.
-            self.ends_by = match self.ends_by {
-                _ if !self.is_ending || !is_idle => Time::NEVER,
-                Time::NEVER => self.core.turn_time() + self.limits.farewell,
-                set => set,
-            };
+        if self.why.is_some() {
+            return self.ends_by;
         }
+        let is_idle = self.shared.open.get() == 0;
+        // A request may come until the caller knows that the connection ends.
+        self.ends_by = match self.ends_by {
+            _ if !self.is_ending || !is_idle => Time::NEVER,
+            Time::NEVER => self.core.turn_time() + self.limits.farewell,
+            set => set,
+        };
         let idle_until = if is_idle && !self.is_ending { idle_until } else { Time::NEVER };
         let head_until = open_since.map_or(Time::NEVER, |since| since + self.limits.header_timeout);
         idle_until.min(head_until).min(self.ends_by)

@@ -53,7 +53,9 @@ impl ConnectionQueue {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.borrow_mut();
-        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        // Whoever only looks takes no place in line.
+        let is_new = !cx.waker().will_wake(Waker::noop());
+        if is_new && !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             waiting.push_back(cx.waker().clone());
         }
         Poll::Pending
@@ -200,6 +202,7 @@ mod tests {
         let (first, second) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
         let (waker_1, waker_2) = (Waker::from(Arc::clone(&first)), Waker::from(Arc::clone(&second)));
         let (cx_1, cx_2) = (Context::from_waker(&waker_1), Context::from_waker(&waker_2));
+        assert!(b.poll_room(&Context::from_waker(Waker::noop())).is_pending(), "it only looks");
         for _ in 0..3 {
             assert!(a.poll_room(&cx_1).is_pending() && b.poll_room(&cx_2).is_pending());
         }
