@@ -135,4 +135,7 @@ pub trait Store: Send {
     fn backup(&mut self, to: &Path) -> Result<(), StoreError>;
     /// Writes a copy into the directory for back-ups, and removes the oldest beyond [`BACKUPS_MAX`].
     fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError>;
+
+    /// Does maintenance that would otherwise make one of the next operations slow. Called in a pause between operations.
+    fn on_idle(&mut self);
 }

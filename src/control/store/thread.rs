@@ -1,5 +1,6 @@
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -7,6 +8,8 @@ use super::{Store, StoreError};
 
 /// The most that may wait for the store. What comes beyond is refused.
 pub const STORE_QUEUE_MAX: usize = 64;
+/// After so long without an operation the store may do its maintenance.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Something to be done with the store.
 type StoreTask = Box<dyn FnOnce(&mut dyn Store) + Send>;
@@ -77,10 +80,17 @@ impl StoreHandle {
 
 fn serve(mut store: impl Store, queue: &Receiver<Job>) {
     let closed = loop {
-        match queue.recv() {
-            Ok(Job::Run(run)) => run(&mut store),
-            Ok(Job::Close(reply)) => break Some(reply),
-            Err(_) => break None,
+        let job = match queue.recv_timeout(PAUSE) {
+            Err(RecvTimeoutError::Timeout) => {
+                store.on_idle();
+                queue.recv().ok()
+            }
+            job => job.ok(),
+        };
+        match job {
+            Some(Job::Run(run)) => run(&mut store),
+            Some(Job::Close(reply)) => break Some(reply),
+            None => break None,
         }
     };
     drop(store);

@@ -32,9 +32,17 @@ use crate::private;
 /// How long a change waits for another process that holds the file.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// The pages of the log after which a commit writes the log back into the file, if there was no pause before. Such a commit takes
+/// several times as long as others. SQLite's own limit of 1,000 pages is reached after 70 new tunnels.
+const LOG_PAGES_MAX: u32 = 8_000;
+/// The size of the log's file, in bytes, down to which it is cut when the log was written back.
+const LOG_KEPT_LEN: u32 = 4 * 1024 * 1024;
+
 /// The store in one SQLite file.
 pub struct SqliteStore {
     connection: Connection,
+    /// Whether something was changed since the log was last written back.
+    is_changed: bool,
     path: PathBuf,
     backups: PathBuf,
 }
@@ -75,7 +83,8 @@ impl SqliteStore {
         private::folder(backups).map_err(|error| unusable(error.to_string()))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.to_string()))?;
-        let mut store = SqliteStore { connection, path: path.to_path_buf(), backups: backups.to_path_buf() };
+        let mut store =
+            SqliteStore { connection, is_changed: false, path: path.to_path_buf(), backups: backups.to_path_buf() };
         store.prepare()?;
         Ok(store)
     }
@@ -88,6 +97,8 @@ impl SqliteStore {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX)?;
+            connection.pragma_update(None, "journal_size_limit", LOG_KEPT_LEN)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "trusted_schema", false)
         };
@@ -122,6 +133,7 @@ impl SqliteStore {
             change.commit()?;
             Ok(value)
         });
+        self.is_changed = true;
         done.map_err(|failure| self.store_error(failure))
     }
 
@@ -289,6 +301,16 @@ impl Store for SqliteStore {
         self.backup(&to)?;
         backup::trim(&self.backups);
         Ok(to)
+    }
+
+    fn on_idle(&mut self) {
+        if !std::mem::take(&mut self.is_changed) {
+            return;
+        }
+        // PASSIVE waits for nobody; what another process prevents is done the next time.
+        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            tracing::warn!(%error, "the log of the store could not be written back; this is tried again after the next change");
+        }
     }
 }
 

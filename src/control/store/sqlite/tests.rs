@@ -578,3 +578,23 @@ fn so_many_back_ups_are_kept_and_a_copy_goes_into_a_new_file_only() {
     let told = bench.store.backup(&last).unwrap_err().to_string();
     assert!(told.contains("there is a file already"), "{told}");
 }
+
+/// Otherwise it becomes a part of a commit, for which somebody waits.
+#[test]
+fn the_log_is_written_back_in_a_pause_and_not_by_a_commit() {
+    let mut bench = Bench::new();
+    let in_file = |bench: &Bench| {
+        let copy = tempfile::tempdir().unwrap();
+        // Without the log beside it.
+        fs::copy(bench.path(), copy.path().join("store.sqlite")).unwrap();
+        open(copy.path()).unwrap().active_tunnels().unwrap().len()
+    };
+    bench.store.on_idle();
+    let host = |n: usize| format!("h{n}.example.test");
+    for n in 0..150 {
+        bench.create(&format!("tnl_{n}"), &[&host(n)]).unwrap();
+    }
+    assert_eq!(in_file(&bench), 0);
+    bench.store.on_idle();
+    assert_eq!(in_file(&bench), 150);
+}
