@@ -5,7 +5,7 @@
 //! the next.
 
 #[path = "../../tests/sim/roles.rs"]
-mod roles;
+pub(super) mod roles;
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -20,18 +20,20 @@ use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, Socket, mailbox};
 use adit::tls::{
-    ALPN_LINK, ClientConfig, ClientSettings, Connection, ServerConfig, ServerName, Versions, WallClock, client_config,
+    ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientConfig, ClientSettings, Connection, ServerConfig, ServerName, Versions,
+    WallClock, client_config,
 };
 use adit::wire::mux;
 use memchr::memmem;
 
 use super::Work;
+use super::call_http2;
 use super::jsonrpc::tools_call;
 use super::tls_pair::{NAME, believed};
 use roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT};
 
 const SEED: u64 = 4711;
-const BODY_LEN: usize = 1024;
+pub(super) const BODY_LEN: usize = 1024;
 /// Longer than anything here takes in simulated time.
 const LONGEST: Duration = Duration::from_secs(60);
 /// What begins with this is the upstream's answer.
@@ -42,6 +44,13 @@ pub(crate) fn calls(at_once: usize) -> Work {
     let mut path = Path::start();
     let agents = path.connect(at_once);
     Box::new(move || path.call(&agents))
+}
+
+/// So many calls at once over HTTP/2, on one connection that is open before.
+pub(crate) fn calls_over_http2(at_once: usize) -> Work {
+    let mut path = Path::start();
+    let agent = path.connect_http2();
+    Box::new(move || path.call_over_http2(&agent, at_once))
 }
 
 struct Path {
@@ -64,12 +73,14 @@ impl Path {
         let (roots, server) = believed(versions);
         let mut for_connectors = ServerConfig::clone(&server);
         for_connectors.alpn_protocols = vec![ALPN_LINK.to_vec()];
+        let mut for_agents = ServerConfig::clone(&server);
+        for_agents.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
         let edge_tls = EdgeTls::new(roots.clone(), WallClock::default(), 1).expect("TLS towards the edge");
         let client = client_config(ClientSettings { roots, versions, ..ClientSettings::default() }).expect("a client");
         let link = mux::Settings::default();
         let settings = EdgeSettings {
             connectors_tls: Some(Arc::new(for_connectors)),
-            agents_tls: Some(server),
+            agents_tls: Some(Arc::new(for_agents)),
             ..roles::edge_settings(link)
         };
         let (sender, edge_events) = mailbox(64);
@@ -107,6 +118,31 @@ impl Path {
         let connected = connected.take();
         assert_eq!(connected.len(), agents, "the edge takes connections within a second");
         connected
+    }
+
+    fn connect_http2(&mut self) -> Rc<call_http2::Agent> {
+        let connected: Rc<RefCell<Option<Rc<call_http2::Agent>>>> = Rc::default();
+        let (told, core) = (Rc::clone(&connected), self.agents.clone());
+        let mut client = ClientConfig::clone(&self.client);
+        client.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+        self.agents.spawn(async move {
+            let agent = call_http2::Agent::connect(&core, &Arc::new(client)).await;
+            told.replace(Some(Rc::new(agent)));
+        });
+        self.pass(Duration::from_secs(1));
+        connected.take().expect("the edge takes a connection within a second")
+    }
+
+    /// Has the agent make so many calls.
+    fn call_over_http2(&mut self, agent: &Rc<call_http2::Agent>, at_once: usize) {
+        self.done.set(0);
+        let (agent, done) = (Rc::clone(agent), Rc::clone(&self.done));
+        self.agents.spawn(async move {
+            agent.call(at_once).await;
+            done.set(1);
+        });
+        let (done, until) = (Rc::clone(&self.done), self.sim.net().now() + LONGEST);
+        self.sim.run(until, || done.get() == 1).expect("every call is answered");
     }
 
     /// Has every agent make one call.
@@ -177,7 +213,7 @@ async fn answer(core: Core, socket: Socket) {
     }
 }
 
-async fn send(core: &Core, stream: &impl ByteStream, bytes: &[u8]) {
+pub(super) async fn send(core: &Core, stream: &impl ByteStream, bytes: &[u8]) {
     let mut lease = core.pool().lease_for(stream.headroom() + bytes.len() + stream.tailroom()).await;
     lease.reserve_headroom(stream.headroom());
     lease.append(bytes);

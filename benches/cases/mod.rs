@@ -2,6 +2,7 @@
 //! parts`) and for the count of instructions (`cargo bench --bench instructions`).
 
 mod call;
+mod call_http2;
 mod http1;
 mod jsonrpc;
 mod latency;
@@ -29,6 +30,8 @@ const fn case(name: &'static str, set_up: fn() -> Work) -> Case {
 pub(crate) const CASES: &[Case] = &[
     case("call/one", || call::calls(1)),
     case("call/64_at_once", || call::calls(64)),
+    case("call/one_over_http2", || call::calls_over_http2(1)),
+    case("call/64_at_once_over_http2", || call::calls_over_http2(64)),
     case("mux/one_call", || mux::calls(1)),
     case("mux/64_calls_at_once", || mux::calls(64)),
     case("mux/64_kib_down", mux::bulk),

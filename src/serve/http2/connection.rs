@@ -309,7 +309,9 @@ impl<S: ByteStream> Serving<'_, S> {
 fn end_of(error: &h2::Error) -> Http2End {
     match error.reason() {
         Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => Http2End::Flood,
-        _ if error.is_io() || error.is_remote() => Http2End::Failed,
+        _ if error.is_io() => Http2End::Failed,
+        // The caller ended it.
+        _ if error.is_remote() => Http2End::Done,
         _ => Http2End::Protocol,
     }
 }

@@ -1,5 +1,7 @@
 //! Calls that last, beside others on the same connection: event streams, slow readers, agents that leave, an edge that ends.
 
+use std::io::Read;
+
 use adit::base::Traffic;
 use adit::edge::EdgeCommand;
 use bytes::Bytes;
@@ -163,4 +165,17 @@ fn an_edge_that_ends_lets_calls_finish_and_takes_no_new_ones() {
         assert_eq!(site.asked(), ["GET /hold"]);
         site.tunnel.end();
     }
+}
+
+#[test]
+fn a_connection_that_its_agent_ends_is_closed_in_order() {
+    on_each_driver(|site| {
+        for code in [0, 0xff] {
+            let mut peer = Peer::connect(site.agents());
+            peer.call(1);
+            peer.send(&frame(GOAWAY, 0, 0, &[0_u32.to_be_bytes(), u32::to_be_bytes(code)].concat()));
+            let mut rest = Vec::new();
+            assert!(peer.socket().read_to_end(&mut rest).is_ok(), "{code}: it is not reset");
+        }
+    });
 }
