@@ -37,19 +37,19 @@ struct Agent {
 }
 
 /// Accepts agents until it is dropped.
-pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
+pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
     loop {
         match listener.accept().await {
-            Ok(_) if here.drain.agents_open() >= here.edge.settings.connections_max => {
-                Counters::add(&here.edge.counters.connections_refused);
+            Ok(_) if core.drain.agents_open() >= core.edge.settings.connections_max => {
+                Counters::add(&core.edge.counters.connections_refused);
             }
             Ok((detached, peer)) => {
-                if let Some(connection) = here.gate.pre_accept(Port::Agents, peer) {
-                    here.core.spawn(serve_new(Rc::clone(&here), detached, connection));
+                if let Some(connection) = core.gate.pre_accept(Port::Agents, peer) {
+                    core.core.spawn(serve_new(Rc::clone(&core), detached, connection));
                 }
             }
             Err(error) => {
-                Counters::add(&here.edge.counters.accepts_failed);
+                Counters::add(&core.edge.counters.accepts_failed);
                 tracing::warn!(%error, "accepting agents");
             }
         }
@@ -58,21 +58,21 @@ pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
 
 /// Takes in a connection that another core accepted, with its first request unread.
 pub(super) fn adopt(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     detached: DetachedConnection,
     peer: Option<SocketAddr>,
     front: Front,
     moves: Moves,
 ) {
-    let here = Rc::clone(here);
-    let core = here.core.clone();
-    core.spawn(async move {
-        let _counted = here.drain.count_agent();
-        match Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await {
+    let task_core = Rc::clone(core);
+    core.core.spawn(async move {
+        let core = task_core;
+        let _counted = core.drain.count_agent();
+        match Connection::adopt(&core.core, detached, core.edge.settings.agent_socket()).await {
             Ok((connection, first)) => {
-                let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
-                let mut visitor = here.gate.handed_over(peer, source, front);
-                let mut agent = Agent::new(&here, connection, first, &mut visitor);
+                let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
+                let mut peer_info = core.gate.handed_over(peer, source, front);
+                let mut agent = Agent::new(&core, connection, first, &mut peer_info);
                 agent.caller.moves = moves;
                 agent.serve(peer).await;
             }
@@ -81,16 +81,16 @@ pub(super) fn adopt(
     });
 }
 
-async fn serve_new(here: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept) {
-    let _counted = here.drain.count_agent();
+async fn serve_new(core: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept) {
+    let _counted = core.drain.count_agent();
     // Taken out of the match: within it, the agent would take its place twice for as long as it is served.
-    let (agent, peer) = match greet(&here, detached, pre_accept).await {
+    let (agent, peer) = match greet(&core, detached, pre_accept).await {
         Ok(Some(greeted)) => greeted,
         Ok(None) | Err(AdmissionError::Refused) => return,
         Err(error) => {
-            Counters::add(&here.edge.counters.handshakes_failed);
+            Counters::add(&core.edge.counters.handshakes_failed);
             if matches!(error, AdmissionError::Connection(HandshakeError::Tls(TlsError::Crowded))) {
-                Counters::add(&here.edge.counters.greetings_refused);
+                Counters::add(&core.edge.counters.greetings_refused);
             }
             tracing::debug!(%error, "an agent's connection did not come about");
             return;
@@ -104,86 +104,86 @@ type Greeted = (Box<Agent>, Option<SocketAddr>);
 
 /// Finds out whether the agent speaks TLS, by its first byte, and makes the handshake if it does.
 async fn greet(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     detached: Detached,
     pre_accept: PreAccept,
 ) -> Result<Option<Greeted>, AdmissionError> {
-    let settings = &here.edge.settings;
+    let settings = &core.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
-    let socket = here.core.adopt(detached, here.edge.settings.agent_socket()).await.map_err(io_error)?;
-    let (mut visitor, mut first) = here.gate.accept(Port::Agents, pre_accept, &socket).await?;
+    let socket = core.core.adopt(detached, core.edge.settings.agent_socket()).await.map_err(io_error)?;
+    let (mut peer_info, mut first) = core.gate.accept(Port::Agents, pre_accept, &socket).await?;
     if first.is_none() {
         let draining = async {
-            here.drain.begun().await;
+            core.drain.begun().await;
             Ok(Ok(None))
         };
         // One that has said nothing yet is owed less patience than one that has called.
-        let received = future::or(here.core.timeout(settings.header_timeout, socket.recv()), draining).await;
+        let received = future::or(core.core.timeout(settings.header_timeout, socket.recv()), draining).await;
         first = received.map_err(|_| HandshakeError::Timeout)?.map_err(HandshakeError::from)?;
     }
     let Some(first) = first else { return Ok(None) };
     let speaks_tls = first.first() == Some(&TLS_HANDSHAKE);
-    if speaks_tls && here.edge.passes_through() {
+    if speaks_tls && core.edge.passes_through() {
         // In a box, as most edges need none of it.
-        return Box::pin(greet_named(here, socket, first, visitor)).await;
+        return Box::pin(greet_named(core, socket, first, peer_info)).await;
     }
     let Some(config) = settings.agents_tls.as_ref().filter(|_| speaks_tls) else {
-        let agent = greet_plain(here, Connection::plain(socket), first, &mut visitor).await;
-        return Ok(agent.map(|agent| (agent, visitor.peer)));
+        let agent = greet_plain(core, Connection::plain(socket), first, &mut peer_info).await;
+        return Ok(agent.map(|agent| (agent, peer_info.peer)));
     };
-    let timeout = here.core.sleep(settings.handshake_timeout);
-    let greeting = Some(here.greetings.share());
+    let timeout = core.core.sleep(settings.handshake_timeout);
+    let greeting = Some(core.greetings.share());
     let connection = Connection::server(socket, config, Some(first), greeting, timeout).await?;
-    Ok(Some((Agent::new(here, connection, None, &mut visitor), visitor.peer)))
+    Ok(Some((Agent::new(core, connection, None, &mut peer_info), peer_info.peer)))
 }
 
 /// Looks for the name first: the TLS of some ends elsewhere. Their connection is then carried to its end.
 async fn greet_named(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     socket: Socket,
     first: Lease,
-    mut visitor: PeerInfo,
+    mut peer_info: PeerInfo,
 ) -> Result<Option<Greeted>, AdmissionError> {
-    let settings = &here.edge.settings;
-    let peek = passthrough::peek(here, &socket, first).await?;
-    if let Some(route) = peek.route(here) {
-        Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, Moves::default()).await;
+    let settings = &core.edge.settings;
+    let peek = passthrough::peek(core, &socket, first).await?;
+    if let Some(route) = peek.route(core) {
+        Passing::new(Connection::plain(socket), peek, route).serve(core, &peer_info, Moves::default()).await;
         return Ok(None);
     }
     let Some(config) = settings.agents_tls.as_ref() else {
         // It is refused by its first byte.
-        let Some(first) = peek.into_leases(here.core.pool()).await.into_iter().next() else { return Ok(None) };
-        let agent = greet_plain(here, Connection::plain(socket), first, &mut visitor).await;
-        return Ok(agent.map(|agent| (agent, visitor.peer)));
+        let Some(first) = peek.into_leases(core.core.pool()).await.into_iter().next() else { return Ok(None) };
+        let agent = greet_plain(core, Connection::plain(socket), first, &mut peer_info).await;
+        return Ok(agent.map(|agent| (agent, peer_info.peer)));
     };
-    let timeout = here.core.sleep(settings.handshake_timeout);
-    let greeting = Some(here.greetings.share());
-    let first = peek.into_leases(here.core.pool()).await;
+    let timeout = core.core.sleep(settings.handshake_timeout);
+    let greeting = Some(core.greetings.share());
+    let first = peek.into_leases(core.core.pool()).await;
     let connection = Connection::server(socket, config, first, greeting, timeout).await?;
-    Ok(Some((Agent::new(here, connection, None, &mut visitor), visitor.peer)))
+    Ok(Some((Agent::new(core, connection, None, &mut peer_info), peer_info.peer)))
 }
 
 async fn greet_plain(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     connection: Connection,
     first: Lease,
-    visitor: &mut PeerInfo,
+    peer_info: &mut PeerInfo,
 ) -> Option<Box<Agent>> {
-    let may = match here.edge.settings.plain_http {
+    let may = match core.edge.settings.plain_http {
         PlainHttp::Never => false,
-        PlainHttp::Loopback => visitor.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback()),
+        PlainHttp::Loopback => peer_info.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback()),
         PlainHttp::Anywhere => true,
     };
     if may {
-        return Some(Agent::new(here, connection, Some(first), visitor));
+        return Some(Agent::new(core, connection, Some(first), peer_info));
     }
-    Counters::add(&here.edge.counters.requests_refused);
+    Counters::add(&core.edge.counters.requests_refused);
     let mut answer = Vec::new();
     Refusal::PlainHttp.answer().write(&mut answer);
     drop(first);
     let mut outlet = Outlet::default();
     // An agent that has left needs no answer.
-    if outlet.put(&connection, here.core.pool(), &answer).await.is_ok() {
+    if outlet.put(&connection, core.core.pool(), &answer).await.is_ok() {
         let _ = outlet.flush(&connection);
     }
     connection.close_gracefully(FAREWELL).await;
@@ -192,31 +192,31 @@ async fn greet_plain(
 
 impl Agent {
     /// In a box: a task holds what is moved from one function into the next at each of its places.
-    fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut PeerInfo) -> Box<Agent> {
+    fn new(core: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, peer_info: &mut PeerInfo) -> Box<Agent> {
         let mut requests = Requests::new(first);
         requests.read_labels(true);
         let scheme = Scheme::of_connection(connection.is_tls());
-        requests.answer_browsers(Some(&here.edge.settings.origins), scheme);
-        Box::new(Agent { connection, requests, caller: Caller::new(here, visitor) })
+        requests.answer_browsers(Some(&core.edge.settings.origins), scheme);
+        Box::new(Agent { connection, requests, caller: Caller::new(core, peer_info) })
     }
 
     /// Serves one request after another.
     async fn serve(mut self: Box<Self>, peer: Option<SocketAddr>) {
         let Agent { connection, requests, caller } = &mut *self;
-        let core = caller.here.core.clone();
+        let core = caller.core.core.clone();
         // Its memory is given back before the time that the agent takes to read on.
         let left = serve(&core, requests, connection, &mut AgentCalls::new(caller)).await;
         let Agent { connection, requests, caller } = *self;
         match left {
             None => {
                 drop(requests);
-                close(&caller.here, connection).await;
+                close(&caller.core, connection).await;
             }
             Some(Leave::Abort) => connection.abort(),
-            Some(Leave::HandOver(core, moves)) => match connection.detach(requests.into_unanswered()).await {
+            Some(Leave::HandOver(target, moves)) => match connection.detach(requests.into_unanswered()).await {
                 Ok(detached) => {
                     let message = CoreMessage::Agent(Box::new(detached), peer, caller.front, moves);
-                    caller.here.hand_over(core, message).await;
+                    caller.core.hand_over(target, message).await;
                 }
                 Err(error) => tracing::debug!(%error, "handing a connection over"),
             },
@@ -225,11 +225,11 @@ impl Agent {
 }
 
 /// Closes a connection once the agent has all that was sent.
-pub(super) async fn close(here: &EdgeCore, connection: Connection) {
-    let patience = if here.is_draining() { DRAIN_FAREWELL } else { FAREWELL };
-    let closed = connection.close_when_taken(|| here.write_timeout(), patience).await;
+pub(super) async fn close(core: &EdgeCore, connection: Connection) {
+    let patience = if core.is_draining() { DRAIN_FAREWELL } else { FAREWELL };
+    let closed = connection.close_when_taken(|| core.write_timeout(), patience).await;
     if closed == Err(StreamError::TimedOut) {
-        Counters::add(&here.edge.counters.answers_cut_at_close);
+        Counters::add(&core.edge.counters.answers_cut_at_close);
         tracing::debug!("an agent was cut off before it had all of its last answer: it took nothing for too long");
     }
 }

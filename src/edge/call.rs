@@ -9,13 +9,13 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::moves::Moves;
-use crate::edge::open::{NoStream, Opened, Wanted};
+use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::places::Place;
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, check_request, forwarded};
+use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, check_request, forwarded};
 use crate::latency::{
     CallPhases, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
@@ -31,7 +31,7 @@ use crate::wire::mcp;
 
 /// Who calls on a connection, from where, and how it counts.
 pub(super) struct Caller {
-    pub(super) here: Rc<EdgeCore>,
+    pub(super) core: Rc<EdgeCore>,
     /// The agent's address, as text.
     peer: String,
     /// The same, as admission rules see it.
@@ -64,15 +64,15 @@ pub(super) struct AgentCalls<'a> {
 type AgentRequest<'a> = Request<'a, Connection>;
 
 impl Caller {
-    pub(super) fn new(here: &Rc<EdgeCore>, peer_info: &mut PeerInfo) -> Caller {
+    pub(super) fn new(core: &Rc<EdgeCore>, peer_info: &mut PeerInfo) -> Caller {
         let peer = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
         Caller {
-            here: Rc::clone(here),
+            core: Rc::clone(core),
             peer,
             source: peer_info.source,
             front: peer_info.front,
             place: peer_info.place.take(),
-            greeting: here.greetings.share(),
+            greeting: core.greetings.share(),
             moves: Moves::default(),
         }
     }
@@ -91,7 +91,7 @@ impl Service for AgentCalls<'_> {
     const OWN_PHASE: Phase = Phase::Edge;
 
     fn limits(&self) -> RequestLimits {
-        let settings = &self.caller.here.edge.settings;
+        let settings = &self.caller.core.edge.settings;
         RequestLimits {
             // A connection that has sent nothing yet has less time than one that has called.
             first_timeout: settings.header_timeout,
@@ -101,7 +101,7 @@ impl Service for AgentCalls<'_> {
     }
 
     async fn idle_ends(&self) {
-        self.caller.here.drain.begun().await;
+        self.caller.core.drain.begun().await;
     }
 
     fn may_keep(&mut self, len: usize) -> bool {
@@ -109,7 +109,7 @@ impl Service for AgentCalls<'_> {
     }
 
     fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Leave> {
-        let counters = &self.caller.here.edge.counters;
+        let counters = &self.caller.core.edge.counters;
         if *error == HeadReadError::Head(HeadError::Crowded) {
             Counters::add(&counters.greetings_refused);
         }
@@ -120,22 +120,22 @@ impl Service for AgentCalls<'_> {
     }
 
     async fn call(&mut self, request: &mut AgentRequest<'_>) -> Next<Leave> {
-        let here = Rc::clone(&self.caller.here);
+        let core = Rc::clone(&self.caller.core);
         let moves = std::mem::take(&mut self.caller.moves);
-        let Ok(_place) = here.gate.begin_call(self.caller.place.as_ref()) else {
-            Counters::add(&here.edge.counters.requests_refused);
+        let Ok(_place) = core.gate.begin_call(self.caller.place.as_ref()) else {
+            Counters::add(&core.edge.counters.requests_refused);
             request.refuse(Refusal::TooManyCalls).await;
             return Next::Close;
         };
-        let _counted = here.drain.count_call();
-        let tables = here.tables.get();
+        let _counted = core.drain.count_call();
+        let tables = core.tables.get();
         request.set_scheme(self.caller.scheme(request));
         let route = match self.caller.admit(request, &tables) {
             Ok(route) => route,
-            Err(refusal) => return refuse(&here, request, refusal).await,
+            Err(refusal) => return refuse(&core, request, refusal).await,
         };
         if request.is_preflight() {
-            let keep = request.answer_preflight(!here.is_draining()).await;
+            let keep = request.answer_preflight(!core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
         let mut stamps = EdgeStamps::new(request.began());
@@ -144,17 +144,17 @@ impl Service for AgentCalls<'_> {
             Traffic::Plain | Traffic::Passthrough => None,
         };
         let host = request.head().host().unwrap_or_default();
-        let bond = here.bonds.of_request(request.head(), &route.tunnel, request.began());
-        let wanted = Wanted { route, host, seal, peer: None, bond, moves };
+        let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        let target = CallTarget { route, host, seal, peer: None, bond, moves };
         // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
-        let opened = match here.open(wanted).await {
+        let opened = match core.open(target).await {
             Ok(opened) => opened,
-            Err(NoStream::HandOver(core)) => return Next::Leave(Leave::HandOver(core, moves.and_one())),
-            Err(NoStream::Failed(failure)) => return fail(&here, request, route, None, &stamps, failure).await,
+            Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
+            Err(NotOpened::Failed(failure)) => return fail(&core, request, route, None, &stamps, failure).await,
         };
         let next = self.exchange(request, route, &opened, &mut stamps).await;
         if opened.whole.get() {
-            here.keep_session(opened, request.head().host().unwrap_or_default());
+            core.keep_session(opened, request.head().host().unwrap_or_default());
         }
         next
     }
@@ -169,25 +169,25 @@ impl AgentCalls<'_> {
         opened: &Opened,
         stamps: &mut EdgeStamps,
     ) -> Next<Leave> {
-        let AgentCalls { caller: Caller { here, peer, front, .. }, next_hop, timing } = self;
+        let AgentCalls { caller: Caller { core, peer, front, .. }, next_hop, timing } = self;
         let (connection, stream) = (request.stream(), &opened.stream);
-        let to_agent = Patient::new(connection, &here.edge.settings.write_timeout, |taken, cx| {
-            here.course(stream.on_link(), taken, cx)
+        let to_agent = TimeoutStream::new(connection, &core.edge.settings.write_timeout, |taken, cx| {
+            core.exchange_state(stream.on_link(), taken, cx)
         });
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(&to_agent, true);
-            hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing };
-            let called = front.called(here.edge.settings.public.as_ref(), connection.is_tls(), incoming.head);
+            hooks = EdgeHooks { core, opened, request: incoming.head, stamps, timing };
+            let called = front.called(core.edge.settings.public.as_ref(), connection.is_tls(), incoming.head);
             let append = forwarded(peer.as_bytes(), called);
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
-            let first_byte_timeout = (!waits_for_events).then_some(here.edge.settings.first_byte_timeout);
+            let first_byte_timeout = (!waits_for_events).then_some(core.edge.settings.first_byte_timeout);
             let edits = RequestEdits { drop_forwarded: true, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.first_byte_timeout = first_byte_timeout;
-            relay(incoming, next_hop, &here.core, &mut hooks)
+            relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
@@ -196,13 +196,13 @@ impl AgentCalls<'_> {
         next_hop.clear();
         let error = match result {
             Ok(()) => {
-                stamps.on_last_to_agent(here.core.now());
+                stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
                 let outcome = match delivered(&to_agent, keeps).await {
-                    Outcome::Ok if !keeps => acknowledged(here, connection).await,
+                    Outcome::Ok if !keeps => acknowledged(core, connection).await,
                     outcome => outcome,
                 };
-                finish(here, request, route, opened, stamps, outcome);
+                finish(core, request, route, opened, stamps, outcome);
                 return match outcome {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
@@ -217,19 +217,19 @@ impl AgentCalls<'_> {
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                return fail(here, request, route, Some(&opened.usage), stamps, failure).await;
+                return fail(core, request, route, Some(&opened.usage), stamps, failure).await;
             }
             Ended::BadBody(error) if !has_begun => {
-                finish(here, request, route, opened, stamps, Outcome::BadRequest);
+                finish(core, request, route, opened, stamps, Outcome::BadRequest);
                 request.refuse_body(error).await;
                 return Next::Close;
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
-                stamps.on_last_to_agent(here.core.now());
-                finish(here, request, route, opened, stamps, Outcome::Ok);
+                stamps.on_last_to_agent(core.core.now());
+                finish(core, request, route, opened, stamps, Outcome::Ok);
             }
-            ended => finish(here, request, route, opened, stamps, ended.outcome()),
+            ended => finish(core, request, route, opened, stamps, ended.outcome()),
         }
         Next::Leave(Leave::Abort)
     }
@@ -293,7 +293,7 @@ impl Ended {
 
 /// Takes the times of an exchange at the edge.
 struct EdgeHooks<'a> {
-    here: &'a EdgeCore,
+    core: &'a EdgeCore,
     opened: &'a Opened,
     request: &'a RequestHead,
     stamps: &'a mut EdgeStamps,
@@ -302,7 +302,7 @@ struct EdgeHooks<'a> {
 
 impl RelayHooks for EdgeHooks<'_> {
     fn on_request_head_queued(&mut self) {
-        self.stamps.on_handed_to_link(self.here.core.now());
+        self.stamps.on_handed_to_link(self.core.core.now());
     }
 
     fn received_at(&self) -> Time {
@@ -312,13 +312,13 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
-        self.here.bonds.on_answer(&self.opened.usage, self.request, head, self.here.core.turn_time());
+        self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
         let phases = self.opened.stream.on_link().times();
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(self.stamps.times(self.here.core.now()), phases), self.timing);
+        server_timing(&CallPhases::split(self.stamps.times(self.core.core.now()), phases), self.timing);
         ResponseExtras {
-            may_keep: !self.here.is_draining(),
+            may_keep: !self.core.is_draining(),
             server_timing: Some(self.timing),
             public: None,
             is_metadata: false,
@@ -326,7 +326,7 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_response_head_queued(&mut self) {
-        self.stamps.on_to_agent(self.here.core.now());
+        self.stamps.on_to_agent(self.core.core.now());
     }
 
     fn on_event_stream(&mut self, is_standing: bool) {
@@ -335,59 +335,59 @@ impl RelayHooks for EdgeHooks<'_> {
 
     /// Where the link is to end, the connector ends them, behind all that it has sent.
     fn streams_end(&self) -> impl Future<Output = ()> {
-        self.here.drain.begun()
+        self.core.drain.begun()
     }
 
     fn keepalive(&self) -> Option<Keepalive<'_>> {
-        let silence_max = self.here.edge.settings.sse_keepalive?;
-        Some(Keepalive { core: &self.here.core, silence_max })
+        let silence_max = self.core.edge.settings.sse_keepalive?;
+        Some(Keepalive { core: &self.core.core, silence_max })
     }
 }
 
 /// Answers a request that is none of our calls.
-async fn refuse(here: &EdgeCore, request: &mut AgentRequest<'_>, refusal: Refusal) -> Next<Leave> {
-    Counters::add(&here.edge.counters.requests_refused);
-    count_refused(here, refusal);
+async fn refuse(core: &EdgeCore, request: &mut AgentRequest<'_>, refusal: Refusal) -> Next<Leave> {
+    Counters::add(&core.edge.counters.requests_refused);
+    count_refused(core, refusal);
     request.refuse(refusal).await;
     Next::Close
 }
 
 /// Answers a call that got no answer from its upstream.
 async fn fail(
-    here: &EdgeCore,
+    core: &EdgeCore,
     request: &mut AgentRequest<'_>,
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
     failure: CallFailure,
 ) -> Next<Leave> {
-    let phases = CallPhases::split(stamps.times(here.core.now()), None);
+    let phases = CallPhases::split(stamps.times(core.core.now()), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
-    let keep = request.fail(failure, &timing, !here.is_draining()).await;
-    record(here, request, route, usage, &phases, failure.outcome());
+    let keep = request.fail(failure, &timing, !core.is_draining()).await;
+    record(core, request, route, usage, &phases, failure.outcome());
     if keep { Next::Keep } else { Next::Close }
 }
 
 fn finish(
-    here: &EdgeCore,
+    core: &EdgeCore,
     request: &mut AgentRequest<'_>,
     route: &Route,
     opened: &Opened,
     stamps: &EdgeStamps,
     outcome: Outcome,
 ) {
-    let times = stamps.times(here.core.now());
+    let times = stamps.times(core.core.now());
     let phases = CallPhases::split(times, opened.stream.on_link().times());
     if outcome == Outcome::Ok && !phases.is_of_gateway() {
-        here.figures.on_good_call(here.core.turn_time());
+        core.figures.on_good_call(core.core.turn_time());
     }
-    record(here, request, route, Some(&opened.usage), &phases, outcome);
+    record(core, request, route, Some(&opened.usage), &phases, outcome);
 }
 
 /// Counts a call that has ended; in `usage` too, if it went down a link.
 fn record(
-    here: &EdgeCore,
+    core: &EdgeCore,
     request: &mut AgentRequest<'_>,
     route: &Route,
     usage: Option<&LinkUsage>,
@@ -397,17 +397,17 @@ fn record(
     let Some(call) = request.label().map(|label| label.call()) else { return };
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
-    let mut recorder = here.figures.recorder.borrow_mut();
+    let mut recorder = core.figures.recorder.borrow_mut();
     let label = recorder.label(route.name.as_str(), method, tool);
     recorder.record(label, phases, outcome);
     if let Some(usage) = usage {
-        usage.count(label, here.core.turn_time());
+        usage.count(label, core.core.turn_time());
     }
     // A stream of events is meant to last: how long it did says nothing.
     if call.kind() == mcp::CallKind::Stream || method == "subscriptions/listen" {
         return;
     }
-    let verdict = here.figures.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());
+    let verdict = core.figures.slow_calls.borrow_mut().judge(core.core.turn_time(), phases.took());
     if let SlowVerdict::Log { left_out } = verdict {
         let mut split = Vec::new();
         server_timing(phases, &mut split);
@@ -430,16 +430,16 @@ fn record(
 impl Caller {
     /// The scheme by which the agent called.
     fn scheme(&self, request: &AgentRequest<'_>) -> Scheme {
-        let public = self.here.edge.settings.public.as_ref();
+        let public = self.core.edge.settings.public.as_ref();
         self.front.scheme(public, request.stream().is_tls(), request.head())
     }
 
     /// The route that a request is for, if the request may be passed on.
     fn admit<'t>(&self, request: &AgentRequest<'_>, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
-        let host = check_request(request.head(), &self.here.edge.settings.origins, self.scheme(request))?;
+        let host = check_request(request.head(), &self.core.edge.settings.origins, self.scheme(request))?;
         let route = tables.routes.lookup(&host).ok_or(Refusal::UnknownHost)?;
         let verdict = tables.admission.judge_call(&self.source, &route.tunnel);
-        if !self.here.gate.admits_call(&self.source, verdict) {
+        if !self.core.gate.admits_call(&self.source, verdict) {
             return Err(Refusal::Network);
         }
         if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
@@ -464,8 +464,8 @@ async fn delivered(to_agent: &impl ByteStream, keep: bool) -> Outcome {
 
 /// Ends a connection behind its last answer, and waits until the agent's system has all of it: until then, whatever ends the connection
 /// cuts the answer.
-async fn acknowledged(here: &EdgeCore, connection: &Connection) -> Outcome {
-    outcome_of(&connection.finish_acknowledged(|| here.write_timeout()).await)
+async fn acknowledged(core: &EdgeCore, connection: &Connection) -> Outcome {
+    outcome_of(&connection.finish_acknowledged(|| core.write_timeout()).await)
 }
 
 fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {
@@ -477,8 +477,8 @@ fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {
 }
 
 /// Counts a request that is of no route.
-fn count_refused(here: &EdgeCore, refusal: Refusal) {
-    let mut recorder = here.figures.recorder.borrow_mut();
+fn count_refused(core: &EdgeCore, refusal: Refusal) {
+    let mut recorder = core.figures.recorder.borrow_mut();
     let label = recorder.label(OTHER, OTHER, "");
     recorder.record(label, &CallPhases::default(), refusal.outcome());
 }

@@ -19,7 +19,7 @@ mod service;
 
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use keepalive::Keepalive;
-pub use label::Label;
+pub use label::CallLabel;
 pub use next_hop::{NextHop, NextHopWork, Replay};
 pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};
 pub use request::Request;

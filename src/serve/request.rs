@@ -7,7 +7,7 @@ use crate::exchange::{BodySource, CallFailure, Http1Source, Piece, Refusal, read
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::route::Scheme;
 use crate::serve::incoming::{Incoming, RequestBody};
-use crate::serve::label::Label;
+use crate::serve::label::CallLabel;
 use crate::serve::requests::{Requests, cors_of};
 use crate::serve::responder::Http1Responder;
 use crate::wire::http1::{Answer, BodyError, Cors, Method, RequestHead};
@@ -59,7 +59,7 @@ impl<'a, S: ByteStream> Request<'a, S> {
     }
 
     /// What it is about, if that is read on this connection.
-    pub fn label(&mut self) -> Option<&mut Label> {
+    pub fn label(&mut self) -> Option<&mut CallLabel> {
         self.requests.label()
     }
 

@@ -10,7 +10,7 @@ use crate::engine::{ByteStream, Core, Lease, Pool, StreamError};
 use crate::exchange::{HeadReadError, Intake, OriginRules, Outlet, clear_scratch};
 use crate::latency::Phase;
 use crate::route::Scheme;
-use crate::serve::label::Label;
+use crate::serve::label::CallLabel;
 use crate::wire::http1::{BodyDecoder, Cors, RequestHead};
 
 /// How long the requests of a connection may take.
@@ -32,7 +32,7 @@ pub struct Requests {
     pub(super) head: RequestHead,
     pub(super) decoder: BodyDecoder,
     /// Only a connection on which labels were read has one.
-    pub(super) label: Option<Box<Label>>,
+    pub(super) label: Option<Box<CallLabel>>,
     pub(super) reads_labels: bool,
     /// By which rules browsers are answered; none if they are not answered here.
     pub(super) browsers: Option<Arc<OriginRules>>,
@@ -78,7 +78,7 @@ impl Requests {
         self.end_response();
     }
 
-    pub(super) fn label(&mut self) -> Option<&mut Label> {
+    pub(super) fn label(&mut self) -> Option<&mut CallLabel> {
         self.label.as_deref_mut().filter(|_| self.reads_labels)
     }
 

@@ -6,36 +6,36 @@ use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Lease, StreamError, Timer};
 use crate::tls::Connection;
 
-/// How long a peer may stand still once its exchange holds up the end of a process, if it may for longer otherwise.
+/// How long a peer may make no progress once its exchange delays the end of a process, if its limit is longer.
 pub const DRAIN_STALL_MAX: Duration = Duration::from_secs(5);
 
-/// How an exchange stands, apart from the peer that is waited for.
+/// The state of an exchange, apart from the peer that is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Course {
-    /// It goes on for as long as it takes.
-    Open,
-    /// A process that is to end waits for it: a peer that stands still has less time.
+pub enum ExchangeState {
+    /// It may take as long as its peers make progress.
+    Running,
+    /// A process that is to end waits for it: a peer that makes no progress has less time.
     Draining,
-    /// It has come to an end on its other side.
-    Over(StreamError),
+    /// It has ended on its other side.
+    Ended(StreamError),
 }
 
-/// How often a peer that is waited for is looked at: at least twice within [`DRAIN_STALL_MAX`], and within the time that readers
-/// have when a link is clogged (`slow_reader_ms` of `wire::mux`).
+/// How often the progress of a peer is checked: at least twice within [`DRAIN_STALL_MAX`], and within the time that readers have
+/// when a link is clogged (`slow_reader_ms` of `wire::mux`).
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// A connection whose peer may not stand still: for as long as something waits to be sent to it, or it owes more of a body,
-/// bytes must move within a limit of time.
+/// A connection with a limit for the progress of its peer: while something waits to be sent to the peer, or the peer owes more of
+/// a body, some bytes must move within the limit.
 ///
-/// A wait for the peer ends with [`StreamError::TimedOut`] when the limit has passed without any progress, and with the error
-/// of [`Course::Over`] when the exchange has come to an end on its other side: otherwise a peer that has stopped reading would
-/// keep the call, and all the buffers that it holds, after the reason for it is gone.
+/// A wait for the peer ends with [`StreamError::TimedOut`] when the limit has passed without any progress, and with the error of
+/// [`ExchangeState::Ended`] when the exchange has ended on its other side. Otherwise a peer that has stopped reading would keep
+/// the call, and all the buffers that it holds, after the reason for it is gone.
 ///
 /// One serves both directions of an exchange: progress in either counts.
-pub struct Patient<'a, C> {
+pub struct TimeoutStream<'a, C> {
     connection: &'a Connection,
     limit: &'a Duration,
-    course: C,
+    state: C,
     stall: RefCell<Option<Stall>>,
 }
 
@@ -75,12 +75,12 @@ impl Stall {
     }
 }
 
-impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, C> {
-    /// Watches `connection` with a limit of `limit` for each wait. `course` is asked while the peer is waited for, and sees to
-    /// it that the task is woken when the exchange is over. It is told how many bytes the peer has taken since it was asked
-    /// before, as far as that was looked at; all that there are, if it is not the peer that keeps the exchange from going on.
-    pub fn new(connection: &'a Connection, limit: &'a Duration, course: C) -> Patient<'a, C> {
-        Patient { connection, limit, course, stall: RefCell::new(None) }
+impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'a, C> {
+    /// Limits each wait on `connection` to `limit` without progress. `state` is called while the peer is waited for, and wakes the
+    /// task when the exchange has ended. Its argument is the number of bytes that the peer has accepted since the last check;
+    /// `u64::MAX` if the exchange does not wait for the peer.
+    pub fn new(connection: &'a Connection, limit: &'a Duration, state: C) -> TimeoutStream<'a, C> {
+        TimeoutStream { connection, limit, state, stall: RefCell::new(None) }
     }
 
     /// What ends a wait, if something does now.
@@ -97,10 +97,10 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, C> {
         loop {
             let looks = stall.timer.poll_elapsed(cx).is_ready();
             let taken = if looks { stall.look(self.connection, waits_for) } else { 0 };
-            let limit = match (self.course)(taken, cx) {
-                Course::Over(error) => return Poll::Ready(error),
-                Course::Draining => DRAIN_STALL_MAX.min(*self.limit),
-                Course::Open => *self.limit,
+            let limit = match (self.state)(taken, cx) {
+                ExchangeState::Ended(error) => return Poll::Ready(error),
+                ExchangeState::Draining => DRAIN_STALL_MAX.min(*self.limit),
+                ExchangeState::Running => *self.limit,
             };
             if !looks {
                 return Poll::Pending;
@@ -128,7 +128,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, C> {
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> Course> ByteStream for Patient<'_, C> {
+impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> ByteStream for TimeoutStream<'_, C> {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let received = self.connection.poll_recv(cx);
         if received.is_pending() {
