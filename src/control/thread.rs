@@ -74,7 +74,7 @@ pub enum ProcessRequest {
     Reload,
 }
 
-/// A notice for whoever watches the process.
+/// A notice about the process, for the command that runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// An event of a role.
