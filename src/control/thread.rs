@@ -159,7 +159,7 @@ pub struct ControlParts {
     pub roles: Vec<(RoleKind, usize)>,
     /// The events of the cores.
     pub events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
-    /// Requests from outside, as [`signals`] gives them.
+    /// Requests from outside, as [`signals`](crate::control::signals) returns them.
     pub requests: mpsc::UnboundedReceiver<ProcessRequest>,
     /// How long the roles may take to end, all together: what their own settings allow, and [`DRAIN_GRACE`].
     pub drain_max: Duration,
