@@ -70,7 +70,7 @@ pub enum CallFailure {
     /// The call held memory that others needed, and its reader was slow.
     #[error("the reader of the call was too slow while others waited for memory")]
     SlowReader,
-    /// The agent left, or the side that stands for it.
+    /// The agent left, or the edge, which calls for it.
     #[error("the agent left")]
     Cancelled,
     /// The body of the request is malformed or incomplete.

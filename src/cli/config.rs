@@ -24,7 +24,7 @@ pub fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Runs `adit config …` and gives back the exit code.
+/// Runs `adit config …` and returns the exit code.
 ///
 /// # Errors
 ///

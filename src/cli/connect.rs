@@ -9,7 +9,7 @@ use crate::cli::args::ConnectArgs;
 use crate::cli::run::run_role;
 use crate::process::{ConnectorProcess, LoadedConfig};
 
-/// Runs `adit connect` until it is told to end, and gives back the exit code.
+/// Runs `adit connect` until it is told to end, and returns the exit code.
 #[must_use]
 pub fn run_connect(args: ConnectArgs, env: &BTreeMap<String, String>) -> u8 {
     let (announcer, env) = (Announcer::new(args.json), env.clone());

@@ -9,7 +9,7 @@ use crate::cli::run::on_control_thread;
 use crate::config::Purpose;
 use crate::process::doctor::{DoctorOptions, Verdict, examine};
 
-/// Runs `adit doctor` and gives back the exit code.
+/// Runs `adit doctor` and returns the exit code.
 #[must_use]
 pub fn run_doctor(args: DoctorArgs, env: &BTreeMap<String, String>) -> u8 {
     let DoctorArgs { file, url, url_ca_file, mcp_path, json } = args;

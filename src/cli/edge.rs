@@ -10,7 +10,7 @@ use crate::cli::edge_dir::run_edge_dir;
 use crate::cli::run::run_role;
 use crate::process::{EdgeProcess, LoadedConfig};
 
-/// Runs `adit edge` until it is told to end, and gives back the exit code.
+/// Runs `adit edge` until it is told to end, and returns the exit code.
 #[must_use]
 pub fn run_edge(args: EdgeArgs, env: &BTreeMap<String, String>) -> u8 {
     if let Some(command) = &args.command {

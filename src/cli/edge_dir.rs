@@ -19,7 +19,7 @@ use crate::process::{self, RestoredFrom, RunError};
 /// The variable that names the data directory: that of the setting.
 pub(super) const DATA_DIR_ENV: &str = "ADIT_EDGE_DATA_DIR";
 
-/// Runs a command about the data directory, and gives back the exit code.
+/// Runs a command about the data directory, and returns the exit code.
 pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, String>) -> u8 {
     let (EdgeDirCommand::Init { dir, .. } | EdgeDirCommand::Backup { dir, .. } | EdgeDirCommand::Restore { dir, .. }) =
         command;

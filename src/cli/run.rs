@@ -24,12 +24,12 @@ pub(super) fn run_role(
     on_control_thread(role(loaded, read, log))
 }
 
-/// Runs a command on the control thread, which is the one that calls, and gives back the exit code.
+/// Runs a command on the control thread, which is the one that calls, and returns the exit code.
 pub(super) fn on_control_thread(command: impl Future<Output = Result<u8, RunError>>) -> u8 {
     process::on_control_thread(command).unwrap_or_else(|error| refuse(&error))
 }
 
-/// Prints an error to standard error, and gives back its exit code.
+/// Prints an error to standard error, and returns its exit code.
 pub(super) fn refuse(error: &RunError) -> u8 {
     eprintln!("{error}");
     match error {

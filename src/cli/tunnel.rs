@@ -25,7 +25,7 @@ use crate::tls::CA_PEM_LEN_MAX;
 /// What stands for a list without entries.
 const NONE: &str = "none";
 
-/// Runs `adit tunnel …` and gives back the exit code.
+/// Runs `adit tunnel …` and returns the exit code.
 #[must_use]
 pub fn run_tunnel(args: &TunnelArgs, env: &BTreeMap<String, String>) -> u8 {
     let client = match AdminClient::new(&args.admin, env) {

@@ -25,7 +25,7 @@ const LIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a line of figures is written where lines stay.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Runs `adit up`, and gives back the exit code.
+/// Runs `adit up`, and returns the exit code.
 #[must_use]
 pub fn run_up(args: UpArgs, env: &BTreeMap<String, String>) -> u8 {
     match Up::new(args, env) {

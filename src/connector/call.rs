@@ -11,7 +11,7 @@ use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Asked, CalledAddress, Course, Patient, forwarded, forwarded_peer};
+use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer};
 use crate::latency::{ConnectorStamps, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
@@ -38,7 +38,7 @@ pub(super) enum Caller<'a> {
 /// Where a call comes from.
 #[derive(Clone, Copy)]
 pub(super) struct CallContext<'a> {
-    pub(super) here: &'a ConnectorCore,
+    pub(super) core: &'a ConnectorCore,
     pub(super) stream: &'a CallStream,
     pub(super) caller: Caller<'a>,
     /// How its route must be carried.
@@ -131,7 +131,7 @@ impl UpstreamWork {
         end: &mut CallEnd,
     ) -> Result<(), CallError> {
         let served =
-            context.here.upstreams.for_request(request.head()).ok_or(CallError::Failed(CallFailure::NoRoute))?;
+            context.core.upstreams.for_request(request.head()).ok_or(CallError::Failed(CallFailure::NoRoute))?;
         if served.traffic() != context.traffic {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
@@ -158,7 +158,7 @@ impl UpstreamWork {
                 // The upstream may have closed an idle connection while the request was on its way. A request that the
                 // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
                 Err(ref error) if error.may_resend(request.head().method()) && self.replay.rewind() => {
-                    Counters::add(&context.here.connector.counters.requests_resent);
+                    Counters::add(&context.core.connector.counters.requests_resent);
                     may_resend = false;
                 }
                 Err(ExchangeError::Unsent) => return Err(CallError::Failed(CallFailure::UpstreamUnsent)),
@@ -181,9 +181,13 @@ impl UpstreamWork {
         let connection = held.connection();
         let course = |taken, _: &mut Context<'_>| {
             context.stream.on_link().reader_took(taken);
-            if context.stream.on_link().is_carrier_draining() { Course::Draining } else { Course::Open }
+            if context.stream.on_link().is_carrier_draining() {
+                ExchangeState::Draining
+            } else {
+                ExchangeState::Running
+            }
         };
-        let to = Patient::new(connection, &context.here.connector.settings.write_timeout, course);
+        let to = TimeoutStream::new(connection, &context.core.connector.settings.write_timeout, course);
         let to = Asked::new(to, held.http().is_tcp());
         let timing = context.is_agents().then_some(&mut self.timing);
         let mut hooks;
@@ -216,12 +220,12 @@ impl UpstreamWork {
                 ..RequestEdits::default()
             };
             // A GET waits for events, for as long as the agent does. The edge has a limit of its own.
-            let of_role = context.is_agents().then_some(context.here.connector.settings.first_byte_timeout);
+            let of_role = context.is_agents().then_some(context.core.connector.settings.first_byte_timeout);
             let limit = served.first_byte_timeout().or(of_role).filter(|_| head.method() != Method::Get);
             let mut next_hop = NextHop::new(&to, &to, &mut self.next_hop, head, edits);
             next_hop.first_byte_timeout = limit;
             next_hop.replay = Some(&mut self.replay);
-            relay(incoming, next_hop, &context.here.core, &mut hooks)
+            relay(incoming, next_hop, &context.core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, is_sent, keeps, is_cut } = relayed;
@@ -232,7 +236,7 @@ impl UpstreamWork {
             }
             let error = failed(&error);
             return Err(match error {
-                ExchangeError::Silent if has_sent_nothing(context.here, connection, to.sent_before()).await => {
+                ExchangeError::Silent if has_sent_nothing(context.core, connection, to.sent_before()).await => {
                     ExchangeError::Unsent
                 }
                 ExchangeError::Vanished => {
@@ -244,7 +248,7 @@ impl UpstreamWork {
             });
         }
         end.stamps.on_last_received(connection.received_at());
-        context.stream.on_link().send_times(&end.stamps.times(context.here.core.now()));
+        context.stream.on_link().send_times(&end.stamps.times(context.core.core.now()));
         context.stream.finish_message();
         if is_sent {
             held.release(!is_cut && self.next_hop.is_reusable(), self.next_hop.idle_timeout());
@@ -266,7 +270,7 @@ struct ConnectorHooks<'a> {
 
 impl RelayHooks for ConnectorHooks<'_> {
     fn on_request_head_queued(&mut self) {
-        self.stamps.on_sent(self.context.here.core.now());
+        self.stamps.on_sent(self.context.core.core.now());
     }
 
     fn received_at(&self) -> Time {
@@ -275,15 +279,15 @@ impl RelayHooks for ConnectorHooks<'_> {
 
     fn keepalive(&self) -> Option<Keepalive<'_>> {
         // What goes to the edge is kept alive there.
-        let silence_max = self.context.here.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())?;
-        Some(Keepalive { core: &self.context.here.core, silence_max })
+        let silence_max = self.context.core.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())?;
+        Some(Keepalive { core: &self.context.core.core, silence_max })
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_received(received_at);
         self.stamps.on_status(head.status());
-        let CallContext { here, stream, .. } = *self.context;
-        let now = here.core.now();
+        let CallContext { core, stream, .. } = *self.context;
+        let now = core.core.now();
         self.stamps.on_handed_to_link(now);
         let times = self.stamps.times(now);
         stream.on_link().send_times(&times);
@@ -298,7 +302,7 @@ impl RelayHooks for ConnectorHooks<'_> {
             Some(timing) => {
                 timing.clear();
                 connector_timing(&times, timing);
-                ResponseExtras { may_keep: !here.is_draining(), server_timing: Some(timing), ..extras }
+                ResponseExtras { may_keep: !core.is_draining(), server_timing: Some(timing), ..extras }
             }
         }
     }
@@ -354,8 +358,8 @@ pub(super) fn unless_broken<T>(
 }
 
 /// Counts how a call ended; none when the edge gave it up.
-pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), CallFailure>>) {
-    let counters = &here.connector.counters;
+pub(super) fn count(core: &ConnectorCore, ended: Option<Result<(), CallFailure>>) {
+    let counters = &core.connector.counters;
     match ended {
         Some(Ok(())) => {}
         Some(Err(CallFailure::NoRoute)) => Counters::add(&counters.calls_unrouted),
@@ -366,8 +370,8 @@ pub(super) fn count(here: &ConnectorCore, ended: Option<Result<(), CallFailure>>
 }
 
 /// Whether it is certain that the system has taken no byte of what was to be sent.
-async fn has_sent_nothing(here: &ConnectorCore, connection: &Connection, sent_before: u64) -> bool {
-    let flushed: Result<Result<(), StreamError>, _> = here.core.timeout(CERTAIN_WITHIN, connection.flushed()).await;
+async fn has_sent_nothing(core: &ConnectorCore, connection: &Connection, sent_before: u64) -> bool {
+    let flushed: Result<Result<(), StreamError>, _> = core.core.timeout(CERTAIN_WITHIN, connection.flushed()).await;
     flushed.is_ok() && connection.sent_bytes() == sent_before
 }
 

@@ -41,8 +41,8 @@ impl Service for StreamCalls<'_> {
     const OWN_PHASE: Phase = Phase::Connector;
 
     fn limits(&self) -> RequestLimits {
-        let CallContext { here, stream, .. } = self.context;
-        let settings = &here.connector.settings;
+        let CallContext { core, stream, .. } = self.context;
+        let settings = &core.connector.settings;
         let (idle_timeout, header_timeout) = match stream.is_sealed() {
             true => (settings.idle_timeout, settings.header_timeout),
             false => (HEAD_TIMEOUT, HEAD_TIMEOUT),
@@ -51,11 +51,11 @@ impl Service for StreamCalls<'_> {
     }
 
     async fn idle_ends(&self) {
-        let CallContext { here, stream, .. } = self.context;
+        let CallContext { core, stream, .. } = self.context;
         if !stream.is_sealed() {
             pending::<()>().await;
         }
-        let _idle = here.figures.count_idle();
+        let _idle = core.figures.count_idle();
         // The edge sees for itself that the link is to end, and closes the sessions that it does not use.
         if !self.context.is_agents() {
             pending::<()>().await;
@@ -64,16 +64,16 @@ impl Service for StreamCalls<'_> {
     }
 
     fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Leave> {
-        let CallContext { here, stream, .. } = self.context;
+        let CallContext { core, stream, .. } = self.context;
         let failure = match error {
             HeadReadError::Timeout => CallFailure::Deadline,
             HeadReadError::Head(_) | HeadReadError::Stream(_) => CallFailure::RequestRefused,
         };
         if stream.is_sealed() {
-            Counters::add(&here.connector.counters.requests_refused);
+            Counters::add(&core.connector.counters.requests_refused);
         } else {
             let is_gone = matches!(error, HeadReadError::Stream(_));
-            count(here, if is_gone { None } else { Some(Err(failure)) });
+            count(core, if is_gone { None } else { Some(Err(failure)) });
         }
         let can_tell = self.context.is_agents() && !matches!(error, HeadReadError::Stream(_));
         (!can_tell).then_some(Leave::Reset(failure))
@@ -83,12 +83,12 @@ impl Service for StreamCalls<'_> {
         self.has_called = true;
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
-            Counters::add(&context.here.connector.counters.requests_refused);
+            Counters::add(&context.core.connector.counters.requests_refused);
             request.refuse(refusal).await;
             return Next::Close;
         }
         if host.is_some() && request.is_preflight() {
-            let keep = request.answer_preflight(!context.here.is_draining()).await;
+            let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
         let began = context.stream.on_link().received_at();
@@ -104,10 +104,10 @@ impl Service for StreamCalls<'_> {
             // It lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
-        count(context.here, ended);
+        count(context.core, ended);
         if let Some(host) = *host {
             let phases =
-                CallPhases::of_connector(end.stamps.times(context.here.core.now()), context.here.core.now() - began);
+                CallPhases::of_connector(end.stamps.times(context.core.core.now()), context.core.core.now() - began);
             record(*context, request, host, &phases, ended);
         }
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
@@ -119,7 +119,7 @@ impl Service for StreamCalls<'_> {
         if host.is_none() || end.has_begun || error.failure() == CallFailure::Cancelled {
             return Next::Leave(Leave::Reset(error.failure()));
         }
-        let times = end.stamps.times(context.here.core.now());
+        let times = end.stamps.times(context.core.core.now());
         self.answer(request, error, &times).await
     }
 }
@@ -136,7 +136,7 @@ impl StreamCalls<'_> {
             CallError::Failed(failure) => {
                 let mut timing = Vec::new();
                 connector_timing(times, &mut timing);
-                request.fail(failure, &timing, !self.context.here.is_draining()).await
+                request.fail(failure, &timing, !self.context.core.is_draining()).await
             }
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
@@ -149,7 +149,7 @@ impl StreamCalls<'_> {
 
 /// Why an agent's request on a session for `host` is not passed on.
 fn refusal(context: CallContext<'_>, request: &Http1Request<'_, CallStream>, host: &Hostname) -> Option<Refusal> {
-    match check_request(request.head(), &context.here.connector.settings.origins, Scheme::Https) {
+    match check_request(request.head(), &context.core.connector.settings.origins, Scheme::Https) {
         Ok(named) if named == *host => None,
         Ok(_) => Some(Refusal::OtherHost),
         Err(refusal) => Some(refusal),
@@ -173,9 +173,9 @@ fn record(
         Some(Err(CallFailure::RequestBroken)) => Outcome::BadRequest,
         Some(Err(failure)) => failure.outcome(),
     };
-    let here = context.here;
-    let mut recorder = here.figures.recorder.borrow_mut();
-    if let Some(label) = here.upstreams.route_of(host, |route| recorder.label(route, method, tool)) {
+    let core = context.core;
+    let mut recorder = core.figures.recorder.borrow_mut();
+    if let Some(label) = core.upstreams.route_of(host, |route| recorder.label(route, method, tool)) {
         recorder.record(label, phases, outcome);
     }
 }

@@ -43,14 +43,14 @@ impl Work {
     }
 
     /// Carries the one call of a plain stream.
-    pub(super) async fn serve_plain(&mut self, here: &ConnectorCore, stream: &CallStream) {
+    pub(super) async fn serve_plain(&mut self, core: &ConnectorCore, stream: &CallStream) {
         self.requests.read_labels(false);
         self.requests.answer_browsers(None, Scheme::Http);
-        let context = CallContext { here, stream, caller: Caller::Edge, traffic: Traffic::Plain };
+        let context = CallContext { core, stream, caller: Caller::Edge, traffic: Traffic::Plain };
         let mut calls = StreamCalls { context, host: None, work: &mut self.upstream, has_called: false };
-        match serve(&here.core, &mut self.requests, stream, &mut calls).await {
+        match serve(&core.core, &mut self.requests, stream, &mut calls).await {
             None if !calls.has_called => {
-                count(here, Some(Err(CallFailure::RequestRefused)));
+                count(core, Some(Err(CallFailure::RequestRefused)));
                 stream.on_link().reset(CallFailure::RequestRefused);
             }
             // Dropped before its response is on its way, the stream would be reset, unless the edge has said its last.
@@ -64,29 +64,29 @@ impl Work {
     }
 
     /// Serves the inner TLS session of a stream, which is taken, to its end.
-    pub(super) async fn serve_sealed(&mut self, here: &ConnectorCore, stream: &mut Option<CallStream>) {
+    pub(super) async fn serve_sealed(&mut self, core: &ConnectorCore, stream: &mut Option<CallStream>) {
         let Some(CallStream::Plain(stream)) = stream.take() else { return };
         let terms = stream.opening(|open| {
             let host = open.host.parse().ok()?;
             Some(SessionTerms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned) })
         });
         let Some(terms) = terms.flatten() else { return stream.reset(CallFailure::NoRoute) };
-        let Some(session) = accept(here, stream, &terms).await else { return };
+        let Some(session) = accept(core, stream, &terms).await else { return };
         let is_agents = terms.traffic == Traffic::Passthrough;
         self.requests.read_labels(is_agents);
-        let origins = &here.connector.settings.origins;
+        let origins = &core.connector.settings.origins;
         self.requests.answer_browsers(is_agents.then_some(origins), Scheme::Https);
         let caller = match is_agents {
             true => Caller::Agent(terms.agent.as_deref().unwrap_or_default()),
             false => Caller::Edge,
         };
-        let context = CallContext { here, stream: &session, caller, traffic: terms.traffic };
+        let context = CallContext { core, stream: &session, caller, traffic: terms.traffic };
         let host = is_agents.then_some(&terms.host);
         let mut calls = StreamCalls { context, host, work: &mut self.upstream, has_called: false };
-        match serve(&here.core, &mut self.requests, &session, &mut calls).await {
+        match serve(&core.core, &mut self.requests, &session, &mut calls).await {
             None => {
                 session.finish();
-                linger(here, &session).await;
+                linger(core, &session).await;
             }
             Some(Leave::Reset(failure)) => session.on_link().reset(failure),
             Some(Leave::GivenUp) => session.on_link().reset(CallFailure::Cancelled),
@@ -95,12 +95,12 @@ impl Work {
 }
 
 /// Makes the handshake of a session. None if it failed; the stream is then reset.
-async fn accept(here: &ConnectorCore, stream: CarrierStream, terms: &SessionTerms) -> Option<CallStream> {
+async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerms) -> Option<CallStream> {
     let SessionTerms { host, traffic, .. } = terms;
-    let config = match here.upstreams.sealing_of(host, *traffic) {
+    let config = match core.upstreams.sealing_of(host, *traffic) {
         Ok(config) => config,
         Err(failure) => {
-            count(here, Some(Err(failure)));
+            count(core, Some(Err(failure)));
             stream.reset(failure);
             return None;
         }
@@ -113,18 +113,18 @@ async fn accept(here: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
             return None;
         }
     };
-    let timeout = here.core.sleep(HANDSHAKE_TIMEOUT);
-    match TlsStream::handshake(stream, session, here.core.pool().clone(), timeout).await {
+    let timeout = core.core.sleep(HANDSHAKE_TIMEOUT);
+    match TlsStream::handshake(stream, session, core.core.pool().clone(), timeout).await {
         Ok(session) => {
-            Counters::add(&here.connector.counters.sessions_sealed);
+            Counters::add(&core.connector.counters.sessions_sealed);
             Some(CallStream::Sealed(Box::new(session)))
         }
         Err((error, stream)) => {
-            Counters::add(&here.connector.counters.seals_failed);
-            here.upstreams.on_seal_failed(host, *traffic, &error);
+            Counters::add(&core.connector.counters.seals_failed);
+            core.upstreams.on_seal_failed(host, *traffic, &error);
             if matches!(error, HandshakeError::Tls(_)) {
                 // The alert carries the reason; a reset at once would discard it.
-                let _ = here.core.timeout(LINGER_TIMEOUT, stream.flushed()).await;
+                let _ = core.core.timeout(LINGER_TIMEOUT, stream.flushed()).await;
             }
             stream.reset(CallFailure::SealRefused);
             None
@@ -133,9 +133,9 @@ async fn accept(here: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
 }
 
 /// Waits, after our own last byte, for the other side's: dropped at once, the stream would be reset, and the last bytes lost.
-async fn linger(here: &ConnectorCore, session: &CallStream) {
+async fn linger(core: &ConnectorCore, session: &CallStream) {
     let ending = async { while let Ok(Some(_)) = session.on_link().recv().await {} };
     let is_draining = session.on_link().is_carrier_draining();
     let timeout = if is_draining { DRAIN_LINGER_TIMEOUT } else { LINGER_TIMEOUT };
-    let _ = here.core.timeout(timeout, ending).await;
+    let _ = core.core.timeout(timeout, ending).await;
 }

@@ -12,7 +12,7 @@ use crate::edge::{CertSubject, Certified, CertifyRequest, NotCertified};
 use crate::engine::MailReceiver;
 use crate::tls::{Authority, CertError, WallClock};
 
-/// Trades provisioning keys for tunnels: whoever keeps both.
+/// Exchanges provisioning keys for tunnels.
 pub trait Provisioning: Send + Sync {
     /// Looks at a key alone, before anything else of what a stranger sent is read: whether it may be traded, or was so
     /// lately that its host may ask again. It uses nothing up.

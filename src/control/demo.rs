@@ -33,7 +33,7 @@ pub struct Demo;
 /// The arguments of the tool `echo`.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct Echo {
-    /// The text to give back.
+    /// The text to return.
     text: String,
 }
 

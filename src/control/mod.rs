@@ -14,6 +14,7 @@ mod data_dir;
 pub mod demo;
 mod edge_role;
 mod figures;
+mod inputs;
 mod metrics;
 pub mod once;
 mod probe;
@@ -35,6 +36,7 @@ pub use certify::{Provisioning, ReloadingAuthority, Signing, serve_certification
 pub use connector_role::ConnectorRole;
 pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};
 pub use edge_role::EdgeRole;
+pub use inputs::{forward_events, forward_events_with, serve_admin, signals};
 pub use metrics::{METRICS_TYPE, metrics};
 pub use once::{OnceClient, OnceError, OnceReport};
 pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};
@@ -48,7 +50,7 @@ pub use state::{CORE_ANSWER_MAX, State};
 pub use state_dir::{Instance, SEAL_CA_FILE, StateDir, StateDirError};
 pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, ProcessRequest, ReloadFn, Reloaded, RoleEvent,
-    WATCH_INTERVAL, forward_events, forward_events_with, serve_admin, signals,
+    WATCH_INTERVAL,
 };
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

@@ -62,7 +62,7 @@ pub struct LinkReading {
     pub tunnel: String,
     /// The credential that it came in with (on an edge).
     pub credential: Option<String>,
-    /// What the other side says that it runs (on an edge), or where it is (on a connector).
+    /// The connector's software, as it reports it (on an edge), or the edge's address (on a connector).
     pub peer: String,
     /// Streams that are open.
     pub streams: usize,
@@ -85,7 +85,7 @@ pub struct UpstreamReading {
     pub upstream: String,
     /// Connections to it, in use or kept.
     pub connections_open: usize,
-    /// Whether it took no connection when a core last asked it to.
+    /// Whether the last attempt to connect to it failed.
     pub failing: bool,
     /// Why, and what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,13 +95,13 @@ pub struct UpstreamReading {
 /// A certificate that a role uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateReading {
-    /// What for: `agents`, `connectors` or `authority` (on an edge).
+    /// Its use: `agents`, `connectors` or `authority` (on an edge).
     pub of: String,
     /// Its names and addresses.
     pub names: Vec<String>,
     /// The name of the authority that signed it.
     pub issuer: String,
-    /// For how many seconds it is still good; less than none when it has ended.
+    /// For how many seconds it is still valid; negative after its end.
     pub expires_in_s: i64,
     /// Whether it should have been renewed already.
     pub renewal_due: bool,
@@ -120,14 +120,14 @@ pub enum CertificateState {
     Unknown,
 }
 
-/// How a connector stands with one edge, links aside.
+/// The connector's status at one edge, without its links.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EdgeReading {
     /// Which edge, as it is dialled.
     pub edge: String,
     /// Whether the edge certified the connector.
     pub standing: CertificateState,
-    /// For how many seconds the connector's certificate is still good, if it has one.
+    /// For how many seconds the connector's certificate is still valid, if it has one.
     pub expires_in_s: Option<u64>,
     /// In how many seconds the next one is asked for.
     pub renews_in_s: Option<u64>,
@@ -153,7 +153,7 @@ pub struct RoleReading {
     pub upstreams: Vec<UpstreamReading>,
     /// The certificates that it uses (on an edge).
     pub certificates: Vec<CertificateReading>,
-    /// How it stands with each edge (on a connector).
+    /// Its status at each edge (on a connector).
     pub edges: Vec<EdgeReading>,
     /// Its counters, all cores together.
     pub counts: Vec<Count>,

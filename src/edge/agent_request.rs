@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use crate::edge::edge_core::EdgeCore;
 use crate::engine::{ByteStream, StreamError};
-use crate::exchange::{Course, Patient, PeerProgress};
+use crate::exchange::{ExchangeState, PeerProgress, TimeoutStream};
 use crate::latency::Outcome;
 use crate::serve::{Http1Request, Incoming, Request, RequestBody, Responder};
 use crate::tls::Connection;
@@ -19,18 +19,18 @@ pub(super) trait AgentRequest<'a>: Request {
     fn carrier(&self) -> &'a Self::Carrier;
 
     /// The request apart from what carries it. Waits for the agent have the limits of `to_agent`, and its end is noticed.
-    fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> Course>(
+    fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
-        to_agent: &'b Patient<'b, Self::Carrier, C>,
+        to_agent: &'b TimeoutStream<'b, Self::Carrier, C>,
     ) -> Incoming<'b, impl RequestBody, impl Responder>;
 
     /// Waits until the system has the whole of the response, where it must be known that the agent gets it. `keeps` says
     /// whether its connection can carry another request.
-    fn delivered<C: Fn(u64, &mut Context<'_>) -> Course>(
+    fn delivered<C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &self,
-        to_agent: &Patient<'_, Self::Carrier, C>,
+        to_agent: &TimeoutStream<'_, Self::Carrier, C>,
         keeps: bool,
-        here: &EdgeCore,
+        core: &EdgeCore,
     ) -> impl Future<Output = Outcome>;
 }
 
@@ -41,22 +41,22 @@ impl<'a> AgentRequest<'a> for Http1Request<'a, Connection> {
         self.stream()
     }
 
-    fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> Course>(
+    fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
-        to_agent: &'b Patient<'b, Connection, C>,
+        to_agent: &'b TimeoutStream<'b, Connection, C>,
     ) -> Incoming<'b, impl RequestBody, impl Responder> {
         self.incoming_over(to_agent, true)
     }
 
-    async fn delivered<C: Fn(u64, &mut Context<'_>) -> Course>(
+    async fn delivered<C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &self,
-        to_agent: &Patient<'_, Connection, C>,
+        to_agent: &TimeoutStream<'_, Connection, C>,
         keeps: bool,
-        here: &EdgeCore,
+        core: &EdgeCore,
     ) -> Outcome {
         match sent(to_agent, keeps).await {
             // Until the agent's system has all of it, whatever ends the connection cuts the answer.
-            Outcome::Ok if !keeps => outcome_of(&self.stream().finish_acknowledged(|| here.write_timeout()).await),
+            Outcome::Ok if !keeps => outcome_of(&self.stream().finish_acknowledged(|| core.write_timeout()).await),
             outcome => outcome,
         }
     }

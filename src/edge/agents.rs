@@ -47,19 +47,19 @@ struct Agent {
 }
 
 /// Accepts agents until it is dropped.
-pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
+pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
     loop {
         match listener.accept().await {
-            Ok(_) if here.drain.agents_open() >= here.edge.settings.connections_max => {
-                Counters::add(&here.edge.counters.connections_refused);
+            Ok(_) if core.drain.agents_open() >= core.edge.settings.connections_max => {
+                Counters::add(&core.edge.counters.connections_refused);
             }
             Ok((detached, peer)) => {
-                if let Some(connection) = here.gate.pre_accept(Port::Agents, peer) {
-                    here.core.spawn(serve_new(Rc::clone(&here), detached, connection));
+                if let Some(connection) = core.gate.pre_accept(Port::Agents, peer) {
+                    core.core.spawn(serve_new(Rc::clone(&core), detached, connection));
                 }
             }
             Err(error) => {
-                Counters::add(&here.edge.counters.accepts_failed);
+                Counters::add(&core.edge.counters.accepts_failed);
                 tracing::warn!(%error, "accepting agents");
             }
         }
@@ -68,21 +68,21 @@ pub(super) async fn accept(here: Rc<EdgeCore>, listener: Listener) {
 
 /// Takes in a connection that another core accepted, with its first request unread.
 pub(super) fn adopt(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     detached: DetachedConnection,
     peer: Option<SocketAddr>,
     front: Front,
     moves: Moves,
 ) {
-    let here = Rc::clone(here);
-    let core = here.core.clone();
-    core.spawn(async move {
-        let _counted = here.drain.count_agent();
-        match Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await {
+    let task_core = Rc::clone(core);
+    core.core.spawn(async move {
+        let core = task_core;
+        let _counted = core.drain.count_agent();
+        match Connection::adopt(&core.core, detached, core.edge.settings.agent_socket()).await {
             Ok((connection, first)) => {
-                let source = here.tables.get().admission.source(peer.map(|peer| peer.ip()));
-                let mut visitor = here.gate.handed_over(peer, source, front);
-                let mut agent = Agent::new(&here, connection, first, &mut visitor);
+                let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
+                let mut peer_info = core.gate.handed_over(peer, source, front);
+                let mut agent = Agent::new(&core, connection, first, &mut peer_info);
                 agent.moves = moves;
                 agent.serve(peer).await;
             }
@@ -91,16 +91,16 @@ pub(super) fn adopt(
     });
 }
 
-async fn serve_new(here: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept) {
-    let _counted = here.drain.count_agent();
+async fn serve_new(core: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept) {
+    let _counted = core.drain.count_agent();
     // Taken out of the match: within it, the agent would take its place twice for as long as it is served.
-    let (agent, peer) = match greet(&here, detached, pre_accept).await {
+    let (agent, peer) = match greet(&core, detached, pre_accept).await {
         Ok(Some(greeted)) => greeted,
         Ok(None) | Err(AdmissionError::Refused) => return,
         Err(error) => {
-            Counters::add(&here.edge.counters.handshakes_failed);
+            Counters::add(&core.edge.counters.handshakes_failed);
             if matches!(error, AdmissionError::Connection(HandshakeError::Tls(TlsError::Crowded))) {
-                Counters::add(&here.edge.counters.greetings_refused);
+                Counters::add(&core.edge.counters.greetings_refused);
             }
             tracing::debug!(%error, "an agent's connection did not come about");
             return;
@@ -114,108 +114,108 @@ type Greeted = (Box<Agent>, Option<SocketAddr>);
 
 /// Finds out whether the agent speaks TLS, by its first byte, and makes the handshake if it does.
 async fn greet(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     detached: Detached,
     pre_accept: PreAccept,
 ) -> Result<Option<Greeted>, AdmissionError> {
-    let settings = &here.edge.settings;
+    let settings = &core.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
-    let socket = here.core.adopt(detached, here.edge.settings.agent_socket()).await.map_err(io_error)?;
-    let (mut visitor, mut first) = here.gate.accept(Port::Agents, pre_accept, &socket).await?;
+    let socket = core.core.adopt(detached, core.edge.settings.agent_socket()).await.map_err(io_error)?;
+    let (mut peer_info, mut first) = core.gate.accept(Port::Agents, pre_accept, &socket).await?;
     if first.is_none() {
         let draining = async {
-            here.drain.begun().await;
+            core.drain.begun().await;
             Ok(Ok(None))
         };
         // One that has said nothing yet is owed less patience than one that has called.
-        let received = future::or(here.core.timeout(settings.header_timeout, socket.recv()), draining).await;
+        let received = future::or(core.core.timeout(settings.header_timeout, socket.recv()), draining).await;
         first = received.map_err(|_| HandshakeError::Timeout)?.map_err(HandshakeError::from)?;
     }
     let Some(first) = first else { return Ok(None) };
     let speaks_tls = first.first() == Some(&TLS_HANDSHAKE);
-    if speaks_tls && (here.edge.passes_through() || settings.connectors_on_agents_listen) {
+    if speaks_tls && (core.edge.passes_through() || settings.connectors_on_agents_listen) {
         // In a box, as most edges need none of it.
-        return Box::pin(greet_named(here, socket, first, visitor)).await;
+        return Box::pin(greet_named(core, socket, first, peer_info)).await;
     }
-    if settings.connectors_on_agents_listen && !here.gate.admits_agent(&visitor.source) {
+    if settings.connectors_on_agents_listen && !core.gate.admits_agent(&peer_info.source) {
         return Err(AdmissionError::Refused);
     }
     let Some(config) = settings.agents_tls.as_ref().filter(|_| speaks_tls) else {
-        let agent = greet_plain(here, Connection::plain(socket), first, &mut visitor).await;
-        return Ok(agent.map(|agent| (agent, visitor.peer)));
+        let agent = greet_plain(core, Connection::plain(socket), first, &mut peer_info).await;
+        return Ok(agent.map(|agent| (agent, peer_info.peer)));
     };
-    let timeout = here.core.sleep(settings.handshake_timeout);
-    let greeting = Some(here.greetings.share());
+    let timeout = core.core.sleep(settings.handshake_timeout);
+    let greeting = Some(core.greetings.share());
     let connection = Connection::server(socket, config, Some(first), greeting, timeout).await?;
-    Ok(Some((Agent::new(here, connection, None, &mut visitor), visitor.peer)))
+    Ok(Some((Agent::new(core, connection, None, &mut peer_info), peer_info.peer)))
 }
 
 /// Reads the first message first: the TLS of some agents ends elsewhere, and their connection is then carried to its end; and it
 /// may be a connector.
 async fn greet_named(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     socket: Socket,
     first: Lease,
-    mut visitor: PeerInfo,
+    mut peer_info: PeerInfo,
 ) -> Result<Option<Greeted>, AdmissionError> {
-    let settings = &here.edge.settings;
-    let peek = passthrough::peek(here, &socket, first).await?;
+    let settings = &core.edge.settings;
+    let peek = passthrough::peek(core, &socket, first).await?;
     if settings.connectors_on_agents_listen {
         if peek.is_connectors() {
-            let first = peek.into_leases(here.core.pool()).await;
-            if let Some(peer) = here.gate.admit_connector(visitor) {
-                connectors::take_in(here, socket, first, peer);
+            let first = peek.into_leases(core.core.pool()).await;
+            if let Some(peer) = core.gate.admit_connector(peer_info) {
+                connectors::take_in(core, socket, first, peer);
             }
             return Ok(None);
         }
-        if !here.gate.admits_agent(&visitor.source) {
+        if !core.gate.admits_agent(&peer_info.source) {
             return Err(AdmissionError::Refused);
         }
     }
-    if let Some(route) = peek.route(here) {
-        Passing::new(Connection::plain(socket), peek, route).serve(here, &visitor, Moves::default()).await;
+    if let Some(route) = peek.route(core) {
+        Passing::new(Connection::plain(socket), peek, route).serve(core, &peer_info, Moves::default()).await;
         return Ok(None);
     }
     let Some(config) = settings.agents_tls.as_ref() else {
         // It is refused by its first byte.
-        let Some(first) = peek.into_leases(here.core.pool()).await.into_iter().next() else { return Ok(None) };
-        let agent = greet_plain(here, Connection::plain(socket), first, &mut visitor).await;
-        return Ok(agent.map(|agent| (agent, visitor.peer)));
+        let Some(first) = peek.into_leases(core.core.pool()).await.into_iter().next() else { return Ok(None) };
+        let agent = greet_plain(core, Connection::plain(socket), first, &mut peer_info).await;
+        return Ok(agent.map(|agent| (agent, peer_info.peer)));
     };
-    let timeout = here.core.sleep(settings.handshake_timeout);
-    let greeting = Some(here.greetings.share());
-    let first = peek.into_leases(here.core.pool()).await;
+    let timeout = core.core.sleep(settings.handshake_timeout);
+    let greeting = Some(core.greetings.share());
+    let first = peek.into_leases(core.core.pool()).await;
     let connection = Connection::server(socket, config, first, greeting, timeout).await?;
-    Ok(Some((Agent::new(here, connection, None, &mut visitor), visitor.peer)))
+    Ok(Some((Agent::new(core, connection, None, &mut peer_info), peer_info.peer)))
 }
 
 async fn greet_plain(
-    here: &Rc<EdgeCore>,
+    core: &Rc<EdgeCore>,
     connection: Connection,
     first: Lease,
-    visitor: &mut PeerInfo,
+    peer_info: &mut PeerInfo,
 ) -> Option<Box<Agent>> {
-    let may = match here.edge.settings.plain_http {
+    let may = match core.edge.settings.plain_http {
         PlainHttp::Never => false,
-        PlainHttp::Loopback => visitor.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback()),
+        PlainHttp::Loopback => peer_info.direct.is_some_and(|direct| direct.ip().to_canonical().is_loopback()),
         PlainHttp::Anywhere => true,
     };
-    if may && here.edge.settings.http2 && first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+    if may && core.edge.settings.http2 && first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
         // In a box, as it is rare.
-        let (connection, first) = Box::pin(read_preface(here, connection, first)).await?;
-        return Some(Agent::new(here, connection, first, visitor));
+        let (connection, first) = Box::pin(read_preface(core, connection, first)).await?;
+        return Some(Agent::new(core, connection, first, peer_info));
     }
     if may {
-        return Some(Agent::new(here, connection, Some(first), visitor));
+        return Some(Agent::new(core, connection, Some(first), peer_info));
     }
-    Counters::add(&here.edge.counters.requests_refused);
+    Counters::add(&core.edge.counters.requests_refused);
     let (mut timing, mut answer) = (Vec::new(), Vec::new());
-    own_timing(Phase::Edge, here.core.now() - connection.received_at(), &mut timing);
+    own_timing(Phase::Edge, core.core.now() - connection.received_at(), &mut timing);
     Answer { append: &[(SERVER_TIMING, &timing)], ..Refusal::PlainHttp.answer() }.write(&mut answer);
     drop(first);
     let mut outlet = Outlet::default();
     // An agent that has left needs no answer.
-    if outlet.put(&connection, here.core.pool(), &answer).await.is_ok() {
+    if outlet.put(&connection, core.core.pool(), &answer).await.is_ok() {
         let _ = outlet.flush(&connection);
     }
     connection.close_gracefully(FAREWELL).await;
@@ -223,7 +223,7 @@ async fn greet_plain(
 }
 
 /// Reads on until it is known whether the agent begins as in HTTP/2, of whose preface `first` is the start.
-async fn read_preface(here: &EdgeCore, connection: Connection, first: Lease) -> Option<(Connection, Option<Lease>)> {
+async fn read_preface(core: &EdgeCore, connection: Connection, first: Lease) -> Option<(Connection, Option<Lease>)> {
     let mut received = first.to_vec();
     drop(first);
     let reading = async {
@@ -232,15 +232,15 @@ async fn read_preface(here: &EdgeCore, connection: Connection, first: Lease) -> 
         }
         Some(())
     };
-    here.core.timeout(here.edge.settings.header_timeout, reading).await.ok()??;
+    core.core.timeout(core.edge.settings.header_timeout, reading).await.ok()??;
     let detached = connection.detach(received).await.ok()?;
-    Connection::adopt(&here.core, detached, here.edge.settings.agent_socket()).await.ok()
+    Connection::adopt(&core.core, detached, core.edge.settings.agent_socket()).await.ok()
 }
 
 impl Agent {
     /// In a box: a task holds what is moved from one function into the next at each of its places.
-    fn new(here: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, visitor: &mut PeerInfo) -> Box<Agent> {
-        let is_http2 = here.edge.settings.http2
+    fn new(core: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, peer_info: &mut PeerInfo) -> Box<Agent> {
+        let is_http2 = core.edge.settings.http2
             && match connection.is_tls() {
                 true => connection.with_alpn(|protocol| protocol == Some(ALPN_HTTP2)),
                 false => first.as_ref().is_some_and(|first| first.starts_with(PREFACE)),
@@ -248,8 +248,8 @@ impl Agent {
         let mut requests = Requests::new(first);
         requests.read_labels(true);
         let is_tls = connection.is_tls();
-        requests.answer_browsers(Some(&here.edge.settings.origins), Scheme::of_connection(is_tls));
-        let caller = Caller::new(here, visitor, is_tls);
+        requests.answer_browsers(Some(&core.edge.settings.origins), Scheme::of_connection(is_tls));
+        let caller = Caller::new(core, peer_info, is_tls);
         Box::new(Agent { connection, requests, caller, moves: Moves::default(), is_http2 })
     }
 
@@ -261,20 +261,20 @@ impl Agent {
             return Box::pin(agents_http2::serve(caller, peer, connection, requests.into_received())).await;
         }
         let Agent { connection, requests, caller, moves, .. } = &mut *self;
-        let core = caller.here.core.clone();
+        let core = caller.core.core.clone();
         // Its memory is given back before the time that the agent takes to read on.
         let left = serve(&core, requests, connection, &mut AgentCalls::new(caller, *moves)).await;
         let Agent { connection, requests, caller, .. } = *self;
         match left {
             None => {
                 drop(requests);
-                close(&caller.here, connection).await;
+                close(&caller.core, connection).await;
             }
             Some(Leave::Abort) => connection.abort(),
-            Some(Leave::HandOver(core, moves)) => match connection.detach(requests.into_unanswered()).await {
+            Some(Leave::HandOver(target, moves)) => match connection.detach(requests.into_unanswered()).await {
                 Ok(detached) => {
                     let message = CoreMessage::Agent(Box::new(detached), peer, caller.front, moves);
-                    caller.here.hand_over(core, message).await;
+                    caller.core.hand_over(target, message).await;
                 }
                 Err(error) => tracing::debug!(%error, "handing a connection over"),
             },
@@ -283,11 +283,11 @@ impl Agent {
 }
 
 /// Closes a connection once the agent has all that was sent.
-pub(super) async fn close(here: &EdgeCore, connection: Connection) {
-    let patience = if here.is_draining() { DRAIN_FAREWELL } else { FAREWELL };
-    let closed = connection.close_when_taken(|| here.write_timeout(), patience).await;
+pub(super) async fn close(core: &EdgeCore, connection: Connection) {
+    let patience = if core.is_draining() { DRAIN_FAREWELL } else { FAREWELL };
+    let closed = connection.close_when_taken(|| core.write_timeout(), patience).await;
     if closed == Err(StreamError::TimedOut) {
-        Counters::add(&here.edge.counters.answers_cut_at_close);
+        Counters::add(&core.edge.counters.answers_cut_at_close);
         tracing::debug!("an agent was cut off before it had all of its last answer: it took nothing for too long");
     }
 }

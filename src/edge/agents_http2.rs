@@ -14,7 +14,7 @@ use crate::edge::moves::Moves;
 use crate::edge::other_core;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease};
-use crate::exchange::{Course, Patient};
+use crate::exchange::{ExchangeState, TimeoutStream};
 use crate::latency::{Outcome, Phase};
 use crate::route::Scheme;
 use crate::serve::{
@@ -28,26 +28,26 @@ const WINDOW: u32 = 512 * 1024;
 
 /// Serves an agent's connection, of which `first` was received.
 pub(super) async fn serve(caller: Caller, peer: Option<SocketAddr>, connection: Connection, first: Option<Lease>) {
-    let here = Rc::clone(&caller.here);
-    Counters::add(&here.edge.counters.http2_connections);
+    let core = Rc::clone(&caller.core);
+    Counters::add(&core.edge.counters.http2_connections);
     let connection = Rc::new(connection);
     let end = {
-        let mut windows = here.http2_windows.share();
+        let mut windows = core.http2_windows.share();
         let window = if windows.set(WINDOW as usize) { WINDOW } else { HTTP2_WINDOW_MIN };
-        let greeting = here.greetings.share();
+        let greeting = core.greetings.share();
         let mut calls = Calls { caller: Rc::new(caller), peer, greeting, window };
-        serve_http2(&here.core, &connection, first, &mut calls).await
+        serve_http2(&core.core, &connection, first, &mut calls).await
     };
-    count(&here, end);
+    count(&core, end);
     let Some(connection) = Rc::into_inner(connection) else { return };
     match end {
         Http2End::Failed => connection.abort(),
-        _ => agents::close(&here, connection).await,
+        _ => agents::close(&core, connection).await,
     }
 }
 
-fn count(here: &EdgeCore, end: Http2End) {
-    let counters = &here.edge.counters;
+fn count(core: &EdgeCore, end: Http2End) {
+    let counters = &core.edge.counters;
     match end {
         Http2End::Done | Http2End::Failed => return,
         Http2End::Flood => Counters::add(&counters.http2_floods),
@@ -68,7 +68,7 @@ struct Calls {
 
 impl Http2Service for Calls {
     fn limits(&self) -> Http2Limits {
-        let settings = &self.caller.here.edge.settings;
+        let settings = &self.caller.core.edge.settings;
         Http2Limits {
             first_timeout: settings.header_timeout,
             idle_timeout: settings.idle_timeout,
@@ -79,7 +79,7 @@ impl Http2Service for Calls {
     }
 
     fn ends(&self) -> impl Future<Output = ()> {
-        self.caller.here.drain.begun()
+        self.caller.core.drain.begun()
     }
 
     fn may_keep(&mut self, len: usize) -> bool {
@@ -88,18 +88,18 @@ impl Http2Service for Calls {
 
     fn call(&mut self, call: Http2Call) {
         let caller = Rc::clone(&self.caller);
-        self.caller.here.core.spawn(serve_call(caller, self.peer, call));
+        self.caller.core.core.spawn(serve_call(caller, self.peer, call));
     }
 }
 
 async fn serve_call(caller: Rc<Caller>, peer: Option<SocketAddr>, call: Http2Call) {
-    let here = &caller.here;
+    let core = &caller.core;
     let terms = Http2Terms {
-        browsers: Some(&here.edge.settings.origins),
+        browsers: Some(&core.edge.settings.origins),
         scheme: Scheme::of_connection(caller.is_tls),
         own_phase: Phase::Edge,
     };
-    let on_refused = |_| Counters::add(&here.edge.counters.requests_refused);
+    let on_refused = |_| Counters::add(&core.edge.counters.requests_refused);
     let serve = async |request: &mut Http2Request<'_>| {
         let mut calls = AgentCalls::new(&caller, Moves::default());
         match calls.answer(request).await {
@@ -121,16 +121,16 @@ impl<'a> AgentRequest<'a> for Http2Request<'a> {
         self.stream()
     }
 
-    fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> Course>(
+    fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
-        to_agent: &'b Patient<'b, Http2Stream, C>,
+        to_agent: &'b TimeoutStream<'b, Http2Stream, C>,
     ) -> Incoming<'b, impl RequestBody, impl Responder> {
         self.incoming_on(to_agent)
     }
 
-    async fn delivered<C: Fn(u64, &mut Context<'_>) -> Course>(
+    async fn delivered<C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &self,
-        to_agent: &Patient<'_, Http2Stream, C>,
+        to_agent: &TimeoutStream<'_, Http2Stream, C>,
         _keeps: bool,
         _here: &EdgeCore,
     ) -> Outcome {

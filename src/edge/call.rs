@@ -8,13 +8,13 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::moves::Moves;
-use crate::edge::open::{NoStream, Opened, Wanted};
+use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::places::Place;
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::engine::StreamError;
-use crate::exchange::{CallFailure, HeadReadError, Patient, Refusal, forwarded, requested_host};
+use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
 use crate::latency::{
     CallPhases, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
 };
@@ -30,7 +30,7 @@ use crate::wire::mcp::{self, Era};
 
 /// Who calls on a connection, from where, and how it counts.
 pub(super) struct Caller {
-    pub(super) here: Rc<EdgeCore>,
+    pub(super) core: Rc<EdgeCore>,
     /// The agent's address, as text.
     peer: String,
     /// The same, as admission rules see it.
@@ -63,10 +63,10 @@ pub(super) struct AgentCalls<'a> {
 }
 
 impl Caller {
-    pub(super) fn new(here: &Rc<EdgeCore>, peer_info: &mut PeerInfo, is_tls: bool) -> Caller {
+    pub(super) fn new(core: &Rc<EdgeCore>, peer_info: &mut PeerInfo, is_tls: bool) -> Caller {
         let peer = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
         Caller {
-            here: Rc::clone(here),
+            core: Rc::clone(core),
             peer,
             source: peer_info.source,
             front: peer_info.front,
@@ -78,7 +78,7 @@ impl Caller {
 
 impl<'a> AgentCalls<'a> {
     pub(super) fn new(caller: &'a Caller, moves: Moves) -> AgentCalls<'a> {
-        let greeting = caller.here.greetings.share();
+        let greeting = caller.core.greetings.share();
         AgentCalls { caller, greeting, moves, next_hop: NextHopWork::default(), timing: Vec::new() }
     }
 }
@@ -90,7 +90,7 @@ impl Service for AgentCalls<'_> {
     const OWN_PHASE: Phase = Phase::Edge;
 
     fn limits(&self) -> RequestLimits {
-        let settings = &self.caller.here.edge.settings;
+        let settings = &self.caller.core.edge.settings;
         RequestLimits {
             // A connection that has sent nothing yet has less time than one that has called.
             first_timeout: settings.header_timeout,
@@ -100,7 +100,7 @@ impl Service for AgentCalls<'_> {
     }
 
     async fn idle_ends(&self) {
-        self.caller.here.drain.begun().await;
+        self.caller.core.drain.begun().await;
     }
 
     fn may_keep(&mut self, len: usize) -> bool {
@@ -108,7 +108,7 @@ impl Service for AgentCalls<'_> {
     }
 
     fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Leave> {
-        let counters = &self.caller.here.edge.counters;
+        let counters = &self.caller.core.edge.counters;
         if *error == HeadReadError::Head(HeadError::Crowded) {
             Counters::add(&counters.greetings_refused);
         }
@@ -126,25 +126,25 @@ impl Service for AgentCalls<'_> {
 impl AgentCalls<'_> {
     /// Serves a request whose head was read.
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
-        let here = Rc::clone(&self.caller.here);
+        let core = Rc::clone(&self.caller.core);
         let moves = std::mem::take(&mut self.moves);
-        let Ok(_place) = here.gate.begin_call(self.caller.place.as_ref()) else {
-            Counters::add(&here.edge.counters.requests_refused);
+        let Ok(_place) = core.gate.begin_call(self.caller.place.as_ref()) else {
+            Counters::add(&core.edge.counters.requests_refused);
             request.refuse(Refusal::TooManyCalls).await;
             return Next::Close;
         };
-        let _counted = here.drain.count_call();
-        let tables = here.tables.get();
+        let _counted = core.drain.count_call();
+        let tables = core.tables.get();
         let host = requested_host(request.head());
         let route = host.ok().and_then(|host| tables.routes.lookup(&host));
         request.set_scheme(self.caller.scheme(request, route));
         let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
         let route = match admitted {
             Ok(route) => route,
-            Err(refusal) => return refuse(&here, request, refusal).await,
+            Err(refusal) => return refuse(&core, request, refusal).await,
         };
         if request.is_preflight() {
-            let keep = request.answer_preflight(!here.is_draining()).await;
+            let keep = request.answer_preflight(!core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
         let mut stamps = EdgeStamps::new(request.began());
@@ -153,17 +153,17 @@ impl AgentCalls<'_> {
             Traffic::Plain | Traffic::Passthrough => None,
         };
         let host = request.head().host().unwrap_or_default();
-        let bond = here.bonds.of_request(request.head(), &route.tunnel, request.began());
-        let wanted = Wanted { route, host, seal, peer: None, bond, moves };
+        let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        let target = CallTarget { route, host, seal, peer: None, bond, moves };
         // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
-        let opened = match here.open(wanted).await {
+        let opened = match core.open(target).await {
             Ok(opened) => opened,
-            Err(NoStream::HandOver(core)) => return Next::Leave(Leave::HandOver(core, moves.and_one())),
-            Err(NoStream::Failed(failure)) => return fail(&here, request, route, None, &stamps, failure).await,
+            Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
+            Err(NotOpened::Failed(failure)) => return fail(&core, request, route, None, &stamps, failure).await,
         };
         let next = self.exchange(request, route, &opened, &mut stamps).await;
         if opened.whole.get() {
-            here.keep_session(opened, request.head().host().unwrap_or_default());
+            core.keep_session(opened, request.head().host().unwrap_or_default());
         }
         next
     }
@@ -176,26 +176,26 @@ impl AgentCalls<'_> {
         opened: &Opened,
         stamps: &mut EdgeStamps,
     ) -> Next<Leave> {
-        let AgentCalls { caller: Caller { here, peer, front, is_tls, .. }, next_hop, timing, .. } = self;
+        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, timing, .. } = self;
         let stream = &opened.stream;
-        let to_agent = Patient::new(request.carrier(), &here.edge.settings.write_timeout, |taken, cx| {
-            here.course(stream.on_link(), taken, cx)
+        let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, |taken, cx| {
+            core.exchange_state(stream.on_link(), taken, cx)
         });
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(&to_agent);
-            hooks = EdgeHooks { here, opened, request: incoming.head, stamps, timing, is_refused: false };
-            let public = route.own.public.as_ref().or(here.edge.settings.public.as_ref());
+            hooks = EdgeHooks { core, opened, request: incoming.head, stamps, timing, is_refused: false };
+            let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
             let called = front.called(public, *is_tls, incoming.head);
             let append = forwarded(peer.as_bytes(), called);
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
-            let first_byte_timeout = route.own.first_byte_timeout.unwrap_or(here.edge.settings.first_byte_timeout);
+            let first_byte_timeout = route.own.first_byte_timeout.unwrap_or(core.edge.settings.first_byte_timeout);
             let edits = RequestEdits { drop_forwarded: true, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.first_byte_timeout = (!waits_for_events).then_some(first_byte_timeout);
-            relay(incoming, next_hop, &here.core, &mut hooks)
+            relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
@@ -205,13 +205,13 @@ impl AgentCalls<'_> {
         next_hop.clear();
         let error = match result {
             Ok(()) => {
-                stamps.on_last_to_agent(here.core.now());
+                stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
                 if is_refused {
-                    note_era(here, request, route);
+                    note_era(core, request, route);
                 }
-                let outcome = request.delivered(&to_agent, keeps, here).await;
-                finish(here, request, route, opened, stamps, outcome);
+                let outcome = request.delivered(&to_agent, keeps, core).await;
+                finish(core, request, route, opened, stamps, outcome);
                 return match outcome {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
@@ -226,19 +226,19 @@ impl AgentCalls<'_> {
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                return fail(here, request, route, Some(&opened.usage), stamps, failure).await;
+                return fail(core, request, route, Some(&opened.usage), stamps, failure).await;
             }
             Ended::BadBody(error) if !has_begun => {
-                finish(here, request, route, opened, stamps, Outcome::BadRequest);
+                finish(core, request, route, opened, stamps, Outcome::BadRequest);
                 request.refuse_body(error).await;
                 return Next::Close;
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
-                stamps.on_last_to_agent(here.core.now());
-                finish(here, request, route, opened, stamps, Outcome::Ok);
+                stamps.on_last_to_agent(core.core.now());
+                finish(core, request, route, opened, stamps, Outcome::Ok);
             }
-            ended => finish(here, request, route, opened, stamps, ended.outcome()),
+            ended => finish(core, request, route, opened, stamps, ended.outcome()),
         }
         Next::Leave(Leave::Abort)
     }
@@ -302,7 +302,7 @@ impl Ended {
 
 /// Takes the times of an exchange at the edge.
 struct EdgeHooks<'a> {
-    here: &'a EdgeCore,
+    core: &'a EdgeCore,
     opened: &'a Opened,
     request: &'a RequestHead,
     stamps: &'a mut EdgeStamps,
@@ -313,7 +313,7 @@ struct EdgeHooks<'a> {
 
 impl RelayHooks for EdgeHooks<'_> {
     fn on_request_head_queued(&mut self) {
-        self.stamps.on_handed_to_link(self.here.core.now());
+        self.stamps.on_handed_to_link(self.core.core.now());
     }
 
     fn received_at(&self) -> Time {
@@ -324,13 +324,13 @@ impl RelayHooks for EdgeHooks<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
         self.is_refused = Era::is_refusal(head.status());
-        self.here.bonds.on_answer(&self.opened.usage, self.request, head, self.here.core.turn_time());
+        self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
         let phases = self.opened.stream.on_link().times();
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(self.stamps.times(self.here.core.now()), phases), self.timing);
+        server_timing(&CallPhases::split(self.stamps.times(self.core.core.now()), phases), self.timing);
         ResponseExtras {
-            may_keep: !self.here.is_draining(),
+            may_keep: !self.core.is_draining(),
             server_timing: Some(self.timing),
             public: None,
             is_metadata: false,
@@ -338,7 +338,7 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_response_head_queued(&mut self) {
-        self.stamps.on_to_agent(self.here.core.now());
+        self.stamps.on_to_agent(self.core.core.now());
     }
 
     fn on_event_stream(&mut self, is_standing: bool) {
@@ -347,59 +347,59 @@ impl RelayHooks for EdgeHooks<'_> {
 
     /// Where the link is to end, the connector ends them, behind all that it has sent.
     fn streams_end(&self) -> impl Future<Output = ()> {
-        self.here.drain.begun()
+        self.core.drain.begun()
     }
 
     fn keepalive(&self) -> Option<Keepalive<'_>> {
-        let silence_max = self.here.edge.settings.sse_keepalive?;
-        Some(Keepalive { core: &self.here.core, silence_max })
+        let silence_max = self.core.edge.settings.sse_keepalive?;
+        Some(Keepalive { core: &self.core.core, silence_max })
     }
 }
 
 /// Answers a request that is none of our calls.
-async fn refuse(here: &EdgeCore, request: &mut impl Request, refusal: Refusal) -> Next<Leave> {
-    Counters::add(&here.edge.counters.requests_refused);
-    count_refused(here, refusal);
+async fn refuse(core: &EdgeCore, request: &mut impl Request, refusal: Refusal) -> Next<Leave> {
+    Counters::add(&core.edge.counters.requests_refused);
+    count_refused(core, refusal);
     request.refuse(refusal).await;
     Next::Close
 }
 
 /// Answers a call that got no answer from its upstream.
 async fn fail(
-    here: &EdgeCore,
+    core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
     failure: CallFailure,
 ) -> Next<Leave> {
-    let phases = CallPhases::split(stamps.times(here.core.now()), None);
+    let phases = CallPhases::split(stamps.times(core.core.now()), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
-    let keep = request.fail(failure, &timing, !here.is_draining()).await;
-    record(here, request, route, usage, &phases, failure.outcome());
+    let keep = request.fail(failure, &timing, !core.is_draining()).await;
+    record(core, request, route, usage, &phases, failure.outcome());
     if keep { Next::Keep } else { Next::Close }
 }
 
 fn finish(
-    here: &EdgeCore,
+    core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
     opened: &Opened,
     stamps: &EdgeStamps,
     outcome: Outcome,
 ) {
-    let times = stamps.times(here.core.now());
+    let times = stamps.times(core.core.now());
     let phases = CallPhases::split(times, opened.stream.on_link().times());
     if outcome == Outcome::Ok && !phases.is_of_gateway() {
-        here.figures.on_good_call(here.core.turn_time());
+        core.figures.on_good_call(core.core.turn_time());
     }
-    record(here, request, route, Some(&opened.usage), &phases, outcome);
+    record(core, request, route, Some(&opened.usage), &phases, outcome);
 }
 
 /// Counts a call that has ended; in `usage` too, if it went down a link.
 fn record(
-    here: &EdgeCore,
+    core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
@@ -409,17 +409,17 @@ fn record(
     let Some(call) = request.label().map(|label| label.call()) else { return };
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
-    let mut recorder = here.figures.recorder.borrow_mut();
+    let mut recorder = core.figures.recorder.borrow_mut();
     let label = recorder.label(route.name.as_str(), method, tool);
     recorder.record(label, phases, outcome);
     if let Some(usage) = usage {
-        usage.count(label, here.core.turn_time());
+        usage.count(label, core.core.turn_time());
     }
     // A stream of events is meant to last: how long it did says nothing.
     if call.kind() == mcp::CallKind::Stream || method == "subscriptions/listen" {
         return;
     }
-    let verdict = here.figures.slow_calls.borrow_mut().judge(here.core.turn_time(), phases.took());
+    let verdict = core.figures.slow_calls.borrow_mut().judge(core.core.turn_time(), phases.took());
     if let SlowVerdict::Log { left_out } = verdict {
         let mut split = Vec::new();
         server_timing(phases, &mut split);
@@ -443,7 +443,7 @@ impl Caller {
     /// The scheme by which the agent called; `route` is that of the host, if there is one.
     pub(super) fn scheme(&self, request: &impl Request, route: Option<&Route>) -> Scheme {
         let own = route.and_then(|route| route.own.public.as_ref());
-        let public = own.or(self.here.edge.settings.public.as_ref());
+        let public = own.or(self.core.edge.settings.public.as_ref());
         self.front.scheme(public, self.is_tls, request.head())
     }
 
@@ -454,12 +454,12 @@ impl Caller {
         tables: &EdgeTables,
         route: Option<&'t Route>,
     ) -> Result<&'t Route, Refusal> {
-        if !self.here.edge.settings.origins.allow(request.head(), self.scheme(request, route)) {
+        if !self.core.edge.settings.origins.allow(request.head(), self.scheme(request, route)) {
             return Err(Refusal::Origin);
         }
         let route = route.ok_or(Refusal::UnknownHost)?;
         let verdict = tables.admission.judge_call(&self.source, &route.tunnel);
-        if !self.here.gate.admits_call(&self.source, verdict) {
+        if !self.core.gate.admits_call(&self.source, verdict) {
             return Err(Refusal::Network);
         }
         if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
@@ -467,11 +467,11 @@ impl Caller {
 }
 
 /// Notes that a server has refused a request as one of the other era of MCP does, if the request opens a conversation.
-fn note_era(here: &EdgeCore, request: &mut impl Request, route: &Route) {
+fn note_era(core: &EdgeCore, request: &mut impl Request, route: &Route) {
     let opened = request.label().and_then(|label| Era::of_opening(label.call().method()?));
     let Some(era) = opened else { return };
-    Counters::add(&here.edge.counters.eras_differed);
-    if let Some(LeftOut { same, others }) = here.edge.log_era(&route.name, era, here.core.turn_time()) {
+    Counters::add(&core.edge.counters.eras_differed);
+    if let Some(LeftOut { same, others }) = core.edge.log_era(&route.name, era, core.core.turn_time()) {
         tracing::info!(
             route = route.name.as_str(),
             same,
@@ -485,8 +485,8 @@ fn note_era(here: &EdgeCore, request: &mut impl Request, route: &Route) {
 }
 
 /// Counts a request that is of no route.
-fn count_refused(here: &EdgeCore, refusal: Refusal) {
-    let mut recorder = here.figures.recorder.borrow_mut();
+fn count_refused(core: &EdgeCore, refusal: Refusal) {
+    let mut recorder = core.figures.recorder.borrow_mut();
     let label = recorder.label(OTHER, OTHER, "");
     recorder.record(label, &CallPhases::default(), refusal.outcome());
 }

@@ -17,7 +17,7 @@ use crate::edge::message::EdgeEvent;
 use crate::edge::sessions::IdleSessions;
 use crate::edge::shared::Edge;
 use crate::engine::{Core, MailSender};
-use crate::exchange::{Course, DRAIN_STALL_MAX};
+use crate::exchange::{DRAIN_STALL_MAX, ExchangeState};
 use crate::link::CarrierStream;
 
 /// Bytes of incomplete request heads and TLS handshakes that one core keeps. Beyond it those that need more are refused.
@@ -81,12 +81,12 @@ impl EdgeCore {
 
     /// The state of an exchange over `stream`, apart from its agent, which has taken `taken` bytes since this was asked
     /// before.
-    pub(super) fn course(&self, stream: &CarrierStream, taken: u64, cx: &mut Context<'_>) -> Course {
+    pub(super) fn exchange_state(&self, stream: &CarrierStream, taken: u64, cx: &mut Context<'_>) -> ExchangeState {
         stream.reader_took(taken);
         match stream.failure(cx) {
-            Some(error) => Course::Over(error),
-            None if self.is_draining() || stream.holds_up_drain() => Course::Draining,
-            None => Course::Open,
+            Some(error) => ExchangeState::Ended(error),
+            None if self.is_draining() || stream.holds_up_drain() => ExchangeState::Draining,
+            None => ExchangeState::Running,
         }
     }
 }

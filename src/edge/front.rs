@@ -9,7 +9,7 @@ use crate::wire::http1::RequestHead;
 pub(super) struct Front {
     /// Whether the agent's own connection is TLS, if a PROXY header says so.
     pub(super) is_tls: Option<bool>,
-    /// Whether a proxy whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed passes the requests on.
+    /// Whether the requests come from a proxy whose `X-Forwarded-Proto` and `X-Forwarded-Host` are trusted.
     pub(super) is_trusted: bool,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, Time};
 use crate::edge::edge_core::EdgeCore;
-use crate::edge::open::Wanted;
+use crate::edge::open::CallTarget;
 
 /// Until when a call waits for a link.
 pub(super) struct OfflineWait {
@@ -15,24 +15,24 @@ pub(super) struct OfflineWait {
 
 impl OfflineWait {
     /// The wait of a call that came now.
-    pub(super) fn new(here: &EdgeCore) -> OfflineWait {
-        let settings = &here.edge.settings;
-        let until = here.core.now() + settings.offline_wait;
+    pub(super) fn new(core: &EdgeCore) -> OfflineWait {
+        let settings = &core.edge.settings;
+        let until = core.core.now() + settings.offline_wait;
         OfflineWait { until, latest: until + settings.restart_wait }
     }
 
     /// Whether it is not over. It is at once when this edge is to end.
-    pub(super) fn is_on(&self, here: &EdgeCore) -> bool {
-        !here.is_draining() && here.core.now() < self.until
+    pub(super) fn is_on(&self, core: &EdgeCore) -> bool {
+        !core.is_draining() && core.core.now() < self.until
     }
 
     /// How long it still is. As long as the only connectors of the tunnel are about to end, and finish their calls first, the time
     /// for those that take their place has not begun.
-    pub(super) fn left(&mut self, here: &EdgeCore, wanted: Wanted<'_>) -> Duration {
-        let now = here.core.now();
-        if here.edge.presence.is_ending(&wanted.route.tunnel) {
-            self.until = (now + here.edge.settings.offline_wait).min(self.latest);
+    pub(super) fn left(&mut self, core: &EdgeCore, target: CallTarget<'_>) -> Duration {
+        let now = core.core.now();
+        if core.edge.presence.is_ending(&target.route.tunnel) {
+            self.until = (now + core.edge.settings.offline_wait).min(self.latest);
         }
-        if self.is_on(here) { self.until - now } else { Duration::ZERO }
+        if self.is_on(core) { self.until - now } else { Duration::ZERO }
     }
 }

@@ -32,15 +32,17 @@ pub(super) struct Opened {
     pub(super) whole: Cell<bool>,
 }
 
-/// Why no stream could be opened.
-pub(super) enum NoStream {
+/// Why no stream was opened on this core.
+pub(super) enum NotOpened {
+    /// The connection has to move to this core, which has a link.
     HandOver(CoreId),
+    /// The call fails.
     Failed(CallFailure),
 }
 
-/// What a stream is opened for.
+/// The call for which a stream is opened.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct CallTarget<'a> {
     pub(super) route: &'a Route,
     pub(super) host: &'a str,
     /// With what its connector is spoken to where calls are sealed again.
@@ -55,40 +57,43 @@ pub(super) struct Wanted<'a> {
 
 impl EdgeCore {
     /// Opens a stream, or takes up a sealed session, waiting a little for a connector that is away.
-    pub(super) async fn open(&self, wanted: Wanted<'_>) -> Result<Opened, NoStream> {
-        if wanted.route.traffic == Traffic::Resealed {
-            if let Some(kept) = self.kept_session(wanted) {
+    pub(super) async fn open(&self, target: CallTarget<'_>) -> Result<Opened, NotOpened> {
+        if target.route.traffic == Traffic::Resealed {
+            if let Some(kept) = self.kept_session(target) {
                 return Ok(kept);
             }
             // In a box, so that other calls do not have its size.
-            return Box::pin(self.open_resealed(wanted)).await;
+            return Box::pin(self.open_resealed(target)).await;
         }
-        let (stream, usage) = self.open_on_link(wanted).await?;
+        let (stream, usage) = self.open_on_link(target).await?;
         Ok(Opened { stream: CallStream::Plain(stream), usage, seal: None, whole: Cell::new(false) })
     }
 
     /// Opens a stream as it is.
-    pub(super) async fn open_on_link(&self, wanted: Wanted<'_>) -> Result<(CarrierStream, Rc<LinkUsage>), NoStream> {
+    pub(super) async fn open_on_link(
+        &self,
+        target: CallTarget<'_>,
+    ) -> Result<(CarrierStream, Rc<LinkUsage>), NotOpened> {
         let mut wait = OfflineWait::new(self);
-        let mut bond = wanted.bond;
+        let mut bond = target.bond;
         loop {
             let seen = self.links.changes();
-            let chosen = self.choose_link(&wanted.route.tunnel, bond, wanted.moves);
+            let chosen = self.choose_link(&target.route.tunnel, bond, target.moves);
             let may_wait = wait.is_on(self);
             let is_unproven = matches!(chosen, Chosen::Unproven(_));
             let why = match chosen {
-                Chosen::OtherCore(core) => return Err(NoStream::HandOver(core)),
+                Chosen::OtherCore(core) => return Err(NotOpened::HandOver(core)),
                 Chosen::Unproven(_) if may_wait => Offline::NoLink,
-                Chosen::Here(link) | Chosen::Unproven(link) => match self.open_on(&link, wanted) {
+                Chosen::Here(link) | Chosen::Unproven(link) => match self.open_on(&link, target) {
                     Ok(stream) => return Ok((stream, link.usage)),
                     Err(why) => why,
                 },
                 Chosen::Wait(why) => why,
             };
-            if self.tables.get().is_revoked(&wanted.route.tunnel, self.core.now()) {
-                return Err(NoStream::Failed(CallFailure::TunnelRevoked));
+            if self.tables.get().is_revoked(&target.route.tunnel, self.core.now()) {
+                return Err(NotOpened::Failed(CallFailure::TunnelRevoked));
             }
-            let left = wait.left(self, wanted);
+            let left = wait.left(self, target);
             if !left.is_zero() {
                 // Either way it is looked at again.
                 let _ = self
@@ -96,7 +101,7 @@ impl EdgeCore {
                     .timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_unproven))
                     .await;
             } else if bond == Bond::None || why == Offline::Full {
-                return Err(NoStream::Failed(CallFailure::of_offline(why)));
+                return Err(NotOpened::Failed(CallFailure::of_offline(why)));
             } else {
                 // The server of another connector will say that it does not have the session, so that the agent begins another.
                 bond = Bond::None;
@@ -104,15 +109,15 @@ impl EdgeCore {
         }
     }
 
-    fn open_on(&self, chosen: &ChosenLink, wanted: Wanted<'_>) -> Result<CarrierStream, Offline> {
-        let Wanted { route, host, peer, .. } = wanted;
+    fn open_on(&self, chosen: &ChosenLink, target: CallTarget<'_>) -> Result<CarrierStream, Offline> {
+        let CallTarget { route, host, peer, .. } = target;
         let open = CallOpen { host, call: self.links.next_call(), traffic: route.traffic, peer };
         let opened = chosen.carrier.open(&open).map_err(|error| match error {
             CallOpenError::Full => Offline::Full,
             CallOpenError::Draining => Offline::Draining,
             CallOpenError::Unusable => Offline::NoLink,
         })?;
-        self.links.on_call(&route.tunnel, &chosen.carrier, wanted.bond == Bond::None);
+        self.links.on_call(&route.tunnel, &chosen.carrier, target.bond == Bond::None);
         Ok(opened)
     }
 }

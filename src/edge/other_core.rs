@@ -12,7 +12,7 @@ use crate::edge::front::Front;
 use crate::edge::message::CoreMessage;
 use crate::edge::moves::Moves;
 use crate::engine::Detached;
-use crate::exchange::{Course, Patient};
+use crate::exchange::{ExchangeState, TimeoutStream};
 use crate::latency::Outcome;
 use crate::route::Scheme;
 use crate::serve::{
@@ -28,15 +28,15 @@ pub(super) async fn carry(
     target: CoreId,
     moves: Moves,
 ) {
-    let here = &*caller.here;
+    let core = &*caller.core;
     // The other core sees a connection in the clear.
     let front = Front { is_tls: Some(caller.scheme(request, None) == Scheme::Https), ..caller.front };
     let ends = Detached::pair();
     let adopted = match ends {
         Ok([near, far]) => {
             let message = CoreMessage::Agent(Box::new(far.into()), peer, front, moves);
-            here.hand_over(target, message).await;
-            here.core.adopt(near, here.edge.settings.agent_socket()).await
+            core.hand_over(target, message).await;
+            core.core.adopt(near, core.edge.settings.agent_socket()).await
         }
         Err(error) => Err(error),
     };
@@ -47,17 +47,18 @@ pub(super) async fn carry(
             return request.stream().refuse();
         }
     };
-    let course = |_, _: &mut Context<'_>| if here.is_draining() { Course::Draining } else { Course::Open };
-    let to_agent = Patient::new(request.stream(), &here.edge.settings.write_timeout, course);
+    let course =
+        |_, _: &mut Context<'_>| if core.is_draining() { ExchangeState::Draining } else { ExchangeState::Running };
+    let to_agent = TimeoutStream::new(request.stream(), &core.edge.settings.write_timeout, course);
     let mut work = NextHopWork::default();
     let relayed = {
         let incoming = request.incoming(&to_agent);
         let next_hop = NextHop::new(&socket, &socket, &mut work, incoming.head, RequestEdits::default());
-        relay(incoming, next_hop, &here.core, &mut Hooks(here)).await
+        relay(incoming, next_hop, &core.core, &mut Hooks(core)).await
     };
     request.end_response();
     let Relayed { result, keeps, .. } = relayed;
-    if result.is_err() || request.delivered(&to_agent, keeps, here).await != Outcome::Ok {
+    if result.is_err() || request.delivered(&to_agent, keeps, core).await != Outcome::Ok {
         request.stream().abort();
     }
 }

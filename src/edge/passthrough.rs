@@ -14,10 +14,10 @@ use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::message::CoreMessage;
 use crate::edge::moves::Moves;
-use crate::edge::open::{NoStream, Wanted};
+use crate::edge::open::{CallTarget, NotOpened};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease, Pool, StreamError, leases_of, send_bytes};
-use crate::exchange::Patient;
+use crate::exchange::TimeoutStream;
 use crate::link::CarrierStream;
 use crate::route::{Hostname, Route};
 use crate::tls::{
@@ -133,13 +133,13 @@ impl Passing {
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
         let (host, peer) = (self.host.as_str(), address.as_deref());
         let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
-        let wanted = Wanted { route: &self.route, host, seal: None, peer, bond, moves };
-        let (stream, usage) = match core.open_on_link(wanted).await {
+        let target = CallTarget { route: &self.route, host, seal: None, peer, bond, moves };
+        let (stream, usage) = match core.open_on_link(target).await {
             Ok(opened) => opened,
-            Err(NoStream::HandOver(target)) => {
+            Err(NotOpened::HandOver(target)) => {
                 return self.hand_over(core, target, peer_info.peer, moves.and_one()).await;
             }
-            Err(NoStream::Failed(_)) => {
+            Err(NotOpened::Failed(_)) => {
                 Counters::add(&core.edge.counters.requests_refused);
                 return self.refuse(core, Alert::InternalError).await;
             }
@@ -227,8 +227,9 @@ async fn carry(
         future::pending::<Result<(), StreamError>>().await
     };
     let back = async {
-        let to =
-            Patient::new(connection, &core.edge.settings.write_timeout, |taken, cx| core.course(stream, taken, cx));
+        let to = TimeoutStream::new(connection, &core.edge.settings.write_timeout, |taken, cx| {
+            core.exchange_state(stream, taken, cx)
+        });
         while let Some(lease) = stream.recv().await? {
             begun.set(true);
             to.ready().await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_choice::Chosen;
-use crate::edge::open::{NoStream, Opened, Wanted};
+use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::sessions::{IdleSession, Seal};
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
@@ -23,39 +23,39 @@ const ALERT_PATIENCE: Duration = Duration::from_secs(1);
 
 impl EdgeCore {
     /// Takes an idle session on the link that the call goes to, if there is one.
-    pub(super) fn kept_session(&self, wanted: Wanted<'_>) -> Option<Opened> {
-        let host = wanted.host.parse::<Hostname>().ok()?;
-        let tunnel = &wanted.route.tunnel;
-        let Chosen::Here(link) = self.choose_link(tunnel, wanted.bond, wanted.moves) else { return None };
-        let idle = self.idle_sessions.take(host.as_str(), link.carrier.id(), tunnel, wanted.seal?)?;
-        self.links.on_call(tunnel, &link.carrier, wanted.bond == Bond::None);
+    pub(super) fn kept_session(&self, target: CallTarget<'_>) -> Option<Opened> {
+        let host = target.host.parse::<Hostname>().ok()?;
+        let tunnel = &target.route.tunnel;
+        let Chosen::Here(link) = self.choose_link(tunnel, target.bond, target.moves) else { return None };
+        let idle = self.idle_sessions.take(host.as_str(), link.carrier.id(), tunnel, target.seal?)?;
+        self.links.on_call(tunnel, &link.carrier, target.bond == Bond::None);
         idle.session.inner().forget_times();
         Some(sealed(idle.session, link.usage, idle.seal))
     }
 
     /// Makes a new session with the connector of a route.
-    pub(super) async fn open_resealed(&self, wanted: Wanted<'_>) -> Result<Opened, NoStream> {
-        let tunnel = wanted.route.tunnel.clone();
-        let unsealed = || NoStream::Failed(CallFailure::SealRefused);
-        let host = wanted.host.parse::<Hostname>().map_err(|_| unsealed())?;
-        let wanted = Wanted { host: host.as_str(), ..wanted };
-        let Some(config) = wanted.seal.cloned() else {
-            self.log_unsealed(wanted, &"the tunnel has no registered authority: add one with `adit tunnel cert add`");
+    pub(super) async fn open_resealed(&self, target: CallTarget<'_>) -> Result<Opened, NotOpened> {
+        let tunnel = target.route.tunnel.clone();
+        let unsealed = || NotOpened::Failed(CallFailure::SealRefused);
+        let host = target.host.parse::<Hostname>().map_err(|_| unsealed())?;
+        let target = CallTarget { host: host.as_str(), ..target };
+        let Some(config) = target.seal.cloned() else {
+            self.log_unsealed(target, &"the tunnel has no registered authority: add one with `adit tunnel cert add`");
             return Err(unsealed());
         };
-        let (stream, usage) = self.open_on_link(wanted).await?;
+        let (stream, usage) = self.open_on_link(target).await?;
         let session = self.seal(stream, host.as_str(), Arc::clone(&config)).await;
         let session = session.map_err(|error| {
             Counters::add(&self.edge.counters.seals_failed);
             match error {
                 HandshakeError::Stream(StreamError::ResetWith { failure }) => {
                     if matches!(failure, CallFailure::SealMismatch | CallFailure::SealRefused) {
-                        self.log_unsealed(wanted, &failure);
+                        self.log_unsealed(target, &failure);
                     }
-                    NoStream::Failed(failure)
+                    NotOpened::Failed(failure)
                 }
                 error => {
-                    self.log_unsealed(wanted, &error);
+                    self.log_unsealed(target, &error);
                     unsealed()
                 }
             }
@@ -99,9 +99,9 @@ impl EdgeCore {
         self.idle_sessions.put(&self.core, host.as_str(), idle);
     }
 
-    fn log_unsealed(&self, wanted: Wanted<'_>, why: &dyn std::fmt::Display) {
+    fn log_unsealed(&self, target: CallTarget<'_>, why: &dyn std::fmt::Display) {
         self.gate.log_limited(|left_out| {
-            tracing::warn!(host = wanted.host, tunnel = %wanted.route.tunnel, %why, left_out, "no inner TLS session with the connector");
+            tracing::warn!(host = target.host, tunnel = %target.route.tunnel, %why, left_out, "no inner TLS session with the connector");
         });
     }
 }

@@ -18,7 +18,7 @@ use crate::wire::mux;
 pub enum PlainHttp {
     /// Plain HTTP is refused from everywhere.
     Never,
-    /// Those whose connection comes over loopback, whoever a proxy says that it is for.
+    /// Only agents that connect over loopback, even if a proxy there names another address.
     Loopback,
     /// Plain HTTP is allowed from everywhere.
     Anywhere,
@@ -51,7 +51,7 @@ pub struct EdgeSettings {
     pub origins: Arc<OriginRules>,
     /// The URL by which agents reach the edge; none if it is that of their connection.
     pub public: Option<PublicUrl>,
-    /// The proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed.
+    /// The proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are trusted.
     pub trusted_proxies: Networks,
     /// Connections of agents that one core serves at once.
     pub connections_max: usize,

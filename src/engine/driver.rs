@@ -102,7 +102,7 @@ pub struct SocketOptions {
     pub quick_ack: bool,
     /// How long the peer's system may be silent, sending neither data nor answers to keep-alive probes, before the
     /// connection fails; rounded up to whole seconds for the probes. `None` leaves it to the system, which waits for a
-    /// quarter of an hour, or for ever if nothing is sent.
+    /// quarter of an hour, or forever if nothing is sent.
     pub silence_max: Option<Duration>,
 }
 
@@ -120,7 +120,7 @@ pub enum Close {
 pub enum Wait {
     /// Do not wait: carry out what is queued and return.
     Poll,
-    /// Wait until the given time; for ever if it is [`Time::NEVER`].
+    /// Wait until the given time; without end if it is [`Time::NEVER`].
     Until(Time),
 }
 

@@ -17,6 +17,7 @@ mod shrink;
 mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod slots;
 mod socket;
 mod sockets;
 mod spin;

@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::engine::sys::arena::Arena;
-use crate::engine::sys::lease::{Lease, References};
+use crate::engine::slots::{Purpose, Slots};
+use crate::engine::sys::lease::Lease;
 use crate::engine::windows::Windows;
 
 /// Bytes of a small buffer.
@@ -26,8 +26,6 @@ pub const LARGE_LEN: usize = 64 * 1024;
 pub const BUFFER_MEMORY_DEFAULT: usize = 64 * 1024 * 1024;
 /// The smallest budget that a pool can work with, in bytes.
 pub const BUFFER_MEMORY_MIN: usize = 2 * 1024 * 1024;
-/// How many bytes the pool grows by at a time.
-const SLAB_LEN: usize = 256 * 1024;
 /// One part in this many of the budget is reserved for links.
 const LINK_RESERVE: usize = 8;
 /// One part in this many of the budget is reserved for sending, besides the part for links.
@@ -70,17 +68,6 @@ impl Class {
     pub const fn for_len(len: usize) -> Class {
         if len <= SMALL_LEN { Class::Small } else { Class::Large }
     }
-}
-
-/// The purpose for which a buffer is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// To receive from agents, upstreams and connections of unknown kind.
-    Receive,
-    /// To send bytes that were accepted.
-    Send,
-    /// To receive and send on a link.
-    Link,
 }
 
 /// The buffer pool of a core, with a limit in bytes. Clones refer to the same pool.
@@ -357,7 +344,7 @@ impl PoolShared {
             return None;
         }
         let mut slots = self.slots(class).borrow_mut();
-        if slots.idle.is_empty() {
+        if !slots.has_idle() {
             // Memory of unused buffers of the other class is reused here.
             if self.leased.get() + self.idle.get() + len > self.bytes_max {
                 self.release_memory(if class == Class::Small { Class::Large } else { Class::Small }, len);
@@ -367,7 +354,7 @@ impl PoolShared {
             self.idle_least.set(self.idle_least.get().min(self.idle.get()));
         }
         let index = slots.take(purpose)?;
-        let base = slots.arena.slot(index as usize);
+        let base = slots.base(index);
         drop(slots);
         self.leased.set(self.leased.get() + len);
         let by_purpose = &self.by_purpose[purpose as usize];
@@ -381,14 +368,14 @@ impl PoolShared {
         let purpose = if self.has(class.bytes(), Purpose::Receive) {
             Purpose::Receive
         } else {
-            self.slots(slot.class).borrow().purposes[slot.index as usize]
+            self.slots(slot.class).borrow().purpose(slot.index)
         };
         self.take(class, purpose)
     }
 
     /// One more lease of the slot.
     pub(in crate::engine) fn retain(&self, slot: Slot) {
-        self.slots(slot.class).borrow().references[slot.index as usize].add();
+        self.slots(slot.class).borrow().retain(slot.index);
     }
 
     /// One lease of the slot fewer.
@@ -441,72 +428,6 @@ pub(in crate::engine) enum Trimmed {
     Some,
     /// Memory of unused buffers was returned, and no more will be until buffers have been used again.
     All,
-}
-
-/// The buffers of one class.
-struct Slots {
-    arena: Arena,
-    references: Vec<References>,
-    /// The purpose of each slot in use.
-    purposes: Vec<Purpose>,
-    /// Unused, with memory behind them.
-    idle: Vec<u32>,
-    /// Unused slots without memory behind them.
-    bare: Vec<u32>,
-}
-
-impl Slots {
-    fn new(slot_len: usize) -> Slots {
-        Slots {
-            arena: Arena::new(slot_len, SLAB_LEN / slot_len),
-            references: Vec::new(),
-            purposes: Vec::new(),
-            idle: Vec::new(),
-            bare: Vec::new(),
-        }
-    }
-
-    fn take(&mut self, purpose: Purpose) -> Option<u32> {
-        if self.idle.is_empty() && self.bare.is_empty() {
-            self.grow();
-        }
-        let index = self.idle.pop().or_else(|| self.bare.pop())?;
-        self.references[index as usize].add();
-        self.purposes[index as usize] = purpose;
-        Some(index)
-    }
-
-    fn grow(&mut self) {
-        let from = self.arena.slots();
-        self.arena.grow();
-        let to = self.arena.slots();
-        self.references.resize_with(to, References::default);
-        self.purposes.resize(to, Purpose::Send);
-        // Low indices are handed out first, so that a lightly used pool touches few pages.
-        self.bare.extend((from..to).rev().filter_map(|index| u32::try_from(index).ok()));
-        // Neither list grows when a buffer comes back.
-        self.idle.reserve(to - self.idle.len());
-        self.bare.reserve(to - self.bare.len());
-    }
-
-    /// The purpose of the slot, if this was its last lease.
-    fn release(&mut self, index: u32) -> Option<Purpose> {
-        let last = self.references[index as usize].remove();
-        last.then(|| {
-            self.idle.push(index);
-            self.purposes[index as usize]
-        })
-    }
-
-    /// Returns the memory of up to `count` unused buffers to the system, the longest unused first; returns how many.
-    fn release_memory(&mut self, count: usize) -> usize {
-        let count = count.min(self.idle.len());
-        for index in self.idle.drain(..count) {
-            self.arena.release_memory(index as usize);
-            self.bare.push(index);
-        }
-        count
-    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Signal {
     }
 }
 
-/// Waits for a [`Signal`]. Takes no memory beyond its place, which it gives back when it is dropped.
+/// Waits for a [`Signal`]. It uses no memory but a slot of the signal, which it returns when it is dropped.
 pub struct After<'a> {
     signal: &'a Signal,
     count: u64,

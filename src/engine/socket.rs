@@ -235,7 +235,7 @@ impl Socket {
         self.core.shared().driver.borrow().unacknowledged_bytes(self.token)
     }
 
-    /// Whether the connection is over, whoever ended it. Costs a system call.
+    /// Whether the connection has ended, on either side. Costs a system call.
     pub(super) fn is_over(&self) -> bool {
         self.core.shared().driver.borrow().is_over(self.token)
     }

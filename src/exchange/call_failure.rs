@@ -41,7 +41,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "revoked",
             outcome: Outcome::Revoked,
             retry_after_s: None,
-            message: "the tunnel's credentials were withdrawn, so that no connector can serve it: its operator must rotate them",
+            message: "the tunnel's credentials were revoked, so that no connector can serve it: its operator must rotate them",
         },
         CallFailure::Overloaded => Meaning {
             status: 503,
@@ -81,7 +81,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "seal_refused",
             outcome: Outcome::SealRefused,
             retry_after_s: None,
-            message: "edge and connector could not seal the call: its operator finds the reason in the logs of both",
+            message: "there is no inner TLS session between edge and connector: its operator finds the reason in the logs of both",
         },
         CallFailure::UpstreamNotAllowed | CallFailure::UpstreamUnreachable => Meaning {
             status: 502,
@@ -153,7 +153,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "revoked",
             outcome: Outcome::Revoked,
             retry_after_s: None,
-            message: "the tunnel's credential was withdrawn while the call was under way: the server may have acted on the request",
+            message: "the tunnel's credential was revoked during the call: the server may have acted on the request",
         },
         CallFailure::SlowReader => Meaning {
             status: 503,
@@ -161,7 +161,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "slow_reader",
             outcome: Outcome::Overloaded,
             retry_after_s: None,
-            message: "the call was ended to free memory, as its reader was slow: the server may have acted on the request",
+            message: "the call was ended to free memory, because its reader was slow: the server may have acted on the request",
         },
         CallFailure::Cancelled | CallFailure::RequestBroken | CallFailure::Internal => Meaning {
             status: 502,

@@ -10,8 +10,8 @@ mod http1_body;
 mod intake;
 mod origins;
 mod outlet;
-mod patient;
 mod refusal;
+mod timeout_stream;
 
 pub use call_failure::CallFailure;
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
@@ -20,8 +20,8 @@ pub use http1_body::{Http1Sink, Http1Source};
 pub use intake::{HeadReadError, INTERIM_MAX, Intake};
 pub use origins::{OriginRules, OwnOrigin};
 pub use outlet::Outlet;
-pub use patient::{Asked, Course, DRAIN_STALL_MAX, Patient, PeerProgress, WaitsFor};
 pub use refusal::{Refusal, check_request, requested_host};
+pub use timeout_stream::{Asked, DRAIN_STALL_MAX, ExchangeState, PeerProgress, TimeoutStream, WaitsFor};
 
 /// How much memory for heads that are to be sent is kept from one call to the next, in bytes.
 const SCRATCH_LEN_KEPT: usize = 4096;

@@ -84,7 +84,7 @@ impl Outlet {
         self.gathered.take().map_or(Ok(()), |lease| to.send(lease))
     }
 
-    /// Drops what is gathered, because its connection is given up.
+    /// Drops what was gathered, because its connection is closed.
     pub fn clear(&mut self) {
         self.gathered = None;
     }

@@ -11,7 +11,7 @@ const RETRY_AFTER_S: u32 = 1;
 /// Why a request is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The host is no host.
+    /// The host is not a valid host name or address.
     BadHost,
     /// No route has the host.
     UnknownHost,

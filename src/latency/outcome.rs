@@ -12,23 +12,23 @@ pub enum Outcome {
     BadRequest,
     /// No route has this host (421).
     UnknownHost,
-    /// No link of the route's tunnel was there (503).
+    /// The route's tunnel had no link (503).
     Offline,
     /// A limit was reached before the call was sent on (503).
     Overloaded,
-    /// The upstream took no connection (502).
+    /// The upstream accepted no connection (502, 503).
     UpstreamRefused,
-    /// The upstream broke off or answered what is no HTTP.
+    /// The upstream broke off, or its answer was not valid HTTP.
     UpstreamFailed,
-    /// The link was lost under the call.
+    /// The link was lost during the call.
     LinkLost,
     /// A deadline passed (504).
     TimedOut,
-    /// The tunnel's credentials were withdrawn, before the call or under it (503).
+    /// The tunnel's credentials were revoked, before or during the call (503).
     Revoked,
-    /// No inner TLS session came about between edge and connector (502).
+    /// The inner TLS session between edge and connector failed (502).
     SealRefused,
-    /// The agent took nothing of its answer, or sent nothing of its request, for longer than it may.
+    /// The agent read nothing of its answer, or sent nothing of its request, for too long.
     AgentStalled,
     /// The connector has no route for the host (502).
     NoRoute,
@@ -80,8 +80,8 @@ impl Outcome {
 
     /// Whether the call's durations belong in the histograms.
     ///
-    /// Those of calls that were turned away do not: a quick refusal would make the tunnel look fast. Those of calls that
-    /// were given up do: leaving them out would hide the slowest ones.
+    /// Those of refused calls do not: a quick refusal would make the tunnel look fast. Those of calls that were abandoned
+    /// do: leaving them out would hide the slowest ones.
     #[must_use]
     pub const fn is_timed(self) -> bool {
         matches!(

@@ -92,7 +92,7 @@ impl Default for LabelFigures {
     }
 }
 
-/// The figures of all cores, put together by whoever reads them.
+/// The figures of all cores, added up for reading.
 ///
 /// A core may be asked for one set at a time ([`Recorder::set`](super::Recorder::set)); the sets are then of slightly
 /// different moments, which no reader of metrics can tell.

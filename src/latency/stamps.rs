@@ -134,7 +134,7 @@ impl ConnectorStamps {
         self.connect = Some(self.connect.unwrap_or_default().saturating_add(took));
     }
 
-    /// The first byte was sent upstream. Sent once more on another connection, the last time counts and the lost try is
+    /// The first byte was sent upstream. If it was sent again on another connection, the last time counts, and the failed attempt is
     /// the connector's own time.
     pub fn on_sent(&mut self, now: Time) {
         self.first_sent = Some(now);

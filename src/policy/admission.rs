@@ -112,9 +112,9 @@ pub struct Admission {
     pub tunnels: SharedMap<TunnelId, Rules>,
     /// The rules for connectors that dial in.
     pub connectors: Rules,
-    /// The proxies on the agents' port whose PROXY header is believed. A header from anybody else is not.
+    /// The proxies on the agents' port whose PROXY header is trusted. A header from anybody else is not.
     pub agents_proxies: Networks,
-    /// The proxies on the connectors' port whose PROXY header is believed.
+    /// The proxies on the connectors' port whose PROXY header is trusted.
     pub connectors_proxies: Networks,
     /// How often one source may connect; `None` for no limit.
     pub handshakes: Option<Rate>,

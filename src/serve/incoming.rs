@@ -2,7 +2,7 @@
 
 use crate::engine::StreamError;
 use crate::exchange::{BodySink, BodySource, CarryError};
-use crate::serve::label::Label;
+use crate::serve::label::CallLabel;
 use crate::wire::http1::{PublicAddress, RequestHead, ResponseHead};
 
 /// A request apart from the connection it came on.
@@ -12,7 +12,7 @@ pub struct Incoming<'a, B, R> {
     /// Its body.
     pub body: B,
     /// Reads what it is about, if that is of interest.
-    pub label: Option<&'a mut Label>,
+    pub label: Option<&'a mut CallLabel>,
     /// Takes the response.
     pub responder: R,
 }

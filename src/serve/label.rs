@@ -5,12 +5,12 @@ use crate::wire::mcp::{Call, CallKind};
 /// What a request is about, read from its head and from its body while that passes; kept from one request to the next for its
 /// memory.
 #[derive(Default)]
-pub struct Label {
+pub struct CallLabel {
     call: Call,
     peek: Peek,
 }
 
-impl Label {
+impl CallLabel {
     /// Starts with the head of a request.
     pub(super) fn begin(&mut self, head: &RequestHead) {
         self.call.read_head(head);

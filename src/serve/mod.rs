@@ -26,7 +26,7 @@ pub use http2::{
 };
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use keepalive::Keepalive;
-pub use label::Label;
+pub use label::CallLabel;
 pub use next_hop::{NextHop, NextHopWork, Replay};
 pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};
 pub use request::Request;

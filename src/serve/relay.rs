@@ -12,7 +12,7 @@ use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM
 use crate::serve::event_stream::EndingStream;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::keepalive::{Keepalive, carry_with_keepalive};
-use crate::serve::label::Label;
+use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
 use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
@@ -174,7 +174,7 @@ struct Sending<'a, B, T> {
     to: &'a T,
     sink: Http1Sink<'a, T>,
     finish: bool,
-    label: Option<&'a mut Label>,
+    label: Option<&'a mut CallLabel>,
     replay: Option<&'a mut Replay>,
 }
 

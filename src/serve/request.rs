@@ -3,7 +3,7 @@ use crate::engine::Core;
 use crate::exchange::{CallFailure, Refusal};
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::route::Scheme;
-use crate::serve::label::Label;
+use crate::serve::label::CallLabel;
 use crate::serve::request_context::RequestContext;
 use crate::wire::http1::{Answer, BodyError, Cors, Method, RequestHead};
 
@@ -47,7 +47,7 @@ pub trait Request {
     }
 
     /// What it is about, if that is read on this connection.
-    fn label(&mut self) -> Option<&mut Label> {
+    fn label(&mut self) -> Option<&mut CallLabel> {
         self.context_mut().label()
     }
 

@@ -5,7 +5,7 @@ use crate::engine::Core;
 use crate::exchange::{BodySource, OriginRules, read_on};
 use crate::latency::Phase;
 use crate::route::Scheme;
-use crate::serve::label::Label;
+use crate::serve::label::CallLabel;
 use crate::wire::http1::{Cors, RequestHead};
 
 /// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
@@ -17,7 +17,7 @@ const READ_ID_WITHIN: Duration = Duration::from_millis(500);
 pub struct RequestContext {
     pub(super) head: RequestHead,
     /// Only a connection on which labels were read has one.
-    pub(super) label: Option<Box<Label>>,
+    pub(super) label: Option<Box<CallLabel>>,
     reads_labels: bool,
     /// By which rules browsers are answered; none if they are not answered here.
     pub(super) browsers: Option<Arc<OriginRules>>,
@@ -50,7 +50,7 @@ impl RequestContext {
         }
     }
 
-    pub(super) fn label(&mut self) -> Option<&mut Label> {
+    pub(super) fn label(&mut self) -> Option<&mut CallLabel> {
         self.label.as_deref_mut().filter(|_| self.reads_labels)
     }
 
@@ -65,7 +65,7 @@ impl RequestContext {
     }
 
     /// The head, beside the label that is read from the body.
-    pub(super) fn parts(&mut self) -> (&RequestHead, Option<&mut Label>, Option<Cors<'_>>) {
+    pub(super) fn parts(&mut self) -> (&RequestHead, Option<&mut CallLabel>, Option<Cors<'_>>) {
         let RequestContext { head, label, reads_labels, browsers, scheme, .. } = self;
         let cors = browsers.as_ref().and_then(|rules| rules.cors(head, *scheme));
         (head, label.as_deref_mut().filter(|_| *reads_labels), cors)

@@ -50,7 +50,7 @@ struct Shared {
     idle: RefCell<VecDeque<Idle>>,
     /// The number of connections that are in use or being made.
     busy: Cell<usize>,
-    /// Raised when a connection is given back or closed. All waiting calls look again, as one of them may have given up.
+    /// Raised when a connection is returned or closed. All waiting calls check again, because one of them may have ended.
     freed: Signal,
     sweeping: Cell<bool>,
     /// The address that answered last, of those that the server's name has.

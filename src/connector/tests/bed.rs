@@ -335,12 +335,12 @@ pub(super) fn add_core(sim: &mut Simulation, host: IpAddr) -> (Core, MemberId) {
 /// Plays the upstream.
 pub(super) fn start_upstream(core: &Core, play: Script) {
     let listener = core.listen(&Address::Tcp(SocketAddr::new(UPSTREAM, UPSTREAM_PORT))).unwrap();
-    let here = core.clone();
+    let task_core = core.clone();
     core.spawn(async move {
         let mut nth = 0;
         while let Ok((detached, _)) = listener.accept().await {
-            let socket = here.adopt(detached, SocketOptions::default()).await.unwrap();
-            here.spawn(play(Peer { talk: Talk::new(socket, &here), nth, core: here.clone() }));
+            let socket = task_core.adopt(detached, SocketOptions::default()).await.unwrap();
+            task_core.spawn(play(Peer { talk: Talk::new(socket, &task_core), nth, core: task_core.clone() }));
             nth += 1;
         }
     });
@@ -382,9 +382,9 @@ impl Bed {
                 if meanings.len() > 1 { meanings.remove(0) } else { meanings.first().cloned().unwrap_or_default() };
             now.into_iter().filter(|_| name == NAMED).map(|address| SocketAddr::new(address, port)).collect()
         };
-        let (running, here, set) = (Arc::clone(&role), core.clone(), Rc::clone(&ended));
+        let (running, task_core, set) = (Arc::clone(&role), core.clone(), Rc::clone(&ended));
         core.spawn(async move {
-            running.run(here, Resolver::Table(Rc::new(names))).await;
+            running.run(task_core, Resolver::Table(Rc::new(names))).await;
             set.set(true);
         });
         Bed { net, sim, edge, edge_member, core, role, ended, meanings, events }

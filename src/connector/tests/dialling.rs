@@ -152,10 +152,10 @@ fn a_call_waits_for_an_upstream_that_is_being_restarted() {
     let mut bed = Bed::with(settings(), 1, Faults::none(), None);
     bed.role.reload(tables_set(|settings| settings.refused_wait = ms(1_500)));
     let (upstream, _) = add_core(&mut bed.sim, UPSTREAM);
-    let here = upstream.clone();
+    let core = upstream.clone();
     upstream.spawn(async move {
-        here.sleep(ms(1_000)).await;
-        start_upstream(&here, answering());
+        core.sleep(ms(1_000)).await;
+        start_upstream(&core, answering());
     });
     bed.run(|edge| async move {
         let began = edge.now();

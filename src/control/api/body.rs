@@ -66,7 +66,7 @@ fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| ApiError::invalid(format!("the body: {error}")))
 }
 
-/// Which part of a list is wanted.
+/// The requested page of a list.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -78,7 +78,7 @@ pub(super) struct PageQuery {
     /// The `next_page` of the part before.
     #[param(pattern = "^[1-9][0-9]{0,17}$")]
     page: Option<String>,
-    /// Whether those that are archived are wanted too.
+    /// Whether archived entries are included.
     #[serde(default)]
     #[param(default = false)]
     pub(super) include_archived: bool,
@@ -94,7 +94,7 @@ impl PageQuery {
     }
 }
 
-/// Which part of a list is wanted of which nothing is archived.
+/// The requested page of a list without archived entries.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

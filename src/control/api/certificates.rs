@@ -24,7 +24,7 @@ pub(super) async fn add(
     Ok(Json(CertificateInfo::of(added)))
 }
 
-/// The certificates of a tunnel, the newest first.
+/// Lists the certificates of a tunnel, the newest first.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}/certificates", tag = "certificates", operation_id = "list_certificates",
     params(
@@ -59,7 +59,7 @@ pub(super) async fn get(
     Ok(Json(CertificateInfo::of(api.tunnels()?.certificate(tunnel_id(&tunnel)?, id).await?)))
 }
 
-/// Takes a certificate out of use. Once more changes nothing.
+/// Removes a certificate from use. Removing it again changes nothing.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/certificates/{certificate_id}/archive", tag = "certificates",
     operation_id = "archive_certificate",

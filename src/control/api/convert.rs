@@ -149,7 +149,7 @@ impl KeyInfo {
     }
 }
 
-/// A secret as it is shown to whoever asked for it.
+/// A secret as the answer to the request shows it.
 pub(super) fn text(secret: &Secret) -> String {
     String::from_utf8_lossy(secret.expose()).into_owned()
 }

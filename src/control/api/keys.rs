@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::{Api, tunnel_id};
 use crate::control::bodies::{CreateKey, CreatedKey, ErrorBody, EventInfo, KeyInfo, ListPart};
 
-/// The events that are wanted.
+/// The tunnel whose events are listed.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -27,7 +27,7 @@ pub(super) struct EventsQuery {
     page: Option<String>,
 }
 
-/// Makes a provisioning key. Its secret is shown in this answer, and never again.
+/// Creates a provisioning key. Its secret is shown only in this answer.
 #[utoipa::path(
     post, path = "/v1/provisioning_keys", tag = "provisioning keys", operation_id = "create_key",
     request_body = CreateKey,
@@ -43,7 +43,7 @@ pub(super) async fn create(
     Ok(Json(CreatedKey { key: KeyInfo::of(key), secret: text(&secret), edge }))
 }
 
-/// Provisioning keys, the newest first.
+/// Lists provisioning keys, the newest first.
 #[utoipa::path(
     get, path = "/v1/provisioning_keys", tag = "provisioning keys", operation_id = "list_keys",
     params(PlainPageQuery),
@@ -66,7 +66,7 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Resul
     Ok(Json(KeyInfo::of(api.tunnels()?.key(id).await?)))
 }
 
-/// Withdraws a provisioning key. Tunnels that were made for it stay. Once more changes nothing.
+/// Revokes a provisioning key. Tunnels that were created with it stay. Revoking it again changes nothing.
 #[utoipa::path(
     post, path = "/v1/provisioning_keys/{key_id}/revoke", tag = "provisioning keys", operation_id = "revoke_key",
     params(("key_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -76,7 +76,7 @@ pub(super) async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Re
     Ok(Json(KeyInfo::of(api.tunnels()?.revoke_key(id).await?)))
 }
 
-/// What was done, the newest first.
+/// Lists events, the newest first.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "list_events", params(EventsQuery),
     responses((status = 200, body = ListPart<EventInfo>), (status = "default", body = ErrorBody))

@@ -181,7 +181,7 @@ async fn check_token(Given(api): Given<Api>, request: Request, next: Next) -> Re
     }
 }
 
-/// Runs a change to its end, also when whoever asked has gone meanwhile: after a withdrawal links are still to be ended.
+/// Runs a change to its end, even if the client disconnects first: after a revocation links have still to be ended.
 async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, TunnelsError>> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use crate::control::bodies::{ErrorBody, HealthBody, HealthStatus, LatencyBody, ReadyBody, ReadyStatus, StatusBody};
 use crate::control::state::State;
 
-/// Of which calls the times are wanted.
+/// The calls whose times are reported.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

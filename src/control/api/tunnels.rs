@@ -22,7 +22,7 @@ use crate::control::store::Tunnel;
 use crate::control::tunnels::OVERLAP_PRESET;
 use crate::control::wall_time::WallTime;
 
-/// Since when, and over which links.
+/// The period and the credential of a usage report.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -35,7 +35,7 @@ pub(super) struct UsageQuery {
     credential_id: Option<String>,
 }
 
-/// Makes a tunnel. The secret is shown in this answer, and never again.
+/// Creates a tunnel. Its secret is shown only in this answer.
 #[utoipa::path(
     post, path = "/v1/tunnels", tag = "tunnels", operation_id = "create_tunnel", request_body = Option<CreateTunnel>,
     responses((status = 200, body = CreatedTunnel), (status = "default", body = ErrorBody))
@@ -50,7 +50,7 @@ pub(super) async fn create(
     Ok(Json(CreatedTunnel { tunnel: TunnelInfo::of(made.tunnel, 0), token, warnings: texts(&overlaps) }))
 }
 
-/// Tunnels, the newest first.
+/// Lists tunnels, the newest first.
 #[utoipa::path(
     get, path = "/v1/tunnels", tag = "tunnels", operation_id = "list_tunnels", params(PageQuery),
     responses((status = 200, body = ListPart<TunnelInfo>), (status = "default", body = ErrorBody))
@@ -79,8 +79,8 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Resul
     Ok(Json(api.tunnel_info(tunnel).await))
 }
 
-/// Changes what a tunnel is called, its hosts, or who may come to it. It is served so when the answer comes; links of
-/// connectors that may no longer come from where they are have ended.
+/// Changes the name of a tunnel, its hosts, its traffic, or who may use it. The change is in effect when the answer is sent, and
+/// links from addresses that are no longer allowed have ended.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "update_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -97,8 +97,8 @@ pub(super) async fn update(
     Ok(Json(UpdatedTunnel { tunnel: api.tunnel_info(tunnel).await, warnings: texts(&overlaps) }))
 }
 
-/// Gives a tunnel up for good: links end, hosts are served no more, secrets and certificates are good for nothing. Once
-/// more changes nothing.
+/// Archives a tunnel for good: its links end, its hosts are no longer served, and its secrets and certificates are no longer
+/// valid. Archiving it again changes nothing.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/archive", tag = "tunnels", operation_id = "archive_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -115,7 +115,7 @@ pub(super) async fn archive(
     Ok(Json(TunnelInfo::of(tunnel, 0)))
 }
 
-/// RuleViolation: an edge keeps a hash of each secret, not the secret. Rotate instead.
+/// Always refused: an edge keeps a hash of each secret, not the secret. Rotate instead.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/reveal_token", tag = "tunnels", operation_id = "reveal_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -139,8 +139,8 @@ pub(super) async fn reveal_token(
     Err(ApiError::new(StatusCode::CONFLICT, "token_not_kept", message))
 }
 
-/// Makes a new secret. The old one stays good for a while; then what came in with it is ended. The secret is shown in this
-/// answer, and never again.
+/// Makes a new secret. The old one stays valid for a while; then the links that use it end. The secret is shown only in this
+/// answer.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/rotate_token", tag = "tunnels", operation_id = "rotate_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -159,8 +159,8 @@ pub(super) async fn rotate_token(
     Ok(Json(IssuedToken::of(&made, &tunnels.settings().connectors)))
 }
 
-/// Withdraws one credential, or all. Links that came in with them have ended when the answer comes, and what they carried
-/// was answered 503.
+/// Revokes one credential, or all. When the answer is sent, the links that used them have ended, and their calls were answered
+/// with 503.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/revoke_token", tag = "tunnels", operation_id = "revoke_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -183,7 +183,7 @@ pub(super) async fn revoke_token(
     }))
 }
 
-/// The links of a tunnel's connectors.
+/// Lists the links of a tunnel's connectors.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}/connections", tag = "tunnels", operation_id = "list_connections",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -199,7 +199,7 @@ pub(super) async fn connections(
     Ok(Json(ListPart { data: of_tunnel.map(ConnectionInfo::of).collect(), next_page: None }))
 }
 
-/// What was called over a tunnel's links, by credential: what a secret that leaked may have been used for.
+/// Reports what was called over a tunnel's links, by credential: what a leaked secret may have been used for.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}/usage", tag = "tunnels", operation_id = "tunnel_usage",
     params(

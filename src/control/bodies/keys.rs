@@ -5,17 +5,17 @@ use utoipa::ToSchema;
 
 use super::numbers::{whole, whole_if};
 
-/// A provisioning key that is wanted.
+/// A request to create a provisioning key.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
-    /// What people call it.
+    /// A name for people.
     #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub display_name: Option<String>,
-    /// What the names of hosts must look like; `*` stands for any letters, digits and hyphens. Any name without it.
+    /// The pattern for the names of hosts, in which `*` stands for any letters, digits and hyphens; by default `*`.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9*-]+$")]
     pub name_template: Option<String>,
-    /// The hosts of each tunnel, with `{name}` for the host's name. Without any the edge makes them up.
+    /// The hosts of each tunnel, with `{name}` for the host's name. Without any the edge chooses them.
     #[serde(default)]
     #[schema(max_items = 64)]
     pub hosts: Vec<NamedHostText>,
@@ -23,7 +23,7 @@ pub struct CreateKey {
     #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 100000)]
     pub uses_max: u64,
-    /// For how many seconds it is good; a day unless this says something else.
+    /// For how many seconds it is valid; a day by default.
     #[serde(default, deserialize_with = "whole_if")]
     #[schema(minimum = 1, maximum = 31622400)]
     pub life_s: Option<u64>,
@@ -47,9 +47,9 @@ pub struct KeyInfo {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// What people call it.
+    /// A name for people.
     pub display_name: Option<String>,
-    /// What the names of hosts must look like.
+    /// The pattern for the names of hosts.
     pub name_template: String,
     /// The hosts of each tunnel, with `{name}` for the host's name.
     pub hosts: Vec<String>,
@@ -63,10 +63,10 @@ pub struct KeyInfo {
     /// When the key expires.
     #[schema(format = DateTime)]
     pub expires_at: String,
-    /// When it was withdrawn.
+    /// When it was revoked.
     #[schema(format = DateTime)]
     pub revoked_at: Option<String>,
-    /// Whether it can be used.
+    /// Whether it is valid and not used up.
     pub good: bool,
 }
 

@@ -27,7 +27,7 @@ pub struct LatencyBody {
 pub struct CallTimesOfLabel {
     /// The name of the route.
     pub route: String,
-    /// The MCP method, or what stands for it.
+    /// The MCP method, or the kind of request if there is none.
     pub method: String,
     /// The tool; empty for other methods.
     pub tool: String,

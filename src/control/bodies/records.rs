@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Something that was done.
+/// An event: something that was changed.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EventInfo {
     /// Its place in the order of events.
@@ -12,20 +12,20 @@ pub struct EventInfo {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// When it was done (RFC 3339).
+    /// When it happened (RFC 3339).
     #[schema(format = DateTime)]
     pub at: String,
-    /// What: `tunnel.created`, `credential.revoked` and so on.
+    /// What happened: `tunnel.created`, `credential.revoked` and so on.
     pub what: String,
-    /// Which tunnel is concerned.
+    /// The tunnel to which it happened.
     pub tunnel_id: Option<String>,
-    /// What else is concerned: a credential, a certificate, a provisioning key.
+    /// The credential, certificate or provisioning key to which it happened.
     pub subject_id: Option<String>,
-    /// Why, in the words of whoever did it.
+    /// The reason that was given with the request.
     pub reason: Option<String>,
 }
 
-/// What was called over a tunnel's links.
+/// The calls over a tunnel's links.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UsageReport {
     /// The type of this object: always `tunnel_usage`.
@@ -50,7 +50,7 @@ pub struct UsageEntry {
     pub credential_id: String,
     /// The name of the route.
     pub route: String,
-    /// The MCP method, or what stands for it.
+    /// The MCP method, or the kind of request if there is none.
     pub method: String,
     /// The tool; null for other methods.
     pub tool: Option<String>,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::control::reading::{CertificateReading, EdgeReading, RoleKind, RouteLine, UpstreamReading};
 
-/// How the process is.
+/// The state of the process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatusBody {
     /// The version of the program.
@@ -22,9 +22,9 @@ pub struct StatusBody {
     pub driver: DriverStatus,
     /// The URL that agents call.
     pub agent_url: Option<String>,
-    /// Where connectors dial in.
+    /// The address for connectors.
     pub connectors_listen: Option<String>,
-    /// Where the admin API is.
+    /// The URL of the admin API.
     pub admin_url: Option<String>,
     /// Seconds since the start.
     pub uptime_s: f64,
@@ -36,7 +36,7 @@ pub struct StatusBody {
     pub links: Vec<OfRole<LinkStatus>>,
     /// The certificates in use (on an edge).
     pub certificates: Vec<OfRole<CertificateReading>>,
-    /// How a connector stands with each edge.
+    /// The connector's status at each edge.
     pub edges: Vec<OfRole<EdgeReading>>,
     /// The upstreams that were called (on a connector).
     pub upstreams: Vec<UpstreamReading>,
@@ -55,7 +55,7 @@ pub struct StatusBody {
 pub struct OfRole<T> {
     /// The role that it belongs to.
     pub role: RoleKind,
-    /// What belongs to it.
+    /// The object itself.
     #[serde(flatten)]
     pub of: T,
 }
@@ -113,13 +113,13 @@ pub struct BuffersStatus {
     pub link_bytes: u64,
     /// Bytes that the peers of links may make this core hold: the receive windows of all links.
     pub window_bytes: u64,
-    /// What one queue may hold now.
+    /// The present limit of one queue.
     pub allowance_bytes: u64,
     /// Tasks that wait for a buffer.
     pub waiting: u64,
     /// The most that buffers may take.
     pub limit_bytes: u64,
-    /// How often a buffer was wanted and none was left.
+    /// How often a buffer was requested and none was left.
     pub exhausted: u64,
 }
 
@@ -132,7 +132,7 @@ pub struct LinkStatus {
     pub core: u16,
     /// The id of its tunnel.
     pub tunnel: String,
-    /// What the connector says that it runs (on an edge), or where the edge is (on a connector).
+    /// The connector's software, as it reports it (on an edge), or the edge's address (on a connector).
     pub peer: String,
     /// Streams that are open.
     pub streams: u64,
@@ -160,7 +160,7 @@ pub struct ReloadStatus {
     pub applied: u64,
     /// Reloads that were refused because something was wrong.
     pub refused: u64,
-    /// What was wrong the last time; null when the last one took effect.
+    /// The errors of the last reload; null if it took effect.
     pub faults: Option<Vec<String>>,
     /// Settings that differ from what runs and act only after a restart.
     pub restart_needed: Vec<String>,

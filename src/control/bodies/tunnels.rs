@@ -6,57 +6,56 @@ use utoipa::ToSchema;
 use super::numbers::whole_if;
 use crate::base::Traffic;
 
-/// A tunnel that is wanted.
+/// A request to create a tunnel.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTunnel {
-    /// What people call it.
+    /// A name for people.
     #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub display_name: Option<String>,
-    /// Its hosts, each a name or `*.` and a name. Without any the edge makes one up below its `tunnel_domain`.
+    /// Its hosts, each a name, or `*.` and a name. Without any the edge chooses one below its `tunnel_domain`.
     #[serde(default)]
     #[schema(max_items = 64)]
     pub hosts: Vec<HostText>,
-    /// How its calls are carried; plain without it.
+    /// How its calls are carried; plain by default.
     pub traffic: Option<TrafficKind>,
-    /// From where its connectors may come: networks, or single addresses. From everywhere without any.
+    /// Networks or addresses from which its connectors may connect; by default all.
     #[schema(max_items = 256)]
     pub connectors_from: Option<Vec<NetworkText>>,
-    /// From where agents may call it, besides what the edge says for all. From everywhere without any.
+    /// From where agents may call it, within what the edge allows for all tunnels; by default from everywhere.
     #[schema(max_items = 256)]
     pub allow_from: Option<Vec<MemberText>>,
-    /// From where agents may not call it; stronger than `allow_from`.
+    /// From where agents may not call it; takes precedence over `allow_from`.
     #[schema(max_items = 256)]
     pub deny_from: Option<Vec<MemberText>>,
-    /// Whether the two lists for agents only count and log whom they would turn away.
+    /// Whether calls that the two lists for agents would refuse are only counted and logged.
     pub admission_dry_run: Option<bool>,
 }
 
-/// What is to become of a tunnel. What is left out, or null, stays as it is; a list that is given takes the place of the
-/// whole list.
+/// A change of a tunnel. What is left out, or null, stays as it is; a list replaces the whole present list.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateTunnel {
-    /// What people call it.
+    /// A name for people.
     #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub display_name: Option<String>,
     /// All of its hosts.
     #[schema(min_items = 1, max_items = 64)]
     pub hosts: Option<Vec<HostText>>,
-    /// How its calls are carried. Its connectors must be told the same.
+    /// How its calls are carried. The routes of its connectors must have the same setting.
     pub traffic: Option<TrafficKind>,
-    /// From where its connectors may come; from everywhere if it is empty. Links that came from elsewhere end.
+    /// Networks or addresses from which its connectors may connect; all if it is empty. Links from elsewhere end.
     #[schema(max_items = 256)]
     pub connectors_from: Option<Vec<NetworkText>>,
     /// From where agents may call it; from everywhere if it is empty.
     #[schema(max_items = 256)]
     pub allow_from: Option<Vec<MemberText>>,
-    /// From where agents may not call it; stronger than `allow_from`.
+    /// From where agents may not call it; takes precedence over `allow_from`.
     #[schema(max_items = 256)]
     pub deny_from: Option<Vec<MemberText>>,
-    /// Whether the two lists for agents only count and log whom they would turn away.
+    /// Whether calls that the two lists for agents would refuse are only counted and logged.
     pub admission_dry_run: Option<bool>,
-    /// Why, for the record.
+    /// The reason, for the list of events.
     #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub reason: Option<String>,
 }
@@ -96,37 +95,37 @@ pub struct MemberText(pub String);
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
-    /// Why, for the record.
+    /// The reason, for the list of events.
     #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub reason: Option<String>,
 }
 
-/// A new secret is wanted.
+/// A request for a new secret.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateToken {
-    /// For how many seconds the old secret stays good; an hour unless this says something else.
+    /// For how many seconds the old secret stays valid; an hour by default.
     #[serde(default, deserialize_with = "whole_if")]
     #[schema(minimum = 0, maximum = 2592000)]
     pub overlap_s: Option<u64>,
-    /// Why, for the record.
+    /// The reason, for the list of events.
     #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub reason: Option<String>,
 }
 
-/// Secrets are to be withdrawn.
+/// A request to revoke secrets.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeToken {
-    /// Which credential; without it all of the tunnel's.
+    /// The credential to revoke; by default all of the tunnel.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
     pub credential_id: Option<String>,
-    /// Why, for the record.
+    /// The reason, for the list of events.
     #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub reason: Option<String>,
 }
 
-/// How a tunnel is.
+/// The state of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TunnelState {
@@ -134,9 +133,9 @@ pub enum TunnelState {
     Online,
     /// No connector is linked.
     Offline,
-    /// No credential is good: nobody can serve it until it is rotated.
+    /// It has no valid credential: no connector can serve it until it is rotated.
     Revoked,
-    /// It was given up for good.
+    /// It was archived, which is final.
     Archived,
 }
 
@@ -150,7 +149,7 @@ pub struct TunnelInfo {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// What people call it.
+    /// A name for people.
     pub display_name: Option<String>,
     /// The first of its hosts.
     pub domain: String,
@@ -158,18 +157,18 @@ pub struct TunnelInfo {
     pub hosts: Vec<String>,
     /// How its calls are carried.
     pub traffic: TrafficKind,
-    /// From where its connectors may come; from everywhere if it is empty.
+    /// Networks or addresses from which its connectors may connect; all if it is empty.
     pub connectors_from: Vec<String>,
     /// From where agents may call it; from everywhere if it is empty.
     pub allow_from: Vec<String>,
-    /// From where agents may not call it; stronger than `allow_from`.
+    /// From where agents may not call it; takes precedence over `allow_from`.
     pub deny_from: Vec<String>,
-    /// Whether the two lists for agents are only tried out.
+    /// Whether calls that the two lists for agents would refuse are only counted and logged.
     pub admission_dry_run: bool,
     /// When it was made (RFC 3339).
     #[schema(format = DateTime)]
     pub created_at: String,
-    /// When it was given up for good.
+    /// When it was archived.
     #[schema(format = DateTime)]
     pub archived_at: Option<String>,
     /// Whether it can be called, and why not.
@@ -178,7 +177,7 @@ pub struct TunnelInfo {
     pub connections: u32,
     /// Certificates that are registered with it and active.
     pub certificates_active: u32,
-    /// The credentials that are good, the newest first.
+    /// The valid credentials, the newest first.
     pub credentials: Vec<CredentialInfo>,
     /// The provisioning key for which it was made.
     pub provisioning_key_id: Option<String>,
@@ -227,7 +226,7 @@ pub struct CreatedTunnel {
     pub tunnel: TunnelInfo,
     /// Its first credential. This is the one time that the secret is shown.
     pub token: IssuedToken,
-    /// What was done and may not have been meant, for people: where its hosts and those of other tunnels overlap.
+    /// Warnings for people, for example that its hosts and those of other tunnels overlap.
     pub warnings: Vec<String>,
 }
 
@@ -237,7 +236,7 @@ pub struct UpdatedTunnel {
     /// The tunnel as it is now.
     #[serde(flatten)]
     pub tunnel: TunnelInfo,
-    /// What was done and may not have been meant, for people: where its new hosts and those of other tunnels overlap.
+    /// Warnings for people, for example that its new hosts and those of other tunnels overlap.
     pub warnings: Vec<String>,
 }
 
@@ -252,7 +251,7 @@ pub struct Revocation {
     pub tunnel: TunnelInfo,
     /// How many links were ended.
     pub links_ended: u32,
-    /// How many cores did not say within the time that they had done so. They are told again.
+    /// How many cores did not confirm in time that links were ended. They are asked again.
     pub cores_silent: u32,
 }
 
@@ -267,15 +266,15 @@ pub struct ConnectionInfo {
     pub kind: String,
     /// The core that carries it.
     pub core: u16,
-    /// The credential that it came in with.
+    /// The credential with which it was registered.
     pub credential_id: Option<String>,
-    /// What the connector says that it runs.
+    /// The name and version of the connector's software, as the connector reports them.
     pub software: String,
-    /// Calls that are under way on it.
+    /// The number of calls in flight on it.
     pub calls: u32,
-    /// Its own round trip, when it was measured, in milliseconds.
+    /// Its round-trip time in milliseconds, if it was measured.
     pub round_trip_ms: Option<f64>,
-    /// For how long it has been there, in seconds.
+    /// Seconds since it was registered.
     pub age_s: f64,
     /// Whether it takes no new calls.
     pub draining: bool,

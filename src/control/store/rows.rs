@@ -13,7 +13,7 @@ use crate::route::HostPattern;
 pub struct Note {
     /// When it was done.
     pub at: WallTime,
-    /// Why, in the words of whoever did it.
+    /// The reason that was given with the request.
     pub reason: Option<String>,
 }
 
@@ -32,7 +32,7 @@ pub struct Tunnel {
     pub lists: TunnelLists,
     /// When it was made.
     pub created_at: WallTime,
-    /// When it was given up for good.
+    /// When it was archived.
     pub archived_at: Option<WallTime>,
     /// The provisioning key that was traded for it.
     pub provisioning_key: Option<String>,
@@ -257,7 +257,7 @@ pub struct AuditEvent {
     pub tunnel: Option<TunnelId>,
     /// What else is concerned: a credential, a certificate, a provisioning key.
     pub subject: Option<String>,
-    /// Why, in the words of whoever did it.
+    /// The reason that was given with the request.
     pub reason: Option<String>,
 }
 
@@ -270,7 +270,7 @@ pub struct Usage {
     pub credential: CredentialId,
     /// The name of the route.
     pub route: String,
-    /// The MCP method, or what stands for it.
+    /// The MCP method, or the kind of request if there is none.
     pub method: String,
     /// The tool; empty for other methods.
     pub tool: String,

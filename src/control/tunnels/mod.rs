@@ -202,7 +202,7 @@ impl Tunnels {
         Ok(tunnel)
     }
 
-    /// Makes a new secret; the old one stays good for `overlap`, and what came in with it is ended then.
+    /// Makes a new secret. The old one stays valid for `overlap`; then the links that use it end.
     ///
     /// # Errors
     ///
@@ -230,7 +230,7 @@ impl Tunnels {
         Ok(IssuedCredential { tunnel, credential: name, secret })
     }
 
-    /// Withdraws one credential of a tunnel, or all: what came in with them has ended when this returns.
+    /// Revokes one credential of a tunnel, or all. The links that used them have ended when this returns.
     ///
     /// # Errors
     ///
@@ -246,7 +246,7 @@ impl Tunnels {
         Ok((tunnel, self.serving.review().await))
     }
 
-    /// Registers the certificate of an authority with a tunnel. Its connectors are believed by it when this returns.
+    /// Registers the certificate of an authority with a tunnel. The edge trusts it when this returns.
     ///
     /// # Errors
     ///
@@ -290,7 +290,7 @@ impl Tunnels {
         Ok(self.store.with(move |store| store.certificates(&tunnel, archived_too, page)).await?)
     }
 
-    /// Takes a certificate out of use. Nobody is believed by it when this returns.
+    /// Removes a certificate from use. The edge no longer trusts it when this returns.
     ///
     /// # Errors
     ///

@@ -54,7 +54,7 @@ impl UsageRecord {
         }
     }
 
-    /// Asks every core, and puts down what was called up to this moment.
+    /// Asks every core for the calls up to this moment, and stores them.
     ///
     /// # Errors
     ///

@@ -69,7 +69,7 @@ impl Poller {
         check(unsafe { libc::epoll_ctl(poller, libc::EPOLL_CTL_DEL, fd, ptr::null_mut()) }).map(drop)
     }
 
-    /// Waits until a descriptor is ready or the timeout has passed (`None` for ever); returns how many are ready.
+    /// Waits until a descriptor is ready or the timeout has passed (`None` for no timeout); returns how many are ready.
     pub(in crate::engine) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         let finely = self.precise && timeout.is_some_and(|timeout| !timeout.is_zero());
         let ready = if finely { self.wait_ns(timeout.unwrap_or_default()) } else { self.wait_ms(timeout) };

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 
 use crate::engine::{Class, Lease, Pool, StreamError};
-use crate::exchange::{BodySource, Course, Patient, Piece, WaitsFor};
+use crate::exchange::{BodySource, ExchangeState, Piece, TimeoutStream, WaitsFor};
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::incoming::RequestBody;
 use crate::wire::http1::{BodyDecoder, BodyError};
@@ -120,21 +120,21 @@ pub struct Http2RequestBody<'a, C> {
     stream: &'a Http2Stream,
     pool: &'a Pool,
     receiving: &'a mut Receiving,
-    patient: Option<&'a Patient<'a, Http2Stream, C>>,
+    patient: Option<&'a TimeoutStream<'a, Http2Stream, C>>,
 }
 
-impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Http2RequestBody<'a, C> {
+impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2RequestBody<'a, C> {
     pub(super) fn new(
         stream: &'a Http2Stream,
         pool: &'a Pool,
         receiving: &'a mut Receiving,
-        patient: Option<&'a Patient<'a, Http2Stream, C>>,
+        patient: Option<&'a TimeoutStream<'a, Http2Stream, C>>,
     ) -> Http2RequestBody<'a, C> {
         Http2RequestBody { stream, pool, receiving, patient }
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> Course> RequestBody for Http2RequestBody<'_, C> {
+impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> RequestBody for Http2RequestBody<'_, C> {
     async fn caller_left(&mut self) {
         poll_fn(|cx| self.stream.poll_given_up(cx)).await;
     }
@@ -144,7 +144,7 @@ impl<C: Fn(u64, &mut Context<'_>) -> Course> RequestBody for Http2RequestBody<'_
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> Course> BodySource for Http2RequestBody<'_, C> {
+impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> BodySource for Http2RequestBody<'_, C> {
     fn next(&mut self) -> Result<Piece, BodyError> {
         let Http2RequestBody { stream, pool, receiving, .. } = self;
         stream.release(std::mem::take(&mut receiving.unreleased));

@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use crate::base::Time;
 use crate::engine::Core;
-use crate::exchange::{Course, OriginRules, Patient, PeerProgress, clear_scratch};
+use crate::exchange::{ExchangeState, OriginRules, PeerProgress, TimeoutStream, clear_scratch};
 use crate::latency::Phase;
 use crate::route::Scheme;
 use crate::serve::http2::body::{Http2RequestBody, Receiving};
@@ -70,9 +70,9 @@ impl<'a> Http2Request<'a> {
     }
 
     /// The request apart from its stream. Waits for the caller have the limits of `patient`.
-    pub fn incoming_on<'b, C: Fn(u64, &mut Context<'_>) -> Course>(
+    pub fn incoming_on<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
-        patient: &'b Patient<'b, Http2Stream, C>,
+        patient: &'b TimeoutStream<'b, Http2Stream, C>,
     ) -> Incoming<'b, Http2RequestBody<'b, C>, Http2Responder<'b, C>> {
         let Http2Request { stream, context, receiving, scratch, .. } = self;
         let (head, label, cors) = context.parts();
@@ -116,7 +116,7 @@ impl Request for Http2Request<'_> {
     async fn read_id(&mut self) {
         let Http2Request { stream, context, receiving, .. } = self;
         let core = stream.core();
-        type Anyhow = fn(u64, &mut Context<'_>) -> Course;
+        type Anyhow = fn(u64, &mut Context<'_>) -> ExchangeState;
         let mut body = Http2RequestBody::<Anyhow>::new(stream, core.pool(), receiving, None);
         context.read_id(core, &mut body).await;
     }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::engine::{Class, Lease, Pool, StreamError};
-use crate::exchange::{BodySink, CarryError, Course, Patient, WaitsFor};
+use crate::exchange::{BodySink, CarryError, ExchangeState, TimeoutStream, WaitsFor};
 use crate::latency::SERVER_TIMING;
 use crate::serve::http2::queue::Content;
 use crate::serve::http2::stream::Http2Stream;
@@ -19,7 +19,7 @@ const COPY_LEN_MAX: usize = 2048;
 pub struct Http2Responder<'a, C> {
     stream: &'a Http2Stream,
     pool: &'a Pool,
-    patient: &'a Patient<'a, Http2Stream, C>,
+    patient: &'a TimeoutStream<'a, Http2Stream, C>,
     cors: Option<Cors<'a>>,
     scratch: &'a mut Vec<u8>,
     /// Sees that the body is as long as the head says.
@@ -34,11 +34,11 @@ pub struct Http2Responder<'a, C> {
     has_ended: bool,
 }
 
-impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Http2Responder<'a, C> {
+impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2Responder<'a, C> {
     pub(super) fn new(
         stream: &'a Http2Stream,
         pool: &'a Pool,
-        patient: &'a Patient<'a, Http2Stream, C>,
+        patient: &'a TimeoutStream<'a, Http2Stream, C>,
         cors: Option<Cors<'a>>,
         scratch: &'a mut Vec<u8>,
     ) -> Http2Responder<'a, C> {
@@ -121,7 +121,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Http2Responder<'a, C> {
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> Course> Responder for Http2Responder<'_, C> {
+impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> Responder for Http2Responder<'_, C> {
     async fn interim(&mut self, head: &ResponseHead) -> Result<(), StreamError> {
         self.scratch.clear();
         write_response(head, &ResponseEdits::default(), self.scratch);
@@ -153,7 +153,7 @@ impl<C: Fn(u64, &mut Context<'_>) -> Course> Responder for Http2Responder<'_, C>
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> Course> BodySink for Http2Responder<'_, C> {
+impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> BodySink for Http2Responder<'_, C> {
     async fn ready(&mut self) -> Result<(), StreamError> {
         poll_fn(|cx| {
             let ready = match self.stream.poll_given_up(cx) {

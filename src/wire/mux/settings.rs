@@ -16,7 +16,7 @@ pub struct Settings {
     pub backlog: u32,
     /// How often the peer must have shown that it is alive, in milliseconds.
     pub ping_interval_ms: u32,
-    /// The number of silent intervals after which the link is given up.
+    /// The number of silent intervals after which the link is closed.
     pub silent_intervals_max: u32,
     /// If unread streams clog the link: how long the reader of each has to take anything, in milliseconds.
     pub slow_reader_ms: u32,

@@ -216,7 +216,7 @@ impl EpollDriver {
         }
     }
 
-    /// How long the poller may wait; `None` for ever.
+    /// How long the poller may wait; `None` without end.
     fn timeout(&self, wait: Wait, has_happened: bool) -> Option<Duration> {
         let longest = match wait {
             _ if has_happened || !self.ready.is_empty() => Some(Duration::ZERO),

@@ -6,22 +6,22 @@ use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core, Lease, StreamError, Timer};
 use crate::tls::Connection;
 
-/// How long a peer may stand still once its exchange holds up the end of a process, if it may for longer otherwise.
+/// How long a peer may make no progress once its exchange delays the end of a process, if its limit is longer.
 pub const DRAIN_STALL_MAX: Duration = Duration::from_secs(5);
 
-/// How an exchange stands, apart from the peer that is waited for.
+/// The state of an exchange, apart from the peer that is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Course {
-    /// It goes on for as long as it takes.
-    Open,
-    /// A process that is to end waits for it: a peer that stands still has less time.
+pub enum ExchangeState {
+    /// It may take as long as its peers make progress.
+    Running,
+    /// A process that is to end waits for it: a peer that makes no progress has less time.
     Draining,
-    /// It has come to an end on its other side.
-    Over(StreamError),
+    /// It has ended on its other side.
+    Ended(StreamError),
 }
 
-/// How often a peer that is waited for is looked at: at least twice within [`DRAIN_STALL_MAX`], and within the time that readers
-/// have when a link is clogged (`slow_reader_ms` of `wire::mux`).
+/// How often the progress of a peer is checked: at least twice within [`DRAIN_STALL_MAX`], and within the time that readers have
+/// when a link is clogged (`slow_reader_ms` of `wire::mux`).
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What carries an exchange, as far as it tells whether its peer moves.
@@ -66,15 +66,15 @@ const UNKNOWN: u64 = u64::MAX;
 /// A connection whose peer may not stand still: for as long as something waits to be sent to it, or it owes more of a body,
 /// bytes must move within a limit of time.
 ///
-/// A wait for the peer ends with [`StreamError::TimedOut`] when the limit has passed without any progress, and with the error
-/// of [`Course::Over`] when the exchange has come to an end on its other side: otherwise a peer that has stopped reading would
-/// keep the call, and all the buffers that it holds, after the reason for it is gone.
+/// A wait for the peer ends with [`StreamError::TimedOut`] when the limit has passed without any progress, and with the error of
+/// [`ExchangeState::Ended`] when the exchange has ended on its other side. Otherwise a peer that has stopped reading would keep
+/// the call, and all the buffers that it holds, after the reason for it is gone.
 ///
 /// One serves both directions of an exchange: progress in either counts.
-pub struct Patient<'a, S, C> {
+pub struct TimeoutStream<'a, S, C> {
     connection: &'a S,
     limit: &'a Duration,
-    course: C,
+    state: C,
     /// What the system had taken before the exchange.
     sent_before: u64,
     watch: RefCell<Watch>,
@@ -130,13 +130,13 @@ impl Stall {
     }
 }
 
-impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, S, C> {
-    /// Watches `connection` with a limit of `limit` for each wait. `course` is asked while the peer is waited for, and sees to
+impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'a, S, C> {
+    /// Watches `connection` with a limit of `limit` for each wait. `state` is asked while the peer is waited for, and sees to
     /// it that the task is woken when the exchange is over. It is told how many bytes the peer has taken since it was asked
     /// before, as far as that was looked at; all that there are, if it is not the peer that keeps the exchange from going on.
-    pub fn new(connection: &'a S, limit: &'a Duration, course: C) -> Patient<'a, S, C> {
+    pub fn new(connection: &'a S, limit: &'a Duration, state: C) -> TimeoutStream<'a, S, C> {
         let sent_before = connection.sent_bytes();
-        Patient { connection, limit, course, sent_before, watch: RefCell::new(Watch::Nothing) }
+        TimeoutStream { connection, limit, state, sent_before, watch: RefCell::new(Watch::Nothing) }
     }
 
     /// What ends a wait, if something does now.
@@ -156,10 +156,10 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, S,
         loop {
             let looks = stall.timer.poll_elapsed(cx).is_ready();
             let taken = if looks { stall.look(self.connection, waits_for) } else { 0 };
-            let limit = match (self.course)(taken, cx) {
-                Course::Over(error) => return Poll::Ready(error),
-                Course::Draining => DRAIN_STALL_MAX.min(*self.limit),
-                Course::Open => *self.limit,
+            let limit = match (self.state)(taken, cx) {
+                ExchangeState::Ended(error) => return Poll::Ready(error),
+                ExchangeState::Draining => DRAIN_STALL_MAX.min(*self.limit),
+                ExchangeState::Running => *self.limit,
             };
             if !looks {
                 return Poll::Pending;
@@ -192,7 +192,7 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> Patient<'a, S,
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> Course> Patient<'_, Connection, C> {
+impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'_, Connection, C> {
     /// The next bytes of the peer's answer, for which it may take any time. [`StreamError::TimedOut`] if its system has
     /// acknowledged nothing of what was sent, so that it is most likely gone.
     fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
@@ -218,14 +218,14 @@ impl<C: Fn(u64, &mut Context<'_>) -> Course> Patient<'_, Connection, C> {
     }
 }
 
-/// A connection to a peer that is asked, and answers. What waits to be sent is limited as by [`Patient`]; for an answer it may
+/// A connection to a peer that is asked, and answers. What waits to be sent is limited as by [`TimeoutStream`]; for an answer it may
 /// take any time, as long as its system is there.
-pub struct Asked<'a, C>(Patient<'a, Connection, C>);
+pub struct Asked<'a, C>(TimeoutStream<'a, Connection, C>);
 
-impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Asked<'a, C> {
+impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Asked<'a, C> {
     /// The peer behind `patient`. Without `acknowledges` its system is not waited for: on a Unix socket, nobody but the peer
     /// itself takes what is sent.
-    pub fn new(patient: Patient<'a, Connection, C>, acknowledges: bool) -> Asked<'a, C> {
+    pub fn new(patient: TimeoutStream<'a, Connection, C>, acknowledges: bool) -> Asked<'a, C> {
         if !acknowledges {
             patient.watch.replace(Watch::Acknowledged);
         }
@@ -238,7 +238,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> Course> Asked<'a, C> {
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> Course> ByteStream for Asked<'_, C> {
+impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> ByteStream for Asked<'_, C> {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         self.0.poll_answer(cx)
     }
@@ -288,7 +288,9 @@ impl<C: Fn(u64, &mut Context<'_>) -> Course> ByteStream for Asked<'_, C> {
     }
 }
 
-impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> Course> ByteStream for Patient<'_, S, C> {
+impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> ByteStream
+    for TimeoutStream<'_, S, C>
+{
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         self.or_give_up(self.connection.poll_recv(cx), cx)
     }
