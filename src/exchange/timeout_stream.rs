@@ -56,6 +56,7 @@ impl PeerProgress for Connection {
         self.has_queued()
     }
 }
+
 /// How long a peer's system may take to acknowledge any of what it is sent, before a wait for the peer's answer ends. One that
 /// is up does so within its round-trip time, however long the peer takes; this leaves room for lost packets, each of which is
 /// sent again after a longer pause.
@@ -63,8 +64,8 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 /// Stands for a number of acknowledged bytes that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
-/// A connection whose peer may not stand still: for as long as something waits to be sent to it, or it owes more of a body,
-/// bytes must move within a limit of time.
+/// A connection with a limit for the progress of its peer: while something waits to be sent to the peer, or the peer owes more of
+/// a body, some bytes must move within the limit.
 ///
 /// A wait for the peer ends with [`StreamError::TimedOut`] when the limit has passed without any progress, and with the error of
 /// [`ExchangeState::Ended`] when the exchange has ended on its other side. Otherwise a peer that has stopped reading would keep
@@ -131,9 +132,9 @@ impl Stall {
 }
 
 impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'a, S, C> {
-    /// Watches `connection` with a limit of `limit` for each wait. `state` is asked while the peer is waited for, and sees to
-    /// it that the task is woken when the exchange is over. It is told how many bytes the peer has taken since it was asked
-    /// before, as far as that was looked at; all that there are, if it is not the peer that keeps the exchange from going on.
+    /// Limits each wait on `connection` to `limit` without progress. `state` is called while the peer is waited for, and wakes the
+    /// task when the exchange has ended. Its argument is the number of bytes that the peer has accepted since the last check;
+    /// `u64::MAX` if the exchange does not wait for the peer.
     pub fn new(connection: &'a S, limit: &'a Duration, state: C) -> TimeoutStream<'a, S, C> {
         let sent_before = connection.sent_bytes();
         TimeoutStream { connection, limit, state, sent_before, watch: RefCell::new(Watch::Nothing) }
