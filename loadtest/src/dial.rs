@@ -101,6 +101,9 @@ pub(crate) enum DialError {
 fn remedy(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::Tls(TlsError::UnknownIssuer) => " (--ca-file), or believe anybody (--insecure)",
+        HandshakeError::Tls(TlsError::UntrustedIssuer { .. }) => {
+            "; --ca-file names that file, --insecure believes anybody"
+        }
         HandshakeError::Tls(TlsError::WrongName { .. }) => "; --server-name says which name to ask for",
         _ => "",
     }
