@@ -15,9 +15,9 @@ use crate::outcome::{Cause, Outcome, Traced};
 pub enum How {
     /// A process is killed (SIGKILL) and started again.
     Kill,
-    /// A process is stopped (SIGSTOP) and continued: its connections stay, and nobody answers on them.
+    /// A process is stopped (SIGSTOP) and later continued. Its connections stay open, but it does not answer.
     Freeze,
-    /// Packets of a path vanish: nobody is told that a connection is dead.
+    /// All packets of a path are dropped. No connection is closed.
     Cut,
 }
 

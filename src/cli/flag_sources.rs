@@ -164,7 +164,7 @@ impl UpArgs {
         self.host.as_deref().into_iter().chain(loopback).collect()
     }
 
-    /// Where to listen. With `--once` nobody needs to know the port, so that any free one does unless one is asked for.
+    /// The listen address. With `--once` the default is any free port, because nobody needs to know it.
     fn address(&self, flag: &Option<String>, key: &str, env: &BTreeMap<String, String>) -> Option<String> {
         let setting = settings().find(|setting| setting.path() == key)?;
         let given = flag.is_some() || setting.env().is_some_and(|name| env.contains_key(&name));

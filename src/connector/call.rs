@@ -179,7 +179,7 @@ impl UpstreamWork {
         end: &mut CallEnd,
     ) -> Result<(), ExchangeError> {
         let connection = held.connection();
-        let course = |taken, _: &mut Context<'_>| {
+        let state = |taken, _: &mut Context<'_>| {
             context.stream.on_link().reader_took(taken);
             if context.stream.on_link().is_carrier_draining() {
                 ExchangeState::Draining
@@ -187,7 +187,7 @@ impl UpstreamWork {
                 ExchangeState::Running
             }
         };
-        let to = TimeoutStream::new(connection, &context.core.connector.settings.write_timeout, course);
+        let to = TimeoutStream::new(connection, &context.core.connector.settings.write_timeout, state);
         let to = Asked::new(to, held.http().is_tcp());
         let timing = context.is_agents().then_some(&mut self.timing);
         let mut hooks;
@@ -335,7 +335,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::NoResponse(Some(StreamError::TimedOut)) => return ExchangeError::Vanished,
         RelayError::NoResponse(_) => return ExchangeError::Silent,
         RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(*error)),
-        // Nobody is there to be told another reason.
+        // The caller has gone: no other reason can be reported.
         RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => CallFailure::Cancelled,
         RelayError::Broken(_) | RelayError::NotTaken => CallFailure::UpstreamBroken,
         RelayError::Stalled => CallFailure::TimedOut,

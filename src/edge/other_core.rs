@@ -47,9 +47,9 @@ pub(super) async fn carry(
             return request.stream().refuse();
         }
     };
-    let course =
+    let state =
         |_, _: &mut Context<'_>| if core.is_draining() { ExchangeState::Draining } else { ExchangeState::Running };
-    let to_agent = TimeoutStream::new(request.stream(), &core.edge.settings.write_timeout, course);
+    let to_agent = TimeoutStream::new(request.stream(), &core.edge.settings.write_timeout, state);
     let mut work = NextHopWork::default();
     let relayed = {
         let incoming = request.incoming(&to_agent);

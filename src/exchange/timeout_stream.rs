@@ -203,7 +203,9 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'_, Connection
         }
         let mut watch = self.watch.borrow_mut();
         if matches!(*watch, Watch::Nothing) {
-            *watch = Watch::Acknowledgement(self.connection.core().sleep(ACKNOWLEDGED_WITHIN));
+            let core = self.connection.core();
+            // Every call comes here: the time of the turn saves a look at the clock.
+            *watch = Watch::Acknowledgement(core.sleep_until(core.turn_time() + ACKNOWLEDGED_WITHIN));
         }
         // A peer that is waited for in sending is looked at there.
         let Watch::Acknowledgement(timer) = &mut *watch else { return Poll::Pending };

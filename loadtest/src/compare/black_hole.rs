@@ -48,7 +48,7 @@ impl BlackHole {
 
 impl Drop for BlackHole {
     fn drop(&mut self) {
-        // The table was made when this was, and the namespace is nobody else's.
+        // If it fails the table stays until the namespace ends, with this program.
         let _ = run("nft", &[&format!("delete table {TABLE}")], "nftables");
     }
 }
