@@ -115,9 +115,8 @@ impl FromStr for Hostname {
         if text.len() > HOST_LEN_MAX {
             return Err(HostError::TooLong);
         }
-        text.split('.').try_for_each(check_label)?;
-        let last = text.rsplit('.').next().unwrap_or(text);
-        if last.bytes().all(|b| b.is_ascii_digit()) && text.parse::<Ipv4Addr>().is_err() {
+        let last = check_labels(text)?;
+        if last.iter().all(u8::is_ascii_digit) && text.parse::<Ipv4Addr>().is_err() {
             return Err(HostError::BadAddress);
         }
         host.write_str(text).map_err(|fmt::Error| HostError::TooLong)?;
@@ -195,6 +194,36 @@ fn ascii(bytes: &[u8]) -> Result<&str, HostError> {
         return Err(HostError::NotAscii);
     }
     std::str::from_utf8(bytes).map_err(|_| HostError::NotAscii)
+}
+
+/// Checks all labels, and returns the last.
+fn check_labels(text: &str) -> Result<&[u8], HostError> {
+    // Every call comes here, and almost always with a host that is right.
+    if let Some(last) = last_of_valid_labels(text.as_bytes()) {
+        return Ok(last);
+    }
+    text.split('.').try_fold(&[][..], |_, label| check_label(label).map(|()| label.as_bytes()))
+}
+
+/// The last label, if all are valid.
+fn last_of_valid_labels(text: &[u8]) -> Option<&[u8]> {
+    let (mut label_start, mut previous) = (0, b'.');
+    for (at, &byte) in text.iter().enumerate() {
+        let fits = match byte {
+            b'.' => !matches!(previous, b'.' | b'-') && at - label_start <= HOST_LABEL_LEN_MAX,
+            b'-' => previous != b'.',
+            _ => byte.is_ascii_alphanumeric(),
+        };
+        if !fits {
+            return None;
+        }
+        if byte == b'.' {
+            label_start = at + 1;
+        }
+        previous = byte;
+    }
+    let last = &text[label_start..];
+    (!matches!(previous, b'.' | b'-') && last.len() <= HOST_LABEL_LEN_MAX).then_some(last)
 }
 
 fn check_label(label: &str) -> Result<(), HostError> {

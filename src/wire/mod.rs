@@ -13,6 +13,7 @@ pub mod mux;
 pub mod oauth;
 pub mod proxy;
 mod refusal;
+mod scan;
 pub mod sse;
 
 pub use refusal::RegistrationRefusal;

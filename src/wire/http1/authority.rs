@@ -39,7 +39,8 @@ impl Authority {
         self.clear();
         let (host, port) = split(text).ok_or(AuthorityError)?;
         self.port = port;
-        self.host.extend(host.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
+        self.host.push_str(std::str::from_utf8(host).map_err(|_| AuthorityError)?);
+        self.host.make_ascii_lowercase();
         Ok(())
     }
 
@@ -79,10 +80,18 @@ fn name(text: &[u8]) -> Option<&[u8]> {
         return None;
     }
     let name = text.strip_suffix(b".").unwrap_or(text);
-    let plain = |label: &[u8]| {
-        !label.is_empty() && label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    name.split(|&byte| byte == b'.').all(plain).then_some(name)
+    let mut previous = b'.';
+    for &byte in name {
+        let fits = match byte {
+            b'.' => previous != b'.',
+            _ => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'),
+        };
+        if !fits {
+            return None;
+        }
+        previous = byte;
+    }
+    (previous != b'.').then_some(name)
 }
 
 fn parse_port(digits: &[u8]) -> Option<u16> {

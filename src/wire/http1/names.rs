@@ -25,91 +25,91 @@ pub(super) enum Known {
     Other,
 }
 
-/// The fields that are always hop-by-hop.
+/// The names that have a meaning, and a few that have none and are frequent.
 ///
-/// RFC 9110 section 7.6.1 lists `Proxy-Connection`, `Keep-Alive`, `TE`, `Transfer-Encoding` and `Upgrade`. The
-/// credentials of a proxy are included because the tunnel is a gateway: a proxy's password is not for the private
-/// server, and a private server's proxy challenge is not for the agent. `HTTP2-Settings` belongs to an offer of h2c
+/// Always hop-by-hop: RFC 9110 section 7.6.1 lists `Proxy-Connection`, `Keep-Alive`, `TE`, `Transfer-Encoding` and
+/// `Upgrade`. The credentials of a proxy are included because the tunnel is a gateway: a proxy's password is not for the
+/// private server, and a private server's proxy challenge is not for the agent. `HTTP2-Settings` belongs to an offer of h2c
 /// (RFC 7540 section 3.2.1), which is not passed on.
-const HOP_BY_HOP: [&str; 7] = [
-    "te",
-    "keep-alive",
-    "http2-settings",
-    "proxy-connection",
-    "proxy-authorization",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-];
-
-/// The fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a malicious
-/// `Connection: authorization` would remove what the server decides by. The `Mcp-…` fields belong to them too.
-const END_TO_END: [&str; 14] = [
-    "accept",
-    "age",
-    "authorization",
-    "cache-control",
-    "content-encoding",
-    "content-type",
-    "cookie",
-    "date",
-    "dpop",
-    "last-event-id",
-    "retry-after",
-    "set-cookie",
-    "traceparent",
-    "vary",
+///
+/// End-to-end: the fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a
+/// malicious `Connection: authorization` would remove what the server decides by. All `Mcp-…` fields belong to them too.
+const NAMES: [(&str, Known); 39] = [
+    ("host", Known::Host),
+    ("content-length", Known::ContentLength),
+    ("transfer-encoding", Known::TransferEncoding),
+    ("connection", Known::Connection),
+    ("expect", Known::Expect),
+    ("upgrade", Known::Upgrade),
+    ("origin", Known::Origin),
+    ("location", Known::Reference),
+    ("content-location", Known::Reference),
+    ("www-authenticate", Known::Challenge),
+    ("te", Known::HopByHop),
+    ("keep-alive", Known::HopByHop),
+    ("http2-settings", Known::HopByHop),
+    ("proxy-connection", Known::HopByHop),
+    ("proxy-authorization", Known::HopByHop),
+    ("proxy-authenticate", Known::HopByHop),
+    ("proxy-authentication-info", Known::HopByHop),
+    ("accept", Known::EndToEnd),
+    ("age", Known::EndToEnd),
+    ("authorization", Known::EndToEnd),
+    ("cache-control", Known::EndToEnd),
+    ("content-encoding", Known::EndToEnd),
+    ("content-type", Known::EndToEnd),
+    ("cookie", Known::EndToEnd),
+    ("date", Known::EndToEnd),
+    ("dpop", Known::EndToEnd),
+    ("last-event-id", Known::EndToEnd),
+    ("mcp-method", Known::EndToEnd),
+    ("mcp-name", Known::EndToEnd),
+    ("mcp-session-id", Known::EndToEnd),
+    ("retry-after", Known::EndToEnd),
+    ("set-cookie", Known::EndToEnd),
+    ("traceparent", Known::EndToEnd),
+    ("vary", Known::EndToEnd),
+    ("accept-encoding", Known::Other),
+    ("accept-language", Known::Other),
+    ("server", Known::Other),
+    ("server-timing", Known::Other),
+    ("user-agent", Known::Other),
 ];
 
 /// What proxies say of a request besides `Forwarded` and `X-Forwarded-…`. Some frameworks take the URL of a request from the
 /// last four (Symfony, IIS URL Rewrite, ASP.NET), so that from a stranger they would call another path than the one checked.
 const FORWARDED: [&str; 5] = ["x-real-ip", "x-original-url", "x-rewrite-url", "x-original-host", "x-host"];
 
-const LONGEST: usize = "proxy-authentication-info".len();
+/// Names that imitate a framing field.
+const DISGUISED: [&[u8]; 2] = [b"content_length", b"transfer_encoding"];
 
 impl Known {
-    /// The meaning of `name`. A name that imitates a framing or routing field with underscores is refused, because
+    /// The meaning of `name`, a token. A name that imitates a framing or routing field with underscores is refused, because
     /// servers that convert both `-` and `_` to `_` (WSGI, CGI) would mistake it for that field.
     pub(super) fn of(name: &[u8]) -> Result<Known, HeadError> {
-        let mut lower = [0_u8; LONGEST];
-        let Some(lower) = lower.get_mut(..name.len()) else { return Ok(Known::of_long(name)) };
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        match &*lower {
-            b"host" => Ok(Known::Host),
-            b"content-length" => Ok(Known::ContentLength),
-            b"transfer-encoding" => Ok(Known::TransferEncoding),
-            b"connection" => Ok(Known::Connection),
-            b"expect" => Ok(Known::Expect),
-            b"upgrade" => Ok(Known::Upgrade),
-            b"origin" => Ok(Known::Origin),
-            b"location" | b"content-location" => Ok(Known::Reference),
-            b"www-authenticate" => Ok(Known::Challenge),
-            b"content_length" | b"transfer_encoding" => Err(HeadError::DisguisedField),
-            plain => Ok(Known::of_lower(plain)),
+        if let Some(known) = Known::frequent(name) {
+            return Ok(known);
         }
-    }
-
-    fn of_lower(lower: &[u8]) -> Known {
-        let one_of = |list: &[&str]| list.iter().any(|name| name.as_bytes() == lower);
-        if is_forwarded(lower) {
-            Known::Forwarded
-        } else if one_of(&HOP_BY_HOP) {
-            Known::HopByHop
-        } else if lower.starts_with(b"mcp-") || one_of(&END_TO_END) {
-            Known::EndToEnd
-        } else {
-            Known::Other
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        if DISGUISED.into_iter().any(is) {
+            return Err(HeadError::DisguisedField);
         }
-    }
-
-    fn of_long(name: &[u8]) -> Known {
         if is_forwarded(name) {
-            Known::Forwarded
-        } else if name[..4].eq_ignore_ascii_case(b"mcp-") {
-            Known::EndToEnd
-        } else {
-            Known::Other
+            return Ok(Known::Forwarded);
         }
+        if name.len() >= MCP.len() && name[..MCP.len()].eq_ignore_ascii_case(MCP) {
+            return Ok(Known::EndToEnd);
+        }
+        let found = NAMES.iter().find(|(known, _)| is(known.as_bytes()));
+        Ok(found.map_or(Known::Other, |(_, known)| *known))
+    }
+
+    /// The meaning of a name of [`NAMES`], if it has a length for which [`OF_LENGTH`] knows them. `name` has no control
+    /// characters; if it is found, it is a token.
+    pub(super) fn frequent(name: &[u8]) -> Option<Known> {
+        let same_length = OF_LENGTH.get(name.len())?;
+        let words = words(name)?;
+        same_length.iter().find(|entry| entry.words == words).map(|entry| entry.known)
     }
 
     /// Whether a field with this meaning is forwarded even if `Connection` names it.
@@ -122,6 +122,57 @@ impl Known {
     pub(super) fn is_forbidden_in_trailers(self) -> bool {
         !matches!(self, Known::Other)
     }
+}
+
+/// The start of the names that MCP defines.
+const MCP: &[u8] = b"mcp-";
+
+/// A name of [`NAMES`] and its meaning.
+#[derive(Clone, Copy)]
+struct Entry {
+    words: [u64; 2],
+    known: Known,
+}
+
+/// The longest names of [`OF_LENGTH`], in bytes.
+const FREQUENT_LEN_MAX: usize = 16;
+/// The most names of one length.
+const SAME_LENGTH_MAX: usize = 5;
+
+/// The names of [`NAMES`] whose [`words`] tell all of them, by their length.
+static OF_LENGTH: [[Entry; SAME_LENGTH_MAX]; FREQUENT_LEN_MAX + 1] = {
+    // No name has words of zeros.
+    let mut table = [[Entry { words: [0; 2], known: Known::Other }; SAME_LENGTH_MAX]; FREQUENT_LEN_MAX + 1];
+    let mut counts = [0; FREQUENT_LEN_MAX + 1];
+    let mut at = 0;
+    while at < NAMES.len() {
+        let (name, known) = NAMES[at];
+        if let Some(words) = words(name.as_bytes()) {
+            let count = &mut counts[name.len()];
+            table[name.len()][*count] = Entry { words, known };
+            *count += 1;
+        }
+        at += 1;
+    }
+    table
+};
+
+/// The bytes of a name of 4 to 16 bytes in lower case, as its first and its last word, which may overlap.
+///
+/// Case is dropped by setting a bit of each byte. That makes no other character of a name equal to one of [`NAMES`], which
+/// are letters, digits and hyphens: only letters have the same bits in both cases, and control characters, which would become
+/// digits and hyphens, are excluded before.
+const fn words(name: &[u8]) -> Option<[u64; 2]> {
+    const LOWER: u64 = u64::MAX / 0xff * 0x20;
+    let (first, last) = match (name.len(), name.first_chunk(), name.last_chunk()) {
+        (8..=FREQUENT_LEN_MAX, Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        (4..8, ..) => match (name.first_chunk(), name.last_chunk()) {
+            (Some(first), Some(last)) => (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some([first | LOWER, last | LOWER])
 }
 
 /// `Forwarded`, `X-Forwarded-…` and the others of [`FORWARDED`], also when written with underscores.
@@ -166,7 +217,7 @@ mod tests {
 
     #[test]
     fn names_are_known_in_any_case() {
-        let cases: [(&str, Known); 19] = [
+        let cases: [(&str, Known); 23] = [
             ("HOST", Known::Host),
             ("Content-length", Known::ContentLength),
             ("TE", Known::HopByHop),
@@ -186,10 +237,36 @@ mod tests {
             ("MCP-Protocol-Version", Known::EndToEnd),
             ("Mcp-Param-Something-Long-Enough-To-Be-Long", Known::EndToEnd),
             ("X-Forwarded", Known::Other),
+            ("hosts", Known::Other),
+            ("ate", Known::Other),
+            ("DATE", Known::EndToEnd),
+            ("mcp-", Known::EndToEnd),
         ];
         for (name, known) in cases {
             assert_eq!(Known::of(name.as_bytes()), Ok(known), "{name}");
         }
+        for (name, known) in NAMES {
+            assert_eq!(Known::of(name.as_bytes()), Ok(known), "{name}");
+            assert_eq!(Known::of(name.to_ascii_uppercase().as_bytes()), Ok(known), "{name}");
+        }
         assert_eq!(Known::of(b"Transfer_Encoding"), Err(HeadError::DisguisedField));
+        assert_eq!(Known::of(b"Content_Length"), Err(HeadError::DisguisedField));
+    }
+
+    /// A name that differs in one byte from a known one is another name, and is found to be one without a look at each byte.
+    #[test]
+    fn no_other_name_is_taken_for_a_frequent_one() {
+        for (known, _) in NAMES {
+            for at in 0..known.len() {
+                for byte in (0x20..=u8::MAX).filter(|byte| *byte != 0x7f) {
+                    let mut name = known.as_bytes().to_vec();
+                    name[at] = byte;
+                    let names = NAMES.iter().filter(|(known, _)| words(known.as_bytes()).is_some());
+                    let same =
+                        names.filter(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(_, known)| *known);
+                    assert_eq!(Known::frequent(&name), same.last(), "{:?}", String::from_utf8_lossy(&name));
+                }
+            }
+        }
     }
 }

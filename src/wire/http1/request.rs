@@ -219,6 +219,9 @@ impl RequestHead {
     fn advance(&mut self, input: &[u8]) -> Result<Progress, HeadError> {
         let mut len = 0;
         loop {
+            if self.stage == Stage::Fields {
+                len += self.section.take_plain_fields(&input[len..])?;
+            }
             let kind = if self.stage == Stage::Fields { LineKind::Field } else { LineKind::Request };
             let (taken, line) = self.section.take_line(&input[len..], kind)?;
             len += taken;

@@ -2,6 +2,10 @@ use memchr::memchr;
 
 use super::names::{Known, is_token_byte};
 use super::{HeadError, METHOD_LEN_MAX};
+use crate::wire::scan::first_control;
+
+/// The end of a line.
+const LINE_END: &[u8] = b"\r\n";
 
 /// Heads are usually short, so a connection that had a long one frees the memory beyond this, in bytes.
 const KEPT_LEN: usize = 16 * 1024;
@@ -31,6 +35,10 @@ impl Span {
     pub(super) fn is_empty(self) -> bool {
         self.start == self.end
     }
+
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
 }
 
 /// A field: the positions of its name and value, and the meaning of its name.
@@ -39,6 +47,36 @@ pub(super) struct Field {
     pub(super) name: Span,
     pub(super) value: Span,
     pub(super) known: Known,
+}
+
+impl Field {
+    /// Reads the field of a line that begins at `start` in its section.
+    fn read(line: &[u8], start: usize) -> Result<Field, HeadError> {
+        // A name that is known needs no look at each of its bytes.
+        let colon = memchr(b':', line).and_then(|at| Some((at, Known::frequent(&line[..at])?)));
+        let (name_len, known) = match colon {
+            Some(found) => found,
+            None => {
+                let name_len = name_len(line)?;
+                (name_len, Known::of(&line[..name_len])?)
+            }
+        };
+        let value = line[name_len + 1..].trim_ascii_start();
+        let value_start = start + line.len() - value.len();
+        let value_end = value_start + value.trim_ascii_end().len();
+        Ok(Field { name: Span::new(start, start + name_len), value: Span::new(value_start, value_end), known })
+    }
+}
+
+/// The length of the name before the colon.
+fn name_len(line: &[u8]) -> Result<usize, HeadError> {
+    let len = line.iter().position(|&byte| !is_token_byte(byte)).ok_or(HeadError::NoColon)?;
+    match (line[len], len) {
+        (b':', 0) => Err(HeadError::EmptyFieldName),
+        (b':', _) => Ok(len),
+        (b' ' | b'\t', _) => Err(HeadError::SpaceBeforeColon),
+        _ => Err(HeadError::BadFieldName),
+    }
 }
 
 /// The expected kind of a line.
@@ -96,12 +134,39 @@ impl Section {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
-        let wanted = |field: &&Field| self.name(field).eq_ignore_ascii_case(name.as_bytes());
+        // Most names have another length, which is known without a look at them.
+        let wanted =
+            |field: &&Field| field.name.len() == name.len() && self.name(field).eq_ignore_ascii_case(name.as_bytes());
         self.fields.iter().find(wanted).map(|field| self.value(field))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (self.name(field), self.value(field)))
+    }
+
+    /// Reads fields as almost all are sent: their lines stand whole in the input, without a control byte before their end.
+    /// Returns how much was read. What follows is for [`Section::take_line`], which knows every case.
+    pub(super) fn take_plain_fields(&mut self, input: &[u8]) -> Result<usize, HeadError> {
+        let start = self.bytes.len();
+        if start > self.line_start {
+            return Ok(0);
+        }
+        let mut taken = 0;
+        let read = loop {
+            let Some(line) = plain_line(&input[taken..]) else { break Ok(()) };
+            let line_end = taken + line.len() + LINE_END.len();
+            if line.is_empty() || line[0] == b' ' || start + line_end > self.len_max {
+                break Ok(());
+            }
+            if let Err(error) = self.push(line, start + taken) {
+                break Err(error);
+            }
+            taken = line_end;
+        };
+        // All at once, and also before an error, for the fields that were read refer to it.
+        self.bytes.extend_from_slice(&input[..taken]);
+        self.line_start = self.bytes.len();
+        read.map(|()| taken)
     }
 
     /// Reads the rest of the current line from the input, or all of the input. Returns how much was read and, once it
@@ -128,24 +193,20 @@ impl Section {
 
     /// Parses a complete line as a field.
     pub(super) fn push_field(&mut self, line: Span) -> Result<(), HeadError> {
-        if self.fields.len() == self.fields_max {
-            return Err(HeadError::TooManyFields);
-        }
-        let text = line.of(&self.bytes);
-        let name_len = text.iter().position(|&byte| !is_token_byte(byte)).ok_or(HeadError::NoColon)?;
-        match (text[name_len], name_len) {
-            (b':', 0) => return Err(HeadError::EmptyFieldName),
-            (b':', _) => {}
-            (b' ' | b'\t', _) => return Err(HeadError::SpaceBeforeColon),
-            _ => return Err(HeadError::BadFieldName),
-        }
-        let known = Known::of(&text[..name_len])?;
-        let value = text[name_len + 1..].trim_ascii_start();
-        let start = line.end as usize - value.len();
-        let end = start + value.trim_ascii_end().len();
-        let name = Span::new(line.start as usize, line.start as usize + name_len);
-        self.fields.push(Field { name, value: Span::new(start, end), known });
+        self.check_count()?;
+        self.fields.push(Field::read(line.of(&self.bytes), line.start as usize)?);
         Ok(())
+    }
+
+    /// The same for a line that is not stored yet, and will be at `start`.
+    fn push(&mut self, line: &[u8], start: usize) -> Result<(), HeadError> {
+        self.check_count()?;
+        self.fields.push(Field::read(line, start)?);
+        Ok(())
+    }
+
+    fn check_count(&self) -> Result<(), HeadError> {
+        if self.fields.len() == self.fields_max { Err(HeadError::TooManyFields) } else { Ok(()) }
     }
 
     fn close_line(&mut self) -> Result<Span, HeadError> {
@@ -155,6 +216,12 @@ impl Section {
             None => Err(HeadError::BareLf),
         }
     }
+}
+
+/// The first line of the input without its end, if it is whole and has no other control byte.
+fn plain_line(input: &[u8]) -> Option<&[u8]> {
+    let (line, rest) = input.split_at(first_control(input)?);
+    rest.starts_with(LINE_END).then_some(line)
 }
 
 /// Checks the first bytes of a line.
@@ -191,13 +258,14 @@ fn check_bytes(line: &[u8], new: usize) -> Result<(), HeadError> {
     // A carriage return at the end of the previous bytes is checked again, because it is known now what follows it.
     let from = if new > 0 && line[new - 1] == b'\r' { new - 1 } else { new };
     let Some(fresh) = line.get(from..end) else { return Ok(()) };
-    // Without an early exit the compiler can vectorise the loop.
-    if !fresh.iter().fold(false, |bad, &byte| bad | is_control(byte)) {
+    if first_control(fresh).is_none() {
         return Ok(());
     }
+    // A tab is allowed.
     match fresh.iter().find(|&&byte| is_control(byte)) {
+        None => Ok(()),
         Some(b'\r') => Err(HeadError::BareCr),
-        _ => Err(HeadError::ControlByte),
+        Some(_) => Err(HeadError::ControlByte),
     }
 }
 

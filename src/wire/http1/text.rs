@@ -2,6 +2,7 @@
 
 use super::names::is_token_byte;
 use super::section::is_control;
+use crate::wire::scan::first_control;
 
 /// Appends one field. A name that is not a token is not written, and control bytes in the value become spaces, so that
 /// no input can start another field.
@@ -11,7 +12,10 @@ pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     }
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
-    out.extend(value.iter().map(|&byte| if is_control(byte) { b' ' } else { byte }));
+    match first_control(value) {
+        None => out.extend_from_slice(value),
+        Some(_) => out.extend(value.iter().map(|&byte| if is_control(byte) { b' ' } else { byte })),
+    }
     out.extend_from_slice(b"\r\n");
 }
 
