@@ -248,7 +248,7 @@ impl UpstreamWork {
             });
         }
         end.stamps.on_last_received(connection.received_at());
-        context.stream.on_link().send_times(&end.stamps.times(context.core.core.now()));
+        context.stream.on_link().send_times(&end.stamps.times(&context.core.core));
         context.stream.finish_message();
         if is_sent {
             held.release(!is_cut && self.next_hop.is_reusable(), self.next_hop.idle_timeout());
@@ -289,7 +289,7 @@ impl RelayHooks for ConnectorHooks<'_> {
         let CallContext { core, stream, .. } = *self.context;
         let now = core.core.now();
         self.stamps.on_handed_to_link(now);
-        let times = self.stamps.times(now);
+        let times = self.stamps.times(&core.core);
         stream.on_link().send_times(&times);
         let is_agents = self.context.is_agents();
         let is_metadata = self.addresses.is_metadata(self.request, head);

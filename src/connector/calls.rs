@@ -107,7 +107,7 @@ impl Service for StreamCalls<'_> {
         count(context.core, ended);
         if let Some(host) = *host {
             let phases =
-                CallPhases::of_connector(end.stamps.times(context.core.core.now()), context.core.core.now() - began);
+                CallPhases::of_connector(end.stamps.times(&context.core.core), context.core.core.now() - began);
             record(*context, request, host, &phases, ended);
         }
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
@@ -119,7 +119,7 @@ impl Service for StreamCalls<'_> {
         if host.is_none() || end.has_begun || error.failure() == CallFailure::Cancelled {
             return Next::Leave(Leave::Reset(error.failure()));
         }
-        let times = end.stamps.times(context.core.core.now());
+        let times = end.stamps.times(&context.core.core);
         self.answer(request, error, &times).await
     }
 }

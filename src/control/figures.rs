@@ -16,11 +16,12 @@ pub(super) async fn gather(wait: Duration, cores: usize, ask: impl Fn(usize, &Ma
             drop(reply);
             more = false;
             while let Some(figures) = answers.recv().await {
-                more |= figures.labels > index;
-                match figures.set {
-                    Some((None, total)) => snapshot.add_total(&total, figures.over_cap),
-                    Some((Some(label), set)) => snapshot.add_label(&label, &set),
-                    None => {}
+                more |= figures.labels > index + 1;
+                if index == 0 {
+                    snapshot.add_over_cap(figures.over_cap);
+                }
+                if let Some((label, set)) = figures.set {
+                    snapshot.add_label(&label, &set);
                 }
             }
             index += 1;

@@ -328,7 +328,7 @@ impl RelayHooks for EdgeHooks<'_> {
         let phases = self.opened.stream.on_link().times();
         self.timing.clear();
         self.timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(self.stamps.times(self.core.core.now()), phases), self.timing);
+        server_timing(&CallPhases::split(self.stamps.times(&self.core.core), phases), self.timing);
         ResponseExtras {
             may_keep: !self.core.is_draining(),
             server_timing: Some(self.timing),
@@ -373,7 +373,7 @@ async fn fail(
     stamps: &EdgeStamps,
     failure: CallFailure,
 ) -> Next<Leave> {
-    let phases = CallPhases::split(stamps.times(core.core.now()), None);
+    let phases = CallPhases::split(stamps.times(&core.core), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
     let keep = request.fail(failure, &timing, !core.is_draining()).await;
@@ -389,7 +389,7 @@ fn finish(
     stamps: &EdgeStamps,
     outcome: Outcome,
 ) {
-    let times = stamps.times(core.core.now());
+    let times = stamps.times(&core.core);
     let phases = CallPhases::split(times, opened.stream.on_link().times());
     if outcome == Outcome::Ok && !phases.is_of_gateway() {
         core.figures.on_good_call(core.core.turn_time());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::{Clock, Time};
+use crate::base::Time;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::CallTarget;
 
@@ -17,19 +17,20 @@ impl OfflineWait {
     /// The wait of a call that came now.
     pub(super) fn new(core: &EdgeCore) -> OfflineWait {
         let settings = &core.edge.settings;
-        let until = core.core.now() + settings.offline_wait;
+        // Each call asks, and almost none waits: the time of the turn is exact enough.
+        let until = core.core.turn_time() + settings.offline_wait;
         OfflineWait { until, latest: until + settings.restart_wait }
     }
 
     /// Whether it is not over. It is at once when this edge is to end.
     pub(super) fn is_on(&self, core: &EdgeCore) -> bool {
-        !core.is_draining() && core.core.now() < self.until
+        !core.is_draining() && core.core.turn_time() < self.until
     }
 
     /// How long it still is. As long as the only connectors of the tunnel are about to end, and finish their calls first, the time
     /// for those that take their place has not begun.
     pub(super) fn left(&mut self, core: &EdgeCore, target: CallTarget<'_>) -> Duration {
-        let now = core.core.now();
+        let now = core.core.turn_time();
         if core.edge.presence.is_ending(&target.route.tunnel) {
             self.until = (now + core.edge.settings.offline_wait).min(self.latest);
         }

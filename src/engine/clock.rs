@@ -1,7 +1,8 @@
 //! The clock of the drivers that use the kernel.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::base::{Clock, Time};
 
@@ -11,9 +12,17 @@ pub struct MonotonicClock;
 
 impl Clock for MonotonicClock {
     fn now(&self) -> Time {
-        static ORIGIN: OnceLock<Instant> = OnceLock::new();
-        Time::ZERO + ORIGIN.get_or_init(Instant::now).elapsed()
+        static ORIGIN: OnceLock<u64> = OnceLock::new();
+        let now = monotonic_ns();
+        // Another thread may have read the origin later.
+        Time::from_nanos(now.saturating_sub(*ORIGIN.get_or_init(|| now)))
     }
+}
+
+/// The clock of `std::time::Instant`, as a number. A call reads it several times.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 #[cfg(test)]

@@ -139,13 +139,13 @@ impl Core {
         Timer { core: self.clone(), id, at: Time::NEVER }
     }
 
-    /// Runs `future` for at most `duration`.
+    /// Runs `future` for at most `duration`, counted from the start of the turn.
     ///
     /// # Errors
     ///
     /// [`Elapsed`] if the future did not finish in time; it is then dropped.
     pub async fn timeout<T>(&self, duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
-        let mut timer = self.sleep(duration);
+        let mut timer = self.sleep_until(self.turn_time() + duration);
         let mut future = pin!(future);
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
@@ -227,6 +227,12 @@ impl Core {
     /// idle.
     pub fn release_memory(&self) {
         allocator::collect();
+    }
+
+    /// Makes the time now that of the turn. A core on a thread does so when its wait ends; one of a simulation does not wait.
+    #[cfg(feature = "sim")]
+    pub fn read_clock(&self) {
+        self.0.turn_time.set(self.now());
     }
 
     /// Whether no task is ready.
@@ -349,8 +355,8 @@ impl Timer {
         if self.at == Time::NEVER {
             return Poll::Pending;
         }
-        // The turn's time is checked first: it costs nothing, and timers fire by it.
-        if self.at <= self.core.turn_time() || self.at <= self.core.now() {
+        // The time of the turn costs nothing, and timers fire by it.
+        if self.at <= self.core.turn_time() {
             return Poll::Ready(());
         }
         self.core.0.timers.borrow_mut().set(self.id, self.at, cx.waker());

@@ -7,18 +7,15 @@ pub struct CoreFigures {
     pub labels: usize,
     /// How many calls got no label of their own.
     pub over_cap: u64,
-    /// The requested set, with its label unless it is the total; `None` beyond the last one.
-    pub set: Option<(Option<Label>, LabelSet)>,
+    /// The requested set with its label; `None` beyond the last one.
+    pub set: Option<(Label, LabelSet)>,
 }
 
 impl Recorder {
-    /// One set of this core's figures: the total at index 0, then one set for each label.
+    /// One set of this core's figures.
     #[must_use]
     pub fn figures(&self, index: usize) -> CoreFigures {
-        let set = match index.checked_sub(1) {
-            None => Some((None, self.total().clone())),
-            Some(index) => self.set(index).map(|(label, set)| (Some(label.clone()), set.clone())),
-        };
+        let set = self.set(index).map(|(label, set)| (label.clone(), set.clone()));
         CoreFigures { labels: self.sets(), over_cap: self.over_cap(), set }
     }
 }

@@ -121,14 +121,13 @@ impl LabelSet {
     }
 }
 
-/// The figures of calls on one core, by label and in total.
+/// The figures of calls on one core, by label.
 ///
 /// Looking up a label and recording a call do not allocate, except that the first call of a label creates its
 /// histograms. Figures are read one set at a time ([`set`](Recorder::set)), so that the core is never blocked for long:
 /// copying a set takes about ten microseconds.
 pub struct Recorder {
     settings: LatencySettings,
-    total: LabelSet,
     sets: Vec<(Label, LabelSet)>,
     ids: HashMap<Box<[u8]>, LabelId>,
     routes: HashMap<Box<str>, RouteLabels>,
@@ -143,7 +142,6 @@ impl Recorder {
     pub fn new(settings: LatencySettings) -> Recorder {
         Recorder {
             settings,
-            total: LabelSet::new(),
             sets: Vec::new(),
             ids: HashMap::new(),
             routes: HashMap::new(),
@@ -171,16 +169,9 @@ impl Recorder {
 
     /// Records a call that has ended. The durations of a call that was refused are not kept, see [`Outcome::is_timed`].
     pub fn record(&mut self, label: LabelId, phases: &CallPhases, outcome: Outcome) {
-        self.total.record(phases, outcome);
         if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
             set.record(phases, outcome);
         }
-    }
-
-    /// The figures of all calls together.
-    #[must_use]
-    pub fn total(&self) -> &LabelSet {
-        &self.total
     }
 
     /// The number of labels that have figures.
@@ -212,7 +203,7 @@ impl Recorder {
     #[cfg(test)]
     pub fn snapshot(&self) -> super::snapshot::Snapshot {
         let mut snapshot = super::snapshot::Snapshot::new();
-        snapshot.add_total(&self.total, self.over_cap);
+        snapshot.add_over_cap(self.over_cap);
         for (label, set) in &self.sets {
             snapshot.add_label(label, set);
         }
@@ -321,8 +312,8 @@ mod tests {
         assert_eq!(of_b.phase(Phase::UpstreamConnect).count(), 0);
         assert_eq!(of_b.outcome(Outcome::AgentGone), 1);
         assert_eq!(of_b.clock_disagreements(), 1);
-        assert_eq!(recorder.total().phase(Phase::Tunnel).count(), 3);
-        assert_eq!(recorder.total().outcome(Outcome::Ok), 2);
+        assert_eq!(recorder.snapshot().total().phase(Phase::Tunnel).count(), 3);
+        assert_eq!(recorder.snapshot().total().outcome(Outcome::Ok), 2);
     }
 
     #[test]
@@ -330,8 +321,8 @@ mod tests {
         let mut recorder = Recorder::new(LatencySettings::default());
         let id = recorder.label("r", "tools/call", "a");
         recorder.record(id, &call(1), Outcome::Offline);
-        assert_eq!(recorder.total().outcome(Outcome::Offline), 1);
-        assert_eq!(recorder.total().phase(Phase::Total).count(), 0);
+        assert_eq!(recorder.snapshot().total().outcome(Outcome::Offline), 1);
+        assert_eq!(recorder.snapshot().total().phase(Phase::Total).count(), 0);
     }
 
     #[test]
@@ -361,7 +352,7 @@ mod tests {
         }
         assert!(recorder.sets() <= 6 + 3 + 1, "{} sets", recorder.sets());
         let by_label: u64 = (0..recorder.sets()).map(|i| recorder.set(i).unwrap().1.outcome(Outcome::Ok)).sum();
-        assert_eq!((by_label, recorder.total().outcome(Outcome::Ok)), (5_000, 5_000));
+        assert_eq!((by_label, recorder.snapshot().total().outcome(Outcome::Ok)), (5_000, 5_000));
         let too_long = "x".repeat(LABEL_LEN_MAX + 1);
         let id = recorder.label(&too_long, "tools/call", "");
         assert_eq!(label_of(&recorder, id), "(other) (other) ");

@@ -110,14 +110,14 @@ impl Snapshot {
         Snapshot::default()
     }
 
-    /// Adds one core's totals, and how many calls got no label of their own.
-    pub fn add_total(&mut self, set: &LabelSet, over_cap: u64) {
-        self.total.add(set);
+    /// Adds how many calls of one core got no label of their own.
+    pub fn add_over_cap(&mut self, over_cap: u64) {
         self.over_cap += over_cap;
     }
 
     /// Adds one core's figures of one label.
     pub fn add_label(&mut self, label: &Label, set: &LabelSet) {
+        self.total.add(set);
         self.labels.entry(label.clone()).or_default().add(set);
     }
 
@@ -205,7 +205,6 @@ mod tests {
             recorder.record(label, &call(ms), Outcome::Ok);
         }
         let mut by_set = Snapshot::new();
-        by_set.add_total(recorder.total(), recorder.over_cap());
         for index in 0..recorder.sets() {
             let (label, set) = recorder.set(index).unwrap();
             by_set.add_label(&label.clone(), &set.clone());

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::phases::{ConnectorTimes, EdgeTimes};
 use super::status_class::StatusClass;
-use crate::base::Time;
+use crate::base::{Clock, Time};
 
 /// The points at which a call passed the edge, on the edge's clock.
 #[derive(Clone, Copy, Debug)]
@@ -83,12 +83,13 @@ impl EdgeStamps {
         self.last_to_agent = Some(now);
     }
 
-    /// The durations so far; a point that has not come yet is taken to be `now`, as when the head with its
-    /// `Server-Timing` is about to be written.
+    /// The durations so far. A point that has not come yet is taken to be now, as when the head with its `Server-Timing` is
+    /// about to be written; the clock is read only then.
     #[must_use]
-    pub fn times(&self, now: Time) -> EdgeTimes {
-        let out = self.handed_to_link.unwrap_or(now) - self.request_first;
-        let first_to_agent = self.first_to_agent.unwrap_or(now);
+    pub fn times(&self, clock: &impl Clock) -> EdgeTimes {
+        let now = || clock.now();
+        let out = self.handed_to_link.unwrap_or_else(now) - self.request_first;
+        let first_to_agent = self.first_to_agent.unwrap_or_else(now);
         let back = self.first_from_link.map_or(Duration::ZERO, |at| first_to_agent - at);
         EdgeTimes {
             edge: out + back,
@@ -178,16 +179,17 @@ impl ConnectorStamps {
         self.last_received = Some(now);
     }
 
-    /// The durations so far; a point that has not come yet is taken to be `now`.
+    /// The durations so far. A point that has not come yet is taken to be now; the clock is read only then.
     #[must_use]
-    pub fn times(&self, now: Time) -> ConnectorTimes {
-        let first_sent = self.first_sent.unwrap_or(now);
+    pub fn times(&self, clock: &impl Clock) -> ConnectorTimes {
+        let now = || clock.now();
+        let first_sent = self.first_sent.unwrap_or_else(now);
         let out = (first_sent - self.request_ready).saturating_sub(self.connect.unwrap_or_default());
-        let back = self.first_received.map_or(Duration::ZERO, |at| self.handed_to_link.unwrap_or(now) - at);
+        let back = self.first_received.map_or(Duration::ZERO, |at| self.handed_to_link.unwrap_or_else(now) - at);
         ConnectorTimes {
             connector: out + back,
             upstream_connect: self.connect,
-            upstream: self.first_received.unwrap_or(now) - first_sent,
+            upstream: self.first_received.unwrap_or_else(now) - first_sent,
             upstream_last: self.last_received.map(|at| at - first_sent),
         }
     }
@@ -197,6 +199,14 @@ impl ConnectorStamps {
 mod tests {
     use super::*;
     use crate::latency::{CallPhases, Phase};
+
+    struct StoppedAt(Time);
+
+    impl Clock for StoppedAt {
+        fn now(&self) -> Time {
+            self.0
+        }
+    }
 
     const fn at(us: u64) -> Time {
         Time::from_nanos(us * 1_000)
@@ -222,7 +232,7 @@ mod tests {
         far.on_handed_to_link(at(77 + 142));
         far.on_last_received(at(77 + 900));
 
-        let phases = CallPhases::split(edge.times(at(9_999)), Some(far.times(at(9_999))));
+        let phases = CallPhases::split(edge.times(&StoppedAt(at(9_999))), Some(far.times(&StoppedAt(at(9_999)))));
         assert_eq!(phases.get(Phase::Edge), Some(us(15)));
         assert_eq!(phases.get(Phase::Connector), Some(us(12)));
         assert_eq!(phases.get(Phase::UpstreamConnect), Some(us(30)));
@@ -237,17 +247,17 @@ mod tests {
     fn a_call_under_way_is_measured_up_to_now() {
         let mut edge = EdgeStamps::new(at(0));
         assert_eq!(
-            edge.times(at(5)),
+            edge.times(&StoppedAt(at(5))),
             EdgeTimes { edge: us(5), total: us(5), total_last: None, ..EdgeTimes::default() }
         );
         edge.on_handed_to_link(at(7));
         assert_eq!(
-            edge.times(at(50)),
+            edge.times(&StoppedAt(at(50))),
             EdgeTimes { edge: us(7), total: us(50), total_last: None, ..EdgeTimes::default() }
         );
         edge.on_from_link(at(60));
         assert_eq!(
-            edge.times(at(64)),
+            edge.times(&StoppedAt(at(64))),
             EdgeTimes { edge: us(11), total: us(64), total_last: None, ..EdgeTimes::default() }
         );
     }
@@ -259,7 +269,7 @@ mod tests {
         far.on_connected(us(20));
         far.on_sent(at(40));
         far.on_received(at(50));
-        let times = far.times(at(50));
+        let times = far.times(&StoppedAt(at(50)));
         assert_eq!(times.connector, us(20));
         assert_eq!(times.upstream_connect, Some(us(20)));
         assert_eq!(times.upstream, us(10));

@@ -155,7 +155,7 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
                 }
                 match first_byte_timeout {
                     Some(timeout) if progress.is_sent.get() && !progress.has_begun.get() => {
-                        let late = late.get_or_insert_with(|| core.sleep(timeout));
+                        let late = late.get_or_insert_with(|| core.sleep_until(core.turn_time() + timeout));
                         late.poll_elapsed(cx).map(|()| Err(RelayError::Late))
                     }
                     _ => Poll::Pending,

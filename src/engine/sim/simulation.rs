@@ -128,6 +128,7 @@ impl Simulation {
         for at in busy {
             let member = &mut self.members[at];
             member.started = true;
+            member.core.read_clock();
             member.core.turn()?;
         }
         Ok(true)

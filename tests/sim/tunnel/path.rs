@@ -234,15 +234,16 @@ impl Path {
 
     /// The times of all calls, as the cores of the edge tell them.
     pub(crate) fn figures(&mut self) -> LabelFigures {
-        let (sender, figures) = mailbox(16);
-        let asked = self
-            .edge
-            .as_ref()
-            .map_or(0, |edge| edge.handle.command(|| EdgeCommand::Figures(0, MailSender::clone(&sender))));
         let mut total = LabelFigures::new();
-        for figures in self.collect(asked, figures) {
-            let (_, set) = figures.set.expect("the total is always there");
-            total.add(&set);
+        for index in 0.. {
+            let (sender, figures) = mailbox(16);
+            let command = || EdgeCommand::Figures(index, MailSender::clone(&sender));
+            let asked = self.edge.as_ref().map_or(0, |edge| edge.handle.command(command));
+            let sets: Vec<_> = self.collect(asked, figures).into_iter().filter_map(|figures| figures.set).collect();
+            if sets.is_empty() {
+                break;
+            }
+            sets.iter().for_each(|(_, set)| total.add(set));
         }
         total
     }
