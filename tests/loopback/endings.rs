@@ -95,10 +95,12 @@ fn state_of_edge(ends: &(String, String)) -> Option<u8> {
 }
 
 fn ended(tunnel: &Tunnel, outcome: Outcome) -> u64 {
-    let (sender, mut figures) = mailbox(1);
-    tunnel.edge.command(|| EdgeCommand::Figures(0, sender.clone()));
-    let figures = futures_lite::future::block_on(figures.recv()).unwrap();
-    figures.set.unwrap().1.outcome(outcome)
+    let ask = |index| {
+        let (sender, mut figures) = mailbox(1);
+        tunnel.edge.command(|| EdgeCommand::Figures(index, sender.clone()));
+        futures_lite::future::block_on(figures.recv()).unwrap()
+    };
+    (0..).map(ask).map_while(|figures| figures.set).map(|(_, set)| set.outcome(outcome)).sum()
 }
 
 fn until_ended(tunnel: &Tunnel, outcome: Outcome, calls: u64) {

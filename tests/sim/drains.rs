@@ -17,6 +17,7 @@ use adit::latency::Outcome;
 use adit::wire::mux;
 
 use crate::bodies::{EVENT, send, serve};
+use crate::figures;
 use crate::roles::{self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, add_core};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -100,12 +101,12 @@ impl Bed {
 
     /// How calls have ended so far.
     fn outcomes(&mut self) -> Vec<(Outcome, u64)> {
-        let (sender, mut figures) = mailbox(1);
-        assert_eq!(self.edge.command(|| EdgeCommand::Figures(0, MailSender::clone(&sender))), 1);
-        self.pass(Duration::from_millis(1));
-        let (_, set) = try_recv(&mut figures).and_then(|figures| figures.set).expect("the total is always there");
-        let counts = Outcome::ALL.into_iter().map(|outcome| (outcome, set.outcome(outcome)));
-        counts.filter(|(_, count)| *count > 0).collect()
+        figures::outcomes(|index| {
+            let (sender, mut figures) = mailbox(1);
+            assert_eq!(self.edge.command(|| EdgeCommand::Figures(index, MailSender::clone(&sender))), 1);
+            self.pass(Duration::from_millis(1));
+            try_recv(&mut figures).expect("the core answers")
+        })
     }
 
     fn drain_edge(&self) {

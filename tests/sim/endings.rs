@@ -22,6 +22,7 @@ use adit::tls::{
 use adit::wire::mux;
 use rustls::pki_types::{ServerName, UnixTime};
 
+use crate::figures;
 use crate::roles::{self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -126,9 +127,12 @@ impl Bed {
 
     /// How many calls have ended so.
     fn ended(&mut self, outcome: Outcome) -> u64 {
-        let (sender, figures) = mailbox(4);
-        self.edge.command(|| EdgeCommand::Figures(0, sender.clone()));
-        self.told(figures).set.unwrap().1.outcome(outcome)
+        let sets = figures::sets(|index| {
+            let (sender, figures) = mailbox(4);
+            self.edge.command(|| EdgeCommand::Figures(index, sender.clone()));
+            self.told(figures)
+        });
+        sets.iter().map(|set| set.outcome(outcome)).sum()
     }
 
     fn report(&mut self) -> CoreReport {

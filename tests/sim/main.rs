@@ -5,6 +5,7 @@ mod bodies;
 mod crowd;
 mod drains;
 mod endings;
+mod figures;
 mod http2;
 mod link;
 mod roles;

@@ -21,6 +21,7 @@ use adit::route::RouteOverrides;
 use adit::wire::mux;
 
 use crate::bodies::{body, read, read_head, send, serve};
+use crate::figures;
 use crate::roles::{self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, add_core};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -125,12 +126,12 @@ impl Bed {
 
     /// How calls have ended so far.
     pub(crate) fn outcomes(&mut self) -> Vec<(Outcome, u64)> {
-        let (sender, mut figures) = mailbox(1);
-        assert_eq!(self.edge.command(|| EdgeCommand::Figures(0, MailSender::clone(&sender))), 1);
-        self.pass(Duration::from_millis(1));
-        let (_, set) = try_recv(&mut figures).and_then(|figures| figures.set).expect("the total is always there");
-        let counts = Outcome::ALL.into_iter().map(|outcome| (outcome, set.outcome(outcome)));
-        counts.filter(|(_, count)| *count > 0).collect()
+        figures::outcomes(|index| {
+            let (sender, mut figures) = mailbox(1);
+            assert_eq!(self.edge.command(|| EdgeCommand::Figures(index, MailSender::clone(&sender))), 1);
+            self.pass(Duration::from_millis(1));
+            try_recv(&mut figures).expect("the core answers")
+        })
     }
 
     /// The call is under way, with as much of its answer as the buffers on its way hold.
