@@ -28,7 +28,7 @@ pub(super) struct StreamCalls<'a> {
 
 /// How a stream is left.
 pub(super) enum Leave {
-    /// It is reset.
+    /// It is reset, with this failure for the edge.
     Reset(CallFailure),
     /// The edge has given it up.
     GivenUp,

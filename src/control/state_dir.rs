@@ -52,7 +52,7 @@ pub struct StateDir {
 /// The number of a connector, which no other process on this host has for as long as this exists.
 #[derive(Debug)]
 pub struct Instance {
-    /// The number itself.
+    /// The number that identifies this connector.
     pub number: u64,
     _lock: Option<File>,
 }

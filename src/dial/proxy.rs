@@ -16,7 +16,7 @@ pub struct Proxy {
     pub protocol: ProxyProtocol,
     /// A name or an address; IPv6 without brackets.
     pub host: Box<str>,
-    /// Its TCP port.
+    /// The TCP port on which the proxy listens.
     pub port: u16,
     /// What it is told about who asks.
     pub login: Option<ProxyLogin>,

@@ -15,7 +15,7 @@ pub(super) trait AgentRequest<'a>: Request {
     /// What carries it: a connection, or a stream of one.
     type Carrier: PeerProgress + 'a;
 
-    /// What carries it.
+    /// The stream or connection that carries the request.
     fn carrier(&self) -> &'a Self::Carrier;
 
     /// The request apart from what carries it. Waits for the agent have the limits of `to_agent`, and its end is noticed.

@@ -35,7 +35,7 @@ const DRAIN_FAREWELL: Duration = Duration::from_millis(500);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// An agent's connection.
+/// The connection of an agent, until it is known what it speaks.
 struct Agent {
     connection: Connection,
     requests: Requests,

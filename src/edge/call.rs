@@ -9,9 +9,9 @@ use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
-use crate::edge::places::Place;
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
+use crate::edge::source_permits::ConnectionPermit;
 use crate::edge::usage::LinkUsage;
 use crate::engine::StreamError;
 use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
@@ -37,8 +37,8 @@ pub(super) struct Caller {
     source: Source,
     /// What stands in front of the edge.
     pub(super) front: Front,
-    /// Its place among the connections of its source, if those are counted.
-    place: Option<Place>,
+    /// Its permit among the connections of its source, if those are counted.
+    permit: Option<ConnectionPermit>,
     /// Whether its connection is TLS.
     pub(super) is_tls: bool,
 }
@@ -70,7 +70,7 @@ impl Caller {
             peer,
             source: peer_info.source,
             front: peer_info.front,
-            place: peer_info.place.take(),
+            permit: peer_info.permit.take(),
             is_tls,
         }
     }
@@ -128,7 +128,7 @@ impl AgentCalls<'_> {
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let core = Rc::clone(&self.caller.core);
         let moves = std::mem::take(&mut self.moves);
-        let Ok(_place) = core.gate.begin_call(self.caller.place.as_ref()) else {
+        let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
             Counters::add(&core.edge.counters.requests_refused);
             request.refuse(Refusal::TooManyCalls).await;
             return Next::Close;
@@ -246,7 +246,7 @@ impl AgentCalls<'_> {
 
 /// How an exchange ended that did not succeed.
 enum Ended {
-    /// The agent left.
+    /// The agent closed its connection before its answer was complete.
     AgentGone,
     /// The agent neither read nor sent what it should for too long.
     AgentStalled,

@@ -183,7 +183,7 @@ async fn greet(
             let greeted = core.core.timeout(settings.handshake_timeout, hello).await;
             let greeted = greeted.map_err(|_| LinkSetupError::Timeout)??;
             // It is registered or refused from here on, and no longer counts as unregistered.
-            peer.place = None;
+            peer.permit = None;
             Ok(Some((greeted, peer)))
         }
     }

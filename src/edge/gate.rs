@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::base::Clock;
 use crate::edge::front::Front;
-use crate::edge::places::{CallPlace, Place};
 use crate::edge::shared::{Counters, Edge};
+use crate::edge::source_permits::{CallPermit, ConnectionPermit};
 use crate::engine::{ByteStream, Core, Lease, Socket};
 use crate::policy::{Admission, AdmissionVerdict, LogRateLimit, Networks, Rules, Source, SourceKey, Why};
 use crate::tls::HandshakeError;
@@ -42,8 +42,8 @@ pub(super) struct PeerInfo {
     pub(super) source: Source,
     /// What stands in front of the edge.
     pub(super) front: Front,
-    /// Its place among the connections of its source, if those are counted.
-    pub(super) place: Option<Place>,
+    /// Its permit among the connections of its source, if those are counted.
+    pub(super) permit: Option<ConnectionPermit>,
 }
 
 /// How a connection came to the edge.
@@ -143,7 +143,7 @@ impl Gate {
             // A health check by the proxy itself. Calls of the proxy, if any, are judged by its own address.
             None => {
                 let source = tables.admission.source(direct.map(|direct| direct.ip()));
-                PeerInfo { peer: direct, direct, source, front: Front::default(), place: None }
+                PeerInfo { peer: direct, direct, source, front: Front::default(), permit: None }
             }
         };
         Ok((peer, rest))
@@ -167,17 +167,17 @@ impl Gate {
         self.apply("call", source, verdict)
     }
 
-    /// The peer of a connection that was admitted on another core. It gets a place whatever the limit, which was applied
+    /// The peer of a connection that was admitted on another core. It gets a permit whatever the limit, which was applied
     /// there.
     pub(super) fn handed_over(&self, peer: Option<SocketAddr>, source: Source, front: Front) -> PeerInfo {
-        let place = limited_key(&source).and_then(|key| self.edge.agents.take(key, None));
-        PeerInfo { peer, direct: None, source, front, place }
+        let permit = limited_key(&source).and_then(|key| self.edge.agents.take(key, None));
+        PeerInfo { peer, direct: None, source, front, permit }
     }
 
-    /// Takes a place for one more call of the source of a connection, until the returned place is dropped.
-    pub(super) fn begin_call(&self, place: Option<&Place>) -> Result<Option<CallPlace>, TooManyCalls> {
-        let Some(place) = place else { return Ok(None) };
-        let begun = place.begin_call();
+    /// Takes a permit for one more call of the source of a connection, until the returned permit is dropped.
+    pub(super) fn begin_call(&self, permit: Option<&ConnectionPermit>) -> Result<Option<CallPermit>, TooManyCalls> {
+        let Some(permit) = permit else { return Ok(None) };
+        let begun = permit.begin_call();
         if begun.is_none() {
             Counters::add(&self.edge.counters.calls_limited);
         }
@@ -213,7 +213,7 @@ impl Gate {
         let trusted = &self.edge.settings.trusted_proxies;
         let is_trusted = [peer, direct].into_iter().flatten().any(|address| trusted.contains(address.ip()));
         let front = Front { is_tls, is_trusted };
-        let mut info = PeerInfo { peer, direct, source, front, place: None };
+        let mut info = PeerInfo { peer, direct, source, front, permit: None };
         // As long as it may be a connector's, the rules for agents do not refuse it.
         let may_be_connector = port == Port::Agents
             && self.edge.settings.connectors_on_agents_listen
@@ -242,12 +242,12 @@ impl Gate {
             });
             return None;
         }
-        let (places, max) = match port {
+        let (permits, max) = match port {
             Port::Agents => (&self.edge.agents, admission.connections_per_source),
             Port::Connectors => (&self.edge.unregistered, admission.strangers_per_source),
         };
-        info.place = places.take(key, max);
-        if info.place.is_none() {
+        info.permit = permits.take(key, max);
+        if info.permit.is_none() {
             Counters::add(&counters.connections_limited);
             self.log_limited(|left_out| {
                 tracing::warn!(
@@ -342,7 +342,7 @@ mod tests {
         drop(first);
         assert!(open("192.0.2.1").is_some());
         let loopback: Vec<_> = (0..5).map(|_| open("127.0.0.1").unwrap()).collect();
-        assert!(loopback.iter().all(|peer| peer.place.is_none()));
+        assert!(loopback.iter().all(|peer| peer.permit.is_none()));
     }
 
     #[test]
@@ -379,14 +379,14 @@ mod tests {
         let gate = Gate::new(&fixture.core, &fixture.edge);
         let first = admitted(&gate, Port::Agents, "192.0.2.1").unwrap();
         let second = gate.handed_over(first.peer, first.source, first.front);
-        let call = gate.begin_call(first.place.as_ref()).unwrap();
+        let call = gate.begin_call(first.permit.as_ref()).unwrap();
         assert!(call.is_some());
-        assert_eq!(gate.begin_call(second.place.as_ref()).err(), Some(TooManyCalls), "calls are counted per source");
+        assert_eq!(gate.begin_call(second.permit.as_ref()).err(), Some(TooManyCalls), "calls are counted per source");
         assert_eq!(fixture.edge.counters().calls_limited.load(Ordering::Relaxed), 1);
         drop(call);
-        assert!(gate.begin_call(second.place.as_ref()).is_ok());
+        assert!(gate.begin_call(second.permit.as_ref()).is_ok());
         assert!(
-            gate.begin_call(None).is_ok_and(|place| place.is_none()),
+            gate.begin_call(None).is_ok_and(|permit| permit.is_none()),
             "a connection that is not counted has no limit"
         );
     }

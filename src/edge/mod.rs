@@ -26,7 +26,6 @@ mod offline_wait;
 mod open;
 mod other_core;
 mod passthrough;
-mod places;
 mod presence;
 mod registration;
 mod report;
@@ -36,6 +35,7 @@ mod seals;
 mod sessions;
 mod settings;
 mod shared;
+mod source_permits;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -36,7 +36,7 @@ pub(super) struct Opened {
 pub(super) enum NotOpened {
     /// The connection has to move to this core, which has a link.
     HandOver(CoreId),
-    /// The call fails.
+    /// The call fails, and is answered so.
     Failed(CallFailure),
 }
 

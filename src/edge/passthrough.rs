@@ -32,7 +32,7 @@ const LABEL: &str = "passthrough";
 /// The first bytes of a connection, and what they say.
 pub(super) struct Peek {
     received: Vec<u8>,
-    /// The server name.
+    /// The server name of the ClientHello (RFC 6066 section 3).
     host: Option<Hostname>,
     /// Whether a protocol of connectors is offered.
     is_connectors: bool,
@@ -127,7 +127,7 @@ impl Passing {
         if !core.gate.admits_call(&peer_info.source, verdict) {
             return self.refuse(core, Alert::AccessDenied).await;
         }
-        let Ok(_place) = core.gate.begin_call(peer_info.place.as_ref()) else {
+        let Ok(_permit) = core.gate.begin_call(peer_info.permit.as_ref()) else {
             return self.refuse(core, Alert::InternalError).await;
         };
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());

@@ -7,9 +7,9 @@ use crossbeam::utils::CachePadded;
 use crate::base::{CoreId, Time, counters};
 use crate::edge::affinity::Affinity;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
-use crate::edge::places::Places;
 use crate::edge::presence::Presence;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
+use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
@@ -43,9 +43,9 @@ pub struct Edge {
     /// Log lines about agents and servers of different eras of MCP.
     era_log_limit: Mutex<KeyedLogLimit<(RouteName, Era)>>,
     /// Connections that each source has open at the agents' port.
-    pub(super) agents: Arc<Places>,
+    pub(super) agents: Arc<SourcePermits>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
-    pub(super) unregistered: Arc<Places>,
+    pub(super) unregistered: Arc<SourcePermits>,
     /// Usage of cores that have ended, until the control thread takes it.
     usage_left: Mutex<Vec<UsageLine>>,
     pub(super) counters: Counters,
@@ -130,7 +130,7 @@ impl Edge {
                 (sender, Some(CoreSlot { messages, events: events.clone() }))
             })
             .unzip();
-        let agents = Arc::<Places>::default();
+        let agents = Arc::<SourcePermits>::default();
         agents.limit_calls(tables.admission.calls_per_source);
         Arc::new(Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),

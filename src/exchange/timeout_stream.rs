@@ -83,11 +83,11 @@ pub struct TimeoutStream<'a, S, C> {
 
 /// What is looked for at intervals.
 enum Watch {
-    /// Nothing yet.
+    /// The peer has not been waited for yet.
     Nothing,
     /// Whether the peer's system acknowledges any of what is sent.
     Acknowledgement(Timer),
-    /// It did.
+    /// It acknowledged some.
     Acknowledged,
     /// Whether the peer stands still.
     Stall(Stall),
@@ -110,7 +110,7 @@ struct Stall {
 /// What an exchange waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum WaitsFor {
-    /// The peer.
+    /// The peer, which sends or takes nothing.
     Peer,
     /// A buffer: it is not the peer that stands still.
     Buffer,

@@ -32,7 +32,7 @@ impl<'a, S: ByteStream> Http1Request<'a, S> {
         Http1Request { stream, core, began, requests }
     }
 
-    /// The connection.
+    /// The connection on which the request was received.
     #[must_use]
     pub fn stream(&self) -> &'a S {
         self.stream

@@ -7,13 +7,13 @@ use crate::wire::http1::{PublicAddress, RequestHead, ResponseHead};
 
 /// A request apart from the connection it came on.
 pub struct Incoming<'a, B, R> {
-    /// Its head.
+    /// The head of the request.
     pub head: &'a RequestHead,
-    /// Its body.
+    /// The body of the request, as it is received.
     pub body: B,
     /// Reads what it is about, if that is of interest.
     pub label: Option<&'a mut CallLabel>,
-    /// Takes the response.
+    /// Sends the response to the caller.
     pub responder: R,
 }
 

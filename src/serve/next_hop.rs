@@ -61,7 +61,7 @@ impl NextHopWork {
         self.head.idle_timeout()
     }
 
-    /// Forgets the exchange.
+    /// Forgets the exchange, and keeps the memory for the next one.
     pub fn clear(&mut self) {
         self.head.clear();
         *self.intake.rest() = None;

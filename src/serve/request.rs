@@ -36,7 +36,7 @@ pub trait Request {
     /// Sends a response that `write` appends to an empty buffer as HTTP/1.1, with what it is told about CORS.
     fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) -> impl Future<Output = ()>;
 
-    /// Its head.
+    /// The head of the request.
     fn head(&self) -> &RequestHead {
         &self.context().head
     }

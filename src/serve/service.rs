@@ -7,7 +7,7 @@ use crate::serve::requests::{RequestLimits, Requests};
 
 /// What a role does with the requests of a connection.
 pub trait Service {
-    /// The connection.
+    /// The connection on which requests are received.
     type Stream: ByteStream;
     /// Why the connection is left in another way than by closing it.
     type Leave;

@@ -37,7 +37,7 @@ pub struct DetachedConnection {
 }
 
 impl From<engine::Detached> for DetachedConnection {
-    /// One without TLS.
+    /// A connection without TLS.
     fn from(socket: engine::Detached) -> DetachedConnection {
         DetachedConnection { socket, session: None, unread: Vec::new() }
     }

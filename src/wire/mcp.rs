@@ -228,7 +228,7 @@ impl Era {
         }
     }
 
-    /// The other one.
+    /// The other of the two eras.
     #[must_use]
     pub const fn other(self) -> Era {
         match self {

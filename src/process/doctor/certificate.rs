@@ -15,7 +15,7 @@ use crate::tls::{CertInfo, ClientConfig, TlsError};
 /// A length of segments that fits through every path: IPv4 hosts must take packets of 576 bytes (RFC 1122 section 3.3.2).
 const SMALL_SEGMENT: u32 = 536;
 
-/// A completed handshake.
+/// What a completed TLS handshake showed of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Handshake {
     /// The server's certificate.

@@ -28,7 +28,7 @@ const INITIALIZE: &str = concat!(
     r#""}}}"#
 );
 /// The longest answer of adit's own that is read, in bytes.
-const TOLD_LEN_MAX: usize = 64 * 1024;
+const OWN_ANSWER_LEN_MAX: usize = 64 * 1024;
 /// Both media types, as Streamable HTTP requires.
 pub(super) const BOTH_KINDS: &str = "application/json, text/event-stream";
 /// The header that names a session.
@@ -64,25 +64,25 @@ impl McpTarget<'_> {
 pub(super) struct First {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// Why a tunnel answered by itself, if it did.
-    told: Option<Told>,
+    /// The tunnel's own answer, if it did not come from the server.
+    own_answer: Option<OwnAnswer>,
 }
 
-/// What an edge or a connector says in an answer of its own.
-struct Told {
+/// An answer that an edge or a connector gave by itself.
+struct OwnAnswer {
     /// The reason, for programs.
     reason: String,
     /// The message, for people.
     message: String,
 }
 
-impl Told {
+impl OwnAnswer {
     /// Reads the body of an answer of adit: a JSON-RPC error, or the same without an id.
-    fn of(body: &[u8]) -> Option<Told> {
+    fn of(body: &[u8]) -> Option<OwnAnswer> {
         let body: Value = serde_json::from_slice(body).ok()?;
         let error = &body["error"];
         let reason = error["data"]["reason"].as_str().or_else(|| error["code"].as_str())?.to_owned();
-        Some(Told { reason, message: error["message"].as_str()?.to_owned() })
+        Some(OwnAnswer { reason, message: error["message"].as_str()?.to_owned() })
     }
 
     /// What to do about it.
@@ -144,13 +144,13 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
                  agents' URL",
             );
         }
-        StatusCode::MISDIRECTED_REQUEST if first.told.is_none() => findings.fail(
+        StatusCode::MISDIRECTED_REQUEST if first.own_answer.is_none() => findings.fail(
             check,
             format!("{what}: does not accept the Host that it is sent (421)"),
             "set upstream_host of the route to a host that the server accepts, such as localhost:8000, or preset to the kind \
              of the server",
         ),
-        StatusCode::FORBIDDEN if first.told.is_none() => findings.fail(
+        StatusCode::FORBIDDEN if first.own_answer.is_none() => findings.fail(
             check,
             format!("{what}: refuses the request (403)"),
             "if the server protects itself against DNS rebinding, set upstream_host and upstream_origin of the route, or \
@@ -161,15 +161,15 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
         | StatusCode::GATEWAY_TIMEOUT
         | StatusCode::MISDIRECTED_REQUEST
         | StatusCode::FORBIDDEN
-            if first.told.is_some() || first.status.is_server_error() =>
+            if first.own_answer.is_some() || first.status.is_server_error() =>
         {
-            match &first.told {
-                Some(told) => {
-                    let Told { reason, message } = told;
+            match &first.own_answer {
+                Some(answer) => {
+                    let OwnAnswer { reason, message } = answer;
                     findings.fail(
                         check,
                         format!("{what}: {} {reason}: {message}", first.status.as_u16()),
-                        told.remedy(),
+                        answer.remedy(),
                     );
                 }
                 None => findings.fail(
@@ -230,28 +230,29 @@ async fn initialize_from(client: &Client, url: &str, origin: Option<&str>) -> Re
     match timeout(ANSWER_TIMEOUT, request.send()).await {
         Ok(Ok(answer)) => {
             let (status, headers) = (answer.status(), answer.headers().clone());
-            let told = if status.is_client_error() || status.is_server_error() { told(answer).await } else { None };
-            Ok(First { status, headers, told })
+            let own_answer =
+                if status.is_client_error() || status.is_server_error() { own_answer(answer).await } else { None };
+            Ok(First { status, headers, own_answer })
         }
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
     }
 }
 
-/// Why adit itself gave this answer, if it did.
-async fn told(mut answer: Response) -> Option<Told> {
+/// The answer as one of adit itself, if it is one.
+async fn own_answer(mut answer: Response) -> Option<OwnAnswer> {
     let mut body = Vec::new();
     let whole = async {
         while let Some(piece) = answer.chunk().await.ok()? {
             body.extend_from_slice(&piece);
-            if body.len() > TOLD_LEN_MAX {
+            if body.len() > OWN_ANSWER_LEN_MAX {
                 return None;
             }
         }
         Some(())
     };
     timeout(ANSWER_TIMEOUT, whole).await.ok().flatten()?;
-    Told::of(&body)
+    OwnAnswer::of(&body)
 }
 
 /// Opens a session as a real client does, by whichever revision the server has, and ends it.
@@ -303,15 +304,15 @@ mod tests {
             for id in [None, Some("\"adit-doctor\"")] {
                 let mut answer = Vec::new();
                 failure.answer(id).write(&mut answer);
-                let told = Told::of(&body_of(&answer)).unwrap();
-                assert_eq!(told.reason, reason);
-                remedies.insert(told.remedy());
+                let answer = OwnAnswer::of(&body_of(&answer)).unwrap();
+                assert_eq!(answer.reason, reason);
+                remedies.insert(answer.remedy());
             }
         }
         let mut answer = Vec::new();
         Refusal::UnknownHost.answer().write(&mut answer);
-        remedies.insert(Told::of(&body_of(&answer)).unwrap().remedy());
+        remedies.insert(OwnAnswer::of(&body_of(&answer)).unwrap().remedy());
         assert_eq!(remedies.len(), 6, "{remedies:?}");
-        assert!(Told::of(b"<html>bad gateway</html>").is_none());
+        assert!(OwnAnswer::of(b"<html>bad gateway</html>").is_none());
     }
 }
