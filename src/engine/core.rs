@@ -16,7 +16,7 @@ use crate::engine::driver::{Driver, DriverEvent, DriverKind, Wait};
 use crate::engine::executor::Executor;
 use crate::engine::pool::Trimmed;
 use crate::engine::sockets::Sockets;
-use crate::engine::spin::Spin;
+use crate::engine::spin::SpinEstimate;
 use crate::engine::sys::allocator;
 use crate::engine::timers::{TimerId, Timers};
 
@@ -41,7 +41,7 @@ pub(super) struct CoreShared {
     turn_ending: RefCell<Vec<Waker>>,
     events: RefCell<Vec<DriverEvent>>,
     turn_time: Cell<Time>,
-    spin: RefCell<Spin>,
+    spin: RefCell<SpinEstimate>,
     /// The main future has finished: the current turn must not wait.
     done: Cell<bool>,
 }
@@ -64,7 +64,7 @@ impl Core {
             turn_end: RefCell::default(),
             turn_ending: RefCell::default(),
             events: RefCell::default(),
-            spin: RefCell::new(Spin::new(spin)),
+            spin: RefCell::new(SpinEstimate::new(spin)),
             done: Cell::new(false),
         }))
     }
