@@ -49,7 +49,7 @@ pub struct CallTimes {
     /// The edge where there is one. A connector alone measures the calls that pass through to it encrypted.
     pub measured_by: RoleKind,
     /// The figures of all its cores.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// Everything that is told at one moment.
@@ -85,7 +85,7 @@ impl Report {
     #[must_use]
     pub fn latency_body(&self, route: Option<&str>) -> LatencyBody {
         let nothing = Snapshot::new();
-        let snapshot = self.latency.as_ref().map_or(&nothing, |latency| &latency.snapshot);
+        let snapshot = self.latency.as_ref().map_or(&nothing, |latency| &*latency.snapshot);
         let labels = snapshot.labels().filter(|(label, _)| route.is_none_or(|route| *route == *label.route));
         let labels = labels.map(|(label, figures)| CallTimesOfLabel {
             route: label.route.to_string(),
