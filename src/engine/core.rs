@@ -126,7 +126,7 @@ impl Core {
         timer
     }
 
-    /// A timer that fires after `duration`.
+    /// A timer that fires after `duration`, counted from now.
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> Timer {
         self.sleep_until(self.now() + duration)
@@ -139,13 +139,22 @@ impl Core {
         Timer { core: self.clone(), id, at: Time::NEVER }
     }
 
-    /// Runs `future` for at most `duration`, counted from the start of the turn.
+    /// Runs `future` for at most `duration`, counted from the start of the turn, which costs no look at the clock.
     ///
     /// # Errors
     ///
     /// [`Elapsed`] if the future did not finish in time; it is then dropped.
     pub async fn timeout<T>(&self, duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
-        let mut timer = self.sleep_until(self.turn_time() + duration);
+        self.timeout_at(self.turn_time() + duration, future).await
+    }
+
+    /// Runs `future` until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// [`Elapsed`] if the future did not finish in time; it is then dropped.
+    pub async fn timeout_at<T>(&self, deadline: Time, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let mut timer = self.sleep_until(deadline);
         let mut future = pin!(future);
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
