@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
+use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
@@ -22,7 +23,7 @@ use crate::latency::{
 use crate::policy::{LeftOut, Source};
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    Http1Request, Keepalive, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request,
+    Http1Request, Keepalive, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request,
     RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
@@ -60,7 +61,17 @@ pub(super) struct AgentCalls<'a> {
     /// How often the connection has gone to another core for the request that is read next.
     moves: Moves,
     next_hop: NextHopWork,
+    /// The start of a body that may have to be sent again; none before a call of a tunnel that has several connectors.
+    replay: Option<Box<Replay>>,
     timing: Vec<u8>,
+}
+
+/// What came of a stream that was opened for a call.
+enum Exchanged {
+    /// The call has ended.
+    Done(Next<Leave>),
+    /// The connector did not pass it on, and another may.
+    NotPassedOn(CallFailure),
 }
 
 impl Caller {
@@ -80,7 +91,7 @@ impl Caller {
 impl<'a> AgentCalls<'a> {
     pub(super) fn new(caller: &'a Caller, moves: Moves) -> AgentCalls<'a> {
         let greeting = caller.core.greetings.share();
-        AgentCalls { caller, greeting, moves, next_hop: NextHopWork::default(), timing: Vec::new() }
+        AgentCalls { caller, greeting, moves, next_hop: NextHopWork::default(), replay: None, timing: Vec::new() }
     }
 }
 
@@ -149,7 +160,7 @@ impl AgentCalls<'_> {
             return if keep { Next::Keep } else { Next::Close };
         }
         let mut stamps = EdgeStamps::new(request.began());
-        let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         if route.own.needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
             if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, bond, moves) {
@@ -164,19 +175,52 @@ impl AgentCalls<'_> {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
             Traffic::Plain | Traffic::Passthrough => None,
         };
-        let host = request.head().host().unwrap_or_default();
-        let target = CallTarget { route, host, seal, peer: None, bond, moves };
-        // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
-        let opened = match core.open(target).await {
-            Ok(opened) => opened,
-            Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
-            Err(NotOpened::Failed(failure)) => return fail(&core, request, route, None, &stamps, failure).await,
-        };
-        let next = self.exchange(request, route, &opened, &mut stamps).await;
-        if opened.whole.get() {
-            core.keep_session(opened, request.head().host().unwrap_or_default());
+        // Why the first connector has not passed the call on.
+        let mut refused = None;
+        loop {
+            let host = request.head().host().unwrap_or_default();
+            let target = CallTarget { route, host, seal, peer: None, bond, moves };
+            // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
+            let opened = match core.open(target).await {
+                Ok(opened) => opened,
+                Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
+                Err(NotOpened::NotPassedOn(failure, connector))
+                    if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
+                {
+                    self.keep_body(false);
+                    (refused, bond) = (Some(failure), Bond::Other(connector));
+                    continue;
+                }
+                Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
+                    // What the first connector said tells more than that there is no other.
+                    return fail(&core, request, route, None, &stamps, refused.unwrap_or(failure)).await;
+                }
+            };
+            match bond {
+                Bond::Other(_) => Counters::add(&core.edge.counters.calls_moved),
+                _ => self.keep_body(core.may_move(&route.tunnel, bond, opened.usage.connector())),
+            }
+            match self.exchange(request, route, &opened, &mut stamps).await {
+                Exchanged::Done(next) => {
+                    if opened.whole.get() {
+                        core.keep_session(opened, request.head().host().unwrap_or_default());
+                    }
+                    return next;
+                }
+                Exchanged::NotPassedOn(failure) => {
+                    (refused, bond) = (Some(failure), Bond::Other(opened.usage.connector()));
+                }
+            }
         }
-        next
+    }
+
+    /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
+    fn keep_body(&mut self, keep: bool) {
+        if keep {
+            self.replay.get_or_insert_default().start(true);
+        } else if let Some(replay) = &mut self.replay {
+            replay.start(false);
+        }
     }
 
     /// Carries request and response over the stream.
@@ -186,8 +230,8 @@ impl AgentCalls<'_> {
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
-    ) -> Next<Leave> {
-        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, timing, .. } = self;
+    ) -> Exchanged {
+        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, timing, .. } = self;
         let stream = &opened.stream;
         let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, |taken, cx| {
             core.exchange_state(stream.on_link(), taken, cx)
@@ -206,16 +250,25 @@ impl AgentCalls<'_> {
             let edits = RequestEdits { drop_forwarded: true, drop_expect, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
+            next_hop.replay = replay.as_deref_mut();
             next_hop.first_byte_timeout = (!waits_for_events).then_some(first_byte_timeout);
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = hooks.is_refused;
+        let ended = result.map_err(Ended::of);
+        if let Err(Ended::Failed { failure, .. }) = ended
+            && !has_begun
+            && failure.may_pass_elsewhere()
+            && replay.as_deref_mut().is_some_and(Replay::rewind)
+        {
+            return Exchanged::NotPassedOn(failure);
+        }
         request.end_response();
         let whole = stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
-        let error = match result {
+        let ended = match ended {
             Ok(()) => {
                 stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
@@ -224,26 +277,25 @@ impl AgentCalls<'_> {
                 }
                 let outcome = request.delivered(&to_agent, keeps, core).await;
                 finish(core, request, route, opened, stamps, outcome);
-                return match outcome {
+                return Exchanged::Done(match outcome {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
                     _ => Next::Leave(Leave::Abort),
-                };
+                });
             }
-            Err(error) => error,
+            Err(ended) => ended,
         };
-        let ended = Ended::of(error);
         if let Some(failure) = ended.reset() {
             stream.on_link().reset(failure);
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                return fail(core, request, route, Some(&opened.usage), stamps, failure).await;
+                return Exchanged::Done(fail(core, request, route, Some(&opened.usage), stamps, failure).await);
             }
             Ended::BadBody(error) if !has_begun => {
                 finish(core, request, route, opened, stamps, Outcome::BadRequest);
                 request.refuse_body(error).await;
-                return Next::Close;
+                return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
@@ -252,7 +304,7 @@ impl AgentCalls<'_> {
             }
             ended => finish(core, request, route, opened, stamps, ended.outcome()),
         }
-        Next::Leave(Leave::Abort)
+        Exchanged::Done(Next::Leave(Leave::Abort))
     }
 }
 
