@@ -422,14 +422,18 @@ section! {
     record "route" => RouteConfig {
         /// The host that agents call, without port. `*.example.com` stands for every host with one more label.
         host: HostPattern = required, live, like "demo.example.com";
-        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. It has no path: the
-        /// path of each call is passed on unchanged.
+        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`; for a server that speaks
+        /// HTTP/2 without TLS `h2c://HOST:PORT` or `h2c+unix:/path/of/socket`. It has no path: the path of each call is
+        /// passed on unchanged.
         upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
         /// How its calls are carried, if that differs from `connect.traffic`.
         traffic: Option<Traffic> = unset, live, like "passthrough";
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
+        /// Whether an `https` upstream is offered HTTP/2 besides HTTP/1.1 (ALPN `h2`). One that takes it gets many calls on
+        /// one connection.
+        upstream_http2: bool = "true", live, like "false";
         /// The maximum number of connections to the upstream at one time, for all cores together.
         upstream_connections_max: u32 = "1024" in 1..=65_536, live, like "32";
         /// How long connecting to the upstream may take, TLS included.

@@ -23,6 +23,7 @@ mod shared;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod upstream_stream;
 mod upstreams;
 mod worker_slots;
 mod workers;

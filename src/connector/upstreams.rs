@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{CallFailure, Clock, Time, Traffic};
+use crate::base::{Budget, CallFailure, Clock, Time, Traffic};
 use crate::connector::identity::Addresses;
 use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
@@ -25,6 +25,9 @@ const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
 
 /// What the statuses 502, 503 and 504 of an upstream most likely mean.
 const GATEWAY_ANSWERS: &str = "a proxy answers for the upstream: check the server behind it";
+/// One part in this many of the memory for buffers that upstreams may be given windows for, besides the least that each
+/// connection of HTTP/2 has.
+const WINDOWS_SHARE: usize = 4;
 /// The most routes that a log line names.
 const ROUTES_LOGGED_MAX: usize = 8;
 
@@ -33,6 +36,8 @@ pub(super) struct Upstreams {
     core: Core,
     connector: Arc<Connector>,
     resolver: Resolver,
+    /// Memory for bodies that upstreams send over HTTP/2 ahead of the links.
+    windows: Budget,
     tables: RefCell<Arc<ConnectorTables>>,
     version: Cell<u64>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
@@ -59,6 +64,7 @@ impl Upstreams {
             core: core.clone(),
             connector: Arc::clone(connector),
             resolver,
+            windows: Budget::new(core.pool().usage().bytes_max / WINDOWS_SHARE, 0),
             version: Cell::new(version),
             tables: RefCell::new(connector.tables()),
             served: RefCell::default(),
@@ -93,7 +99,8 @@ impl Upstreams {
         match served.get(&route.name) {
             Some(served) if served.is_of(route) => Some(Rc::clone(served)),
             _ => {
-                let upstream = Upstream::new(&self.core, route.upstream.clone(), self.resolver.clone());
+                let (settings, resolver) = (route.upstream.clone(), self.resolver.clone());
+                let upstream = Upstream::new(&self.core, settings, resolver, &self.windows);
                 let fresh = Rc::new(Served {
                     upstream,
                     addresses: Addresses::new(&route.identity, &route.upstream.url),
@@ -256,7 +263,9 @@ fn failure_of(error: &UpstreamError) -> CallFailure {
     match error {
         UpstreamError::NotAllowed { .. } => CallFailure::UpstreamNotAllowed,
         UpstreamError::Refused { .. } => CallFailure::UpstreamRefused,
-        UpstreamError::Unreachable { .. } | UpstreamError::Name(_) => CallFailure::UpstreamUnreachable,
+        UpstreamError::Unreachable { .. } | UpstreamError::Name(_) | UpstreamError::Http2 { .. } => {
+            CallFailure::UpstreamUnreachable
+        }
         UpstreamError::Timeout { .. } => CallFailure::UpstreamConnectTimeout,
         UpstreamError::Tls { .. } | UpstreamError::TlsTimeout { .. } => CallFailure::UpstreamTls,
         UpstreamError::Busy(_) => CallFailure::Overloaded,

@@ -1,4 +1,5 @@
-//! HTTP/2 between agents and the edge: calls over the `h2` crate's client and over curl, and frames by hand.
+//! HTTP/2 between agents and the edge: calls over the `h2` crate's client and over curl, and frames by hand. And to upstreams:
+//! the server of Node.
 
 mod calls;
 mod client;
@@ -7,3 +8,4 @@ mod hostile;
 mod settings;
 mod site;
 mod streams;
+mod upstreams;

@@ -5,8 +5,8 @@ use h2::server::SendResponse;
 
 use crate::base::Time;
 use crate::engine::Core;
+use crate::http2::{SendPiece, StreamQueue};
 use crate::serve::http2::connection::Shared;
-use crate::serve::http2::queue::{SendPiece, StreamQueue};
 use crate::serve::http2::request::{Http2Request, Http2Terms};
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::request::Request;

@@ -9,7 +9,7 @@ use http::{HeaderMap, Response};
 
 use crate::engine::{Core, StreamError};
 use crate::exchange::PeerProgress;
-use crate::serve::http2::queue::{Content, SendPiece, StreamQueue};
+use crate::http2::{Content, SendPiece, StreamQueue};
 
 /// A stream of HTTP/2: what carries one request and its response.
 pub struct Http2Stream {
