@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::latencies::Latencies;
 use crate::outcome::{Cause, Outcome, Traced};
 
-/// What is done.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum How {
     /// A process is killed (SIGKILL) and started again.
@@ -62,7 +62,7 @@ impl Part {
 /// The times of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strike {
-    /// It began.
+    /// When the fault began.
     pub struck: Time,
     /// The process had ended or stopped, or the path was cut.
     pub gone: Time,
@@ -145,9 +145,9 @@ impl Recovery {
 /// A fault of a tunnel, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What was done.
+    /// The kind of the fault.
     pub how: How,
-    /// To what.
+    /// The process or path that it struck.
     pub part: Part,
     /// The times of the fault.
     pub strike: Strike,

@@ -236,6 +236,7 @@ impl UpstreamWork {
                 origin: served.addresses.origin(),
                 drop_forwarded: append.is_some(),
                 append: append.as_ref().map_or(&[], |fields| fields),
+                drop_expect: incoming.label.as_ref().is_some_and(|label| label.has_continued()),
                 ..RequestEdits::default()
             };
             // A GET waits for events, for as long as the agent does. The edge has a limit of its own.

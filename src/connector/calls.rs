@@ -11,7 +11,7 @@ use crate::exchange::{CallFailure, HeadReadError, Refusal, check_request};
 use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{Http1Request, Next, Request, RequestLimits, Service};
+use crate::serve::{Http1Request, LabelError, Next, Request, RequestLimits, Service};
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -91,6 +91,11 @@ impl Service for StreamCalls<'_> {
             let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
+        if host.is_some_and(|host| context.core.upstreams.needs_label(host))
+            && let Err(error) = request.read_label(context.core.read_ahead_limits()).await
+        {
+            return self.refuse_unlabelled(request, error).await;
+        }
         let began = context.stream.on_link().received_at();
         let mut end = CallEnd::new(began);
         let done = {
@@ -125,6 +130,17 @@ impl Service for StreamCalls<'_> {
 }
 
 impl StreamCalls<'_> {
+    /// Answers an agent whose request does not say for certain what it calls, where that is needed.
+    async fn refuse_unlabelled(&self, request: &mut Http1Request<'_, CallStream>, error: LabelError) -> Next<Leave> {
+        match error {
+            LabelError::Refused(refusal) => request.refuse(refusal).await,
+            LabelError::Body(error) => request.refuse_body(error).await,
+            LabelError::CallerLeft => return Next::Leave(Leave::GivenUp),
+        }
+        Counters::add(&self.context.core.connector.counters.requests_refused);
+        Next::Close
+    }
+
     /// Answers an agent whose call failed before a response began.
     async fn answer(
         &self,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::Budget;
 use crate::connector::edge_signals::EdgeSignals;
 use crate::connector::figures::CallFigures;
 use crate::connector::link_table::LinkTable;
@@ -11,6 +12,13 @@ use crate::connector::upstreams::Upstreams;
 use crate::connector::worker_slots::WorkerSlots;
 use crate::dial::Resolver;
 use crate::engine::{Core, Signal};
+use crate::serve::ReadAheadLimits;
+
+/// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
+/// a rule depends on it.
+const READ_AHEAD_SHARE: usize = 8;
+/// Bytes that each of them may hold in any case.
+const READ_AHEAD_LEN_FREE: usize = 4 * 1024;
 
 /// The parts of one core. A task that needs one part takes that part, not the core.
 pub(super) struct ConnectorCore {
@@ -23,6 +31,8 @@ pub(super) struct ConnectorCore {
     pub(super) upstreams: Upstreams,
     pub(super) workers: WorkerSlots,
     pub(super) figures: CallFigures,
+    /// Memory for bodies of which more is waited for before their calls are passed on.
+    read_ahead: Budget,
     /// Raised once, when the core is to end.
     pub(super) drain: Signal,
 }
@@ -36,11 +46,17 @@ impl ConnectorCore {
             upstreams: Upstreams::new(&core, &connector, resolver.clone()),
             workers: WorkerSlots::default(),
             figures: CallFigures::new(),
+            read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             drain: Signal::default(),
             core,
             connector,
             resolver,
         }
+    }
+
+    /// What a body may use until it says what it calls.
+    pub(super) fn read_ahead_limits(&self) -> ReadAheadLimits<'_> {
+        ReadAheadLimits { memory: &self.read_ahead, timeout: self.connector.settings.header_timeout }
     }
 
     /// Whether the core is to end.

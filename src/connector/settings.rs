@@ -129,6 +129,8 @@ pub struct ConnectorRoute {
     /// How long the upstream may take to begin its answer. Without it only the limit of the edge applies, and for agents whose
     /// TLS ends here that of the connector.
     pub first_byte_timeout: Option<Duration>,
+    /// Whether a rule needs to know which method and tool an agent calls whose TLS ends here, before the call is passed on.
+    pub needs_label: bool,
 }
 
 /// The TLS configurations for inner sessions.

@@ -7,6 +7,7 @@ use crate::edge::agent_request::AgentRequest;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
+use crate::edge::link_choice::Chosen;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::settings::EdgeTables;
@@ -21,8 +22,8 @@ use crate::latency::{
 use crate::policy::{LeftOut, Source};
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    Http1Request, Keepalive, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request, RequestLimits,
-    ResponseExtras, Service, relay,
+    Http1Request, Keepalive, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request,
+    RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -127,7 +128,7 @@ impl AgentCalls<'_> {
     /// Serves a request whose head was read.
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let core = Rc::clone(&self.caller.core);
-        let moves = std::mem::take(&mut self.moves);
+        let mut moves = std::mem::take(&mut self.moves);
         let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
             Counters::add(&core.edge.counters.requests_refused);
             request.refuse(Refusal::TooManyCalls).await;
@@ -148,12 +149,22 @@ impl AgentCalls<'_> {
             return if keep { Next::Keep } else { Next::Close };
         }
         let mut stamps = EdgeStamps::new(request.began());
+        let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        if route.own.needs_label {
+            // Once a part of the body was read, the connection cannot go to another core.
+            if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, bond, moves) {
+                return Next::Leave(Leave::HandOver(target, moves.and_one()));
+            }
+            if let Err(error) = request.read_label(core.read_ahead_limits()).await {
+                return refuse_unlabelled(&core, request, route, &stamps, error).await;
+            }
+            moves = Moves::spent();
+        }
         let seal = match route.traffic {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
             Traffic::Plain | Traffic::Passthrough => None,
         };
         let host = request.head().host().unwrap_or_default();
-        let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         let target = CallTarget { route, host, seal, peer: None, bond, moves };
         // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
         let opened = match core.open(target).await {
@@ -191,7 +202,8 @@ impl AgentCalls<'_> {
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
             let first_byte_timeout = route.own.first_byte_timeout.unwrap_or(core.edge.settings.first_byte_timeout);
-            let edits = RequestEdits { drop_forwarded: true, append: &append, ..RequestEdits::default() };
+            let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
+            let edits = RequestEdits { drop_forwarded: true, drop_expect, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.first_byte_timeout = (!waits_for_events).then_some(first_byte_timeout);
@@ -361,6 +373,29 @@ async fn refuse(core: &EdgeCore, request: &mut impl Request, refusal: Refusal) -
     Counters::add(&core.edge.counters.requests_refused);
     count_refused(core, refusal);
     request.refuse(refusal).await;
+    Next::Close
+}
+
+/// Answers a request whose label is needed and cannot become known.
+async fn refuse_unlabelled(
+    core: &EdgeCore,
+    request: &mut impl Request,
+    route: &Route,
+    stamps: &EdgeStamps,
+    error: LabelError,
+) -> Next<Leave> {
+    let outcome = match &error {
+        LabelError::Refused(refusal) => refusal.outcome(),
+        LabelError::Body(_) => Outcome::BadRequest,
+        LabelError::CallerLeft => Outcome::AgentGone,
+    };
+    record(core, request, route, None, &CallPhases::split(stamps.times(&core.core), None), outcome);
+    match error {
+        LabelError::Refused(refusal) => request.refuse(refusal).await,
+        LabelError::Body(error) => request.refuse_body(error).await,
+        LabelError::CallerLeft => return Next::Leave(Leave::Abort),
+    }
+    Counters::add(&core.edge.counters.requests_refused);
     Next::Close
 }
 

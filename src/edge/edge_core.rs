@@ -19,12 +19,18 @@ use crate::edge::shared::Edge;
 use crate::engine::{Core, MailSender};
 use crate::exchange::{DRAIN_STALL_MAX, ExchangeState};
 use crate::link::CarrierStream;
+use crate::serve::ReadAheadLimits;
 
 /// Bytes of incomplete request heads and TLS handshakes that one core keeps. Beyond it those that need more are refused.
 const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that each of them may keep in any case, so that a few long ones do not make ordinary ones fail.
 const GREETING_LEN_FREE: usize = 4 * 1024;
 
+/// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
+/// a rule depends on it.
+const READ_AHEAD_SHARE: usize = 8;
+/// Bytes that each of them may hold in any case.
+const READ_AHEAD_LEN_FREE: usize = 4 * 1024;
 /// One part in this many of the memory for buffers that HTTP/2 connections may be given windows for, besides the least that each
 /// has.
 const HTTP2_WINDOWS_SHARE: usize = 4;
@@ -44,6 +50,8 @@ pub(super) struct EdgeCore {
     pub(super) greetings: Budget,
     /// Memory for bodies that agents send over HTTP/2 ahead of the links.
     pub(super) http2_windows: Budget,
+    /// Memory for bodies of which more is waited for before their calls are opened.
+    read_ahead: Budget,
     pub(super) idle_sessions: Rc<IdleSessions>,
     pub(super) drain: Drain,
     /// Connections of connectors that are not registered yet.
@@ -60,6 +68,7 @@ impl EdgeCore {
             gate: Gate::new(&core, &edge),
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
+            read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             idle_sessions: Rc::default(),
             drain: Drain::default(),
             unregistered: Cell::new(0),
@@ -71,6 +80,11 @@ impl EdgeCore {
     /// Whether the core is to end.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.has_begun()
+    }
+
+    /// What a body may use until it says what it calls.
+    pub(super) fn read_ahead_limits(&self) -> ReadAheadLimits<'_> {
+        ReadAheadLimits { memory: &self.read_ahead, timeout: self.edge.settings.header_timeout }
     }
 
     /// How long an agent may read nothing of what waits for it.

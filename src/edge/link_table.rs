@@ -108,7 +108,7 @@ impl LinkTable {
         let fitting = links.entries.iter().filter(|entry| fits(entry.usage.connector()));
         let choice = choose_link(fitting.map(|entry| entry.load(streams_max)), links.last);
         let chosen = match choice {
-            LinkChoice::Here(id) | LinkChoice::Unproven(id) | LinkChoice::Stalled(id) => {
+            LinkChoice::Link(id) | LinkChoice::Unproven(id) | LinkChoice::Stalled(id) => {
                 links.entries.iter().find(|entry| entry.carrier.id() == id)
             }
             _ => None,
@@ -366,7 +366,7 @@ mod tests {
         let mut call = || {
             let (choice, chosen) = table.choose(&tunnel(), |_| true);
             let chosen = chosen.unwrap();
-            assert_eq!(choice, LinkChoice::Here(chosen.carrier.id()));
+            assert_eq!(choice, LinkChoice::Link(chosen.carrier.id()));
             let open = CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None };
             opened.push(chosen.carrier.open(&open).unwrap());
             chosen.carrier.id()

@@ -14,6 +14,11 @@ impl Moves {
         self.0 < MOVES_MAX
     }
 
+    /// Of a connection that cannot go to another core any more for this request.
+    pub(super) const fn spent() -> Moves {
+        Moves(MOVES_MAX)
+    }
+
     /// The count after one more.
     pub(super) fn and_one(self) -> Moves {
         Moves(self.0.saturating_add(1))
@@ -33,5 +38,6 @@ mod tests {
             may.then_some(())
         });
         assert_eq!(moved.take(100).count(), usize::from(MOVES_MAX));
+        assert!(!Moves::spent().may_move());
     }
 }

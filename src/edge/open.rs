@@ -84,7 +84,7 @@ impl EdgeCore {
             let why = match chosen {
                 Chosen::OtherCore(core) => return Err(NotOpened::HandOver(core)),
                 Chosen::Unproven(_) if may_wait => Offline::NoLink,
-                Chosen::Here(link) | Chosen::Unproven(link) => match self.open_on(&link, target) {
+                Chosen::Link(link) | Chosen::Unproven(link) => match self.open_on(&link, target) {
                     Ok(stream) => return Ok((stream, link.usage)),
                     Err(why) => why,
                 },

@@ -68,16 +68,16 @@ pub enum CarryError {
 }
 
 /// Carries a body from a source to a sink: each piece as soon as it is there, the end in the same write as the last piece.
-/// Each piece is first passed to `seen`. Returns when the end was queued. What the sink had gathered before goes out with the
-/// first piece, or at once if there is none.
+/// Each piece is first passed to `seen`, which may refuse it; it is then not sent. Returns when the end was queued. What the sink
+/// had gathered before goes out with the first piece, or at once if there is none.
 ///
 /// # Errors
 ///
-/// If either side failed. What was carried so far is then not the whole body.
+/// If either side failed, or a piece was refused. What was carried so far is then not the whole body.
 pub async fn carry_body(
     from: &mut impl BodySource,
     to: &mut impl BodySink,
-    mut seen: impl FnMut(&[u8]),
+    mut seen: impl FnMut(&[u8]) -> Result<(), BodyError>,
 ) -> Result<(), CarryError> {
     loop {
         // No piece is kept in the future while it waits.
@@ -91,7 +91,7 @@ pub async fn carry_body(
             }
         };
         if let Some(data) = data {
-            seen(&data);
+            seen(&data)?;
             to.data(data).await?;
         } else if is_end {
             return to.end(from.trailers()).await;

@@ -29,6 +29,12 @@ pub enum Refusal {
     Passthrough,
     /// A session that ends in the connector is for one host, and this is another.
     OtherHost,
+    /// A rule of the route depends on what a body calls, and that did not come in time.
+    LateBody,
+    /// A rule of the route depends on what a body calls, and the first 64 KiB do not say it.
+    LongBody,
+    /// A rule of the route depends on what a body calls, and there is no memory to wait for that.
+    CrowdedBodies,
 }
 
 impl Refusal {
@@ -70,6 +76,25 @@ impl Refusal {
             Refusal::OtherHost => {
                 Answer::new(421, "other_host", "this TLS session is for another host: open a connection of its own")
             }
+            Refusal::LateBody => Answer::new(
+                408,
+                "late_body",
+                "the message did not say in time what it calls: send it without pauses, or raise header_timeout_ms",
+            ),
+            Refusal::LongBody => Answer::new(
+                413,
+                "long_body",
+                "the first 64 KiB of the message do not say what it calls: send `method` and `params.name` before the arguments",
+            ),
+            Refusal::CrowdedBodies => Answer {
+                retry_after_s: Some(RETRY_AFTER_S),
+                ..Answer::new(
+                    503,
+                    "crowded_bodies",
+                    "too many messages that do not say what they call are under way here: try again, and send `method` and \
+                     `params.name` first",
+                )
+            },
         }
     }
 
@@ -78,6 +103,7 @@ impl Refusal {
     pub fn outcome(self) -> Outcome {
         match self {
             Refusal::UnknownHost | Refusal::Passthrough | Refusal::OtherHost => Outcome::UnknownHost,
+            Refusal::CrowdedBodies => Outcome::Overloaded,
             _ => Outcome::BadRequest,
         }
     }

@@ -87,7 +87,7 @@ enum Watch {
     Nothing,
     /// Whether the peer's system acknowledges any of what is sent.
     Acknowledgement(Timer),
-    /// It acknowledged some.
+    /// The peer's system has acknowledged a part of what was sent.
     Acknowledged,
     /// Whether the peer stands still.
     Stall(Stall),

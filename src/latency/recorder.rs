@@ -198,7 +198,7 @@ impl Recorder {
         self.over_cap
     }
 
-    /// A copy of all figures at once, for roles that shut down and for tests.
+    /// A copy of all figures at once, for tests.
     #[must_use]
     #[cfg(test)]
     pub fn snapshot(&self) -> super::snapshot::Snapshot {

@@ -30,6 +30,9 @@ pub struct RouteOverrides {
     pub first_byte_timeout: Option<Duration>,
     /// The URL by which agents call it.
     pub public: Option<PublicUrl>,
+    /// Whether a rule needs to know which method and tool is called before a call is passed on. The body is then read that far
+    /// first, and refused if it does not say so for certain.
+    pub needs_label: bool,
 }
 
 /// One entry of a table that is to be built.

@@ -163,7 +163,7 @@ mod tests {
         let mut carried = pin!(async {
             let ends = pin!(ends);
             let mut stream = EndingStream::new(&mut body, ends);
-            carry_body(&mut stream, &mut to, |_| {}).await.map(|()| stream.has_ended_early())
+            carry_body(&mut stream, &mut to, |_| Ok(())).await.map(|()| stream.has_ended_early())
         });
         let cx = &mut Context::from_waker(Waker::noop());
         let ended = (0..10).find_map(|_| match carried.as_mut().poll(cx) {

@@ -6,11 +6,12 @@ use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{BodySource, Http1Source, Piece};
 use crate::serve::incoming::{Incoming, RequestBody};
+use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::serve::request::Request;
 use crate::serve::request_context::RequestContext;
 use crate::serve::requests::Requests;
 use crate::serve::responder::Http1Responder;
-use crate::wire::http1::{BodyError, Cors};
+use crate::wire::http1::{BodyError, CONTINUE, Cors};
 
 /// A request of HTTP/1.1 whose head was read.
 pub struct Http1Request<'a, S> {
@@ -81,6 +82,22 @@ impl<S: ByteStream> Request for Http1Request<'_, S> {
 
     fn end_response(&mut self) {
         self.requests.end_response();
+    }
+
+    async fn read_label(&mut self, limits: ReadAheadLimits<'_>) -> Result<(), LabelError> {
+        let Requests { context, intake, decoder, .. } = &mut *self.requests;
+        if context.read_label_received(&mut Http1Source::new(self.stream, intake, decoder))? {
+            return Ok(());
+        }
+        // In a box, so that calls whose body came with the head do not have its size.
+        Box::pin(async {
+            if self.requests.context.take_continue() {
+                self.respond(|_, out| out.extend_from_slice(CONTINUE)).await;
+            }
+            let Requests { context, intake, decoder, .. } = &mut *self.requests;
+            context.read_label(self.core, &mut Http1Source::new(self.stream, intake, decoder), limits).await
+        })
+        .await
     }
 
     async fn read_id(&mut self) {

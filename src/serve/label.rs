@@ -1,6 +1,7 @@
-use crate::wire::http1::RequestHead;
+use crate::serve::read_ahead::ReadAhead;
+use crate::wire::http1::{BodyError, RequestHead};
 use crate::wire::jsonrpc::Peek;
-use crate::wire::mcp::{Call, CallKind};
+use crate::wire::mcp::{Call, CallKind, Said};
 
 /// What a request is about, read from its head and from its body while that passes; kept from one request to the next for its
 /// memory.
@@ -8,18 +9,52 @@ use crate::wire::mcp::{Call, CallKind};
 pub struct CallLabel {
     call: Call,
     peek: Peek,
+    /// Whether the head says it all.
+    is_in_head: bool,
+    /// Whether a rule depends on it, so that a body that contradicts it is refused.
+    pub(super) is_required: bool,
+    /// Whether the caller was told to send the body.
+    pub(super) has_continued: bool,
+    /// What was read of the body before the call was opened.
+    pub(super) ahead: ReadAhead,
 }
 
 impl CallLabel {
     /// Starts with the head of a request.
     pub(super) fn begin(&mut self, head: &RequestHead) {
-        self.call.read_head(head);
+        self.is_in_head = self.call.read_head(head);
+        self.is_required = false;
+        self.has_continued = false;
         self.peek.clear();
+        self.ahead.clear();
     }
 
     /// Reads the next bytes of the body.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
+    pub(super) fn read(&mut self, bytes: &[u8]) {
         self.peek.feed(bytes);
+    }
+
+    /// Reads the next bytes of the body, which are about to be sent.
+    ///
+    /// # Errors
+    ///
+    /// If a rule depends on the label, and the body contradicts what it said first.
+    pub(super) fn read_passing(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        self.read(bytes);
+        let contradicts = self.is_required && self.said() == Said::Ambiguous;
+        if contradicts { Err(BodyError::AmbiguousMessage) } else { Ok(()) }
+    }
+
+    /// Whether head and body have said so far what the request is about.
+    pub(super) fn said(&self) -> Said {
+        // Servers check the fields of the head against the body.
+        if self.is_in_head { Said::Enough } else { Said::by(&self.peek) }
+    }
+
+    /// Whether the caller was told to send the body, so that the next hop need not tell it.
+    #[must_use]
+    pub fn has_continued(&self) -> bool {
+        self.has_continued
     }
 
     /// Whether no more of the body needs to be read.
@@ -35,7 +70,8 @@ impl CallLabel {
     /// The exchange, as far as it has been read.
     pub fn call(&mut self) -> &Call {
         // The method says it all for those that have no message.
-        if !matches!(self.call.kind(), CallKind::Stream | CallKind::EndSession) {
+        let is_of_head = self.is_in_head && self.peek.is_empty();
+        if !is_of_head && !matches!(self.call.kind(), CallKind::Stream | CallKind::EndSession) {
             self.call.read_body(&self.peek);
         }
         &self.call

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
-use crate::exchange::{CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
 use crate::serve::event_stream::EndingStream;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::keepalive::{Keepalive, carry_with_keepalive};
@@ -94,7 +94,7 @@ pub enum Violation {
     /// Its head is malformed.
     #[error("{0}")]
     Head(#[from] HeadError),
-    /// It switches protocols.
+    /// Its status is 101, but the request has not asked to switch protocols.
     #[error("it switches protocols without having been asked to")]
     Switching,
     /// It has too many interim responses.
@@ -215,13 +215,20 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
         if let Some(replay) = replay.as_ref().filter(|replay| !replay.sent_first().is_empty()) {
             sink.copy(replay.sent_first()).await?;
         }
+        while let Some(piece) = label.as_mut().and_then(|label| label.ahead.pop()) {
+            if let Some(replay) = replay {
+                replay.keep(&piece);
+            }
+            sink.data(piece).await?;
+        }
         carry_body(body, sink, |bytes| {
             if let Some(label) = label {
-                label.feed(bytes);
+                label.read_passing(bytes)?;
             }
             if let Some(replay) = replay {
                 replay.keep(bytes);
             }
+            Ok(())
         })
         .await
     }
@@ -269,7 +276,7 @@ impl<F: ByteStream> Receiving<'_, F> {
                     let mut body = EndingStream::new(body, ends);
                     let carried = match keepalive {
                         Some(keepalive) => carry_with_keepalive(&mut body, responder, keepalive).await,
-                        None => carry_body(&mut body, responder, |_| {}).await,
+                        None => carry_body(&mut body, responder, |_| Ok(())).await,
                     };
                     progress.is_cut.set(body.has_ended_early());
                     carried
@@ -277,7 +284,7 @@ impl<F: ByteStream> Receiving<'_, F> {
                 Box::pin(carrying).await
             }
             Some(keepalive) => Box::pin(carry_with_keepalive(&mut body, responder, keepalive)).await,
-            None => carry_body(&mut body, responder, |_| {}).await,
+            None => carry_body(&mut body, responder, |_| Ok(())).await,
         };
         carried.map_err(of_body)
     }

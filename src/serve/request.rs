@@ -4,6 +4,7 @@ use crate::exchange::{CallFailure, Refusal};
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::route::Scheme;
 use crate::serve::label::CallLabel;
+use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::serve::request_context::RequestContext;
 use crate::wire::http1::{Answer, BodyError, Cors, Method, RequestHead};
 
@@ -29,6 +30,14 @@ pub trait Request {
 
     /// Forgets what was queued for the response, which is given up or was sent.
     fn end_response(&mut self);
+
+    /// Reads the body as far as it takes to know what the request is about, which [`Request::label`] then says. What was read is
+    /// sent first when the request is passed on. A connection of HTTP/1.1 cannot be handed over from then on.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot become known within the limits. The request is then to be answered, and not to be passed on.
+    fn read_label(&mut self, limits: ReadAheadLimits<'_>) -> impl Future<Output = Result<(), LabelError>>;
 
     /// Reads on, for a moment, what of the body is still to come, to find the id of its message.
     fn read_id(&mut self) -> impl Future<Output = ()>;
@@ -58,6 +67,7 @@ pub trait Request {
             let timing = own_timing_of(self);
             let append = &[(SERVER_TIMING, &timing[..])];
             let answer = refusal.answer();
+            self.context_mut().drop_read_ahead();
             self.respond(|cors, out| Answer { to_head, cors, append, ..answer }.write(out)).await;
         }
     }
@@ -67,6 +77,7 @@ pub trait Request {
         async move {
             let timing = own_timing_of(self);
             let append = [(SERVER_TIMING, &timing[..])];
+            self.context_mut().drop_read_ahead();
             self.respond(|cors, out| error.write_answer(cors, &append, out)).await;
         }
     }
@@ -95,6 +106,7 @@ pub trait Request {
     fn fail(&mut self, failure: CallFailure, timing: &[u8], may_keep: bool) -> impl Future<Output = bool> {
         async move {
             self.read_id().await;
+            self.context_mut().drop_read_ahead();
             let keep = may_keep && self.can_be_followed();
             let context = self.context();
             let to_head = context.head.method() == Method::Head;

@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Core;
-use crate::exchange::{BodySource, OriginRules, read_on};
+use crate::exchange::{BodySource, OriginRules, Refusal, read_on};
 use crate::latency::Phase;
 use crate::route::Scheme;
 use crate::serve::label::CallLabel;
+use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::wire::http1::{Cors, RequestHead};
 
 /// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
@@ -71,6 +72,45 @@ impl RequestContext {
         (head, label.as_deref_mut().filter(|_| *reads_labels), cors)
     }
 
+    /// Reads what was received of the body, as far as it takes to know what the request is about. False if more has to be
+    /// received.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot become known.
+    pub(super) fn read_label_received(&mut self, body: &mut impl BodySource) -> Result<bool, LabelError> {
+        self.label().map_or(Ok(true), |label| label.read_received(body))
+    }
+
+    /// Whether the caller is to be told now to send the body, for which it waits to be told.
+    pub(super) fn take_continue(&mut self) -> bool {
+        let expects = self.head.expects_continue();
+        self.label().is_some_and(|label| expects && !std::mem::replace(&mut label.has_continued, true))
+    }
+
+    /// Receives the body as far as it takes to know what the request is about.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot become known within the limits.
+    pub(super) async fn read_label(
+        &mut self,
+        core: &Core,
+        body: &mut impl BodySource,
+        limits: ReadAheadLimits<'_>,
+    ) -> Result<(), LabelError> {
+        let Some(label) = self.label() else { return Ok(()) };
+        let read = core.timeout(limits.timeout, label.read_on(body, limits.memory)).await;
+        read.unwrap_or(Err(LabelError::Refused(Refusal::LateBody)))
+    }
+
+    /// Drops what was read of the body before the call was opened, and was not sent.
+    pub(super) fn drop_read_ahead(&mut self) {
+        if let Some(label) = &mut self.label {
+            label.ahead.clear();
+        }
+    }
+
     /// Reads on, for a moment, what of the body is still to come, to find the message's id.
     pub(super) async fn read_id(&mut self, core: &Core, body: &mut impl BodySource) {
         // A caller that expects to be told to go on keeps its body back.
@@ -78,7 +118,7 @@ impl RequestContext {
             return;
         };
         let reading = read_on(body, |bytes| {
-            label.feed(bytes);
+            label.read(bytes);
             !label.is_done()
         });
         // Without the id the answer says less.

@@ -156,6 +156,7 @@ impl Requests {
     }
 
     pub(super) fn end_response(&mut self) {
+        self.context.drop_read_ahead();
         self.outlet.clear();
         clear_scratch(&mut self.scratch);
     }

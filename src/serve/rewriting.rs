@@ -34,7 +34,7 @@ pub(super) fn carry_rewritten<'a>(
             return responder.end(std::iter::empty()).await;
         }
         responder.copy(&received).await?;
-        carry_body(&mut from, responder, |_| {}).await
+        carry_body(&mut from, responder, |_| Ok(())).await
     })
 }
 

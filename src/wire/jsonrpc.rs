@@ -6,8 +6,6 @@
 
 use memchr::memchr2;
 
-use crate::wire::scan::has_below_space;
-
 /// How much of a body is inspected, in bytes.
 pub const PEEK_LEN_MAX: usize = 64 * 1024;
 /// The longest id that is kept, in bytes of JSON text.
@@ -31,6 +29,30 @@ pub enum Message {
     Notification,
     /// Has no method, but a result or an error.
     Response,
+}
+
+/// A member that says what a message is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Member {
+    /// `method`.
+    Method,
+    /// `params.name`.
+    Name,
+    /// `params.uri`.
+    Uri,
+    /// `params.taskId`.
+    TaskId,
+}
+
+/// How far a member was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It has not come, or not to its end.
+    Absent,
+    /// It was read, and is a text unless it is too long or of another type.
+    Read,
+    /// Servers may read it in different ways, because a key occurs twice.
+    Doubled,
 }
 
 /// What was seen of a message so far.
@@ -180,6 +202,43 @@ impl Peek {
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Over | State::Broken) || self.len == PEEK_LEN_MAX
+    }
+
+    /// Whether nothing was seen yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether the message is longer than what is inspected of it, so that its rest is not known.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.len == PEEK_LEN_MAX && !matches!(self.state, State::Over | State::Broken)
+    }
+
+    /// How far a member was read.
+    #[must_use]
+    pub fn reading(&self, member: Member) -> Reading {
+        let (key, slot) = match member {
+            Member::Method => (Key::Method, Slot::Method),
+            Member::Name => (Key::Name, Slot::Name),
+            Member::Uri => (Key::Uri, Slot::Uri),
+            Member::TaskId => (Key::TaskId, Slot::TaskId),
+        };
+        let is_of_params = member != Member::Method;
+        if self.is_doubled(key) || (is_of_params && self.is_doubled(Key::Params)) {
+            return Reading::Doubled;
+        }
+        match self.texts[slot as usize].stage {
+            Stage::Whole | Stage::Unusable => Reading::Read,
+            Stage::Absent | Stage::Open => Reading::Absent,
+        }
+    }
+
+    /// Whether the message has a `result` or an `error`, like a response.
+    #[must_use]
+    pub const fn has_outcome(&self) -> bool {
+        self.seen & (Key::Result.bit() | Key::Error.bit()) != 0
     }
 
     /// Whether a complete, well-formed object was seen.
@@ -340,7 +399,7 @@ impl Peek {
     fn read_text(&mut self, bytes: &[u8], is_key: bool) -> usize {
         let stop = memchr2(b'"', b'\\', bytes);
         let plain = &bytes[..stop.unwrap_or(bytes.len())];
-        if has_below_space(plain) {
+        if plain.iter().fold(false, |bad, &byte| bad | (byte < 0x20)) {
             self.state = State::Broken;
             return bytes.len();
         }

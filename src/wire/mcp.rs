@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::http1::{Method, RequestHead};
-use super::jsonrpc::{Message, NAME_LEN_MAX, Peek};
+use super::jsonrpc::{Member, Message, NAME_LEN_MAX, Peek, Reading};
 
 /// The header field with the revision that a client uses.
 pub const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
@@ -98,6 +98,39 @@ impl CallKind {
             CallKind::Response => "response",
             CallKind::Batch => "batch",
             CallKind::Unknown => "unknown",
+        }
+    }
+}
+
+/// How much a body has said so far of the call that it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Its method, or the target of the method, may still come.
+    TooLittle,
+    /// What it is about, or that it is no message. A key that comes later may still contradict it.
+    Enough,
+    /// Servers may read it in different ways: a key that decides occurs twice, it is a request and a response, or it is a batch.
+    Ambiguous,
+    /// It is longer than what is inspected, and the method or its target is not in that.
+    TooLong,
+}
+
+impl Said {
+    /// What the body says as far as it was seen.
+    #[must_use]
+    pub fn by(peek: &Peek) -> Said {
+        let method = peek.reading(Member::Method);
+        let target = peek.method().and_then(|method| Named::by(method).member()).map(|member| peek.reading(member));
+        let is_both = method != Reading::Absent && peek.has_outcome();
+        if peek.is_batch() || method == Reading::Doubled || target == Some(Reading::Doubled) || is_both {
+            return Said::Ambiguous;
+        }
+        match (method, target) {
+            (Reading::Read, None | Some(Reading::Read)) => Said::Enough,
+            (Reading::Absent, _) if peek.has_outcome() => Said::Enough,
+            _ if peek.is_cut_off() => Said::TooLong,
+            _ if peek.is_done() => Said::Enough,
+            _ => Said::TooLittle,
         }
     }
 }
@@ -269,6 +302,15 @@ impl Named {
             _ => Named::Nothing,
         }
     }
+
+    const fn member(&self) -> Option<Member> {
+        match self {
+            Named::Name => Some(Member::Name),
+            Named::Uri => Some(Member::Uri),
+            Named::TaskId => Some(Member::TaskId),
+            Named::Nothing => None,
+        }
+    }
 }
 
 /// The method as one of [`METHODS`].
@@ -378,6 +420,41 @@ mod tests {
         assert_eq!((call.kind(), call.method()), (CallKind::Batch, None));
         call.read_body(&peek(r#"{"id":1,"method":"tools/call","params":{"name":"a","name":"b"}}"#));
         assert_eq!((call.method(), call.tool()), (Some("tools/call"), None), "which one is not certain");
+    }
+
+    #[test]
+    fn a_body_says_enough_once_its_method_and_the_target_of_that_were_read() {
+        let long = "x".repeat(70_000);
+        let cases = [
+            ("", Said::TooLittle),
+            (r#"{"id":1,"method":"tools/list""#, Said::Enough),
+            (r#"{"id":1,"method":"tools/li"#, Said::TooLittle),
+            (r#"{"id":1,"method":"tools/call""#, Said::TooLittle),
+            (r#"{"id":1,"method":"tools/call","params":{"name":"a""#, Said::Enough),
+            (r#"{"params":{"name":"a"},"id":1"#, Said::TooLittle),
+            (r#"{"params":{"name":"a"},"method":"prompts/get""#, Said::Enough),
+            (r#"{"method":"tools/call","params":{"uri":"a"}}"#, Said::Enough),
+            (r#"{"method":"#, Said::TooLittle),
+            (r#"{"method":7"#, Said::Enough),
+            (r#"{"id":1,"result":{"#, Said::Enough),
+            (r#"{"id":1,"result":{},"method":"ping""#, Said::Ambiguous),
+            (r#"{"method":"ping","error":1"#, Said::Ambiguous),
+            (r#"{"method":"ping","method":"ping""#, Said::Ambiguous),
+            (r#"{"METHOD":"ping""#, Said::Ambiguous),
+            (r#"{"method":"tools/call","params":{"name":"a","name":"a""#, Said::Ambiguous),
+            (r#"{"method":"tools/call","params":{"name":"a"},"params":{}"#, Said::Ambiguous),
+            (r#"{"method":"tools/list","params":{"name":"a","name":"a""#, Said::Enough),
+            ("[", Said::Ambiguous),
+            ("grant_type=x", Said::Enough),
+            ("{}", Said::Enough),
+            (&format!(r#"{{"more":"{long}","method":"ping"}}"#), Said::TooLong),
+            (&format!(r#"{{"method":"tools/call","more":"{long}"}}"#), Said::TooLong),
+            (&format!(r#"{{"method":"ping","more":"{long}"}}"#), Said::Enough),
+            (&format!(r#"{{"result":"{long}"}}"#), Said::Enough),
+        ];
+        for (body, said) in cases {
+            assert_eq!(Said::by(&peek(body)), said, "{}", &body[..body.len().min(80)]);
+        }
     }
 
     #[test]

@@ -248,6 +248,7 @@ fn connector(
         traffic,
         identity: RouteIdentity::default(),
         first_byte_timeout: None,
+        needs_label: false,
     };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let callers = CallerAuthorities::default();

@@ -10,7 +10,8 @@ use crate::roles::UPSTREAM_AT;
 /// The upstream: takes any body, and answers with as many bytes as it is asked for: `/LENGTH`, or `/LENGTH/MILLISECONDS` to
 /// wait before it answers. Of a body for `/deaf` it takes nothing, and for `/hints` it sends an interim response every 30 s
 /// and never a final one. `GET /events` is an event stream with one event; `GET /events/MILLISECONDS` has half of another one
-/// behind it, and after that time the other half, and the half of a third.
+/// behind it, and after that time the other half, and the half of a third. `POST /sum/LENGTH/SUM` is answered only if the body has
+/// that sum.
 pub(crate) fn serve(core: &Core) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
     let core = core.clone();
@@ -42,6 +43,15 @@ async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
             socket.recv().await?;
             return Ok(());
         }
+        if head.starts_with("POST /sum/") {
+            let numbers: Vec<u64> = words.skip(1).map_while(|word| word.parse().ok()).collect();
+            let body = read(socket, &mut received, numbers[0] as usize, Duration::ZERO).await?;
+            if sum(&body) != numbers[1] {
+                return Ok(());
+            }
+            send(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
+            continue;
+        }
         while head.starts_with("POST /hints ") {
             socket.core().sleep(Duration::from_secs(30)).await;
             send(socket, b"HTTP/1.1 103 Early Hints\r\n\r\n").await?;
@@ -67,6 +77,11 @@ async fn send_events(socket: &Socket, pause: Option<Duration>) -> Result<(), Str
     send(socket, chunk("id: 2\n").as_bytes()).await?;
     socket.core().sleep(pause).await;
     send(socket, chunk("data: {}\n\nid: 3\n").as_bytes()).await
+}
+
+/// Tells a body from any other (FNV-1a).
+pub(crate) fn sum(body: &[u8]) -> u64 {
+    body.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 pub(crate) fn body(len: usize) -> Vec<u8> {

@@ -20,26 +20,26 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an agent that is told of the end may take to end its side.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A frame as it is on the wire (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
 }
 
 /// The header block of a request, of literals alone (RFC 7541, section 6.2.2).
-fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let pseudo = [(":method", method), (":scheme", "http"), (":authority", HOST), (":path", path)];
     let literal = |(name, value): &(&str, &str)| {
         let len = |text: &str| u8::try_from(text.len()).unwrap();
@@ -50,7 +50,7 @@ fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 
 /// What came: kinds of frames, of those that end something their codes, and the end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
+pub(crate) enum Came {
     Head(u32),
     Reset(u32, u32),
     Goaway(u32),
@@ -63,7 +63,7 @@ fn agent(bed: &Bed, window: u32, frames: &[Vec<u8>]) -> Rc<RefCell<Vec<Came>>> {
 }
 
 /// The same, with a millisecond after each piece.
-fn agent_with_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>) -> Rc<RefCell<Vec<Came>>> {
+pub(crate) fn agent_with_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>) -> Rc<RefCell<Vec<Came>>> {
     let settings = [&4_u16.to_be_bytes()[..], &window.to_be_bytes()].concat();
     let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &settings)].concat();
     let (core, came) = (bed.agents.clone(), Rc::<RefCell<Vec<Came>>>::default());

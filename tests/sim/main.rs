@@ -7,6 +7,7 @@ mod drains;
 mod endings;
 mod figures;
 mod http2;
+mod labels;
 mod link;
 mod roles;
 mod sessions;

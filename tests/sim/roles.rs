@@ -79,6 +79,7 @@ pub(crate) fn connector_tables() -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
         first_byte_timeout: None,
+        needs_label: false,
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }

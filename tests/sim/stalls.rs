@@ -94,6 +94,11 @@ impl Bed {
         self.sim.run_until(self.sim.net().now() + time).expect("no core fails");
     }
 
+    /// The route gets settings of its own.
+    pub(crate) fn reload(&self, own: RouteOverrides) {
+        self.edge.reload(roles::edge_tables_with(own));
+    }
+
     /// An agent that asks for so much and takes nothing of it for ten minutes.
     fn dead_agent(&self, path: &str) -> Fate {
         self.agent(path, usize::MAX, 600 * SECOND, Duration::ZERO)

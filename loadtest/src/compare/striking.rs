@@ -21,9 +21,9 @@ use crate::watch::Watched;
 /// A fault that is to come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// What is done.
+    /// The kind of the fault.
     pub(crate) how: How,
-    /// To what.
+    /// The process or path that it strikes.
     pub(crate) part: Part,
     /// How long measuring goes on before it.
     pub(crate) before: Duration,

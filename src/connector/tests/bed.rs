@@ -314,6 +314,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             traffic: Traffic::Plain,
             identity: RouteIdentity::default(),
             first_byte_timeout: None,
+            needs_label: false,
         },
     };
     routes.iter().map(entry).collect()

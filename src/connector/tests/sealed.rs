@@ -268,3 +268,37 @@ fn what_is_no_plain_event_stream_gets_no_comments() {
     let plain = "Content-Type: Text/Event-Stream\r\nContent-Encoding: identity\r\n";
     assert_eq!(kept_alive(plain, &[(15, "data\n\n")]), ":\n\ndata\n\n");
 }
+
+#[test]
+fn an_agents_call_whose_label_is_needed_is_read_ahead_or_refused() {
+    const SEARCH: &str = r#"{"id":1,"method":"tools/call","params":{"name":"search"}}"#;
+    const TWICE: &str = r#"{"id":1,"method":"tools/list","method":"tools/call"}    "#;
+    let mut bed = Bed::new(script(|mut peer| async move {
+        peer.talk.until(SEARCH).await;
+        peer.talk.say(OK).await;
+        let _ = peer.talk.rest().await;
+    }));
+    let (mut tables, config) = sealed_tables(Traffic::Passthrough);
+    let routes = tables.routes.iter().map(|(host, route)| {
+        let target = crate::connector::ConnectorRoute { needs_label: true, ..route.clone() };
+        RouteEntry { host: host.to_string(), place: String::new(), target }
+    });
+    tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+    bed.role.reload(tables);
+    bed.run(|edge| async move {
+        let mut agent = agent(&edge, &config).await;
+        let head = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n", SEARCH.len());
+        agent.say(&head).await;
+        for piece in [&SEARCH[..9], &SEARCH[9..30], &SEARCH[30..]] {
+            edge.core.sleep(ms(5)).await;
+            agent.say(piece).await;
+        }
+        assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
+        let head = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n", TWICE.len());
+        agent.say(head + TWICE).await;
+        let (answer, _) = agent.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("bad_request_body"), "{answer}");
+    });
+    assert_eq!(bed.role.counters().requests_refused.load(Ordering::Relaxed), 1);
+    bed.assert_clean();
+}

@@ -35,7 +35,7 @@ use crate::wire::http1::OriginEdit;
 const LINK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The MCP server of a route, as this machine calls it.
-pub(super) struct Upstream {
+pub(super) struct RouteUpstream {
     pub(super) host: String,
     pub(super) client: Client,
     pub(super) url: String,
@@ -47,7 +47,7 @@ pub(super) async fn check_connector(
     connect: &ConnectConfig,
     engine: &EngineConfig,
     mcp_path: &str,
-) -> Vec<Upstream> {
+) -> Vec<RouteUpstream> {
     let connections = connect.routes.iter().map(|route| u64::from(route.upstream_connections_max)).sum();
     file_limit(findings, connections);
     match credentials(connect) {
@@ -226,7 +226,7 @@ async fn upstream(
     route: &RouteConfig,
     allowed: &AllowedUpstreams,
     mcp_path: &str,
-) -> Option<Upstream> {
+) -> Option<RouteUpstream> {
     let url = &route.upstream;
     let mut socket = None;
     let mut address: Option<SocketAddr> = None;
@@ -285,5 +285,5 @@ async fn upstream(
             check_origin(findings, &client, &target, origin).await;
         }
     }
-    Some(Upstream { host, client, url })
+    Some(RouteUpstream { host, client, url })
 }

@@ -174,6 +174,7 @@ pub(crate) fn connector_tables(
                 traffic: config.traffic_of(route),
                 identity: route_identity(route),
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+                needs_label: false,
             },
         });
     }

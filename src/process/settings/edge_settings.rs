@@ -180,6 +180,7 @@ fn host_settings(config: &EdgeConfig) -> impl Iterator<Item = RouteEntry<RouteOv
         target: RouteOverrides {
             first_byte_timeout: host.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+            needs_label: false,
         },
     })
 }

@@ -24,11 +24,11 @@ pub(super) struct Receiving {
     stage: Stage,
     /// What `h2` gave and is not copied yet.
     held: Bytes,
-    /// The next piece.
+    /// The next piece of the body, copied from `held`.
     lease: Option<Lease>,
     /// Bytes that were given out, to be released when more is asked for.
     unreleased: usize,
-    /// Of the trailers; kept for its memory.
+    /// Parses the trailers. It is kept for its memory.
     trailers: BodyDecoder,
     /// Why it breaks off, behind what was received.
     failed: Option<Broken>,

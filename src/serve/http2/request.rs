@@ -16,10 +16,11 @@ use crate::serve::http2::body::{Http2RequestBody, Receiving};
 use crate::serve::http2::responder::Http2Responder;
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::incoming::Incoming;
+use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::serve::request::Request;
 use crate::serve::request_context::RequestContext;
-use crate::wire::http1::{Cors, HeadError, Progress};
-use crate::wire::http2::{split_answer, write_request_head};
+use crate::wire::http1::{CONTINUE, Cors, HeadError, Progress};
+use crate::wire::http2::{response_of, split_answer, write_request_head};
 
 /// How requests are answered on a connection.
 #[derive(Clone, Copy)]
@@ -83,6 +84,9 @@ impl<'a> Http2Request<'a> {
     }
 }
 
+/// Stands for the limits of waits that have none.
+type Unlimited = fn(u64, &mut Context<'_>) -> ExchangeState;
+
 impl Request for Http2Request<'_> {
     fn context(&self) -> &RequestContext {
         &self.context
@@ -110,14 +114,32 @@ impl Request for Http2Request<'_> {
     }
 
     fn end_response(&mut self) {
+        self.context.drop_read_ahead();
         clear_scratch(&mut self.scratch);
+    }
+
+    async fn read_label(&mut self, limits: ReadAheadLimits<'_>) -> Result<(), LabelError> {
+        let Http2Request { stream, context, receiving, .. } = self;
+        let core = stream.core();
+        let mut body = Http2RequestBody::<Unlimited>::new(stream, core.pool(), receiving, None);
+        if context.read_label_received(&mut body)? {
+            return Ok(());
+        }
+        // In a box, so that calls whose body came with the head do not have its size.
+        Box::pin(async {
+            if context.take_continue() {
+                // A caller that has left is noticed below.
+                let _ = stream.send_interim(response_of(CONTINUE));
+            }
+            context.read_label(core, &mut body, limits).await
+        })
+        .await
     }
 
     async fn read_id(&mut self) {
         let Http2Request { stream, context, receiving, .. } = self;
         let core = stream.core();
-        type Anyhow = fn(u64, &mut Context<'_>) -> ExchangeState;
-        let mut body = Http2RequestBody::<Anyhow>::new(stream, core.pool(), receiving, None);
+        let mut body = Http2RequestBody::<Unlimited>::new(stream, core.pool(), receiving, None);
         context.read_id(core, &mut body).await;
     }
 

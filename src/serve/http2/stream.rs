@@ -21,7 +21,7 @@ pub struct Http2Stream {
     is_given_up: Cell<bool>,
 }
 
-/// The sending half.
+/// The sending half of a stream, by what may be sent next.
 enum Sending {
     /// Before the head of the response.
     Head(SendResponse<SendPiece>),

@@ -4,7 +4,6 @@ use super::text::{push_decimal, push_field};
 use super::{BodyError, Cors, HeadError};
 
 /// The interim response that lets an agent send its body.
-#[cfg(feature = "internals")]
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// An answer of our own: a status and a JSON body that says what was wrong.

@@ -148,6 +148,9 @@ pub enum BodyError {
     /// A trailer would change framing, routing or credentials afterwards.
     #[error("a trailer names a field that only a head may carry: send it as a header")]
     ForbiddenTrailer,
+    /// A JSON-RPC message can be read in different ways, or is a batch, and a rule of its route depends on what it calls.
+    #[error("it is not certain what the message calls: send one JSON-RPC message, and each of its keys once")]
+    AmbiguousMessage,
 }
 
 impl BodyError {

@@ -23,9 +23,7 @@ mod response;
 mod section;
 mod text;
 
-pub use answer::Answer;
-#[cfg(feature = "internals")]
-pub use answer::CONTINUE;
+pub use answer::{Answer, CONTINUE};
 pub use authority::AuthorityError;
 pub use body_decoder::{BodyDecoder, Decoded};
 pub use body_encoder::{BodyEncoder, CHUNK_HEAD_LEN_MAX, ChunkHead, EncodeError, Wrap};

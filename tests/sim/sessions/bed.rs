@@ -206,6 +206,7 @@ fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: adit::connector::RouteIdentity::default(),
         first_byte_timeout: None,
+        needs_label: false,
     };
     let route = RouteEntry { host: host.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }

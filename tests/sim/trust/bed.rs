@@ -418,6 +418,7 @@ fn connector_tables() -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
         first_byte_timeout: None,
+        needs_label: false,
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None }
