@@ -394,10 +394,13 @@ section! {
         /// Answers browsers (CORS) on routes with passthrough traffic, as the setting of the same name does at the edge
         /// for all other routes.
         cors: bool = "false", restart, like "true";
+        /// Whether agents whose TLS ends in this connector may speak HTTP/2 besides HTTP/1.1 (ALPN `h2`). For other calls the
+        /// edge has the same setting.
+        http2: bool = "true", live, like "false";
         /// How long calls in flight may continue after a stop was requested.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
-        /// How long an upstream may accept no data of a request before the call is ended. The timer restarts with
-        /// every byte.
+        /// How long an upstream may accept no data of a request before the call is ended, and an agent whose TLS ends in this
+        /// connector none of an answer over HTTP/2. The timer restarts with every byte.
         write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
         /// How long an agent whose TLS ends in this connector may take to send the complete head of a request.
         header_timeout_ms: Millis = "10s" in 100..=600_000, restart, like "5s";

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::{CallFailure, Clock, Time, Traffic};
+use crate::connector::call_request::CallRequest;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
@@ -16,10 +17,7 @@ use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwar
 use crate::latency::{ConnectorStamps, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
-use crate::serve::{
-    Http1Request, Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras,
-    relay,
-};
+use crate::serve::{Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay};
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
 
@@ -125,7 +123,7 @@ impl UpstreamWork {
     pub(super) async fn call(
         &mut self,
         context: &CallContext<'_>,
-        request: &mut Http1Request<'_, CallStream>,
+        request: &mut impl CallRequest,
         end: &mut CallEnd,
     ) -> Result<(), CallError> {
         let served =
@@ -194,7 +192,7 @@ impl UpstreamWork {
         &mut self,
         context: &CallContext<'_>,
         served: &Served,
-        request: &mut Http1Request<'_, CallStream>,
+        request: &mut impl CallRequest,
         upstream: &U,
         end: &mut CallEnd,
     ) -> Result<Option<bool>, ExchangeError> {
@@ -211,8 +209,7 @@ impl UpstreamWork {
         let timing = context.is_agents().then_some(&mut self.timing);
         let mut hooks;
         let relayed = {
-            // On a plain stream the edge finishes after the request.
-            let incoming = request.incoming_over(context.stream, context.stream.is_sealed());
+            let incoming = request.incoming(context.stream);
             let head = incoming.head;
             hooks = ConnectorHooks {
                 context,
@@ -365,14 +362,15 @@ fn failed(error: &RelayError) -> ExchangeError {
 }
 
 /// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
-/// the upstream sees that at once.
-pub(super) fn unless_broken<T>(
+/// the upstream sees that at once. On a stream that it shares a call does not watch for that.
+pub(super) fn unless_broken<R: CallRequest, T>(
     stream: &CarrierStream,
     mut calling: Pin<&mut impl Future<Output = T>>,
 ) -> impl Future<Output = Option<T>> {
     poll_fn(move |cx| match calling.as_mut().poll(cx) {
         Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending => stream.poll_broken(cx).map(|_| None),
+        Poll::Pending if R::OWNS_STREAM => stream.poll_broken(cx).map(|_| None),
+        Poll::Pending => Poll::Pending,
     })
 }
 

@@ -25,9 +25,6 @@ const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
 
 /// What the statuses 502, 503 and 504 of an upstream most likely mean.
 const GATEWAY_ANSWERS: &str = "a proxy answers for the upstream: check the server behind it";
-/// One part in this many of the memory for buffers that upstreams may be given windows for, besides the least that each
-/// connection of HTTP/2 has.
-const WINDOWS_SHARE: usize = 4;
 /// The most routes that a log line names.
 const ROUTES_LOGGED_MAX: usize = 8;
 
@@ -57,14 +54,14 @@ pub(super) struct Served {
 }
 
 impl Upstreams {
-    pub(super) fn new(core: &Core, connector: &Arc<Connector>, resolver: Resolver) -> Upstreams {
+    pub(super) fn new(core: &Core, connector: &Arc<Connector>, resolver: Resolver, windows: &Budget) -> Upstreams {
         // The version first: tables that are replaced in between are then read again.
         let version = connector.tables_version();
         Upstreams {
             core: core.clone(),
             connector: Arc::clone(connector),
             resolver,
-            windows: Budget::new(core.pool().usage().bytes_max / WINDOWS_SHARE, 0),
+            windows: windows.clone(),
             version: Cell::new(version),
             tables: RefCell::new(connector.tables()),
             served: RefCell::default(),

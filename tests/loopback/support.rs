@@ -254,7 +254,7 @@ fn connector(
     let callers = CallerAuthorities::default();
     callers.set(0, authority.cert_der().clone());
     let sealing = Sealing {
-        passthrough: tls_server(authority, &[ALPN_HTTP1], Clients::Anyone),
+        passthrough: tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Anyone),
         resealed: tls_server(authority, &[ALPN_HTTP1], Clients::Edges(Arc::new(callers))),
     };
     let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing) };

@@ -10,3 +10,4 @@ mod identity;
 mod keep_alive;
 mod links;
 mod sealed;
+mod sealed_http2;
