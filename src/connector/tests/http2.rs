@@ -248,6 +248,29 @@ fn bodies_trailers_and_interim_responses_pass() {
 }
 
 #[test]
+fn trailers_behind_a_body_of_known_length_pass_if_they_are_announced() {
+    let (play, _) = server(Builder::new(), |mut asked| async move {
+        let head = Response::builder().header("content-length", 4);
+        let head = if asked.path() == "/announced" { head.header("trailer", "x-sum") } else { head };
+        let mut send = asked.respond.send_response(head.body(()).unwrap(), false).unwrap();
+        send.send_data("body".into(), false).unwrap();
+        send.send_trailers([("x-sum".parse().unwrap(), "4".parse().unwrap())].into_iter().collect()).unwrap();
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let answer = get(&edge, "/announced").await;
+        assert!(answer.ends_with("4\r\nbody\r\n0\r\nx-sum: 4\r\n\r\n"), "{answer}");
+        assert!(!answer.contains("ontent-"), "{answer}");
+        let answer = get(&edge, "/not").await;
+        assert!(
+            answer.to_lowercase().contains("content-length: 4\r\n") && answer.ends_with("\r\n\r\nbody"),
+            "{answer}"
+        );
+    });
+    bed.assert_clean();
+}
+
+#[test]
 fn large_bodies_pass_in_both_directions_beside_one_that_is_not_read() {
     const LEN: usize = 2_000_000;
     let (play, seen) = server(Builder::new(), |mut asked| async move {

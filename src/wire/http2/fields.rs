@@ -1,4 +1,4 @@
-use http::header::{CONNECTION, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memchr;
 
@@ -29,4 +29,10 @@ pub(super) fn push_field((name, value): (&[u8], &[u8]), headers: &mut HeaderMap)
 /// Appends these pieces.
 pub(super) fn push(out: &mut Vec<u8>, pieces: &[&[u8]]) {
     pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+}
+
+/// Whether a body is a chunked one in HTTP/1.1: its length is not known, or trailers are announced, for which no other has room. That
+/// it is as long as announced is checked by `h2`.
+pub(super) fn is_chunked(headers: &HeaderMap) -> bool {
+    !headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRAILER)
 }

@@ -1,9 +1,9 @@
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Method, Request, Version};
+use http::{HeaderName, Method, Request, Version};
 
-use super::fields::{lines, push, push_field, split_field};
+use super::fields::{is_chunked, lines, push, push_field, split_field};
 use crate::wire::http1::Framing;
 
 /// Why a request cannot be one of HTTP/2.
@@ -20,7 +20,8 @@ pub enum RequestError {
 /// Appends the head of a request as HTTP/1.1, to be read and checked as one. `has_body` says that a body follows.
 ///
 /// `:authority` becomes `Host`; where the request has both, the target is written as a URL, so that the two are compared. A body
-/// whose length is not announced becomes a chunked one. Cookies are joined to one field (RFC 9113, section 8.2.3).
+/// whose length is not announced becomes a chunked one, and so does one behind which trailers are announced: only those have
+/// room for them. Cookies are joined to one field (RFC 9113, section 8.2.3).
 pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
@@ -39,7 +40,9 @@ pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
     if let Some(authority) = authority.filter(|_| !has_host) {
         push(out, &[b"host: ", authority.as_bytes(), b"\r\n"]);
     }
-    for (name, value) in parts.headers.iter().filter(|(name, _)| **name != COOKIE) {
+    let is_chunked = has_body && is_chunked(&parts.headers);
+    let is_left_out = |name: &HeaderName| *name == COOKIE || is_chunked && *name == CONTENT_LENGTH;
+    for (name, value) in parts.headers.iter().filter(|(name, _)| !is_left_out(name)) {
         push(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     let mut before: &[u8] = b"cookie: ";
@@ -50,7 +53,7 @@ pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
     if parts.headers.contains_key(COOKIE) {
         out.extend_from_slice(b"\r\n");
     }
-    if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
+    if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
@@ -142,10 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_framed_by_its_length_if_that_is_known() {
+    fn a_body_is_framed_by_its_length_if_that_is_known_and_no_trailers_are_announced() {
         let of_length =
             |length: &str| Request::post("http://a.test/").header("content-length", length).body(()).unwrap();
         assert_eq!(read(of_length("12"), true).unwrap().framing(), Framing::Length(12));
+        let announced = Request::post("http://a.test/").header("content-length", "12").header("trailer", "x-sum");
+        let head = read(announced.body(()).unwrap(), true).unwrap();
+        assert_eq!((head.framing(), head.get("content-length")), (Framing::Chunked, None));
+        let nothing = Request::post("http://a.test/").header("content-length", "0").header("trailer", "x-sum");
+        assert_eq!(read(nothing.body(()).unwrap(), false).unwrap().framing(), Framing::Length(0));
         assert_eq!(read(of_length("0"), false).unwrap().framing(), Framing::Length(0));
         assert_eq!(read(Request::get("http://a.test/").body(()).unwrap(), false).unwrap().framing(), Framing::None);
     }

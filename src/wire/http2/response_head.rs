@@ -1,7 +1,7 @@
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::fields::{lines, push, push_field, split_field};
+use super::fields::{is_chunked, lines, push, push_field, split_field};
 use crate::wire::http1::{Method, Progress, ResponseHead};
 
 /// The head of a response that `text` is in HTTP/1.1, as it was written here. Without the fields that belong to a connection.
@@ -29,7 +29,8 @@ pub fn split_answer(text: &[u8], method: Method) -> Option<(Response<()>, &[u8])
 
 /// Appends the head of a response as HTTP/1.1, to be read and checked as one; returns whether its body is a chunked one.
 ///
-/// `has_body` says that a body may follow. One whose length is not announced becomes a chunked one. A response without one to a
+/// `has_body` says that a body may follow. One whose length is not announced becomes a chunked one, and so does one behind which
+/// trailers are announced. A response without one to a
 /// request that could have one says so.
 pub fn write_response_head(
     status: StatusCode,
@@ -39,11 +40,11 @@ pub fn write_response_head(
     out: &mut Vec<u8>,
 ) -> bool {
     push(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" \r\n"]);
-    for (name, value) in headers {
+    let is_chunked = has_body && !status.is_informational() && is_chunked(headers);
+    for (name, value) in headers.iter().filter(|(name, _)| !(is_chunked && **name == CONTENT_LENGTH)) {
         push(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     let is_open = !status.is_informational() && !headers.contains_key(CONTENT_LENGTH);
-    let is_chunked = is_open && has_body;
     if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     } else if is_open && method != Method::Head && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
@@ -56,7 +57,7 @@ pub fn write_response_head(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
     use crate::wire::http1::{Answer, Framing, HeadError, ResponseEdits, write_response};
@@ -136,6 +137,11 @@ mod tests {
             Response::builder().status(status).header("content-length", length).body(()).unwrap()
         };
         assert_eq!(read(&of_length(200, "12"), Method::Post, true).unwrap().framing(), Framing::Length(12));
+        let mut announced = of_length(200, "12");
+        announced.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+        let head = read(&announced, Method::Post, true).unwrap();
+        assert_eq!((head.framing(), head.get("content-length")), (Framing::Chunked, None));
+        assert_eq!(read(&announced, Method::Head, false).unwrap().get("content-length"), Some(&b"12"[..]));
         assert_eq!(read(&of_length(200, "12"), Method::Head, false).unwrap().framing(), Framing::None);
         assert_eq!(read(&of_length(304, "12"), Method::Get, false).unwrap().framing(), Framing::None);
         let of_status = |status: u16| Response::builder().status(status).body(()).unwrap();

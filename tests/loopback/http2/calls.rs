@@ -103,6 +103,13 @@ fn bodies_and_trailers_pass_both_ways() {
             let said = String::from_utf8(whole(response).await.unwrap().body.to_vec()).unwrap();
             assert!(said.contains("\r\nTransfer-Encoding: chunked\r\n"), "{said}");
             assert!(said.ends_with("hello world!x-sum: 12\r\n"), "{said}");
+            // The same with an announced length.
+            let request = request(Method::POST, "/mcp").header("content-length", 6).header("trailer", "x-sum");
+            let (response, mut send) = client.begin(request.body(()).unwrap(), false).await;
+            send.send_data(Bytes::from_static(b"hello "), false).unwrap();
+            send.send_trailers([("x-sum".parse().unwrap(), "6".parse().unwrap())].into_iter().collect()).unwrap();
+            let said = String::from_utf8(whole(response).await.unwrap().body.to_vec()).unwrap();
+            assert!(said.ends_with("hello x-sum: 6\r\n"), "{said}");
             // And back.
             let answer = client.call(Method::GET, "/chunks/100000", b"").await.unwrap();
             assert_eq!((answer.body.len(), &answer.trailers["x-sum"]), (100_000, &"100000".parse().unwrap()));
