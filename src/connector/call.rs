@@ -10,14 +10,13 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::Served;
-use crate::engine::{ByteStream, StreamError};
+use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer};
 use crate::latency::{ConnectorStamps, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
 use crate::serve::{
-    Http1Request, Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras,
-    relay,
+    Http1Request, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request, ResponseExtras, relay,
 };
 use crate::tls::Connection;
 use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
@@ -278,10 +277,13 @@ impl RelayHooks for ConnectorHooks<'_> {
         self.connection.received_at()
     }
 
-    fn keepalive(&self) -> Option<Keepalive<'_>> {
+    fn core(&self) -> &Core {
+        &self.context.core.core
+    }
+
+    fn sse_keepalive(&self) -> Option<Duration> {
         // What goes to the edge is kept alive there.
-        let silence_max = self.context.core.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())?;
-        Some(Keepalive { core: &self.context.core.core, silence_max })
+        self.context.core.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {

@@ -21,7 +21,7 @@ pub(super) async fn gather(wait: Duration, cores: usize, ask: impl Fn(usize, &Ma
                     snapshot.add_over_cap(figures.over_cap);
                 }
                 if let Some((label, set)) = figures.set {
-                    snapshot.add_label(&label, &set);
+                    snapshot.add_label(&label, &set, figures.deadline);
                 }
             }
             index += 1;
