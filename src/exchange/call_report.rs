@@ -44,17 +44,15 @@ impl CallReport {
     pub fn late(call: &LateCall<'_>) -> CallReport {
         let LateCall { tunnel, route, method, tool, limit, is_learned, usual } = *call;
         let subject = match tool {
-            Some(tool) => format!("the tool '{tool}'"),
-            None => format!("the server's answer to '{method}'"),
+            Some(tool) => format!("The tool '{tool}' did not answer"),
+            None => format!("The server did not answer '{method}'"),
         };
-        let did = if tool.is_some() { "answer" } else { "come" };
         let known = match usual {
             Some(usual) if is_learned => format!("usual: {}", text(usual.p50)),
             _ => "first_byte_timeout_ms".to_owned(),
         };
         let message = format!(
-            "{subject} did not {did} within {} ({known}). It may have acted on the request: do not repeat it, but ask the user or \
-             use another way",
+            "{subject} within {} ({known}). It may have run. Do not repeat it; ask the user or use another way.",
             text(limit)
         );
         let json = |text: &str| serde_json::Value::from(text);
@@ -119,8 +117,8 @@ mod tests {
     fn a_call_that_misses_its_deadline_is_told_what_a_model_can_act_on() {
         let error = error_of(&LATE);
         assert_eq!(error["code"], RPC_CODE_DEADLINE);
-        let sentence = "the tool 'sea\"rch' did not answer within 3.2 s (usual: 1.9 s). It may have acted on the request: do not \
-                        repeat it, but ask the user or use another way";
+        let sentence = "The tool 'sea\"rch' did not answer within 3.2 s (usual: 1.9 s). It may have run. Do not repeat it; ask the \
+                        user or use another way.";
         assert_eq!(error["message"], sentence);
         let data = serde_json::json!({
             "reason": "deadline", "may_have_acted": true, "terminal": true, "tunnel": "tnl_a", "route": "a.test",
@@ -138,7 +136,7 @@ mod tests {
         assert_eq!(error["data"]["limit"], "first_byte_timeout_ms");
         assert!(error["data"].get("p50_ms").is_none());
         let other = error_of(&LateCall { tool: None, method: "prompts/get", ..LATE });
-        assert!(other["message"].as_str().unwrap().starts_with("the server's answer to 'prompts/get' did not come"));
+        assert!(other["message"].as_str().unwrap().starts_with("The server did not answer 'prompts/get' within"));
     }
 
     #[test]

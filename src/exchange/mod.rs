@@ -6,6 +6,8 @@
 mod call_failure;
 mod call_report;
 mod carry;
+#[cfg(test)]
+mod errors_page;
 mod forwarded;
 mod http1_body;
 mod intake;

@@ -114,14 +114,14 @@ impl<'a> Answer<'a> {
 impl HeadError {
     /// Appends the answer to a request whose head is refused so, with these fields added.
     pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
-        Answer { cors, append, ..Answer::new(self.status(), "bad_request_head", &self.to_string()) }.write(out);
+        Answer { cors, append, ..Answer::new(self.status(), HeadError::CODE, &self.to_string()) }.write(out);
     }
 }
 
 impl BodyError {
     /// Appends the answer to a request whose body is refused so, with these fields added.
     pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
-        Answer { cors, append, ..Answer::new(self.status(), "bad_request_body", &self.to_string()) }.write(out);
+        Answer { cors, append, ..Answer::new(self.status(), BodyError::CODE, &self.to_string()) }.write(out);
     }
 }
 
