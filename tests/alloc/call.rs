@@ -6,10 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use adit::base::{DeadlineMode, DeadlineOverrides, Traffic};
-use adit::edge::EdgeTables;
+use adit::base::{DeadlineMode, Traffic};
 use adit::engine::ladder::DriverChoice;
-use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
 
 use crate::counting::count_in;
 use crate::support::call_with;
@@ -42,14 +40,7 @@ fn a_call_whose_deadline_is_enforced_allocates_nothing_on_a_core() {
 fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic, fields: &str, mode: DeadlineMode) -> (u64, u32) {
     let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let tunnel = crate::support::Tunnel::start(driver, traffic, 1, 0, || count_in(&ON_CORE));
-    let mut tables = EdgeTables::clone(&tunnel.edge.tables());
-    let routes = tables.routes.iter().map(|(host, route)| {
-        let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
-        let own = RouteOverrides { deadlines, ..RouteOverrides::default() };
-        RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
-    });
-    tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
-    tunnel.edge.reload(tables);
+    tunnel.set_deadlines(mode);
     let mut agent = tunnel.agent();
     // As many as it takes to come to the first credit on a stream that carries them all.
     (0..2_000).for_each(|_| call_with(&mut agent, fields));
