@@ -12,6 +12,7 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::latency::LearnedTable;
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::route::RouteName;
 use crate::tls::ServerConfig;
@@ -34,6 +35,8 @@ pub struct Edge {
     pub(super) presence: Arc<Presence>,
     /// Which connector has which MCP session.
     pub(super) affinity: Affinity,
+    /// How long calls of each label take, as all cores learn it.
+    pub(super) learned: Arc<LearnedTable>,
     cores: Vec<MailSender<CoreMessage>>,
     slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
@@ -141,6 +144,7 @@ impl Edge {
             published: CachePadded::new(Published::new(&tables)),
             tables: RwLock::new(Arc::new(tables)),
             presence: Arc::new(Presence::new(cores)),
+            learned: Arc::default(),
             cores: senders,
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
