@@ -119,8 +119,8 @@ impl StreamCalls<'_> {
         }
         count(context.core, ended);
         if let Some(host) = *host {
-            let phases =
-                CallPhases::of_connector(end.stamps.times(&context.core.core), context.core.core.now() - began);
+            let (times, took) = (end.stamps.times(&context.core.core), context.core.core.now() - began);
+            let phases = CallPhases::of_connector(times, took, end.stamps.is_event_stream());
             record(*context, request, host, &phases, ended);
         }
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
