@@ -8,4 +8,4 @@ mod hostile;
 mod settings;
 mod site;
 mod streams;
-mod upstreams;
+pub(crate) mod upstreams;

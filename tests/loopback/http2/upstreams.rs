@@ -1,6 +1,7 @@
 //! Upstreams that speak HTTP/2: the server of Node, which is built on nghttp2, behind a tunnel on each real driver.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use adit::base::Traffic;
@@ -17,31 +18,37 @@ use crate::support::Tunnel;
 const LARGE: usize = 8_000_000;
 
 /// The server, which ends with this.
-struct Node {
+pub(crate) struct Node {
     child: Child,
     said: BufReader<ChildStdout>,
     files: tempfile::TempDir,
-    /// Its authority and its port.
     authority: Authority,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Node {
     /// Starts one that listens so.
     fn start(how: &str) -> Node {
+        Node::start_with(how, None)
+    }
+
+    /// Starts one that listens so, and passes all requests on to a server of HTTP/1.1 at this port.
+    pub(crate) fn before(how: &str, port: u16) -> Node {
+        Node::start_with(how, Some(port))
+    }
+
+    fn start_with(how: &str, passes_on_to: Option<u16>) -> Node {
         let files = tempfile::tempdir().unwrap();
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
         let issued = authority.issue(&["127.0.0.1"]).unwrap();
         let path = |name: &str| files.path().join(name);
+        std::fs::write(path("ca"), authority.cert_pem()).unwrap();
         std::fs::write(path("cert"), &issued.cert_pem).unwrap();
         std::fs::write(path("key"), issued.key_pem.expose()).unwrap();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loopback/http2/server.mjs");
         let mut node = Command::new("node");
-        node.args([script, how]);
-        match how {
-            "unix" => node.arg(path("socket")),
-            _ => node.args([path("key"), path("cert")]),
-        };
+        node.args([script, how]).args(["key", "cert", "socket"].map(path));
+        node.args(passes_on_to.map(|port| port.to_string()));
         let mut child = node.stdout(Stdio::piped()).spawn().expect("node is there, as npm is");
         let said = BufReader::new(child.stdout.take().unwrap());
         let mut started = Node { child, said, files, authority, port: 0 };
@@ -54,6 +61,11 @@ impl Node {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
+    }
+
+    /// The file of its authority, and the path of its socket.
+    pub(crate) fn files(&self) -> [PathBuf; 2] {
+        ["ca", "socket"].map(|name| self.files.path().join(name))
     }
 
     /// The upstream as a route has it, where the server speaks TLS and is offered these protocols.
@@ -71,7 +83,7 @@ impl Node {
     }
 
     fn over_unix(&self) -> UpstreamSettings {
-        let socket = self.files.path().join("socket");
+        let [_, socket] = self.files();
         UpstreamSettings::for_tests(format!("h2c+unix:{}", socket.display()).parse().unwrap())
     }
 }
