@@ -10,7 +10,7 @@ use adit::private;
 use serde_json::Value;
 
 use super::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_saying, text};
-use crate::http2::upstreams::Node;
+use crate::http2::node::Node;
 use crate::process::command;
 
 /// What the doctor says of this configuration, and its exit code.
