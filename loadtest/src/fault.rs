@@ -214,6 +214,42 @@ impl Fault {
     }
 }
 
+/// Agents that vanished, each with a silent event stream, and what became of the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vanished {
+    /// The number of agents.
+    pub agents: u64,
+    /// The streams that were still open at the end.
+    pub left: u64,
+    /// The time until the first stream had ended at the upstream.
+    pub first: Option<Duration>,
+    /// The time until all had.
+    pub all: Option<Duration>,
+    /// How long it was waited for.
+    pub limit: Duration,
+}
+
+impl Vanished {
+    /// What is wrong with the result.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let Vanished { agents, left, limit, .. } = self;
+        (*left > 0).then(|| format!("{left} of {agents} event streams of vanished agents were open after {limit:?}"))
+    }
+
+    /// The result as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "agents": self.agents,
+            "left": self.left,
+            "first_freed_ms": self.first.map(ms),
+            "all_freed_ms": self.all.map(ms),
+            "error": self.fault(),
+        })
+    }
+}
+
 /// Milliseconds, with three digits behind the point.
 #[must_use]
 pub fn ms(duration: Duration) -> f64 {

@@ -6,6 +6,7 @@ mod budget;
 mod call_failure;
 mod chunk;
 mod counters;
+mod deadline;
 mod ids;
 mod minted;
 mod plain_text;
@@ -22,6 +23,7 @@ pub use call_failure::CallFailure;
 pub use chunk::Chunk;
 pub use counters::Count;
 pub(crate) use counters::counters;
+pub use deadline::{DeadlineMode, DeadlineModeError, DeadlineOverrides, DeadlineTerms};
 pub use ids::{
     CREDENTIAL_ID_LEN_MAX, CoreId, CredentialId, CredentialIdError, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError,
 };

@@ -93,23 +93,33 @@ pub(super) enum AdminError {
 pub(super) struct AdminClient {
     client: Client,
     base: Url,
-    token: Secret,
+    /// None where only what needs no token is asked for.
+    token: Option<Secret>,
 }
 
 impl AdminClient {
     /// The one that flags and environment name.
     pub(super) fn new(args: &AdminArgs, env: &BTreeMap<String, String>) -> Result<AdminClient, AdminError> {
-        let given = |name: &str| env.get(name).filter(|value| !value.is_empty()).cloned();
-        let url = args.admin.clone().or_else(|| given(ADMIN_URL_ENV)).unwrap_or_else(|| URL_PRESET.to_owned());
-        let full = if url.contains("://") { url.clone() } else { format!("http://{url}") };
-        let base = Url::parse(&full).ok().filter(|base| base.has_host() && matches!(base.scheme(), "http" | "https"));
-        let base = base.ok_or(AdminError::BadUrl(url))?;
+        let given = |name: &str| given(env, name);
         let token = match (&args.admin_token_file, given(ADMIN_TOKEN_ENV), given(ADMIN_TOKEN_FILE_ENV)) {
             (Some(file), ..) => read_token(file.clone())?,
             (None, Some(token), _) => Secret::from(token.as_str()),
             (None, None, Some(file)) => read_token(file.into())?,
             (None, None, None) => data_dir(&args.dir(), env).ok_or(AdminError::NoToken)?.admin_token()?,
         };
+        AdminClient::at(args.admin.as_deref(), env, Some(token))
+    }
+
+    /// The one at this URL, or at that which the environment names, for what needs no token.
+    pub(super) fn without_token(url: Option<&str>, env: &BTreeMap<String, String>) -> Result<AdminClient, AdminError> {
+        AdminClient::at(url, env, None)
+    }
+
+    fn at(url: Option<&str>, env: &BTreeMap<String, String>, token: Option<Secret>) -> Result<AdminClient, AdminError> {
+        let url = url.map(str::to_owned).or_else(|| given(env, ADMIN_URL_ENV)).unwrap_or_else(|| URL_PRESET.to_owned());
+        let full = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+        let base = Url::parse(&full).ok().filter(|base| base.has_host() && matches!(base.scheme(), "http" | "https"));
+        let base = base.ok_or(AdminError::BadUrl(url))?;
         // The token goes where it was sent and nowhere else.
         let client =
             Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
@@ -171,8 +181,10 @@ impl AdminClient {
             let cause = innermost(&error);
             AdminError::Unreachable { url: self.base.to_string(), cause }
         };
-        let token = String::from_utf8_lossy(self.token.expose());
-        let mut request = self.client.request(method, url).bearer_auth(&*token);
+        let mut request = self.client.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(&*String::from_utf8_lossy(token.expose()));
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -190,6 +202,11 @@ impl AdminClient {
             Err(_) => Err(AdminError::NotAdit { url: url(), status: status.as_u16() }),
         }
     }
+}
+
+/// The variable with this name, if it is set.
+fn given(env: &BTreeMap<String, String>, name: &str) -> Option<String> {
+    env.get(name).filter(|value| !value.is_empty()).cloned()
 }
 
 fn read_token(file: PathBuf) -> Result<Secret, AdminError> {

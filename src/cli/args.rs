@@ -43,6 +43,9 @@ pub enum Command {
     /// Create tunnels, rotate and revoke their secrets, and list connections, while the edge runs
     #[command(after_help = TUNNEL_EXAMPLES)]
     Tunnel(TunnelArgs),
+    /// Show how long calls take, in the tunnel and in the server, and their deadlines, while the edge runs
+    #[command(after_help = LATENCY_EXAMPLES)]
+    Latency(LatencyArgs),
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -94,6 +97,15 @@ const DOCTOR_EXAMPLES: &str = "Examples:
 
 It changes nothing, and checks the roles that are configured. To test the connector's credentials it opens one link to each
 edge, and closes it again. Exit code 2 means that a check failed.";
+
+const LATENCY_EXAMPLES: &str = "Examples:
+  adit latency
+  adit latency --route orders.mcp.example.com
+  adit latency --admin http://127.0.0.1:9443 --json
+
+It reads the admin API of a running process, and needs no token. Times are in milliseconds: p50, p95 and p99 of the tunnel
+(edge, link and connector) and of the server, since the process started. Exit code 1 means that the process cannot be reached,
+2 a wrong flag.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml
@@ -374,6 +386,20 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "PATH", default_value = MCP_PATH)]
     pub mcp_path: String,
     /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `adit latency`.
+#[derive(Args)]
+pub struct LatencyArgs {
+    /// URL of the admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// The calls of this route alone, by its name
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// Print the answer of the admin API as JSON
     #[arg(long)]
     pub json: bool,
 }

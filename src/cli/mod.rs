@@ -14,6 +14,7 @@ mod doctor;
 mod edge;
 mod edge_dir;
 mod flag_sources;
+mod latency;
 mod output;
 mod run;
 mod table;
@@ -26,12 +27,13 @@ mod version;
 pub use announce::Announcer;
 pub use args::{
     Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
-    EngineArgs, FileArgs, ProfileArgs, UpArgs, VersionArgs,
+    EngineArgs, FileArgs, LatencyArgs, ProfileArgs, UpArgs, VersionArgs,
 };
 pub use config::{environment, run_config};
 pub use connect::run_connect;
 pub use doctor::run_doctor;
 pub use edge::run_edge;
+pub use latency::run_latency;
 pub use run::{EXIT_FAILURE, RunError};
 pub use tunnel::run_tunnel;
 pub use tunnel_args::{AdminArgs, CertCommand, KeyCommand, TunnelArgs, TunnelCommand};

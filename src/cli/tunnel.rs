@@ -45,7 +45,8 @@ pub fn run_tunnel(args: &TunnelArgs, env: &BTreeMap<String, String>) -> u8 {
     })
 }
 
-fn report(error: &AdminError) -> u8 {
+/// Prints why a command failed, and returns its exit code.
+pub(super) fn report(error: &AdminError) -> u8 {
     eprintln!("{error}");
     match error {
         AdminError::NoToken | AdminError::BadUrl(_) | AdminError::Usage(_) => EXIT_USAGE,

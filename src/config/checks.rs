@@ -11,6 +11,9 @@ use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelCon
 use crate::config::values::SecretText;
 use crate::policy::Member;
 
+/// The most `[[tool]]` tables of one host.
+const TOOLS_PER_HOST_MAX: usize = 64;
+
 /// Checks settings against each other, and skips checks of a setting that is invalid by itself.
 pub(super) struct Checker<'a> {
     entries: &'a Entries,
@@ -55,6 +58,7 @@ impl<'a> Checker<'a> {
         self.admin("edge", edge.admin_listen, edge.allow_admin_off_loopback);
         self.listeners(edge);
         self.tunnels(edge);
+        self.tools(edge);
     }
 
     /// `ports`: whether the port of the edge must be known. Only in `adit up` the system chooses it.
@@ -200,6 +204,20 @@ impl<'a> Checker<'a> {
             }
             for host in &tunnel.hosts {
                 self.unique(&mut hosts, &key, &host.to_string());
+            }
+        }
+    }
+
+    /// A host has one table for each of its tools, and not too many, as they are searched for each call.
+    fn tools(&mut self, edge: &EdgeConfig) {
+        let (mut tools, mut of_host) = (BTreeMap::new(), BTreeMap::<String, usize>::new());
+        for (index, tool) in edge.tools.iter().enumerate() {
+            let key = format!("tool[{index}].tool");
+            self.unique(&mut tools, &key, &format!("{} of {}", tool.tool.0, tool.host));
+            let count = of_host.entry(tool.host.to_string()).or_default();
+            *count += 1;
+            if *count == TOOLS_PER_HOST_MAX + 1 {
+                self.fault(&key, &[], &format!("a host has at most {TOOLS_PER_HOST_MAX} tables for its tools"));
             }
         }
     }

@@ -48,7 +48,9 @@ impl Config {
             Purpose::Connect => (false, true),
             Purpose::Up => (true, true),
             Purpose::Check => (
-                ["edge", "tunnel", "host", "admission", "network_set"].iter().any(|part| entries.mentions(part)),
+                ["edge", "tunnel", "host", "tool", "admission", "network_set"]
+                    .iter()
+                    .any(|part| entries.mentions(part)),
                 entries.mentions("connect") || entries.mentions("route"),
             ),
         };

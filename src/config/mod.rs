@@ -38,7 +38,7 @@ pub use section::{Part, Preset, Reload, Setting};
 pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
 pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig,
-    FILE_ENV, HostConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TunnelConfig, settings,
+    FILE_ENV, HostConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, ToolConfig, TunnelConfig, settings,
 };
 pub use values::{
     Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, SECRET_LEN_MAX,

@@ -4,23 +4,25 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::base::{Traffic, TunnelId};
+use crate::base::{DeadlineMode, Traffic, TunnelId};
 use crate::config::addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
     Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, SecretText, ServerPreset, Spin,
+    ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 9] = [
+pub const PARTS: [Part; 10] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
     Part::of::<HostConfig>(),
+    Part::of::<ToolConfig>(),
     Part::of::<AdmissionConfig>(),
     Part::of::<NetworkSetConfig>(),
     Part::of::<ConnectConfig>(),
@@ -168,8 +170,19 @@ section! {
         /// How long a connection of an agent is kept open without a request.
         idle_timeout_ms: Millis = "2m" in 1_000..=86_400_000, restart, like "5m";
         /// How long an upstream may take until the first byte of its answer; 0 for no limit. It does not apply to the
-        /// GET streams of MCP, which may stay silent.
+        /// GET streams of MCP, which may stay silent. No deadline is longer, and it is that of calls of which too few were
+        /// seen.
         first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, restart, like "30s";
+        /// What becomes of a call that takes more than 1.5 times as long as 95 % of the last calls of its route, method and
+        /// tool. `off`: nothing is learned. `observe`: it is counted. `enforce`: it is cut, the agent is told so, and the
+        /// upstream's connection is closed; then the bodies of calls are read as far as their method and tool before they
+        /// are passed on, and bodies that do not say these for certain are refused.
+        deadline: DeadlineMode = "observe", restart, like "enforce";
+        /// The shortest deadline, however quick the last calls were.
+        deadline_floor_ms: Millis = "1s" in 1..=86_400_000, restart, like "5s";
+        /// How long a call may take that tells of its progress (`notifications/progress`). Each such message gives it
+        /// another deadline.
+        progress_max_ms: Millis = "10m" in 1..=86_400_000, restart, like "1h";
         /// After how much silence the edge sends a comment on an event stream, which clients ignore; 0 sends none. Use it
         /// behind proxies that close connections on which nothing comes, with half of their limit. Comments are sent only
         /// between two events, and only on streams that are not compressed.
@@ -203,6 +216,9 @@ section! {
     } with {
         /// Settings of single hosts: the tables `[[host]]`.
         hosts: HostConfig
+    } with {
+        /// Settings of single tools: the tables `[[tool]]`.
+        tools: ToolConfig
     }
 }
 
@@ -249,9 +265,35 @@ section! {
         /// How long its MCP server may take until the first byte of an answer, if that differs from
         /// `edge.first_byte_timeout_ms`; 0 for no limit.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "10m";
+        /// What becomes of calls that miss their deadline, if that differs from `edge.deadline`.
+        deadline: Option<DeadlineMode> = unset, live, like "enforce";
+        /// The shortest deadline, if that differs from `edge.deadline_floor_ms`.
+        deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
+        /// How long a call may take that tells of its progress, if that differs from `edge.progress_max_ms`.
+        progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
+    }
+}
+
+section! {
+    /// Settings of a tool that differ from those of its host: one `[[tool]]` each, up to 64 for one host. Read by `adit edge`.
+    record "tool" => ToolConfig {
+        /// The host as it stands in `[[host]]`, or in the tunnel. A host without a table of its own keeps the settings of the
+        /// `*.` table that it falls under.
+        host: HostPattern = required, live, like "demo.example.com";
+        /// The name of the tool, as `tools/list` has it.
+        tool: ToolName = required, live, like "search";
+        /// What becomes of its calls that miss their deadline, if that differs from the host's.
+        deadline: Option<DeadlineMode> = unset, live, like "off";
+        /// The shortest deadline of its calls, if that differs from the host's.
+        deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "10s";
+        /// How long the MCP server may take until the first byte of its answer, if that differs from the host's; 0 for no
+        /// limit. Bodies of calls to the host are then read as with `deadline = "enforce"`.
+        first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "15m";
+        /// How long a call may take that tells of its progress, if that differs from the host's.
+        progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::{Secret, Traffic, TunnelToken, TunnelTokenError};
+use crate::base::{DeadlineMode, Secret, Traffic, TunnelToken, TunnelTokenError};
 use crate::config::error::quoted;
 use crate::config::setting_type::{Raw, SettingType, optional_setting};
 
@@ -213,6 +213,42 @@ impl SettingType for Traffic {
     }
 }
 
+impl SettingType for DeadlineMode {
+    const KIND: &'static str = "word";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<DeadlineMode, String> {
+        let word = raw.text("a text")?;
+        word.parse().map_err(|_| format!("{} is not one of off, observe, enforce", quoted(word)))
+    }
+
+    fn to_json(&self) -> Value {
+        Value::from(self.name())
+    }
+}
+
+/// The longest name of a tool, in bytes. Longer ones have no figures of their own.
+const TOOL_NAME_LEN_MAX: usize = 128;
+
+/// The name of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolName(pub String);
+
+impl SettingType for ToolName {
+    const KIND: &'static str = "text";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<ToolName, String> {
+        match raw.text("the name of a tool")? {
+            "" => Err("the name is empty".to_owned()),
+            name if name.len() > TOOL_NAME_LEN_MAX => Err(format!("the name is longer than {TOOL_NAME_LEN_MAX} bytes")),
+            name => Ok(ToolName(name.to_owned())),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        Value::from(self.0.as_str())
+    }
+}
+
 /// The path of a directory. Unlike a file that a setting names it is neither read nor watched as such.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderPath(pub PathBuf);
@@ -344,7 +380,7 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
-optional_setting!(FolderPath, Millis, OriginRule, SecretText, ServerPreset, Traffic);
+optional_setting!(DeadlineMode, FolderPath, Millis, OriginRule, SecretText, ServerPreset, Traffic);
 
 #[cfg(test)]
 mod tests {

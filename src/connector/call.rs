@@ -12,12 +12,12 @@ use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
-use crate::engine::{ByteStream, StreamError};
+use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer};
 use crate::latency::{ConnectorStamps, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
-use crate::serve::{Keepalive, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay};
+use crate::serve::{NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay};
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
 
@@ -291,10 +291,13 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         self.upstream.received_at()
     }
 
-    fn keepalive(&self) -> Option<Keepalive<'_>> {
+    fn core(&self) -> &Core {
+        &self.context.core.core
+    }
+
+    fn sse_keepalive(&self) -> Option<Duration> {
         // What goes to the edge is kept alive there.
-        let silence_max = self.context.core.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())?;
-        Some(Keepalive { core: &self.context.core.core, silence_max })
+        self.context.core.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {

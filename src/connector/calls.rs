@@ -153,7 +153,7 @@ impl StreamCalls<'_> {
             CallError::Failed(failure) => {
                 let mut timing = Vec::new();
                 connector_timing(times, &mut timing);
-                request.fail(failure, &timing, !self.context.core.is_draining()).await
+                request.fail(failure, None, &timing, !self.context.core.is_draining()).await
             }
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;

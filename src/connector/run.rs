@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::Clock;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::report::ConnectorReport;
@@ -70,7 +71,7 @@ impl ConnectorCore {
             // Whoever asked may be gone by the time of the reply.
             CoreMessage::Command(ConnectorCommand::Report(reply)) => drop(reply.send(self.report())),
             CoreMessage::Command(ConnectorCommand::Figures(index, reply)) => {
-                let figures = self.figures.recorder.borrow().figures(index);
+                let figures = self.figures.recorder.borrow().figures(index, self.core.now());
                 drop(reply.send(figures));
             }
             CoreMessage::MoreLinks if !self.is_draining() => links::open_links(self),

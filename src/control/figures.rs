@@ -50,7 +50,7 @@ async fn gather(cores: usize, ask: impl Fn(usize, &MailSender<CoreFigures>)) -> 
                 snapshot.add_over_cap(figures.over_cap);
             }
             if let Some((label, set)) = figures.set {
-                snapshot.add_label(&label, &set);
+                snapshot.add_label(&label, &set, figures.deadline);
             }
         }
         index += 1;
@@ -61,6 +61,7 @@ async fn gather(cores: usize, ask: impl Fn(usize, &MailSender<CoreFigures>)) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Time;
     use crate::latency::{CallPhases, LatencySettings, Outcome, Recorder};
 
     #[tokio::test]
@@ -74,14 +75,14 @@ mod tests {
         }
         let figures = CallFigures::default();
         let of_all = |index, reply: &MailSender<CoreFigures>| {
-            cores.iter().for_each(|core| assert!(reply.send(core.figures(index)).is_ok()));
+            cores.iter().for_each(|core| assert!(reply.send(core.figures(index, Time::ZERO)).is_ok()));
         };
         let whole = figures.read(Duration::from_secs(60), 2, of_all).await;
         assert_eq!((whole.total().calls(), whole.labels().count()), (4, 2));
 
         let kept = Mutex::new(Vec::new());
         let of_one = |index, reply: &MailSender<CoreFigures>| {
-            assert!(reply.send(cores[0].figures(index)).is_ok());
+            assert!(reply.send(cores[0].figures(index, Time::ZERO)).is_ok());
             kept.lock().unwrap().push(reply.clone());
         };
         let late = figures.read(Duration::ZERO, 2, of_one).await;

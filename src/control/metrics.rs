@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
 use crate::control::report::Report;
-use crate::latency::{Distribution, Label, LabelFigures, Outcome, Phase, StatusClass};
+use crate::latency::{Deadlines, Distribution, Label, LabelFigures, Outcome, Phase, StatusClass};
 
 /// The media type of the text.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -102,6 +102,20 @@ impl Scrape {
             "A call's time, taken apart; total is not the sum of what was recorded but measured itself",
             latency.labels().flat_map(|(label, figures)| phases(label, figures)),
         )?;
+        let deadlines = latency.labels().filter_map(|(label, figures)| Some((label, figures.deadline()?)));
+        let rows = deadlines
+            .filter(|(_, deadline)| deadline.limit < Duration::MAX)
+            .map(|(label, deadline)| (call_labels(label), deadline.limit.as_secs_f64()));
+        let help = "How long a call may take that begins now, whether that is enforced or only observed";
+        families.gauges("adit_deadline", help, Some(&Unit::Seconds), &rows.collect::<Vec<_>>())?;
+        let count = |of: fn(&Deadlines) -> u64| {
+            let counts = latency.labels().map(|(label, figures)| (call_labels(label), of(figures.deadlines())));
+            counts.filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+        };
+        let help = "Calls that missed their deadline and were not cut, as it is not enforced";
+        families.counters("adit_deadlines_missed", help, &count(|deadlines| deadlines.missed))?;
+        let help = "Calls that were cut because their deadline had passed";
+        families.counters("adit_deadlines_cut", help, &count(|deadlines| deadlines.cut))?;
         let rows = [(Labels::new(), latency.over_cap())];
         families.counters("adit_calls_without_label", "Calls gathered under (other), as no label was left", &rows)?;
         let rows = [(Labels::new(), latency.total().clock_disagreements())];
@@ -433,6 +447,8 @@ mod tests {
                 "adit_clock_disagreements_total ",
                 "adit_config_reloads_total result",
                 "adit_cores_silent role",
+                "adit_deadline_seconds method,route,tool",
+                "adit_deadlines_missed_total method,route,tool",
                 "adit_engine_info driver,why",
                 "adit_link_age_seconds core,link,role,tunnel",
                 "adit_link_round_trip_seconds core,link,role,tunnel",

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::DeadlineMode;
 use crate::control::bodies::{
-    BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus, DriverStatus, LatencyBody, LinkStatus, OfRole,
-    PhaseTimes, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
+    BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus, DeadlineModeName, DeadlineOfLabel, DeadlineWhy,
+    DriverStatus, LatencyBody, LinkStatus, OfRole, PhaseTimes, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine};
-use crate::latency::{Distribution, LabelFigures, Outcome, Phase, Snapshot};
+use crate::latency::{DeadlineReason, Deadlines, Distribution, LabelFigures, Outcome, Phase, Snapshot};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +93,7 @@ impl Report {
             method: label.method.to_string(),
             tool: label.tool.to_string(),
             times: CallTimesSummary::of(figures),
+            deadline: DeadlineOfLabel::of(figures),
         });
         LatencyBody {
             measured_by: self.latency.as_ref().map(|latency| latency.measured_by),
@@ -166,6 +168,31 @@ impl CallTimesSummary {
             phases: phases.map(|phase| (phase.name().to_owned(), PhaseTimes::of(figures.phase(*phase)))).collect(),
             clock_disagreements: figures.clock_disagreements(),
         }
+    }
+}
+
+impl DeadlineOfLabel {
+    fn of(figures: &LabelFigures) -> Option<DeadlineOfLabel> {
+        let Deadlines { terms, missed, cut } = *figures.deadlines();
+        let (deadline, terms) = (figures.deadline()?, terms?);
+        Some(DeadlineOfLabel {
+            mode: match terms.mode {
+                DeadlineMode::Off => DeadlineModeName::Off,
+                DeadlineMode::Observe => DeadlineModeName::Observe,
+                DeadlineMode::Enforce => DeadlineModeName::Enforce,
+            },
+            limit_ms: Some(deadline.limit).filter(|limit| *limit < Duration::MAX).map(millis),
+            why: match deadline.reason {
+                DeadlineReason::Cold => DeadlineWhy::Cold,
+                DeadlineReason::Learned => DeadlineWhy::Learned,
+                DeadlineReason::Floor => DeadlineWhy::Floor,
+                DeadlineReason::Ceiling => DeadlineWhy::Ceiling,
+            },
+            p50_ms: deadline.usual.map(|usual| millis(usual.p50)),
+            p95_ms: deadline.usual.map(|usual| millis(usual.p95)),
+            missed,
+            cut,
+        })
     }
 }
 
@@ -295,7 +322,12 @@ mod tests {
         assert_eq!(keys(&json), "labels measured_by over_cap route total");
         assert_eq!(keys(&json["total"]), "calls clock_disagreements outcomes phases");
         assert_eq!(keys(&json["total"]["phases"]), "connector edge total total_last tunnel upstream");
-        assert_eq!(keys(&json["labels"][0]), "calls clock_disagreements method outcomes phases route tool");
+        assert_eq!(keys(&json["labels"][0]), "calls clock_disagreements deadline method outcomes phases route tool");
+        let deadline = json!({
+            "mode": "observe", "limit_ms": 3019.898, "why": "learned", "p50_ms": 2013.265, "p95_ms": 2013.265, "missed": 1,
+            "cut": 0,
+        });
+        assert_eq!(json["labels"][0]["deadline"], deadline);
         assert_eq!(json["total"]["outcomes"], json!({ "ok": 2, "offline": 1 }));
         assert_eq!((&json["measured_by"], &json["total"]["calls"]), (&json!("edge"), &json!(3)));
     }

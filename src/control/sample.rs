@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::base::{CoreId, Count};
+use crate::base::{CoreId, Count, DeadlineTerms, Time};
 use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
     RoleReading, RouteLine, UpstreamReading,
 };
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
 use crate::latency::{
-    CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot, StatusClass,
+    CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot, StatusClass, Wait, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -132,6 +132,12 @@ fn snapshot() -> Snapshot {
         recorder.record(label, &CallPhases::split(edge, Some(far)), Outcome::Ok);
     }
     recorder.record(label, &CallPhases::default(), Outcome::Offline);
+    for waited_ms in [2_000].into_iter().cycle().take(30).chain([10_000]) {
+        let waited = Duration::from_millis(waited_ms);
+        let terms = DeadlineTerms::default();
+        let wait = Wait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited };
+        recorder.learn(label, &wait, Time::ZERO);
+    }
     recorder.snapshot()
 }
 

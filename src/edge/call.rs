@@ -1,33 +1,35 @@
 //! One call: an agent's request, down a link, and what comes back.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
+use crate::edge::bonds::Bond;
+use crate::edge::call_deadline::CallDeadline;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
+use crate::edge::recording::{count_refused, finish, note_era, record};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
 use crate::edge::usage::LinkUsage;
-use crate::engine::StreamError;
+use crate::engine::{Core, StreamError};
 use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
-use crate::latency::{
-    CallPhases, EdgeStamps, OTHER, Outcome, Phase, SERVER_TIMING_LEN_MAX, SlowVerdict, server_timing,
-};
-use crate::policy::{LeftOut, Source};
+use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, server_timing};
+use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    Http1Request, Keepalive, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Request,
+    CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request,
     RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
-use crate::wire::mcp::{self, Era};
+use crate::wire::mcp::Era;
 
 /// Who calls on a connection, from where, and how it counts.
 pub(super) struct Caller {
@@ -57,10 +59,30 @@ pub(super) struct AgentCalls<'a> {
     caller: &'a Caller,
     /// Memory for a head that is not whole.
     greeting: Share,
+    next_hop: NextHopWork,
+    /// The start of a body that may have to be sent again; none before a call of a tunnel that has several connectors.
+    replay: Option<Box<Replay>>,
+    /// In a box, so that the task does not have its size.
+    work: Box<CallWork>,
+}
+
+/// What is kept of a call while it lasts; used again for its memory.
+#[derive(Default)]
+struct CallWork {
+    timing: Vec<u8>,
+    deadline: CallDeadline,
+    /// Whether the answer may be that of a server to an agent of the other era.
+    is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
     moves: Moves,
-    next_hop: NextHopWork,
-    timing: Vec<u8>,
+}
+
+/// What came of a stream that was opened for a call.
+enum Exchanged {
+    /// The call has ended.
+    Done(Next<Leave>),
+    /// The connector did not pass it on, and another may.
+    NotPassedOn(CallFailure),
 }
 
 impl Caller {
@@ -80,7 +102,8 @@ impl Caller {
 impl<'a> AgentCalls<'a> {
     pub(super) fn new(caller: &'a Caller, moves: Moves) -> AgentCalls<'a> {
         let greeting = caller.core.greetings.share();
-        AgentCalls { caller, greeting, moves, next_hop: NextHopWork::default(), timing: Vec::new() }
+        let work = Box::new(CallWork { moves, ..CallWork::default() });
+        AgentCalls { caller, greeting, next_hop: NextHopWork::default(), replay: None, work }
     }
 }
 
@@ -128,7 +151,7 @@ impl AgentCalls<'_> {
     /// Serves a request whose head was read.
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let core = Rc::clone(&self.caller.core);
-        let mut moves = std::mem::take(&mut self.moves);
+        let mut moves = std::mem::take(&mut self.work.moves);
         let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
             Counters::add(&core.edge.counters.requests_refused);
             request.refuse(Refusal::TooManyCalls).await;
@@ -149,8 +172,9 @@ impl AgentCalls<'_> {
             return if keep { Next::Keep } else { Next::Close };
         }
         let mut stamps = EdgeStamps::new(request.began());
-        let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
-        if route.own.needs_label {
+        let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        let needs_label = route.own.needs_label(&core.edge.settings.deadlines);
+        if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
             if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, bond, moves) {
                 return Next::Leave(Leave::HandOver(target, moves.and_one()));
@@ -160,23 +184,57 @@ impl AgentCalls<'_> {
             }
             moves = Moves::spent();
         }
+        self.work.deadline.begin(&core, request, route, needs_label);
         let seal = match route.traffic {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
             Traffic::Plain | Traffic::Passthrough => None,
         };
-        let host = request.head().host().unwrap_or_default();
-        let target = CallTarget { route, host, seal, peer: None, bond, moves };
-        // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
-        let opened = match core.open(target).await {
-            Ok(opened) => opened,
-            Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
-            Err(NotOpened::Failed(failure)) => return fail(&core, request, route, None, &stamps, failure).await,
-        };
-        let next = self.exchange(request, route, &opened, &mut stamps).await;
-        if opened.whole.get() {
-            core.keep_session(opened, request.head().host().unwrap_or_default());
+        // Why the first connector has not passed the call on.
+        let mut refused = None;
+        loop {
+            let host = request.head().host().unwrap_or_default();
+            let target = CallTarget { route, host, seal, peer: None, bond, moves };
+            // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
+            let opened = match core.open(target).await {
+                Ok(opened) => opened,
+                Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
+                Err(NotOpened::NotPassedOn(failure, connector))
+                    if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
+                {
+                    self.keep_body(false);
+                    (refused, bond) = (Some(failure), Bond::Other(connector));
+                    continue;
+                }
+                Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
+                    // What the first connector said tells more than that there is no other.
+                    return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
+                }
+            };
+            match bond {
+                Bond::Other(_) => Counters::add(&core.edge.counters.calls_moved),
+                _ => self.keep_body(core.may_move(&route.tunnel, bond, opened.usage.connector())),
+            }
+            match self.exchange(request, route, &opened, &mut stamps).await {
+                Exchanged::Done(next) => {
+                    if opened.whole.get() {
+                        core.keep_session(opened, request.head().host().unwrap_or_default());
+                    }
+                    return next;
+                }
+                Exchanged::NotPassedOn(failure) => {
+                    (refused, bond) = (Some(failure), Bond::Other(opened.usage.connector()));
+                }
+            }
         }
-        next
+    }
+
+    /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
+    fn keep_body(&mut self, keep: bool) {
+        if keep {
+            self.replay.get_or_insert_default().start(true);
+        } else if let Some(replay) = &mut self.replay {
+            replay.start(false);
+        }
     }
 
     /// Carries request and response over the stream.
@@ -186,8 +244,8 @@ impl AgentCalls<'_> {
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
-    ) -> Next<Leave> {
-        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, timing, .. } = self;
+    ) -> Exchanged {
+        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
         let stream = &opened.stream;
         let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, |taken, cx| {
             core.exchange_state(stream.on_link(), taken, cx)
@@ -195,64 +253,83 @@ impl AgentCalls<'_> {
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(&to_agent);
-            hooks = EdgeHooks { core, opened, request: incoming.head, stamps, timing, is_refused: false };
+            let request = incoming.head;
+            work.is_refused = false;
+            hooks = EdgeHooks { core, opened, request, stamps, work };
             let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
             let called = front.called(public, *is_tls, incoming.head);
             let append = forwarded(peer.as_bytes(), called);
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
-            let first_byte_timeout = route.own.first_byte_timeout.unwrap_or(core.edge.settings.first_byte_timeout);
             let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
             let edits = RequestEdits { drop_forwarded: true, drop_expect, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
-            next_hop.first_byte_timeout = (!waits_for_events).then_some(first_byte_timeout);
+            next_hop.replay = replay.as_deref_mut();
+            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.deadline.first_byte_timeout);
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
-        let is_refused = hooks.is_refused;
+        let is_refused = work.is_refused;
+        let deadline = &mut work.deadline;
+        if result == Err(RelayError::Late) {
+            deadline.on_cut();
+        }
+        let ended = result.map_err(Ended::of);
+        if let Err(Ended::Failed { failure, .. }) = ended
+            && !has_begun
+            && failure.may_pass_elsewhere()
+            && replay.as_deref_mut().is_some_and(Replay::rewind)
+        {
+            return Exchanged::NotPassedOn(failure);
+        }
         request.end_response();
         let whole = stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
-        let error = match result {
+        let ended = match ended {
             Ok(()) => {
+                if deadline.was_cut() {
+                    stream.on_link().reset(CallFailure::Deadline);
+                }
                 stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
                 if is_refused {
                     note_era(core, request, route);
                 }
-                let outcome = request.delivered(&to_agent, keeps, core).await;
-                finish(core, request, route, opened, stamps, outcome);
-                return match outcome {
+                let delivered = request.delivered(&to_agent, keeps, core).await;
+                let is_late = delivered == Outcome::Ok && deadline.was_cut();
+                let outcome = if is_late { Outcome::TimedOut } else { delivered };
+                finish(core, request, route, opened, stamps, deadline, outcome);
+                return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
                     _ => Next::Leave(Leave::Abort),
-                };
+                });
             }
-            Err(error) => error,
+            Err(ended) => ended,
         };
-        let ended = Ended::of(error);
         if let Some(failure) = ended.reset() {
             stream.on_link().reset(failure);
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                return fail(core, request, route, Some(&opened.usage), stamps, failure).await;
+                let failed = fail(core, request, route, Some(&opened.usage), stamps, Some(deadline), failure).await;
+                return Exchanged::Done(failed);
             }
             Ended::BadBody(error) if !has_begun => {
-                finish(core, request, route, opened, stamps, Outcome::BadRequest);
+                finish(core, request, route, opened, stamps, deadline, Outcome::BadRequest);
                 request.refuse_body(error).await;
-                return Next::Close;
+                return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
                 stamps.on_last_to_agent(core.core.now());
-                finish(core, request, route, opened, stamps, Outcome::Ok);
+                finish(core, request, route, opened, stamps, deadline, Outcome::Ok);
             }
-            ended => finish(core, request, route, opened, stamps, ended.outcome()),
+            ended => finish(core, request, route, opened, stamps, deadline, ended.outcome()),
         }
-        Next::Leave(Leave::Abort)
+        Exchanged::Done(Next::Leave(Leave::Abort))
     }
 }
 
@@ -318,14 +395,14 @@ struct EdgeHooks<'a> {
     opened: &'a Opened,
     request: &'a RequestHead,
     stamps: &'a mut EdgeStamps,
-    timing: &'a mut Vec<u8>,
-    /// Whether the answer may be that of a server to an agent of the other era.
-    is_refused: bool,
+    work: &'a mut CallWork,
 }
 
 impl RelayHooks for EdgeHooks<'_> {
     fn on_request_head_queued(&mut self) {
-        self.stamps.on_handed_to_link(self.core.core.now());
+        let now = self.core.core.now();
+        self.stamps.on_handed_to_link(now);
+        self.work.deadline.on_sent(now);
     }
 
     fn received_at(&self) -> Time {
@@ -335,15 +412,16 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
-        self.is_refused = Era::is_refusal(head.status());
+        self.work.is_refused = Era::is_refusal(head.status());
         self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
         let phases = self.opened.stream.on_link().times();
-        self.timing.clear();
-        self.timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(self.stamps.times(&self.core.core), phases), self.timing);
+        let timing = &mut self.work.timing;
+        timing.clear();
+        timing.reserve(SERVER_TIMING_LEN_MAX);
+        server_timing(&CallPhases::split(self.stamps.times(&self.core.core), phases), timing);
         ResponseExtras {
             may_keep: !self.core.is_draining(),
-            server_timing: Some(self.timing),
+            server_timing: Some(timing),
             public: None,
             is_metadata: false,
         }
@@ -362,9 +440,32 @@ impl RelayHooks for EdgeHooks<'_> {
         self.core.drain.begun()
     }
 
-    fn keepalive(&self) -> Option<Keepalive<'_>> {
-        let silence_max = self.core.edge.settings.sse_keepalive?;
-        Some(Keepalive { core: &self.core.core, silence_max })
+    fn sse_keepalive(&self) -> Option<Duration> {
+        self.core.edge.settings.sse_keepalive
+    }
+
+    fn core(&self) -> &Core {
+        &self.core.core
+    }
+
+    fn on_body_bytes(&mut self, bytes: &[u8]) {
+        if self.stamps.is_event_stream() {
+            self.work.deadline.on_event_bytes(bytes, self.core.core.turn_time());
+        }
+    }
+
+    fn cuts_at(&self) -> Option<Time> {
+        self.work.deadline.cuts_at()
+    }
+
+    fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
+        let tables = self.core.tables.get();
+        let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
+        let report = self.work.deadline.report(label.call(), route);
+        self.work.deadline.on_cut();
+        let id = label.rpc_id()?;
+        let error = report.refine(CallFailure::Deadline.answer(Some(id))).body();
+        Some(format!("event: message\ndata: {error}\n\n").into_bytes())
     }
 }
 
@@ -389,7 +490,7 @@ async fn refuse_unlabelled(
         LabelError::Body(_) => Outcome::BadRequest,
         LabelError::CallerLeft => Outcome::AgentGone,
     };
-    record(core, request, route, None, &CallPhases::split(stamps.times(&core.core), None), outcome);
+    record(core, request, route, None, None, &CallPhases::split(stamps.times(&core.core), None), outcome);
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
         LabelError::Body(error) => request.refuse_body(error).await,
@@ -406,72 +507,20 @@ async fn fail(
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
+    deadline: Option<&CallDeadline>,
     failure: CallFailure,
 ) -> Next<Leave> {
     let phases = CallPhases::split(stamps.times(&core.core), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
-    let keep = request.fail(failure, &timing, !core.is_draining()).await;
-    record(core, request, route, usage, &phases, failure.outcome());
+    let cut = deadline.filter(|deadline| deadline.was_cut());
+    let report = cut.and_then(|cut| {
+        let call = request.label()?.call();
+        call.method().map(|_| cut.report(call, route))
+    });
+    let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
+    record(core, request, route, usage, deadline, &phases, failure.outcome());
     if keep { Next::Keep } else { Next::Close }
-}
-
-fn finish(
-    core: &EdgeCore,
-    request: &mut impl Request,
-    route: &Route,
-    opened: &Opened,
-    stamps: &EdgeStamps,
-    outcome: Outcome,
-) {
-    let times = stamps.times(&core.core);
-    let phases = CallPhases::split(times, opened.stream.on_link().times());
-    if outcome == Outcome::Ok && !phases.is_of_gateway() {
-        core.figures.on_good_call(core.core.turn_time());
-    }
-    record(core, request, route, Some(&opened.usage), &phases, outcome);
-}
-
-/// Counts a call that has ended; in `usage` too, if it went down a link.
-fn record(
-    core: &EdgeCore,
-    request: &mut impl Request,
-    route: &Route,
-    usage: Option<&LinkUsage>,
-    phases: &CallPhases,
-    outcome: Outcome,
-) {
-    let Some(call) = request.label().map(|label| label.call()) else { return };
-    let method = call.method().unwrap_or(call.kind().name());
-    let tool = call.tool().unwrap_or_default();
-    let mut recorder = core.figures.recorder.borrow_mut();
-    let label = recorder.label(route.name.as_str(), method, tool);
-    recorder.record(label, phases, outcome);
-    if let Some(usage) = usage {
-        usage.count(label, core.core.turn_time());
-    }
-    // A stream of events is meant to last: how long it did says nothing.
-    if call.kind() == mcp::CallKind::Stream || method == "subscriptions/listen" {
-        return;
-    }
-    let verdict = core.figures.slow_calls.borrow_mut().judge(core.core.turn_time(), phases.took());
-    if let SlowVerdict::Log { left_out } = verdict {
-        let mut split = Vec::new();
-        server_timing(phases, &mut split);
-        let split = String::from_utf8_lossy(&split);
-        // To the microsecond: a longer fraction is noise.
-        let took_ms = (phases.took().as_secs_f64() * 1e6).round() / 1e3;
-        tracing::warn!(
-            route = route.name.as_str(),
-            method,
-            tool,
-            outcome = outcome.name(),
-            took_ms,
-            %split,
-            left_out,
-            "slow call"
-        );
-    }
 }
 
 impl Caller {
@@ -499,29 +548,4 @@ impl Caller {
         }
         if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
     }
-}
-
-/// Notes that a server has refused a request as one of the other era of MCP does, if the request opens a conversation.
-fn note_era(core: &EdgeCore, request: &mut impl Request, route: &Route) {
-    let opened = request.label().and_then(|label| Era::of_opening(label.call().method()?));
-    let Some(era) = opened else { return };
-    Counters::add(&core.edge.counters.eras_differed);
-    if let Some(LeftOut { same, others }) = core.edge.log_era(&route.name, era, core.core.turn_time()) {
-        tracing::info!(
-            route = route.name.as_str(),
-            same,
-            others,
-            "an agent of MCP {} was refused, as by a server of {}: agents that speak both try the other way by themselves; for the \
-             rest, update the server or the agent, and check the path",
-            era.revisions(),
-            era.other().revisions()
-        );
-    }
-}
-
-/// Counts a request that is of no route.
-fn count_refused(core: &EdgeCore, refusal: Refusal) {
-    let mut recorder = core.figures.recorder.borrow_mut();
-    let label = recorder.label(OTHER, OTHER, "");
-    recorder.record(label, &CallPhases::default(), refusal.outcome());
 }

@@ -1,10 +1,11 @@
 //! The figures of the calls of one core.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::latency::{LatencySettings, Recorder, SlowCallSettings, SlowCalls};
+use crate::latency::{LatencySettings, LearnedTable, Recorder, SlowCallSettings, SlowCalls};
 
 /// How long calls took, which of them were slow, and when the last one succeeded.
 pub(super) struct CallFigures {
@@ -14,9 +15,13 @@ pub(super) struct CallFigures {
 }
 
 impl CallFigures {
-    pub(super) fn new(latency: LatencySettings, slow_calls: SlowCallSettings) -> CallFigures {
+    pub(super) fn new(
+        latency: LatencySettings,
+        learned: &Arc<LearnedTable>,
+        slow_calls: SlowCallSettings,
+    ) -> CallFigures {
         CallFigures {
-            recorder: RefCell::new(Recorder::new(latency)),
+            recorder: RefCell::new(Recorder::new(latency).with_learned(learned)),
             slow_calls: RefCell::new(SlowCalls::new(slow_calls)),
             last_good_call: Cell::new(None),
         }

@@ -34,6 +34,7 @@ impl EdgeCore {
             Bond::None => None,
             Bond::Hashed(number) => self.link_for(tunnel, number, moves),
             Bond::Session(_, connector) => self.link_of(tunnel, connector, moves),
+            Bond::Other(connector) => Some(self.link_elsewhere(tunnel, connector)),
         };
         bound.unwrap_or_else(|| self.any_link(tunnel, moves))
     }
@@ -93,6 +94,20 @@ impl EdgeCore {
                 self.core_with(tunnel, &|of| of == connector).map(Chosen::OtherCore)
             }
             _ => None,
+        }
+    }
+
+    /// Whether a call can go to another connector than this one, if it does not pass the call on. Only one connector knows a
+    /// session.
+    pub(super) fn may_move(&self, tunnel: &TunnelId, bond: Bond, connector: u64) -> bool {
+        bond == Bond::None && self.links.has_other_connector(tunnel, connector)
+    }
+
+    /// A link of another connector than this one.
+    fn link_elsewhere(&self, tunnel: &TunnelId, connector: u64) -> Chosen {
+        match self.links.choose(tunnel, |of| of != connector) {
+            (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
+            _ => Chosen::Wait(Offline::NoLink),
         }
     }
 

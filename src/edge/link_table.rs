@@ -123,6 +123,14 @@ impl LinkTable {
         by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(is_other))
     }
 
+    /// Whether another connector than this one has a link here.
+    pub(super) fn has_other_connector(&self, tunnel: &TunnelId, connector: u64) -> bool {
+        let by_tunnel = self.by_tunnel.borrow();
+        by_tunnel
+            .get(tunnel)
+            .is_some_and(|links| links.entries.iter().any(|entry| entry.usage.connector() != connector))
+    }
+
     /// Whether a connector has a link here.
     pub(super) fn has(&self, tunnel: &TunnelId, connector: u64) -> bool {
         let by_tunnel = self.by_tunnel.borrow();

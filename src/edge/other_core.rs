@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::task::Context;
+use std::time::Duration;
 
 use crate::base::{CoreId, Time};
 use crate::edge::agent_request::AgentRequest;
@@ -11,13 +12,11 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::message::CoreMessage;
 use crate::edge::moves::Moves;
-use crate::engine::Detached;
+use crate::engine::{Core, Detached};
 use crate::exchange::{ExchangeState, TimeoutStream};
 use crate::latency::Outcome;
 use crate::route::Scheme;
-use crate::serve::{
-    Http2Request, Keepalive, NextHop, NextHopWork, RelayHooks, Relayed, Request, ResponseExtras, relay,
-};
+use crate::serve::{Http2Request, NextHop, NextHopWork, RelayHooks, Relayed, Request, ResponseExtras, relay};
 use crate::wire::http1::{RequestEdits, ResponseHead};
 
 /// Has `target` serve a request of an agent at `peer`. It is checked, routed and counted there.
@@ -83,7 +82,11 @@ impl RelayHooks for Hooks<'_> {
         std::future::pending()
     }
 
-    fn keepalive(&self) -> Option<Keepalive<'_>> {
+    fn core(&self) -> &Core {
+        &self.0.core
+    }
+
+    fn sse_keepalive(&self) -> Option<Duration> {
         None
     }
 }

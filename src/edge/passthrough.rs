@@ -143,7 +143,7 @@ impl Passing {
             Err(NotOpened::HandOver(target)) => {
                 return self.hand_over(core, target, peer_info.peer, moves.and_one()).await;
             }
-            Err(NotOpened::Failed(_)) => {
+            Err(NotOpened::Failed(_) | NotOpened::NotPassedOn(..)) => {
                 Counters::add(&core.edge.counters.requests_refused);
                 return self.refuse(core, Alert::InternalError).await;
             }

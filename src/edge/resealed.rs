@@ -52,7 +52,7 @@ impl EdgeCore {
                     if matches!(failure, CallFailure::SealMismatch | CallFailure::SealRefused) {
                         self.log_unsealed(target, &failure);
                     }
-                    NotOpened::Failed(failure)
+                    NotOpened::NotPassedOn(failure, usage.connector())
                 }
                 error => {
                     self.log_unsealed(target, &error);

@@ -103,7 +103,7 @@ impl EdgeCore {
             EdgeCommand::Drain => self.drain.begin(),
             EdgeCommand::Report(reply) => drop(reply.send(self.report())),
             EdgeCommand::Figures(index, reply) => {
-                let figures = self.figures.recorder.borrow().figures(index);
+                let figures = self.figures.recorder.borrow().figures(index, self.core.now());
                 drop(reply.send(figures));
             }
             EdgeCommand::Review(reply) => drop(reply.send(self.links.review())),

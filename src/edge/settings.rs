@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{SharedMap, Traffic, TunnelId};
+use crate::base::{DeadlineTerms, SharedMap, Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
@@ -61,8 +61,9 @@ pub struct EdgeSettings {
     pub header_timeout: Duration,
     /// How long a connection of an agent may be idle.
     pub idle_timeout: Duration,
-    /// How long the upstream may take to begin its answer; a GET, which waits for events, is not bounded.
-    pub first_byte_timeout: Duration,
+    /// The deadlines of calls. Their ceiling is how long the upstream may take to begin an answer; a GET, which waits for events,
+    /// is not bounded.
+    pub deadlines: DeadlineTerms,
     /// After how much silence a comment is sent on an event stream; never, if none.
     pub sse_keepalive: Option<Duration>,
     /// How long a call waits for a connector that is offline.
@@ -113,7 +114,7 @@ impl EdgeSettings {
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
-            first_byte_timeout: Duration::from_secs(120),
+            deadlines: DeadlineTerms::default(),
             sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
             restart_wait: Duration::from_secs(30),

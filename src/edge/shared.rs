@@ -12,6 +12,7 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::latency::LearnedTable;
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::route::RouteName;
 use crate::tls::ServerConfig;
@@ -34,6 +35,8 @@ pub struct Edge {
     pub(super) presence: Arc<Presence>,
     /// Which connector has which MCP session.
     pub(super) affinity: Affinity,
+    /// How long calls of each label take, as all cores learn it.
+    pub(super) learned: Arc<LearnedTable>,
     cores: Vec<MailSender<CoreMessage>>,
     slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
@@ -83,6 +86,7 @@ counters! {
         admission_dry_run, "Connections and calls that admission would turn away if it were enforced";
         answers_cut_at_close, "Connections of agents that were reset before they had taken all of their last answer";
         calls_limited, "Calls refused because their source has too many in flight";
+        calls_moved, "Calls that a connector did not pass on and that were sent to another connector";
         certificates_refused, "Certificates of connectors that were refused: expired, of another authority or tunnel, or missing";
         connections_limited, "Connections refused because their source has too many open";
         connections_refused, "Connections of agents refused above the limit of the core";
@@ -140,6 +144,7 @@ impl Edge {
             published: CachePadded::new(Published::new(&tables)),
             tables: RwLock::new(Arc::new(tables)),
             presence: Arc::new(Presence::new(cores)),
+            learned: Arc::default(),
             cores: senders,
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),

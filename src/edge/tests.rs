@@ -1,6 +1,6 @@
 //! What the unit tests of this module share: an edge, a core that no driver runs, and links that are up.
 
-use crate::base::SharedMap;
+use crate::base::{DeadlineTerms, SharedMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -129,7 +129,7 @@ fn settings() -> EdgeSettings {
         handshake_timeout: second,
         header_timeout: second,
         idle_timeout: second,
-        first_byte_timeout: second,
+        deadlines: DeadlineTerms { ceiling: second, ..DeadlineTerms::default() },
         sse_keepalive: None,
         offline_wait: second,
         restart_wait: second,

@@ -4,7 +4,10 @@
 //! upstream's connection.
 
 mod call_failure;
+mod call_report;
 mod carry;
+#[cfg(test)]
+mod errors_page;
 mod forwarded;
 mod http1_body;
 mod intake;
@@ -14,6 +17,7 @@ mod refusal;
 mod timeout_stream;
 
 pub use call_failure::CallFailure;
+pub use call_report::{CallReport, LateCall};
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
 pub use forwarded::{CalledAddress, forwarded, forwarded_peer};
 pub use http1_body::{Http1Sink, Http1Source};

@@ -38,6 +38,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every reason, in the order of the declaration.
+    #[cfg(test)]
+    pub const ALL: [Refusal; 12] = [
+        Refusal::BadHost,
+        Refusal::UnknownHost,
+        Refusal::Network,
+        Refusal::Origin,
+        Refusal::TooManyCalls,
+        Refusal::Upgrade,
+        Refusal::PlainHttp,
+        Refusal::Passthrough,
+        Refusal::OtherHost,
+        Refusal::LateBody,
+        Refusal::LongBody,
+        Refusal::CrowdedBodies,
+    ];
+
     /// What is answered; it closes the connection.
     #[must_use]
     pub fn answer(self) -> Answer<'static> {

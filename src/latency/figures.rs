@@ -1,4 +1,6 @@
-use super::recorder::{Label, LabelSet, Recorder};
+use super::deadline::Deadline;
+use super::recorder::{Label, LabelId, LabelSet, Recorder};
+use crate::base::Time;
 
 /// A part of the figures of one core.
 #[derive(Clone)]
@@ -9,13 +11,17 @@ pub struct CoreFigures {
     pub over_cap: u64,
     /// The requested set with its label; `None` beyond the last one.
     pub set: Option<(Label, LabelSet)>,
+    /// The deadline of calls of that label that begin now, if they have one.
+    pub deadline: Option<Deadline>,
 }
 
 impl Recorder {
     /// One set of this core's figures.
     #[must_use]
-    pub fn figures(&self, index: usize) -> CoreFigures {
+    pub fn figures(&self, index: usize, now: Time) -> CoreFigures {
         let set = self.set(index).map(|(label, set)| (label.clone(), set.clone()));
-        CoreFigures { labels: self.sets(), over_cap: self.over_cap(), set }
+        let terms = set.as_ref().and_then(|(_, set)| set.deadlines().terms);
+        let deadline = terms.and_then(|terms| Some(self.deadline(LabelId::at(index)?, &terms, now)));
+        CoreFigures { labels: self.sets(), over_cap: self.over_cap(), set, deadline }
     }
 }

@@ -3,10 +3,12 @@
 //!
 //! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations, [`CallPhases`]
 //! divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] adds up the figures
-//! of the cores for reading.
+//! of the cores for reading. A [`Deadline`] says how long a call may take, by what is [`Learned`] of the calls before it.
 
+mod deadline;
 mod figures;
 mod histogram;
+mod learned;
 mod outcome;
 mod phases;
 mod readiness;
@@ -16,15 +18,19 @@ mod slow;
 mod snapshot;
 mod stamps;
 mod status_class;
+mod window;
 
+pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;
 pub use histogram::{Distribution, Histogram, RANGE_MAX};
+pub use learned::{Learned, LearnedTable};
 pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};
-pub use recorder::{LABEL_LEN_MAX, Label, LabelId, LabelSet, LatencySettings, OTHER, Recorder};
+pub use recorder::{Deadlines, LABEL_LEN_MAX, Label, LabelId, LabelSet, LatencySettings, OTHER, Recorder, Wait};
 pub use server_timing::{SERVER_TIMING, SERVER_TIMING_LEN_MAX, connector_timing, own_timing, server_timing};
 pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};
 pub use snapshot::{LabelFigures, Snapshot};
 pub use stamps::{ConnectorStamps, EdgeStamps};
 pub use status_class::{STATUS_CLASSES, StatusClass};
+pub use window::Usual;

@@ -163,6 +163,18 @@ impl CallPhases {
         last.unwrap_or(self.edge.total)
     }
 
+    /// How long everything beyond the edge took, to the first byte of its answer, or so far if none came.
+    #[must_use]
+    pub fn beyond_edge(&self) -> Duration {
+        self.edge.total.saturating_sub(self.edge.edge)
+    }
+
+    /// Whether the upstream's answer is an event stream.
+    #[must_use]
+    pub const fn is_event_stream(&self) -> bool {
+        self.edge.is_event_stream
+    }
+
     /// Whether the parts that the two sides measured add up to more than the total.
     #[must_use]
     pub const fn clocks_disagreed(&self) -> bool {

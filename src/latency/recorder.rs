@@ -1,10 +1,16 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::deadline::{Deadline, WaitEnd};
 use super::histogram::Histogram;
+use super::learned::{Learned, LearnedTable};
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{CallPhases, PHASES, Phase};
 use super::status_class::{STATUS_CLASSES, StatusClass};
+use crate::base::{DeadlineMode, DeadlineTerms, Time};
 
 /// The name that collects calls without a label of their own.
 pub const OTHER: &str = "(other)";
@@ -61,6 +67,13 @@ impl fmt::Display for Label {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LabelId(u32);
 
+impl LabelId {
+    /// The label of the set with this index.
+    pub(super) fn at(index: usize) -> Option<LabelId> {
+        u32::try_from(index).ok().map(LabelId)
+    }
+}
+
 /// The figures of one label on one core.
 #[derive(Clone)]
 pub struct LabelSet {
@@ -68,6 +81,33 @@ pub struct LabelSet {
     outcomes: [u64; OUTCOMES],
     statuses: [u64; STATUS_CLASSES],
     clock_disagreements: u64,
+    deadlines: Deadlines,
+}
+
+/// The deadlines of the calls of one label on one core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// The terms of the last call that had a deadline.
+    pub terms: Option<DeadlineTerms>,
+    /// How many calls missed their deadline and were not cut.
+    pub missed: u64,
+    /// How many calls were cut because their deadline had passed.
+    pub cut: u64,
+}
+
+/// How long a call with a deadline was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The terms of its deadline.
+    pub terms: DeadlineTerms,
+    /// The deadline that was enforced; none if none was.
+    pub enforced: Option<Deadline>,
+    /// How it ended.
+    pub end: WaitEnd,
+    /// How long it was waited for: to the answer, or the longest time without a sign of progress before it.
+    pub waited: Duration,
+    /// How long it took from beginning to end.
+    pub took: Duration,
 }
 
 impl LabelSet {
@@ -77,6 +117,7 @@ impl LabelSet {
             outcomes: [0; OUTCOMES],
             statuses: [0; STATUS_CLASSES],
             clock_disagreements: 0,
+            deadlines: Deadlines::default(),
         }
     }
 
@@ -104,6 +145,12 @@ impl LabelSet {
         self.clock_disagreements
     }
 
+    /// The deadlines of its calls.
+    #[must_use]
+    pub fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
     fn record(&mut self, phases: &CallPhases, outcome: Outcome) {
         self.outcomes[outcome as usize] += 1;
         if let Some(class) = phases.status() {
@@ -129,6 +176,9 @@ impl LabelSet {
 pub struct Recorder {
     settings: LatencySettings,
     sets: Vec<(Label, LabelSet)>,
+    /// What is learned of each label that has a set; of [`OTHER`] nothing, as it has calls of all kinds.
+    learned: Vec<Option<Arc<Learned>>>,
+    table: Arc<LearnedTable>,
     ids: HashMap<Box<[u8]>, LabelId>,
     routes: HashMap<Box<str>, RouteLabels>,
     named: usize,
@@ -143,12 +193,20 @@ impl Recorder {
         Recorder {
             settings,
             sets: Vec::new(),
+            learned: Vec::new(),
+            table: Arc::default(),
             ids: HashMap::new(),
             routes: HashMap::new(),
             named: 0,
             over_cap: 0,
             key: Vec::with_capacity(3 * (LABEL_LEN_MAX + 1)),
         }
+    }
+
+    /// The same, with what other recorders learn as well.
+    #[must_use]
+    pub fn with_learned(self, table: &Arc<LearnedTable>) -> Recorder {
+        Recorder { table: Arc::clone(table), ..self }
     }
 
     /// The label of a call. If there is no room for another label, the call is counted and collected under its route's
@@ -171,6 +229,34 @@ impl Recorder {
     pub fn record(&mut self, label: LabelId, phases: &CallPhases, outcome: Outcome) {
         if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
             set.record(phases, outcome);
+        }
+    }
+
+    /// The deadline of a call that begins `now`.
+    #[must_use]
+    pub fn deadline(&self, label: LabelId, terms: &DeadlineTerms, now: Time) -> Deadline {
+        let learned = self.learned.get(label.0 as usize).and_then(Option::as_ref);
+        Deadline::of(terms, learned.and_then(|learned| learned.usual(now)))
+    }
+
+    /// Learns from a call that ended `now`, and counts it if it missed its deadline.
+    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) {
+        let at = label.0 as usize;
+        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return };
+        let deadlines = &mut set.deadlines;
+        deadlines.terms = Some(wait.terms);
+        let deadline = wait.enforced.unwrap_or_else(|| Deadline::of(&wait.terms, learned.usual(now)));
+        let progress_max = wait.terms.progress_max.max(deadline.limit);
+        match wait.end {
+            WaitEnd::Cut if wait.enforced.is_some() => deadlines.cut += 1,
+            _ if wait.terms.mode == DeadlineMode::Off => {}
+            _ if wait.waited > deadline.limit || wait.took > progress_max => deadlines.missed += 1,
+            _ => {}
+        }
+        if wait.terms.mode != DeadlineMode::Off
+            && let Some(counted) = deadline.counts_as(wait.end, wait.waited)
+        {
+            learned.record(counted, now);
         }
     }
 
@@ -204,8 +290,8 @@ impl Recorder {
     pub fn snapshot(&self) -> super::snapshot::Snapshot {
         let mut snapshot = super::snapshot::Snapshot::new();
         snapshot.add_over_cap(self.over_cap);
-        for (label, set) in &self.sets {
-            snapshot.add_label(label, set);
+        for (index, (label, set)) in self.sets.iter().enumerate() {
+            snapshot.add_label(label, set, self.figures(index, Time::ZERO).deadline);
         }
         snapshot
     }
@@ -244,6 +330,8 @@ impl Recorder {
 
     fn add_set(&mut self, label: Label) -> LabelId {
         let id = LabelId(u32::try_from(self.sets.len()).expect("the caps keep the number of sets far below 2^32"));
+        let is_one_kind = &*label.method != OTHER;
+        self.learned.push(is_one_kind.then(|| self.table.of(&label)));
         self.sets.push((label, LabelSet::new()));
         id
     }

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
+use super::deadline::Deadline;
 use super::histogram::Distribution;
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{PHASES, Phase};
-use super::recorder::{Label, LabelSet};
+use super::recorder::{Deadlines, Label, LabelSet};
 use super::status_class::{STATUS_CLASSES, StatusClass};
 
 /// The figures of one label, of one or more cores.
@@ -13,6 +14,8 @@ pub struct LabelFigures {
     outcomes: [u64; OUTCOMES],
     statuses: [u64; STATUS_CLASSES],
     clock_disagreements: u64,
+    deadlines: Deadlines,
+    deadline: Option<Deadline>,
 }
 
 impl LabelFigures {
@@ -24,6 +27,8 @@ impl LabelFigures {
             outcomes: [0; OUTCOMES],
             statuses: [0; STATUS_CLASSES],
             clock_disagreements: 0,
+            deadlines: Deadlines::default(),
+            deadline: None,
         }
     }
 
@@ -39,6 +44,7 @@ impl LabelFigures {
             self.statuses[class as usize] += set.answered(class);
         }
         self.clock_disagreements += set.clock_disagreements();
+        self.add_deadlines(&set.deadlines());
     }
 
     /// Adds other figures, as those of one more label.
@@ -53,6 +59,26 @@ impl LabelFigures {
             *mine += theirs;
         }
         self.clock_disagreements += other.clock_disagreements;
+        self.add_deadlines(&other.deadlines);
+    }
+
+    fn add_deadlines(&mut self, other: &Deadlines) {
+        let Deadlines { terms, missed, cut } = &mut self.deadlines;
+        *terms = other.terms.or(*terms);
+        *missed += other.missed;
+        *cut += other.cut;
+    }
+
+    /// How many calls missed their deadline, and the terms of the last one that had one.
+    #[must_use]
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// The deadline of calls that begin now; none if they have none, or these are the figures of several labels.
+    #[must_use]
+    pub fn deadline(&self) -> Option<&Deadline> {
+        self.deadline.as_ref()
     }
 
     /// The durations of one phase.
@@ -115,10 +141,13 @@ impl Snapshot {
         self.over_cap += over_cap;
     }
 
-    /// Adds one core's figures of one label.
-    pub fn add_label(&mut self, label: &Label, set: &LabelSet) {
+    /// Adds one core's figures of one label, and the deadline of its calls. All cores have the same, if they are asked at the same
+    /// time.
+    pub fn add_label(&mut self, label: &Label, set: &LabelSet, deadline: Option<Deadline>) {
         self.total.add(set);
-        self.labels.entry(label.clone()).or_default().add(set);
+        let figures = self.labels.entry(label.clone()).or_default();
+        figures.add(set);
+        figures.deadline = deadline.or(figures.deadline);
     }
 
     /// Adds another snapshot, as that of one more core.
@@ -207,7 +236,7 @@ mod tests {
         let mut by_set = Snapshot::new();
         for index in 0..recorder.sets() {
             let (label, set) = recorder.set(index).unwrap();
-            by_set.add_label(&label.clone(), &set.clone());
+            by_set.add_label(&label.clone(), &set.clone(), None);
         }
         let at_once = recorder.snapshot();
         assert_eq!(by_set.total().calls(), at_once.total().calls());

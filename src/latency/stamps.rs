@@ -4,14 +4,31 @@ use super::phases::{ConnectorTimes, EdgeTimes};
 use super::status_class::StatusClass;
 use crate::base::{Clock, Time};
 
+/// A point that may not have come yet, in the size of a [`Time`].
+#[derive(Clone, Copy, Debug)]
+struct Stamp(Time);
+
+impl Stamp {
+    const NONE: Stamp = Stamp(Time::NEVER);
+
+    fn get(self) -> Option<Time> {
+        Some(self.0).filter(|at| *at != Time::NEVER)
+    }
+
+    /// Sets it, if it has not come yet.
+    fn set_first(&mut self, now: Time) {
+        self.0 = self.0.min(now);
+    }
+}
+
 /// The points at which a call passed the edge, on the edge's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct EdgeStamps {
     request_first: Time,
-    handed_to_link: Option<Time>,
-    first_from_link: Option<Time>,
-    first_to_agent: Option<Time>,
-    last_to_agent: Option<Time>,
+    handed_to_link: Stamp,
+    first_from_link: Stamp,
+    first_to_agent: Stamp,
+    last_to_agent: Stamp,
     status: Option<StatusClass>,
     stream: Option<StreamKind>,
 }
@@ -37,10 +54,10 @@ impl EdgeStamps {
     pub const fn new(now: Time) -> EdgeStamps {
         EdgeStamps {
             request_first: now,
-            handed_to_link: None,
-            first_from_link: None,
-            first_to_agent: None,
-            last_to_agent: None,
+            handed_to_link: Stamp::NONE,
+            first_from_link: Stamp::NONE,
+            first_to_agent: Stamp::NONE,
+            last_to_agent: Stamp::NONE,
             status: None,
             stream: None,
         }
@@ -48,12 +65,12 @@ impl EdgeStamps {
 
     /// The head of the request was given to the link. Only the first time counts.
     pub fn on_handed_to_link(&mut self, now: Time) {
-        self.handed_to_link.get_or_insert(now);
+        self.handed_to_link.set_first(now);
     }
 
     /// A byte of the response came from the link. Only the first time counts.
     pub fn on_from_link(&mut self, now: Time) {
-        self.first_from_link.get_or_insert(now);
+        self.first_from_link.set_first(now);
     }
 
     /// The upstream's final answer has this status.
@@ -66,6 +83,12 @@ impl EdgeStamps {
         self.stream = Some(StreamKind::of(is_standing));
     }
 
+    /// Whether the answer is an event stream.
+    #[must_use]
+    pub fn is_event_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Whether the answer is an event stream that lasts as long as both sides want.
     #[must_use]
     pub fn is_standing(&self) -> bool {
@@ -74,13 +97,13 @@ impl EdgeStamps {
 
     /// A byte of the response was written to the agent. Only the first time counts.
     pub fn on_to_agent(&mut self, now: Time) {
-        self.first_to_agent.get_or_insert(now);
+        self.first_to_agent.set_first(now);
     }
 
     /// The last byte of the response was written to the agent.
     pub fn on_last_to_agent(&mut self, now: Time) {
         self.on_to_agent(now);
-        self.last_to_agent = Some(now);
+        self.last_to_agent = Stamp(now);
     }
 
     /// The durations so far. A point that has not come yet is taken to be now, as when the head with its `Server-Timing` is
@@ -88,13 +111,13 @@ impl EdgeStamps {
     #[must_use]
     pub fn times(&self, clock: &impl Clock) -> EdgeTimes {
         let now = || clock.now();
-        let out = self.handed_to_link.unwrap_or_else(now) - self.request_first;
-        let first_to_agent = self.first_to_agent.unwrap_or_else(now);
-        let back = self.first_from_link.map_or(Duration::ZERO, |at| first_to_agent - at);
+        let out = self.handed_to_link.get().unwrap_or_else(now) - self.request_first;
+        let first_to_agent = self.first_to_agent.get().unwrap_or_else(now);
+        let back = self.first_from_link.get().map_or(Duration::ZERO, |at| first_to_agent - at);
         EdgeTimes {
             edge: out + back,
             total: first_to_agent - self.request_first,
-            total_last: self.last_to_agent.map(|at| at - self.request_first),
+            total_last: self.last_to_agent.get().map(|at| at - self.request_first),
             status: self.status,
             is_event_stream: self.stream.is_some(),
         }
@@ -106,10 +129,10 @@ impl EdgeStamps {
 pub struct ConnectorStamps {
     request_ready: Time,
     connect: Option<Duration>,
-    first_sent: Option<Time>,
-    first_received: Option<Time>,
-    handed_to_link: Option<Time>,
-    last_received: Option<Time>,
+    first_sent: Stamp,
+    first_received: Stamp,
+    handed_to_link: Stamp,
+    last_received: Stamp,
     status: Option<u16>,
     stream: Option<StreamKind>,
 }
@@ -121,10 +144,10 @@ impl ConnectorStamps {
         ConnectorStamps {
             request_ready: now,
             connect: None,
-            first_sent: None,
-            first_received: None,
-            handed_to_link: None,
-            last_received: None,
+            first_sent: Stamp::NONE,
+            first_received: Stamp::NONE,
+            handed_to_link: Stamp::NONE,
+            last_received: Stamp::NONE,
             status: None,
             stream: None,
         }
@@ -138,12 +161,12 @@ impl ConnectorStamps {
     /// The first byte was sent upstream. If it was sent again on another connection, the last time counts, and the failed attempt is
     /// the connector's own time.
     pub fn on_sent(&mut self, now: Time) {
-        self.first_sent = Some(now);
+        self.first_sent = Stamp(now);
     }
 
     /// A byte came from the upstream. Only the first time counts.
     pub fn on_received(&mut self, now: Time) {
-        self.first_received.get_or_insert(now);
+        self.first_received.set_first(now);
     }
 
     /// The upstream's final answer has this status.
@@ -170,27 +193,28 @@ impl ConnectorStamps {
 
     /// The head of the response was given to the link. Only the first time counts.
     pub fn on_handed_to_link(&mut self, now: Time) {
-        self.handed_to_link.get_or_insert(now);
+        self.handed_to_link.set_first(now);
     }
 
     /// The last byte came from the upstream.
     pub fn on_last_received(&mut self, now: Time) {
         self.on_received(now);
-        self.last_received = Some(now);
+        self.last_received = Stamp(now);
     }
 
     /// The durations so far. A point that has not come yet is taken to be now; the clock is read only then.
     #[must_use]
     pub fn times(&self, clock: &impl Clock) -> ConnectorTimes {
         let now = || clock.now();
-        let first_sent = self.first_sent.unwrap_or_else(now);
+        let first_sent = self.first_sent.get().unwrap_or_else(now);
         let out = (first_sent - self.request_ready).saturating_sub(self.connect.unwrap_or_default());
-        let back = self.first_received.map_or(Duration::ZERO, |at| self.handed_to_link.unwrap_or_else(now) - at);
+        let back =
+            self.first_received.get().map_or(Duration::ZERO, |at| self.handed_to_link.get().unwrap_or_else(now) - at);
         ConnectorTimes {
             connector: out + back,
             upstream_connect: self.connect,
-            upstream: self.first_received.unwrap_or_else(now) - first_sent,
-            upstream_last: self.last_received.map(|at| at - first_sent),
+            upstream: self.first_received.get().unwrap_or_else(now) - first_sent,
+            upstream_last: self.last_received.get().map(|at| at - first_sent),
         }
     }
 }

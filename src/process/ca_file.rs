@@ -19,7 +19,7 @@ const MAKE_ATTEMPTS: u64 = 8;
 const ENTRIES_MAX: usize = 10_000;
 
 /// The certificate of an authority in a file, for other programs to read. The file is removed when this is dropped. If the
-/// process is killed before, the next one removes it ([`CaFile::remove_abandoned`]).
+/// process is killed before, the next `adit up` removes it.
 #[derive(Debug)]
 pub struct CaFile {
     dir: PathBuf,

@@ -14,5 +14,5 @@ pub use host::{HOST_LEN_MAX, HostError, HostPattern, Hostname};
 pub use link_choice::{CORES_MAX, CoreSet, LinkChoice, LinkLoad, Offline, STALLED_AFTER, choose_link};
 pub use name::{ROUTE_NAME_LEN_MAX, RouteName, RouteNameError};
 pub use public_url::{PublicUrl, Scheme};
-pub use table::{ROUTES_MAX, Route, RouteEntry, RouteFault, RouteFaultKind, RouteOverrides, RouteTable};
+pub use table::{ROUTES_MAX, Route, RouteEntry, RouteFault, RouteFaultKind, RouteOverrides, RouteTable, ToolOverrides};
 pub use upstream::{UNIX_PATH_LEN_MAX, UpstreamAddr, UpstreamUrl, UpstreamUrlError};

@@ -1,11 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::host::{HostError, HostPattern, Hostname};
 use super::name::RouteName;
 use super::public_url::PublicUrl;
-use crate::base::{SharedMap, Traffic, TunnelId};
+use crate::base::{DeadlineMode, DeadlineOverrides, DeadlineTerms, SharedMap, Traffic, TunnelId};
 
 /// The most routes in one table.
 pub const ROUTES_MAX: usize = 10_000;
@@ -26,13 +25,40 @@ pub struct Route {
 /// What a route has in place of the settings of the edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteOverrides {
-    /// How long the upstream may take to begin its answer.
-    pub first_byte_timeout: Option<Duration>,
+    /// The deadlines of its calls. Their ceiling is how long the upstream may take to begin an answer.
+    pub deadlines: DeadlineOverrides,
+    /// Those of single tools, where they differ.
+    pub tools: Arc<[ToolOverrides]>,
     /// The URL by which agents call it.
     pub public: Option<PublicUrl>,
+}
+
+/// What a tool has in place of the settings of its route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolOverrides {
+    /// The name of the tool.
+    pub tool: Box<str>,
+    /// The deadlines of its calls.
+    pub deadlines: DeadlineOverrides,
+}
+
+impl RouteOverrides {
+    /// The terms of the deadlines of its calls, or of those of a tool. `of_edge` are those of all routes.
+    #[must_use]
+    pub fn terms(&self, of_edge: &DeadlineTerms, tool: Option<&str>) -> DeadlineTerms {
+        let terms = of_edge.with(&self.deadlines);
+        let own = tool.and_then(|tool| self.tools.iter().find(|own| *own.tool == *tool));
+        own.map_or(terms, |own| terms.with(&own.deadlines))
+    }
+
     /// Whether a rule needs to know which method and tool is called before a call is passed on. The body is then read that far
     /// first, and refused if it does not say so for certain.
-    pub needs_label: bool,
+    #[must_use]
+    pub fn needs_label(&self, of_edge: &DeadlineTerms) -> bool {
+        let of_tool =
+            |own: &ToolOverrides| own.deadlines.ceiling.is_some() || own.deadlines.mode == Some(DeadlineMode::Enforce);
+        of_edge.with(&self.deadlines).is_enforced() || self.tools.iter().any(of_tool)
+    }
 }
 
 /// One entry of a table that is to be built.

@@ -63,7 +63,8 @@ impl CallLabel {
     }
 
     /// The id of the JSON-RPC message as JSON text, if it has been read.
-    pub(super) fn rpc_id(&self) -> Option<&str> {
+    #[must_use]
+    pub fn rpc_id(&self) -> Option<&str> {
         self.peek.id()
     }
 

@@ -5,11 +5,11 @@
 //! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
 //! whose TLS ends there.
 
+mod carry_events;
 mod event_stream;
 mod http1_request;
 mod http2;
 mod incoming;
-mod keepalive;
 mod label;
 mod next_hop;
 mod read_ahead;
@@ -26,7 +26,6 @@ pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,
 };
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
-pub use keepalive::Keepalive;
 pub use label::CallLabel;
 pub use next_hop::{NextHop, NextHopWork, Replay};
 pub use read_ahead::{LabelError, ReadAheadLimits};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
 use crate::serve::event_stream::EndingStream;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
-use crate::serve::keepalive::{Keepalive, carry_with_keepalive};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
 use crate::serve::rewriting::carry_rewritten;
@@ -44,8 +44,37 @@ pub trait RelayHooks {
     /// Ready when event streams that are no part of a call's answer are to end.
     fn streams_end(&self) -> impl Future<Output = ()>;
 
-    /// How a silent event stream is kept alive, if it is.
-    fn keepalive(&self) -> Option<Keepalive<'_>>;
+    /// After how much silence a comment is sent on an event stream, if one is.
+    fn sse_keepalive(&self) -> Option<Duration>;
+
+    /// The core on which the exchange is carried.
+    fn core(&self) -> &Core;
+
+    /// Bytes of a response's body are about to be sent.
+    fn on_body_bytes(&mut self, _bytes: &[u8]) {}
+
+    /// When an event stream that answers a call is cut, if it is to be. Later with each sign of progress.
+    fn cuts_at(&self) -> Option<Time> {
+        None
+    }
+
+    /// An event stream that answers a call is cut. Returns the event that is sent at its end, if its caller can be told.
+    fn on_cut(&mut self, _label: &mut CallLabel) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// Has a role watch an event stream.
+struct Watched<'a, H>(&'a mut H);
+
+impl<H: RelayHooks> EventWatch for Watched<'_, H> {
+    fn on_bytes(&mut self, bytes: &[u8]) {
+        self.0.on_body_bytes(bytes);
+    }
+
+    fn cuts_at(&self) -> Option<Time> {
+        self.0.cuts_at()
+    }
 }
 
 /// How an exchange ended.
@@ -59,7 +88,7 @@ pub struct Relayed {
     pub is_sent: bool,
     /// Whether the caller's connection can carry another request after the response.
     pub keeps: bool,
-    /// Whether the response was ended before the next hop did, whose connection is then of no more use.
+    /// Whether the response was ended before the next hop ended it, whose connection is then of no more use.
     pub is_cut: bool,
 }
 
@@ -112,11 +141,27 @@ impl From<Violation> for RelayError {
 }
 
 /// What both directions of an exchange know of each other.
-#[derive(Default)]
-struct Progress {
+struct Progress<'a> {
+    /// Taken out while it is used.
+    label: Cell<Option<&'a mut CallLabel>>,
     is_sent: Cell<bool>,
     has_begun: Cell<bool>,
     is_cut: Cell<bool>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(label: Option<&'a mut CallLabel>) -> Progress<'a> {
+        let no = || Cell::new(false);
+        Progress { label: Cell::new(label), is_sent: no(), has_begun: no(), is_cut: no() }
+    }
+
+    /// Passes the label to `look`, if there is one.
+    fn with_label<T>(&self, look: impl FnOnce(&mut CallLabel) -> T) -> Option<T> {
+        let label = self.label.take()?;
+        let seen = look(label);
+        self.label.set(Some(label));
+        Some(seen)
+    }
 }
 
 /// Carries an exchange to its end. Dropped before, it leaves both connections where they are.
@@ -134,9 +179,10 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
     let NextHopWork { head: response_head, intake, decoder, outlet, scratch } = work;
     let mut sink = Http1Sink::new(to, core.pool(), outlet, scratch);
     sink.begin(head.framing().toward(Version::Http11));
-    let mut sending = Sending { body, to, sink, finish, label, replay };
+    let mut sending = Sending { body, to, sink, finish, replay };
     let mut receiving = Receiving { request: head, from, head: response_head, intake, decoder };
-    let progress = Progress::default();
+    let progress = Progress::new(label);
+    let patience_ns = first_byte_timeout.map_or(u64::MAX, |timeout| (Time::ZERO + timeout).as_nanos());
     async move {
         let queued = sending.sink.send_head().await;
         hooks.on_request_head_queued();
@@ -153,13 +199,12 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
                 if let Poll::Ready(error) = sent.as_mut().poll(cx) {
                     return Poll::Ready(Err(error));
                 }
-                match first_byte_timeout {
-                    Some(timeout) if progress.is_sent.get() && !progress.has_begun.get() => {
-                        let late = late.get_or_insert_with(|| core.sleep_until(core.turn_time() + timeout));
-                        late.poll_elapsed(cx).map(|()| Err(RelayError::Late))
-                    }
-                    _ => Poll::Pending,
+                if patience_ns == u64::MAX || !progress.is_sent.get() || progress.has_begun.get() {
+                    return Poll::Pending;
                 }
+                let late =
+                    late.get_or_insert_with(|| core.sleep_until(core.turn_time() + Duration::from_nanos(patience_ns)));
+                late.poll_elapsed(cx).map(|()| Err(RelayError::Late))
             })
             .await
         };
@@ -174,15 +219,14 @@ struct Sending<'a, B, T> {
     to: &'a T,
     sink: Http1Sink<'a, T>,
     finish: bool,
-    label: Option<&'a mut CallLabel>,
     replay: Option<&'a mut Replay>,
 }
 
 impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
     /// Sends the body, then watches for the caller to leave. Ends only with an error that the response does not tell, or not
     /// soon.
-    async fn run(&mut self, core: &Core, progress: &Progress) -> RelayError {
-        match self.send().await {
+    async fn run(&mut self, core: &Core, progress: &Progress<'_>) -> RelayError {
+        match self.send(progress).await {
             Ok(()) => {
                 progress.is_sent.set(true);
                 if self.finish {
@@ -210,21 +254,19 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
         RelayError::CallerLeft
     }
 
-    async fn send(&mut self) -> Result<(), CarryError> {
-        let Sending { body, sink, label, replay, .. } = self;
+    async fn send(&mut self, progress: &Progress<'_>) -> Result<(), CarryError> {
+        let Sending { body, sink, replay, .. } = self;
         if let Some(replay) = replay.as_ref().filter(|replay| !replay.sent_first().is_empty()) {
             sink.copy(replay.sent_first()).await?;
         }
-        while let Some(piece) = label.as_mut().and_then(|label| label.ahead.pop()) {
+        while let Some(piece) = progress.with_label(|label| label.ahead.pop()).flatten() {
             if let Some(replay) = replay {
                 replay.keep(&piece);
             }
             sink.data(piece).await?;
         }
         carry_body(body, sink, |bytes| {
-            if let Some(label) = label {
-                label.read_passing(bytes)?;
-            }
+            progress.with_label(|label| label.read_passing(bytes)).unwrap_or(Ok(()))?;
             if let Some(replay) = replay {
                 replay.keep(bytes);
             }
@@ -248,7 +290,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         &mut self,
         responder: &mut impl Responder,
         hooks: &mut impl RelayHooks,
-        progress: &Progress,
+        progress: &Progress<'_>,
     ) -> Result<(), RelayError> {
         let received_at = self.head(responder, hooks).await?;
         let Receiving { request, from, head, intake, decoder } = self;
@@ -267,15 +309,17 @@ impl<F: ByteStream> Receiving<'_, F> {
         if is_stream {
             hooks.on_event_stream(is_standing);
         }
-        let keepalive = hooks.keepalive().filter(|_| is_stream);
+        let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
+        let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
         // In boxes, so that calls do not have their size.
         let carried = match keepalive {
             _ if is_standing => {
                 let carrying = async {
+                    let core = hooks.core().clone();
                     let ends = pin!(hooks.streams_end());
                     let mut body = EndingStream::new(body, ends);
                     let carried = match keepalive {
-                        Some(keepalive) => carry_with_keepalive(&mut body, responder, keepalive).await,
+                        Some(_) => carry_events(&mut body, responder, &core, keepalive, &mut ()).await.map(|_| ()),
                         None => carry_body(&mut body, responder, |_| Ok(())).await,
                     };
                     progress.is_cut.set(body.has_ended_early());
@@ -283,8 +327,31 @@ impl<F: ByteStream> Receiving<'_, F> {
                 };
                 Box::pin(carrying).await
             }
-            Some(keepalive) => Box::pin(carry_with_keepalive(&mut body, responder, keepalive)).await,
-            None => carry_body(&mut body, responder, |_| Ok(())).await,
+            _ if may_cut || keepalive.is_some() => {
+                let carrying = async {
+                    let core = hooks.core().clone();
+                    let carried = carry_events(&mut body, responder, &core, keepalive, &mut Watched(hooks)).await;
+                    let can_tell = match carried.map_err(of_body)? {
+                        EventsEnd::Whole => return Ok(()),
+                        EventsEnd::Cut => true,
+                        EventsEnd::Broken => false,
+                    };
+                    // The caller is told behind the last event, and the stream ends.
+                    let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
+                    let event = told.ok_or(RelayError::Late)?;
+                    progress.is_cut.set(true);
+                    responder.copy(&event).await.map_err(of_body)?;
+                    responder.end(std::iter::empty()).await.map_err(of_body)
+                };
+                return Box::pin(carrying).await;
+            }
+            _ => {
+                let seen = |bytes: &[u8]| {
+                    hooks.on_body_bytes(bytes);
+                    Ok(())
+                };
+                carry_body(&mut body, responder, seen).await
+            }
         };
         carried.map_err(of_body)
     }

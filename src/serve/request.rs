@@ -1,6 +1,6 @@
 use crate::base::{Clock, Time};
 use crate::engine::Core;
-use crate::exchange::{CallFailure, Refusal};
+use crate::exchange::{CallFailure, CallReport, Refusal};
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::route::Scheme;
 use crate::serve::label::CallLabel;
@@ -101,9 +101,16 @@ pub trait Request {
         }
     }
 
-    /// Answers a call that failed before a response began, with the id of its message if that can be learnt. Returns whether
-    /// the connection can carry another request, which `may_keep` allows. `timing` is the value of `Server-Timing`.
-    fn fail(&mut self, failure: CallFailure, timing: &[u8], may_keep: bool) -> impl Future<Output = bool> {
+    /// Answers a call that failed before a response began, with the id of its message if that can be learnt, and with what is
+    /// told of the call. Returns whether the connection can carry another request, which `may_keep` allows. `timing` is the value
+    /// of `Server-Timing`.
+    fn fail(
+        &mut self,
+        failure: CallFailure,
+        report: Option<&CallReport>,
+        timing: &[u8],
+        may_keep: bool,
+    ) -> impl Future<Output = bool> {
         async move {
             self.read_id().await;
             self.context_mut().drop_read_ahead();
@@ -112,8 +119,9 @@ pub trait Request {
             let to_head = context.head.method() == Method::Head;
             let append = &[(SERVER_TIMING, timing)];
             let mut bytes = Vec::new();
-            Answer { close: !keep, to_head, cors: context.cors(), append, ..failure.answer(context.rpc_id()) }
-                .write(&mut bytes);
+            let answer = failure.answer(context.rpc_id());
+            let answer = report.map_or(answer, |report| report.refine(answer));
+            Answer { close: !keep, to_head, cors: context.cors(), append, ..answer }.write(&mut bytes);
             self.respond(|_, out| out.extend_from_slice(&bytes)).await;
             keep
         }

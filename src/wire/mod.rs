@@ -11,9 +11,11 @@ pub mod jsonrpc;
 pub mod mcp;
 pub mod mux;
 pub mod oauth;
+mod progress_scan;
 pub mod proxy;
 mod refusal;
 mod scan;
 pub mod sse;
 
+pub use progress_scan::ProgressScan;
 pub use refusal::RegistrationRefusal;

@@ -4,14 +4,17 @@
 //! Counted on the core's thread; agent and upstream are on other threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use adit::base::Traffic;
+use adit::base::{DeadlineMode, Traffic};
 use adit::engine::ladder::DriverChoice;
 
 use crate::counting::count_in;
 use crate::support::call_with;
 
 static ON_CORE: AtomicU64 = AtomicU64::new(0);
+/// Held while allocations are counted, as all cores count in one place.
+static COUNTING: Mutex<()> = Mutex::new(());
 const SESSION: &str = "Mcp-Session-Id: the-session\r\n";
 
 #[test]
@@ -20,14 +23,24 @@ fn a_call_allocates_nothing_on_a_core() {
         for (traffic, fields) in
             Traffic::ALL.map(|traffic| (traffic, "")).into_iter().chain([(Traffic::Plain, SESSION)])
         {
-            let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields);
+            let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, DeadlineMode::Observe);
             assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");
         }
     }
 }
 
-fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic, fields: &str) -> (u64, u32) {
+#[test]
+fn a_call_whose_deadline_is_enforced_allocates_nothing_on_a_core() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        let (counted, calls) = allocations_of_warm_calls(driver, Traffic::Plain, "", DeadlineMode::Enforce);
+        assert_eq!(counted, 0, "{driver:?}: allocations in {calls} calls");
+    }
+}
+
+fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic, fields: &str, mode: DeadlineMode) -> (u64, u32) {
+    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let tunnel = crate::support::Tunnel::start(driver, traffic, 1, 0, || count_in(&ON_CORE));
+    tunnel.set_deadlines(mode);
     let mut agent = tunnel.agent();
     // As many as it takes to come to the first credit on a stream that carries them all.
     (0..2_000).for_each(|_| call_with(&mut agent, fields));

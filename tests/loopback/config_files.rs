@@ -469,7 +469,7 @@ fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {
     assert_eq!(Config::restart_needed(&old, &more), ["engine.cores", "log.format", "edge.slow_call_ms"]);
     assert_eq!(Config::restart_needed(&old, &check("", &[], &[]).unwrap()).last().unwrap(), "edge");
     for setting in config::settings() {
-        let live = ["tunnel", "host", "route", "admission", "network_set"].contains(&setting.section)
+        let live = ["tunnel", "host", "tool", "route", "admission", "network_set"].contains(&setting.section)
             || [
                 "log.level",
                 "connect.allowed_upstreams",

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::conformance::setup::SetUp;
+use crate::guard::doctor::examine;
 use crate::raw::{Peer, latin1};
 use crate::tunnel::Tunnel;
 
@@ -102,6 +103,17 @@ fn servers_of_the_sdks_answer_with_their_preset_what_they_refuse_without() {
             assert_eq!(status, refusal, "{name}, without a preset: {said}");
             let (status, said) = initialize(&tunnel, &host(n, "with"), origin);
             assert!(status == 200 && said.contains("\"serverInfo\""), "{name}, with its preset: {status} {said}");
+        }
+    }
+    // The doctor names the setting where it is missing, and only there.
+    let (_, findings) = examine(&tunnel.connector_settings(), &[]);
+    let told =
+        |host: &str| findings.iter().filter(|found| found["found"].to_string().contains(host)).collect::<Vec<_>>();
+    for n in 0..servers.len() {
+        let (without, with) = (told(&host(n, "without")), told(&host(n, "with")));
+        assert!(without.iter().any(|found| found["remedy"].to_string().contains("preset")), "{without:#?}");
+        for check in ["upstream.mcp", "upstream.origin"] {
+            assert!(with.iter().any(|found| found["check"] == check && found["verdict"] == "ok"), "{with:#?}");
         }
     }
 }

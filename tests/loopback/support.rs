@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use adit::base::{Secret, SharedMap, Traffic, TunnelId};
+use adit::base::{DeadlineMode, DeadlineOverrides, Secret, SharedMap, Traffic, TunnelId};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity, Sealing,
 };
@@ -16,7 +16,7 @@ use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, PlainHt
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, Reservation, mailbox};
 use adit::policy::Admission;
-use adit::route::{Route, RouteEntry, RouteTable};
+use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
     ReloadingCerts, Roots, ServerConfig, ServerSettings, WallClock, client_config, server_config,
@@ -141,6 +141,18 @@ impl Tunnel {
         Tunnel { edge, connector, others, agents, authority, cores, _listeners: listeners }
     }
 
+    /// What becomes of calls that miss their deadline.
+    pub(crate) fn set_deadlines(&self, mode: DeadlineMode) {
+        let mut tables = EdgeTables::clone(&self.edge.tables());
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
+            let own = RouteOverrides { deadlines, ..RouteOverrides::default() };
+            RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
+        });
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        self.edge.reload(tables);
+    }
+
     /// A new agent's connection.
     pub(crate) fn agent(&self) -> Agent {
         self.agent_on(TcpStream::connect(self.agents).unwrap())
@@ -209,8 +221,7 @@ fn edge(
         drain_timeout: Duration::from_secs(5),
         ..EdgeSettings::for_tests(agents_listen, connectors_listen)
     };
-    let route =
-        Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic, own: adit::route::RouteOverrides::default() };
+    let route = Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic, own: RouteOverrides::default() };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let seals = Seals::default();
     seals.identity().renew(authority, UnixTime::now()).unwrap();

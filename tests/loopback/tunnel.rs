@@ -12,6 +12,7 @@ use rustls_pki_types::UnixTime;
 
 /// Longest wait for a process to listen.
 const START_PATIENCE: Duration = Duration::from_secs(20);
+const CONNECT_FILE: &str = "connect.toml";
 /// The name that the edge's certificate for connectors bears.
 const EDGE_NAME: &str = "edge.test";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -100,7 +101,13 @@ impl Tunnel {
             path("secret").display(),
             path("ca.pem").display(),
         );
-        self.connector = Some(Process::start("connect", &write(&self.files, "connect.toml", &settings)));
+        write(&self.files, CONNECT_FILE, &settings);
+        self.connector = Some(Process::start("connect", &self.connector_settings()));
+    }
+
+    /// The file of the connector's settings, if one was started.
+    pub(crate) fn connector_settings(&self) -> PathBuf {
+        self.files.path().join(CONNECT_FILE)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::{ByteStream, Class, Core, Socket, StreamError};
+use futures_lite::future;
 
 use crate::roles::UPSTREAM_AT;
 
@@ -11,7 +12,8 @@ use crate::roles::UPSTREAM_AT;
 /// wait before it answers. Of a body for `/deaf` it takes nothing, and for `/hints` it sends an interim response every 30 s
 /// and never a final one. `GET /events` is an event stream with one event; `GET /events/MILLISECONDS` has half of another one
 /// behind it, and after that time the other half, and the half of a third. `POST /sum/LENGTH/SUM` is answered only if the body has
-/// that sum.
+/// that sum. `POST /slow/LENGTH/MILLISECONDS` answers after that time, and `POST /sse/LENGTH/MILLISECONDS/COUNT/METHOD` with an
+/// event stream of so many notifications, that time apart, and a result behind them; both notice when they are given up.
 pub(crate) fn serve(core: &Core) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
     let core = core.clone();
@@ -52,6 +54,21 @@ async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
             send(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
             continue;
         }
+        if head.starts_with("POST /slow/") || head.starts_with("POST /sse/") {
+            let is_stream = words.next() == Some("sse");
+            let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).expect("a number");
+            let (len, pause) = (number() as usize, Duration::from_millis(number()));
+            read(socket, &mut received, len, Duration::ZERO).await?;
+            if is_stream {
+                let count = number();
+                let method = words.next().expect("a method");
+                send_notifications(socket, pause, count, method).await?;
+            } else {
+                work(socket, pause).await?;
+                send(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await?;
+            }
+            continue;
+        }
         while head.starts_with("POST /hints ") {
             socket.core().sleep(Duration::from_secs(30)).await;
             send(socket, b"HTTP/1.1 103 Early Hints\r\n\r\n").await?;
@@ -77,6 +94,32 @@ async fn send_events(socket: &Socket, pause: Option<Duration>) -> Result<(), Str
     send(socket, chunk("id: 2\n").as_bytes()).await?;
     socket.core().sleep(pause).await;
     send(socket, chunk("data: {}\n\nid: 3\n").as_bytes()).await
+}
+
+/// Passes so much time, unless the connection ends meanwhile.
+async fn work(socket: &Socket, time: Duration) -> Result<(), StreamError> {
+    let worked = async {
+        socket.core().sleep(time).await;
+        Ok(())
+    };
+    let given_up = async {
+        while socket.recv().await?.is_some() {}
+        Err(StreamError::Truncated)
+    };
+    future::or(worked, given_up).await
+}
+
+async fn send_notifications(socket: &Socket, pause: Duration, count: u64, method: &str) -> Result<(), StreamError> {
+    let chunk = |text: String| format!("{:x}\r\n{text}\r\n", text.len());
+    send(socket, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+    for _ in 0..count {
+        work(socket, pause).await?;
+        let event = format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{method}\"}}\n\n");
+        send(socket, chunk(event).as_bytes()).await?;
+    }
+    work(socket, pause).await?;
+    let result = "data: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n\n".to_owned();
+    send(socket, format!("{}0\r\n\r\n", chunk(result)).as_bytes()).await
 }
 
 /// Tells a body from any other (FNV-1a).

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod crowd;
+mod deadlines;
 mod drains;
 mod endings;
 mod figures;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{Secret, TunnelId};
+use adit::base::{DeadlineOverrides, Secret, TunnelId};
 use adit::connector::{Connector, ConnectorCommand, ConnectorEvent};
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, TunnelEntry};
@@ -16,7 +16,7 @@ use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{
     BUFFER_MEMORY_MIN, ByteStream, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox,
 };
-use adit::latency::Outcome;
+use adit::latency::{CoreFigures, Outcome};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 
@@ -75,7 +75,7 @@ impl Bed {
         let (told, edge_events) = mailbox(64);
         let settings = EdgeSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::edge_settings(link) };
         assert_eq!(settings.write_timeout, WRITE_TIMEOUT);
-        assert_eq!(settings.first_byte_timeout, FIRST_BYTE_TIMEOUT);
+        assert_eq!(settings.deadlines.ceiling, FIRST_BYTE_TIMEOUT);
         let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);
         edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
         let (told, connector_events) = mailbox(4096);
@@ -131,12 +131,15 @@ impl Bed {
 
     /// How calls have ended so far.
     pub(crate) fn outcomes(&mut self) -> Vec<(Outcome, u64)> {
-        figures::outcomes(|index| {
-            let (sender, mut figures) = mailbox(1);
-            assert_eq!(self.edge.command(|| EdgeCommand::Figures(index, MailSender::clone(&sender))), 1);
-            self.pass(Duration::from_millis(1));
-            try_recv(&mut figures).expect("the core answers")
-        })
+        figures::outcomes(|index| self.figures(index))
+    }
+
+    /// The figures of the edge's label with this index.
+    pub(crate) fn figures(&mut self, index: usize) -> CoreFigures {
+        let (sender, mut figures) = mailbox(1);
+        assert_eq!(self.edge.command(|| EdgeCommand::Figures(index, MailSender::clone(&sender))), 1);
+        self.pass(Duration::from_millis(1));
+        try_recv(&mut figures).expect("the core answers")
     }
 
     /// The call is under way, with as much of its answer as the buffers on its way hold.
@@ -395,8 +398,10 @@ fn the_time_to_the_first_byte_begins_when_the_request_is_sent() {
 #[test]
 fn a_route_may_have_a_first_byte_timeout_of_its_own_and_the_answer_names_the_setting() {
     let mut bed = Bed::start();
-    let own =
-        |limit| roles::edge_tables_with(RouteOverrides { first_byte_timeout: limit, ..RouteOverrides::default() });
+    let own = |ceiling| {
+        let deadlines = DeadlineOverrides { ceiling, ..DeadlineOverrides::default() };
+        roles::edge_tables_with(RouteOverrides { deadlines, ..RouteOverrides::default() })
+    };
     for (limit, waits) in
         [(Some(10 * SECOND), 10 * SECOND), (Some(300 * SECOND), 300 * SECOND), (None, FIRST_BYTE_TIMEOUT)]
     {

@@ -34,6 +34,53 @@ pub struct CallTimesOfLabel {
     /// The times of the calls with this label.
     #[serde(flatten)]
     pub times: CallTimesSummary,
+    /// Their deadline; null for calls that have none, such as notifications and streams of events.
+    pub deadline: Option<DeadlineOfLabel>,
+}
+
+/// How long a call may take that begins now, and how many took longer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeadlineOfLabel {
+    /// What becomes of a call that misses it.
+    pub mode: DeadlineModeName,
+    /// How long a call may take, in milliseconds; null for any time.
+    pub limit_ms: Option<f64>,
+    /// Why it may take so long.
+    pub why: DeadlineWhy,
+    /// How long half of the last calls took at the most, in milliseconds; null if too few were seen.
+    pub p50_ms: Option<f64>,
+    /// How long 95 % of the last calls took at the most, in milliseconds; null if too few were seen.
+    pub p95_ms: Option<f64>,
+    /// How many calls missed their deadline and were not cut.
+    pub missed: u64,
+    /// How many calls were cut because their deadline had passed.
+    pub cut: u64,
+}
+
+/// What becomes of calls that miss their deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadlineModeName {
+    /// Nothing is learned, and nothing is cut.
+    Off,
+    /// They are counted.
+    Observe,
+    /// They are cut.
+    Enforce,
+}
+
+/// Why a deadline is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadlineWhy {
+    /// Too few calls were seen, so that it is the longest.
+    Cold,
+    /// It follows from the last calls.
+    Learned,
+    /// The last calls were quicker than the shortest deadline.
+    Floor,
+    /// The last calls were slower than the longest deadline allows.
+    Ceiling,
 }
 
 /// How calls ended and how long their phases took.

@@ -16,7 +16,9 @@ pub use certificates::{AddCertificate, CertificateInfo};
 pub use error::{ErrorBody, ErrorDetail};
 pub use health::{HealthBody, HealthStatus, ReadyBody, ReadyStatus, SilentRole};
 pub use keys::{CreateKey, CreatedKey, KeyInfo, NamedHostText};
-pub use latency::{CallTimesOfLabel, CallTimesSummary, LatencyBody, PhaseTimes};
+pub use latency::{
+    CallTimesOfLabel, CallTimesSummary, DeadlineModeName, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes,
+};
 pub use list::{LIMIT_MAX, ListPart};
 pub use records::{EventInfo, UsageEntry, UsageReport};
 pub use status::{

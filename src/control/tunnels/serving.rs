@@ -364,7 +364,7 @@ fn unmet(lists: &TunnelLists, admission: &Admission) -> Option<Unmet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::SharedMap;
+    use crate::base::{DeadlineOverrides, SharedMap};
     use crate::route::{RouteEntry, RouteOverrides, RouteTable};
 
     fn tunnel(id: &str, hosts: &[&str]) -> Tunnel {
@@ -415,7 +415,10 @@ mod tests {
     #[test]
     fn a_host_of_the_store_has_the_settings_that_the_configuration_gives_it() {
         let own = |seconds| RouteOverrides {
-            first_byte_timeout: Some(Duration::from_secs(seconds)),
+            deadlines: DeadlineOverrides {
+                ceiling: Some(Duration::from_secs(seconds)),
+                ..DeadlineOverrides::default()
+            },
             ..RouteOverrides::default()
         };
         let entry = |(host, seconds): (&str, u64)| RouteEntry {

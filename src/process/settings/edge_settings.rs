@@ -6,14 +6,16 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 
 use super::{allowed_origins, own_origin, unless_zero};
-use crate::base::SharedMap;
-use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HttpUrl, Origin};
+use crate::base::{DeadlineOverrides, DeadlineTerms, SharedMap};
+use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HttpUrl, Origin, ToolConfig};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings};
 use crate::policy::Admission;
-use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable};
+use crate::route::{
+    HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable, ToolOverrides,
+};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig,
     ServerSettings, Versions, WallClock, read_chain, server_config,
@@ -90,7 +92,12 @@ pub(crate) fn edge_settings(
         handshake_timeout: HANDSHAKE_TIMEOUT,
         header_timeout: config.header_timeout_ms.into(),
         idle_timeout: config.idle_timeout_ms.into(),
-        first_byte_timeout: unless_zero(config.first_byte_timeout_ms.into()),
+        deadlines: DeadlineTerms {
+            mode: config.deadline,
+            floor: config.deadline_floor_ms.into(),
+            ceiling: unless_zero(config.first_byte_timeout_ms.into()),
+            progress_max: config.progress_max_ms.into(),
+        },
         sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         offline_wait: config.offline_wait_ms.into(),
         restart_wait: config.restart_wait_ms.into(),
@@ -172,17 +179,52 @@ fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
     found.into_iter().map(|fault| ConfigError::new(Origin::Default, fault.place, fault.kind.to_string()))
 }
 
-/// What the configuration says of single hosts.
-fn host_settings(config: &EdgeConfig) -> impl Iterator<Item = RouteEntry<RouteOverrides>> {
-    config.hosts.iter().enumerate().map(|(index, host)| RouteEntry {
-        host: host.host.to_string(),
-        place: format!("host[{index}].host"),
-        target: RouteOverrides {
-            first_byte_timeout: host.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+/// What the configuration says of single hosts and of their tools.
+fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
+    let mut entries: Vec<(&HostPattern, String, RouteOverrides)> = Vec::new();
+    for (index, host) in config.hosts.iter().enumerate() {
+        let own = RouteOverrides {
+            deadlines: DeadlineOverrides {
+                mode: host.deadline,
+                floor: host.deadline_floor_ms.map(Into::into),
+                ceiling: host.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+                progress_max: host.progress_max_ms.map(Into::into),
+            },
+            tools: tools_of(config, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
-            needs_label: false,
+        };
+        entries.push((&host.host, format!("host[{index}].host"), own));
+    }
+    for (index, tool) in config.tools.iter().enumerate() {
+        if entries.iter().any(|(host, ..)| **host == tool.host) {
+            continue;
+        }
+        // Its settings but for the tools are those of the table that it falls under.
+        let covers = |host: &HostPattern| matches!(host, HostPattern::Wildcard(_)) && host.overlaps(&tool.host);
+        let above = config.hosts.iter().position(|host| covers(&host.host));
+        let above = above.map(|above| entries[above].2.clone()).unwrap_or_default();
+        let own = RouteOverrides { tools: tools_of(config, &tool.host), ..above };
+        entries.push((&tool.host, format!("tool[{index}].host"), own));
+    }
+    let entry = |(host, place, target): (&HostPattern, String, RouteOverrides)| {
+        let host = host.to_string();
+        RouteEntry { host, place, target }
+    };
+    entries.into_iter().map(entry).collect()
+}
+
+/// What the configuration says of the tools of a host.
+fn tools_of(config: &EdgeConfig, host: &HostPattern) -> Arc<[ToolOverrides]> {
+    let own = |tool: &ToolConfig| ToolOverrides {
+        tool: tool.tool.0.as_str().into(),
+        deadlines: DeadlineOverrides {
+            mode: tool.deadline,
+            floor: tool.deadline_floor_ms.map(Into::into),
+            ceiling: tool.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+            progress_max: tool.progress_max_ms.map(Into::into),
         },
-    })
+    };
+    config.tools.iter().filter(|tool| tool.host == *host).map(own).collect()
 }
 
 /// The TLS configuration for connectors: the edge's certificate, and the authority that signs theirs, if there is one.

@@ -82,6 +82,7 @@ mod tests {
     use rustls_pki_types::UnixTime;
 
     use super::*;
+    use crate::base::{DeadlineMode, DeadlineTerms};
     use crate::config::{ConfigErrors, FileText, Purpose, Sources};
     use crate::edge::certifier;
     use crate::engine::BUFFER_MEMORY_MIN;
@@ -188,7 +189,7 @@ upstream_http2 = false
         let settings = edge_settings(&edge, &listeners, 3).unwrap();
         assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some() && settings.certifier.is_some());
         assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
-        assert_eq!((settings.first_byte_timeout, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
+        assert_eq!((settings.deadlines.ceiling, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
         assert_eq!(settings.origins.allowed_origins, ["https://app.example.com"]);
         let tables = edge_tables(&edge, Admission::default(), RouteName::of_host).unwrap();
         assert_eq!(tables.routes.lookup(&hostname("x.b.test")).unwrap().name.as_str(), "*.b.test");
@@ -196,6 +197,51 @@ upstream_http2 = false
         assert_eq!(tables.tunnels.len(), 1);
         let named = edge_tables(&edge, Admission::default(), |_| "one".parse().unwrap()).unwrap();
         assert!(named.routes.iter().all(|(_, route)| route.name.as_str() == "one"));
+    }
+
+    #[test]
+    fn a_tool_has_the_settings_of_its_host_but_for_its_own() {
+        const TABLES: &str = r#"
+[[host]]
+host = "a.test"
+deadline = "enforce"
+deadline_floor_ms = "3s"
+[[host]]
+host = "*.b.test"
+first_byte_timeout_ms = "10m"
+public_url = "https://b.test"
+[[tool]]
+host = "a.test"
+tool = "report"
+deadline = "off"
+first_byte_timeout_ms = "15m"
+[[tool]]
+host = "x.b.test"
+tool = "search"
+progress_max_ms = "1h"
+"#;
+        let text = format!("{TEXT}{TABLES}").replace("first_byte_timeout_ms = 0", "first_byte_timeout_ms = \"1m\"");
+        let edge = config(Path::new(""), &text).edge.unwrap();
+        let tables = edge_tables(&edge, Admission::default(), RouteName::of_host).unwrap();
+        let of_edge = DeadlineTerms { ceiling: Duration::from_secs(60), ..DeadlineTerms::default() };
+        let own = |host: &str| tables.overrides(&host.parse().unwrap());
+        let terms = |host: &str, tool| own(host).terms(&of_edge, tool);
+        let seconds = Duration::from_secs;
+        let enforced = DeadlineTerms { mode: DeadlineMode::Enforce, floor: seconds(3), ..of_edge };
+        assert_eq!([terms("a.test", None), terms("a.test", Some("other"))], [enforced; 2]);
+        let report = DeadlineTerms { mode: DeadlineMode::Off, ceiling: seconds(900), ..enforced };
+        assert_eq!(terms("a.test", Some("report")), report);
+        // The host of a tool without a table of its own falls under the wildcard.
+        let below = DeadlineTerms { ceiling: seconds(600), ..of_edge };
+        assert_eq!(terms("x.b.test", None), below);
+        assert_eq!(terms("x.b.test", Some("search")), DeadlineTerms { progress_max: seconds(3_600), ..below });
+        assert!(own("x.b.test").public.is_some());
+        assert_eq!(terms("y.b.test", Some("search")), below);
+        // Only what depends on the tool is read ahead of.
+        assert_eq!(["a.test", "x.b.test"].map(|host| own(host).needs_label(&of_edge)), [true, false]);
+        let twice = format!("{text}\n[[tool]]\nhost = \"a.test\"\ntool = \"report\"\n");
+        let faults = load(Path::new(""), &twice).unwrap_err().to_string();
+        assert!(faults.contains("tool[2].tool"), "{faults}");
     }
 
     #[test]

@@ -25,7 +25,10 @@ pub struct Answer<'a> {
     /// Whether the MCP server may have acted on the request, where that is known: told in the data of the JSON-RPC error, so
     /// that a client sees whether calling again is safe.
     pub may_have_acted: Option<bool>,
-    /// The value of `Retry-After`, in seconds.
+    /// More members of that data as JSON text, each behind a comma.
+    pub data: &'a str,
+    /// The value of `Retry-After`, in seconds. The data of a JSON-RPC error has it too; it says `terminal` if there is none and
+    /// the request may have been acted on, so that a client does not send it again by itself.
     pub retry_after_s: Option<u32>,
     /// Whether the connection closes after it.
     pub close: bool,
@@ -51,6 +54,7 @@ impl<'a> Answer<'a> {
             message,
             rpc_id: None,
             may_have_acted: None,
+            data: "",
             retry_after_s: None,
             close: true,
             to_head: false,
@@ -82,7 +86,9 @@ impl<'a> Answer<'a> {
         }
     }
 
-    fn body(&self) -> String {
+    /// The body of the response, without its head.
+    #[must_use]
+    pub fn body(&self) -> String {
         let code = serde_json::Value::from(self.code);
         let message = serde_json::Value::from(self.message);
         match self.rpc_id {
@@ -90,8 +96,14 @@ impl<'a> Answer<'a> {
             Some(id) => {
                 let acted =
                     self.may_have_acted.map(|acted| format!(r#","may_have_acted":{acted}"#)).unwrap_or_default();
+                let again = match (self.retry_after_s, self.may_have_acted) {
+                    (Some(seconds), _) => format!(r#","retry_after_ms":{}"#, u64::from(seconds) * 1_000),
+                    (None, Some(true)) => r#","terminal":true"#.to_owned(),
+                    (None, _) => String::new(),
+                };
+                let data = self.data;
                 format!(
-                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{},"message":{message},"data":{{"reason":{code}{acted}}}}}}}"#,
+                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{},"message":{message},"data":{{"reason":{code}{acted}{again}{data}}}}}}}"#,
                     self.rpc_code
                 )
             }
@@ -102,14 +114,14 @@ impl<'a> Answer<'a> {
 impl HeadError {
     /// Appends the answer to a request whose head is refused so, with these fields added.
     pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
-        Answer { cors, append, ..Answer::new(self.status(), "bad_request_head", &self.to_string()) }.write(out);
+        Answer { cors, append, ..Answer::new(self.status(), HeadError::CODE, &self.to_string()) }.write(out);
     }
 }
 
 impl BodyError {
     /// Appends the answer to a request whose body is refused so, with these fields added.
     pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
-        Answer { cors, append, ..Answer::new(self.status(), "bad_request_body", &self.to_string()) }.write(out);
+        Answer { cors, append, ..Answer::new(self.status(), BodyError::CODE, &self.to_string()) }.write(out);
     }
 }
 

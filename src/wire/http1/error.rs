@@ -106,6 +106,47 @@ pub enum HeadError {
 }
 
 impl HeadError {
+    /// The name of all of them in answers.
+    pub const CODE: &str = "bad_request_head";
+
+    /// Every error, in the order of the declaration.
+    #[cfg(test)]
+    pub const ALL: [HeadError; 33] = [
+        HeadError::TlsOnPlainPort,
+        HeadError::BadMethod,
+        HeadError::BadRequestLine,
+        HeadError::BadStatusLine,
+        HeadError::Http2Answer,
+        HeadError::TlsAnswer,
+        HeadError::BadTarget,
+        HeadError::UnsupportedMethod,
+        HeadError::UnsupportedVersion,
+        HeadError::BareCr,
+        HeadError::BareLf,
+        HeadError::ControlByte,
+        HeadError::ObsFold,
+        HeadError::EmptyFieldName,
+        HeadError::SpaceBeforeColon,
+        HeadError::BadFieldName,
+        HeadError::NoColon,
+        HeadError::TooLong,
+        HeadError::Crowded,
+        HeadError::TooManyFields,
+        HeadError::NoHost,
+        HeadError::RepeatedHost,
+        HeadError::BadHost,
+        HeadError::HostMismatch,
+        HeadError::RepeatedContentLength,
+        HeadError::BadContentLength,
+        HeadError::LengthAndEncoding,
+        HeadError::RepeatedTransferEncoding,
+        HeadError::UnsupportedTransferEncoding,
+        HeadError::TransferEncodingInHttp10,
+        HeadError::DisguisedField,
+        HeadError::TooManyConnectionOptions,
+        HeadError::UnsupportedExpectation,
+    ];
+
     /// The status of the answer to a request with this error. A response with this error becomes a 502.
     #[must_use]
     pub const fn status(self) -> u16 {
@@ -154,6 +195,9 @@ pub enum BodyError {
 }
 
 impl BodyError {
+    /// The name of all of them in answers.
+    pub const CODE: &str = "bad_request_body";
+
     /// The status of the answer to a request whose body has this error. A response with this error is cut off.
     #[must_use]
     pub const fn status(self) -> u16 {

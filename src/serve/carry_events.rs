@@ -1,10 +1,11 @@
-//! Event streams that are kept alive: comments where nothing else was sent for a while, because proxies in front close
-//! connections on which nothing comes.
+//! Event streams on their way to the caller. They are kept alive by comments where nothing else was sent for a while, because
+//! proxies in front close connections on which nothing comes, and cut when their deadline passes.
 
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::base::Time;
 use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{BodySource, CarryError, Piece};
 use crate::serve::incoming::Responder;
@@ -12,28 +13,47 @@ use crate::wire::event_stream::{BOM, EventBounds};
 
 /// A comment and the end of its block: neither an event nor a part of one (WHATWG HTML, section 9.2.6).
 const COMMENT: &[u8] = b":\n\n";
+/// How long an event may take to end that is under way when its stream is cut.
+const EVENT_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-/// How a silent event stream is kept alive.
-#[derive(Clone, Copy)]
-pub struct Keepalive<'a> {
-    /// The core on which it is carried.
-    pub core: &'a Core,
-    /// After how much silence a comment is sent.
-    pub silence_max: Duration,
+/// Who watches an event stream that passes.
+pub(super) trait EventWatch {
+    /// Bytes of the stream are about to be sent.
+    fn on_bytes(&mut self, _bytes: &[u8]) {}
+
+    /// When the stream is cut, if it is to be. Later with each sign of progress.
+    fn cuts_at(&self) -> Option<Time> {
+        None
+    }
 }
 
-/// Carries the body of an event stream, and sends a comment whenever nothing came for too long and an event has ended. All
-/// bytes of the stream are passed on as by [`carry_body`](crate::exchange::carry_body).
+/// Nobody watches, and nothing is cut.
+impl EventWatch for () {}
+
+/// How an event stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EventsEnd {
+    /// By itself: its end was sent.
+    Whole,
+    /// It is cut between two events. Its end was not sent.
+    Cut,
+    /// It is cut, and an event was under way.
+    Broken,
+}
+
+/// Carries the body of an event stream. Sends a comment whenever nothing came for `silence_max` and an event has ended, and stops
+/// when `watch` has it cut. All bytes of the stream are passed on as by [`carry_body`](crate::exchange::carry_body).
 ///
 /// # Errors
 ///
 /// If either side failed.
-pub(super) async fn carry_with_keepalive(
+pub(super) async fn carry_events(
     from: &mut impl BodySource,
     to: &mut impl Responder,
-    keepalive: Keepalive<'_>,
-) -> Result<(), CarryError> {
-    let Keepalive { core, silence_max } = keepalive;
+    core: &Core,
+    silence_max: Option<Duration>,
+    watch: &mut impl EventWatch,
+) -> Result<EventsEnd, CarryError> {
     let mut bounds = EventBounds::default();
     let mut start = Start::default();
     let mut timer = core.timer();
@@ -41,43 +61,47 @@ pub(super) async fn carry_with_keepalive(
         match from.next()? {
             Piece::Data(mut data) => {
                 bounds.feed(&data);
+                watch.on_bytes(&data);
                 let (cut, missing) = start.on_data(&data);
                 data.advance(cut);
                 to.copy(missing).await?;
                 to.data(data).await?;
             }
-            Piece::End => return to.end(from.trailers()).await,
+            Piece::End => return to.end(from.trailers()).await.map(|()| EventsEnd::Whole),
             Piece::Wait => {
                 to.flush().map_err(CarryError::To)?;
                 to.ready().await.map_err(CarryError::To)?;
-                while !more_within(from, &mut timer, core, silence_max).await.map_err(CarryError::From)? {
+                let silent_at = || silence_max.map_or(Time::NEVER, |silence_max| core.turn_time() + silence_max);
+                let mut comments_at = silent_at();
+                let cuts_at = watch.cuts_at().unwrap_or(Time::NEVER);
+                let cuts_at = if bounds.is_between() { cuts_at } else { cuts_at + EVENT_ENDS_WITHIN };
+                while !more_until(from, &mut timer, comments_at.min(cuts_at)).await.map_err(CarryError::From)? {
+                    if core.turn_time() >= cuts_at {
+                        return Ok(if bounds.is_between() { EventsEnd::Cut } else { EventsEnd::Broken });
+                    }
                     if bounds.is_between() {
                         start.on_comment();
                         to.copy(COMMENT).await?;
                         to.flush().map_err(CarryError::To)?;
                         to.ready().await.map_err(CarryError::To)?;
                     }
+                    comments_at = silent_at();
                 }
             }
         }
     }
 }
 
-/// Waits until more was received or the sender has finished; false if neither was so for `silence_max`.
-async fn more_within(
-    from: &mut impl BodySource,
-    timer: &mut Timer,
-    core: &Core,
-    silence_max: Duration,
-) -> Result<bool, StreamError> {
-    timer.set(core.turn_time() + silence_max);
+/// Waits until more was received or the sender has finished; false if neither was so before `until`.
+async fn more_until(from: &mut impl BodySource, timer: &mut Timer, until: Time) -> Result<bool, StreamError> {
+    timer.set(until);
     let mut more = pin!(from.more());
     let more = std::future::poll_fn(|cx| match more.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result.map(|()| true)),
         Poll::Pending => timer.poll_elapsed(cx).map(|()| Ok(false)),
     })
     .await;
-    timer.set(crate::base::Time::NEVER);
+    timer.set(Time::NEVER);
     more
 }
 

@@ -1,0 +1,177 @@
+//! `adit latency`.
+
+use std::collections::BTreeMap;
+
+use crate::cli::admin_client::{AdminClient, AdminError};
+use crate::cli::args::LatencyArgs;
+use crate::cli::output::print;
+use crate::cli::run::{RunError, on_control_thread};
+use crate::cli::table::Table;
+use crate::cli::tunnel::report;
+use crate::control::bodies::{
+    CallTimesOfLabel, DeadlineModeName, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes,
+};
+use crate::latency::Phase;
+
+/// Stands for a value that there is none of.
+const NONE: &str = "-";
+
+/// Runs `adit latency` and returns the exit code.
+#[must_use]
+pub fn run_latency(args: &LatencyArgs, env: &BTreeMap<String, String>) -> u8 {
+    on_control_thread(async {
+        Ok::<u8, RunError>(match show(args, env).await {
+            Ok(text) => {
+                print(&text);
+                0
+            }
+            Err(error) => report(&error),
+        })
+    })
+}
+
+async fn show(args: &LatencyArgs, env: &BTreeMap<String, String>) -> Result<String, AdminError> {
+    let client = AdminClient::without_token(args.admin.as_deref(), env)?;
+    let query: Vec<(&str, String)> = args.route.iter().map(|route| ("route", route.clone())).collect();
+    let body: LatencyBody = client.get(&["latency"], &query).await?;
+    Ok(if args.json { format!("{:#}\n", serde_json::json!(body)) } else { table(&body) })
+}
+
+fn table(body: &LatencyBody) -> String {
+    let mut table = Table::new([
+        "ROUTE",
+        "METHOD",
+        "TOOL",
+        "CALLS",
+        "TUNNEL p50/p95/p99",
+        "SERVER p50/p95/p99",
+        "DEADLINE",
+        "WHY",
+        "MODE",
+        "MISSED",
+        "CUT",
+    ]);
+    for label in &body.labels {
+        let CallTimesOfLabel { route, method, tool, times, deadline } = label;
+        let quantiles = |phase: Phase| times.phases.get(phase.name()).map_or_else(|| NONE.to_owned(), quantiles);
+        let of_deadline =
+            |show: fn(&DeadlineOfLabel) -> String| deadline.as_ref().map_or_else(|| NONE.to_owned(), show);
+        table.row([
+            plain(route),
+            plain(method),
+            if tool.is_empty() { NONE.to_owned() } else { plain(tool) },
+            times.calls.to_string(),
+            quantiles(Phase::Tunnel),
+            quantiles(Phase::Upstream),
+            of_deadline(|deadline| deadline.limit_ms.map_or_else(|| "none".to_owned(), millis)),
+            of_deadline(|deadline| why(deadline).to_owned()),
+            of_deadline(|deadline| mode(deadline).to_owned()),
+            of_deadline(|deadline| deadline.missed.to_string()),
+            of_deadline(|deadline| deadline.cut.to_string()),
+        ]);
+    }
+    table.text("no calls yet")
+}
+
+/// The name as it is shown: agents choose the names of tools.
+fn plain(name: &str) -> String {
+    name.escape_debug().to_string()
+}
+
+fn quantiles(times: &PhaseTimes) -> String {
+    [times.p50_us, times.p95_us, times.p99_us].map(|us| millis(us / 1e3)).join("/")
+}
+
+/// Milliseconds, with three digits that say something.
+fn millis(ms: f64) -> String {
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.2}"),
+        ms if ms < 100.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
+    }
+}
+
+const fn why(deadline: &DeadlineOfLabel) -> &'static str {
+    match deadline.why {
+        DeadlineWhy::Cold => "too few calls",
+        DeadlineWhy::Learned => "learned",
+        DeadlineWhy::Floor => "floor",
+        DeadlineWhy::Ceiling => "ceiling",
+    }
+}
+
+const fn mode(deadline: &DeadlineOfLabel) -> &'static str {
+    match deadline.mode {
+        DeadlineModeName::Off => "off",
+        DeadlineModeName::Observe => "observe",
+        DeadlineModeName::Enforce => "enforce",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::bodies::CallTimesSummary;
+
+    #[test]
+    fn a_row_says_what_the_tunnel_and_the_server_take_and_what_a_call_may() {
+        let us = |p50_us: f64| PhaseTimes {
+            count: 2,
+            mean_us: 1.0,
+            p50_us,
+            p95_us: 12_345.6,
+            p99_us: 123_456.7,
+            max_us: 1.0,
+        };
+        let phases = [("tunnel", us(45.0)), ("upstream", us(1_000.0))].map(|(name, times)| (name.to_owned(), times));
+        let times = CallTimesSummary { calls: 2, phases: phases.into(), ..CallTimesSummary::default() };
+        let deadline = DeadlineOfLabel {
+            mode: DeadlineModeName::Enforce,
+            limit_ms: Some(3_199.2),
+            why: DeadlineWhy::Learned,
+            p50_ms: Some(1_900.0),
+            p95_ms: Some(2_132.8),
+            missed: 4,
+            cut: 5,
+        };
+        let label = |tool: &str, deadline| CallTimesOfLabel {
+            route: "a.test".to_owned(),
+            method: "tools/call".to_owned(),
+            tool: tool.to_owned(),
+            times: times.clone(),
+            deadline,
+        };
+        let body = LatencyBody {
+            measured_by: None,
+            route: None,
+            total: CallTimesSummary::default(),
+            labels: vec![label("se\u{1b}[2Jarch", Some(deadline)), label("", None)],
+            over_cap: 0,
+        };
+        let text = table(&body);
+        let cells: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        assert_eq!(
+            cells[1],
+            [
+                "a.test",
+                "tools/call",
+                "se\\u{1b}[2Jarch",
+                "2",
+                "0.04/12.3/123",
+                "1.00/12.3/123",
+                "3199",
+                "learned",
+                "enforce",
+                "4",
+                "5"
+            ]
+        );
+        assert_eq!(cells[2][2], NONE);
+        assert_eq!(cells[2][6..], [NONE; 5]);
+        let nothing = LatencyBody { labels: Vec::new(), ..body };
+        assert_eq!(table(&nothing), "no calls yet\n");
+    }
+}

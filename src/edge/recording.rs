@@ -1,0 +1,106 @@
+//! What is kept of a call that has ended: figures, usage, what is learned from it, and log lines.
+
+use crate::edge::call_deadline::CallDeadline;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::open::Opened;
+use crate::edge::shared::Counters;
+use crate::edge::usage::LinkUsage;
+use crate::exchange::Refusal;
+use crate::latency::{CallPhases, EdgeStamps, OTHER, Outcome, SlowVerdict, server_timing};
+use crate::policy::LeftOut;
+use crate::route::Route;
+use crate::serve::Request;
+use crate::wire::mcp::{self, Era};
+
+/// Counts a call that went over a link and has ended.
+pub(super) fn finish(
+    core: &EdgeCore,
+    request: &mut impl Request,
+    route: &Route,
+    opened: &Opened,
+    stamps: &EdgeStamps,
+    deadline: &CallDeadline,
+    outcome: Outcome,
+) {
+    let times = stamps.times(&core.core);
+    let phases = CallPhases::split(times, opened.stream.on_link().times());
+    if outcome == Outcome::Ok && !phases.is_of_gateway() {
+        core.figures.on_good_call(core.core.turn_time());
+    }
+    record(core, request, route, Some(&opened.usage), Some(deadline), &phases, outcome);
+}
+
+/// Counts a call that has ended; in `usage` too, if it went over a link, and for what is learned of calls, if it has a `deadline`.
+pub(super) fn record(
+    core: &EdgeCore,
+    request: &mut impl Request,
+    route: &Route,
+    usage: Option<&LinkUsage>,
+    deadline: Option<&CallDeadline>,
+    phases: &CallPhases,
+    outcome: Outcome,
+) {
+    let Some(call) = request.label().map(|label| label.call()) else { return };
+    let method = call.method().unwrap_or(call.kind().name());
+    let tool = call.tool().unwrap_or_default();
+    let mut recorder = core.figures.recorder.borrow_mut();
+    let label = recorder.label(route.name.as_str(), method, tool);
+    recorder.record(label, phases, outcome);
+    if let Some(usage) = usage {
+        usage.count(label, core.core.turn_time());
+    }
+    if let Some(deadline) = deadline {
+        let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
+        let now = core.core.turn_time();
+        if let Some(wait) = deadline.ended(terms, call, phases, outcome, now) {
+            recorder.learn(label, &wait, now);
+        }
+    }
+    // A stream of events is meant to last: how long it did says nothing.
+    if call.kind() == mcp::CallKind::Stream || method == mcp::LISTEN {
+        return;
+    }
+    let verdict = core.figures.slow_calls.borrow_mut().judge(core.core.turn_time(), phases.took());
+    if let SlowVerdict::Log { left_out } = verdict {
+        let mut split = Vec::new();
+        server_timing(phases, &mut split);
+        let split = String::from_utf8_lossy(&split);
+        // To the microsecond: a longer fraction is noise.
+        let took_ms = (phases.took().as_secs_f64() * 1e6).round() / 1e3;
+        tracing::warn!(
+            route = route.name.as_str(),
+            method,
+            tool,
+            outcome = outcome.name(),
+            took_ms,
+            %split,
+            left_out,
+            "slow call"
+        );
+    }
+}
+
+/// Notes that a server has refused a request as one of the other era of MCP does, if the request opens a conversation.
+pub(super) fn note_era(core: &EdgeCore, request: &mut impl Request, route: &Route) {
+    let opened = request.label().and_then(|label| Era::of_opening(label.call().method()?));
+    let Some(era) = opened else { return };
+    Counters::add(&core.edge.counters.eras_differed);
+    if let Some(LeftOut { same, others }) = core.edge.log_era(&route.name, era, core.core.turn_time()) {
+        tracing::info!(
+            route = route.name.as_str(),
+            same,
+            others,
+            "an agent of MCP {} was refused, as by a server of {}: agents that speak both try the other way by themselves; for the \
+             rest, update the server or the agent, and check the path",
+            era.revisions(),
+            era.other().revisions()
+        );
+    }
+}
+
+/// Counts a request that is of no route.
+pub(super) fn count_refused(core: &EdgeCore, refusal: Refusal) {
+    let mut recorder = core.figures.recorder.borrow_mut();
+    let label = recorder.label(OTHER, OTHER, "");
+    recorder.record(label, &CallPhases::default(), refusal.outcome());
+}

@@ -1,0 +1,202 @@
+//! `docs/ERRORS.md`: every answer of adit itself, from the tables in the code. The test compares the page, and writes it if
+//! `ADIT_TEST_WRITE_PAGES` is set.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::exchange::{CallFailure, CallReport, HeadReadError, LateCall, Refusal};
+use crate::latency::Usual;
+use crate::wire::http1::{Answer, BodyError, HeadError};
+
+const INTRO: &str = "# Errors
+
+This page is made from the tables in the program, and a test compares the two. It lists every answer that adit itself gives to
+agents; all others are those of the MCP server.
+
+- For a call that failed, and whose JSON-RPC id is known, the body is a JSON-RPC error with that id, a `code` from -31999 to -31000
+  (outside the ranges that JSON-RPC and MCP keep for themselves), a `message` for people and models, and `data`. Otherwise it is
+  `{\"error\":{\"code\":…,\"message\":…}}`, where `code` is the name that `data.reason` has. Match on names and codes; sentences may
+  change.
+- `data.may_have_acted` says whether the MCP server may have acted on the request. If not, the call can be repeated.
+- `data.retry_after_ms`, which is the header `Retry-After` as well, says when to repeat it. `data.terminal` says that the client
+  must not repeat it by itself.
+- Each answer has `Server-Timing`, which says where the time went, and `Cache-Control: no-store`. Answers to requests that were
+  refused, and to malformed ones, close a connection of HTTP/1.1.
+- A call that fails after its answer has begun has no such answer: the connection, or the stream of HTTP/2, is reset. An event
+  stream that misses its deadline ends with the event `message`, which has the JSON-RPC error, instead.
+";
+
+/// What an example call is told.
+const LATE: LateCall<'_> = LateCall {
+    tunnel: "tnl_demo",
+    route: "demo.example.com",
+    method: "tools/call",
+    tool: Some("search"),
+    limit: Duration::from_millis(3_200),
+    is_learned: true,
+    usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
+};
+
+/// Whether an error is one of a request; the others are those of servers' answers, which agents see as `upstream_broken`. A new
+/// one belongs into [`HeadError::ALL`] too.
+const fn is_of_request(error: HeadError) -> bool {
+    match error {
+        HeadError::BadStatusLine | HeadError::Http2Answer | HeadError::TlsAnswer => false,
+        HeadError::TlsOnPlainPort
+        | HeadError::BadMethod
+        | HeadError::BadRequestLine
+        | HeadError::BadTarget
+        | HeadError::UnsupportedMethod
+        | HeadError::UnsupportedVersion
+        | HeadError::BareCr
+        | HeadError::BareLf
+        | HeadError::ControlByte
+        | HeadError::ObsFold
+        | HeadError::EmptyFieldName
+        | HeadError::SpaceBeforeColon
+        | HeadError::BadFieldName
+        | HeadError::NoColon
+        | HeadError::TooLong
+        | HeadError::Crowded
+        | HeadError::TooManyFields
+        | HeadError::NoHost
+        | HeadError::RepeatedHost
+        | HeadError::BadHost
+        | HeadError::HostMismatch
+        | HeadError::RepeatedContentLength
+        | HeadError::BadContentLength
+        | HeadError::LengthAndEncoding
+        | HeadError::RepeatedTransferEncoding
+        | HeadError::UnsupportedTransferEncoding
+        | HeadError::TransferEncodingInHttp10
+        | HeadError::DisguisedField
+        | HeadError::TooManyConnectionOptions
+        | HeadError::UnsupportedExpectation => true,
+    }
+}
+
+/// The errors of bodies. A new one belongs into the list, and is then missed here.
+fn body_errors() -> Vec<BodyError> {
+    let all = [
+        BodyError::Truncated,
+        BodyError::BadChunkSize,
+        BodyError::BadLineEnd,
+        BodyError::ChunkOverrun,
+        BodyError::BadExtension,
+        BodyError::ExtensionTooLong,
+        BodyError::BadTrailers(HeadError::NoColon),
+        BodyError::ForbiddenTrailer,
+        BodyError::AmbiguousMessage,
+    ];
+    for error in all {
+        match error {
+            BodyError::Truncated
+            | BodyError::BadChunkSize
+            | BodyError::BadLineEnd
+            | BodyError::ChunkOverrun
+            | BodyError::BadExtension
+            | BodyError::ExtensionTooLong
+            | BodyError::BadTrailers(_)
+            | BodyError::ForbiddenTrailer
+            | BodyError::AmbiguousMessage => {}
+        }
+    }
+    all.to_vec()
+}
+
+/// When a call may be repeated.
+fn again(answer: &Answer<'_>) -> String {
+    match (answer.retry_after_s, answer.may_have_acted) {
+        (Some(seconds), _) => format!("after {seconds} s"),
+        (None, Some(true)) => "no (`terminal`)".to_owned(),
+        (None, _) => String::new(),
+    }
+}
+
+fn call_row(page: &mut String, rows: &mut BTreeSet<i32>, answer: &Answer<'_>) {
+    let Answer { status, rpc_code, code, message, may_have_acted, .. } = *answer;
+    if rows.insert(rpc_code) {
+        let acted = if may_have_acted == Some(true) { "perhaps" } else { "no" };
+        let again = again(answer);
+        writeln!(page, "| {status} | {rpc_code} | `{code}` | {acted} | {again} | {message} |").unwrap();
+    }
+}
+
+fn row(page: &mut String, answer: &Answer<'_>) {
+    let Answer { status, code, message, .. } = *answer;
+    writeln!(page, "| {status} | `{code}` | {message} |").unwrap();
+}
+
+fn page() -> String {
+    let mut page = INTRO.to_owned();
+    page.push_str(
+        "\n## Calls that failed\n\n| status | code | reason | server acted | again | sentence |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    let mut rows = BTreeSet::new();
+    for failure in CallFailure::ALL {
+        let answer = failure.answer(None);
+        call_row(&mut page, &mut rows, &answer);
+        if failure == CallFailure::Deadline {
+            let report = CallReport::late(&LATE);
+            call_row(&mut page, &mut rows, &report.refine(answer));
+        }
+    }
+    let report = CallReport::late(&LATE);
+    let example = report.refine(CallFailure::Deadline.answer(Some("7"))).body();
+    let example: serde_json::Value = serde_json::from_str(&example).unwrap();
+    write!(
+        page,
+        "\nWhere a limit for the time of a call was reached, and its method is known, `data` says more:\n\n```json\n{example:#}\n```\n\n\
+         `limit` is `deadline` for one that was learned from earlier calls of the tool, of which half took `p50_ms` and 95 % took\n\
+         `p95_ms` at the most; or `first_byte_timeout_ms`, the setting. `phase` is where the time went.\n"
+    )
+    .unwrap();
+    page.push_str(
+        "\n## Requests that are refused\n\n| status | reason | again | sentence |\n| --- | --- | --- | --- |\n",
+    );
+    for refusal in Refusal::ALL {
+        let answer = refusal.answer();
+        let Answer { status, code, message, .. } = answer;
+        writeln!(page, "| {status} | `{code}` | {} | {message} |", again(&answer)).unwrap();
+    }
+    page.push_str("\n## Heads that are refused\n\n| status | reason | sentence |\n| --- | --- | --- |\n");
+    row(&mut page, &HeadReadError::TIMEOUT_ANSWER);
+    for error in HeadError::ALL.into_iter().filter(|error| is_of_request(*error)) {
+        row(&mut page, &Answer::new(error.status(), HeadError::CODE, &error.to_string()));
+    }
+    page.push_str("\n## Bodies that are refused\n\n| status | reason | sentence |\n| --- | --- | --- |\n");
+    for error in body_errors() {
+        row(&mut page, &Answer::new(error.status(), BodyError::CODE, &error.to_string()));
+    }
+    page
+}
+
+#[test]
+fn the_page_of_errors_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ERRORS.md");
+    if std::env::var_os("ADIT_TEST_WRITE_PAGES").is_some() {
+        std::fs::write(&path, page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let renew = "ADIT_TEST_WRITE_PAGES=1 cargo test --lib the_page_of_errors";
+    assert!(written == page(), "docs/ERRORS.md is out of date: {renew}");
+}
+
+/// Programs and models tell answers apart by their names and codes.
+#[test]
+fn each_name_has_one_status_and_each_sentence_one_name() {
+    let mut told: Vec<(u16, String, String)> = Vec::new();
+    let mut add = |answer: &Answer<'_>| {
+        told.push((answer.status, answer.code.to_owned(), answer.message.to_owned()));
+    };
+    CallFailure::ALL.iter().for_each(|failure| add(&failure.answer(None)));
+    Refusal::ALL.iter().for_each(|refusal| add(&refusal.answer()));
+    for (nth, (status, code, message)) in told.iter().enumerate() {
+        for (other_status, other_code, other_message) in &told[..nth] {
+            assert!(code != other_code || status == other_status, "{code} has two statuses");
+            assert!(message != other_message || code == other_code, "{message:?} has two names");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+use memchr::memchr;
+
+/// What a message that tells of progress has as its method, as it stands in JSON.
+const NAME: &[u8] = br#""notifications/progress""#;
+
+/// Finds messages that tell of progress (`notifications/progress`) in an event stream that passes in pieces of any size.
+///
+/// It looks for the method's name as a JSON string of its own, which may be written with `\/`. Within other strings of JSON quotes
+/// are escaped, so that a text that contains the name is not mistaken for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProgressScan {
+    /// How much of the name was matched.
+    matched: u8,
+}
+
+impl ProgressScan {
+    /// Processes the next bytes; returns whether a message ends its name in them.
+    pub fn feed(&mut self, bytes: &[u8]) -> bool {
+        let (mut rest, mut found) = (bytes, false);
+        while !rest.is_empty() {
+            if self.matched == 0 {
+                let Some(quote) = memchr(b'"', rest) else { break };
+                rest = &rest[quote + 1..];
+                self.matched = 1;
+                continue;
+            }
+            let (byte, wanted) = (rest[0], NAME[usize::from(self.matched)]);
+            rest = &rest[1..];
+            self.matched = match byte {
+                byte if byte == wanted => self.matched + 1,
+                b'\\' if wanted == b'/' => self.matched,
+                b'"' => 1,
+                _ => 0,
+            };
+            if usize::from(self.matched) == NAME.len() {
+                (self.matched, found) = (0, true);
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_found_in_every_cut_and_nothing_else_is() {
+        let cases: [(&str, usize); 8] = [
+            (r#"data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1}}"#, 1),
+            (r#"data: {"method":"notifications\/progress"}"#, 1),
+            ("data: {\"method\":\"notifications/progress\"}\n\ndata: {\"method\":\"notifications/progress\"}\n\n", 2),
+            (r#"data: {"result":{"text":"it says \"notifications/progress\" to us"}}"#, 0),
+            (r#"data: {"method":"notifications/progressing"}"#, 0),
+            (r#"data: {"method":"notifications/message"}"#, 0),
+            (r#"data: {"method":""notifications/progress""#, 1),
+            ("", 0),
+        ];
+        for (text, count) in cases {
+            for at in 0..=text.len() {
+                let mut scan = ProgressScan::default();
+                let found = [&text[..at], &text[at..]].iter().filter(|piece| scan.feed(piece.as_bytes())).count();
+                assert!(found == count || (count == 2 && found == 1), "{text} cut at {at}: {found}");
+            }
+            let mut scan = ProgressScan::default();
+            assert_eq!(text.bytes().filter(|byte| scan.feed(&[*byte])).count(), count, "{text} byte by byte");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Deadlines that are learned, through the real edge and the real connector on virtual time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit::base::{DeadlineMode, DeadlineOverrides, Rng};
+use adit::engine::ByteStream;
+use adit::latency::{DeadlineReason, Outcome};
+use adit::route::{RouteOverrides, ToolOverrides};
+
+use crate::bodies::send;
+use crate::roles::HOST;
+use crate::stalls::{Bed, connect};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A call of a tool.
+const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#;
+
+/// What an agent reads, and when the last of it came, in milliseconds since the call.
+type Answer = Rc<RefCell<(String, u128)>>;
+
+fn bed(mode: DeadlineMode) -> Bed {
+    let bed = Bed::start();
+    bed.reload(own(mode, DeadlineOverrides::default()));
+    bed
+}
+
+/// A route with this mode, and other settings for the tool that is called.
+fn own(mode: DeadlineMode, of_tool: DeadlineOverrides) -> RouteOverrides {
+    let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
+    let tool = ToolOverrides { tool: "search".into(), deadlines: of_tool };
+    RouteOverrides { deadlines, tools: [tool].into(), ..RouteOverrides::default() }
+}
+
+/// A call of the tool on a connection of its own, which is kept until the end.
+fn call(bed: &Bed, path: &str) -> Answer {
+    let (core, answer) = (bed.agents.clone(), Answer::default());
+    let (told, len) = (Rc::clone(&answer), CALL.len());
+    let head = format!("POST /{} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n\r\n{CALL}", path);
+    bed.agents.spawn(async move {
+        let socket = connect(&core).await;
+        let began = core.turn_time();
+        send(&socket, head.as_bytes()).await.expect("the edge is there");
+        while let Ok(Some(lease)) = socket.recv().await {
+            let mut told = told.borrow_mut();
+            told.0.push_str(&String::from_utf8_lossy(&lease));
+            told.1 = (core.turn_time() - began).as_millis();
+        }
+    });
+    answer
+}
+
+fn slow(bed: &Bed, ms: u64) -> Answer {
+    call(bed, &format!("slow/{}/{ms}", CALL.len()))
+}
+
+/// Lets the edge see as many calls as it takes to learn from them, each of which takes so long.
+fn teach(bed: &mut Bed, ms: u64) {
+    let calls: Vec<Answer> = (0..30).map(|_| slow(bed, ms)).collect();
+    bed.pass(Duration::from_millis(ms) + SECOND);
+    assert!(calls.iter().all(|answer| answer.borrow().0.starts_with("HTTP/1.1 200 ")), "{:?}", calls[0]);
+}
+
+fn json_of(answer: &str) -> serde_json::Value {
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
+}
+
+#[test]
+fn a_call_that_takes_much_longer_than_usual_is_cut_and_told_so() {
+    let mut bed = bed(DeadlineMode::Enforce);
+    teach(&mut bed, 2_000);
+    let late = slow(&bed, 60_000);
+    bed.pass(5 * SECOND);
+    let (answer, after_ms) = late.borrow().clone();
+    assert!(answer.starts_with("HTTP/1.1 504 ") && (3_000..3_300).contains(&after_ms), "{answer} after {after_ms} ms");
+    let error = json_of(&answer);
+    assert_eq!((&error["id"], &error["error"]["code"]), (&7.into(), &(-31_019).into()));
+    let data = &error["error"]["data"];
+    assert_eq!(
+        (&data["tool"], &data["limit"], &data["may_have_acted"]),
+        (&"search".into(), &"deadline".into(), &true.into())
+    );
+    assert!(data["limit_ms"].as_u64().is_some_and(|ms| (3_000..3_300).contains(&ms)), "{data}");
+    assert!(data["p95_ms"].as_u64().is_some_and(|ms| (2_000..2_200).contains(&ms)), "{data}");
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 30), (Outcome::TimedOut, 1)]);
+    let deadlines = bed.figures(0).set.expect("one label").1.deadlines();
+    assert_eq!((deadlines.cut, deadlines.missed), (1, 0));
+    bed.pass(30 * SECOND);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn by_default_such_a_call_is_counted_and_goes_on() {
+    let mut bed = Bed::start();
+    teach(&mut bed, 2_000);
+    let late = slow(&bed, 10_000);
+    bed.pass(11 * SECOND);
+    assert!(late.borrow().0.starts_with("HTTP/1.1 200 "), "{late:?}");
+    let figures = bed.figures(0);
+    let deadlines = figures.set.expect("one label").1.deadlines();
+    assert_eq!((deadlines.cut, deadlines.missed), (0, 1));
+    let deadline = figures.deadline.expect("it was learned");
+    assert_eq!(deadline.reason, DeadlineReason::Learned);
+}
+
+#[test]
+fn where_deadlines_are_off_nothing_is_learned_nor_counted() {
+    let mut bed = bed(DeadlineMode::Off);
+    teach(&mut bed, 2_000);
+    let late = slow(&bed, 10_000);
+    bed.pass(11 * SECOND);
+    assert!(late.borrow().0.starts_with("HTTP/1.1 200 "), "{late:?}");
+    let figures = bed.figures(0);
+    assert_eq!(figures.set.expect("one label").1.deadlines().missed, 0);
+    assert_eq!(figures.deadline.map(|deadline| deadline.reason), Some(DeadlineReason::Cold));
+}
+
+#[test]
+fn a_tool_may_have_limits_of_its_own() {
+    let mut bed = Bed::start();
+    // A ceiling is enforced in each mode.
+    bed.reload(own(
+        DeadlineMode::Observe,
+        DeadlineOverrides { ceiling: Some(10 * SECOND), ..DeadlineOverrides::default() },
+    ));
+    let late = slow(&bed, 60_000);
+    bed.pass(11 * SECOND);
+    let (answer, after_ms) = late.borrow().clone();
+    assert!(answer.starts_with("HTTP/1.1 504 ") && (10_000..10_100).contains(&after_ms), "{answer} after {after_ms}");
+    assert_eq!(json_of(&answer)["error"]["data"]["limit"], "first_byte_timeout_ms");
+    // What the route enforces, a tool may be exempt from.
+    let exempt = DeadlineOverrides { mode: Some(DeadlineMode::Off), ..DeadlineOverrides::default() };
+    bed.reload(own(DeadlineMode::Enforce, exempt));
+    teach(&mut bed, 100);
+    let long = slow(&bed, 20_000);
+    bed.pass(21 * SECOND);
+    assert!(long.borrow().0.starts_with("HTTP/1.1 200 "), "{long:?}");
+}
+
+#[test]
+fn progress_extends_the_deadline_of_a_stream_up_to_a_limit_and_other_messages_do_not() {
+    let mut bed = bed(DeadlineMode::Enforce);
+    teach(&mut bed, 2_000);
+    let path = |ms: u64, count: u64, method: &str| format!("sse/{}/{ms}/{count}/{method}", CALL.len());
+    let (steady, silent) = (call(&bed, &path(2_500, 10, "progress")), call(&bed, &path(2_500, 10, "message")));
+    bed.pass(30 * SECOND);
+    let answer = steady.borrow().0.clone();
+    assert!(answer.contains(r#""result":{}"#) && answer.ends_with("0\r\n\r\n"), "{answer}");
+    let (answer, after_ms) = silent.borrow().clone();
+    assert!((3_000..3_300).contains(&after_ms), "after {after_ms} ms: {answer}");
+    assert_eq!(answer.matches("notifications/message").count(), 1, "{answer}");
+    let event = answer.split("event: message\n").nth(1).unwrap_or_else(|| panic!("no last event: {answer}"));
+    let data = event.lines().next().and_then(|line| line.strip_prefix("data: ")).unwrap();
+    let error: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!((&error["id"], &error["error"]["data"]["reason"]), (&7.into(), &"deadline".into()));
+    assert!(answer.ends_with("0\r\n\r\n"), "the stream ends as it should: {answer}");
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 31), (Outcome::TimedOut, 1)]);
+
+    let limited = DeadlineOverrides { progress_max: Some(8 * SECOND), ..DeadlineOverrides::default() };
+    bed.reload(own(DeadlineMode::Enforce, limited));
+    let endless = call(&bed, &path(1_000, 100, "progress"));
+    bed.pass(20 * SECOND);
+    let (answer, after_ms) = endless.borrow().clone();
+    assert!((8_000..8_100).contains(&after_ms) && answer.contains(r#""reason":"deadline""#), "{after_ms}: {answer}");
+    bed.pass(5 * SECOND);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn a_stream_of_events_that_answers_no_call_has_no_deadline() {
+    let mut bed = bed(DeadlineMode::Enforce);
+    teach(&mut bed, 1_000);
+    let (core, ended) = (bed.agents.clone(), Rc::<RefCell<Option<String>>>::default());
+    let told = Rc::clone(&ended);
+    bed.agents.spawn(async move {
+        let socket = connect(&core).await;
+        let head = format!("GET /events HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n\r\n");
+        send(&socket, head.as_bytes()).await.unwrap();
+        while let Ok(Some(_)) = socket.recv().await {}
+        *told.borrow_mut() = Some("ended".to_owned());
+    });
+    bed.pass(600 * SECOND);
+    assert_eq!(*ended.borrow(), None);
+}
+
+/// A server that becomes ten times as slow, and quick again: its calls are cut for less than a minute, and the deadline comes down
+/// within one.
+#[test]
+fn a_step_of_the_servers_time_is_followed_within_a_minute_both_ways() {
+    for seed in 0..5 {
+        let mut rng = Rng::new(seed);
+        let mut bed = bed(DeadlineMode::Enforce);
+        let quick_ms = rng.between(500, 1_000);
+        for (phase, ms) in [(0, quick_ms), (1, 10 * quick_ms), (2, quick_ms)] {
+            let mut calls = Vec::new();
+            for _ in 0..2 * 80 {
+                calls.push(slow(&bed, ms + rng.below(ms / 5)));
+                bed.pass(SECOND / 2);
+            }
+            bed.pass(15 * SECOND);
+            let cut: Vec<usize> =
+                (0..calls.len()).filter(|nth| calls[*nth].borrow().0.starts_with("HTTP/1.1 504 ")).collect();
+            assert_eq!(phase == 1, !cut.is_empty(), "seed {seed}, phase {phase}: {cut:?}");
+            assert!(cut.iter().all(|nth| *nth < 2 * 60), "seed {seed}, phase {phase}: cut after a minute: {cut:?}");
+            let deadline = bed.figures(0).deadline.expect("it is learned");
+            let p95_ms = deadline.usual.expect("many were seen").p95.as_millis() as u64;
+            assert!((ms..ms * 13 / 10).contains(&p95_ms), "seed {seed}, phase {phase}: {p95_ms} ms for {ms} ms");
+        }
+    }
+}
