@@ -68,8 +68,8 @@ pub enum UpstreamError {
     },
     /// It took the connection, and does not speak HTTP/2.
     #[error(
-        "the upstream {address} took the connection, but there is no HTTP/2 with it ({reason}): check the server, and that \
-         `upstream` says how it is spoken to"
+        "the upstream {address} took the connection, but there is no HTTP/2 with it ({reason}): check the server; \
+         `upstream` and `upstream_http2` of the route say how it is spoken to"
     )]
     Http2 {
         /// The address that was dialled.

@@ -5,6 +5,7 @@ mod calls;
 mod client;
 pub(crate) mod frames;
 mod hostile;
+pub(crate) mod node;
 mod settings;
 mod site;
 mod streams;

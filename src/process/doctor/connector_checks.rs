@@ -230,11 +230,11 @@ async fn upstream(
     let url = &route.upstream;
     let mut socket = None;
     let mut address: Option<SocketAddr> = None;
-    let mut base = url.to_string();
+    let scheme = if url.is_tls() { "https" } else { "http" };
+    let base = format!("{scheme}://{}", url.authority());
     match url.addr() {
         UpstreamAddr::Unix { path } => {
             socket = Some(std::path::PathBuf::from(&**path));
-            base = "http://localhost".to_owned();
             findings.ok("upstream.address", format!("{url} for {}", route.host));
         }
         UpstreamAddr::Tcp { host, port } => {
@@ -251,7 +251,14 @@ async fn upstream(
     // As the connector would call it.
     let addresses = route_addresses(route);
     let host_field: HeaderMap = HeaderValue::from_str(addresses.host()).map(|host| (HOST, host)).into_iter().collect();
-    let with_host = |builder: ClientBuilder| builder.default_headers(host_field);
+    let with_host = |builder: ClientBuilder| {
+        let builder = builder.default_headers(host_field);
+        match (url.is_http2(), route.upstream_http2) {
+            (true, _) => builder.http2_prior_knowledge(),
+            (false, true) => builder,
+            (false, false) => builder.http1_only(),
+        }
+    };
     let client = http_client(route.upstream_ca_file.as_deref(), |builder| match (&socket, address, url.addr()) {
         (Some(socket), ..) => with_host(builder.unix_socket(socket.as_path())),
         (None, Some(address), UpstreamAddr::Tcp { host, .. }) => with_host(builder.resolve(host, address)),

@@ -36,7 +36,7 @@ const WINDOWS: [u32; 3] = [STREAM_WINDOW * STREAMS_MAX as u32, 1024 * 1024, 256 
 pub(super) const WINDOW_MIN: u32 = 64 * 1024 - 1;
 /// How many streams share a small window before one that is not read can hold up another.
 const STREAMS_PER_WINDOW: u32 = 16;
-/// How much is given to `h2` of all requests ahead of the connection, in bytes; what each may have is limited before.
+/// How much of one request `h2` may have ahead of the connection, in bytes.
 const SEND_BUFFER_LEN: usize = 64 * 1024;
 /// How many streams that this side has reset are remembered, because the server may not know yet, and for how long.
 const RESETS_REMEMBERED: usize = STREAMS_MAX;

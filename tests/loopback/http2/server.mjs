@@ -1,10 +1,12 @@
-// A server of HTTP/2 for the tests of upstreams. Arguments: how it listens (`tls`, `tls-or-1`, `clear` or `unix`), then key and
-// certificate, or the path of the socket. It writes the port on which it listens, and then a line for each stream that is reset.
+// A server of HTTP/2 for the tests of upstreams. Arguments: how it listens (`tls`, `tls-or-1`, `clear` or `unix`), then the files of
+// its key and its certificate, the path of the socket for `unix`, and perhaps the port of a server of HTTP/1.1 to which it passes all
+// requests on. It writes the port on which it listens, and then a line for each stream that is reset.
 
 import fs from 'node:fs';
+import http from 'node:http';
 import http2 from 'node:http2';
 
-const [how, first, second] = process.argv.slice(2);
+const [how, keyFile, certFile, socketPath, relayPort] = process.argv.slice(2);
 let sessions = 0;
 let refusals = 1;
 const waiting = [];
@@ -50,7 +52,22 @@ function answer(stream, headers) {
   });
 }
 
-const pem = () => ({ key: fs.readFileSync(first), cert: fs.readFileSync(second) });
+function relay(stream, headers) {
+  const fields = Object.fromEntries(Object.entries(headers).filter(([name]) => !name.startsWith(':')));
+  const path = headers[':path'];
+  const to = { host: '127.0.0.1', port: relayPort, method: headers[':method'], path, headers: { ...fields, host: headers[':authority'] } };
+  const request = http.request(to, (response) => {
+    const { connection, 'keep-alive': keepAlive, 'transfer-encoding': encoding, ...rest } = response.headers;
+    stream.respond({ ':status': response.statusCode, ...rest });
+    response.pipe(stream);
+  });
+  stream.on('error', () => {});
+  stream.on('close', () => request.destroy());
+  request.on('error', () => stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR));
+  stream.pipe(request);
+}
+
+const pem = () => ({ key: fs.readFileSync(keyFile), cert: fs.readFileSync(certFile) });
 const server = how.startsWith('tls')
   ? http2.createSecureServer({ ...pem(), allowHTTP1: how === 'tls-or-1' })
   : http2.createServer();
@@ -58,6 +75,6 @@ server.on('session', () => { sessions += 1; });
 if (how === 'tls-or-1') {
   server.on('request', (request, response) => response.end(`spoken to in HTTP/${request.httpVersion}`));
 } else {
-  server.on('stream', answer);
+  server.on('stream', relayPort ? relay : answer);
 }
-server.listen(how === 'unix' ? first : { host: '127.0.0.1', port: 0 }, () => console.log(server.address().port ?? 0));
+server.listen(how === 'unix' ? socketPath : { host: '127.0.0.1', port: 0 }, () => console.log(server.address().port ?? 0));

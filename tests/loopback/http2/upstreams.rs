@@ -1,87 +1,17 @@
 //! Upstreams that speak HTTP/2: the server of Node, which is built on nghttp2, behind a tunnel on each real driver.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
-
 use adit::base::Traffic;
-use adit::tls::{ALPN_HTTP1, ALPN_HTTP2, Authority, ClientSettings, Roots, client_config};
+use adit::tls::{ALPN_HTTP1, ALPN_HTTP2};
 use adit::upstream::UpstreamSettings;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use rustls::pki_types::UnixTime;
 
 use crate::http2::client::{Client, next, request, whole, with_client};
+use crate::http2::node::Node;
 use crate::http2::site::DRIVERS;
 use crate::support::Tunnel;
 
 const LARGE: usize = 8_000_000;
-
-/// The server, which ends with this.
-struct Node {
-    child: Child,
-    said: BufReader<ChildStdout>,
-    files: tempfile::TempDir,
-    /// Its authority and its port.
-    authority: Authority,
-    port: u16,
-}
-
-impl Node {
-    /// Starts one that listens so.
-    fn start(how: &str) -> Node {
-        let files = tempfile::tempdir().unwrap();
-        let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
-        let issued = authority.issue(&["127.0.0.1"]).unwrap();
-        let path = |name: &str| files.path().join(name);
-        std::fs::write(path("cert"), &issued.cert_pem).unwrap();
-        std::fs::write(path("key"), issued.key_pem.expose()).unwrap();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loopback/http2/server.mjs");
-        let mut node = Command::new("node");
-        node.args([script, how]);
-        match how {
-            "unix" => node.arg(path("socket")),
-            _ => node.args([path("key"), path("cert")]),
-        };
-        let mut child = node.stdout(Stdio::piped()).spawn().expect("node is there, as npm is");
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let mut started = Node { child, said, files, authority, port: 0 };
-        started.port = started.says().parse().unwrap();
-        started
-    }
-
-    /// The next line that it writes.
-    fn says(&mut self) -> String {
-        let mut line = String::new();
-        self.said.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// The upstream as a route has it, where the server speaks TLS and is offered these protocols.
-    fn over_tls(&self, alpn: &[&[u8]]) -> UpstreamSettings {
-        let mut roots = Roots::new();
-        roots.add_der(self.authority.cert_der().clone()).unwrap();
-        let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let tls = client_config(ClientSettings { roots, alpn, ..ClientSettings::default() }).unwrap();
-        let url = format!("https://127.0.0.1:{}", self.port);
-        UpstreamSettings { tls: Some(tls), ..UpstreamSettings::for_tests(url.parse().unwrap()) }
-    }
-
-    fn in_the_clear(&self) -> UpstreamSettings {
-        UpstreamSettings::for_tests(format!("h2c://127.0.0.1:{}", self.port).parse().unwrap())
-    }
-
-    fn over_unix(&self) -> UpstreamSettings {
-        let socket = self.files.path().join("socket");
-        UpstreamSettings::for_tests(format!("h2c+unix:{}", socket.display()).parse().unwrap())
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Runs a test on each driver, with a server that listens so.
 fn on_each_driver(how: &str, settings: impl Fn(&Node) -> UpstreamSettings, test: impl Fn(&Tunnel, &mut Node)) {
