@@ -45,7 +45,7 @@ impl ConnectorCore {
             retry: Retry::new(core.id(), &connector),
             upstreams: Upstreams::new(&core, &connector, resolver.clone()),
             workers: WorkerSlots::default(),
-            figures: CallFigures::new(),
+            figures: CallFigures::new(&connector.learned),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             drain: Signal::default(),
             core,

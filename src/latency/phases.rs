@@ -127,6 +127,14 @@ impl CallPhases {
         CallPhases { far_side_only: true, ..CallPhases::split(edge, Some(times)) }
     }
 
+    /// The same call, which the upstream answered with this status, or not, and with an event stream or not.
+    #[must_use]
+    pub fn answered(mut self, status: Option<u16>, is_event_stream: bool) -> CallPhases {
+        self.edge.status = status.map(StatusClass::of);
+        self.edge.is_event_stream = is_event_stream;
+        self
+    }
+
     /// The class of the upstream's answer; `None` if there was none, or the edge could not see it.
     #[must_use]
     pub fn status(&self) -> Option<StatusClass> {

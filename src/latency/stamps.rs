@@ -185,6 +185,12 @@ impl ConnectorStamps {
         self.stream = Some(StreamKind::of(is_standing));
     }
 
+    /// Whether the answer is an event stream.
+    #[must_use]
+    pub fn is_event_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Whether the answer is an event stream that lasts as long as both sides want.
     #[must_use]
     pub fn is_standing(&self) -> bool {
