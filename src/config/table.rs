@@ -452,7 +452,14 @@ section! {
         /// How long an upstream may take until the first byte of its answer to an agent whose TLS ends in this
         /// connector; 0 for no limit. It does not apply to the GET streams of MCP. For other calls the edge has the same
         /// setting.
-        first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, restart, like "30s";
+        first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, live, like "30s";
+        /// What becomes of calls of agents whose TLS ends in this connector, if they miss their deadline: `off`, `observe` or
+        /// `enforce`. It is learned as `edge.deadline` says; for other calls the edge has the same setting.
+        deadline: DeadlineMode = "observe", live, like "enforce";
+        /// The shortest deadline of these calls, however quick the last ones were.
+        deadline_floor_ms: Millis = "1s" in 1..=86_400_000, live, like "5s";
+        /// How long such a call may take that tells of its progress (`notifications/progress`).
+        progress_max_ms: Millis = "10m" in 1..=86_400_000, live, like "1h";
         /// After how much silence the connector sends a comment on an event stream to an agent whose TLS ends in this
         /// connector; 0 sends none. For other calls the edge has the same setting.
         sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
@@ -494,6 +501,13 @@ section! {
         /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
         /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "30s";
+        /// What becomes of calls that miss their deadline, if that differs from `connect.deadline`. It applies to agents whose
+        /// TLS ends in this connector.
+        deadline: Option<DeadlineMode> = unset, live, like "enforce";
+        /// The shortest deadline of these calls, if that differs from `connect.deadline_floor_ms`.
+        deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
+        /// How long such a call may take that tells of its progress, if that differs from `connect.progress_max_ms`.
+        progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers that protect
         /// themselves against DNS rebinding accept certain hosts only, and answer others with 421 or 403.
         upstream_host: Option<HostField> = unset, live, like "localhost:8000";

@@ -13,11 +13,13 @@ use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, Core, StreamError};
-use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer};
+use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host};
 use crate::latency::{ConnectorStamps, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
-use crate::serve::{NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay};
+use crate::serve::{
+    CallDeadline, CallLabel, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
+};
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
 
@@ -45,7 +47,15 @@ pub(super) struct CallContext<'a> {
 pub(super) struct UpstreamWork {
     next_hop: NextHopWork,
     replay: Replay,
+    /// In a box, so that the task does not have its size.
+    pub(super) agents: Box<AgentWork>,
+}
+
+/// What is kept of a call of an agent whose TLS ends here, while it lasts; used again for its memory.
+#[derive(Default)]
+pub(super) struct AgentWork {
     timing: Vec<u8>,
+    pub(super) deadline: CallDeadline,
 }
 
 /// How far a call came.
@@ -206,7 +216,8 @@ impl UpstreamWork {
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
         let to = Asked::new(to, upstream.is_acknowledged());
-        let timing = context.is_agents().then_some(&mut self.timing);
+        let agents = context.is_agents().then_some(&mut *self.agents);
+        let of_agents = agents.as_ref().map(|agents| agents.deadline.first_byte_timeout);
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(context.stream);
@@ -217,7 +228,7 @@ impl UpstreamWork {
                 request: head,
                 upstream,
                 stamps: &mut end.stamps,
-                timing,
+                agents,
             };
             let public = served.addresses.public();
             let (peer, called) = match context.caller {
@@ -237,8 +248,7 @@ impl UpstreamWork {
                 ..RequestEdits::default()
             };
             // A GET waits for events, for as long as the agent does. The edge has a limit of its own.
-            let of_role = context.is_agents().then_some(context.core.connector.settings.first_byte_timeout);
-            let limit = served.first_byte_timeout().or(of_role).filter(|_| head.method() != Method::Get);
+            let limit = of_agents.or(served.first_byte_timeout()).filter(|_| head.method() != Method::Get);
             let mut next_hop = NextHop::new(&to, &to, &mut self.next_hop, head, edits);
             next_hop.first_byte_timeout = limit;
             next_hop.replay = Some(&mut self.replay);
@@ -248,6 +258,9 @@ impl UpstreamWork {
         let Relayed { result, has_begun, is_sent, keeps, is_cut } = relayed;
         (end.has_begun, end.keeps) = (has_begun, keeps);
         if let Err(error) = result {
+            if error == RelayError::Late {
+                self.agents.deadline.on_cut();
+            }
             if let Some(why) = upstream_fault(&error) {
                 upstream.log_fault(&why);
             }
@@ -278,13 +291,17 @@ struct ConnectorHooks<'a, U> {
     request: &'a RequestHead,
     upstream: &'a U,
     stamps: &'a mut ConnectorStamps,
-    /// For responses that agents read: the value of `Server-Timing`.
-    timing: Option<&'a mut Vec<u8>>,
+    /// For agents whose TLS ends here.
+    agents: Option<&'a mut AgentWork>,
 }
 
 impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     fn on_request_head_queued(&mut self) {
-        self.stamps.on_sent(self.context.core.core.now());
+        let now = self.context.core.core.now();
+        self.stamps.on_sent(now);
+        if let Some(agents) = &mut self.agents {
+            agents.deadline.on_sent(now);
+        }
     }
 
     fn received_at(&self) -> Time {
@@ -295,9 +312,30 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         &self.context.core.core
     }
 
+    fn on_body_bytes(&mut self, bytes: &[u8]) {
+        if let Some(agents) = self.agents.as_mut().filter(|_| self.stamps.is_event_stream()) {
+            agents.deadline.on_event_bytes(bytes, self.context.core.core.turn_time());
+        }
+    }
+
+    fn cuts_at(&self) -> Option<Time> {
+        self.agents.as_ref()?.deadline.cuts_at()
+    }
+
+    fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
+        let deadline = &mut self.agents.as_mut()?.deadline;
+        let core = self.context.core;
+        let (call, tunnel) = (label.call(), core.connector.settings.tunnel.as_str());
+        let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
+            deadline.report(call, tunnel, route.name.as_str())
+        })?;
+        deadline.on_cut();
+        Some(report.event(CallFailure::Deadline, label.rpc_id()?))
+    }
+
     fn sse_keepalive(&self) -> Option<Duration> {
         // What goes to the edge is kept alive there.
-        self.context.core.connector.settings.sse_keepalive.filter(|_| self.timing.is_some())
+        self.context.core.connector.settings.sse_keepalive.filter(|_| self.agents.is_some())
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
@@ -314,9 +352,9 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
             .then(|| self.addresses.in_response(self.request, is_agents))
             .flatten();
         let extras = ResponseExtras { may_keep: true, server_timing: None, public, is_metadata };
-        match &mut self.timing {
+        match &mut self.agents {
             None => extras,
-            Some(timing) => {
+            Some(AgentWork { timing, .. }) => {
                 timing.clear();
                 connector_timing(&times, timing);
                 ResponseExtras { may_keep: !core.is_draining(), server_timing: Some(timing), ..extras }

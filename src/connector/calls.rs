@@ -8,11 +8,11 @@ use crate::base::Clock;
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::shared::Counters;
-use crate::exchange::{CallFailure, HeadReadError, Refusal, check_request};
+use crate::exchange::{CallFailure, CallReport, HeadReadError, Refusal, check_request};
 use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::serve::{CallDeadline, Http1Request, LabelError, Next, Request, RequestLimits, Service};
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -99,10 +99,15 @@ impl StreamCalls<'_> {
             let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
-        if host.is_some_and(|host| context.core.upstreams.needs_label(host))
+        let is_enforced =
+            |host: &Hostname| context.core.upstreams.route_of(host, |route| route.deadlines.is_enforced());
+        if host.and_then(is_enforced).unwrap_or_default()
             && let Err(error) = request.read_label(context.core.read_ahead_limits()).await
         {
             return self.refuse_unlabelled(request, error).await;
+        }
+        if let Some(host) = *host {
+            begin_deadline(*context, work, request, host);
         }
         let began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         let mut end = CallEnd::new(began);
@@ -119,9 +124,13 @@ impl StreamCalls<'_> {
         }
         count(context.core, ended);
         if let Some(host) = *host {
-            let (times, took) = (end.stamps.times(&context.core.core), context.core.core.now() - began);
-            let phases = CallPhases::of_connector(times, took, end.stamps.is_event_stream());
-            record(*context, request, host, &phases, ended);
+            if ended == Some(Ok(())) && work.agents.deadline.was_cut() {
+                ended = Some(Err(CallFailure::Deadline));
+            }
+            let stamps = &end.stamps;
+            let phases = CallPhases::of_connector(stamps.times(&context.core.core), context.core.core.now() - began)
+                .answered(stamps.status(), stamps.is_event_stream());
+            record(*context, request, host, &phases, ended, &work.agents.deadline);
         }
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
@@ -134,6 +143,16 @@ impl StreamCalls<'_> {
         }
         let times = end.stamps.times(&context.core.core);
         self.answer(request, error, &times).await
+    }
+
+    /// What is told of a call that was cut.
+    fn report(&self, request: &mut impl Request) -> Option<CallReport> {
+        let StreamCalls { context, host, work, .. } = self;
+        let deadline = Some(&work.agents.deadline).filter(|deadline| deadline.was_cut())?;
+        let call = request.label()?.call();
+        call.method()?;
+        let tunnel = context.core.connector.settings.tunnel.as_str();
+        context.core.upstreams.route_of((*host)?, |route| deadline.report(call, tunnel, route.name.as_str()))
     }
 
     /// Answers an agent whose request does not say for certain what it calls, where that is needed.
@@ -153,7 +172,8 @@ impl StreamCalls<'_> {
             CallError::Failed(failure) => {
                 let mut timing = Vec::new();
                 connector_timing(times, &mut timing);
-                request.fail(failure, None, &timing, !self.context.core.is_draining()).await
+                let report = self.report(request);
+                request.fail(failure, report.as_ref(), &timing, !self.context.core.is_draining()).await
             }
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
@@ -173,6 +193,19 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
     }
 }
 
+/// Starts the deadline of an agent's call.
+fn begin_deadline(context: CallContext<'_>, work: &mut UpstreamWork, request: &mut impl Request, host: &Hostname) {
+    let core = context.core;
+    core.upstreams.route_of(host, |route| {
+        let deadline = &mut work.agents.deadline;
+        deadline.begin(&route.deadlines);
+        if let Some(label) = request.label().filter(|_| route.deadlines.is_enforced()) {
+            let (mut recorder, now) = (core.figures.recorder.borrow_mut(), core.core.turn_time());
+            deadline.begin_labelled(&route.deadlines, label.call(), route.name.as_str(), &mut recorder, now);
+        }
+    });
+}
+
 /// Counts an agent's call, and records how long it took.
 fn record(
     context: CallContext<'_>,
@@ -180,6 +213,7 @@ fn record(
     host: &Hostname,
     phases: &CallPhases,
     ended: Option<Result<(), CallFailure>>,
+    deadline: &CallDeadline,
 ) {
     let Some(call) = request.label().map(|label| label.call()) else { return };
     let method = call.method().unwrap_or(call.kind().name());
@@ -192,7 +226,12 @@ fn record(
     };
     let core = context.core;
     let mut recorder = core.figures.recorder.borrow_mut();
-    if let Some(label) = core.upstreams.route_of(host, |route| recorder.label(route, method, tool)) {
+    core.upstreams.route_of(host, |route| {
+        let label = recorder.label(route.name.as_str(), method, tool);
         recorder.record(label, phases, outcome);
-    }
+        let now = core.core.turn_time();
+        if let Some(wait) = deadline.ended(route.deadlines, call, phases, outcome, now) {
+            recorder.learn(label, &wait, now);
+        }
+    });
 }

@@ -1,8 +1,9 @@
 //! The figures of the calls of one core.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
-use crate::latency::{LatencySettings, Recorder};
+use crate::latency::{LatencySettings, LearnedTable, Recorder};
 
 /// How many calls there were, and how long those took whose TLS ends in this connector: nobody else can measure them.
 pub(super) struct CallFigures {
@@ -17,12 +18,9 @@ pub(super) struct CallFigures {
 pub(super) struct CountGuard<'a>(&'a Cell<usize>);
 
 impl CallFigures {
-    pub(super) fn new() -> CallFigures {
-        CallFigures {
-            recorder: RefCell::new(Recorder::new(LatencySettings::default())),
-            sessions_idle: Cell::new(0),
-            http2_calls: Cell::new(0),
-        }
+    pub(super) fn new(learned: &Arc<LearnedTable>) -> CallFigures {
+        let recorder = Recorder::new(LatencySettings::default()).with_learned(learned);
+        CallFigures { recorder: RefCell::new(recorder), sessions_idle: Cell::new(0), http2_calls: Cell::new(0) }
     }
 
     /// Counts a session as idle.

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Secret, Traffic, TunnelId};
+use crate::base::{DeadlineTerms, Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
@@ -74,9 +74,6 @@ pub struct ConnectorSettings {
     pub header_timeout: Duration,
     /// How long an inner TLS session may lie unused.
     pub idle_timeout: Duration,
-    /// How long the upstream may take to begin its answer to an agent whose TLS ends here; a GET, which waits for events, is
-    /// not bounded.
-    pub first_byte_timeout: Duration,
     /// After how much silence a comment is sent on an event stream to an agent whose TLS ends here; never, if none.
     pub sse_keepalive: Option<Duration>,
     /// Which web pages may call where their TLS ends here, and what their browsers are told.
@@ -107,7 +104,6 @@ impl ConnectorSettings {
             write_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
-            first_byte_timeout: Duration::from_secs(120),
             sse_keepalive: None,
             origins: Arc::default(),
         }
@@ -126,11 +122,11 @@ pub struct ConnectorRoute {
     pub traffic: Traffic,
     /// How its upstream is addressed, and what it is told of the address that agents call.
     pub identity: RouteIdentity,
-    /// How long the upstream may take to begin its answer. Without it only the limit of the edge applies, and for agents whose
-    /// TLS ends here that of the connector.
+    /// How long the upstream may take to begin its answer to a call of an edge, whose own limit applies without it.
     pub first_byte_timeout: Option<Duration>,
-    /// Whether a rule needs to know which method and tool an agent calls whose TLS ends here, before the call is passed on.
-    pub needs_label: bool,
+    /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
+    /// GET, which waits for events, is not bounded.
+    pub deadlines: DeadlineTerms,
 }
 
 /// The TLS configurations for inner sessions.

@@ -7,6 +7,7 @@ use crate::connector::edge_status::{EdgeStatus, SharedStatus};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::latency::LearnedTable;
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
 
@@ -22,6 +23,8 @@ pub struct Connector {
     /// Counts replacements of the tables, so that a core need not ask for them at each call.
     tables_version: AtomicU64,
     pub(super) edges: Vec<EdgeState>,
+    /// How long calls of each label take, of agents whose TLS ends here, as all cores learn it.
+    pub(super) learned: Arc<LearnedTable>,
     cores: Vec<MailSender<CoreMessage>>,
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
@@ -125,6 +128,7 @@ impl Connector {
             tables: RwLock::new(Arc::new(tables)),
             tables_version: AtomicU64::new(0),
             edges,
+            learned: Arc::default(),
             cores: senders,
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),

@@ -150,15 +150,10 @@ impl Upstreams {
         );
     }
 
-    /// Whether a rule of the host's route needs to know what is called before it is passed on.
-    pub(super) fn needs_label(&self, host: &Hostname) -> bool {
+    /// Passes a host's route to `look`, if the host has one.
+    pub(super) fn route_of<T>(&self, host: &Hostname, look: impl FnOnce(&ConnectorRoute) -> T) -> Option<T> {
         self.refresh_tables();
-        self.tables.borrow().routes.lookup(host).is_some_and(|route| route.needs_label)
-    }
-
-    /// Passes the name of a host's route to `look`, if the host has a route.
-    pub(super) fn route_of<T>(&self, host: &Hostname, look: impl FnOnce(&str) -> T) -> Option<T> {
-        self.tables.borrow().routes.lookup(host).map(|route| look(route.name.as_str()))
+        self.tables.borrow().routes.lookup(host).map(look)
     }
 
     /// Logs a failed inner TLS handshake, at most every [`SEAL_ERROR_EVERY`], and then asks the edges for their authorities
@@ -214,7 +209,7 @@ impl Served {
         self.route.traffic == route.traffic
             && self.route.identity == route.identity
             && self.route.first_byte_timeout == route.first_byte_timeout
-            && self.route.needs_label == route.needs_label
+            && self.route.deadlines == route.deadlines
             && same(&self.route.upstream, &route.upstream)
     }
 

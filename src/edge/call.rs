@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
-use crate::edge::call_deadline::CallDeadline;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
@@ -24,8 +23,8 @@ use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_M
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request,
-    RequestLimits, ResponseExtras, Service, relay,
+    CallDeadline, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
+    Replay, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -184,7 +183,12 @@ impl AgentCalls<'_> {
             }
             moves = Moves::spent();
         }
-        self.work.deadline.begin(&core, request, route, needs_label);
+        self.work.deadline.begin(&route.own.terms(&core.edge.settings.deadlines, None));
+        if let Some(call) = request.label().filter(|_| needs_label).map(|label| label.call()) {
+            let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
+            let (mut recorder, now) = (core.figures.recorder.borrow_mut(), core.core.turn_time());
+            self.work.deadline.begin_labelled(&terms, call, route.name.as_str(), &mut recorder, now);
+        }
         let seal = match route.traffic {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
             Traffic::Plain | Traffic::Passthrough => None,
@@ -461,11 +465,10 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
         let tables = self.core.tables.get();
         let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
-        let report = self.work.deadline.report(label.call(), route);
+        let report = self.work.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
         self.work.deadline.on_cut();
         let id = label.rpc_id()?;
-        let error = report.refine(CallFailure::Deadline.answer(Some(id))).body();
-        Some(format!("event: message\ndata: {error}\n\n").into_bytes())
+        Some(report.event(CallFailure::Deadline, id))
     }
 }
 
@@ -516,7 +519,7 @@ async fn fail(
     let cut = deadline.filter(|deadline| deadline.was_cut());
     let report = cut.and_then(|cut| {
         let call = request.label()?.call();
-        call.method().map(|_| cut.report(call, route))
+        call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
     let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
     record(core, request, route, usage, deadline, &phases, failure.outcome());

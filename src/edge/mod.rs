@@ -6,7 +6,6 @@ mod agents;
 mod agents_http2;
 mod bonds;
 mod call;
-mod call_deadline;
 mod certify;
 mod connectors;
 mod core_tables;

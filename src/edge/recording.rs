@@ -1,6 +1,5 @@
 //! What is kept of a call that has ended: figures, usage, what is learned from it, and log lines.
 
-use crate::edge::call_deadline::CallDeadline;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
 use crate::edge::shared::Counters;
@@ -9,7 +8,7 @@ use crate::exchange::Refusal;
 use crate::latency::{CallPhases, EdgeStamps, OTHER, Outcome, SlowVerdict, server_timing};
 use crate::policy::LeftOut;
 use crate::route::Route;
-use crate::serve::Request;
+use crate::serve::{CallDeadline, Request};
 use crate::wire::mcp::{self, Era};
 
 /// Counts a call that went over a link and has ended.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::exchange::CallFailure;
 use crate::latency::Usual;
 use crate::wire::http1::Answer;
 
@@ -81,6 +82,15 @@ impl CallReport {
     }
 }
 
+impl CallReport {
+    /// The last event of a stream that answers a call, which fails so and has this JSON-RPC id (JSON text).
+    #[must_use]
+    pub fn event(&self, failure: CallFailure, rpc_id: &str) -> Vec<u8> {
+        let error = self.refine(failure.answer(Some(rpc_id))).body();
+        format!("event: message\ndata: {error}\n\n").into_bytes()
+    }
+}
+
 /// A time as people read it.
 fn text(time: Duration) -> String {
     match time.as_millis() {
@@ -93,7 +103,6 @@ fn text(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::CallFailure;
 
     const LATE: LateCall<'_> = LateCall {
         tunnel: "tnl_a",

@@ -5,6 +5,7 @@
 //! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
 //! whose TLS ends there.
 
+mod call_deadline;
 mod carry_events;
 mod event_stream;
 mod http1_request;
@@ -21,6 +22,7 @@ mod responder;
 mod rewriting;
 mod service;
 
+pub use call_deadline::CallDeadline;
 pub use http1_request::Http1Request;
 pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,

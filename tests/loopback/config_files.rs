@@ -473,6 +473,10 @@ fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {
             || [
                 "log.level",
                 "connect.allowed_upstreams",
+                "connect.deadline",
+                "connect.deadline_floor_ms",
+                "connect.first_byte_timeout_ms",
+                "connect.progress_max_ms",
                 "connect.traffic",
                 "connect.seal_cert_file",
                 "connect.seal_key_file",

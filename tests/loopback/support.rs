@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use adit::base::{DeadlineMode, DeadlineOverrides, Secret, SharedMap, Traffic, TunnelId};
+use adit::base::{DeadlineMode, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Traffic, TunnelId};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity, Sealing,
 };
@@ -259,7 +259,7 @@ fn connector(
         traffic,
         identity: RouteIdentity::default(),
         first_byte_timeout: None,
-        needs_label: false,
+        deadlines: DeadlineTerms::default(),
     };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let callers = CallerAuthorities::default();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::base::{CoreId, LinkId, Secret, Time, Traffic};
+use crate::base::{CoreId, DeadlineTerms, LinkId, Secret, Time, Traffic};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
     RouteIdentity,
@@ -284,7 +284,10 @@ pub(super) fn tables_set(set: impl Fn(&mut UpstreamSettings)) -> ConnectorTables
 /// Tables with a limit for the time to the first byte of an answer.
 pub(super) fn tables_limited(first_byte_timeout: Duration) -> ConnectorTables {
     let mut entries = entries(&[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))], upstream_settings);
-    entries.iter_mut().for_each(|entry| entry.target.first_byte_timeout = Some(first_byte_timeout));
+    entries.iter_mut().for_each(|entry| {
+        entry.target.first_byte_timeout = Some(first_byte_timeout);
+        entry.target.deadlines.ceiling = first_byte_timeout;
+    });
     ConnectorTables { routes: RouteTable::new(entries).unwrap(), sealing: None }
 }
 
@@ -314,7 +317,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             traffic: Traffic::Plain,
             identity: RouteIdentity::default(),
             first_byte_timeout: None,
-            needs_label: false,
+            deadlines: DeadlineTerms::default(),
         },
     };
     routes.iter().map(entry).collect()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::bed::{Bed, EdgeSide, Talk, ms, script, settings, standard_tables};
-use crate::base::{Clock, Traffic};
+use crate::base::{Clock, DeadlineMode, DeadlineTerms, Traffic};
 use crate::connector::{ConnectorCommand, ConnectorSettings, ConnectorTables, Sealing};
 use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
@@ -275,6 +275,10 @@ fn what_is_no_plain_event_stream_gets_no_comments() {
     assert_eq!(kept_alive(plain, &[(15, "data\n\n")]), ":\n\ndata\n\n");
 }
 
+fn enforced() -> DeadlineTerms {
+    DeadlineTerms { mode: DeadlineMode::Enforce, ..DeadlineTerms::default() }
+}
+
 #[test]
 fn an_agents_call_whose_label_is_needed_is_read_ahead_or_refused() {
     const SEARCH: &str = r#"{"id":1,"method":"tools/call","params":{"name":"search"}}"#;
@@ -286,7 +290,7 @@ fn an_agents_call_whose_label_is_needed_is_read_ahead_or_refused() {
     }));
     let (mut tables, config) = sealed_tables(Traffic::Passthrough);
     let routes = tables.routes.iter().map(|(host, route)| {
-        let target = crate::connector::ConnectorRoute { needs_label: true, ..route.clone() };
+        let target = crate::connector::ConnectorRoute { deadlines: enforced(), ..route.clone() };
         RouteEntry { host: host.to_string(), place: String::new(), target }
     });
     tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
@@ -306,5 +310,49 @@ fn an_agents_call_whose_label_is_needed_is_read_ahead_or_refused() {
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("bad_request_body"), "{answer}");
     });
     assert_eq!(bed.role.counters().requests_refused.load(Ordering::Relaxed), 1);
+    bed.assert_clean();
+}
+
+#[test]
+fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_on() {
+    const SEARCH: &str = r#"{"id":1,"method":"tools/call","params":{"name":"search"}}"#;
+    const USUAL: usize = 25;
+    let mut bed = Bed::new(script(|mut peer| async move {
+        for _ in 0..USUAL {
+            peer.talk.until(SEARCH).await;
+            peer.core.sleep(ms(2_000)).await;
+            peer.talk.say(OK).await;
+        }
+        peer.talk.until(SEARCH).await;
+        let _ = peer.talk.rest().await;
+    }));
+    let (mut tables, config) = sealed_tables(Traffic::Passthrough);
+    let routes = tables.routes.iter().map(|(host, route)| {
+        let target = crate::connector::ConnectorRoute { deadlines: enforced(), ..route.clone() };
+        RouteEntry { host: host.to_string(), place: String::new(), target }
+    });
+    tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+    bed.role.reload(tables);
+    bed.run(|edge| async move {
+        let mut agent = agent(&edge, &config).await;
+        let call = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n{SEARCH}", SEARCH.len());
+        for _ in 0..USUAL {
+            agent.say(&call).await;
+            assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
+        }
+        let began = edge.core.now();
+        agent.say(&call).await;
+        let answer = agent.until("}}}").await;
+        let waited = edge.core.now() - began;
+        assert!((ms(3_000)..ms(3_300)).contains(&waited), "{waited:?}: {answer}");
+        for part in
+            ["HTTP/1.1 504 ", r#""reason":"deadline""#, r#""tool":"search""#, r#""tunnel":"tnl_t""#, r#""id":1"#]
+        {
+            assert!(answer.contains(part), "{part} in {answer}");
+        }
+        // On another connection to the upstream.
+        agent.say(&call).await;
+        assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
+    });
     bed.assert_clean();
 }

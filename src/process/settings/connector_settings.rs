@@ -7,9 +7,10 @@ use rustls_pki_types::UnixTime;
 
 use super::route_identity::route_identity;
 use super::{allowed_origins, own_origin, unless_zero};
-use crate::base::{AuthorityPin, Secret, TunnelId, TunnelToken, pin_of};
+use crate::base::{AuthorityPin, DeadlineOverrides, DeadlineTerms, Secret, TunnelId, TunnelToken, pin_of};
 use crate::config::{
-    ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, SecretText, UpstreamNetwork,
+    ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, RouteConfig, SecretText,
+    UpstreamNetwork,
 };
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::control::StateDir;
@@ -64,7 +65,6 @@ pub(crate) fn connector_settings(
         write_timeout: config.write_timeout_ms.into(),
         header_timeout: config.header_timeout_ms.into(),
         idle_timeout: config.idle_timeout_ms.into(),
-        first_byte_timeout: unless_zero(config.first_byte_timeout_ms.into()),
         sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         origins: Arc::new(OriginRules {
             allowed_origins: allowed_origins(&config.allowed_origins),
@@ -174,7 +174,7 @@ pub(crate) fn connector_tables(
                 traffic: config.traffic_of(route),
                 identity: route_identity(route),
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
-                needs_label: false,
+                deadlines: deadlines_of(config, route),
             },
         });
     }
@@ -183,6 +183,22 @@ pub(crate) fn connector_tables(
         RouteTable::default()
     });
     if faults.is_empty() { Ok(ConnectorTables { routes, sealing: None }) } else { Err(ConfigErrors::new(faults)) }
+}
+
+/// The deadlines of agents' calls on a route.
+fn deadlines_of(config: &ConnectConfig, route: &RouteConfig) -> DeadlineTerms {
+    let of_all = DeadlineTerms {
+        mode: config.deadline,
+        floor: config.deadline_floor_ms.into(),
+        ceiling: unless_zero(config.first_byte_timeout_ms.into()),
+        progress_max: config.progress_max_ms.into(),
+    };
+    of_all.with(&DeadlineOverrides {
+        mode: route.deadline,
+        floor: route.deadline_floor_ms.map(Into::into),
+        ceiling: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+        progress_max: route.progress_max_ms.map(Into::into),
+    })
 }
 
 /// The state directory, if there is to be one; created now if it does not exist.

@@ -112,8 +112,11 @@ edge = ["edge.test:7844", "[::1]:7845"]
 tunnel = "tnl_a"
 secret = "an-example-secret-0123"
 edge_name = "edge.internal"
+deadline = "off"
+deadline_floor_ms = "2s"
 [[route]]
 host = "a.test"
+deadline = "enforce"
 upstream = "https://localhost:9000"
 upstream_ca_file = "ca.pem"
 upstream_connections_max = 10
@@ -261,6 +264,9 @@ progress_max_ms = "1h"
             let tables = connector_tables(&connect, 3, &mut trust, RouteName::of_host).unwrap();
             let route = tables.routes.lookup(&hostname(host)).unwrap();
             assert_eq!(route.upstream.connections_max, if host == "a.test" { 4 } else { 342 });
+            let mode = if host == "a.test" { DeadlineMode::Enforce } else { DeadlineMode::Off };
+            let deadlines = DeadlineTerms { mode, floor: Duration::from_secs(2), ..DeadlineTerms::default() };
+            assert_eq!(route.deadlines, deadlines);
             Arc::clone(route.upstream.tls.as_ref().unwrap())
         };
         let first = tls_of("a.test");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use adit::base::{Secret, SharedMap, Traffic};
+use adit::base::{DeadlineTerms, Secret, SharedMap, Traffic};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
@@ -217,7 +217,7 @@ fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: adit::connector::RouteIdentity::default(),
         first_byte_timeout: None,
-        needs_label: false,
+        deadlines: DeadlineTerms::default(),
     };
     let route = RouteEntry { host: host.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }

@@ -180,6 +180,9 @@ impl Agent {
         let expected = plan.whole_answer();
         let mut body = Vec::new();
         let ended = reader.body(length, |bytes| body.extend_from_slice(bytes)).await;
+        if ended.is_ok() && was_cut(plan, &body, &expected) {
+            return Ok((Outcome::Refused(504), keep, reader.rest));
+        }
         if head.status() == 200 && !expected.starts_with(&body) {
             self.ledger.fault(format!("call {} was answered with another body", plan.id));
         }
@@ -238,4 +241,12 @@ impl Agent {
             self.ledger.fault(format!("call {id} was refused in another call's name: {json}"));
         }
     }
+}
+
+/// Whether an event stream missed its deadline: it ends between two events, behind one that says so with the call's id.
+fn was_cut(plan: &Plan, body: &[u8], expected: &[u8]) -> bool {
+    let last = format!("event: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{},\"error\":", plan.id);
+    let Some(at) = body.windows(last.len()).position(|window| window == last.as_bytes()) else { return false };
+    let says_so = String::from_utf8_lossy(&body[at..]).contains("\"reason\":\"deadline\"");
+    says_so && plan.kind == Kind::Sse && expected.starts_with(&body[..at]) && (at == 0 || body[..at].ends_with(b"\n\n"))
 }

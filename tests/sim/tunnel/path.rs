@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::Rng;
+use adit::base::{DeadlineMode, DeadlineOverrides, Rng};
 use adit::connector::{Connector, ConnectorCommand, ConnectorEvent, ConnectorReport};
 use adit::dial::Resolver;
 use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver, MailSender, mailbox};
 use adit::latency::LabelFigures;
+use adit::route::RouteOverrides;
 use adit::wire::mux;
 
 use super::agent::Agent;
@@ -20,7 +21,7 @@ use super::plan::Weather;
 use super::upstream::Upstream;
 use crate::roles::{
     AGENTS, AGENTS_AT, CONNECTOR, DRAIN_TIMEOUT, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core, connector_settings,
-    connector_tables, edge_settings, edge_tables,
+    connector_tables, edge_settings, edge_tables_with,
 };
 
 /// What a drain may take beyond its time-out: goodbyes, and agents that read why they were refused.
@@ -39,6 +40,8 @@ pub(crate) struct Layout {
     pub(crate) service: Option<Duration>,
     /// Bytes of buffers of each core of edge and connector.
     pub(crate) buffer_memory: usize,
+    /// What becomes of calls that miss their deadline. Where it is enforced, bodies are read before a call is opened.
+    pub(crate) deadlines: DeadlineMode,
 }
 
 impl Layout {
@@ -53,6 +56,7 @@ impl Layout {
             link: mux::Settings::default(),
             service: None,
             buffer_memory: 8 << 20,
+            deadlines: DeadlineMode::Observe,
         }
     }
 
@@ -72,6 +76,7 @@ impl Layout {
             },
             service: None,
             buffer_memory: [BUFFER_MEMORY_MIN, 8 << 20][rng.below(2) as usize],
+            deadlines: if seed.is_multiple_of(3) { DeadlineMode::Enforce } else { DeadlineMode::Observe },
         }
     }
 }
@@ -120,7 +125,9 @@ impl Path {
         let (sender, events) = mailbox(64);
         let count = self.layout.edge_cores;
         let settings = edge_settings(self.layout.link);
-        let edge = Edge::new(settings, edge_tables(), usize::from(count), self.rng.next_u64(), &sender);
+        let deadlines = DeadlineOverrides { mode: Some(self.layout.deadlines), ..DeadlineOverrides::default() };
+        let tables = edge_tables_with(RouteOverrides { deadlines, ..RouteOverrides::default() });
+        let edge = Edge::new(settings, tables, usize::from(count), self.rng.next_u64(), &sender);
         let cores = (0..count).map(|id| add_core(&mut self.sim, EDGE, id, self.layout.buffer_memory)).collect();
         let role = Role { handle: edge, cores, events, ended: 0 };
         for (core, _) in &role.cores {
