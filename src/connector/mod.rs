@@ -11,6 +11,7 @@ mod edge_tls;
 mod enrol;
 mod enrolment;
 mod figures;
+mod hosts;
 mod identity;
 mod link_table;
 mod links;

@@ -2,13 +2,15 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::base::{CoreId, Time, TunnelId, counters};
+use crate::base::{CoreId, HostSet, Time, TunnelId, counters};
 use crate::connector::edge_status::{EdgeStatus, SharedStatus};
+use crate::connector::hosts::EdgeHosts;
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
+use crate::wire::mux::Hosts;
 
 /// Messages that may wait for one core.
 const CORE_MESSAGES_MAX: usize = 256;
@@ -19,6 +21,8 @@ pub struct Connector {
     /// A random number of this process, so that edges know which links belong together.
     pub(super) instance: u64,
     tables: RwLock<Arc<ConnectorTables>>,
+    /// The hosts of the routes in the tables.
+    hosts: RwLock<HostSet>,
     /// Counts replacements of the tables, so that a core need not ask for them at each call.
     tables_version: AtomicU64,
     pub(super) edges: Vec<EdgeState>,
@@ -40,6 +44,7 @@ pub(super) struct EdgeState {
     /// The connector's status there.
     pub(super) status: SharedStatus,
     clock_skew: Mutex<Option<ClockSkew>>,
+    hosts: Mutex<EdgeHosts>,
     /// The edge was reached last at its other port, because its own did not answer.
     pub(super) prefers_fallback_port: AtomicBool,
 }
@@ -122,6 +127,7 @@ impl Connector {
         Arc::new(Connector {
             settings,
             instance,
+            hosts: RwLock::new(tables.hosts()),
             tables: RwLock::new(Arc::new(tables)),
             tables_version: AtomicU64::new(0),
             edges,
@@ -136,8 +142,27 @@ impl Connector {
     /// Replaces where calls go. Links live on, and so do the connections to upstreams that stay; the next call sees the
     /// new tables.
     pub fn reload(&self, tables: ConnectorTables) {
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = tables.hosts();
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         self.tables_version.fetch_add(1, Ordering::Release);
+        // The edges of a core that has no room for the message are told with the next change.
+        self.cores.iter().for_each(|core| drop(core.send(CoreMessage::RoutesChanged)));
+        (0..self.edges.len()).for_each(|edge| self.compare_hosts(edge, None));
+    }
+
+    /// The hosts for which there are routes.
+    pub(super) fn hosts(&self) -> HostSet {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Compares the routes with the hosts that the tunnel has at an edge, which may have been `told` just now.
+    pub(super) fn compare_hosts(&self, edge: usize, told: Option<Hosts>) {
+        let (Some(state), Some(address)) = (self.edges.get(edge), self.settings.edges.get(edge)) else { return };
+        let mut known = state.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = told {
+            known.set(told);
+        }
+        known.log_missing(address, &self.settings.tunnel, &self.hosts());
     }
 
     /// Asks to write a log line about a host that is called and has no route.

@@ -275,6 +275,7 @@ async fn serve_carrier(
 ) {
     let Hello { tunnel, instance, software, .. } = hello;
     core.links.add(tunnel, *instance, carrier, software, proof);
+    carrier.set_hosts(&core.edge.tables().hosts_of(tunnel));
     tracing::info!(%tunnel, link = %carrier.id(), core = %core.core.id(), "link up");
     if core.is_draining() {
         carrier.drain();

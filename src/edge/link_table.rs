@@ -14,6 +14,7 @@ use crate::edge::credential::{CredentialStatus, Proof};
 use crate::edge::message::{EdgeEvent, Reviewed};
 use crate::edge::presence::Lost;
 use crate::edge::report::LinkReport;
+use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::engine::{Core, MailSender, Signal};
@@ -220,6 +221,15 @@ impl LinkTable {
                     carrier.close(CloseReason::Revoked);
                 });
             }
+        }
+    }
+
+    /// Tells the connectors of a tunnel, or of all, which hosts their tunnel has.
+    pub(super) fn tell_hosts(&self, tables: &EdgeTables, tunnel: Option<&TunnelId>) {
+        let by_tunnel = self.by_tunnel.borrow();
+        for (id, links) in by_tunnel.iter().filter(|(id, _)| tunnel.is_none_or(|tunnel| tunnel == *id)) {
+            let hosts = tables.hosts_of(id);
+            links.entries.iter().for_each(|entry| entry.carrier.set_hosts(&hosts));
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crossbeam::utils::CachePadded;
 
-use crate::base::{CoreId, Time, counters};
+use crate::base::{CoreId, Time, TunnelId, counters};
 use crate::edge::affinity::Affinity;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
@@ -155,6 +155,23 @@ impl Edge {
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.
     pub fn reload(&self, tables: EdgeTables) {
+        self.replace_tables(tables);
+        for core in &self.cores {
+            // A core that has no room for the message, or has ended, does not tell its connectors.
+            let _ = core.send(CoreMessage::HostsChanged(None));
+        }
+    }
+
+    /// The same where only this tunnel changed.
+    pub fn reload_tunnel(&self, tables: EdgeTables, tunnel: &TunnelId) {
+        self.replace_tables(tables);
+        let linked = self.presence.cores_with(tunnel, |_| true);
+        for (_, core) in self.cores.iter().enumerate().filter(|(index, _)| linked.contains(CoreId(*index as u16))) {
+            let _ = core.send(CoreMessage::HostsChanged(Some(tunnel.clone())));
+        }
+    }
+
+    fn replace_tables(&self, tables: EdgeTables) {
         self.published.passes_through.store(tables.pass_through(), Ordering::Relaxed);
         self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);

@@ -2,10 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::host::{HostError, HostPattern, Hostname};
 use super::name::RouteName;
 use super::public_url::PublicUrl;
-use crate::base::{SharedMap, Traffic, TunnelId};
+use crate::base::{HostError, HostPattern, Hostname, SharedMap, Traffic, TunnelId};
 
 /// The most routes in one table.
 pub const ROUTES_MAX: usize = 10_000;

@@ -195,7 +195,9 @@ fn edge_tables(hosts: &[&str]) -> EdgeTables {
     let routes = RouteTable::new(hosts.iter().enumerate().map(entry)).unwrap_or_else(|_| panic!("good routes"));
     let tunnel = |nth| (tunnel_id(nth).parse().expect("an id"), TunnelEntry::of_secret(&Secret::from(SECRET)));
     let tunnels = SharedMap::from([tunnel(0), tunnel(1)]);
-    EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() }
+    let mut tables = EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() };
+    tables.enter_hosts();
+    tables
 }
 
 fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
