@@ -16,14 +16,32 @@ pub(super) struct EdgeHosts {
     logged: HostSet,
 }
 
+/// The hosts of routes that the tunnel does not have at an edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingHosts {
+    /// The hosts. No calls come for them.
+    pub hosts: HostSet,
+    /// What to do about them.
+    pub remedy: String,
+    /// How many hosts of the tunnel the edge has left out. With any, nothing counts as missing.
+    pub left_out: u32,
+}
+
 impl EdgeHosts {
     /// The edge has said which hosts the tunnel has.
     pub(super) fn set(&mut self, of_tunnel: Hosts) {
         self.of_tunnel = Some(of_tunnel);
     }
 
+    /// What is missing, and what to do about it; none before the edge has said what it has.
+    pub(super) fn view(&self, tunnel: &TunnelId, routes: &HostSet) -> Option<MissingHosts> {
+        let left_out = self.of_tunnel.as_ref()?.left_out;
+        let hosts = self.missing(routes);
+        Some(MissingHosts { remedy: self.remedy(tunnel, &hosts), hosts, left_out })
+    }
+
     /// The hosts of routes that the tunnel does not have. Of those that the edge has left out it cannot be said.
-    pub(super) fn missing(&self, routes: &HostSet) -> HostSet {
+    fn missing(&self, routes: &HostSet) -> HostSet {
         match &self.of_tunnel {
             Some(Hosts { listed, left_out: 0 }) => routes.without(listed),
             _ => HostSet::default(),
@@ -51,7 +69,7 @@ impl EdgeHosts {
     }
 
     /// What to do about hosts that are missing.
-    pub(super) fn remedy(&self, tunnel: &TunnelId, missing: &HostSet) -> String {
+    fn remedy(&self, tunnel: &TunnelId, missing: &HostSet) -> String {
         let all = self.of_tunnel.iter().flat_map(|hosts| hosts.listed.iter()).chain(missing.iter());
         let all: Vec<String> = all.map(|host| format!(" --host {}", shell_word(host))).collect();
         let hosts = if all.len() > HOSTS_SHOWN_MAX { " --host …".to_owned() } else { all.concat() };

@@ -31,6 +31,7 @@ mod workers;
 pub use edge_status::EdgeStatus;
 pub use edge_tls::EdgeTls;
 pub use enrolment::{TradeError, TradeWith, trade};
+pub use hosts::MissingHosts;
 pub use identity::{Addresses, RouteIdentity, UpstreamOrigin};
 pub use message::{ConnectorCommand, ConnectorEvent};
 pub use report::{ConnectorReport, LinkReport, LinkState, UpstreamReport};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::{CoreId, HostSet, Time, TunnelId, counters};
 use crate::connector::edge_status::{EdgeStatus, SharedStatus};
-use crate::connector::hosts::EdgeHosts;
+use crate::connector::hosts::{EdgeHosts, MissingHosts};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
@@ -75,11 +75,17 @@ pub struct EdgeView {
     pub clock_skew: Option<ClockSkew>,
     /// The last error since a link to it was last up.
     pub last_error: Option<String>,
+    /// The hosts of routes that the tunnel does not have there; none before the edge has said what it has.
+    pub missing: Option<MissingHosts>,
 }
 
 impl EdgeState {
     fn logged(&self) -> MutexGuard<'_, Option<LoggedError>> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, EdgeHosts> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_clock_skew(&self, ahead: bool, by: Duration) {
@@ -158,7 +164,7 @@ impl Connector {
     /// Compares the routes with the hosts that the tunnel has at an edge, which may have been `told` just now.
     pub(super) fn compare_hosts(&self, edge: usize, told: Option<Hosts>) {
         let (Some(state), Some(address)) = (self.edges.get(edge), self.settings.edges.get(edge)) else { return };
-        let mut known = state.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = state.hosts();
         if let Some(told) = told {
             known.set(told);
         }
@@ -225,11 +231,13 @@ impl Connector {
     /// The state of each edge.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
+        let hosts = self.hosts();
         let view = |(edge, state): (&EdgeAddress, &EdgeState)| EdgeView {
             edge: edge.clone(),
             status: state.status.get().1,
             clock_skew: *state.clock_skew.lock().unwrap_or_else(PoisonError::into_inner),
             last_error: state.logged().as_ref().map(|error| error.text.clone()),
+            missing: state.hosts().view(&self.settings.tunnel, &hosts),
         };
         self.settings.edges.iter().zip(&self.edges).map(view).collect()
     }

@@ -283,11 +283,20 @@ async fn serve_carrier(
     // The tables may have changed since the registration, and the review that followed did not see this link.
     let status = core.edge.tables().status(tunnel, proof, core.core.now());
     core.links.enforce(carrier, status);
-    carrier.draining().await;
+    let hearing = async {
+        let mut heard = 0;
+        loop {
+            heard = carrier.peer_hosts_after(heard).await;
+            core.links.on_hosts(tunnel, *instance, carrier);
+            core.review_hosts_soon(tunnel);
+        }
+    };
+    future::or(carrier.draining(), hearing).await;
     core.idle_sessions.close_on(carrier.id());
     core.links.on_draining(tunnel, *instance, carrier);
     let ended = ended.await;
     core.links.remove(tunnel, carrier, &core.figures.recorder.borrow());
+    core.review_hosts_soon(tunnel);
     Counters::add(&core.edge.counters.links_ended);
     tracing::info!(%tunnel, link = %carrier.id(), why = %ended, by = ?ended.by(), "link down");
 }

@@ -6,6 +6,7 @@ mod crowd;
 mod drains;
 mod endings;
 mod figures;
+mod hosts;
 mod http2;
 mod labels;
 mod link;
