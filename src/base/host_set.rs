@@ -58,10 +58,11 @@ impl HostSet {
         self.only(|pattern| !other.meets(pattern))
     }
 
-    /// The patterns of this set for which `keep` holds.
+    /// The patterns of this set for which `keep` holds. If it holds for none, nothing is allocated.
     #[must_use]
     pub fn only(&self, keep: impl Fn(&str) -> bool) -> HostSet {
-        HostSet { patterns: self.iter().filter(|pattern| keep(pattern)).map(Box::from).collect() }
+        let kept: Vec<Box<str>> = self.iter().filter(|pattern| keep(pattern)).map(Box::from).collect();
+        if kept.is_empty() { HostSet::default() } else { HostSet { patterns: kept.into() } }
     }
 
     /// The first `max` patterns as one text for a log line, with `…` for those that are left out.

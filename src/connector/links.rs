@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -114,14 +115,17 @@ impl LinkSlot {
             carrier.close(CloseReason::Ended);
             pending().await
         };
-        let hearing = async {
+        // A task of its own, so that it is not looked at for each call.
+        let (connector, heard_on, edge) = (Arc::clone(&core.connector), carrier.clone(), self.edge);
+        let hearing = core.core.spawn_held(async move {
             let mut heard = 0;
             loop {
-                heard = carrier.peer_hosts_after(heard).await;
-                core.connector.compare_hosts(self.edge, carrier.peer_hosts());
+                heard = heard_on.peer_hosts_after(heard).await;
+                connector.compare_hosts(edge, heard_on.peer_hosts());
             }
-        };
-        future::or(future::or(taking, draining), hearing).await;
+        });
+        future::or(taking, draining).await;
+        drop(hearing);
         let ended = CarrierEnded::Link(run.await);
         core.links.remove(&carrier);
         Counters::add(&core.connector.counters.links_ended);
