@@ -394,6 +394,7 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::base::{CoreId, Secret, Traffic};
+    use crate::edge::served_hosts::Serves;
     use crate::edge::tests::{Fixture, tables, tunnel};
     use crate::latency::LatencySettings;
     use crate::link::CallOpen;
@@ -489,6 +490,34 @@ mod tests {
             table.choose(&tunnel(), Wanted::Any, Connectors::Only(8)).unwrap().0,
             LinkChoice::Offline(Offline::NoLink)
         );
+    }
+
+    #[test]
+    fn whom_a_host_is_served_by_is_asked_where_it_is_not_known_that_all_serve_all() {
+        let fixture = Fixture::new(Admission::default());
+        let (table, core_tables) = (table(&fixture), CoreTables::new(&fixture.edge));
+        let unasked = || {
+            core_tables.get();
+            let choice = table.choose(&tunnel(), Wanted::AllServe(core_tables.version()), None);
+            choice.map(|(choice, _)| choice)
+        };
+        assert_eq!(unasked(), None, "it has no link here");
+        let link = LinkChoice::Link(add(&fixture, &table).id());
+        assert_eq!(unasked(), None, "it was not looked up yet");
+        assert!(table.all_serve(&tunnel(), &core_tables), "there is nothing to serve");
+        assert_eq!(unasked(), Some(link));
+        add(&fixture, &table);
+        assert_eq!(unasked(), None, "another connector may serve less");
+        assert!(table.all_serve(&tunnel(), &core_tables));
+        let mut tables = tables("secret", Admission::default());
+        let hosts = ["a.test".parse::<crate::base::HostPattern>().unwrap()];
+        tables.tunnels.get_mut(&tunnel()).unwrap().hosts = hosts.into_iter().collect();
+        fixture.edge.reload(tables);
+        assert_eq!(unasked(), None, "the tunnel may have other hosts");
+        assert!(!table.all_serve(&tunnel(), &core_tables), "the connectors have said nothing yet");
+        assert_eq!(unasked(), None);
+        let choose = |least| table.choose(&tunnel(), Wanted::Of("a.test", least), None).unwrap().0;
+        assert_eq!((choose(Serves::Unknown), choose(Serves::Yes)), (link, LinkChoice::Offline(Offline::NoLink)));
     }
 
     #[test]

@@ -88,8 +88,10 @@ async fn what_one_side_lacks_is_told_on_both_before_there_is_a_call() {
         // Its trial link is not the one that is looked at below.
         site.until_linked_by(id, &[]);
 
-        let mut connector = command(&["connect", "--json", "--config", text_of(&config), "--cores", "1"]);
-        connector.env("ADIT_CONNECT_ADMIN_LISTEN", "off").stderr(Stdio::piped());
+        let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let args = ["connect", "--json", "--config", text_of(&config), "--cores", "1", "--admin", &admin];
+        let mut connector = command(&args);
+        connector.stderr(Stdio::piped());
         let mut connector = Adit::of(connector);
         let connector_log = Log::of(connector.take_log());
         connector.event("linked");
@@ -107,10 +109,12 @@ async fn what_one_side_lacks_is_told_on_both_before_there_is_a_call() {
         assert_eq!(links[0]["hosts"], json!(["order.test", "spare.test"]), "{links}");
         let shown = String::from_utf8(site.run(&["tunnel", "connections", id]).stdout).unwrap();
         assert!(shown.contains(&name) && shown.contains("order.test, spare.test"), "{shown}");
-        let get = async |path: &str| {
-            reqwest::get(format!("http://{}{path}", site.admin)).await.unwrap().text().await.unwrap()
+        let get = async |admin: &str, path: &str| {
+            reqwest::get(format!("http://{admin}{path}")).await.unwrap().text().await.unwrap()
         };
-        let status: Value = serde_json::from_str(&get("/v1/status").await).unwrap();
+        let status: Value = serde_json::from_str(&get(&admin, "/v1/status").await).unwrap();
+        assert_eq!(status["edges"][0]["hosts_missing"], json!(["order.test"]), "{status:#}");
+        let status: Value = serde_json::from_str(&get(&site.admin, "/v1/status").await).unwrap();
         let tunnel = status["tunnels"].as_array().unwrap().iter().find(|tunnel| tunnel["id"] == id).unwrap();
         assert_eq!(
             tunnel["hosts"],
@@ -123,7 +127,7 @@ async fn what_one_side_lacks_is_told_on_both_before_there_is_a_call() {
             status["links"].as_array().unwrap().iter().all(|link| link["connector"] == name.as_str()),
             "{status:#}"
         );
-        let metrics = get("/metrics").await;
+        let metrics = get(&site.admin, "/metrics").await;
         assert!(metrics.contains(&format!("adit_tunnel_hosts_unserved{{tunnel=\"{id}\"}} 1.0\n")), "{metrics}");
 
         // What the connector advises is run as it stands.
