@@ -498,7 +498,7 @@ mod tests {
         let (table, core_tables) = (table(&fixture), CoreTables::new(&fixture.edge));
         let unasked = || {
             core_tables.get();
-            let choice = table.choose(&tunnel(), Wanted::AllServe(core_tables.version()), None);
+            let choice = table.choose(&tunnel(), Wanted::AllServe(core_tables.version()), Connectors::All);
             choice.map(|(choice, _)| choice)
         };
         assert_eq!(unasked(), None, "it has no link here");
@@ -516,7 +516,7 @@ mod tests {
         assert_eq!(unasked(), None, "the tunnel may have other hosts");
         assert!(!table.all_serve(&tunnel(), &core_tables), "the connectors have said nothing yet");
         assert_eq!(unasked(), None);
-        let choose = |least| table.choose(&tunnel(), Wanted::Of("a.test", least), None).unwrap().0;
+        let choose = |least| table.choose(&tunnel(), Wanted::Of("a.test", least), Connectors::All).unwrap().0;
         assert_eq!((choose(Serves::Unknown), choose(Serves::Yes)), (link, LinkChoice::Offline(Offline::NoLink)));
     }
 
