@@ -50,6 +50,10 @@ mod exchange;
 #[cfg(feature = "internals")]
 pub mod exchange;
 #[cfg(not(feature = "internals"))]
+mod http2;
+#[cfg(feature = "internals")]
+pub mod http2;
+#[cfg(not(feature = "internals"))]
 mod latency;
 #[cfg(feature = "internals")]
 pub mod latency;

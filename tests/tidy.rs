@@ -31,17 +31,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("private", &["base"]),
     ("tls", &["base", "engine", "private"]),
     ("dial", &["base", "wire", "engine"]),
+    ("http2", &["base", "engine"]),
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
-    ("serve", &["base", "wire", "route", "latency", "engine", "exchange"]),
-    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial"]),
+    ("serve", &["base", "wire", "route", "latency", "engine", "http2", "exchange"]),
+    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
         "connector",
         &[
-            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "exchange", "link",
-            "serve", "upstream",
+            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2", "exchange",
+            "link", "serve", "upstream",
         ],
     ),
     (
@@ -281,7 +282,7 @@ fn tokio_stays_on_the_control_thread(source: &Source) -> Vec<Fault> {
     match source.module() {
         None | Some("control" | "process" | "cli" | "main") => Vec::new(),
         // The traits of tokio are what the `h2` crate reads and writes by.
-        Some("serve") if source.path == "src/serve/http2/io.rs" => Vec::new(),
+        Some("http2") if source.path == "src/http2/io.rs" => Vec::new(),
         Some(_) => each(source, &["tokio"], quoted, "tokio runs on the control thread alone; send it a message"),
     }
 }

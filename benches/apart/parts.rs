@@ -2,7 +2,7 @@
 //! the kernel.
 //!
 //! `cargo bench --manifest-path benches/apart/Cargo.toml --bench parts [-- FILTER]`. What is compared from one change to the next is the count of instructions
-//! (`cargo bench --bench instructions`), which does not depend on what else the machine does.
+//! (`cargo bench --profile instructions --bench instructions`), which does not depend on what else the machine does.
 
 #[path = "../cases/mod.rs"]
 mod cases;

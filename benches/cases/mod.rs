@@ -1,5 +1,5 @@
 //! What is measured of the parts that every call goes through: the same pieces of work for the clock (`cargo bench --bench
-//! parts`) and for the count of instructions (`cargo bench --bench instructions`).
+//! parts`) and for the count of instructions (`cargo bench --profile instructions --bench instructions`).
 
 mod call;
 mod call_http2;

@@ -50,6 +50,6 @@ pub(crate) fn choice() -> Work {
     let links: Vec<LinkLoad> = (1..=8).map(load).collect();
     Box::new(move || {
         let choice = choose_link(black_box(&links).iter().copied(), black_box(LinkId(0)));
-        assert_eq!(choice, LinkChoice::Here(LinkId(7)));
+        assert_eq!(choice, LinkChoice::Link(LinkId(7)));
     })
 }

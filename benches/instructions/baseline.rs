@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::callgrind;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/baseline.toml");
-const HEADER: &str =
-    "# Instructions of one run of each case, as `cargo bench --bench instructions -- --renew` counted them.\n";
+const HEADER: &str = "# Instructions of one run of each case. Written by `cargo bench --profile instructions --bench instructions -- --renew`.\n";
 
 /// What counts depend on besides the code.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

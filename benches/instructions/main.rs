@@ -2,8 +2,8 @@
 //! does not depend on what else the machine does, and so can fail a build.
 //!
 //! ```sh
-//! cargo bench --bench instructions              # against benches/instructions/baseline.toml
-//! cargo bench --bench instructions -- --renew   # writes it anew
+//! cargo bench --profile instructions --bench instructions              # compares with baseline.toml
+//! cargo bench --profile instructions --bench instructions -- --renew   # writes baseline.toml
 //! ```
 //!
 //! Each case runs alone in a process of its own under valgrind's callgrind, which counts its work and not its set-up.
@@ -75,7 +75,7 @@ fn run(arguments: &[String]) -> io::Result<bool> {
         println!(
             "Mend what costs more; if it is worth its cost, or costs less, renew the baseline in the same commit:"
         );
-        println!("    cargo bench --bench instructions -- --renew");
+        println!("    cargo bench --profile instructions --bench instructions -- --renew");
     } else {
         println!("Only told, as this is not where the baseline was taken: {host} here, {} there.", baseline.host);
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::latencies::Latencies;
 use crate::outcome::{Cause, Outcome, Traced};
 
-/// What is done.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum How {
     /// A process is killed (SIGKILL) and started again.
@@ -62,7 +62,7 @@ impl Part {
 /// The times of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strike {
-    /// It began.
+    /// When the fault began.
     pub struck: Time,
     /// The process had ended or stopped, or the path was cut.
     pub gone: Time,
@@ -145,9 +145,9 @@ impl Recovery {
 /// A fault of a tunnel, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What was done.
+    /// The kind of the fault.
     pub how: How,
-    /// To what.
+    /// The process or path that it struck.
     pub part: Part,
     /// The times of the fault.
     pub strike: Strike,
@@ -209,6 +209,42 @@ impl Fault {
             "doubled": self.doubled,
             "latency": self.latencies.to_json(),
             "generator_lag_p99_us": self.generator_lag_p99.as_nanos() as f64 / 1e3,
+            "error": self.fault(),
+        })
+    }
+}
+
+/// Agents that vanished, each with a silent event stream, and what became of the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vanished {
+    /// The number of agents.
+    pub agents: u64,
+    /// The streams that were still open at the end.
+    pub left: u64,
+    /// The time until the first stream had ended at the upstream.
+    pub first: Option<Duration>,
+    /// The time until all had.
+    pub all: Option<Duration>,
+    /// How long it was waited for.
+    pub limit: Duration,
+}
+
+impl Vanished {
+    /// What is wrong with the result.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let Vanished { agents, left, limit, .. } = self;
+        (*left > 0).then(|| format!("{left} of {agents} event streams of vanished agents were open after {limit:?}"))
+    }
+
+    /// The result as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "agents": self.agents,
+            "left": self.left,
+            "first_freed_ms": self.first.map(ms),
+            "all_freed_ms": self.all.map(ms),
             "error": self.fault(),
         })
     }

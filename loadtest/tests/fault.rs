@@ -89,6 +89,52 @@ fn calls_go_through_adit_again_after_a_process_stood_still_or_a_path_was_cut() {
 }
 
 #[test]
+fn the_event_streams_of_agents_that_vanish_end_and_those_that_stay_too_long_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    // An edge gives its agents less time than by default, so that it need not be waited for.
+    let instead = instead_of_adit(folder.path(), "[ \"$1\" = edge ] && export ADIT_EDGE_WRITE_TIMEOUT_MS=1s");
+    let flags = ["fault", "--json", "--no-pin", "--rounds", "1", "--vanish", "3", "--peer-bin", &instead];
+    let running = ["60s", "1ms"].map(|within| {
+        let args = [&flags[..], &["--freed-within", within]].concat();
+        (within, Process::start(&mut program(&args)))
+    });
+    for (within, run) in running {
+        let (code, said) = run.ended();
+        if code == Some(2) {
+            // Nothing is printed but the remedy, where no namespaces can be made.
+            assert_eq!(said, "");
+            continue;
+        }
+        let found: Value = serde_json::from_str(&said).unwrap();
+        let (row, round) = (&found["vanished"][0], &found["vanished"][0]["rounds"][0]);
+        assert_eq!(
+            (&row["peer"], &round["agents"], &found["rows"]),
+            (&"adit".into(), &3.into(), &Value::Array(vec![]))
+        );
+        if within == "1ms" {
+            let error = row["errors"][0].as_str().unwrap();
+            assert!(error.contains("3 of 3 event streams of vanished agents were open after 1ms"), "{error}");
+            assert_eq!(code, Some(1), "{found}");
+        } else {
+            let times = ["first_freed_ms", "all_freed_ms"].map(|name| round[name].as_f64().unwrap());
+            assert!(times.is_sorted() && times[0] > 0.0, "{found}");
+            assert_eq!((code, &round["left"], &round["error"]), (Some(0), &0.into(), &Value::Null), "{found}");
+        }
+    }
+}
+
+#[test]
+fn no_packet_is_dropped_in_the_network_of_other_programs() {
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    for value in ["1", "", own.to_str().unwrap()] {
+        let out = program(&["fault", "--cut", "link"]).env("ADIT_LOADTEST_INSIDE", value).output().unwrap();
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{told}");
+        assert!(told.contains("ADIT_LOADTEST_INSIDE is set") && told.contains("unset it"), "{told}");
+    }
+}
+
+#[test]
 fn a_process_that_does_not_start_again_is_told_with_what_it_said() {
     let folder = tempfile::tempdir().unwrap();
     let once = format!(

@@ -111,6 +111,12 @@ impl CallFailure {
         CallFailure::Internal,
     ];
 
+    /// Whether another connector of the tunnel may succeed with the same request, which none has passed on.
+    #[must_use]
+    pub const fn may_pass_elsewhere(self) -> bool {
+        !self.may_have_acted() && !matches!(self, CallFailure::TunnelRevoked)
+    }
+
     /// Whether the upstream may have acted on the request: calling again may do it twice.
     #[must_use]
     pub const fn may_have_acted(self) -> bool {

@@ -100,7 +100,7 @@ mod tests {
         let far = ConnectorTimes { connector: us(12), upstream: us(50), ..ConnectorTimes::default() };
         recorder.record(call, &CallPhases::split(edge, Some(far)), Outcome::Ok);
         recorder.record(list, &CallPhases::split(EdgeTimes { total: us(9_000), ..edge }, Some(far)), Outcome::Ok);
-        let latency = Some(CallTimes { measured_by: RoleKind::Edge, snapshot: recorder.snapshot() });
+        let latency = Some(CallTimes { measured_by: RoleKind::Edge, snapshot: Arc::new(recorder.snapshot()) });
         let facts = ProcessFacts {
             driver: "epoll".to_owned(),
             agent_url: Some("https://localhost:1/mcp".to_owned()),

@@ -112,7 +112,8 @@ impl UpArgs {
     #[must_use]
     pub fn upstream_parts(&self) -> Option<(&str, &str)> {
         let url = self.upstream.as_deref()?;
-        let host_at = url.find("://").filter(|_| !url.starts_with("unix:")).map(|at| at + 3);
+        let is_socket = url.starts_with("unix:") || url.starts_with("h2c+unix:");
+        let host_at = url.find("://").filter(|_| !is_socket).map(|at| at + 3);
         let path_at = host_at.and_then(|at| Some(at + url[at..].find('/')?)).unwrap_or(url.len());
         let (upstream, path) = url.split_at(path_at);
         Some((upstream, if path.is_empty() { MCP_PATH } else { path }))
@@ -251,6 +252,8 @@ mod tests {
             ("https://a", ("https://a", "/mcp")),
             ("https://a/", ("https://a", "/")),
             ("unix:/run/mcp.sock", ("unix:/run/mcp.sock", "/mcp")),
+            ("h2c://127.0.0.1:9000/mcp/", ("h2c://127.0.0.1:9000", "/mcp/")),
+            ("h2c+unix:///run/mcp.sock", ("h2c+unix:///run/mcp.sock", "/mcp")),
             ("nonsense", ("nonsense", "/mcp")),
         ] {
             let Command::Up(args) = parse(&["up", "--upstream", url]) else { panic!() };

@@ -82,9 +82,10 @@ impl SettingType for UpstreamUrl {
         if text.contains('@') {
             return Err(UpstreamUrlError::Credentials.to_string());
         }
-        let url = match text.strip_prefix("unix:").filter(|path| !path.is_empty() && !path.starts_with('/')) {
-            Some(relative) => {
-                format!("unix:{}", std::path::absolute(dir.join(relative)).unwrap_or_default().display()).parse()
+        let socket = ["unix:", "h2c+unix:"].into_iter().find_map(|scheme| Some((scheme, text.strip_prefix(scheme)?)));
+        let url = match socket.filter(|(_, path)| !path.is_empty() && !path.starts_with('/')) {
+            Some((scheme, relative)) => {
+                format!("{scheme}{}", std::path::absolute(dir.join(relative)).unwrap_or_default().display()).parse()
             }
             None => text.parse(),
         };
@@ -267,6 +268,7 @@ mod tests {
     fn a_relative_socket_counts_from_the_folder_and_a_password_is_not_repeated() {
         assert_eq!(parse::<UpstreamUrl>("unix:mcp.sock").unwrap().to_string(), "unix:/etc/adit/mcp.sock");
         assert_eq!(parse::<UpstreamUrl>("unix:/run/mcp.sock").unwrap().to_string(), "unix:/run/mcp.sock");
+        assert_eq!(parse::<UpstreamUrl>("h2c+unix:mcp.sock").unwrap().to_string(), "h2c+unix:/etc/adit/mcp.sock");
         assert!(parse::<UpstreamUrl>("unix:").is_err());
         for text in ["http://me:hunter2@a:1", "http://me:hun/hunter2@a:1", "hunter2@"] {
             assert!(!parse::<UpstreamUrl>(text).unwrap_err().contains("hunter2"));

@@ -5,7 +5,7 @@ use crate::config::checks::Checker;
 use crate::config::entries::Entries;
 use crate::config::error::{ConfigErrors, Origin};
 use crate::config::reader::{EffectiveValue, Holds, NamedFile, Reader};
-use crate::config::section::{Reload, Section, Setting};
+use crate::config::section::{Reload, Setting, TableSection};
 use crate::config::service_variables;
 use crate::config::sources::{Purpose, Sources};
 use crate::config::table::{

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::config::entries::{Entries, Entry};
 use crate::config::error::{ConfigError, Origin};
-use crate::config::section::{Preset, ReadSettings, Section, Setting};
+use crate::config::section::{Preset, ReadSettings, Setting, TableSection};
 use crate::config::setting_type::{Raw, SettingType};
 
 /// The value of a setting as it is in effect, with its origin; a secret is masked.
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a table. Nothing comes back only if the table of settings itself is wrong.
-    pub(super) fn section<S: Section>(&mut self, demand: bool) -> Option<S> {
+    pub(super) fn section<S: TableSection>(&mut self, demand: bool) -> Option<S> {
         self.demand = demand && !self.entries.unreadable;
         S::NAME.clone_into(&mut self.at);
         S::build(self)
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
 }
 
 impl ReadSettings for Reader<'_> {
-    fn records<S: Section>(&mut self) -> Option<Vec<S>> {
+    fn records<S: TableSection>(&mut self) -> Option<Vec<S>> {
         let outer = std::mem::take(&mut self.at);
         let rows = (0..self.entries.count(S::NAME)).map(|index| {
             self.at = format!("{}[{index}]", S::NAME);

@@ -94,7 +94,7 @@ impl Part {
         self.about.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
     }
 
-    pub(super) const fn of<S: Section>() -> Part {
+    pub(super) const fn of<S: TableSection>() -> Part {
         Part { name: S::NAME, record: S::RECORD, settings: S::SETTINGS, about: S::ABOUT }
     }
 }
@@ -105,11 +105,11 @@ pub(super) trait ReadSettings {
     fn setting<T: SettingType>(&mut self, setting: &'static Setting) -> Option<T>;
 
     /// Reads all tables of a kind, `[[tunnel]]`.
-    fn records<S: Section>(&mut self) -> Option<Vec<S>>;
+    fn records<S: TableSection>(&mut self) -> Option<Vec<S>>;
 }
 
 /// A plain struct that the macro `section!` made from its rows of the table.
-pub(super) trait Section: Sized {
+pub(super) trait TableSection: Sized {
     const NAME: &'static str;
     const RECORD: bool;
     const ABOUT: &'static [&'static str];
@@ -148,7 +148,7 @@ macro_rules! section {
             $( $(#[doc = $rows_doc])+ pub $rows: Vec<$row>, )*
         }
 
-        impl $crate::config::section::Section for $type {
+        impl $crate::config::section::TableSection for $type {
             const NAME: &'static str = $name;
             const RECORD: bool = $crate::config::section::shape!($shape);
             const ABOUT: &'static [&'static str] = &[$($about),+];

@@ -208,7 +208,7 @@ section! {
         /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
         /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";
-        /// Calls slower than this are logged with the time of each phase; 0 logs none.
+        /// Calls slower than this, and than the deadline learned for their tool, are logged with the time of each phase; 0 logs none.
         slow_call_ms: Millis = "1s" in 0..=86_400_000, restart, like "250ms";
     } with {
         /// The tunnels that connectors may open: the tables `[[tunnel]]`.
@@ -436,10 +436,13 @@ section! {
         /// Answers browsers (CORS) on routes with passthrough traffic, as the setting of the same name does at the edge
         /// for all other routes.
         cors: bool = "false", restart, like "true";
+        /// Whether agents whose TLS ends in this connector may speak HTTP/2 besides HTTP/1.1 (ALPN `h2`). For other calls the
+        /// edge has the same setting.
+        http2: bool = "true", live, like "false";
         /// How long calls in flight may continue after a stop was requested.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
-        /// How long an upstream may accept no data of a request before the call is ended. The timer restarts with
-        /// every byte.
+        /// How long an upstream may accept no data of a request before the call is ended, and an agent whose TLS ends in this
+        /// connector none of an answer over HTTP/2. The timer restarts with every byte.
         write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
         /// How long an agent whose TLS ends in this connector may take to send the complete head of a request.
         header_timeout_ms: Millis = "10s" in 100..=600_000, restart, like "5s";
@@ -471,14 +474,18 @@ section! {
     record "route" => RouteConfig {
         /// The host that agents call, without port. `*.example.com` stands for every host with one more label.
         host: HostPattern = required, live, like "demo.example.com";
-        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. It has no path: the
-        /// path of each call is passed on unchanged.
+        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`; for a server that speaks
+        /// HTTP/2 without TLS `h2c://HOST:PORT` or `h2c+unix:/path/of/socket`. It has no path: the path of each call is
+        /// passed on unchanged.
         upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
         /// How its calls are carried, if that differs from `connect.traffic`.
         traffic: Option<Traffic> = unset, live, like "passthrough";
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
+        /// Whether an `https` upstream is offered HTTP/2 besides HTTP/1.1 (ALPN `h2`). One that takes it gets many calls on
+        /// one connection.
+        upstream_http2: bool = "true", live, like "false";
         /// The maximum number of connections to the upstream at one time, for all cores together.
         upstream_connections_max: u32 = "1024" in 1..=65_536, live, like "32";
         /// How long connecting to the upstream may take, TLS included.

@@ -6,9 +6,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::{CallFailure, Clock, Time, Traffic};
+use crate::connector::call_request::CallRequest;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
+use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host};
@@ -16,15 +18,10 @@ use crate::latency::{ConnectorStamps, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
 use crate::serve::{
-    CallDeadline, CallLabel, Http1Request, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, Request,
-    ResponseExtras, relay,
+    CallDeadline, CallLabel, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
-use crate::tls::Connection;
-use crate::upstream::{Checkout, HttpConnection, UpstreamConnection};
+use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
-
-/// How long it may take to become certain whether a failed connection has taken anything.
-const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whom the upstream is told that a call comes from.
 #[derive(Clone, Copy)]
@@ -92,10 +89,11 @@ enum ExchangeError {
 }
 
 impl ExchangeError {
-    fn may_resend(&self, method: Method) -> bool {
+    /// Whether a request with this method may be sent once more. `was_used` says that others had used the connection.
+    fn may_resend(&self, method: Method, was_used: bool) -> bool {
         match self {
             ExchangeError::Unsent => true,
-            ExchangeError::Silent | ExchangeError::Vanished => method.is_idempotent(),
+            ExchangeError::Silent | ExchangeError::Vanished => was_used && method.is_idempotent(),
             ExchangeError::Failed(_) => false,
         }
     }
@@ -135,7 +133,7 @@ impl UpstreamWork {
     pub(super) async fn call(
         &mut self,
         context: &CallContext<'_>,
-        request: &mut Http1Request<'_, CallStream>,
+        request: &mut impl CallRequest,
         end: &mut CallEnd,
     ) -> Result<(), CallError> {
         let served =
@@ -143,29 +141,51 @@ impl UpstreamWork {
         if served.traffic() != context.traffic {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
-        let mut may_resend = true;
+        let (mut may_resend, mut needs_fresh) = (true, false);
         loop {
-            let connecting = match may_resend {
-                true => served.upstream.checkout().await,
-                false => served.upstream.connect().await,
+            let connecting = match needs_fresh {
+                false => served.upstream.checkout().await,
+                true => served.upstream.connect().await,
             };
-            let Checkout { connection: UpstreamConnection::Http(connection), connect } =
+            let Checkout { connection, connect } =
                 connecting.map_err(|error| CallError::Failed(served.on_failed(&error)))?;
             if let Some(took) = connect {
                 served.on_connected();
                 end.stamps.on_connected(took);
             }
-            if may_resend {
-                // Only a connection that was used before may have been closed by the upstream meanwhile.
-                self.replay.start(connect.is_none());
-            }
-            let exchanged = self.exchange(context, &served, request, &mut Held(Some(connection)), end).await;
+            let was_used = connect.is_none();
+            let mut held = Held(Some(connection));
+            let exchanged = match held.get() {
+                UpstreamConnection::Http(connection) => {
+                    if may_resend {
+                        // Only a connection that was used before may have been closed by the upstream meanwhile.
+                        self.replay.start(was_used);
+                    }
+                    needs_fresh = true;
+                    self.exchange(context, &served, request, connection, end).await
+                }
+                UpstreamConnection::Http2(stream) => {
+                    if may_resend {
+                        // The upstream may refuse any request.
+                        self.replay.start(true);
+                    }
+                    // A connection that is of no more use takes no more calls.
+                    needs_fresh = false;
+                    // In a box, so that calls over HTTP/1.1 do not have its size.
+                    Box::pin(self.exchange(context, &served, request, &**stream, end)).await
+                }
+            };
             served.on_answer(end.stamps.status());
             match exchanged {
-                Ok(()) => return Ok(()),
+                Ok(kept) => {
+                    if let Some(keep) = kept {
+                        held.release(keep, self.next_hop.idle_timeout());
+                    }
+                    return Ok(());
+                }
                 // The upstream may have closed an idle connection while the request was on its way. A request that the
                 // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
-                Err(ref error) if error.may_resend(request.head().method()) && self.replay.rewind() => {
+                Err(ref error) if error.may_resend(request.head().method(), was_used) && self.replay.rewind() => {
                     Counters::add(&context.core.connector.counters.requests_resent);
                     may_resend = false;
                 }
@@ -177,16 +197,15 @@ impl UpstreamWork {
         }
     }
 
-    /// Carries request and response over one connection.
-    async fn exchange(
+    /// Carries request and response over one connection; returns whether that can be kept, if the exchange is whole.
+    async fn exchange<U: UpstreamStream>(
         &mut self,
         context: &CallContext<'_>,
         served: &Served,
-        request: &mut Http1Request<'_, CallStream>,
-        held: &mut Held,
+        request: &mut impl CallRequest,
+        upstream: &U,
         end: &mut CallEnd,
-    ) -> Result<(), ExchangeError> {
-        let connection = held.connection();
+    ) -> Result<Option<bool>, ExchangeError> {
         let state = |taken, _: &mut Context<'_>| {
             context.stream.on_link().reader_took(taken);
             if context.stream.on_link().is_carrier_draining() {
@@ -195,20 +214,19 @@ impl UpstreamWork {
                 ExchangeState::Running
             }
         };
-        let to = TimeoutStream::new(connection, &context.core.connector.settings.write_timeout, state);
-        let to = Asked::new(to, held.http().is_tcp());
+        let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
+        let to = Asked::new(to, upstream.is_acknowledged());
         let agents = context.is_agents().then_some(&mut *self.agents);
         let of_agents = agents.as_ref().map(|agents| agents.deadline.first_byte_timeout);
         let mut hooks;
         let relayed = {
-            // On a plain stream the edge finishes after the request.
-            let incoming = request.incoming_over(context.stream, context.stream.is_sealed());
+            let incoming = request.incoming(context.stream);
             let head = incoming.head;
             hooks = ConnectorHooks {
                 context,
                 addresses: &served.addresses,
                 request: head,
-                connection,
+                upstream,
                 stamps: &mut end.stamps,
                 agents,
             };
@@ -244,11 +262,11 @@ impl UpstreamWork {
                 self.agents.deadline.on_cut();
             }
             if let Some(why) = upstream_fault(&error) {
-                held.http().log_fault(&why);
+                upstream.log_fault(&why);
             }
             let error = failed(&error);
             return Err(match error {
-                ExchangeError::Silent if has_sent_nothing(context.core, connection, to.sent_before()).await => {
+                ExchangeError::Silent if upstream.has_sent_nothing(&context.core.core, to.sent_before()).await => {
                     ExchangeError::Unsent
                 }
                 ExchangeError::Vanished => {
@@ -259,28 +277,25 @@ impl UpstreamWork {
                 error => error,
             });
         }
-        end.stamps.on_last_received(connection.received_at());
+        end.stamps.on_last_received(upstream.received_at());
         context.stream.on_link().send_times(&end.stamps.times(&context.core.core));
         context.stream.finish_message();
-        if is_sent {
-            held.release(!is_cut && self.next_hop.is_reusable(), self.next_hop.idle_timeout());
-        }
-        Ok(())
+        Ok(is_sent.then(|| !is_cut && self.next_hop.is_reusable()))
     }
 }
 
 /// Takes the times of an exchange at the connector, and tells them to the edge.
-struct ConnectorHooks<'a> {
+struct ConnectorHooks<'a, U> {
     context: &'a CallContext<'a>,
     addresses: &'a Addresses,
     request: &'a RequestHead,
-    connection: &'a Connection,
+    upstream: &'a U,
     stamps: &'a mut ConnectorStamps,
     /// For agents whose TLS ends here.
     agents: Option<&'a mut AgentWork>,
 }
 
-impl RelayHooks for ConnectorHooks<'_> {
+impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     fn on_request_head_queued(&mut self) {
         let now = self.context.core.core.now();
         self.stamps.on_sent(now);
@@ -290,7 +305,7 @@ impl RelayHooks for ConnectorHooks<'_> {
     }
 
     fn received_at(&self) -> Time {
-        self.connection.received_at()
+        self.upstream.received_at()
     }
 
     fn core(&self) -> &Core {
@@ -360,9 +375,11 @@ impl RelayHooks for ConnectorHooks<'_> {
 fn upstream_fault(error: &RelayError) -> Option<String> {
     match error {
         RelayError::Protocol(violation) => Some(violation.to_string()),
+        RelayError::Broken(Some(StreamError::Protocol(why))) => Some(why.to_string()),
         RelayError::Broken(_) | RelayError::NotTaken => {
             Some("the upstream closed the connection before its answer was complete".to_owned())
         }
+        RelayError::NoResponse(Some(StreamError::Protocol(why))) => Some(why.to_string()),
         RelayError::NoResponse(Some(StreamError::TimedOut)) => {
             Some("its host acknowledges nothing any more: check that it is up and can be reached".to_owned())
         }
@@ -386,14 +403,15 @@ fn failed(error: &RelayError) -> ExchangeError {
 }
 
 /// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
-/// the upstream sees that at once.
-pub(super) fn unless_broken<T>(
+/// the upstream sees that at once. On a stream that it shares a call does not watch for that.
+pub(super) fn unless_broken<R: CallRequest, T>(
     stream: &CarrierStream,
     mut calling: Pin<&mut impl Future<Output = T>>,
 ) -> impl Future<Output = Option<T>> {
     poll_fn(move |cx| match calling.as_mut().poll(cx) {
         Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending => stream.poll_broken(cx).map(|_| None),
+        Poll::Pending if R::OWNS_STREAM => stream.poll_broken(cx).map(|_| None),
+        Poll::Pending => Poll::Pending,
     })
 }
 
@@ -409,37 +427,30 @@ pub(super) fn count(core: &ConnectorCore, ended: Option<Result<(), CallFailure>>
     }
 }
 
-/// Whether it is certain that the system has taken no byte of what was to be sent.
-async fn has_sent_nothing(core: &ConnectorCore, connection: &Connection, sent_before: u64) -> bool {
-    let flushed: Result<Result<(), StreamError>, _> = core.core.timeout(CERTAIN_WITHIN, connection.flushed()).await;
-    flushed.is_ok() && connection.sent_bytes() == sent_before
-}
-
-/// A connection in use. Dropped before the exchange is whole, it is reset.
-struct Held(Option<HttpConnection>);
+/// What carries an exchange. Dropped before the exchange is whole, it is reset.
+struct Held(Option<UpstreamConnection>);
 
 impl Held {
-    fn connection(&self) -> &Connection {
-        self.http().connection()
-    }
-
-    fn http(&self) -> &HttpConnection {
+    fn get(&self) -> &UpstreamConnection {
         self.0.as_ref().expect("only `release` takes it")
     }
 
-    /// The exchange is whole: the connection is kept for another, for as long as the upstream says, or closed.
+    /// The exchange is whole: a connection is kept for another, for as long as the upstream says, or closed.
     fn release(&mut self, keep: bool, idle_timeout: Option<Duration>) {
-        let connection = self.0.take().filter(|_| keep);
-        if let Some(connection) = connection {
-            connection.give_back(idle_timeout);
+        match self.0.take() {
+            Some(UpstreamConnection::Http(connection)) if keep => connection.give_back(idle_timeout),
+            // A stream has ended, and its connection has room for another.
+            Some(UpstreamConnection::Http(_) | UpstreamConnection::Http2(_)) | None => {}
         }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            connection.connection().abort();
+        match self.0.take() {
+            Some(UpstreamConnection::Http(connection)) => connection.connection().abort(),
+            Some(UpstreamConnection::Http2(stream)) => stream.abort(),
+            None => {}
         }
     }
 }

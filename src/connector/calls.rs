@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::Clock;
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
+use crate::connector::call_request::CallRequest;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, HeadReadError, Refusal, check_request};
 use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timing};
@@ -79,7 +80,14 @@ impl Service for StreamCalls<'_> {
         (!can_tell).then_some(Leave::Reset(failure))
     }
 
-    async fn call(&mut self, request: &mut Http1Request<'_, CallStream>) -> Next<Leave> {
+    fn call(&mut self, request: &mut Http1Request<'_, CallStream>) -> impl Future<Output = Next<Leave>> {
+        self.carry(request)
+    }
+}
+
+impl StreamCalls<'_> {
+    /// Serves a request whose head was read.
+    pub(super) async fn carry<R: CallRequest>(&mut self, request: &mut R) -> Next<Leave> {
         self.has_called = true;
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
@@ -101,11 +109,11 @@ impl Service for StreamCalls<'_> {
         if let Some(host) = *host {
             begin_deadline(*context, work, request, host);
         }
-        let began = context.stream.on_link().received_at();
+        let began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         let mut end = CallEnd::new(began);
         let done = {
             let mut calling = pin!(work.call(context, request, &mut end));
-            unless_broken(context.stream.on_link(), calling.as_mut()).await
+            unless_broken::<R, _>(context.stream.on_link(), calling.as_mut()).await
         };
         request.end_response();
         work.clear();
@@ -119,9 +127,9 @@ impl Service for StreamCalls<'_> {
             if ended == Some(Ok(())) && work.agents.deadline.was_cut() {
                 ended = Some(Err(CallFailure::Deadline));
             }
-            let stamps = &end.stamps;
-            let phases = CallPhases::of_connector(stamps.times(&context.core.core), context.core.core.now() - began)
-                .answered(stamps.status(), stamps.is_event_stream());
+            let (times, took) = (end.stamps.times(&context.core.core), context.core.core.now() - began);
+            let phases =
+                CallPhases::of_connector(times, took, end.stamps.is_event_stream()).answered(end.stamps.status());
             record(*context, request, host, &phases, ended, &work.agents.deadline);
         }
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
@@ -136,11 +144,9 @@ impl Service for StreamCalls<'_> {
         let times = end.stamps.times(&context.core.core);
         self.answer(request, error, &times).await
     }
-}
 
-impl StreamCalls<'_> {
     /// What is told of a call that was cut.
-    fn report(&self, request: &mut Http1Request<'_, CallStream>) -> Option<CallReport> {
+    fn report(&self, request: &mut impl Request) -> Option<CallReport> {
         let StreamCalls { context, host, work, .. } = self;
         let deadline = Some(&work.agents.deadline).filter(|deadline| deadline.was_cut())?;
         let call = request.label()?.call();
@@ -150,7 +156,7 @@ impl StreamCalls<'_> {
     }
 
     /// Answers an agent whose request does not say for certain what it calls, where that is needed.
-    async fn refuse_unlabelled(&self, request: &mut Http1Request<'_, CallStream>, error: LabelError) -> Next<Leave> {
+    async fn refuse_unlabelled(&self, request: &mut impl Request, error: LabelError) -> Next<Leave> {
         match error {
             LabelError::Refused(refusal) => request.refuse(refusal).await,
             LabelError::Body(error) => request.refuse_body(error).await,
@@ -161,12 +167,7 @@ impl StreamCalls<'_> {
     }
 
     /// Answers an agent whose call failed before a response began.
-    async fn answer(
-        &self,
-        request: &mut Http1Request<'_, CallStream>,
-        error: CallError,
-        times: &ConnectorTimes,
-    ) -> Next<Leave> {
+    async fn answer(&self, request: &mut impl Request, error: CallError, times: &ConnectorTimes) -> Next<Leave> {
         let keep = match error {
             CallError::Failed(failure) => {
                 let mut timing = Vec::new();
@@ -184,7 +185,7 @@ impl StreamCalls<'_> {
 }
 
 /// Why an agent's request on a session for `host` is not passed on.
-fn refusal(context: CallContext<'_>, request: &Http1Request<'_, CallStream>, host: &Hostname) -> Option<Refusal> {
+fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) -> Option<Refusal> {
     match check_request(request.head(), &context.core.connector.settings.origins, Scheme::Https) {
         Ok(named) if named == *host => None,
         Ok(_) => Some(Refusal::OtherHost),
@@ -193,12 +194,7 @@ fn refusal(context: CallContext<'_>, request: &Http1Request<'_, CallStream>, hos
 }
 
 /// Starts the deadline of an agent's call.
-fn begin_deadline(
-    context: CallContext<'_>,
-    work: &mut UpstreamWork,
-    request: &mut Http1Request<'_, CallStream>,
-    host: &Hostname,
-) {
+fn begin_deadline(context: CallContext<'_>, work: &mut UpstreamWork, request: &mut impl Request, host: &Hostname) {
     let core = context.core;
     core.upstreams.route_of(host, |route| {
         let deadline = &mut work.agents.deadline;
@@ -213,7 +209,7 @@ fn begin_deadline(
 /// Counts an agent's call, and records how long it took.
 fn record(
     context: CallContext<'_>,
-    request: &mut Http1Request<'_, CallStream>,
+    request: &mut impl Request,
     host: &Hostname,
     phases: &CallPhases,
     ended: Option<Result<(), CallFailure>>,

@@ -20,6 +20,10 @@ const READ_AHEAD_SHARE: usize = 8;
 /// Bytes that each of them may hold in any case.
 const READ_AHEAD_LEN_FREE: usize = 4 * 1024;
 
+/// One part in this many of the memory for buffers that connections of HTTP/2 may be given windows for, besides the least that
+/// each has.
+const HTTP2_WINDOWS_SHARE: usize = 4;
+
 /// The parts of one core. A task that needs one part takes that part, not the core.
 pub(super) struct ConnectorCore {
     pub(super) core: Core,
@@ -31,6 +35,8 @@ pub(super) struct ConnectorCore {
     pub(super) upstreams: Upstreams,
     pub(super) workers: WorkerSlots,
     pub(super) figures: CallFigures,
+    /// Memory for bodies that come over HTTP/2, from upstreams or agents, ahead of where they go.
+    pub(super) http2_windows: Budget,
     /// Memory for bodies of which more is waited for before their calls are passed on.
     read_ahead: Budget,
     /// Raised once, when the core is to end.
@@ -39,11 +45,13 @@ pub(super) struct ConnectorCore {
 
 impl ConnectorCore {
     pub(super) fn new(core: Core, connector: Arc<Connector>, resolver: Resolver) -> ConnectorCore {
+        let http2_windows = Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, 0);
         ConnectorCore {
             links: LinkTable::new(&core, &connector),
             edges: EdgeSignals::new(&core, &connector),
             retry: Retry::new(core.id(), &connector),
-            upstreams: Upstreams::new(&core, &connector, resolver.clone()),
+            upstreams: Upstreams::new(&core, &connector, resolver.clone(), &http2_windows),
+            http2_windows,
             workers: WorkerSlots::default(),
             figures: CallFigures::new(&connector.learned),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
@@ -57,6 +65,11 @@ impl ConnectorCore {
     /// What a body may use until it says what it calls.
     pub(super) fn read_ahead_limits(&self) -> ReadAheadLimits<'_> {
         ReadAheadLimits { memory: &self.read_ahead, timeout: self.connector.settings.header_timeout }
+    }
+
+    /// The calls that are under way.
+    pub(super) fn calls_open(&self) -> usize {
+        self.workers.busy() - self.figures.sessions_idle() + self.figures.http2_calls()
     }
 
     /// Whether the core is to end.

@@ -10,21 +10,32 @@ pub(super) struct CallFigures {
     pub(super) recorder: RefCell<Recorder>,
     /// Inner TLS sessions that wait for their next call.
     sessions_idle: Cell<usize>,
+    /// Calls over HTTP/2 on inner TLS sessions, many of which share one.
+    http2_calls: Cell<usize>,
 }
 
-/// Counts an inner TLS session as idle until it is dropped.
-pub(super) struct IdleGuard<'a>(&'a Cell<usize>);
+/// Counts an inner TLS session as idle, or a call, until it is dropped.
+pub(super) struct CountGuard<'a>(&'a Cell<usize>);
 
 impl CallFigures {
     pub(super) fn new(learned: &Arc<LearnedTable>) -> CallFigures {
         let recorder = Recorder::new(LatencySettings::default()).with_learned(learned);
-        CallFigures { recorder: RefCell::new(recorder), sessions_idle: Cell::new(0) }
+        CallFigures { recorder: RefCell::new(recorder), sessions_idle: Cell::new(0), http2_calls: Cell::new(0) }
     }
 
     /// Counts a session as idle.
-    pub(super) fn count_idle(&self) -> IdleGuard<'_> {
-        self.sessions_idle.set(self.sessions_idle.get() + 1);
-        IdleGuard(&self.sessions_idle)
+    pub(super) fn count_idle(&self) -> CountGuard<'_> {
+        CountGuard::new(&self.sessions_idle)
+    }
+
+    /// Counts a call over HTTP/2.
+    pub(super) fn count_http2_call(&self) -> CountGuard<'_> {
+        CountGuard::new(&self.http2_calls)
+    }
+
+    /// Calls over HTTP/2 on inner TLS sessions. The sessions are counted as idle.
+    pub(super) fn http2_calls(&self) -> usize {
+        self.http2_calls.get()
     }
 
     /// Inner TLS sessions that wait for their next call.
@@ -33,7 +44,14 @@ impl CallFigures {
     }
 }
 
-impl Drop for IdleGuard<'_> {
+impl CountGuard<'_> {
+    fn new(count: &Cell<usize>) -> CountGuard<'_> {
+        count.set(count.get() + 1);
+        CountGuard(count)
+    }
+}
+
+impl Drop for CountGuard<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }

@@ -16,7 +16,7 @@ pub enum ConnectorCommand {
     Drain,
     /// Report the state of the core.
     Report(MailSender<ConnectorReport>),
-    /// Report the times of calls whose agents' TLS ends here, one set at a time: the total at 0, then those of each label.
+    /// Report the figures of the label with this index, of calls whose agents' TLS ends here, and how many labels there are.
     Figures(usize, MailSender<CoreFigures>),
 }
 

@@ -1,6 +1,8 @@
 //! Floor 4: the connector. It dials links to edges, and carries the calls that arrive on them to upstreams.
 
+mod agents_http2;
 mod call;
+mod call_request;
 mod calls;
 mod connect_error;
 mod connector_core;
@@ -23,6 +25,7 @@ mod shared;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod upstream_stream;
 mod upstreams;
 mod worker_slots;
 mod workers;

@@ -49,11 +49,11 @@ impl ConnectorCore {
                 core.handle(message);
             }
         });
-        let (id, calls) = (self.core.id(), self.workers.busy() - self.figures.sessions_idle());
+        let (id, calls) = (self.core.id(), self.calls_open());
         tracing::info!(core = %id, calls, "drain begun: event streams end, other calls are waited for");
         let drain_timeout = self.connector.settings.drain_timeout;
         if self.core.timeout(drain_timeout, self.links.all_ended()).await.is_err() {
-            let calls = self.workers.busy();
+            let calls = self.calls_open();
             tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are ended");
             self.links.close(CloseReason::DrainTimeout);
             // A link that cannot send its last frame is given up.
@@ -85,7 +85,7 @@ impl ConnectorCore {
             core: self.core.id(),
             links: self.links.report(),
             upstreams: self.upstreams.report(),
-            calls_open: self.workers.busy() - self.figures.sessions_idle(),
+            calls_open: self.calls_open(),
             sockets_open: self.core.open_sockets(),
             tasks_open: self.core.open_tasks(),
             pool: self.core.pool().usage(),

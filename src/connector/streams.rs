@@ -1,8 +1,10 @@
 //! The streams that the edge opens for calls: plain ones with one call, and those with a TLS session that ends here.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{CallFailure, Traffic};
+use crate::connector::agents_http2::{self, Http2Session};
 use crate::connector::call::{CallContext, Caller, UpstreamWork, count};
 use crate::connector::calls::{Leave, StreamCalls};
 use crate::connector::connector_core::ConnectorCore;
@@ -10,8 +12,8 @@ use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
 use crate::link::{CallStream, CarrierStream};
 use crate::route::{Hostname, Scheme};
-use crate::serve::{Requests, serve};
-use crate::tls::{HandshakeError, Session, TlsStream};
+use crate::serve::{Http2End, Requests, serve};
+use crate::tls::{ALPN_HTTP2, HandshakeError, Session, TlsStream};
 
 /// How long the handshake of a session may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,7 +66,7 @@ impl Work {
     }
 
     /// Serves the inner TLS session of a stream, which is taken, to its end.
-    pub(super) async fn serve_sealed(&mut self, core: &ConnectorCore, stream: &mut Option<CallStream>) {
+    pub(super) async fn serve_sealed(&mut self, core: &Rc<ConnectorCore>, stream: &mut Option<CallStream>) {
         let Some(CallStream::Plain(stream)) = stream.take() else { return };
         let terms = stream.opening(|open| {
             let host = open.host.parse().ok()?;
@@ -73,6 +75,9 @@ impl Work {
         let Some(terms) = terms.flatten() else { return stream.reset(CallFailure::NoRoute) };
         let Some(session) = accept(core, stream, &terms).await else { return };
         let is_agents = terms.traffic == Traffic::Passthrough;
+        if is_agents && speaks_http2(&session) {
+            return serve_http2(core, session, terms).await;
+        }
         self.requests.read_labels(is_agents);
         let origins = &core.connector.settings.origins;
         self.requests.answer_browsers(is_agents.then_some(origins), Scheme::Https);
@@ -90,6 +95,28 @@ impl Work {
             }
             Some(Leave::Reset(failure)) => session.on_link().reset(failure),
             Some(Leave::GivenUp) => session.on_link().reset(CallFailure::Cancelled),
+        }
+    }
+}
+
+/// Whether the agent has chosen HTTP/2.
+fn speaks_http2(session: &CallStream) -> bool {
+    match session {
+        CallStream::Sealed(session) => session.session().alpn() == Some(ALPN_HTTP2),
+        CallStream::Plain(_) => false,
+    }
+}
+
+/// Serves an agent's session over HTTP/2 to its end.
+async fn serve_http2(core: &Rc<ConnectorCore>, session: CallStream, terms: SessionTerms) {
+    let stream = Rc::new(session);
+    let agent = terms.agent.unwrap_or_default();
+    let session = Http2Session { core: Rc::clone(core), stream: Rc::clone(&stream), host: terms.host, agent };
+    match agents_http2::serve(session).await {
+        Http2End::Failed => stream.on_link().reset(CallFailure::Cancelled),
+        _ => {
+            stream.finish();
+            linger(core, &stream).await;
         }
     }
 }

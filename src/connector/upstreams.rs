@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{CallFailure, Clock, Time, Traffic};
+use crate::base::{Budget, CallFailure, Clock, Time, Traffic};
 use crate::connector::identity::Addresses;
 use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
@@ -33,6 +33,8 @@ pub(super) struct Upstreams {
     core: Core,
     connector: Arc<Connector>,
     resolver: Resolver,
+    /// Memory for bodies that upstreams send over HTTP/2 ahead of the links.
+    windows: Budget,
     tables: RefCell<Arc<ConnectorTables>>,
     version: Cell<u64>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
@@ -52,13 +54,14 @@ pub(super) struct Served {
 }
 
 impl Upstreams {
-    pub(super) fn new(core: &Core, connector: &Arc<Connector>, resolver: Resolver) -> Upstreams {
+    pub(super) fn new(core: &Core, connector: &Arc<Connector>, resolver: Resolver, windows: &Budget) -> Upstreams {
         // The version first: tables that are replaced in between are then read again.
         let version = connector.tables_version();
         Upstreams {
             core: core.clone(),
             connector: Arc::clone(connector),
             resolver,
+            windows: windows.clone(),
             version: Cell::new(version),
             tables: RefCell::new(connector.tables()),
             served: RefCell::default(),
@@ -93,7 +96,8 @@ impl Upstreams {
         match served.get(&route.name) {
             Some(served) if served.is_of(route) => Some(Rc::clone(served)),
             _ => {
-                let upstream = Upstream::new(&self.core, route.upstream.clone(), self.resolver.clone());
+                let (settings, resolver) = (route.upstream.clone(), self.resolver.clone());
+                let upstream = Upstream::new(&self.core, settings, resolver, &self.windows);
                 let fresh = Rc::new(Served {
                     upstream,
                     addresses: Addresses::new(&route.identity, &route.upstream.url),
@@ -251,7 +255,9 @@ fn failure_of(error: &UpstreamError) -> CallFailure {
     match error {
         UpstreamError::NotAllowed { .. } => CallFailure::UpstreamNotAllowed,
         UpstreamError::Refused { .. } => CallFailure::UpstreamRefused,
-        UpstreamError::Unreachable { .. } | UpstreamError::Name(_) => CallFailure::UpstreamUnreachable,
+        UpstreamError::Unreachable { .. } | UpstreamError::Name(_) | UpstreamError::Http2 { .. } => {
+            CallFailure::UpstreamUnreachable
+        }
         UpstreamError::Timeout { .. } => CallFailure::UpstreamConnectTimeout,
         UpstreamError::Tls { .. } | UpstreamError::TlsTimeout { .. } => CallFailure::UpstreamTls,
         UpstreamError::Busy(_) => CallFailure::Overloaded,

@@ -11,7 +11,7 @@ use crate::link::{CallStream, CarrierStream};
 
 /// Has a worker carry a call that the edge opened, whatever the protocol of its carrier.
 pub(super) fn carry(core: &Rc<ConnectorCore>, stream: CarrierStream) {
-    if core.workers.busy() >= core.connector.settings.calls_max {
+    if core.workers.busy() + core.figures.http2_calls() >= core.connector.settings.calls_max {
         Counters::add(&core.connector.counters.calls_overloaded);
         return stream.reset(CallFailure::Overloaded);
     }

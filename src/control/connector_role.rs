@@ -9,7 +9,7 @@ use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, EdgeStatus, EdgeView, LinkReport,
     LinkState,
 };
-use crate::control::figures::gather;
+use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     UpstreamReading,
@@ -24,13 +24,14 @@ pub struct ConnectorRole {
     connector: Arc<Connector>,
     cores: usize,
     tunnel: String,
+    figures: CallFigures,
 }
 
 impl ConnectorRole {
     /// Of a connector on so many cores, for the tunnel of this id.
     #[must_use]
     pub fn new(connector: Arc<Connector>, cores: usize, tunnel: String) -> ConnectorRole {
-        ConnectorRole { connector, cores, tunnel }
+        ConnectorRole { connector, cores, tunnel, figures: CallFigures::default() }
     }
 }
 
@@ -69,7 +70,7 @@ impl Role for ConnectorRole {
         })
     }
 
-    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>> {
         Box::pin(async move {
             // Of other calls the edge tells more.
             let passed_through = |route: &ConnectorRoute| route.traffic == Traffic::Passthrough;
@@ -79,7 +80,7 @@ impl Role for ConnectorRole {
             let ask = |index, reply: &MailSender<CoreFigures>| {
                 self.connector.command(|| ConnectorCommand::Figures(index, reply.clone()));
             };
-            Some(gather(wait, self.cores, ask).await)
+            Some(self.figures.read(wait, self.cores, ask).await)
         })
     }
 

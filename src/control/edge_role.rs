@@ -4,7 +4,7 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
-use crate::control::figures::gather;
+use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CoreReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
 };
@@ -19,6 +19,7 @@ pub struct EdgeRole {
     edge: Arc<Edge>,
     cores: usize,
     certificates: Vec<(&'static str, Certificate)>,
+    figures: CallFigures,
 }
 
 /// Where a certificate is found that is in use; it may be replaced.
@@ -28,7 +29,7 @@ impl EdgeRole {
     /// Of an edge on so many cores.
     #[must_use]
     pub fn new(edge: Arc<Edge>, cores: usize) -> EdgeRole {
-        EdgeRole { edge, cores, certificates: Vec::new() }
+        EdgeRole { edge, cores, certificates: Vec::new(), figures: CallFigures::default() }
     }
 
     /// Shows also this certificate, as it is at each moment.
@@ -72,12 +73,12 @@ impl Role for EdgeRole {
         })
     }
 
-    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>> {
         Box::pin(async move {
             let ask = |index, reply: &MailSender<CoreFigures>| {
                 self.edge.command(|| EdgeCommand::Figures(index, reply.clone()));
             };
-            Some(gather(wait, self.cores, ask).await)
+            Some(self.figures.read(wait, self.cores, ask).await)
         })
     }
 

@@ -44,7 +44,7 @@ pub use reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
     RoleReading, RouteLine, UpstreamReading,
 };
-pub use report::{CallTimes, ProcessFacts, Reloads, Report, Served, micros};
+pub use report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes, micros};
 pub use resolve::serve_resolves;
 pub use state::{CORE_ANSWER_MAX, State};
 pub use state_dir::{Instance, SEAL_CA_FILE, StateDir, StateDirError};

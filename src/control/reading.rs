@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -217,8 +218,9 @@ pub trait Role: Send + Sync {
     /// Asks every core how it is, and waits at most `wait` for the answers.
     fn read(&self, wait: Duration) -> BoxFuture<'_, RoleReading>;
 
-    /// Asks every core for the times of calls, and waits at most `wait` for the answers. None from a role that keeps none.
-    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Snapshot>>;
+    /// Asks every core for the times of calls, and waits at most `wait` for the answers. If a core is late, the times are those
+    /// of the last reading. None from a role that keeps none.
+    fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>>;
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

@@ -50,7 +50,7 @@ pub struct CallTimes {
     /// The edge where there is one. A connector alone measures the calls that pass through to it encrypted.
     pub measured_by: RoleKind,
     /// The figures of all its cores.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// Everything that is told at one moment.
@@ -72,7 +72,7 @@ pub struct Report {
 
 /// What is served: the routes and tunnels of one role.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub struct ServedRoutes {
     /// The role that serves them.
     pub kind: RoleKind,
     /// The routes that it serves.
@@ -86,7 +86,7 @@ impl Report {
     #[must_use]
     pub fn latency_body(&self, route: Option<&str>) -> LatencyBody {
         let nothing = Snapshot::new();
-        let snapshot = self.latency.as_ref().map_or(&nothing, |latency| &latency.snapshot);
+        let snapshot = self.latency.as_ref().map_or(&nothing, |latency| &*latency.snapshot);
         let labels = snapshot.labels().filter(|(label, _)| route.is_none_or(|route| *route == *label.route));
         let labels = labels.map(|(label, figures)| CallTimesOfLabel {
             route: label.route.to_string(),
@@ -109,7 +109,7 @@ impl Report {
 
     /// The body of `GET /v1/status`.
     #[must_use]
-    pub fn status_body(&self, served: &[Served]) -> StatusBody {
+    pub fn status_body(&self, served: &[ServedRoutes]) -> StatusBody {
         let facts = &self.facts;
         StatusBody {
             version: facts.version.to_owned(),
@@ -145,7 +145,7 @@ impl Report {
         self.roles.iter().flat_map(of).collect()
     }
 
-    fn tunnel_links(&self, served: &Served) -> Vec<OfRole<TunnelLinks>> {
+    fn tunnel_links(&self, served: &ServedRoutes) -> Vec<OfRole<TunnelLinks>> {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         for link in self.roles.iter().filter(|role| role.kind == served.kind).flat_map(|role| &role.links) {
             *counts.entry(&link.tunnel).or_default() += 1;
@@ -271,7 +271,7 @@ fn link_status(link: &LinkReading) -> LinkStatus {
     }
 }
 
-fn routes_of(served: &Served) -> impl Iterator<Item = OfRole<RouteLine>> {
+fn routes_of(served: &ServedRoutes) -> impl Iterator<Item = OfRole<RouteLine>> {
     served.routes.iter().map(|route| OfRole { role: served.kind, of: route.clone() })
 }
 
@@ -353,7 +353,7 @@ mod tests {
     fn the_shape_of_status_is_stable() {
         let role = sample::SampleRole::new(sample::edge_reading());
         let (routes, tunnels) = (crate::control::Role::routes(&*role), crate::control::Role::tunnels(&*role));
-        let served = [Served { kind: RoleKind::Edge, routes, tunnels }];
+        let served = [ServedRoutes { kind: RoleKind::Edge, routes, tunnels }];
         let json = sent(sample::report().status_body(&served));
         let golden = json!({
             "version": "0.1.0",

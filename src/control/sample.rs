@@ -45,10 +45,10 @@ impl Role for SampleRole {
         Box::pin(async { reading })
     }
 
-    fn latency(&self, _wait: Duration) -> BoxFuture<'_, Option<Snapshot>> {
+    fn latency(&self, _wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>> {
         Box::pin(async {
             self.latency_requests.fetch_add(1, Ordering::Relaxed);
-            Some(snapshot())
+            Some(Arc::new(snapshot()))
         })
     }
 
@@ -159,7 +159,7 @@ pub(super) fn report() -> Report {
         uptime: Duration::from_millis(61_230),
         draining: false,
         roles: vec![edge_reading()],
-        latency: Some(CallTimes { measured_by: RoleKind::Edge, snapshot: snapshot() }),
+        latency: Some(CallTimes { measured_by: RoleKind::Edge, snapshot: Arc::new(snapshot()) }),
         reloads: Reloads {
             applied: 2,
             refused: 1,

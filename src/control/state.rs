@@ -8,7 +8,7 @@ use crate::base::{Clock, Time};
 use crate::control::bodies::{HealthBody, HealthStatus, ReadyBody, SilentRole};
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
-use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, Served};
+use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes};
 use crate::engine::MonotonicClock;
 use crate::latency::{Readiness, ReadinessSettings};
 
@@ -58,9 +58,9 @@ impl State {
 
     /// What each role serves now.
     #[must_use]
-    pub fn served(&self) -> Vec<Served> {
+    pub fn served(&self) -> Vec<ServedRoutes> {
         let served =
-            |role: &Arc<dyn Role>| Served { kind: role.kind(), routes: role.routes(), tunnels: role.tunnels() };
+            |role: &Arc<dyn Role>| ServedRoutes { kind: role.kind(), routes: role.routes(), tunnels: role.tunnels() };
         self.roles.iter().map(served).collect()
     }
 

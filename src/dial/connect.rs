@@ -133,7 +133,7 @@ pub async fn connect_one(
     options: SocketOptions,
     deadline: Time,
 ) -> Result<Socket, DialError> {
-    let failed = match core.timeout(deadline - core.now(), core.connect(address, options)).await {
+    let failed = match core.timeout_at(deadline, core.connect(address, options)).await {
         Ok(Ok(socket)) => return Ok(socket),
         Ok(Err(error)) => Attempt::failed(address.clone(), &error),
         Err(_) => Attempt::unanswered(address.clone()),

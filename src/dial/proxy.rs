@@ -77,7 +77,7 @@ impl Proxy {
         let connected = connect_first(core, &addresses, SocketOptions::default(), deadline).await;
         let (socket, _) = connected.map_err(ProxyError::Connect)?;
         let handshake = self.shake_hands(core, &socket, (host, port));
-        let made = core.timeout(deadline - core.now(), handshake).await;
+        let made = core.timeout_at(deadline, handshake).await;
         made.map_err(|_| ProxyError::Timeout(limit))??;
         Ok(socket)
     }

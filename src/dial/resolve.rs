@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use crate::base::{Clock, Time};
+use crate::base::Time;
 use crate::engine::{Core, MailReceiver, MailSender, mailbox};
 
 /// The most addresses of one name that are tried.
@@ -94,7 +94,7 @@ impl Resolver {
         deadline: Time,
         core: &Core,
     ) -> Result<Vec<SocketAddr>, ResolveError> {
-        let resolved = core.timeout(deadline - core.now(), self.resolve(host, port)).await;
+        let resolved = core.timeout_at(deadline, self.resolve(host, port)).await;
         let no_answer = |_| ResolveError::Failed { name: host.into(), reason: "no answer in time".into() };
         resolved.map_err(no_answer)?
     }

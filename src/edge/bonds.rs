@@ -29,6 +29,8 @@ pub(super) enum Bond {
     Hashed(u64),
     /// The connector that has the session.
     Session(SessionKey, u64),
+    /// Any but this connector, which has not passed the call on.
+    Other(u64),
 }
 
 /// The sessions that went through one core, and the connectors that have them. A call of such a session takes no lock.

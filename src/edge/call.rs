@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
+use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
@@ -23,7 +24,7 @@ use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
     CallDeadline, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
-    Request, RequestLimits, ResponseExtras, Service, relay,
+    Replay, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -58,6 +59,8 @@ pub(super) struct AgentCalls<'a> {
     /// Memory for a head that is not whole.
     greeting: Share,
     next_hop: NextHopWork,
+    /// The start of a body that may have to be sent again; none before a call of a tunnel that has several connectors.
+    replay: Option<Box<Replay>>,
     /// In a box, so that the task does not have its size.
     work: Box<CallWork>,
 }
@@ -71,6 +74,14 @@ struct CallWork {
     is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
     moves: Moves,
+}
+
+/// What came of a stream that was opened for a call.
+enum Exchanged {
+    /// The call has ended.
+    Done(Next<Leave>),
+    /// The connector did not pass it on, and another may.
+    NotPassedOn(CallFailure),
 }
 
 impl Caller {
@@ -91,7 +102,7 @@ impl<'a> AgentCalls<'a> {
     pub(super) fn new(caller: &'a Caller, moves: Moves) -> AgentCalls<'a> {
         let greeting = caller.core.greetings.share();
         let work = Box::new(CallWork { moves, ..CallWork::default() });
-        AgentCalls { caller, greeting, next_hop: NextHopWork::default(), work }
+        AgentCalls { caller, greeting, next_hop: NextHopWork::default(), replay: None, work }
     }
 }
 
@@ -160,7 +171,7 @@ impl AgentCalls<'_> {
             return if keep { Next::Keep } else { Next::Close };
         }
         let mut stamps = EdgeStamps::new(request.began());
-        let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
@@ -182,19 +193,52 @@ impl AgentCalls<'_> {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
             Traffic::Plain | Traffic::Passthrough => None,
         };
-        let host = request.head().host().unwrap_or_default();
-        let target = CallTarget { route, host, seal, peer: None, bond, moves };
-        // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
-        let opened = match core.open(target).await {
-            Ok(opened) => opened,
-            Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
-            Err(NotOpened::Failed(failure)) => return fail(&core, request, route, None, &stamps, None, failure).await,
-        };
-        let next = self.exchange(request, route, &opened, &mut stamps).await;
-        if opened.whole.get() {
-            core.keep_session(opened, request.head().host().unwrap_or_default());
+        // Why the first connector has not passed the call on.
+        let mut refused = None;
+        loop {
+            let host = request.head().host().unwrap_or_default();
+            let target = CallTarget { route, host, seal, peer: None, bond, moves };
+            // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
+            let opened = match core.open(target).await {
+                Ok(opened) => opened,
+                Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
+                Err(NotOpened::NotPassedOn(failure, connector))
+                    if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
+                {
+                    self.keep_body(false);
+                    (refused, bond) = (Some(failure), Bond::Other(connector));
+                    continue;
+                }
+                Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
+                    // What the first connector said tells more than that there is no other.
+                    return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
+                }
+            };
+            match bond {
+                Bond::Other(_) => Counters::add(&core.edge.counters.calls_moved),
+                _ => self.keep_body(core.may_move(&route.tunnel, bond, opened.usage.connector())),
+            }
+            match self.exchange(request, route, &opened, &mut stamps).await {
+                Exchanged::Done(next) => {
+                    if opened.whole.get() {
+                        core.keep_session(opened, request.head().host().unwrap_or_default());
+                    }
+                    return next;
+                }
+                Exchanged::NotPassedOn(failure) => {
+                    (refused, bond) = (Some(failure), Bond::Other(opened.usage.connector()));
+                }
+            }
         }
-        next
+    }
+
+    /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
+    fn keep_body(&mut self, keep: bool) {
+        if keep {
+            self.replay.get_or_insert_default().start(true);
+        } else if let Some(replay) = &mut self.replay {
+            replay.start(false);
+        }
     }
 
     /// Carries request and response over the stream.
@@ -204,8 +248,8 @@ impl AgentCalls<'_> {
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
-    ) -> Next<Leave> {
-        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, work, .. } = self;
+    ) -> Exchanged {
+        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
         let stream = &opened.stream;
         let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, |taken, cx| {
             core.exchange_state(stream.on_link(), taken, cx)
@@ -225,6 +269,7 @@ impl AgentCalls<'_> {
             let edits = RequestEdits { drop_forwarded: true, drop_expect, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
+            next_hop.replay = replay.as_deref_mut();
             next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.deadline.first_byte_timeout);
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
@@ -232,10 +277,21 @@ impl AgentCalls<'_> {
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = work.is_refused;
         let deadline = &mut work.deadline;
+        if result == Err(RelayError::Late) {
+            deadline.on_cut();
+        }
+        let ended = result.map_err(Ended::of);
+        if let Err(Ended::Failed { failure, .. }) = ended
+            && !has_begun
+            && failure.may_pass_elsewhere()
+            && replay.as_deref_mut().is_some_and(Replay::rewind)
+        {
+            return Exchanged::NotPassedOn(failure);
+        }
         request.end_response();
         let whole = stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
-        let error = match result {
+        let ended = match ended {
             Ok(()) => {
                 if deadline.was_cut() {
                     stream.on_link().reset(CallFailure::Deadline);
@@ -249,29 +305,26 @@ impl AgentCalls<'_> {
                 let is_late = delivered == Outcome::Ok && deadline.was_cut();
                 let outcome = if is_late { Outcome::TimedOut } else { delivered };
                 finish(core, request, route, opened, stamps, deadline, outcome);
-                return match delivered {
+                return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
                     _ => Next::Leave(Leave::Abort),
-                };
+                });
             }
-            Err(error) => error,
+            Err(ended) => ended,
         };
-        if error == RelayError::Late {
-            deadline.on_cut();
-        }
-        let ended = Ended::of(error);
         if let Some(failure) = ended.reset() {
             stream.on_link().reset(failure);
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                return fail(core, request, route, Some(&opened.usage), stamps, Some(deadline), failure).await;
+                let failed = fail(core, request, route, Some(&opened.usage), stamps, Some(deadline), failure).await;
+                return Exchanged::Done(failed);
             }
             Ended::BadBody(error) if !has_begun => {
                 finish(core, request, route, opened, stamps, deadline, Outcome::BadRequest);
                 request.refuse_body(error).await;
-                return Next::Close;
+                return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
@@ -280,7 +333,7 @@ impl AgentCalls<'_> {
             }
             ended => finish(core, request, route, opened, stamps, deadline, ended.outcome()),
         }
-        Next::Leave(Leave::Abort)
+        Exchanged::Done(Next::Leave(Leave::Abort))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::edge::gate::{AdmissionError, PeerInfo, Port};
 use crate::edge::link_setup_error::LinkSetupError;
 use crate::edge::message::{CoreMessage, RegisteredLink};
 use crate::edge::presence::Booking;
-use crate::edge::registration::{self, Certificate, Claim, Denied};
+use crate::edge::registration::{self, Claim, ClientCertificate, Denied};
 use crate::edge::shared::{Counters, StrangerTrouble};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Lease, Listener, Socket, leases_of};
@@ -212,8 +212,8 @@ async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Res
     let hello = &greeted.hello;
     let certificate = greeted.connection.peer_certificate();
     let certificate = match core.edge.settings.certifier {
-        Some(_) => Certificate::Required(certificate.as_ref()),
-        None => Certificate::NotRequired,
+        Some(_) => ClientCertificate::Required(certificate.as_ref()),
+        None => ClientCertificate::NotRequired,
     };
     let claim = Claim { tunnel: &hello.tunnel, secret: &hello.secret, from: registration::address_of(peer) };
     let tables = core.edge.tables();

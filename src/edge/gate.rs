@@ -174,7 +174,7 @@ impl Gate {
         PeerInfo { peer, direct: None, source, front, permit }
     }
 
-    /// Takes a permit for one more call of the source of a connection, until the returned permit is dropped.
+    /// Counts one more call of the source of a connection, until the returned permit is dropped.
     pub(super) fn begin_call(&self, permit: Option<&ConnectionPermit>) -> Result<Option<CallPermit>, TooManyCalls> {
         let Some(permit) = permit else { return Ok(None) };
         let begun = permit.begin_call();

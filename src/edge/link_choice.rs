@@ -18,7 +18,7 @@ const CLOSED_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Where a call goes now.
 pub(super) enum Chosen {
     /// The call goes over this link of the core.
-    Here(ChosenLink),
+    Link(ChosenLink),
     /// On this link, unless a better one shows within the time that a call may wait.
     Unproven(ChosenLink),
     /// To another core, which has the right link.
@@ -34,6 +34,7 @@ impl EdgeCore {
             Bond::None => None,
             Bond::Hashed(number) => self.link_for(tunnel, number, moves),
             Bond::Session(_, connector) => self.link_of(tunnel, connector, moves),
+            Bond::Other(connector) => Some(self.link_elsewhere(tunnel, connector)),
         };
         bound.unwrap_or_else(|| self.any_link(tunnel, moves))
     }
@@ -43,14 +44,14 @@ impl EdgeCore {
         // A connector that stands still here does so elsewhere.
         let others = || self.core_with(tunnel, &|connector| !self.links.has(tunnel, connector));
         match self.links.choose(tunnel, |_| true) {
-            (LinkChoice::Here(_), Some(link)) => Chosen::Here(link),
+            (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
             (LinkChoice::Unproven(id), Some(link)) => {
                 let is_only = !self.links.has_other(tunnel, id) && others().is_none();
-                if is_only { Chosen::Here(link) } else { Chosen::Unproven(link) }
+                if is_only { Chosen::Link(link) } else { Chosen::Unproven(link) }
             }
             (LinkChoice::Stalled(_), Some(link)) => match others().filter(|_| moves.may_move()) {
                 Some(core) => Chosen::OtherCore(core),
-                None => Chosen::Here(link),
+                None => Chosen::Link(link),
             },
             (LinkChoice::Offline(why), _) => match self.core_with(tunnel, &|_| true) {
                 Some(core) if moves.may_move() => Chosen::OtherCore(core),
@@ -65,7 +66,7 @@ impl EdgeCore {
     fn link_of(&self, tunnel: &TunnelId, connector: u64, moves: Moves) -> Option<Chosen> {
         let patience = self.edge.settings.offline_wait;
         let why = match self.links.choose(tunnel, |of| of == connector) {
-            (LinkChoice::Here(_) | LinkChoice::Unproven(_), Some(link)) => return Some(Chosen::Here(link)),
+            (LinkChoice::Link(_) | LinkChoice::Unproven(_), Some(link)) => return Some(Chosen::Link(link)),
             (LinkChoice::Stalled(_), Some(link)) => {
                 let waits = link.carrier.liveness().owing < STALLED_AFTER + patience;
                 return waits.then_some(Chosen::Wait(Offline::NoLink));
@@ -88,11 +89,25 @@ impl EdgeCore {
     fn link_for(&self, tunnel: &TunnelId, number: u64, moves: Moves) -> Option<Chosen> {
         let connector = self.edge.presence.connector_for(tunnel, number)?;
         match self.links.choose(tunnel, |of| of == connector) {
-            (LinkChoice::Here(_), Some(link)) => Some(Chosen::Here(link)),
+            (LinkChoice::Link(_), Some(link)) => Some(Chosen::Link(link)),
             (LinkChoice::Offline(Offline::NoLink), _) if moves.may_move() => {
                 self.core_with(tunnel, &|of| of == connector).map(Chosen::OtherCore)
             }
             _ => None,
+        }
+    }
+
+    /// Whether a call can go to another connector than this one, if it does not pass the call on. Only one connector knows a
+    /// session.
+    pub(super) fn may_move(&self, tunnel: &TunnelId, bond: Bond, connector: u64) -> bool {
+        bond == Bond::None && self.links.has_other_connector(tunnel, connector)
+    }
+
+    /// A link of another connector than this one.
+    fn link_elsewhere(&self, tunnel: &TunnelId, connector: u64) -> Chosen {
+        match self.links.choose(tunnel, |of| of != connector) {
+            (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
+            _ => Chosen::Wait(Offline::NoLink),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::wire::mux::Fault;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkSetupError {
     #[error(transparent)]
-    Certificate(#[from] CertificateFault),
+    ClientCertificate(#[from] CertificateFault),
     #[error(transparent)]
     EdgeDistrusted(#[from] EdgeDistrusted),
     #[error("the TLS handshake failed: {0}")]
@@ -81,7 +81,7 @@ impl LinkSetupError {
     /// What kind of error it is, for the log: a source gets one line of each kind in a minute.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
-            LinkSetupError::Certificate(_) => "certificate",
+            LinkSetupError::ClientCertificate(_) => "certificate",
             LinkSetupError::EdgeDistrusted(_) => "edge distrusted",
             LinkSetupError::Handshake(_) => "TLS handshake",
             LinkSetupError::Stream(_) => "connection",
@@ -97,7 +97,7 @@ impl LinkSetupError {
 
     /// Whether the connector's certificate was refused.
     pub(super) fn is_of_certificate(&self) -> bool {
-        matches!(self, LinkSetupError::Certificate(_))
+        matches!(self, LinkSetupError::ClientCertificate(_))
     }
 
     /// Whether the connector offered no protocol that this edge speaks: nearly always an enrolment, at an edge without an

@@ -108,7 +108,7 @@ impl LinkTable {
         let fitting = links.entries.iter().filter(|entry| fits(entry.usage.connector()));
         let choice = choose_link(fitting.map(|entry| entry.load(streams_max)), links.last);
         let chosen = match choice {
-            LinkChoice::Here(id) | LinkChoice::Unproven(id) | LinkChoice::Stalled(id) => {
+            LinkChoice::Link(id) | LinkChoice::Unproven(id) | LinkChoice::Stalled(id) => {
                 links.entries.iter().find(|entry| entry.carrier.id() == id)
             }
             _ => None,
@@ -121,6 +121,14 @@ impl LinkTable {
         let by_tunnel = self.by_tunnel.borrow();
         let is_other = |entry: &Entry| entry.carrier.id() != link && entry.carrier.is_open();
         by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(is_other))
+    }
+
+    /// Whether another connector than this one has a link here.
+    pub(super) fn has_other_connector(&self, tunnel: &TunnelId, connector: u64) -> bool {
+        let by_tunnel = self.by_tunnel.borrow();
+        by_tunnel
+            .get(tunnel)
+            .is_some_and(|links| links.entries.iter().any(|entry| entry.usage.connector() != connector))
     }
 
     /// Whether a connector has a link here.
@@ -366,7 +374,7 @@ mod tests {
         let mut call = || {
             let (choice, chosen) = table.choose(&tunnel(), |_| true);
             let chosen = chosen.unwrap();
-            assert_eq!(choice, LinkChoice::Here(chosen.carrier.id()));
+            assert_eq!(choice, LinkChoice::Link(chosen.carrier.id()));
             let open = CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None };
             opened.push(chosen.carrier.open(&open).unwrap());
             chosen.carrier.id()

@@ -18,8 +18,8 @@ pub enum EdgeCommand {
     Drain,
     /// Report the state of the core.
     Report(MailSender<CoreReport>),
-    /// Report the times of calls, one set at a time, so that the core is never held up for long: the total at 0, then those
-    /// of each label.
+    /// Report the figures of the label with this index, and how many labels there are. They are read one at a time, so that
+    /// the core is never held up for long.
     Figures(usize, MailSender<CoreFigures>),
     /// Check the credential of every link against the present tables: end links whose credential was revoked at once, and
     /// drain those whose credential has expired.

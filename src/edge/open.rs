@@ -38,6 +38,8 @@ pub(super) enum NotOpened {
     HandOver(CoreId),
     /// The call fails, and is answered so.
     Failed(CallFailure),
+    /// The connector with this number did not pass the call on.
+    NotPassedOn(CallFailure, u64),
 }
 
 /// The call for which a stream is opened.
@@ -84,7 +86,7 @@ impl EdgeCore {
             let why = match chosen {
                 Chosen::OtherCore(core) => return Err(NotOpened::HandOver(core)),
                 Chosen::Unproven(_) if may_wait => Offline::NoLink,
-                Chosen::Here(link) | Chosen::Unproven(link) => match self.open_on(&link, target) {
+                Chosen::Link(link) | Chosen::Unproven(link) => match self.open_on(&link, target) {
                     Ok(stream) => return Ok((stream, link.usage)),
                     Err(why) => why,
                 },
@@ -94,13 +96,14 @@ impl EdgeCore {
                 return Err(NotOpened::Failed(CallFailure::TunnelRevoked));
             }
             let left = wait.left(self, target);
-            if !left.is_zero() {
+            let is_bound = matches!(bond, Bond::Hashed(_) | Bond::Session(..));
+            if !left.is_zero() && !matches!(bond, Bond::Other(_)) {
                 // Either way it is looked at again.
                 let _ = self
                     .core
                     .timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_unproven))
                     .await;
-            } else if bond == Bond::None || why == Offline::Full {
+            } else if !is_bound || why == Offline::Full {
                 return Err(NotOpened::Failed(CallFailure::of_offline(why)));
             } else {
                 // The server of another connector will say that it does not have the session, so that the agent begins another.

@@ -30,7 +30,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const LABEL: &str = "passthrough";
 
 /// The first bytes of a connection, and what they say.
-pub(super) struct Peek {
+pub(super) struct FirstBytes {
     received: Vec<u8>,
     /// The server name of the ClientHello (RFC 6066 section 3).
     host: Option<Hostname>,
@@ -47,7 +47,11 @@ pub(super) struct Passing {
 }
 
 /// Reads up to the server name that the agent asks for.
-pub(super) async fn peek(core: &EdgeCore, socket: &impl ByteStream, first: Lease) -> Result<Peek, HandshakeError> {
+pub(super) async fn peek(
+    core: &EdgeCore,
+    socket: &impl ByteStream,
+    first: Lease,
+) -> Result<FirstBytes, HandshakeError> {
     let mut greeting = core.greetings.share();
     let reading = read_name(socket, first, |len| greeting.set(len));
     let reading = core.core.timeout(core.edge.settings.handshake_timeout, reading);
@@ -59,7 +63,7 @@ async fn read_name(
     socket: &impl ByteStream,
     first: Lease,
     mut may_keep: impl FnMut(usize) -> bool,
-) -> Result<Peek, HandshakeError> {
+) -> Result<FirstBytes, HandshakeError> {
     let mut peek = ServerNamePeek::default();
     let mut peeked = peek.feed(&first);
     drop(first);
@@ -72,10 +76,10 @@ async fn read_name(
     }
     let host = if let Peeked::Name(name) = peeked { name.parse().ok() } else { None };
     let is_connectors = [ALPN_LINK, ALPN_ENROL].iter().any(|protocol| peek.offers(protocol));
-    Ok(Peek { received: peek.into_received(), host, is_connectors })
+    Ok(FirstBytes { received: peek.into_received(), host, is_connectors })
 }
 
-impl Peek {
+impl FirstBytes {
     /// Whether this is a connector rather than an agent.
     pub(super) fn is_connectors(&self) -> bool {
         self.is_connectors
@@ -117,7 +121,7 @@ pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
 }
 
 impl Passing {
-    pub(super) fn new(connection: Connection, peek: Peek, (host, route): (Hostname, Route)) -> Passing {
+    pub(super) fn new(connection: Connection, peek: FirstBytes, (host, route): (Hostname, Route)) -> Passing {
         Passing { connection, received: peek.received, host, route }
     }
 
@@ -139,7 +143,7 @@ impl Passing {
             Err(NotOpened::HandOver(target)) => {
                 return self.hand_over(core, target, peer_info.peer, moves.and_one()).await;
             }
-            Err(NotOpened::Failed(_)) => {
+            Err(NotOpened::Failed(_) | NotOpened::NotPassedOn(..)) => {
                 Counters::add(&core.edge.counters.requests_refused);
                 return self.refuse(core, Alert::InternalError).await;
             }

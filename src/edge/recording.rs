@@ -59,7 +59,13 @@ pub(super) fn record(
     if call.kind() == mcp::CallKind::Stream || method == mcp::LISTEN {
         return;
     }
-    let verdict = core.figures.slow_calls.borrow_mut().judge(core.core.turn_time(), phases.took());
+    let now = core.core.turn_time();
+    let usual = || {
+        let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
+        let deadline = recorder.deadline(label, &terms, now);
+        deadline.usual.map(|_| deadline.limit)
+    };
+    let verdict = core.figures.slow_calls.borrow_mut().judge(now, phases.took(), usual);
     if let SlowVerdict::Log { left_out } = verdict {
         let mut split = Vec::new();
         server_timing(phases, &mut split);

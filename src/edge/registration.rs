@@ -24,7 +24,7 @@ pub(super) struct Claim<'a> {
 }
 
 /// The certificate of a connector, as far as this edge requires one.
-pub(super) enum Certificate<'a> {
+pub(super) enum ClientCertificate<'a> {
     /// This edge has no authority: the secret is enough.
     NotRequired,
     /// The certificate that the connector showed, which the TLS handshake has verified.
@@ -45,10 +45,10 @@ pub(super) struct Denied {
 pub(super) fn check(
     tables: &EdgeTables,
     claim: &Claim<'_>,
-    certificate: &Certificate<'_>,
+    certificate: &ClientCertificate<'_>,
     now: Time,
 ) -> Result<Proof, Denied> {
-    if let Certificate::Required(shown) = certificate {
+    if let ClientCertificate::Required(shown) = certificate {
         check_certificate(claim.tunnel, *shown).map_err(|denied| denied.of(claim.tunnel))?;
     }
     check_secret(tables, claim, now).map_err(|denied| denied.of(claim.tunnel))
@@ -184,7 +184,7 @@ mod tests {
         tunnel: &str,
         secret: &str,
         from: Option<[u8; 4]>,
-        certificate: &Certificate<'_>,
+        certificate: &ClientCertificate<'_>,
     ) -> Result<Proof, Denied> {
         let (tunnel, secret) = (id(tunnel), Secret::from(secret));
         let claim = Claim { tunnel: &tunnel, secret: &secret, from: from.map(IpAddr::from) };
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_right_secret_is_enough_where_no_certificate_is_required() {
-        let proof = check_claim("tnl_a", "right", Some([192, 0, 2, 1]), &Certificate::NotRequired).unwrap();
+        let proof = check_claim("tnl_a", "right", Some([192, 0, 2, 1]), &ClientCertificate::NotRequired).unwrap();
         assert_eq!(proof.from, Some([192, 0, 2, 1].into()));
         assert_eq!(proof.credential.id.as_str(), "configured");
     }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn an_unknown_tunnel_and_a_wrong_secret_look_alike() {
         let refused = |tunnel, secret| {
-            let denied = check_claim(tunnel, secret, None, &Certificate::NotRequired).err().unwrap();
+            let denied = check_claim(tunnel, secret, None, &ClientCertificate::NotRequired).err().unwrap();
             (denied.refusal, denied.reason)
         };
         assert_eq!(refused("tnl_a", "wrong"), refused("tnl_unknown", "right"));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn where_networks_are_required_an_unknown_or_other_address_is_refused() {
-        let from = |from| check_claim("tnl_b", "right", from, &Certificate::NotRequired);
+        let from = |from| check_claim("tnl_b", "right", from, &ClientCertificate::NotRequired);
         assert!(from(Some([192, 0, 2, 1])).is_ok());
         let other = from(Some([198, 51, 100, 1])).err().unwrap();
         assert_eq!(other.refusal, RegistrationRefusal::Address);
@@ -234,15 +234,15 @@ mod tests {
     #[test]
     fn where_a_certificate_is_required_it_is_checked_before_the_secret() {
         for secret in ["right", "wrong"] {
-            let missing = check_claim("tnl_a", secret, None, &Certificate::Required(None)).err().unwrap();
+            let missing = check_claim("tnl_a", secret, None, &ClientCertificate::Required(None)).err().unwrap();
             assert_eq!(missing.refusal, RegistrationRefusal::CertificateMissing);
             let other = certificate_of("tnl_b");
-            let other = check_claim("tnl_a", secret, None, &Certificate::Required(Some(&other))).err().unwrap();
+            let other = check_claim("tnl_a", secret, None, &ClientCertificate::Required(Some(&other))).err().unwrap();
             assert_eq!(other.refusal, RegistrationRefusal::CertificateOfOther);
         }
         let own = certificate_of("tnl_a");
-        assert!(check_claim("tnl_a", "right", None, &Certificate::Required(Some(&own))).is_ok());
-        let wrong = check_claim("tnl_a", "wrong", None, &Certificate::Required(Some(&own))).err().unwrap();
+        assert!(check_claim("tnl_a", "right", None, &ClientCertificate::Required(Some(&own))).is_ok());
+        let wrong = check_claim("tnl_a", "wrong", None, &ClientCertificate::Required(Some(&own))).err().unwrap();
         assert_eq!(wrong.refusal, RegistrationRefusal::Credentials);
     }
 

@@ -26,7 +26,7 @@ impl EdgeCore {
     pub(super) fn kept_session(&self, target: CallTarget<'_>) -> Option<Opened> {
         let host = target.host.parse::<Hostname>().ok()?;
         let tunnel = &target.route.tunnel;
-        let Chosen::Here(link) = self.choose_link(tunnel, target.bond, target.moves) else { return None };
+        let Chosen::Link(link) = self.choose_link(tunnel, target.bond, target.moves) else { return None };
         let idle = self.idle_sessions.take(host.as_str(), link.carrier.id(), tunnel, target.seal?)?;
         self.links.on_call(tunnel, &link.carrier, target.bond == Bond::None);
         idle.session.inner().forget_times();
@@ -52,7 +52,7 @@ impl EdgeCore {
                     if matches!(failure, CallFailure::SealMismatch | CallFailure::SealRefused) {
                         self.log_unsealed(target, &failure);
                     }
-                    NotOpened::Failed(failure)
+                    NotOpened::NotPassedOn(failure, usage.connector())
                 }
                 error => {
                     self.log_unsealed(target, &error);

@@ -21,14 +21,14 @@ struct SourceUse {
     calls: Arc<AtomicU32>,
 }
 
-/// The permit of one open connection. Dropping it returns it.
+/// The permit of one open connection. Dropping it makes room for another.
 pub(super) struct ConnectionPermit {
     all: Arc<SourcePermits>,
     source: SourceKey,
     calls: Arc<AtomicU32>,
 }
 
-/// The permit of one call on a connection that has one. Dropping it returns it.
+/// The permit of one call on a connection that has one. Dropping it makes room for another.
 pub(super) struct CallPermit(Arc<AtomicU32>);
 
 impl SourcePermits {

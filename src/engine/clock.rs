@@ -19,7 +19,8 @@ impl Clock for MonotonicClock {
     }
 }
 
-/// The clock of `std::time::Instant`, as a number. A call reads it several times.
+/// The clock of `std::time::Instant`, in nanoseconds. It is read directly, because `Instant` gives a difference as a
+/// `Duration`, which would have to be converted back for every stamp of a call.
 fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()

@@ -16,7 +16,7 @@ use crate::engine::driver::{Driver, DriverEvent, DriverKind, Wait};
 use crate::engine::executor::Executor;
 use crate::engine::pool::Trimmed;
 use crate::engine::sockets::Sockets;
-use crate::engine::spin::Spin;
+use crate::engine::spin::SpinEstimate;
 use crate::engine::sys::allocator;
 use crate::engine::timers::{TimerId, Timers};
 
@@ -41,7 +41,7 @@ pub(super) struct CoreShared {
     turn_ending: RefCell<Vec<Waker>>,
     events: RefCell<Vec<DriverEvent>>,
     turn_time: Cell<Time>,
-    spin: RefCell<Spin>,
+    spin: RefCell<SpinEstimate>,
     /// The main future has finished: the current turn must not wait.
     done: Cell<bool>,
 }
@@ -64,7 +64,7 @@ impl Core {
             turn_end: RefCell::default(),
             turn_ending: RefCell::default(),
             events: RefCell::default(),
-            spin: RefCell::new(Spin::new(spin)),
+            spin: RefCell::new(SpinEstimate::new(spin)),
             done: Cell::new(false),
         }))
     }
@@ -126,7 +126,7 @@ impl Core {
         timer
     }
 
-    /// A timer that fires after `duration`.
+    /// A timer that fires after `duration`, counted from now.
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> Timer {
         self.sleep_until(self.now() + duration)
@@ -139,13 +139,22 @@ impl Core {
         Timer { core: self.clone(), id, at: Time::NEVER }
     }
 
-    /// Runs `future` for at most `duration`, counted from the start of the turn.
+    /// Runs `future` for at most `duration`, counted from the start of the turn, which costs no look at the clock.
     ///
     /// # Errors
     ///
     /// [`Elapsed`] if the future did not finish in time; it is then dropped.
     pub async fn timeout<T>(&self, duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
-        let mut timer = self.sleep_until(self.turn_time() + duration);
+        self.timeout_at(self.turn_time() + duration, future).await
+    }
+
+    /// Runs `future` until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// [`Elapsed`] if the future did not finish in time; it is then dropped.
+    pub async fn timeout_at<T>(&self, deadline: Time, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let mut timer = self.sleep_until(deadline);
         let mut future = pin!(future);
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {

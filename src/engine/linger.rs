@@ -31,7 +31,7 @@ impl Socket {
         let mut listens = true;
         loop {
             let news = async { if listens { self.discard(&mut spare).await } else { pending().await } };
-            let news = core.timeout(step.min(moved_at + limit() - core.now()), news).await;
+            let news = core.timeout_at((moved_at + limit()).min(core.now() + step), news).await;
             listens &= news.is_err();
             let (left_now, now) = (self.outstanding_bytes(), core.now());
             match news {

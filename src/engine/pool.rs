@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::engine::slots::{Purpose, Slots};
+use crate::engine::slots::{BufferPurpose, Slots};
 use crate::engine::sys::lease::Lease;
 use crate::engine::windows::Windows;
 
@@ -139,13 +139,13 @@ impl Pool {
     /// An empty buffer of `class`; `None` if none is left for sending.
     #[must_use]
     pub fn take(&self, class: Class) -> Option<Lease> {
-        self.shared.take(class, self.purpose(Purpose::Send))
+        self.shared.take(class, self.purpose(BufferPurpose::Send))
     }
 
     /// Like [`Pool::take`], but leaves the part that is reserved for sending.
     #[must_use]
     pub fn take_for_receive(&self, class: Class) -> Option<Lease> {
-        self.shared.take(class, self.purpose(Purpose::Receive))
+        self.shared.take(class, self.purpose(BufferPurpose::Receive))
     }
 
     /// The number of buffers of `class` if the whole budget were used for them.
@@ -157,7 +157,7 @@ impl Pool {
     /// Whether [`Pool::take_for_receive`] would give a small buffer.
     #[must_use]
     pub fn can_receive(&self) -> bool {
-        self.shared.has(SMALL_LEN, self.purpose(Purpose::Receive))
+        self.shared.has(SMALL_LEN, self.purpose(BufferPurpose::Receive))
     }
 
     /// The current limit of one queue in bytes, above which its source must wait: at most [`ALLOWANCE_MAX`], at least
@@ -194,13 +194,13 @@ impl Pool {
         if let Some(lease) = self.take(class) {
             return Poll::Ready(lease);
         }
-        let purpose = self.purpose(Purpose::Send);
+        let purpose = self.purpose(BufferPurpose::Send);
         let mut waiting = self.shared.waiting.borrow_mut();
         if !waiting.iter().any(|waiter| waiter.waker.will_wake(cx.waker())) {
             let waiter = Waiter { waker: cx.waker().clone(), bytes: class.bytes(), purpose };
             match purpose {
-                Purpose::Link => waiting.push_front(waiter),
-                Purpose::Receive | Purpose::Send => waiting.push_back(waiter),
+                BufferPurpose::Link => waiting.push_front(waiter),
+                BufferPurpose::Receive | BufferPurpose::Send => waiting.push_back(waiter),
             }
         }
         Poll::Pending
@@ -242,12 +242,12 @@ impl Pool {
     #[must_use]
     pub fn usage(&self) -> PoolUse {
         let shared = &self.shared;
-        let taken_for = |purpose: Purpose| shared.by_purpose[purpose as usize].get();
+        let taken_for = |purpose: BufferPurpose| shared.by_purpose[purpose as usize].get();
         PoolUse {
             leased_bytes: shared.leased.get(),
-            receive_bytes: taken_for(Purpose::Receive),
-            send_bytes: taken_for(Purpose::Send),
-            link_bytes: taken_for(Purpose::Link),
+            receive_bytes: taken_for(BufferPurpose::Receive),
+            send_bytes: taken_for(BufferPurpose::Send),
+            link_bytes: taken_for(BufferPurpose::Link),
             window_bytes: shared.windows.granted(),
             allocated_bytes: shared.leased.get() + shared.idle.get(),
             bytes_max: shared.bytes_max,
@@ -257,8 +257,8 @@ impl Pool {
         }
     }
 
-    fn purpose(&self, otherwise: Purpose) -> Purpose {
-        if self.for_links.get() { Purpose::Link } else { otherwise }
+    fn purpose(&self, otherwise: BufferPurpose) -> BufferPurpose {
+        if self.for_links.get() { BufferPurpose::Link } else { otherwise }
     }
 }
 
@@ -266,7 +266,7 @@ impl Pool {
 struct Waiter {
     waker: Waker,
     bytes: usize,
-    purpose: Purpose,
+    purpose: BufferPurpose,
 }
 
 /// Identifies a buffer: its class and its index.
@@ -328,16 +328,16 @@ impl PoolShared {
     }
 
     /// Whether `bytes` more can be used for `purpose`.
-    fn has(&self, bytes: usize, purpose: Purpose) -> bool {
+    fn has(&self, bytes: usize, purpose: BufferPurpose) -> bool {
         let reserved = match purpose {
-            Purpose::Receive => self.bytes_max / LINK_RESERVE + self.bytes_max / SEND_RESERVE,
-            Purpose::Send => self.bytes_max / LINK_RESERVE,
-            Purpose::Link => 0,
+            BufferPurpose::Receive => self.bytes_max / LINK_RESERVE + self.bytes_max / SEND_RESERVE,
+            BufferPurpose::Send => self.bytes_max / LINK_RESERVE,
+            BufferPurpose::Link => 0,
         };
         self.leased.get() + bytes + reserved <= self.bytes_max
     }
 
-    fn take(self: &Rc<Self>, class: Class, purpose: Purpose) -> Option<Lease> {
+    fn take(self: &Rc<Self>, class: Class, purpose: BufferPurpose) -> Option<Lease> {
         let len = class.bytes();
         if !self.has(len, purpose) {
             self.exhausted.set(self.exhausted.get() + 1);
@@ -365,8 +365,8 @@ impl PoolShared {
     /// An empty buffer for bytes of another one, which are kept for a while. If none is left for receiving, it is taken for
     /// the purpose of the other one, whose memory it is to free.
     pub(in crate::engine) fn take_in_place_of(self: &Rc<Self>, slot: Slot, class: Class) -> Option<Lease> {
-        let purpose = if self.has(class.bytes(), Purpose::Receive) {
-            Purpose::Receive
+        let purpose = if self.has(class.bytes(), BufferPurpose::Receive) {
+            BufferPurpose::Receive
         } else {
             self.slots(slot.class).borrow().purpose(slot.index)
         };

@@ -10,7 +10,7 @@ const SLAB_LEN: usize = 256 * 1024;
 
 /// The purpose for which a buffer is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum BufferPurpose {
     /// To receive from agents, upstreams and connections of unknown kind.
     Receive,
     /// To send bytes that were accepted.
@@ -24,7 +24,7 @@ pub(super) struct Slots {
     arena: Arena,
     references: Vec<References>,
     /// The purpose of each slot in use.
-    purposes: Vec<Purpose>,
+    purposes: Vec<BufferPurpose>,
     /// Unused, with memory behind them.
     idle: Vec<u32>,
     /// Unused slots without memory behind them.
@@ -43,7 +43,7 @@ impl Slots {
     }
 
     /// A slot for this purpose, with one reference.
-    pub(super) fn take(&mut self, purpose: Purpose) -> Option<u32> {
+    pub(super) fn take(&mut self, purpose: BufferPurpose) -> Option<u32> {
         if self.idle.is_empty() && self.bare.is_empty() {
             self.grow();
         }
@@ -64,7 +64,7 @@ impl Slots {
     }
 
     /// The purpose of a slot in use.
-    pub(super) fn purpose(&self, index: u32) -> Purpose {
+    pub(super) fn purpose(&self, index: u32) -> BufferPurpose {
         self.purposes[index as usize]
     }
 
@@ -78,7 +78,7 @@ impl Slots {
         self.arena.grow();
         let to = self.arena.slots();
         self.references.resize_with(to, References::default);
-        self.purposes.resize(to, Purpose::Send);
+        self.purposes.resize(to, BufferPurpose::Send);
         // Low indices are handed out first, so that a lightly used pool touches few pages.
         self.bare.extend((from..to).rev().filter_map(|index| u32::try_from(index).ok()));
         // Neither list grows when a buffer comes back.
@@ -87,7 +87,7 @@ impl Slots {
     }
 
     /// Removes a reference of a slot; returns its purpose if it was the last one.
-    pub(super) fn release(&mut self, index: u32) -> Option<Purpose> {
+    pub(super) fn release(&mut self, index: u32) -> Option<BufferPurpose> {
         let last = self.references[index as usize].remove();
         last.then(|| {
             self.idle.push(index);

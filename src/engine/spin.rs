@@ -10,15 +10,15 @@ const WORTH_BELOW: u32 = 4;
 const MEMORY: u32 = 8;
 
 /// Estimates from recent waits how long the next one will be.
-pub(super) struct Spin {
+pub(super) struct SpinEstimate {
     budget: Duration,
     gap_mean: Duration,
 }
 
-impl Spin {
+impl SpinEstimate {
     /// Spins for up to `budget`; never when it is zero.
-    pub(super) fn new(budget: Duration) -> Spin {
-        Spin { budget, gap_mean: budget }
+    pub(super) fn new(budget: Duration) -> SpinEstimate {
+        SpinEstimate { budget, gap_mean: budget }
     }
 
     /// How long to spin at most.
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn an_idle_core_stops_spinning_and_a_busy_one_starts_again() {
-        let mut spin = Spin::new(Duration::from_micros(50));
+        let mut spin = SpinEstimate::new(Duration::from_micros(50));
         assert!(spin.worth_it());
         (0..8).for_each(|_| spin.waited(Duration::from_secs(1)));
         assert!(!spin.worth_it());
@@ -54,6 +54,6 @@ mod tests {
 
     #[test]
     fn no_budget_means_no_spinning() {
-        assert!(!Spin::new(Duration::ZERO).worth_it());
+        assert!(!SpinEstimate::new(Duration::ZERO).worth_it());
     }
 }

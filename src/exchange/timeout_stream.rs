@@ -87,7 +87,7 @@ enum Watch {
     Nothing,
     /// Whether the peer's system acknowledges any of what is sent.
     Acknowledgement(Timer),
-    /// It acknowledged some.
+    /// The peer's system has acknowledged a part of what was sent.
     Acknowledged,
     /// Whether the peer stands still.
     Stall(Stall),
@@ -193,7 +193,7 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Timeout
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'_, Connection, C> {
+impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'_, S, C> {
     /// The next bytes of the peer's answer, for which it may take any time. [`StreamError::TimedOut`] if its system has
     /// acknowledged nothing of what was sent, so that it is most likely gone.
     fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
@@ -223,12 +223,12 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'_, Connection
 
 /// A connection to a peer that is asked, and answers. What waits to be sent is limited as by [`TimeoutStream`]; for an answer it may
 /// take any time, as long as its system is there.
-pub struct Asked<'a, C>(TimeoutStream<'a, Connection, C>);
+pub struct Asked<'a, S, C>(TimeoutStream<'a, S, C>);
 
-impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Asked<'a, C> {
+impl<'a, S, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Asked<'a, S, C> {
     /// The peer behind `patient`. Without `acknowledges` its system is not waited for: on a Unix socket, nobody but the peer
-    /// itself takes what is sent.
-    pub fn new(patient: TimeoutStream<'a, Connection, C>, acknowledges: bool) -> Asked<'a, C> {
+    /// itself takes what is sent, and a connection that others share is looked after as a whole.
+    pub fn new(patient: TimeoutStream<'a, S, C>, acknowledges: bool) -> Asked<'a, S, C> {
         if !acknowledges {
             patient.watch.replace(Watch::Acknowledged);
         }
@@ -241,7 +241,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Asked<'a, C> {
     }
 }
 
-impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> ByteStream for Asked<'_, C> {
+impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> ByteStream for Asked<'_, S, C> {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         self.0.poll_answer(cx)
     }

@@ -19,17 +19,20 @@ pub enum Phase {
     UpstreamConnect,
     /// First byte sent to the upstream → first byte from it.
     Upstream,
-    /// First byte sent to the upstream → last byte from it.
+    /// First byte sent to the upstream → last byte from it, of an answer that is no event stream.
     UpstreamLast,
     /// First byte of the request at the edge → first byte of the response written to the agent.
     Total,
-    /// First byte of the request at the edge → last byte of the response written to the agent.
+    /// First byte of the request at the edge → last byte of the response written to the agent, of an answer that is no event
+    /// stream.
     TotalLast,
+    /// First byte of an event stream written to the agent → its last byte: it lasts as long as there are events.
+    Stream,
 }
 
 impl Phase {
     /// All phases, in the order in which they are shown.
-    pub const ALL: [Phase; 8] = [
+    pub const ALL: [Phase; 9] = [
         Phase::Edge,
         Phase::Tunnel,
         Phase::Connector,
@@ -38,6 +41,7 @@ impl Phase {
         Phase::UpstreamLast,
         Phase::Total,
         Phase::TotalLast,
+        Phase::Stream,
     ];
 
     /// The name in metrics and the API. It does not change between releases.
@@ -52,6 +56,7 @@ impl Phase {
             Phase::UpstreamLast => "upstream_last",
             Phase::Total => "total",
             Phase::TotalLast => "total_last",
+            Phase::Stream => "stream",
         }
     }
 }
@@ -63,7 +68,7 @@ pub struct EdgeTimes {
     pub edge: Duration,
     /// The duration of [`Phase::Total`].
     pub total: Duration,
-    /// The duration of [`Phase::TotalLast`]; `None` until the last byte is written.
+    /// First byte of the request → last byte of the response written to the agent; `None` until then.
     pub total_last: Option<Duration>,
     /// The class of the upstream's answer; `None` if there was none.
     pub status: Option<StatusClass>,
@@ -80,7 +85,7 @@ pub struct ConnectorTimes {
     pub upstream_connect: Option<Duration>,
     /// The duration of [`Phase::Upstream`].
     pub upstream: Duration,
-    /// The duration of [`Phase::UpstreamLast`]; `None` until the last byte came.
+    /// First byte sent to the upstream → last byte from it; `None` until then.
     pub upstream_last: Option<Duration>,
 }
 
@@ -121,17 +126,16 @@ impl CallPhases {
     /// A call that only the connector measured, because the agent's TLS ends there. Edge and tunnel are not known, and
     /// the total is the time on the connector. `total_last` is the time to the last byte.
     #[must_use]
-    pub fn of_connector(times: ConnectorTimes, total_last: Duration) -> CallPhases {
+    pub fn of_connector(times: ConnectorTimes, total_last: Duration, is_event_stream: bool) -> CallPhases {
         let total = times.connector + times.upstream_connect.unwrap_or_default() + times.upstream;
-        let edge = EdgeTimes { total, total_last: Some(total_last), ..EdgeTimes::default() };
+        let edge = EdgeTimes { total, total_last: Some(total_last), is_event_stream, ..EdgeTimes::default() };
         CallPhases { far_side_only: true, ..CallPhases::split(edge, Some(times)) }
     }
 
-    /// The same call, which the upstream answered with this status, or not, and with an event stream or not.
+    /// The same call, which the upstream answered with this status, if it did.
     #[must_use]
-    pub fn answered(mut self, status: Option<u16>, is_event_stream: bool) -> CallPhases {
+    pub fn answered(mut self, status: Option<u16>) -> CallPhases {
         self.edge.status = status.map(StatusClass::of);
-        self.edge.is_event_stream = is_event_stream;
         self
     }
 
@@ -157,18 +161,20 @@ impl CallPhases {
             Phase::Connector => self.connector.map(|c| c.connector),
             Phase::UpstreamConnect => self.connector.and_then(|c| c.upstream_connect),
             Phase::Upstream => self.connector.map(|c| c.upstream),
-            Phase::UpstreamLast => self.connector.and_then(|c| c.upstream_last),
+            Phase::UpstreamLast => self.connector.and_then(|c| c.upstream_last).filter(|_| !self.edge.is_event_stream),
             Phase::Total => Some(self.edge.total),
-            Phase::TotalLast => self.edge.total_last,
+            Phase::TotalLast => self.edge.total_last.filter(|_| !self.edge.is_event_stream),
+            Phase::Stream => {
+                let last = self.edge.total_last.filter(|_| self.edge.is_event_stream);
+                last.map(|last| last.saturating_sub(self.edge.total))
+            }
         }
     }
 
-    /// How long the agent waited: to the last byte if that is known, otherwise to the first. The first counts for an event stream,
-    /// which lasts as long as there are events.
+    /// How long the agent waited: to the last byte if that is known, otherwise to the first. The first counts for an event stream.
     #[must_use]
     pub fn took(&self) -> Duration {
-        let last = self.edge.total_last.filter(|_| !self.edge.is_event_stream);
-        last.unwrap_or(self.edge.total)
+        self.get(Phase::TotalLast).unwrap_or(self.edge.total)
     }
 
     /// How long everything beyond the edge took, to the first byte of its answer, or so far if none came.
@@ -203,7 +209,7 @@ mod tests {
     fn a_connector_alone_knows_nothing_of_edge_and_tunnel() {
         let times =
             ConnectorTimes { connector: us(3), upstream_connect: None, upstream: us(40), upstream_last: Some(us(50)) };
-        let phases = CallPhases::of_connector(times, us(60));
+        let phases = CallPhases::of_connector(times, us(60), false);
         assert_eq!([Phase::Edge, Phase::Tunnel].map(|phase| phases.get(phase)), [None, None]);
         assert_eq!([Phase::Total, Phase::TotalLast].map(|phase| phases.get(phase)), [Some(us(43)), Some(us(60))]);
         assert_eq!((phases.get(Phase::Upstream), phases.clocks_disagreed()), (Some(us(40)), false));
@@ -238,7 +244,12 @@ mod tests {
         let answer = EdgeTimes { total: us(30), total_last: Some(us(90_000)), ..EdgeTimes::default() };
         assert_eq!(CallPhases::split(answer, None).took(), us(90_000));
         let stream = EdgeTimes { is_event_stream: true, ..answer };
-        assert_eq!(CallPhases::split(stream, None).took(), us(30));
+        let far = ConnectorTimes { upstream: us(20), upstream_last: Some(us(89_000)), ..ConnectorTimes::default() };
+        let phases = CallPhases::split(stream, Some(far));
+        assert_eq!(phases.took(), us(30));
+        assert_eq!(phases.get(Phase::Stream), Some(us(89_970)), "it has a phase of its own");
+        assert_eq!([Phase::TotalLast, Phase::UpstreamLast].map(|phase| phases.get(phase)), [None, None]);
+        assert_eq!(CallPhases::split(answer, None).get(Phase::Stream), None);
     }
 
     #[test]

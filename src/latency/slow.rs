@@ -5,7 +5,8 @@ use crate::base::Time;
 /// When a slow call is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowCallSettings {
-    /// A call that takes at least this long, in milliseconds, is slow; `None` logs no calls.
+    /// A call that takes at least this long, in milliseconds, is slow, unless calls of its kind usually do; `None` logs no
+    /// calls.
     pub slow_call_ms: Option<u64>,
     /// The most log lines per second on each core.
     pub lines_per_second_max: u32,
@@ -47,10 +48,11 @@ impl SlowCalls {
         SlowCalls { settings, second_start: Time::ZERO, lines: 0, left_out: 0 }
     }
 
-    /// Decides about a call that ended at `now` and took this long.
-    pub fn judge(&mut self, now: Time, took: Duration) -> SlowVerdict {
+    /// Decides about a call that ended at `now` and took this long. `usual` says how long calls of its kind may take, judged by
+    /// the last ones, if that is known; it is asked only for a call above the threshold.
+    pub fn judge(&mut self, now: Time, took: Duration, usual: impl FnOnce() -> Option<Duration>) -> SlowVerdict {
         let Some(threshold_ms) = self.settings.slow_call_ms else { return SlowVerdict::Quick };
-        if took < Duration::from_millis(threshold_ms) {
+        if took < Duration::from_millis(threshold_ms) || usual().is_some_and(|usual| took <= usual) {
             return SlowVerdict::Quick;
         }
         if now.since(self.second_start) >= Duration::from_secs(1) {
@@ -72,6 +74,10 @@ mod tests {
 
     const SLOW: Duration = Duration::from_millis(50);
 
+    fn unknown() -> Option<Duration> {
+        None
+    }
+
     fn at(ms: u64) -> Time {
         Time::from_nanos(ms * 1_000_000)
     }
@@ -79,24 +85,32 @@ mod tests {
     #[test]
     fn the_threshold_belongs_to_the_slow_side() {
         let mut calls = SlowCalls::new(SlowCallSettings { slow_call_ms: Some(50), lines_per_second_max: 1 });
-        assert_eq!(calls.judge(at(0), SLOW - Duration::from_nanos(1)), SlowVerdict::Quick);
-        assert_eq!(calls.judge(at(0), SLOW), SlowVerdict::Log { left_out: 0 });
+        assert_eq!(calls.judge(at(0), SLOW - Duration::from_nanos(1), unknown), SlowVerdict::Quick);
+        assert_eq!(calls.judge(at(0), SLOW, unknown), SlowVerdict::Log { left_out: 0 });
     }
 
     #[test]
     fn lines_are_limited_and_what_is_left_out_is_told() {
         let mut calls = SlowCalls::new(SlowCallSettings { slow_call_ms: Some(50), lines_per_second_max: 2 });
-        assert_eq!(calls.judge(at(5_000), SLOW), SlowVerdict::Log { left_out: 0 });
-        assert_eq!(calls.judge(at(5_400), SLOW), SlowVerdict::Log { left_out: 0 });
-        assert_eq!(calls.judge(at(5_500), SLOW), SlowVerdict::LeftOut);
-        assert_eq!(calls.judge(at(5_999), SLOW), SlowVerdict::LeftOut);
-        assert_eq!(calls.judge(at(6_000), SLOW), SlowVerdict::Log { left_out: 2 });
-        assert_eq!(calls.judge(at(6_001), SLOW), SlowVerdict::Log { left_out: 0 });
+        assert_eq!(calls.judge(at(5_000), SLOW, unknown), SlowVerdict::Log { left_out: 0 });
+        assert_eq!(calls.judge(at(5_400), SLOW, unknown), SlowVerdict::Log { left_out: 0 });
+        assert_eq!(calls.judge(at(5_500), SLOW, unknown), SlowVerdict::LeftOut);
+        assert_eq!(calls.judge(at(5_999), SLOW, unknown), SlowVerdict::LeftOut);
+        assert_eq!(calls.judge(at(6_000), SLOW, unknown), SlowVerdict::Log { left_out: 2 });
+        assert_eq!(calls.judge(at(6_001), SLOW, unknown), SlowVerdict::Log { left_out: 0 });
+    }
+
+    #[test]
+    fn a_call_that_takes_as_long_as_its_kind_usually_does_is_not_slow() {
+        let mut calls = SlowCalls::new(SlowCallSettings { slow_call_ms: Some(50), lines_per_second_max: 2 });
+        assert_eq!(calls.judge(at(0), SLOW * 2, || Some(SLOW * 2)), SlowVerdict::Quick);
+        assert_eq!(calls.judge(at(0), SLOW * 3, || Some(SLOW * 2)), SlowVerdict::Log { left_out: 0 });
+        assert_eq!(calls.judge(at(0), SLOW / 2, || unreachable!("it is below the threshold")), SlowVerdict::Quick);
     }
 
     #[test]
     fn without_a_threshold_nothing_is_slow() {
         let mut calls = SlowCalls::new(SlowCallSettings { slow_call_ms: None, lines_per_second_max: 2 });
-        assert_eq!(calls.judge(at(0), Duration::MAX), SlowVerdict::Quick);
+        assert_eq!(calls.judge(at(0), Duration::MAX, unknown), SlowVerdict::Quick);
     }
 }

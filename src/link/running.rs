@@ -11,7 +11,7 @@ use crate::base::{Clock, LinkId, Time};
 use crate::engine::{ByteStream, Core, Lease, Pool, Signal, StreamError, WindowGrant};
 use crate::link::packer::transmit;
 use crate::link::stream::LinkStream;
-use crate::link::streams::{StreamState, Streams, keep, wake};
+use crate::link::streams::{LinkStreams, StreamState, keep, wake};
 use crate::link::unproven::{Liveness, Unproven};
 use crate::wire::mux::{
     EdgeIdentity, Event, Fault, Hello, HelloError, Mux, Open, OpenError, Refused, RegistrationRefusal, Settings, Side,
@@ -31,7 +31,7 @@ struct Shared {
     pool: Pool,
     id: LinkId,
     mux: RefCell<Mux<Lease>>,
-    streams: RefCell<Streams>,
+    streams: RefCell<LinkStreams>,
     /// Streams that the edge opened and that are not accepted yet, and their places.
     opened: RefCell<VecDeque<(StreamId, usize)>>,
     /// The task that accepts them. It is apart from those that wait for a change of the link, which a call is not.
@@ -320,7 +320,7 @@ impl Link {
         &self.0.mux
     }
 
-    pub(super) fn streams(&self) -> &RefCell<Streams> {
+    pub(super) fn streams(&self) -> &RefCell<LinkStreams> {
         &self.0.streams
     }
 

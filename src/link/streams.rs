@@ -16,7 +16,7 @@ const PLACES_KEPT: usize = 256;
 
 /// The streams of one link. A place in the table is in use as long as a task holds its stream.
 #[derive(Default)]
-pub(super) struct Streams {
+pub(super) struct LinkStreams {
     places: Vec<StreamState>,
     free: Vec<usize>,
     /// For each slot of the mux, the place of the stream that was in it last.
@@ -38,7 +38,7 @@ pub(super) struct StreamState {
     broken_waker: Option<Waker>,
 }
 
-impl Streams {
+impl LinkStreams {
     /// Adds a stream and returns its place.
     pub(super) fn add(&mut self, id: StreamId) -> usize {
         let place = self.free.pop().unwrap_or_else(|| {
@@ -64,7 +64,7 @@ impl Streams {
         self.free.push(place);
         self.live -= 1;
         if self.live == 0 && self.places.len() > PLACES_KEPT {
-            *self = Streams::default();
+            *self = LinkStreams::default();
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_table_that_was_large_gives_its_memory_back_when_no_task_holds_a_stream() {
-        let mut streams = Streams::default();
+        let mut streams = LinkStreams::default();
         let id = |slot: u32| StreamId::for_tests(slot + 1, slot);
         let places: Vec<usize> = (0..1_000).map(|slot| streams.add(id(slot))).collect();
         let (last, others) = places.split_last().unwrap();

@@ -69,7 +69,7 @@ mod build {
             Err(RunError::Other(reason.to_owned()))
         }
 
-        /// Never called.
+        /// Without the feature there is no value to call this on.
         #[must_use]
         pub fn url_parts(&self) -> (String, String) {
             match *self {}

@@ -219,14 +219,17 @@ impl UpHandle {
         Ok(Measured { calls, tool, report })
     }
 
-    /// Writes the authority's certificate to a file that a Node.js client can be configured with.
+    /// Writes the authority's certificate to a file that a Node.js client can be configured with, and removes those of
+    /// processes that were killed.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
     pub fn write_ca_file(&self) -> Result<CaFile, RunError> {
         let pem = format!("{}{}", self.authority.cert_pem(), node_extra_certs());
-        let file = CaFile::write(&std::env::temp_dir(), random_number()?, &pem);
+        let parent = std::env::temp_dir();
+        CaFile::remove_abandoned(&parent);
+        let file = CaFile::write(&parent, random_number()?, &pem);
         file.map_err(RunError::io("the authority's certificate cannot be written"))
     }
 

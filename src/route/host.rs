@@ -334,6 +334,9 @@ mod tests {
         for _ in 0..50_000 {
             let letters = b"aZ09-..:[]*_\xc3\x00xnf";
             let text: Vec<u8> = (0..rng.below(24)).map(|_| letters[rng.below(letters.len() as u64) as usize]).collect();
+            let labels = String::from_utf8_lossy(&text);
+            let all_valid = labels.split('.').all(|label| check_label(label).is_ok());
+            assert_eq!(last_of_valid_labels(labels.as_bytes()).is_some(), all_valid, "{labels:?}");
             if let Ok(host) = Hostname::of_authority(&text) {
                 hosts += 1;
                 assert_eq!(host.as_str().parse(), Ok(host));

@@ -87,7 +87,7 @@ pub struct LinkLoad {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkChoice {
     /// Use this link of this core.
-    Here(LinkId),
+    Link(LinkId),
     /// Use this link of this core if there is none elsewhere: every link here has owed an answer for too long.
     Stalled(LinkId),
     /// Use this link of this core if there is no other: every link here was silent and has calls as it is. Otherwise wait until
@@ -156,7 +156,7 @@ pub fn choose_link(links: impl IntoIterator<Item = LinkLoad>, last: LinkId) -> L
         None => LinkChoice::Offline(why),
         Some((Trust::Stalled, _, _, id)) => LinkChoice::Stalled(id),
         Some((Trust::Unproven, _, _, id)) => LinkChoice::Unproven(id),
-        Some((_, _, _, id)) => LinkChoice::Here(id),
+        Some((_, _, _, id)) => LinkChoice::Link(id),
     }
 }
 
@@ -196,29 +196,29 @@ mod tests {
 
     #[test]
     fn the_least_loaded_link_goes_first_and_equals_take_turns() {
-        assert_eq!(choose(&[link(1, 4), link(2, 1), link(3, 2), draining(4)]), LinkChoice::Here(LinkId(2)));
-        assert_eq!(choose(&[link(1, 10), link(2, 9)]), LinkChoice::Here(LinkId(2)));
+        assert_eq!(choose(&[link(1, 4), link(2, 1), link(3, 2), draining(4)]), LinkChoice::Link(LinkId(2)));
+        assert_eq!(choose(&[link(1, 10), link(2, 9)]), LinkChoice::Link(LinkId(2)));
         let after = |last| choose_link([link(1, 1), link(2, 1), link(3, 0), link(4, 0)], LinkId(last));
-        assert_eq!([0, 2, 3, 4, 9].map(after), [3, 3, 4, 3, 3].map(|id| LinkChoice::Here(LinkId(id))));
+        assert_eq!([0, 2, 3, 4, 9].map(after), [3, 3, 4, 3, 3].map(|id| LinkChoice::Link(LinkId(id))));
     }
 
     #[test]
     fn a_link_that_owes_an_answer_takes_no_call_that_another_can() {
-        assert_eq!(choose(&[owing(1, 199), link(2, 1)]), LinkChoice::Here(LinkId(1)));
-        assert_eq!(choose(&[owing(1, 200), link(2, 9)]), LinkChoice::Here(LinkId(2)));
-        assert_eq!(choose(&[owing(1, 999), owing(2, 1_000)]), LinkChoice::Here(LinkId(1)));
+        assert_eq!(choose(&[owing(1, 199), link(2, 1)]), LinkChoice::Link(LinkId(1)));
+        assert_eq!(choose(&[owing(1, 200), link(2, 9)]), LinkChoice::Link(LinkId(2)));
+        assert_eq!(choose(&[owing(1, 999), owing(2, 1_000)]), LinkChoice::Link(LinkId(1)));
         assert_eq!(choose(&[owing(1, 1_000), link(2, 10)]), LinkChoice::Stalled(LinkId(1)));
         assert_eq!(choose(&[owing(2, 1_000), owing(1, 2_000)]), LinkChoice::Stalled(LinkId(1)));
     }
 
     #[test]
     fn silent_links_take_a_few_calls_until_one_is_heard() {
-        assert_eq!(choose(&[silent(1, 1), silent(2, 2)]), LinkChoice::Here(LinkId(1)));
+        assert_eq!(choose(&[silent(1, 1), silent(2, 2)]), LinkChoice::Link(LinkId(1)));
         assert_eq!(choose(&[silent(1, 2), silent(2, 2)]), LinkChoice::Unproven(LinkId(1)));
         assert_eq!(choose(&[silent(1, 2), owing(2, 1_000)]), LinkChoice::Unproven(LinkId(1)));
-        assert_eq!(choose(&[silent(1, 2), owing(2, 500)]), LinkChoice::Here(LinkId(2)));
+        assert_eq!(choose(&[silent(1, 2), owing(2, 500)]), LinkChoice::Link(LinkId(2)));
         let lately = LinkLoad { silent: SILENT_AFTER - MS, unproven: 9, ..link(3, 9) };
-        assert_eq!(choose(&[silent(1, 2), lately]), LinkChoice::Here(LinkId(3)), "it was heard lately");
+        assert_eq!(choose(&[silent(1, 2), lately]), LinkChoice::Link(LinkId(3)), "it was heard lately");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::host::HOST_LEN_MAX;
 /// The longest path of a Unix socket, in bytes (`sun_path` without its final zero, unix(7)).
 pub const UNIX_PATH_LEN_MAX: usize = 107;
 
-const REMEDY: &str = "write http://host:port, https://host:port or unix:/path/of/socket";
+const REMEDY: &str = "write http://host:port, https://host:port, unix:/path/of/socket, or h2c://host:port for HTTP/2";
 
 /// Why a text is not a valid upstream URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +39,8 @@ pub enum UpstreamUrlError {
     /// The URL has a query or a fragment.
     #[error("an upstream's URL has no query and no fragment: those of a call are passed on unchanged")]
     QueryOrFragment,
-    /// The scheme is not `http`, `https` or `unix`.
-    #[error("the URL of an upstream begins with http, https or unix; {REMEDY}")]
+    /// The scheme is none of those.
+    #[error("the URL of an upstream begins with http, https, unix, h2c or h2c+unix; {REMEDY}")]
     Scheme,
     /// The path of the socket is not absolute, too long, or has a zero byte.
     #[error("the path of a unix socket is absolute and at most {UNIX_PATH_LEN_MAX} bytes; write unix:/path/of/socket")]
@@ -65,11 +65,12 @@ pub enum UpstreamAddr {
 }
 
 /// The URL of a private MCP server as the operator writes it: `http://host[:port]`, `https://host[:port]` or
-/// `unix:/path`.
+/// `unix:/path`; `h2c://host[:port]` or `h2c+unix:/path` for one that speaks HTTP/2 without TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
     addr: UpstreamAddr,
     tls: bool,
+    http2: bool,
     authority: Box<str>,
 }
 
@@ -93,6 +94,12 @@ impl UpstreamUrl {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Whether the server is known to speak HTTP/2 without TLS, so that it is not asked (RFC 9113, section 3.3).
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.http2
     }
 
     /// The value of the `Host` header: the host, and the port unless it is the default of the scheme; `localhost` for a
@@ -128,7 +135,8 @@ impl UpstreamUrl {
         let host = check_host(host)?;
         let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let authority = if port == default_port { shown } else { format!("{shown}:{port}") };
-        Ok(UpstreamUrl { addr: UpstreamAddr::Tcp { host: host.into(), port }, tls, authority: authority.into() })
+        let addr = UpstreamAddr::Tcp { host: host.into(), port };
+        Ok(UpstreamUrl { addr, tls, http2: false, authority: authority.into() })
     }
 
     fn unix(rest: &str) -> Result<UpstreamUrl, UpstreamUrlError> {
@@ -137,7 +145,8 @@ impl UpstreamUrl {
         if !fits || !path.starts_with('/') || path.starts_with("//") || path.contains('\0') {
             return Err(UpstreamUrlError::UnixPath);
         }
-        Ok(UpstreamUrl { addr: UpstreamAddr::Unix { path: path.into() }, tls: false, authority: "localhost".into() })
+        let addr = UpstreamAddr::Unix { path: path.into() };
+        Ok(UpstreamUrl { addr, tls: false, http2: false, authority: "localhost".into() })
     }
 }
 
@@ -146,13 +155,13 @@ impl FromStr for UpstreamUrl {
 
     fn from_str(text: &str) -> Result<UpstreamUrl, UpstreamUrlError> {
         let (scheme, rest) = text.split_once(':').ok_or(UpstreamUrlError::Scheme)?;
-        if scheme.eq_ignore_ascii_case("unix") {
-            return UpstreamUrl::unix(rest);
-        }
-        let rest = rest.strip_prefix("//").ok_or(UpstreamUrlError::Scheme)?;
+        let after_slashes = || rest.strip_prefix("//").ok_or(UpstreamUrlError::Scheme);
         match scheme.to_ascii_lowercase().as_str() {
-            "http" => UpstreamUrl::tcp(rest, false),
-            "https" => UpstreamUrl::tcp(rest, true),
+            "unix" => UpstreamUrl::unix(rest),
+            "http" => UpstreamUrl::tcp(after_slashes()?, false),
+            "https" => UpstreamUrl::tcp(after_slashes()?, true),
+            "h2c" => Ok(UpstreamUrl { http2: true, ..UpstreamUrl::tcp(after_slashes()?, false)? }),
+            "h2c+unix" => Ok(UpstreamUrl { http2: true, ..UpstreamUrl::unix(rest)? }),
             _ => Err(UpstreamUrlError::Scheme),
         }
     }
@@ -161,7 +170,9 @@ impl FromStr for UpstreamUrl {
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.addr {
+            UpstreamAddr::Unix { path } if self.http2 => write!(f, "h2c+unix:{path}"),
             UpstreamAddr::Unix { path } => write!(f, "unix:{path}"),
+            UpstreamAddr::Tcp { .. } if self.http2 => write!(f, "h2c://{}", self.authority),
             UpstreamAddr::Tcp { .. } if self.tls => write!(f, "https://{}", self.authority),
             UpstreamAddr::Tcp { .. } => write!(f, "http://{}", self.authority),
         }
@@ -205,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_kinds_are_understood() {
+    fn each_kind_is_understood() {
         let url = parsed("http://127.0.0.1:8080");
         assert_eq!(url.addr(), &UpstreamAddr::Tcp { host: "127.0.0.1".into(), port: 8080 });
         assert_eq!((url.authority(), url.tls_name()), ("127.0.0.1:8080", None));
@@ -221,8 +232,16 @@ mod tests {
         for text in ["unix:/run/mcp.sock", "unix:///run/mcp.sock"] {
             let url = parsed(text);
             assert_eq!(url.addr(), &UpstreamAddr::Unix { path: "/run/mcp.sock".into() });
-            assert_eq!((url.authority(), url.tls_name()), ("localhost", None));
+            assert_eq!((url.authority(), url.tls_name(), url.is_http2()), ("localhost", None, false));
         }
+
+        let url = parsed("h2c://mcp.internal:8080");
+        assert_eq!(url.addr(), &UpstreamAddr::Tcp { host: "mcp.internal".into(), port: 8080 });
+        assert_eq!((url.authority(), url.is_tls(), url.is_http2()), ("mcp.internal:8080", false, true));
+        assert_eq!(parsed("h2c://a:80").authority(), "a");
+        let url = parsed("h2c+unix:/run/mcp.sock");
+        assert_eq!(url.addr(), &UpstreamAddr::Unix { path: "/run/mcp.sock".into() });
+        assert_eq!((url.authority(), url.is_http2()), ("localhost", true));
     }
 
     #[test]
@@ -259,6 +278,9 @@ mod tests {
             ("http://a:+1", port("+1")),
             ("http://a:65536", port("65536")),
             ("http://::1", host("::1")),
+            ("h2c:/a", UpstreamUrlError::Scheme),
+            ("h2c://a/mcp", base("/mcp")),
+            ("h2c+unix:run/x", UpstreamUrlError::UnixPath),
             ("unix:", UpstreamUrlError::UnixPath),
             ("unix:run/x", UpstreamUrlError::UnixPath),
             ("unix://run/x", UpstreamUrlError::UnixPath),
@@ -278,7 +300,8 @@ mod tests {
         let mut urls = 0;
         for _ in 0..100_000 {
             let rest: String = (0..rng.below(8)).map(|_| parts[rng.below(parts.len() as u64) as usize]).collect();
-            let text = format!("{}{rest}", ["http://", "https://", "unix:"][rng.below(3) as usize]);
+            let text =
+                format!("{}{rest}", ["http://", "https://", "unix:", "h2c://", "h2c+unix:"][rng.below(5) as usize]);
             if let Ok(url) = text.parse::<UpstreamUrl>() {
                 urls += 1;
                 assert_eq!(url.to_string().parse(), Ok(url), "{text:?}");

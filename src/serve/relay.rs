@@ -123,7 +123,7 @@ pub enum Violation {
     /// Its head is malformed.
     #[error("{0}")]
     Head(#[from] HeadError),
-    /// It switches protocols.
+    /// Its status is 101, but the request has not asked to switch protocols.
     #[error("it switches protocols without having been asked to")]
     Switching,
     /// It has too many interim responses.

@@ -80,19 +80,19 @@ impl Handshake {
         mut self: Box<Handshake>,
         record: &[u8],
         outgoing: &mut Vec<u8>,
-    ) -> Result<Progress, TlsError> {
+    ) -> Result<HandshakeProgress, TlsError> {
         self.received += record.len();
         if self.received > HANDSHAKE_LEN_MAX {
             return Err(TlsError::HandshakeTooLarge { limit: HANDSHAKE_LEN_MAX });
         }
         extend_by_steps(&mut self.incoming, record);
         if !self.watch_hello()? {
-            return Ok(Progress::More(self));
+            return Ok(HandshakeProgress::More(self));
         }
         loop {
             match self.step(outgoing) {
                 Ok(Step::Again) => {}
-                Ok(Step::Blocked) => return Ok(Progress::More(self)),
+                Ok(Step::Blocked) => return Ok(HandshakeProgress::More(self)),
                 Ok(Step::Done) => return self.establish(),
                 Err(error) => {
                     self.drain_alert(outgoing);
@@ -165,7 +165,7 @@ impl Handshake {
         }
     }
 
-    fn establish(self) -> Result<Progress, TlsError> {
+    fn establish(self) -> Result<HandshakeProgress, TlsError> {
         if !self.incoming.is_empty() {
             return Err(TlsError::Malformed("a handshake that ends in the middle of a record"));
         }
@@ -187,12 +187,12 @@ impl Handshake {
                 (secrets, Kernel::Server(kernel))
             }
         };
-        Ok(Progress::Done(Box::new(Established { secrets, kernel, agreed })))
+        Ok(HandshakeProgress::Done(Box::new(Established { secrets, kernel, agreed })))
     }
 }
 
 /// The progress of a handshake.
-pub(super) enum Progress {
+pub(super) enum HandshakeProgress {
     More(Box<Handshake>),
     Done(Box<Established>),
 }

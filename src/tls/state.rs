@@ -8,7 +8,7 @@ use rustls::{AlertDescription, ClientConfig, ProtocolVersion, ServerConfig};
 use rustls_pki_types::ServerName;
 
 use super::error::TlsError;
-use super::handshake::{Agreed, Established, Handshake, Kernel, Progress};
+use super::handshake::{Agreed, Established, Handshake, HandshakeProgress, Kernel};
 use super::record::{ContentType, HEADER_LEN, PLAIN_LEN_MAX, RecordKey};
 use crate::engine::Lease;
 
@@ -159,11 +159,11 @@ impl SessionCore {
         let Phase::Handshaking(handshake) = mem::replace(&mut self.phase, Phase::Over) else { return Ok(()) };
         let progress = handshake.advance(record, &mut self.outgoing);
         let step = progress.and_then(|progress| match progress {
-            Progress::More(handshake) => {
+            HandshakeProgress::More(handshake) => {
                 self.phase = Phase::Handshaking(handshake);
                 Ok(())
             }
-            Progress::Done(established) => self.open_up(*established),
+            HandshakeProgress::Done(established) => self.open_up(*established),
         });
         step.map_err(|error| self.fail(error))
     }

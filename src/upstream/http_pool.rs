@@ -2,27 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::base::{Clock, Time};
-use crate::dial::{DialError, ResolveError, Resolver, connect_first, connect_one};
-use crate::engine::driver::{Address, SocketOptions};
+use crate::base::{Budget, Clock, Time};
+use crate::dial::Resolver;
+use crate::engine::driver::Address;
 use crate::engine::{ByteStream, Core, Signal};
-use crate::route::UpstreamAddr;
-use crate::tls::{Connection, HandshakeError, ServerName};
-use crate::upstream::{UpstreamError, UpstreamSettings};
-
-/// How long the host of an upstream may be silent, sending neither data nor answers to keep-alive probes, before a
-/// connection to it fails.
-const SILENCE_MAX: Duration = Duration::from_secs(75);
-const OPTIONS: SocketOptions = SocketOptions { quick_ack: true, silence_max: Some(SILENCE_MAX) };
-/// The first pause before a server that refused is tried again; each further one is twice as long.
-const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(25);
-/// The longest pause of that kind.
-const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(200);
+use crate::tls::{ALPN_HTTP2, Connection};
+use crate::upstream::dialler::{Dialler, Line, PROBED_AFTER};
+use crate::upstream::fault_log::FaultLog;
+use crate::upstream::http2::{Attempt, Http2Connection, Http2Connections, Http2Terms};
+use crate::upstream::{UpstreamConnection, UpstreamError, UpstreamSettings};
 
 /// How much sooner than the server closes a connection it is no longer used: a request that is sent at that moment would cross
 /// the end of the connection.
@@ -31,45 +23,23 @@ const CLOSE_EARLY: Duration = Duration::from_secs(1);
 /// The table of idle connections keeps memory for so many while fewer are idle.
 const IDLE_ENTRIES_KEPT: usize = 64;
 
-/// How long a connection is idle before the system is asked for its end, which the driver may not have reported: a busy core
-/// is told late. A pool that uses a connection again sooner does without the system call.
-const PROBED_AFTER: Duration = Duration::from_millis(1);
-
-/// The shortest time between two log lines about the answers of one upstream on one core.
-const FAULTS_EVERY: Duration = Duration::from_secs(60);
-
 /// The connections of one core to one HTTP server. Cheap to clone; the clones are one pool.
 #[derive(Clone)]
 pub struct HttpPool(Rc<Shared>);
 
 struct Shared {
     core: Core,
-    settings: UpstreamSettings,
-    resolver: Resolver,
-    /// The last one used is used first, so that the others can time out.
+    dialler: Dialler,
+    /// Idle connections of HTTP/1.1. The last one used is used first, so that the others can time out.
     idle: RefCell<VecDeque<Idle>>,
-    /// The number of connections that are in use or being made.
+    /// The number of connections that are in use or being made. One of HTTP/2 is in use as long as it is open.
     busy: Cell<usize>,
-    /// Raised when a connection is returned or closed. All waiting calls check again, because one of them may have ended.
-    freed: Signal,
+    /// Raised when a connection is returned or closed, and when a call over HTTP/2 has ended. All waiting calls check again,
+    /// because one of them may have ended.
+    freed: Rc<Signal>,
     sweeping: Cell<bool>,
-    /// The address that answered last, of those that the server's name has.
-    last_good: Cell<Option<SocketAddr>>,
-    faults: Cell<Faults>,
-}
-
-/// The log of answers that cannot be passed on.
-#[derive(Clone, Copy, Default)]
-struct Faults {
-    /// When one was last logged, and how many there were since.
-    logged: Option<Time>,
-    unlogged: u64,
-}
-
-/// A connection, and where it goes.
-struct Line {
-    connection: Connection,
-    address: Rc<Address>,
+    http2: Http2Connections,
+    faults: Rc<FaultLog>,
 }
 
 struct Idle {
@@ -80,20 +50,29 @@ struct Idle {
     until: Time,
 }
 
+/// What a call gets that waits for a connection.
+enum Found {
+    /// One that is open already.
+    Ready(UpstreamConnection),
+    /// A place for a new one.
+    Place(Place),
+    /// An attempt to connect that is under way, and may serve this call too.
+    Attempt(Rc<Attempt>),
+}
+
 impl HttpPool {
-    /// A pool without connections.
+    /// A pool without connections. `windows` is what all pools of the core may let servers send ahead over HTTP/2.
     #[must_use]
-    pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver) -> HttpPool {
+    pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver, windows: &Budget) -> HttpPool {
         HttpPool(Rc::new(Shared {
             core: core.clone(),
-            settings,
-            resolver,
             idle: RefCell::default(),
             busy: Cell::new(0),
-            freed: Signal::default(),
+            freed: Rc::default(),
             sweeping: Cell::new(false),
-            last_good: Cell::new(None),
-            faults: Cell::default(),
+            http2: Http2Connections::new(settings.url.is_http2(), windows),
+            faults: Rc::new(FaultLog::new(core, &settings.url)),
+            dialler: Dialler::new(core, settings, resolver),
         }))
     }
 
@@ -106,15 +85,17 @@ impl HttpPool {
     /// Closes the idle connections.
     pub fn close_idle(&self) {
         self.0.idle.borrow_mut().clear();
+        self.0.http2.close_idle();
     }
 
-    /// Takes an idle connection that is still open, or makes a new one; returns how long connecting took if it is new.
+    /// Takes an idle connection that is still open or a stream of one of HTTP/2, or makes a new connection; returns how long
+    /// connecting took if it is new.
     ///
     /// # Errors
     ///
     /// Why connecting failed. Nothing has been sent.
-    pub async fn checkout(&self) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
-        if let Some(connection) = self.take_idle() {
+    pub async fn checkout(&self) -> Result<(UpstreamConnection, Option<Duration>), UpstreamError> {
+        if let Some(connection) = self.take() {
             return Ok((connection, None));
         }
         self.wait_for_one(Reuse::Allowed).await
@@ -125,45 +106,79 @@ impl HttpPool {
     /// # Errors
     ///
     /// As for [`HttpPool::checkout`].
-    pub async fn connect(&self) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
+    pub async fn connect(&self) -> Result<(UpstreamConnection, Option<Duration>), UpstreamError> {
         self.wait_for_one(Reuse::Forbidden).await
     }
 
-    async fn wait_for_one(&self, reuse: Reuse) -> Result<(HttpConnection, Option<Duration>), UpstreamError> {
-        let settings = &self.0.settings;
-        let place = match self.0.core.timeout(settings.queue_timeout, self.place(reuse)).await {
-            Ok(Ok(connection)) => return Ok((connection, None)),
-            Ok(Err(place)) => place,
-            Err(_) => return Err(UpstreamError::Busy(settings.connections_max)),
+    async fn wait_for_one(&self, reuse: Reuse) -> Result<(UpstreamConnection, Option<Duration>), UpstreamError> {
+        let UpstreamSettings { queue_timeout, connections_max, .. } = self.0.dialler.settings;
+        let place = loop {
+            match self.0.core.timeout(queue_timeout, self.place(reuse)).await {
+                Ok(Found::Ready(connection)) => return Ok((connection, None)),
+                Ok(Found::Place(place)) => break place,
+                Ok(Found::Attempt(attempt)) => attempt.over(&self.0.freed).await?,
+                Err(_) => return Err(UpstreamError::Busy(connections_max)),
+            }
         };
         let began = self.0.core.now();
         // Boxed: connecting is rare, and a call has the room for it all its life otherwise.
-        let line = Box::pin(self.dial_until_taken()).await?;
-        let connect = Some(self.0.core.now() - began);
-        Ok((HttpConnection { line: Some(line), place }, connect))
+        let connection = Box::pin(self.fill(place)).await?;
+        Ok((connection, Some(self.0.core.now() - began)))
     }
 
     /// An idle connection, or a place for a new one, as soon as there is one.
-    async fn place(&self, reuse: Reuse) -> Result<HttpConnection, Place> {
+    async fn place(&self, reuse: Reuse) -> Found {
         loop {
             let seen = self.0.freed.count();
             match reuse {
                 Reuse::Allowed => {
-                    if let Some(connection) = self.take_idle() {
-                        return Ok(connection);
+                    if let Some(connection) = self.take() {
+                        return Found::Ready(connection);
+                    }
+                    if let Some(attempt) = self.0.http2.attempt() {
+                        return Found::Attempt(attempt);
                     }
                 }
                 // An idle one is closed to make room: it may be as dead as the one before it.
-                Reuse::Forbidden if self.open() >= self.0.settings.connections_max => {
-                    self.0.idle.borrow_mut().pop_front();
+                Reuse::Forbidden if self.open() >= self.0.dialler.settings.connections_max => {
+                    if self.0.idle.borrow_mut().pop_front().is_none() {
+                        self.0.http2.close_idle();
+                    }
                 }
                 Reuse::Forbidden => {}
             }
-            if self.open() < self.0.settings.connections_max {
-                return Err(Place::take(self));
+            if self.open() < self.0.dialler.settings.connections_max {
+                return Found::Place(Place::take(self));
             }
             self.0.freed.after(seen).await;
         }
+    }
+
+    /// Makes a connection in a place, of the version of HTTP that the server chooses.
+    async fn fill(&self, place: Place) -> Result<UpstreamConnection, UpstreamError> {
+        let Shared { core, dialler, http2, freed, faults, .. } = &*self.0;
+        let attempt = http2.begin(freed);
+        let line = dialler.dial_until_taken().await.map_err(|error| attempt.fail(error))?;
+        let is_http2 =
+            dialler.settings.url.is_http2() || line.connection.with_alpn(|protocol| protocol == Some(ALPN_HTTP2));
+        http2.set_spoken(is_http2);
+        if !is_http2 {
+            return Ok(UpstreamConnection::Http(HttpConnection { line: Some(line), place }));
+        }
+        let settings = &dialler.settings;
+        let terms = Http2Terms { idle_timeout: settings.idle_timeout, begin_timeout: settings.connect_timeout };
+        let connection = Http2Connection::begin(core, line, terms, http2.windows(), (freed, faults), place).await;
+        let connection = connection.map_err(|error| attempt.fail(error))?;
+        let exchange = http2.add(connection).map_err(|error| attempt.fail(error))?;
+        Ok(UpstreamConnection::Http2(Box::new(exchange)))
+    }
+
+    /// What can be used at once.
+    fn take(&self) -> Option<UpstreamConnection> {
+        if let Some(exchange) = self.0.http2.open() {
+            return Some(UpstreamConnection::Http2(Box::new(exchange)));
+        }
+        self.take_idle().map(UpstreamConnection::Http)
     }
 
     fn take_idle(&self) -> Option<HttpConnection> {
@@ -178,85 +193,8 @@ impl HttpPool {
         }
     }
 
-    /// Connects; a server that refuses may be restarting, and is tried again for a while.
-    async fn dial_until_taken(&self) -> Result<Line, UpstreamError> {
-        let core = &self.0.core;
-        let give_up_at = core.now() + self.0.settings.refused_wait;
-        let mut pause = REFUSED_PAUSE_MIN;
-        loop {
-            let dialled = self.dial(core.now() + self.0.settings.connect_timeout).await;
-            let now = core.now();
-            if !matches!(dialled, Err(UpstreamError::Refused { .. })) || now >= give_up_at {
-                return dialled;
-            }
-            core.sleep_until((now + pause).min(give_up_at)).await;
-            pause = (pause * 2).min(REFUSED_PAUSE_MAX);
-        }
-    }
-
-    /// Connects before `deadline`, TLS included.
-    async fn dial(&self, deadline: Time) -> Result<Line, UpstreamError> {
-        let (core, url) = (&self.0.core, &self.0.settings.url);
-        let limit = self.0.settings.connect_timeout;
-        let (socket, address) = match url.addr() {
-            UpstreamAddr::Unix { path } => {
-                let address = Address::Unix(path.as_ref().into());
-                let socket = connect_one(core, &address, OPTIONS, deadline).await;
-                (socket.map_err(|error| self.failed(&error))?, address)
-            }
-            UpstreamAddr::Tcp { host, port } => {
-                let addresses = self.addresses(host, *port, deadline).await?;
-                let connected = connect_first(core, &addresses, OPTIONS, deadline).await;
-                let (socket, address) = connected.map_err(|error| self.failed(&error))?;
-                self.0.last_good.set(Some(address));
-                (socket, address.into())
-            }
-        };
-        let (Some(config), Some(name)) = (&self.0.settings.tls, url.tls_name()) else {
-            return Ok(Line { connection: Connection::plain(socket), address: Rc::new(address) });
-        };
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::Unreachable {
-            address: name.into(),
-            reason: "the name is not valid in a certificate".into(),
-        })?;
-        match Connection::client(socket, config, name, core.sleep_until(deadline)).await {
-            Ok(connection) => Ok(Line { connection, address: Rc::new(address) }),
-            Err(HandshakeError::Timeout) => {
-                Err(UpstreamError::TlsTimeout { address: address.to_string().into(), limit })
-            }
-            Err(cause) => Err(UpstreamError::Tls { address: address.to_string().into(), cause }),
-        }
-    }
-
-    /// The allowed addresses of a host, the one that answered last in front.
-    async fn addresses(&self, host: &str, port: u16, deadline: Time) -> Result<Vec<SocketAddr>, UpstreamError> {
-        let resolving = self.0.resolver.resolve_until(host, port, deadline, &self.0.core);
-        let (mut allowed, mut refused) = (Vec::new(), None);
-        for address in resolving.await? {
-            match self.0.settings.allowed.judge(address.ip()) {
-                Ok(()) => allowed.push(address),
-                Err(why) => refused = refused.or(Some(UpstreamError::NotAllowed { address: address.ip(), why })),
-            }
-        }
-        if let Some(good) = allowed.iter().position(|address| Some(*address) == self.0.last_good.get()) {
-            allowed[..=good].rotate_right(1);
-        }
-        if allowed.is_empty() { Err(refused.unwrap_or(UpstreamError::Name(ResolveError::Busy))) } else { Ok(allowed) }
-    }
-
-    fn failed(&self, error: &DialError) -> UpstreamError {
-        let (address, reason) = (error.addresses().into(), error.reasons().into());
-        if error.is_refused() {
-            UpstreamError::Refused { address, reason }
-        } else if error.is_timeout() {
-            UpstreamError::Timeout { address, limit: self.0.settings.connect_timeout }
-        } else {
-            UpstreamError::Unreachable { address, reason }
-        }
-    }
-
     fn give_back(&self, line: Line, idle_timeout: Option<Duration>) {
-        let allowed = self.0.settings.idle_timeout;
+        let allowed = self.0.dialler.settings.idle_timeout;
         let idle_max = idle_timeout.map_or(allowed, |announced| allowed.min(announced.saturating_sub(CLOSE_EARLY)));
         if !idle_max.is_zero() {
             let since = self.0.core.turn_time();
@@ -273,7 +211,7 @@ impl HttpPool {
         let pool = self.clone();
         self.0.core.spawn(async move {
             while !pool.0.idle.borrow().is_empty() {
-                pool.0.core.sleep(pool.0.settings.idle_timeout / 2).await;
+                pool.0.core.sleep(pool.0.dialler.settings.idle_timeout / 2).await;
                 pool.sweep();
             }
             pool.0.sweeping.set(false);
@@ -350,18 +288,11 @@ impl HttpConnection {
         self.line.as_ref().is_some_and(|line| matches!(*line.address, Address::Tcp(_)))
     }
 
-    /// Logs what was wrong with an answer, at most every `FAULTS_EVERY` for one upstream.
+    /// Logs what was wrong with an answer.
     pub fn log_fault(&self, why: &str) {
-        let shared = &self.place.0.0;
-        let now = shared.core.now();
-        let Faults { logged, unlogged } = shared.faults.get();
-        if logged.is_some_and(|logged| now - logged < FAULTS_EVERY) {
-            return shared.faults.set(Faults { logged, unlogged: unlogged + 1 });
+        if let Some(line) = &self.line {
+            self.place.0.0.faults.log(&line.address, why);
         }
-        shared.faults.set(Faults { logged: Some(now), unlogged: 0 });
-        let address = self.line.as_ref().map(|line| line.address.to_string()).unwrap_or_default();
-        let upstream = &shared.settings.url;
-        tracing::warn!(%upstream, address, error = why, unlogged, "the upstream's answer cannot be passed on");
     }
 
     /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing

@@ -6,8 +6,6 @@
 
 use memchr::memchr2;
 
-use crate::wire::scan::has_below_space;
-
 /// How much of a body is inspected, in bytes.
 pub const PEEK_LEN_MAX: usize = 64 * 1024;
 /// The longest id that is kept, in bytes of JSON text.
@@ -401,7 +399,7 @@ impl Peek {
     fn read_text(&mut self, bytes: &[u8], is_key: bool) -> usize {
         let stop = memchr2(b'"', b'\\', bytes);
         let plain = &bytes[..stop.unwrap_or(bytes.len())];
-        if has_below_space(plain) {
+        if plain.iter().fold(false, |bad, &byte| bad | (byte < 0x20)) {
             self.state = State::Broken;
             return bytes.len();
         }

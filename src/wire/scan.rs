@@ -1,6 +1,6 @@
-//! Searches through text, eight bytes at a time.
+//! A search through text, eight bytes at a time.
 //!
-//! Heads and messages are read byte for byte in every call, at the edge and at the connector: these loops are most of that.
+//! The heads of every call are searched for bytes that they must not have. One byte at a time, that was most of a parser's work.
 
 /// The number of bytes that are looked at together.
 const WORD: usize = size_of::<u64>();
@@ -22,14 +22,6 @@ pub(in crate::wire) fn first_control(text: &[u8]) -> Option<usize> {
     }
     let at = rest.iter().position(u8::is_ascii_control)?;
     Some(words.len() * WORD + at)
-}
-
-/// Whether a byte is below 0x20.
-pub(in crate::wire) fn has_below_space(text: &[u8]) -> bool {
-    let (words, rest) = text.as_chunks::<WORD>();
-    // Without an early exit the compiler can take several words at once.
-    let found = words.iter().fold(0, |found, word| found | below_space(u64::from_le_bytes(*word)));
-    found != 0 || rest.iter().any(|&byte| byte < 0x20)
 }
 
 /// Marks the first byte below 0x20 by its highest bit, and perhaps bytes behind it.
@@ -68,6 +60,5 @@ mod tests {
 
     fn check(text: &[u8]) {
         assert_eq!(first_control(text), text.iter().position(u8::is_ascii_control), "{text:?}");
-        assert_eq!(has_below_space(text), text.iter().any(|&byte| byte < 0x20), "{text:?}");
     }
 }

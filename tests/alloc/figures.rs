@@ -38,7 +38,7 @@ fn a_call_whose_label_is_known_allocates_nothing() {
                 owing: none,
                 unproven: 0,
             };
-            assert_eq!(choose_link([link], LinkId(0)), LinkChoice::Here(LinkId(1)));
+            assert_eq!(choose_link([link], LinkId(0)), LinkChoice::Link(LinkId(1)));
 
             let mut draw = || Duration::from_nanos(rng.next_u64() >> 20);
             let edge = EdgeTimes { edge: draw(), total: draw(), total_last: Some(draw()), ..EdgeTimes::default() };

@@ -480,6 +480,7 @@ fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {
                 "connect.traffic",
                 "connect.seal_cert_file",
                 "connect.seal_key_file",
+                "connect.http2",
             ]
             .contains(&setting.path().as_str());
         assert_eq!(setting.reload == Reload::Live, live, "{}", setting.path());

@@ -5,7 +5,7 @@
 
 mod fixture;
 mod meddler;
-mod setup;
+pub(crate) mod setup;
 mod suite;
 
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::tunnel::Tunnel;
 use fixture::Fixture;
 use meddler::Fault;
 use setup::SetUp;
-use suite::{Outcome, Revision};
+use suite::{Outcome, Revision, Version};
 
 /// The name under which agents call: the suite wants one that means this machine.
 const HOST: &str = "localhost";
@@ -36,9 +36,15 @@ fn directly(revision: Revision) -> &'static Outcome {
 
 /// What the Python session printed against `http://{authority}/mcp`.
 fn python_session(authority: &str) -> String {
+    python_session_with(authority, &[])
+}
+
+/// The same, with more arguments.
+fn python_session_with(authority: &str, more: &[&str]) -> String {
     let ran = Command::new(&SetUp::get().python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loopback/conformance/session.py"))
         .arg(format!("http://{authority}/mcp"))
+        .args(more)
         .output()
         .expect("the Python that was set up runs");
     let printed = String::from_utf8(ran.stdout).expect("the session prints UTF-8");
@@ -94,6 +100,34 @@ fn every_check_of_2026_07_28_comes_out_the_same_through_the_tunnel() {
 fn the_python_session_prints_the_same_through_the_tunnel() {
     let (_fixture, _tunnel, authority) = through_the_tunnel();
     assert_eq!(python_session(&authority), python_directly());
+}
+
+fn assert_same_over_http_2(revision: Revision) {
+    let (_fixture, _tunnel, authority) = through_the_tunnel();
+    let through = suite::run_over(Version::Http2, &authority, revision);
+    through.assert_required(revision);
+    assert_eq!(directly(revision).differences(&through), Vec::<String>::new());
+    let (requests, scenarios) = (through.http2_requests(), revision.required_count());
+    assert!(requests >= scenarios, "{requests} requests of {scenarios} scenarios were sent over HTTP/2");
+}
+
+#[test]
+fn every_check_of_2025_11_25_comes_out_the_same_over_http_2() {
+    assert_same_over_http_2(Revision::V2025_11_25);
+}
+
+#[test]
+fn every_check_of_2026_07_28_comes_out_the_same_over_http_2() {
+    assert_same_over_http_2(Revision::V2026_07_28);
+}
+
+#[test]
+fn the_python_session_prints_the_same_over_http_2() {
+    let (_fixture, _tunnel, authority) = through_the_tunnel();
+    // The SDK's client never resets a stream of HTTP/2, so that it cannot cancel a call of the stateless revision.
+    let is_possible = |line: &&str| !(line.contains("2026-07-28") && line.contains("\"step\": \"cancel\""));
+    let expected: Vec<&str> = python_directly().lines().filter(is_possible).collect();
+    assert_eq!(python_session_with(&authority, &["--http2"]).lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -1,9 +1,12 @@
-//! HTTP/2 between agents and the edge: calls over the `h2` crate's client and over curl, and frames by hand.
+//! HTTP/2 between agents and the edge: calls over the `h2` crate's client and over curl, and frames by hand. And to upstreams:
+//! the server of Node.
 
 mod calls;
 mod client;
 pub(crate) mod frames;
 mod hostile;
+pub(crate) mod node;
 mod settings;
 mod site;
 mod streams;
+mod upstreams;

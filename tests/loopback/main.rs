@@ -17,6 +17,7 @@ mod many_cores;
 mod no_ring;
 mod openapi;
 mod plain_http;
+mod presets;
 mod process;
 mod raw;
 mod sealed;

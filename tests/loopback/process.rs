@@ -13,10 +13,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a signal is sent that is sent more than once.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// The variable that says where temporary files go.
+pub(crate) const TEMPORARY: &str = "TMPDIR";
+
 /// A running `adit`, killed when dropped.
 pub(crate) struct Adit {
     child: Child,
     lines: Receiver<String>,
+    /// Its temporary files, unless the command that started it says where they go. They are not left behind by a killed process.
+    _temporary: Option<tempfile::TempDir>,
 }
 
 /// The program with these arguments and an environment of its own.
@@ -45,6 +50,11 @@ impl Adit {
 
     /// A command that was made ready elsewhere.
     pub(crate) fn of(mut command: Command) -> Adit {
+        let is_told = command.get_envs().any(|(name, _)| name == TEMPORARY);
+        let temporary = (!is_told).then(|| tempfile::tempdir().expect("a temporary directory"));
+        if let Some(temporary) = &temporary {
+            command.env(TEMPORARY, temporary.path());
+        }
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let out = child.stdout.take().expect("it is piped");
         let (sender, lines) = channel();
@@ -55,7 +65,7 @@ impl Adit {
                 }
             }
         });
-        Adit { child, lines }
+        Adit { child, lines, _temporary: temporary }
     }
 
     /// Two events that may come in either order; others are passed over.

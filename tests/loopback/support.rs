@@ -46,7 +46,7 @@ impl Tunnel {
     /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
     /// called on each core's thread first.
     pub(crate) fn start(driver: DriverChoice, traffic: Traffic, cores: usize, links: u16, on_core: fn()) -> Tunnel {
-        let upstreams = [serve_upstream()];
+        let upstreams = [upstream_at(serve_upstream())];
         Tunnel::start_with(driver, traffic, (cores, links), on_core, (PATIENCE, &upstreams), None)
     }
 
@@ -57,18 +57,31 @@ impl Tunnel {
         (cores, links): (usize, u16),
         upstreams: &[SocketAddr],
     ) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (cores, links), || {}, (PATIENCE, upstreams), None)
+        let upstreams: Vec<_> = upstreams.iter().copied().map(upstream_at).collect();
+        Tunnel::start_with(driver, traffic, (cores, links), || {}, (PATIENCE, &upstreams), None)
+    }
+
+    /// On one core, with one link, to an upstream with these settings.
+    pub(crate) fn with_upstream(driver: DriverChoice, traffic: Traffic, upstream: UpstreamSettings) -> Tunnel {
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, (PATIENCE, &[upstream]), None)
     }
 
     /// Starts both on one core, with one link that goes through `tap`, which is told where the edge is and says where the
     /// connector is to dial. The link has no TLS of its own, so that all of it can be looked at.
     pub(crate) fn tapped(driver: DriverChoice, traffic: Traffic, tap: &dyn Fn(SocketAddr) -> SocketAddr) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (1, 1), || {}, (PATIENCE, &[serve_upstream()]), Some(tap))
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, (PATIENCE, &[upstream_at(serve_upstream())]), Some(tap))
     }
 
     /// Starts both on one core, with so much patience for agents that take nothing.
     pub(crate) fn with_write_timeout(driver: DriverChoice, write_timeout: Duration) -> Tunnel {
-        Tunnel::start_with(driver, Traffic::Plain, (1, 1), || {}, (write_timeout, &[serve_upstream()]), None)
+        Tunnel::start_with(
+            driver,
+            Traffic::Plain,
+            (1, 1),
+            || {},
+            (write_timeout, &[upstream_at(serve_upstream())]),
+            None,
+        )
     }
 
     fn start_with(
@@ -76,7 +89,7 @@ impl Tunnel {
         traffic: Traffic,
         (cores, links): (usize, u16),
         on_core: fn(),
-        (write_timeout, upstreams): (Duration, &[SocketAddr]),
+        (write_timeout, upstreams): (Duration, &[UpstreamSettings]),
         tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
     ) -> Tunnel {
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
@@ -90,7 +103,7 @@ impl Tunnel {
         let connectors: Vec<Arc<Connector>> = (FIRST_INSTANCE..)
             .zip(upstreams)
             .map(|(instance, upstream)| {
-                connector(&authority, traffic, link_tls, (cores, links), dialled, (*upstream, instance))
+                connector(&authority, traffic, link_tls, (cores, links), dialled, (upstream.clone(), instance))
             })
             .collect();
         let engine = EngineSettings { driver, cores, pin: false, ..EngineSettings::default() };
@@ -183,7 +196,10 @@ fn roots_of(authority: &Authority) -> Roots {
     roots
 }
 
-/// A port that was free a moment ago.
+fn upstream_at(address: SocketAddr) -> UpstreamSettings {
+    UpstreamSettings::for_tests(format!("http://{address}").parse().unwrap())
+}
+
 fn tunnel() -> TunnelId {
     "tnl_test".parse().unwrap()
 }
@@ -226,7 +242,7 @@ fn connector(
     link_tls: bool,
     (cores, links): (usize, u16),
     edge: SocketAddr,
-    (upstream, instance): (SocketAddr, u64),
+    (upstream, instance): (UpstreamSettings, u64),
 ) -> Arc<Connector> {
     let settings = ConnectorSettings {
         edge_tls: link_tls.then(|| Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
@@ -237,7 +253,6 @@ fn connector(
         drain_timeout: Duration::from_secs(5),
         ..ConnectorSettings::for_tests(edge, tunnel(), Secret::from("0123456789abcdef"))
     };
-    let upstream = UpstreamSettings::for_tests(format!("http://{upstream}").parse().unwrap());
     let route = ConnectorRoute {
         name: "test".parse().unwrap(),
         upstream,
@@ -250,7 +265,7 @@ fn connector(
     let callers = CallerAuthorities::default();
     callers.set(0, authority.cert_der().clone());
     let sealing = Sealing {
-        passthrough: tls_server(authority, &[ALPN_HTTP1], Clients::Anyone),
+        passthrough: tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Anyone),
         resealed: tls_server(authority, &[ALPN_HTTP1], Clients::Edges(Arc::new(callers))),
     };
     let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing) };

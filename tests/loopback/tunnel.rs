@@ -12,6 +12,7 @@ use rustls_pki_types::UnixTime;
 
 /// Longest wait for a process to listen.
 const START_PATIENCE: Duration = Duration::from_secs(20);
+const CONNECT_FILE: &str = "connect.toml";
 /// The name that the edge's certificate for connectors bears.
 const EDGE_NAME: &str = "edge.test";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -86,17 +87,27 @@ impl Tunnel {
 
     /// Starts a connector that sends calls for `host` to `upstream`.
     pub(crate) fn connect(&mut self, host: &str, upstream: SocketAddr) {
+        self.connect_routes(&format!("[[route]]\nhost = '{host}'\nupstream = 'http://{upstream}'\n"));
+    }
+
+    /// Starts a connector with these routes.
+    pub(crate) fn connect_routes(&mut self, routes: &str) {
         let (path, traffic) = (|name: &str| self.files.path().join(name), self.traffic);
         let connectors = std::fs::read_to_string(path("connectors")).expect("the file was written at the start");
         let settings = format!(
             "[engine]\ncores = 1\npin = false\nspin_us = 0\n\
              [connect]\nedge = '{connectors}'\ntunnel = 'tnl_test'\nsecret_file = '{}'\n\
-             edge_ca_file = '{}'\nedge_name = '{EDGE_NAME}'\nstate_dir = 'state'\ntraffic = '{traffic}'\n\
-             [[route]]\nhost = '{host}'\nupstream = 'http://{upstream}'\n",
+             edge_ca_file = '{}'\nedge_name = '{EDGE_NAME}'\nstate_dir = 'state'\ntraffic = '{traffic}'\n{routes}",
             path("secret").display(),
             path("ca.pem").display(),
         );
-        self.connector = Some(Process::start("connect", &write(&self.files, "connect.toml", &settings)));
+        write(&self.files, CONNECT_FILE, &settings);
+        self.connector = Some(Process::start("connect", &self.connector_settings()));
+    }
+
+    /// The file of the connector's settings, if one was started.
+    pub(crate) fn connector_settings(&self) -> PathBuf {
+        self.files.path().join(CONNECT_FILE)
     }
 }
 

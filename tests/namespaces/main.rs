@@ -6,14 +6,22 @@
 
 mod disk_full;
 mod lossy_path;
+#[path = "../loopback/http2/node.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod node;
 #[path = "../loopback/process.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod process;
 mod silent_host;
+mod silent_port;
+mod silent_upstream;
 #[path = "../loopback/tunnels/site.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod site;
 mod space;
+#[path = "../loopback/support.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod support;
 mod walk;
 
 use std::process::ExitCode;
@@ -23,13 +31,21 @@ use space::Ended;
 /// A test: it panics when it fails, and says why when this machine cannot run it.
 type Test = fn() -> Result<(), String>;
 
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test); 6] = [
     ("disk_full::a_change_is_refused_and_nothing_is_lost", disk_full::a_change_is_refused_and_nothing_is_lost),
     (
         "lossy_path::the_doctor_tells_a_path_that_loses_large_packets",
         lossy_path::the_doctor_tells_a_path_that_loses_large_packets,
     ),
     ("silent_host::a_host_that_answers_nothing_is_given_up", silent_host::a_host_that_answers_nothing_is_given_up),
+    (
+        "silent_upstream::an_upstream_of_http_2_that_answers_nothing_is_given_up",
+        silent_upstream::an_upstream_of_http_2_that_answers_nothing_is_given_up,
+    ),
+    (
+        "silent_port::connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_port_of_https",
+        silent_port::connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_port_of_https,
+    ),
     (
         "walk::a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in",
         walk::a_new_user_reaches_a_server_behind_a_firewall_that_lets_nothing_in,

@@ -1,4 +1,4 @@
-//! The figures of a core, asked for one set at a time as the role's reports are.
+//! Asks a core for its figures, one label after another.
 
 use adit::latency::{CoreFigures, LabelSet, Outcome};
 

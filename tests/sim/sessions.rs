@@ -123,6 +123,34 @@ fn calls_without_a_session_take_turns() {
     assert_eq!(SERVERS.map(|server| answers.iter().filter(|answer| answer.server == server).count()), [50; 2]);
 }
 
+#[test]
+fn a_call_that_one_connector_cannot_pass_on_goes_to_the_other() {
+    for (seed, place) in (0..3).flat_map(|seed| LAYOUTS[..2].iter().map(move |place| (seed, *place))) {
+        let mut bed = Bed::start(seed, place, &HOSTS[..1]);
+        let (session, owner) = begin(&mut bed);
+        bed.kill_server(owner);
+        let client = bed.client(|mut client: Client| async move {
+            let mut answers = Vec::new();
+            for _ in 0..10 {
+                answers.push(client.call("POST", HOSTS[0], None).await);
+            }
+            answers
+        });
+        bed.pass(60 * SECOND);
+        for answer in client.take().expect("the client has ended") {
+            assert_eq!((answer.status, &*answer.server), (200, SERVERS[1 - owner]), "seed {seed}, {place:?}");
+        }
+        assert!(bed.calls_moved() > 0, "seed {seed}, {place:?}");
+
+        let moved = bed.calls_moved();
+        let bound = call(&bed, &session);
+        bed.pass(60 * SECOND);
+        let answer = bound.take().expect("it was answered");
+        assert_eq!((answer.status, &*answer.server), (503, ""), "only its own server knows a session");
+        assert_eq!(bed.calls_moved(), moved);
+    }
+}
+
 /// Begins a session, and returns it with the number of the connector that has it.
 fn begin(bed: &mut Bed) -> (String, usize) {
     let began = bed.client(|mut client: Client| async move { client.initialize(HOSTS[0]).await });

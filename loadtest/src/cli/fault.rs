@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::bench_args::{BenchArgs, BenchError};
 use super::output::print;
 use super::progress::Bar;
+use super::vanished::{self, VanishedRow};
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::compare::bench::{Bench, Runnable};
 use crate::compare::black_hole::{self, CutError};
@@ -16,7 +17,9 @@ use crate::compare::report::PeerNote;
 use crate::compare::series::median;
 use crate::compare::striking::{Plan, has, strike};
 use crate::compare::table::table_of;
+use crate::compare::vanishing::{VanishPlan, vanish};
 use crate::fault::{Fault, How, Part, ms};
+use crate::idle::STREAMS_MAX;
 use crate::load::{Arrivals, Call, CallKind, GeneratorSettings, Limits, Load, LoadError, Mode, Phases, Target};
 use crate::run::Interrupt;
 use crate::units::time;
@@ -33,8 +36,11 @@ Examples:
       adit-loadtest fault --kill edge --peers adit,rathole --within 1.5s
   Stop the connector and the upstream for 5 s (SIGSTOP), and let all packets between edge and connector vanish for 5 s:
       adit-loadtest fault --freeze connector,upstream --cut link --after 20s
+  Let 50 agents vanish, each with a silent event stream; fail if one of these is open after 90 s:
+      adit-loadtest fault --vanish 50
 
-A path is cut in a network namespace of the program's own, which needs unshare, ip and nft, and root or user namespaces.";
+A path is cut, and agents vanish, in a network namespace of the program's own, which needs unshare, ip and nft, and root or user
+namespaces.";
 
 /// The meaning of the columns.
 const LEGEND: &str = "\
@@ -55,8 +61,8 @@ pub struct FaultArgs {
     /// The tunnels to start and to disturb, as in `compare`, such as adit,rathole,frp
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = ADIT)]
     peers: Vec<String>,
-    /// The processes to kill (SIGKILL) and start again, separated by commas; one at a time. All of them, unless --freeze or --cut
-    /// is given
+    /// The processes to kill (SIGKILL) and start again, separated by commas; one at a time. All of them, unless --freeze, --cut
+    /// or --vanish is given
     #[arg(long, value_enum, value_delimiter = ',')]
     kill: Vec<PartArg>,
     /// The processes to stop (SIGSTOP) and to continue (SIGCONT) after --lasting
@@ -65,6 +71,13 @@ pub struct FaultArgs {
     /// The paths on which all packets vanish, for --lasting
     #[arg(long, value_enum, value_delimiter = ',')]
     cut: Vec<PathArg>,
+    /// The number of agents that vanish: each holds a silent event stream, and then all packets of agents are dropped, so that
+    /// nothing closes their connections. 0 for none
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=STREAMS_MAX as i64))]
+    vanish: u32,
+    /// Fail if an event stream of a vanished agent is open at the upstream for longer than this
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "90s")]
+    freed_within: Duration,
     /// How long processes are stopped and paths cut
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     lasting: Duration,
@@ -149,6 +162,7 @@ struct Row {
 #[derive(Default)]
 struct Found {
     rows: Vec<Row>,
+    vanished: Vec<VanishedRow>,
     missing: Vec<PeerNote>,
     /// Peers that have no such part.
     without: Vec<(String, Part)>,
@@ -167,12 +181,13 @@ pub(super) fn execute(args: &FaultArgs, interrupt: &Interrupt) -> u8 {
     } else {
         print(&found.text(args));
     }
-    let faults: Vec<String> = found.rows.iter().flat_map(Row::faults).collect();
+    let vanished = found.vanished.iter().flat_map(VanishedRow::faults);
+    let faults: Vec<String> = found.rows.iter().flat_map(Row::faults).chain(vanished).collect();
     faults.iter().for_each(|fault| _ = fail(fault));
     if interrupt.is_raised() {
         return fail(&"interrupted before its time");
     }
-    if found.rows.is_empty() {
+    if found.rows.is_empty() && found.vanished.is_empty() {
         return fail(&"none of the peers can be run here, or none has such a part");
     }
     if faults.is_empty() { 0 } else { EXIT_FAILURE }
@@ -180,7 +195,7 @@ pub(super) fn execute(args: &FaultArgs, interrupt: &Interrupt) -> u8 {
 
 impl FaultArgs {
     fn run(&self, interrupt: &Interrupt) -> Result<Found, UsageError> {
-        if !self.cut.is_empty() {
+        if !self.cut.is_empty() || self.vanish > 0 {
             black_hole::enter()?;
         }
         let peers = Peer::named(self.peers.iter().map(|name| name.trim()))?;
@@ -200,8 +215,18 @@ impl FaultArgs {
                     found.without.push((peer.0.name.clone(), part));
                 }
             }
+            if self.vanish > 0 && has(peer, Part::Link) {
+                found.vanished.push(self.vanished_row(&bench, peer, &load, interrupt));
+            }
         }
         Ok(found)
+    }
+
+    fn vanished_row(&self, bench: &Bench, peer: &Runnable, load: &Load, interrupt: &Interrupt) -> VanishedRow {
+        let plan = VanishPlan { agents: self.vanish as usize, limit: self.freed_within };
+        let rounds = (0..self.rounds).take_while(|_| !interrupt.is_raised());
+        let vanished = |_| vanish(bench, peer, load, &plan, interrupt).map_err(|error| error.to_string());
+        VanishedRow { peer: peer.0.name.clone(), rounds: rounds.map(vanished).collect() }
     }
 
     fn row(&self, bench: &Bench, peer: &Runnable, (how, part): (How, Part), load: &Load, interrupt: &Interrupt) -> Row {
@@ -224,7 +249,7 @@ impl FaultArgs {
 
     /// The faults, each once.
     fn faults(&self) -> Vec<(How, Part)> {
-        let is_default = self.kill.is_empty() && self.freeze.is_empty() && self.cut.is_empty();
+        let is_default = self.kill.is_empty() && self.freeze.is_empty() && self.cut.is_empty() && self.vanish == 0;
         let kill = if is_default { PartArg::value_variants() } else { &self.kill };
         let killed = kill.iter().map(|part| (How::Kill, Part::from(*part)));
         let frozen = self.freeze.iter().map(|part| (How::Freeze, Part::from(*part)));
@@ -360,6 +385,7 @@ impl Found {
             "down_s": args.down.as_secs_f64(),
             "lasting_s": args.lasting.as_secs_f64(),
             "rows": self.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
+            "vanished": self.vanished.iter().map(VanishedRow::to_json).collect::<Vec<_>>(),
             "without_part": self.without.iter().map(without).collect::<Vec<_>>(),
             "missing": self.missing.iter().map(|note| json!({ "peer": note.name, "reason": note.reason })).collect::<Vec<_>>(),
         })
@@ -380,13 +406,17 @@ impl Found {
             "doubled",
         ];
         let when = if args.down.is_zero() { "at once".to_owned() } else { format!("after {:?}", args.down) };
-        let mut text = format!(
-            "{} calls per second; killed processes start again {when}, other faults last {:?}; {} times each\n{}\n{LEGEND}",
-            args.rate,
-            args.lasting,
-            args.rounds,
-            table_of(&heads, 2, self.rows.iter().map(Row::line))
-        );
+        let mut text = String::new();
+        if !self.rows.is_empty() {
+            text += &format!(
+                "{} calls per second; killed processes start again {when}, other faults last {:?}; {} times each\n{}\n{LEGEND}",
+                args.rate,
+                args.lasting,
+                args.rounds,
+                table_of(&heads, 2, self.rows.iter().map(Row::line))
+            );
+        }
+        text += &vanished::text(&self.vanished);
         for row in &self.rows {
             let mut causes = std::collections::BTreeMap::<String, u64>::new();
             row.good().flat_map(|fault| &fault.recovery.causes).for_each(|(cause, n)| {

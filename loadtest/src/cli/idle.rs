@@ -176,7 +176,7 @@ impl IdleArgs {
     fn outcome_of_peer(&self, bench: &Bench, peer: &Runnable, interrupt: &Interrupt) -> Result<IdleOutcome, RowError> {
         let upstream = bench.upstream(&["--answer", "64"])?;
         let credentials = bench.credentials()?;
-        let mut load = Load::of(Target::new(url_of(&upstream.address().to_string())));
+        let mut load = Load::of(Target::new(upstream.url()));
         load.call = Call { kind: CallKind::McpStateless, ..Call::default() };
         // One more for whom the generator asks how many there are.
         let tunnel = bench.tunnel(peer, &upstream, &credentials, self.streams + 16, &load, interrupt)?;
@@ -335,8 +335,4 @@ fn bar(what: &str, streams: usize) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(streams as u64), target).with_prefix(what.to_owned());
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos} of {len} streams are open");
     bar.with_style(style.expect("the template is a constant"))
-}
-
-fn url_of(address: &str) -> url::Url {
-    format!("http://{address}/mcp").parse().expect("an address makes a URL")
 }

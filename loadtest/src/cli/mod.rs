@@ -17,6 +17,7 @@ pub mod serve;
 pub mod soak;
 pub mod split;
 pub mod storm;
+mod vanished;
 
 use std::io::{self, Write};
 

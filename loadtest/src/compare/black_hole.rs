@@ -1,13 +1,16 @@
 //! Paths on which packets vanish: in a network namespace of this program's own, so that nothing else on the machine loses any.
 
 use std::convert::Infallible;
+use std::env::VarError;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Says to this program that it runs in the namespace.
+/// Says to this program that it runs in the namespace. Its value is the network namespace that the program came from.
 const INSIDE: &str = "ADIT_LOADTEST_INSIDE";
+/// The link that names the network namespace of a process.
+const OWN_NAMESPACE: &str = "/proc/self/ns/net";
 /// Where a user's PATH often does not lead.
 const ADMIN_PATHS: &str = ":/usr/sbin:/sbin";
 /// The table of rules.
@@ -20,6 +23,13 @@ pub(crate) enum CutError {
         "a path is cut in a network namespace, and none can be made here: run it as root, or allow user namespaces"
     )]
     Namespace,
+    #[error(
+        "{INSIDE} is set, but this program does not run in a network namespace of its own, and packets of other programs \
+         would vanish: unset it"
+    )]
+    NotInside,
+    #[error("{OWN_NAMESPACE} cannot be read, which names the network namespace: {0}; mount /proc")]
+    Unnamed(io::Error),
     #[error("{program} cannot be run: {source}; install {package}")]
     Missing { program: String, package: &'static str, source: io::Error },
     #[error("{command}: {said}")]
@@ -59,13 +69,27 @@ impl Drop for BlackHole {
 ///
 /// There can be none. It returns well only inside.
 pub(crate) fn enter() -> Result<(), CutError> {
-    if std::env::var_os(INSIDE).is_some() {
-        return run("ip", &["link", "set", "lo", "up"], "iproute2");
+    let own = namespace()?;
+    match std::env::var(INSIDE) {
+        Ok(outside) if is_another(&outside, &own) => run("ip", &["link", "set", "lo", "up"], "iproute2"),
+        // The variable was set by somebody else.
+        Ok(_) | Err(VarError::NotUnicode(_)) => Err(CutError::NotInside),
+        Err(VarError::NotPresent) => match start_again(&own)? {},
     }
-    match start_again()? {}
 }
 
-fn start_again() -> Result<Infallible, CutError> {
+/// The name of the network namespace in which this program runs.
+fn namespace() -> Result<String, CutError> {
+    let link = std::fs::read_link(OWN_NAMESPACE).map_err(CutError::Unnamed)?;
+    Ok(link.to_string_lossy().into_owned())
+}
+
+/// Whether this names a network namespace, and another one than `own`.
+fn is_another(outside: &str, own: &str) -> bool {
+    outside.starts_with("net:[") && outside != own
+}
+
+fn start_again(outside: &str) -> Result<Infallible, CutError> {
     const WAYS: [&[&str]; 2] = [&["--net"], &["--map-root-user", "--net"]];
     let missing = |source| CutError::Missing { program: "unshare".to_owned(), package: "util-linux", source };
     for flags in WAYS {
@@ -74,7 +98,13 @@ fn start_again() -> Result<Infallible, CutError> {
             let own = std::env::current_exe().map_err(missing)?;
             let path = std::env::var("PATH").unwrap_or_default() + ADMIN_PATHS;
             let mut again = Command::new("unshare");
-            again.args(flags).arg("--").arg(own).args(std::env::args_os().skip(1)).env(INSIDE, "1").env("PATH", path);
+            again
+                .args(flags)
+                .arg("--")
+                .arg(own)
+                .args(std::env::args_os().skip(1))
+                .env(INSIDE, outside)
+                .env("PATH", path);
             return Err(missing(again.exec()));
         }
     }

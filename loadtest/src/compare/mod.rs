@@ -23,3 +23,4 @@ pub(crate) mod striking;
 pub(crate) mod table;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;
+pub(crate) mod vanishing;

@@ -13,6 +13,7 @@ use super::site::{Credentials, SiteError};
 use super::tunnel::{Tunnel, TunnelError};
 use super::upstream::{Upstream, UpstreamError};
 use crate::fault::{Fault, How, Part, Recovery, Strike};
+use crate::idle::IdleError;
 use crate::load::Load;
 use crate::outcome::Partial;
 use crate::run::{Interrupt, Phase, Progress, RunError, run_observed};
@@ -21,9 +22,9 @@ use crate::watch::Watched;
 /// A fault that is to come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// What is done.
+    /// The kind of the fault.
     pub(crate) how: How,
-    /// To what.
+    /// The process or path that it strikes.
     pub(crate) part: Part,
     /// How long measuring goes on before it.
     pub(crate) before: Duration,
@@ -56,6 +57,10 @@ pub(crate) enum StrikeError {
     Interrupted,
     #[error("every call failed before the fault: {0}")]
     Early(Partial),
+    #[error(transparent)]
+    Idle(#[from] IdleError),
+    #[error("the event streams of the agents were not all opened: {0}")]
+    Streams(String),
 }
 
 /// The number in the peer's file of the process that is this part; none where the peer has none.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tempfile::TempDir;
+use url::Url;
 
 use super::cpus::CpuList;
 use super::process::{Process, ProcessError};
@@ -39,6 +40,8 @@ pub(crate) struct UpstreamStats {
     pub(crate) calls: u64,
     /// Those whose id had come before; none if it does not know.
     pub(crate) doubled: Option<u64>,
+    /// The calls and event streams that it holds until they are released.
+    pub(crate) held: u64,
 }
 
 /// Why there is no upstream.
@@ -84,6 +87,11 @@ impl Upstream {
     /// The address on which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The URL at which it serves MCP.
+    pub(crate) fn url(&self) -> Url {
+        format!("http://{}/mcp", self.address).parse().expect("an address is a host")
     }
 
     /// Whether it still runs.

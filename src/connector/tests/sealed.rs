@@ -13,8 +13,8 @@ use crate::engine::sim::Faults;
 use crate::link::LinkStream;
 use crate::route::{RouteEntry, RouteTable};
 use crate::tls::{
-    ALPN_HTTP1, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients, ReloadingCerts, Roots,
-    ServerName, ServerSettings, Session, TlsStream, WallClock, client_config, server_config,
+    ALPN_HTTP1, ALPN_HTTP2, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
+    ReloadingCerts, Roots, ServerName, ServerSettings, Session, TlsStream, WallClock, client_config, server_config,
 };
 use crate::wire::mux::{Cause, Open};
 
@@ -24,14 +24,20 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 pub(super) type Agent = Talk<TlsStream<LinkStream>>;
 
-/// The standard tables, with their route carried so, and a client that believes the connector.
+/// The standard tables, with their route carried so, and a client that believes the connector and speaks HTTP/1.1.
 pub(super) fn sealed_tables(traffic: Traffic) -> (ConnectorTables, Arc<ClientConfig>) {
+    sealed_tables_for(traffic, ALPN_HTTP1)
+}
+
+/// The same, with a client that speaks this protocol.
+pub(super) fn sealed_tables_for(traffic: Traffic, alpn: &[u8]) -> (ConnectorTables, Arc<ClientConfig>) {
     let now = WallClock::default().now();
     let authority = Authority::new("test", now, 1).unwrap();
     let cert = authority.issue(&["mcp.test"]).unwrap().server_cert(now).unwrap();
     let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
     let server = |clients| {
-        let settings = ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], clients, ..ServerSettings::default() };
+        let alpn = [ALPN_HTTP2, ALPN_HTTP1].map(<[u8]>::to_vec).to_vec();
+        let settings = ServerSettings { alpn, clients, ..ServerSettings::default() };
         server_config(certs.clone(), &settings).unwrap()
     };
     let callers = CallerAuthorities::default();
@@ -46,7 +52,7 @@ pub(super) fn sealed_tables(traffic: Traffic) -> (ConnectorTables, Arc<ClientCon
     let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
     let mut roots = Roots::new();
     roots.add_der(authority.cert_der().clone()).unwrap();
-    let settings = ClientSettings { roots, alpn: vec![ALPN_HTTP1.to_vec()], ..ClientSettings::default() };
+    let settings = ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() };
     (ConnectorTables { routes, sealing: Some(sealing) }, client_config(settings).unwrap())
 }
 

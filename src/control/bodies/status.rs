@@ -55,7 +55,7 @@ pub struct StatusBody {
 pub struct OfRole<T> {
     /// The role that it belongs to.
     pub role: RoleKind,
-    /// The object itself.
+    /// The object, whose members stand beside `role`.
     #[serde(flatten)]
     pub of: T,
 }

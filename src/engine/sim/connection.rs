@@ -10,18 +10,18 @@ use crate::engine::sim::faults::Faults;
 
 /// One of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
+pub(super) enum ConnectionEnd {
     Client,
     Server,
 }
 
-impl Side {
-    pub(super) const BOTH: [Side; 2] = [Side::Client, Side::Server];
+impl ConnectionEnd {
+    pub(super) const BOTH: [ConnectionEnd; 2] = [ConnectionEnd::Client, ConnectionEnd::Server];
 
-    pub(super) fn other(self) -> Side {
+    pub(super) fn other(self) -> ConnectionEnd {
         match self {
-            Side::Client => Side::Server,
-            Side::Server => Side::Client,
+            ConnectionEnd::Client => ConnectionEnd::Server,
+            ConnectionEnd::Server => ConnectionEnd::Client,
         }
     }
 }
@@ -30,7 +30,7 @@ impl Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EndId {
     pub(super) connection: u64,
-    pub(super) side: Side,
+    pub(super) side: ConnectionEnd,
 }
 
 impl EndId {
@@ -211,33 +211,33 @@ impl Connection {
         Connection { client, server, upward, downward, address, connected: None, listener: None }
     }
 
-    pub(super) fn end(&self, side: Side) -> &End {
+    pub(super) fn end(&self, side: ConnectionEnd) -> &End {
         match side {
-            Side::Client => &self.client,
-            Side::Server => &self.server,
+            ConnectionEnd::Client => &self.client,
+            ConnectionEnd::Server => &self.server,
         }
     }
 
-    pub(super) fn end_mut(&mut self, side: Side) -> &mut End {
+    pub(super) fn end_mut(&mut self, side: ConnectionEnd) -> &mut End {
         match side {
-            Side::Client => &mut self.client,
-            Side::Server => &mut self.server,
+            ConnectionEnd::Client => &mut self.client,
+            ConnectionEnd::Server => &mut self.server,
         }
     }
 
     /// The pipe that `side` sends into.
-    pub(super) fn out(&self, side: Side) -> &Pipe {
+    pub(super) fn out(&self, side: ConnectionEnd) -> &Pipe {
         match side {
-            Side::Client => &self.upward,
-            Side::Server => &self.downward,
+            ConnectionEnd::Client => &self.upward,
+            ConnectionEnd::Server => &self.downward,
         }
     }
 
     /// The pipe that `side` sends into, to be changed.
-    pub(super) fn out_mut(&mut self, side: Side) -> &mut Pipe {
+    pub(super) fn out_mut(&mut self, side: ConnectionEnd) -> &mut Pipe {
         match side {
-            Side::Client => &mut self.upward,
-            Side::Server => &mut self.downward,
+            ConnectionEnd::Client => &mut self.upward,
+            ConnectionEnd::Server => &mut self.downward,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::engine::sim::connection::{EndId, Owner};
 use crate::engine::sim::net::{DriverId, SimNet};
 use crate::engine::sim::sim_socket::SimSocket;
 use crate::engine::sim::transport::Arrival;
-use crate::engine::sim::world::{Flag, Listener, Occurrence, World};
+use crate::engine::sim::world::{Listener, Occurrence, WakeFlag, World};
 use crate::engine::{Class, Lease, Pool, SMALL_LEN, push_packed};
 
 /// How many leases one socket may fill in one turn.
@@ -30,7 +30,7 @@ pub struct SimDriver {
     pool: Pool,
     /// The same pool, for sockets that carry links.
     link_pool: Pool,
-    flag: Arc<Flag>,
+    flag: Arc<WakeFlag>,
     sockets: BTreeMap<u32, Socket>,
     /// Sockets without a buffer; every turn retries them.
     starved: BTreeSet<u32>,
@@ -78,7 +78,7 @@ impl Stream {
 }
 
 impl SimDriver {
-    pub(super) fn new(net: SimNet, id: DriverId, host: IpAddr, pool: Pool, flag: Arc<Flag>) -> SimDriver {
+    pub(super) fn new(net: SimNet, id: DriverId, host: IpAddr, pool: Pool, flag: Arc<WakeFlag>) -> SimDriver {
         let link_pool = pool.for_links();
         SimDriver { net, id, host, pool, link_pool, flag, sockets: BTreeMap::new(), starved: BTreeSet::new() }
     }

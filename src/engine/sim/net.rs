@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::base::{Clock, Time};
 use crate::engine::Pool;
-use crate::engine::sim::connection::{Life, Side};
+use crate::engine::sim::connection::{ConnectionEnd, Life};
 use crate::engine::sim::driver::SimDriver;
 use crate::engine::sim::faults::Faults;
 use crate::engine::sim::world::World;
@@ -146,7 +146,7 @@ impl SimNet {
     pub fn bytes_in_flight(&self) -> usize {
         let world = self.world.borrow();
         let held = |side| world.connections.values().map(move |connection| connection.out(side).held()).sum::<usize>();
-        Side::BOTH.into_iter().map(held).sum()
+        ConnectionEnd::BOTH.into_iter().map(held).sum()
     }
 
     /// A hash over everything that happened so far, with its time.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::driver::Address;
-use crate::engine::sim::connection::{Connection, End, EndId, Life, Owner, Payload, Side};
+use crate::engine::sim::connection::{Connection, ConnectionEnd, End, EndId, Life, Owner, Payload};
 use crate::engine::sim::world::{Occurrence, World};
 
 /// The most connections that wait at a listener.
@@ -43,7 +43,7 @@ impl World {
         self.connections.insert(id, Connection::new(client, server, address.clone(), &self.faults));
         self.trace.note(self.now, "connect", id, 0);
         self.plan_connect(id, host, target);
-        EndId { connection: id, side: Side::Client }
+        EndId { connection: id, side: ConnectionEnd::Client }
     }
 
     fn plan_connect(&mut self, id: u64, host: IpAddr, target: IpAddr) {
@@ -59,9 +59,9 @@ impl World {
     /// The hosts of the client and the server, while the client waits for the connection.
     fn waiting(&self, id: u64) -> Option<(IpAddr, IpAddr)> {
         let connection = self.connections.get(&id)?;
-        let client = connection.end(Side::Client);
+        let client = connection.end(ConnectionEnd::Client);
         let waits = client.life == Life::Open && connection.connected.is_none();
-        waits.then(|| (client.host, connection.end(Side::Server).host))
+        waits.then(|| (client.host, connection.end(ConnectionEnd::Server).host))
     }
 
     pub(super) fn syn_arrives(&mut self, id: u64) {
@@ -92,7 +92,7 @@ impl World {
             connection.connected = Some(Ok(()));
         }
         self.trace.note(self.now, "connected", id, 0);
-        let end = EndId { connection: id, side: Side::Client };
+        let end = EndId { connection: id, side: ConnectionEnd::Client };
         self.launch(end, Payload::Established);
         self.notify(end);
     }
@@ -104,10 +104,10 @@ impl World {
         }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.connected = Some(Err(why));
-            connection.end_mut(Side::Client).error = Some(why);
+            connection.end_mut(ConnectionEnd::Client).error = Some(why);
         }
         self.trace.note(self.now, "not-connected", id, 0);
-        self.notify(EndId { connection: id, side: Side::Client });
+        self.notify(EndId { connection: id, side: ConnectionEnd::Client });
     }
 
     /// Completes the handshake at the server: the connection waits to be accepted, or is reset if nobody listens.
@@ -116,21 +116,21 @@ impl World {
         let listener = connection.listener.and_then(|listener| self.listeners.get_mut(&listener));
         match listener.filter(|listener| listener.backlog.len() < BACKLOG_MAX) {
             Some(listener) => {
-                connection.end_mut(Side::Server).life = Life::Open;
+                connection.end_mut(ConnectionEnd::Server).life = Life::Open;
                 listener.backlog.push_back(id);
                 let owner = listener.owner;
                 self.notify_owner(owner);
             }
-            None => self.reset(EndId { connection: id, side: Side::Server }),
+            None => self.reset(EndId { connection: id, side: ConnectionEnd::Server }),
         }
     }
 
     /// Accepts the first waiting connection of a listener; returns it with its peer address.
     pub(super) fn accept(&mut self, listener: u64) -> Option<(u64, Arc<()>, Option<SocketAddr>)> {
         let id = self.listeners.get_mut(&listener)?.backlog.pop_front()?;
-        let peer = self.connections.get(&id)?.end(Side::Client).address;
+        let peer = self.connections.get(&id)?.end(ConnectionEnd::Client).address;
         self.trace.note(self.now, "accept", id, listener);
-        let (socket, held) = self.park(EndId { connection: id, side: Side::Server });
+        let (socket, held) = self.park(EndId { connection: id, side: ConnectionEnd::Server });
         Some((socket, held, peer))
     }
 
@@ -138,7 +138,7 @@ impl World {
     pub(super) fn unlisten(&mut self, listener: u64) {
         let Some(listener) = self.listeners.remove(&listener) else { return };
         for id in listener.backlog {
-            self.reset(EndId { connection: id, side: Side::Server });
+            self.reset(EndId { connection: id, side: ConnectionEnd::Server });
         }
     }
 }
@@ -247,7 +247,7 @@ impl World {
         let mut moved = false;
         loop {
             let Some(connection) = self.connections.get_mut(&from.connection) else { return };
-            let waits = from.side == Side::Client && connection.connected != Some(Ok(()));
+            let waits = from.side == ConnectionEnd::Client && connection.connected != Some(Ok(()));
             let pipe = connection.out_mut(from.side);
             let ready = pipe.unsent.len().min(pipe.window());
             if ready == 0 || waits {
@@ -364,7 +364,7 @@ impl World {
     pub(super) fn close(&mut self, end: EndId) {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return };
         let unread = !connection.out(end.side.other()).arrived.is_empty();
-        let unconnected = end.side == Side::Client && connection.connected != Some(Ok(()));
+        let unconnected = end.side == ConnectionEnd::Client && connection.connected != Some(Ok(()));
         let failed = connection.end(end.side).error.is_some();
         if failed || unconnected {
             self.forget(end);
@@ -385,7 +385,7 @@ impl World {
     /// A process aborts its socket.
     pub(super) fn abort(&mut self, end: EndId) {
         let Some(connection) = self.connections.get(&end.connection) else { return };
-        let connected = end.side == Side::Server || connection.connected == Some(Ok(()));
+        let connected = end.side == ConnectionEnd::Server || connection.connected == Some(Ok(()));
         if connection.end(end.side).error.is_some() || !connected {
             self.forget(end);
         } else {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::base::{Rng, Time};
 use crate::engine::driver::{Address, Wait, Wake};
-use crate::engine::sim::connection::{Connection, EndId, Life, Owner, Side};
+use crate::engine::sim::connection::{Connection, ConnectionEnd, EndId, Life, Owner};
 use crate::engine::sim::faults::Faults;
 use crate::engine::sim::trace::Trace;
 
@@ -58,9 +58,9 @@ struct Host {
 }
 
 /// What wakes a simulated core.
-pub(super) struct Flag(AtomicBool);
+pub(super) struct WakeFlag(AtomicBool);
 
-impl Wake for Flag {
+impl Wake for WakeFlag {
     fn wake(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -72,7 +72,7 @@ pub(super) struct DriverState {
     pub(super) alive: bool,
     /// Sockets with something to do.
     pub(super) ready: BTreeSet<u32>,
-    pub(super) flag: Arc<Flag>,
+    pub(super) flag: Arc<WakeFlag>,
     /// The time until which its core has nothing to do; `None` if it has something to do now.
     idle_until: Option<Time>,
 }
@@ -276,7 +276,7 @@ impl World {
     /// The ends of connections on `host` in a state that `fits`.
     pub(super) fn ends_of(&self, host: IpAddr, fits: impl Fn(Life) -> bool) -> Vec<EndId> {
         let ends = self.connections.iter().flat_map(|(id, connection)| {
-            Side::BOTH.map(|side| (EndId { connection: *id, side }, connection.end(side)))
+            ConnectionEnd::BOTH.map(|side| (EndId { connection: *id, side }, connection.end(side)))
         });
         ends.filter(|(_, end)| end.host == host && fits(end.life)).map(|(id, _)| id).collect()
     }
@@ -338,7 +338,7 @@ impl World {
     fn resume_where(&mut self, fits: impl Fn(IpAddr, IpAddr) -> bool) {
         let mut stalled = Vec::new();
         for (id, connection) in &self.connections {
-            for side in Side::BOTH {
+            for side in ConnectionEnd::BOTH {
                 let (from, to) = (connection.end(side).host, connection.end(side.other()).host);
                 if connection.out(side).stall.is_some() && fits(from, to) && !self.parted(from, to) {
                     stalled.push(EndId { connection: *id, side });
@@ -376,9 +376,9 @@ impl World {
 
     // Drivers.
 
-    pub(super) fn add_driver(&mut self, host: IpAddr) -> (usize, Arc<Flag>) {
+    pub(super) fn add_driver(&mut self, host: IpAddr) -> (usize, Arc<WakeFlag>) {
         self.start_host(host);
-        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let flag = Arc::new(WakeFlag(AtomicBool::new(false)));
         let state =
             DriverState { host, alive: true, ready: BTreeSet::new(), flag: Arc::clone(&flag), idle_until: None };
         self.drivers.push(state);

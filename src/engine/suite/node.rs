@@ -11,7 +11,7 @@ use crate::engine::pool::{Class, Pool, SMALL_LEN};
 
 /// What was reported of one socket or listener.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct SocketLog {
     pub(super) connected: Option<io::Result<()>>,
     pub(super) received: Vec<u8>,
     pub(super) ended: Option<io::Result<()>>,
@@ -34,7 +34,7 @@ pub(super) struct Node {
     pub(super) accepted: VecDeque<Accepted>,
     /// When set, received leases are kept here instead of being let go.
     pub(super) kept: Option<Vec<Lease>>,
-    logs: HashMap<Token, Log>,
+    logs: HashMap<Token, SocketLog>,
     free: Vec<Token>,
     places: u32,
     events: Vec<DriverEvent>,
@@ -114,13 +114,13 @@ impl Node {
 
     /// What was reported of a token that was opened here.
     #[track_caller]
-    pub(super) fn log(&mut self, token: Token) -> &mut Log {
+    pub(super) fn log(&mut self, token: Token) -> &mut SocketLog {
         self.logs.get_mut(&token).expect("a token that was opened here")
     }
 
     /// Forgets a token whose end was reported, so that its place is used again.
     #[track_caller]
-    pub(super) fn forget(&mut self, token: Token) -> Log {
+    pub(super) fn forget(&mut self, token: Token) -> SocketLog {
         let log = self.logs.remove(&token).expect("a token that was opened here");
         assert!(log.closed, "{token:?} is still open");
         self.free.push(token);
@@ -157,7 +157,7 @@ impl Node {
                 Token { index: self.places - 1, generation: 0 }
             }
         };
-        self.logs.insert(token, Log::default());
+        self.logs.insert(token, SocketLog::default());
         token
     }
 
@@ -201,7 +201,7 @@ impl Node {
 
     /// The log of a token that may still be reported of.
     #[track_caller]
-    fn living(&mut self, token: Token) -> &mut Log {
+    fn living(&mut self, token: Token) -> &mut SocketLog {
         let log = self.logs.get_mut(&token).unwrap_or_else(|| panic!("a report of {token:?}, which is not in use"));
         assert!(!log.closed, "a report of {token:?} after its last");
         log

@@ -76,7 +76,7 @@ const UNSENT_MAX: u32 = 128 * 1024;
 
 /// A connection that is over, as Linux numbers the states (`include/net/tcp_states.h`).
 const TCP_CLOSE: u8 = 7;
-/// How many keep-alive probes a silent peer is sent in the second half of its time.
+/// How many keep-alive probes a silent peer is sent in about the second half of its time.
 const PROBES_MAX: u32 = 3;
 
 /// Sets the options of every connection. Errors are ignored: a Unix socket has none of these options, and a connection
@@ -93,14 +93,20 @@ pub(in crate::engine) fn set_up(fd: &impl AsFd, options: SocketOptions) {
 
 /// Makes the system probe a silent peer, and fail the connection if nothing is answered for `silence_max`.
 fn notice_silence(fd: &impl AsFd, silence_max: Duration) {
-    let at_least_a_second = |time: Duration| Duration::from_secs(time.as_secs().max(1));
-    let probes = TcpKeepalive::new()
-        .with_time(at_least_a_second(silence_max / 2))
-        .with_interval(at_least_a_second(silence_max / (2 * PROBES_MAX)))
-        .with_retries(PROBES_MAX);
+    let (first, interval) = probe_times(silence_max);
+    let probes = TcpKeepalive::new().with_time(first).with_interval(interval).with_retries(PROBES_MAX);
     let _ = SockRef::from(fd).set_tcp_keepalive(&probes);
     // The limit for bytes that were sent and not acknowledged; it also overrides the number of probes.
     let _ = SockRef::from(fd).set_tcp_user_timeout(Some(silence_max));
+}
+
+/// After which silence a peer is probed first, and then how often, in whole seconds as the kernel has them. It looks at its
+/// limit only when a probe is due, so one is due as soon as the limit is reached.
+fn probe_times(silence_max: Duration) -> (Duration, Duration) {
+    let limit_s = silence_max.as_secs() + u64::from(silence_max.subsec_nanos() > 0);
+    let interval_s = (limit_s / (2 * u64::from(PROBES_MAX))).max(1);
+    let first_s = limit_s.saturating_sub(u64::from(PROBES_MAX) * interval_s).max(1);
+    (Duration::from_secs(first_s), Duration::from_secs(interval_s))
 }
 
 /// Sets the options of a connection that carries a link.
@@ -188,4 +194,21 @@ pub(in crate::engine) fn is_of_one_connection(error: &io::Error) -> bool {
         libc::ENETUNREACH,
     ];
     error.raw_os_error().is_some_and(|code| passing.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_due_as_soon_as_a_silent_peer_is_to_be_given_up() {
+        let second = Duration::from_secs(1);
+        for ms in [125, 1_000, 1_250, 2_000, 3_000, 4_500, 10_000, 37_500, 62_500, 75_000, 4_500_000] {
+            let silence_max = Duration::from_millis(ms);
+            let (first, interval) = probe_times(silence_max);
+            let given_up = (0..).map(|n| first + n * interval).find(|due| *due >= silence_max).unwrap();
+            assert!(given_up < silence_max + second, "{silence_max:?}: {first:?} and then each {interval:?}");
+            assert!(first >= second && interval >= second && interval <= silence_max.max(second));
+        }
+    }
 }

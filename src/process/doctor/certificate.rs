@@ -17,7 +17,7 @@ const SMALL_SEGMENT: u32 = 536;
 
 /// What a completed TLS handshake showed of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Handshake {
+pub(super) struct ServerHandshake {
     /// The server's certificate.
     pub(super) cert: CertInfo,
     /// The version of TLS.
@@ -33,7 +33,7 @@ pub(super) async fn shake_hands(
     address: SocketAddr,
     name: &str,
     config: Arc<ClientConfig>,
-) -> Result<Handshake, String> {
+) -> Result<ServerHandshake, String> {
     let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name} cannot stand in a certificate"))?;
     // rustls alone needs no runtime; the few sockets of a doctor may each have a thread for a while.
     let done = tokio::task::spawn_blocking(move || handshake(address, name, config)).await;
@@ -41,7 +41,11 @@ pub(super) async fn shake_hands(
 }
 
 /// Makes the handshake; where nothing comes of it, once more in small packets, to tell a path that loses large ones.
-fn handshake(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Result<Handshake, String> {
+fn handshake(
+    address: SocketAddr,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+) -> Result<ServerHandshake, String> {
     let made = handshake_in(None, address, name.clone(), Arc::clone(&config));
     match made {
         Err(Failed::Unanswered) if handshake_in(Some(SMALL_SEGMENT), address, name, config).is_ok() => Err(format!(
@@ -84,7 +88,7 @@ fn handshake_in(
     address: SocketAddr,
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
-) -> Result<Handshake, Failed> {
+) -> Result<ServerHandshake, Failed> {
     let mut session = ClientConnection::new(config, name).map_err(|error| TlsError::from(error).to_string())?;
     let mut socket = connect(address, segment_len_max).map_err(|error| reason(&error))?;
     let mut made = || -> io::Result<()> {
@@ -101,7 +105,7 @@ fn handshake_in(
     })?;
     let cert = session.peer_certificates().and_then(|chain| CertInfo::of_der(chain.first()?));
     let version = session.protocol_version().map_or("TLS", crate::tls::version_name);
-    let shown = cert.map(|cert| Handshake { cert, version });
+    let shown = cert.map(|cert| ServerHandshake { cert, version });
     shown.ok_or_else(|| Failed::Because("it showed no certificate that can be read".to_owned()))
 }
 

@@ -35,7 +35,7 @@ use crate::wire::http1::OriginEdit;
 const LINK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The MCP server of a route, as this machine calls it.
-pub(super) struct Upstream {
+pub(super) struct RouteUpstream {
     pub(super) host: String,
     pub(super) client: Client,
     pub(super) url: String,
@@ -47,7 +47,7 @@ pub(super) async fn check_connector(
     connect: &ConnectConfig,
     engine: &EngineConfig,
     mcp_path: &str,
-) -> Vec<Upstream> {
+) -> Vec<RouteUpstream> {
     let connections = connect.routes.iter().map(|route| u64::from(route.upstream_connections_max)).sum();
     file_limit(findings, connections);
     match credentials(connect) {
@@ -226,15 +226,15 @@ async fn upstream(
     route: &RouteConfig,
     allowed: &AllowedUpstreams,
     mcp_path: &str,
-) -> Option<Upstream> {
+) -> Option<RouteUpstream> {
     let url = &route.upstream;
     let mut socket = None;
     let mut address: Option<SocketAddr> = None;
-    let mut base = url.to_string();
+    let scheme = if url.is_tls() { "https" } else { "http" };
+    let base = format!("{scheme}://{}", url.authority());
     match url.addr() {
         UpstreamAddr::Unix { path } => {
             socket = Some(std::path::PathBuf::from(&**path));
-            base = "http://localhost".to_owned();
             findings.ok("upstream.address", format!("{url} for {}", route.host));
         }
         UpstreamAddr::Tcp { host, port } => {
@@ -251,7 +251,14 @@ async fn upstream(
     // As the connector would call it.
     let addresses = route_addresses(route);
     let host_field: HeaderMap = HeaderValue::from_str(addresses.host()).map(|host| (HOST, host)).into_iter().collect();
-    let with_host = |builder: ClientBuilder| builder.default_headers(host_field);
+    let with_host = |builder: ClientBuilder| {
+        let builder = builder.default_headers(host_field);
+        match (url.is_http2(), route.upstream_http2) {
+            (true, _) => builder.http2_prior_knowledge(),
+            (false, true) => builder,
+            (false, false) => builder.http1_only(),
+        }
+    };
     let client = http_client(route.upstream_ca_file.as_deref(), |builder| match (&socket, address, url.addr()) {
         (Some(socket), ..) => with_host(builder.unix_socket(socket.as_path())),
         (None, Some(address), UpstreamAddr::Tcp { host, .. }) => with_host(builder.resolve(host, address)),
@@ -285,5 +292,5 @@ async fn upstream(
             check_origin(findings, &client, &target, origin).await;
         }
     }
-    Some(Upstream { host, client, url })
+    Some(RouteUpstream { host, client, url })
 }

@@ -23,7 +23,7 @@ use reqwest::Url;
 use crate::config::{Config, ConfigErrors, ConnectConfig, EngineConfig, RouteConfig, Sources};
 use crate::engine::{Cores, EngineSettings};
 use crate::process::doctor::client::http_client;
-use crate::process::doctor::connector_checks::Upstream;
+use crate::process::doctor::connector_checks::RouteUpstream;
 use crate::process::doctor::public::{PublicEndpoint, check_public};
 use crate::process::doctor::stream::EventSource;
 use crate::process::settings::engine_settings;
@@ -102,7 +102,7 @@ fn driver(findings: &mut Findings, engine: &EngineConfig) {
 }
 
 /// The whole path from outside, if it is known where that begins.
-async fn public(findings: &mut Findings, options: &DoctorOptions, config: &Config, upstreams: &[Upstream]) {
+async fn public(findings: &mut Findings, options: &DoctorOptions, config: &Config, upstreams: &[RouteUpstream]) {
     let set = config.edge.as_ref().and_then(|edge| edge.public_url.as_ref());
     let set = set.map(|url| format!("{}{}", url.as_str().trim_end_matches('/'), options.mcp_path));
     let Some(url) = options.url.clone().or(set) else { return };

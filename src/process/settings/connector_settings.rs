@@ -18,7 +18,8 @@ use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
-    ALPN_HTTP1, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock, client_config,
+    ALPN_HTTP1, ALPN_HTTP2, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock,
+    client_config,
 };
 use crate::upstream::UpstreamSettings;
 use crate::wire::forward_proxy::{ProxyLogin, ProxyProtocol};
@@ -145,7 +146,8 @@ pub(crate) fn connector_tables(
     let allowed = Arc::new(UpstreamNetwork::allowed(&config.allowed_upstreams));
     for (index, route) in config.routes.iter().enumerate() {
         let key = format!("route[{index}].upstream_ca_file");
-        let tls = match route.upstream.is_tls().then(|| trust.config(&key, route.upstream_ca_file.as_deref())) {
+        let trusted = || trust.config(&key, route.upstream_ca_file.as_deref(), route.upstream_http2);
+        let tls = match route.upstream.is_tls().then(trusted) {
             Some(Err(found)) => {
                 faults.extend(found.all().iter().cloned());
                 continue;
@@ -231,30 +233,33 @@ fn with_kept_identities(
     Ok(tls)
 }
 
-/// The TLS configurations for upstreams, by their file of authorities. A reload that finds the same content returns the same
+/// The file of authorities, if there is one, and whether HTTP/2 is offered.
+type TrustKind = (Option<PathBuf>, bool);
+
+/// The TLS configurations for upstreams, by their file of authorities and whether they are offered HTTP/2. A reload that finds the same content returns the same
 /// configuration, so that connections to upstreams are kept.
 #[derive(Default)]
 pub(crate) struct UpstreamTrust {
-    known: HashMap<Option<PathBuf>, (Vec<u8>, Arc<ClientConfig>)>,
+    known: HashMap<TrustKind, (Vec<u8>, Arc<ClientConfig>)>,
 }
 
 impl UpstreamTrust {
     /// The configuration that trusts the authorities of a file, or the public ones where there is no file.
-    fn config(&mut self, key: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, ConfigErrors> {
+    fn config(&mut self, key: &str, ca_file: Option<&Path>, http2: bool) -> Result<Arc<ClientConfig>, ConfigErrors> {
         let (roots, pem) = read_roots(key, ca_file)?;
-        let known = self.known.get(&ca_file.map(Path::to_path_buf));
-        if let Some((_, config)) = known.filter(|(of, _)| *of == pem) {
+        let kind = (ca_file.map(Path::to_path_buf), http2);
+        if let Some((_, config)) = self.known.get(&kind).filter(|(of, _)| *of == pem) {
             return Ok(Arc::clone(config));
         }
         let settings = ClientSettings {
             roots,
-            alpn: vec![ALPN_HTTP1.to_vec()],
+            alpn: [ALPN_HTTP2, ALPN_HTTP1].into_iter().skip(usize::from(!http2)).map(<[u8]>::to_vec).collect(),
             versions: Versions::Tls12And13,
             sessions: Some(SessionMemory::default()),
             ..ClientSettings::default()
         };
         let config = client_config(settings).map_err(|error| ConfigErrors::of(key, error))?;
-        self.known.insert(ca_file.map(Path::to_path_buf), (pem, Arc::clone(&config)));
+        self.known.insert(kind, (pem, Arc::clone(&config)));
         Ok(config)
     }
 }

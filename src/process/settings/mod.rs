@@ -124,6 +124,11 @@ upstream_connections_max = 10
 host = "b.test"
 upstream = "https://localhost:9001"
 upstream_ca_file = "ca.pem"
+[[route]]
+host = "c.test"
+upstream = "https://localhost:9001"
+upstream_ca_file = "ca.pem"
+upstream_http2 = false
 "#;
 
     fn config(dir: &Path, text: &str) -> Config {
@@ -265,6 +270,8 @@ progress_max_ms = "1h"
             Arc::clone(route.upstream.tls.as_ref().unwrap())
         };
         let first = tls_of("a.test");
+        assert_eq!(first.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+        assert_eq!(tls_of("c.test").alpn_protocols, [b"http/1.1".to_vec()]);
         assert!(Arc::ptr_eq(&first, &tls_of("a.test")) && Arc::ptr_eq(&first, &tls_of("b.test")));
         authority(dir.path());
         assert!(!Arc::ptr_eq(&first, &tls_of("a.test")));
@@ -283,7 +290,7 @@ progress_max_ms = "1h"
         assert!(faults.starts_with("edge.connectors_cert_file: "), "{faults}");
         let faults = connector_tables(connect, 1, &mut UpstreamTrust::default(), RouteName::of_host).err().unwrap();
         let keys: Vec<&str> = faults.all().iter().map(|fault| fault.key.as_str()).collect();
-        assert_eq!(keys, ["route[0].upstream_ca_file", "route[1].upstream_ca_file"]);
+        assert_eq!(keys, ["route[0].upstream_ca_file", "route[1].upstream_ca_file", "route[2].upstream_ca_file"]);
     }
 
     #[test]

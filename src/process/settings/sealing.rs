@@ -10,8 +10,8 @@ use crate::config::{ConfigErrors, ConnectConfig};
 use crate::connector::Sealing;
 use crate::control::StateDir;
 use crate::tls::{
-    ALPN_HTTP1, CallerAuthorities, CertError, CertSet, Clients, ReloadingCerts, ServerCert, ServerSettings, Versions,
-    server_config,
+    ALPN_HTTP1, ALPN_HTTP2, CallerAuthorities, CertError, CertSet, Clients, ReloadingCerts, ServerCert, ServerSettings,
+    Versions, server_config,
 };
 
 /// The certificate of the connector's own authority, if it has one.
@@ -34,15 +34,16 @@ pub(crate) fn sealing(
         return Ok(None);
     }
     let certs = ReloadingCerts::new(seal_certs(config)?);
-    let tls = |versions, clients| {
-        let settings =
-            ServerSettings { alpn: vec![ALPN_HTTP1.to_vec()], versions, clients, ..ServerSettings::default() };
+    let tls = |http2: bool, versions, clients| {
+        let alpn = [ALPN_HTTP2, ALPN_HTTP1].into_iter().skip(usize::from(!http2)).map(<[u8]>::to_vec).collect();
+        let settings = ServerSettings { alpn, versions, clients, ..ServerSettings::default() };
         server_config(Arc::<ReloadingCerts>::clone(&certs), &settings)
             .map_err(|error| ConfigErrors::of("connect.seal_cert_file", error))
     };
     Ok(Some(Sealing {
-        passthrough: tls(Versions::Tls12And13, Clients::Anyone)?,
-        resealed: tls(Versions::Tls13, Clients::Edges(Arc::clone(callers)))?,
+        passthrough: tls(config.http2, Versions::Tls12And13, Clients::Anyone)?,
+        // An edge speaks HTTP/1.1 on a session of its own.
+        resealed: tls(false, Versions::Tls13, Clients::Edges(Arc::clone(callers)))?,
     }))
 }
 
@@ -99,7 +100,12 @@ mod tests {
         assert!(sealing(&plain, &callers).unwrap().is_none() && seal_ca(&plain).is_none() && !state.exists());
         let sealed = config(&state, ROUTES);
         assert_eq!(sealed.sealed_hosts().collect::<Vec<_>>(), ["*.a.example"]);
-        assert!(sealing(&sealed, &callers).unwrap().is_some());
+        let offered = |more: &str| {
+            let Sealing { passthrough, resealed } =
+                sealing(&config(&state, &format!("{more}{ROUTES}")), &callers).unwrap().unwrap();
+            [passthrough, resealed].map(|tls| tls.alpn_protocols.iter().any(|protocol| protocol == ALPN_HTTP2))
+        };
+        assert_eq!((offered(""), offered("http2 = false\n")), ([true, false], [false, false]));
         let ca = std::fs::read(seal_ca(&sealed).unwrap()).unwrap();
         let mode = |name: &str| std::fs::metadata(state.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("seal-ca.pem"), mode("seal-ca.key")), (0o600, 0o600));

@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 
 use crate::engine::{Class, Lease, Pool, StreamError};
 use crate::exchange::{BodySource, ExchangeState, Piece, TimeoutStream, WaitsFor};
+use crate::http2::poll_buffer;
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::incoming::RequestBody;
 use crate::wire::http1::{BodyDecoder, BodyError};
@@ -23,11 +24,11 @@ pub(super) struct Receiving {
     stage: Stage,
     /// What `h2` gave and is not copied yet.
     held: Bytes,
-    /// The next piece.
+    /// The next piece of the body, copied from `held`.
     lease: Option<Lease>,
     /// Bytes that were given out, to be released when more is asked for.
     unreleased: usize,
-    /// Of the trailers; kept for its memory.
+    /// Parses the trailers. It is kept for its memory.
     trailers: BodyDecoder,
     /// Why it breaks off, behind what was received.
     failed: Option<Broken>,
@@ -101,17 +102,6 @@ impl Receiving {
                 Poll::Pending => return,
             }
         }
-    }
-}
-
-/// A buffer from the part of the pool for what is received. If that is used up, a small one is waited for like one for sending,
-/// so that a body that makes progress always can.
-fn poll_buffer(pool: &Pool, class: Class, cx: &Context<'_>) -> Poll<Lease> {
-    match pool.take_for_receive(class).or_else(|| pool.take_for_receive(Class::Small)) {
-        Some(lease) => Poll::Ready(lease),
-        // Whoever only looks does not wait in line.
-        None if cx.waker().will_wake(Waker::noop()) => Poll::Pending,
-        None => pool.poll_lease(Class::Small, cx),
     }
 }
 

@@ -1,12 +1,12 @@
 use std::rc::Rc;
 
-use h2::RecvStream;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 
 use crate::base::Time;
 use crate::engine::Core;
+use crate::http2::{SendPiece, StreamQueue};
 use crate::serve::http2::connection::Shared;
-use crate::serve::http2::queue::{SendPiece, StreamQueue};
 use crate::serve::http2::request::{Http2Request, Http2Terms};
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::request::Request;
@@ -40,6 +40,11 @@ impl Http2Call {
         shared.begin_call();
         let open = Open(Rc::clone(shared));
         Http2Call { request, respond, core: core.clone(), began: core.turn_time(), open }
+    }
+
+    /// Resets it unserved: the caller may send it again.
+    pub fn refuse(mut self) {
+        self.respond.send_reset(Reason::REFUSED_STREAM);
     }
 
     /// Serves it with `serve`, or refuses it for its head, which `on_refused` is told.

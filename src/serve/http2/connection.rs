@@ -13,9 +13,9 @@ use h2::server::{Builder, Connection};
 
 use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core, Lease, Signal, Timer};
+use crate::http2::{ConnectionQueue, Io, SendPiece};
 use crate::serve::http2::call::Http2Call;
-use crate::serve::http2::io::{Io, Reading};
-use crate::serve::http2::queue::{ConnectionQueue, SendPiece};
+use crate::serve::http2::reading::Reading;
 use crate::wire::http1::HEAD_LEN_MAX;
 
 /// The most requests that are served at once on one connection.
@@ -131,8 +131,8 @@ pub async fn serve_http2<S: ByteStream>(
 ) -> Http2End {
     let limits = service.limits();
     let shared = Rc::<Shared>::default();
-    let io = Io::new(core, Rc::clone(stream), first);
-    let reading = io.reading();
+    let reading = Rc::<Reading>::default();
+    let io = Io::new(core, Rc::clone(stream), first, Rc::clone(&reading));
     let handshake = core.timeout(limits.first_timeout, builder(limits.window).handshake::<_, SendPiece>(io));
     let to_end = async {
         service.ends().await;
@@ -180,7 +180,7 @@ struct Serving<'a, S> {
     core: &'a Core,
     shared: &'a Rc<Shared>,
     limits: Http2Limits,
-    connection: Connection<Io<S>, SendPiece>,
+    connection: Connection<Io<S, Reading>, SendPiece>,
     /// Whether the caller was told that it ends.
     is_ending: bool,
     /// When it is closed even if the caller does not end it.

@@ -6,8 +6,7 @@
 mod body;
 mod call;
 mod connection;
-mod io;
-mod queue;
+mod reading;
 mod request;
 mod responder;
 mod stream;

@@ -9,10 +9,10 @@ use http::request::Parts;
 use crate::base::Time;
 use crate::engine::Core;
 use crate::exchange::{ExchangeState, OriginRules, PeerProgress, TimeoutStream, clear_scratch};
+use crate::http2::Content;
 use crate::latency::Phase;
 use crate::route::Scheme;
 use crate::serve::http2::body::{Http2RequestBody, Receiving};
-use crate::serve::http2::queue::Content;
 use crate::serve::http2::responder::Http2Responder;
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::incoming::Incoming;
@@ -85,7 +85,7 @@ impl<'a> Http2Request<'a> {
 }
 
 /// Stands for the limits of waits that have none.
-type Anyhow = fn(u64, &mut Context<'_>) -> ExchangeState;
+type Unlimited = fn(u64, &mut Context<'_>) -> ExchangeState;
 
 impl Request for Http2Request<'_> {
     fn context(&self) -> &RequestContext {
@@ -121,7 +121,7 @@ impl Request for Http2Request<'_> {
     async fn read_label(&mut self, limits: ReadAheadLimits<'_>) -> Result<(), LabelError> {
         let Http2Request { stream, context, receiving, .. } = self;
         let core = stream.core();
-        let mut body = Http2RequestBody::<Anyhow>::new(stream, core.pool(), receiving, None);
+        let mut body = Http2RequestBody::<Unlimited>::new(stream, core.pool(), receiving, None);
         if context.read_label_received(&mut body)? {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Request for Http2Request<'_> {
     async fn read_id(&mut self) {
         let Http2Request { stream, context, receiving, .. } = self;
         let core = stream.core();
-        let mut body = Http2RequestBody::<Anyhow>::new(stream, core.pool(), receiving, None);
+        let mut body = Http2RequestBody::<Unlimited>::new(stream, core.pool(), receiving, None);
         context.read_id(core, &mut body).await;
     }
 

@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::engine::{Class, Lease, Pool, StreamError};
 use crate::exchange::{BodySink, CarryError, ExchangeState, TimeoutStream, WaitsFor};
+use crate::http2::Content;
 use crate::latency::SERVER_TIMING;
-use crate::serve::http2::queue::Content;
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::http1::{BodyEncoder, Cors, Framing, ResponseEdits, ResponseHead, Version, write_response};

@@ -9,7 +9,7 @@ use http::{HeaderMap, Response};
 
 use crate::engine::{Core, StreamError};
 use crate::exchange::PeerProgress;
-use crate::serve::http2::queue::{Content, SendPiece, StreamQueue};
+use crate::http2::{Content, SendPiece, StreamQueue};
 
 /// A stream of HTTP/2: what carries one request and its response.
 pub struct Http2Stream {
@@ -21,7 +21,7 @@ pub struct Http2Stream {
     is_given_up: Cell<bool>,
 }
 
-/// The sending half.
+/// The sending half of a stream, by what may be sent next.
 enum Sending {
     /// Before the head of the response.
     Head(SendResponse<SendPiece>),

@@ -12,13 +12,13 @@ pub struct AuthorityError;
 ///
 /// It is reused for each request and keeps its capacity.
 #[derive(Debug)]
-pub(super) struct Authority {
+pub(super) struct AuthorityReader {
     host: String,
     port: Option<u16>,
 }
 
-impl Authority {
-    pub(super) const EMPTY: Authority = Authority { host: String::new(), port: None };
+impl AuthorityReader {
+    pub(super) const EMPTY: AuthorityReader = AuthorityReader { host: String::new(), port: None };
 
     pub(super) fn host(&self) -> &str {
         &self.host
@@ -115,7 +115,7 @@ mod tests {
             ("[::1]:3000", "[::1]", Some(3000)),
             ("[FE80::A]", "[fe80::a]", None),
         ];
-        let mut authority = Authority::EMPTY;
+        let mut authority = AuthorityReader::EMPTY;
         for (text, host, port) in cases {
             authority.read(text.as_bytes()).unwrap();
             assert_eq!((authority.host(), authority.port()), (host, port), "{text}");
@@ -152,7 +152,7 @@ mod tests {
             &long,
         ];
         for text in bad {
-            let mut authority = Authority::EMPTY;
+            let mut authority = AuthorityReader::EMPTY;
             assert_eq!(authority.read(text.as_bytes()), Err(AuthorityError), "{text}");
         }
     }

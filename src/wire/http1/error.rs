@@ -14,7 +14,9 @@ pub enum HeadError {
     #[error("the status line is malformed: the server must answer with HTTP/1.1, a three-digit status and a reason")]
     BadStatusLine,
     /// The first byte of an answer is zero, as that of an HTTP/2 server's SETTINGS frame (RFC 9113 section 3.4) is.
-    #[error("the answer begins like one in HTTP/2: the server must speak HTTP/1.1 on this port")]
+    #[error(
+        "the answer begins like one in HTTP/2: write h2c:// in the `upstream` of a server that speaks HTTP/2 without TLS"
+    )]
     Http2Answer,
     /// The first bytes of an answer are a TLS alert.
     #[error("the server answered with a TLS alert: it speaks TLS on this port, use https://")]

@@ -86,10 +86,17 @@ const DISGUISED: [&[u8]; 2] = [b"content_length", b"transfer_encoding"];
 impl Known {
     /// The meaning of `name`, a token. A name that imitates a framing or routing field with underscores is refused, because
     /// servers that convert both `-` and `_` to `_` (WSGI, CGI) would mistake it for that field.
-    pub(super) fn of(name: &[u8]) -> Result<Known, HeadError> {
-        if let Some(known) = Known::frequent(name) {
-            return Ok(known);
-        }
+    #[cfg(test)]
+    fn of(name: &[u8]) -> Result<Known, HeadError> {
+        Known::of_short(name).map_or_else(|| Known::of_other(name), Ok)
+    }
+
+    /// The meaning of a name that [`Known::of_short`] does not find.
+    ///
+    /// # Errors
+    ///
+    /// [`HeadError::DisguisedField`] for a name that imitates a framing field with underscores.
+    pub(super) fn of_other(name: &[u8]) -> Result<Known, HeadError> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         if DISGUISED.into_iter().any(is) {
             return Err(HeadError::DisguisedField);
@@ -104,9 +111,13 @@ impl Known {
         Ok(found.map_or(Known::Other, |(_, known)| *known))
     }
 
-    /// The meaning of a name of [`NAMES`], if it has a length for which [`OF_LENGTH`] knows them. `name` has no control
-    /// characters; if it is found, it is a token.
-    pub(super) fn frequent(name: &[u8]) -> Option<Known> {
+    /// The meaning of a name of 4 to 16 bytes that is in [`NAMES`]. `name` must have no control characters but tabs;
+    /// if it is found, it is a token.
+    pub(super) fn of_short(name: &[u8]) -> Option<Known> {
+        debug_assert!(
+            !name.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t'),
+            "callers look for control characters first"
+        );
         let same_length = OF_LENGTH.get(name.len())?;
         let words = words(name)?;
         same_length.iter().find(|entry| entry.words == words).map(|entry| entry.known)
@@ -135,15 +146,14 @@ struct Entry {
 }
 
 /// The longest names of [`OF_LENGTH`], in bytes.
-const FREQUENT_LEN_MAX: usize = 16;
-/// The most names of one length.
+const SHORT_LEN_MAX: usize = 16;
+/// The most names of one length. Too small a number stops the build.
 const SAME_LENGTH_MAX: usize = 5;
 
-/// The names of [`NAMES`] whose [`words`] tell all of them, by their length.
-static OF_LENGTH: [[Entry; SAME_LENGTH_MAX]; FREQUENT_LEN_MAX + 1] = {
-    // No name has words of zeros.
-    let mut table = [[Entry { words: [0; 2], known: Known::Other }; SAME_LENGTH_MAX]; FREQUENT_LEN_MAX + 1];
-    let mut counts = [0; FREQUENT_LEN_MAX + 1];
+/// The names of [`NAMES`] that have 4 to 16 bytes, by their length. Places that are not used hold zeros, which no name has.
+static OF_LENGTH: [[Entry; SAME_LENGTH_MAX]; SHORT_LEN_MAX + 1] = {
+    let mut table = [[Entry { words: [0; 2], known: Known::Other }; SAME_LENGTH_MAX]; SHORT_LEN_MAX + 1];
+    let mut counts = [0; SHORT_LEN_MAX + 1];
     let mut at = 0;
     while at < NAMES.len() {
         let (name, known) = NAMES[at];
@@ -159,13 +169,12 @@ static OF_LENGTH: [[Entry; SAME_LENGTH_MAX]; FREQUENT_LEN_MAX + 1] = {
 
 /// The bytes of a name of 4 to 16 bytes in lower case, as its first and its last word, which may overlap.
 ///
-/// Case is dropped by setting a bit of each byte. That makes no other character of a name equal to one of [`NAMES`], which
-/// are letters, digits and hyphens: only letters have the same bits in both cases, and control characters, which would become
-/// digits and hyphens, are excluded before.
+/// Bit 0x20 makes capitals small. It also makes ``@[\]^_`` into other marks, none of which is in a name of [`NAMES`], and
+/// control characters into digits and hyphens, which is why callers exclude those first (a tab becomes a bracket).
 const fn words(name: &[u8]) -> Option<[u64; 2]> {
     const LOWER: u64 = u64::MAX / 0xff * 0x20;
     let (first, last) = match (name.len(), name.first_chunk(), name.last_chunk()) {
-        (8..=FREQUENT_LEN_MAX, Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        (8..=SHORT_LEN_MAX, Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
         (4..8, ..) => match (name.first_chunk(), name.last_chunk()) {
             (Some(first), Some(last)) => (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64),
             _ => return None,
@@ -264,7 +273,7 @@ mod tests {
                     let names = NAMES.iter().filter(|(known, _)| words(known.as_bytes()).is_some());
                     let mut same =
                         names.filter(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(_, known)| *known);
-                    assert_eq!(Known::frequent(&name), same.next(), "{:?}", String::from_utf8_lossy(&name));
+                    assert_eq!(Known::of_short(&name), same.next(), "{:?}", String::from_utf8_lossy(&name));
                 }
             }
         }

@@ -1,4 +1,4 @@
-use super::authority::Authority;
+use super::authority::AuthorityReader;
 use super::cors::is_preflight;
 use super::facts::{Facts, Framing};
 use super::method::{Method, Version, VersionText};
@@ -17,7 +17,7 @@ pub struct RequestHead {
     target: Span,
     path: Span,
     version: Version,
-    authority: Authority,
+    authority: AuthorityReader,
     expects_continue: bool,
     stage: Stage,
 }
@@ -51,7 +51,7 @@ impl RequestHead {
             target: NOWHERE,
             path: NOWHERE,
             version: Version::Http11,
-            authority: Authority::EMPTY,
+            authority: AuthorityReader::EMPTY,
             expects_continue: false,
             stage: Stage::Start { skipped_line: false },
         }

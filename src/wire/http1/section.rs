@@ -35,10 +35,6 @@ impl Span {
     pub(super) fn is_empty(self) -> bool {
         self.start == self.end
     }
-
-    fn len(self) -> usize {
-        (self.end - self.start) as usize
-    }
 }
 
 /// A field: the positions of its name and value, and the meaning of its name.
@@ -53,12 +49,12 @@ impl Field {
     /// Reads the field of a line that begins at `start` in its section.
     fn read(line: &[u8], start: usize) -> Result<Field, HeadError> {
         // A name that is known needs no look at each of its bytes.
-        let colon = memchr(b':', line).and_then(|at| Some((at, Known::frequent(&line[..at])?)));
+        let colon = memchr(b':', line).and_then(|at| Some((at, Known::of_short(&line[..at])?)));
         let (name_len, known) = match colon {
             Some(found) => found,
             None => {
                 let name_len = name_len(line)?;
-                (name_len, Known::of(&line[..name_len])?)
+                (name_len, Known::of_other(&line[..name_len])?)
             }
         };
         let value = line[name_len + 1..].trim_ascii_start();
@@ -134,10 +130,10 @@ impl Section {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
-        // Most names have another length, which is known without a look at them.
-        let wanted =
-            |field: &&Field| field.name.len() == name.len() && self.name(field).eq_ignore_ascii_case(name.as_bytes());
-        self.fields.iter().find(wanted).map(|field| self.value(field))
+        self.fields
+            .iter()
+            .find(|field| self.name(field).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| self.value(field))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -158,8 +154,9 @@ impl Section {
             if line.is_empty() || line[0] == b' ' || start + line_end > self.len_max {
                 break Ok(());
             }
-            if let Err(error) = self.push(line, start + taken) {
-                break Err(error);
+            match self.check_count().and_then(|()| Field::read(line, start + taken)) {
+                Ok(field) => self.fields.push(field),
+                Err(error) => break Err(error),
             }
             taken = line_end;
         };
@@ -195,13 +192,6 @@ impl Section {
     pub(super) fn push_field(&mut self, line: Span) -> Result<(), HeadError> {
         self.check_count()?;
         self.fields.push(Field::read(line.of(&self.bytes), line.start as usize)?);
-        Ok(())
-    }
-
-    /// The same for a line that is not stored yet, and will be at `start`.
-    fn push(&mut self, line: &[u8], start: usize) -> Result<(), HeadError> {
-        self.check_count()?;
-        self.fields.push(Field::read(line, start)?);
         Ok(())
     }
 

@@ -1,7 +1,5 @@
-use super::PREFACE;
+use super::frames::{FRAME_HEADER_LEN, Frames, Part};
 
-/// The length of a frame's header (RFC 9113, section 4.1).
-const FRAME_HEADER_LEN: usize = 9;
 /// The types of the frames that carry header blocks (RFC 9113, sections 6.2 and 6.10).
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
@@ -14,10 +12,7 @@ const END_HEADERS: u8 = 4;
 /// of it is kept, has to be limited while it is received.
 #[derive(Debug)]
 pub struct HeaderBlocks {
-    /// What is left of the preface or of a frame's payload.
-    skip: usize,
-    header: [u8; FRAME_HEADER_LEN],
-    header_len: usize,
+    frames: Frames,
     /// Whether the frame whose payload comes is a part of a block, and whether it is the last one.
     part: Option<bool>,
     /// The bytes of the block that is under way.
@@ -28,32 +23,25 @@ pub struct HeaderBlocks {
 
 impl Default for HeaderBlocks {
     fn default() -> HeaderBlocks {
-        let header = [0; FRAME_HEADER_LEN];
-        HeaderBlocks { skip: PREFACE.len(), header, header_len: 0, part: None, open_len: 0, ended: 0 }
+        HeaderBlocks { frames: Frames::of_client(), part: None, open_len: 0, ended: 0 }
     }
 }
 
 impl HeaderBlocks {
     /// Takes the next bytes of the connection, from its first one on.
     pub fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let n = self.skip.min(bytes.len());
-                bytes = &bytes[n..];
-                self.skip -= n;
-                if self.part.is_some() {
-                    self.open_len += n;
+        while let Some(part) = self.frames.next(&mut bytes) {
+            match part {
+                Part::Payload(payload) if self.part.is_some() => self.open_len += payload.len(),
+                Part::Payload(_) => {}
+                Part::Header { kind: HEADERS | CONTINUATION, flags } => {
+                    self.part = Some(flags & END_HEADERS != 0);
+                    self.open_len += FRAME_HEADER_LEN;
                 }
-            } else {
-                let n = (FRAME_HEADER_LEN - self.header_len).min(bytes.len());
-                self.header[self.header_len..self.header_len + n].copy_from_slice(&bytes[..n]);
-                self.header_len += n;
-                bytes = &bytes[n..];
-                if self.header_len == FRAME_HEADER_LEN {
-                    self.begin_frame();
-                }
+                // Another frame within a block is an error of the connection.
+                Part::Header { .. } => self.part = None,
             }
-            if self.skip == 0 && self.part == Some(true) {
+            if self.frames.is_whole() && self.part == Some(true) {
                 self.part = None;
                 self.open_len = 0;
                 self.ended += 1;
@@ -64,7 +52,7 @@ impl HeaderBlocks {
     /// How many bytes of a block came whose end did not. At least one if any byte of a frame came that may be a part of a block.
     #[must_use]
     pub fn open_len(&self) -> usize {
-        self.open_len + self.header_len
+        self.open_len + self.frames.header_len()
     }
 
     /// How many blocks have ended.
@@ -72,23 +60,12 @@ impl HeaderBlocks {
     pub fn ended(&self) -> u64 {
         self.ended
     }
-
-    fn begin_frame(&mut self) {
-        let [a, b, c, kind, flags, ..] = self.header;
-        self.header_len = 0;
-        self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        self.part = match kind {
-            HEADERS | CONTINUATION => Some(flags & END_HEADERS != 0),
-            // Another frame within a block is an error of the connection.
-            _ => None,
-        };
-        self.open_len += if self.part.is_some() { FRAME_HEADER_LEN } else { 0 };
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::http2::PREFACE;
 
     fn frame(kind: u8, flags: u8, payload_len: usize) -> Vec<u8> {
         let [.., a, b, c] = payload_len.to_be_bytes();

@@ -1,10 +1,27 @@
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{HeaderName, Method, Request, Version};
+
+use super::fields::{is_chunked, lines, push, push_field, split_field};
+use crate::wire::http1::Framing;
+
+/// Why a request cannot be one of HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Its `Host` is not an authority.
+    #[error("the Host of the request cannot be an :authority of HTTP/2")]
+    Host,
+    /// Its method or target.
+    #[error("the method or target of the request cannot be one of HTTP/2")]
+    Target,
+}
 
 /// Appends the head of a request as HTTP/1.1, to be read and checked as one. `has_body` says that a body follows.
 ///
 /// `:authority` becomes `Host`; where the request has both, the target is written as a URL, so that the two are compared. A body
-/// whose length is not announced becomes a chunked one. Cookies are joined to one field (RFC 9113, section 8.2.3).
+/// whose length is not announced becomes a chunked one, and so does one behind which trailers are announced: only those have
+/// room for them. Cookies are joined to one field (RFC 9113, section 8.2.3).
 pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
@@ -23,7 +40,9 @@ pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
     if let Some(authority) = authority.filter(|_| !has_host) {
         push(out, &[b"host: ", authority.as_bytes(), b"\r\n"]);
     }
-    for (name, value) in parts.headers.iter().filter(|(name, _)| **name != COOKIE) {
+    let is_chunked = has_body && is_chunked(&parts.headers);
+    let is_left_out = |name: &HeaderName| *name == COOKIE || is_chunked && *name == CONTENT_LENGTH;
+    for (name, value) in parts.headers.iter().filter(|(name, _)| !is_left_out(name)) {
         push(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     let mut before: &[u8] = b"cookie: ";
@@ -34,22 +53,69 @@ pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
     if parts.headers.contains_key(COOKIE) {
         out.extend_from_slice(b"\r\n");
     }
-    if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
+    if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn push(out: &mut Vec<u8>, pieces: &[&[u8]]) {
-    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+/// The request whose head `text` is in HTTP/1.1, as it was written here, and the framing of its body. Without the fields that
+/// belong to a connection; `Host` becomes `:authority`.
+///
+/// # Errors
+///
+/// If HTTP/2 has no way to say it.
+pub fn request_of(text: &[u8], is_tls: bool) -> Result<(Request<()>, Framing), RequestError> {
+    let mut lines = lines(text);
+    let mut words = lines.next().unwrap_or_default().split(|&byte| byte == b' ');
+    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(RequestError::Target) };
+    let mut request = Request::new(());
+    *request.version_mut() = Version::HTTP_2;
+    *request.method_mut() = Method::from_bytes(method).map_err(|_| RequestError::Target)?;
+    let (mut authority, mut framing) = (None, Framing::None);
+    for field in lines.filter_map(split_field) {
+        let (name, value) = field;
+        if name.eq_ignore_ascii_case(b"host") {
+            authority = Authority::try_from(value).ok();
+            continue;
+        }
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            framing = Framing::Chunked;
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            let length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+            framing = length.map_or(Framing::None, Framing::Length);
+        }
+        push_field(field, request.headers_mut());
+    }
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Some(authority.ok_or(RequestError::Host)?);
+    uri.path_and_query = Some(path_of(target).ok_or(RequestError::Target)?);
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| RequestError::Target)?;
+    Ok((request, framing))
+}
+
+/// The path of a request. What the library does not take as it is may stand there encoded (RFC 3986, section 2.1).
+fn path_of(target: &[u8]) -> Option<PathAndQuery> {
+    if let Ok(path) = PathAndQuery::try_from(target) {
+        return Some(path);
+    }
+    let mut encoded = Vec::with_capacity(target.len() + 16);
+    for &byte in target {
+        match byte {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                encoded.extend_from_slice(format!("%{byte:02X}").as_bytes());
+            }
+            _ => encoded.push(byte),
+        }
+    }
+    PathAndQuery::try_from(&encoded[..]).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
-    use crate::wire::http1::{Framing, HeadError, Progress, RequestHead};
+    use crate::wire::http1::{HeadError, Progress, RequestHead};
 
     fn read(request: Request<()>, has_body: bool) -> Result<RequestHead, HeadError> {
         let (parts, ()) = request.into_parts();
@@ -79,10 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_framed_by_its_length_if_that_is_known() {
+    fn a_body_is_framed_by_its_length_if_that_is_known_and_no_trailers_are_announced() {
         let of_length =
             |length: &str| Request::post("http://a.test/").header("content-length", length).body(()).unwrap();
         assert_eq!(read(of_length("12"), true).unwrap().framing(), Framing::Length(12));
+        let announced = Request::post("http://a.test/").header("content-length", "12").header("trailer", "x-sum");
+        let head = read(announced.body(()).unwrap(), true).unwrap();
+        assert_eq!((head.framing(), head.get("content-length")), (Framing::Chunked, None));
+        let nothing = Request::post("http://a.test/").header("content-length", "0").header("trailer", "x-sum");
+        assert_eq!(read(nothing.body(()).unwrap(), false).unwrap().framing(), Framing::Length(0));
         assert_eq!(read(of_length("0"), false).unwrap().framing(), Framing::Length(0));
         assert_eq!(read(Request::get("http://a.test/").body(()).unwrap(), false).unwrap().framing(), Framing::None);
     }
@@ -141,5 +212,40 @@ mod tests {
             let head = read(request, false).unwrap();
             assert_eq!((head.headers().count(), head.get("x")), (2, Some(&[b'a', byte, b'b'][..])), "{byte:#04x}");
         }
+    }
+
+    #[test]
+    fn a_request_of_http_1_becomes_one_of_http_2() {
+        let text = b"POST /mcp?x=1 HTTP/1.1\r\nHost: mcp_server:9000\r\nContent-Type: application/json\r\n\
+                     X-Forwarded-For: ::1\r\nContent-Length: 12\r\nConnection: close\r\n\r\n";
+        let (request, framing) = request_of(text, false).unwrap();
+        assert_eq!((request.method(), framing), (&Method::POST, Framing::Length(12)));
+        assert_eq!(request.uri(), "http://mcp_server:9000/mcp?x=1");
+        let names: Vec<_> = request.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["content-type", "x-forwarded-for", "content-length"]);
+        let chunked = b"PUT / HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let (request, framing) = request_of(chunked, true).unwrap();
+        assert_eq!((request.uri().to_string().as_str(), framing), ("https://[::1]/", Framing::Chunked));
+        assert!(request.headers().is_empty());
+        assert_eq!(request_of(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", true).err(), Some(RequestError::Host));
+        assert_eq!(request_of(b"GET / HTTP/1.1\r\n\r\n", true).err(), Some(RequestError::Host));
+    }
+
+    #[test]
+    fn every_target_that_passes_in_http_1_can_be_asked_for_in_http_2() {
+        for byte in 0..=u8::MAX {
+            let text = [&b"GET /a"[..], &[byte], b"?b"].concat();
+            let text = [&text[..], &[byte], b" HTTP/1.1\r\nHost: a.test\r\n\r\n"].concat();
+            if RequestHead::new().feed(&text).is_err() {
+                continue;
+            }
+            let (request, _) = request_of(&text, false).unwrap_or_else(|why| panic!("{byte:#04x}: {why}"));
+            let path = request.uri().path_and_query().unwrap().as_str();
+            let plain = [&b"/a"[..], &[byte], b"?b", &[byte]].concat();
+            let encoded = format!("/a%{byte:02X}?b%{byte:02X}");
+            assert!(path.as_bytes() == plain || path == encoded, "{byte:#04x}: {path}");
+        }
+        let asterisk = b"OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        assert_eq!(request_of(asterisk, false).unwrap().0.uri().path(), "*");
     }
 }

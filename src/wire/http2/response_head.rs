@@ -1,22 +1,19 @@
-use http::header::{CONNECTION, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use memchr::memchr;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Response, StatusCode};
 
+use super::fields::{is_chunked, lines, push, push_field, split_field};
 use crate::wire::http1::{Method, Progress, ResponseHead};
-
-/// The fields that HTTP/2 does not have (RFC 9113, section 8.2.2), besides those with a constant of their own.
-const OF_CONNECTIONS: [&str; 2] = ["keep-alive", "proxy-connection"];
 
 /// The head of a response that `text` is in HTTP/1.1, as it was written here. Without the fields that belong to a connection.
 #[must_use]
 pub fn response_of(text: &[u8]) -> Response<()> {
-    let mut lines = text.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let mut lines = lines(text);
     let status = lines.next().and_then(|line| line.get(9..12)).and_then(|digits| StatusCode::from_bytes(digits).ok());
     let mut response = Response::new(());
     // What was written here has a status.
     *response.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
-    for line in lines {
-        push_field(line, response.headers_mut());
+    for field in lines.filter_map(split_field) {
+        push_field(field, response.headers_mut());
     }
     response
 }
@@ -30,22 +27,40 @@ pub fn split_answer(text: &[u8], method: Method) -> Option<(Response<()>, &[u8])
     }
 }
 
-fn push_field(line: &[u8], headers: &mut HeaderMap) {
-    let Some(colon) = memchr(b':', line) else { return };
-    let name = HeaderName::from_bytes(&line[..colon]);
-    let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
-    let (Ok(name), Ok(value)) = (name, value) else { return };
-    let is_of_connection =
-        [CONNECTION, TRANSFER_ENCODING, UPGRADE].contains(&name) || OF_CONNECTIONS.contains(&name.as_str());
-    if !is_of_connection {
-        headers.append(name, value);
+/// Appends the head of a response as HTTP/1.1, to be read and checked as one; returns whether its body is a chunked one.
+///
+/// `has_body` says that a body may follow. One whose length is not announced becomes a chunked one, and so does one behind which
+/// trailers are announced. A response without one to a
+/// request that could have one says so.
+pub fn write_response_head(
+    status: StatusCode,
+    headers: &HeaderMap,
+    method: Method,
+    has_body: bool,
+    out: &mut Vec<u8>,
+) -> bool {
+    push(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" \r\n"]);
+    let is_chunked = has_body && !status.is_informational() && is_chunked(headers);
+    for (name, value) in headers.iter().filter(|(name, _)| !(is_chunked && **name == CONTENT_LENGTH)) {
+        push(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
+    let is_open = !status.is_informational() && !headers.contains_key(CONTENT_LENGTH);
+    if is_chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    } else if is_open && method != Method::Head && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
+    {
+        out.extend_from_slice(b"content-length: 0\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    is_chunked
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::*;
-    use crate::wire::http1::{Answer, Framing, ResponseEdits, write_response};
+    use crate::wire::http1::{Answer, Framing, HeadError, ResponseEdits, write_response};
 
     fn translated(text: &str, edits: &ResponseEdits<'_>) -> Response<()> {
         let mut head = ResponseHead::new();
@@ -99,5 +114,51 @@ mod tests {
         text.clear();
         Answer { to_head: true, ..Answer::new(404, "x", "y") }.write(&mut text);
         assert!(split_answer(&text, Method::Head).unwrap().1.is_empty());
+    }
+
+    fn read(response: &Response<()>, method: Method, has_body: bool) -> Result<ResponseHead, HeadError> {
+        let mut text = Vec::new();
+        let is_chunked = write_response_head(response.status(), response.headers(), method, has_body, &mut text);
+        let mut head = ResponseHead::new();
+        let progress = head.feed(&text, method)?;
+        assert_eq!(progress, Progress::Complete { len: text.len() }, "{}", text.escape_ascii());
+        assert_eq!(is_chunked, head.framing() == Framing::Chunked, "{}", text.escape_ascii());
+        Ok(head)
+    }
+
+    #[test]
+    fn a_response_is_read_as_one_of_http_1() {
+        let events = Response::builder().header("content-type", "text/event-stream").header("set-cookie", "a=1");
+        let events = events.header("set-cookie", "b=2").body(()).unwrap();
+        let head = read(&events, Method::Get, true).unwrap();
+        assert!(head.is_event_stream() && head.keep_alive());
+        assert_eq!(head.headers().filter(|(name, _)| *name == b"set-cookie").count(), 2);
+        let of_length = |status: u16, length: &str| {
+            Response::builder().status(status).header("content-length", length).body(()).unwrap()
+        };
+        assert_eq!(read(&of_length(200, "12"), Method::Post, true).unwrap().framing(), Framing::Length(12));
+        let mut announced = of_length(200, "12");
+        announced.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+        let head = read(&announced, Method::Post, true).unwrap();
+        assert_eq!((head.framing(), head.get("content-length")), (Framing::Chunked, None));
+        assert_eq!(read(&announced, Method::Head, false).unwrap().get("content-length"), Some(&b"12"[..]));
+        assert_eq!(read(&of_length(200, "12"), Method::Head, false).unwrap().framing(), Framing::None);
+        assert_eq!(read(&of_length(304, "12"), Method::Get, false).unwrap().framing(), Framing::None);
+        let of_status = |status: u16| Response::builder().status(status).body(()).unwrap();
+        assert_eq!(read(&of_status(404), Method::Post, false).unwrap().framing(), Framing::Length(0));
+        for (status, method) in [(200, Method::Head), (204, Method::Post), (304, Method::Get)] {
+            assert_eq!(read(&of_status(status), method, false).unwrap().framing(), Framing::None, "{status}");
+        }
+        assert!(read(&of_status(103), Method::Get, true).unwrap().is_interim());
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        let lengths = Response::builder().header("content-length", "1").header("content-length", "2").body(()).unwrap();
+        assert_eq!(read(&lengths, Method::Post, true).err(), Some(HeadError::RepeatedContentLength));
+        let signed = Response::builder().header("content-length", "+1").body(()).unwrap();
+        assert_eq!(read(&signed, Method::Post, true).err(), Some(HeadError::BadContentLength));
+        let many = (0..200).fold(Response::builder(), |built, n| built.header(format!("x-{n}"), "y")).body(()).unwrap();
+        assert_eq!(read(&many, Method::Post, true).err(), Some(HeadError::TooManyFields));
     }
 }

@@ -1,5 +1,6 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::fields::push;
 use crate::wire::http1::{BodyDecoder, BodyError, Decoded, Framing};
 
 /// Reads the trailers of a request into `decoder`, as those of a chunked body, with the same rules.
@@ -10,9 +11,7 @@ use crate::wire::http1::{BodyDecoder, BodyError, Decoded, Framing};
 pub fn read_trailers(trailers: &HeaderMap, decoder: &mut BodyDecoder) -> Result<(), BodyError> {
     let mut text = b"0\r\n".to_vec();
     for (name, value) in trailers {
-        for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            text.extend_from_slice(piece);
-        }
+        push(&mut text, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     text.extend_from_slice(b"\r\n");
     decoder.restart(Framing::Chunked);
@@ -22,7 +21,7 @@ pub fn read_trailers(trailers: &HeaderMap, decoder: &mut BodyDecoder) -> Result<
     }
 }
 
-/// The trailers of a response.
+/// Trailers as those of HTTP/2.
 pub fn trailers_of<'a>(trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> HeaderMap {
     let of = |(name, value)| Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?));
     let mut map = HeaderMap::new();

@@ -2,7 +2,7 @@ use crate::base::{Chunk, Time};
 
 use super::event::Side;
 use super::fault::Fault;
-use super::machine::{Mux, Progress};
+use super::machine::{LinkState, Mux};
 use super::schedule::Schedule;
 
 /// A busy link measures its round-trip time again after this many ping intervals.
@@ -12,7 +12,7 @@ const ROUND_TRIP_INTERVALS: u32 = 4;
 impl<B: Chunk> Mux<B> {
     /// Measures the round-trip time now, unless a PING is under way.
     pub fn ping(&mut self, now: Time) {
-        if self.progress == Progress::Ready && self.ping_out.is_none() && !self.ping_due {
+        if self.progress == LinkState::Ready && self.ping_out.is_none() && !self.ping_due {
             self.ping_due = true;
             self.pinged_at = now;
         }
@@ -22,8 +22,8 @@ impl<B: Chunk> Mux<B> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.progress {
-            Progress::Over => None,
-            Progress::Ready => Some(self.alive_at().min(self.relief_at.unwrap_or(Time::NEVER))),
+            LinkState::Over => None,
+            LinkState::Ready => Some(self.alive_at().min(self.relief_at.unwrap_or(Time::NEVER))),
             _ => Some(self.started_at + self.settings.hello_timeout()),
         }
     }
@@ -34,7 +34,7 @@ impl<B: Chunk> Mux<B> {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return;
         }
-        if self.progress != Progress::Ready {
+        if self.progress != LinkState::Ready {
             self.end(Fault::HelloTimeout, Side::Local, true, u32::MAX);
             return;
         }
@@ -72,7 +72,7 @@ impl<B: Chunk> Mux<B> {
     /// Since when the peer has owed the answer to a PING and sent nothing. `None` if it owes none.
     #[must_use]
     pub fn owing_since(&self) -> Option<Time> {
-        let owes = self.progress == Progress::Ready && self.is_pinging();
+        let owes = self.progress == LinkState::Ready && self.is_pinging();
         owes.then(|| self.heard_at.max(self.pinged_at))
     }
 

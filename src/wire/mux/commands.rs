@@ -6,11 +6,11 @@ use super::event::{Event, OpenError, SendError, Side, StreamCommandError, Stream
 use super::fault::Fault;
 use super::flow::{CREDIT_MAX, Credit, Window};
 use super::hello::{EdgeIdentity, VERSION, Welcome};
-use super::machine::{Greeting, Mux, Progress, Role};
+use super::machine::{Greeting, LinkRole, LinkState, Mux};
 use super::open::Open;
 use super::phases::Phases;
 use super::settings::Settings;
-use super::stream::{Item, QUEUE_ITEMS_MAX, Sending};
+use super::stream::{Item, QUEUE_ITEMS_MAX, SendState};
 
 /// How far an application may exceed the backlog of a stream if it checks for room and then sends several chunks: the
 /// size of two of the largest buffers, with their framing.
@@ -26,7 +26,7 @@ impl<B: Chunk> Mux<B> {
     /// At the edge, before [`welcome`](Mux::welcome): sets the initial window of the link in both directions, in bytes,
     /// instead of the one in the settings. Ignored afterwards.
     pub fn set_link_window(&mut self, size: u32) {
-        if self.progress == Progress::AnswerAwaited {
+        if self.progress == LinkState::AnswerAwaited {
             self.settings = Settings { link_window: size, ..self.settings }.bounded();
             self.credit = Credit::new(self.settings.link_window);
             self.window = Window::new(self.settings.link_window);
@@ -35,7 +35,7 @@ impl<B: Chunk> Mux<B> {
 
     /// At the edge: admits the connector. Ignored unless [`Event::Hello`] is unanswered.
     pub fn welcome(&mut self, now: Time, edge: EdgeIdentity) {
-        if self.progress != Progress::AnswerAwaited {
+        if self.progress != LinkState::AnswerAwaited {
             return;
         }
         self.greeting = Some(Greeting::Welcome(Welcome {
@@ -53,7 +53,7 @@ impl<B: Chunk> Mux<B> {
 
     /// At the edge: refuses the connector and ends the link. Ignored unless [`Event::Hello`] is unanswered.
     pub fn refuse(&mut self, refusal: RegistrationRefusal, reason: &str) {
-        if self.progress == Progress::AnswerAwaited {
+        if self.progress == LinkState::AnswerAwaited {
             self.turn_down(refusal, reason, Fault::Refused);
         }
     }
@@ -65,11 +65,11 @@ impl<B: Chunk> Mux<B> {
     /// If the link cannot take a stream now, or never can; see [`OpenError`].
     pub fn open(&mut self, open: &Open<'_>) -> Result<StreamId, OpenError> {
         match self.progress {
-            Progress::Ready => {}
-            Progress::Over => return Err(OpenError::Closed),
+            LinkState::Ready => {}
+            LinkState::Over => return Err(OpenError::Closed),
             _ => return Err(OpenError::NotReady),
         }
-        if self.role != Role::Edge {
+        if self.role != LinkRole::Edge {
             return Err(OpenError::WrongSide);
         }
         if !open.is_sendable() {
@@ -155,7 +155,7 @@ impl<B: Chunk> Mux<B> {
     ///
     /// If the stream is gone or finished, this stage was reported before, or this side is the edge.
     pub fn phases(&mut self, stream: StreamId, phases: Phases) -> Result<(), StreamCommandError> {
-        if self.role != Role::Connector {
+        if self.role != LinkRole::Connector {
             return Err(StreamCommandError::WrongSide);
         }
         let slot = self.sendable(stream)?;
@@ -175,7 +175,7 @@ impl<B: Chunk> Mux<B> {
     /// If the stream is gone, or was finished before.
     pub fn finish(&mut self, stream: StreamId) -> Result<(), StreamCommandError> {
         let slot = self.sendable(stream)?;
-        self.streams.at(slot).sending = Sending::Finishing;
+        self.streams.at(slot).sending = SendState::Finishing;
         self.touch(slot);
         Ok(())
     }
@@ -204,7 +204,7 @@ impl<B: Chunk> Mux<B> {
     pub fn release_stream(&mut self, stream: StreamId, cause: Cause) {
         let Ok(slot) = self.slot_of(stream) else { return };
         let found = self.streams.at(slot);
-        if found.peer_finished && found.sending != Sending::Open {
+        if found.peer_finished && found.sending != SendState::Open {
             self.events.retain(|event| event.stream() != Some(stream));
             self.consumed(stream, usize::MAX);
         } else {
@@ -217,7 +217,7 @@ impl<B: Chunk> Mux<B> {
     #[must_use]
     pub fn is_sent(&self, stream: StreamId) -> bool {
         let Ok(_) = self.slot_of(stream) else { return true };
-        self.streams.get(stream).is_none_or(|found| found.queue.is_empty() && found.sending != Sending::Finishing)
+        self.streams.get(stream).is_none_or(|found| found.queue.is_empty() && found.sending != SendState::Finishing)
     }
 
     /// Tells the mux that the application has consumed `n` of the bytes that [`Event::Data`] gave it on this stream, so
@@ -247,7 +247,7 @@ impl<B: Chunk> Mux<B> {
     /// size](Mux::resize_window).
     #[must_use]
     pub fn is_window_due(&self) -> bool {
-        self.link_credit_due && self.progress == Progress::Ready
+        self.link_credit_due && self.progress == LinkState::Ready
     }
 
     /// Whether the size of the window delays the peer, and not the applications that consume its data: less than half
@@ -262,14 +262,14 @@ impl<B: Chunk> Mux<B> {
     pub fn resize_window(&mut self, size: u32) -> u32 {
         self.window.resize(size.min(CREDIT_MAX));
         // Sent to the peer at once, because the peer divides the window by the size that it knows.
-        self.link_credit_due = self.window.owed() > 0 && self.progress == Progress::Ready;
+        self.link_credit_due = self.window.owed() > 0 && self.progress == LinkState::Ready;
         self.watch_window();
         self.window.size()
     }
 
     /// Stops new streams in both directions, and asks the peer to do the same. Open streams can finish.
     pub fn drain(&mut self) {
-        self.drain_due |= self.progress == Progress::Ready && !self.drain_sent;
+        self.drain_due |= self.progress == LinkState::Ready && !self.drain_sent;
     }
 
     /// Whether either side has asked to drain.
@@ -287,14 +287,14 @@ impl<B: Chunk> Mux<B> {
     /// Whether the handshake is done and the link has not ended.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.progress == Progress::Ready
+        self.progress == LinkState::Ready
     }
 
     /// Whether the link has ended and its last frame has been handed out.
     #[must_use]
     #[cfg(test)]
     pub fn is_closed(&self) -> bool {
-        self.progress == Progress::Over && !self.wants_transmit()
+        self.progress == LinkState::Over && !self.wants_transmit()
     }
 
     /// The number of streams on the link, including those that the application has not read to the end.
@@ -325,7 +325,7 @@ impl<B: Chunk> Mux<B> {
     /// The slot of a stream on which the application may still send.
     fn sendable(&self, stream: StreamId) -> Result<u32, StreamCommandError> {
         let slot = self.slot_of(stream)?;
-        let open = self.streams.get(stream).is_some_and(|found| found.sending == Sending::Open);
+        let open = self.streams.get(stream).is_some_and(|found| found.sending == SendState::Open);
         if open { Ok(slot) } else { Err(StreamCommandError::Finished) }
     }
 }

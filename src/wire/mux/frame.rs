@@ -14,7 +14,7 @@ const FLAG_FIN: u8 = 0x01;
 /// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(super) enum FrameKind {
     Hello = 1,
     Welcome = 2,
     Refused = 3,
@@ -34,56 +34,56 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) len: u16,
-    pub(super) kind: Kind,
+    pub(super) kind: FrameKind,
     pub(super) fin: bool,
     pub(super) stream: u32,
 }
 
-impl Kind {
-    pub(super) const ALL: [Kind; 13] = [
-        Kind::Hello,
-        Kind::Welcome,
-        Kind::Refused,
-        Kind::Open,
-        Kind::Data,
-        Kind::Credit,
-        Kind::Fin,
-        Kind::Reset,
-        Kind::Phases,
-        Kind::Ping,
-        Kind::Pong,
-        Kind::Drain,
-        Kind::Close,
+impl FrameKind {
+    pub(super) const ALL: [FrameKind; 13] = [
+        FrameKind::Hello,
+        FrameKind::Welcome,
+        FrameKind::Refused,
+        FrameKind::Open,
+        FrameKind::Data,
+        FrameKind::Credit,
+        FrameKind::Fin,
+        FrameKind::Reset,
+        FrameKind::Phases,
+        FrameKind::Ping,
+        FrameKind::Pong,
+        FrameKind::Drain,
+        FrameKind::Close,
     ];
 
-    fn from_code(code: u8) -> Result<Kind, Fault> {
+    fn from_code(code: u8) -> Result<FrameKind, Fault> {
         let index = usize::from(code).checked_sub(1).ok_or(Fault::UnknownType)?;
-        Kind::ALL.get(index).copied().ok_or(Fault::UnknownType)
+        FrameKind::ALL.get(index).copied().ok_or(Fault::UnknownType)
     }
 
     /// The shortest and the longest payload.
     pub(super) const fn len_range(self) -> (usize, usize) {
         match self {
             // A later version may need more room before it learns that this side does not speak it.
-            Kind::Hello => (hello::HELLO_LEN_MIN, CONTROL_LEN_MAX),
-            Kind::Welcome => (hello::WELCOME_LEN, hello::WELCOME_LEN),
-            Kind::Refused => (hello::REFUSED_LEN_MIN, hello::REFUSED_LEN_MAX),
-            Kind::Open => (open::OPEN_LEN_MIN, open::OPEN_LEN_MAX),
-            Kind::Data => (0, PAYLOAD_LEN_MAX),
-            Kind::Credit => (4, 8),
-            Kind::Fin | Kind::Drain => (0, 0),
-            Kind::Reset => (2, 2),
-            Kind::Phases => (phases::PHASES_LEN, phases::PHASES_LEN),
-            Kind::Ping | Kind::Pong => (8, 8),
-            Kind::Close => (6, 6),
+            FrameKind::Hello => (hello::HELLO_LEN_MIN, CONTROL_LEN_MAX),
+            FrameKind::Welcome => (hello::WELCOME_LEN, hello::WELCOME_LEN),
+            FrameKind::Refused => (hello::REFUSED_LEN_MIN, hello::REFUSED_LEN_MAX),
+            FrameKind::Open => (open::OPEN_LEN_MIN, open::OPEN_LEN_MAX),
+            FrameKind::Data => (0, PAYLOAD_LEN_MAX),
+            FrameKind::Credit => (4, 8),
+            FrameKind::Fin | FrameKind::Drain => (0, 0),
+            FrameKind::Reset => (2, 2),
+            FrameKind::Phases => (phases::PHASES_LEN, phases::PHASES_LEN),
+            FrameKind::Ping | FrameKind::Pong => (8, 8),
+            FrameKind::Close => (6, 6),
         }
     }
 
     /// Whether the frame must, must not or may name a stream.
     const fn names_stream(self) -> Option<bool> {
         match self {
-            Kind::Open | Kind::Data | Kind::Fin | Kind::Reset | Kind::Phases => Some(true),
-            Kind::Credit => None,
+            FrameKind::Open | FrameKind::Data | FrameKind::Fin | FrameKind::Reset | FrameKind::Phases => Some(true),
+            FrameKind::Credit => None,
             _ => Some(false),
         }
     }
@@ -91,7 +91,7 @@ impl Kind {
 
 impl Header {
     /// Creates a header without flags. `len` must be valid for the kind.
-    pub(super) fn new(kind: Kind, stream: u32, len: usize) -> Header {
+    pub(super) fn new(kind: FrameKind, stream: u32, len: usize) -> Header {
         debug_assert!(len <= kind.len_range().1);
         Header { len: len as u16, kind, fin: false, stream }
     }
@@ -105,8 +105,8 @@ impl Header {
     /// Decodes a header and checks everything that depends on the header alone.
     pub(super) fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Header, Fault> {
         let [l0, l1, code, flags, s0, s1, s2, s3] = *bytes;
-        let kind = Kind::from_code(code)?;
-        let known = if kind == Kind::Data { FLAG_FIN } else { 0 };
+        let kind = FrameKind::from_code(code)?;
+        let known = if kind == FrameKind::Data { FLAG_FIN } else { 0 };
         if flags & !known != 0 {
             return Err(Fault::UnknownFlag);
         }
@@ -135,21 +135,21 @@ const _: () = assert!(hello::REFUSED_LEN_MAX <= CONTROL_LEN_MAX);
 mod tests {
     use super::*;
 
-    fn sample(kind: Kind) -> Header {
+    fn sample(kind: FrameKind) -> Header {
         let stream = if kind.names_stream() == Some(false) { 0 } else { 0x0102_0305 };
         Header::new(kind, stream, kind.len_range().1)
     }
 
     #[test]
     fn headers_round_trip() {
-        for kind in Kind::ALL {
+        for kind in FrameKind::ALL {
             assert_eq!(Header::decode(&sample(kind).encode()), Ok(sample(kind)), "{kind:?}");
         }
     }
 
     #[test]
     fn the_layout_is_that_of_the_protocol_page() {
-        let header = Header { len: 0x1234, kind: Kind::Data, fin: true, stream: 0x0506_0709 };
+        let header = Header { len: 0x1234, kind: FrameKind::Data, fin: true, stream: 0x0506_0709 };
         assert_eq!(header.encode(), [0x12, 0x34, 5, 1, 5, 6, 7, 9]);
     }
 

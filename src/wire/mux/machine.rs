@@ -12,7 +12,7 @@ use super::hello::{Hello, HelloError, Refused, Welcome};
 use super::receive::Inbound;
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::stream::{Sending, Stream, Streams};
+use super::stream::{SendState, Stream, StreamTable};
 
 /// How many frames without data a peer may have in flight for each stream that has ended.
 pub(super) const STALE_FRAMES_EACH: u32 = 16;
@@ -32,14 +32,14 @@ const FIRST_STREAM: u32 = 1;
 
 /// The role of this side of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum LinkRole {
     Edge,
     Connector,
 }
 
 /// The state of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum LinkState {
     /// The edge waits for HELLO.
     HelloAwaited,
     /// The edge's application has not answered HELLO yet.
@@ -67,12 +67,12 @@ pub(super) enum Greeting {
 /// more events. What is queued in between is bounded by the windows and by the bytes that were fed.
 #[derive(Debug)]
 pub struct Mux<B> {
-    pub(super) role: Role,
+    pub(super) role: LinkRole,
     pub(super) settings: Settings,
-    pub(super) progress: Progress,
+    pub(super) progress: LinkState,
     pub(super) inbound: Inbound,
     pub(super) events: VecDeque<Event<B>>,
-    pub(super) streams: Streams<B>,
+    pub(super) streams: StreamTable<B>,
     pub(super) schedule: Schedule,
     /// The number of streams that can send now, as far as their own credit allows.
     pub(super) ready: usize,
@@ -127,7 +127,7 @@ impl<B: Chunk> Mux<B> {
     /// Creates the edge's side of a new connection, which waits for HELLO.
     #[must_use]
     pub fn edge(now: Time, settings: Settings) -> Mux<B> {
-        Mux::new(now, settings, Role::Edge, Progress::HelloAwaited, None)
+        Mux::new(now, settings, LinkRole::Edge, LinkState::HelloAwaited, None)
     }
 
     /// Creates the connector's side of a new connection, which sends HELLO.
@@ -138,10 +138,10 @@ impl<B: Chunk> Mux<B> {
     pub fn connector(now: Time, settings: Settings, hello: Hello) -> Result<Mux<B>, HelloError> {
         hello.check()?;
         let greeting = Some(Greeting::Hello(Box::new(hello)));
-        Ok(Mux::new(now, settings, Role::Connector, Progress::WelcomeAwaited, greeting))
+        Ok(Mux::new(now, settings, LinkRole::Connector, LinkState::WelcomeAwaited, greeting))
     }
 
-    fn new(now: Time, settings: Settings, role: Role, progress: Progress, greeting: Option<Greeting>) -> Mux<B> {
+    fn new(now: Time, settings: Settings, role: LinkRole, progress: LinkState, greeting: Option<Greeting>) -> Mux<B> {
         let settings = settings.bounded();
         Mux {
             role,
@@ -149,7 +149,7 @@ impl<B: Chunk> Mux<B> {
             progress,
             inbound: Inbound::new(),
             events: VecDeque::new(),
-            streams: Streams::new(),
+            streams: StreamTable::new(),
             schedule: Schedule::default(),
             ready: 0,
             lingering: 0,
@@ -188,7 +188,7 @@ impl<B: Chunk> Mux<B> {
 
     /// Ends the handshake, so that streams can be opened.
     pub(super) fn become_ready(&mut self, now: Time) {
-        self.progress = Progress::Ready;
+        self.progress = LinkState::Ready;
         self.heard_at = now;
         self.ping(now);
     }
@@ -201,10 +201,10 @@ impl<B: Chunk> Mux<B> {
 
     /// Ends the link, and sends CLOSE if `notify_peer`. The peer never processed streams with an id above `last_taken`.
     pub(super) fn end(&mut self, fault: Fault, by: Side, notify_peer: bool, last_taken: u32) {
-        if self.progress == Progress::Over {
+        if self.progress == LinkState::Over {
             return;
         }
-        self.progress = Progress::Over;
+        self.progress = LinkState::Over;
         self.control.clear();
         let cause_of_begun = if fault == Fault::Revoked { Cause::Revoked } else { Cause::LinkLost };
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
@@ -270,7 +270,7 @@ impl<B: Chunk> Mux<B> {
     /// Releases a stream that has ended on the wire, unless the application still holds bytes of it.
     pub(super) fn release_if_done(&mut self, slot: u32) {
         let stream = self.streams.at(slot);
-        if stream.id == 0 || stream.sending != Sending::Finished || !stream.peer_finished {
+        if stream.id == 0 || stream.sending != SendState::Finished || !stream.peer_finished {
             return;
         }
         if stream.window.held() == 0 {

@@ -8,9 +8,9 @@ use super::cause::Cause;
 use super::event::{Event, Side, StreamId};
 use super::fault::Fault;
 use super::flow::{Credit, Window};
-use super::frame::{CONTROL_LEN_MAX, HEADER_LEN, Header, Kind};
+use super::frame::{CONTROL_LEN_MAX, FrameKind, HEADER_LEN, Header};
 use super::hello::{Hello, Refused, Welcome};
-use super::machine::{Mux, PONGS_MAX, Progress, Role, TURNED_AWAY_MAX};
+use super::machine::{LinkRole, LinkState, Mux, PONGS_MAX, TURNED_AWAY_MAX};
 use super::open::Open;
 use super::phases::Phases;
 
@@ -61,13 +61,13 @@ impl<B: Chunk> Mux<B> {
     /// Processes bytes from the peer, cut anywhere. Payload is passed on as it comes, without waiting for the end of
     /// its frame. A peer that violates the protocol ends the link, and [`Event::Closed`] says how.
     pub fn receive(&mut self, now: Time, chunk: B) {
-        if self.progress == Progress::Over || chunk.is_empty() {
+        if self.progress == LinkState::Over || chunk.is_empty() {
             return;
         }
         self.heard_at = now;
         match self.read(now, chunk) {
             Ok(()) => self.watch(now),
-            Err(Fault::VersionUnsupported) if self.role == Role::Edge => {
+            Err(Fault::VersionUnsupported) if self.role == LinkRole::Edge => {
                 self.turn_down(RegistrationRefusal::Version, "this edge speaks version 1", Fault::VersionUnsupported);
             }
             Err(fault) => self.end(fault, Side::Local, true, u32::MAX),
@@ -76,7 +76,7 @@ impl<B: Chunk> Mux<B> {
 
     fn read(&mut self, now: Time, mut chunk: B) -> Result<(), Fault> {
         let mut at = 0;
-        while at < chunk.len() && self.progress != Progress::Over {
+        while at < chunk.len() && self.progress != LinkState::Over {
             let Some(payload) = self.inbound.data else {
                 at += self.read_control(now, &chunk.as_ref()[at..])?;
                 continue;
@@ -112,7 +112,7 @@ impl<B: Chunk> Mux<B> {
             Some(payload) => self.on_control(now, header, payload),
         };
         if whole.is_some() {
-            if header.kind == Kind::Hello {
+            if header.kind == FrameKind::Hello {
                 inbound.gathered.zeroize();
             }
             inbound.gathered.clear();
@@ -126,7 +126,7 @@ impl<B: Chunk> Mux<B> {
     fn on_header(&mut self, now: Time, header: Header) -> Result<(), Fault> {
         self.admit(header.kind)?;
         match header.kind {
-            Kind::Data => self.on_data(now, header),
+            FrameKind::Data => self.on_data(now, header),
             _ if header.len == 0 => self.on_control(now, header, &[]),
             _ => {
                 self.inbound.header = Some(header);
@@ -136,44 +136,46 @@ impl<B: Chunk> Mux<B> {
     }
 
     /// Whether this side accepts a frame of this kind now.
-    fn admit(&self, kind: Kind) -> Result<(), Fault> {
-        let greeting = matches!(kind, Kind::Hello | Kind::Welcome | Kind::Refused);
+    fn admit(&self, kind: FrameKind) -> Result<(), Fault> {
+        let greeting = matches!(kind, FrameKind::Hello | FrameKind::Welcome | FrameKind::Refused);
         let foreign = match self.role {
-            Role::Edge => matches!(kind, Kind::Welcome | Kind::Refused | Kind::Open),
-            Role::Connector => matches!(kind, Kind::Hello | Kind::Phases),
+            LinkRole::Edge => matches!(kind, FrameKind::Welcome | FrameKind::Refused | FrameKind::Open),
+            LinkRole::Connector => matches!(kind, FrameKind::Hello | FrameKind::Phases),
         };
         match self.progress {
-            _ if kind == Kind::Close => Ok(()),
-            Progress::HelloAwaited if kind != Kind::Hello => Err(Fault::HelloExpected),
-            Progress::AnswerAwaited => Err(if greeting { Fault::GreetingRepeated } else { Fault::TooEarly }),
-            Progress::WelcomeAwaited if !matches!(kind, Kind::Welcome | Kind::Refused) => Err(Fault::WelcomeExpected),
+            _ if kind == FrameKind::Close => Ok(()),
+            LinkState::HelloAwaited if kind != FrameKind::Hello => Err(Fault::HelloExpected),
+            LinkState::AnswerAwaited => Err(if greeting { Fault::GreetingRepeated } else { Fault::TooEarly }),
+            LinkState::WelcomeAwaited if !matches!(kind, FrameKind::Welcome | FrameKind::Refused) => {
+                Err(Fault::WelcomeExpected)
+            }
             _ if foreign => Err(Fault::WrongSide),
-            Progress::Ready if greeting => Err(Fault::GreetingRepeated),
+            LinkState::Ready if greeting => Err(Fault::GreetingRepeated),
             _ => Ok(()),
         }
     }
 
     fn on_control(&mut self, now: Time, header: Header, payload: &[u8]) -> Result<(), Fault> {
         match header.kind {
-            Kind::Hello => self.on_hello(payload),
-            Kind::Welcome => self.on_welcome(now, payload),
-            Kind::Refused => self.on_refused(payload),
-            Kind::Open => self.on_open(now, header.stream, payload),
-            Kind::Credit => self.on_credit(header.stream, payload),
-            Kind::Fin => self.on_fin(header.stream),
-            Kind::Reset => self.on_reset(now, header.stream, payload),
-            Kind::Phases => self.on_phases(header.stream, payload),
-            Kind::Ping => self.on_ping(now, payload),
-            Kind::Pong => self.on_pong(now, payload),
-            Kind::Drain => self.on_drain(),
-            Kind::Close => self.on_close(payload),
-            Kind::Data => Ok(()),
+            FrameKind::Hello => self.on_hello(payload),
+            FrameKind::Welcome => self.on_welcome(now, payload),
+            FrameKind::Refused => self.on_refused(payload),
+            FrameKind::Open => self.on_open(now, header.stream, payload),
+            FrameKind::Credit => self.on_credit(header.stream, payload),
+            FrameKind::Fin => self.on_fin(header.stream),
+            FrameKind::Reset => self.on_reset(now, header.stream, payload),
+            FrameKind::Phases => self.on_phases(header.stream, payload),
+            FrameKind::Ping => self.on_ping(now, payload),
+            FrameKind::Pong => self.on_pong(now, payload),
+            FrameKind::Drain => self.on_drain(),
+            FrameKind::Close => self.on_close(payload),
+            FrameKind::Data => Ok(()),
         }
     }
 
     fn on_hello(&mut self, payload: &[u8]) -> Result<(), Fault> {
         let hello = Hello::decode(payload)?;
-        self.progress = Progress::AnswerAwaited;
+        self.progress = LinkState::AnswerAwaited;
         self.events.push_back(Event::Hello(Box::new(hello)));
         Ok(())
     }
@@ -330,7 +332,7 @@ impl<B: Chunk> Mux<B> {
         let mut fields = Fields::new(payload);
         let cause = Cause::from_code(fields.u16()?);
         fields.end()?;
-        if self.role == Role::Connector && !self.resets.admit(now) {
+        if self.role == LinkRole::Connector && !self.resets.admit(now) {
             return Err(Fault::ResetFlood);
         }
         match self.target(id)? {

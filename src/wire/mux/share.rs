@@ -27,16 +27,16 @@ const SCALE: (u64, u64) = (12, 5);
 /// The sender counts only what CREDIT has returned. A receiver whose window is no longer nearly empty (`is_tight`) must
 /// therefore return credit as soon as a stream holds nothing, instead of saving it up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
+pub(super) struct WindowShare {
     /// The window of a stream, in bytes.
     stream: u64,
     /// The window of the link, in bytes.
     link: u32,
 }
 
-impl Share {
-    pub(super) fn new(stream_window: u32, link_window: u32) -> Share {
-        Share { stream: u64::from(stream_window), link: link_window.max(1) }
+impl WindowShare {
+    pub(super) fn new(stream_window: u32, link_window: u32) -> WindowShare {
+        WindowShare { stream: u64::from(stream_window), link: link_window.max(1) }
     }
 
     /// How many bytes a stream may have in flight while `left` bytes of the link's window are left.
@@ -86,17 +86,17 @@ impl<B: Chunk> Mux<B> {
 /// The two sides of the rule.
 impl<B: Chunk> Mux<B> {
     /// The share in this side's own window, as the peer computes it.
-    pub(super) fn share_received(&self) -> Share {
-        Share::new(self.settings.stream_window, self.window.size())
+    pub(super) fn share_received(&self) -> WindowShare {
+        WindowShare::new(self.settings.stream_window, self.window.size())
     }
 
     /// The share in the peer's window.
-    fn share_sent(&self) -> Share {
+    fn share_sent(&self) -> WindowShare {
         #[cfg(test)]
         if self.ignores_shares {
-            return Share { stream: u64::from(u32::MAX), link: 1 };
+            return WindowShare { stream: u64::from(u32::MAX), link: 1 };
         }
-        Share::new(self.settings.stream_window, self.credit.size())
+        WindowShare::new(self.settings.stream_window, self.credit.size())
     }
 
     /// For the receiver: called after bytes were received, or credit was returned.
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_stream_alone_has_its_whole_window_and_many_that_are_not_read_leave_room() {
         let settings = Settings::default();
-        let share = Share::new(settings.stream_window, settings.link_window);
+        let share = WindowShare::new(settings.stream_window, settings.link_window);
         let mut left = settings.link_window;
         let first = share.of(left - settings.stream_window / 2);
         assert!(first >= settings.stream_window, "{first}");
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn it_does_not_overflow_and_never_falls_below_the_least() {
         for (stream_window, link_window) in [(1, 1), (u32::MAX, 1), (1, u32::MAX), (u32::MAX, u32::MAX)] {
-            let share = Share::new(stream_window, link_window);
+            let share = WindowShare::new(stream_window, link_window);
             for left in [0, 1, link_window / 2, link_window, u32::MAX] {
                 assert!(share.of(left) >= SHARE_MIN);
             }

@@ -32,7 +32,7 @@ pub(super) enum Item<B> {
 
 /// The state of this side's direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sending {
+pub(super) enum SendState {
     Open,
     /// FIN follows what is queued.
     Finishing,
@@ -50,7 +50,7 @@ pub(super) struct Stream<B> {
     pub(super) queue: VecDeque<Item<B>>,
     /// Bytes of payload that wait in `queue`.
     pub(super) queued: usize,
-    pub(super) sending: Sending,
+    pub(super) sending: SendState,
     pub(super) credit: Credit,
     pub(super) window: Window,
     /// The peer has sent FIN.
@@ -89,7 +89,7 @@ impl<B: Chunk> Stream<B> {
             opening: Vec::new(),
             queue: VecDeque::new(),
             queued: 0,
-            sending: Sending::Open,
+            sending: SendState::Open,
             credit: Credit::new(0),
             window: Window::new(0),
             peer_finished: false,
@@ -113,7 +113,7 @@ impl<B: Chunk> Stream<B> {
     fn start(&mut self, id: u32, window: u32) {
         self.id = id;
         self.opening.clear();
-        self.sending = Sending::Open;
+        self.sending = SendState::Open;
         self.credit = Credit::new(window);
         self.window = Window::new(window);
         self.peer_finished = false;
@@ -147,7 +147,7 @@ impl<B: Chunk> Stream<B> {
             && match self.queue.front() {
                 Some(Item::Bytes(_)) => self.credit.left() > 0 && !self.capped,
                 Some(Item::Phases(_)) => true,
-                None => self.sending == Sending::Finishing,
+                None => self.sending == SendState::Finishing,
             }
     }
 
@@ -182,16 +182,16 @@ impl<B: Chunk> Stream<B> {
 /// Ids ascend, so the index is a sorted list that only grows at its end. A lookup is a binary search, without a hash
 /// that a peer could attack with chosen ids. Ended streams are removed when they outnumber the others.
 #[derive(Debug)]
-pub(super) struct Streams<B> {
+pub(super) struct StreamTable<B> {
     slots: Vec<Stream<B>>,
     free: Vec<u32>,
     index: Vec<(u32, u32)>,
     live: usize,
 }
 
-impl<B: Chunk> Streams<B> {
-    pub(super) fn new() -> Streams<B> {
-        Streams { slots: Vec::new(), free: Vec::new(), index: Vec::new(), live: 0 }
+impl<B: Chunk> StreamTable<B> {
+    pub(super) fn new() -> StreamTable<B> {
+        StreamTable { slots: Vec::new(), free: Vec::new(), index: Vec::new(), live: 0 }
     }
 
     pub(super) fn live(&self) -> usize {
@@ -238,7 +238,7 @@ impl<B: Chunk> Streams<B> {
     pub(super) fn shrink(&mut self) -> bool {
         let is_due = self.live == 0 && self.slots.len() > SLOTS_KEPT;
         if is_due {
-            *self = Streams::new();
+            *self = StreamTable::new();
         }
         is_due
     }
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn slots_are_used_again_and_the_index_stays_small() {
-        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let mut streams: StreamTable<Vec<u8>> = StreamTable::new();
         let mut rng = Rng::new(1);
         let keeper = streams.insert(1, 10);
         let mut live = Vec::new();
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn only_a_few_empty_slots_keep_their_buffers() {
-        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let mut streams: StreamTable<Vec<u8>> = StreamTable::new();
         for round in 0..2 {
             let slots: Vec<u32> = (0..1_000).map(|n| streams.insert(round * 1_000 + n + 1, 10)).collect();
             for slot in slots {
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_table_that_was_large_gives_its_memory_back_when_no_stream_is_live() {
-        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let mut streams: StreamTable<Vec<u8>> = StreamTable::new();
         let slots: Vec<u32> = (1..1_000).map(|id| streams.insert(id, 10)).collect();
         for (at, slot) in slots.iter().enumerate() {
             assert_eq!(streams.slots_len(), 999, "{at} were removed");
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_empty_slot_keeps_no_large_queue() {
-        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let mut streams: StreamTable<Vec<u8>> = StreamTable::new();
         let slot = streams.insert(1, 10);
         streams.at(slot).queue.extend((0..QUEUE_ITEMS_MAX).map(|_| Item::Bytes(vec![1])));
         streams.remove(slot);
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn an_old_name_does_not_reach_the_new_stream_in_its_slot() {
-        let mut streams: Streams<Vec<u8>> = Streams::new();
+        let mut streams: StreamTable<Vec<u8>> = StreamTable::new();
         let slot = streams.insert(1, 10);
         streams.remove(slot);
         assert_eq!(streams.insert(3, 10), slot);

@@ -5,10 +5,10 @@ use crate::base::{Chunk, Time};
 use super::cause::Cause;
 use super::event::{Event, StreamId};
 use super::fault::Fault;
-use super::frame::{CONTROL_LEN_MAX, HEADER_LEN, Header, Kind, PAYLOAD_LEN_MAX};
-use super::machine::{Greeting, Mux, Progress, Role};
+use super::frame::{CONTROL_LEN_MAX, FrameKind, HEADER_LEN, Header, PAYLOAD_LEN_MAX};
+use super::machine::{Greeting, LinkRole, LinkState, Mux};
 use super::phases::{PHASES_LEN, Phases};
-use super::stream::{Item, QUEUE_ITEMS_MAX, Sending};
+use super::stream::{Item, QUEUE_ITEMS_MAX, SendState};
 
 /// The smallest budget of [`Mux::poll_transmit`], in bytes: any control frame fits. A smaller one counts as this.
 pub const TRANSMIT_BUDGET_MIN: usize = HEADER_LEN + CONTROL_LEN_MAX;
@@ -58,7 +58,7 @@ impl<B: Chunk> Mux<B> {
     /// Whether [`poll_transmit`](Mux::poll_transmit) has something to send.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
-        self.wants_control() || (self.progress == Progress::Ready && self.ready > 0 && self.credit.left() > 0)
+        self.wants_control() || (self.progress == LinkState::Ready && self.ready > 0 && self.credit.left() > 0)
     }
 
     /// Gives frames to `outlet`, most urgent first, until about `budget` bytes are used up or nothing is left. Returns
@@ -101,7 +101,7 @@ impl<B: Chunk> Mux<B> {
         if let Some(fault) = self.close_due {
             return Some(Control::Close(fault));
         }
-        if self.progress != Progress::Ready {
+        if self.progress != LinkState::Ready {
             return None;
         }
         if let Some(stamp) = self.pongs.front() {
@@ -143,36 +143,38 @@ impl<B: Chunk> Mux<B> {
         out.clear();
         match control {
             Control::Greeting => match &self.greeting {
-                Some(Greeting::Hello(hello)) => put(out, Kind::Hello, 0, |out| hello.encode(out)),
-                Some(Greeting::Welcome(welcome)) => put(out, Kind::Welcome, 0, |out| welcome.encode(out)),
-                Some(Greeting::Refused(refused)) => put(out, Kind::Refused, 0, |out| refused.encode(out)),
+                Some(Greeting::Hello(hello)) => put(out, FrameKind::Hello, 0, |out| hello.encode(out)),
+                Some(Greeting::Welcome(welcome)) => put(out, FrameKind::Welcome, 0, |out| welcome.encode(out)),
+                Some(Greeting::Refused(refused)) => put(out, FrameKind::Refused, 0, |out| refused.encode(out)),
                 None => {}
             },
             Control::Close(fault) => {
-                let last = if self.role == Role::Connector { self.last_id } else { 0 };
-                put(out, Kind::Close, 0, |out| {
+                let last = if self.role == LinkRole::Connector { self.last_id } else { 0 };
+                put(out, FrameKind::Close, 0, |out| {
                     out.extend_from_slice(&fault.code().to_be_bytes());
                     out.extend_from_slice(&last.to_be_bytes());
                 });
             }
-            Control::Pong(stamp) => put(out, Kind::Pong, 0, |out| out.extend_from_slice(&stamp.to_be_bytes())),
+            Control::Pong(stamp) => put(out, FrameKind::Pong, 0, |out| out.extend_from_slice(&stamp.to_be_bytes())),
             Control::Ping => {
-                put(out, Kind::Ping, 0, |out| out.extend_from_slice(&now.as_nanos().to_be_bytes()));
+                put(out, FrameKind::Ping, 0, |out| out.extend_from_slice(&now.as_nanos().to_be_bytes()));
             }
-            Control::Drain => put(out, Kind::Drain, 0, |_| {}),
-            Control::LinkCredit => put(out, Kind::Credit, 0, |out| {
+            Control::Drain => put(out, FrameKind::Drain, 0, |_| {}),
+            Control::LinkCredit => put(out, FrameKind::Credit, 0, |out| {
                 out.extend_from_slice(&self.window.owed().to_be_bytes());
                 out.extend_from_slice(&self.window.size().to_be_bytes());
             }),
             Control::Credit(slot) => {
                 let stream = self.streams.at(slot);
-                put(out, Kind::Credit, stream.id, |out| out.extend_from_slice(&stream.window.owed().to_be_bytes()));
+                put(out, FrameKind::Credit, stream.id, |out| {
+                    out.extend_from_slice(&stream.window.owed().to_be_bytes())
+                });
             }
             Control::TurnAway(id, cause) => put_reset(out, id, cause),
             Control::Reset(slot, cause) => put_reset(out, self.streams.at(slot).id, cause),
             Control::Open(slot) => {
                 let stream = self.streams.at(slot);
-                put(out, Kind::Open, stream.id, |out| out.extend_from_slice(&stream.opening));
+                put(out, FrameKind::Open, stream.id, |out| out.extend_from_slice(&stream.opening));
             }
         }
         out.len()
@@ -213,7 +215,7 @@ impl<B: Chunk> Mux<B> {
 
     /// Hands out one frame of the stream at turn; `None` if the budget is used up or nothing can be sent.
     fn transmit_data<O: FrameSink<B>>(&mut self, room: usize, outlet: &mut O) -> Option<usize> {
-        if self.progress != Progress::Ready || self.credit.left() == 0 {
+        if self.progress != LinkState::Ready || self.credit.left() == 0 {
             return None;
         }
         loop {
@@ -266,17 +268,17 @@ impl<B: Chunk> Mux<B> {
         let len = match self.take_piece(slot, n) {
             Piece::Phases(phases) => {
                 self.scratch.clear();
-                put(&mut self.scratch, Kind::Phases, id, |out| phases.encode(out));
+                put(&mut self.scratch, FrameKind::Phases, id, |out| phases.encode(out));
                 outlet.frame(&self.scratch, None);
                 self.scratch.len()
             }
             Piece::Data { payload: None, .. } => {
-                outlet.frame(&Header::new(Kind::Fin, id, 0).encode(), None);
+                outlet.frame(&Header::new(FrameKind::Fin, id, 0).encode(), None);
                 HEADER_LEN
             }
             Piece::Data { payload, fin } => {
                 self.credit.spend(n);
-                outlet.frame(&Header { fin, ..Header::new(Kind::Data, id, n) }.encode(), payload);
+                outlet.frame(&Header { fin, ..Header::new(FrameKind::Data, id, n) }.encode(), payload);
                 HEADER_LEN + n
             }
         };
@@ -306,9 +308,9 @@ impl<B: Chunk> Mux<B> {
             }
             None => None,
         };
-        let fin = stream.sending == Sending::Finishing && stream.queue.is_empty();
+        let fin = stream.sending == SendState::Finishing && stream.queue.is_empty();
         if fin {
-            stream.sending = Sending::Finished;
+            stream.sending = SendState::Finished;
             stream.wants_room = false;
         }
         if stream.wants_room && stream.queued <= stream.room_below && stream.queue.len() <= QUEUE_ITEMS_MAX / 2 {
@@ -320,7 +322,7 @@ impl<B: Chunk> Mux<B> {
 }
 
 /// Writes a frame whose length is known once its payload is written.
-fn put(out: &mut Vec<u8>, kind: Kind, stream: u32, payload: impl FnOnce(&mut Vec<u8>)) {
+fn put(out: &mut Vec<u8>, kind: FrameKind, stream: u32, payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_LEN]);
     payload(out);
@@ -329,5 +331,5 @@ fn put(out: &mut Vec<u8>, kind: Kind, stream: u32, payload: impl FnOnce(&mut Vec
 }
 
 fn put_reset(out: &mut Vec<u8>, stream: u32, cause: Cause) {
-    put(out, Kind::Reset, stream, |out| out.extend_from_slice(&cause.code().to_be_bytes()));
+    put(out, FrameKind::Reset, stream, |out| out.extend_from_slice(&cause.code().to_be_bytes()));
 }

@@ -1,4 +1,5 @@
-//! Fetches, once, what the conformance tests run: the official suite with a Node new enough for it, and the Python SDK.
+//! Fetches, once, what the conformance tests run: the official suite with a Node new enough for it, and the Python SDK. The tests
+//! of presets run servers of it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +23,8 @@ pub(crate) struct SetUp {
     pub(crate) node: PathBuf,
     /// The suite's program.
     pub(crate) suite: PathBuf,
+    /// The directory of all packages for Node.
+    pub(crate) packages: PathBuf,
     /// The suite's lists of required scenarios.
     pub(crate) requirements: PathBuf,
     /// A Python that has the SDK.
@@ -48,6 +51,7 @@ impl SetUp {
                 suite: suite.join("dist").join("index.js"),
                 requirements: suite.join("requirements"),
                 python: python_of(&home),
+                packages,
                 scratch: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
             }
         })

@@ -25,13 +25,27 @@ impl Revision {
     }
 
     /// How many scenarios the pinned suite requires of a server: a shorter list means that the list was not read.
-    fn required_count(self) -> usize {
+    pub(crate) fn required_count(self) -> usize {
         match self {
             Self::V2025_11_25 => 30,
             Self::V2026_07_28 => 37,
         }
     }
 }
+
+/// What the suite sends its requests over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 in the clear.
+    Http2,
+}
+
+/// The module that makes Node speak HTTP/2.
+const HTTP2_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loopback/conformance/http2.mjs");
+/// What that module says at the end, before a number.
+const HTTP2_REQUESTS: &str = "requests over HTTP/2: ";
 
 /// One check of one scenario, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +89,12 @@ impl Outcome {
         assert!(faults.is_empty() && self.accepted, "{}\n{}", self.printed, faults.join("\n"));
     }
 
+    /// How many requests it sent over HTTP/2.
+    pub(crate) fn http2_requests(&self) -> usize {
+        let said = self.printed.lines().find_map(|line| line.strip_prefix(HTTP2_REQUESTS));
+        said.map_or(0, |number| number.parse().expect("a number of requests"))
+    }
+
     /// What this run and another do not have in common, one line per check; empty when they agree in every check.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let mut left: BTreeMap<&Check, i64> = BTreeMap::new();
@@ -95,11 +115,20 @@ impl Outcome {
 
 /// Runs all that a revision asks of a server against `http://{authority}/mcp`.
 pub(crate) fn run(authority: &str, revision: Revision) -> Outcome {
+    run_over(Version::Http1, authority, revision)
+}
+
+/// The same, over this version of HTTP.
+pub(crate) fn run_over(version: Version, authority: &str, revision: Revision) -> Outcome {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let set_up = SetUp::get();
     let number = RUNS.fetch_add(1, Ordering::Relaxed);
     let output = set_up.scratch.join(format!("checks-{}-{number}", std::process::id()));
-    let ran = Command::new(&set_up.node)
+    let mut node = Command::new(&set_up.node);
+    if version == Version::Http2 {
+        node.args(["--import", HTTP2_MODULE]);
+    }
+    let ran = node
         .arg(&set_up.suite)
         .args(["server", "--url", &format!("http://{authority}/mcp"), "--requirements", revision.name(), "-o"])
         .arg(&output)

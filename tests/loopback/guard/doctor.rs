@@ -10,6 +10,7 @@ use adit::private;
 use serde_json::Value;
 
 use super::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_saying, text};
+use crate::http2::node::Node;
 use crate::process::command;
 
 /// What the doctor says of this configuration, and its exit code.
@@ -84,6 +85,30 @@ fn a_connector_that_is_well_is_told_so_line_by_line() {
     // The edge saw the link come and go.
     site.edge.event("linked");
     site.edge.event("unlinked");
+}
+
+#[test]
+fn an_upstream_that_speaks_http_2_alone_is_called_as_the_connector_calls_it() {
+    let site = Site::without_connectors([""; 2], "");
+    let (mcp, edge) = (serve_mcp().port(), site.connectors.to_string());
+    let judge = |upstream: &str, more: &str| {
+        let config = write_connector(&site, SECRETS[0], &edge, upstream, "");
+        let with_route = fs::read_to_string(&config).unwrap() + more;
+        fs::write(&config, with_route).unwrap();
+        examine(&config, &[]).1
+    };
+    let clear = Node::before("clear", mcp);
+    let at = format!("h2c://127.0.0.1:{}", clear.port);
+    assert!(verdict(&judge(&at, ""), "upstream.mcp", "ok").contains("MCP 20"));
+    verdict(&judge(&format!("http://127.0.0.1:{}", clear.port), ""), "upstream.mcp", "fail");
+    let unix = Node::before("unix", mcp);
+    assert!(
+        verdict(&judge(&format!("h2c+unix:{}", text(&unix.files()[1])), ""), "upstream.mcp", "ok").contains("MCP 20")
+    );
+    let tls = Node::before("tls", mcp);
+    let (at, ca) = (format!("https://127.0.0.1:{}", tls.port), format!("upstream_ca_file = {:?}\n", tls.files()[0]));
+    assert!(verdict(&judge(&at, &ca), "upstream.mcp", "ok").contains("MCP 20"));
+    verdict(&judge(&at, &(ca + "upstream_http2 = false\n")), "upstream.mcp", "fail");
 }
 
 #[test]

@@ -41,6 +41,36 @@ fn curl_calls_over_tls_and_in_the_clear() {
 }
 
 #[test]
+fn curl_calls_where_its_tls_ends_in_the_connector() {
+    const CALLS: usize = 30;
+    for driver in DRIVERS {
+        let site = Site::start(driver, Traffic::Passthrough, (1, 1));
+        let port = site.agents().port();
+        let resolve = format!("{HOST}:{port}:127.0.0.1");
+        let url = |path: &str| format!("https://{HOST}:{port}{path}");
+        for (version, spoken) in [("--http2", "2"), ("--http1.1", "1.1")] {
+            let said = curl(&[version, "--resolve", &resolve, "--data", "{\"id\":7}", &url("/mcp")]);
+            assert!(said.ends_with(&format!("{{\"id\":7}}|{spoken} 200")), "{said}");
+            assert!(said.starts_with("POST /mcp HTTP/1.1\r\n"), "{said}");
+            assert!(said.contains("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n"), "{said}");
+        }
+        // Large bodies, interim responses, and trailers, which curl shows among the fields.
+        let said = curl(&["--http2", "--resolve", &resolve, &url("/bytes/3000000")]);
+        assert_eq!(said.len(), 3_000_000 + "|2 200".len());
+        let said = curl(&["--http2", "--include", "--resolve", &resolve, &url("/early")]);
+        assert!(said.starts_with("HTTP/2 103") && said.ends_with("ok|2 200"), "{said}");
+        let said = curl(&["--http2", "--include", "--resolve", &resolve, &url("/chunks/100")]);
+        assert!(said.contains("x-sum: 100\r\n") && said.ends_with("|2 200"), "{said}");
+        // Many at once, on one connection.
+        site.asked();
+        let urls = url(&format!("/bytes/[1-{CALLS}]"));
+        let said = curl(&["--http2", "--parallel", "--parallel-max", "30", "--resolve", &resolve, &urls]);
+        assert_eq!((said.matches("|2 200").count(), site.asked().len()), (CALLS, CALLS), "{said}");
+        site.tunnel.end();
+    }
+}
+
+#[test]
 fn a_call_arrives_as_it_was_sent_and_its_answer_too() {
     on_each_driver(|site| {
         with_client(site.agents(), async |client| {
@@ -73,6 +103,13 @@ fn bodies_and_trailers_pass_both_ways() {
             let said = String::from_utf8(whole(response).await.unwrap().body.to_vec()).unwrap();
             assert!(said.contains("\r\nTransfer-Encoding: chunked\r\n"), "{said}");
             assert!(said.ends_with("hello world!x-sum: 12\r\n"), "{said}");
+            // The same with an announced length.
+            let request = request(Method::POST, "/mcp").header("content-length", 6).header("trailer", "x-sum");
+            let (response, mut send) = client.begin(request.body(()).unwrap(), false).await;
+            send.send_data(Bytes::from_static(b"hello "), false).unwrap();
+            send.send_trailers([("x-sum".parse().unwrap(), "6".parse().unwrap())].into_iter().collect()).unwrap();
+            let said = String::from_utf8(whole(response).await.unwrap().body.to_vec()).unwrap();
+            assert!(said.ends_with("hello x-sum: 6\r\n"), "{said}");
             // And back.
             let answer = client.call(Method::GET, "/chunks/100000", b"").await.unwrap();
             assert_eq!((answer.body.len(), &answer.trailers["x-sum"]), (100_000, &"100000".parse().unwrap()));

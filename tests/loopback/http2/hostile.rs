@@ -58,11 +58,18 @@ fn malformed_requests_are_errors_of_their_streams() {
             of("GET", "/a HTTP/1.1\r\nHost: b.test\r\n\r\n", &[]),
             of("GET", "/a b", &[]),
             of("GET", "/a\tb", &[]),
+            of("GET", "mcp", &[]),
+            vec![(":method", "GET"), (":scheme", "http"), (":authority", "a b"), (":path", "/")],
             // CONNECT that extends itself (RFC 8441), which was not offered.
             of("CONNECT", "/", &[(":protocol", "websocket")]),
             // A length that is not that of the body.
             of("POST", "/", &[("content-length", "5")]),
             of("POST", "/", &[("content-length", "x")]),
+            of("POST", "/", &[("content-length", "+0")]),
+            of("POST", "/", &[("content-length", "0x0")]),
+            of("POST", "/", &[("content-length", "99999999999999999999999")]),
+            of("POST", "/", &[("content-length", "0, 0")]),
+            of("POST", "/", &[("content-length", "0"), ("content-length", "5")]),
         ];
         refused(site, &requests, false);
     });
@@ -84,6 +91,7 @@ fn requests_that_http_1_refuses_are_refused_with_an_answer() {
             of(HOST, "/", &[("content_length", "5")]),
             of(HOST, "/", &[("expect", "200-ok")]),
             of(HOST, "/", &[("content-length", "0"), ("content-length", "0")]),
+            of(HOST, "/", &[("origin", "null")]),
             vec![(":method", "GET"), (":scheme", "http"), (":path", "/")],
             vec![(":method", "CONNECT"), (":authority", HOST)],
             vec![(":method", "TRACE"), (":scheme", "http"), (":authority", HOST), (":path", "/")],
@@ -96,9 +104,12 @@ fn requests_that_http_1_refuses_are_refused_with_an_answer() {
 #[test]
 fn upper_case_names_and_control_bytes_never_reach_the_upstream() {
     on_each_driver(|site| {
-        for fields in [("X-Upper", "1"), ("x y", "1"), ("x", "a\r\nb: c"), ("x", "a\0b"), ("x\r\ny", "1")] {
+        let fields = [("X-Upper", "1"), ("x y", "1"), ("x", "a\r\nb: c"), ("x", "a\0b"), ("x\r\ny", "1")];
+        let mut requests = fields.map(|field| get("/", &[field])).to_vec();
+        requests.push(vec![(":method", "PO\x01ST"), (":scheme", "http"), (":authority", HOST), (":path", "/")]);
+        for fields in requests {
             let mut peer = Peer::connect(site.agents());
-            peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&get("/", &[fields]))));
+            peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields)));
             let end = peer.until(&[RST_STREAM, GOAWAY, HEADERS]);
             assert_ne!(end.kind, HEADERS, "{fields:?}");
         }

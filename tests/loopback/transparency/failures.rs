@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{CALL, HOST, Way, get, post};
+use super::{CALL, HOST, Way, get, http2, post};
 use crate::raw::{Head, Peer, Upstream, latin1};
 use crate::tunnel::Tunnel;
 
@@ -26,27 +26,30 @@ fn assert_rpc_error(body: &serde_json::Value, id: &str) {
     assert!(body["error"]["message"].is_string(), "{body}");
 }
 
+/// Calls are answered 503, over either version of HTTP.
+fn assert_unavailable(tunnel: &Tunnel) {
+    // One id is enough to show that the second version has the same answers.
+    for (front, ids) in [(tunnel.agents, &IDS[..]), (http2::start(tunnel.agents), &IDS[2..3])] {
+        for id in ids {
+            let (answer, body) = refused(front, id);
+            assert_eq!((answer.status(), answer.one("content-type")), (503, Some("application/json")));
+            assert!(answer.one("retry-after").is_some_and(|s| s.parse::<u32>().is_ok()), "{answer:?}");
+            assert_rpc_error(&body, id);
+        }
+    }
+}
+
 #[test]
 fn an_upstream_that_refuses_is_503_with_the_id_of_the_call_and_a_time_to_try_again() {
     let gone = Upstream::start().address;
     let tunnel = Tunnel::start(HOST, gone);
-    for id in IDS {
-        let (answer, body) = refused(tunnel.agents, id);
-        assert_eq!((answer.status(), answer.one("content-type")), (503, Some("application/json")));
-        assert!(answer.one("retry-after").is_some_and(|s| s.parse::<u32>().is_ok()), "{answer:?}");
-        assert_rpc_error(&body, id);
-    }
+    assert_unavailable(&tunnel);
 }
 
 #[test]
 fn a_connector_that_is_not_there_is_503_with_the_id_of_the_call_and_a_time_to_try_again() {
     let tunnel = Tunnel::without_connector("plain", HOST, 0, "");
-    for id in IDS {
-        let (answer, body) = refused(tunnel.agents, id);
-        assert_eq!((answer.status(), answer.one("content-type")), (503, Some("application/json")));
-        assert!(answer.one("retry-after").is_some_and(|s| s.parse::<u32>().is_ok()), "{answer:?}");
-        assert_rpc_error(&body, id);
-    }
+    assert_unavailable(&tunnel);
     let mut agent = Peer::connect(tunnel.agents);
     agent.send(get("/mcp"));
     assert_eq!(agent.head().status(), 503);

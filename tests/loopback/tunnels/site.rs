@@ -16,6 +16,8 @@ use crate::process::{Adit, command};
 pub(crate) struct Site {
     dir: tempfile::TempDir,
     pub(crate) edge: Option<Adit>,
+    /// Where the edge is told to listen for agents.
+    pub(crate) listen: String,
     pub(crate) agents: SocketAddr,
     pub(crate) connectors: String,
     pub(crate) admin: String,
@@ -35,6 +37,7 @@ impl Site {
         let mut site = Site {
             dir,
             edge: None,
+            listen: nowhere.to_string(),
             agents: nowhere,
             connectors: "127.0.0.1:0".to_owned(),
             admin: String::new(),
@@ -60,7 +63,7 @@ impl Site {
             "--data-dir",
             text_of(&dir),
             "--listen",
-            "127.0.0.1:0",
+            &self.listen,
             "--connectors-listen",
             &self.connectors,
             "--admin",

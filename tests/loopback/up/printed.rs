@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use super::{UP, client_trusting};
-use crate::process::{Adit, PATIENCE, command};
+use crate::process::{Adit, PATIENCE, TEMPORARY, command};
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
 
@@ -17,7 +18,7 @@ impl Up {
     fn start(more: &[&str], temporary: &std::path::Path) -> Up {
         let args = [&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], more].concat();
         let mut command = command(&args);
-        command.env("TMPDIR", temporary).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env(TEMPORARY, temporary).stdout(Stdio::piped()).stderr(Stdio::piped());
         Up(command.spawn().unwrap())
     }
 }
@@ -73,5 +74,29 @@ fn nothing_is_left_behind_when_the_reader_goes_first() {
     assert!(told.success());
     log.for_each(drop);
     assert_eq!(up.0.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_killed_process_left_behind_is_removed_by_the_next_one_and_what_a_running_one_has_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut command = command(&UP);
+        command.env(TEMPORARY, dir.path());
+        let adit = Adit::of(command);
+        let file = PathBuf::from(adit.event("listening")["ca_file"].as_str().unwrap());
+        (adit, file)
+    };
+    let (killed, left) = start();
+    let (running, used) = start();
+    assert!(left.exists(), "its process runs");
+    killed.ended_by("KILL");
+    assert!(left.exists(), "nothing of it could remove this");
+    let (next, own) = start();
+    assert!(!left.parent().unwrap().exists() && used.exists() && own.exists());
+    for adit in [running, next] {
+        adit.signal("TERM");
+        assert_eq!(adit.ended(), Some(0));
+    }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

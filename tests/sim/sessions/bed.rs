@@ -46,6 +46,7 @@ pub(crate) struct Place {
 pub(crate) struct Bed {
     sim: Simulation,
     pub(crate) servers: [Rc<Server>; 2],
+    server_members: [MemberId; 2],
     edge: Arc<Edge>,
     agents: Core,
     place: Place,
@@ -92,10 +93,9 @@ impl Bed {
         let faults = Faults { delay_ns_min: delay, delay_ns_max: delay, ..Faults::none() };
         let mut sim = Simulation::new(SimNet::new(seed, faults));
         let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_DEFAULT);
-        let servers = [0, 1].map(|nth| {
-            let (core, _) = add_core(&mut sim, server_at(nth).ip(), 0, BUFFER_MEMORY_DEFAULT);
-            Server::start(nth, &core)
-        });
+        let cores = [0, 1].map(|nth| add_core(&mut sim, server_at(nth).ip(), 0, BUFFER_MEMORY_DEFAULT));
+        let servers = [0, 1].map(|nth| Server::start(nth, &cores[nth].0));
+        let server_members = cores.map(|(_, member)| member);
         let (told, events) = mailbox(64);
         let edge =
             Edge::new(edge_settings(mux::Settings::default()), edge_tables(hosts), usize::from(place.cores), 1, &told);
@@ -105,7 +105,7 @@ impl Bed {
         }
         let hosts = hosts.to_vec();
         let connectors = [None, None];
-        let mut bed = Bed { sim, servers, edge, agents, place, hosts, connectors, _events: events };
+        let mut bed = Bed { sim, servers, server_members, edge, agents, place, hosts, connectors, _events: events };
         bed.start_connector(0);
         bed.start_connector(1);
         bed.pass(Duration::from_secs(2));
@@ -136,6 +136,12 @@ impl Bed {
         }
     }
 
+    /// The process of the server behind a connector is killed: connections to it are refused.
+    pub(crate) fn kill_server(&mut self, nth: usize) {
+        self.sim.net().kill(server_at(nth).ip(), Death::Processes);
+        self.sim.remove(self.server_members[nth]);
+    }
+
     /// The process of a connector is told to end.
     pub(crate) fn drain_connector(&mut self, nth: usize) {
         let process = self.connectors[nth].as_ref().expect("it runs");
@@ -159,6 +165,11 @@ impl Bed {
     /// Connections that went from one core to another so far.
     pub(crate) fn handed_over(&self) -> u64 {
         self.edge.counters().handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Calls that went to another connector so far, because the first one did not pass them on.
+    pub(crate) fn calls_moved(&self) -> u64 {
+        self.edge.counters().calls_moved.load(Ordering::Relaxed)
     }
 
     /// Links that ended so far.

@@ -15,7 +15,7 @@ const POOL_SHARE: usize = 16;
 
 /// For whom a buffer receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RingKind {
     Ordinary,
     /// For links, whose buffers are reserved.
     Link,
@@ -60,11 +60,11 @@ struct Group {
 impl Buffers {
     /// Registers all rings, without buffers.
     pub(super) fn new(ring: &Ring, pool: &Pool) -> io::Result<Buffers> {
-        let group = |kind: Kind, size: Size| {
-            let pool = if kind == Kind::Link { pool.for_links() } else { pool.clone() };
+        let group = |kind: RingKind, size: Size| {
+            let pool = if kind == RingKind::Link { pool.for_links() } else { pool.clone() };
             Group::new(Buffers::name(kind, size.class), size, ring, pool)
         };
-        let (ordinary, link) = (Kind::Ordinary, Kind::Link);
+        let (ordinary, link) = (RingKind::Ordinary, RingKind::Link);
         Ok(Buffers {
             groups: [group(ordinary, SMALL)?, group(ordinary, LARGE)?, group(link, SMALL)?, group(link, LARGE)?],
         })
@@ -72,7 +72,7 @@ impl Buffers {
 
     /// The class to receive into next: the wanted one, or the other if the pool has none left of it; `None` if it has
     /// neither.
-    pub(super) fn pick(&mut self, kind: Kind, wanted: Class) -> Option<Class> {
+    pub(super) fn pick(&mut self, kind: RingKind, wanted: Class) -> Option<Class> {
         let wanted = self.suits(kind, wanted);
         let other = match wanted {
             Class::Small => Class::Large,
@@ -82,32 +82,32 @@ impl Buffers {
     }
 
     /// The class for a receive that would like `wanted`, with regard to how full the pool is.
-    pub(super) fn suits(&self, kind: Kind, wanted: Class) -> Class {
+    pub(super) fn suits(&self, kind: RingKind, wanted: Class) -> Class {
         self.groups[usize::from(Buffers::name(kind, wanted))].pool.class_to_receive(wanted)
     }
 
     /// Whether each receive should take only one buffer.
-    pub(super) fn are_scarce(&self, kind: Kind) -> bool {
-        kind == Kind::Ordinary && self.groups[0].pool.is_pressed()
+    pub(super) fn are_scarce(&self, kind: RingKind) -> bool {
+        kind == RingKind::Ordinary && self.groups[0].pool.is_pressed()
     }
 
     /// The kernel's id of the ring of `kind` and `class`, which is also its index here.
-    pub(super) fn name(kind: Kind, class: Class) -> u16 {
+    pub(super) fn name(kind: RingKind, class: Class) -> u16 {
         match (kind, class) {
-            (Kind::Ordinary, Class::Small) => 0,
-            (Kind::Ordinary, Class::Large) => 1,
-            (Kind::Link, Class::Small) => 2,
-            (Kind::Link, Class::Large) => 3,
+            (RingKind::Ordinary, Class::Small) => 0,
+            (RingKind::Ordinary, Class::Large) => 1,
+            (RingKind::Link, Class::Small) => 2,
+            (RingKind::Link, Class::Large) => 3,
         }
     }
 
     /// Takes back a buffer that the kernel reported used.
-    pub(super) fn take(&mut self, kind: Kind, class: Class, id: u16) -> Option<Lease> {
+    pub(super) fn take(&mut self, kind: RingKind, class: Class, id: u16) -> Option<Lease> {
         self.group(kind, class).take(id)
     }
 
     /// Records that the kernel found the ring empty.
-    pub(super) fn ran_dry(&mut self, kind: Kind, class: Class) {
+    pub(super) fn ran_dry(&mut self, kind: RingKind, class: Class) {
         let group = self.group(kind, class);
         group.target = (group.target * 2).min(group.target_max);
     }
@@ -140,7 +140,7 @@ impl Buffers {
         self.groups.iter_mut().try_for_each(|group| group.unregister(ring))
     }
 
-    fn group(&mut self, kind: Kind, class: Class) -> &mut Group {
+    fn group(&mut self, kind: RingKind, class: Class) -> &mut Group {
         &mut self.groups[usize::from(Buffers::name(kind, class))]
     }
 }

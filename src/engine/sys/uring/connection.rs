@@ -9,11 +9,11 @@ use io_uring::squeue::Flags;
 use io_uring::types::Fd;
 use socket2::{SockAddr, SockRef};
 
-use super::buffers::{Buffers, Kind};
-use super::message::Message;
+use super::buffers::{Buffers, RingKind};
+use super::message::MessageHeader;
 use super::operation::{InKernel, Verb, name};
 use super::ring::{Completion, Ring};
-use super::sending::Sending;
+use super::sending::SendQueue;
 use crate::engine::Lease;
 use crate::engine::driver::{Close, DriverEvent, SocketOptions, Token};
 use crate::engine::pool::Class;
@@ -47,11 +47,11 @@ pub(super) enum Advance {
 }
 
 /// What all connections of a driver share.
-pub(super) struct Shared {
+pub(super) struct DriverShared {
     pub(super) ring: Ring,
     pub(super) buffers: Buffers,
     /// Message headers for gathered sends that are not in use.
-    pub(super) messages: Vec<Message>,
+    pub(super) messages: Vec<MessageHeader>,
 }
 
 pub(super) struct Connection {
@@ -69,13 +69,13 @@ pub(super) struct Connection {
     /// The class of the receive that is in the kernel.
     receives_into: Class,
     /// For whom it receives: from the next receive on, and in the receive that is in the kernel.
-    kind: Kind,
-    receives_as: Kind,
+    kind: RingKind,
+    receives_as: RingKind,
     /// The receive in the kernel ends after one buffer.
     receives_once: bool,
     /// The class has changed since that receive was started.
     is_misplaced: bool,
-    sending: Sending,
+    sending: SendQueue,
     pub(super) leaving: Option<Leaving>,
     /// Whether the token is in the driver's list of sockets to advance.
     pub(super) is_dirty: bool,
@@ -102,11 +102,11 @@ impl Connection {
             failed: false,
             class: ReceiveClass::new(),
             receives_into: Class::Small,
-            kind: Kind::Ordinary,
-            receives_as: Kind::Ordinary,
+            kind: RingKind::Ordinary,
+            receives_as: RingKind::Ordinary,
             receives_once: false,
             is_misplaced: false,
-            sending: Sending::new(),
+            sending: SendQueue::new(),
             leaving: None,
             is_dirty: false,
             is_starved: false,
@@ -119,13 +119,13 @@ impl Connection {
 
     /// From now on it receives into buffers reserved for links.
     pub(super) fn serve_link(&mut self) {
-        self.kind = Kind::Link;
+        self.kind = RingKind::Link;
         socket::set_up_link(&self.fd);
         self.is_misplaced |= self.receive.is_there;
     }
 
     pub(super) fn serves_link(&self) -> bool {
-        self.kind == Kind::Link
+        self.kind == RingKind::Link
     }
 
     pub(super) fn queue(&mut self, lease: Lease) {
@@ -153,7 +153,7 @@ impl Connection {
     }
 
     /// Starts and cancels operations in the kernel as requested.
-    pub(super) fn advance(&mut self, token: Token, shared: &mut Shared) -> io::Result<Advance> {
+    pub(super) fn advance(&mut self, token: Token, shared: &mut DriverShared) -> io::Result<Advance> {
         let gives_up = self.gives_up();
         self.advance_connect(token, gives_up, shared)?;
         self.advance_send(token, gives_up, shared)?;
@@ -177,7 +177,7 @@ impl Connection {
         }
     }
 
-    fn advance_connect(&mut self, token: Token, gives_up: bool, shared: &mut Shared) -> io::Result<()> {
+    fn advance_connect(&mut self, token: Token, gives_up: bool, shared: &mut DriverShared) -> io::Result<()> {
         let Phase::Connecting(target) = &self.phase else { return Ok(()) };
         if gives_up {
             if self.connect.take_cancel() {
@@ -193,7 +193,7 @@ impl Connection {
         Ok(())
     }
 
-    fn advance_send(&mut self, token: Token, gives_up: bool, shared: &mut Shared) -> io::Result<()> {
+    fn advance_send(&mut self, token: Token, gives_up: bool, shared: &mut DriverShared) -> io::Result<()> {
         if gives_up {
             return self.sending.cancel(token, &mut shared.ring);
         }
@@ -209,7 +209,7 @@ impl Connection {
     }
 
     /// Returns true if it must receive and there is no buffer.
-    fn advance_receive(&mut self, token: Token, shared: &mut Shared) -> io::Result<bool> {
+    fn advance_receive(&mut self, token: Token, shared: &mut DriverShared) -> io::Result<bool> {
         let open = matches!(self.phase, Phase::Open) && !self.received_all && self.leaving.is_none();
         let wanted = self.armed && open;
         if self.receive.is_there {
@@ -259,7 +259,7 @@ impl Connection {
         &mut self,
         token: Token,
         completion: Completion,
-        shared: &mut Shared,
+        shared: &mut DriverShared,
         events: &mut Vec<DriverEvent>,
     ) {
         self.sending.ended(&mut shared.messages);
@@ -286,7 +286,7 @@ impl Connection {
         &mut self,
         token: Token,
         completion: Completion,
-        shared: &mut Shared,
+        shared: &mut DriverShared,
         events: &mut Vec<DriverEvent>,
     ) {
         if !completion.more {

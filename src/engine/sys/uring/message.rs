@@ -6,20 +6,20 @@ use crate::engine::Lease;
 use crate::engine::sys::outgoing::GATHER_MAX;
 
 /// A message header and the list that it points to, at a place in memory that does not change.
-pub(super) struct Message(NonNull<Body>);
+pub(super) struct MessageHeader(NonNull<Body>);
 
 struct Body {
     header: libc::msghdr,
     slices: [libc::iovec; GATHER_MAX],
 }
 
-impl Message {
-    pub(super) fn new() -> Message {
+impl MessageHeader {
+    pub(super) fn new() -> MessageHeader {
         let nothing = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         // SAFETY: a message header of zeroes is a valid one, without name, list or control data.
         let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
         let body = Box::new(Body { header, slices: [nothing; GATHER_MAX] });
-        Message(NonNull::from(Box::leak(body)))
+        MessageHeader(NonNull::from(Box::leak(body)))
     }
 
     /// Lists `leases`, at most [`GATHER_MAX`] of them, and returns the header. It is good until the next call.
@@ -37,7 +37,7 @@ impl Message {
     }
 }
 
-impl Drop for Message {
+impl Drop for MessageHeader {
     fn drop(&mut self) {
         // SAFETY: the body came from a box that `new` leaked, and is freed once, here.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });

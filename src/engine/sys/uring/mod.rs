@@ -33,7 +33,7 @@ use crate::engine::sys::socket;
 use crate::engine::sys::wake::EventFd;
 
 use buffers::Buffers;
-use connection::{Advance, Connection, Leaving, Shared, is_passing, outcome};
+use connection::{Advance, Connection, DriverShared, Leaving, is_passing, outcome};
 use operation::{InKernel, Verb, name, named};
 use ring::{Completion, Ring};
 
@@ -47,7 +47,7 @@ const NO_TOKEN: Token = Token { index: 0, generation: 0 };
 
 /// A driver on io_uring.
 pub(in crate::engine) struct UringDriver {
-    shared: Shared,
+    shared: DriverShared,
     wake: Arc<EventFd>,
     wake_is_armed: bool,
     places: Places<Endpoint>,
@@ -82,7 +82,7 @@ impl UringDriver {
         let ring = Ring::new()?;
         let buffers = Buffers::new(&ring, pool)?;
         Ok(UringDriver {
-            shared: Shared { ring, buffers, messages: Vec::new() },
+            shared: DriverShared { ring, buffers, messages: Vec::new() },
             wake: Arc::new(EventFd::new()?),
             wake_is_armed: false,
             places: Places::new(),

@@ -6,22 +6,22 @@ use std::os::fd::{AsFd, AsRawFd};
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 
-use super::message::Message;
+use super::message::MessageHeader;
 use super::operation::{InKernel, Verb, name};
 use super::ring::Ring;
 use crate::engine::driver::Token;
 use crate::engine::sys::outgoing::Outgoing;
 
 /// A send queue whose front is in the kernel while a send is in flight.
-pub(super) struct Sending {
+pub(super) struct SendQueue {
     pub(super) outgoing: Outgoing,
     operation: InKernel,
-    message: Option<Message>,
+    message: Option<MessageHeader>,
 }
 
-impl Sending {
-    pub(super) fn new() -> Sending {
-        Sending { outgoing: Outgoing::new(), operation: InKernel::default(), message: None }
+impl SendQueue {
+    pub(super) fn new() -> SendQueue {
+        SendQueue { outgoing: Outgoing::new(), operation: InKernel::default(), message: None }
     }
 
     /// Whether a send is in flight.
@@ -36,7 +36,7 @@ impl Sending {
         token: Token,
         fd: &impl AsFd,
         ring: &mut Ring,
-        messages: &mut Vec<Message>,
+        messages: &mut Vec<MessageHeader>,
     ) -> io::Result<bool> {
         if self.operation.is_there {
             return Ok(false);
@@ -57,16 +57,16 @@ impl Sending {
     }
 
     /// Records that the send has ended. The sent bytes must still be removed from the queue.
-    pub(super) fn ended(&mut self, messages: &mut Vec<Message>) {
+    pub(super) fn ended(&mut self, messages: &mut Vec<MessageHeader>) {
         self.operation.ended();
         self.outgoing.end_send();
         messages.extend(self.message.take());
     }
 
-    fn entry(&mut self, fd: Fd, messages: &mut Vec<Message>) -> Option<squeue::Entry> {
+    fn entry(&mut self, fd: Fd, messages: &mut Vec<MessageHeader>) -> Option<squeue::Entry> {
         let mut front = self.outgoing.front();
         if front.len() > 1 {
-            let message = self.message.insert(messages.pop().unwrap_or_else(Message::new));
+            let message = self.message.insert(messages.pop().unwrap_or_else(MessageHeader::new));
             return Some(opcode::SendMsg::new(fd, message.list(front)).flags(libc::MSG_NOSIGNAL as u32).build());
         }
         let only = front.next()?;
@@ -75,7 +75,7 @@ impl Sending {
     }
 }
 
-impl Drop for Sending {
+impl Drop for SendQueue {
     fn drop(&mut self) {
         if self.operation.is_there {
             self.outgoing.abandon();

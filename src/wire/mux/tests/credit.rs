@@ -39,7 +39,7 @@ fn credit_for_a_fast_reader_is_given_in_few_frames() {
         pair.transmit(CONNECTOR, 16_384);
         pair.deliver(EDGE);
     }
-    let credits = pair.kinds(CONNECTOR).iter().filter(|kind| **kind == Kind::Credit).count();
+    let credits = pair.kinds(CONNECTOR).iter().filter(|kind| **kind == FrameKind::Credit).count();
     assert!(credits <= 24, "{credits} CREDIT frames for 2 MiB; one is due for each 128 KiB, and one more for the link");
 }
 

@@ -30,9 +30,9 @@ fn the_connector_drains_and_still_serves_what_was_on_its_way() {
     assert!(pair.events[CONNECTOR].iter().any(|event| matches!(event, Event::Opened { .. })));
     assert_eq!(pair.cause(EDGE, crossing), None);
     assert_eq!(pair.sides[EDGE].open(&open()), Err(OpenError::Draining));
-    let drains = |pair: &Pair, side| pair.kinds(side).iter().filter(|kind| **kind == Kind::Drain).count();
+    let drains = |pair: &Pair, side| pair.kinds(side).iter().filter(|kind| **kind == FrameKind::Drain).count();
     assert_eq!((drains(&pair, EDGE), drains(&pair, CONNECTOR)), (1, 1));
-    assert_eq!(pair.kinds(EDGE), [Kind::Open, Kind::Drain]);
+    assert_eq!(pair.kinds(EDGE), [FrameKind::Open, FrameKind::Drain]);
     pair.sides[EDGE].reset(crossing, Cause::Cancelled);
     pair.run_until_idle();
     assert!(pair.sides.iter().all(Mux::is_drained));

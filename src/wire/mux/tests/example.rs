@@ -42,7 +42,7 @@ fn the_example_of_the_protocol_page_is_what_is_sent() {
     edge.finish(stream).unwrap();
     let mut sent = Sent::default();
     edge.poll_transmit(now, 16_384, &mut sent);
-    sent.frames.retain(|(header, _)| header.kind != Kind::Ping);
+    sent.frames.retain(|(header, _)| header.kind != FrameKind::Ping);
     let bytes: Bytes = sent.frames.iter().flat_map(|(header, body)| [&header.encode()[..], body].concat()).collect();
     assert_eq!(bytes, from_edge);
 }

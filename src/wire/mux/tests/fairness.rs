@@ -10,7 +10,7 @@ fn records(pair: &mut Pair, n: usize) -> Vec<(u32, usize)> {
     for _ in 0..n {
         pair.transmit(EDGE, 16_384);
     }
-    let data = pair.sent[EDGE].iter().filter(|(header, _)| header.kind == Kind::Data);
+    let data = pair.sent[EDGE].iter().filter(|(header, _)| header.kind == FrameKind::Data);
     data.map(|(header, body)| (header.stream, HEADER_LEN + body.len())).collect()
 }
 
@@ -118,7 +118,7 @@ fn control_goes_before_data() {
     pair.sides[EDGE].ping(pair.now);
     pair.clear();
     pair.transmit(EDGE, 16_384);
-    assert_eq!(pair.kinds(EDGE)[..3], [Kind::Ping, Kind::Open, Kind::Data]);
+    assert_eq!(pair.kinds(EDGE)[..3], [FrameKind::Ping, FrameKind::Open, FrameKind::Data]);
     let (header, body) = &pair.sent[EDGE][2];
     assert!(header.fin && header.stream == fresh.wire() && body == b"request");
 }

@@ -30,7 +30,7 @@ fn broken(mut mux: Mux<Bytes>, frames: &[Bytes]) -> Broken {
     assert!(mux.is_closed() && mux.streams_live() == 0);
     mux.receive(start(), vec![1; 100]);
     assert!(mux.poll_event().is_none(), "a closed link reads nothing");
-    let close = sent.frames.iter().find(|(header, _)| header.kind == Kind::Close);
+    let close = sent.frames.iter().find(|(header, _)| header.kind == FrameKind::Close);
     let close = close.map(|(_, body)| Fault::from_code(u16::from_be_bytes([body[0], body[1]])));
     Broken { fault: fault.expect("the link goes on"), close }
 }
@@ -44,23 +44,23 @@ fn opening(route: &[u8]) -> Bytes {
 }
 
 fn data(id: u32, len: usize) -> Bytes {
-    frame(Kind::Data, id, &vec![0; len])
+    frame(FrameKind::Data, id, &vec![0; len])
 }
 
 fn reset(id: u32) -> Bytes {
-    frame(Kind::Reset, id, &[2, 0])
+    frame(FrameKind::Reset, id, &[2, 0])
 }
 
 fn credit(id: u32, n: u32) -> Bytes {
     let size = if id == 0 { &[0, 1, 0, 0][..] } else { &[] };
-    frame(Kind::Credit, id, &[&n.to_be_bytes(), size].concat())
+    frame(FrameKind::Credit, id, &[&n.to_be_bytes(), size].concat())
 }
 
 fn hello_with(change: impl Fn(&mut Bytes)) -> Bytes {
     let mut payload = Vec::new();
     hello().encode(&mut payload);
     change(&mut payload);
-    frame(Kind::Hello, 0, &payload)
+    frame(FrameKind::Hello, 0, &payload)
 }
 
 fn welcome_with(change: impl Fn(&mut Bytes)) -> Bytes {
@@ -68,13 +68,13 @@ fn welcome_with(change: impl Fn(&mut Bytes)) -> Bytes {
     pair.run_until_idle();
     let mut payload = pair.sent[EDGE][0].1.clone();
     change(&mut payload);
-    frame(Kind::Welcome, 0, &payload)
+    frame(FrameKind::Welcome, 0, &payload)
 }
 
 fn phases(stage: u8) -> Bytes {
     let mut payload = vec![0; 33];
     payload[0] = stage;
-    frame(Kind::Phases, 1, &payload)
+    frame(FrameKind::Phases, 1, &payload)
 }
 
 /// Every fault that a peer's frames can provoke, and the frames that do.
@@ -97,8 +97,8 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
         edge.reset(stream, Cause::Cancelled);
         edge
     };
-    let last_data = Header { fin: true, ..Header::new(Kind::Data, 1, 1) };
-    let open_at = |id| frame(Kind::Open, id, &opening(b"h"));
+    let last_data = Header { fin: true, ..Header::new(FrameKind::Data, 1, 1) };
+    let open_at = |id| frame(FrameKind::Open, id, &opening(b"h"));
     let opens = |from: u32, n: u32| (0..n).map(move |k| open_at(from + 2 * k));
     vec![
         (Fault::UnknownType, edge(), vec![vec![0, 0, 99, 0, 0, 0, 0, 0]]),
@@ -108,16 +108,16 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
         (Fault::StreamMissing, edge(), vec![vec![0, 0, 7, 0, 0, 0, 0, 0]]),
         (Fault::Truncated, new_edge(), vec![hello_with(|payload| payload.truncate(20))]),
         (Fault::TrailingBytes, new_edge(), vec![hello_with(|payload| payload.push(0))]),
-        (Fault::BadText, connector(), vec![frame(Kind::Open, 3, &opening(b"\xff\xfe"))]),
-        (Fault::BadText, connector(), vec![frame(Kind::Open, 3, &opening(b"a\nb"))]),
+        (Fault::BadText, connector(), vec![frame(FrameKind::Open, 3, &opening(b"\xff\xfe"))]),
+        (Fault::BadText, connector(), vec![frame(FrameKind::Open, 3, &opening(b"a\nb"))]),
         (Fault::BadMagic, new_edge(), vec![hello_with(|payload| payload[0] = b'A')]),
         (Fault::BadTunnelId, new_edge(), vec![hello_with(|payload| payload[9] = b' ')]),
         (Fault::FieldRange, new_connector(), vec![welcome_with(|payload| payload[18] = 0xff)]),
-        (Fault::HelloExpected, new_edge(), vec![frame(Kind::Ping, 0, &[0; 8])]),
-        (Fault::WelcomeExpected, new_connector(), vec![frame(Kind::Ping, 0, &[0; 8])]),
+        (Fault::HelloExpected, new_edge(), vec![frame(FrameKind::Ping, 0, &[0; 8])]),
+        (Fault::WelcomeExpected, new_connector(), vec![frame(FrameKind::Ping, 0, &[0; 8])]),
         (Fault::GreetingRepeated, edge(), vec![hello_with(|_| {})]),
         (Fault::GreetingRepeated, connector(), vec![welcome_with(|_| {})]),
-        (Fault::TooEarly, new_edge(), vec![hello_with(|_| {}), frame(Kind::Ping, 0, &[0; 8])]),
+        (Fault::TooEarly, new_edge(), vec![hello_with(|_| {}), frame(FrameKind::Ping, 0, &[0; 8])]),
         (Fault::WrongSide, edge(), vec![open_at(3)]),
         (Fault::WrongSide, connector(), vec![phases(0)]),
         (
@@ -126,17 +126,17 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
             vec![hello_with(|payload| payload[4..8].copy_from_slice(&[0, 2, 0, 3]))],
         ),
         (Fault::VersionNotOffered, new_connector(), vec![welcome_with(|payload| payload[1] = 2)]),
-        (Fault::PongUnexpected, edge(), vec![frame(Kind::Pong, 0, &[9; 8])]),
-        (Fault::DrainRepeated, edge(), vec![frame(Kind::Drain, 0, &[]), frame(Kind::Drain, 0, &[])]),
+        (Fault::PongUnexpected, edge(), vec![frame(FrameKind::Pong, 0, &[9; 8])]),
+        (Fault::DrainRepeated, edge(), vec![frame(FrameKind::Drain, 0, &[]), frame(FrameKind::Drain, 0, &[])]),
         (Fault::StreamIdEven, connector(), vec![open_at(4)]),
         (Fault::StreamIdReused, connector(), vec![open_at(1)]),
         (Fault::StreamUnknown, connector(), vec![data(3, 1)]),
         (Fault::StreamUnknown, edge(), vec![credit(3, 1)]),
         (Fault::StreamsExceeded, connector(), opens(3, 4).collect()),
-        (Fault::OpenAfterDrain, connector(), vec![frame(Kind::Drain, 0, &[]), open_at(3)]),
-        (Fault::FrameAfterFin, edge(), vec![frame(Kind::Fin, 1, &[]), data(1, 1)]),
-        (Fault::FrameAfterFin, edge(), vec![frame(Kind::Fin, 1, &[]), frame(Kind::Fin, 1, &[])]),
-        (Fault::FrameAfterFin, edge(), vec![frame(Kind::Fin, 1, &[]), phases(0)]),
+        (Fault::OpenAfterDrain, connector(), vec![frame(FrameKind::Drain, 0, &[]), open_at(3)]),
+        (Fault::FrameAfterFin, edge(), vec![frame(FrameKind::Fin, 1, &[]), data(1, 1)]),
+        (Fault::FrameAfterFin, edge(), vec![frame(FrameKind::Fin, 1, &[]), frame(FrameKind::Fin, 1, &[])]),
+        (Fault::FrameAfterFin, edge(), vec![frame(FrameKind::Fin, 1, &[]), phases(0)]),
         (Fault::FrameAfterFin, resetting(), vec![[&last_data.encode()[..], b"x"].concat(), data(1, 1)]),
         (Fault::StaleData, edge(), vec![reset(1), data(1, 1)]),
         (Fault::StaleFrames, edge(), std::iter::once(reset(1)).chain((0..40).map(|_| credit(1, 1))).collect()),
@@ -148,7 +148,7 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
         (Fault::CreditOverflow, edge(), vec![credit(1, CREDIT_MAX)]),
         (Fault::CreditOverflow, edge(), vec![credit(0, u32::MAX)]),
         (Fault::ResetFlood, connector(), (0..20_100).flat_map(|k| [open_at(3 + 2 * k), reset(3 + 2 * k)]).collect()),
-        (Fault::PingFlood, edge(), (0..200).map(|_| frame(Kind::Ping, 0, &[0; 8])).collect()),
+        (Fault::PingFlood, edge(), (0..200).map(|_| frame(FrameKind::Ping, 0, &[0; 8])).collect()),
         (Fault::EmptyDataFlood, edge(), (0..1_000).map(|_| data(1, 0)).collect()),
     ]
 }

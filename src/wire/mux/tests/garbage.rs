@@ -54,12 +54,12 @@ fn random_bytes_end_in_a_named_fault() {
 fn frames(rng: &mut Rng) -> Bytes {
     let mut bytes = Vec::new();
     for _ in 0..1 + rng.below(40) {
-        let kind = Kind::ALL[rng.below(13) as usize];
+        let kind = FrameKind::ALL[rng.below(13) as usize];
         let (min, max) = kind.len_range();
         let len = rng.between(min as u64, max.min(min + 300) as u64) as usize;
         let id = [0, 1, 3, 5, 7, 2, u32::MAX][rng.below(7) as usize];
         let payload: Bytes = match kind {
-            Kind::Open => {
+            FrameKind::Open => {
                 let mut out = Vec::new();
                 open().encode(&mut out);
                 out

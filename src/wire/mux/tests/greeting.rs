@@ -41,11 +41,11 @@ fn a_connector_of_a_later_version_is_refused_not_cut_off() {
     let mut edge: Mux<Bytes> = Mux::edge(start(), Settings::default());
     let mut payload = b"adit\0\x02\0\x07".to_vec();
     payload.extend_from_slice(&[9; 500]);
-    edge.receive(start(), frame(Kind::Hello, 0, &payload));
+    edge.receive(start(), frame(FrameKind::Hello, 0, &payload));
     let mut sent = Sent::default();
     edge.poll_transmit(start(), 16_384, &mut sent);
     assert_eq!(sent.frames.len(), 1);
-    assert_eq!(sent.frames[0].0.kind, Kind::Refused);
+    assert_eq!(sent.frames[0].0.kind, FrameKind::Refused);
     assert_eq!(sent.frames[0].1[..2], RegistrationRefusal::Version.code().to_be_bytes());
     assert!(matches!(edge.poll_event(), Some(Event::Closed { fault: Fault::VersionUnsupported, by: Side::Local })));
     assert!(edge.is_closed());

@@ -31,7 +31,7 @@ fn a_quiet_link_is_pinged_once_per_interval_and_stays_up() {
     }
     assert_eq!((pair.closed(EDGE), pair.closed(CONNECTOR)), (None, None));
     for side in [EDGE, CONNECTOR] {
-        let pings = pair.kinds(side).iter().filter(|kind| **kind == Kind::Ping).count();
+        let pings = pair.kinds(side).iter().filter(|kind| **kind == FrameKind::Ping).count();
         assert!((14..=60).contains(&pings), "{pings}");
     }
 }
@@ -52,7 +52,7 @@ fn traffic_stands_for_pings_but_the_round_trip_is_still_measured_now_and_then() 
         pair.sides[EDGE].consumed(edge, 10);
         pair.sides[CONNECTOR].consumed(connector, 10);
     }
-    let pings = pair.kinds(EDGE).iter().filter(|kind| **kind == Kind::Ping).count();
+    let pings = pair.kinds(EDGE).iter().filter(|kind| **kind == FrameKind::Ping).count();
     assert!((9..=11).contains(&pings), "{pings} pings in about 40 s, one is due every 4 s");
 }
 

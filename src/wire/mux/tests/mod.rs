@@ -16,8 +16,8 @@ mod streams;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::frame::{HEADER_LEN, Header, Kind};
-use super::machine::{Mux, Role};
+use super::frame::{FrameKind, HEADER_LEN, Header};
+use super::machine::{LinkRole, Mux};
 use super::*;
 use crate::base::{CoreId, Rng, Secret, Time, Traffic};
 
@@ -216,7 +216,7 @@ impl Pair {
         })
     }
 
-    pub(super) fn kinds(&self, side: usize) -> Vec<Kind> {
+    pub(super) fn kinds(&self, side: usize) -> Vec<FrameKind> {
         self.sent[side].iter().map(|(header, _)| header.kind).collect()
     }
 
@@ -263,7 +263,7 @@ pub(super) fn check(mux: &mut Mux<Bytes>) {
         assert_eq!(queued, stream.queued);
     }
     assert_eq!((mux.window.held(), mux.ready, mux.lingering), (held, ready, lingering));
-    if mux.role == Role::Connector && mux.is_ready() {
+    if mux.role == LinkRole::Connector && mux.is_ready() {
         assert!(mux.streams.live() <= mux.settings.streams_max as usize);
     }
 }
@@ -276,7 +276,7 @@ fn item_len(item: &stream::Item<Bytes>) -> usize {
 }
 
 /// A frame as it stands on the wire.
-pub(super) fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
+pub(super) fn frame(kind: FrameKind, stream: u32, payload: &[u8]) -> Bytes {
     let mut bytes = Header::new(kind, stream, payload.len()).encode().to_vec();
     bytes.extend_from_slice(payload);
     bytes

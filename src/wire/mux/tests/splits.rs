@@ -92,26 +92,30 @@ fn every_frame_means_the_same_wherever_it_is_cut() {
         .encode(&mut phases);
     let mut refused = Vec::new();
     Refused::new(RegistrationRefusal::Overloaded, "later").encode(&mut refused);
-    let finished = Header { fin: true, ..Header::new(Kind::Data, 1, 5) };
+    let finished = Header { fin: true, ..Header::new(FrameKind::Data, 1, 5) };
     let last_data = [&finished.encode()[..], b"12345"].concat();
 
     every_split("HELLO", &fresh_edge, &greeting(CONNECTOR));
     every_split("WELCOME", &fresh_connector, &greeting(EDGE));
-    every_split("REFUSED", &fresh_connector, &frame(Kind::Refused, 0, &refused));
-    every_split("OPEN", &ready_connector, &frame(Kind::Open, 3, &opening));
-    every_split("DATA", &ready_edge, &frame(Kind::Data, 1, b"some payload"));
+    every_split("REFUSED", &fresh_connector, &frame(FrameKind::Refused, 0, &refused));
+    every_split("OPEN", &ready_connector, &frame(FrameKind::Open, 3, &opening));
+    every_split("DATA", &ready_edge, &frame(FrameKind::Data, 1, b"some payload"));
     every_split("DATA with FIN", &ready_edge, &last_data);
-    every_split("FIN", &ready_edge, &frame(Kind::Fin, 1, &[]));
-    every_split("RESET", &ready_edge, &frame(Kind::Reset, 1, &Cause::NoRoute.code().to_be_bytes()));
-    every_split("PHASES", &ready_edge, &frame(Kind::Phases, 1, &phases));
-    every_split("PONG", &ready_edge, &frame(Kind::Pong, 0, &stamp));
-    every_split("DRAIN", &ready_edge, &frame(Kind::Drain, 0, &[]));
-    every_split("CLOSE", &ready_edge, &frame(Kind::Close, 0, &[0, 5, 0, 0, 0, 0]));
+    every_split("FIN", &ready_edge, &frame(FrameKind::Fin, 1, &[]));
+    every_split("RESET", &ready_edge, &frame(FrameKind::Reset, 1, &Cause::NoRoute.code().to_be_bytes()));
+    every_split("PHASES", &ready_edge, &frame(FrameKind::Phases, 1, &phases));
+    every_split("PONG", &ready_edge, &frame(FrameKind::Pong, 0, &stamp));
+    every_split("DRAIN", &ready_edge, &frame(FrameKind::Drain, 0, &[]));
+    every_split("CLOSE", &ready_edge, &frame(FrameKind::Close, 0, &[0, 5, 0, 0, 0, 0]));
     // CREDIT and PING tell the application nothing; a frame after them shows that they were read to their end.
-    let end = frame(Kind::Fin, 1, &[]);
-    every_split("CREDIT", &ready_edge, &[frame(Kind::Credit, 1, &[0, 0, 1, 0]), end.clone()].concat());
-    every_split("link CREDIT", &ready_edge, &[frame(Kind::Credit, 0, &[0, 0, 1, 0, 0, 1, 0, 0]), end.clone()].concat());
-    every_split("PING", &ready_edge, &[frame(Kind::Ping, 0, &stamp), end].concat());
+    let end = frame(FrameKind::Fin, 1, &[]);
+    every_split("CREDIT", &ready_edge, &[frame(FrameKind::Credit, 1, &[0, 0, 1, 0]), end.clone()].concat());
+    every_split(
+        "link CREDIT",
+        &ready_edge,
+        &[frame(FrameKind::Credit, 0, &[0, 0, 1, 0, 0, 1, 0, 0]), end.clone()].concat(),
+    );
+    every_split("PING", &ready_edge, &[frame(FrameKind::Ping, 0, &stamp), end].concat());
 }
 
 #[test]
@@ -122,13 +126,13 @@ fn a_fault_is_the_same_wherever_it_is_cut() {
         bytes[HEADER_LEN + 9] = b'/';
         bytes
     });
-    every_split("an unknown stage", &ready_edge, &frame(Kind::Phases, 1, &[9; 33]));
+    every_split("an unknown stage", &ready_edge, &frame(FrameKind::Phases, 1, &[9; 33]));
 }
 
 #[test]
 fn payload_is_handed_on_before_its_frame_is_whole() {
     let mut edge = ready_edge();
-    let bytes = frame(Kind::Data, 1, &[7; 1_000]);
+    let bytes = frame(FrameKind::Data, 1, &[7; 1_000]);
     edge.receive(start(), bytes[..HEADER_LEN + 10].to_vec());
     assert!(matches!(edge.poll_event(), Some(Event::Data { chunk, .. }) if chunk == [7; 10]));
 }

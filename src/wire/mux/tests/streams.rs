@@ -100,7 +100,7 @@ fn a_reset_of_a_stream_that_is_over_on_the_wire_is_not_sent() {
 fn a_reset_in_the_middle_of_a_frame_drops_the_rest_of_it() {
     let mut pair = Pair::ready(Settings::default());
     let [_, connector] = pair.open();
-    let whole = frame(Kind::Data, connector.wire(), &[5; 3_000]);
+    let whole = frame(FrameKind::Data, connector.wire(), &[5; 3_000]);
     pair.sides[CONNECTOR].receive(pair.now, whole[..1_000].to_vec());
     assert!(matches!(pair.sides[CONNECTOR].poll_event(), Some(Event::Data { .. })));
     pair.sides[CONNECTOR].reset(connector, Cause::Internal);

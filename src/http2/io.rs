@@ -2,64 +2,38 @@
 //!
 //! The traits are those of tokio, which stands for nothing else here: no runtime of tokio runs on a core.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::Time;
-use crate::engine::{ByteStream, Class, Core, Lease, StreamError};
-use crate::wire::http2::HeaderBlocks;
+use crate::engine::{ByteStream, Class, Core, Lease, Pool, StreamError};
+
+/// Sees what is received on a connection, before `h2` has all of a frame.
+pub trait Watch {
+    /// Takes the next bytes, which were received at `now`.
+    fn feed(&self, bytes: &[u8], now: Time);
+}
 
 /// A connection as `h2` reads and writes it.
-pub(super) struct Io<S> {
+pub struct Io<S, W> {
     stream: Rc<S>,
     core: Core,
     received: Option<Lease>,
     /// What is written before the next flush, so that frames share a record and a send.
     gathered: Option<Lease>,
-    reading: Rc<Reading>,
+    watch: Rc<W>,
 }
 
-/// What is known of the header block that is being received.
-#[derive(Default)]
-pub(super) struct Reading {
-    blocks: RefCell<HeaderBlocks>,
-    open_since: Cell<Option<Time>>,
-}
-
-impl Reading {
-    /// Since when a header block is not whole, if one is not.
-    pub(super) fn open_since(&self) -> Option<Time> {
-        self.open_since.get()
-    }
-
-    /// How many bytes of it came.
-    pub(super) fn open_len(&self) -> usize {
-        self.blocks.borrow().open_len()
-    }
-
-    fn feed(&self, bytes: &[u8], now: Time) {
-        let mut blocks = self.blocks.borrow_mut();
-        let ended = blocks.ended();
-        blocks.feed(bytes);
-        let since = self.open_since.get().filter(|_| blocks.ended() == ended).unwrap_or(now);
-        self.open_since.set((blocks.open_len() > 0).then_some(since));
-    }
-}
-
-impl<S: ByteStream> Io<S> {
+impl<S: ByteStream, W> Io<S, W> {
     /// The connection, of which `first` was received already.
-    pub(super) fn new(core: &Core, stream: Rc<S>, first: Option<Lease>) -> Io<S> {
+    #[must_use]
+    pub fn new(core: &Core, stream: Rc<S>, first: Option<Lease>, watch: Rc<W>) -> Io<S, W> {
         let received = first.filter(|lease| !lease.is_empty());
-        Io { stream, core: core.clone(), received, gathered: None, reading: Rc::default() }
-    }
-
-    pub(super) fn reading(&self) -> Rc<Reading> {
-        Rc::clone(&self.reading)
+        Io { stream, core: core.clone(), received, gathered: None, watch }
     }
 
     /// A buffer to gather in, as soon as the queue of the connection has room.
@@ -80,7 +54,7 @@ impl<S: ByteStream> Io<S> {
     }
 }
 
-impl<S: ByteStream> AsyncRead for Io<S> {
+impl<S: ByteStream, W: Watch> AsyncRead for Io<S, W> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.received.is_none() {
@@ -93,7 +67,7 @@ impl<S: ByteStream> AsyncRead for Io<S> {
         let Some(lease) = &mut this.received else { return Poll::Ready(Ok(())) };
         let n = lease.len().min(buf.remaining());
         buf.put_slice(&lease[..n]);
-        this.reading.feed(&lease[..n], this.core.turn_time());
+        this.watch.feed(&lease[..n], this.core.turn_time());
         lease.advance(n);
         if lease.is_empty() {
             this.received = None;
@@ -102,7 +76,7 @@ impl<S: ByteStream> AsyncRead for Io<S> {
     }
 }
 
-impl<S: ByteStream> AsyncWrite for Io<S> {
+impl<S: ByteStream, W> AsyncWrite for Io<S, W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let tailroom = this.stream.tailroom();
@@ -130,6 +104,17 @@ impl<S: ByteStream> AsyncWrite for Io<S> {
         let sent = this.send_gathered();
         this.stream.finish();
         Poll::Ready(sent)
+    }
+}
+
+/// A buffer from the part of the pool for what is received. If that is used up, a small one is waited for like one for sending,
+/// so that a body that makes progress always can.
+pub fn poll_buffer(pool: &Pool, class: Class, cx: &Context<'_>) -> Poll<Lease> {
+    match pool.take_for_receive(class).or_else(|| pool.take_for_receive(Class::Small)) {
+        Some(lease) => Poll::Ready(lease),
+        // Whoever only looks does not wait in line.
+        None if cx.waker().will_wake(Waker::noop()) => Poll::Pending,
+        None => pool.poll_lease(Class::Small, cx),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What of the responses on a connection was given to `h2` and waits to be sent.
+//! What of the bodies on a connection was given to `h2` and waits to be sent.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,35 +10,41 @@ use bytes::{Buf, Bytes};
 
 use crate::engine::Lease;
 
+/// What a piece counts for besides its bytes, where its own stream limits what waits: `h2` keeps so much for each.
+const PIECE_COST: usize = 256;
+
 /// How many bytes of bodies wait in `h2` before their sources have to wait. Behind it is the queue of the connection itself; a
 /// longer one here would only delay small answers.
 const QUEUED_MAX: usize = 64 * 1024;
 
 /// What waits on a connection.
 #[derive(Default)]
-pub(super) struct ConnectionQueue {
+pub struct ConnectionQueue {
     bytes: Cell<usize>,
     /// Who waits for room, in order.
     waiting: RefCell<VecDeque<Waker>>,
 }
 
 /// What waits on one of its streams.
-pub(super) struct StreamQueue {
+pub struct StreamQueue {
     connection: Rc<ConnectionQueue>,
     bytes: Cell<usize>,
+    pieces: Cell<usize>,
     sent: Cell<u64>,
     /// Who waits until nothing waits any more.
     flushing: RefCell<Option<Waker>>,
+    /// Who waits for room on this stream.
+    waiting: RefCell<Option<Waker>>,
 }
 
 /// A piece of a body on its way through `h2`. It counts until it was written.
-pub(super) struct SendPiece {
+pub struct SendPiece {
     content: Content,
     queue: Rc<StreamQueue>,
 }
 
 /// The bytes of a piece.
-pub(super) enum Content {
+pub enum Content {
     /// Those of a body that is passed on.
     Lease(Lease),
     /// Those of an answer of our own: short, and kept for as long as its reader takes. A buffer would be far larger.
@@ -78,18 +84,36 @@ impl ConnectionQueue {
 }
 
 impl StreamQueue {
-    pub(super) fn new(connection: &Rc<ConnectionQueue>) -> Rc<StreamQueue> {
+    /// Nothing waits on a new stream of `connection`.
+    #[must_use]
+    pub fn new(connection: &Rc<ConnectionQueue>) -> Rc<StreamQueue> {
         let connection = Rc::clone(connection);
-        Rc::new(StreamQueue { connection, bytes: Cell::new(0), sent: Cell::new(0), flushing: RefCell::default() })
+        Rc::new(StreamQueue {
+            connection,
+            bytes: Cell::new(0),
+            pieces: Cell::new(0),
+            sent: Cell::new(0),
+            flushing: RefCell::default(),
+            waiting: RefCell::default(),
+        })
     }
 
     /// Ready when the connection has room for another piece.
-    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         self.connection.poll_room(cx)
     }
 
+    /// Ready when less than `bytes_max` wait on this stream alone, what each piece costs included.
+    pub fn poll_own_room(&self, bytes_max: usize, cx: &Context<'_>) -> Poll<()> {
+        if self.bytes.get() + self.pieces.get() * PIECE_COST < bytes_max {
+            return Poll::Ready(());
+        }
+        self.waiting.replace(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
     /// Ready when all was written.
-    pub(super) fn poll_flushed(&self, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_flushed(&self, cx: &Context<'_>) -> Poll<()> {
         if !self.has_queued() {
             return Poll::Ready(());
         }
@@ -97,12 +121,15 @@ impl StreamQueue {
         Poll::Pending
     }
 
-    pub(super) fn has_queued(&self) -> bool {
+    /// Whether bytes wait.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
         self.bytes.get() > 0
     }
 
     /// How many bytes were written.
-    pub(super) fn sent_bytes(&self) -> u64 {
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
         self.sent.get()
     }
 
@@ -110,6 +137,7 @@ impl StreamQueue {
         self.bytes.set(self.bytes.get() - n);
         self.sent.set(self.sent.get() + n as u64);
         self.connection.wrote(n);
+        self.waiting.take().into_iter().for_each(Waker::wake);
         if !self.has_queued() {
             self.flushing.take().into_iter().for_each(Waker::wake);
         }
@@ -117,9 +145,12 @@ impl StreamQueue {
 }
 
 impl SendPiece {
-    pub(super) fn new(content: Content, queue: &Rc<StreamQueue>) -> SendPiece {
+    /// A piece that waits on a stream from now on.
+    #[must_use]
+    pub fn new(content: Content, queue: &Rc<StreamQueue>) -> SendPiece {
         let piece = SendPiece { content, queue: Rc::clone(queue) };
         let len = piece.remaining();
+        queue.pieces.set(queue.pieces.get() + 1);
         queue.bytes.set(queue.bytes.get() + len);
         queue.connection.bytes.set(queue.connection.bytes.get() + len);
         piece
@@ -151,10 +182,12 @@ impl Buf for SendPiece {
 
 impl Drop for SendPiece {
     fn drop(&mut self) {
+        self.queue.pieces.set(self.queue.pieces.get() - 1);
         let left = self.remaining();
         if left > 0 {
             self.queue.wrote(left);
         }
+        self.queue.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
 

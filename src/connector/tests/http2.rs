@@ -1,0 +1,604 @@
+//! An upstream that speaks HTTP/2.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Request, Response};
+
+use super::bed::{Bed, CONNECTOR, EdgeSide, Peer, Script, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables_at};
+use crate::base::Time;
+use crate::engine::sim::Faults;
+use crate::engine::{ByteStream, Core};
+use crate::http2::{Io, Watch};
+use crate::upstream::UpstreamSettings;
+use crate::wire::mux::Cause;
+
+const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
+const POST: &str = "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 4\r\n\r\nbody";
+
+/// A server's side does not watch.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn feed(&self, _: &[u8], _: Time) {}
+}
+
+/// A request at the upstream.
+struct Asked {
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    core: Core,
+}
+
+impl Asked {
+    fn path(&self) -> String {
+        self.request.uri().path().to_owned()
+    }
+
+    /// Answers at once.
+    fn answer(mut self, body: &'static str) {
+        let mut send = self.respond.send_response(Response::new(()), false).unwrap();
+        send.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
+    }
+
+    /// The body of the request, and its trailers.
+    async fn body(&mut self) -> Result<(Vec<u8>, HeaderMap), h2::Error> {
+        let (recv, mut body) = (self.request.body_mut(), Vec::new());
+        while let Some(data) = recv.data().await.transpose()? {
+            recv.flow_control().release_capacity(data.len()).unwrap();
+            body.extend_from_slice(&data);
+        }
+        Ok((body, recv.trailers().await?.unwrap_or_default()))
+    }
+}
+
+/// The connections on which requests came, with their paths.
+type Seen = Rc<RefCell<Vec<(usize, String)>>>;
+
+/// A server that gives each request to `serve`, in a task of its own.
+fn server<F: Future<Output = ()> + 'static>(builder: Builder, serve: impl Fn(Asked) -> F + 'static) -> (Script, Seen) {
+    let (seen, serve) = (Seen::default(), Rc::new(serve));
+    let note = Rc::clone(&seen);
+    let play = script(move |peer: Peer| {
+        let (builder, serve, note) = (builder.clone(), Rc::clone(&serve), Rc::clone(&note));
+        async move {
+            let Peer { talk, nth, core } = peer;
+            let io = Io::new(&core, Rc::new(talk.stream), None, Rc::new(Unwatched));
+            let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                note.borrow_mut().push((nth, request.uri().path().to_owned()));
+                core.spawn(serve(Asked { request, respond, core: core.clone() }));
+            }
+        }
+    });
+    (play, seen)
+}
+
+/// A bed whose route leads to `play` over HTTP/2, with other settings.
+fn bed_with(play: Script, set: impl Fn(&mut UpstreamSettings)) -> Bed {
+    let bed = Bed::new(play);
+    bed.role.reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), set));
+    bed
+}
+
+fn bed(play: Script) -> Bed {
+    bed_with(play, |_| {})
+}
+
+/// A call for this path, and its whole answer.
+async fn get(edge: &EdgeSide, path: &str) -> String {
+    let mut call = edge.call(format!("GET {path} HTTP/1.1\r\nHost: mcp.test\r\n\r\n")).await;
+    call.stream.finish();
+    call.whole().await
+}
+
+fn connections_open(bed: &mut Bed) -> usize {
+    bed.report().upstreams[0].connections_open
+}
+
+#[test]
+fn many_calls_share_one_connection_and_each_gets_its_answer() {
+    const CALLS: usize = 50;
+    let (play, seen) = server(Builder::new(), |mut asked| async move {
+        let (path, host) = (asked.path(), asked.request.uri().authority().unwrap().to_string());
+        let (body, _) = asked.body().await.unwrap();
+        // Those that came first are answered last.
+        let nth: u64 = path[1..].parse().unwrap();
+        asked.core.sleep(ms(200 - nth)).await;
+        let text = format!("{} {path} {host} {}", asked.request.method(), String::from_utf8(body).unwrap());
+        let head = Response::builder().header("content-length", text.len()).header("x-nth", nth).body(()).unwrap();
+        let mut send = asked.respond.send_response(head, false).unwrap();
+        send.send_data(text.into(), true).unwrap();
+    });
+    let mut bed = bed(play);
+    bed.run(move |edge| async move {
+        let mut calls = Vec::new();
+        for nth in 0..CALLS {
+            let head = format!("POST /{nth} HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 4\r\n\r\nbody");
+            let call = edge.call(head).await;
+            call.stream.finish();
+            calls.push(call);
+        }
+        for (nth, call) in calls.iter_mut().enumerate() {
+            let answer = call.whole().await;
+            assert!(
+                answer.starts_with("HTTP/1.1 200 \r\n") && answer.contains(&format!("x-nth: {nth}\r\n")),
+                "{answer}"
+            );
+            assert!(answer.ends_with(&format!("POST /{nth} {UPSTREAM}:{UPSTREAM_PORT} body")), "{answer}");
+        }
+    });
+    assert_eq!(connections_open(&mut bed), 1);
+    assert_eq!(seen.borrow().len(), CALLS);
+    assert!(seen.borrow().iter().all(|(nth, _)| *nth == 0), "{seen:?}");
+    bed.assert_clean();
+}
+
+#[test]
+fn a_connection_without_calls_is_closed_after_the_idle_timeout() {
+    let (play, seen) = server(Builder::new(), |asked| async move { asked.answer("ok") });
+    let mut bed = bed_with(play, |settings| settings.idle_timeout = ms(4_000));
+    bed.run(|edge| async move {
+        for pause in [3_900, 3_900, 4_100, 0] {
+            assert!(edge.get().await.contains("ok"));
+            edge.core.sleep(ms(pause)).await;
+        }
+    });
+    let connections: Vec<_> = seen.borrow().iter().map(|(nth, _)| *nth).collect();
+    assert_eq!(connections, [0, 0, 0, 1]);
+    assert_eq!(connections_open(&mut bed), 1);
+    bed.pass(ms(4_100));
+    assert_eq!(connections_open(&mut bed), 0);
+    assert_eq!(bed.net.open_sockets(UPSTREAM), 0, "it is closed, not only forgotten");
+    bed.assert_clean();
+}
+
+#[test]
+fn a_server_gets_no_more_calls_at_once_on_a_connection_than_it_allows() {
+    let (open, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let mut builder = Builder::new();
+    builder.max_concurrent_streams(2);
+    let (counted, greatest) = (Rc::clone(&open), Rc::clone(&most));
+    let (play, seen) = server(builder, move |asked| {
+        let (open, most) = (Rc::clone(&counted), Rc::clone(&greatest));
+        async move {
+            open.set(open.get() + 1);
+            most.set(most.get().max(open.get()));
+            asked.core.sleep(ms(100)).await;
+            open.set(open.get() - 1);
+            asked.answer("ok");
+        }
+    });
+    let mut bed = bed_with(play, |settings| settings.connections_max = 2);
+    bed.run(|edge| async move {
+        let mut calls = Vec::new();
+        for _ in 0..10 {
+            let call = edge.call(GET).await;
+            call.stream.finish();
+            calls.push(call);
+        }
+        for call in &mut calls {
+            assert!(call.whole().await.contains("ok"));
+        }
+    });
+    assert_eq!((most.get(), seen.borrow().iter().map(|(nth, _)| *nth).max()), (4, Some(1)), "{seen:?}");
+    bed.assert_clean();
+}
+
+#[test]
+fn all_that_waits_for_one_attempt_to_connect_learns_why_it_failed() {
+    let play = script(|mut peer: Peer| async move {
+        peer.talk.head().await;
+        peer.talk.say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+        let _ = peer.talk.stream.recv().await;
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut calls = Vec::new();
+        for _ in 0..3 {
+            let call = edge.call(POST).await;
+            call.stream.finish();
+            calls.push(call);
+        }
+        for call in &mut calls {
+            assert_eq!(call.cause().await, Cause::UpstreamUnreachable);
+        }
+    });
+    let failing = bed.report().upstreams[0].failing.clone().unwrap();
+    assert!(failing.contains("10.0.0.3:9000") && failing.contains("there is no HTTP/2 with it"), "{failing}");
+    bed.assert_clean();
+}
+
+#[test]
+fn bodies_trailers_and_interim_responses_pass() {
+    let (play, _) = server(Builder::new(), |mut asked| async move {
+        let hints = Response::builder().status(103).header("link", "</a>").body(()).unwrap();
+        asked.respond.send_informational(hints).unwrap();
+        let (body, trailers) = asked.body().await.unwrap();
+        let mut send = asked.respond.send_response(Response::new(()), false).unwrap();
+        send.send_data(body.into(), false).unwrap();
+        send.send_trailers(trailers).unwrap();
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let head = "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
+        let mut call = edge.call(head).await;
+        call.say("6\r\nhello \r\n5\r\nworld\r\n").await;
+        call.say("0\r\nX-Sum: 11\r\n\r\n").await;
+        call.stream.finish();
+        let answer = call.whole().await;
+        let (hints, answer) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(hints.starts_with("HTTP/1.1 103 ") && hints.contains("link: </a>"), "{hints}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("Transfer-Encoding: chunked"), "{head}");
+        assert!(body.replace("\r\n", "").contains("hello ") && body.ends_with("0\r\nx-sum: 11\r\n\r\n"), "{body}");
+        // A response to HEAD has a length and no body; one of 204 has neither.
+        let mut call = edge.call("HEAD /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n").await;
+        call.stream.finish();
+        let answer = call.whole().await;
+        assert!(answer.contains("\r\n\r\nHTTP/1.1 200 \r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    });
+    bed.assert_clean();
+}
+
+#[test]
+fn trailers_behind_a_body_of_known_length_pass_if_they_are_announced() {
+    let (play, _) = server(Builder::new(), |mut asked| async move {
+        let head = Response::builder().header("content-length", 4);
+        let head = if asked.path() == "/announced" { head.header("trailer", "x-sum") } else { head };
+        let mut send = asked.respond.send_response(head.body(()).unwrap(), false).unwrap();
+        send.send_data("body".into(), false).unwrap();
+        send.send_trailers([("x-sum".parse().unwrap(), "4".parse().unwrap())].into_iter().collect()).unwrap();
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let answer = get(&edge, "/announced").await;
+        assert!(answer.ends_with("4\r\nbody\r\n0\r\nx-sum: 4\r\n\r\n"), "{answer}");
+        assert!(!answer.contains("ontent-"), "{answer}");
+        let answer = get(&edge, "/not").await;
+        assert!(
+            answer.to_lowercase().contains("content-length: 4\r\n") && answer.ends_with("\r\n\r\nbody"),
+            "{answer}"
+        );
+    });
+    bed.assert_clean();
+}
+
+#[test]
+fn large_bodies_pass_in_both_directions_beside_one_that_is_not_read() {
+    const LEN: usize = 2_000_000;
+    let (play, seen) = server(Builder::new(), |mut asked| async move {
+        let (body, _) = asked.body().await.unwrap();
+        let head = Response::builder().header("content-length", LEN).header("x-received", body.len()).body(()).unwrap();
+        let mut send = asked.respond.send_response(head, false).unwrap();
+        let mut left = LEN;
+        while left > 0 {
+            send.reserve_capacity(left);
+            // The edge gives up what it does not read.
+            let Some(Ok(n)) = poll_fn(|cx| send.poll_capacity(cx)).await else { return };
+            send.send_data(vec![b'x'; n].into(), n == left).unwrap();
+            left -= n;
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let unread = edge.call(GET).await;
+        unread.stream.finish();
+        edge.core.sleep(ms(500)).await;
+        for _ in 0..3 {
+            let head = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {LEN}\r\n\r\n");
+            let mut call = edge.call(head).await;
+            call.say("y".repeat(LEN)).await;
+            call.stream.finish();
+            let answer = call.whole().await;
+            assert!(answer.contains(&format!("x-received: {LEN}\r\n")), "{}", &answer[..200]);
+            assert!(answer.ends_with(&"x".repeat(LEN)));
+        }
+        drop(unread);
+    });
+    assert!(seen.borrow().iter().all(|(nth, _)| *nth == 0));
+    bed.assert_clean();
+}
+
+#[test]
+fn events_pass_at_once_and_a_call_that_is_given_up_is_cancelled() {
+    let reason = Rc::new(Cell::new(None));
+    let set = Rc::clone(&reason);
+    let (play, _) = server(Builder::new(), move |mut asked| {
+        let reason = Rc::clone(&set);
+        async move {
+            let head = Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+            let mut send = asked.respond.send_response(head, false).unwrap();
+            for nth in 0..3 {
+                send.send_data(format!("data: {nth}\n\n").into(), false).unwrap();
+                asked.core.sleep(ms(1_000)).await;
+            }
+            reason.set(poll_fn(|cx| send.poll_reset(cx)).await.ok());
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut call = edge.call(POST).await;
+        call.stream.finish();
+        call.head().await;
+        let began = edge.now();
+        for nth in 0..3_u64 {
+            call.until(&format!("data: {nth}\n\n\r\n")).await;
+            let late = edge.now() - began - Duration::from_secs(nth);
+            assert!(late < ms(5), "event {nth} is {late:?} late");
+        }
+        drop(call);
+        edge.core.sleep(ms(1_100)).await;
+    });
+    assert_eq!(reason.get(), Some(Reason::CANCEL));
+    assert_eq!(connections_open(&mut bed), 1, "the connection goes on");
+    bed.assert_clean();
+}
+
+#[test]
+fn a_response_that_breaks_a_rule_fails_its_own_call_alone() {
+    let (play, seen) = server(Builder::new(), |mut asked| async move {
+        let head = Response::builder();
+        match asked.path().as_str() {
+            "/short" => {
+                let head = head.header("content-length", 10).body(()).unwrap();
+                let mut send = asked.respond.send_response(head, false).unwrap();
+                send.send_data("half".into(), true).unwrap();
+            }
+            "/lengths" => {
+                let head = head.header("content-length", 1).header("content-length", 2).body(()).unwrap();
+                let _ = asked.respond.send_response(head, false);
+            }
+            "/many" => {
+                let head = (0..200).fold(head, |head, nth| head.header(format!("x-{nth}"), "y")).body(()).unwrap();
+                let _ = asked.respond.send_response(head, true);
+            }
+            "/long" => {
+                let _ = asked.respond.send_response(head.header("x", "y".repeat(70_000)).body(()).unwrap(), true);
+            }
+            "/reset" => asked.respond.send_reset(Reason::INTERNAL_ERROR),
+            "/part" => {
+                let mut send = asked.respond.send_response(head.body(()).unwrap(), false).unwrap();
+                send.send_data("half".into(), false).unwrap();
+                asked.core.sleep(ms(10)).await;
+                send.send_reset(Reason::INTERNAL_ERROR);
+            }
+            _ => asked.answer("ok"),
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        for (path, cause) in [
+            ("/short", Cause::UpstreamClosed),
+            ("/lengths", Cause::UpstreamClosed),
+            ("/many", Cause::UpstreamProtocol),
+            ("/long", Cause::UpstreamClosed),
+            ("/reset", Cause::UpstreamClosed),
+            ("/part", Cause::UpstreamClosed),
+        ] {
+            let mut call =
+                edge.call(format!("POST {path} HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 0\r\n\r\n")).await;
+            call.stream.finish();
+            assert_eq!(call.cause().await, cause, "{path}");
+            assert!(get(&edge, "/good").await.contains("ok"), "after {path}");
+        }
+    });
+    assert_eq!(seen.borrow().len(), 12, "nothing is sent again: {seen:?}");
+    bed.assert_clean();
+}
+
+#[test]
+fn a_refused_request_is_sent_once_more_on_another_connection_and_one_that_was_looked_at_never() {
+    // How many times it is refused, how, and what becomes of it.
+    for (refused, reason, sent, becomes) in [
+        (1, Reason::REFUSED_STREAM, 2, None),
+        (2, Reason::REFUSED_STREAM, 2, Some(Cause::UpstreamUnsent)),
+        (1, Reason::INTERNAL_ERROR, 1, Some(Cause::UpstreamClosed)),
+        (1, Reason::CANCEL, 1, Some(Cause::UpstreamClosed)),
+    ] {
+        let left = Rc::new(Cell::new(refused));
+        let (play, seen) = server(Builder::new(), move |mut asked| {
+            let left = Rc::clone(&left);
+            async move {
+                if asked.path() == "/warm" || left.get() == 0 {
+                    return asked.answer("ok");
+                }
+                left.set(left.get() - 1);
+                asked.respond.send_reset(reason);
+            }
+        });
+        let mut bed = bed(play);
+        bed.run(move |edge| async move {
+            assert!(get(&edge, "/warm").await.contains("ok"));
+            let mut call = edge.call(POST).await;
+            call.stream.finish();
+            match becomes {
+                None => assert!(call.whole().await.contains("ok")),
+                Some(cause) => assert_eq!(call.cause().await, cause),
+            }
+        });
+        let posts: Vec<_> = seen.borrow().iter().filter(|(_, path)| path == "/mcp").map(|(nth, _)| *nth).collect();
+        assert_eq!(posts, if sent == 2 { vec![0, 1] } else { vec![0] }, "{reason:?}");
+        assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), sent - 1);
+        bed.assert_clean();
+    }
+}
+
+/// A server that writes frames by hand.
+struct Raw {
+    peer: Peer,
+    received: Vec<u8>,
+}
+
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+/// The flags of a head that is whole, and has no body.
+const WHOLE: u8 = 5;
+/// The header block of an empty response, by its index in the static table (RFC 7541, appendix A).
+const STATUS_200: &[u8] = &[0x88];
+
+impl Raw {
+    /// Reads the preface, and sends settings.
+    async fn begin(peer: Peer) -> Raw {
+        let mut raw = Raw { peer, received: Vec::new() };
+        raw.take(24).await.expect("the preface");
+        raw.say(SETTINGS, 0, 0, &[]).await;
+        raw
+    }
+
+    async fn take(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.received.len() < len {
+            self.received.extend_from_slice(&self.peer.talk.stream.recv().await.ok()??);
+        }
+        let rest = self.received.split_off(len);
+        Some(std::mem::replace(&mut self.received, rest))
+    }
+
+    /// The stream of the next request; none at the end of the connection.
+    async fn request(&mut self) -> Option<u32> {
+        loop {
+            let header = self.take(9).await?;
+            self.take(u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize).await?;
+            if header[3] == HEADERS {
+                return Some(u32::from_be_bytes([header[5], header[6], header[7], header[8]]));
+            }
+        }
+    }
+
+    async fn say(&self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        self.peer.talk.say([&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()).await;
+    }
+
+    async fn goaway(&self, last_stream: u32, code: u32) {
+        self.say(GOAWAY, 0, 0, &[last_stream.to_be_bytes(), code.to_be_bytes()].concat()).await;
+    }
+}
+
+#[test]
+fn of_two_calls_that_cross_a_goaway_the_one_that_it_leaves_out_is_sent_again_and_the_other_is_answered() {
+    for code in [0, 11] {
+        let seen = Rc::<RefCell<Vec<(usize, u32)>>>::default();
+        let note = Rc::clone(&seen);
+        let play = script(move |peer| {
+            let note = Rc::clone(&note);
+            async move {
+                let nth = peer.nth;
+                let mut raw = Raw::begin(peer).await;
+                let mut requests = 0;
+                while let Some(stream) = raw.request().await {
+                    note.borrow_mut().push((nth, stream));
+                    requests += 1;
+                    match (nth, requests) {
+                        (0, 1) => {}
+                        (0, _) => {
+                            raw.say(HEADERS, WHOLE, 1, STATUS_200).await;
+                            raw.goaway(1, code).await;
+                        }
+                        _ => raw.say(HEADERS, WHOLE, stream, STATUS_200).await,
+                    }
+                }
+            }
+        });
+        let mut bed = bed(play);
+        bed.run(|edge| async move {
+            let (mut first, mut second) = (edge.call(POST).await, edge.call(POST).await);
+            first.stream.finish();
+            second.stream.finish();
+            assert!(first.whole().await.starts_with("HTTP/1.1 200 "));
+            assert!(second.whole().await.starts_with("HTTP/1.1 200 "));
+            assert!(edge.get().await.starts_with("HTTP/1.1 200 "));
+        });
+        assert_eq!(*seen.borrow(), [(0, 1), (0, 3), (1, 1), (1, 3)], "{code}");
+        assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), 1);
+        bed.assert_clean();
+    }
+}
+
+#[test]
+fn a_server_that_breaks_off_may_have_acted_on_the_requests_that_it_did_not_leave_out() {
+    let play = script(|peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        raw.request().await;
+        raw.goaway(1, 2).await;
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut call = edge.call(POST).await;
+        call.stream.finish();
+        assert_eq!(call.cause().await, Cause::UpstreamClosed);
+    });
+    assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), 0);
+    bed.assert_clean();
+}
+
+#[test]
+fn a_connection_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its_return_is_answered() {
+    let (play, seen) = server(Builder::new(), |asked| async move {
+        if asked.path() == "/waits" {
+            asked.core.sleep(ms(300_000)).await;
+        }
+        asked.answer("ok");
+    });
+    // No connection fails by itself meanwhile.
+    let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
+    let mut bed = Bed::with(settings(), 1, faults, Some(play));
+    bed.role
+        .reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), |settings| settings.idle_timeout = ms(60_000)));
+    bed.run(|edge| async move {
+        // Whether something is to be acknowledged or not.
+        for path in ["/mcp", "/waits"] {
+            assert!(edge.get().await.contains("ok"));
+            let call = async |method: &str, path: &str| {
+                let call = edge.call(format!("{method} {path} HTTP/1.1\r\nHost: mcp.test\r\n\r\n")).await;
+                call.stream.finish();
+                call
+            };
+            let mut calls = Vec::new();
+            if path == "/waits" {
+                calls = vec![call("POST", path).await, call("GET", path).await];
+                edge.core.sleep(ms(20_000)).await;
+            }
+            edge.net.partition(CONNECTOR, UPSTREAM);
+            if path == "/mcp" {
+                calls = vec![call("POST", path).await, call("GET", path).await];
+            }
+            let began = edge.now();
+            let [post, get] = &mut calls[..] else { panic!("two calls") };
+            assert_eq!(post.cause().await, Cause::UpstreamTimeout, "it may have been received");
+            assert!(edge.now() - began < ms(10_000), "{:?}", edge.now() - began);
+            assert_eq!(get.cause().await, Cause::UpstreamConnectTimeout, "it went on to a new connection");
+            assert_eq!(call("POST", path).await.cause().await, Cause::UpstreamConnectTimeout);
+            edge.net.heal(CONNECTOR, UPSTREAM);
+            assert!(call("POST", "/mcp").await.whole().await.contains("ok"));
+        }
+    });
+    assert!(seen.borrow().last().unwrap().0 >= 2, "on new connections: {seen:?}");
+    bed.net.calm();
+    bed.assert_clean();
+}
+
+#[test]
+fn a_server_that_answers_no_ping_is_waited_for_as_long_as_its_host_is_there() {
+    let play = script(|peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        let stream = raw.request().await.unwrap();
+        raw.peer.core.sleep(ms(60_000)).await;
+        raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+        raw.request().await;
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut call = edge.call(POST).await;
+        call.stream.finish();
+        assert!(call.whole().await.starts_with("HTTP/1.1 200 "));
+    });
+    bed.assert_clean();
+}

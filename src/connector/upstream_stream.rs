@@ -1,0 +1,103 @@
+//! What carries an exchange with an upstream, whatever the version of HTTP.
+
+use std::time::Duration;
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Core, StreamError};
+use crate::exchange::PeerProgress;
+use crate::tls::Connection;
+use crate::upstream::{Http2Exchange, HttpConnection};
+
+/// How long it may take to become certain whether a failed connection has taken anything.
+const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// What carries one exchange with an upstream.
+pub(super) trait UpstreamStream {
+    /// The stream of HTTP/1.1 that is written and read.
+    type Stream: ByteStream + PeerProgress;
+
+    fn stream(&self) -> &Self::Stream;
+
+    /// When the last bytes were received.
+    fn received_at(&self) -> Time;
+
+    /// Whether the upstream's host acknowledges what this exchange sends, and is to be found gone if it does not.
+    fn is_acknowledged(&self) -> bool;
+
+    /// Whether an exchange that failed before any response is certain not to have reached the upstream. The system had taken
+    /// `sent_before` bytes before it.
+    async fn has_sent_nothing(&self, core: &Core, sent_before: u64) -> bool;
+
+    /// Logs what was wrong with an answer.
+    fn log_fault(&self, why: &str);
+}
+
+impl UpstreamStream for HttpConnection {
+    type Stream = Connection;
+
+    fn stream(&self) -> &Connection {
+        self.connection()
+    }
+
+    fn received_at(&self) -> Time {
+        self.connection().received_at()
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        self.is_tcp()
+    }
+
+    async fn has_sent_nothing(&self, core: &Core, sent_before: u64) -> bool {
+        let flushed: Result<Result<(), StreamError>, _> =
+            core.timeout(CERTAIN_WITHIN, self.connection().flushed()).await;
+        flushed.is_ok() && self.connection().sent_bytes() == sent_before
+    }
+
+    fn log_fault(&self, why: &str) {
+        self.log_fault(why);
+    }
+}
+
+impl PeerProgress for Http2Exchange {
+    fn core(&self) -> &Core {
+        self.core()
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.sent_bytes()
+    }
+
+    /// What a stream was given to send has room in the server's window.
+    fn acked_bytes(&self) -> u64 {
+        self.sent_bytes()
+    }
+
+    fn has_queued(&self) -> bool {
+        self.has_queued()
+    }
+}
+
+impl UpstreamStream for Http2Exchange {
+    type Stream = Http2Exchange;
+
+    fn stream(&self) -> &Http2Exchange {
+        self
+    }
+
+    fn received_at(&self) -> Time {
+        self.received_at()
+    }
+
+    /// The connection is looked after by its own task.
+    fn is_acknowledged(&self) -> bool {
+        false
+    }
+
+    async fn has_sent_nothing(&self, _: &Core, _: u64) -> bool {
+        self.is_unprocessed()
+    }
+
+    fn log_fault(&self, why: &str) {
+        self.log_fault(why);
+    }
+}

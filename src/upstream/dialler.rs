@@ -1,0 +1,125 @@
+//! New connections to one server.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::{Clock, Time};
+use crate::dial::{DialError, ResolveError, Resolver, connect_first, connect_one};
+use crate::engine::Core;
+use crate::engine::driver::{Address, SocketOptions};
+use crate::route::UpstreamAddr;
+use crate::tls::{Connection, HandshakeError, ServerName};
+use crate::upstream::{UpstreamError, UpstreamSettings};
+
+/// How long the host of an upstream may be silent, sending neither data nor answers to keep-alive probes, before a
+/// connection to it fails.
+const SILENCE_MAX: Duration = Duration::from_secs(75);
+const OPTIONS: SocketOptions = SocketOptions { quick_ack: true, silence_max: Some(SILENCE_MAX) };
+/// The first pause before a server that refused is tried again; each further one is twice as long.
+const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(25);
+/// The longest pause of that kind.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// How long a connection is idle before the system is asked for its end, which the driver may not have reported: a busy core
+/// is told late. A pool that uses a connection again sooner does without the system call.
+pub(super) const PROBED_AFTER: Duration = Duration::from_millis(1);
+
+/// A connection, and where it goes.
+pub(super) struct Line {
+    pub(super) connection: Connection,
+    pub(super) address: Rc<Address>,
+}
+
+/// Connects to the server of one pool.
+pub(super) struct Dialler {
+    core: Core,
+    pub(super) settings: UpstreamSettings,
+    resolver: Resolver,
+    /// The address that answered last, of those that the server's name has.
+    last_good: Cell<Option<SocketAddr>>,
+}
+
+impl Dialler {
+    pub(super) fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver) -> Dialler {
+        Dialler { core: core.clone(), settings, resolver, last_good: Cell::new(None) }
+    }
+
+    /// Connects; a server that refuses may be restarting, and is tried again for a while.
+    pub(super) async fn dial_until_taken(&self) -> Result<Line, UpstreamError> {
+        let core = &self.core;
+        let give_up_at = core.now() + self.settings.refused_wait;
+        let mut pause = REFUSED_PAUSE_MIN;
+        loop {
+            let dialled = self.dial(core.now() + self.settings.connect_timeout).await;
+            let now = core.now();
+            if !matches!(dialled, Err(UpstreamError::Refused { .. })) || now >= give_up_at {
+                return dialled;
+            }
+            core.sleep_until((now + pause).min(give_up_at)).await;
+            pause = (pause * 2).min(REFUSED_PAUSE_MAX);
+        }
+    }
+
+    /// Connects before `deadline`, TLS included.
+    async fn dial(&self, deadline: Time) -> Result<Line, UpstreamError> {
+        let (core, url) = (&self.core, &self.settings.url);
+        let limit = self.settings.connect_timeout;
+        let (socket, address) = match url.addr() {
+            UpstreamAddr::Unix { path } => {
+                let address = Address::Unix(path.as_ref().into());
+                let socket = connect_one(core, &address, OPTIONS, deadline).await;
+                (socket.map_err(|error| self.failed(&error))?, address)
+            }
+            UpstreamAddr::Tcp { host, port } => {
+                let addresses = self.addresses(host, *port, deadline).await?;
+                let connected = connect_first(core, &addresses, OPTIONS, deadline).await;
+                let (socket, address) = connected.map_err(|error| self.failed(&error))?;
+                self.last_good.set(Some(address));
+                (socket, address.into())
+            }
+        };
+        let (Some(config), Some(name)) = (&self.settings.tls, url.tls_name()) else {
+            return Ok(Line { connection: Connection::plain(socket), address: Rc::new(address) });
+        };
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::Unreachable {
+            address: name.into(),
+            reason: "the name is not valid in a certificate".into(),
+        })?;
+        match Connection::client(socket, config, name, core.sleep_until(deadline)).await {
+            Ok(connection) => Ok(Line { connection, address: Rc::new(address) }),
+            Err(HandshakeError::Timeout) => {
+                Err(UpstreamError::TlsTimeout { address: address.to_string().into(), limit })
+            }
+            Err(cause) => Err(UpstreamError::Tls { address: address.to_string().into(), cause }),
+        }
+    }
+
+    /// The allowed addresses of a host, the one that answered last in front.
+    async fn addresses(&self, host: &str, port: u16, deadline: Time) -> Result<Vec<SocketAddr>, UpstreamError> {
+        let resolving = self.resolver.resolve_until(host, port, deadline, &self.core);
+        let (mut allowed, mut refused) = (Vec::new(), None);
+        for address in resolving.await? {
+            match self.settings.allowed.judge(address.ip()) {
+                Ok(()) => allowed.push(address),
+                Err(why) => refused = refused.or(Some(UpstreamError::NotAllowed { address: address.ip(), why })),
+            }
+        }
+        if let Some(good) = allowed.iter().position(|address| Some(*address) == self.last_good.get()) {
+            allowed[..=good].rotate_right(1);
+        }
+        if allowed.is_empty() { Err(refused.unwrap_or(UpstreamError::Name(ResolveError::Busy))) } else { Ok(allowed) }
+    }
+
+    fn failed(&self, error: &DialError) -> UpstreamError {
+        let (address, reason) = (error.addresses().into(), error.reasons().into());
+        if error.is_refused() {
+            UpstreamError::Refused { address, reason }
+        } else if error.is_timeout() {
+            UpstreamError::Timeout { address, limit: self.settings.connect_timeout }
+        } else {
+            UpstreamError::Unreachable { address, reason }
+        }
+    }
+}

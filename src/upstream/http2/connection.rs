@@ -1,0 +1,383 @@
+//! One connection of HTTP/2 to a server, and its task.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use h2::client::{Builder, Connection as Client, SendRequest};
+use h2::{Ping, PingPong};
+
+use crate::base::{Budget, Clock, Share, Time};
+use crate::engine::driver::Address;
+use crate::engine::{ByteStream, Core, Signal};
+use crate::http2::{ConnectionQueue, Io, SendPiece, Watch};
+use crate::tls::Connection;
+use crate::upstream::UpstreamError;
+use crate::upstream::dialler::{Line, PROBED_AFTER};
+use crate::upstream::fault_log::FaultLog;
+use crate::upstream::http2::exchange::Http2Exchange;
+use crate::upstream::http2::silence::{Moved, Silence, Verdict};
+use crate::wire::http1::HEAD_LEN_MAX;
+use crate::wire::http2::ServerFrames;
+
+/// The most calls at once on one connection, if the server allows as many.
+const STREAMS_MAX: usize = 100;
+/// How much of one response is received ahead of the link, in bytes.
+const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+/// The least that a stream is given where memory for windows is scarce, in bytes.
+const STREAM_WINDOW_MIN: u32 = 4 * 1024;
+/// How much of all responses on one connection is received ahead, in bytes: so much that streams which are not read hold up
+/// none of the others; less while memory for windows is scarce.
+const WINDOWS: [u32; 3] = [STREAM_WINDOW * STREAMS_MAX as u32, 1024 * 1024, 256 * 1024];
+/// The least that a connection can have (RFC 9113, section 6.9.2), in bytes.
+pub(super) const WINDOW_MIN: u32 = 64 * 1024 - 1;
+/// How many streams share a small window before one that is not read can hold up another.
+const STREAMS_PER_WINDOW: u32 = 16;
+/// How much of one request `h2` may have ahead of the connection, in bytes.
+const SEND_BUFFER_LEN: usize = 64 * 1024;
+/// How many streams that this side has reset are remembered, because the server may not know yet, and for how long.
+const RESETS_REMEMBERED: usize = STREAMS_MAX;
+const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(5);
+/// How many bytes of bookkeeping frames of bodies may need that carry little, such as short events that are not read.
+const SMALL_FRAMES_BUDGET: usize = 8 * 1024 * 1024;
+
+/// How long a connection may take.
+#[derive(Clone, Copy)]
+pub(in crate::upstream) struct Http2Terms {
+    /// How long it may be without a call.
+    pub(in crate::upstream) idle_timeout: Duration,
+    /// How long the server may take to begin.
+    pub(in crate::upstream) begin_timeout: Duration,
+}
+
+/// A connection that carries many calls.
+pub(in crate::upstream) struct Http2Connection {
+    core: Core,
+    connection: Rc<Connection>,
+    address: Rc<Address>,
+    watch: Rc<ServerWatch>,
+    queue: Rc<ConnectionQueue>,
+    /// Opens streams; none once the connection takes no more calls.
+    send: RefCell<Option<SendRequest<SendPiece>>>,
+    idle_timeout: Duration,
+    calls: Cell<usize>,
+    /// Whether it had a call.
+    has_served: Cell<bool>,
+    /// Since when there is no call.
+    idle_since: Cell<Time>,
+    /// Raised when the first call begins, and when the last one has ended.
+    changed: Signal,
+    /// Raised when any call has ended.
+    freed: Rc<Signal>,
+    is_doubtful: Cell<bool>,
+    has_ended: Cell<bool>,
+    /// Whether it was given up because the server's host is gone.
+    is_gone: Cell<bool>,
+    faults: Rc<FaultLog>,
+}
+
+/// Counts a call until it is dropped.
+pub(super) struct OpenCall(Rc<Http2Connection>);
+
+/// What is known of what the server sends.
+#[derive(Default)]
+pub(super) struct ServerWatch {
+    frames: RefCell<ServerFrames>,
+    received: Cell<u64>,
+}
+
+impl Watch for ServerWatch {
+    fn feed(&self, bytes: &[u8], _: Time) {
+        self.received.set(self.received.get() + bytes.len() as u64);
+        self.frames.borrow_mut().feed(bytes);
+    }
+}
+
+/// What a connection waits for.
+enum Event {
+    Ended(Result<(), h2::Error>),
+    Changed,
+    Look,
+}
+
+type H2 = Client<Io<Connection, ServerWatch>, SendPiece>;
+
+impl Http2Connection {
+    /// Begins HTTP/2 on a connection that was made, and waits for the server's settings: until then it is not known how many
+    /// calls it allows, nor whether it speaks HTTP/2 at all. `place` is dropped when the connection has ended.
+    pub(in crate::upstream) async fn begin(
+        core: &Core,
+        line: Line,
+        terms: Http2Terms,
+        windows: &Budget,
+        (freed, faults): (&Rc<Signal>, &Rc<FaultLog>),
+        place: impl Sized + 'static,
+    ) -> Result<Rc<Http2Connection>, UpstreamError> {
+        let (connection, watch) = (Rc::new(line.connection), Rc::<ServerWatch>::default());
+        let (share, window) = take_window(windows);
+        let io = Io::new(core, Rc::clone(&connection), None, Rc::clone(&watch));
+        let beginning = async {
+            let (send, mut h2) = builder(window).handshake::<_, SendPiece>(io).await?;
+            poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
+                Poll::Pending if watch.frames.borrow().has_settings() => Poll::Ready(Ok(true)),
+                Poll::Pending => Poll::Pending,
+            })
+            .await
+            .map(|has_begun| has_begun.then_some((send, h2)))
+        };
+        let reason: Box<str> = match core.timeout(terms.begin_timeout, beginning).await {
+            Ok(Ok(Some((send, h2)))) => {
+                let begun = Rc::new(Http2Connection {
+                    core: core.clone(),
+                    connection,
+                    address: line.address,
+                    watch,
+                    queue: Rc::default(),
+                    send: RefCell::new(Some(send)),
+                    idle_timeout: terms.idle_timeout,
+                    calls: Cell::new(0),
+                    has_served: Cell::new(false),
+                    idle_since: Cell::new(core.turn_time()),
+                    changed: Signal::default(),
+                    freed: Rc::clone(freed),
+                    is_doubtful: Cell::new(false),
+                    has_ended: Cell::new(false),
+                    is_gone: Cell::new(false),
+                    faults: Rc::clone(faults),
+                });
+                core.spawn(Rc::clone(&begun).run(h2, (share, place)));
+                return Ok(begun);
+            }
+            Ok(Ok(None)) => "it closed the connection".into(),
+            Ok(Err(error)) => error.to_string().into(),
+            Err(_) => format!("no answer within {} ms", terms.begin_timeout.as_millis()).into(),
+        };
+        Err(UpstreamError::Http2 { address: line.address.to_string().into(), reason })
+    }
+
+    /// The error that there can be no calls on it.
+    pub(super) fn unusable(&self, reason: &str) -> UpstreamError {
+        UpstreamError::Http2 { address: self.address.to_string().into(), reason: reason.into() }
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// What carries it.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Opens a stream, if there is room for another call.
+    pub(super) fn open(self: &Rc<Self>) -> Option<Http2Exchange> {
+        let mut send = self.send.borrow().clone()?;
+        let idle_for = self.core.turn_time() - self.idle_since.get();
+        let is_old = self.is_idle() && self.has_served.get() && idle_for >= self.idle_timeout;
+        if is_old || self.watch.frames.borrow().is_ending() {
+            self.retire();
+            return None;
+        }
+        // It may be the end, of which the core was not told yet.
+        if self.is_idle() && idle_for >= PROBED_AFTER && self.connection.has_pending_input() {
+            return None;
+        }
+        if self.calls.get() >= STREAMS_MAX.min(send.current_max_send_streams()) {
+            return None;
+        }
+        match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => {
+                self.retire();
+                return None;
+            }
+            Poll::Pending => return None,
+        }
+        self.calls.set(self.calls.get() + 1);
+        self.has_served.set(true);
+        if self.calls.get() == 1 {
+            self.changed.raise();
+        }
+        Some(Http2Exchange::new(OpenCall(Rc::clone(self)), send, &self.queue))
+    }
+
+    /// Takes no more calls, and ends when the last one has.
+    pub(super) fn retire(&self) {
+        drop(self.send.take());
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.send.borrow().is_none()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.calls.get() == 0
+    }
+
+    /// Whether the server's host owes an acknowledgement.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.is_doubtful.get()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.get()
+    }
+
+    /// Whether nothing was given to the system, nor is under way to it, since it had so many bytes.
+    pub(super) fn has_sent_nothing_since(&self, sent_bytes: u64) -> bool {
+        self.connection.sent_bytes() == sent_bytes && !self.connection.has_queued()
+    }
+
+    /// Whether it was given up because the server's host is gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.get()
+    }
+
+    /// Whether the server has said that it did not look at the request on this stream.
+    pub(super) fn excludes(&self, stream: u32) -> bool {
+        self.watch.frames.borrow().excludes(stream)
+    }
+
+    pub(super) fn log_fault(&self, why: &str) {
+        self.faults.log(&self.address, why);
+    }
+
+    /// Runs it to its end. What it `holds` is dropped then.
+    async fn run<T>(self: Rc<Self>, mut h2: H2, holds: T) {
+        let mut ping = h2.ping_pong();
+        let mut timer = self.core.timer();
+        let mut silence = None;
+        loop {
+            let seen = self.changed.count();
+            timer.set(self.next_look(&mut silence));
+            let mut changed = pin!(self.changed.after(seen));
+            let event = poll_fn(|cx| {
+                if let Poll::Ready(ended) = Pin::new(&mut h2).poll(cx) {
+                    return Poll::Ready(Event::Ended(ended));
+                }
+                if let Some(ping) = &mut ping {
+                    // An answer is seen by its bytes.
+                    let _ = ping.poll_pong(cx);
+                }
+                if changed.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Changed);
+                }
+                timer.poll_elapsed(cx).map(|()| Event::Look)
+            })
+            .await;
+            match event {
+                Event::Changed => {}
+                Event::Look => self.look(&mut silence, ping.as_mut()),
+                Event::Ended(Ok(())) => break,
+                Event::Ended(Err(error)) => {
+                    tracing::debug!(address = %self.address, %error, "a connection of HTTP/2 to an upstream has failed");
+                    break;
+                }
+            }
+        }
+        self.has_ended.set(true);
+        self.retire();
+        drop(holds);
+    }
+
+    /// When it is to be looked at. Of a connection with calls it is first noted what has moved.
+    fn next_look(&self, silence: &mut Option<Silence>) -> Time {
+        if self.is_idle() {
+            *silence = None;
+            return if self.is_retired() { Time::NEVER } else { self.idle_since.get() + self.idle_timeout };
+        }
+        // On a Unix socket nobody but the server itself takes what is sent.
+        if !matches!(*self.address, Address::Tcp(_)) {
+            return Time::NEVER;
+        }
+        silence.get_or_insert_with(|| Silence::begin(self.moved(), self.core.now())).look_at()
+    }
+
+    fn look(&self, silence: &mut Option<Silence>, ping: Option<&mut PingPong>) {
+        if self.is_idle() {
+            return self.retire();
+        }
+        let Some(silence) = silence else { return };
+        let verdict = silence.look(self.moved(), self.core.now());
+        self.is_doubtful.set(matches!(verdict, Verdict::Doubtful | Verdict::Gone));
+        match verdict {
+            Verdict::Sound | Verdict::Doubtful => {}
+            Verdict::Ping => {
+                if let Some(ping) = ping {
+                    // One that is not answered yet is as good.
+                    let _ = ping.send_ping(Ping::opaque());
+                }
+            }
+            Verdict::Gone => {
+                self.is_gone.set(true);
+                self.retire();
+                self.connection.abort();
+            }
+        }
+    }
+
+    fn moved(&self) -> Moved {
+        let (acked, sent) = (self.connection.acked_bytes(), self.connection.sent_bytes());
+        let is_outstanding = acked < sent || self.connection.has_queued();
+        Moved { received: self.watch.received.get(), acked, is_outstanding }
+    }
+}
+
+impl OpenCall {
+    pub(super) fn connection(&self) -> &Rc<Http2Connection> {
+        &self.0
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        let connection = &self.0;
+        connection.calls.set(connection.calls.get() - 1);
+        if connection.is_idle() {
+            connection.idle_since.set(connection.core.turn_time());
+            connection.changed.raise();
+        }
+        connection.freed.raise();
+    }
+}
+
+/// The window of a new connection, as far as there is memory for windows.
+fn take_window(windows: &Budget) -> (Share, u32) {
+    let mut share = windows.share();
+    let window = WINDOWS.into_iter().find(|window| share.set(*window as usize));
+    (share, window.unwrap_or(WINDOW_MIN))
+}
+
+fn builder(window: u32) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(STREAMS_MAX)
+        .initial_window_size((window / STREAMS_PER_WINDOW).clamp(STREAM_WINDOW_MIN, STREAM_WINDOW))
+        .initial_connection_window_size(window)
+        .max_header_list_size(HEAD_LEN_MAX as u32)
+        .max_send_buffer_size(SEND_BUFFER_LEN)
+        .max_concurrent_reset_streams(RESETS_REMEMBERED)
+        .reset_stream_duration(RESET_REMEMBERED_FOR)
+        .data_frame_budget(SMALL_FRAMES_BUDGET);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_shrink_where_memory_for_them_is_scarce() {
+        let windows = Budget::new(8 * 1024 * 1024, WINDOW_MIN as usize);
+        let taken: Vec<_> = (0..8).map(|_| take_window(&windows)).collect();
+        assert_eq!([0, 1, 7].map(|nth| taken[nth].1), [WINDOWS[0], WINDOWS[1], WINDOW_MIN]);
+        assert!(windows.used() <= 8 * 1024 * 1024);
+        drop(taken);
+        assert_eq!(take_window(&windows).1, WINDOWS[0]);
+    }
+}

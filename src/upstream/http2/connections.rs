@@ -1,0 +1,134 @@
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::base::Budget;
+use crate::engine::Signal;
+use crate::upstream::UpstreamError;
+use crate::upstream::http2::connection::Http2Connection;
+use crate::upstream::http2::exchange::Http2Exchange;
+
+/// The connections of HTTP/2 of one pool.
+pub(in crate::upstream) struct Http2Connections {
+    open: RefCell<Vec<Rc<Http2Connection>>>,
+    /// Whether the server speaks HTTP/2, as far as that is known.
+    is_spoken: Cell<bool>,
+    /// The attempt to connect that is under way, if the server is known to speak HTTP/2.
+    attempt: RefCell<Option<Rc<Attempt>>>,
+    windows: Budget,
+}
+
+/// An attempt to connect. All calls wait for it that find no room: the connection will have room for many.
+#[derive(Default)]
+pub(in crate::upstream) struct Attempt {
+    is_over: Cell<bool>,
+    error: RefCell<Option<UpstreamError>>,
+}
+
+/// Ends an attempt when it is dropped.
+pub(in crate::upstream) struct Attempting<'a> {
+    attempt: Rc<Attempt>,
+    connections: &'a Http2Connections,
+    freed: &'a Signal,
+}
+
+impl Http2Connections {
+    /// None yet. `is_spoken` says that the server is known to speak HTTP/2.
+    pub(in crate::upstream) fn new(is_spoken: bool, windows: &Budget) -> Http2Connections {
+        Http2Connections {
+            open: RefCell::default(),
+            is_spoken: Cell::new(is_spoken),
+            attempt: RefCell::default(),
+            windows: windows.clone(),
+        }
+    }
+
+    pub(in crate::upstream) fn windows(&self) -> &Budget {
+        &self.windows
+    }
+
+    /// A stream of a connection that has room for another call.
+    pub(in crate::upstream) fn open(&self) -> Option<Http2Exchange> {
+        let mut open = self.open.borrow_mut();
+        if open.is_empty() {
+            return None;
+        }
+        open.retain(|connection| !connection.is_retired());
+        // The first ones are filled first, so that the others can time out; one whose host may be gone is used last.
+        let [sound, doubtful] =
+            [false, true].map(|doubtful| move |connection: &&Rc<Http2Connection>| connection.is_doubtful() == doubtful);
+        let opened = open.iter().filter(sound).find_map(|connection| connection.open());
+        opened.or_else(|| open.iter().filter(doubtful).find_map(|connection| connection.open()))
+    }
+
+    /// Keeps a new connection, and opens its first stream.
+    pub(in crate::upstream) fn add(&self, connection: Rc<Http2Connection>) -> Result<Http2Exchange, UpstreamError> {
+        let opened = connection.open().ok_or_else(|| connection.unusable("it allows no requests"));
+        if opened.is_ok() {
+            self.open.borrow_mut().push(connection);
+        } else {
+            connection.retire();
+        }
+        opened
+    }
+
+    /// Closes those that have no calls.
+    pub(in crate::upstream) fn close_idle(&self) {
+        self.open
+            .borrow_mut()
+            .iter()
+            .filter(|connection| connection.is_idle())
+            .for_each(|connection| connection.retire());
+    }
+
+    /// Notes whether the server speaks HTTP/2.
+    pub(in crate::upstream) fn set_spoken(&self, is_spoken: bool) {
+        self.is_spoken.set(is_spoken);
+    }
+
+    /// The attempt to connect that others may wait for.
+    pub(in crate::upstream) fn attempt(&self) -> Option<Rc<Attempt>> {
+        self.attempt.borrow().clone()
+    }
+
+    /// Begins an attempt to connect. `freed` is raised when it is over.
+    pub(in crate::upstream) fn begin<'a>(&'a self, freed: &'a Signal) -> Attempting<'a> {
+        let attempt = Rc::<Attempt>::default();
+        if self.is_spoken.get() {
+            self.attempt.replace(Some(Rc::clone(&attempt)));
+        }
+        Attempting { attempt, connections: self, freed }
+    }
+}
+
+impl Attempt {
+    /// Waits until it is over.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed.
+    pub(in crate::upstream) async fn over(&self, freed: &Signal) -> Result<(), UpstreamError> {
+        loop {
+            let seen = freed.count();
+            if self.is_over.get() {
+                return self.error.borrow().clone().map_or(Ok(()), Err);
+            }
+            freed.after(seen).await;
+        }
+    }
+}
+
+impl Attempting<'_> {
+    /// It failed. Those who wait for it are told.
+    pub(in crate::upstream) fn fail(&self, error: UpstreamError) -> UpstreamError {
+        self.attempt.error.replace(Some(error.clone()));
+        error
+    }
+}
+
+impl Drop for Attempting<'_> {
+    fn drop(&mut self) {
+        self.attempt.is_over.set(true);
+        self.connections.attempt.borrow_mut().take_if(|attempt| Rc::ptr_eq(attempt, &self.attempt));
+        self.freed.raise();
+    }
+}

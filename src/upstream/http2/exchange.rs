@@ -1,0 +1,175 @@
+//! One exchange on a stream of HTTP/2.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use h2::Reason;
+use h2::client::SendRequest;
+
+use crate::base::Time;
+use crate::engine::{ByteStream, Core, Lease, StreamError};
+use crate::http2::{ConnectionQueue, SendPiece, StreamQueue};
+use crate::upstream::http2::connection::OpenCall;
+use crate::upstream::http2::incoming::Incoming;
+use crate::upstream::http2::outgoing::{Outgoing, SendError};
+
+/// How much of one request waits in `h2` before its source has to wait, in bytes.
+const QUEUED_MAX: usize = 64 * 1024;
+
+/// One exchange with a server, as a byte stream of HTTP/1.1: the request that is sent on it becomes one of HTTP/2 on a stream of
+/// a connection, and the response is received from it as if it were one of HTTP/1.1.
+///
+/// Dropped before the response is whole, it is reset (CANCEL).
+pub struct Http2Exchange {
+    call: OpenCall,
+    queue: Rc<StreamQueue>,
+    outgoing: RefCell<Outgoing>,
+    incoming: RefCell<Incoming>,
+    /// Who waits for a response to a request that was not sent yet.
+    waiting: RefCell<Option<Waker>>,
+    /// What had been sent on the connection before the exchange, in bytes.
+    sent_before: u64,
+    received_at: Cell<Time>,
+    is_refused: Cell<bool>,
+}
+
+impl Http2Exchange {
+    pub(super) fn new(call: OpenCall, send: SendRequest<SendPiece>, queue: &Rc<ConnectionQueue>) -> Http2Exchange {
+        let connection = call.connection().connection();
+        Http2Exchange {
+            sent_before: connection.sent_bytes(),
+            received_at: Cell::new(connection.received_at()),
+            queue: StreamQueue::new(queue),
+            outgoing: RefCell::new(Outgoing::new(send)),
+            incoming: RefCell::default(),
+            waiting: RefCell::default(),
+            is_refused: Cell::new(false),
+            call,
+        }
+    }
+
+    /// The core of the exchange.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        self.call.connection().core()
+    }
+
+    /// When the last bytes of the response were received.
+    #[must_use]
+    pub fn received_at(&self) -> Time {
+        self.received_at.get()
+    }
+
+    /// How many bytes of the request's body were given to the connection.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.queue.sent_bytes()
+    }
+
+    /// Whether bytes of the request's body wait for the server's windows, or for the connection.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        self.queue.has_queued()
+    }
+
+    /// Whether it is certain that the server has not looked at the request, of which no response has begun: the server has said
+    /// so (RFC 9113, section 8.7), or nothing of it was sent.
+    #[must_use]
+    pub fn is_unprocessed(&self) -> bool {
+        let connection = self.call.connection();
+        let stream = self.outgoing.borrow().stream_id();
+        if self.is_refused.get() {
+            // It has no room, whatever its settings say.
+            connection.retire();
+            return true;
+        }
+        let Some(stream) = stream else { return true };
+        if connection.excludes(stream) {
+            return true;
+        }
+        connection.has_ended() && connection.has_sent_nothing_since(self.sent_before)
+    }
+
+    /// Logs what was wrong with an answer.
+    pub fn log_fault(&self, why: &str) {
+        self.call.connection().log_fault(why);
+    }
+
+    /// Notes why the stream has failed.
+    fn failed(&self, error: h2::Error) -> StreamError {
+        if error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM) {
+            self.is_refused.set(true);
+        }
+        if self.call.connection().is_gone() {
+            return StreamError::TimedOut;
+        }
+        match error.get_io() {
+            Some(error) => StreamError::from(error),
+            None if error.is_library() => StreamError::Protocol(error.to_string().into()),
+            None => StreamError::Reset,
+        }
+    }
+
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let reset = ready!(self.outgoing.borrow_mut().poll_reset(cx));
+        Poll::Ready(match reset {
+            Ok(reason) => {
+                self.is_refused.set(self.is_refused.get() || reason == Reason::REFUSED_STREAM);
+                StreamError::Reset
+            }
+            Err(error) => self.failed(error),
+        })
+    }
+}
+
+impl ByteStream for Http2Exchange {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let received = self.incoming.borrow_mut().poll_recv(self.core().pool(), cx);
+        if received.is_pending() {
+            if self.outgoing.borrow().stream_id().is_none() {
+                self.waiting.replace(Some(cx.waker().clone()));
+            }
+            return Poll::Pending;
+        }
+        self.received_at.set(self.call.connection().connection().received_at());
+        received.map_err(|error| self.failed(error))
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        let is_tls = self.call.connection().connection().is_tls();
+        let sent = self.outgoing.borrow_mut().send(lease, is_tls, &self.queue);
+        match sent {
+            Ok(None) => Ok(()),
+            Ok(Some(begun)) => {
+                self.incoming.borrow_mut().begin(begun);
+                self.waiting.take().into_iter().for_each(Waker::wake);
+                Ok(())
+            }
+            Err(SendError::Stream(error)) => Err(error),
+            Err(SendError::H2(error)) => Err(self.failed(error)),
+        }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        if let Poll::Ready(error) = self.poll_reset(cx) {
+            return Poll::Ready(Err(error));
+        }
+        self.queue.poll_own_room(QUEUED_MAX.min(self.core().pool().allowance()), cx).map(Ok)
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        if self.queue.poll_flushed(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_reset(cx).map(Err)
+    }
+
+    /// A request says itself where it ends.
+    fn finish(&self) {}
+
+    fn abort(&self) {
+        self.outgoing.borrow_mut().cancel();
+        self.incoming.borrow_mut().clear();
+    }
+}

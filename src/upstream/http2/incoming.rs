@@ -1,0 +1,202 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes};
+use h2::RecvStream;
+use h2::client::ResponseFuture;
+use http::Response;
+
+use crate::engine::{Class, Lease, Pool};
+use crate::http2::poll_buffer;
+use crate::upstream::http2::outgoing::Begun;
+use crate::wire::http1::{BodyEncoder, CHUNK_HEAD_LEN_MAX, Framing, Method};
+use crate::wire::http2::write_response_head;
+
+/// What the framing of a piece of a body may need, in bytes.
+const FRAMING_LEN_MAX: usize = CHUNK_HEAD_LEN_MAX + 8;
+
+/// The response of an exchange: received as HTTP/2, and written as HTTP/1.1.
+///
+/// The server may send more only when the piece before was taken on: what `h2` holds of a body is at most the window of its
+/// stream.
+pub(super) struct Incoming {
+    stage: Stage,
+    method: Method,
+    /// What was written and is not read yet.
+    text: Vec<u8>,
+    text_read: usize,
+    /// What `h2` gave of the body and is not copied yet.
+    held: Bytes,
+    /// Bytes that were given out, to be released when more is asked for.
+    unreleased: usize,
+    encoder: BodyEncoder,
+    /// Why it breaks off, behind what was received.
+    failed: Option<h2::Error>,
+}
+
+enum Stage {
+    /// Before the request.
+    Idle,
+    Head(ResponseFuture),
+    Body(RecvStream),
+    Trailers(RecvStream),
+    Ended,
+}
+
+impl Default for Incoming {
+    fn default() -> Incoming {
+        Incoming {
+            stage: Stage::Idle,
+            method: Method::Other,
+            text: Vec::new(),
+            text_read: 0,
+            held: Bytes::new(),
+            unreleased: 0,
+            encoder: BodyEncoder::new(Framing::None),
+            failed: None,
+        }
+    }
+}
+
+impl Incoming {
+    /// A request was sent, to which this is the response.
+    pub(super) fn begin(&mut self, begun: Begun) {
+        self.stage = Stage::Head(begun.response);
+        self.method = begun.method;
+    }
+
+    /// The next bytes of the response; none at its end.
+    pub(super) fn poll_recv(&mut self, pool: &Pool, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, h2::Error>> {
+        self.release();
+        if !ready!(self.poll_more(cx))? {
+            return Poll::Ready(Ok(None));
+        }
+        let mut lease = ready!(poll_buffer(pool, Class::for_len(self.len() + FRAMING_LEN_MAX), cx));
+        // What is not there yet makes another piece.
+        while self.copy_into(&mut lease) {
+            match self.poll_more(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Err(error)) => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Poll::Ready(Ok(false)) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(Some(lease)))
+    }
+
+    /// Drops what was received and not read. The stream is reset when its sending half is.
+    pub(super) fn clear(&mut self) {
+        *self = Incoming { stage: Stage::Ended, ..Incoming::default() };
+    }
+
+    /// Lets the server send as much as was taken on.
+    fn release(&mut self) {
+        let len = std::mem::take(&mut self.unreleased);
+        if len > 0
+            && let Stage::Body(recv) | Stage::Trailers(recv) = &mut self.stage
+        {
+            // A stream that has ended has nothing to release.
+            let _ = recv.flow_control().release_capacity(len);
+        }
+    }
+
+    /// How much is there to be copied.
+    fn len(&self) -> usize {
+        self.text.len() - self.text_read + self.held.len()
+    }
+
+    /// Ready with true when there is something to be copied, with false at the end of the response.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, h2::Error>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        while self.len() == 0 {
+            match &mut self.stage {
+                Stage::Idle => return Poll::Pending,
+                Stage::Ended => return Poll::Ready(Ok(false)),
+                Stage::Head(response) => {
+                    if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+                        let (head, ()) = interim?.into_parts();
+                        write_response_head(head.status, &head.headers, self.method, false, self.text());
+                        continue;
+                    }
+                    let response = ready!(Pin::new(response).poll(cx))?;
+                    self.on_head(response);
+                }
+                Stage::Body(recv) => match ready!(recv.poll_data(cx)) {
+                    Some(Ok(data)) => self.held = data,
+                    Some(Err(error)) if !is_end(&error) => return Poll::Ready(Err(error)),
+                    Some(Err(_)) => self.end(None),
+                    None => {
+                        if let Stage::Body(recv) = std::mem::replace(&mut self.stage, Stage::Ended) {
+                            self.stage = Stage::Trailers(recv);
+                        }
+                    }
+                },
+                Stage::Trailers(recv) => {
+                    let trailers = ready!(recv.poll_trailers(cx));
+                    match trailers {
+                        Err(error) if !is_end(&error) => return Poll::Ready(Err(error)),
+                        trailers => self.end(trailers.ok().flatten().as_ref()),
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn on_head(&mut self, response: Response<RecvStream>) {
+        let (head, recv) = response.into_parts();
+        let (method, has_body) = (self.method, !recv.is_end_stream() && self.method != Method::Head);
+        let is_chunked = write_response_head(head.status, &head.headers, method, has_body, self.text());
+        // A body of known length needs no framing, and is counted by whoever reads it.
+        self.encoder = BodyEncoder::new(if is_chunked { Framing::Chunked } else { Framing::UntilClose });
+        self.stage = Stage::Body(recv);
+    }
+
+    /// Writes the end of the body.
+    fn end(&mut self, trailers: Option<&http::HeaderMap>) {
+        self.stage = Stage::Ended;
+        let fields = trailers.into_iter().flatten().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        let mut encoder = self.encoder;
+        // Neither framing has a length that could be missed.
+        let _ = encoder.end(fields, self.text());
+    }
+
+    /// Where to write, behind what was read.
+    fn text(&mut self) -> &mut Vec<u8> {
+        if self.text_read == self.text.len() {
+            self.text.clear();
+            self.text_read = 0;
+        }
+        &mut self.text
+    }
+
+    /// Copies what is there, as far as there is room; whether all was copied.
+    fn copy_into(&mut self, lease: &mut Lease) -> bool {
+        self.text_read += lease.append_some(&self.text[self.text_read..]);
+        if self.text_read < self.text.len() {
+            return false;
+        }
+        if self.held.is_empty() {
+            return true;
+        }
+        let len = self.held.len().min(lease.tailroom().saturating_sub(FRAMING_LEN_MAX));
+        // Neither framing has a length that could be exceeded.
+        let Ok(wrap) = self.encoder.data(len) else { return false };
+        if len > 0 {
+            [wrap.before.as_ref(), &self.held[..len], wrap.after].into_iter().for_each(|piece| lease.append(piece));
+            self.held.advance(len);
+            self.unreleased += len;
+        }
+        self.held.is_empty()
+    }
+}
+
+/// Whether a server that has sent its whole response has said only that it needs no more of the request (RFC 9113,
+/// section 8.1).
+fn is_end(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+}

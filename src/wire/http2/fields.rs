@@ -1,0 +1,38 @@
+use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memchr;
+
+/// The fields that HTTP/2 does not have (RFC 9113, section 8.2.2), besides those with a constant of their own.
+const OF_CONNECTIONS: [&str; 2] = ["keep-alive", "proxy-connection"];
+
+/// The lines of a head in HTTP/1.1, without their ends.
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end)
+}
+
+/// Name and value of a field that stands in a line.
+pub(super) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr(b':', line)?;
+    Some((&line[..colon], line[colon + 1..].trim_ascii()))
+}
+
+/// Adds a field, unless it belongs to a connection.
+pub(super) fn push_field((name, value): (&[u8], &[u8]), headers: &mut HeaderMap) {
+    let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) else { return };
+    let is_of_connection =
+        [CONNECTION, TRANSFER_ENCODING, UPGRADE].contains(&name) || OF_CONNECTIONS.contains(&name.as_str());
+    if !is_of_connection {
+        headers.append(name, value);
+    }
+}
+
+/// Appends these pieces.
+pub(super) fn push(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+}
+
+/// Whether a body is a chunked one in HTTP/1.1: its length is not known, or trailers are announced, for which no other has room. That
+/// it is as long as announced is checked by `h2`.
+pub(super) fn is_chunked(headers: &HeaderMap) -> bool {
+    !headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRAILER)
+}

@@ -1,0 +1,65 @@
+use super::PREFACE;
+
+/// The length of a frame's header (RFC 9113, section 4.1).
+pub(super) const FRAME_HEADER_LEN: usize = 9;
+
+/// Cuts what one side of a connection sends into the headers and the payloads of its frames.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// What is left of the preface or of a frame's payload.
+    left: usize,
+    header: [u8; FRAME_HEADER_LEN],
+    header_len: usize,
+}
+
+/// What comes next on a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    /// A whole header of a frame.
+    Header { kind: u8, flags: u8 },
+    /// Some of a frame's payload, or of the preface.
+    Payload(&'a [u8]),
+}
+
+impl Frames {
+    /// Those of a client, which sends the preface first.
+    pub(super) const fn of_client() -> Frames {
+        Frames { left: PREFACE.len(), header: [0; FRAME_HEADER_LEN], header_len: 0 }
+    }
+
+    /// Those of a server.
+    pub(super) const fn of_server() -> Frames {
+        Frames { left: 0, header: [0; FRAME_HEADER_LEN], header_len: 0 }
+    }
+
+    /// Takes the next part off the bytes; none if they end within a header.
+    pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Part<'a>> {
+        if self.left > 0 && !bytes.is_empty() {
+            let (payload, rest) = bytes.split_at(self.left.min(bytes.len()));
+            *bytes = rest;
+            self.left -= payload.len();
+            return Some(Part::Payload(payload));
+        }
+        let (more, rest) = bytes.split_at((FRAME_HEADER_LEN - self.header_len).min(bytes.len()));
+        *bytes = rest;
+        self.header[self.header_len..self.header_len + more.len()].copy_from_slice(more);
+        self.header_len += more.len();
+        if self.header_len < FRAME_HEADER_LEN {
+            return None;
+        }
+        self.header_len = 0;
+        let [a, b, c, kind, flags, ..] = self.header;
+        self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        Some(Part::Header { kind, flags })
+    }
+
+    /// Whether the payload of the last header is whole.
+    pub(super) fn is_whole(&self) -> bool {
+        self.left == 0
+    }
+
+    /// How many bytes of a header came whose rest did not.
+    pub(super) fn header_len(&self) -> usize {
+        self.header_len
+    }
+}
