@@ -208,7 +208,7 @@ section! {
         /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
         /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";
-        /// Calls slower than this, and than the deadline learned for their tool, are logged with the time of each phase; 0 logs none.
+        /// Calls slower than this, and than calls of their tool usually are, are logged with the time of each phase; 0 logs none.
         slow_call_ms: Millis = "1s" in 0..=86_400_000, restart, like "250ms";
     } with {
         /// The tunnels that connectors may open: the tables `[[tunnel]]`.

@@ -69,6 +69,8 @@ impl Prober {
             .timeout(PROBE_TIMEOUT)
             .user_agent(concat!("adit-probe/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
+            // HTTP/2 would name the listener's address beside the host of the route, and be refused for that.
+            .http1_only()
             // The listener is our own, found by its address: its certificate is for the names that agents use.
             .tls_danger_accept_invalid_certs(true)
             .no_proxy()

@@ -62,8 +62,7 @@ pub(super) fn record(
     let now = core.core.turn_time();
     let usual = || {
         let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
-        let deadline = recorder.deadline(label, &terms, now);
-        deadline.usual.map(|_| deadline.limit)
+        recorder.deadline(label, &terms, now).usual_max()
     };
     let verdict = core.figures.slow_calls.borrow_mut().judge(now, phases.took(), usual);
     if let SlowVerdict::Log { left_out } = verdict {

@@ -54,13 +54,19 @@ impl Deadline {
         let Some(Usual { p95, .. }) = usual else {
             return Deadline { limit: terms.ceiling, reason: DeadlineReason::Cold, usual };
         };
-        let learned = p95.saturating_mul(FACTOR_PERCENT) / 100;
+        let learned = longest_usual(p95);
         let (limit, reason) = match learned {
             learned if learned >= terms.ceiling => (terms.ceiling, DeadlineReason::Ceiling),
             learned if learned < terms.floor => (terms.floor.min(terms.ceiling), DeadlineReason::Floor),
             learned => (learned, DeadlineReason::Learned),
         };
         Deadline { limit, reason, usual }
+    }
+
+    /// How long calls of its kind usually take at the most, whatever the limits of deadlines; none if too few were seen.
+    #[must_use]
+    pub fn usual_max(&self) -> Option<Duration> {
+        self.usual.map(|usual| longest_usual(usual.p95))
     }
 
     /// As how long a call counts that had this deadline, and ended so after `waited`; none if it says nothing.
@@ -73,6 +79,11 @@ impl Deadline {
             WaitEnd::GivenUp => self.usual.is_some_and(|usual| waited > usual.p95).then_some(waited),
         }
     }
+}
+
+/// How long calls take at the most of which 95 % take `p95` at the most, as far as they are not slow.
+fn longest_usual(p95: Duration) -> Duration {
+    p95.saturating_mul(FACTOR_PERCENT) / 100
 }
 
 #[cfg(test)]

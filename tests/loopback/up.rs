@@ -119,6 +119,26 @@ async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
     let plain = client.get(format!("http://{agents}/nothing")).send().await.unwrap();
     assert_eq!(plain.status(), 404, "plain HTTP is spoken over loopback, at the same port");
 
+    let initialize = serde_json::json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "0" },
+        },
+    });
+    let called = client.post(format!("http://{agents}/mcp")).header("accept", "application/json, text/event-stream");
+    let called = called.json(&initialize).send().await.unwrap();
+    let (status, text) = (called.status(), called.text().await.unwrap());
+    assert_eq!(status, 200, "{text}");
+    let shown = command(&["latency", "--admin", &admin, "--route", "localhost"]).output().unwrap();
+    let table = String::from_utf8(shown.stdout).unwrap();
+    let row = table.lines().find(|line| line.contains(" initialize ")).unwrap_or_else(|| panic!("{table}"));
+    assert!(row.contains("120000    too few calls  observe"), "{table}");
+    let shown = command(&["latency", "--admin", &admin, "--json"]).output().unwrap();
+    let json: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let label = json["labels"].as_array().unwrap().iter().find(|label| label["method"] == "initialize").unwrap();
+    assert_eq!((&label["deadline"]["why"], &label["deadline"]["missed"]), (&"cold".into(), &0.into()));
+    assert_eq!(command(&["latency", "--admin", "127.0.0.1:1"]).output().unwrap().status.code(), Some(1));
+
     adit.signal("TERM");
     adit.event("ended");
     assert_eq!(adit.ended(), Some(0));
