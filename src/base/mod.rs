@@ -1,4 +1,4 @@
-//! Floor 0: the vocabulary of all other modules. Ids, limits, secrets, time and randomness that are passed in.
+//! Floor 0: the vocabulary of all other modules. Ids, hosts, limits, secrets, time and randomness that are passed in.
 //!
 //! Nothing here touches the network, the file system or a thread.
 
@@ -7,6 +7,8 @@ mod call_failure;
 mod chunk;
 mod counters;
 mod deadline;
+mod host;
+mod host_set;
 mod ids;
 mod minted;
 mod plain_text;
@@ -24,6 +26,8 @@ pub use chunk::Chunk;
 pub use counters::Count;
 pub(crate) use counters::counters;
 pub use deadline::{DeadlineMode, DeadlineModeError, DeadlineOverrides, DeadlineTerms};
+pub use host::{HOST_LEN_MAX, HostError, HostPattern, Hostname};
+pub use host_set::HostSet;
 pub use ids::{
     CREDENTIAL_ID_LEN_MAX, CoreId, CredentialId, CredentialIdError, LinkId, TUNNEL_ID_LEN_MAX, TunnelId, TunnelIdError,
 };

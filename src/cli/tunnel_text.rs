@@ -41,6 +41,7 @@ pub(super) fn tunnel(tunnel: &TunnelInfo) -> String {
         ("name", optional(tunnel.display_name.as_deref())),
         ("state", state(tunnel.state).to_owned()),
         ("hosts", joined(&tunnel.hosts)),
+        ("unserved", unserved(&tunnel.hosts_unserved)),
         ("traffic", traffic(tunnel.traffic).to_owned()),
         ("allowed from", from(&tunnel.allow_from)),
         ("denied from", from(&tunnel.deny_from)),
@@ -132,7 +133,18 @@ pub(super) fn revoked(revocation: &Revocation) -> String {
 
 /// Links as a table.
 pub(super) fn connections(links: &[ConnectionInfo]) -> String {
-    let mut table = Table::new(["LINK", "CORE", "STATE", "CALLS", "ROUND TRIP", "UP FOR", "CREDENTIAL", "SOFTWARE"]);
+    let mut table = Table::new([
+        "LINK",
+        "CORE",
+        "STATE",
+        "CALLS",
+        "ROUND TRIP",
+        "UP FOR",
+        "CREDENTIAL",
+        "SOFTWARE",
+        "CONNECTOR",
+        "HOSTS",
+    ]);
     for link in links {
         table.row([
             link.id.to_string(),
@@ -143,6 +155,8 @@ pub(super) fn connections(links: &[ConnectionInfo]) -> String {
             format!("{:.0} s", link.age_s),
             optional(link.credential_id.as_deref()),
             plain(&link.software),
+            optional(link.connector.as_deref()),
+            link.hosts.as_deref().map_or_else(|| NOTHING.to_owned(), joined),
         ]);
     }
     table.text("no connector is linked")
@@ -256,6 +270,14 @@ fn joined(texts: &[String]) -> String {
     if texts.is_empty() { NOTHING.to_owned() } else { plain(&texts.join(", ")) }
 }
 
+/// Hosts for which no connector has a route, and what that means.
+fn unserved(hosts: &[String]) -> String {
+    match joined(hosts) {
+        hosts if hosts == NOTHING => hosts,
+        hosts => format!("{hosts} (no connector has a route)"),
+    }
+}
+
 fn optional(text: Option<&str>) -> String {
     text.map_or_else(|| NOTHING.to_owned(), plain)
 }
@@ -270,7 +292,7 @@ mod tests {
     fn a_new_tunnel_is_shown_with_the_command_to_run() {
         let created: CreatedTunnel = serde_json::from_value(json!({
             "id": "tnl_a", "type": "tunnel", "display_name": null, "domain": "a.test", "hosts": ["a.test", "*.a.test"],
-            "traffic": "plain", "connectors_from": [], "allow_from": ["10.0.0.0/8"], "deny_from": [],
+            "hosts_unserved": ["a.test"], "traffic": "plain", "connectors_from": [], "allow_from": ["10.0.0.0/8"], "deny_from": [],
             "admission_dry_run": true, "created_at": "2026-07-28T12:00:00Z", "archived_at": null, "state": "offline",
             "connections": 0, "certificates_active": 0, "credentials": [], "provisioning_key_id": null,
             "token": {
@@ -283,6 +305,7 @@ mod tests {
         let shown = super::created(&created, &AdminArgs::default());
         for line in [
             "state        offline\n",
+            "unserved     a.test (no connector has a route)\n",
             "allowed from 10.0.0.0/8 (dry run: only counted and logged)\n",
             "warning      calls for [2Ja.test go elsewhere\n",
             "secret       adts_s\ntoken        tnl_a:adts_s\n",

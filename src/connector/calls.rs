@@ -127,9 +127,9 @@ impl StreamCalls<'_> {
             if ended == Some(Ok(())) && work.agents.deadline.was_cut() {
                 ended = Some(Err(CallFailure::Deadline));
             }
-            let (times, took) = (end.stamps.times(&context.core.core), context.core.core.now() - began);
-            let phases =
-                CallPhases::of_connector(times, took, end.stamps.is_event_stream()).answered(end.stamps.status());
+            let stamps = &end.stamps;
+            let phases = CallPhases::of_connector(stamps.times(&context.core.core), context.core.core.now() - began)
+                .answered(stamps.status(), stamps.is_event_stream());
             record(*context, request, host, &phases, ended, &work.agents.deadline);
         }
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use crate::base::{Clock, LinkId, Time};
+use crate::base::{Clock, HostSet, LinkId, Time};
 use crate::connector::report::{LinkReport, LinkState};
 use crate::connector::shared::Connector;
 use crate::engine::{Core, Signal};
@@ -52,6 +52,11 @@ impl LinkTable {
     pub(super) fn remove(&self, carrier: &Carrier) {
         self.entries.borrow_mut().retain(|entry| entry.carrier.id() != carrier.id());
         self.removed.raise();
+    }
+
+    /// Tells every edge for which hosts there are routes.
+    pub(super) fn set_hosts(&self, hosts: &HostSet) {
+        self.entries.borrow().iter().for_each(|entry| entry.carrier.set_hosts(hosts));
     }
 
     /// Lets the calls in flight finish on every link, and takes no new ones.

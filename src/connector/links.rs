@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -72,6 +73,8 @@ impl LinkSlot {
         let core = &self.core;
         let Up { carrier, run, edge_cores } = up;
         core.links.add(&carrier, self.edge);
+        // The routes may have changed since the link was made.
+        carrier.set_hosts(&core.connector.hosts());
         core.edges.on_up(self.edge);
         core.connector.on_linked(self.edge);
         core.connector.on_edge_cores(self.edge, edge_cores);
@@ -112,7 +115,17 @@ impl LinkSlot {
             carrier.close(CloseReason::Ended);
             pending().await
         };
+        // A task of its own, so that it is not looked at for each call.
+        let (connector, heard_on, edge) = (Arc::clone(&core.connector), carrier.clone(), self.edge);
+        let hearing = core.core.spawn_held(async move {
+            let mut heard = 0;
+            loop {
+                heard = heard_on.peer_hosts_after(heard).await;
+                connector.compare_hosts(edge, heard_on.peer_hosts());
+            }
+        });
         future::or(taking, draining).await;
+        drop(hearing);
         let ended = CarrierEnded::Link(run.await);
         core.links.remove(&carrier);
         Counters::add(&core.connector.counters.links_ended);
@@ -166,6 +179,7 @@ impl LinkSlot {
         let config = settings.edge_tls.as_ref().and_then(|tls| tls.link(self.edge));
         let connection = dial(core, self.edge, config).await?;
         let link = Link::connector(&core.core, core.links.next_id(), settings.link, hello)?;
+        link.set_hosts(&core.connector.hosts());
         let connection = Rc::new(connection);
         let (running, carrier) = (link.clone(), Rc::clone(&connection));
         let run = core.core.spawn_held(async move { running.run(&*carrier, None).await });

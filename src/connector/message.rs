@@ -79,4 +79,6 @@ pub(super) enum CoreMessage {
     MoreLinks,
     /// The connector's status at this edge has changed.
     EdgeStatus(usize),
+    /// The routes have changed.
+    RoutesChanged,
 }

@@ -77,6 +77,7 @@ impl ConnectorCore {
             CoreMessage::MoreLinks if !self.is_draining() => links::open_links(self),
             CoreMessage::MoreLinks => {}
             CoreMessage::EdgeStatus(edge) => self.edges.on_status(edge),
+            CoreMessage::RoutesChanged => self.links.set_hosts(&self.connector.hosts()),
         }
     }
 

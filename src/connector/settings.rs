@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{DeadlineTerms, Secret, Traffic, TunnelId};
+use crate::base::{DeadlineTerms, HostSet, Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
@@ -148,4 +148,11 @@ pub struct ConnectorTables {
     pub routes: RouteTable<ConnectorRoute>,
     /// TLS for routes with inner sessions; without it their calls are refused.
     pub sealing: Option<Sealing>,
+}
+
+impl ConnectorTables {
+    /// The hosts for which there are routes.
+    pub(super) fn hosts(&self) -> HostSet {
+        self.routes.iter().map(|(host, _)| *host).collect()
+    }
 }

@@ -2,14 +2,16 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::base::{CoreId, Time, TunnelId, counters};
+use crate::base::{CoreId, HostSet, Time, TunnelId, counters};
 use crate::connector::edge_status::{EdgeStatus, SharedStatus};
+use crate::connector::hosts::{EdgeHosts, MissingHosts};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::latency::LearnedTable;
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
+use crate::wire::mux::Hosts;
 
 /// Messages that may wait for one core.
 const CORE_MESSAGES_MAX: usize = 256;
@@ -20,6 +22,8 @@ pub struct Connector {
     /// A random number of this process, so that edges know which links belong together.
     pub(super) instance: u64,
     tables: RwLock<Arc<ConnectorTables>>,
+    /// The hosts of the routes in the tables.
+    hosts: RwLock<HostSet>,
     /// Counts replacements of the tables, so that a core need not ask for them at each call.
     tables_version: AtomicU64,
     pub(super) edges: Vec<EdgeState>,
@@ -43,6 +47,7 @@ pub(super) struct EdgeState {
     /// The connector's status there.
     pub(super) status: SharedStatus,
     clock_skew: Mutex<Option<ClockSkew>>,
+    hosts: Mutex<EdgeHosts>,
     /// The edge was reached last at its other port, because its own did not answer.
     pub(super) prefers_fallback_port: AtomicBool,
 }
@@ -73,11 +78,17 @@ pub struct EdgeView {
     pub clock_skew: Option<ClockSkew>,
     /// The last error since a link to it was last up.
     pub last_error: Option<String>,
+    /// The hosts of routes that the tunnel does not have there; none before the edge has said what it has.
+    pub missing: Option<MissingHosts>,
 }
 
 impl EdgeState {
     fn logged(&self) -> MutexGuard<'_, Option<LoggedError>> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, EdgeHosts> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_clock_skew(&self, ahead: bool, by: Duration) {
@@ -125,6 +136,7 @@ impl Connector {
         Arc::new(Connector {
             settings,
             instance,
+            hosts: RwLock::new(tables.hosts()),
             tables: RwLock::new(Arc::new(tables)),
             tables_version: AtomicU64::new(0),
             edges,
@@ -140,8 +152,27 @@ impl Connector {
     /// Replaces where calls go. Links live on, and so do the connections to upstreams that stay; the next call sees the
     /// new tables.
     pub fn reload(&self, tables: ConnectorTables) {
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = tables.hosts();
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         self.tables_version.fetch_add(1, Ordering::Release);
+        // The edges of a core that has no room for the message are told with the next change.
+        self.cores.iter().for_each(|core| drop(core.send(CoreMessage::RoutesChanged)));
+        (0..self.edges.len()).for_each(|edge| self.compare_hosts(edge, None));
+    }
+
+    /// The hosts for which there are routes.
+    pub(super) fn hosts(&self) -> HostSet {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Compares the routes with the hosts that the tunnel has at an edge, which may have been `told` just now.
+    pub(super) fn compare_hosts(&self, edge: usize, told: Option<Hosts>) {
+        let (Some(state), Some(address)) = (self.edges.get(edge), self.settings.edges.get(edge)) else { return };
+        let mut known = state.hosts();
+        if let Some(told) = told {
+            known.set(told);
+        }
+        known.log_missing(address, &self.settings.tunnel, &self.hosts());
     }
 
     /// Asks to write a log line about a host that is called and has no route.
@@ -204,11 +235,13 @@ impl Connector {
     /// The state of each edge.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
+        let hosts = self.hosts();
         let view = |(edge, state): (&EdgeAddress, &EdgeState)| EdgeView {
             edge: edge.clone(),
             status: state.status.get().1,
             clock_skew: *state.clock_skew.lock().unwrap_or_else(PoisonError::into_inner),
             last_error: state.logged().as_ref().map(|error| error.text.clone()),
+            missing: state.hosts().view(&self.settings.tunnel, &hosts),
         };
         self.settings.edges.iter().zip(&self.edges).map(view).collect()
     }

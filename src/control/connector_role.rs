@@ -128,6 +128,8 @@ fn link_reading(tunnel: &str, core: CoreId, link: &LinkReport) -> LinkReading {
         tunnel: tunnel.to_owned(),
         credential: None,
         peer: link.edge.to_string(),
+        connector: None,
+        hosts: None,
         streams: link.streams,
         round_trip: link.round_trip,
         age: link.age,
@@ -144,6 +146,7 @@ fn edge(view: EdgeView, now: Time) -> EdgeReading {
             if skew.ahead { by } else { -by }
         }),
         trouble: view.last_error,
+        hosts_missing: view.missing.iter().flat_map(|missing| missing.hosts.iter()).map(str::to_owned).collect(),
         ..EdgeReading::default()
     };
     match view.status {

@@ -4,12 +4,14 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
+use crate::base::TunnelId;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
-    BoxFuture, CertificateReading, CoreReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    BoxFuture, CertificateReading, CoreReading, HostReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
+    TunnelReading,
 };
 use crate::control::thread::RoleEvent;
-use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, LinkReport};
+use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, HostService, LinkReport};
 use crate::engine::{MailSender, mailbox};
 use crate::latency::{CoreFigures, Snapshot};
 use crate::tls::CertInfo;
@@ -69,6 +71,7 @@ impl Role for EdgeRole {
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
+            reading.tunnels = self.edge.service().into_iter().map(tunnel).collect();
             reading
         })
     }
@@ -138,12 +141,28 @@ fn link(link: LinkReport) -> LinkReading {
         tunnel: link.tunnel.to_string(),
         credential: Some(link.credential.to_string()),
         peer: link.software.into(),
+        connector: Some(connector(link.connector)),
+        hosts: link.hosts.map(|hosts| hosts.iter().map(str::to_owned).collect()),
         streams: link.streams,
         round_trip: link.round_trip,
         age: link.age,
         idle: Some(link.idle),
         draining: link.draining,
     }
+}
+
+fn tunnel((id, hosts): (TunnelId, Vec<HostService>)) -> TunnelReading {
+    let host = |HostService { host, connectors, unserved }| HostReading {
+        host,
+        connectors: connectors.into_iter().map(connector).collect(),
+        unserved,
+    };
+    TunnelReading { id: id.to_string(), hosts: hosts.into_iter().map(host).collect() }
+}
+
+/// The name of a connector: the number by which its links belong together.
+fn connector(number: u64) -> String {
+    format!("{number:016x}")
 }
 
 fn certificate((of, found): &(&'static str, Certificate), now: UnixTime) -> Option<CertificateReading> {

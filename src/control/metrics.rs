@@ -183,6 +183,13 @@ impl Scrape {
             "How long a tunnel that has links has had no call; since they are up, if it had none",
             Some(&Unit::Seconds),
             &rows,
+        )?;
+        let rows = self.per_tunnel_unserved();
+        families.gauges(
+            "adit_tunnel_hosts_unserved",
+            "Hosts for which no connector of their tunnel has a route; of tunnels that have links",
+            None,
+            &rows,
         )
     }
 
@@ -265,6 +272,12 @@ impl Scrape {
             idle.entry(tunnel).and_modify(|least| *least = link_idle.min(*least)).or_insert(link_idle);
         }
         idle.into_iter().map(|(tunnel, idle)| (vec![("tunnel", tunnel.to_owned())], idle.as_secs_f64())).collect()
+    }
+
+    /// The tunnels that have links, each with how many of its hosts no connector serves.
+    fn per_tunnel_unserved(&self) -> Vec<(Labels, f64)> {
+        let tunnels = self.0.roles.iter().flat_map(|role| &role.tunnels);
+        tunnels.map(|tunnel| (vec![("tunnel", tunnel.id.clone())], tunnel.unserved().count() as f64)).collect()
     }
 
     fn per_link<T>(&self, read: impl Fn(&LinkReading) -> Option<T>) -> Vec<(Labels, T)> {
@@ -458,6 +471,7 @@ mod tests {
                 "adit_links_open role",
                 "adit_sockets_open core,role",
                 "adit_tasks_open core,role",
+                "adit_tunnel_hosts_unserved tunnel",
                 "adit_tunnel_idle_seconds tunnel",
                 "adit_upstream_answers_total class,method,route,tool",
                 "adit_upstream_connections_open role,route",
@@ -475,6 +489,7 @@ mod tests {
         assert_eq!(only("adit_link_round_trip_seconds"), 0.000_042);
         assert_eq!(only("adit_links_ended_total"), 5.0);
         assert_eq!(only("adit_tunnel_idle_seconds"), 720.5);
+        assert_eq!(only("adit_tunnel_hosts_unserved"), 1.0);
         assert_eq!(samples["adit_engine_info"][0].0["why"], "epoll (as asked)");
         let calls = &samples["adit_calls_total"];
         let of = |outcome: &str| calls.iter().find(|(labels, _)| labels["outcome"] == outcome).map(|(_, n)| *n);

@@ -65,6 +65,10 @@ pub struct LinkReading {
     pub credential: Option<String>,
     /// The connector's software, as it reports it (on an edge), or the edge's address (on a connector).
     pub peer: String,
+    /// The connector at its other end (on an edge).
+    pub connector: Option<String>,
+    /// The hosts for which the connector has routes, if it has said so (on an edge).
+    pub hosts: Option<Vec<String>>,
     /// Streams that are open.
     pub streams: usize,
     /// Its own round trip, when it was measured.
@@ -75,6 +79,33 @@ pub struct LinkReading {
     pub idle: Option<Duration>,
     /// Whether it takes no new streams.
     pub draining: bool,
+}
+
+/// A tunnel that has links (on an edge).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelReading {
+    /// The id of the tunnel.
+    pub id: String,
+    /// Its hosts, and which connectors serve each.
+    pub hosts: Vec<HostReading>,
+}
+
+/// A host of a tunnel, and the connectors that have a route for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostReading {
+    /// The host, or `*.` and a host.
+    pub host: String,
+    /// The connectors that have a route for it, as links name them.
+    pub connectors: Vec<String>,
+    /// Whether no connector has one, so that calls for the host fail.
+    pub unserved: bool,
+}
+
+impl TunnelReading {
+    /// The hosts for which no connector has a route.
+    pub fn unserved(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().filter(|host| host.unserved).map(|host| &*host.host)
+    }
 }
 
 /// How the upstream of one route is (on a connector), all cores together.
@@ -137,6 +168,8 @@ pub struct EdgeReading {
     pub clock_ahead_s: Option<i64>,
     /// The last trouble with it since a link to it was last up.
     pub trouble: Option<String>,
+    /// Hosts of routes that the tunnel does not have there, so that no calls come for them.
+    pub hosts_missing: Vec<String>,
 }
 
 /// How a role is: what its cores answered, put together.
@@ -150,6 +183,8 @@ pub struct RoleReading {
     pub cores: Vec<CoreReading>,
     /// The links that are up.
     pub links: Vec<LinkReading>,
+    /// The tunnels that have links (on an edge).
+    pub tunnels: Vec<TunnelReading>,
     /// The upstreams that were called.
     pub upstreams: Vec<UpstreamReading>,
     /// The certificates that it uses (on an edge).
@@ -169,6 +204,7 @@ impl RoleReading {
             cores_asked,
             cores: Vec::new(),
             links: Vec::new(),
+            tunnels: Vec::new(),
             upstreams: Vec::new(),
             certificates: Vec::new(),
             edges: Vec::new(),

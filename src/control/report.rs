@@ -9,7 +9,7 @@ use crate::control::bodies::{
     BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus, DeadlineModeName, DeadlineOfLabel, DeadlineWhy,
     DriverStatus, LatencyBody, LinkStatus, OfRole, PhaseTimes, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
-use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine};
+use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine, TunnelReading};
 use crate::latency::{DeadlineReason, Deadlines, Distribution, LabelFigures, Outcome, Phase, Snapshot};
 
 /// What does not change while the process runs.
@@ -150,9 +150,16 @@ impl Report {
         for link in self.roles.iter().filter(|role| role.kind == served.kind).flat_map(|role| &role.links) {
             *counts.entry(&link.tunnel).or_default() += 1;
         }
+        let of_kind = self.roles.iter().filter(|role| role.kind == served.kind);
+        let hosts: BTreeMap<&str, &TunnelReading> =
+            of_kind.flat_map(|role| &role.tunnels).map(|tunnel| (&*tunnel.id, tunnel)).collect();
         let line = |id: &String| OfRole {
             role: served.kind,
-            of: TunnelLinks { id: id.clone(), links: counts.get(id.as_str()).copied().unwrap_or(0) },
+            of: TunnelLinks {
+                id: id.clone(),
+                links: counts.get(id.as_str()).copied().unwrap_or(0),
+                hosts: hosts.get(id.as_str()).map(|tunnel| tunnel.hosts.clone()).unwrap_or_default(),
+            },
         };
         served.tunnels.iter().map(line).collect()
     }
@@ -264,6 +271,7 @@ fn link_status(link: &LinkReading) -> LinkStatus {
         core: link.core.0,
         tunnel: link.tunnel.clone(),
         peer: link.peer.clone(),
+        connector: link.connector.clone(),
         streams: link.streams as u64,
         round_trip_us: link.round_trip.map(micros),
         age_s: seconds(link.age),
@@ -375,7 +383,8 @@ mod tests {
             }],
             "cores_silent": 0,
             "links": [{
-                "role": "edge", "id": 7, "core": 0, "tunnel": "tnl_demo", "peer": "adit/0.1.0", "streams": 3,
+                "role": "edge", "id": 7, "core": 0, "tunnel": "tnl_demo", "peer": "adit/0.1.0",
+                "connector": "000000000000002a", "streams": 3,
                 "round_trip_us": 42.0, "age_s": 12.0, "draining": false,
             }],
             "certificates": [{
@@ -384,7 +393,7 @@ mod tests {
             }],
             "edges": [{
                 "role": "edge", "edge": "edge.test:7844", "standing": "certified", "expires_in_s": 86400,
-                "renews_in_s": 57600, "clock_ahead_s": -3, "trouble": null,
+                "renews_in_s": 57600, "clock_ahead_s": -3, "trouble": null, "hosts_missing": ["other.test"],
             }],
             "upstreams": [{
                 "route": "demo", "upstream": "http://127.0.0.1:9000", "connections_open": 2, "failing": true,
@@ -392,8 +401,11 @@ mod tests {
             }],
             "routes": [{ "role": "edge", "host": "demo.test", "name": "demo", "tunnel": "tnl_demo" }],
             "tunnels": [
-                { "role": "edge", "id": "tnl_demo", "links": 1 },
-                { "role": "edge", "id": "tnl_spare", "links": 0 },
+                { "role": "edge", "id": "tnl_demo", "links": 1, "hosts": [
+                    { "host": "demo.test", "connectors": ["000000000000002a"], "unserved": false },
+                    { "host": "spare.test", "connectors": [], "unserved": true },
+                ] },
+                { "role": "edge", "id": "tnl_spare", "links": 0, "hosts": [] },
             ],
             "counts": { "edge": { "links_ended": 5 } },
             "reload": {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::{CoreId, Count, DeadlineTerms, Time};
 use crate::control::reading::{
-    BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind,
-    RoleReading, RouteLine, UpstreamReading,
+    BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
+    RoleKind, RoleReading, RouteLine, TunnelReading, UpstreamReading,
 };
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
 use crate::latency::{
@@ -79,6 +79,8 @@ pub(super) fn edge_reading() -> RoleReading {
         tunnel: "tnl_demo".to_owned(),
         credential: Some("crd_demo".to_owned()),
         peer: "adit/0.1.0".to_owned(),
+        connector: Some("000000000000002a".to_owned()),
+        hosts: Some(vec!["demo.test".to_owned()]),
         streams: 3,
         round_trip: Some(Duration::from_micros(42)),
         age: Duration::from_secs(12),
@@ -88,6 +90,13 @@ pub(super) fn edge_reading() -> RoleReading {
     let count = Count { name: "links_ended", help: "Links that ended, for whatever reason", count: 5 };
     let mut reading = RoleReading::new(RoleKind::Edge, 1);
     (reading.cores, reading.links, reading.counts) = (vec![core], vec![link], vec![count]);
+    let host = |host: &str, connectors: &[&str]| HostReading {
+        host: host.to_owned(),
+        connectors: connectors.iter().map(|name| (*name).to_owned()).collect(),
+        unserved: connectors.is_empty(),
+    };
+    let hosts = vec![host("demo.test", &["000000000000002a"]), host("spare.test", &[])];
+    reading.tunnels = vec![TunnelReading { id: "tnl_demo".to_owned(), hosts }];
     reading.upstreams = vec![UpstreamReading {
         route: "demo".to_owned(),
         upstream: "http://127.0.0.1:9000".to_owned(),
@@ -109,6 +118,7 @@ pub(super) fn edge_reading() -> RoleReading {
         renews_in_s: Some(57_600),
         clock_ahead_s: Some(-3),
         trouble: None,
+        hosts_missing: vec!["other.test".to_owned()],
     }];
     reading
 }

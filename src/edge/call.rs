@@ -175,7 +175,8 @@ impl AgentCalls<'_> {
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
-            if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, bond, moves) {
+            let host = request.head().host().unwrap_or_default();
+            if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, host, bond, moves) {
                 return Next::Leave(Leave::HandOver(target, moves.and_one()));
             }
             if let Err(error) = request.read_label(core.read_ahead_limits()).await {

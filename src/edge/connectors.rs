@@ -275,6 +275,7 @@ async fn serve_carrier(
 ) {
     let Hello { tunnel, instance, software, .. } = hello;
     core.links.add(tunnel, *instance, carrier, software, proof);
+    carrier.set_hosts(&core.edge.tables().hosts_of(tunnel));
     tracing::info!(%tunnel, link = %carrier.id(), core = %core.core.id(), "link up");
     if core.is_draining() {
         carrier.drain();
@@ -282,11 +283,20 @@ async fn serve_carrier(
     // The tables may have changed since the registration, and the review that followed did not see this link.
     let status = core.edge.tables().status(tunnel, proof, core.core.now());
     core.links.enforce(carrier, status);
-    carrier.draining().await;
+    let hearing = async {
+        let mut heard = 0;
+        loop {
+            heard = carrier.peer_hosts_after(heard).await;
+            core.links.on_hosts(tunnel, *instance, carrier);
+            core.review_hosts_soon(tunnel);
+        }
+    };
+    future::or(carrier.draining(), hearing).await;
     core.idle_sessions.close_on(carrier.id());
     core.links.on_draining(tunnel, *instance, carrier);
     let ended = ended.await;
     core.links.remove(tunnel, carrier, &core.figures.recorder.borrow());
+    core.review_hosts_soon(tunnel);
     Counters::add(&core.edge.counters.links_ended);
     tracing::info!(%tunnel, link = %carrier.id(), why = %ended, by = ?ended.by(), "link down");
 }

@@ -25,6 +25,11 @@ impl CoreTables {
         CoreTables { edge: Arc::clone(edge), version, tables: RefCell::new(Rc::new(edge.tables())) }
     }
 
+    /// The version of the tables that this core used last.
+    pub(super) fn version(&self) -> u64 {
+        self.version.get()
+    }
+
     /// What is served now.
     pub(super) fn get(&self) -> LocalTables {
         let version = self.edge.tables_version();

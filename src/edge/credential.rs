@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use crate::base::{CredentialId, Secret, SecretHash, Time, TunnelId};
+use crate::base::{CredentialId, HostSet, Secret, SecretHash, Time, TunnelId};
 use crate::edge::settings::EdgeTables;
 use crate::policy::Networks;
 use crate::tls::ClientConfig;
@@ -55,6 +55,8 @@ pub struct TunnelEntry {
     pub credentials: Vec<TunnelCredential>,
     /// Networks from which its connectors may come; empty for any.
     pub connectors_from: Networks,
+    /// Its hosts, as far as they are served: those of its routes.
+    pub hosts: HostSet,
     /// The inner TLS towards its connectors, for re-encrypted routes: trusted authorities, and this edge's certificate.
     pub seal: Option<Arc<ClientConfig>>,
 }

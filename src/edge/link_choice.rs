@@ -5,11 +5,13 @@ use std::time::Duration;
 use crate::base::{Clock, CoreId, TunnelId};
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
-use crate::edge::link_table::ChosenLink;
+use crate::edge::link_table::{ChosenLink, Connectors};
 use crate::edge::moves::Moves;
-use crate::edge::presence::Lost;
+use crate::edge::presence::{Lost, Reach};
+use crate::edge::served_hosts::{Serves, Wanted};
 use crate::link::Loss;
-use crate::route::{LinkChoice, Offline, STALLED_AFTER};
+use crate::route::{Hostname, LinkChoice, Offline, STALLED_AFTER};
+use crate::wire::mux::Hosts;
 
 /// The longest time for which calls of a session wait for a connector whose system has closed its connections. Its process has
 /// most likely ended; one that is restarted, or whose connections something on the way has reset, dials again within that time.
@@ -28,73 +30,129 @@ pub(super) enum Chosen {
 }
 
 impl EdgeCore {
-    /// Chooses a link for a call of `tunnel` that is bound so, and whose connection has moved so often for it.
-    pub(super) fn choose_link(&self, tunnel: &TunnelId, bond: Bond, moves: Moves) -> Chosen {
+    /// Chooses a link for a call of a host of `tunnel` that is bound so, and whose connection has moved so often for it.
+    pub(super) fn choose_link(&self, tunnel: &TunnelId, host: &str, bond: Bond, moves: Moves) -> Chosen {
+        // In almost every tunnel all connectors serve all hosts.
+        let any = self.choose_wanted(tunnel, host, bond, moves, Wanted::AllServe(self.tables.version()));
+        any.unwrap_or_else(|| self.choose_link_of(tunnel, host, bond, moves))
+    }
+
+    /// The same where it matters which connector serves the host.
+    fn choose_link_of(&self, tunnel: &TunnelId, host: &str, bond: Bond, moves: Moves) -> Chosen {
+        let host = host.parse::<Hostname>();
+        let host = host.as_ref().map_or("", Hostname::as_str);
+        let all_serve = self.links.all_serve(tunnel, &self.tables);
+        let wanted = if all_serve && bond == Bond::None {
+            Wanted::Any
+        } else if self.links.has_open(tunnel, Wanted::Of(host, Serves::Yes)) {
+            Wanted::Of(host, Serves::Yes)
+        } else {
+            let (now, patience) = (self.core.turn_time(), self.edge.settings.offline_wait);
+            match self.edge.presence.reach(tunnel, host, now, patience) {
+                Reach::Served(serves) => Wanted::Of(host, serves),
+                Reach::Awaited => return Chosen::Wait(Offline::NoLink),
+                // The connector says that it has no route.
+                Reach::Unserved => Wanted::Any,
+            }
+        };
+        self.choose_wanted(tunnel, host, bond, moves, wanted).unwrap_or(Chosen::Wait(Offline::NoLink))
+    }
+
+    /// Chooses among the connectors that are wanted. None if that takes a look at the hosts that each of them serves.
+    fn choose_wanted(
+        &self,
+        tunnel: &TunnelId,
+        host: &str,
+        bond: Bond,
+        moves: Moves,
+        wanted: Wanted<'_>,
+    ) -> Option<Chosen> {
         let bound = match bond {
             Bond::None => None,
-            Bond::Hashed(number) => self.link_for(tunnel, number, moves),
-            Bond::Session(_, connector) => self.link_of(tunnel, connector, moves),
-            Bond::Other(connector) => Some(self.link_elsewhere(tunnel, connector)),
+            Bond::Hashed(number) => self.link_for(tunnel, host, number, moves, wanted)?,
+            Bond::Session(_, connector) => self.link_of(tunnel, connector, moves, wanted)?,
+            Bond::Other(connector) => Some(self.link_elsewhere(tunnel, connector, wanted)?),
         };
-        bound.unwrap_or_else(|| self.any_link(tunnel, moves))
+        match bound {
+            Some(chosen) => Some(chosen),
+            None => self.any_link(tunnel, moves, wanted),
+        }
     }
 
     /// Any link that answers.
-    fn any_link(&self, tunnel: &TunnelId, moves: Moves) -> Chosen {
+    fn any_link(&self, tunnel: &TunnelId, moves: Moves, wanted: Wanted<'_>) -> Option<Chosen> {
         // A connector that stands still here does so elsewhere.
-        let others = || self.core_with(tunnel, &|connector| !self.links.has(tunnel, connector));
-        match self.links.choose(tunnel, |_| true) {
+        let others = || self.core_with(tunnel, &|of, hosts| wanted.takes(hosts) && !self.links.has(tunnel, of));
+        Some(match self.links.choose(tunnel, wanted, Connectors::All)? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
             (LinkChoice::Unproven(id), Some(link)) => {
-                let is_only = !self.links.has_other(tunnel, id) && others().is_none();
+                let is_only = !self.links.has_other(tunnel, id, wanted) && others().is_none();
                 if is_only { Chosen::Link(link) } else { Chosen::Unproven(link) }
             }
             (LinkChoice::Stalled(_), Some(link)) => match others().filter(|_| moves.may_move()) {
                 Some(core) => Chosen::OtherCore(core),
                 None => Chosen::Link(link),
             },
-            (LinkChoice::Offline(why), _) => match self.core_with(tunnel, &|_| true) {
+            (LinkChoice::Offline(why), _) => match self.core_with(tunnel, &|_, hosts| wanted.takes(hosts)) {
                 Some(core) if moves.may_move() => Chosen::OtherCore(core),
                 _ => Chosen::Wait(why),
             },
             _ => Chosen::Wait(Offline::NoLink),
-        }
+        })
     }
 
     /// A link of the connector that has the call's session. None when the call need not wait for it: the connector has said
-    /// goodbye, has been away for so long that it will hardly come back, or has stood still for as long.
-    fn link_of(&self, tunnel: &TunnelId, connector: u64, moves: Moves) -> Option<Chosen> {
+    /// goodbye, has been away for so long that it will hardly come back, has stood still for as long, or no longer serves the host.
+    fn link_of(&self, tunnel: &TunnelId, connector: u64, moves: Moves, wanted: Wanted<'_>) -> Option<Option<Chosen>> {
         let patience = self.edge.settings.offline_wait;
-        let why = match self.links.choose(tunnel, |of| of == connector) {
-            (LinkChoice::Link(_) | LinkChoice::Unproven(_), Some(link)) => return Some(Chosen::Link(link)),
+        // The session is worth more than that another connector is more certain to serve the host.
+        let wanted = match wanted {
+            Wanted::Of(host, _) => Wanted::Of(host, Serves::Unknown),
+            wanted => wanted,
+        };
+        let why = match self.links.choose(tunnel, wanted, Connectors::Only(connector))? {
+            (LinkChoice::Link(_) | LinkChoice::Unproven(_), Some(link)) => return Some(Some(Chosen::Link(link))),
             (LinkChoice::Stalled(_), Some(link)) => {
                 let waits = link.carrier.liveness().owing < STALLED_AFTER + patience;
-                return waits.then_some(Chosen::Wait(Offline::NoLink));
+                return Some(waits.then_some(Chosen::Wait(Offline::NoLink)));
             }
+            // The connector may be on another core, and serve other hosts than those that are here.
+            (LinkChoice::Offline(Offline::NoLink), _) if matches!(wanted, Wanted::AllServe(_)) => return None,
             (LinkChoice::Offline(why), _) => why,
             _ => Offline::NoLink,
         };
-        if let Some(core) = self.core_with(tunnel, &|of| of == connector) {
-            return Some(if moves.may_move() { Chosen::OtherCore(core) } else { Chosen::Wait(why) });
+        if let Some(core) = self.core_with(tunnel, &|of, hosts| of == connector && wanted.takes(hosts)) {
+            return Some(Some(if moves.may_move() { Chosen::OtherCore(core) } else { Chosen::Wait(why) }));
         }
         let is_back_soon = match why {
             Offline::Full => true,
             Offline::Draining => false,
             Offline::NoLink => self.was_lost_within(tunnel, connector, patience),
         };
-        is_back_soon.then_some(Chosen::Wait(why))
+        Some(is_back_soon.then_some(Chosen::Wait(why)))
     }
 
     /// A link of the connector that this number falls to, if it takes calls.
-    fn link_for(&self, tunnel: &TunnelId, number: u64, moves: Moves) -> Option<Chosen> {
-        let connector = self.edge.presence.connector_for(tunnel, number)?;
-        match self.links.choose(tunnel, |of| of == connector) {
+    fn link_for(
+        &self,
+        tunnel: &TunnelId,
+        host: &str,
+        number: u64,
+        moves: Moves,
+        wanted: Wanted<'_>,
+    ) -> Option<Option<Chosen>> {
+        // The number may fall to a connector on another core.
+        if matches!(wanted, Wanted::AllServe(_)) {
+            return None;
+        }
+        let Some(connector) = self.edge.presence.connector_for(tunnel, host, number) else { return Some(None) };
+        Some(match self.links.choose(tunnel, wanted, Connectors::Only(connector))? {
             (LinkChoice::Link(_), Some(link)) => Some(Chosen::Link(link)),
             (LinkChoice::Offline(Offline::NoLink), _) if moves.may_move() => {
-                self.core_with(tunnel, &|of| of == connector).map(Chosen::OtherCore)
+                self.core_with(tunnel, &|of, _| of == connector).map(Chosen::OtherCore)
             }
             _ => None,
-        }
+        })
     }
 
     /// Whether a call can go to another connector than this one, if it does not pass the call on. Only one connector knows a
@@ -104,15 +162,15 @@ impl EdgeCore {
     }
 
     /// A link of another connector than this one.
-    fn link_elsewhere(&self, tunnel: &TunnelId, connector: u64) -> Chosen {
-        match self.links.choose(tunnel, |of| of != connector) {
+    fn link_elsewhere(&self, tunnel: &TunnelId, connector: u64, wanted: Wanted<'_>) -> Option<Chosen> {
+        Some(match self.links.choose(tunnel, wanted, Connectors::Not(connector))? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
             _ => Chosen::Wait(Offline::NoLink),
-        }
+        })
     }
 
     /// Another core that has a link of a connector of the tunnel that `fits`.
-    fn core_with(&self, tunnel: &TunnelId, fits: &dyn Fn(u64) -> bool) -> Option<CoreId> {
+    fn core_with(&self, tunnel: &TunnelId, fits: &dyn Fn(u64, Option<&Hosts>) -> bool) -> Option<CoreId> {
         self.edge.presence.cores_with(tunnel, fits).next_after(self.core.id())
     }
 

@@ -10,16 +10,20 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{Clock, LinkId, Time, TunnelId};
+use crate::edge::core_tables::CoreTables;
 use crate::edge::credential::{CredentialStatus, Proof};
 use crate::edge::message::{EdgeEvent, Reviewed};
 use crate::edge::presence::Lost;
 use crate::edge::report::LinkReport;
+use crate::edge::served_hosts::{AllServe, Wanted};
+use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::engine::{Core, MailSender, Signal};
 use crate::latency::Recorder;
 use crate::link::{Carrier, CloseReason, Liveness};
 use crate::route::{LinkChoice, LinkLoad, Offline, choose_link};
+use crate::wire::mux::Hosts;
 
 /// The links of one core.
 pub(super) struct LinkTable {
@@ -36,11 +40,32 @@ pub(super) struct LinkTable {
     calls_numbered: Cell<u64>,
 }
 
+/// Where a call goes, and over which link.
+pub(super) type Choice = (LinkChoice, Option<ChosenLink>);
+
 /// A link that takes calls, and the counter for its calls.
 #[derive(Clone)]
 pub(super) struct ChosenLink {
     pub(super) carrier: Carrier,
     pub(super) usage: Rc<LinkUsage>,
+}
+
+/// The connectors of a tunnel that a call may go to.
+#[derive(Clone, Copy)]
+pub(super) enum Connectors {
+    All,
+    Only(u64),
+    Not(u64),
+}
+
+impl Connectors {
+    fn have(self, connector: u64) -> bool {
+        match self {
+            Connectors::All => true,
+            Connectors::Only(one) => connector == one,
+            Connectors::Not(one) => connector != one,
+        }
+    }
 }
 
 /// The links of one tunnel.
@@ -49,10 +74,14 @@ struct Links {
     entries: Vec<Entry>,
     /// The one that took the last call that was free to take any.
     last: LinkId,
+    /// Whether their connectors serve all hosts of the tunnel.
+    all_serve: AllServe,
 }
 
 struct Entry {
     carrier: Carrier,
+    /// The hosts for which the connector has routes, once it has said so.
+    hosts: Option<Hosts>,
     proof: Proof,
     usage: Rc<LinkUsage>,
     software: Box<str>,
@@ -100,26 +129,49 @@ impl LinkTable {
         future::or(self.changed.after(changes), heard).await;
     }
 
-    /// Chooses the link for a call of `tunnel`, of those whose connector `fits`.
-    pub(super) fn choose(&self, tunnel: &TunnelId, fits: impl Fn(u64) -> bool) -> (LinkChoice, Option<ChosenLink>) {
+    /// Chooses the link for a call of `tunnel`, of those of `connectors` that are `wanted`. None if all of them have to serve all
+    /// hosts, and it is not known that they do.
+    pub(super) fn choose(&self, tunnel: &TunnelId, wanted: Wanted<'_>, connectors: Connectors) -> Option<Choice> {
         let by_tunnel = self.by_tunnel.borrow();
-        let Some(links) = by_tunnel.get(tunnel) else { return (LinkChoice::Offline(Offline::NoLink), None) };
+        let Some(links) = by_tunnel.get(tunnel) else {
+            return (!matches!(wanted, Wanted::AllServe(_))).then_some((LinkChoice::Offline(Offline::NoLink), None));
+        };
+        if matches!(wanted, Wanted::AllServe(version) if !links.all_serve.is_known(version)) {
+            return None;
+        }
         let streams_max = self.edge.settings.link.streams_max;
-        let fitting = links.entries.iter().filter(|entry| fits(entry.usage.connector()));
-        let choice = choose_link(fitting.map(|entry| entry.load(streams_max)), links.last);
+        let is_wanted = |entry: &&Entry| connectors.have(entry.usage.connector()) && wanted.takes(entry.hosts.as_ref());
+        let loads = links.entries.iter().filter(is_wanted).map(|entry| entry.load(streams_max));
+        let choice = choose_link(loads, links.last);
         let chosen = match choice {
             LinkChoice::Link(id) | LinkChoice::Unproven(id) | LinkChoice::Stalled(id) => {
                 links.entries.iter().find(|entry| entry.carrier.id() == id)
             }
             _ => None,
         };
-        (choice, chosen.map(Entry::chosen))
+        Some((choice, chosen.map(Entry::chosen)))
     }
 
-    /// Whether another link than this one takes calls of the tunnel here.
-    pub(super) fn has_other(&self, tunnel: &TunnelId, link: LinkId) -> bool {
+    /// Whether the connectors that have links here serve all hosts of the tunnel by the present tables.
+    pub(super) fn all_serve(&self, tunnel: &TunnelId, tables: &CoreTables) -> bool {
+        let hosts = tables.get().hosts_of(tunnel);
+        let mut by_tunnel = self.by_tunnel.borrow_mut();
+        let Some(Links { entries, all_serve, .. }) = by_tunnel.get_mut(tunnel) else { return false };
+        all_serve.look(tables.version(), &hosts, entries.iter().map(|entry| entry.hosts.as_ref()))
+    }
+
+    /// Whether a link here takes calls of the tunnel, whose connector is `wanted`.
+    pub(super) fn has_open(&self, tunnel: &TunnelId, wanted: Wanted<'_>) -> bool {
         let by_tunnel = self.by_tunnel.borrow();
-        let is_other = |entry: &Entry| entry.carrier.id() != link && entry.carrier.is_open();
+        let takes = |entry: &Entry| wanted.takes(entry.hosts.as_ref()) && entry.carrier.is_open();
+        by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(takes))
+    }
+
+    /// Whether another link than this one takes calls of the tunnel here, whose connector is `wanted`.
+    pub(super) fn has_other(&self, tunnel: &TunnelId, link: LinkId, wanted: Wanted<'_>) -> bool {
+        let by_tunnel = self.by_tunnel.borrow();
+        let is_other =
+            |entry: &Entry| entry.carrier.id() != link && wanted.takes(entry.hosts.as_ref()) && entry.carrier.is_open();
         by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(is_other))
     }
 
@@ -152,16 +204,33 @@ impl LinkTable {
         carrier.set_heard_signal(Rc::clone(&self.heard));
         let entry = Entry {
             carrier: carrier.clone(),
+            hosts: None,
             proof: proof.clone(),
             usage: Rc::new(LinkUsage::new(tunnel.clone(), connector, proof.credential.id.clone())),
             software: software.into(),
             since: self.core.now(),
         };
-        self.by_tunnel.borrow_mut().entry(tunnel.clone()).or_default().entries.push(entry);
+        let mut by_tunnel = self.by_tunnel.borrow_mut();
+        let links = by_tunnel.entry(tunnel.clone()).or_default();
+        links.entries.push(entry);
+        links.all_serve = AllServe::default();
+        drop(by_tunnel);
         self.edge.presence.on_usable(tunnel, connector, self.core.id());
         self.changed.raise();
         let (core, tunnel, software) = (self.core.id(), tunnel.clone(), software.into());
         self.send(EdgeEvent::Linked { core, link: carrier.id(), tunnel, software });
+    }
+
+    /// Notes for which hosts the connector of a link has routes.
+    pub(super) fn on_hosts(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier) {
+        let Some(hosts) = carrier.peer_hosts() else { return };
+        if let Some(links) = self.by_tunnel.borrow_mut().get_mut(tunnel) {
+            let found = links.entries.iter_mut().find(|entry| entry.carrier.id() == carrier.id());
+            found.into_iter().for_each(|entry| entry.hosts = Some(hosts.clone()));
+            links.all_serve = AllServe::default();
+        }
+        self.edge.presence.on_hosts(tunnel, connector, hosts);
+        self.changed.raise();
     }
 
     /// Notes that a link takes no new calls: it drains, or has ended.
@@ -174,7 +243,8 @@ impl LinkTable {
     /// Removes a link that has ended.
     pub(super) fn remove(&self, tunnel: &TunnelId, carrier: &Carrier, recorder: &Recorder) {
         let mut by_tunnel = self.by_tunnel.borrow_mut();
-        if let Some(Links { entries, .. }) = by_tunnel.get_mut(tunnel) {
+        if let Some(Links { entries, all_serve, .. }) = by_tunnel.get_mut(tunnel) {
+            *all_serve = AllServe::default();
             if let Some(at) = entries.iter().position(|entry| entry.carrier.id() == carrier.id()) {
                 let ended = entries.swap_remove(at);
                 self.ended_usage.borrow_mut().add(&ended.usage, recorder, self.core.now());
@@ -184,6 +254,7 @@ impl LinkTable {
             }
         }
         drop(by_tunnel);
+        self.edge.presence.on_left(tunnel, self.core.now());
         self.changed.raise();
         self.send(EdgeEvent::Unlinked { core: self.core.id(), link: carrier.id(), tunnel: tunnel.clone() });
     }
@@ -231,6 +302,18 @@ impl LinkTable {
         }
     }
 
+    /// Tells the connectors of a tunnel, or of all, which hosts their tunnel has. Returns the tunnels that have links here.
+    pub(super) fn tell_hosts(&self, tables: &EdgeTables, tunnel: Option<&TunnelId>) -> Vec<TunnelId> {
+        let by_tunnel = self.by_tunnel.borrow();
+        let concerned = by_tunnel.iter().filter(|(id, _)| tunnel.is_none_or(|tunnel| tunnel == *id));
+        let tell = |(id, links): (&TunnelId, &Links)| {
+            let hosts = tables.hosts_of(id);
+            links.entries.iter().for_each(|entry| entry.carrier.set_hosts(&hosts));
+            id.clone()
+        };
+        concerned.map(tell).collect()
+    }
+
     /// Lets the calls in flight finish on every link, and takes no new ones.
     pub(super) fn drain(&self) {
         self.all().iter().for_each(Carrier::drain);
@@ -256,6 +339,8 @@ impl LinkTable {
                 id: entry.carrier.id(),
                 core: self.core.id(),
                 tunnel: tunnel.clone(),
+                connector: entry.usage.connector(),
+                hosts: entry.hosts.as_ref().map(|hosts| hosts.listed.clone()),
                 credential: entry.proof.credential.id.clone(),
                 streams: entry.carrier.streams_live(),
                 round_trip: entry.carrier.round_trip(),
@@ -309,6 +394,7 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::base::{CoreId, Secret, Traffic};
+    use crate::edge::served_hosts::Serves;
     use crate::edge::tests::{Fixture, tables, tunnel};
     use crate::latency::LatencySettings;
     use crate::link::CallOpen;
@@ -344,7 +430,7 @@ mod tests {
         let seen = table.changes();
         let carrier = add(&fixture, &table);
         assert!(table.changes() > seen);
-        let is_present = || fixture.edge.presence.cores_with(&tunnel(), |of| of == CONNECTOR).contains(CoreId(1));
+        let is_present = || fixture.edge.presence.cores_with(&tunnel(), |of, _| of == CONNECTOR).contains(CoreId(1));
         assert!(is_present());
         let report = table.report();
         assert_eq!((report.len(), report[0].id, &*report[0].software), (1, carrier.id(), "adit/test"));
@@ -372,7 +458,7 @@ mod tests {
         let carriers = [add(&fixture, &table), add(&fixture, &table)];
         let mut opened = Vec::new();
         let mut call = || {
-            let (choice, chosen) = table.choose(&tunnel(), |_| true);
+            let (choice, chosen) = table.choose(&tunnel(), Wanted::Any, Connectors::All).unwrap();
             let chosen = chosen.unwrap();
             assert_eq!(choice, LinkChoice::Link(chosen.carrier.id()));
             let open = CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None };
@@ -391,7 +477,7 @@ mod tests {
         let table = table(&fixture);
         let carriers = [add(&fixture, &table), add(&fixture, &table)];
         let next = || {
-            let chosen = table.choose(&tunnel(), |_| true).1.unwrap();
+            let chosen = table.choose(&tunnel(), Wanted::Any, Connectors::All).unwrap().1.unwrap();
             table.on_call(&tunnel(), &chosen.carrier, true);
             chosen.carrier.id()
         };
@@ -400,7 +486,38 @@ mod tests {
         table.on_call(&tunnel(), &carriers[1], false);
         assert_eq!(next(), second, "a call that had to go there took nobody's turn");
         assert!(table.has(&tunnel(), CONNECTOR) && !table.has(&tunnel(), 8));
-        assert_eq!(table.choose(&tunnel(), |of| of == 8).0, LinkChoice::Offline(Offline::NoLink));
+        assert_eq!(
+            table.choose(&tunnel(), Wanted::Any, Connectors::Only(8)).unwrap().0,
+            LinkChoice::Offline(Offline::NoLink)
+        );
+    }
+
+    #[test]
+    fn whom_a_host_is_served_by_is_asked_where_it_is_not_known_that_all_serve_all() {
+        let fixture = Fixture::new(Admission::default());
+        let (table, core_tables) = (table(&fixture), CoreTables::new(&fixture.edge));
+        let unasked = || {
+            core_tables.get();
+            let choice = table.choose(&tunnel(), Wanted::AllServe(core_tables.version()), Connectors::All);
+            choice.map(|(choice, _)| choice)
+        };
+        assert_eq!(unasked(), None, "it has no link here");
+        let link = LinkChoice::Link(add(&fixture, &table).id());
+        assert_eq!(unasked(), None, "it was not looked up yet");
+        assert!(table.all_serve(&tunnel(), &core_tables), "there is nothing to serve");
+        assert_eq!(unasked(), Some(link));
+        add(&fixture, &table);
+        assert_eq!(unasked(), None, "another connector may serve less");
+        assert!(table.all_serve(&tunnel(), &core_tables));
+        let mut tables = tables("secret", Admission::default());
+        let hosts = ["a.test".parse::<crate::base::HostPattern>().unwrap()];
+        tables.tunnels.get_mut(&tunnel()).unwrap().hosts = hosts.into_iter().collect();
+        fixture.edge.reload(tables);
+        assert_eq!(unasked(), None, "the tunnel may have other hosts");
+        assert!(!table.all_serve(&tunnel(), &core_tables), "the connectors have said nothing yet");
+        assert_eq!(unasked(), None);
+        let choose = |least| table.choose(&tunnel(), Wanted::Of("a.test", least), Connectors::All).unwrap().0;
+        assert_eq!((choose(Serves::Unknown), choose(Serves::Yes)), (link, LinkChoice::Offline(Offline::NoLink)));
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub enum EdgeEvent {
 pub(super) enum CoreMessage {
     /// A command of the control thread.
     Command(EdgeCommand),
+    /// The hosts of this tunnel may have changed; those of any tunnel if none is named.
+    HostsChanged(Option<TunnelId>),
     /// A link that another core accepted and registered.
     Link(Box<RegisteredLink>),
     /// An agent's connection that another core accepted, with its first request unread.

@@ -80,7 +80,7 @@ impl EdgeCore {
         let mut bond = target.bond;
         loop {
             let seen = self.links.changes();
-            let chosen = self.choose_link(&target.route.tunnel, bond, target.moves);
+            let chosen = self.choose_link(&target.route.tunnel, target.host, bond, target.moves);
             let may_wait = wait.is_on(self);
             let is_unproven = matches!(chosen, Chosen::Unproven(_));
             let why = match chosen {

@@ -2,10 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::base::{CoreId, Time, TunnelId};
+use crate::base::{CoreId, HostSet, Time, TunnelId};
+use crate::edge::served_hosts::{HostService, Serves};
 use crate::link::Loss;
 use crate::route::CoreSet;
+use crate::wire::mux::Hosts;
 
 /// The most connectors of which it is known that they were lost lately.
 const LOST_MAX: usize = 1_024;
@@ -36,6 +39,12 @@ pub(super) struct Lost {
 #[derive(Default)]
 struct ConnectorsOfTunnel {
     by_connector: HashMap<u64, ConnectorLinks>,
+    /// When a link of one of them last ended.
+    left_at: Option<Time>,
+    /// The hosts that none of them serves, as they were logged last.
+    unserved: HostSet,
+    /// Whether the hosts are about to be reviewed.
+    is_review_due: bool,
 }
 
 /// The links of one connector on each core.
@@ -44,21 +53,59 @@ struct ConnectorLinks {
     booked: Vec<u32>,
     /// Those that take new calls.
     usable: Vec<u32>,
+    /// The hosts for which the connector has routes, once it has said so.
+    hosts: Option<Hosts>,
+}
+
+/// Where a host of a tunnel is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// By connectors that take calls, of which this is the most that is known.
+    Served(Serves),
+    /// By none that takes calls, but one is ending, or has ended lately, and may be replaced.
+    Awaited,
+    /// By none.
+    Unserved,
 }
 
 impl ConnectorsOfTunnel {
     fn count(&self) -> u64 {
         self.by_connector.values().flat_map(|links| &links.booked).map(|links| u64::from(*links)).sum()
     }
+
+    /// The connectors that take new calls.
+    fn usable(&self) -> impl Iterator<Item = (u64, &ConnectorLinks)> {
+        let usable = self.by_connector.iter().filter(|(_, links)| links.is_usable());
+        usable.map(|(connector, links)| (*connector, links))
+    }
+
+    /// Whether connectors that may serve a host have links, and none of them takes new calls.
+    fn is_ending(&self, host: &str) -> bool {
+        let mut serving = self.by_connector.values().filter(|links| links.serves(host) > Serves::No).peekable();
+        serving.peek().is_some() && serving.all(|links| !links.is_usable() && !links.is_unused())
+    }
 }
 
 impl ConnectorLinks {
     fn new(cores: usize) -> ConnectorLinks {
-        ConnectorLinks { booked: vec![0; cores], usable: vec![0; cores] }
+        ConnectorLinks { booked: vec![0; cores], usable: vec![0; cores], hosts: None }
     }
 
     fn is_usable(&self) -> bool {
         self.usable.iter().any(|links| *links > 0)
+    }
+
+    fn serves(&self, host: &str) -> Serves {
+        Serves::of(self.hosts.as_ref(), host)
+    }
+
+    /// Whether the connector may have a route for a host of the tunnel, or for some hosts of a wildcard.
+    fn may_serve(&self, pattern: &str) -> bool {
+        match &self.hosts {
+            Some(Hosts { listed, left_out: 0 }) => listed.meets(pattern),
+            // What it has not said it may serve.
+            _ => true,
+        }
     }
 
     fn is_unused(&self) -> bool {
@@ -135,11 +182,11 @@ impl Presence {
     }
 
     /// The cores that have a link which takes new calls, of a connector of the tunnel that `fits`.
-    pub(super) fn cores_with(&self, tunnel: &TunnelId, fits: impl Fn(u64) -> bool) -> CoreSet {
+    pub(super) fn cores_with(&self, tunnel: &TunnelId, fits: impl Fn(u64, Option<&Hosts>) -> bool) -> CoreSet {
         let mut set = CoreSet::EMPTY;
         let known = self.lock();
         let connectors = known.tunnels.get(tunnel).into_iter().flat_map(|links| &links.by_connector);
-        for (_, links) in connectors.filter(|(connector, _)| fits(**connector)) {
+        for (_, links) in connectors.filter(|(connector, links)| fits(**connector, links.hosts.as_ref())) {
             for (index, _) in links.usable.iter().enumerate().filter(|(_, count)| **count > 0) {
                 set.insert(CoreId(index as u16));
             }
@@ -147,19 +194,90 @@ impl Presence {
         set
     }
 
-    /// Whether the tunnel has links, and none that takes new calls: its connectors are about to end, or have only just come.
-    pub(super) fn is_ending(&self, tunnel: &TunnelId) -> bool {
-        let known = self.lock();
-        let links = known.tunnels.get(tunnel);
-        links.is_some_and(|links| links.count() > 0 && !links.by_connector.values().any(ConnectorLinks::is_usable))
+    /// Whether the tunnel has links of connectors that may serve a host, and none that takes new calls: its connectors are about to
+    /// end, or have only just come.
+    pub(super) fn is_ending(&self, tunnel: &TunnelId, host: &str) -> bool {
+        self.lock().tunnels.get(tunnel).is_some_and(|links| links.is_ending(host))
     }
 
-    /// One of the connectors of the tunnel that take new calls: the same for the same number, as long as it is there
-    /// (rendezvous hashing).
-    pub(super) fn connector_for(&self, tunnel: &TunnelId, number: u64) -> Option<u64> {
+    /// One of the connectors of the tunnel that take new calls and may serve the host: the same for the same number, as long as it
+    /// is there (rendezvous hashing).
+    pub(super) fn connector_for(&self, tunnel: &TunnelId, host: &str, number: u64) -> Option<u64> {
         let known = self.lock();
-        let connectors = known.tunnels.get(tunnel)?.by_connector.iter().filter(|(_, links)| links.is_usable());
-        connectors.map(|(connector, _)| *connector).max_by_key(|connector| (mix(number ^ mix(*connector)), *connector))
+        let connectors = known.tunnels.get(tunnel)?.usable().filter(|(_, links)| links.serves(host) > Serves::No);
+        connectors.map(|(connector, _)| connector).max_by_key(|connector| (mix(number ^ mix(*connector)), *connector))
+    }
+
+    /// A connector has told for which hosts it has routes.
+    pub(super) fn on_hosts(&self, tunnel: &TunnelId, connector: u64, hosts: Hosts) {
+        let mut known = self.lock();
+        let links = known.tunnels.get_mut(tunnel).and_then(|links| links.by_connector.get_mut(&connector));
+        links.into_iter().for_each(|links| links.hosts = Some(hosts.clone()));
+    }
+
+    /// A link of a connector of the tunnel has ended.
+    pub(super) fn on_left(&self, tunnel: &TunnelId, now: Time) {
+        if let Some(links) = self.lock().tunnels.get_mut(tunnel) {
+            links.left_at = Some(now);
+        }
+    }
+
+    /// Where a host of a tunnel is served. A connector that has ended is awaited for so long.
+    pub(super) fn reach(&self, tunnel: &TunnelId, host: &str, now: Time, patience: Duration) -> Reach {
+        let known = self.lock();
+        let Some(links) = known.tunnels.get(tunnel) else { return Reach::Unserved };
+        match links.usable().map(|(_, links)| links.serves(host)).max() {
+            Some(serves @ (Serves::Yes | Serves::Unknown)) => Reach::Served(serves),
+            Some(Serves::No) if links.is_ending(host) => Reach::Awaited,
+            Some(Serves::No) if links.left_at.is_some_and(|at| now - at < patience) => Reach::Awaited,
+            _ => Reach::Unserved,
+        }
+    }
+
+    /// Which connectors serve each of these hosts of a tunnel, of those that take new calls. None if there are none.
+    pub(super) fn service(&self, tunnel: &TunnelId, hosts: &HostSet) -> Option<Vec<HostService>> {
+        let known = self.lock();
+        let links = known.tunnels.get(tunnel)?;
+        links.usable().next()?;
+        let connectors = |host: &str| {
+            let meets = |links: &ConnectorLinks| links.hosts.as_ref().is_some_and(|hosts| hosts.listed.meets(host));
+            let mut found: Vec<u64> = links.usable().filter(|(_, links)| meets(links)).map(|(of, _)| of).collect();
+            found.sort_unstable();
+            found
+        };
+        let service = |host: &str| HostService {
+            host: host.to_owned(),
+            connectors: connectors(host),
+            unserved: !links.usable().any(|(_, links)| links.may_serve(host)),
+        };
+        Some(hosts.iter().map(service).collect())
+    }
+
+    /// The tunnels that have links.
+    pub(super) fn tunnels(&self) -> Vec<TunnelId> {
+        let mut tunnels: Vec<TunnelId> = self.lock().tunnels.keys().cloned().collect();
+        tunnels.sort_unstable();
+        tunnels
+    }
+
+    /// Asks to review the hosts of a tunnel; false if the tunnel has no links, or somebody else is about to.
+    pub(super) fn begin_review(&self, tunnel: &TunnelId) -> bool {
+        let mut known = self.lock();
+        known.tunnels.get_mut(tunnel).is_some_and(|links| !std::mem::replace(&mut links.is_review_due, true))
+    }
+
+    /// Those of a tunnel's hosts that none of its connectors serves, if they are others than at the last review.
+    pub(super) fn review(&self, tunnel: &TunnelId, hosts: &HostSet) -> Option<HostSet> {
+        let mut known = self.lock();
+        let links = known.tunnels.get_mut(tunnel)?;
+        links.is_review_due = false;
+        links.usable().next()?;
+        let unserved = hosts.only(|host| !links.usable().any(|(_, links)| links.may_serve(host)));
+        let is_changed = unserved != links.unserved;
+        is_changed.then(|| {
+            links.unserved = unserved.clone();
+            unserved
+        })
     }
 
     /// How and when the last link of a connector was lost; none if it has links, has said goodbye, or was lost long ago.
@@ -247,7 +365,7 @@ mod tests {
     fn only_cores_whose_links_take_calls_are_named() {
         let (presence, tunnel) = presence(3);
         let cores_with = |fits: fn(u64) -> bool| {
-            let cores = presence.cores_with(&tunnel, fits);
+            let cores = presence.cores_with(&tunnel, |of, _| fits(of));
             [0, 1, 2].map(|core| cores.contains(CoreId(core)))
         };
         let booking = presence.book(&tunnel, 7, CoreId(2), None);
@@ -261,9 +379,9 @@ mod tests {
         presence.on_unusable(&tunnel, 7, CoreId(2), None);
         presence.on_unusable(&tunnel, 8, CoreId(0), None);
         assert_eq!(cores_with(|_| true), [false; 3]);
-        assert!(presence.is_ending(&tunnel), "a link is there, and takes no calls");
+        assert!(presence.is_ending(&tunnel, "a.test"), "a link is there, and takes no calls");
         drop(booking);
-        assert!(!presence.is_ending(&tunnel));
+        assert!(!presence.is_ending(&tunnel, "a.test"));
         assert!(presence.lock().tunnels.is_empty(), "nothing is kept of a tunnel without links");
     }
 
@@ -293,7 +411,8 @@ mod tests {
     #[test]
     fn a_number_keeps_its_connector_while_others_come_and_go() {
         let (presence, tunnel) = presence(1);
-        let connectors_of = || (0..1_000).map(|number| presence.connector_for(&tunnel, number)).collect::<Vec<_>>();
+        let connectors_of =
+            || (0..1_000).map(|number| presence.connector_for(&tunnel, "a.test", number)).collect::<Vec<_>>();
         assert_eq!(connectors_of(), [None; 1_000]);
         let add = |connector| presence.on_usable(&tunnel, connector, CoreId(0));
         [11, 12, 13].into_iter().for_each(add);
@@ -306,5 +425,72 @@ mod tests {
         let after = connectors_of();
         assert!(before.iter().zip(&after).all(|(before, after)| *before == Some(12) || before == after));
         assert!(after.iter().all(|of| matches!(of, Some(11 | 13))));
+    }
+
+    fn told(hosts: &[&str]) -> Hosts {
+        Hosts { listed: set(hosts), left_out: 0 }
+    }
+
+    fn set(hosts: &[&str]) -> HostSet {
+        hosts.iter().map(|host| host.parse::<crate::base::HostPattern>().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_host_is_reached_where_it_is_served_and_awaited_while_its_connector_is_replaced() {
+        let (presence, tunnel) = presence(1);
+        let (at, patience) = (|s| Time::ZERO + Duration::from_secs(s), Duration::from_secs(2));
+        let reach = |host, s| presence.reach(&tunnel, host, at(s), patience);
+        assert_eq!(reach("a.test", 0), Reach::Unserved);
+        let bookings = [7, 8].map(|connector| presence.book(&tunnel, connector, CoreId(0), None));
+        presence.on_usable(&tunnel, 7, CoreId(0));
+        presence.on_hosts(&tunnel, 7, told(&["a.test"]));
+        assert_eq!((reach("a.test", 0), reach("b.test", 0)), (Reach::Served(Serves::Yes), Reach::Awaited));
+        presence.on_usable(&tunnel, 8, CoreId(0));
+        assert_eq!(reach("b.test", 0), Reach::Served(Serves::Unknown));
+        presence.on_hosts(&tunnel, 8, told(&["*.test"]));
+        assert_eq!([reach("a.test", 0), reach("b.test", 0)], [Reach::Served(Serves::Yes); 2]);
+        assert_eq!(reach("x.y.test", 0), Reach::Unserved);
+        let for_all = |host| (0..100).map(|number| presence.connector_for(&tunnel, host, number)).collect::<Vec<_>>();
+        assert_eq!((for_all("b.test"), for_all("x.y.test")), (vec![Some(8); 100], vec![None; 100]));
+
+        presence.on_unusable(&tunnel, 8, CoreId(0), None);
+        assert_eq!(reach("b.test", 5), Reach::Awaited, "it drains");
+        assert!(presence.is_ending(&tunnel, "b.test") && !presence.is_ending(&tunnel, "a.test"));
+        let [first, second] = bookings;
+        presence.on_left(&tunnel, at(6));
+        drop(second);
+        assert_eq!([reach("b.test", 7), reach("b.test", 8)], [Reach::Awaited, Reach::Unserved]);
+        assert_eq!(reach("a.test", 8), Reach::Served(Serves::Yes));
+        presence.on_unusable(&tunnel, 7, CoreId(0), None);
+        drop(first);
+        assert!(presence.tunnels().is_empty(), "nothing is kept of a tunnel without links");
+    }
+
+    #[test]
+    fn each_change_of_what_no_connector_serves_is_told_once() {
+        let (presence, tunnel) = presence(1);
+        let hosts = set(&["a.test", "b.test", "*.c.test"]);
+        assert!(!presence.begin_review(&tunnel), "it has no links");
+        assert_eq!((presence.review(&tunnel, &hosts), presence.service(&tunnel, &hosts)), (None, None));
+        presence.on_usable(&tunnel, 7, CoreId(0));
+        assert!(presence.begin_review(&tunnel) && !presence.begin_review(&tunnel));
+        assert_eq!(presence.review(&tunnel, &hosts), None, "the connector has said nothing yet");
+        let unserved = || {
+            let service = presence.service(&tunnel, &hosts).unwrap();
+            service.into_iter().filter(|of| of.unserved).map(|of| of.host).collect::<Vec<_>>()
+        };
+        assert_eq!(unserved(), [""; 0]);
+        assert!(presence.begin_review(&tunnel));
+        presence.on_hosts(&tunnel, 7, told(&["a.test", "x.c.test"]));
+        assert_eq!(presence.review(&tunnel, &hosts), Some(set(&["b.test"])));
+        assert_eq!((presence.review(&tunnel, &hosts), unserved()), (None, vec!["b.test".to_owned()]));
+        presence.on_usable(&tunnel, 8, CoreId(0));
+        presence.on_hosts(&tunnel, 8, told(&["b.test", "a.test"]));
+        assert_eq!(presence.review(&tunnel, &hosts), Some(HostSet::default()));
+        let service = presence.service(&tunnel, &hosts).unwrap();
+        let service: Vec<(&str, &[u64])> = service.iter().map(|of| (&*of.host, &*of.connectors)).collect();
+        assert_eq!(service, [("*.c.test", &[7][..]), ("a.test", &[7, 8]), ("b.test", &[8])]);
+        presence.on_unusable(&tunnel, 8, CoreId(0), None);
+        assert_eq!(presence.review(&tunnel, &hosts), Some(set(&["b.test"])));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::{CoreId, CredentialId, LinkId, TunnelId};
+use crate::base::{CoreId, CredentialId, HostSet, LinkId, TunnelId};
 use crate::engine::PoolUse;
 
 /// The state of one core of an edge.
@@ -35,6 +35,10 @@ pub struct LinkReport {
     pub core: CoreId,
     /// The tunnel that it serves.
     pub tunnel: TunnelId,
+    /// The number of the connector.
+    pub connector: u64,
+    /// The hosts for which the connector has routes, as far as it has said so.
+    pub hosts: Option<HostSet>,
     /// The credential with which it was registered.
     pub credential: CredentialId,
     /// Calls that are open on it.

@@ -26,7 +26,9 @@ impl EdgeCore {
     pub(super) fn kept_session(&self, target: CallTarget<'_>) -> Option<Opened> {
         let host = target.host.parse::<Hostname>().ok()?;
         let tunnel = &target.route.tunnel;
-        let Chosen::Link(link) = self.choose_link(tunnel, target.bond, target.moves) else { return None };
+        let Chosen::Link(link) = self.choose_link(tunnel, host.as_str(), target.bond, target.moves) else {
+            return None;
+        };
         let idle = self.idle_sessions.take(host.as_str(), link.carrier.id(), tunnel, target.seal?)?;
         self.links.on_call(tunnel, &link.carrier, target.bond == Bond::None);
         idle.session.inner().forget_times();

@@ -91,6 +91,10 @@ impl EdgeCore {
     fn handle(self: &Rc<EdgeCore>, message: CoreMessage) {
         match message {
             CoreMessage::Command(command) => self.run_command(command),
+            CoreMessage::HostsChanged(tunnel) => {
+                let told = self.links.tell_hosts(&self.tables.get(), tunnel.as_ref());
+                told.iter().for_each(|tunnel| self.review_hosts_soon(tunnel));
+            }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
             CoreMessage::Agent(connection, peer, front, moves) => agents::adopt(self, *connection, peer, front, moves),
             CoreMessage::Passing(connection, peer, moves) => passthrough::adopt(self, *connection, peer, moves),

@@ -1,8 +1,9 @@
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{DeadlineTerms, SharedMap, Traffic, TunnelId};
+use crate::base::{DeadlineTerms, HostSet, SharedMap, Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
@@ -149,6 +150,24 @@ impl EdgeTables {
             HostPattern::Wildcard(_) => self.hosts.get(host),
         };
         found.cloned().unwrap_or_default()
+    }
+
+    /// Enters the hosts of the routes with their tunnels.
+    pub fn enter_hosts(&mut self) {
+        let mut by_tunnel: HashMap<&TunnelId, Vec<HostPattern>> = HashMap::new();
+        for (host, route) in self.routes.iter() {
+            by_tunnel.entry(&route.tunnel).or_default().push(*host);
+        }
+        for (tunnel, hosts) in by_tunnel {
+            if let Some(entry) = self.tunnels.get_mut(tunnel) {
+                entry.hosts = hosts.into_iter().collect();
+            }
+        }
+    }
+
+    /// The hosts of a tunnel.
+    pub(super) fn hosts_of(&self, tunnel: &TunnelId) -> HostSet {
+        self.tunnels.get(tunnel).map(|entry| entry.hosts.clone()).unwrap_or_default()
     }
 
     /// Whether the TLS of some route ends in its connector.

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crossbeam::utils::CachePadded;
 
-use crate::base::{CoreId, Time, counters};
+use crate::base::{CoreId, Time, TunnelId, counters};
 use crate::edge::affinity::Affinity;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
+use crate::edge::served_hosts::HostService;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
@@ -160,6 +161,23 @@ impl Edge {
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.
     pub fn reload(&self, tables: EdgeTables) {
+        self.replace_tables(tables);
+        for core in &self.cores {
+            // A core that has no room for the message, or has ended, does not tell its connectors.
+            let _ = core.send(CoreMessage::HostsChanged(None));
+        }
+    }
+
+    /// The same where only this tunnel changed.
+    pub fn reload_tunnel(&self, tables: EdgeTables, tunnel: &TunnelId) {
+        self.replace_tables(tables);
+        let linked = self.presence.cores_with(tunnel, |_, _| true);
+        for (_, core) in self.cores.iter().enumerate().filter(|(index, _)| linked.contains(CoreId(*index as u16))) {
+            let _ = core.send(CoreMessage::HostsChanged(Some(tunnel.clone())));
+        }
+    }
+
+    fn replace_tables(&self, tables: EdgeTables) {
         self.published.passes_through.store(tables.pass_through(), Ordering::Relaxed);
         self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
@@ -188,6 +206,17 @@ impl Edge {
     /// Counts versions of the tables.
     pub(super) fn tables_version(&self) -> u64 {
         self.published.tables_version.load(Ordering::Acquire)
+    }
+
+    /// The tunnels that have connectors, with their hosts and which connectors serve each.
+    #[must_use]
+    pub fn service(&self) -> Vec<(TunnelId, Vec<HostService>)> {
+        let tables = self.tables();
+        let service = |tunnel: TunnelId| {
+            let hosts = self.presence.service(&tunnel, &tables.hosts_of(&tunnel))?;
+            Some((tunnel, hosts))
+        };
+        self.presence.tunnels().into_iter().filter_map(service).collect()
     }
 
     /// Sends a command to every core. Cores that have ended, or whose mailbox is full, are left out; returns how many were

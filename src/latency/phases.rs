@@ -126,16 +126,17 @@ impl CallPhases {
     /// A call that only the connector measured, because the agent's TLS ends there. Edge and tunnel are not known, and
     /// the total is the time on the connector. `total_last` is the time to the last byte.
     #[must_use]
-    pub fn of_connector(times: ConnectorTimes, total_last: Duration, is_event_stream: bool) -> CallPhases {
+    pub fn of_connector(times: ConnectorTimes, total_last: Duration) -> CallPhases {
         let total = times.connector + times.upstream_connect.unwrap_or_default() + times.upstream;
-        let edge = EdgeTimes { total, total_last: Some(total_last), is_event_stream, ..EdgeTimes::default() };
+        let edge = EdgeTimes { total, total_last: Some(total_last), ..EdgeTimes::default() };
         CallPhases { far_side_only: true, ..CallPhases::split(edge, Some(times)) }
     }
 
-    /// The same call, which the upstream answered with this status, if it did.
+    /// The same call, which the upstream answered with this status, or not, and with an event stream or not.
     #[must_use]
-    pub fn answered(mut self, status: Option<u16>) -> CallPhases {
+    pub fn answered(mut self, status: Option<u16>, is_event_stream: bool) -> CallPhases {
         self.edge.status = status.map(StatusClass::of);
+        self.edge.is_event_stream = is_event_stream;
         self
     }
 
@@ -209,7 +210,7 @@ mod tests {
     fn a_connector_alone_knows_nothing_of_edge_and_tunnel() {
         let times =
             ConnectorTimes { connector: us(3), upstream_connect: None, upstream: us(40), upstream_last: Some(us(50)) };
-        let phases = CallPhases::of_connector(times, us(60), false);
+        let phases = CallPhases::of_connector(times, us(60));
         assert_eq!([Phase::Edge, Phase::Tunnel].map(|phase| phases.get(phase)), [None, None]);
         assert_eq!([Phase::Total, Phase::TotalLast].map(|phase| phases.get(phase)), [Some(us(43)), Some(us(60))]);
         assert_eq!((phases.get(Phase::Upstream), phases.clocks_disagreed()), (Some(us(40)), false));

@@ -4,10 +4,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::base::{LinkId, Traffic};
+use crate::base::{HostSet, LinkId, Traffic};
 use crate::engine::Signal;
 use crate::link::{CarrierStream, Ended, Link, Liveness};
-use crate::wire::mux::{Fault, Open, OpenError, Side};
+use crate::wire::mux::{Fault, Hosts, Open, OpenError, Side};
 
 /// A connection between a connector and an edge that carries calls, by its protocol. Cheap to clone; the clones are one
 /// connection.
@@ -112,6 +112,28 @@ impl Carrier {
     pub fn streams_live(&self) -> usize {
         match self {
             Carrier::Link(link) => link.streams_live(),
+        }
+    }
+
+    /// Tells the other side the hosts of this one: the routes of a connector, or the hosts of the edge's tunnel.
+    pub fn set_hosts(&self, hosts: &HostSet) {
+        match self {
+            Carrier::Link(link) => link.set_hosts(hosts),
+        }
+    }
+
+    /// The hosts of the other side; none before it has said them.
+    #[must_use]
+    pub fn peer_hosts(&self) -> Option<Hosts> {
+        match self {
+            Carrier::Link(link) => link.peer_hosts(),
+        }
+    }
+
+    /// Waits until the other side has told its hosts more than `seen` times. Returns how often that was.
+    pub async fn peer_hosts_after(&self, seen: u64) -> u64 {
+        match self {
+            Carrier::Link(link) => link.peer_hosts_after(seen).await,
         }
     }
 

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::{Clock, LinkId, Time};
+use crate::base::{Clock, HostSet, LinkId, Time};
 use crate::engine::{ByteStream, Core, Lease, Pool, Signal, StreamError, WindowGrant};
 use crate::link::packer::transmit;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{LinkStreams, StreamState, keep, wake};
 use crate::link::unproven::{Liveness, Unproven};
 use crate::wire::mux::{
-    EdgeIdentity, Event, Fault, Hello, HelloError, Mux, Open, OpenError, Refused, RegistrationRefusal, Settings, Side,
-    StreamId, Welcome,
+    EdgeIdentity, Event, Fault, Hello, HelloError, Hosts, Mux, Open, OpenError, Refused, RegistrationRefusal, Settings,
+    Side, StreamId, Welcome,
 };
 
 /// How long a link may be silent before a call that is begun on it asks for a sign of life.
@@ -39,6 +39,9 @@ struct Shared {
     greeting: RefCell<Greeting>,
     /// Raised when either side has asked to drain, and when the link has ended.
     drain_begun: Signal,
+    /// The hosts of the other side, once it has said them.
+    peer_hosts: RefCell<Option<Hosts>>,
+    peer_hosts_changed: Signal,
     round_trip: Cell<Option<Duration>>,
     unproven: Unproven,
     /// Our receive window and its largest size; set once the greeting is over.
@@ -114,6 +117,8 @@ impl Link {
             accept_waker: RefCell::default(),
             greeting: RefCell::default(),
             drain_begun: Signal::default(),
+            peer_hosts: RefCell::default(),
+            peer_hosts_changed: Signal::default(),
             round_trip: Cell::new(None),
             unproven: Unproven::default(),
             window: OnceCell::new(),
@@ -272,6 +277,26 @@ impl Link {
     #[must_use]
     pub fn streams_held(&self) -> usize {
         self.0.streams.borrow().live()
+    }
+
+    /// Tells the other side the hosts of this one: the routes of a connector, or the hosts of the edge's tunnel.
+    pub fn set_hosts(&self, hosts: &HostSet) {
+        self.0.mux.borrow_mut().set_hosts(self.0.core.now(), hosts);
+        self.process_events();
+        // The timer may be earlier now.
+        self.wake_waiting();
+    }
+
+    /// The hosts of the other side; none before it has said them.
+    #[must_use]
+    pub fn peer_hosts(&self) -> Option<Hosts> {
+        self.0.peer_hosts.borrow().clone()
+    }
+
+    /// Waits until the other side has told its hosts more than `seen` times. Returns how often that was.
+    pub async fn peer_hosts_after(&self, seen: u64) -> u64 {
+        self.0.peer_hosts_changed.after(seen).await;
+        self.0.peer_hosts_changed.count()
     }
 
     /// The last measured round-trip time.
@@ -486,6 +511,11 @@ impl Link {
                 shared.greeting.borrow_mut().welcome = Some(welcome);
             }
             Event::Refused(refused) => shared.greeting.borrow_mut().refused = Some(refused),
+            Event::Hosts(hosts) => {
+                shared.peer_hosts.replace(Some(hosts));
+                shared.peer_hosts_changed.raise();
+                return false;
+            }
             Event::Draining => shared.drain_begun.raise(),
             Event::RoundTrip(round_trip) => shared.round_trip.set(Some(round_trip)),
             Event::Closed { fault, by } => self.on_closed(Ended { fault, by }),

@@ -3,14 +3,13 @@
 //! The edge keeps a [`RouteTable`] of [`Route`]s (which tunnel), the connector one of its upstreams. Tables are
 //! immutable and replaced as a whole. Building one reports every fault at once; a lookup does not allocate.
 
-mod host;
 mod link_choice;
 mod name;
 mod public_url;
 mod table;
 mod upstream;
 
-pub use host::{HOST_LEN_MAX, HostError, HostPattern, Hostname};
+pub use crate::base::{HOST_LEN_MAX, HostError, HostPattern, Hostname};
 pub use link_choice::{CORES_MAX, CoreSet, LinkChoice, LinkLoad, Offline, STALLED_AFTER, choose_link};
 pub use name::{ROUTE_NAME_LEN_MAX, RouteName, RouteNameError};
 pub use public_url::{PublicUrl, Scheme};

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::host::HostPattern;
+use crate::base::HostPattern;
 
 /// The longest name of a route, in bytes.
 pub const ROUTE_NAME_LEN_MAX: usize = 64;

@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::host::{HostError, HostPattern, Hostname};
 use super::name::RouteName;
 use super::public_url::PublicUrl;
-use crate::base::{DeadlineMode, DeadlineOverrides, DeadlineTerms, SharedMap, Traffic, TunnelId};
+use crate::base::{
+    DeadlineMode, DeadlineOverrides, DeadlineTerms, HostError, HostPattern, Hostname, SharedMap, Traffic, TunnelId,
+};
 
 /// The most routes in one table.
 pub const ROUTES_MAX: usize = 10_000;

@@ -2,7 +2,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::host::HOST_LEN_MAX;
+use crate::base::HOST_LEN_MAX;
 
 /// The longest path of a Unix socket, in bytes (`sun_path` without its final zero, unix(7)).
 pub const UNIX_PATH_LEN_MAX: usize = 107;

@@ -64,6 +64,11 @@ impl<'a> Fields<'a> {
         self.sized(len, min, max)
     }
 
+    /// Whether all bytes were decoded.
+    pub(in crate::wire) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Checks that all bytes were decoded.
     pub(in crate::wire) fn end(self) -> Result<(), FieldError> {
         if self.rest.is_empty() { Ok(()) } else { Err(FieldError::TrailingBytes) }

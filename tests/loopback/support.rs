@@ -227,12 +227,13 @@ fn edge(
     seals.identity().renew(authority, UnixTime::now()).unwrap();
     let seal = Some(seals.for_tunnel(vec![authority.cert_der().clone()]).unwrap());
     let served = TunnelEntry { seal, ..TunnelEntry::of_secret(&Secret::from("0123456789abcdef")) };
-    let tables = EdgeTables {
+    let mut tables = EdgeTables {
         hosts: RouteTable::default(),
         routes: RouteTable::new([entry]).unwrap(),
         tunnels: SharedMap::from([(tunnel(), served)]),
         admission: Admission::default(),
     };
+    tables.enter_hosts();
     Edge::new(settings, tables, cores, 1, events)
 }
 

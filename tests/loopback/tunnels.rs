@@ -3,6 +3,7 @@
 mod admission;
 mod beside_agents;
 mod forward_proxy;
+mod hosts;
 mod printed;
 mod proxied;
 mod restarted;

@@ -7,6 +7,7 @@ mod deadlines;
 mod drains;
 mod endings;
 mod figures;
+mod hosts;
 mod http2;
 mod labels;
 mod link;

@@ -61,7 +61,9 @@ pub(crate) fn edge_tables_with(own: RouteOverrides) -> EdgeTables {
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
     let tunnels = SharedMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
-    EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() }
+    let mut tables = EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() };
+    tables.enter_hosts();
+    tables
 }
 
 /// A connector without TLS.

@@ -1,7 +1,7 @@
 //! Several connectors behind one edge, each in front of an MCP server that keeps sessions of its own, on virtual time: which
 //! connector a call goes to, and what becomes of it when a connector freezes, dies or comes back.
 
-mod bed;
+pub(crate) mod bed;
 
 use std::time::Duration;
 

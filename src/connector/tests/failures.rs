@@ -54,7 +54,7 @@ fn an_upstream_that_breaks_off_or_off_the_rules_is_named() {
 }
 
 /// What is logged while `act` runs.
-fn logged(act: impl FnOnce()) -> String {
+pub(super) fn logged(act: impl FnOnce()) -> String {
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
 

@@ -12,6 +12,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
 
 use super::bed::{Bed, CONNECTOR, EdgeSide, Peer, Script, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables_at};
+use super::failures::logged;
 use crate::base::Time;
 use crate::engine::sim::Faults;
 use crate::engine::{ByteStream, Core};
@@ -391,6 +392,31 @@ fn a_response_that_breaks_a_rule_fails_its_own_call_alone() {
     });
     assert_eq!(seen.borrow().len(), 12, "nothing is sent again: {seen:?}");
     bed.assert_clean();
+}
+
+#[test]
+fn why_a_server_resets_a_call_is_logged_and_that_it_refuses_one_is_not() {
+    for (reason, told) in [
+        (Reason::INTERNAL_ERROR, Some("it reset the call (INTERNAL_ERROR)")),
+        (Reason::HTTP_1_1_REQUIRED, Some("set upstream_http2 = false")),
+        (Reason::REFUSED_STREAM, None),
+    ] {
+        let (play, _) = server(Builder::new(), move |mut asked| async move { asked.respond.send_reset(reason) });
+        let mut bed = bed(play);
+        let log = logged(|| {
+            bed.run(|edge| async move {
+                let mut call = edge.call(POST).await;
+                call.stream.finish();
+                call.cause().await;
+            });
+        });
+        let line = log.lines().find(|line| line.contains("cannot be passed on"));
+        match (line, told) {
+            (Some(line), Some(told)) => assert!(line.contains("10.0.0.3:9000") && line.contains(told), "{line}"),
+            (line, told) => assert_eq!((line, told), (None, None)),
+        }
+        bed.assert_clean();
+    }
 }
 
 #[test]

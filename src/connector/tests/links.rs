@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use super::bed::{Bed, EDGE, ms, script, settings};
+use super::bed::{Bed, EDGE, ms, script, settings, tables};
 use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorSettings, LinkState};
 use crate::engine::ByteStream;
 use crate::engine::sim::{Death, Faults};
@@ -42,6 +42,27 @@ fn there_are_as_many_links_as_the_edge_has_cores() {
     assert!(report.links.iter().all(|link| link.state == LinkState::Open && link.round_trip.is_some()), "{report:?}");
     let linked = bed.events().iter().filter(|event| matches!(event, ConnectorEvent::Linked { .. })).count();
     assert_eq!(linked, 3);
+}
+
+#[test]
+fn every_link_tells_for_which_hosts_there_are_routes_also_after_a_reload() {
+    let mut bed = Bed::with(ConnectorSettings { links: 2, ..settings() }, 1, Faults::none(), Some(answering()));
+    let told = |link: &crate::link::Link| {
+        let hosts = link.peer_hosts().expect("it was told");
+        (hosts.listed.iter().map(str::to_owned).collect::<Vec<_>>().join(" "), hosts.left_out)
+    };
+    let links = bed.edge.links.clone();
+    bed.run(|edge| async move {
+        for nth in 0..2 {
+            edge.nth_link(nth).await.peer_hosts_after(0).await;
+        }
+    });
+    let all = || links.borrow().iter().map(told).collect::<Vec<_>>();
+    assert_eq!(all(), vec![("mcp.test".to_owned(), 0); 2]);
+    bed.role.reload(tables(&[("mcp.test", "http://10.0.0.9:1"), ("*.new.test", "http://10.0.0.9:1")]));
+    bed.pass(ms(1_000));
+    assert_eq!(all(), vec![("*.new.test mcp.test".to_owned(), 0); 2]);
+    assert_eq!(bed.edge.dialled.get(), 2, "the links lived on");
 }
 
 #[test]

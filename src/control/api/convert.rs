@@ -18,8 +18,18 @@ impl<T> ListPart<T> {
     }
 }
 
+/// What the connectors of a tunnel make of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TunnelLinked {
+    /// How many links are up.
+    pub(super) connections: u32,
+    /// The hosts for which none of them has a route.
+    pub(super) hosts_unserved: Vec<String>,
+}
+
 impl TunnelInfo {
-    pub(super) fn of(tunnel: Tunnel, connections: u32) -> TunnelInfo {
+    pub(super) fn of(tunnel: Tunnel, linked: TunnelLinked) -> TunnelInfo {
+        let TunnelLinked { connections, hosts_unserved } = linked;
         let now = WallTime::now();
         let credentials: Vec<CredentialInfo> = tunnel.good_credentials(now).map(CredentialInfo::of).collect();
         let state = match (tunnel.archived_at, credentials.is_empty(), connections) {
@@ -34,6 +44,7 @@ impl TunnelInfo {
             display_name: tunnel.display_name,
             domain: tunnel.hosts.first().map(ToString::to_string).unwrap_or_default(),
             hosts: texts(&tunnel.hosts),
+            hosts_unserved,
             traffic: tunnel.traffic.into(),
             connectors_from: texts(&tunnel.lists.connectors_from),
             allow_from: texts(&tunnel.lists.allow_from),
@@ -93,6 +104,8 @@ impl ConnectionInfo {
             kind: "tunnel_connection".to_owned(),
             core: link.core.0,
             credential_id: link.credential.clone(),
+            connector: link.connector.clone(),
+            hosts: link.hosts.clone(),
             software: link.peer.clone(),
             calls: u32::try_from(link.streams).unwrap_or(u32::MAX),
             round_trip_ms: link.round_trip.map(millis),

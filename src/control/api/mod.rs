@@ -31,6 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::base::{Secret, SecretHash, TunnelId};
+use crate::control::api::convert::TunnelLinked;
 use crate::control::bodies::TunnelInfo;
 use crate::control::reading::LinkReading;
 use crate::control::state::State;
@@ -107,17 +108,23 @@ impl Api {
         self.state.read().await.into_iter().flat_map(|role| role.links).collect()
     }
 
-    async fn links_by_tunnel(&self) -> HashMap<String, u32> {
-        let mut counts = HashMap::new();
-        for link in self.links().await {
-            *counts.entry(link.tunnel).or_insert(0) += 1;
+    async fn linked_tunnels(&self) -> HashMap<String, TunnelLinked> {
+        let mut linked: HashMap<String, TunnelLinked> = HashMap::new();
+        for role in self.state.read().await {
+            for link in role.links {
+                linked.entry(link.tunnel).or_default().connections += 1;
+            }
+            for tunnel in role.tunnels {
+                let unserved = tunnel.unserved().map(str::to_owned).collect();
+                linked.entry(tunnel.id).or_default().hosts_unserved = unserved;
+            }
         }
-        counts
+        linked
     }
 
     async fn tunnel_info(&self, tunnel: Tunnel) -> TunnelInfo {
-        let connections = self.links_by_tunnel().await.get(tunnel.id.as_str()).copied().unwrap_or(0);
-        TunnelInfo::of(tunnel, connections)
+        let linked = self.linked_tunnels().await.remove(tunnel.id.as_str()).unwrap_or_default();
+        TunnelInfo::of(tunnel, linked)
     }
 }
 

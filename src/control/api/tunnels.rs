@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::body::{OptionalObject, PageQuery, ValidQuery};
-use super::convert::texts;
+use super::convert::{TunnelLinked, texts};
 use super::error::ApiError;
 use super::{Api, to_the_end, tunnel_id};
 use crate::base::CredentialId;
@@ -18,7 +18,6 @@ use crate::control::bodies::{
     ConnectionInfo, CreateTunnel, CreatedTunnel, ErrorBody, IssuedToken, ListPart, Reason, Revocation, RevokeToken,
     RotateToken, TunnelInfo, UpdateTunnel, UpdatedTunnel, UsageEntry, UsageReport,
 };
-use crate::control::store::Tunnel;
 use crate::control::tunnels::OVERLAP_PRESET;
 use crate::control::wall_time::WallTime;
 
@@ -47,7 +46,11 @@ pub(super) async fn create(
     let tunnels = api.tunnels()?;
     let (made, overlaps) = tunnels.create(wanted).await?;
     let token = IssuedToken::of(&made, &tunnels.settings().connectors);
-    Ok(Json(CreatedTunnel { tunnel: TunnelInfo::of(made.tunnel, 0), token, warnings: texts(&overlaps) }))
+    Ok(Json(CreatedTunnel {
+        tunnel: TunnelInfo::of(made.tunnel, TunnelLinked::default()),
+        token,
+        warnings: texts(&overlaps),
+    }))
 }
 
 /// Lists tunnels, the newest first.
@@ -60,11 +63,10 @@ pub(super) async fn list(
     ValidQuery(query): ValidQuery<PageQuery>,
 ) -> Result<Json<ListPart<TunnelInfo>>, ApiError> {
     let listed = api.tunnels()?.list(query.include_archived, query.page()?).await?;
-    let links = api.links_by_tunnel().await;
-    let count = |tunnel: &Tunnel| links.get(tunnel.id.as_str()).copied().unwrap_or(0);
+    let linked = api.linked_tunnels().await;
     Ok(Json(ListPart::of(listed, |tunnel| {
-        let connections = count(&tunnel);
-        TunnelInfo::of(tunnel, connections)
+        let linked = linked.get(tunnel.id.as_str()).cloned().unwrap_or_default();
+        TunnelInfo::of(tunnel, linked)
     })))
 }
 
@@ -112,7 +114,7 @@ pub(super) async fn archive(
 ) -> Result<Json<TunnelInfo>, ApiError> {
     let (tunnels, id) = (Arc::clone(api.tunnels()?), tunnel_id(&id)?);
     let tunnel = to_the_end(async move { tunnels.archive(id, why.reason).await }).await?;
-    Ok(Json(TunnelInfo::of(tunnel, 0)))
+    Ok(Json(TunnelInfo::of(tunnel, TunnelLinked::default())))
 }
 
 /// Always refused: an edge keeps a hash of each secret, not the secret. Rotate instead.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::control::reading::{CertificateReading, EdgeReading, RoleKind, RouteLine, UpstreamReading};
+use crate::control::reading::{CertificateReading, EdgeReading, HostReading, RoleKind, RouteLine, UpstreamReading};
 
 /// The state of the process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -134,6 +134,9 @@ pub struct LinkStatus {
     pub tunnel: String,
     /// The connector's software, as it reports it (on an edge), or the edge's address (on a connector).
     pub peer: String,
+    /// The connector at its other end (on an edge). All of its links have the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connector: Option<String>,
     /// Streams that are open.
     pub streams: u64,
     /// Its own round trip in microseconds, when it was measured.
@@ -151,6 +154,8 @@ pub struct TunnelLinks {
     pub id: String,
     /// How many links are up.
     pub links: u64,
+    /// Its hosts, and which connectors have a route for each (on an edge); empty if no connector is linked.
+    pub hosts: Vec<HostReading>,
 }
 
 /// How reloads of the configuration went.

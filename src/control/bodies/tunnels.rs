@@ -155,6 +155,8 @@ pub struct TunnelInfo {
     pub domain: String,
     /// The hosts that agents call, each a name or `*.` and a name.
     pub hosts: Vec<String>,
+    /// The hosts for which no linked connector has a route, so that their calls fail; empty if no connector is linked.
+    pub hosts_unserved: Vec<String>,
     /// How its calls are carried.
     pub traffic: TrafficKind,
     /// Networks or addresses from which its connectors may connect; all if it is empty.
@@ -268,6 +270,10 @@ pub struct ConnectionInfo {
     pub core: u16,
     /// The credential with which it was registered.
     pub credential_id: Option<String>,
+    /// The connector. All of its links have the same.
+    pub connector: Option<String>,
+    /// The hosts for which the connector has routes; null if it has not said so.
+    pub hosts: Option<Vec<String>>,
     /// The name and version of the connector's software, as the connector reports them.
     pub software: String,
     /// The number of calls in flight on it.

@@ -118,8 +118,9 @@ impl Serving {
     pub fn set_tunnel(&self, tunnel: Tunnel) {
         let mut parts = self.parts();
         let mut tables = EdgeTables::clone(&self.edge.tables());
+        let id = tunnel.id.clone();
         parts.replace(tunnel, &mut tables, &self.seals);
-        self.edge.reload(tables);
+        self.edge.reload_tunnel(tables, &id);
         drop(parts);
         self.ends_changed.notify_one();
     }
@@ -295,18 +296,22 @@ impl Parts {
         };
         let credentials = tunnel.known_credentials(now).map(credential).collect();
         let connectors_from = tunnel.lists.connectors_from.iter().copied().collect();
-        tables.tunnels.insert(id.clone(), TunnelEntry { credentials, connectors_from, seal: seal(tunnel, seals) });
         admit(tunnel, &mut tables.admission);
-        let mut left_out = 0;
+        let (mut served, mut left_out) = (Vec::new(), 0);
         for host in &tunnel.hosts {
             let (name, own) = (RouteName::of_host(host), self.configured.overrides(host));
             let route = Route { name, tunnel: id.clone(), traffic: tunnel.traffic, own };
             if self.configured.routes.get(host).is_some() {
                 tracing::warn!(tunnel = %id, %host, "the host is also in the configuration, which takes precedence");
-            } else if !tables.routes.insert(*host, id.as_str(), route) {
+            } else if tables.routes.insert(*host, id.as_str(), route) {
+                served.push(*host);
+            } else {
                 left_out += 1;
             }
         }
+        let hosts = served.into_iter().collect();
+        let entry = TunnelEntry { credentials, connectors_from, hosts, seal: seal(tunnel, seals) };
+        tables.tunnels.insert(id.clone(), entry);
         left_out
     }
 

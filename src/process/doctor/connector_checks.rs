@@ -5,11 +5,11 @@ use std::time::Duration;
 use reqwest::header::{HOST, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder};
 use rustls_pki_types::UnixTime;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::base::{Clock, Secret, TunnelId, TunnelToken};
 use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork};
-use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables};
+use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables, EdgeView};
 use crate::control::{micros, serve_resolves};
 use crate::engine::{Cores, EngineSettings, MonotonicClock};
 use crate::policy::AllowedUpstreams;
@@ -33,6 +33,10 @@ use crate::wire::http1::OriginEdit;
 
 /// How long a link may take to come up, with all that is in front of it.
 const LINK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an edge may take, once a link is up, to say which hosts the tunnel has.
+const HOSTS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has.
+const HOSTS_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The MCP server of a route, as this machine calls it.
 pub(super) struct RouteUpstream {
@@ -156,10 +160,14 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
     let resolving = tokio::spawn(serve_resolves(resolves));
     let began = MonotonicClock.now();
     let mut waiting = connect.edge.len();
+    let mut linked = Vec::new();
     let reported = timeout(LINK_TIMEOUT, async {
         while waiting > 0
             && let Some(event) = events.recv().await
         {
+            if let ConnectorEvent::Linked { edge, .. } = &event {
+                linked.push(edge.clone());
+            }
             waiting -= usize::from(add_event(findings, connector.tunnel(), event, MonotonicClock.now() - began));
         }
     });
@@ -171,12 +179,49 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineC
             check_clock_skew(findings, "edge.clock", &view.edge.to_string(), skew.ahead, skew.by);
         }
     }
+    // An edge says right after the greeting what the tunnel has.
+    let told = async {
+        let is_told = |view: &EdgeView| view.missing.is_some() || !linked.contains(&view.edge);
+        while !connector.edges().iter().all(is_told) {
+            sleep(HOSTS_POLL_INTERVAL).await;
+        }
+    };
+    // Whoever has said nothing by then is told below.
+    let _ = timeout(HOSTS_TIMEOUT, told).await;
+    for view in connector.edges().iter().filter(|view| linked.contains(&view.edge)) {
+        hosts(findings, connect, connector.tunnel(), view);
+    }
     connector.command(|| ConnectorCommand::Drain);
     let ended = tokio::task::spawn_blocking(move || cores.join()).await;
     if !matches!(ended, Ok(Ok(()))) {
         findings.warn("edge.link", "the trial link was not closed cleanly", "look at the log of the edge");
     }
     resolving.abort();
+}
+
+/// Whether the tunnel has the host of each route at an edge.
+fn hosts(findings: &mut Findings, connect: &ConnectConfig, tunnel: &TunnelId, view: &EdgeView) {
+    const CHECK: &str = "edge.hosts";
+    let edge = &view.edge;
+    let Some(missing) = &view.missing else {
+        let found = format!("{edge} has not said which hosts {tunnel} has");
+        return findings.warn(CHECK, found, "run the same version of adit on both sides");
+    };
+    if missing.left_out > 0 {
+        return findings.ok(CHECK, format!("{tunnel} has too many hosts at {edge} to compare them with the routes"));
+    }
+    for route in &connect.routes {
+        let host = route.host.to_string();
+        if missing.hosts.iter().any(|missing| missing == host) {
+            findings.fail(
+                CHECK,
+                format!("{tunnel} does not have the host {host} at {edge}, so no calls come for its route"),
+                missing.remedy.clone(),
+            );
+        } else {
+            findings.ok(CHECK, format!("{tunnel} has the host {host} at {edge}"));
+        }
+    }
 }
 
 /// A connector of one core with one link to each edge. It asks for a certificate of its own, so that enrolment is tried too,

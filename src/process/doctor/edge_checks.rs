@@ -143,10 +143,17 @@ async fn links(findings: &mut Findings, edge: &EdgeConfig, admin: SocketAddr) {
     };
     // The tunnels of the configuration and of the store.
     let served = || status.tunnels.iter().map(|tunnel| &tunnel.of);
-    for TunnelLinks { id, links } in served() {
+    for TunnelLinks { id, links, hosts } in served() {
         match links {
             0 => findings.warn(CHECK, format!("{id} has no connector"), "run `adit doctor` beside its connector"),
             links => findings.ok(CHECK, format!("{id} has {links} links")),
+        }
+        for host in hosts.iter().filter(|host| host.unserved) {
+            findings.fail(
+                "tunnel.hosts",
+                format!("no connector of {id} has a route for {}: calls for it fail with no_route", host.host),
+                "add --route or [[route]] to a connector, or take the host off the tunnel",
+            );
         }
     }
     let configured = edge.tunnels.iter().map(|tunnel| tunnel.id.as_str());

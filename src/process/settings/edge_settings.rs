@@ -172,6 +172,7 @@ pub(crate) fn edge_tables(
         faults.extend(route_faults(found));
         RouteTable::default()
     });
+    tables.enter_hosts();
     if faults.is_empty() { Ok(tables) } else { Err(ConfigErrors::new(faults)) }
 }
 

@@ -104,10 +104,16 @@ impl Http2Exchange {
         if self.call.connection().is_gone() {
             return StreamError::TimedOut;
         }
-        match error.get_io() {
-            Some(error) => StreamError::from(error),
-            None if error.is_library() => StreamError::Protocol(error.to_string().into()),
-            None => StreamError::Reset,
+        match (error.get_io(), error.reason()) {
+            (Some(error), _) => StreamError::from(error),
+            (None, _) if error.is_library() => StreamError::Protocol(error.to_string().into()),
+            (None, Some(Reason::HTTP_1_1_REQUIRED)) => {
+                StreamError::Protocol("it demands HTTP/1.1: set upstream_http2 = false for its route".into())
+            }
+            (None, Some(reason)) if error.is_reset() && reason != Reason::REFUSED_STREAM => {
+                StreamError::Protocol(format!("it reset the call ({reason:?})").into())
+            }
+            _ => StreamError::Reset,
         }
     }
 

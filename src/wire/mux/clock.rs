@@ -8,7 +8,7 @@ use super::schedule::Schedule;
 /// A busy link measures its round-trip time again after this many ping intervals.
 const ROUND_TRIP_INTERVALS: u32 = 4;
 
-/// Timers: pings, and the end of a link whose peer is silent.
+/// Timers: pings, the end of a link whose peer is silent, and what may not be sent at once.
 impl<B: Chunk> Mux<B> {
     /// Measures the round-trip time now, unless a PING is under way.
     pub fn ping(&mut self, now: Time) {
@@ -23,7 +23,9 @@ impl<B: Chunk> Mux<B> {
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.progress {
             LinkState::Over => None,
-            LinkState::Ready => Some(self.alive_at().min(self.relief_at.unwrap_or(Time::NEVER))),
+            LinkState::Ready => {
+                Some(self.alive_at().min(self.relief_at.unwrap_or(Time::NEVER)).min(self.hosts.due_at()))
+            }
             _ => Some(self.started_at + self.settings.hello_timeout()),
         }
     }
@@ -38,6 +40,7 @@ impl<B: Chunk> Mux<B> {
             self.end(Fault::HelloTimeout, Side::Local, true, u32::MAX);
             return;
         }
+        self.hosts.release(now);
         self.relieve(now);
         if now < self.alive_at() {
             return;

@@ -1,4 +1,4 @@
-use crate::base::{Chunk, Time};
+use crate::base::{Chunk, HostSet, Time};
 use crate::wire::RegistrationRefusal;
 
 use super::cause::Cause;
@@ -55,6 +55,17 @@ impl<B: Chunk> Mux<B> {
     pub fn refuse(&mut self, refusal: RegistrationRefusal, reason: &str) {
         if self.progress == LinkState::AnswerAwaited {
             self.turn_down(refusal, reason, Fault::Refused);
+        }
+    }
+
+    /// Sets the hosts of this side: at the connector those for which it has routes, at the edge those of the tunnel. The peer is told
+    /// after the greeting, and again when they change; of changes that follow each other closely only the last one.
+    pub fn set_hosts(&mut self, now: Time, hosts: &HostSet) {
+        if self.progress != LinkState::Over {
+            self.hosts.set(hosts);
+        }
+        if self.progress == LinkState::Ready {
+            self.hosts.release(now);
         }
     }
 

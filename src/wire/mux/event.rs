@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::cause::Cause;
 use super::fault::Fault;
 use super::hello::{Hello, Refused, Welcome};
+use super::hosts::Hosts;
 use super::phases::Phases;
 
 /// Identifies a stream of a link. It is valid until the stream has ended; after that, calls with it fail or do nothing.
@@ -95,6 +96,8 @@ pub enum Event<B> {
         /// The durations that the connector measured.
         phases: Phases,
     },
+    /// The hosts of the peer: at the edge those for which the connector has routes, at the connector those of the tunnel.
+    Hosts(Hosts),
     /// The peer accepts no new streams on this link.
     Draining,
     /// The link has ended; nothing follows. Each stream that was still open was reset with an [`Event::Reset`] before.

@@ -27,6 +27,7 @@ codes! {
         BadMagic = 0x0108, "a greeting that is not of this protocol";
         BadTunnelId = 0x0109, "a tunnel id that is none";
         FieldRange = 0x010a, "a field outside the range that it may have";
+        BadHost = 0x010b, "a list of hosts with something that is no host, or out of order";
 
         HelloExpected = 0x0200, "another frame where HELLO must come first";
         WelcomeExpected = 0x0201, "another frame where WELCOME or REFUSED must come";
@@ -56,6 +57,7 @@ codes! {
         ResetFlood = 0x0500, "streams opened and reset too fast";
         PingFlood = 0x0501, "pings too fast";
         EmptyDataFlood = 0x0502, "empty DATA frames too fast";
+        HostsFlood = 0x0503, "lists of hosts too fast";
     }
 }
 

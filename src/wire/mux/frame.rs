@@ -1,12 +1,12 @@
 use super::fault::Fault;
-use super::{hello, open, phases};
+use super::{hello, hosts, open, phases};
 
 /// The length of the header of every frame, in bytes.
 pub const HEADER_LEN: usize = 8;
 /// The longest payload of a frame, in bytes. With its header it does not fit a single TLS record, so a link that fills
 /// records asks for a little less.
 pub const PAYLOAD_LEN_MAX: usize = 16_384;
-/// The longest payload of a frame other than DATA, in bytes.
+/// The longest payload of a frame other than DATA and HOSTS, in bytes.
 pub const CONTROL_LEN_MAX: usize = 1_024;
 
 const FLAG_FIN: u8 = 0x01;
@@ -28,6 +28,7 @@ pub(super) enum FrameKind {
     Pong = 11,
     Drain = 12,
     Close = 13,
+    Hosts = 14,
 }
 
 /// The header of a frame.
@@ -40,7 +41,7 @@ pub(super) struct Header {
 }
 
 impl FrameKind {
-    pub(super) const ALL: [FrameKind; 13] = [
+    pub(super) const ALL: [FrameKind; 14] = [
         FrameKind::Hello,
         FrameKind::Welcome,
         FrameKind::Refused,
@@ -54,6 +55,7 @@ impl FrameKind {
         FrameKind::Pong,
         FrameKind::Drain,
         FrameKind::Close,
+        FrameKind::Hosts,
     ];
 
     fn from_code(code: u8) -> Result<FrameKind, Fault> {
@@ -76,6 +78,7 @@ impl FrameKind {
             FrameKind::Phases => (phases::PHASES_LEN, phases::PHASES_LEN),
             FrameKind::Ping | FrameKind::Pong => (8, 8),
             FrameKind::Close => (6, 6),
+            FrameKind::Hosts => (hosts::HOSTS_LEN_MIN, hosts::HOSTS_LEN_MAX),
         }
     }
 
@@ -130,6 +133,7 @@ impl Header {
 
 const _: () = assert!(hello::HELLO_LEN_MAX <= CONTROL_LEN_MAX && open::OPEN_LEN_MAX <= CONTROL_LEN_MAX);
 const _: () = assert!(hello::REFUSED_LEN_MAX <= CONTROL_LEN_MAX);
+const _: () = assert!(HEADER_LEN + hosts::HOSTS_LEN_MAX == PAYLOAD_LEN_MAX);
 
 #[cfg(test)]
 mod tests {
@@ -157,11 +161,12 @@ mod tests {
     fn what_a_header_can_break_has_a_name() {
         let cases = [
             ([0, 0, 0, 0, 0, 0, 0, 0], Fault::UnknownType),
-            ([0, 0, 14, 0, 0, 0, 0, 0], Fault::UnknownType),
+            ([0, 0, 15, 0, 0, 0, 0, 0], Fault::UnknownType),
             ([0, 0, 7, 1, 0, 0, 0, 1], Fault::UnknownFlag),
             ([0, 0, 5, 2, 0, 0, 0, 1], Fault::UnknownFlag),
             ([0x40, 1, 5, 0, 0, 0, 0, 1], Fault::FrameLength),
             ([0, 3, 6, 0, 0, 0, 0, 1], Fault::FrameLength),
+            ([0x3f, 0xf9, 14, 0, 0, 0, 0, 0], Fault::FrameLength),
             ([0, 0, 7, 0, 0, 0, 0, 0], Fault::StreamMissing),
             ([0, 0, 12, 0, 0, 0, 0, 1], Fault::StreamOnLinkFrame),
             ([0, 0, 7, 0, 0, 0, 0, 2], Fault::StreamIdEven),

@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::flood::Flood;
 use super::flow::{Credit, Window};
 use super::hello::{Hello, HelloError, Refused, Welcome};
+use super::hosts::{HOSTS_BURST, HOSTS_PER_S, HostsToSend};
 use super::receive::Inbound;
 use super::schedule::Schedule;
 use super::settings::Settings;
@@ -93,6 +94,7 @@ pub struct Mux<B> {
     pub(super) drain_sent: bool,
     pub(super) drain_received: bool,
     pub(super) close_due: Option<Fault>,
+    pub(super) hosts: HostsToSend,
     pub(super) scratch: Vec<u8>,
 
     pub(super) credit: Credit,
@@ -115,6 +117,7 @@ pub struct Mux<B> {
     pub(super) resets: Flood,
     pub(super) pings: Flood,
     pub(super) empties: Flood,
+    pub(super) hosts_received: Flood,
 
     pub(super) started_at: Time,
     pub(super) heard_at: Time,
@@ -164,6 +167,7 @@ impl<B: Chunk> Mux<B> {
             drain_sent: false,
             drain_received: false,
             close_due: None,
+            hosts: HostsToSend::new(),
             scratch: Vec::new(),
             credit: Credit::new(settings.link_window),
             window: Window::new(settings.link_window),
@@ -179,6 +183,7 @@ impl<B: Chunk> Mux<B> {
             resets: Flood::new(settings.resets_burst, settings.resets_per_s),
             pings: Flood::new(PINGS_BURST, PINGS_PER_S),
             empties: Flood::new(EMPTY_DATA_BURST, EMPTY_DATA_PER_S),
+            hosts_received: Flood::new(HOSTS_BURST, HOSTS_PER_S),
             started_at: now,
             heard_at: now,
             pinged_at: now,
@@ -190,6 +195,7 @@ impl<B: Chunk> Mux<B> {
     pub(super) fn become_ready(&mut self, now: Time) {
         self.progress = LinkState::Ready;
         self.heard_at = now;
+        self.hosts.release(now);
         self.ping(now);
     }
 
@@ -221,6 +227,7 @@ impl<B: Chunk> Mux<B> {
         self.link_credit_due = false;
         self.ping_due = false;
         self.drain_due = false;
+        self.hosts = HostsToSend::new();
         self.greeting = None;
         self.close_due = notify_peer.then_some(fault);
         self.events.push_back(Event::Closed { fault, by });

@@ -15,6 +15,7 @@ mod flood;
 mod flow;
 mod frame;
 mod hello;
+mod hosts;
 mod machine;
 mod open;
 mod phases;
@@ -40,6 +41,7 @@ pub use hello::{
     EdgeIdentity, Hello, HelloError, LINK_WINDOW_RANGE, PING_INTERVAL_MS_RANGE, REASON_LEN_MAX, Refused,
     SECRET_LEN_MAX, SOFTWARE_LEN_MAX, STREAM_WINDOW_RANGE, STREAMS_MAX_RANGE, VERSION, Welcome,
 };
+pub use hosts::{HOSTS_LEN_MAX, Hosts};
 pub use machine::Mux;
 pub use open::{OPEN_LEN_MAX, Open, PEER_LEN_MAX, ROUTE_LEN_MAX};
 pub use phases::{Phases, Stage};

@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::flow::{Credit, Window};
 use super::frame::{CONTROL_LEN_MAX, FrameKind, HEADER_LEN, Header};
 use super::hello::{Hello, Refused, Welcome};
+use super::hosts::{HOSTS_LEN_MAX, Hosts};
 use super::machine::{LinkRole, LinkState, Mux, PONGS_MAX, TURNED_AWAY_MAX};
 use super::open::Open;
 use super::phases::Phases;
@@ -46,7 +47,7 @@ impl Inbound {
 
     /// Collects `need` bytes. If `bytes` has all of them, they are used in place, without a copy.
     fn gather<'a>(&'a mut self, bytes: &'a [u8], need: usize) -> (usize, Option<&'a [u8]>) {
-        debug_assert!(need <= CONTROL_LEN_MAX);
+        debug_assert!(need <= HOSTS_LEN_MAX);
         if self.gathered.is_empty() && bytes.len() >= need {
             return (need, Some(&bytes[..need]));
         }
@@ -116,6 +117,8 @@ impl<B: Chunk> Mux<B> {
                 inbound.gathered.zeroize();
             }
             inbound.gathered.clear();
+            // A list of hosts can be long, and seldom comes.
+            inbound.gathered.shrink_to(CONTROL_LEN_MAX);
             inbound.header = None;
         }
         self.inbound = inbound;
@@ -169,6 +172,7 @@ impl<B: Chunk> Mux<B> {
             FrameKind::Pong => self.on_pong(now, payload),
             FrameKind::Drain => self.on_drain(),
             FrameKind::Close => self.on_close(payload),
+            FrameKind::Hosts => self.on_hosts(now, payload),
             FrameKind::Data => Ok(()),
         }
     }
@@ -431,6 +435,14 @@ impl<B: Chunk> Mux<B> {
         let mut fields = Fields::new(payload);
         let (fault, last_taken) = (Fault::from_code(fields.u16()?), fields.u32()?);
         self.end(fault, Side::Peer, false, last_taken);
+        Ok(())
+    }
+
+    fn on_hosts(&mut self, now: Time, payload: &[u8]) -> Result<(), Fault> {
+        if !self.hosts_received.admit(now) {
+            return Err(Fault::HostsFlood);
+        }
+        self.events.push_back(Event::Hosts(Hosts::decode(payload)?));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::machine::{Greeting, LinkRole, LinkState, Mux};
 use super::phases::{PHASES_LEN, Phases};
 use super::stream::{Item, QUEUE_ITEMS_MAX, SendState};
 
-/// The smallest budget of [`Mux::poll_transmit`], in bytes: any control frame fits. A smaller one counts as this.
+/// The smallest budget of [`Mux::poll_transmit`], in bytes: any control frame but HOSTS fits. A smaller one counts as this.
 pub const TRANSMIT_BUDGET_MIN: usize = HEADER_LEN + CONTROL_LEN_MAX;
 /// When a budget or a turn is nearly used up, a chunk is not cut for less than this, in bytes.
 const CUT_MIN: usize = 1_024;
@@ -26,6 +26,7 @@ pub trait FrameSink<B> {
 enum Control {
     Greeting,
     Close(Fault),
+    Hosts,
     Pong(u64),
     Ping,
     LinkCredit,
@@ -62,21 +63,21 @@ impl<B: Chunk> Mux<B> {
     }
 
     /// Gives frames to `outlet`, most urgent first, until about `budget` bytes are used up or nothing is left. Returns
-    /// the number of bytes, never more than the budget. The rest stays queued here, where a newer and smaller message
+    /// the number of bytes, never more than the budget unless HOSTS needs it. The rest stays queued here, where a newer and smaller message
     /// can still be sent before it.
     pub fn poll_transmit<O: FrameSink<B>>(&mut self, now: Time, budget: usize, outlet: &mut O) -> usize {
         let budget = budget.max(TRANSMIT_BUDGET_MIN);
         let mut used = 0;
         while let Some(control) = self.next_control() {
             let len = self.encode_control(now, control);
-            if len > budget - used {
+            if used + len > budget && !(used == 0 && matches!(control, Control::Hosts)) {
                 return used;
             }
             outlet.frame(&self.scratch, None);
             used += len;
             self.book_control(now, control);
         }
-        while let Some(len) = self.transmit_data(budget - used, outlet) {
+        while let Some(len) = self.transmit_data(budget.saturating_sub(used), outlet) {
             used += len;
         }
         used
@@ -86,6 +87,7 @@ impl<B: Chunk> Mux<B> {
         self.close_due.is_some()
             || self.greeting.is_some()
             || !self.pongs.is_empty()
+            || self.hosts.due
             || self.ping_due
             || self.link_credit_due
             || self.drain_due
@@ -103,6 +105,9 @@ impl<B: Chunk> Mux<B> {
         }
         if self.progress != LinkState::Ready {
             return None;
+        }
+        if self.hosts.due {
+            return Some(Control::Hosts);
         }
         if let Some(stamp) = self.pongs.front() {
             return Some(Control::Pong(*stamp));
@@ -155,6 +160,7 @@ impl<B: Chunk> Mux<B> {
                     out.extend_from_slice(&last.to_be_bytes());
                 });
             }
+            Control::Hosts => put(out, FrameKind::Hosts, 0, |out| self.hosts.encode(out)),
             Control::Pong(stamp) => put(out, FrameKind::Pong, 0, |out| out.extend_from_slice(&stamp.to_be_bytes())),
             Control::Ping => {
                 put(out, FrameKind::Ping, 0, |out| out.extend_from_slice(&now.as_nanos().to_be_bytes()));
@@ -188,6 +194,10 @@ impl<B: Chunk> Mux<B> {
                 self.greeting = None;
             }
             Control::Close(_) => self.close_due = None,
+            Control::Hosts => {
+                self.scratch = Vec::new();
+                self.hosts.on_sent(now);
+            }
             Control::Pong(_) => drop(self.pongs.pop_front()),
             Control::Ping => {
                 self.ping_due = false;

@@ -235,8 +235,8 @@ fn an_edge_is_looked_at_while_it_runs_and_while_it_does_not() {
     let mut site = Site::without_connectors([""; 2], "");
     site.connect(0, &["one.test"]);
     // The configuration with the ports that the system chose.
-    let running = fs::read_to_string(site.file("edge.toml")).unwrap();
-    let running = running
+    let configured = fs::read_to_string(site.file("edge.toml")).unwrap();
+    let running = configured
         .replace("agents_listen = \"127.0.0.1:0\"", &format!("agents_listen = \"{}\"", site.agents))
         .replace("connectors_listen = \"127.0.0.1:0\"", &format!("connectors_listen = \"{}\"", site.connectors))
         .replace("admin_listen = \"127.0.0.1:0\"", &format!("admin_listen = \"{}\"", site.admin));
@@ -248,8 +248,17 @@ fn an_edge_is_looked_at_while_it_runs_and_while_it_does_not() {
     assert_eq!(verdicts, ["ok", "warn"], "{told}");
     assert!(told.contains("tnl_0 has 1 links") && told.contains("tnl_1 has no connector"), "{told}");
     assert!(verdict(&findings, "agents.certificate", "ok").contains("one.test, two.test"));
+    assert!(of(&findings, "tunnel.hosts").0.is_empty(), "{findings:?}");
+    // The tunnel gets a host for which its connector has no route.
+    let more = configured.replace("hosts = \"one.test\"", "hosts = [\"one.test\", \"more.test\"]");
+    fs::write(site.file("edge.toml"), more).unwrap();
+    site.edge.signal("HUP");
+    site.edge.event("reloaded");
+    let (code, findings) = examine(&site.file("running.toml"), &[]);
+    let found = verdict(&findings, "tunnel.hosts", "fail");
+    assert!(code == Some(2) && found.contains("no connector of tnl_0 has a route for more.test"), "{findings:?}");
     // Not running, with a host that the certificate lacks and lists that shut out its own probes.
-    let idle = fs::read_to_string(site.file("edge.toml")).unwrap().replace("two.test", "three.test");
+    let idle = configured.replace("two.test", "three.test");
     fs::write(site.file("idle.toml"), format!("{idle}[admission]\nallow_from = \"192.0.2.0/24\"\n")).unwrap();
     let (code, findings) = examine(&site.file("idle.toml"), &[]);
     assert_eq!(code, Some(2));

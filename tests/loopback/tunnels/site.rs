@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -56,6 +56,11 @@ impl Site {
 
     /// Starts the edge; connectors find it where it was before.
     pub(crate) fn run_edge(&mut self, driver: &str) {
+        self.run_edge_with(driver, |_| {});
+    }
+
+    /// The same, with a command that is changed before.
+    pub(crate) fn run_edge_with(&mut self, driver: &str, change: impl FnOnce(&mut Command)) {
         let (dir, config) = (self.data_dir(), self.dir.path().join("edge.toml"));
         let mut args = vec![
             "edge",
@@ -84,7 +89,9 @@ impl Site {
         if config.exists() {
             args.extend(["--config", text_of(&config)]);
         }
-        let edge = Adit::start(&args);
+        let mut edge = command(&args);
+        change(&mut edge);
+        let edge = Adit::of(edge);
         let listening = edge.event("listening");
         let at = |what: &str| listening[what].as_str().unwrap().to_owned();
         (self.agents, self.connectors, self.admin) = (at("agents").parse().unwrap(), at("connectors"), at("admin"));

@@ -13,7 +13,7 @@ use adit::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
 use adit::dial::Resolver;
-use adit::edge::{Edge, EdgeEvent, EdgeTables, TunnelEntry};
+use adit::edge::{Edge, EdgeEvent, EdgeTables, HostService, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, MailReceiver, Socket, StreamError, mailbox, send_bytes};
@@ -43,6 +43,15 @@ pub(crate) struct Place {
     pub(crate) links: u16,
 }
 
+/// What each side is configured to serve.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    /// The hosts, each with the number of its tunnel.
+    pub(crate) hosts: Vec<(&'static str, usize)>,
+    /// The tunnel of each connector, and the hosts for which it has routes.
+    pub(crate) routes: [(usize, Vec<&'static str>); 2],
+}
+
 pub(crate) struct Bed {
     sim: Simulation,
     pub(crate) servers: [Rc<Server>; 2],
@@ -50,7 +59,7 @@ pub(crate) struct Bed {
     edge: Arc<Edge>,
     agents: Core,
     place: Place,
-    hosts: Vec<&'static str>,
+    served: Served,
     connectors: [Option<Process>; 2],
     _events: MailReceiver<EdgeEvent>,
 }
@@ -89,6 +98,14 @@ fn server_at(nth: usize) -> SocketAddr {
 impl Bed {
     /// Starts all, and waits for the links. With one host, both connectors serve its tunnel; with two, each its own.
     pub(crate) fn start(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+        let of = |nth: usize| if hosts.len() > 1 { nth } else { 0 };
+        let routes = [0, 1].map(|nth| (of(nth), vec![hosts[of(nth)]]));
+        let hosts = hosts.iter().enumerate().map(|(nth, host)| (*host, nth)).collect();
+        Bed::serving(seed, place, Served { hosts, routes })
+    }
+
+    /// Starts all with such hosts and routes, and waits for the links.
+    pub(crate) fn serving(seed: u64, place: Place, served: Served) -> Bed {
         let delay = Duration::from_millis(1).as_nanos() as u64;
         let faults = Faults { delay_ns_min: delay, delay_ns_max: delay, ..Faults::none() };
         let mut sim = Simulation::new(SimNet::new(seed, faults));
@@ -97,15 +114,14 @@ impl Bed {
         let servers = [0, 1].map(|nth| Server::start(nth, &cores[nth].0));
         let server_members = cores.map(|(_, member)| member);
         let (told, events) = mailbox(64);
-        let edge =
-            Edge::new(edge_settings(mux::Settings::default()), edge_tables(hosts), usize::from(place.cores), 1, &told);
+        let (settings, tables) = (edge_settings(mux::Settings::default()), edge_tables(&served.hosts));
+        let edge = Edge::new(settings, tables, usize::from(place.cores), 1, &told);
         for id in 0..place.cores {
             let (core, _) = add_core(&mut sim, EDGE, id, MEMORY);
             core.spawn(Arc::clone(&edge).run(core.clone()));
         }
-        let hosts = hosts.to_vec();
         let connectors = [None, None];
-        let mut bed = Bed { sim, servers, server_members, edge, agents, place, hosts, connectors, _events: events };
+        let mut bed = Bed { sim, servers, server_members, edge, agents, place, served, connectors, _events: events };
         bed.start_connector(0);
         bed.start_connector(1);
         bed.pass(Duration::from_secs(2));
@@ -114,7 +130,7 @@ impl Bed {
 
     /// Starts the process of a connector, which has the same number each time.
     pub(crate) fn start_connector(&mut self, nth: usize) {
-        let tunnel = if self.hosts.len() > 1 { nth } else { 0 };
+        let (tunnel, routes) = self.served.routes[nth].clone();
         let (core, member) = add_core(&mut self.sim, connector_host(nth), 0, MEMORY);
         let settings = ConnectorSettings {
             tunnel: tunnel_id(tunnel).parse().expect("an id"),
@@ -122,10 +138,36 @@ impl Bed {
             ..connector_settings(mux::Settings::default())
         };
         let (told, events) = mailbox(4096);
-        let tables = connector_tables(self.hosts[tunnel], server_at(nth));
+        let tables = connector_tables(&routes, server_at(nth));
         let connector = Connector::new(settings, tables, 1, nth as u64 + 2, &told);
         core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         self.connectors[nth] = Some(Process { member, connector, _events: events });
+    }
+
+    /// A connector gets other routes while it runs.
+    pub(crate) fn reroute(&mut self, nth: usize, routes: &[&'static str]) {
+        self.served.routes[nth].1 = routes.to_vec();
+        let process = self.connectors[nth].as_ref().expect("it runs");
+        process.connector.reload(connector_tables(routes, server_at(nth)));
+    }
+
+    /// The tunnels get other hosts while the edge runs.
+    pub(crate) fn rehost(&mut self, hosts: &[(&'static str, usize)]) {
+        self.edge.reload(edge_tables(hosts));
+    }
+
+    /// The hosts of the first tunnel, and the servers whose connectors have a route for each, as the edge knows it.
+    pub(crate) fn service(&self) -> Vec<(String, Vec<&'static str>)> {
+        let (_, hosts) = self.edge.service().into_iter().next().unwrap_or_else(|| panic!("a connector is linked"));
+        let named = |of: HostService| (of.host, of.connectors.iter().map(|n| SERVERS[*n as usize - 2]).collect());
+        hosts.into_iter().map(named).collect()
+    }
+
+    /// The hosts of a connector's routes that the tunnel does not have, as the connector knows it.
+    pub(crate) fn missing(&self, nth: usize) -> Vec<String> {
+        let edges = self.connectors[nth].as_ref().expect("it runs").connector.edges();
+        let missing = edges[0].missing.as_ref().expect("the edge has told its hosts");
+        missing.hosts.iter().map(str::to_owned).collect()
     }
 
     /// The process of a connector is killed.
@@ -197,19 +239,21 @@ fn tunnel_id(nth: usize) -> &'static str {
     ["tnl_one", "tnl_two"][nth]
 }
 
-fn edge_tables(hosts: &[&str]) -> EdgeTables {
-    let entry = |(nth, host): (usize, &&str)| {
-        let (name, tunnel) = (SERVERS[nth].parse().expect("a name"), tunnel_id(nth).parse().expect("an id"));
+fn edge_tables(hosts: &[(&str, usize)]) -> EdgeTables {
+    let entry = |(host, nth): &(&str, usize)| {
+        let (name, tunnel) = (SERVERS[*nth].parse().expect("a name"), tunnel_id(*nth).parse().expect("an id"));
         let target = Route { name, tunnel, traffic: Traffic::Plain, own: adit::route::RouteOverrides::default() };
         RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target }
     };
-    let routes = RouteTable::new(hosts.iter().enumerate().map(entry)).unwrap_or_else(|_| panic!("good routes"));
+    let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));
     let tunnel = |nth| (tunnel_id(nth).parse().expect("an id"), TunnelEntry::of_secret(&Secret::from(SECRET)));
     let tunnels = SharedMap::from([tunnel(0), tunnel(1)]);
-    EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() }
+    let mut tables = EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() };
+    tables.enter_hosts();
+    tables
 }
 
-fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
+fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
     let upstream = UpstreamSettings::for_tests(format!("http://{server}").parse().expect("a URL"));
     let target = ConnectorRoute {
         name: "route".parse().expect("a name"),
@@ -219,8 +263,9 @@ fn connector_tables(host: &str, server: SocketAddr) -> ConnectorTables {
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
     };
-    let route = RouteEntry { host: host.to_owned(), place: "here".to_owned(), target };
-    ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
+    let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };
+    let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));
+    ConnectorTables { routes, sealing: None }
 }
 
 /// A server with sessions. It answers a request of a session that it does not have with 404, as the specification says.

@@ -387,12 +387,14 @@ fn edge_tables() -> EdgeTables {
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     let entry = TunnelEntry::of_secret(&Secret::from(SECRET));
-    EdgeTables {
+    let mut tables = EdgeTables {
         hosts: RouteTable::default(),
         routes: RouteTable::new([route]).unwrap(),
         tunnels: SharedMap::from([(tunnel(), entry)]),
         admission: Admission::default(),
-    }
+    };
+    tables.enter_hosts();
+    tables
 }
 
 fn connector_settings() -> ConnectorSettings {

@@ -29,20 +29,29 @@ fn the_example_of_the_protocol_page_is_what_is_sent() {
         link_index: 0,
     };
     let mut connector: Mux<Bytes> = Mux::connector(now, Settings::default(), hello).unwrap();
+    connector.set_hosts(now, &host_set(&["h"]));
+    let mut edge: Mux<Bytes> = Mux::edge(now, Settings::default());
+    let [from_edge, from_connector] = example();
+
     let mut sent = Sent::default();
     connector.poll_transmit(now, 16_384, &mut sent);
-    let [from_edge, from_connector] = example();
-    assert_eq!(sent.bytes, from_connector);
-
-    let mut edge: Mux<Bytes> = Mux::edge(now, Settings::default());
-    edge.receive(now, from_connector);
+    edge.receive(now, sent.bytes.clone());
     edge.welcome(now, EdgeIdentity { instance: 2, core: CoreId(0), cores: 1 });
+    edge.set_hosts(now, &host_set(&["*.h"]));
     let stream = edge.open(&Open { route: "h", call: 7, traffic: Traffic::Plain, peer: None }).unwrap();
     edge.send(stream, b"hi".to_vec()).unwrap();
     edge.finish(stream).unwrap();
-    let mut sent = Sent::default();
-    edge.poll_transmit(now, 16_384, &mut sent);
-    sent.frames.retain(|(header, _)| header.kind != FrameKind::Ping);
-    let bytes: Bytes = sent.frames.iter().flat_map(|(header, body)| [&header.encode()[..], body].concat()).collect();
-    assert_eq!(bytes, from_edge);
+    let mut answered = Sent::default();
+    edge.poll_transmit(now, 16_384, &mut answered);
+    assert_eq!(without_pings(&answered), from_edge);
+
+    connector.receive(now, answered.bytes);
+    connector.poll_transmit(now, 16_384, &mut sent);
+    assert_eq!(without_pings(&sent), from_connector);
+}
+
+fn without_pings(sent: &Sent) -> Bytes {
+    let is_ping = |header: &Header| matches!(header.kind, FrameKind::Ping | FrameKind::Pong);
+    let frames = sent.frames.iter().filter(|(header, _)| !is_ping(header));
+    frames.flat_map(|(header, body)| [&header.encode()[..], body].concat()).collect()
 }

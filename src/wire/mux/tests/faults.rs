@@ -56,6 +56,10 @@ fn credit(id: u32, n: u32) -> Bytes {
     frame(FrameKind::Credit, id, &[&n.to_be_bytes(), size].concat())
 }
 
+fn hosts(text: &[u8]) -> Bytes {
+    frame(FrameKind::Hosts, 0, &[&[0, 0, 0, 0, text.len() as u8], text].concat())
+}
+
 fn hello_with(change: impl Fn(&mut Bytes)) -> Bytes {
     let mut payload = Vec::new();
     hello().encode(&mut payload);
@@ -110,6 +114,14 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
         (Fault::TrailingBytes, new_edge(), vec![hello_with(|payload| payload.push(0))]),
         (Fault::BadText, connector(), vec![frame(FrameKind::Open, 3, &opening(b"\xff\xfe"))]),
         (Fault::BadText, connector(), vec![frame(FrameKind::Open, 3, &opening(b"a\nb"))]),
+        (Fault::BadText, edge(), vec![hosts(b"a\nb")]),
+        (Fault::BadHost, edge(), vec![hosts(b"a_b")]),
+        (Fault::BadHost, connector(), vec![hosts(b"A.test")]),
+        (Fault::Truncated, connector(), vec![frame(FrameKind::Hosts, 0, &[0, 0, 0, 0, 9, b'a'])]),
+        (Fault::FieldRange, edge(), vec![hosts(b"")]),
+        (Fault::HelloExpected, new_edge(), vec![hosts(b"a")]),
+        (Fault::TooEarly, new_edge(), vec![hello_with(|_| {}), hosts(b"a")]),
+        (Fault::WelcomeExpected, new_connector(), vec![hosts(b"a")]),
         (Fault::BadMagic, new_edge(), vec![hello_with(|payload| payload[0] = b'A')]),
         (Fault::BadTunnelId, new_edge(), vec![hello_with(|payload| payload[9] = b' ')]),
         (Fault::FieldRange, new_connector(), vec![welcome_with(|payload| payload[18] = 0xff)]),
@@ -149,6 +161,8 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
         (Fault::CreditOverflow, edge(), vec![credit(0, u32::MAX)]),
         (Fault::ResetFlood, connector(), (0..20_100).flat_map(|k| [open_at(3 + 2 * k), reset(3 + 2 * k)]).collect()),
         (Fault::PingFlood, edge(), (0..200).map(|_| frame(FrameKind::Ping, 0, &[0; 8])).collect()),
+        (Fault::HostsFlood, edge(), (0..200).map(|_| hosts(b"a")).collect()),
+        (Fault::HostsFlood, connector(), (0..200).map(|_| hosts(b"a")).collect()),
         (Fault::EmptyDataFlood, edge(), (0..1_000).map(|_| data(1, 0)).collect()),
     ]
 }

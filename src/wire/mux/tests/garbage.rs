@@ -54,7 +54,7 @@ fn random_bytes_end_in_a_named_fault() {
 fn frames(rng: &mut Rng) -> Bytes {
     let mut bytes = Vec::new();
     for _ in 0..1 + rng.below(40) {
-        let kind = FrameKind::ALL[rng.below(13) as usize];
+        let kind = FrameKind::ALL[rng.below(FrameKind::ALL.len() as u64) as usize];
         let (min, max) = kind.len_range();
         let len = rng.between(min as u64, max.min(min + 300) as u64) as usize;
         let id = [0, 1, 3, 5, 7, 2, u32::MAX][rng.below(7) as usize];
@@ -64,6 +64,7 @@ fn frames(rng: &mut Rng) -> Bytes {
                 open().encode(&mut out);
                 out
             }
+            FrameKind::Hosts if rng.chance(0.7) => b"\0\0\0\0\x06a.test\x08*.b.test".to_vec(),
             _ if rng.chance(0.7) => (0..len).map(|_| rng.below(3) as u8).collect(),
             _ => (0..len).map(|_| rng.next_u64() as u8).collect(),
         };

@@ -93,6 +93,11 @@ impl World {
             assert!(size >= 1_024, "seed {}", self.seed);
             return;
         }
+        if self.pair.rng.chance(0.02) {
+            let host = format!("h{}.test", self.pair.rng.below(9));
+            self.pair.sides[side].set_hosts(self.pair.now, &host_set(&[&host]));
+            return;
+        }
         if side == EDGE && pick < 15 {
             if let Ok(stream) = self.pair.sides[EDGE].open(&open()) {
                 self.books[EDGE].insert(stream.wire(), Book { id: Some(stream), ..Book::default() });

@@ -107,6 +107,9 @@ fn every_frame_means_the_same_wherever_it_is_cut() {
     every_split("PONG", &ready_edge, &frame(FrameKind::Pong, 0, &stamp));
     every_split("DRAIN", &ready_edge, &frame(FrameKind::Drain, 0, &[]));
     every_split("CLOSE", &ready_edge, &frame(FrameKind::Close, 0, &[0, 5, 0, 0, 0, 0]));
+    let hosts = [&[0, 0, 0, 9, 8][..], b"*.a.test", &[6], b"b.test"].concat();
+    every_split("HOSTS", &ready_edge, &frame(FrameKind::Hosts, 0, &hosts));
+    every_split("HOSTS", &ready_connector, &frame(FrameKind::Hosts, 0, &hosts));
     // CREDIT and PING tell the application nothing; a frame after them shows that they were read to their end.
     let end = frame(FrameKind::Fin, 1, &[]);
     every_split("CREDIT", &ready_edge, &[frame(FrameKind::Credit, 1, &[0, 0, 1, 0]), end.clone()].concat());
@@ -126,6 +129,7 @@ fn a_fault_is_the_same_wherever_it_is_cut() {
         bytes[HEADER_LEN + 9] = b'/';
         bytes
     });
+    every_split("a bad host", &ready_edge, &frame(FrameKind::Hosts, 0, b"\0\0\0\0\x03a_b"));
     every_split("an unknown stage", &ready_edge, &frame(FrameKind::Phases, 1, &[9; 33]));
 }
 

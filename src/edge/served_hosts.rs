@@ -1,0 +1,140 @@
+//! Which hosts of a tunnel its connectors serve, as they have said.
+
+use crate::base::HostSet;
+use crate::wire::mux::Hosts;
+
+/// Whether a connector has a route for a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Serves {
+    /// It has said that it has none.
+    No,
+    /// It has not said which hosts it serves, or not of all.
+    Unknown,
+    /// It has said that it has one.
+    Yes,
+}
+
+/// Which connectors may take a call, by what they serve.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'a> {
+    /// Any, provided that each connector with a link on this core serves all hosts of the tunnel by the tables of this version.
+    AllServe(u64),
+    /// Any.
+    Any,
+    /// Those that serve this host, at least so certainly.
+    Of(&'a str, Serves),
+}
+
+/// A host of a tunnel, and the connectors that have a route for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostService {
+    /// The host, or `*.` and a host.
+    pub host: String,
+    /// The numbers of the connectors that have said so.
+    pub connectors: Vec<u64>,
+    /// Whether all connectors have said that they have no route for it.
+    pub unserved: bool,
+}
+
+/// Whether each connector that has a link on a core serves all hosts of the tunnel; as it was when it was last looked up.
+#[derive(Debug, Default)]
+pub(super) struct AllServe {
+    seen: Option<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    /// The version of the tables.
+    version: u64,
+    hosts: HostSet,
+    all_serve: bool,
+}
+
+impl Serves {
+    /// Whether a connector that has told these hosts serves a host, or all hosts of a wildcard.
+    pub(super) fn of(told: Option<&Hosts>, host: &str) -> Serves {
+        match told {
+            Some(hosts) if hosts.listed.covers(host) => Serves::Yes,
+            Some(Hosts { left_out: 0, .. }) => Serves::No,
+            _ => Serves::Unknown,
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether a connector that has told these hosts may take the call.
+    pub(super) fn takes(self, told: Option<&Hosts>) -> bool {
+        match self {
+            Wanted::AllServe(_) | Wanted::Any => true,
+            Wanted::Of(host, least) => Serves::of(told, host) >= least,
+        }
+    }
+}
+
+impl AllServe {
+    /// Whether it is known to be so by the tables of this version.
+    pub(super) fn is_known(&self, version: u64) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.version == version && seen.all_serve)
+    }
+
+    /// The same, looked up where the tables changed. `told` are the hosts that each connector has told.
+    pub(super) fn look<'a>(
+        &mut self,
+        version: u64,
+        hosts: &HostSet,
+        mut told: impl Iterator<Item = Option<&'a Hosts>>,
+    ) -> bool {
+        let all_serve = match &self.seen {
+            Some(seen) if seen.hosts == *hosts => seen.all_serve,
+            _ => told.all(|told| hosts.iter().all(|host| Serves::of(told, host) == Serves::Yes)),
+        };
+        self.seen = Some(Seen { version, hosts: hosts.clone(), all_serve });
+        all_serve
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::HostPattern;
+
+    fn set(hosts: &[&str]) -> HostSet {
+        hosts.iter().map(|host| host.parse::<HostPattern>().unwrap()).collect()
+    }
+
+    fn told(hosts: &[&str], left_out: u32) -> Hosts {
+        Hosts { listed: set(hosts), left_out }
+    }
+
+    #[test]
+    fn what_was_not_said_is_not_known() {
+        let (whole, cut) = (told(&["a.test", "*.b.test"], 0), told(&["a.test"], 1));
+        for (hosts, host, serves) in [
+            (Some(&whole), "a.test", Serves::Yes),
+            (Some(&whole), "x.b.test", Serves::Yes),
+            (Some(&whole), "c.test", Serves::No),
+            (Some(&cut), "a.test", Serves::Yes),
+            (Some(&cut), "c.test", Serves::Unknown),
+            (None, "a.test", Serves::Unknown),
+        ] {
+            assert_eq!(Serves::of(hosts, host), serves, "{hosts:?} {host}");
+            assert_eq!(Wanted::Of(host, Serves::Unknown).takes(hosts), serves != Serves::No);
+            assert!(Wanted::Any.takes(hosts));
+        }
+    }
+
+    #[test]
+    fn it_is_looked_up_again_when_the_hosts_change() {
+        let (both, one) = (told(&["a.test", "b.test"], 0), told(&["a.test"], 0));
+        let mut all = AllServe::default();
+        assert!(!all.is_known(0));
+        assert!(all.look(0, &set(&["a.test"]), [Some(&both), Some(&one)].into_iter()));
+        assert!(all.is_known(0) && !all.is_known(1));
+        assert!(!all.look(1, &set(&["a.test", "b.test"]), [Some(&both), Some(&one)].into_iter()));
+        assert!(!all.is_known(1));
+        assert!(all.look(2, &set(&["a.test"]), [Some(&both)].into_iter()) && all.is_known(2));
+        assert!(!AllServe::default().look(0, &set(&["a.test"]), [Some(&both), None].into_iter()));
+        // A connector that serves some hosts of a wildcard does not serve all of them.
+        assert!(!AllServe::default().look(0, &set(&["*.c.test"]), [Some(&told(&["x.c.test"], 0))].into_iter()));
+    }
+}
