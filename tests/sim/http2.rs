@@ -17,6 +17,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may be without a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the rest of a request may take after its response.
+const REST_TIMEOUT: Duration = SECOND;
 /// How long an agent that is told of the end may take to end its side.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -40,7 +42,12 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 
 /// The header block of a request, of literals alone (RFC 7541, section 6.2.2).
 pub(crate) fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    let pseudo = [(":method", method), (":scheme", "http"), (":authority", HOST), (":path", path)];
+    block_to(HOST, method, path, more)
+}
+
+/// The same, of a request to this host.
+fn block_to(host: &str, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let pseudo = [(":method", method), (":scheme", "http"), (":authority", host), (":path", path)];
     let literal = |(name, value): &(&str, &str)| {
         let len = |text: &str| u8::try_from(text.len()).unwrap();
         [&[0, len(name)], name.as_bytes(), &[len(value)], value.as_bytes()].concat()
@@ -64,6 +71,11 @@ fn agent(bed: &Bed, window: u32, frames: &[Vec<u8>]) -> Rc<RefCell<Vec<Came>>> {
 
 /// The same, with a millisecond after each piece.
 pub(crate) fn agent_with_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>) -> Rc<RefCell<Vec<Came>>> {
+    agent_that_pauses(bed, window, pieces, Duration::from_millis(1))
+}
+
+/// The same, with this pause after each piece.
+fn agent_that_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>, pause: Duration) -> Rc<RefCell<Vec<Came>>> {
     let settings = [&4_u16.to_be_bytes()[..], &window.to_be_bytes()].concat();
     let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &settings)].concat();
     let (core, came) = (bed.agents.clone(), Rc::<RefCell<Vec<Came>>>::default());
@@ -76,7 +88,7 @@ pub(crate) fn agent_with_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>) ->
             for piece in pieces {
                 // The edge may have ended it.
                 let _ = send(&sending, &piece).await;
-                sending.core().sleep(Duration::from_millis(1)).await;
+                sending.core().sleep(pause).await;
             }
         });
         let mut received = Vec::new();
@@ -192,6 +204,69 @@ fn a_body_that_does_not_come_ends_its_call_in_time() {
     bed.pass(10 * SECOND);
     assert_eq!(*came.borrow(), [Came::Reset(1, INTERNAL_ERROR)]);
     assert_eq!(bed.outcomes(), [(Outcome::AgentStalled, 1)]);
+    bed.assert_nothing_is_left();
+}
+
+/// The call is over when the announced length has come; END_STREAM may follow in a frame of its own.
+#[test]
+fn a_request_may_end_after_its_response() {
+    let pause = Duration::from_millis(50);
+    let post =
+        [frame(HEADERS, END_HEADERS, 1, &block("POST", "/1", &[("content-length", "1")])), frame(DATA, 0, 1, b"x")];
+    let trailers = [&[0, 1][..], b"x", &[1], b"y"].concat();
+    for end in [frame(DATA, END_STREAM, 1, b""), frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers)] {
+        let mut bed = Bed::start();
+        let get = frame(HEADERS, END_HEADERS | END_STREAM, 3, &block("GET", "/5", &[]));
+        let came = agent_that_pauses(&bed, 65_535, vec![post.concat(), end, get], pause);
+        bed.pass(pause - Duration::from_millis(10));
+        assert_eq!((came.borrow().clone(), bed.outcomes()), (vec![Came::Head(1)], vec![(Outcome::Ok, 1)]));
+        bed.pass(5 * SECOND);
+        assert_eq!(*came.borrow(), [Came::Head(1), Came::Head(3)]);
+        assert_eq!(bed.outcomes(), [(Outcome::Ok, 2)]);
+        bed.pass(IDLE_TIMEOUT + FAREWELL);
+        assert_eq!(came.borrow()[2..], [Came::Goaway(NO_ERROR), Came::Closed]);
+        bed.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_request_that_does_not_end_after_its_response_is_reset_in_time() {
+    let mut bed = Bed::start();
+    let tasks = bed.edge_core.open_tasks();
+    let post = |stream| {
+        let head = block("POST", "/1", &[("content-length", "1")]);
+        [frame(HEADERS, END_HEADERS, stream, &head), frame(DATA, 0, stream, b"x")].concat()
+    };
+    let came = agent(&bed, 65_535, &[post(1)]);
+    bed.pass(REST_TIMEOUT - Duration::from_millis(100));
+    assert_eq!((came.borrow().clone(), bed.outcomes()), (vec![Came::Head(1)], vec![(Outcome::Ok, 1)]));
+    bed.pass(Duration::from_millis(200));
+    assert_eq!(*came.borrow(), [Came::Head(1), Came::Reset(1, NO_ERROR)]);
+    // The connection does not outlive its idle time for many of them.
+    let posts = (3..99).step_by(2).map(post).collect();
+    let many = agent_with_pauses(&bed, 65_535, posts);
+    bed.pass(5 * SECOND);
+    assert_eq!(many.borrow().iter().filter(|came| matches!(came, Came::Reset(_, NO_ERROR))).count(), 48);
+    bed.pass(IDLE_TIMEOUT + FAREWELL);
+    assert_eq!(many.borrow().last(), Some(&Came::Closed));
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 49)]);
+    assert_eq!(bed.edge_core.open_tasks(), tasks);
+    bed.assert_nothing_is_left();
+}
+
+/// The edge refuses it by its head, and takes 64 KiB of its body.
+#[test]
+fn a_refused_request_is_received_up_to_a_limit() {
+    let mut bed = Bed::start();
+    let head = |stream| frame(HEADERS, END_HEADERS, stream, &block_to("unknown.test", "POST", "/1", &[]));
+    let part = |stream| frame(DATA, 0, stream, &[b'x'; 16_383]).repeat(4);
+    let longer = frame(DATA, 0, 3, &[b'x'; 5]);
+    let pieces = vec![head(1), part(1), frame(DATA, END_STREAM, 1, b"xxxx"), head(3), part(3), longer];
+    let came = agent_that_pauses(&bed, 65_535, pieces, Duration::from_millis(50));
+    bed.pass(Duration::from_millis(240));
+    assert_eq!(*came.borrow(), [Came::Head(1), Came::Head(3)]);
+    bed.pass(Duration::from_millis(100));
+    assert_eq!(*came.borrow(), [Came::Head(1), Came::Head(3), Came::Reset(3, NO_ERROR)]);
     bed.assert_nothing_is_left();
 }
 

@@ -8,6 +8,7 @@ use crate::engine::Core;
 use crate::http2::{SendPiece, StreamQueue};
 use crate::serve::http2::connection::Shared;
 use crate::serve::http2::request::{Http2Request, Http2Terms};
+use crate::serve::http2::rest::discard_rest;
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::request::Request;
 use crate::wire::http1::{Cors, HeadError};
@@ -68,8 +69,11 @@ impl Http2Call {
                 request.respond(|cors: Option<Cors<'_>>, out| error.write_answer(cors, &[], out)).await;
             }
         }
+        drop(request);
         if stream.was_given_up() {
             open.0.count_reset(core.turn_time());
+        } else if let Some(recv) = stream.into_answered() {
+            discard_rest(&core, recv, &open.0);
         }
     }
 }

@@ -89,6 +89,8 @@ pub enum Http2End {
 pub(super) struct Shared {
     queue: Rc<ConnectionQueue>,
     open: Cell<usize>,
+    /// Requests with a whole response whose rest is awaited.
+    rests: Cell<usize>,
     /// Raised when a request ends.
     ended: Signal,
     /// Requests that the caller gave up and that are not forgotten yet, at the time when they were counted last.
@@ -108,6 +110,10 @@ impl Shared {
     pub(super) fn end_call(&self) {
         self.open.set(self.open.get() - 1);
         self.ended.raise();
+    }
+
+    pub(super) fn rests(&self) -> &Cell<usize> {
+        &self.rests
     }
 
     /// The caller gave a request up.

@@ -9,6 +9,7 @@ mod connection;
 mod reading;
 mod request;
 mod responder;
+mod rest;
 mod stream;
 
 pub use call::Http2Call;

@@ -19,6 +19,8 @@ pub struct Http2Stream {
     queue: Rc<StreamQueue>,
     /// Whether this side has reset it first.
     is_given_up: Cell<bool>,
+    /// Whether the end of the response was queued.
+    is_answered: Cell<bool>,
 }
 
 /// The sending half of a stream, by what may be sent next.
@@ -36,7 +38,14 @@ impl Http2Stream {
         queue: Rc<StreamQueue>,
     ) -> Http2Stream {
         let send = RefCell::new(Sending::Head(send));
-        Http2Stream { core: core.clone(), recv: RefCell::new(recv), send, queue, is_given_up: Cell::new(false) }
+        Http2Stream {
+            core: core.clone(),
+            recv: RefCell::new(recv),
+            send,
+            queue,
+            is_given_up: Cell::new(false),
+            is_answered: Cell::new(false),
+        }
     }
 
     /// Resets it, so that the caller sees that the response is not whole.
@@ -53,6 +62,12 @@ impl Http2Stream {
     #[must_use]
     pub fn was_given_up(&self) -> bool {
         !self.is_given_up.get() && self.poll_given_up(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Its receiving half, if the response was queued to its end and neither side has reset the stream.
+    pub(super) fn into_answered(self) -> Option<RecvStream> {
+        let is_whole = self.is_answered.get() && !self.is_given_up.get() && !self.was_given_up();
+        is_whole.then(|| self.recv.into_inner())
     }
 
     /// Ready when the caller has reset the stream, or its connection has failed.
@@ -95,6 +110,7 @@ impl Http2Stream {
         let mut send = self.send.borrow_mut();
         let Sending::Head(head) = &mut *send else { return Err(StreamError::Closed) };
         *send = Sending::Body(head.send_response(response, is_end).map_err(of_h2)?);
+        self.is_answered.set(is_end);
         Ok(())
     }
 
@@ -118,13 +134,17 @@ impl Http2Stream {
     /// Queues a piece of the response's body.
     pub(super) fn send_data(&self, content: Content, is_end: bool) -> Result<(), StreamError> {
         let Sending::Body(send) = &mut *self.send.borrow_mut() else { return Err(StreamError::Closed) };
-        send.send_data(SendPiece::new(content, &self.queue), is_end).map_err(of_h2)
+        send.send_data(SendPiece::new(content, &self.queue), is_end).map_err(of_h2)?;
+        self.is_answered.set(is_end);
+        Ok(())
     }
 
     /// Queues the fields behind the response's body, which end it.
     pub(super) fn send_trailers(&self, trailers: HeaderMap) -> Result<(), StreamError> {
         let Sending::Body(send) = &mut *self.send.borrow_mut() else { return Err(StreamError::Closed) };
-        send.send_trailers(trailers).map_err(of_h2)
+        send.send_trailers(trailers).map_err(of_h2)?;
+        self.is_answered.set(true);
+        Ok(())
     }
 
     /// Ready when the connection has room for another piece.

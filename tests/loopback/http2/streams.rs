@@ -9,8 +9,11 @@ use h2::client::Builder;
 use http::Method;
 
 use crate::http2::client::{next, request, whole, with_client, with_client_of};
-use crate::http2::frames::{ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Peer, block, frame, get};
+use crate::http2::frames::{
+    ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Peer, RST_STREAM, block, frame, get,
+};
 use crate::http2::site::{DRIVERS, Site, on_each_driver};
+use crate::support::HOST;
 
 const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const EVENT: &str = "data: {}\n\n";
@@ -178,4 +181,44 @@ fn a_connection_that_its_agent_ends_is_closed_in_order() {
             assert!(peer.socket().read_to_end(&mut rest).is_ok(), "{code}: it is not reset");
         }
     });
+}
+
+/// A client may send END_STREAM in a frame of its own, behind the announced length and behind the response to it.
+#[test]
+fn a_request_may_end_after_its_response() {
+    // Served, and refused before its body came.
+    for (host, status) in [(HOST, 200), ("unknown.test", 421)] {
+        on_each_driver(|site| {
+            let mut peer = Peer::connect(site.agents());
+            let begin = |stream, host| {
+                let fields = [
+                    (":method", "POST"),
+                    (":scheme", "http"),
+                    (":authority", host),
+                    (":path", "/mcp"),
+                    ("content-length", "1"),
+                ];
+                frame(HEADERS, END_HEADERS, stream, &block(&fields))
+            };
+            let byte = |stream| frame(DATA, 0, stream, b"x");
+            for stream in [1, 3, 5] {
+                peer.send(&begin(stream, host));
+                if status == 200 {
+                    peer.send(&byte(stream));
+                }
+                assert_eq!(peer.status(stream), status, "{host}");
+                while peer.until(&[DATA, RST_STREAM]).flags & END_STREAM == 0 {}
+                if status != 200 {
+                    peer.send(&byte(stream));
+                }
+                peer.send(&frame(DATA, END_STREAM, stream, b""));
+            }
+            // One that never ends is reset in time. None of the others was.
+            peer.send(&[begin(7, HOST), byte(7)].concat());
+            assert_eq!(peer.status(7), 200);
+            let reset = peer.until(&[RST_STREAM, GOAWAY]);
+            assert_eq!((reset.kind, reset.stream, reset.code()), (RST_STREAM, 7, 0));
+            peer.call(9);
+        });
+    }
 }
