@@ -465,6 +465,7 @@ struct Raw {
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 /// The flags of a head that is whole, and has no body.
 const WHOLE: u8 = 5;
 /// The header block of an empty response, by its index in the static table (RFC 7541, appendix A).
@@ -608,6 +609,40 @@ fn a_connection_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its
     });
     assert!(seen.borrow().last().unwrap().0 >= 2, "on new connections: {seen:?}");
     bed.net.calm();
+    bed.assert_clean();
+}
+
+#[test]
+fn a_server_that_stops_reading_for_a_while_keeps_its_calls() {
+    const LEN: usize = 8_000_000;
+    let play = script(|peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        // Only the system's buffers hold up the upload: no window of HTTP/2 does.
+        raw.say(SETTINGS, 0, 0, &[&[0, 4][..], &0x7fff_ffff_u32.to_be_bytes()].concat()).await;
+        raw.say(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+        let (first, second) = (raw.request().await.unwrap(), raw.request().await.unwrap());
+        raw.peer.core.sleep(ms(20_000)).await;
+        for stream in [first, second] {
+            raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+        }
+        while raw.request().await.is_some() {}
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut waits = edge.call(GET).await;
+        waits.stream.finish();
+        edge.core.sleep(ms(100)).await;
+        let mut upload =
+            edge.call(format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {LEN}\r\n\r\n")).await;
+        let sending = async {
+            // It is cut short by the answer.
+            let _ = edge.core.timeout(ms(25_000), upload.say("y".repeat(LEN))).await;
+        };
+        sending.await;
+        let answer = waits.whole().await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(upload.head().await.starts_with("HTTP/1.1 200 "));
+    });
     bed.assert_clean();
 }
 

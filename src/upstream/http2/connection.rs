@@ -19,7 +19,7 @@ use crate::upstream::UpstreamError;
 use crate::upstream::dialler::{Line, PROBED_AFTER};
 use crate::upstream::fault_log::FaultLog;
 use crate::upstream::http2::exchange::Http2Exchange;
-use crate::upstream::http2::silence::{Moved, Silence, Verdict};
+use crate::upstream::http2::silence::{Left, Moved, Silence, Verdict};
 use crate::wire::http1::HEAD_LEN_MAX;
 use crate::wire::http2::ServerFrames;
 
@@ -218,7 +218,7 @@ impl Http2Connection {
         self.calls.get() == 0
     }
 
-    /// Whether the server's host owes an acknowledgement.
+    /// Whether the server's host owes an acknowledgement, or the server does not read.
     pub(super) fn is_doubtful(&self) -> bool {
         self.is_doubtful.get()
     }
@@ -322,8 +322,14 @@ impl Http2Connection {
 
     fn moved(&self) -> Moved {
         let (acked, sent) = (self.connection.acked_bytes(), self.connection.sent_bytes());
-        let is_outstanding = acked < sent || self.connection.has_queued();
-        Moved { received: self.watch.received.get(), acked, is_outstanding }
+        let left = if self.connection.in_flight_bytes() > 0 {
+            Left::InFlight
+        } else if acked < sent || self.connection.has_queued() {
+            Left::Unsent
+        } else {
+            Left::Nothing
+        };
+        Moved { received: self.watch.received.get(), acked, left }
     }
 }
 
