@@ -462,10 +462,14 @@ struct Raw {
     received: Vec<u8>,
 }
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 /// The flags of a head that is whole, and has no body.
 const WHOLE: u8 = 5;
 /// The header block of an empty response, by its index in the static table (RFC 7541, appendix A).
@@ -564,6 +568,37 @@ fn a_server_that_breaks_off_may_have_acted_on_the_requests_that_it_did_not_leave
     });
     assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), 0);
     bed.assert_clean();
+}
+
+#[test]
+fn a_response_that_is_reset_without_an_error_passes_only_if_it_is_whole() {
+    // The body, its flags, and whether the response is whole.
+    for (body, flags, is_whole) in
+        [(None, 0, false), (Some("half"), 0, false), (Some("all"), END_STREAM, true), (Some(""), END_STREAM, true)]
+    {
+        let play = script(move |peer| async move {
+            let mut raw = Raw::begin(peer).await;
+            while let Some(stream) = raw.request().await {
+                raw.say(HEADERS, END_HEADERS, stream, STATUS_200).await;
+                if let Some(body) = body {
+                    raw.say(DATA, flags, stream, body.as_bytes()).await;
+                }
+                raw.say(RST_STREAM, 0, stream, &[0; 4]).await;
+            }
+        });
+        let mut bed = bed(play);
+        bed.run(move |edge| async move {
+            // The request goes on, so that the server has a reason to reset it.
+            let mut call = edge.call("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 9\r\n\r\nbody").await;
+            if is_whole {
+                let answer = call.whole().await;
+                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("0\r\n\r\n"), "{body:?}: {answer}");
+            } else {
+                assert_eq!(call.cause().await, Cause::UpstreamClosed, "{body:?}");
+            }
+        });
+        bed.assert_clean();
+    }
 }
 
 #[test]

@@ -89,6 +89,25 @@ pub(super) struct ServerWatch {
     received: Cell<u64>,
 }
 
+/// The response that is expected on a stream, watched for its end until this is dropped.
+pub(super) struct Answer {
+    watch: Rc<ServerWatch>,
+    stream: u32,
+}
+
+impl Answer {
+    /// Whether the server has sent its end.
+    pub(super) fn is_whole(&self) -> bool {
+        self.watch.frames.borrow().has_whole_answer(self.stream)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.watch.frames.borrow_mut().forget_answer(self.stream);
+    }
+}
+
 impl Watch for ServerWatch {
     fn feed(&self, bytes: &[u8], _: Time) {
         self.received.set(self.received.get() + bytes.len() as u64);
@@ -240,6 +259,12 @@ impl Http2Connection {
     /// Whether the server has said that it did not look at the request on this stream.
     pub(super) fn excludes(&self, stream: u32) -> bool {
         self.watch.frames.borrow().excludes(stream)
+    }
+
+    /// Watches for the end of the response on this stream, of which nothing was received yet.
+    pub(super) fn expect_answer(&self, stream: u32) -> Answer {
+        self.watch.frames.borrow_mut().expect_answer(stream);
+        Answer { watch: Rc::clone(&self.watch), stream }
     }
 
     pub(super) fn log_fault(&self, why: &str) {
