@@ -456,6 +456,27 @@ fn a_refused_request_is_sent_once_more_on_another_connection_and_one_that_was_lo
     }
 }
 
+#[test]
+fn a_connection_that_the_server_closes_is_closed_at_once() {
+    let play = script(|peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        let stream = raw.request().await.unwrap();
+        raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+        raw.peer.core.sleep(ms(1_000)).await;
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        edge.link().await;
+        let sockets = edge.net.open_sockets(CONNECTOR);
+        assert!(edge.get().await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(edge.net.open_sockets(CONNECTOR), sockets + 1);
+        edge.core.sleep(ms(2_000)).await;
+        assert_eq!(edge.net.open_sockets(CONNECTOR), sockets, "it waits for no other call");
+    });
+    assert_eq!(connections_open(&mut bed), 0);
+    bed.assert_clean();
+}
+
 /// A server that writes frames by hand.
 struct Raw {
     peer: Peer,
