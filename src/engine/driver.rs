@@ -255,6 +255,10 @@ pub trait Driver {
     /// a system call. Zero for an unknown socket.
     fn unacknowledged_bytes(&self, socket: Token) -> usize;
 
+    /// How many bytes are on the way to the peer's system, which has not acknowledged them. Bytes that the system holds back
+    /// until the peer reads are not among them. Costs two system calls. Zero for an unknown socket.
+    fn in_flight_bytes(&self, socket: Token) -> usize;
+
     /// Whether the connection is over, so that nothing more of it will be acknowledged: a reset that comes after the peer has
     /// finished is reported in no other way. Costs a system call. Not of a socket that is not known.
     fn is_over(&self, socket: Token) -> bool;

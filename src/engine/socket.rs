@@ -212,6 +212,13 @@ impl Socket {
         self.sent_bytes().saturating_sub(self.unacknowledged_bytes() as u64)
     }
 
+    /// How many bytes are on the way to the peer's system, which has not acknowledged them. Bytes that wait because the peer
+    /// does not read are not among them. Costs two system calls.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.core.shared().driver.borrow().in_flight_bytes(self.token)
+    }
+
     /// Whether the system holds bytes, the end or an error of the connection that the core has not received yet. Costs a system
     /// call.
     #[must_use]

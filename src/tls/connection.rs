@@ -163,6 +163,12 @@ impl Connection {
         self.socket().acked_bytes()
     }
 
+    /// How many bytes are on the way to the peer's system, as they are on the wire; see [`Socket::in_flight_bytes`].
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.socket().in_flight_bytes()
+    }
+
     /// Whether the system holds input of the connection that the core has not received; see [`Socket::has_pending_input`].
     #[must_use]
     pub fn has_pending_input(&self) -> bool {

@@ -167,6 +167,7 @@ impl HttpPool {
         }
         let settings = &dialler.settings;
         let terms = Http2Terms { idle_timeout: settings.idle_timeout, begin_timeout: settings.connect_timeout };
+        let place = Http2Place(place);
         let connection = Http2Connection::begin(core, line, terms, http2.windows(), (freed, faults), place).await;
         let connection = connection.map_err(|error| attempt.fail(error))?;
         let exchange = http2.add(connection).map_err(|error| attempt.fail(error))?;
@@ -261,6 +262,16 @@ impl Drop for Place {
         let shared = &self.0.0;
         shared.busy.set(shared.busy.get() - 1);
         shared.freed.raise();
+    }
+}
+
+/// The place of a connection of HTTP/2, which leaves the pool when the place is dropped.
+struct Http2Place(Place);
+
+impl Drop for Http2Place {
+    fn drop(&mut self) {
+        let Place(HttpPool(shared)) = &self.0;
+        shared.http2.forget_retired();
     }
 }
 

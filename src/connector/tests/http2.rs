@@ -456,15 +456,41 @@ fn a_refused_request_is_sent_once_more_on_another_connection_and_one_that_was_lo
     }
 }
 
+#[test]
+fn a_connection_that_the_server_closes_is_closed_at_once() {
+    let play = script(|peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        let stream = raw.request().await.unwrap();
+        raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+        raw.peer.core.sleep(ms(1_000)).await;
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        edge.link().await;
+        let sockets = edge.net.open_sockets(CONNECTOR);
+        assert!(edge.get().await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(edge.net.open_sockets(CONNECTOR), sockets + 1);
+        edge.core.sleep(ms(2_000)).await;
+        assert_eq!(edge.net.open_sockets(CONNECTOR), sockets, "it waits for no other call");
+    });
+    assert_eq!(connections_open(&mut bed), 0);
+    bed.assert_clean();
+}
+
 /// A server that writes frames by hand.
 struct Raw {
     peer: Peer,
     received: Vec<u8>,
 }
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 /// The flags of a head that is whole, and has no body.
 const WHOLE: u8 = 5;
 /// The header block of an empty response, by its index in the static table (RFC 7541, appendix A).
@@ -566,6 +592,37 @@ fn a_server_that_breaks_off_may_have_acted_on_the_requests_that_it_did_not_leave
 }
 
 #[test]
+fn a_response_that_is_reset_without_an_error_passes_only_if_it_is_whole() {
+    // The body, its flags, and whether the response is whole.
+    for (body, flags, is_whole) in
+        [(None, 0, false), (Some("half"), 0, false), (Some("all"), END_STREAM, true), (Some(""), END_STREAM, true)]
+    {
+        let play = script(move |peer| async move {
+            let mut raw = Raw::begin(peer).await;
+            while let Some(stream) = raw.request().await {
+                raw.say(HEADERS, END_HEADERS, stream, STATUS_200).await;
+                if let Some(body) = body {
+                    raw.say(DATA, flags, stream, body.as_bytes()).await;
+                }
+                raw.say(RST_STREAM, 0, stream, &[0; 4]).await;
+            }
+        });
+        let mut bed = bed(play);
+        bed.run(move |edge| async move {
+            // The request goes on, so that the server has a reason to reset it.
+            let mut call = edge.call("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 9\r\n\r\nbody").await;
+            if is_whole {
+                let answer = call.whole().await;
+                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("0\r\n\r\n"), "{body:?}: {answer}");
+            } else {
+                assert_eq!(call.cause().await, Cause::UpstreamClosed, "{body:?}");
+            }
+        });
+        bed.assert_clean();
+    }
+}
+
+#[test]
 fn a_connection_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its_return_is_answered() {
     let (play, seen) = server(Builder::new(), |asked| async move {
         if asked.path() == "/waits" {
@@ -608,6 +665,40 @@ fn a_connection_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its
     });
     assert!(seen.borrow().last().unwrap().0 >= 2, "on new connections: {seen:?}");
     bed.net.calm();
+    bed.assert_clean();
+}
+
+#[test]
+fn a_server_that_stops_reading_for_a_while_keeps_its_calls() {
+    const LEN: usize = 8_000_000;
+    let play = script(|peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        // Only the system's buffers hold up the upload: no window of HTTP/2 does.
+        raw.say(SETTINGS, 0, 0, &[&[0, 4][..], &0x7fff_ffff_u32.to_be_bytes()].concat()).await;
+        raw.say(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+        let (first, second) = (raw.request().await.unwrap(), raw.request().await.unwrap());
+        raw.peer.core.sleep(ms(20_000)).await;
+        for stream in [first, second] {
+            raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+        }
+        while raw.request().await.is_some() {}
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut waits = edge.call(GET).await;
+        waits.stream.finish();
+        edge.core.sleep(ms(100)).await;
+        let mut upload =
+            edge.call(format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {LEN}\r\n\r\n")).await;
+        let sending = async {
+            // It is cut short by the answer.
+            let _ = edge.core.timeout(ms(25_000), upload.say("y".repeat(LEN))).await;
+        };
+        sending.await;
+        let answer = waits.whole().await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(upload.head().await.starts_with("HTTP/1.1 200 "));
+    });
     bed.assert_clean();
 }
 

@@ -185,6 +185,11 @@ impl Pipe {
         self.unsent.len() + self.flight_bytes + self.lost_bytes + usize::from(mark)
     }
 
+    /// How many bytes were sent and have not arrived; a FIN counts as one.
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.flight_bytes + self.lost_bytes + usize::from(self.fin_sent && !self.fin_arrived)
+    }
+
     /// How many accepted bytes the receiver has not read.
     pub(super) fn held(&self) -> usize {
         self.unsent.len() + self.flight_bytes + self.arrived.len()

@@ -227,6 +227,15 @@ impl Driver for SimDriver {
         }
     }
 
+    fn in_flight_bytes(&self, socket: Token) -> usize {
+        match self.sockets.get(&socket.index) {
+            Some(Socket { token, role: Role::Stream(stream), .. }) if *token == socket => {
+                self.net.world.borrow().in_flight_bytes(stream.end)
+            }
+            _ => 0,
+        }
+    }
+
     fn is_over(&self, socket: Token) -> bool {
         match self.sockets.get(&socket.index) {
             Some(Socket { token, role: Role::Stream(stream), .. }) if *token == socket => {

@@ -197,6 +197,11 @@ impl World {
         self.connections.get(&end.connection).map_or(0, |connection| connection.out(end.side).unacknowledged_bytes())
     }
 
+    /// How many of them are on the way.
+    pub(super) fn in_flight_bytes(&self, end: EndId) -> usize {
+        self.connections.get(&end.connection).map_or(0, |connection| connection.out(end.side).in_flight_bytes())
+    }
+
     /// The error because of which nothing more can be sent, if there is one.
     pub(super) fn failure(&self, end: EndId) -> Option<ErrorKind> {
         match self.connections.get(&end.connection) {

@@ -129,11 +129,13 @@ pub(super) fn what_was_not_acknowledged_is_told<N: Network>(seed: u64) -> Option
     world.nodes[NEAR].driver.shutdown(near);
     world.a_while();
     assert!(world.nodes[NEAR].driver.unacknowledged_bytes(near) > 0, "the peer's system has room for everything");
+    world.until("nothing is on the way", |world| world.nodes[NEAR].driver.in_flight_bytes(near) == 0);
     world.nodes[FAR].driver.receive(far, true);
     world.until("the end arrives", |world| world.nodes[FAR].log(far).ended.is_some());
     world.until("all is acknowledged", |world| world.nodes[NEAR].driver.unacknowledged_bytes(near) == 0);
     let unknown = Token { index: near.index + 1000, generation: 0 };
     assert_eq!(world.nodes[NEAR].driver.unacknowledged_bytes(unknown), 0);
+    assert_eq!(world.nodes[NEAR].driver.in_flight_bytes(unknown), 0);
     world.finish();
     Some(())
 }

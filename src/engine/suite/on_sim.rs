@@ -130,6 +130,10 @@ impl Driver for Waiting {
         self.driver.unacknowledged_bytes(socket)
     }
 
+    fn in_flight_bytes(&self, socket: Token) -> usize {
+        self.driver.in_flight_bytes(socket)
+    }
+
     fn is_over(&self, socket: Token) -> bool {
         self.driver.is_over(socket)
     }

@@ -137,6 +137,16 @@ pub(in crate::engine) fn unacknowledged_bytes(fd: &impl AsFd) -> usize {
     if status == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
+/// How many bytes were sent and not acknowledged by the peer, without those that the system still holds back.
+pub(in crate::engine) fn in_flight_bytes(fd: &impl AsFd) -> usize {
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: the request writes one integer, to `unsent`, which outlives the call; the descriptor is open while `fd` is borrowed.
+    let status =
+        unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::SIOCOUTQNSD as _, std::ptr::from_mut(&mut unsent)) };
+    let unsent = if status == 0 { usize::try_from(unsent).unwrap_or(0) } else { 0 };
+    unacknowledged_bytes(fd).saturating_sub(unsent)
+}
+
 /// Whether the system holds the connection for closed. A system that cannot tell says that it is not.
 pub(in crate::engine) fn is_over(fd: &impl AsFd) -> bool {
     // The first field of `struct tcp_info` is the state; the kernel copies as much as there is room for.

@@ -19,7 +19,7 @@ use crate::upstream::UpstreamError;
 use crate::upstream::dialler::{Line, PROBED_AFTER};
 use crate::upstream::fault_log::FaultLog;
 use crate::upstream::http2::exchange::Http2Exchange;
-use crate::upstream::http2::silence::{Moved, Silence, Verdict};
+use crate::upstream::http2::silence::{Left, Moved, Silence, Verdict};
 use crate::wire::http1::HEAD_LEN_MAX;
 use crate::wire::http2::ServerFrames;
 
@@ -87,6 +87,25 @@ pub(super) struct OpenCall(Rc<Http2Connection>);
 pub(super) struct ServerWatch {
     frames: RefCell<ServerFrames>,
     received: Cell<u64>,
+}
+
+/// The response that is expected on a stream, watched for its end until this is dropped.
+pub(super) struct Answer {
+    watch: Rc<ServerWatch>,
+    stream: u32,
+}
+
+impl Answer {
+    /// Whether the server has sent its end.
+    pub(super) fn is_whole(&self) -> bool {
+        self.watch.frames.borrow().has_whole_answer(self.stream)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.watch.frames.borrow_mut().forget_answer(self.stream);
+    }
 }
 
 impl Watch for ServerWatch {
@@ -218,7 +237,7 @@ impl Http2Connection {
         self.calls.get() == 0
     }
 
-    /// Whether the server's host owes an acknowledgement.
+    /// Whether the server's host owes an acknowledgement, or the server does not read.
     pub(super) fn is_doubtful(&self) -> bool {
         self.is_doubtful.get()
     }
@@ -240,6 +259,12 @@ impl Http2Connection {
     /// Whether the server has said that it did not look at the request on this stream.
     pub(super) fn excludes(&self, stream: u32) -> bool {
         self.watch.frames.borrow().excludes(stream)
+    }
+
+    /// Watches for the end of the response on this stream, of which nothing was received yet.
+    pub(super) fn expect_answer(&self, stream: u32) -> Answer {
+        self.watch.frames.borrow_mut().expect_answer(stream);
+        Answer { watch: Rc::clone(&self.watch), stream }
     }
 
     pub(super) fn log_fault(&self, why: &str) {
@@ -322,8 +347,14 @@ impl Http2Connection {
 
     fn moved(&self) -> Moved {
         let (acked, sent) = (self.connection.acked_bytes(), self.connection.sent_bytes());
-        let is_outstanding = acked < sent || self.connection.has_queued();
-        Moved { received: self.watch.received.get(), acked, is_outstanding }
+        let left = if self.connection.in_flight_bytes() > 0 {
+            Left::InFlight
+        } else if acked < sent || self.connection.has_queued() {
+            Left::Unsent
+        } else {
+            Left::Nothing
+        };
+        Moved { received: self.watch.received.get(), acked, left }
     }
 }
 

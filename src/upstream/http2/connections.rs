@@ -48,11 +48,11 @@ impl Http2Connections {
 
     /// A stream of a connection that has room for another call.
     pub(in crate::upstream) fn open(&self) -> Option<Http2Exchange> {
-        let mut open = self.open.borrow_mut();
-        if open.is_empty() {
+        if self.open.borrow().is_empty() {
             return None;
         }
-        open.retain(|connection| !connection.is_retired());
+        self.forget_retired();
+        let open = self.open.borrow();
         // The first ones are filled first, so that the others can time out; one whose host may be gone is used last.
         let [sound, doubtful] =
             [false, true].map(|doubtful| move |connection: &&Rc<Http2Connection>| connection.is_doubtful() == doubtful);
@@ -69,6 +69,11 @@ impl Http2Connections {
             connection.retire();
         }
         opened
+    }
+
+    /// Drops those that take no more calls. One that has calls is kept by them.
+    pub(in crate::upstream) fn forget_retired(&self) {
+        self.open.borrow_mut().retain(|connection| !connection.is_retired());
     }
 
     /// Closes those that have no calls.

@@ -148,7 +148,8 @@ impl ByteStream for Http2Exchange {
         match sent {
             Ok(None) => Ok(()),
             Ok(Some(begun)) => {
-                self.incoming.borrow_mut().begin(begun);
+                let stream = begun.response.stream_id().as_u32();
+                self.incoming.borrow_mut().begin(begun, self.call.connection().expect_answer(stream));
                 self.waiting.take().into_iter().for_each(Waker::wake);
                 Ok(())
             }

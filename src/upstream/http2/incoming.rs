@@ -8,6 +8,7 @@ use http::Response;
 
 use crate::engine::{Class, Lease, Pool};
 use crate::http2::poll_buffer;
+use crate::upstream::http2::connection::Answer;
 use crate::upstream::http2::outgoing::Begun;
 use crate::wire::http1::{BodyEncoder, CHUNK_HEAD_LEN_MAX, Framing, Method};
 use crate::wire::http2::write_response_head;
@@ -21,6 +22,8 @@ const FRAMING_LEN_MAX: usize = CHUNK_HEAD_LEN_MAX + 8;
 /// stream.
 pub(super) struct Incoming {
     stage: Stage,
+    /// Tells where the server has ended it.
+    answer: Option<Answer>,
     method: Method,
     /// What was written and is not read yet.
     text: Vec<u8>,
@@ -47,6 +50,7 @@ impl Default for Incoming {
     fn default() -> Incoming {
         Incoming {
             stage: Stage::Idle,
+            answer: None,
             method: Method::Other,
             text: Vec::new(),
             text_read: 0,
@@ -60,7 +64,8 @@ impl Default for Incoming {
 
 impl Incoming {
     /// A request was sent, to which this is the response.
-    pub(super) fn begin(&mut self, begun: Begun) {
+    pub(super) fn begin(&mut self, begun: Begun, answer: Answer) {
+        self.answer = Some(answer);
         self.stage = Stage::Head(begun.response);
         self.method = begun.method;
     }
@@ -127,8 +132,8 @@ impl Incoming {
                 }
                 Stage::Body(recv) => match ready!(recv.poll_data(cx)) {
                     Some(Ok(data)) => self.held = data,
-                    Some(Err(error)) if !is_end(&error) => return Poll::Ready(Err(error)),
-                    Some(Err(_)) => self.end(None),
+                    Some(Err(error)) if self.is_end(&error) => self.end(None),
+                    Some(Err(error)) => return Poll::Ready(Err(error)),
                     None => {
                         if let Stage::Body(recv) = std::mem::replace(&mut self.stage, Stage::Ended) {
                             self.stage = Stage::Trailers(recv);
@@ -138,13 +143,23 @@ impl Incoming {
                 Stage::Trailers(recv) => {
                     let trailers = ready!(recv.poll_trailers(cx));
                     match trailers {
-                        Err(error) if !is_end(&error) => return Poll::Ready(Err(error)),
-                        trailers => self.end(trailers.ok().flatten().as_ref()),
+                        Ok(trailers) => self.end(trailers.as_ref()),
+                        Err(error) if self.is_end(&error) => self.end(None),
+                        Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
             }
         }
         Poll::Ready(Ok(true))
+    }
+
+    /// Whether a server that has sent its whole response has said only that it needs no more of the request (RFC 9113,
+    /// section 8.1).
+    fn is_end(&self, error: &h2::Error) -> bool {
+        error.is_reset()
+            && error.is_remote()
+            && error.reason() == Some(h2::Reason::NO_ERROR)
+            && self.answer.as_ref().is_some_and(Answer::is_whole)
     }
 
     fn on_head(&mut self, response: Response<RecvStream>) {
@@ -193,10 +208,4 @@ impl Incoming {
         }
         self.held.is_empty()
     }
-}
-
-/// Whether a server that has sent its whole response has said only that it needs no more of the request (RFC 9113,
-/// section 8.1).
-fn is_end(error: &h2::Error) -> bool {
-    error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
 }

@@ -22,12 +22,22 @@ pub(super) struct Silence {
     owed_since: Option<Time>,
 }
 
-/// What has moved on a connection so far, in bytes, and whether something is to be acknowledged.
+/// What has moved on a connection so far, in bytes, and what is left to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moved {
     pub(super) received: u64,
     pub(super) acked: u64,
-    pub(super) is_outstanding: bool,
+    pub(super) left: Left,
+}
+
+/// What is left of what is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// Bytes that were not sent, because the server does not read. Its system acknowledges no more of them, but is there.
+    Unsent,
+    /// Bytes that were sent, which the server's system is to acknowledge.
+    InFlight,
 }
 
 /// What is to be done.
@@ -37,7 +47,7 @@ pub(super) enum Verdict {
     Sound,
     /// A PING is to be sent.
     Ping,
-    /// The host may be gone.
+    /// The host may be gone, or the server does not read.
     Doubtful,
     /// The host is gone.
     Gone,
@@ -62,8 +72,12 @@ impl Silence {
             (self.moved_at, self.owed_since) = (now, None);
             return Verdict::Sound;
         }
-        if !moved.is_outstanding {
+        if moved.left != Left::InFlight {
             self.owed_since = None;
+            if moved.left == Left::Unsent {
+                // A PING would wait behind them. Whoever sends them limits how long they may wait.
+                return Verdict::Doubtful;
+            }
             if now < self.moved_at + PING_AFTER {
                 return Verdict::Sound;
             }
@@ -84,7 +98,7 @@ mod tests {
     }
 
     fn moved(received: u64, acked: u64, is_outstanding: bool) -> Moved {
-        Moved { received, acked, is_outstanding }
+        Moved { received, acked, left: if is_outstanding { Left::InFlight } else { Left::Nothing } }
     }
 
     #[test]
@@ -120,6 +134,16 @@ mod tests {
             }
         }
         assert_eq!(pings, 150, "one in four seconds");
+    }
+
+    #[test]
+    fn a_server_that_does_not_read_is_avoided_and_never_gone() {
+        let unsent = Moved { left: Left::Unsent, ..moved(10, 10, false) };
+        let mut silence = Silence::begin(unsent, Time::ZERO);
+        for _ in 0..600 {
+            let now = silence.look_at();
+            assert_eq!(silence.look(unsent, now), Verdict::Doubtful);
+        }
     }
 
     #[test]

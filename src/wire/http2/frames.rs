@@ -3,6 +3,9 @@ use super::PREFACE;
 /// The length of a frame's header (RFC 9113, section 4.1).
 pub(super) const FRAME_HEADER_LEN: usize = 9;
 
+/// The bits of a stream's number.
+pub(super) const STREAM_MASK: u32 = 0x7fff_ffff;
+
 /// Cuts what one side of a connection sends into the headers and the payloads of its frames.
 #[derive(Debug)]
 pub(super) struct Frames {
@@ -16,7 +19,7 @@ pub(super) struct Frames {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
     /// A whole header of a frame.
-    Header { kind: u8, flags: u8 },
+    Header { kind: u8, flags: u8, stream: u32 },
     /// Some of a frame's payload, or of the preface.
     Payload(&'a [u8]),
 }
@@ -48,9 +51,9 @@ impl Frames {
             return None;
         }
         self.header_len = 0;
-        let [a, b, c, kind, flags, ..] = self.header;
+        let [a, b, c, kind, flags, stream @ ..] = self.header;
         self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        Some(Part::Header { kind, flags })
+        Some(Part::Header { kind, flags, stream: u32::from_be_bytes(stream) & STREAM_MASK })
     }
 
     /// Whether the payload of the last header is whole.

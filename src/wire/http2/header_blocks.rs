@@ -34,7 +34,7 @@ impl HeaderBlocks {
             match part {
                 Part::Payload(payload) if self.part.is_some() => self.open_len += payload.len(),
                 Part::Payload(_) => {}
-                Part::Header { kind: HEADERS | CONTINUATION, flags } => {
+                Part::Header { kind: HEADERS | CONTINUATION, flags, .. } => {
                     self.part = Some(flags & END_HEADERS != 0);
                     self.open_len += FRAME_HEADER_LEN;
                 }

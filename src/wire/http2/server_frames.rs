@@ -1,12 +1,25 @@
-use super::frames::{Frames, Part};
+use super::frames::{Frames, Part, STREAM_MASK};
 
-/// The types of frames that are looked at (RFC 9113, sections 6.5 and 6.8).
+/// The types of frames that are looked at (RFC 9113, sections 6.1 to 6.8).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
-/// The bits of a stream's number.
-const STREAM_MASK: u32 = 0x7fff_ffff;
+/// The flag of the last frame of a stream (RFC 9113, sections 6.1 and 6.2).
+const END_STREAM: u8 = 1;
 
-/// Watches what a server sends for what it says of the connection as a whole.
+/// How far the server has come with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Open,
+    /// It has ended with END_STREAM.
+    Whole,
+    /// The stream was reset first.
+    Cut,
+}
+
+/// Watches what a server sends for what it says of the connection as a whole, and for the ends of responses.
 #[derive(Debug)]
 pub struct ServerFrames {
     frames: Frames,
@@ -17,12 +30,22 @@ pub struct ServerFrames {
     number_len: usize,
     has_settings: bool,
     last_stream: Option<u32>,
+    /// The streams on which a response is expected: never more than are open at once.
+    answers: Vec<(u32, Answer)>,
 }
 
 impl Default for ServerFrames {
     fn default() -> ServerFrames {
         let frames = Frames::of_server();
-        ServerFrames { frames, kind: None, number: 0, number_len: 0, has_settings: false, last_stream: None }
+        ServerFrames {
+            frames,
+            kind: None,
+            number: 0,
+            number_len: 0,
+            has_settings: false,
+            last_stream: None,
+            answers: Vec::new(),
+        }
     }
 }
 
@@ -31,7 +54,10 @@ impl ServerFrames {
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while let Some(part) = self.frames.next(&mut bytes) {
             match part {
-                Part::Header { kind, .. } => (self.kind, self.number, self.number_len) = (Some(kind), 0, 0),
+                Part::Header { kind, flags, stream } => {
+                    (self.kind, self.number, self.number_len) = (Some(kind), 0, 0);
+                    self.note_end(kind, flags, stream);
+                }
                 Part::Payload(payload) if self.kind == Some(GOAWAY) => self.read_number(payload),
                 Part::Payload(_) => {}
             }
@@ -55,6 +81,35 @@ impl ServerFrames {
     #[must_use]
     pub fn excludes(&self, stream: u32) -> bool {
         self.last_stream.is_some_and(|last| stream > last)
+    }
+
+    /// Watches for the end of the response on a stream, until [`ServerFrames::forget_answer`].
+    pub fn expect_answer(&mut self, stream: u32) {
+        self.answers.push((stream, Answer::Open));
+    }
+
+    /// Whether the response that is expected on this stream has ended with END_STREAM, and not with a reset (RFC 9113,
+    /// section 8.1).
+    #[must_use]
+    pub fn has_whole_answer(&self, stream: u32) -> bool {
+        self.answers.contains(&(stream, Answer::Whole))
+    }
+
+    /// Watches this stream no longer.
+    pub fn forget_answer(&mut self, stream: u32) {
+        self.answers.retain(|(expected, _)| *expected != stream);
+    }
+
+    fn note_end(&mut self, kind: u8, flags: u8, stream: u32) {
+        let end = match kind {
+            DATA | HEADERS if flags & END_STREAM != 0 => Answer::Whole,
+            RST_STREAM => Answer::Cut,
+            _ => return,
+        };
+        // What comes behind the first end changes nothing.
+        if let Some((_, answer)) = self.answers.iter_mut().find(|answer| **answer == (stream, Answer::Open)) {
+            *answer = end;
+        }
     }
 
     fn read_number(&mut self, payload: &[u8]) {
@@ -90,6 +145,38 @@ mod tests {
             frames.feed(&bytes[at..]);
             assert!(frames.has_settings() && frames.is_ending());
             assert_eq!([1, 5, 7].map(|stream| frames.excludes(stream)), [false, false, true], "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_response_is_whole_if_its_end_comes_before_a_reset() {
+        let on = |stream: u8, kind: u8, flags: u8, payload: &[u8]| {
+            let mut frame = frame(kind, payload);
+            (frame[4], frame[8]) = (flags, stream);
+            frame
+        };
+        let reset = |stream| on(stream, RST_STREAM, 0, &[0; 4]);
+        let bytes = [
+            on(1, HEADERS, 4, &[0x88]),
+            on(3, HEADERS, 5, &[0x88]),
+            on(1, DATA, 0, b"half"),
+            on(5, DATA, END_STREAM, b"all"),
+            [reset(1), reset(3), reset(5)].concat(),
+            // Too late, and on a stream on which nothing is expected.
+            on(1, DATA, END_STREAM, b""),
+            on(7, DATA, END_STREAM, b""),
+        ]
+        .concat();
+        for at in 0..=bytes.len() {
+            let mut frames = ServerFrames::default();
+            [1, 3, 5].into_iter().for_each(|stream| frames.expect_answer(stream));
+            assert!(![1, 3, 5].into_iter().any(|stream| frames.has_whole_answer(stream)));
+            frames.feed(&bytes[..at]);
+            frames.feed(&bytes[at..]);
+            let whole = [1, 3, 5, 7].map(|stream| frames.has_whole_answer(stream));
+            assert_eq!(whole, [false, true, true, false], "cut at {at}");
+            frames.forget_answer(3);
+            assert!(!frames.has_whole_answer(3) && frames.has_whole_answer(5));
         }
     }
 

@@ -336,6 +336,13 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn in_flight_bytes(&self, socket: Token) -> usize {
+        match self.places.get(socket) {
+            Some(Endpoint::Connection(connection)) => socket::in_flight_bytes(&**connection),
+            _ => 0,
+        }
+    }
+
     fn is_over(&self, socket: Token) -> bool {
         matches!(self.places.get(socket), Some(Endpoint::Connection(connection)) if socket::is_over(&**connection))
     }

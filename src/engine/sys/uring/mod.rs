@@ -387,6 +387,13 @@ impl Driver for UringDriver {
         }
     }
 
+    fn in_flight_bytes(&self, socket: Token) -> usize {
+        match self.places.get(socket) {
+            Some(Endpoint::Connection(connection)) => socket::in_flight_bytes(connection.fd()),
+            _ => 0,
+        }
+    }
+
     fn is_over(&self, socket: Token) -> bool {
         matches!(self.places.get(socket), Some(Endpoint::Connection(connection)) if socket::is_over(connection.fd()))
     }
