@@ -13,7 +13,7 @@ use crate::engine::{ByteStream, Core, Signal};
 use crate::tls::{ALPN_HTTP2, Connection};
 use crate::upstream::dialler::{Dialler, Line, PROBED_AFTER};
 use crate::upstream::fault_log::FaultLog;
-use crate::upstream::http2::{Attempt, Http2Connection, Http2Connections, Http2Terms};
+use crate::upstream::http2::{self, Attempt, Http2Connection, Http2Connections, Http2Terms};
 use crate::upstream::{UpstreamConnection, UpstreamError, UpstreamSettings};
 
 /// How much sooner than the server closes a connection it is no longer used: a request that is sent at that moment would cross
@@ -34,6 +34,9 @@ struct Shared {
     idle: RefCell<VecDeque<Idle>>,
     /// The number of connections that are in use or being made. One of HTTP/2 is in use as long as it is open.
     busy: Cell<usize>,
+    /// The number of connections of HTTP/2 that take no more calls and have given their places back: at most as many as may be
+    /// open otherwise.
+    draining: Cell<usize>,
     /// Raised when a connection is returned or closed, and when a call over HTTP/2 has ended. All waiting calls check again,
     /// because one of them may have ended.
     freed: Rc<Signal>,
@@ -68,6 +71,7 @@ impl HttpPool {
             core: core.clone(),
             idle: RefCell::default(),
             busy: Cell::new(0),
+            draining: Cell::new(0),
             freed: Rc::default(),
             sweeping: Cell::new(false),
             http2: Http2Connections::new(settings.url.is_http2(), windows),
@@ -79,6 +83,11 @@ impl HttpPool {
     /// How many connections are open, in use or idle.
     #[must_use]
     pub fn open(&self) -> usize {
+        self.places() + self.0.draining.get()
+    }
+
+    /// How many of them hold a place.
+    fn places(&self) -> usize {
         self.0.busy.get() + self.0.idle.borrow().len()
     }
 
@@ -140,14 +149,14 @@ impl HttpPool {
                     }
                 }
                 // An idle one is closed to make room: it may be as dead as the one before it.
-                Reuse::Forbidden if self.open() >= self.0.dialler.settings.connections_max => {
+                Reuse::Forbidden if self.places() >= self.0.dialler.settings.connections_max => {
                     if self.0.idle.borrow_mut().pop_front().is_none() {
                         self.0.http2.close_idle();
                     }
                 }
                 Reuse::Forbidden => {}
             }
-            if self.open() < self.0.dialler.settings.connections_max {
+            if self.places() < self.0.dialler.settings.connections_max {
                 return Found::Place(Place::take(self));
             }
             self.0.freed.after(seen).await;
@@ -167,7 +176,7 @@ impl HttpPool {
         }
         let settings = &dialler.settings;
         let terms = Http2Terms { idle_timeout: settings.idle_timeout, begin_timeout: settings.connect_timeout };
-        let place = Http2Place(place);
+        let place = Http2Place { pool: self.clone(), place: Some(place) };
         let connection = Http2Connection::begin(core, line, terms, http2.windows(), (freed, faults), place).await;
         let connection = connection.map_err(|error| attempt.fail(error))?;
         let exchange = http2.add(connection).map_err(|error| attempt.fail(error))?;
@@ -266,11 +275,27 @@ impl Drop for Place {
 }
 
 /// The place of a connection of HTTP/2, which leaves the pool when the place is dropped.
-struct Http2Place(Place);
+struct Http2Place {
+    pool: HttpPool,
+    /// None once it was given back, so that a connection that drains holds up no other.
+    place: Option<Place>,
+}
+
+impl http2::Place for Http2Place {
+    fn drain(&mut self) {
+        let shared = &self.pool.0;
+        if shared.draining.get() < shared.dialler.settings.connections_max && self.place.take().is_some() {
+            shared.draining.set(shared.draining.get() + 1);
+        }
+    }
+}
 
 impl Drop for Http2Place {
     fn drop(&mut self) {
-        let Place(HttpPool(shared)) = &self.0;
+        let shared = &self.pool.0;
+        if self.place.is_none() {
+            shared.draining.set(shared.draining.get() - 1);
+        }
         shared.http2.forget_retired();
     }
 }

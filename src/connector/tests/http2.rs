@@ -575,6 +575,35 @@ fn of_two_calls_that_cross_a_goaway_the_one_that_it_leaves_out_is_sent_again_and
 }
 
 #[test]
+fn a_connection_that_drains_holds_up_no_other_call() {
+    let play = script(|peer| async move {
+        let nth = peer.nth;
+        let mut raw = Raw::begin(peer).await;
+        while let Some(stream) = raw.request().await {
+            if nth > 0 {
+                raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+                continue;
+            }
+            raw.say(HEADERS, END_HEADERS, stream, STATUS_200).await;
+            raw.goaway(stream, 0).await;
+            raw.peer.core.sleep(ms(30_000)).await;
+            raw.say(DATA, END_STREAM, stream, b"the end").await;
+        }
+    });
+    let mut bed = bed_with(play, |settings| settings.connections_max = 1);
+    bed.run(|edge| async move {
+        let mut events = edge.call(GET).await;
+        events.stream.finish();
+        events.head().await;
+        edge.core.sleep(ms(100)).await;
+        assert!(edge.get().await.starts_with("HTTP/1.1 200 "));
+        assert!(events.whole().await.contains("the end"));
+    });
+    assert_eq!(connections_open(&mut bed), 1, "the one that drained has ended");
+    bed.assert_clean();
+}
+
+#[test]
 fn a_server_that_breaks_off_may_have_acted_on_the_requests_that_it_did_not_leave_out() {
     let play = script(|peer| async move {
         let mut raw = Raw::begin(peer).await;

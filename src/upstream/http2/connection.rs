@@ -53,6 +53,12 @@ pub(in crate::upstream) struct Http2Terms {
     pub(in crate::upstream) begin_timeout: Duration,
 }
 
+/// The place of a connection among those that its pool allows.
+pub(in crate::upstream) trait Place: 'static {
+    /// The connection takes no more calls, and may still have some.
+    fn drain(&mut self);
+}
+
 /// A connection that carries many calls.
 pub(in crate::upstream) struct Http2Connection {
     core: Core,
@@ -68,7 +74,7 @@ pub(in crate::upstream) struct Http2Connection {
     has_served: Cell<bool>,
     /// Since when there is no call.
     idle_since: Cell<Time>,
-    /// Raised when the first call begins, and when the last one has ended.
+    /// Raised when the first call begins, when the last one has ended, and when it takes no more calls.
     changed: Signal,
     /// Raised when any call has ended.
     freed: Rc<Signal>,
@@ -119,6 +125,8 @@ impl Watch for ServerWatch {
 enum Event {
     Ended(Result<(), h2::Error>),
     Changed,
+    /// It takes no more calls.
+    Drains,
     Look,
 }
 
@@ -133,7 +141,7 @@ impl Http2Connection {
         terms: Http2Terms,
         windows: &Budget,
         (freed, faults): (&Rc<Signal>, &Rc<FaultLog>),
-        place: impl Sized + 'static,
+        place: impl Place,
     ) -> Result<Rc<Http2Connection>, UpstreamError> {
         let (connection, watch) = (Rc::new(line.connection), Rc::<ServerWatch>::default());
         let (share, window) = take_window(windows);
@@ -168,7 +176,7 @@ impl Http2Connection {
                     is_gone: Cell::new(false),
                     faults: Rc::clone(faults),
                 });
-                core.spawn(Rc::clone(&begun).run(h2, (share, place)));
+                core.spawn(Rc::clone(&begun).run(h2, share, place));
                 return Ok(begun);
             }
             Ok(Ok(None)) => "it closed the connection".into(),
@@ -227,6 +235,7 @@ impl Http2Connection {
     /// Takes no more calls, and ends when the last one has.
     pub(super) fn retire(&self) {
         drop(self.send.take());
+        self.changed.raise();
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -271,11 +280,11 @@ impl Http2Connection {
         self.faults.log(&self.address, why);
     }
 
-    /// Runs it to its end. What it `holds` is dropped then.
-    async fn run<T>(self: Rc<Self>, mut h2: H2, holds: T) {
+    /// Runs it to its end. The memory for its window and its place are given back then.
+    async fn run(self: Rc<Self>, mut h2: H2, share: Share, mut place: impl Place) {
         let mut ping = h2.ping_pong();
         let mut timer = self.core.timer();
-        let mut silence = None;
+        let (mut silence, mut drains) = (None, false);
         loop {
             let seen = self.changed.count();
             timer.set(self.next_look(&mut silence));
@@ -283,6 +292,9 @@ impl Http2Connection {
             let event = poll_fn(|cx| {
                 if let Poll::Ready(ended) = Pin::new(&mut h2).poll(cx) {
                     return Poll::Ready(Event::Ended(ended));
+                }
+                if !drains && (self.is_retired() || self.watch.frames.borrow().is_ending()) {
+                    return Poll::Ready(Event::Drains);
                 }
                 if let Some(ping) = &mut ping {
                     // An answer is seen by its bytes.
@@ -296,6 +308,11 @@ impl Http2Connection {
             .await;
             match event {
                 Event::Changed => {}
+                Event::Drains => {
+                    drains = true;
+                    self.retire();
+                    place.drain();
+                }
                 Event::Look => self.look(&mut silence, ping.as_mut()),
                 Event::Ended(Ok(())) => break,
                 Event::Ended(Err(error)) => {
@@ -306,7 +323,7 @@ impl Http2Connection {
         }
         self.has_ended.set(true);
         self.retire();
-        drop(holds);
+        drop((share, place));
     }
 
     /// When it is to be looked at. Of a connection with calls it is first noted what has moved.
