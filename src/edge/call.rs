@@ -211,7 +211,7 @@ impl AgentCalls<'_> {
                     continue;
                 }
                 Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
-                    // What the first connector said tells more than that there is no other.
+                    // The failure that the first connector reported is more useful than the lack of another one.
                     return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
                 }
             };

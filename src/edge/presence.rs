@@ -260,7 +260,7 @@ impl Presence {
         tunnels
     }
 
-    /// Asks to review the hosts of a tunnel; false if the tunnel has no links, or somebody else is about to.
+    /// Asks to review the hosts of a tunnel; false if the tunnel has no links, or another task will do it.
     pub(super) fn begin_review(&self, tunnel: &TunnelId) -> bool {
         let mut known = self.lock();
         known.tunnels.get_mut(tunnel).is_some_and(|links| !std::mem::replace(&mut links.is_review_due, true))

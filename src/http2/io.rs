@@ -112,7 +112,7 @@ impl<S: ByteStream, W> AsyncWrite for Io<S, W> {
 pub fn poll_buffer(pool: &Pool, class: Class, cx: &Context<'_>) -> Poll<Lease> {
     match pool.take_for_receive(class).or_else(|| pool.take_for_receive(Class::Small)) {
         Some(lease) => Poll::Ready(lease),
-        // Whoever only looks does not wait in line.
+        // A poll without a waker does not join the queue.
         None if cx.waker().will_wake(Waker::noop()) => Poll::Pending,
         None => pool.poll_lease(Class::Small, cx),
     }

@@ -59,7 +59,7 @@ impl ConnectionQueue {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.borrow_mut();
-        // Whoever only looks takes no place in line.
+        // A poll without a waker does not join the queue.
         let is_new = !cx.waker().will_wake(Waker::noop());
         if is_new && !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             waiting.push_back(cx.waker().clone());

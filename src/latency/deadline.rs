@@ -75,7 +75,7 @@ impl Deadline {
         match end {
             WaitEnd::Answered => Some(waited),
             WaitEnd::Cut => Some(waited.max(self.limit.saturating_mul(CUT_COUNTS_AS))),
-            // Whoever gives up early would make a tool look quick.
+            // Calls that are given up early would make a tool look quick.
             WaitEnd::GivenUp => self.usual.is_some_and(|usual| waited > usual.p95).then_some(waited),
         }
     }

@@ -72,7 +72,7 @@ pub(crate) fn enter() -> Result<(), CutError> {
     let own = namespace()?;
     match std::env::var(INSIDE) {
         Ok(outside) if is_another(&outside, &own) => run("ip", &["link", "set", "lo", "up"], "iproute2"),
-        // The variable was set by somebody else.
+        // Another program has set the variable.
         Ok(_) | Err(VarError::NotUnicode(_)) => Err(CutError::NotInside),
         Err(VarError::NotPresent) => match start_again(&own)? {},
     }
