@@ -9,6 +9,7 @@ use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, EdgeStatus, EdgeView, LinkReport,
     LinkState,
 };
+use crate::control::calls;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
@@ -16,7 +17,7 @@ use crate::control::reading::{
 };
 use crate::control::thread::RoleEvent;
 use crate::engine::{MailSender, MonotonicClock, mailbox};
-use crate::latency::{CoreFigures, Snapshot};
+use crate::latency::{CallFilter, CallLine, CoreFigures, Snapshot};
 use crate::route::HostPattern;
 
 /// A connector, as the control thread sees it.
@@ -82,6 +83,12 @@ impl Role for ConnectorRole {
             };
             Some(self.figures.read(wait, self.cores, ask).await)
         })
+    }
+
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        Box::pin(calls::read(wait, self.cores, move |reply| {
+            self.connector.command(|| ConnectorCommand::Calls(Arc::clone(&filter), reply.clone()));
+        }))
     }
 
     fn routes(&self) -> Vec<RouteLine> {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
-use crate::latency::Snapshot;
+use crate::latency::{CallFilter, CallLine, Snapshot};
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -31,6 +31,11 @@ impl RoleKind {
             RoleKind::Connector => "connector",
         }
     }
+}
+
+/// The name of a connector: the number by which its links belong together.
+pub(super) fn connector_name(number: u64) -> String {
+    format!("{number:016x}")
 }
 
 /// How one core of a role is.
@@ -257,6 +262,9 @@ pub trait Role: Send + Sync {
     /// Asks every core for the times of calls, and waits at most `wait` for the answers. If a core is late, the times are those
     /// of the last reading. None from a role that keeps none.
     fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>>;
+
+    /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

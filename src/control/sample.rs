@@ -10,8 +10,11 @@ use crate::control::reading::{
     RoleKind, RoleReading, RouteLine, TunnelReading, UpstreamReading,
 };
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
+use crate::exchange::CallFailure;
 use crate::latency::{
-    CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot, StatusClass, Wait, WaitEnd,
+    CallFilter, CallLimit, CallLine, CallPhases, CallRecord, ConnectorTimes, Deadline, DeadlineReason, EdgeTimes,
+    HostText, Label, LatencySettings, Outcome, OwnAnswer, Recorder, Snapshot, Stage, StatusClass, TraceId, Usual, Wait,
+    WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -50,6 +53,12 @@ impl Role for SampleRole {
             self.latency_requests.fetch_add(1, Ordering::Relaxed);
             Some(Arc::new(snapshot()))
         })
+    }
+
+    fn calls(&self, filter: Arc<CallFilter>, _wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        let mut calls = calls();
+        calls.retain(|call| !filter.failed || call.record.is_failed());
+        Box::pin(async { calls })
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -149,6 +158,40 @@ fn snapshot() -> Snapshot {
         recorder.learn(label, &wait, Time::ZERO);
     }
     recorder.snapshot()
+}
+
+/// A call that was cut at its deadline, after another connector had not passed it on; and a connection that was turned away.
+pub(super) fn calls() -> Vec<CallLine> {
+    let ms = Duration::from_millis;
+    let edge = EdgeTimes { edge: Duration::from_micros(20), total: ms(3_000), ..EdgeTimes::default() };
+    let usual = Some(Usual { p50: ms(1_500), p95: ms(2_000) });
+    let deadline = Deadline { limit: ms(3_000), reason: DeadlineReason::Learned, usual };
+    let record = CallRecord {
+        number: 0x1f3,
+        trace: TraceId::of_digits(b"4bf92f3577b34da6a3ce929d0e0e4736"),
+        peer: Some([192, 0, 2, 7].into()),
+        host: HostText::of("demo.test"),
+        connector: Some(0x2a),
+        moved: Some((CallFailure::UpstreamRefused, 0x2b)),
+        stage: Stage::of(Outcome::TimedOut),
+        outcome: Some(Outcome::TimedOut),
+        deadline: Some(CallLimit::of(&deadline, true)),
+        missed: true,
+        slow: true,
+        ..CallRecord::new(Time::ZERO)
+    };
+    let record = record.with_phases(&CallPhases::split(edge, None)).with_wait(ms(40));
+    let label = Label { route: "demo".into(), method: "tools/call".into(), tool: "search".into() };
+    let call = CallLine {
+        record: record.with_own(Some(CallFailure::Deadline.own_answer(None))),
+        age: ms(2_000),
+        label: Some(label),
+        route: Some("demo".to_owned()),
+        tunnel: Some("tnl_demo".to_owned()),
+    };
+    let own = OwnAnswer::unanswered("tls_failed", "the TLS handshake failed");
+    let record = CallRecord { stage: Stage::Tls, ..CallRecord::new(Time::ZERO) }.with_own(Some(own));
+    vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None }]
 }
 
 pub(super) fn facts() -> ProcessFacts {

@@ -6,20 +6,21 @@ use std::time::Duration;
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
+use crate::edge::call_notes::CallNotes;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
-use crate::edge::recording::{count_refused, finish, note_era, record};
+use crate::edge::recording::{Ending, count_refused, finish, keep_refused, note_era, record};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
-use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
-use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, server_timing};
+use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded, requested_host};
+use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, Stage, server_timing};
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
@@ -36,7 +37,7 @@ pub(super) struct Caller {
     /// The agent's address, as text.
     peer: String,
     /// The same, as admission rules see it.
-    source: Source,
+    pub(super) source: Source,
     /// What stands in front of the edge.
     pub(super) front: Front,
     /// Its permit among the connections of its source, if those are counted.
@@ -70,6 +71,7 @@ pub(super) struct AgentCalls<'a> {
 struct CallWork {
     timing: Vec<u8>,
     deadline: CallDeadline,
+    notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
     is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
@@ -82,6 +84,13 @@ enum Exchanged {
     Done(Next<Leave>),
     /// The connector did not pass it on, and another may.
     NotPassedOn(CallFailure),
+}
+
+impl CallWork {
+    /// How the call has ended.
+    fn ending(&self, outcome: Outcome) -> Ending<'_> {
+        Ending { notes: &self.notes, deadline: Some(&self.deadline), own: None, outcome }
+    }
 }
 
 impl Caller {
@@ -135,8 +144,10 @@ impl Service for AgentCalls<'_> {
         if *error == HeadReadError::Head(HeadError::Crowded) {
             Counters::add(&counters.greetings_refused);
         }
-        if !matches!(error, HeadReadError::Stream(_)) {
+        if let Some(own) = error.own_answer() {
             Counters::add(&counters.requests_refused);
+            let now = self.caller.core.core.turn_time();
+            self.caller.core.figures.on_turned_away(now, self.caller.source.address, Stage::Request, own);
         }
         None
     }
@@ -151,8 +162,10 @@ impl AgentCalls<'_> {
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let core = Rc::clone(&self.caller.core);
         let mut moves = std::mem::take(&mut self.work.moves);
+        self.work.notes = CallNotes::begin(core.links.next_call(), self.caller.source.address);
         let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
             Counters::add(&core.edge.counters.requests_refused);
+            keep_refused(&core, request, &self.work.notes, Refusal::TooManyCalls);
             request.refuse(Refusal::TooManyCalls).await;
             return Next::Close;
         };
@@ -164,7 +177,7 @@ impl AgentCalls<'_> {
         let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
         let route = match admitted {
             Ok(route) => route,
-            Err(refusal) => return refuse(&core, request, refusal).await,
+            Err(refusal) => return refuse(&core, request, &self.work.notes, refusal).await,
         };
         if request.is_preflight() {
             let keep = request.answer_preflight(!core.is_draining()).await;
@@ -180,7 +193,7 @@ impl AgentCalls<'_> {
                 return Next::Leave(Leave::HandOver(target, moves.and_one()));
             }
             if let Err(error) = request.read_label(core.read_ahead_limits()).await {
-                return refuse_unlabelled(&core, request, route, &stamps, error).await;
+                return refuse_unlabelled(&core, request, route, &stamps, &self.work.notes, error).await;
             }
             moves = Moves::spent();
         }
@@ -198,7 +211,8 @@ impl AgentCalls<'_> {
         let mut refused = None;
         loop {
             let host = request.head().host().unwrap_or_default();
-            let target = CallTarget { route, host, seal, peer: None, bond, moves };
+            let target = CallTarget { route, host, seal, peer: None, bond, moves, call: self.work.notes.number };
+            self.work.notes.opens(core.core.turn_time());
             // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
@@ -207,14 +221,17 @@ impl AgentCalls<'_> {
                     if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
                 {
                     self.keep_body(false);
+                    self.work.notes.on_not_passed_on(failure, connector);
                     (refused, bond) = (Some(failure), Bond::Other(connector));
                     continue;
                 }
                 Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
-                    return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
+                    self.work.notes.on_opened(core.core.turn_time());
+                    return fail(&core, request, route, None, &stamps, &self.work, refused.unwrap_or(failure)).await;
                 }
             };
+            self.work.notes.on_opened(core.core.turn_time());
             match bond {
                 Bond::Other(_) => Counters::add(&core.edge.counters.calls_moved),
                 _ => self.keep_body(core.may_move(&route.tunnel, bond, opened.usage.connector())),
@@ -227,7 +244,9 @@ impl AgentCalls<'_> {
                     return next;
                 }
                 Exchanged::NotPassedOn(failure) => {
-                    (refused, bond) = (Some(failure), Bond::Other(opened.usage.connector()));
+                    let connector = opened.usage.connector();
+                    self.work.notes.on_not_passed_on(failure, connector);
+                    (refused, bond) = (Some(failure), Bond::Other(connector));
                 }
             }
         }
@@ -277,9 +296,8 @@ impl AgentCalls<'_> {
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = work.is_refused;
-        let deadline = &mut work.deadline;
         if result == Err(RelayError::Late) {
-            deadline.on_cut();
+            work.deadline.on_cut();
         }
         let ended = result.map_err(Ended::of);
         if let Err(Ended::Failed { failure, .. }) = ended
@@ -294,7 +312,7 @@ impl AgentCalls<'_> {
         next_hop.clear();
         let ended = match ended {
             Ok(()) => {
-                if deadline.was_cut() {
+                if work.deadline.was_cut() {
                     stream.on_link().reset(CallFailure::Deadline);
                 }
                 stamps.on_last_to_agent(core.core.now());
@@ -303,9 +321,9 @@ impl AgentCalls<'_> {
                     note_era(core, request, route);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && deadline.was_cut();
+                let is_late = delivered == Outcome::Ok && work.deadline.was_cut();
                 let outcome = if is_late { Outcome::TimedOut } else { delivered };
-                finish(core, request, route, opened, stamps, deadline, outcome);
+                finish(core, request, route, opened, stamps, work.ending(outcome));
                 return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
@@ -319,20 +337,21 @@ impl AgentCalls<'_> {
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                let failed = fail(core, request, route, Some(&opened.usage), stamps, Some(deadline), failure).await;
+                let failed = fail(core, request, route, Some(&opened.usage), stamps, work, failure).await;
                 return Exchanged::Done(failed);
             }
             Ended::BadBody(error) if !has_begun => {
-                finish(core, request, route, opened, stamps, deadline, Outcome::BadRequest);
+                let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
+                finish(core, request, route, opened, stamps, ending);
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
                 stamps.on_last_to_agent(core.core.now());
-                finish(core, request, route, opened, stamps, deadline, Outcome::Ok);
+                finish(core, request, route, opened, stamps, work.ending(Outcome::Ok));
             }
-            ended => finish(core, request, route, opened, stamps, deadline, ended.outcome()),
+            ended => finish(core, request, route, opened, stamps, work.ending(ended.outcome())),
         }
         Exchanged::Done(Next::Leave(Leave::Abort))
     }
@@ -417,6 +436,7 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
+        self.work.notes.status = head.status();
         self.work.is_refused = Era::is_refusal(head.status());
         self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
         let phases = self.opened.stream.on_link().times();
@@ -474,9 +494,10 @@ impl RelayHooks for EdgeHooks<'_> {
 }
 
 /// Answers a request that is none of our calls.
-async fn refuse(core: &EdgeCore, request: &mut impl Request, refusal: Refusal) -> Next<Leave> {
+async fn refuse(core: &EdgeCore, request: &mut impl Request, notes: &CallNotes, refusal: Refusal) -> Next<Leave> {
     Counters::add(&core.edge.counters.requests_refused);
     count_refused(core, refusal);
+    keep_refused(core, request, notes, refusal);
     request.refuse(refusal).await;
     Next::Close
 }
@@ -487,14 +508,16 @@ async fn refuse_unlabelled(
     request: &mut impl Request,
     route: &Route,
     stamps: &EdgeStamps,
+    notes: &CallNotes,
     error: LabelError,
 ) -> Next<Leave> {
-    let outcome = match &error {
-        LabelError::Refused(refusal) => refusal.outcome(),
-        LabelError::Body(_) => Outcome::BadRequest,
-        LabelError::CallerLeft => Outcome::AgentGone,
+    let (outcome, own) = match &error {
+        LabelError::Refused(refusal) => (refusal.outcome(), Some(refusal.own_answer())),
+        LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
+        LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
-    record(core, request, route, None, None, &CallPhases::split(stamps.times(&core.core), None), outcome);
+    let ending = Ending { notes, deadline: None, own, outcome };
+    record(core, request, route, None, &CallPhases::split(stamps.times(&core.core), None), ending);
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
         LabelError::Body(error) => request.refuse_body(error).await,
@@ -511,19 +534,22 @@ async fn fail(
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
-    deadline: Option<&CallDeadline>,
+    work: &CallWork,
     failure: CallFailure,
 ) -> Next<Leave> {
     let phases = CallPhases::split(stamps.times(&core.core), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
+    // Without a stream the deadline has not begun.
+    let deadline = usage.map(|_| &work.deadline);
     let cut = deadline.filter(|deadline| deadline.was_cut());
     let report = cut.and_then(|cut| {
         let call = request.label()?.call();
         call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
     let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
-    record(core, request, route, usage, deadline, &phases, failure.outcome());
+    let own = Some(failure.own_answer(report.as_ref()));
+    record(core, request, route, usage, &phases, Ending { deadline, own, ..work.ending(failure.outcome()) });
     if keep { Next::Keep } else { Next::Close }
 }
 

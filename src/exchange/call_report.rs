@@ -74,6 +74,11 @@ impl CallReport {
         CallReport { code: is_learned.then_some((RPC_CODE_DEADLINE, "deadline")), message, data }
     }
 
+    /// The code of the JSON-RPC error and its name, if they differ from those of the failure.
+    pub(super) fn code(&self) -> Option<(i32, &'static str)> {
+        self.code
+    }
+
     /// The answer to a failure with what is told of the call.
     #[must_use]
     pub fn refine<'a>(&'a self, answer: Answer<'a>) -> Answer<'a> {

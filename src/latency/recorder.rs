@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call_limit::CallLimit;
 use super::deadline::{Deadline, WaitEnd};
 use super::histogram::Histogram;
 use super::learned::{Learned, LearnedTable};
@@ -239,25 +240,34 @@ impl Recorder {
         Deadline::of(terms, learned.and_then(|learned| learned.usual(now)))
     }
 
-    /// Learns from a call that ended `now`, and counts it if it missed its deadline.
-    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) {
+    /// Learns from a call that ended `now`, and counts it if it missed its deadline. Returns the deadline, and whether it was
+    /// missed; none if the call had none.
+    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) -> Option<(CallLimit, bool)> {
         let at = label.0 as usize;
-        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return };
+        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return None };
         let deadlines = &mut set.deadlines;
         deadlines.terms = Some(wait.terms);
         let deadline = wait.enforced.unwrap_or_else(|| Deadline::of(&wait.terms, learned.usual(now)));
         let progress_max = wait.terms.progress_max.max(deadline.limit);
-        match wait.end {
-            WaitEnd::Cut if wait.enforced.is_some() => deadlines.cut += 1,
-            _ if wait.terms.mode == DeadlineMode::Off => {}
-            _ if wait.waited > deadline.limit || wait.took > progress_max => deadlines.missed += 1,
-            _ => {}
+        let is_missed = match wait.end {
+            WaitEnd::Cut if wait.enforced.is_some() => {
+                deadlines.cut += 1;
+                true
+            }
+            _ => {
+                let is_late = wait.waited > deadline.limit || wait.took > progress_max;
+                let is_missed = wait.terms.mode != DeadlineMode::Off && is_late;
+                deadlines.missed += u64::from(is_missed);
+                is_missed
+            }
+        };
+        if wait.terms.mode == DeadlineMode::Off {
+            return None;
         }
-        if wait.terms.mode != DeadlineMode::Off
-            && let Some(counted) = deadline.counts_as(wait.end, wait.waited)
-        {
+        if let Some(counted) = deadline.counts_as(wait.end, wait.waited) {
             learned.record(counted, now);
         }
+        Some((CallLimit::of(&deadline, wait.enforced.is_some()), is_missed))
     }
 
     /// The number of labels that have figures.

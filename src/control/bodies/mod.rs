@@ -1,6 +1,7 @@
 //! The bodies of the admin API's requests and answers: one type for each, which the server, the command line and tests share,
 //! and from which the OpenAPI document is made.
 
+mod calls;
 mod certificates;
 mod error;
 mod health;
@@ -12,6 +13,7 @@ mod records;
 mod status;
 mod tunnels;
 
+pub use calls::{AnsweredInfo, CallDecision, CallInfo, CallStage, CallsBody, DecisionKind};
 pub use certificates::{AddCertificate, CertificateInfo};
 pub use error::{ErrorBody, ErrorDetail};
 pub use health::{HealthBody, HealthStatus, ReadyBody, ReadyStatus, SilentRole};
