@@ -89,6 +89,16 @@ enum ReplayState {
 }
 
 impl Replay {
+    /// Whether a body with this framing is short enough to be kept whole.
+    #[must_use]
+    pub fn holds(framing: Framing) -> bool {
+        match framing {
+            Framing::None => true,
+            Framing::Length(len) => len <= REPLAY_LEN_MAX as u64,
+            Framing::Chunked | Framing::UntilClose => false,
+        }
+    }
+
     /// Starts with a request whose body is not received yet. Keeps its start if `keep` is true.
     pub fn start(&mut self, keep: bool) {
         self.bytes.clear();

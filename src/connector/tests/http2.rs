@@ -249,6 +249,25 @@ fn bodies_trailers_and_interim_responses_pass() {
 }
 
 #[test]
+fn a_caller_that_takes_trailers_is_told_to_the_server() {
+    let (play, _) = server(Builder::new(), |mut asked| async move {
+        let te = asked.request.headers().get("te").map(|te| te.to_str().unwrap().to_owned()).unwrap_or_default();
+        let head = Response::builder().header("x-te", te).body(()).unwrap();
+        asked.respond.send_response(head, true).unwrap();
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        for (te, told) in [("TE: gzip, trailers\r\nConnection: te\r\n", "trailers"), ("TE: gzip\r\n", "")] {
+            let mut call = edge.call(&format!("GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n{te}\r\n")).await;
+            call.stream.finish();
+            let answer = call.whole().await;
+            assert!(answer.contains(&format!("x-te: {told}\r\n")), "{answer}");
+        }
+    });
+    bed.assert_clean();
+}
+
+#[test]
 fn trailers_behind_a_body_of_known_length_pass_if_they_are_announced() {
     let (play, _) = server(Builder::new(), |mut asked| async move {
         let head = Response::builder().header("content-length", 4);
