@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::Profile;
 
@@ -46,6 +47,9 @@ pub enum Command {
     /// Show how long calls take, in the tunnel and in the server, and their deadlines, while the edge runs
     #[command(after_help = LATENCY_EXAMPLES)]
     Latency(LatencyArgs),
+    /// Show which tools and servers are not called because calls fail, or decide that, while the edge runs
+    #[command(after_help = BREAKERS_EXAMPLES)]
+    Breakers(BreakersArgs),
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -106,6 +110,14 @@ const LATENCY_EXAMPLES: &str = "Examples:
 It reads the admin API of a running process, and needs no token. Times are in milliseconds: p50, p95 and p99 of the tunnel
 (edge, link and connector) and of the server, since the process started. Exit code 1 means that the process cannot be reached,
 2 a wrong flag.";
+
+const BREAKERS_EXAMPLES: &str = "Examples:
+  adit breakers
+  adit breakers open orders.mcp.example.com refund --data-dir /var/lib/adit
+  adit breakers auto orders.mcp.example.com refund --data-dir /var/lib/adit
+
+To show them needs no token; to decide needs the admin token of the edge, and `breaker = \"enforce\"`. Exit code 1 means that the
+process cannot be reached, or refused, 2 a wrong flag.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml

@@ -6,6 +6,8 @@
 mod admin_client;
 mod announce;
 mod args;
+mod breakers;
+mod breakers_args;
 mod call_times;
 mod command_line;
 mod config;
@@ -29,6 +31,8 @@ pub use args::{
     Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
     EngineArgs, FileArgs, LatencyArgs, ProfileArgs, UpArgs, VersionArgs,
 };
+pub use breakers::run_breakers;
+pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
 pub use config::{environment, run_config};
 pub use connect::run_connect;
 pub use doctor::run_doctor;

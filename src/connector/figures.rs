@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use crate::latency::{LatencySettings, LearnedTable, Recorder};
+use crate::latency::{BreakerTable, LatencySettings, LearnedTable, Recorder};
 
 /// How many calls there were, and how long those took whose TLS ends in this connector: nobody else can measure them.
 pub(super) struct CallFigures {
@@ -18,8 +18,8 @@ pub(super) struct CallFigures {
 pub(super) struct CountGuard<'a>(&'a Cell<usize>);
 
 impl CallFigures {
-    pub(super) fn new(learned: &Arc<LearnedTable>) -> CallFigures {
-        let recorder = Recorder::new(LatencySettings::default()).with_learned(learned);
+    pub(super) fn new(learned: &Arc<LearnedTable>, breakers: &Arc<BreakerTable>) -> CallFigures {
+        let recorder = Recorder::new(LatencySettings::default()).with_learned(learned).with_breakers(breakers);
         CallFigures { recorder: RefCell::new(recorder), sessions_idle: Cell::new(0), http2_calls: Cell::new(0) }
     }
 

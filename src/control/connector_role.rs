@@ -16,7 +16,7 @@ use crate::control::reading::{
 };
 use crate::control::thread::RoleEvent;
 use crate::engine::{MailSender, MonotonicClock, mailbox};
-use crate::latency::{CoreFigures, Snapshot};
+use crate::latency::{BreakerReading, CoreFigures, ForcedState, Label, Snapshot};
 use crate::route::HostPattern;
 
 /// A connector, as the control thread sees it.
@@ -65,6 +65,7 @@ impl Role for ConnectorRole {
             reading.upstreams = upstreams.into_values().collect();
             let now = MonotonicClock.now();
             reading.edges = self.connector.edges().into_iter().map(|view| edge(view, now)).collect();
+            reading.breakers = self.connector.breakers().readings(now);
             reading.counts = self.connector.counters().counts();
             reading
         })
@@ -82,6 +83,14 @@ impl Role for ConnectorRole {
             };
             Some(self.figures.read(wait, self.cores, ask).await)
         })
+    }
+
+    fn breaker(&self, _: &Label) -> Option<BreakerReading> {
+        None
+    }
+
+    fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
+        None
     }
 
     fn routes(&self) -> Vec<RouteLine> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
-use crate::base::TunnelId;
+use crate::base::{Clock, TunnelId};
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CoreReading, HostReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
@@ -12,8 +12,8 @@ use crate::control::reading::{
 };
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, HostService, LinkReport};
-use crate::engine::{MailSender, mailbox};
-use crate::latency::{CoreFigures, Snapshot};
+use crate::engine::{MailSender, MonotonicClock, mailbox};
+use crate::latency::{BreakerReading, CoreFigures, ForcedState, Label, Snapshot};
 use crate::tls::CertInfo;
 
 /// An edge, as the control thread sees it.
@@ -71,6 +71,7 @@ impl Role for EdgeRole {
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
+            reading.breakers = self.edge.breakers().readings(MonotonicClock.now());
             reading.tunnels = self.edge.service().into_iter().map(tunnel).collect();
             reading
         })
@@ -83,6 +84,14 @@ impl Role for EdgeRole {
             };
             Some(self.figures.read(wait, self.cores, ask).await)
         })
+    }
+
+    fn breaker(&self, label: &Label) -> Option<BreakerReading> {
+        self.edge.breakers().reading(label, MonotonicClock.now())
+    }
+
+    fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
+        self.edge.breakers().force(label, forced, MonotonicClock.now())
     }
 
     fn routes(&self) -> Vec<RouteLine> {

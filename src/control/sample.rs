@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::base::{CoreId, Count, DeadlineTerms, Time};
+use crate::base::{CoreId, Count, DeadlineTerms, GuardMode, Time};
 use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
     RoleKind, RoleReading, RouteLine, TunnelReading, UpstreamReading,
 };
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
 use crate::latency::{
-    CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot, StatusClass, Wait, WaitEnd,
+    BreakerReading, BreakerScope, BreakerState, CallCounts, CallPhases, ConnectorTimes, EdgeTimes, ForcedState, Label,
+    LatencySettings, Outcome, Recorder, Snapshot, StatusClass, Wait, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -50,6 +51,14 @@ impl Role for SampleRole {
             self.latency_requests.fetch_add(1, Ordering::Relaxed);
             Some(Arc::new(snapshot()))
         })
+    }
+
+    fn breaker(&self, _: &Label) -> Option<BreakerReading> {
+        None
+    }
+
+    fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
+        None
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -120,6 +129,16 @@ pub(super) fn edge_reading() -> RoleReading {
         trouble: None,
         hosts_missing: vec!["other.test".to_owned()],
     }];
+    reading.breakers = vec![BreakerReading {
+        scope: BreakerScope::Tool,
+        label: Label { route: "demo".into(), method: "tools/call".into(), tool: "search".into() },
+        mode: GuardMode::Enforce,
+        state: BreakerState::Open { remaining: Duration::from_millis(4_250) },
+        counts: CallCounts { calls: 20, failed: 12, slow: 1 },
+        opened: 2,
+        refused: 31,
+        would_refuse: 4,
+    }];
     reading
 }
 
@@ -145,7 +164,7 @@ fn snapshot() -> Snapshot {
     for waited_ms in [2_000].into_iter().cycle().take(30).chain([10_000]) {
         let waited = Duration::from_millis(waited_ms);
         let terms = DeadlineTerms::default();
-        let wait = Wait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited };
+        let wait = Wait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited, teaches: true };
         recorder.learn(label, &wait, Time::ZERO);
     }
     recorder.snapshot()

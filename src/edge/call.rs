@@ -12,18 +12,18 @@ use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
-use crate::edge::recording::{count_refused, finish, note_era, record};
+use crate::edge::recording::{count_refused, finish, guarded, note_era, record};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
-use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
+use crate::exchange::{CallFailure, CallReport, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
 use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, server_timing};
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    CallDeadline, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
+    CallGuard, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
     Replay, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
@@ -69,7 +69,7 @@ pub(super) struct AgentCalls<'a> {
 #[derive(Default)]
 struct CallWork {
     timing: Vec<u8>,
-    deadline: CallDeadline,
+    guard: CallGuard,
     /// Whether the answer may be that of a server to an agent of the other era.
     is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
@@ -172,7 +172,8 @@ impl AgentCalls<'_> {
         }
         let mut stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
-        let needs_label = route.own.needs_label(&core.edge.settings.deadlines);
+        let settings = &core.edge.settings;
+        let needs_label = route.own.needs_label(&settings.deadlines, &settings.breaker);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
             let host = request.head().host().unwrap_or_default();
@@ -184,11 +185,18 @@ impl AgentCalls<'_> {
             }
             moves = Moves::spent();
         }
-        self.work.deadline.begin(&route.own.terms(&core.edge.settings.deadlines, None));
+        self.work.guard.begin(&route.own.terms(&settings.deadlines, None));
         if let Some(call) = request.label().filter(|_| needs_label).map(|label| label.call()) {
-            let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
-            let (mut recorder, now) = (core.figures.recorder.borrow_mut(), core.core.turn_time());
-            self.work.deadline.begin_labelled(&terms, call, route.name.as_str(), &mut recorder, now);
+            let guarded = guarded(&core, route, call);
+            let begun = {
+                let mut recorder = core.figures.recorder.borrow_mut();
+                self.work.guard.begin_labelled(&guarded, &mut recorder, core.core.turn_time())
+            };
+            if let Err(held_back) = begun {
+                let report = held_back.report(call, route.tunnel.as_str(), route.name.as_str());
+                return fail_with(&core, request, route, None, &stamps, None, (CallFailure::BreakerOpen, Some(report)))
+                    .await;
+            }
         }
         let seal = match route.traffic {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -212,7 +220,8 @@ impl AgentCalls<'_> {
                 }
                 Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
-                    return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
+                    let guard = Some(&mut self.work.guard);
+                    return fail(&core, request, route, None, &stamps, guard, refused.unwrap_or(failure)).await;
                 }
             };
             match bond {
@@ -271,15 +280,15 @@ impl AgentCalls<'_> {
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.replay = replay.as_deref_mut();
-            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.deadline.first_byte_timeout);
+            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.guard.deadline.first_byte_timeout);
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = work.is_refused;
-        let deadline = &mut work.deadline;
+        let guard = &mut work.guard;
         if result == Err(RelayError::Late) {
-            deadline.on_cut();
+            guard.deadline.on_cut();
         }
         let ended = result.map_err(Ended::of);
         if let Err(Ended::Failed { failure, .. }) = ended
@@ -294,7 +303,7 @@ impl AgentCalls<'_> {
         next_hop.clear();
         let ended = match ended {
             Ok(()) => {
-                if deadline.was_cut() {
+                if guard.deadline.was_cut() {
                     stream.on_link().reset(CallFailure::Deadline);
                 }
                 stamps.on_last_to_agent(core.core.now());
@@ -303,9 +312,9 @@ impl AgentCalls<'_> {
                     note_era(core, request, route);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && deadline.was_cut();
+                let is_late = delivered == Outcome::Ok && guard.deadline.was_cut();
                 let outcome = if is_late { Outcome::TimedOut } else { delivered };
-                finish(core, request, route, opened, stamps, deadline, outcome);
+                finish(core, request, route, opened, stamps, guard, outcome);
                 return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
@@ -319,20 +328,20 @@ impl AgentCalls<'_> {
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                let failed = fail(core, request, route, Some(&opened.usage), stamps, Some(deadline), failure).await;
+                let failed = fail(core, request, route, Some(&opened.usage), stamps, Some(guard), failure).await;
                 return Exchanged::Done(failed);
             }
             Ended::BadBody(error) if !has_begun => {
-                finish(core, request, route, opened, stamps, deadline, Outcome::BadRequest);
+                finish(core, request, route, opened, stamps, guard, Outcome::BadRequest);
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
                 stamps.on_last_to_agent(core.core.now());
-                finish(core, request, route, opened, stamps, deadline, Outcome::Ok);
+                finish(core, request, route, opened, stamps, guard, Outcome::Ok);
             }
-            ended => finish(core, request, route, opened, stamps, deadline, ended.outcome()),
+            ended => finish(core, request, route, opened, stamps, guard, ended.outcome()),
         }
         Exchanged::Done(Next::Leave(Leave::Abort))
     }
@@ -407,7 +416,7 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_request_head_queued(&mut self) {
         let now = self.core.core.now();
         self.stamps.on_handed_to_link(now);
-        self.work.deadline.on_sent(now);
+        self.work.guard.deadline.on_sent(now);
     }
 
     fn received_at(&self) -> Time {
@@ -455,19 +464,19 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         if self.stamps.is_event_stream() {
-            self.work.deadline.on_event_bytes(bytes, self.core.core.turn_time());
+            self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }
     }
 
     fn cuts_at(&self) -> Option<Time> {
-        self.work.deadline.cuts_at()
+        self.work.guard.deadline.cuts_at()
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
         let tables = self.core.tables.get();
         let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
-        let report = self.work.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
-        self.work.deadline.on_cut();
+        let report = self.work.guard.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
+        self.work.guard.deadline.on_cut();
         let id = label.rpc_id()?;
         Some(report.event(CallFailure::Deadline, id))
     }
@@ -511,19 +520,32 @@ async fn fail(
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
-    deadline: Option<&CallDeadline>,
+    guard: Option<&mut CallGuard>,
     failure: CallFailure,
 ) -> Next<Leave> {
-    let phases = CallPhases::split(stamps.times(&core.core), None);
-    let mut timing = Vec::new();
-    server_timing(&phases, &mut timing);
-    let cut = deadline.filter(|deadline| deadline.was_cut());
+    let cut = guard.as_ref().map(|guard| &guard.deadline).filter(|deadline| deadline.was_cut());
     let report = cut.and_then(|cut| {
         let call = request.label()?.call();
         call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
+    fail_with(core, request, route, usage, stamps, guard, (failure, report)).await
+}
+
+/// The same, with what is told of the call.
+async fn fail_with(
+    core: &EdgeCore,
+    request: &mut impl Request,
+    route: &Route,
+    usage: Option<&LinkUsage>,
+    stamps: &EdgeStamps,
+    guard: Option<&mut CallGuard>,
+    (failure, report): (CallFailure, Option<CallReport>),
+) -> Next<Leave> {
+    let phases = CallPhases::split(stamps.times(&core.core), None);
+    let mut timing = Vec::new();
+    server_timing(&phases, &mut timing);
     let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
-    record(core, request, route, usage, deadline, &phases, failure.outcome());
+    record(core, request, route, usage, guard, &phases, failure.outcome());
     if keep { Next::Keep } else { Next::Close }
 }
 

@@ -64,7 +64,7 @@ impl EdgeCore {
             tables: CoreTables::new(&edge),
             links: LinkTable::new(&core, &edge, events),
             bonds: Bonds::new(&edge),
-            figures: CallFigures::new(edge.settings.latency, &edge.learned, edge.settings.slow_calls),
+            figures: CallFigures::new(edge.settings.latency, &edge.learned, &edge.breakers, edge.settings.slow_calls),
             gate: Gate::new(&core, &edge),
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::latency::{LatencySettings, LearnedTable, Recorder, SlowCallSettings, SlowCalls};
+use crate::latency::{BreakerTable, LatencySettings, LearnedTable, Recorder, SlowCallSettings, SlowCalls};
 
 /// How long calls took, which of them were slow, and when the last one succeeded.
 pub(super) struct CallFigures {
@@ -18,10 +18,11 @@ impl CallFigures {
     pub(super) fn new(
         latency: LatencySettings,
         learned: &Arc<LearnedTable>,
+        breakers: &Arc<BreakerTable>,
         slow_calls: SlowCallSettings,
     ) -> CallFigures {
         CallFigures {
-            recorder: RefCell::new(Recorder::new(latency).with_learned(learned)),
+            recorder: RefCell::new(Recorder::new(latency).with_learned(learned).with_breakers(breakers)),
             slow_calls: RefCell::new(SlowCalls::new(slow_calls)),
             last_good_call: Cell::new(None),
         }

@@ -8,8 +8,8 @@ use crate::exchange::Refusal;
 use crate::latency::{CallPhases, EdgeStamps, OTHER, Outcome, SlowVerdict, server_timing};
 use crate::policy::LeftOut;
 use crate::route::Route;
-use crate::serve::{CallDeadline, Request};
-use crate::wire::mcp::{self, Era};
+use crate::serve::{CallGuard, GuardedCall, Request};
+use crate::wire::mcp::{self, Call, Era};
 
 /// Counts a call that went over a link and has ended.
 pub(super) fn finish(
@@ -18,7 +18,7 @@ pub(super) fn finish(
     route: &Route,
     opened: &Opened,
     stamps: &EdgeStamps,
-    deadline: &CallDeadline,
+    guard: &mut CallGuard,
     outcome: Outcome,
 ) {
     let times = stamps.times(&core.core);
@@ -26,16 +26,16 @@ pub(super) fn finish(
     if outcome == Outcome::Ok && !phases.is_of_gateway() {
         core.figures.on_good_call(core.core.turn_time());
     }
-    record(core, request, route, Some(&opened.usage), Some(deadline), &phases, outcome);
+    record(core, request, route, Some(&opened.usage), Some(guard), &phases, outcome);
 }
 
-/// Counts a call that has ended; in `usage` too, if it went over a link, and for what is learned of calls, if it has a `deadline`.
+/// Counts a call that has ended; in `usage` too, if it went over a link, and for what is learned of calls, if it has a `guard`.
 pub(super) fn record(
     core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
-    deadline: Option<&CallDeadline>,
+    guard: Option<&mut CallGuard>,
     phases: &CallPhases,
     outcome: Outcome,
 ) {
@@ -48,12 +48,9 @@ pub(super) fn record(
     if let Some(usage) = usage {
         usage.count(label, core.core.turn_time());
     }
-    if let Some(deadline) = deadline {
-        let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
-        let now = core.core.turn_time();
-        if let Some(wait) = deadline.ended(terms, call, phases, outcome, now) {
-            recorder.learn(label, &wait, now);
-        }
+    if let Some(guard) = guard {
+        let guarded = guarded(core, route, call);
+        guard.end(&guarded, label, &mut recorder, (phases, outcome), core.core.turn_time());
     }
     // A stream of events is meant to last: how long it did says nothing.
     if call.kind() == mcp::CallKind::Stream || method == mcp::LISTEN {
@@ -81,6 +78,17 @@ pub(super) fn record(
             left_out,
             "slow call"
         );
+    }
+}
+
+/// A call, and the terms of what guards it.
+pub(super) fn guarded<'a>(core: &EdgeCore, route: &'a Route, call: &'a Call) -> GuardedCall<'a> {
+    let settings = &core.edge.settings;
+    GuardedCall {
+        call,
+        route: route.name.as_str(),
+        deadline: route.own.terms(&settings.deadlines, call.tool()),
+        breaker: route.own.breaker_terms(&settings.breaker, call.tool()),
     }
 }
 

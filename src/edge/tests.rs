@@ -1,6 +1,6 @@
 //! What the unit tests of this module share: an edge, a core that no driver runs, and links that are up.
 
-use crate::base::{DeadlineTerms, SharedMap};
+use crate::base::{BreakerTerms, DeadlineTerms, SharedMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -130,6 +130,7 @@ fn settings() -> EdgeSettings {
         header_timeout: second,
         idle_timeout: second,
         deadlines: DeadlineTerms { ceiling: second, ..DeadlineTerms::default() },
+        breaker: BreakerTerms::default(),
         sse_keepalive: None,
         offline_wait: second,
         restart_wait: second,

@@ -17,7 +17,7 @@ mod refusal;
 mod timeout_stream;
 
 pub use call_failure::CallFailure;
-pub use call_report::{CallReport, LateCall};
+pub use call_report::{CallReport, HeldBackCall, LateCall};
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
 pub use forwarded::{CalledAddress, forwarded, forwarded_peer};
 pub use http1_body::{Http1Sink, Http1Source};
