@@ -4,7 +4,7 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
-use crate::base::TunnelId;
+use crate::base::{Clock, TunnelId};
 use crate::control::calls;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
@@ -13,8 +13,8 @@ use crate::control::reading::{
 };
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, HostService, LinkReport};
-use crate::engine::{MailSender, mailbox};
-use crate::latency::{CallFilter, CallLine, CoreFigures, Snapshot};
+use crate::engine::{MailSender, MonotonicClock, mailbox};
+use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot};
 use crate::tls::CertInfo;
 
 /// An edge, as the control thread sees it.
@@ -72,6 +72,7 @@ impl Role for EdgeRole {
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
+            reading.breakers = self.edge.breakers().readings(MonotonicClock.now());
             reading.tunnels = self.edge.service().into_iter().map(tunnel).collect();
             reading
         })
@@ -90,6 +91,14 @@ impl Role for EdgeRole {
         Box::pin(calls::read(wait, self.cores, move |reply| {
             self.edge.command(|| EdgeCommand::Calls(Arc::clone(&filter), reply.clone()));
         }))
+    }
+
+    fn breaker(&self, label: &Label) -> Option<BreakerReading> {
+        self.edge.breakers().reading(label, MonotonicClock.now())
+    }
+
+    fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
+        self.edge.breakers().force(label, forced, MonotonicClock.now())
     }
 
     fn routes(&self) -> Vec<RouteLine> {

@@ -13,7 +13,7 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::latency::LearnedTable;
+use crate::latency::{BreakerTable, LearnedTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::route::RouteName;
 use crate::tls::ServerConfig;
@@ -38,6 +38,8 @@ pub struct Edge {
     pub(super) affinity: Affinity,
     /// How long calls of each label take, as all cores learn it.
     pub(super) learned: Arc<LearnedTable>,
+    /// Which calls are held back, on all cores alike.
+    pub(super) breakers: Arc<BreakerTable>,
     cores: Vec<MailSender<CoreMessage>>,
     slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
@@ -146,6 +148,7 @@ impl Edge {
             tables: RwLock::new(Arc::new(tables)),
             presence: Arc::new(Presence::new(cores)),
             learned: Arc::default(),
+            breakers: Arc::new(BreakerTable::new(instance)),
             cores: senders,
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
@@ -233,6 +236,12 @@ impl Edge {
 
     pub(super) fn leave_usage(&self, lines: Vec<UsageLine>) {
         self.usage_left.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+    }
+
+    /// Which calls are held back.
+    #[must_use]
+    pub fn breakers(&self) -> &BreakerTable {
+        &self.breakers
     }
 
     /// What happened, all cores together.
