@@ -21,6 +21,7 @@ mod latency;
 mod output;
 mod run;
 mod table;
+mod tasks;
 mod tunnel;
 mod tunnel_args;
 mod tunnel_text;
@@ -30,7 +31,7 @@ mod version;
 pub use announce::Announcer;
 pub use args::{
     CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
-    EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, UpArgs, VersionArgs,
+    EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
 };
 pub use calls::run_calls;
 pub use config::{environment, run_config};
@@ -40,6 +41,7 @@ pub use edge::run_edge;
 pub use explain::run_explain;
 pub use latency::run_latency;
 pub use run::{EXIT_FAILURE, RunError};
+pub use tasks::run_tasks;
 pub use tunnel::run_tunnel;
 pub use tunnel_args::{AdminArgs, CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
 pub use up::run_up;

@@ -4,17 +4,18 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
-use crate::base::TunnelId;
+use crate::base::{Clock, TunnelId};
 use crate::control::calls;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CoreReading, HostReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     TunnelReading, connector_name,
 };
+use crate::control::tasks;
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, HostService, LinkReport};
-use crate::engine::{MailSender, mailbox};
-use crate::latency::{CallFilter, CallLine, CoreFigures, Snapshot};
+use crate::engine::{MailSender, MonotonicClock, mailbox};
+use crate::latency::{CallFilter, CallLine, CoreFigures, Snapshot, TaskSnapshot};
 use crate::tls::CertInfo;
 
 /// An edge, as the control thread sees it.
@@ -72,6 +73,7 @@ impl Role for EdgeRole {
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
+            reading.counts.extend(self.tasks().iter().flat_map(tasks::counts));
             reading.tunnels = self.edge.service().into_iter().map(tunnel).collect();
             reading
         })
@@ -90,6 +92,10 @@ impl Role for EdgeRole {
         Box::pin(calls::read(wait, self.cores, move |reply| {
             self.edge.command(|| EdgeCommand::Calls(Arc::clone(&filter), reply.clone()));
         }))
+    }
+
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        Some(self.edge.tasks()?.snapshot(MonotonicClock.now()))
     }
 
     fn routes(&self) -> Vec<RouteLine> {

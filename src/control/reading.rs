@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
-use crate::latency::{CallFilter, CallLine, Snapshot};
+use crate::latency::{CallFilter, CallLine, Snapshot, TaskSnapshot};
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -265,6 +265,11 @@ pub trait Role: Send + Sync {
 
     /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
     fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
+
+    /// What the tool calls of each task come to; none from a role that does not count that.
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        None
+    }
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

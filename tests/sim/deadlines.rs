@@ -29,7 +29,7 @@ fn bed(mode: DeadlineMode) -> Bed {
 /// A route with this mode, and other settings for the tool that is called.
 fn own(mode: DeadlineMode, of_tool: DeadlineOverrides) -> RouteOverrides {
     let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
-    let tool = ToolOverrides { tool: "search".into(), deadlines: of_tool };
+    let tool = ToolOverrides { tool: "search".into(), deadlines: of_tool, price: 0 };
     RouteOverrides { deadlines, tools: [tool].into(), ..RouteOverrides::default() }
 }
 

@@ -11,6 +11,7 @@ mod list;
 mod numbers;
 mod records;
 mod status;
+mod tasks;
 mod tunnels;
 
 pub use calls::{AnsweredInfo, CallDecision, CallInfo, CallStage, CallsBody, DecisionKind};
@@ -26,6 +27,7 @@ pub use records::{EventInfo, UsageEntry, UsageReport};
 pub use status::{
     BuffersStatus, CoreStatus, DriverStatus, LinkStatus, OfRole, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
+pub use tasks::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
 pub use tunnels::{
     ConnectionInfo, CreateTunnel, CreatedTunnel, CredentialInfo, HostText, IssuedToken, MemberText, NetworkText,
     Reason, Revocation, RevokeToken, RotateToken, TrafficKind, TunnelInfo, TunnelState, UpdateTunnel, UpdatedTunnel,
