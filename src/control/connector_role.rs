@@ -183,8 +183,18 @@ fn add_upstreams(upstreams: &mut BTreeMap<(String, String), UpstreamReading>, re
     for of_core in &report.upstreams {
         let (route, upstream) = (of_core.route.to_string(), of_core.upstream.clone());
         let all = upstreams.entry((route.clone(), upstream.clone()));
-        let all = all.or_insert(UpstreamReading { route, upstream, connections_open: 0, failing: false, why: None });
+        let all = all.or_insert(UpstreamReading {
+            route,
+            upstream,
+            connections_open: 0,
+            http2_connections_open: 0,
+            http2_streams_open: 0,
+            failing: false,
+            why: None,
+        });
         all.connections_open += of_core.connections_open;
+        all.http2_connections_open += of_core.http2_connections_open;
+        all.http2_streams_open += of_core.http2_streams_open;
         all.failing |= of_core.failing.is_some();
         all.why = all.why.take().or_else(|| of_core.failing.clone());
     }

@@ -122,6 +122,10 @@ pub struct UpstreamReading {
     pub upstream: String,
     /// Connections to it, in use or kept.
     pub connections_open: usize,
+    /// Those of HTTP/2 among them.
+    pub http2_connections_open: usize,
+    /// Calls that these carry, each on a stream.
+    pub http2_streams_open: usize,
     /// Whether the last attempt to connect to it failed.
     pub failing: bool,
     /// Why, and what to do about it.

@@ -114,6 +114,8 @@ pub(super) fn edge_reading() -> RoleReading {
         route: "demo".to_owned(),
         upstream: "http://127.0.0.1:9000".to_owned(),
         connections_open: 2,
+        http2_connections_open: 1,
+        http2_streams_open: 3,
         failing: true,
         why: Some("the upstream 127.0.0.1:9000 refused the connection".to_owned()),
     }];

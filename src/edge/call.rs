@@ -213,6 +213,8 @@ impl AgentCalls<'_> {
         };
         // Why the first connector has not passed the call on.
         let mut refused = None;
+        // Whether the body is sent again from its start.
+        let mut is_moved = false;
         loop {
             let host = request.head().host().unwrap_or_default();
             let target = CallTarget { route, host, seal, peer: None, bond, moves, call: self.work.notes.number };
@@ -221,12 +223,22 @@ impl AgentCalls<'_> {
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
+                Err(NotOpened::Withdrawn) if !is_moved => {
+                    self.work.notes.on_opened(core.core.turn_time());
+                    self.keep_body(false);
+                    is_moved = true;
+                    continue;
+                }
+                Err(NotOpened::Withdrawn) => {
+                    let failure = CallFailure::ConnectorOffline;
+                    return fail(&core, request, route, None, &stamps, &self.work, failure).await;
+                }
                 Err(NotOpened::NotPassedOn(failure, connector))
                     if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
                 {
                     self.keep_body(false);
                     self.work.notes.on_not_passed_on(failure, connector);
-                    (refused, bond) = (Some(failure), Bond::Other(connector));
+                    (refused, bond, is_moved) = (Some(failure), Bond::Other(connector), true);
                     continue;
                 }
                 Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
@@ -236,11 +248,14 @@ impl AgentCalls<'_> {
                 }
             };
             self.work.notes.on_opened(core.core.turn_time());
-            match bond {
-                Bond::Other(_) => Counters::add(&core.edge.counters.calls_moved),
-                _ => self.keep_body(core.may_move(&route.tunnel, bond, opened.usage.connector())),
+            let may_move = core.may_move(&route.tunnel, bond, opened.usage.connector());
+            if is_moved {
+                Counters::add(&core.edge.counters.calls_moved);
+            } else {
+                let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
+                self.keep_body(may_move || may_withdraw);
             }
-            match self.exchange(request, route, &opened, &mut stamps).await {
+            match self.exchange(request, route, &opened, &mut stamps, may_move).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
                         core.keep_session(opened, request.head().host().unwrap_or_default());
@@ -250,7 +265,11 @@ impl AgentCalls<'_> {
                 Exchanged::NotPassedOn(failure) => {
                     let connector = opened.usage.connector();
                     self.work.notes.on_not_passed_on(failure, connector);
-                    (refused, bond) = (Some(failure), Bond::Other(connector));
+                    // Once a part of the body was read, the connection cannot go to another core.
+                    (refused, is_moved, moves) = (Some(failure), true, Moves::spent());
+                    if !opened.stream.on_link().is_withdrawn() {
+                        bond = Bond::Other(connector);
+                    }
                 }
             }
         }
@@ -265,13 +284,14 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// Carries request and response over the stream.
+    /// Carries request and response over the stream. With `may_move` it can go to another connector if this one does not pass it on.
     async fn exchange<'r>(
         &mut self,
         request: &mut impl AgentRequest<'r>,
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
+        may_move: bool,
     ) -> Exchanged {
         let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
         let stream = &opened.stream;
@@ -307,6 +327,7 @@ impl AgentCalls<'_> {
         if let Err(Ended::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
+            && (may_move || stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);

@@ -38,6 +38,8 @@ pub(super) enum NotOpened {
     HandOver(CoreId),
     /// The call fails, and is answered so.
     Failed(CallFailure),
+    /// The call was taken back before anything of it was sent, and may be opened again.
+    Withdrawn,
     /// The connector with this number did not pass the call on.
     NotPassedOn(CallFailure, u64),
 }
