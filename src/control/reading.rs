@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
-use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Snapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Snapshot, TaskSnapshot};
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -279,6 +279,11 @@ pub trait Role: Send + Sync {
 
     /// Forces it, or leaves it to the calls again. Returns how it is then.
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading>;
+
+    /// What the tool calls of each task come to; none from a role that does not count that.
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        None
+    }
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

@@ -17,6 +17,7 @@ use crate::edge::recording::{Ending, count_refused, finish, guarded, keep_refuse
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
+use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
 use crate::exchange::{
@@ -184,6 +185,9 @@ impl AgentCalls<'_> {
         if request.is_preflight() {
             let keep = request.answer_preflight(!core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
+        }
+        if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
+            label.digest_arguments();
         }
         let mut stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
@@ -469,6 +473,7 @@ impl RelayHooks for EdgeHooks<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
         self.work.notes.status = head.status();
+        self.work.notes.answer = AnswerSize::of(head.get("content-type"));
         self.work.is_refused = Era::is_refusal(head.status());
         self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
         let phases = self.opened.stream.on_link().times();
@@ -506,6 +511,7 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
+        self.work.notes.answer.bytes += bytes.len() as u64;
         if self.stamps.is_event_stream() {
             self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }

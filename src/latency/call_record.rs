@@ -104,8 +104,8 @@ pub struct OwnAnswer {
     pub message: &'static str,
 }
 
-/// A host name, cut to [`HOST_LEN_KEPT`] bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A host name, or another short text, cut to [`HOST_LEN_KEPT`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HostText {
     len: u8,
     bytes: [u8; HOST_LEN_KEPT],

@@ -4,7 +4,8 @@
 //! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations, [`CallPhases`]
 //! divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] adds up the figures
 //! of the cores for reading. A [`Deadline`] says how long a call may take, by what is [`Learned`] of the calls before it, and
-//! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallLog`] keeps what became of the last calls, one by one.
+//! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallLog`] keeps what became of the last calls, one by one,
+//! and a [`TaskTable`] what those of one task come to.
 
 mod breaker;
 mod breakers;
@@ -26,6 +27,7 @@ mod slow;
 mod snapshot;
 mod stamps;
 mod status_class;
+mod tasks;
 mod window;
 
 pub use breaker::{BreakerChange, BreakerState, CallCounts, ForcedState, Refused};
@@ -48,4 +50,8 @@ pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};
 pub use snapshot::{LabelFigures, Snapshot};
 pub use stamps::{ConnectorStamps, EdgeStamps};
 pub use status_class::{STATUS_CLASSES, StatusClass};
+pub use tasks::{
+    BYTES_PER_TOKEN, PRICE_UNIT, REPEATED_WITHIN, TASK_TOOLS_MAX, TaskCall, TaskFigures, TaskId, TaskLine,
+    TaskSettings, TaskSnapshot, TaskTable,
+};
 pub use window::Usual;
