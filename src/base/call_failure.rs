@@ -49,6 +49,9 @@ pub enum CallFailure {
     UpstreamUnsent,
 
     // From here on the upstream may have received the request.
+    /// The upstream closed the connection before the first byte of its answer. See `UpstreamBroken` for one that had begun.
+    #[error("the upstream closed the connection before the first byte of its answer")]
+    UpstreamSilent,
     /// The upstream closed the connection before its answer was complete.
     #[error("the upstream closed the connection before its answer was complete")]
     UpstreamBroken,
@@ -84,7 +87,7 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 24] = [
+    pub const ALL: [CallFailure; 25] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
@@ -99,6 +102,7 @@ impl CallFailure {
         CallFailure::UpstreamRefused,
         CallFailure::UpstreamTls,
         CallFailure::UpstreamUnsent,
+        CallFailure::UpstreamSilent,
         CallFailure::UpstreamBroken,
         CallFailure::UpstreamProtocol,
         CallFailure::TimedOut,
@@ -120,6 +124,6 @@ impl CallFailure {
     /// Whether the upstream may have acted on the request: calling again may do it twice.
     #[must_use]
     pub const fn may_have_acted(self) -> bool {
-        self as u8 >= CallFailure::UpstreamBroken as u8
+        self as u8 >= CallFailure::UpstreamSilent as u8
     }
 }

@@ -17,6 +17,7 @@ mod hosts;
 mod identity;
 mod link_table;
 mod links;
+mod listing;
 mod message;
 mod report;
 mod retry;

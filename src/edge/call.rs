@@ -19,7 +19,7 @@ use crate::edge::source_permits::ConnectionPermit;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
 use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
-use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, server_timing};
+use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIMING_LEN_MAX, server_timing};
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
@@ -74,6 +74,19 @@ struct CallWork {
     is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
     moves: Moves,
+    again: Again,
+}
+
+/// What is known of a call that may have to be opened again.
+#[derive(Default)]
+struct Again {
+    retries: Retries,
+    /// How long to wait before that.
+    pause: Duration,
+    /// Whether a part of the body was read: it is sent again from its start.
+    has_begun: bool,
+    /// Whether another connector may take it.
+    may_move: bool,
 }
 
 /// What came of a stream that was opened for a call.
@@ -196,44 +209,47 @@ impl AgentCalls<'_> {
         };
         // Why the first connector has not passed the call on.
         let mut refused = None;
-        // Whether the body is sent again from its start.
-        let mut is_moved = false;
+        self.work.again = Again::default();
         loop {
+            if !self.work.again.pause.is_zero() {
+                // In a box, so that calls do not have its size.
+                Box::pin(core.core.sleep(std::mem::take(&mut self.work.again.pause))).await;
+            }
             let host = request.head().host().unwrap_or_default();
             let target = CallTarget { route, host, seal, peer: None, bond, moves };
             // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
-                Err(NotOpened::Withdrawn) if !is_moved => {
-                    self.keep_body(false);
-                    is_moved = true;
-                    continue;
-                }
-                Err(NotOpened::Withdrawn) => {
-                    let failure = CallFailure::ConnectorOffline;
-                    return fail(&core, request, route, None, &stamps, None, failure).await;
-                }
-                Err(NotOpened::NotPassedOn(failure, connector))
-                    if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
-                {
-                    self.keep_body(false);
-                    (refused, bond, is_moved) = (Some(failure), Bond::Other(connector), true);
-                    continue;
-                }
-                Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
+                Err(NotOpened::Failed(failure)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
                 }
+                Err(not_opened) => {
+                    let (failure, other) = match not_opened {
+                        NotOpened::NotPassedOn(failure, connector) => (failure, Some(connector)),
+                        _ => (CallFailure::ConnectorOffline, None),
+                    };
+                    let may = other.is_none_or(|connector| {
+                        failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector)
+                    });
+                    if !may || !self.again(&core, request, route) {
+                        return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
+                    }
+                    (refused, bond) = (Some(failure), other.map_or(bond, Bond::Other));
+                    continue;
+                }
             };
             let may_move = core.may_move(&route.tunnel, bond, opened.usage.connector());
-            if is_moved {
+            self.work.again.may_move = may_move;
+            if self.work.again.retries.made() > 0 {
                 Counters::add(&core.edge.counters.calls_moved);
-            } else {
+            }
+            if !self.work.again.has_begun {
                 let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
                 self.keep_body(may_move || may_withdraw);
             }
-            match self.exchange(request, route, &opened, &mut stamps, may_move).await {
+            match self.exchange(request, route, &opened, &mut stamps).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
                         core.keep_session(opened, request.head().host().unwrap_or_default());
@@ -241,14 +257,32 @@ impl AgentCalls<'_> {
                     return next;
                 }
                 Exchanged::NotPassedOn(failure) => {
+                    if !self.again(&core, request, route) {
+                        let usage = Some(&*opened.usage);
+                        return fail(&core, request, route, usage, &stamps, None, failure).await;
+                    }
                     // Once a part of the body was read, the connection cannot go to another core.
-                    (refused, is_moved, moves) = (Some(failure), true, Moves::spent());
+                    (refused, moves, self.work.again.has_begun) = (Some(failure), Moves::spent(), true);
                     if !opened.stream.on_link().is_withdrawn() {
                         bond = Bond::Other(opened.usage.connector());
                     }
                 }
             }
         }
+    }
+
+    /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
+    fn again(&mut self, core: &EdgeCore, request: &impl Request, route: &Route) -> bool {
+        let spent = core.core.turn_time() - request.began();
+        // A GET waits for events, for as long as the agent does.
+        let left = (request.head().method() != Method::Get)
+            .then(|| self.work.deadline.first_byte_timeout.saturating_sub(spent));
+        let again = core.links.again(&route.tunnel, &mut self.work.again.retries, left);
+        match again {
+            Ok(pause) => self.work.again.pause = pause,
+            Err(_) => Counters::add(&core.edge.counters.calls_move_denied),
+        }
+        again.is_ok()
     }
 
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
@@ -260,14 +294,13 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// Carries request and response over the stream. With `may_move` it can go to another connector if this one does not pass it on.
+    /// Carries request and response over the stream.
     async fn exchange<'r>(
         &mut self,
         request: &mut impl AgentRequest<'r>,
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
-        may_move: bool,
     ) -> Exchanged {
         let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
         let stream = &opened.stream;
@@ -304,7 +337,7 @@ impl AgentCalls<'_> {
         if let Err(Ended::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
-            && (may_move || stream.on_link().is_withdrawn())
+            && (work.again.may_move || stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);

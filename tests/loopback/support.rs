@@ -259,6 +259,7 @@ fn connector(
         upstream,
         traffic,
         identity: RouteIdentity::default(),
+        resend: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
     };

@@ -9,7 +9,7 @@ use super::route_identity::route_identity;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{AuthorityPin, DeadlineOverrides, DeadlineTerms, Secret, TunnelId, TunnelToken, pin_of};
 use crate::config::{
-    ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, RouteConfig, SecretText,
+    ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText,
     UpstreamNetwork,
 };
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
@@ -174,6 +174,7 @@ pub(crate) fn connector_tables(
                 traffic: config.traffic_of(route),
                 identity: route_identity(route),
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+                resend: (route.resend == Resend::McpSafe).then(Arc::default),
                 deadlines: deadlines_of(config, route),
             },
         });
