@@ -10,8 +10,8 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    Bytes, Driver, FieldNameText, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, SecretText,
-    ServerPreset, Spin, ToolName,
+    Bytes, Driver, FieldNameText, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend,
+    SecretText, ServerPreset, Spin, ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -546,6 +546,12 @@ section! {
         /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
         /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "30s";
+        /// Which requests are sent once more if a connection that others had used ended without one byte of an answer, as when
+        /// the upstream closes it just then. `idempotent`: GET, HEAD, DELETE and OPTIONS. `mcp-safe`: also `ping`,
+        /// `server/discover`, `*/list`, and `tools/call` of tools for which the upstream's own answers to `tools/list` say
+        /// `readOnlyHint` or `idempotentHint`. Use it only for a server whose word you trust. All retries of a route together
+        /// are at most a tenth of its calls.
+        resend: Resend = "idempotent", live, like "mcp-safe";
         /// What becomes of calls that miss their deadline, if that differs from `connect.deadline`. It applies to agents whose
         /// TLS ends in this connector.
         deadline: Option<GuardMode> = unset, live, like "enforce";

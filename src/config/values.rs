@@ -145,6 +145,16 @@ macro_rules! choice {
 }
 
 choice! {
+    /// Which requests are sent again if their connection ended without one byte of an answer.
+    Resend {
+        /// Those that HTTP calls idempotent: GET, HEAD, DELETE and OPTIONS.
+        Idempotent = "idempotent",
+        /// Also POST requests of MCP that only read, or that the server declares as read-only or idempotent.
+        McpSafe = "mcp-safe",
+    }
+}
+
+choice! {
     /// Which origin of web pages is a host's own.
     OwnOrigin {
         /// Scheme, host and port are those of the call.

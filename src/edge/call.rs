@@ -23,7 +23,7 @@ use crate::engine::{Core, StreamError};
 use crate::exchange::{
     CallFailure, CallReport, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded, requested_host,
 };
-use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, Stage, server_timing};
+use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIMING_LEN_MAX, Stage, server_timing};
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
@@ -79,6 +79,19 @@ struct CallWork {
     is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
     moves: Moves,
+    again: Again,
+}
+
+/// What is known of a call that may have to be opened again.
+#[derive(Default)]
+struct Again {
+    retries: Retries,
+    /// How long to wait before that.
+    pause: Duration,
+    /// Whether a part of the body was read: it is sent again from its start.
+    has_begun: bool,
+    /// Whether another connector may take it.
+    may_move: bool,
 }
 
 /// What came of a stream that was opened for a call.
@@ -214,7 +227,8 @@ impl AgentCalls<'_> {
             if let Err(held_back) = begun {
                 let report = held_back.report(call, route.tunnel.as_str(), route.name.as_str());
                 let failed = (CallFailure::BreakerOpen, Some(report));
-                return fail_with(&core, request, route, None, &stamps, &mut self.work, failed).await;
+                // In a box, so that other calls do not have its size.
+                return Box::pin(fail_with(&core, request, route, None, &stamps, &mut self.work, failed)).await;
             }
         }
         let seal = match route.traffic {
@@ -223,9 +237,12 @@ impl AgentCalls<'_> {
         };
         // Why the first connector has not passed the call on.
         let mut refused = None;
-        // Whether the body is sent again from its start.
-        let mut is_moved = false;
+        self.work.again = Again::default();
         loop {
+            if !self.work.again.pause.is_zero() {
+                // In a box, so that calls do not have its size.
+                Box::pin(core.core.sleep(std::mem::take(&mut self.work.again.pause))).await;
+            }
             let host = request.head().host().unwrap_or_default();
             let target = CallTarget { route, host, seal, peer: None, bond, moves, call: self.work.notes.number };
             self.work.notes.opens(core.core.turn_time());
@@ -233,40 +250,43 @@ impl AgentCalls<'_> {
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
-                Err(NotOpened::Withdrawn) if !is_moved => {
-                    self.work.notes.on_opened(core.core.turn_time());
-                    self.keep_body(false);
-                    is_moved = true;
-                    continue;
-                }
-                Err(NotOpened::Withdrawn) => {
-                    let failure = CallFailure::ConnectorOffline;
-                    return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
-                }
-                Err(NotOpened::NotPassedOn(failure, connector))
-                    if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
-                {
-                    self.keep_body(false);
-                    self.work.notes.on_not_passed_on(failure, connector);
-                    (refused, bond, is_moved) = (Some(failure), Bond::Other(connector), true);
-                    continue;
-                }
-                Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
+                Err(NotOpened::Failed(failure)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     self.work.notes.on_opened(core.core.turn_time());
                     let failure = refused.unwrap_or(failure);
                     return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
                 }
+                Err(not_opened) => {
+                    let (failure, other) = match not_opened {
+                        NotOpened::NotPassedOn(failure, connector) => (failure, Some(connector)),
+                        _ => (CallFailure::ConnectorOffline, None),
+                    };
+                    let may = other.is_none_or(|connector| {
+                        failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector)
+                    });
+                    self.work.notes.on_opened(core.core.turn_time());
+                    if !may || !self.again(&core, request, route) {
+                        let failure = refused.unwrap_or(failure);
+                        return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
+                    }
+                    if let Some(connector) = other {
+                        self.work.notes.on_not_passed_on(failure, connector);
+                    }
+                    (refused, bond) = (Some(failure), other.map_or(bond, Bond::Other));
+                    continue;
+                }
             };
             self.work.notes.on_opened(core.core.turn_time());
             let may_move = core.may_move(&route.tunnel, bond, opened.usage.connector());
-            if is_moved {
+            self.work.again.may_move = may_move;
+            if self.work.again.retries.made() > 0 {
                 Counters::add(&core.edge.counters.calls_moved);
-            } else {
+            }
+            if !self.work.again.has_begun {
                 let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
                 self.keep_body(may_move || may_withdraw);
             }
-            match self.exchange(request, route, &opened, &mut stamps, may_move).await {
+            match self.exchange(request, route, &opened, &mut stamps).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
                         core.keep_session(opened, request.head().host().unwrap_or_default());
@@ -276,14 +296,32 @@ impl AgentCalls<'_> {
                 Exchanged::NotPassedOn(failure) => {
                     let connector = opened.usage.connector();
                     self.work.notes.on_not_passed_on(failure, connector);
+                    if !self.again(&core, request, route) {
+                        let usage = Some(&*opened.usage);
+                        return fail(&core, request, route, usage, &stamps, &mut self.work, failure).await;
+                    }
                     // Once a part of the body was read, the connection cannot go to another core.
-                    (refused, is_moved, moves) = (Some(failure), true, Moves::spent());
+                    (refused, moves, self.work.again.has_begun) = (Some(failure), Moves::spent(), true);
                     if !opened.stream.on_link().is_withdrawn() {
                         bond = Bond::Other(connector);
                     }
                 }
             }
         }
+    }
+
+    /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
+    fn again(&mut self, core: &EdgeCore, request: &impl Request, route: &Route) -> bool {
+        let spent = core.core.turn_time() - request.began();
+        // A GET waits for events, for as long as the agent does.
+        let left = (request.head().method() != Method::Get)
+            .then(|| self.work.guard.deadline.first_byte_timeout.saturating_sub(spent));
+        let again = core.links.again(&route.tunnel, &mut self.work.again.retries, left);
+        match again {
+            Ok(pause) => self.work.again.pause = pause,
+            Err(_) => Counters::add(&core.edge.counters.calls_move_denied),
+        }
+        again.is_ok()
     }
 
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
@@ -295,14 +333,13 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// Carries request and response over the stream. With `may_move` it can go to another connector if this one does not pass it on.
+    /// Carries request and response over the stream.
     async fn exchange<'r>(
         &mut self,
         request: &mut impl AgentRequest<'r>,
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
-        may_move: bool,
     ) -> Exchanged {
         let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
         let stream = &opened.stream;
@@ -338,7 +375,7 @@ impl AgentCalls<'_> {
         if let Err(Ended::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
-            && (may_move || stream.on_link().is_withdrawn())
+            && (work.again.may_move || stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);

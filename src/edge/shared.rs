@@ -91,7 +91,8 @@ counters! {
         admission_dry_run, "Connections and calls that admission would turn away if it were enforced";
         answers_cut_at_close, "Connections of agents that were reset before they had taken all of their last answer";
         calls_limited, "Calls refused because their source has too many in flight";
-        calls_moved, "Calls that a connector did not pass on and that were sent to another connector";
+        calls_move_denied, "Calls that a connector did not pass on and that were not sent to another one, because they had been or the retries had used up their budget";
+        calls_moved, "Calls that a connector did not pass on and that were sent to another connector, or that left a link that stood still";
         certificates_refused, "Certificates of connectors that were refused: expired, of another authority or tunnel, or missing";
         connections_limited, "Connections refused because their source has too many open";
         connections_refused, "Connections of agents refused above the limit of the core";
