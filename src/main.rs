@@ -31,6 +31,8 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Connect(args) => Ok(cli::run_connect(args, &env)),
         Command::Breakers(args) => Ok(cli::run_breakers(&args, &env)),
         Command::Latency(args) => Ok(cli::run_latency(&args, &env)),
+        Command::Calls(args) => Ok(cli::run_calls(&args, &env)),
+        Command::Explain(args) => Ok(cli::run_explain(&args, &env)),
         Command::Doctor(args) => Ok(cli::run_doctor(args, &env)),
         Command::Up(args) => Ok(cli::run_up(args, &env)),
     }

@@ -47,8 +47,8 @@ pub enum CallFailure {
     /// There is no TLS session between connector and upstream.
     #[error("the TLS handshake with the upstream failed")]
     UpstreamTls,
-    /// The upstream closed the connection before anything of the request was sent.
-    #[error("the upstream closed the connection before the request was sent")]
+    /// The upstream refused the request without looking at it, or closed the connection before anything of it was sent.
+    #[error("the upstream refused the request unread, or closed the connection before it was sent")]
     UpstreamUnsent,
 
     // From here on the upstream may have received the request.

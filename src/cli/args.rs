@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::tunnel_args::TunnelArgs;
-use crate::config::Profile;
+use crate::config::{Millis, Profile};
 
 /// The path of the MCP endpoint of most servers.
 pub(super) const MCP_PATH: &str = "/mcp";
@@ -50,6 +50,12 @@ pub enum Command {
     /// Show which tools and servers are not called because calls fail, or decide that, while the edge runs
     #[command(after_help = BREAKERS_EXAMPLES)]
     Breakers(BreakersArgs),
+    /// List the last calls and how far each came, also connections that were turned away, while the edge or connector runs
+    #[command(after_help = CALLS_EXAMPLES)]
+    Calls(CallsArgs),
+    /// Tell what became of one call: each phase with its time, and each decision with its rule
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -118,6 +124,24 @@ const BREAKERS_EXAMPLES: &str = "Examples:
 
 To show them needs no token; to decide needs the admin token of the edge, and `breaker = \"enforce\"`. Exit code 1 means that the
 process cannot be reached, or refused, 2 a wrong flag.";
+
+const CALLS_EXAMPLES: &str = "Examples:
+  adit calls
+  adit calls --failed --since 10m
+  adit calls --host orders.mcp.example.com --tool search --limit 200
+  adit calls --admin http://127.0.0.1:9443 --json
+
+It reads the admin API of a running edge or connector, and needs no token. STOPPED AT says how far a call came: accept and tls
+are connections that made no call. Each core keeps the last calls (calls_kept), failed and slow ones apart from the others. Exit
+code 1 means that the process cannot be reached, 2 a wrong flag.";
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  adit explain 1f3
+  adit explain 4bf92f3577b34da6a3ce929d0e0e4736
+  adit explain 1f3 --json
+
+The id is one that `adit calls` shows, or the trace id of the agent (traceparent). Exit code 1 means that no such call is kept, or
+that the process cannot be reached, 2 a wrong flag.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml
@@ -416,6 +440,46 @@ pub struct LatencyArgs {
     pub json: bool,
 }
 
+/// The arguments of `adit calls`.
+#[derive(Args)]
+pub struct CallsArgs {
+    /// URL of the admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// The calls for this host, or of the route with this name
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// The calls of this tool
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// Only calls that failed: not answered completely, or with a status of 400 or higher
+    #[arg(long)]
+    pub failed: bool,
+    /// Only calls that ended within this time, such as 10m
+    #[arg(long, value_name = "DURATION")]
+    pub since: Option<Millis>,
+    /// The most calls that are listed, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Print the answer of the admin API as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `adit explain`.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// The id of the call, or of its trace
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// URL of the admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// Print the answer of the admin API as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The arguments of `adit version`.
 #[derive(Args)]
 pub struct VersionArgs {
@@ -470,7 +534,16 @@ mod tests {
     fn every_command_that_the_documentation_shows_is_understood() {
         use clap::error::ErrorKind;
         // Examples in help texts are indented lines.
-        let helps = [EDGE_EXAMPLES, TUNNEL_EXAMPLES, CONNECT_EXAMPLES, UP_EXAMPLES, DOCTOR_EXAMPLES, CONFIG_EXAMPLES];
+        let helps = [
+            EDGE_EXAMPLES,
+            TUNNEL_EXAMPLES,
+            CONNECT_EXAMPLES,
+            UP_EXAMPLES,
+            DOCTOR_EXAMPLES,
+            CALLS_EXAMPLES,
+            EXPLAIN_EXAMPLES,
+            CONFIG_EXAMPLES,
+        ];
         let helps: Vec<String> = helps.iter().map(|help| format!("```sh\n{}```", help.replace("\n  ", "\n"))).collect();
         let helps = helps.iter().map(|help| ("a help text", help.as_str()));
         let pages = [

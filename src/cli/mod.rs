@@ -8,13 +8,16 @@ mod announce;
 mod args;
 mod breakers;
 mod breakers_args;
+mod call_text;
 mod call_times;
+mod calls;
 mod command_line;
 mod config;
 mod connect;
 mod doctor;
 mod edge;
 mod edge_dir;
+mod explain;
 mod flag_sources;
 mod latency;
 mod output;
@@ -28,15 +31,17 @@ mod version;
 
 pub use announce::Announcer;
 pub use args::{
-    Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
-    EngineArgs, FileArgs, LatencyArgs, ProfileArgs, UpArgs, VersionArgs,
+    CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
+    EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, UpArgs, VersionArgs,
 };
 pub use breakers::run_breakers;
 pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
+pub use calls::run_calls;
 pub use config::{environment, run_config};
 pub use connect::run_connect;
 pub use doctor::run_doctor;
 pub use edge::run_edge;
+pub use explain::run_explain;
 pub use latency::run_latency;
 pub use run::{EXIT_FAILURE, RunError};
 pub use tunnel::run_tunnel;

@@ -223,6 +223,9 @@ section! {
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";
         /// Calls slower than this, and than calls of their tool usually are, are logged with the time of each phase; 0 logs none.
         slow_call_ms: Millis = "1s" in 0..=86_400_000, restart, like "250ms";
+        /// How many of the last calls `adit calls` can show: so many for each core of those that were answered, as many that
+        /// failed or were slow, and as many that were turned away before they had a route. Each takes 256 bytes; 0 keeps none.
+        calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
     } with {
         /// The tunnels that connectors may open: the tables `[[tunnel]]`.
         tunnels: TunnelConfig
@@ -492,6 +495,8 @@ section! {
         /// After how much silence the connector sends a comment on an event stream to an agent whose TLS ends in this
         /// connector; 0 sends none. For other calls the edge has the same setting.
         sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
+        /// How many of the last calls `adit calls` can show, as `edge.calls_kept` says it of an edge.
+        calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig

@@ -147,8 +147,8 @@ impl UpstreamWork {
                 false => served.upstream.checkout().await,
                 true => served.upstream.connect().await,
             };
-            let Checkout { connection, connect } =
-                connecting.map_err(|error| CallError::Failed(served.on_failed(&error)))?;
+            let Checkout { connection, connect } = connecting
+                .map_err(|error| CallError::Failed(served.on_failed(&error, context.core.core.turn_time())))?;
             if let Some(took) = connect {
                 served.on_connected();
                 end.stamps.on_connected(took);
@@ -251,6 +251,7 @@ impl UpstreamWork {
             let limit = of_agents.or(served.first_byte_timeout()).filter(|_| head.method() != Method::Get);
             let mut next_hop = NextHop::new(&to, &to, &mut self.next_hop, head, edits);
             next_hop.first_byte_timeout = limit;
+            next_hop.flush = U::QUEUES_APART;
             next_hop.replay = Some(&mut self.replay);
             relay(incoming, next_hop, &context.core.core, &mut hooks)
         }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use crate::base::Clock;
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
+use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, HeadReadError, Refusal, check_request};
-use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timing};
+use crate::latency::{CallPhases, CallRecord, ConnectorTimes, Phase, Stage, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{CallGuard, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::serve::{CallGuard, Ended, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
 use crate::wire::mcp::Call;
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
@@ -78,6 +79,7 @@ impl Service for StreamCalls<'_> {
             let is_gone = matches!(error, HeadReadError::Stream(_));
             count(core, if is_gone { None } else { Some(Err(failure)) });
         }
+        self.context.keep_unreadable(error.own_answer());
         let can_tell = self.context.is_agents() && !matches!(error, HeadReadError::Stream(_));
         (!can_tell).then_some(Leave::Reset(failure))
     }
@@ -94,6 +96,7 @@ impl StreamCalls<'_> {
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
             Counters::add(&context.core.connector.counters.requests_refused);
+            context.keep_refused(request.head(), refusal);
             request.refuse(refusal).await;
             return Next::Close;
         }
@@ -130,15 +133,10 @@ impl StreamCalls<'_> {
             ended = Some(Ok(()));
         }
         count(context.core, ended);
-        if let Some(host) = *host {
-            if ended == Some(Ok(())) && work.agents.guard.deadline.was_cut() {
-                ended = Some(Err(CallFailure::Deadline));
-            }
-            let stamps = &end.stamps;
-            let phases = CallPhases::of_connector(stamps.times(&context.core.core), context.core.core.now() - began)
-                .answered(stamps.status(), stamps.is_event_stream());
-            record(*context, request, host, &phases, ended, &mut work.agents.guard);
+        if host.is_some() && ended == Some(Ok(())) && work.agents.guard.deadline.was_cut() {
+            ended = Some(Err(CallFailure::Deadline));
         }
+        record(*context, request, *host, &end, ended, &work.agents.guard);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             None => return Next::Leave(Leave::GivenUp),
@@ -157,14 +155,10 @@ impl StreamCalls<'_> {
         let StreamCalls { context, host, .. } = self;
         let core = context.core;
         let mut timing = Vec::new();
-        let times = ConnectorTimes { connector: core.core.now() - request.began(), ..ConnectorTimes::default() };
-        connector_timing(&times, &mut timing);
+        let end = CallEnd::new(request.began());
+        connector_timing(&end.stamps.times(&core.core), &mut timing);
         let keep = request.fail(CallFailure::BreakerOpen, Some(&report), &timing, !core.is_draining()).await;
-        let phases = CallPhases::of_connector(times, times.connector);
-        if let Some(host) = *host {
-            let mut guard = CallGuard::default();
-            record(*context, request, host, &phases, Some(Err(CallFailure::BreakerOpen)), &mut guard);
-        }
+        record(*context, request, *host, &end, Some(Err(CallFailure::BreakerOpen)), &CallGuard::default());
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -241,29 +235,48 @@ fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedCall<'a> {
     GuardedCall { call, route: route.name.as_str(), deadline: route.deadlines, breaker: route.breaker }
 }
 
-/// Counts an agent's call, and records how long it took.
+/// Keeps a call that has ended. One of an agent, which is for `host`, is counted, and how long it took recorded.
 fn record(
     context: CallContext<'_>,
     request: &mut impl Request,
-    host: &Hostname,
-    phases: &CallPhases,
+    host: Option<&Hostname>,
+    end: &CallEnd,
     ended: Option<Result<(), CallFailure>>,
-    guard: &mut CallGuard,
+    guard: &CallGuard,
 ) {
-    let Some(call) = request.label().map(|label| label.call()) else { return };
-    let method = call.method().unwrap_or(call.kind().name());
-    let tool = call.tool().unwrap_or_default();
-    let outcome = match ended {
-        Some(Ok(())) => Outcome::Ok,
-        Some(Err(CallFailure::Cancelled)) | None => Outcome::AgentGone,
-        Some(Err(CallFailure::RequestBroken)) => Outcome::BadRequest,
-        Some(Err(failure)) => failure.outcome(),
-    };
     let core = context.core;
-    let mut recorder = core.figures.recorder.borrow_mut();
-    core.upstreams.route_of(host, |route| {
-        let label = recorder.label(route.name.as_str(), method, tool);
-        recorder.record(label, phases, outcome);
-        guard.end(&guarded(route, call), label, &mut recorder, (phases, outcome), core.core.turn_time());
+    let keeps = core.figures.calls.borrow().is_on();
+    if host.is_none() && !keeps {
+        return;
+    }
+    let stamps = &end.stamps;
+    let phases = CallPhases::of_connector(stamps.times(&core.core), core.core.now() - stamps.began())
+        .answered(stamps.status(), stamps.is_event_stream());
+    let (outcome, now) = (outcome_of(ended), core.core.turn_time());
+    let kept = keeps.then(|| context.kept(request.head()).with_phases(&phases));
+    let counted = host.and_then(|host| {
+        let call = request.label()?.call();
+        let mut recorder = core.figures.recorder.borrow_mut();
+        core.upstreams.route_of(host, |route| {
+            let method = call.method().unwrap_or(call.kind().name());
+            let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
+            recorder.record(label, &phases, outcome);
+            let ended = Ended { label, phases: &phases, outcome, is_opened: true };
+            (label, guard.end(&guarded(route, call), ended, &mut recorder, now))
+        })
     });
+    let Some(kept) = kept else { return };
+    let in_force = guard.deadline.enforced().filter(|_| host.is_some()).map(|deadline| (deadline, false));
+    let (deadline, missed) = counted.and_then(|(_, judged)| judged).or(in_force).unzip();
+    let failure = ended.and_then(Result::err).filter(|failure| *failure != CallFailure::Cancelled);
+    let kept = CallRecord {
+        label: counted.map(|(label, _)| label),
+        stage: Stage::of(outcome),
+        outcome: Some(outcome),
+        deadline,
+        missed: missed.unwrap_or_default(),
+        status: stamps.status().unwrap_or_default(),
+        ..kept
+    };
+    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(None))));
 }

@@ -61,6 +61,10 @@ pub struct UpstreamReport {
     pub upstream: String,
     /// Connections to it, in use or idle.
     pub connections_open: usize,
+    /// Those of HTTP/2 among them.
+    pub http2_connections_open: usize,
+    /// Calls that these carry, each on a stream.
+    pub http2_streams_open: usize,
     /// Why the last attempt to connect failed, if it did.
     pub failing: Option<String>,
 }

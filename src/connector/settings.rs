@@ -78,6 +78,8 @@ pub struct ConnectorSettings {
     pub sse_keepalive: Option<Duration>,
     /// Which web pages may call where their TLS ends here, and what their browsers are told.
     pub origins: Arc<OriginRules>,
+    /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
+    pub calls_kept: usize,
 }
 
 #[cfg(feature = "internals")]
@@ -106,6 +108,7 @@ impl ConnectorSettings {
             idle_timeout: Duration::from_secs(120),
             sse_keepalive: None,
             origins: Arc::default(),
+            calls_kept: 1_000,
         }
     }
 }

@@ -18,6 +18,9 @@ pub(super) trait UpstreamStream {
 
     fn stream(&self) -> &Self::Stream;
 
+    /// Whether what was queued may wait for the upstream however small it is, so that its way is to be watched too.
+    const QUEUES_APART: bool;
+
     /// When the last bytes were received.
     fn received_at(&self) -> Time;
 
@@ -34,6 +37,9 @@ pub(super) trait UpstreamStream {
 
 impl UpstreamStream for HttpConnection {
     type Stream = Connection;
+
+    /// The system takes it, or its host is found gone.
+    const QUEUES_APART: bool = false;
 
     fn stream(&self) -> &Connection {
         self.connection()
@@ -79,6 +85,9 @@ impl PeerProgress for Http2Exchange {
 
 impl UpstreamStream for Http2Exchange {
     type Stream = Http2Exchange;
+
+    /// It waits for the server's windows.
+    const QUEUES_APART: bool = true;
 
     fn stream(&self) -> &Http2Exchange {
         self

@@ -23,6 +23,9 @@ use crate::wire::http1::RequestHead;
 /// The shortest time between two log lines about failed inner TLS handshakes.
 const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
 
+/// The shortest time between two log lines about reasons for which connecting to an upstream fails.
+const FAILING_EVERY: Duration = Duration::from_secs(10);
+
 /// What the statuses 502, 503 and 504 of an upstream most likely mean.
 const GATEWAY_ANSWERS: &str = "a proxy answers for the upstream: check the server behind it";
 /// The most routes that a log line names.
@@ -47,10 +50,17 @@ pub(super) struct Served {
     pub(super) upstream: Upstream,
     pub(super) addresses: Addresses,
     route: ConnectorRoute,
-    /// Why the last attempt to connect failed, if it did, and the failure for the edge.
-    failing: RefCell<Option<(CallFailure, String)>>,
+    /// Why the last attempt to connect failed, if it did.
+    failing: RefCell<Option<Failing>>,
     /// The status of the last answer, if that was one of a gateway in front of the upstream.
     gateway: Cell<Option<u16>>,
+}
+
+/// Why connecting fails.
+struct Failing {
+    why: String,
+    /// The reason that was last logged, and when.
+    logged: (String, Time),
 }
 
 impl Upstreams {
@@ -74,11 +84,16 @@ impl Upstreams {
     }
 
     pub(super) fn report(&self) -> Vec<UpstreamReport> {
-        let report = |served: &Rc<Served>| UpstreamReport {
-            route: served.route.name.clone(),
-            upstream: served.route.upstream.url.to_string(),
-            connections_open: served.upstream.open(),
-            failing: served.failing(),
+        let report = |served: &Rc<Served>| {
+            let (http2_connections_open, http2_streams_open) = served.upstream.open_http2();
+            UpstreamReport {
+                route: served.route.name.clone(),
+                upstream: served.route.upstream.url.to_string(),
+                connections_open: served.upstream.open(),
+                http2_connections_open,
+                http2_streams_open,
+                failing: served.failing(),
+            }
         };
         self.served.borrow().values().map(report).collect()
     }
@@ -236,19 +251,23 @@ impl Served {
 
     /// Why calls to the upstream fail, if the last one did.
     fn failing(&self) -> Option<String> {
-        let connecting = self.failing.borrow().as_ref().map(|(_, why)| why.clone());
+        let connecting = self.failing.borrow().as_ref().map(|failing| failing.why.clone());
         connecting.or_else(|| self.gateway.get().map(|status| format!("{GATEWAY_ANSWERS} (status {status})")))
     }
 
-    /// Notes that connecting failed; returns the failure for the edge. Each failure is logged once, until connecting succeeds.
-    pub(super) fn on_failed(&self, error: &UpstreamError) -> CallFailure {
-        let failure = failure_of(error);
-        let logged = self.failing.borrow().as_ref().is_some_and(|(before, _)| *before == failure);
-        if !logged {
+    /// Notes that connecting failed; returns the failure for the edge. A reason is logged once until connecting succeeds, another one
+    /// at the earliest [`FAILING_EVERY`] later.
+    pub(super) fn on_failed(&self, error: &UpstreamError, now: Time) -> CallFailure {
+        let why = error.to_string();
+        let mut failing = self.failing.borrow_mut();
+        let told = failing.take().map(|before| before.logged);
+        let is_told = |(told, at): &(String, Time)| *told == why || now - *at < FAILING_EVERY;
+        let logged = told.filter(is_told).unwrap_or_else(|| {
             tracing::warn!(route = %self.route.name, upstream = %self.route.upstream.url, %error, "cannot connect to the upstream");
-            self.failing.replace(Some((failure, error.to_string())));
-        }
-        failure
+            (why.clone(), now)
+        });
+        *failing = Some(Failing { why, logged });
+        failure_of(error)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, EdgeStatus, EdgeView, LinkReport,
     LinkState,
 };
+use crate::control::calls;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
@@ -16,7 +17,7 @@ use crate::control::reading::{
 };
 use crate::control::thread::RoleEvent;
 use crate::engine::{MailSender, MonotonicClock, mailbox};
-use crate::latency::{BreakerReading, CoreFigures, ForcedState, Label, Snapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot};
 use crate::route::HostPattern;
 
 /// A connector, as the control thread sees it.
@@ -91,6 +92,12 @@ impl Role for ConnectorRole {
 
     fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
         None
+    }
+
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        Box::pin(calls::read(wait, self.cores, move |reply| {
+            self.connector.command(|| ConnectorCommand::Calls(Arc::clone(&filter), reply.clone()));
+        }))
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -185,8 +192,18 @@ fn add_upstreams(upstreams: &mut BTreeMap<(String, String), UpstreamReading>, re
     for of_core in &report.upstreams {
         let (route, upstream) = (of_core.route.to_string(), of_core.upstream.clone());
         let all = upstreams.entry((route.clone(), upstream.clone()));
-        let all = all.or_insert(UpstreamReading { route, upstream, connections_open: 0, failing: false, why: None });
+        let all = all.or_insert(UpstreamReading {
+            route,
+            upstream,
+            connections_open: 0,
+            http2_connections_open: 0,
+            http2_streams_open: 0,
+            failing: false,
+            why: None,
+        });
         all.connections_open += of_core.connections_open;
+        all.http2_connections_open += of_core.http2_connections_open;
+        all.http2_streams_open += of_core.http2_streams_open;
         all.failing |= of_core.failing.is_some();
         all.why = all.why.take().or_else(|| of_core.failing.clone());
     }

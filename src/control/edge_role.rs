@@ -5,15 +5,16 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
 use crate::base::{Clock, TunnelId};
+use crate::control::calls;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CoreReading, HostReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
-    TunnelReading,
+    TunnelReading, connector_name,
 };
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, HostService, LinkReport};
 use crate::engine::{MailSender, MonotonicClock, mailbox};
-use crate::latency::{BreakerReading, CoreFigures, ForcedState, Label, Snapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot};
 use crate::tls::CertInfo;
 
 /// An edge, as the control thread sees it.
@@ -94,6 +95,12 @@ impl Role for EdgeRole {
         self.edge.breakers().force(label, forced, MonotonicClock.now())
     }
 
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        Box::pin(calls::read(wait, self.cores, move |reply| {
+            self.edge.command(|| EdgeCommand::Calls(Arc::clone(&filter), reply.clone()));
+        }))
+    }
+
     fn routes(&self) -> Vec<RouteLine> {
         let tables = self.edge.tables();
         let line = |(host, route): (&crate::route::HostPattern, &crate::route::Route)| RouteLine {
@@ -150,7 +157,7 @@ fn link(link: LinkReport) -> LinkReading {
         tunnel: link.tunnel.to_string(),
         credential: Some(link.credential.to_string()),
         peer: link.software.into(),
-        connector: Some(connector(link.connector)),
+        connector: Some(connector_name(link.connector)),
         hosts: link.hosts.map(|hosts| hosts.iter().map(str::to_owned).collect()),
         streams: link.streams,
         round_trip: link.round_trip,
@@ -163,15 +170,10 @@ fn link(link: LinkReport) -> LinkReading {
 fn tunnel((id, hosts): (TunnelId, Vec<HostService>)) -> TunnelReading {
     let host = |HostService { host, connectors, unserved }| HostReading {
         host,
-        connectors: connectors.into_iter().map(connector).collect(),
+        connectors: connectors.into_iter().map(connector_name).collect(),
         unserved,
     };
     TunnelReading { id: id.to_string(), hosts: hosts.into_iter().map(host).collect() }
-}
-
-/// The name of a connector: the number by which its links belong together.
-fn connector(number: u64) -> String {
-    format!("{number:016x}")
 }
 
 fn certificate((of, found): &(&'static str, Certificate), now: UnixTime) -> Option<CertificateReading> {

@@ -197,6 +197,16 @@ impl Scrape {
     fn upstreams(&self, families: &mut Families<'_>) -> fmt::Result {
         let rows = self.per_upstream(|upstream| upstream.connections_open as f64);
         families.gauges("adit_upstream_connections_open", "Connections to an upstream", None, &rows)?;
+        let rows = self.per_upstream(|upstream| upstream.http2_connections_open as f64);
+        let help = "Connections to an upstream that are of HTTP/2";
+        families.gauges("adit_upstream_http2_connections_open", help, None, &rows)?;
+        let rows = self.per_upstream(|upstream| upstream.http2_streams_open as f64);
+        families.gauges(
+            "adit_upstream_http2_streams_open",
+            "Calls on streams of HTTP/2 to an upstream",
+            None,
+            &rows,
+        )?;
         let rows = self.per_upstream(|upstream| f64::from(u8::from(upstream.failing)));
         families.gauges(
             "adit_upstream_failing",
@@ -424,7 +434,7 @@ mod tests {
                 Some((name, labels)) => (name, parse_labels(labels.strip_suffix('}').unwrap())),
                 None => (head, BTreeMap::new()),
             };
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{line}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{line}");
             assert!(name.starts_with(&family), "{line} is not of {family}");
             samples.entry(name.to_owned()).or_default().push((labels, value.parse().unwrap()));
         }
@@ -503,6 +513,8 @@ mod tests {
                 "adit_upstream_answers_total class,method,route,tool",
                 "adit_upstream_connections_open role,route",
                 "adit_upstream_failing role,route",
+                "adit_upstream_http2_connections_open role,route",
+                "adit_upstream_http2_streams_open role,route",
                 "adit_uptime_seconds ",
             ]
         );

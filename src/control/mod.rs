@@ -7,6 +7,7 @@ pub mod admin;
 mod admin_listener;
 pub mod api;
 pub mod bodies;
+mod calls;
 mod certify;
 mod connector_role;
 mod data_dir;

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
-use crate::latency::{BreakerReading, ForcedState, Label, Snapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Snapshot};
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -31,6 +31,11 @@ impl RoleKind {
             RoleKind::Connector => "connector",
         }
     }
+}
+
+/// The name of a connector: the number by which its links belong together.
+pub(super) fn connector_name(number: u64) -> String {
+    format!("{number:016x}")
 }
 
 /// How one core of a role is.
@@ -117,6 +122,10 @@ pub struct UpstreamReading {
     pub upstream: String,
     /// Connections to it, in use or kept.
     pub connections_open: usize,
+    /// Those of HTTP/2 among them.
+    pub http2_connections_open: usize,
+    /// Calls that these carry, each on a stream.
+    pub http2_streams_open: usize,
     /// Whether the last attempt to connect to it failed.
     pub failing: bool,
     /// Why, and what to do about it.
@@ -267,6 +276,9 @@ pub trait Role: Send + Sync {
 
     /// Forces it, or leaves it to the calls again. Returns how it is then.
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading>;
+
+    /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

@@ -437,7 +437,8 @@ mod tests {
                 "renews_in_s": 57600, "clock_ahead_s": -3, "trouble": null, "hosts_missing": ["other.test"],
             }],
             "upstreams": [{
-                "route": "demo", "upstream": "http://127.0.0.1:9000", "connections_open": 2, "failing": true,
+                "route": "demo", "upstream": "http://127.0.0.1:9000", "connections_open": 2,
+                "http2_connections_open": 1, "http2_streams_open": 3, "failing": true,
                 "why": "the upstream 127.0.0.1:9000 refused the connection",
             }],
             "breakers": [{

@@ -10,9 +10,11 @@ use crate::control::reading::{
     RoleKind, RoleReading, RouteLine, TunnelReading, UpstreamReading,
 };
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
+use crate::exchange::CallFailure;
 use crate::latency::{
-    BreakerReading, BreakerScope, BreakerState, CallCounts, CallPhases, ConnectorTimes, EdgeTimes, ForcedState, Label,
-    LatencySettings, Outcome, Recorder, Snapshot, StatusClass, Wait, WaitEnd,
+    BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
+    ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label, LatencySettings, Outcome,
+    OwnAnswer, Recorder, Snapshot, Stage, StatusClass, TraceId, Usual, Wait, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -59,6 +61,12 @@ impl Role for SampleRole {
 
     fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
         None
+    }
+
+    fn calls(&self, filter: Arc<CallFilter>, _wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        let mut calls = calls();
+        calls.retain(|call| !filter.failed || call.record.is_failed());
+        Box::pin(async { calls })
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -110,6 +118,8 @@ pub(super) fn edge_reading() -> RoleReading {
         route: "demo".to_owned(),
         upstream: "http://127.0.0.1:9000".to_owned(),
         connections_open: 2,
+        http2_connections_open: 1,
+        http2_streams_open: 3,
         failing: true,
         why: Some("the upstream 127.0.0.1:9000 refused the connection".to_owned()),
     }];
@@ -168,6 +178,40 @@ fn snapshot() -> Snapshot {
         recorder.learn(label, &wait, Time::ZERO);
     }
     recorder.snapshot()
+}
+
+/// A call that was cut at its deadline, after another connector had not passed it on; and a connection that was turned away.
+pub(super) fn calls() -> Vec<CallLine> {
+    let ms = Duration::from_millis;
+    let edge = EdgeTimes { edge: Duration::from_micros(20), total: ms(3_000), ..EdgeTimes::default() };
+    let usual = Some(Usual { p50: ms(1_500), p95: ms(2_000) });
+    let deadline = Deadline { limit: ms(3_000), reason: DeadlineReason::Learned, usual };
+    let record = CallRecord {
+        number: 0x1f3,
+        trace: TraceId::of_digits(b"4bf92f3577b34da6a3ce929d0e0e4736"),
+        peer: Some([192, 0, 2, 7].into()),
+        host: HostText::of("demo.test"),
+        connector: Some(0x2a),
+        moved: Some((CallFailure::UpstreamRefused, 0x2b)),
+        stage: Stage::of(Outcome::TimedOut),
+        outcome: Some(Outcome::TimedOut),
+        deadline: Some(CallLimit::of(&deadline, true)),
+        missed: true,
+        slow: true,
+        ..CallRecord::new(Time::ZERO)
+    };
+    let record = record.with_phases(&CallPhases::split(edge, None)).with_wait(ms(40));
+    let label = Label { route: "demo".into(), method: "tools/call".into(), tool: "search".into() };
+    let call = CallLine {
+        record: record.with_own(Some(CallFailure::Deadline.own_answer(None))),
+        age: ms(2_000),
+        label: Some(label),
+        route: Some("demo".to_owned()),
+        tunnel: Some("tnl_demo".to_owned()),
+    };
+    let own = OwnAnswer::unanswered("tls_failed", "the TLS handshake failed");
+    let record = CallRecord { stage: Stage::Tls, ..CallRecord::new(Time::ZERO) }.with_own(Some(own));
+    vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None }]
 }
 
 pub(super) fn facts() -> ProcessFacts {

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::control::bodies::{HealthBody, HealthStatus, ReadyBody, SilentRole};
+use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole};
+use crate::control::calls;
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes};
 use crate::engine::MonotonicClock;
-use crate::latency::{BreakerReading, ForcedState, Label, Readiness, ReadinessSettings};
+use crate::latency::{BreakerReading, CallFilter, ForcedState, Label, Readiness, ReadinessSettings};
 
 /// How long a core may take to say how it is, before it counts as stuck.
 pub const CORE_ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -126,6 +127,16 @@ impl State {
             }
         }
         None
+    }
+
+    /// The last calls that `filter` names, of all roles.
+    pub(super) async fn calls(&self, filter: CallFilter) -> CallsBody {
+        let filter = Arc::new(filter);
+        let mut read = Vec::with_capacity(self.roles.len());
+        for role in &self.roles {
+            read.push((role.kind(), role.calls(Arc::clone(&filter), CORE_ANSWER_MAX).await));
+        }
+        CallsBody { calls: calls::newest(&filter, read) }
     }
 
     pub(super) async fn read(&self) -> Vec<RoleReading> {

@@ -6,20 +6,23 @@ use std::time::Duration;
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
+use crate::edge::call_notes::CallNotes;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
-use crate::edge::recording::{count_refused, finish, guarded, note_era, record};
+use crate::edge::recording::{Ending, count_refused, finish, guarded, keep_refused, note_era, record};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
-use crate::exchange::{CallFailure, CallReport, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
-use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, server_timing};
+use crate::exchange::{
+    CallFailure, CallReport, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded, requested_host,
+};
+use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, Stage, server_timing};
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
@@ -36,7 +39,7 @@ pub(super) struct Caller {
     /// The agent's address, as text.
     peer: String,
     /// The same, as admission rules see it.
-    source: Source,
+    pub(super) source: Source,
     /// What stands in front of the edge.
     pub(super) front: Front,
     /// Its permit among the connections of its source, if those are counted.
@@ -70,6 +73,7 @@ pub(super) struct AgentCalls<'a> {
 struct CallWork {
     timing: Vec<u8>,
     guard: CallGuard,
+    notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
     is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
@@ -82,6 +86,13 @@ enum Exchanged {
     Done(Next<Leave>),
     /// The connector did not pass it on, and another may.
     NotPassedOn(CallFailure),
+}
+
+impl CallWork {
+    /// How the call has ended.
+    fn ending(&self, outcome: Outcome) -> Ending<'_> {
+        Ending { notes: &self.notes, guard: Some(&self.guard), own: None, outcome }
+    }
 }
 
 impl Caller {
@@ -135,8 +146,10 @@ impl Service for AgentCalls<'_> {
         if *error == HeadReadError::Head(HeadError::Crowded) {
             Counters::add(&counters.greetings_refused);
         }
-        if !matches!(error, HeadReadError::Stream(_)) {
+        if let Some(own) = error.own_answer() {
             Counters::add(&counters.requests_refused);
+            let now = self.caller.core.core.turn_time();
+            self.caller.core.figures.on_turned_away(now, self.caller.source.address, Stage::Request, own);
         }
         None
     }
@@ -151,8 +164,10 @@ impl AgentCalls<'_> {
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let core = Rc::clone(&self.caller.core);
         let mut moves = std::mem::take(&mut self.work.moves);
+        self.work.notes = CallNotes::begin(core.links.next_call(), self.caller.source.address);
         let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
             Counters::add(&core.edge.counters.requests_refused);
+            keep_refused(&core, request, &self.work.notes, Refusal::TooManyCalls);
             request.refuse(Refusal::TooManyCalls).await;
             return Next::Close;
         };
@@ -164,7 +179,7 @@ impl AgentCalls<'_> {
         let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
         let route = match admitted {
             Ok(route) => route,
-            Err(refusal) => return refuse(&core, request, refusal).await,
+            Err(refusal) => return refuse(&core, request, &self.work.notes, refusal).await,
         };
         if request.is_preflight() {
             let keep = request.answer_preflight(!core.is_draining()).await;
@@ -172,8 +187,7 @@ impl AgentCalls<'_> {
         }
         let mut stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
-        let settings = &core.edge.settings;
-        let needs_label = route.own.needs_label(&settings.deadlines, &settings.breaker);
+        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
             let host = request.head().host().unwrap_or_default();
@@ -181,54 +195,64 @@ impl AgentCalls<'_> {
                 return Next::Leave(Leave::HandOver(target, moves.and_one()));
             }
             if let Err(error) = request.read_label(core.read_ahead_limits()).await {
-                return refuse_unlabelled(&core, request, route, &stamps, error).await;
+                return refuse_unlabelled(&core, request, route, &stamps, &self.work.notes, error).await;
             }
             moves = Moves::spent();
         }
-        self.work.guard.begin(&route.own.terms(&settings.deadlines, None));
-        if let Some(call) = request.label().filter(|_| needs_label).map(|label| label.call()) {
-            let guarded = guarded(&core, route, call);
-            let begun = {
-                let mut recorder = core.figures.recorder.borrow_mut();
-                self.work.guard.begin_labelled(&guarded, &mut recorder, core.core.turn_time())
-            };
-            if let Err(held_back) = begun {
-                let report = held_back.report(call, route.tunnel.as_str(), route.name.as_str());
-                return fail_with(&core, request, route, None, &stamps, None, (CallFailure::BreakerOpen, Some(report)))
-                    .await;
-            }
+        if let Some(report) = self.begin_guard(request, route, needs_label) {
+            let failed = Box::new(Failed { failure: CallFailure::BreakerOpen, report: Some(report) });
+            // In a box, so that other calls do not have its size.
+            return Box::pin(fail_with(&core, request, route, None, &stamps, &self.work, failed)).await;
         }
-        let seal = match route.traffic {
-            Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
-            Traffic::Plain | Traffic::Passthrough => None,
-        };
         // Why the first connector has not passed the call on.
         let mut refused = None;
+        // Whether the body is sent again from its start.
+        let mut is_moved = false;
         loop {
             let host = request.head().host().unwrap_or_default();
-            let target = CallTarget { route, host, seal, peer: None, bond, moves };
+            let seal = match route.traffic {
+                Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
+                Traffic::Plain | Traffic::Passthrough => None,
+            };
+            let target = CallTarget { route, host, seal, peer: None, bond, moves, call: self.work.notes.number };
+            self.work.notes.opens(core.core.turn_time());
             // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
+                Err(NotOpened::Withdrawn) if !is_moved => {
+                    self.work.notes.on_opened(core.core.turn_time());
+                    self.keep_body(false);
+                    is_moved = true;
+                    continue;
+                }
+                Err(NotOpened::Withdrawn) => {
+                    let failure = CallFailure::ConnectorOffline;
+                    return fail(&core, request, route, None, &stamps, &self.work, failure).await;
+                }
                 Err(NotOpened::NotPassedOn(failure, connector))
                     if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
                 {
                     self.keep_body(false);
-                    (refused, bond) = (Some(failure), Bond::Other(connector));
+                    self.work.notes.on_not_passed_on(failure, connector);
+                    (refused, bond, is_moved) = (Some(failure), Bond::Other(connector), true);
                     continue;
                 }
                 Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
-                    let guard = Some(&mut self.work.guard);
-                    return fail(&core, request, route, None, &stamps, guard, refused.unwrap_or(failure)).await;
+                    self.work.notes.on_opened(core.core.turn_time());
+                    return fail(&core, request, route, None, &stamps, &self.work, refused.unwrap_or(failure)).await;
                 }
             };
-            match bond {
-                Bond::Other(_) => Counters::add(&core.edge.counters.calls_moved),
-                _ => self.keep_body(core.may_move(&route.tunnel, bond, opened.usage.connector())),
+            self.work.notes.on_opened(core.core.turn_time());
+            let may_move = core.may_move(&route.tunnel, bond, opened.usage.connector());
+            if is_moved {
+                Counters::add(&core.edge.counters.calls_moved);
+            } else {
+                let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
+                self.keep_body(may_move || may_withdraw);
             }
-            match self.exchange(request, route, &opened, &mut stamps).await {
+            match self.exchange(request, route, &opened, &mut stamps, may_move).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
                         core.keep_session(opened, request.head().host().unwrap_or_default());
@@ -236,10 +260,26 @@ impl AgentCalls<'_> {
                     return next;
                 }
                 Exchanged::NotPassedOn(failure) => {
-                    (refused, bond) = (Some(failure), Bond::Other(opened.usage.connector()));
+                    let connector = opened.usage.connector();
+                    self.work.notes.on_not_passed_on(failure, connector);
+                    // Once a part of the body was read, the connection cannot go to another core.
+                    (refused, is_moved, moves) = (Some(failure), true, Moves::spent());
+                    if !opened.stream.on_link().is_withdrawn() {
+                        bond = Bond::Other(connector);
+                    }
                 }
             }
         }
+    }
+
+    /// Starts the guard of a call. Returns what is told of the call if it is held back.
+    fn begin_guard(&mut self, request: &mut impl Request, route: &Route, is_labelled: bool) -> Option<CallReport> {
+        let (core, guard) = (&self.caller.core, &mut self.work.guard);
+        guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
+        let call = request.label().filter(|_| is_labelled)?.call();
+        let mut recorder = core.figures.recorder.borrow_mut();
+        let begun = guard.begin_labelled(&guarded(core, route, call), &mut recorder, core.core.turn_time());
+        Some(begun.err()?.report(call, route.tunnel.as_str(), route.name.as_str()))
     }
 
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
@@ -251,13 +291,14 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// Carries request and response over the stream.
+    /// Carries request and response over the stream. With `may_move` it can go to another connector if this one does not pass it on.
     async fn exchange<'r>(
         &mut self,
         request: &mut impl AgentRequest<'r>,
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
+        may_move: bool,
     ) -> Exchanged {
         let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
         let stream = &opened.stream;
@@ -286,14 +327,14 @@ impl AgentCalls<'_> {
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = work.is_refused;
-        let guard = &mut work.guard;
         if result == Err(RelayError::Late) {
-            guard.deadline.on_cut();
+            work.guard.deadline.on_cut();
         }
         let ended = result.map_err(Ended::of);
         if let Err(Ended::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
+            && (may_move || stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);
@@ -303,7 +344,7 @@ impl AgentCalls<'_> {
         next_hop.clear();
         let ended = match ended {
             Ok(()) => {
-                if guard.deadline.was_cut() {
+                if work.guard.deadline.was_cut() {
                     stream.on_link().reset(CallFailure::Deadline);
                 }
                 stamps.on_last_to_agent(core.core.now());
@@ -312,9 +353,9 @@ impl AgentCalls<'_> {
                     note_era(core, request, route);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && guard.deadline.was_cut();
+                let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
                 let outcome = if is_late { Outcome::TimedOut } else { delivered };
-                finish(core, request, route, opened, stamps, guard, outcome);
+                finish(core, request, route, opened, stamps, work.ending(outcome));
                 return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
@@ -328,20 +369,21 @@ impl AgentCalls<'_> {
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                let failed = fail(core, request, route, Some(&opened.usage), stamps, Some(guard), failure).await;
+                let failed = fail(core, request, route, Some(&opened.usage), stamps, work, failure).await;
                 return Exchanged::Done(failed);
             }
             Ended::BadBody(error) if !has_begun => {
-                finish(core, request, route, opened, stamps, guard, Outcome::BadRequest);
+                let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
+                finish(core, request, route, opened, stamps, ending);
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
                 stamps.on_last_to_agent(core.core.now());
-                finish(core, request, route, opened, stamps, guard, Outcome::Ok);
+                finish(core, request, route, opened, stamps, work.ending(Outcome::Ok));
             }
-            ended => finish(core, request, route, opened, stamps, guard, ended.outcome()),
+            ended => finish(core, request, route, opened, stamps, work.ending(ended.outcome())),
         }
         Exchanged::Done(Next::Leave(Leave::Abort))
     }
@@ -426,6 +468,7 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
+        self.work.notes.status = head.status();
         self.work.is_refused = Era::is_refusal(head.status());
         self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
         let phases = self.opened.stream.on_link().times();
@@ -483,9 +526,10 @@ impl RelayHooks for EdgeHooks<'_> {
 }
 
 /// Answers a request that is none of our calls.
-async fn refuse(core: &EdgeCore, request: &mut impl Request, refusal: Refusal) -> Next<Leave> {
+async fn refuse(core: &EdgeCore, request: &mut impl Request, notes: &CallNotes, refusal: Refusal) -> Next<Leave> {
     Counters::add(&core.edge.counters.requests_refused);
     count_refused(core, refusal);
+    keep_refused(core, request, notes, refusal);
     request.refuse(refusal).await;
     Next::Close
 }
@@ -496,14 +540,16 @@ async fn refuse_unlabelled(
     request: &mut impl Request,
     route: &Route,
     stamps: &EdgeStamps,
+    notes: &CallNotes,
     error: LabelError,
 ) -> Next<Leave> {
-    let outcome = match &error {
-        LabelError::Refused(refusal) => refusal.outcome(),
-        LabelError::Body(_) => Outcome::BadRequest,
-        LabelError::CallerLeft => Outcome::AgentGone,
+    let (outcome, own) = match &error {
+        LabelError::Refused(refusal) => (refusal.outcome(), Some(refusal.own_answer())),
+        LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
+        LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
-    record(core, request, route, None, None, &CallPhases::split(stamps.times(&core.core), None), outcome);
+    let ending = Ending { notes, guard: None, own, outcome };
+    record(core, request, route, None, &CallPhases::split(stamps.times(&core.core), None), ending);
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
         LabelError::Body(error) => request.refuse_body(error).await,
@@ -513,22 +559,29 @@ async fn refuse_unlabelled(
     Next::Close
 }
 
+/// Why a call got no answer from its upstream, and what is told of it besides. In a box, as few calls need it.
+struct Failed {
+    failure: CallFailure,
+    report: Option<CallReport>,
+}
+
 /// Answers a call that got no answer from its upstream.
-async fn fail(
+fn fail(
     core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
-    guard: Option<&mut CallGuard>,
+    work: &CallWork,
     failure: CallFailure,
-) -> Next<Leave> {
-    let cut = guard.as_ref().map(|guard| &guard.deadline).filter(|deadline| deadline.was_cut());
+) -> impl Future<Output = Next<Leave>> {
+    // Without a stream the deadline has not begun.
+    let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut());
     let report = cut.and_then(|cut| {
         let call = request.label()?.call();
         call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
-    fail_with(core, request, route, usage, stamps, guard, (failure, report)).await
+    fail_with(core, request, route, usage, stamps, work, Box::new(Failed { failure, report }))
 }
 
 /// The same, with what is told of the call.
@@ -538,14 +591,15 @@ async fn fail_with(
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
-    guard: Option<&mut CallGuard>,
-    (failure, report): (CallFailure, Option<CallReport>),
+    work: &CallWork,
+    failed: Box<Failed>,
 ) -> Next<Leave> {
     let phases = CallPhases::split(stamps.times(&core.core), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
-    let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
-    record(core, request, route, usage, guard, &phases, failure.outcome());
+    let keep = request.fail(failed.failure, failed.report.as_ref(), &timing, !core.is_draining()).await;
+    let own = Some(failed.failure.own_answer(failed.report.as_ref()));
+    record(core, request, route, usage, &phases, Ending { own, ..work.ending(failed.failure.outcome()) });
     if keep { Next::Keep } else { Next::Close }
 }
 

@@ -291,10 +291,11 @@ async fn serve_carrier(
             core.review_hosts_soon(tunnel);
         }
     };
-    future::or(carrier.draining(), hearing).await;
+    let relieving = core.links.relieve_stalls(tunnel, carrier);
+    future::or(future::or(carrier.draining(), hearing), relieving).await;
     core.idle_sessions.close_on(carrier.id());
     core.links.on_draining(tunnel, *instance, carrier);
-    let ended = ended.await;
+    let ended = future::or(ended, core.links.relieve_stalls(tunnel, carrier)).await;
     core.links.remove(tunnel, carrier, &core.figures.recorder.borrow());
     core.review_hosts_soon(tunnel);
     Counters::add(&core.edge.counters.links_ended);

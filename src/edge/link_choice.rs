@@ -7,10 +7,13 @@ use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_table::{ChosenLink, Connectors};
 use crate::edge::moves::Moves;
+use crate::edge::open::Opened;
 use crate::edge::presence::{Lost, Reach};
 use crate::edge::served_hosts::{Serves, Wanted};
 use crate::link::Loss;
 use crate::route::{Hostname, LinkChoice, Offline, STALLED_AFTER};
+use crate::serve::Replay;
+use crate::wire::http1::RequestHead;
 use crate::wire::mux::Hosts;
 
 /// The longest time for which calls of a session wait for a connector whose system has closed its connections. Its process has
@@ -159,6 +162,17 @@ impl EdgeCore {
     /// session.
     pub(super) fn may_move(&self, tunnel: &TunnelId, bond: Bond, connector: u64) -> bool {
         bond == Bond::None && self.links.has_other_connector(tunnel, connector)
+    }
+
+    /// Has a call that was just opened be taken back if its link stalls before anything of it was sent, provided that another link may
+    /// take it and that its body can be kept until then. Returns whether that is so.
+    pub(super) fn allow_withdrawal(&self, tunnel: &TunnelId, opened: &Opened, head: &RequestHead) -> bool {
+        let stream = opened.stream.on_link();
+        let may = Replay::holds(head.framing()) && self.links.has_other(tunnel, stream.carrier_id(), Wanted::Any);
+        if may {
+            stream.allow_withdrawal();
+        }
+        may
     }
 
     /// A link of another connector than this one.

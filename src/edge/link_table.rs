@@ -22,7 +22,7 @@ use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::engine::{Core, MailSender, Signal};
 use crate::latency::Recorder;
 use crate::link::{Carrier, CloseReason, Liveness};
-use crate::route::{LinkChoice, LinkLoad, Offline, choose_link};
+use crate::route::{LinkChoice, LinkLoad, Offline, STALLED_AFTER, choose_link};
 use crate::wire::mux::Hosts;
 
 /// The links of one core.
@@ -127,6 +127,33 @@ impl LinkTable {
     pub(super) async fn changed_since(&self, (changes, heard): (u64, u64), or_heard: bool) {
         let heard = async { if or_heard { self.heard.after(heard).await } else { pending().await } };
         future::or(self.changed.after(changes), heard).await;
+    }
+
+    /// Takes calls of which nothing was sent back from a link whose connector stands still, while another link of the tunnel answers.
+    /// Never ends.
+    pub(super) async fn relieve_stalls<T>(&self, tunnel: &TunnelId, carrier: &Carrier) -> T {
+        carrier.watch_stalls(STALLED_AFTER);
+        let mut stalls = 0;
+        loop {
+            stalls = carrier.stalled_after(stalls).await;
+            while carrier.liveness().owing >= STALLED_AFTER {
+                let seen = self.changes();
+                if self.has_answering(tunnel, carrier.id()) {
+                    carrier.withdraw_unsent();
+                }
+                let again = async { stalls = carrier.stalled_after(stalls).await };
+                future::or(self.changed_since(seen, false), again).await;
+            }
+        }
+    }
+
+    /// Whether another link than this one takes calls of the tunnel here, and its connector answers.
+    fn has_answering(&self, tunnel: &TunnelId, link: LinkId) -> bool {
+        let by_tunnel = self.by_tunnel.borrow();
+        let answers = |Entry { carrier, .. }: &Entry| {
+            carrier.id() != link && carrier.is_open() && carrier.liveness().owing < STALLED_AFTER
+        };
+        by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(answers))
     }
 
     /// Chooses the link for a call of `tunnel`, of those of `connectors` that are `wanted`. None if all of them have to serve all

@@ -6,6 +6,7 @@ mod agents;
 mod agents_http2;
 mod bonds;
 mod call;
+mod call_notes;
 mod certify;
 mod connectors;
 mod core_tables;

@@ -1,5 +1,6 @@
 //! Connections of agents whose TLS ends in the connector: routed by the server name in their first message, carried unread.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -135,15 +136,16 @@ impl Passing {
             return self.refuse(core, Alert::InternalError).await;
         };
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
-        let (host, peer) = (self.host.as_str(), address.as_deref());
+        let (host, peer) = (self.host.as_str(), address.as_ref());
         let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
-        let target = CallTarget { route: &self.route, host, seal: None, peer, bond, moves };
+        let call = core.links.next_call();
+        let target = CallTarget { route: &self.route, host, seal: None, peer, bond, moves, call };
         let (stream, usage) = match core.open_on_link(target).await {
             Ok(opened) => opened,
             Err(NotOpened::HandOver(target)) => {
                 return self.hand_over(core, target, peer_info.peer, moves.and_one()).await;
             }
-            Err(NotOpened::Failed(_) | NotOpened::NotPassedOn(..)) => {
+            Err(NotOpened::Failed(_) | NotOpened::NotPassedOn(..) | NotOpened::Withdrawn) => {
                 Counters::add(&core.edge.counters.requests_refused);
                 return self.refuse(core, Alert::InternalError).await;
             }
@@ -151,8 +153,21 @@ impl Passing {
         Counters::add(&core.edge.counters.passed_through);
         let label = core.figures.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
         usage.count(label, core.core.turn_time());
-        let Passing { connection, received, .. } = self;
-        let carried = carry(core, &connection, received, &stream).await;
+        let received = RefCell::new(self.received);
+        stream.allow_withdrawal();
+        let mut carried = carry(core, &self.connection, &received, &stream).await;
+        let mut stream = stream;
+        if carried.is_err() && stream.is_withdrawn() && !received.borrow().is_empty() {
+            // The agent waits for the answer to its first message, of which nothing was sent. It cannot go to another core.
+            let again = core.open_on_link(CallTarget { moves: Moves::spent(), ..target }).await;
+            if let Ok((other, usage)) = again {
+                Counters::add(&core.edge.counters.calls_moved);
+                usage.count(label, core.core.turn_time());
+                stream = other;
+                carried = carry(core, &self.connection, &received, &stream).await;
+            }
+        }
+        let Passing { connection, .. } = self;
         if matches!(carried, Err(Broken::AgentGone | Broken::AgentStalled)) {
             stream.reset(CallFailure::Cancelled);
         }
@@ -206,10 +221,12 @@ enum Broken {
 }
 
 /// Carries bytes both ways until the connector has sent its last.
+///
+/// `received` is what was read of the agent. It is kept until more comes from either side.
 async fn carry(
     core: &EdgeCore,
     connection: &Connection,
-    received: Vec<u8>,
+    received: &RefCell<Vec<u8>>,
     stream: &CarrierStream,
 ) -> Result<(), Broken> {
     let pool = core.core.pool();
@@ -221,9 +238,11 @@ async fn carry(
         _ => Broken::AgentGone,
     };
     let there = async {
-        send_bytes(stream, pool, &received).await?;
-        drop(received);
+        let first = received.take();
+        send_bytes(stream, pool, &first).await?;
+        received.replace(first);
         while let Some(lease) = connection.recv().await? {
+            received.take();
             stream.ready().await?;
             stream.send(lease)?;
         }
@@ -236,6 +255,7 @@ async fn carry(
         });
         while let Some(lease) = stream.recv().await? {
             begun.set(true);
+            received.take();
             to.ready().await?;
             to.send(lease)?;
         }

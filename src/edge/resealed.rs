@@ -47,7 +47,10 @@ impl EdgeCore {
         };
         let (stream, usage) = self.open_on_link(target).await?;
         let session = self.seal(stream, host.as_str(), Arc::clone(&config)).await;
-        let session = session.map_err(|error| {
+        let session = session.map_err(|(error, is_withdrawn)| {
+            if is_withdrawn {
+                return NotOpened::Withdrawn;
+            }
             Counters::add(&self.edge.counters.seals_failed);
             match error {
                 HandshakeError::Stream(StreamError::ResetWith { failure }) => {
@@ -66,16 +69,18 @@ impl EdgeCore {
         Ok(sealed(Box::new(session), usage, Seal { tunnel, config }))
     }
 
+    /// Makes the handshake. With an error it says whether the stream was taken back before anything of it was sent.
     async fn seal(
         &self,
         stream: CarrierStream,
         host: &str,
         config: Arc<ClientConfig>,
-    ) -> Result<TlsStream<CarrierStream>, HandshakeError> {
+    ) -> Result<TlsStream<CarrierStream>, (HandshakeError, bool)> {
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
-        let name = name
-            .map_err(|_| crate::tls::TlsError::Config("the host is not a valid name for a certificate".to_owned()))?;
-        let session = Session::client(config, name)?;
+        let name =
+            name.map_err(|_| crate::tls::TlsError::Config("the host is not a valid name for a certificate".to_owned()));
+        let session = name.and_then(|name| Session::client(config, name)).map_err(|error| (error.into(), false))?;
+        stream.allow_withdrawal();
         let timeout = self.core.sleep(self.edge.settings.handshake_timeout);
         let made = TlsStream::handshake(stream, session, self.core.pool().clone(), timeout).await;
         match made {
@@ -85,7 +90,7 @@ impl EdgeCore {
                     // The alert carries the reason; a reset at once would discard it.
                     let _ = self.core.timeout(ALERT_PATIENCE, stream.flushed()).await;
                 }
-                Err(error)
+                Err((error, stream.is_withdrawn()))
             }
         }
     }

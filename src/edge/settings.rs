@@ -84,6 +84,8 @@ pub struct EdgeSettings {
     pub latency: LatencySettings,
     /// Which calls are logged as slow.
     pub slow_calls: SlowCallSettings,
+    /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
+    pub calls_kept: usize,
 }
 
 impl EdgeSettings {
@@ -127,6 +129,7 @@ impl EdgeSettings {
             write_timeout: Duration::from_secs(60),
             latency: LatencySettings::default(),
             slow_calls: SlowCallSettings::default(),
+            calls_kept: 1_000,
         }
     }
 }

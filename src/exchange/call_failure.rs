@@ -107,7 +107,15 @@ const fn meaning(failure: CallFailure) -> Meaning {
             retry_after_s: None,
             message: "the MCP server behind the tunnel did not answer the connector's attempt to connect: its host or a firewall is silent",
         },
-        CallFailure::UpstreamRefused | CallFailure::UpstreamUnsent => Meaning {
+        CallFailure::UpstreamUnsent => Meaning {
+            status: 503,
+            rpc_code: -31_025,
+            code: "upstream_unsent",
+            outcome: Outcome::UpstreamRefused,
+            retry_after_s: Some(RETRY_AFTER_S),
+            message: "the MCP server behind the tunnel refused the request unread, or closed its connection before the request was sent: nothing was done, try again soon",
+        },
+        CallFailure::UpstreamRefused => Meaning {
             status: 503,
             rpc_code: -31_002,
             code: "upstream_refused",
@@ -245,6 +253,7 @@ mod tests {
     fn each_way_in_which_an_upstream_takes_no_call_has_its_own_words() {
         let words = |failure: CallFailure| failure.answer(None).message;
         assert!(words(CallFailure::UpstreamRefused).contains("refused the connection"));
+        assert!(words(CallFailure::UpstreamUnsent).contains("refused the request"));
         assert!(words(CallFailure::UpstreamConnectTimeout).contains("did not answer"));
         assert!(words(CallFailure::UpstreamTls).contains("no TLS session"));
         assert!(words(CallFailure::UpstreamUnreachable).contains("cannot reach"));

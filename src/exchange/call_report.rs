@@ -123,6 +123,11 @@ impl CallReport {
         CallReport { code: None, message, data, retry_after_s: Some(refused.retry_after.map(seconds)) }
     }
 
+    /// The code of the JSON-RPC error and its name, if they differ from those of the failure.
+    pub(super) fn code(&self) -> Option<(i32, &'static str)> {
+        self.code
+    }
+
     /// The answer to a failure with what is told of the call.
     #[must_use]
     pub fn refine<'a>(&'a self, answer: Answer<'a>) -> Answer<'a> {

@@ -4,10 +4,14 @@
 //! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations, [`CallPhases`]
 //! divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] adds up the figures
 //! of the cores for reading. A [`Deadline`] says how long a call may take, by what is [`Learned`] of the calls before it, and
-//! [`LabelBreakers`] whether it is made at all, by how those ended.
+//! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallLog`] keeps what became of the last calls, one by one.
 
 mod breaker;
 mod breakers;
+mod call_id;
+mod call_limit;
+mod call_log;
+mod call_record;
 mod deadline;
 mod figures;
 mod histogram;
@@ -26,6 +30,10 @@ mod window;
 
 pub use breaker::{BreakerChange, BreakerState, CallCounts, ForcedState, Refused};
 pub use breakers::{BreakerChanges, BreakerReading, BreakerScope, BreakerTable, CallResult, LabelBreakers, Permit};
+pub use call_id::{CallId, CallIdError, TraceId};
+pub use call_limit::CallLimit;
+pub use call_log::{CallFilter, CallLine, CallLog, FoundCall};
+pub use call_record::{CallRecord, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTimes, Stage};
 pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;
 pub use histogram::{Distribution, Histogram, RANGE_MAX};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breakers::{BreakerTable, LabelBreakers};
+use super::call_limit::CallLimit;
 use super::deadline::{Deadline, WaitEnd};
 use super::histogram::Histogram;
 use super::label::Label;
@@ -245,26 +246,29 @@ impl Recorder {
         self.breakers.get(label.0 as usize)?.as_ref()
     }
 
-    /// Learns from a call that ended `now`, and counts it if it missed its deadline. Returns whether it did.
-    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) -> bool {
+    /// Learns from a call that ended `now`, and counts it if it missed its deadline. Returns the deadline, and whether it was
+    /// missed; none if the call had none.
+    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) -> Option<(CallLimit, bool)> {
         let at = label.0 as usize;
-        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return false };
+        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return None };
         let deadlines = &mut set.deadlines;
         deadlines.terms = Some(wait.terms);
         let deadline = wait.enforced.unwrap_or_else(|| Deadline::of(&wait.terms, learned.usual(now)));
         let progress_max = wait.terms.progress_max.max(deadline.limit);
         let is_cut = wait.end == WaitEnd::Cut && wait.enforced.is_some();
         let is_past = wait.waited > deadline.limit || wait.took > progress_max;
-        let is_late = is_cut || (wait.terms.mode != GuardMode::Off && is_past);
+        let is_missed = is_cut || (wait.terms.mode != GuardMode::Off && is_past);
         deadlines.cut += u64::from(is_cut);
-        deadlines.missed += u64::from(is_late && !is_cut);
-        if wait.terms.mode != GuardMode::Off
-            && wait.teaches
+        deadlines.missed += u64::from(is_missed && !is_cut);
+        if wait.terms.mode == GuardMode::Off {
+            return None;
+        }
+        if wait.teaches
             && let Some(counted) = deadline.counts_as(wait.end, wait.waited)
         {
             learned.record(counted, now);
         }
-        is_late
+        Some((CallLimit::of(&deadline, wait.enforced.is_some()), is_missed))
     }
 
     /// The number of labels that have figures.

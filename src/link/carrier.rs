@@ -167,6 +167,28 @@ impl Carrier {
         }
     }
 
+    /// At the edge: notes each time that the connector has owed an answer for `after`; see [`Carrier::stalled_after`].
+    pub fn watch_stalls(&self, after: Duration) {
+        match self {
+            Carrier::Link(link) => link.watch_stalls(after),
+        }
+    }
+
+    /// Waits until the connector has stood still more than `seen` times. Returns how often that was.
+    pub async fn stalled_after(&self, seen: u64) -> u64 {
+        match self {
+            Carrier::Link(link) => link.stalled_after(seen).await,
+        }
+    }
+
+    /// At the edge: takes back the calls that [allow it](CarrierStream::allow_withdrawal) and of which nothing was sent. They end
+    /// as calls that the connector did not pass on.
+    pub fn withdraw_unsent(&self) {
+        match self {
+            Carrier::Link(link) => link.withdraw_unsent(),
+        }
+    }
+
     /// Takes no new calls from now on, on either side. Calls in flight may finish.
     pub fn drain(&self) {
         match self {

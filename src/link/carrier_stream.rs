@@ -96,6 +96,22 @@ impl CarrierStream {
         }
     }
 
+    /// At the edge: the call may be taken back ([`Carrier::withdraw_unsent`](crate::link::Carrier::withdraw_unsent)) until something
+    /// of what is sent from now on has left for the connector.
+    pub fn allow_withdrawal(&self) {
+        match self {
+            CarrierStream::Link(stream) => stream.allow_withdrawal(),
+        }
+    }
+
+    /// Whether the call was taken back, so that it may be opened again.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        match self {
+            CarrierStream::Link(stream) => stream.is_withdrawn(),
+        }
+    }
+
     /// Ready when the other side has broken the call off, or the carrier has ended; also after the other side's last byte.
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<CallFailure> {
         match self {

@@ -11,6 +11,7 @@ mod carrier;
 mod carrier_stream;
 mod packer;
 mod running;
+mod stalls;
 mod stream;
 mod streams;
 mod times;

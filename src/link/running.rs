@@ -10,6 +10,7 @@ use futures_lite::future;
 use crate::base::{Clock, HostSet, LinkId, Time};
 use crate::engine::{ByteStream, Core, Lease, Pool, Signal, StreamError, WindowGrant};
 use crate::link::packer::transmit;
+use crate::link::stalls::Stalls;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{LinkStreams, StreamState, keep, wake};
 use crate::link::unproven::{Liveness, Unproven};
@@ -18,7 +19,7 @@ use crate::wire::mux::{
     Side, StreamId, Welcome,
 };
 
-/// How long a link may be silent before a call that is begun on it asks for a sign of life.
+/// How long a link may be silent before a call that waits for it asks for a sign of life.
 const PROBE_AFTER: Duration = Duration::from_millis(500);
 
 /// A link, as the tasks on its core see it. Clones refer to the same link.
@@ -44,6 +45,9 @@ struct Shared {
     peer_hosts_changed: Signal,
     round_trip: Cell<Option<Duration>>,
     unproven: Unproven,
+    stalls: Stalls,
+    /// When the timer of the link runs out.
+    timer_at: Cell<Time>,
     /// Our receive window and its largest size; set once the greeting is over.
     window: OnceCell<WindowGrant>,
     window_max: u32,
@@ -121,6 +125,8 @@ impl Link {
             peer_hosts_changed: Signal::default(),
             round_trip: Cell::new(None),
             unproven: Unproven::default(),
+            stalls: Stalls::default(),
+            timer_at: Cell::new(Time::NEVER),
             window: OnceCell::new(),
             window_max,
             closed_by_peer: Cell::new(false),
@@ -317,11 +323,38 @@ impl Link {
     pub fn on_call(&self) {
         self.0.unproven.on_call();
         let (now, mut mux) = (self.0.core.turn_time(), self.0.mux.borrow_mut());
-        if now - mux.heard_at() >= PROBE_AFTER {
+        let probe_at = mux.heard_at() + PROBE_AFTER;
+        let probes = probe_at <= now;
+        if probes {
             mux.ping(now);
-            drop(mux);
+        }
+        drop(mux);
+        if probes {
             self.wake_transmitter();
         }
+        if self.0.stalls.is_watched() && (probes || probe_at < self.0.timer_at.get()) {
+            self.wake_waiting();
+        }
+    }
+
+    /// At the edge: notes from now on when the other side has owed an answer for `after`.
+    pub fn watch_stalls(&self, after: Duration) {
+        self.0.stalls.watch(after);
+        self.wake_waiting();
+    }
+
+    /// Waits until the other side has owed an answer for that long more than `seen` times. Returns how often that was.
+    pub async fn stalled_after(&self, seen: u64) -> u64 {
+        self.0.stalls.after(seen).await
+    }
+
+    /// At the edge: takes back the streams that [allow it](LinkStream::allow_withdrawal) and of which nothing was sent.
+    pub fn withdraw_unsent(&self) {
+        let withdrawn = self.0.mux.borrow_mut().withdraw_unsent();
+        for stream in withdrawn {
+            self.notify(stream, StreamState::withdraw);
+        }
+        self.process_events();
     }
 
     /// Raises `heard` from now on when something is received after calls were begun.
@@ -440,12 +473,19 @@ impl Link {
             }
             let deadline = self.deadline();
             timer.set(deadline);
+            self.0.timer_at.set(deadline);
             let earlier = self.wait_for(|link| (link.deadline() < deadline || link.ended().is_some()).then_some(()));
             future::or(poll_fn(|cx| timer.poll_elapsed(cx)), earlier).await;
+            let now = self.0.core.now();
             let mut mux = self.0.mux.borrow_mut();
             mux.set_pressed(!self.0.core.pool().can_receive());
-            mux.handle_timeout(self.0.core.now());
+            mux.handle_timeout(now);
+            if self.probe_at(&mux) <= now {
+                mux.ping(now);
+            }
+            let owing_since = mux.owing_since();
             drop(mux);
+            self.0.stalls.look(owing_since, now);
             self.process_events();
         }
     }
@@ -552,7 +592,15 @@ impl Link {
     }
 
     fn deadline(&self) -> Time {
-        self.0.mux.borrow().poll_timeout().unwrap_or(Time::NEVER)
+        let mux = self.0.mux.borrow();
+        let stalls_at = self.0.stalls.due_at(mux.owing_since());
+        mux.poll_timeout().unwrap_or(Time::NEVER).min(stalls_at).min(self.probe_at(&mux))
+    }
+
+    /// When the other side is asked for a sign of life, because calls wait for it.
+    fn probe_at(&self, mux: &Mux<Lease>) -> Time {
+        let waits = self.0.stalls.is_watched() && self.0.unproven.calls() > 0 && mux.owing_since().is_none();
+        if waits { mux.heard_at() + PROBE_AFTER } else { Time::NEVER }
     }
 
     fn wake_waiting(&self) {

@@ -66,6 +66,17 @@ impl LinkStream {
         self.link.wake_transmitter();
     }
 
+    /// At the edge: the stream may be [taken back](Link::withdraw_unsent) until something that is queued from now on was sent.
+    pub fn allow_withdrawal(&self) {
+        self.link.mux().borrow_mut().allow_withdrawal(self.id);
+    }
+
+    /// Whether the stream was taken back, and nothing that was queued since that was allowed was sent.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.link.streams().borrow_mut().at(self.place).is_withdrawn()
+    }
+
     /// Waits until the other side has reset the stream or the link has ended, even after the other side's last byte.
     #[cfg(feature = "internals")]
     pub async fn broken(&self) -> Cause {

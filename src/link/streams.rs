@@ -32,6 +32,8 @@ pub(super) struct StreamState {
     received_at: Time,
     finished: bool,
     reset: Option<Cause>,
+    /// It was taken back before anything of the call was sent.
+    withdrawn: bool,
     pub(super) phases: Option<Phases>,
     receive_waker: Option<Waker>,
     send_waker: Option<Waker>,
@@ -104,6 +106,15 @@ impl StreamState {
         wake(&mut self.receive_waker);
         wake(&mut self.send_waker);
         wake(&mut self.broken_waker);
+    }
+
+    pub(super) fn withdraw(&mut self) {
+        self.withdrawn = true;
+        self.reset(Cause::NotSent);
+    }
+
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.withdrawn
     }
 
     pub(super) fn writable(&mut self) {

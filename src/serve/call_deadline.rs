@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, LateCall};
-use crate::latency::{CallPhases, Deadline, DeadlineReason, Outcome, StatusClass, Wait, WaitEnd};
+use crate::latency::{CallLimit, CallPhases, Deadline, DeadlineReason, Outcome, StatusClass, Wait, WaitEnd};
 use crate::wire::ProgressScan;
 use crate::wire::mcp::{self, Call, CallKind};
 
@@ -94,6 +94,12 @@ impl CallDeadline {
     #[must_use]
     pub fn was_cut(&self) -> bool {
         self.was_cut
+    }
+
+    /// The deadline, where it is enforced.
+    #[must_use]
+    pub fn enforced(&self) -> Option<CallLimit> {
+        self.enforced.as_ref().map(|deadline| CallLimit::of(deadline, true))
     }
 
     /// What is told of a call that was cut.

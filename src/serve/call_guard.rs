@@ -1,10 +1,12 @@
 //! What guards a call: its deadline, and the breakers that may hold it back.
 
+use std::cell::Cell;
+
 use crate::base::{BreakerTerms, DeadlineTerms, GuardMode, Time};
 use crate::exchange::{CallReport, HeldBackCall};
 use crate::latency::{
-    BreakerChange, BreakerScope, BreakerState, CallPhases, CallResult, ForcedState, LabelBreakers, LabelId, Outcome,
-    Permit, Recorder, Refused,
+    BreakerChange, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases, CallResult, ForcedState,
+    LabelBreakers, LabelId, Outcome, Permit, Recorder, Refused,
 };
 use crate::serve::call_deadline::{CallDeadline, has_answer};
 use crate::wire::mcp::Call;
@@ -15,14 +17,27 @@ pub struct CallGuard {
     /// How long the call may take.
     pub deadline: CallDeadline,
     /// The leave of its breakers, where they are enforced.
-    permit: Option<Permit>,
+    permit: Cell<Option<Permit>>,
 }
 
 /// A call that is held back by a breaker.
 pub struct HeldBack {
     scope: BreakerScope,
     refused: Refused,
-    counts: crate::latency::CallCounts,
+    counts: CallCounts,
+}
+
+/// How a call has ended.
+#[derive(Clone, Copy)]
+pub struct Ended<'a> {
+    /// The label under which it is counted.
+    pub label: LabelId,
+    /// Where its time went.
+    pub phases: &'a CallPhases,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether it was handed to the next hop, so that its deadline had begun.
+    pub is_opened: bool,
 }
 
 /// Which call, and where it goes.
@@ -42,7 +57,7 @@ impl CallGuard {
     /// Starts with a call of a route with these terms.
     pub fn begin(&mut self, terms: &DeadlineTerms) {
         self.deadline.begin(terms);
-        self.permit = None;
+        self.permit.set(None);
     }
 
     /// Starts with a call whose label is known.
@@ -62,51 +77,55 @@ impl CallGuard {
             return Ok(());
         }
         let label = recorder.label(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default());
+        let mut patience = 1;
         if breaker.is_enforced()
             && let Some(breakers) = recorder.breakers(label)
         {
             let (admitted, changes) = breakers.admit(now);
             log(breakers, breaker.mode, changes.upstream, changes.tool);
-            self.permit = Some(admitted.map_err(|(scope, refused)| {
+            let permit = admitted.map_err(|(scope, refused)| {
                 let counts = breakers.opened_by(scope, now);
                 HeldBack { scope, refused, counts }
-            })?);
+            })?;
+            patience = permit.patience();
+            self.permit.set(Some(permit));
         }
         if deadline.is_enforced() {
-            let patience = self.permit.as_ref().map_or(1, Permit::patience);
             self.deadline.enforce(recorder.deadline(label, &deadline, now), &deadline, patience);
         }
         Ok(())
     }
 
-    /// The call has ended `now`: what is learned from it, and what it says of calls that are still to be made.
+    /// The call has ended `now`: what is learned from it, and what it says of calls that are still to be made. Returns its
+    /// deadline, if it had one, and whether that was missed.
     pub fn end(
-        &mut self,
+        &self,
         guarded: &GuardedCall<'_>,
-        label: LabelId,
+        ended: Ended<'_>,
         recorder: &mut Recorder,
-        ended: (&CallPhases, Outcome),
         now: Time,
-    ) {
+    ) -> Option<(CallLimit, bool)> {
         let GuardedCall { call, deadline, breaker, .. } = *guarded;
-        let (phases, outcome) = ended;
+        let Ended { label, phases, outcome, is_opened } = ended;
         let permit = self.permit.take();
         let is_held_back = permit.as_ref().is_some_and(|permit| !permit.breakers().are_closed());
-        let wait = self.deadline.ended(deadline, call, phases, outcome, now);
-        let is_late = wait.is_some_and(|wait| recorder.learn(label, &wait.unless_unanswered(is_held_back), now));
-        if breaker.mode == GuardMode::Off || !has_answer(call) {
-            return;
-        }
-        let Some(breakers) = recorder.breakers(label) else { return };
+        let wait = is_opened.then(|| self.deadline.ended(deadline, call, phases, outcome, now)).flatten();
+        let judged = wait.and_then(|wait| recorder.learn(label, &wait.unless_unanswered(is_held_back), now));
+        let is_late = judged.as_ref().is_some_and(|(_, is_late)| *is_late);
+        let Some(breakers) = recorder.breakers(label).filter(|_| breaker.mode != GuardMode::Off && has_answer(call))
+        else {
+            return judged;
+        };
         let result = result(phases, outcome, is_late);
         let began = self.deadline.began();
         let changes = match permit {
             Some(permit) => permit.end(result, &breaker, began, now),
             // It had no leave because it was held back, or because the breaker was not enforced when it began.
-            None if outcome == Outcome::BreakerOpen => return,
+            None if outcome == Outcome::BreakerOpen => return judged,
             None => breakers.observe(result, &breaker, began, now),
         };
         log(breakers, breaker.mode, changes.upstream, changes.tool);
+        judged
     }
 }
 

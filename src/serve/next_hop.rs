@@ -15,6 +15,8 @@ pub struct NextHop<'a, T, F> {
     pub(super) work: &'a mut NextHopWork,
     /// Whether the sending direction is finished after the request.
     pub finish: bool,
+    /// Whether the request counts as sent only once nothing of it waits any more.
+    pub flush: bool,
     /// How long the response may take to begin after the request was sent.
     pub first_byte_timeout: Option<Duration>,
     /// Keeps the start of the body, or sends what was kept first.
@@ -34,7 +36,7 @@ impl<'a, T, F> NextHop<'a, T, F> {
         work.clear();
         let framing = head.framing().toward(Version::Http11);
         write_request(head, &RequestEdits { framing, ..edits }, &mut work.scratch);
-        NextHop { to, from, work, finish: false, first_byte_timeout: None, replay: None }
+        NextHop { to, from, work, finish: false, flush: false, first_byte_timeout: None, replay: None }
     }
 }
 
@@ -89,6 +91,16 @@ enum ReplayState {
 }
 
 impl Replay {
+    /// Whether a body with this framing is short enough to be kept whole.
+    #[must_use]
+    pub fn holds(framing: Framing) -> bool {
+        match framing {
+            Framing::None => true,
+            Framing::Length(len) => len <= REPLAY_LEN_MAX as u64,
+            Framing::Chunked | Framing::UntilClose => false,
+        }
+    }
+
     /// Starts with a request whose body is not received yet. Keeps its start if `keep` is true.
     pub fn start(&mut self, keep: bool) {
         self.bytes.clear();

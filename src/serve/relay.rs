@@ -175,11 +175,11 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
     hooks: &'a mut impl RelayHooks,
 ) -> impl Future<Output = Relayed> {
     let Incoming { head, body, label, mut responder } = incoming;
-    let NextHop { to, from, work, finish, first_byte_timeout, replay } = next_hop;
+    let NextHop { to, from, work, finish, flush, first_byte_timeout, replay } = next_hop;
     let NextHopWork { head: response_head, intake, decoder, outlet, scratch } = work;
     let mut sink = Http1Sink::new(to, core.pool(), outlet, scratch);
     sink.begin(head.framing().toward(Version::Http11));
-    let mut sending = Sending { body, to, sink, finish, replay };
+    let mut sending = Sending { body, to, sink, finish, flush, replay };
     let mut receiving = Receiving { request: head, from, head: response_head, intake, decoder };
     let progress = Progress::new(label);
     let patience_ns = first_byte_timeout.map_or(u64::MAX, |timeout| (Time::ZERO + timeout).as_nanos());
@@ -219,6 +219,7 @@ struct Sending<'a, B, T> {
     to: &'a T,
     sink: Http1Sink<'a, T>,
     finish: bool,
+    flush: bool,
     replay: Option<&'a mut Replay>,
 }
 
@@ -272,7 +273,11 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
             }
             Ok(())
         })
-        .await
+        .await?;
+        if self.flush {
+            self.to.flushed().await.map_err(CarryError::To)?;
+        }
+        Ok(())
     }
 }
 

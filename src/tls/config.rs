@@ -213,6 +213,14 @@ pub fn client_config(settings: ClientSettings) -> Result<Arc<ClientConfig>, TlsE
     client_config_with(provider(), settings)
 }
 
+/// The same configuration of a client without an offer of HTTP/2.
+#[must_use]
+pub fn without_http2(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols.retain(|protocol| protocol != ALPN_HTTP2);
+    Arc::new(config)
+}
+
 pub(super) fn server_config_with(
     provider: Arc<CryptoProvider>,
     certs: Arc<dyn ResolvesServerCert>,

@@ -39,7 +39,7 @@ pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert, read_chain};
 pub use clock::WallClock;
 pub use config::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientSettings, Clients, Roots, SESSION_SERVERS_MAX, ServerSettings,
-    SessionMemory, Versions, client_config, server_config,
+    SessionMemory, Versions, client_config, server_config, without_http2,
 };
 pub use connection::{Connection, DetachedConnection};
 pub use error::{TlsError, version_name};

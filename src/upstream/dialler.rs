@@ -1,8 +1,9 @@
 //! New connections to one server.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
@@ -10,7 +11,8 @@ use crate::dial::{DialError, ResolveError, Resolver, connect_first, connect_one}
 use crate::engine::Core;
 use crate::engine::driver::{Address, SocketOptions};
 use crate::route::UpstreamAddr;
-use crate::tls::{Connection, HandshakeError, ServerName};
+use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName, without_http2};
+use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::{UpstreamError, UpstreamSettings};
 
 /// How long the host of an upstream may be silent, sending neither data nor answers to keep-alive probes, before a
@@ -39,11 +41,26 @@ pub(super) struct Dialler {
     resolver: Resolver,
     /// The address that answered last, of those that the server's name has.
     last_good: Cell<Option<SocketAddr>>,
+    http1_demand: Rc<Http1Demand>,
+    /// TLS without an offer of HTTP/2, once the server has demanded HTTP/1.1.
+    http1_tls: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Dialler {
-    pub(super) fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver) -> Dialler {
-        Dialler { core: core.clone(), settings, resolver, last_good: Cell::new(None) }
+    pub(super) fn new(
+        core: &Core,
+        settings: UpstreamSettings,
+        resolver: Resolver,
+        http1_demand: &Rc<Http1Demand>,
+    ) -> Dialler {
+        Dialler {
+            core: core.clone(),
+            settings,
+            resolver,
+            last_good: Cell::new(None),
+            http1_demand: Rc::clone(http1_demand),
+            http1_tls: OnceCell::new(),
+        }
     }
 
     /// Connects; a server that refuses may be restarting, and is tried again for a while.
@@ -87,6 +104,10 @@ impl Dialler {
             address: name.into(),
             reason: "the name is not valid in a certificate".into(),
         })?;
+        let config = match self.http1_demand.is_on() {
+            true => self.http1_tls.get_or_init(|| without_http2(config)),
+            false => config,
+        };
         match Connection::client(socket, config, name, core.sleep_until(deadline)).await {
             Ok(connection) => Ok(Line { connection, address: Rc::new(address) }),
             Err(HandshakeError::Timeout) => {

@@ -13,7 +13,8 @@ use crate::engine::{ByteStream, Core, Signal};
 use crate::tls::{ALPN_HTTP2, Connection};
 use crate::upstream::dialler::{Dialler, Line, PROBED_AFTER};
 use crate::upstream::fault_log::FaultLog;
-use crate::upstream::http2::{self, Attempt, Http2Connection, Http2Connections, Http2Terms};
+use crate::upstream::http1_demand::Http1Demand;
+use crate::upstream::http2::{self, Attempt, Http2Connection, Http2Connections, Http2Figures, Http2Terms, Notes};
 use crate::upstream::{UpstreamConnection, UpstreamError, UpstreamSettings};
 
 /// How much sooner than the server closes a connection it is no longer used: a request that is sent at that moment would cross
@@ -42,7 +43,9 @@ struct Shared {
     freed: Rc<Signal>,
     sweeping: Cell<bool>,
     http2: Http2Connections,
+    http2_figures: Rc<Http2Figures>,
     faults: Rc<FaultLog>,
+    http1_demand: Rc<Http1Demand>,
 }
 
 struct Idle {
@@ -67,6 +70,7 @@ impl HttpPool {
     /// A pool without connections. `windows` is what all pools of the core may let servers send ahead over HTTP/2.
     #[must_use]
     pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver, windows: &Budget) -> HttpPool {
+        let http1_demand = Rc::new(Http1Demand::new(core, &settings.url));
         HttpPool(Rc::new(Shared {
             core: core.clone(),
             idle: RefCell::default(),
@@ -75,8 +79,10 @@ impl HttpPool {
             freed: Rc::default(),
             sweeping: Cell::new(false),
             http2: Http2Connections::new(settings.url.is_http2(), windows),
+            http2_figures: Rc::default(),
             faults: Rc::new(FaultLog::new(core, &settings.url)),
-            dialler: Dialler::new(core, settings, resolver),
+            dialler: Dialler::new(core, settings, resolver, &http1_demand),
+            http1_demand,
         }))
     }
 
@@ -84,6 +90,13 @@ impl HttpPool {
     #[must_use]
     pub fn open(&self) -> usize {
         self.places() + self.0.draining.get()
+    }
+
+    /// How many of them are of HTTP/2, and how many calls those carry.
+    #[must_use]
+    pub fn open_http2(&self) -> (usize, usize) {
+        let Http2Figures { connections, streams } = &*self.0.http2_figures;
+        (connections.get(), streams.get())
     }
 
     /// How many of them hold a place.
@@ -121,18 +134,24 @@ impl HttpPool {
 
     async fn wait_for_one(&self, reuse: Reuse) -> Result<(UpstreamConnection, Option<Duration>), UpstreamError> {
         let UpstreamSettings { queue_timeout, connections_max, .. } = self.0.dialler.settings;
-        let place = loop {
-            match self.0.core.timeout(queue_timeout, self.place(reuse)).await {
+        loop {
+            let place = match self.0.core.timeout(queue_timeout, self.place(reuse)).await {
                 Ok(Found::Ready(connection)) => return Ok((connection, None)),
-                Ok(Found::Place(place)) => break place,
-                Ok(Found::Attempt(attempt)) => attempt.over(&self.0.freed).await?,
+                Ok(Found::Place(place)) => place,
+                Ok(Found::Attempt(attempt)) => {
+                    attempt.over(&self.0.freed).await?;
+                    continue;
+                }
                 Err(_) => return Err(UpstreamError::Busy(connections_max)),
+            };
+            let (began, was_demanded) = (self.0.core.now(), self.0.http1_demand.is_on());
+            // Boxed: connecting is rare, and a call has the room for it all its life otherwise.
+            match Box::pin(self.fill(place)).await {
+                // The server took the connection only to demand HTTP/1.1.
+                Err(_) if !was_demanded && self.0.http1_demand.is_on() => {}
+                made => return made.map(|connection| (connection, Some(self.0.core.now() - began))),
             }
-        };
-        let began = self.0.core.now();
-        // Boxed: connecting is rare, and a call has the room for it all its life otherwise.
-        let connection = Box::pin(self.fill(place)).await?;
-        Ok((connection, Some(self.0.core.now() - began)))
+        }
     }
 
     /// An idle connection, or a place for a new one, as soon as there is one.
@@ -165,11 +184,12 @@ impl HttpPool {
 
     /// Makes a connection in a place, of the version of HTTP that the server chooses.
     async fn fill(&self, place: Place) -> Result<UpstreamConnection, UpstreamError> {
-        let Shared { core, dialler, http2, freed, faults, .. } = &*self.0;
+        let Shared { core, dialler, http2, http2_figures, freed, faults, http1_demand, .. } = &*self.0;
         let attempt = http2.begin(freed);
         let line = dialler.dial_until_taken().await.map_err(|error| attempt.fail(error))?;
-        let is_http2 =
+        let speaks_http2 =
             dialler.settings.url.is_http2() || line.connection.with_alpn(|protocol| protocol == Some(ALPN_HTTP2));
+        let is_http2 = speaks_http2 && !http1_demand.is_on();
         http2.set_spoken(is_http2);
         if !is_http2 {
             return Ok(UpstreamConnection::Http(HttpConnection { line: Some(line), place }));
@@ -177,7 +197,15 @@ impl HttpPool {
         let settings = &dialler.settings;
         let terms = Http2Terms { idle_timeout: settings.idle_timeout, begin_timeout: settings.connect_timeout };
         let place = Http2Place { pool: self.clone(), place: Some(place) };
-        let connection = Http2Connection::begin(core, line, terms, http2.windows(), (freed, faults), place).await;
+        let connection = {
+            let notes = Notes {
+                freed: Rc::clone(freed),
+                faults: Rc::clone(faults),
+                http1_demand: Rc::clone(http1_demand),
+                figures: Rc::clone(http2_figures),
+            };
+            Http2Connection::begin(core, line, terms, http2.windows(), notes, place).await
+        };
         let connection = connection.map_err(|error| attempt.fail(error))?;
         let exchange = http2.add(connection).map_err(|error| attempt.fail(error))?;
         Ok(UpstreamConnection::Http2(Box::new(exchange)))
@@ -185,7 +213,7 @@ impl HttpPool {
 
     /// What can be used at once.
     fn take(&self) -> Option<UpstreamConnection> {
-        if let Some(exchange) = self.0.http2.open() {
+        if let Some(exchange) = self.0.http2.open(&self.0.http1_demand) {
             return Some(UpstreamConnection::Http2(Box::new(exchange)));
         }
         self.take_idle().map(UpstreamConnection::Http)

@@ -44,6 +44,14 @@ impl Upstream {
         }
     }
 
+    /// Connections of HTTP/2 among them, and the calls that they carry.
+    #[must_use]
+    pub fn open_http2(&self) -> (usize, usize) {
+        match self {
+            Upstream::Http(pool) => pool.open_http2(),
+        }
+    }
+
     /// Closes the idle connections.
     pub fn close_idle(&self) {
         match self {

@@ -3,6 +3,7 @@
 mod dialler;
 mod error;
 mod fault_log;
+mod http1_demand;
 mod http2;
 mod http_pool;
 mod kinds;

@@ -16,12 +16,15 @@ static ON_CORE: AtomicU64 = AtomicU64::new(0);
 /// Held while allocations are counted, as all cores count in one place.
 static COUNTING: Mutex<()> = Mutex::new(());
 const SESSION: &str = "Mcp-Session-Id: the-session\r\n";
+const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
 
 #[test]
 fn a_call_allocates_nothing_on_a_core() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        for (traffic, fields) in
-            Traffic::ALL.map(|traffic| (traffic, "")).into_iter().chain([(Traffic::Plain, SESSION)])
+        for (traffic, fields) in Traffic::ALL
+            .map(|traffic| (traffic, ""))
+            .into_iter()
+            .chain([(Traffic::Plain, SESSION), (Traffic::Plain, TRACE)])
         {
             let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, GuardMode::Observe);
             assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");

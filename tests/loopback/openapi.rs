@@ -8,8 +8,8 @@ use crate::fetched::{REQUIREMENTS, fetch_python, fetched, python_of};
 use crate::process::Adit;
 use adit::control::RoleKind;
 use adit::control::bodies::{
-    CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostText, LatencyBody, ListPart, ProcessState,
-    ReadyBody, ReadyStatus, StatusBody, TunnelInfo,
+    CallsBody, CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostText, LatencyBody, ListPart,
+    ProcessState, ReadyBody, ReadyStatus, StatusBody, TunnelInfo,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -102,6 +102,7 @@ async fn what_is_only_read_is_described_and_needs_no_token() {
         ("/readyz", "ReadyBody"),
         ("/v1/status", "StatusBody"),
         ("/v1/latency", "LatencyBody"),
+        ("/v1/calls", "CallsBody"),
     ] {
         let operation = &document["paths"][path]["get"];
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
@@ -119,6 +120,11 @@ async fn what_is_only_read_is_described_and_needs_no_token() {
     let latency: LatencyBody = read(get("/v1/latency?route=a.test").await);
     assert_eq!((latency.measured_by, latency.total.calls), (Some(RoleKind::Edge), 0));
     assert_eq!(get("/v1/latency?rout=a.test").await.0, 400);
+    let calls: CallsBody = read(get("/v1/calls?host=a.test&failed=true&since_s=60&limit=1000").await);
+    assert_eq!(calls.calls, []);
+    for bad in ["limit=0", "limit=1001", "id=no-id", "since_s=-1", "hosts=a.test", "failed=maybe"] {
+        assert_eq!(get(&format!("/v1/calls?{bad}")).await.0, 400, "{bad}");
+    }
 }
 
 #[test]
@@ -176,6 +182,15 @@ async fn what_is_refused_has_one_shape_and_a_code() {
         ("GET", "/v1/tunnels?limit=0".to_owned(), None, 400, "invalid_query", "invalid_request_error"),
         ("GET", format!("{one}/usage?since=yesterday"), None, 400, "invalid_query", "invalid_request_error"),
         ("GET", "/v1/nothing".to_owned(), None, 404, "unknown_path", "not_found_error"),
+        (
+            "POST",
+            "/v1/breakers".to_owned(),
+            Some(json!({ "route": "a.test", "tool": "search", "state": "open" })),
+            404,
+            "breaker_not_found",
+            "not_found_error",
+        ),
+        ("POST", "/v1/breakers".to_owned(), Some(json!({})), 400, "invalid_request", "invalid_request_error"),
     ];
     for (method, path, body, status, code, kind) in cases {
         let (found, answer) = edge.ask(method, &path, body).await;

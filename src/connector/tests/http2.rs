@@ -14,6 +14,7 @@ use http::{HeaderMap, Request, Response};
 use super::bed::{Bed, CONNECTOR, EdgeSide, Peer, Script, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables_at};
 use super::failures::logged;
 use crate::base::Time;
+use crate::connector::ConnectorSettings;
 use crate::engine::sim::Faults;
 use crate::engine::{ByteStream, Core};
 use crate::http2::{Io, Watch};
@@ -135,7 +136,9 @@ fn many_calls_share_one_connection_and_each_gets_its_answer() {
             assert!(answer.ends_with(&format!("POST /{nth} {UPSTREAM}:{UPSTREAM_PORT} body")), "{answer}");
         }
     });
-    assert_eq!(connections_open(&mut bed), 1);
+    let report = bed.report();
+    let of = &report.upstreams[0];
+    assert_eq!((of.connections_open, of.http2_connections_open, of.http2_streams_open), (1, 1, 0));
     assert_eq!(seen.borrow().len(), CALLS);
     assert!(seen.borrow().iter().all(|(nth, _)| *nth == 0), "{seen:?}");
     bed.assert_clean();
@@ -244,6 +247,25 @@ fn bodies_trailers_and_interim_responses_pass() {
         call.stream.finish();
         let answer = call.whole().await;
         assert!(answer.contains("\r\n\r\nHTTP/1.1 200 \r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    });
+    bed.assert_clean();
+}
+
+#[test]
+fn a_caller_that_takes_trailers_is_told_to_the_server() {
+    let (play, _) = server(Builder::new(), |mut asked| async move {
+        let te = asked.request.headers().get("te").map(|te| te.to_str().unwrap().to_owned()).unwrap_or_default();
+        let head = Response::builder().header("x-te", te).body(()).unwrap();
+        asked.respond.send_response(head, true).unwrap();
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        for (te, told) in [("TE: gzip, trailers\r\nConnection: te\r\n", "trailers"), ("TE: gzip\r\n", "")] {
+            let mut call = edge.call(&format!("GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n{te}\r\n")).await;
+            call.stream.finish();
+            let answer = call.whole().await;
+            assert!(answer.contains(&format!("x-te: {told}\r\n")), "{answer}");
+        }
     });
     bed.assert_clean();
 }
@@ -396,11 +418,9 @@ fn a_response_that_breaks_a_rule_fails_its_own_call_alone() {
 
 #[test]
 fn why_a_server_resets_a_call_is_logged_and_that_it_refuses_one_is_not() {
-    for (reason, told) in [
-        (Reason::INTERNAL_ERROR, Some("it reset the call (INTERNAL_ERROR)")),
-        (Reason::HTTP_1_1_REQUIRED, Some("set upstream_http2 = false")),
-        (Reason::REFUSED_STREAM, None),
-    ] {
+    for (reason, told) in
+        [(Reason::INTERNAL_ERROR, Some("it reset the call (INTERNAL_ERROR)")), (Reason::REFUSED_STREAM, None)]
+    {
         let (play, _) = server(Builder::new(), move |mut asked| async move { asked.respond.send_reset(reason) });
         let mut bed = bed(play);
         let log = logged(|| {
@@ -454,6 +474,111 @@ fn a_refused_request_is_sent_once_more_on_another_connection_and_one_that_was_lo
         assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), sent - 1);
         bed.assert_clean();
     }
+}
+
+/// A server that resets each call over HTTP/2 with this reason, and answers over HTTP/1.1. Tells the version of each connection.
+fn picky(reason: Reason) -> (Script, Rc<RefCell<Vec<u8>>>) {
+    let seen = Rc::<RefCell<Vec<u8>>>::default();
+    let note = Rc::clone(&seen);
+    let play = script(move |peer: Peer| {
+        let note = Rc::clone(&note);
+        async move {
+            let mut raw = Raw { peer, received: Vec::new() };
+            // The preface, or a request.
+            let Some(mut first) = raw.take(4).await else { return };
+            if first == b"PRI " {
+                note.borrow_mut().push(2);
+                raw.take(20).await.expect("the rest of the preface");
+                raw.say(SETTINGS, 0, 0, &[]).await;
+                while let Some(stream) = raw.request().await {
+                    raw.say(RST_STREAM, 0, stream, &u32::from(reason).to_be_bytes()).await;
+                }
+                return;
+            }
+            note.borrow_mut().push(1);
+            loop {
+                while !first.ends_with(b"\r\n\r\n") {
+                    let Some(byte) = raw.take(1).await else { return };
+                    first.extend(byte);
+                }
+                first.clear();
+                raw.peer.talk.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    });
+    (play, seen)
+}
+
+#[test]
+fn a_server_that_demands_http_1_1_is_called_so_for_a_while() {
+    let (play, seen) = picky(Reason::HTTP_1_1_REQUIRED);
+    let mut bed = bed(play);
+    let log = logged(|| {
+        bed.run(|edge| async move {
+            for _ in 0..3 {
+                let mut call = edge.call("DELETE /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 0\r\n\r\n").await;
+                call.stream.finish();
+                assert!(call.whole().await.ends_with("ok"));
+            }
+        });
+        bed.pass(Duration::from_secs(601));
+        bed.run(|edge| async move {
+            assert!(get(&edge, "/mcp").await.ends_with("ok"), "HTTP/2 is tried again");
+        });
+    });
+    assert_eq!(*seen.borrow(), [2, 1, 2, 1]);
+    assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), 2);
+    assert_eq!(log.lines().filter(|line| line.contains("demands HTTP/1.1")).count(), 2, "{log}");
+    assert!(!log.contains("cannot be passed on"), "{log}");
+    bed.assert_clean();
+}
+
+#[test]
+fn another_reason_for_which_there_is_no_connection_is_logged_but_not_at_once() {
+    let play = script(|peer: Peer| async move {
+        // It closes at once, or answers in another way.
+        if peer.nth % 2 == 1 {
+            peer.talk.say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+            peer.core.sleep(ms(100)).await;
+        }
+    });
+    let mut bed = bed(play);
+    let lines = |bed: &mut Bed| {
+        let log = logged(|| {
+            bed.run(|edge| async move {
+                let mut call = edge.call(POST).await;
+                call.stream.finish();
+                assert_eq!(call.cause().await, Cause::UpstreamUnreachable);
+            });
+        });
+        log.lines().filter(|line| line.contains("cannot connect to the upstream")).count()
+    };
+    assert_eq!(lines(&mut bed), 1);
+    assert_eq!(lines(&mut bed), 0, "another reason, and too soon");
+    assert_eq!(lines(&mut bed), 0, "the same as was told");
+    bed.pass(ms(10_000));
+    assert_eq!(lines(&mut bed), 1, "another reason");
+    bed.pass(ms(10_000));
+    assert_eq!(lines(&mut bed), 1);
+    bed.assert_clean();
+}
+
+#[test]
+fn a_short_request_that_a_server_gives_no_window_for_is_given_up_in_time() {
+    let mut builder = Builder::new();
+    builder.initial_window_size(0);
+    let (play, _) = server(builder, |mut asked| async move {
+        let _ = asked.body().await;
+    });
+    let settings = ConnectorSettings { write_timeout: ms(4_000), ..settings() };
+    let mut bed = Bed::with(settings, 1, Faults::none(), Some(play));
+    bed.role.reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), |_| {}));
+    bed.run(|edge| async move {
+        let mut call = edge.call(POST).await;
+        call.stream.finish();
+        assert_eq!(call.cause().await, Cause::UpstreamTimeout);
+    });
+    bed.assert_clean();
 }
 
 #[test]

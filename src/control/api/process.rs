@@ -1,7 +1,8 @@
-//! `/healthz`, `/readyz`, `/v1/status` and `/v1/latency`: the state of the process, and the times of calls. They only read, and
-//! need no token.
+//! `/healthz`, `/readyz`, `/v1/status`, `/v1/latency` and `/v1/calls`: the state of the process, the times of calls, and the last
+//! calls. They only read, and need no token.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State as Given;
@@ -13,8 +14,11 @@ use utoipa_axum::routes;
 
 use super::body::ValidQuery;
 use super::error::ApiError;
-use crate::control::bodies::{ErrorBody, HealthBody, HealthStatus, LatencyBody, ReadyBody, ReadyStatus, StatusBody};
+use crate::control::bodies::{
+    CallsBody, ErrorBody, HealthBody, HealthStatus, LIMIT_MAX, LatencyBody, ReadyBody, ReadyStatus, StatusBody,
+};
 use crate::control::state::State;
+use crate::latency::{CallFilter, CallIdError};
 
 /// The calls whose times are reported.
 #[derive(Deserialize, IntoParams)]
@@ -26,7 +30,12 @@ struct LatencyQuery {
 }
 
 pub(super) fn routes() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::new().routes(routes!(health)).routes(routes!(ready)).routes(routes!(status)).routes(routes!(latency))
+    OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .routes(routes!(status))
+        .routes(routes!(latency))
+        .routes(routes!(calls))
 }
 
 /// Whether every core of the process answers: 200 if so, 503 if not.
@@ -72,6 +81,66 @@ async fn latency(
     ValidQuery(query): ValidQuery<LatencyQuery>,
 ) -> Result<Json<LatencyBody>, ApiError> {
     Ok(Json(state.report().await.latency_body(query.route.as_deref())))
+}
+
+/// The calls that are listed.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct CallsQuery {
+    /// Those with this id: a trace id, a `traceparent`, or the `id` of a call.
+    #[param(min_length = 1)]
+    id: Option<String>,
+    /// Those that named this host, or are of the route with this name.
+    host: Option<String>,
+    /// Those of this tool.
+    tool: Option<String>,
+    /// Only those that failed: they were not answered completely, or with a status of 400 or higher.
+    #[serde(default)]
+    #[param(default = false)]
+    failed: bool,
+    /// Only those that ended within so many seconds.
+    #[param(minimum = 0)]
+    since_s: Option<u32>,
+    /// So many of the last ones at the most.
+    #[serde(default = "calls_limit_preset")]
+    #[param(minimum = 1, maximum = 1000, default = 50)]
+    limit: u32,
+}
+
+fn calls_limit_preset() -> u32 {
+    50
+}
+
+impl CallsQuery {
+    fn filter(self) -> Result<CallFilter, ApiError> {
+        let CallsQuery { id, host, tool, failed, since_s, limit } = self;
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            return Err(ApiError::bad_query("limit must be 1 to 1000"));
+        }
+        let id = id.map(|id| id.parse()).transpose();
+        Ok(CallFilter {
+            id: id.map_err(|error: CallIdError| ApiError::bad_query(&error.to_string()))?,
+            host: host.map(|host| host.to_ascii_lowercase()),
+            tool,
+            failed,
+            since: since_s.map(|seconds| Duration::from_secs(seconds.into())),
+            limit: limit as usize,
+        })
+    }
+}
+
+/// The last calls, one by one: how far each came, which rules decided about it, and how long each phase took. Connections that were
+/// turned away are among them.
+#[utoipa::path(
+    get, path = "/v1/calls", tag = "process", operation_id = "calls", security(()), params(CallsQuery),
+    responses((status = 200, body = CallsBody), (status = "default", body = ErrorBody))
+)]
+async fn calls(
+    Given(state): Given<Arc<State>>,
+    ValidQuery(query): ValidQuery<CallsQuery>,
+) -> Result<Json<CallsBody>, ApiError> {
+    Ok(Json(state.calls(query.filter()?).await))
 }
 
 const fn status_of(is_good: bool) -> StatusCode {

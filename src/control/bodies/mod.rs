@@ -2,6 +2,7 @@
 //! and from which the OpenAPI document is made.
 
 mod breakers;
+mod calls;
 mod certificates;
 mod error;
 mod health;
@@ -14,6 +15,7 @@ mod status;
 mod tunnels;
 
 pub use breakers::{BreakerInfo, BreakerKind, BreakerStateName, ForceBreaker, ForcedStateName};
+pub use calls::{AnsweredInfo, CallDecision, CallInfo, CallStage, CallsBody, DecisionKind};
 pub use certificates::{AddCertificate, CertificateInfo};
 pub use error::{ErrorBody, ErrorDetail};
 pub use health::{HealthBody, HealthStatus, ReadyBody, ReadyStatus, SilentRole};

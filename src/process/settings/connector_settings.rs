@@ -74,6 +74,7 @@ pub(crate) fn connector_settings(
             own_origin: own_origin(config.own_origin),
             cors: config.cors,
         }),
+        calls_kept: config.calls_kept as usize,
     })
 }
 

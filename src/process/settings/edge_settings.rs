@@ -116,6 +116,7 @@ pub(crate) fn edge_settings(
             slow_call_ms: Some(config.slow_call_ms.0).filter(|ms| *ms > 0),
             lines_per_second_max: SLOW_CALL_LINES_PER_S,
         },
+        calls_kept: config.calls_kept as usize,
     })
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use h2::client::{Builder, Connection as Client, SendRequest};
-use h2::{Ping, PingPong};
+use h2::{Ping, PingPong, Reason};
 
 use crate::base::{Budget, Clock, Share, Time};
 use crate::engine::driver::Address;
@@ -18,6 +18,7 @@ use crate::tls::Connection;
 use crate::upstream::UpstreamError;
 use crate::upstream::dialler::{Line, PROBED_AFTER};
 use crate::upstream::fault_log::FaultLog;
+use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::http2::exchange::Http2Exchange;
 use crate::upstream::http2::silence::{Left, Moved, Silence, Verdict};
 use crate::wire::http1::HEAD_LEN_MAX;
@@ -53,6 +54,24 @@ pub(in crate::upstream) struct Http2Terms {
     pub(in crate::upstream) begin_timeout: Duration,
 }
 
+/// What the connections of one pool tell.
+pub(in crate::upstream) struct Notes {
+    /// Raised when any call has ended.
+    pub(in crate::upstream) freed: Rc<Signal>,
+    pub(in crate::upstream) faults: Rc<FaultLog>,
+    pub(in crate::upstream) http1_demand: Rc<Http1Demand>,
+    pub(in crate::upstream) figures: Rc<Http2Figures>,
+}
+
+/// What is open over HTTP/2.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Http2Figures {
+    /// Connections, those included that take no more calls.
+    pub(in crate::upstream) connections: Cell<usize>,
+    /// Streams, each of which carries a call.
+    pub(in crate::upstream) streams: Cell<usize>,
+}
+
 /// The place of a connection among those that its pool allows.
 pub(in crate::upstream) trait Place: 'static {
     /// The connection takes no more calls, and may still have some.
@@ -76,13 +95,11 @@ pub(in crate::upstream) struct Http2Connection {
     idle_since: Cell<Time>,
     /// Raised when the first call begins, when the last one has ended, and when it takes no more calls.
     changed: Signal,
-    /// Raised when any call has ended.
-    freed: Rc<Signal>,
+    notes: Notes,
     is_doubtful: Cell<bool>,
     has_ended: Cell<bool>,
     /// Whether it was given up because the server's host is gone.
     is_gone: Cell<bool>,
-    faults: Rc<FaultLog>,
 }
 
 /// Counts a call until it is dropped.
@@ -140,7 +157,7 @@ impl Http2Connection {
         line: Line,
         terms: Http2Terms,
         windows: &Budget,
-        (freed, faults): (&Rc<Signal>, &Rc<FaultLog>),
+        notes: Notes,
         place: impl Place,
     ) -> Result<Rc<Http2Connection>, UpstreamError> {
         let (connection, watch) = (Rc::new(line.connection), Rc::<ServerWatch>::default());
@@ -170,17 +187,22 @@ impl Http2Connection {
                     has_served: Cell::new(false),
                     idle_since: Cell::new(core.turn_time()),
                     changed: Signal::default(),
-                    freed: Rc::clone(freed),
+                    notes,
                     is_doubtful: Cell::new(false),
                     has_ended: Cell::new(false),
                     is_gone: Cell::new(false),
-                    faults: Rc::clone(faults),
                 });
+                add(&begun.notes.figures.connections, 1);
                 core.spawn(Rc::clone(&begun).run(h2, share, place));
                 return Ok(begun);
             }
             Ok(Ok(None)) => "it closed the connection".into(),
-            Ok(Err(error)) => error.to_string().into(),
+            Ok(Err(error)) => {
+                if demands_http1(&error) {
+                    notes.http1_demand.note(&line.address);
+                }
+                error.to_string().into()
+            }
             Err(_) => format!("no answer within {} ms", terms.begin_timeout.as_millis()).into(),
         };
         Err(UpstreamError::Http2 { address: line.address.to_string().into(), reason })
@@ -225,6 +247,7 @@ impl Http2Connection {
             Poll::Pending => return None,
         }
         self.calls.set(self.calls.get() + 1);
+        add(&self.notes.figures.streams, 1);
         self.has_served.set(true);
         if self.calls.get() == 1 {
             self.changed.raise();
@@ -277,7 +300,13 @@ impl Http2Connection {
     }
 
     pub(super) fn log_fault(&self, why: &str) {
-        self.faults.log(&self.address, why);
+        self.notes.faults.log(&self.address, why);
+    }
+
+    /// The server has demanded HTTP/1.1 (RFC 9113, section 7): it takes no more calls here.
+    pub(super) fn on_http1_demanded(&self) {
+        self.notes.http1_demand.note(&self.address);
+        self.retire();
     }
 
     /// Runs it to its end. The memory for its window and its place are given back then.
@@ -322,6 +351,7 @@ impl Http2Connection {
             }
         }
         self.has_ended.set(true);
+        add(&self.notes.figures.connections, -1);
         self.retire();
         drop((share, place));
     }
@@ -385,12 +415,17 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         let connection = &self.0;
         connection.calls.set(connection.calls.get() - 1);
+        add(&connection.notes.figures.streams, -1);
         if connection.is_idle() {
             connection.idle_since.set(connection.core.turn_time());
             connection.changed.raise();
         }
-        connection.freed.raise();
+        connection.notes.freed.raise();
     }
+}
+
+fn add(figure: &Cell<usize>, n: isize) {
+    figure.set(figure.get().saturating_add_signed(n));
 }
 
 /// The window of a new connection, as far as there is memory for windows.
@@ -398,6 +433,11 @@ fn take_window(windows: &Budget) -> (Share, u32) {
     let mut share = windows.share();
     let window = WINDOWS.into_iter().find(|window| share.set(*window as usize));
     (share, window.unwrap_or(WINDOW_MIN))
+}
+
+/// Whether the server demands HTTP/1.1, for a call or for all.
+pub(super) fn demands_http1(error: &h2::Error) -> bool {
+    error.is_remote() && error.reason() == Some(Reason::HTTP_1_1_REQUIRED)
 }
 
 fn builder(window: u32) -> Builder {

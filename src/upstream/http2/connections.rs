@@ -4,6 +4,7 @@ use std::rc::Rc;
 use crate::base::Budget;
 use crate::engine::Signal;
 use crate::upstream::UpstreamError;
+use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::http2::connection::Http2Connection;
 use crate::upstream::http2::exchange::Http2Exchange;
 
@@ -46,9 +47,13 @@ impl Http2Connections {
         &self.windows
     }
 
-    /// A stream of a connection that has room for another call.
-    pub(in crate::upstream) fn open(&self) -> Option<Http2Exchange> {
+    /// A stream of a connection that has room for another call. None while HTTP/1.1 is demanded.
+    pub(in crate::upstream) fn open(&self, http1_demand: &Http1Demand) -> Option<Http2Exchange> {
         if self.open.borrow().is_empty() {
+            return None;
+        }
+        if http1_demand.is_on() {
+            self.open.borrow_mut().drain(..).for_each(|connection| connection.retire());
             return None;
         }
         self.forget_retired();

@@ -10,7 +10,7 @@ use h2::client::SendRequest;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, StreamError};
 use crate::http2::{ConnectionQueue, SendPiece, StreamQueue};
-use crate::upstream::http2::connection::OpenCall;
+use crate::upstream::http2::connection::{OpenCall, demands_http1};
 use crate::upstream::http2::incoming::Incoming;
 use crate::upstream::http2::outgoing::{Outgoing, SendError};
 
@@ -98,8 +98,10 @@ impl Http2Exchange {
 
     /// Notes why the stream has failed.
     fn failed(&self, error: h2::Error) -> StreamError {
-        if error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM) {
-            self.is_refused.set(true);
+        if error.is_reset() && error.is_remote() {
+            self.note_refusal(error.reason());
+        } else if demands_http1(&error) {
+            self.call.connection().on_http1_demanded();
         }
         if self.call.connection().is_gone() {
             return StreamError::TimedOut;
@@ -107,13 +109,23 @@ impl Http2Exchange {
         match (error.get_io(), error.reason()) {
             (Some(error), _) => StreamError::from(error),
             (None, _) if error.is_library() => StreamError::Protocol(error.to_string().into()),
-            (None, Some(Reason::HTTP_1_1_REQUIRED)) => {
-                StreamError::Protocol("it demands HTTP/1.1: set upstream_http2 = false for its route".into())
-            }
-            (None, Some(reason)) if error.is_reset() && reason != Reason::REFUSED_STREAM => {
+            (None, Some(reason)) if error.is_reset() && !self.is_refused.get() => {
                 StreamError::Protocol(format!("it reset the call ({reason:?})").into())
             }
             _ => StreamError::Reset,
+        }
+    }
+
+    /// Notes whether a reset of the server says that it did not look at the request. One that demands HTTP/1.1 for the request
+    /// has not acted on it either.
+    fn note_refusal(&self, reason: Option<Reason>) {
+        match reason {
+            Some(Reason::REFUSED_STREAM) => self.is_refused.set(true),
+            Some(Reason::HTTP_1_1_REQUIRED) => {
+                self.is_refused.set(true);
+                self.call.connection().on_http1_demanded();
+            }
+            _ => {}
         }
     }
 
@@ -121,7 +133,7 @@ impl Http2Exchange {
         let reset = ready!(self.outgoing.borrow_mut().poll_reset(cx));
         Poll::Ready(match reset {
             Ok(reason) => {
-                self.is_refused.set(self.is_refused.get() || reason == Reason::REFUSED_STREAM);
+                self.note_refusal(Some(reason));
                 StreamError::Reset
             }
             Err(error) => self.failed(error),

@@ -10,6 +10,6 @@ mod incoming;
 mod outgoing;
 mod silence;
 
-pub(super) use connection::{Http2Connection, Http2Terms, Place};
+pub(super) use connection::{Http2Connection, Http2Figures, Http2Terms, Notes, Place};
 pub(super) use connections::{Attempt, Http2Connections};
 pub use exchange::Http2Exchange;

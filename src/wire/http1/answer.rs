@@ -1,5 +1,5 @@
 use super::facts::Framing;
-use super::forward::push_end;
+use super::forward::{Connection, push_end};
 use super::text::{push_decimal, push_field};
 use super::{BodyError, Cors, HeadError};
 
@@ -80,7 +80,7 @@ impl<'a> Answer<'a> {
         }
         self.append.iter().for_each(|(name, value)| push_field(out, name.as_bytes(), value));
         let body = self.body();
-        push_end(out, Framing::Length(body.len() as u64), self.close, &[]);
+        push_end(out, Framing::Length(body.len() as u64), Connection { close: self.close, te: false }, &[]);
         if !self.to_head {
             out.extend_from_slice(body.as_bytes());
         }

@@ -41,6 +41,8 @@ pub(super) struct Facts {
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
+    /// The sender takes trailers (RFC 9110 section 10.1.4).
+    pub(super) takes_trailers: bool,
     /// The number of options in all `Connection` fields.
     pub(super) connection_options: usize,
     /// The number of elements in them, including empty ones and those that are not tokens.
@@ -54,6 +56,7 @@ impl Facts {
         close: false,
         keep_alive: false,
         upgrade: false,
+        takes_trailers: false,
         connection_options: 0,
         connection_elements: 0,
     };
@@ -102,6 +105,11 @@ impl Facts {
             }
             Known::Upgrade => {
                 self.upgrade = true;
+                Ok(())
+            }
+            Known::Te => {
+                let mut members = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+                self.takes_trailers |= members.any(|member| member.eq_ignore_ascii_case(b"trailers"));
                 Ok(())
             }
             _ => Ok(()),

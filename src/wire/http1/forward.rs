@@ -1,5 +1,6 @@
 use super::cors::{Cors, is_cors, varies_by_origin};
 use super::facts::{Framing, options};
+use super::method::Version;
 use super::names::Known;
 use super::public_address::PublicAddress;
 use super::section::{Field, Section};
@@ -55,8 +56,8 @@ pub struct ResponseEdits<'a> {
     pub append: &'a [(&'a str, &'a [u8])],
 }
 
-/// Appends the head of the forwarded request: HTTP/1.1, with the path as target, without hop-by-hop fields, with the
-/// new framing. All other fields are copied byte for byte and in order.
+/// Appends the head of the forwarded request: HTTP/1.1, with the path as target, without hop-by-hop fields but for
+/// `TE: trailers`, with the new framing. All other fields are copied byte for byte and in order.
 pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method_text());
     out.push(b' ');
@@ -78,7 +79,12 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         Known::Expect => !edits.drop_expect,
         known => goes_on(known) && !named.contains(field),
     });
-    push_end(out, edits.framing, edits.close, edits.append);
+    // The response comes back with its trailers unless the caller knows no chunks.
+    let takes_trailers = head.facts().takes_trailers && head.version() == Version::Http11;
+    if takes_trailers {
+        push_field(out, b"TE", b"trailers");
+    }
+    push_end(out, edits.framing, Connection { close: edits.close, te: takes_trailers }, edits.append);
 }
 
 /// Appends the head of the forwarded response: HTTP/1.1, with its status and reason, without hop-by-hop fields, with
@@ -121,11 +127,19 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     if keeps_upgrade {
         push_field(out, b"Connection", b"Upgrade");
     }
-    push_end(out, edits.framing, edits.close, edits.append);
+    push_end(out, edits.framing, Connection { close: edits.close, te: false }, edits.append);
+}
+
+/// The options that `Connection` is to have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection {
+    pub(super) close: bool,
+    /// A sender of `TE` must name it (RFC 9110 section 10.1.4).
+    pub(super) te: bool,
 }
 
 /// Appends framing, `Connection` and added fields, and the empty line.
-pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, close: bool, append: &[(&str, &[u8])]) {
+pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, connection: Connection, append: &[(&str, &[u8])]) {
     match framing {
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::Length(length) => {
@@ -135,8 +149,11 @@ pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, close: bool, append:
         }
         Framing::None | Framing::UntilClose => {}
     }
-    if close || framing == Framing::UntilClose {
-        out.extend_from_slice(b"Connection: close\r\n");
+    match (connection.close || framing == Framing::UntilClose, connection.te) {
+        (false, false) => {}
+        (true, false) => out.extend_from_slice(b"Connection: close\r\n"),
+        (false, true) => out.extend_from_slice(b"Connection: TE\r\n"),
+        (true, true) => out.extend_from_slice(b"Connection: close, TE\r\n"),
     }
     append.iter().for_each(|(name, value)| push_field(out, name.as_bytes(), value));
     out.extend_from_slice(b"\r\n");

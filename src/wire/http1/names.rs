@@ -9,6 +9,8 @@ pub(super) enum Known {
     Connection,
     Expect,
     Upgrade,
+    /// Hop-by-hop too, but `trailers` in it is told to the next hop.
+    Te,
     /// Hop-by-hop, whether or not `Connection` names it.
     HopByHop,
     /// Says where a request came from, or what it asked for before a proxy changed it; trusted only from a proxy.
@@ -45,7 +47,7 @@ const NAMES: [(&str, Known); 39] = [
     ("location", Known::Reference),
     ("content-location", Known::Reference),
     ("www-authenticate", Known::Challenge),
-    ("te", Known::HopByHop),
+    ("te", Known::Te),
     ("keep-alive", Known::HopByHop),
     ("http2-settings", Known::HopByHop),
     ("proxy-connection", Known::HopByHop),
@@ -229,7 +231,7 @@ mod tests {
         let cases: [(&str, Known); 23] = [
             ("HOST", Known::Host),
             ("Content-length", Known::ContentLength),
-            ("TE", Known::HopByHop),
+            ("TE", Known::Te),
             ("Proxy-Authentication-Info", Known::HopByHop),
             ("X-Forwarded-For", Known::Forwarded),
             ("X_Forwarded_Proto", Known::Forwarded),

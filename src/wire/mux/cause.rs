@@ -12,7 +12,7 @@ codes! {
         UpstreamUnreachable = 0x0102, "the upstream cannot be reached";
         UpstreamConnectTimeout = 0x0103, "the upstream did not take the connection in time";
         UpstreamTls = 0x0104, "no TLS session with the upstream";
-        UpstreamUnsent = 0x0105, "the upstream closed the connection before the request was sent";
+        UpstreamUnsent = 0x0105, "the upstream refused the request unread, or closed the connection before it was sent";
         Overloaded = 0x0106, "the connector has no room for another call now";
         Draining = 0x0107, "the link takes no new streams";
         StreamLimit = 0x0108, "too many streams on the link";

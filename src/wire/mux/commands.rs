@@ -202,6 +202,7 @@ impl<B: Chunk> Mux<B> {
             self.release(slot);
             return;
         }
+        found.may_withdraw = false;
         found.reset_due = Some(cause);
         let held = found.window.held();
         found.window.consume(held);
@@ -221,6 +222,27 @@ impl<B: Chunk> Mux<B> {
         } else {
             self.reset(stream, cause);
         }
+    }
+
+    /// At the edge: the stream may be taken back by [`withdraw_unsent`](Mux::withdraw_unsent) until data of it is handed out. What
+    /// was handed out before does not count.
+    pub fn allow_withdrawal(&mut self, stream: StreamId) {
+        if let Ok(slot) = self.slot_of(stream) {
+            self.streams.at(slot).may_withdraw = true;
+        }
+    }
+
+    /// At the edge: resets the streams of which no data was handed out since their withdrawal was allowed. The connector cannot have
+    /// acted on them. Returns them.
+    pub fn withdraw_unsent(&mut self) -> Vec<StreamId> {
+        let slots: Vec<u32> = self.streams.slots_by_id().collect();
+        let unsent = slots.into_iter().filter_map(|slot| {
+            let stream = self.streams.at(slot);
+            stream.may_withdraw.then_some(StreamId { id: stream.id, slot })
+        });
+        let unsent: Vec<StreamId> = unsent.collect();
+        unsent.iter().for_each(|stream| self.reset(*stream, Cause::NotNeeded));
+        unsent
     }
 
     /// Whether everything that was queued on a stream has been handed out, including its end if it was finished. True

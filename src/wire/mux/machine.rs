@@ -215,9 +215,9 @@ impl<B: Chunk> Mux<B> {
         let cause_of_begun = if fault == Fault::Revoked { Cause::Revoked } else { Cause::LinkLost };
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
         for slot in slots {
-            let Stream { id, open_due, reset_due, .. } = *self.streams.at(slot);
+            let Stream { id, open_due, may_withdraw, reset_due, .. } = *self.streams.at(slot);
             if reset_due.is_none() {
-                let cause = if open_due || id > last_taken { Cause::NotSent } else { cause_of_begun };
+                let cause = if open_due || may_withdraw || id > last_taken { Cause::NotSent } else { cause_of_begun };
                 self.events.push_back(Event::Reset { stream: StreamId { id, slot }, cause });
             }
             self.release(slot);

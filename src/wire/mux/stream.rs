@@ -66,6 +66,8 @@ pub(super) struct Stream<B> {
     pub(super) open_due: bool,
     pub(super) credit_due: bool,
     pub(super) reset_due: Option<Cause>,
+    /// Nothing that was queued since the application allowed it was handed out, and it may be taken back.
+    pub(super) may_withdraw: bool,
     /// Whether the slot is in the queue of control frames.
     pub(super) listed: bool,
     /// Whether the stream is counted among those that can send now.
@@ -100,6 +102,7 @@ impl<B: Chunk> Stream<B> {
             open_due: false,
             credit_due: false,
             reset_due: None,
+            may_withdraw: false,
             listed: false,
             ready: false,
             wants_room: false,
@@ -120,6 +123,7 @@ impl<B: Chunk> Stream<B> {
         self.under_way = 0;
         self.capped = false;
         self.lingers = false;
+        self.may_withdraw = false;
         self.read_bytes = 0;
         self.stages = 0;
         self.phases_left = STAGES;

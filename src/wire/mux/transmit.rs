@@ -301,6 +301,7 @@ impl<B: Chunk> Mux<B> {
     /// Removes what is sent next from the queue of a stream; FIN goes with the last data.
     fn take_piece(&mut self, slot: u32, n: usize) -> Piece<B> {
         let stream = self.streams.at(slot);
+        stream.may_withdraw = false;
         let payload = match stream.queue.pop_front() {
             Some(Item::Phases(phases)) => return Piece::Phases(phases),
             Some(Item::Bytes(mut chunk)) => {

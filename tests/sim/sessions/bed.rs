@@ -31,6 +31,8 @@ const SECRET: &str = "the secret of a simulated tunnel";
 const MEMORY: usize = 8 << 20;
 /// Bytes of a field that makes a head long.
 const LONG_FIELD_LEN: usize = 62_000;
+/// The buffers of a narrow connection, in bytes.
+const NARROW: usize = 16 * 1024;
 /// Between the pieces of a request.
 const PAUSE: Duration = Duration::from_millis(50);
 const BODY: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
@@ -95,19 +97,35 @@ fn server_at(nth: usize) -> SocketAddr {
     (Ipv4Addr::new(10, 0, 2, nth as u8 + 1), 8000).into()
 }
 
+impl Served {
+    /// With one host, both connectors serve its tunnel; with two, each its own.
+    fn all(hosts: &[&'static str]) -> Served {
+        let of = |nth: usize| if hosts.len() > 1 { nth } else { 0 };
+        let routes = [0, 1].map(|nth| (of(nth), vec![hosts[of(nth)]]));
+        Served { hosts: hosts.iter().enumerate().map(|(nth, host)| (*host, nth)).collect(), routes }
+    }
+}
+
 impl Bed {
     /// Starts all, and waits for the links. With one host, both connectors serve its tunnel; with two, each its own.
     pub(crate) fn start(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
-        let of = |nth: usize| if hosts.len() > 1 { nth } else { 0 };
-        let routes = [0, 1].map(|nth| (of(nth), vec![hosts[of(nth)]]));
-        let hosts = hosts.iter().enumerate().map(|(nth, host)| (*host, nth)).collect();
-        Bed::serving(seed, place, Served { hosts, routes })
+        Bed::serving(seed, place, Served::all(hosts))
+    }
+
+    /// The same on hosts whose systems take so little of what is sent that links are soon full.
+    pub(crate) fn start_narrow(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+        let narrow = Faults { send_buffer_bytes: NARROW, receive_buffer_bytes: NARROW, ..Faults::none() };
+        Bed::serving_with(seed, place, Served::all(hosts), narrow)
     }
 
     /// Starts all with such hosts and routes, and waits for the links.
     pub(crate) fn serving(seed: u64, place: Place, served: Served) -> Bed {
+        Bed::serving_with(seed, place, served, Faults::none())
+    }
+
+    fn serving_with(seed: u64, place: Place, served: Served, faults: Faults) -> Bed {
         let delay = Duration::from_millis(1).as_nanos() as u64;
-        let faults = Faults { delay_ns_min: delay, delay_ns_max: delay, ..Faults::none() };
+        let faults = Faults { delay_ns_min: delay, delay_ns_max: delay, ..faults };
         let mut sim = Simulation::new(SimNet::new(seed, faults));
         let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_DEFAULT);
         let cores = [0, 1].map(|nth| add_core(&mut sim, server_at(nth).ip(), 0, BUFFER_MEMORY_DEFAULT));

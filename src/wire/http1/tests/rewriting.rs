@@ -25,10 +25,35 @@ fn unknown_fields_stay_byte_for_byte_and_in_order() {
 #[test]
 fn hop_by_hop_fields_are_dropped_and_connection_names_more() {
     let head =
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: 5\r\nX-Hop: 1\r\nTE: trailers\r\n\
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: 5\r\nX-Hop: 1\r\nTE: gzip;q=0.5\r\n\
         Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\nProxy-Connection: x\r\nProxy-Authorization: secret\r\nX-Stays: 1\r\n\r\n";
     let text = forward(head, &RequestEdits::default());
     assert_eq!(text, "GET / HTTP/1.1\r\nHost: a\r\nX-Stays: 1\r\n\r\n");
+}
+
+#[test]
+fn who_takes_trailers_is_told_to_the_next_hop_and_nothing_else_of_te() {
+    let with =
+        |te: &str| forward(format!("GET / HTTP/1.1\r\nHost: a\r\n{te}\r\n").as_bytes(), &RequestEdits::default());
+    let told = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n";
+    for te in [
+        "TE: trailers\r\nConnection: te\r\n",
+        "TE: deflate;q=0.5, Trailers\r\n",
+        "te: gzip\r\nte: ,trailers ,\r\n",
+        told,
+    ] {
+        let te = te.strip_prefix("GET / HTTP/1.1\r\nHost: a\r\n").map_or(te, |te| &te[..te.len() - 2]);
+        assert_eq!(with(te), told, "{te}");
+    }
+    for te in ["TE: gzip\r\n", "TE: trailers;q=0\r\n", "TE: xtrailers\r\n", "TE:\r\n", "Connection: te\r\n"] {
+        assert_eq!(with(te), "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "{te}");
+    }
+    let last = RequestEdits { close: true, ..RequestEdits::default() };
+    let text = forward(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n", &last);
+    assert_eq!(text, "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n");
+    // A caller of HTTP/1.0 is sent no chunks, and so no trailers.
+    let text = forward(b"GET / HTTP/1.0\r\nHost: a\r\nTE: trailers\r\n\r\n", &RequestEdits::default());
+    assert_eq!(text, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
 #[test]

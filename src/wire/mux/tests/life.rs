@@ -37,6 +37,37 @@ fn a_quiet_link_is_pinged_once_per_interval_and_stays_up() {
 }
 
 #[test]
+fn streams_of_which_nothing_was_sent_can_be_taken_back_and_others_cannot() {
+    let mut pair = Pair::ready(Settings::default());
+    let opened = |pair: &mut Pair, allowed: bool| {
+        let stream = pair.sides[EDGE].open(&open()).unwrap();
+        if allowed {
+            pair.sides[EDGE].allow_withdrawal(stream);
+        }
+        stream
+    };
+    let sent = opened(&mut pair, true);
+    pair.sides[EDGE].send(sent, vec![1; 10]).unwrap();
+    let only_opened = opened(&mut pair, true);
+    pair.run_until_idle();
+    pair.clear();
+    let queued = opened(&mut pair, true);
+    let kept = opened(&mut pair, false);
+    for stream in [only_opened, queued, kept] {
+        pair.sides[EDGE].send(stream, vec![1; 10]).unwrap();
+    }
+    assert_eq!(pair.sides[EDGE].withdraw_unsent(), [only_opened, queued]);
+    assert!(pair.sides[EDGE].withdraw_unsent().is_empty());
+    pair.run_until_idle();
+    let frames: Vec<_> = pair.sent[EDGE].iter().map(|(header, _)| (header.kind, header.stream)).collect();
+    let (open, data) = ((FrameKind::Open, kept.wire()), (FrameKind::Data, kept.wire()));
+    assert_eq!(frames, [open, (FrameKind::Reset, only_opened.wire()), data]);
+    // What was sent before it was allowed does not count.
+    pair.sides[EDGE].allow_withdrawal(sent);
+    assert_eq!(pair.sides[EDGE].withdraw_unsent(), [sent]);
+}
+
+#[test]
 fn traffic_stands_for_pings_but_the_round_trip_is_still_measured_now_and_then() {
     let mut pair = Pair::ready(Settings { ping_interval_ms: 1_000, ..Settings::default() });
     let [edge, connector] = pair.open();
