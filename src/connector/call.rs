@@ -217,7 +217,8 @@ impl UpstreamWork {
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
         let to = Asked::new(to, upstream.is_acknowledged());
         let agents = context.is_agents().then_some(&mut *self.agents);
-        let of_agents = agents.as_ref().map(|agents| agents.guard.deadline.first_byte_timeout);
+        let now = context.core.core.turn_time();
+        let of_agents = agents.as_ref().map(|agents| agents.guard.deadline.first_byte_timeout(now));
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(context.stream);
@@ -260,7 +261,7 @@ impl UpstreamWork {
         (end.has_begun, end.keeps) = (has_begun, keeps);
         if let Err(error) = result {
             if error == RelayError::Late {
-                self.agents.guard.deadline.on_cut();
+                self.agents.guard.deadline.on_cut(context.core.core.now());
             }
             if let Some(why) = upstream_fault(&error) {
                 upstream.log_fault(&why);
@@ -327,10 +328,10 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         let deadline = &mut self.agents.as_mut()?.guard.deadline;
         let core = self.context.core;
         let (call, tunnel) = (label.call(), core.connector.settings.tunnel.as_str());
+        deadline.on_cut(core.core.now());
         let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
             deadline.report(call, tunnel, route.name.as_str())
         })?;
-        deadline.on_cut();
         Some(report.event(CallFailure::Deadline, label.rpc_id()?))
     }
 

@@ -276,10 +276,26 @@ impl AgentCalls<'_> {
     fn begin_guard(&mut self, request: &mut impl Request, route: &Route, is_labelled: bool) -> Option<CallReport> {
         let (core, guard) = (&self.caller.core, &mut self.work.guard);
         guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
+        self.bound_by_caller(request, route);
+        let (core, guard) = (&self.caller.core, &mut self.work.guard);
         let call = request.label().filter(|_| is_labelled)?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
         let begun = guard.begin_labelled(&guarded(core, route, call), &mut recorder, core.core.turn_time());
         Some(begun.err()?.report(call, route.tunnel.as_str(), route.name.as_str()))
+    }
+
+    /// Notes how long the agent waits for its answer, if it or its route says so. A GET waits for events.
+    fn bound_by_caller(&mut self, request: &impl Request, route: &Route) {
+        if request.head().method() != Method::Post {
+            return;
+        }
+        let said = request.head().caller_timeout().unwrap_or_else(|_| {
+            Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
+            None
+        });
+        if let Some(waits) = said.or(route.own.client_timeout) {
+            self.work.guard.deadline.bound_by_caller(request.began(), waits);
+        }
     }
 
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
@@ -321,14 +337,15 @@ impl AgentCalls<'_> {
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.replay = replay.as_deref_mut();
-            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.guard.deadline.first_byte_timeout);
+            next_hop.first_byte_timeout =
+                (!waits_for_events).then(|| hooks.work.guard.deadline.first_byte_timeout(core.core.turn_time()));
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = work.is_refused;
         if result == Err(RelayError::Late) {
-            work.guard.deadline.on_cut();
+            work.guard.deadline.on_cut(core.core.now());
         }
         let ended = result.map_err(Ended::of);
         if let Err(Ended::Failed { failure, .. }) = ended
@@ -518,8 +535,8 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
         let tables = self.core.tables.get();
         let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
+        self.work.guard.deadline.on_cut(self.core.core.now());
         let report = self.work.guard.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
-        self.work.guard.deadline.on_cut();
         let id = label.rpc_id()?;
         Some(report.event(CallFailure::Deadline, id))
     }

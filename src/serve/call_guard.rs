@@ -116,7 +116,8 @@ impl CallGuard {
         else {
             return judged;
         };
-        let result = result(phases, outcome, is_late);
+        let is_of_caller = outcome == Outcome::TimedOut && self.deadline.is_of_caller();
+        let result = result(phases, outcome, is_late).filter(|_| is_late || !is_of_caller);
         let began = self.deadline.began();
         let changes = match permit {
             Some(permit) => permit.end(result, &breaker, began, now),
